@@ -1,0 +1,1 @@
+"""The pool of accounts: which keys may serve, and which are out."""

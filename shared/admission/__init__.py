@@ -1,0 +1,1 @@
+"""Local adapters and pure helpers of admission: the queue, the clock, the agents."""

@@ -1,0 +1,1 @@
+"""The offline Gemini: real wire format, real limits, scripted faults. Not in the deployed bundle."""

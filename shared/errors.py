@@ -1,0 +1,155 @@
+"""Every error that a caller can be told, and what it becomes on the wire.
+
+GatewayError
+├── BadRequest 400            invalid_request        the caller's body; names the field
+│   ├── CostExceedsLimit      cost_exceeds_limit     one request is larger than a whole limit
+│   ├── PromptBlocked         prompt_blocked         Gemini refused the prompt; names the reason
+│   └── RejectedByGemini      rejected_by_gemini     Gemini's own INVALID_ARGUMENT, in its words
+├── Unauthorized 401          unauthorized           no valid credential; never says which part was wrong
+│   └── InvalidGeminiKey      invalid_gemini_key     the caller's own key, refused by Google
+├── Forbidden 403             forbidden
+├── NotFound 404              not_found
+│   └── ModelNotFound         model_not_found
+├── MethodNotAllowed 405      method_not_allowed     carries Allow
+├── PayloadTooLarge 413       payload_too_large
+├── UnsupportedMediaType 415  unsupported_media_type
+├── RateLimited 429           rate_limited           carries Retry-After
+│   ├── QueueTimeout          queue_timeout          no permit before the deadline
+│   └── DailyQuotaExhausted   daily_quota_exhausted  until midnight Pacific
+├── CallerGone 499            caller_gone            logged, never sent
+├── UpstreamFailed 502        upstream_failed        Gemini failed, with its reason
+│   ├── ResponseBlocked       response_blocked       finished for a reason other than STOP, without text
+│   └── EmptyResponse         empty_response         e.g. MAX_TOKENS with no text
+├── Unavailable 503           unavailable            carries Retry-After
+│   ├── LedgerUnavailable     ledger_unavailable
+│   ├── NoServerKey           no_server_key          the admin key is right, but no account can serve
+│   └── QueueFull             queue_full             too many bytes waiting
+└── UpstreamTimeout 504       upstream_timeout
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+
+class GatewayError(Exception):
+    """`message` is for the caller: what happened and what to do. `details` is JSON; it never holds a secret."""
+
+    status: ClassVar[int] = 500
+    code: ClassVar[str] = "internal_error"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        retry_after_s: float | None = None,
+        details: Mapping[str, Any] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.retry_after_s = retry_after_s
+        self.details = details
+        self.headers = headers or {}
+
+
+class BadRequest(GatewayError):
+    status, code = 400, "invalid_request"
+
+    def __init__(self, message: str, *, field: str | None = None, **rest: Any) -> None:
+        if field is not None:
+            rest["details"] = {"field": field, **(rest.get("details") or {})}
+        super().__init__(message, **rest)
+
+
+class CostExceedsLimit(BadRequest):
+    code = "cost_exceeds_limit"
+
+
+class PromptBlocked(BadRequest):
+    code = "prompt_blocked"
+
+
+class RejectedByGemini(BadRequest):
+    code = "rejected_by_gemini"
+
+
+class Unauthorized(GatewayError):
+    status, code = 401, "unauthorized"
+
+
+class InvalidGeminiKey(Unauthorized):
+    code = "invalid_gemini_key"
+
+
+class Forbidden(GatewayError):
+    status, code = 403, "forbidden"
+
+
+class NotFound(GatewayError):
+    status, code = 404, "not_found"
+
+
+class ModelNotFound(NotFound):
+    code = "model_not_found"
+
+
+class MethodNotAllowed(GatewayError):
+    status, code = 405, "method_not_allowed"
+
+
+class PayloadTooLarge(GatewayError):
+    status, code = 413, "payload_too_large"
+
+
+class UnsupportedMediaType(GatewayError):
+    status, code = 415, "unsupported_media_type"
+
+
+class RateLimited(GatewayError):
+    status, code = 429, "rate_limited"
+
+
+class QueueTimeout(RateLimited):
+    code = "queue_timeout"
+
+
+class DailyQuotaExhausted(RateLimited):
+    code = "daily_quota_exhausted"
+
+
+class CallerGone(GatewayError):
+    status, code = 499, "caller_gone"
+
+
+class UpstreamFailed(GatewayError):
+    status, code = 502, "upstream_failed"
+
+
+class ResponseBlocked(UpstreamFailed):
+    code = "response_blocked"
+
+
+class EmptyResponse(UpstreamFailed):
+    code = "empty_response"
+
+
+class Unavailable(GatewayError):
+    status, code = 503, "unavailable"
+
+
+class LedgerUnavailable(Unavailable):
+    code = "ledger_unavailable"
+
+
+class NoServerKey(Unavailable):
+    code = "no_server_key"
+
+
+class QueueFull(Unavailable):
+    code = "queue_full"
+
+
+class UpstreamTimeout(GatewayError):
+    status, code = 504, "upstream_timeout"

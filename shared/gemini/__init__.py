@@ -1,0 +1,1 @@
+"""All upstream I/O: the wire to Gemini."""

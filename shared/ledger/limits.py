@@ -1,0 +1,46 @@
+"""Limits of a (project, model): what they are, the tiers' defaults, and how two opinions of them merge."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+Limit = int | None
+"""None is unlimited; 0 is really zero."""
+
+
+class Limits(NamedTuple):
+    """Per window (a minute) and per Pacific day; `concurrency` is the model's own, below the project's."""
+
+    requests: Limit = None
+    input_tokens: Limit = None
+    images: Limit = None
+    requests_per_day: Limit = None
+    concurrency: Limit = None
+
+    @property
+    def per_window(self) -> tuple[Limit, Limit, Limit]:
+        return self[0], self[1], self[2]
+
+
+UNLIMITED = Limits()
+
+TIERS: dict[str, Limits] = {
+    "free": Limits(requests=5, input_tokens=25_000, requests_per_day=25),
+    "tier1": Limits(requests=300, input_tokens=1_000_000, requests_per_day=1_000),
+    "tier2": Limits(requests=1_000, input_tokens=2_000_000, requests_per_day=10_000),
+    "tier3": UNLIMITED,
+}
+"""`custom` is another name for tier3, whose numbers GEMINI_RPM, GEMINI_TPM and GEMINI_RPD must give."""
+
+
+def smaller(a: Limit, b: Limit) -> Limit:
+    return b if a is None else a if b is None else min(a, b)
+
+
+def minimum(opinions: Iterable[Limits]) -> Limits:
+    """The limits that satisfy every opinion: instances of two deployments never add up to more than either allows."""
+    result = UNLIMITED
+    for other in opinions:
+        result = Limits(*(smaller(a, b) for a, b in zip(result, other, strict=True)))
+    return result
