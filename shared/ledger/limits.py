@@ -22,6 +22,11 @@ class Limits(NamedTuple):
     def per_window(self) -> tuple[Limit, Limit, Limit]:
         return self[0], self[1], self[2]
 
+    @property
+    def metered(self) -> tuple[bool, bool, bool]:
+        """Which dimensions of a Cost need a booking; a limit per day meters requests too."""
+        return self[0] is not None or self[3] is not None, self[1] is not None, self[2] is not None
+
 
 UNLIMITED = Limits()
 

@@ -84,7 +84,9 @@ class Store(Protocol):
     kind: str
     """`memory`, `sqlite` or `firestore`: shown by /health."""
 
-    async def transact(self, keys: Sequence[str], step: Step[T], *, cached: bool = False, timeout_s: float = 5.0) -> Outcome[T]:
+    async def transact(
+        self, keys: Sequence[str], step: Step[T], *, cached: bool = False, timeout_s: float = 5.0
+    ) -> Outcome[T]:
         """Run `step` on `keys` and apply its change. `cached`: try first on the values last seen by this process, one
         round trip instead of two; the commit's precondition makes that safe. Raises StoreUnavailable, CommitUnknown."""
         ...

@@ -1,0 +1,12 @@
+"""POST /generate_text: {"prompt"} -> {"generated_text"}."""
+
+from shared.chat import answer_text, model_for, read_prompt
+from shared.endpoint import Call, endpoint
+from shared.generation import JsonObject
+
+
+@endpoint()
+async def generate_text(call: Call) -> JsonObject:
+    asked = read_prompt(await call.json())
+    reply = await call.generate(model_for(asked.model, "generate_text", call.settings), asked.body)
+    return {"generated_text": answer_text(reply.body)}

@@ -1,0 +1,108 @@
+"""Adds an endpoint that works at once: `python -m functions.scaffold translation` (make new-endpoint NAME=translation).
+
+It writes functions/<name>/main.py and endpoint.json, and a test. Nothing else has a list of the functions.
+"""
+
+from __future__ import annotations
+
+import keyword
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+_NAME = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
+_MAX_CHARS = 40
+_TAKEN = frozenset({"serve", "bundle", "scaffold", "main", "shared", "functions"})
+
+_MAIN = '''"""POST {path}: {{"text"}} -> {{"text"}}, as the instruction below says."""
+
+from shared.chat import answer_text, model_for, native_body, turn
+from shared.endpoint import Call, endpoint
+from shared.fields import Fields
+from shared.generation import JsonObject
+
+INSTRUCTION = "{title}: answer with the result only."
+
+
+@endpoint()
+async def {name}(call: Call) -> JsonObject:
+    fields = Fields(await call.json())
+    text, model = fields.required_text("text"), fields.text("model")
+    fields.finish("credentials")
+    body = native_body([turn("user", text)], INSTRUCTION)
+    reply = await call.generate(model_for(model, "chat", call.settings), body)
+    return {{"text": answer_text(reply.body), "model": reply.model_used, "request_id": call.request_id}}
+'''
+
+_ENDPOINT = """{{
+  "description": "{title}.",
+  "paths": {{"{path}": ["POST"]}},
+  "access": "credential",
+  "memory_mb": 512,
+  "cpu": 1,
+  "concurrency": 200,
+  "timeout_s": 180,
+  "secrets": ["ADMIN_API_KEY", "GEMINI_API_KEY"]
+}}
+"""
+
+_TEST = '''"""POST {path}."""
+
+import pytest
+
+from tests.support.functions import called
+
+
+async def test_{name}_answers_with_the_text_that_gemini_gave() -> None:
+    answer = await called("{name}", {{"text": "Hello"}}, gemini_says="Bonjour")
+    assert answer.status == 200
+    assert answer.json()["text"] == "Bonjour"
+
+
+@pytest.mark.parametrize("body", [{{}}, {{"text": ""}}, {{"text": 1}}, {{"texts": "Hello"}}])
+async def test_{name}_names_the_field_that_is_wrong(body: dict[str, object]) -> None:
+    answer = await called("{name}", body)
+    assert answer.status == 400
+    assert answer.json()["error"]["details"]["field"].startswith("text")
+'''
+
+
+class ScaffoldError(Exception):
+    """Why no endpoint can have this name, in one sentence."""
+
+
+def create(root: Path, name: str) -> list[Path]:
+    """Writes the endpoint's files into the checkout at `root`. Raises ScaffoldError."""
+    if not _NAME.fullmatch(name) or len(name) > _MAX_CHARS:
+        raise ScaffoldError(
+            f"NAME is {name[:_MAX_CHARS]!r}; it must be lower case words joined by underscores, like word_count, "
+            f"of at most {_MAX_CHARS} characters."
+        )
+    if keyword.iskeyword(name) or name in _TAKEN:
+        raise ScaffoldError(f"NAME is {name!r}, which has another meaning here; choose another.")
+    folder, test = root / "functions" / name, root / "tests" / "functions" / f"test_{name}.py"
+    for taken in (folder, test):
+        if taken.exists():
+            raise ScaffoldError(f"{taken.relative_to(root)} exists already; choose another NAME, or remove it.")
+    words = {"name": name, "path": "/" + name.replace("_", "-"), "title": name.replace("_", " ").capitalize()}
+    files = {folder / "main.py": _MAIN, folder / "endpoint.json": _ENDPOINT, test: _TEST}
+    for file, template in files.items():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(template.format(**words))
+    return list(files)
+
+
+def main(arguments: Sequence[str]) -> int:
+    try:
+        files = create(ROOT, arguments[0] if arguments else "")
+    except ScaffoldError as error:
+        print(error, file=sys.stderr)
+        return 1
+    print(*(file.relative_to(ROOT) for file in files), sep="\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

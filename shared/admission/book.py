@@ -1,0 +1,189 @@
+"""What one process holds of one model: bookings to spend, spending not yet reported, and what the ledger last said."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from shared.generation import NO_COST, Cost
+from shared.ledger.grid import Grid
+from shared.ledger.limits import Limits
+from shared.ledger.state import MAX_WANTS, Allotment, Bookings, Demand, Validity
+
+RATE_MEMORY_S = 5.0
+
+
+@dataclass(slots=True)
+class Held:
+    """One booking: what may still be drawn, and what was drawn but not yet dispatched."""
+
+    available: Cost
+    reserved: Cost = NO_COST
+
+
+Draw = tuple[tuple[Validity, Cost], ...]
+"""What one request took, by booking; the parts add up to its cost."""
+
+
+@dataclass(slots=True)
+class Book:
+    """One model's permits in this process. `effective` are the limits that the ledger applies."""
+
+    grid: Grid
+    limits: Limits
+    effective: Limits
+    held: dict[Validity, Held] = field(default_factory=dict)
+    settled: dict[int, Cost] = field(default_factory=dict)
+    last: Allotment | None = None
+    retry_s: float = 0.0
+    """Not before then is it worth asking again for what was refused (elapsed time)."""
+    spare_retry_s: float = 0.0
+    """Nor before then for spare ones."""
+    arrivals: int = 0
+    per_s: float = 0.0
+    """Requests per second that came lately."""
+    typical: Cost = Cost(1)
+    since_s: float = 0.0
+
+    def available(self) -> Cost:
+        total = NO_COST
+        for held in self.held.values():
+            total = total.plus(held.available)
+        return total
+
+    def came(self, cost: Cost, now_s: float) -> None:
+        """Count an arrival: what a typical request costs, and how many come per second."""
+        self.arrivals += 1
+        self.typical = Cost(1, max(cost[1], (self.typical[1] * 7 + cost[1]) // 8), max(cost[2], self.typical[2]))
+        if not self.since_s:
+            self.since_s = now_s
+
+    def measure(self, now_s: float) -> None:
+        elapsed = now_s - self.since_s
+        if elapsed > 0.1:
+            weight = min(1.0, elapsed / RATE_MEMORY_S)
+            self.per_s += weight * (self.arrivals / elapsed - self.per_s)
+            self.arrivals, self.since_s = 0, now_s
+
+    # -- spending ----------------------------------------------------------------------------------------------------
+
+    def draw(self, cost: Cost, lo_ms: float, hi_ms: float) -> Draw | None:
+        """Take `cost` from the bookings that are open now, the soonest to end first; None when they do not suffice."""
+        slot_ms, metered = self.grid.slot_ms, self.effective.metered
+        if not any(metered):
+            return ()
+        left = cost
+        parts: list[tuple[Validity, Cost]] = []
+        for validity, held in self.held.items():
+            if validity[0] * slot_ms <= lo_ms and hi_ms < (validity[1] + 1) * slot_ms:
+                have = held.available
+                part = Cost(min(left[0], have[0]), min(left[1], have[1]), min(left[2], have[2]))
+                if any(part):
+                    parts.append((validity, part))
+                    left = left.minus(part)
+                    if not any(left):
+                        break
+        if any(amount and required for amount, required in zip(left, metered, strict=True)):
+            return None
+        for validity, part in parts:
+            held = self.held[validity]
+            held.available, held.reserved = held.available.minus(part), held.reserved.plus(part)
+        return tuple(parts)
+
+    def any_open(self, lo_ms: float, hi_ms: float) -> bool:
+        if not any(self.effective.metered):
+            return True
+        slot_ms = self.grid.slot_ms
+        return any(
+            any(held.available) and v[0] * slot_ms <= lo_ms and hi_ms < (v[1] + 1) * slot_ms
+            for v, held in self.held.items()
+        )
+
+    def open_now(self, draw: Draw, lo_ms: float, hi_ms: float) -> bool:
+        slot_ms = self.grid.slot_ms
+        return all(v[0] * slot_ms <= lo_ms and hi_ms < (v[1] + 1) * slot_ms and v in self.held for v, _ in draw)
+
+    def spend(self, draw: Draw, cost: Cost, slot: int) -> None:
+        """The request is being written: what it reserved becomes a dispatch in `slot`."""
+        for validity, part in draw:
+            held = self.held.get(validity)
+            if held is not None:
+                held.reserved = held.reserved.minus(part)
+        self.correct(cost, slot)
+
+    def correct(self, cost: Cost, slot: int) -> None:
+        self.settled[slot] = self.settled.get(slot, NO_COST).plus(cost)
+
+    def put_back(self, draw: Draw) -> None:
+        """Nothing was written: what was reserved may be drawn again."""
+        for validity, part in draw:
+            held = self.held.get(validity)
+            if held is not None:
+                held.reserved, held.available = held.reserved.minus(part), held.available.plus(part)
+
+    # -- talking to the ledger ---------------------------------------------------------------------------------------
+
+    def expire(self, hi_ms: float) -> None:
+        """Let go of what is over, and of remainders that no request can begin with."""
+        slot, metered = self.grid.slot(hi_ms), self.effective.metered
+        main = metered.index(True) if any(metered) else 0
+        for validity in [v for v, held in self.held.items() if v[1] < slot or not held.available[main]]:
+            if validity[1] >= slot and any(self.held[validity].reserved):
+                self.held[validity].available = NO_COST
+            else:
+                del self.held[validity]
+
+    def trim(self, requests: int) -> None:
+        """Give up what is beyond `requests`, the latest first: somebody else may need it."""
+        if not requests:
+            for held in self.held.values():
+                held.available = NO_COST
+        surplus = self.available()[0] - requests
+        for validity in sorted(self.held, reverse=True):
+            if surplus <= 0:
+                return
+            held = self.held[validity]
+            give = min(surplus, held.available[0])
+            surplus -= give
+            left = held.available[0] - give
+            share = left / held.available[0] if held.available[0] else 0
+            held.available = Cost(left, int(held.available[1] * share), int(held.available[2] * share))
+
+    def demand(self, waiting: list[Cost], spare: int, reach_ms: int) -> Demand:
+        """The report for the next renew. `waiting`: every request that could be dispatched soon, in serving order."""
+        left = list(self.available())
+        metered = self.effective.metered
+        runs: list[tuple[Cost, int]] = []
+        for cost in waiting:
+            if all(left[k] >= cost[k] or not metered[k] for k in range(3)):
+                left = [left[k] - cost[k] for k in range(3)]
+            elif runs and (runs[-1][0] == cost or len(runs) >= MAX_WANTS):
+                mean, count = runs[-1]
+                runs[-1] = (Cost(*(-(-(mean[k] * count + cost[k]) // (count + 1)) for k in range(3))), count + 1)
+            else:
+                runs.append((cost, 1))
+        kept: Bookings = {v: h.available.plus(h.reserved) for v, h in self.held.items()}
+        return Demand(
+            limits=self.limits,
+            settled=dict(self.settled),
+            kept=kept,
+            wants=tuple(runs),
+            reach_ms=reach_ms,
+            spare=max(0, spare - left[0]),
+            typical=self.typical,
+        )
+
+    def adopt(self, allotment: Allotment, kept: Bookings) -> None:
+        """Replace what is held by what the ledger granted, less what was spent since `kept` was reported.
+
+        A booking of which the ledger holds less than that is dropped: its reservations fail their last check."""
+        held: dict[Validity, Held] = {}
+        for validity in sorted(allotment.bookings, key=lambda v: v[1]):
+            mine = self.held.get(validity, _NOTHING)
+            spent = kept.get(validity, NO_COST).minus(mine.available.plus(mine.reserved))
+            left = allotment.bookings[validity].minus(spent).minus(mine.reserved)
+            if min(left) >= 0:
+                held[validity] = Held(left, mine.reserved)
+        self.held, self.last, self.effective = held, allotment, allotment.limits
+
+
+_NOTHING = Held(NO_COST)

@@ -1,0 +1,91 @@
+"""The process's one queue: who is served next. Fair over callers, first come first served within one. Pure but for futures."""
+
+from __future__ import annotations
+
+import asyncio
+from bisect import insort
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from shared.generation import Cost
+
+TOKENS_PER_REQUEST = 4096
+"""So many input tokens weigh as much as one more request in a caller's turn."""
+BATCH_EVERY = 20
+"""One turn in so many is the batch priority's while both wait: never less than 5 %."""
+
+
+@dataclass(slots=True)
+class Waiter:
+    """One request waiting for a permit. `tag` is its turn; a waiter put back after a lapsed permit keeps it."""
+
+    model: str
+    cost: Cost
+    caller: str
+    batch: bool
+    came_s: float
+    deadline_s: float
+    size_bytes: int
+    candidates: list[Any]
+    """Agents that may serve it, best first; `offered` of them were asked so far."""
+    accounts: Sequence[Any]
+    future: asyncio.Future[Any]
+    offered: int = 1
+    offered_s: float = 0.0
+    tag: float = 0.0
+    sequence: int = 0
+
+
+@dataclass(slots=True)
+class FairQueue:
+    """Start-time fair queueing: a caller's next turn comes after its last by the cost of it over the caller's weight."""
+
+    weights: Mapping[str, float] = field(default_factory=dict)
+    size_bytes: int = 0
+    _lines: tuple[list[tuple[float, int, Waiter]], list[tuple[float, int, Waiter]]] = field(
+        default_factory=lambda: ([], [])
+    )
+    _turns: dict[str, float] = field(default_factory=dict)
+    _now: float = 0.0
+    _sequence: int = 0
+    _served: int = 0
+
+    def __len__(self) -> int:
+        return len(self._lines[0]) + len(self._lines[1])
+
+    def put(self, waiter: Waiter) -> None:
+        if not waiter.tag:
+            work = 1 + waiter.cost.input_tokens / TOKENS_PER_REQUEST
+            waiter.tag = max(self._now, self._turns.get(waiter.caller, 0.0)) + work / self.weights.get(
+                waiter.caller, 1.0
+            )
+            self._turns[waiter.caller] = waiter.tag
+            self._sequence += 1
+            waiter.sequence = self._sequence
+        insort(self._lines[waiter.batch], (waiter.tag, waiter.sequence, waiter))
+        self.size_bytes += waiter.size_bytes
+
+    def remove(self, waiter: Waiter) -> None:
+        """Take it out, served or not. Unknown waiters are ignored."""
+        line = self._lines[waiter.batch]
+        for at, (_, _, other) in enumerate(line):
+            if other is waiter:
+                del line[at]
+                self.size_bytes -= waiter.size_bytes
+                break
+        if not len(self):
+            self._turns.clear()
+            self._now = 0.0
+
+    def served(self, waiter: Waiter) -> None:
+        self._now = max(self._now, waiter.tag)
+        self._served += 1
+        self.remove(waiter)
+
+    def __iter__(self) -> Iterator[Waiter]:
+        """All, in the order in which they are to be served; safe against removal while iterating."""
+        interactive, batch = self._lines
+        first, second = (batch, interactive) if self._served % BATCH_EVERY == BATCH_EVERY - 1 else (interactive, batch)
+        for _, _, waiter in [*first, *second]:
+            yield waiter

@@ -1,0 +1,53 @@
+"""The store's time as an interval: what it is at least and at most, from samples and elapsed time alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from shared.clock import elapsed_s
+from shared.stores.port import TimeSample
+
+DRIFT = 500e-6
+"""Elapsed time and the store's clock part by less than this (A3); NTP slews at 500 ppm at most."""
+
+
+class ServerClock:
+    """`lo_ms() <= the store's time <= hi_ms()` (ms since 1970) while `known`."""
+
+    def __init__(self, elapsed: Callable[[], float] = elapsed_s) -> None:
+        self._elapsed = elapsed
+        self._low = self._high = 0.0
+        self._at_s = 0.0
+        self.known = False
+
+    def observe(self, sample: TimeSample) -> bool:
+        """Narrow the interval by a sample; False when it contradicts what was known, which is then forgotten."""
+        low = sample.server_ms - sample.received_s * 1000
+        high = sample.server_ms - sample.sent_s * 1000
+        now_s = self._elapsed()
+        consistent = True
+        if self.known:
+            wider = self._widening(now_s)
+            old_low, old_high = self._low - wider, self._high + wider
+            if low > old_high or high < old_low:
+                consistent = False
+            else:
+                low, high = max(low, old_low), min(high, old_high)
+        self._low, self._high, self._at_s, self.known = low, high, now_s, True
+        return consistent
+
+    def _widening(self, now_s: float) -> float:
+        return max(0.0, now_s - self._at_s) * 1000 * DRIFT
+
+    def lo_ms(self) -> float:
+        now_s = self._elapsed()
+        return now_s * 1000 + self._low - self._widening(now_s)
+
+    def hi_ms(self) -> float:
+        now_s = self._elapsed()
+        return now_s * 1000 + self._high + self._widening(now_s)
+
+    def bounds_ms(self) -> tuple[float, float]:
+        now_s = self._elapsed()
+        wider = self._widening(now_s)
+        return now_s * 1000 + self._low - wider, now_s * 1000 + self._high + wider

@@ -1,0 +1,99 @@
+"""The wiring: the only module that names concrete adapters. Importing it does no work; `services()` is called in the worker."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import weakref
+from asyncio import AbstractEventLoop, get_running_loop
+from typing import TYPE_CHECKING, cast
+
+from shared.accounts.account import Account
+from shared.accounts.pool import Pool
+from shared.admission.admission import Admission, AdmissionConfig
+from shared.admission.agent import AgentConfig
+from shared.gateway import Gateway
+from shared.gemini.client import GeminiClient
+from shared.generation import JsonObject
+from shared.health import health_report
+from shared.ledger.grid import Grid
+from shared.settings import ServerKey, Settings
+from shared.stores.url import open_store
+
+if TYPE_CHECKING:
+    from shared.stores.port import Liveness, Store
+
+
+LINGER_S = 1.0
+"""On one machine a process keeps its CPU between requests and its end is noticed: its permits may wait for the next."""
+
+
+class Services:
+    """What the functions of one process share, on one event loop."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.store: Store = open_store(settings.ledger_url)
+        liveness = cast("Liveness", self.store) if hasattr(self.store, "gone") else None
+        proxy = settings.proxy_for(settings.base_url)
+        self.pool = Pool(
+            [account_of(key, settings) for key in settings.server_keys],
+            caller_limits=settings.caller_limits,
+            caller_concurrency=settings.concurrency_limit,
+        )
+        self.admission = Admission(
+            self.store,
+            AgentConfig(
+                instance=secrets.token_hex(16),
+                grid=Grid.of(settings.window_s),
+                tau_s=settings.request_timeout_s,
+                lease_s=settings.lease_s,
+                linger_s=LINGER_S if liveness else 0.0,
+            ),
+            AdmissionConfig(settings.queue_timeout_s, settings.queue_max_bytes, settings.caller_weights),
+            liveness,
+        )
+        self.client = GeminiClient(
+            base_url=settings.base_url,
+            max_connections=settings.max_connections,
+            proxy=proxy.reveal() if proxy else None,
+        )
+        self.gateway = Gateway(
+            self.pool,
+            self.admission,
+            self.client,
+            request_timeout_s=settings.request_timeout_s,
+            known_models=frozenset([*settings.model_limits, *filter(None, [settings.model_override])]),
+        )
+
+    async def health(self) -> JsonObject:
+        """The body of GET /health."""
+        return await health_report(self.settings, self.store, self.pool)
+
+    async def aclose(self) -> None:
+        await self.admission.aclose()
+        await self.client.aclose()
+        await self.store.aclose()
+
+
+def account_of(key: ServerKey, settings: Settings) -> Account:
+    return Account(
+        id=f"{key.source.lower().replace('_', '-')}",
+        ledger_id=key.project,
+        credential=key.secret,
+        concurrency=settings.concurrency_limit,
+        limits=settings.limits,
+        model_limits=settings.model_limits,
+    )
+
+
+_services: weakref.WeakKeyDictionary[AbstractEventLoop, Services] = weakref.WeakKeyDictionary()
+
+
+def services() -> Services:
+    """This event loop's services, made at the first call. Raises SettingsError."""
+    loop = get_running_loop()
+    made = _services.get(loop)
+    if made is None:
+        made = _services[loop] = Services(Settings.from_environment(os.environ))
+    return made

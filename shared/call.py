@@ -1,0 +1,163 @@
+"""One request as a function sees it: who asks, what the body says, how long there is, and the way to Gemini."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, aclosing
+from typing import Literal, Protocol
+
+from starlette.requests import Request
+
+from shared.errors import BadRequest
+from shared.event_stream import Events, EventStream
+from shared.generation import Caller, Generation, JsonObject, Reply, Usage
+from shared.http_body import may_be_json, parse_object, read_body, require_json
+from shared.settings import Settings
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
+_BODILESS = frozenset({"GET", "HEAD", "DELETE"})
+
+
+class StreamReply(Protocol):
+    """An answer that is still coming: native frames as Gemini sends them."""
+
+    @property
+    def head(self) -> Reply: ...
+
+    @property
+    def usage(self) -> Usage:
+        """Known after the last frame."""
+        ...
+
+    def __aiter__(self) -> AsyncIterator[JsonObject]: ...
+
+
+class Gateway(Protocol):
+    async def generate(self, generation: Generation) -> Reply: ...
+
+    def stream(self, generation: Generation) -> AbstractAsyncContextManager[StreamReply]:
+        """Entering it waits for a 200 from Gemini and its first frame; errors until then are raised there."""
+        ...
+
+
+class Services(Protocol):
+    """What the edge and the functions use of a process's services."""
+
+    @property
+    def settings(self) -> Settings: ...
+
+    @property
+    def gateway(self) -> Gateway: ...
+
+    async def health(self) -> JsonObject: ...
+
+
+class Call:
+    """Every reader raises a GatewayError that says what to send instead."""
+
+    def __init__(self, request: Request, services: Services, received_s: float) -> None:
+        self.request = request
+        self.services = services
+        self.settings: Settings = services.settings
+        self.method: str = request.method
+        self.path: str = request.scope["path"]
+        self.headers = headers_of(request)
+        self.request_id = request_id(self.headers)
+        self.received_s = received_s
+        self.caller = Caller("public", "anonymous")
+        """Who asks, once the edge has found out. A public function is not told."""
+        self.model: str | None = None
+        self.reply: Reply | None = None
+        """What the gateway answered: its headers and timing go into the response."""
+        self._body: bytes | None = None
+        self._object: JsonObject | None = None
+
+    async def body(self) -> bytes:
+        """The whole body, at most `settings.max_body_bytes`."""
+        if self._body is None:
+            limit_bytes, timeout_s = self.settings.max_body_bytes, self.settings.request_timeout_s
+            self._body = await read_body(self.headers, self.request.receive, limit_bytes, timeout_s)
+        return self._body
+
+    async def json(self) -> JsonObject:
+        """The body as a JSON object."""
+        require_json(self.headers)
+        if self._object is None:
+            self._object = parse_object(await self.body())
+        return self._object
+
+    async def json_if_any(self) -> JsonObject | None:
+        """The body if it is a JSON object, else None: who asks is found out before anything is said of the body."""
+        if self.method in _BODILESS or not may_be_json(self.headers):
+            return None
+        body = await self.body()
+        try:
+            self._object = parse_object(body)
+        except BadRequest:
+            return None
+        return self._object
+
+    @property
+    def body_consumed(self) -> bool:
+        return self._body is not None or self.method in _BODILESS
+
+    @property
+    def deadline_s(self) -> float:
+        """On `clock.elapsed_s()`: the caller's patience, from `x-request-timeout` (s)."""
+        longest_s = self.settings.request_timeout_s
+        text = self.headers.get("x-request-timeout")
+        if text is None:
+            return self.received_s + longest_s
+        try:
+            timeout_s = float(text)
+        except ValueError:
+            timeout_s = 0.0
+        if not 0 < timeout_s <= longest_s:
+            raise BadRequest(
+                f"x-request-timeout must be a number of seconds over 0, at most {longest_s:g}.",
+                field="x-request-timeout",
+            )
+        return self.received_s + timeout_s
+
+    @property
+    def priority(self) -> Literal["interactive", "batch"]:
+        text = self.headers.get("x-priority", "interactive").lower()
+        if text == "interactive":
+            return "interactive"
+        if text == "batch":
+            return "batch"
+        raise BadRequest("x-priority must be interactive or batch.", field="x-priority")
+
+    async def generate(self, model: str, body: JsonObject) -> Reply:
+        """One answer from Gemini, for this caller, by this call's deadline. Raises GatewayError."""
+        self.reply = await self.services.gateway.generate(self._generation(model, body))
+        return self.reply
+
+    def stream(self, model: str, body: JsonObject, shape: Callable[[StreamReply], Events]) -> EventStream:
+        """An answer as it comes; `shape` turns Gemini's frames into the events to send."""
+        generation = self._generation(model, body)
+        return EventStream(self._events(generation, shape), generation.deadline_s)
+
+    async def _events(self, generation: Generation, shape: Callable[[StreamReply], Events]) -> Events:
+        async with self.services.gateway.stream(generation) as reply:
+            self.reply = reply.head
+            async with aclosing(shape(reply)) as events:
+                async for event in events:
+                    yield event
+
+    def _generation(self, model: str, body: JsonObject) -> Generation:
+        self.model = model
+        return Generation(model, body, self.caller, self.deadline_s, self.priority)
+
+
+def headers_of(request: Request) -> Mapping[str, str]:
+    """Names in lower case. The first of several headers with one name counts; a later one cannot replace it."""
+    return {name.decode("latin-1"): value.decode("latin-1") for name, value in reversed(request.scope["headers"])}
+
+
+def request_id(headers: Mapping[str, str]) -> str:
+    """The caller's own `x-request-id` if it is fit for a header and a log, else a new one."""
+    given = headers.get("x-request-id", "")
+    return given if _REQUEST_ID.fullmatch(given) else f"req_{os.urandom(12).hex()}"

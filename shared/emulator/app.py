@@ -1,0 +1,272 @@
+"""The offline Gemini's story of a request: find the method, check, count, admit, answer. Google's order of checks.
+
+Key, then model, then body, then quota (where Google checks quota relative to the body is not known).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from aiohttp import web
+
+from . import answers, errors, faults, frames, models, operator_api, refusals, replies, tokens
+from .auth import authenticate
+from .config import EmulatorConfig
+from .errors import GoogleError
+from .exchange import Aborted, Exchange
+from .faults import BadDirective, Directives, Fault, Faults
+from .models import Model
+from .server import Request, Server
+from .stats import ProjectRecord, Stats
+from .transcode import read_message
+from .validate import check_contents, check_generate
+
+_PATH = re.compile(r"/(v1|v1beta)/models(?:/([^/:]+)(?::(\w+))?)?")
+_GENERATING = frozenset({"generateContent", "streamGenerateContent"})
+_PAGE_SIZE, _MAX_PAGE_SIZE = 50, 1000
+_MAX_SERVER_TIMEOUT_S = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """`method` is the verb of the path, or GetModel or ListModels."""
+
+    version: str
+    model_id: str
+    method: str
+    sse: bool
+
+
+class App:
+    """Everything but the socket: `handle` answers a request, `server()` makes the aiohttp server around it.
+
+    `wall_clock` tells Unix time in seconds, for the Pacific day.
+    """
+
+    def __init__(self, config: EmulatorConfig, *, wall_clock: Callable[[], float] = time.time) -> None:
+        self._config = config
+        self._wall_clock = wall_clock
+        self.stats = Stats(config)
+        self.faults = Faults()
+
+    def server(self) -> Server:
+        """To be called on the loop that will serve."""
+        return Server(self.handle, self._config.max_body_bytes)
+
+    async def handle(self, request: Request) -> web.StreamResponse:
+        match = _PATH.fullmatch(request.path)
+        if match is None:
+            own = await operator_api.answer(request, self.stats, self.faults)
+            return self._missing(request) if own is None else own
+        version, model_id, verb = match.groups()
+        if request.method != ("POST" if verb else "GET"):
+            return self._missing(request)
+        method = verb or ("GetModel" if model_id else "ListModels")
+        sse = method == "streamGenerateContent" and request.query.get("alt") == "sse"
+        return await self._serve(request, _Call(version, model_id or "", method, sse))
+
+    async def _serve(self, request: Request, call: _Call) -> web.StreamResponse:
+        exchange = Exchange(self.stats, request)
+        try:
+            try:
+                response = await self._answer(request, exchange, call)
+            except GoogleError as error:
+                self.stats.refused(error.reason)
+                response = replies.refusal(request, error, sse=call.sse)
+            await replies.finish(request, response)
+            exchange.done(str(response.status))
+            return response
+        except (Aborted, ConnectionError):
+            # The connection is closed, by a fault or by the client; aiohttp notices when it writes this.
+            exchange.lost()
+            return web.Response()
+        except asyncio.CancelledError:
+            exchange.lost()
+            raise
+        finally:
+            exchange.close()
+
+    async def _answer(self, request: Request, exchange: Exchange, call: _Call) -> web.StreamResponse:
+        model = models.resolve(call.version, call.model_id)
+        claimed = request.headers.get("x-goog-api-key") or request.query.get("key", "")
+        self.stats.arrived(call.method, model.id if model else "", claimed)
+        exchange.key = claimed
+        key = authenticate(request, call.version, call.method)
+        if call.method == "ListModels":
+            return self._list_models(request, call)
+        if call.method == "GetModel":
+            return self._get_model(request, call)
+        project = self.stats.project_of(key)
+        if call.method in _GENERATING:
+            exchange.open(project)
+        elif call.method != "countTokens":
+            raise errors.model_not_found(call.version, call.model_id, call.method)
+        if call.model_id in models.CLOSED:
+            raise errors.model_closed(call.model_id, models.CLOSED[call.model_id])
+        if model is None or model.kind != models.TEXT:
+            raise errors.model_not_found(call.version, call.model_id, call.method)
+        body = await self._body(request)
+        if call.method == "countTokens":
+            return self._count(request, call, body)
+        return await self._generate(request, exchange, call, model, project, body)
+
+    async def _body(self, request: Request) -> bytes:
+        limit = self._config.max_body_bytes
+        if (request.content_length or 0) > limit:
+            raise errors.body_too_large(limit)
+        if request.headers.get("Expect", "").lower() == "100-continue" and request.transport is not None:
+            request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        try:
+            return await request.read()
+        except web.HTTPRequestEntityTooLarge:
+            raise errors.body_too_large(limit) from None
+        except web.RequestPayloadError:
+            raise errors.invalid() from None
+
+    async def _generate(
+        self, request: Request, exchange: Exchange, call: _Call, model: Model, project: ProjectRecord, body: bytes
+    ) -> web.StreamResponse:
+        message = read_message(body, "GenerateContentRequest", call.version)
+        check_generate(message, model, signatures=self._config.require_thought_signatures)
+        prompt = answers.prompt_of(message)
+        asked = _directives(request, prompt)
+        fault = self.faults.choose(asked.fault, prompt, exchange.key, model.id)
+        if fault is not None:
+            self.stats.fault(fault.kind)
+            if fault.kind in faults.REFUSALS:
+                raise refusals.by_fault(
+                    fault,
+                    project=project.settings,
+                    model=model.id,
+                    asked_model=call.model_id,
+                    version=call.version,
+                    method=call.method,
+                    window_s=self._config.window_s,
+                    wall_s=self._wall_clock(),
+                )
+        counts = tokens.count_request(message)
+        self._admit(request, exchange, model, project, sum(counts.values()))
+        pace = replies.Pace(
+            asked.latency_s if asked.latency_s is not None else self._config.latency_s,
+            self._config.chunk_delay_s,
+            _deadline_s(request),
+        )
+        await pace.before_answer()
+        if fault is not None:
+            await _fail(exchange, fault)
+        answer = _answer_of(message, model, counts, asked.words, fault)
+        self.stats.used(sum(counts.values()), sum(one.tokens for one in answer.candidates), answer.thought_tokens)
+        if call.method == "generateContent":
+            return await replies.send_unary(request, exchange, answer, model.id, fault)
+        return await replies.send_stream(request, exchange, answer, model.id, fault, pace, sse=call.sse)
+
+    def _admit(self, request: Request, exchange: Exchange, model: Model, project: ProjectRecord, count: int) -> None:
+        if count > model.input_limit:
+            raise errors.invalid(
+                f"The input token count ({count}) exceeds the maximum number of tokens allowed ({model.input_limit})."
+            )
+        wall_s = self._wall_clock()
+        exceeded = project.admit(model.id, request.arrived_s, count, wall_s)
+        if exceeded:
+            window_s = self._config.window_s
+            raise refusals.over_quota(project.settings, model.id, exceeded, window_s=window_s, wall_s=wall_s)
+        self.stats.admitted(exchange.key)
+
+    def _count(self, request: Request, call: _Call, body: bytes) -> web.Response:
+        message = read_message(body, "CountTokensRequest", call.version)
+        inner = message.get("generateContentRequest", message)
+        check_contents(inner)
+        counts = tokens.count_request(inner)
+        shown = {"totalTokens": sum(counts.values()), "promptTokensDetails": frames.token_details(counts)}
+        return replies.document(request, shown)
+
+    def _get_model(self, request: Request, call: _Call) -> web.Response:
+        entry = models.find(call.version, call.model_id)
+        if entry is None:
+            raise GoogleError(404, f"Model is not found: models/{call.model_id} for api version {call.version}")
+        return replies.document(request, entry)
+
+    def _list_models(self, request: Request, call: _Call) -> web.Response:
+        listed = models.entries(call.version)
+        size = request.query.get("pageSize", str(_PAGE_SIZE))
+        if not size.isdecimal():
+            raise errors.invalid(f"Invalid value at 'page_size' (TYPE_INT32), \"{size[:40]}\"")
+        start = _page_start(request.query.get("pageToken", ""))
+        end = start + min(int(size) or _PAGE_SIZE, _MAX_PAGE_SIZE)
+        page: dict[str, Any] = {"models": listed[start:end]}
+        if end < len(listed):
+            page["nextPageToken"] = base64.urlsafe_b64encode(str(end).encode()).decode()
+        return replies.document(request, page)
+
+    def _missing(self, request: Request) -> web.Response:
+        self.stats.arrived("unknown", "", "")
+        self.stats.answered("404", "")
+        return replies.missing_page(request)
+
+
+def create_app(config: EmulatorConfig | None = None, *, wall_clock: Callable[[], float] = time.time) -> App:
+    return App(config or EmulatorConfig(), wall_clock=wall_clock)
+
+
+def _directives(request: Request, prompt: str) -> Directives:
+    """The header's directives go before the prompt's."""
+    try:
+        said, sent = faults.from_prompt(prompt), faults.from_header(request.headers.get("x-emulator-fault"))
+    except BadDirective as error:
+        raise errors.invalid(str(error)) from None
+    return Directives(
+        sent.fault or said.fault,
+        sent.latency_s if sent.latency_s is not None else said.latency_s,
+        sent.words if sent.words is not None else said.words,
+    )
+
+
+async def _fail(exchange: Exchange, fault: Fault) -> None:
+    """Raises or hangs, for the faults that give no answer at all."""
+    if fault.kind in refusals.FAILURES:
+        raise refusals.failure(fault)
+    if fault.kind == "hang":
+        await asyncio.sleep(min(faults.HANG_S, fault.seconds if fault.seconds is not None else faults.HANG_S))
+        exchange.hang_up()
+        raise Aborted
+    if fault.kind == "reset":
+        exchange.reset()
+        raise Aborted
+
+
+def _answer_of(
+    message: dict[str, Any], model: Model, counts: dict[str, int], words: int | None, fault: Fault | None
+) -> answers.Answer:
+    kind = fault.kind if fault is not None else ""
+    if kind == "block":
+        return answers.blocked(counts)
+    if kind == "safety":
+        return answers.unsafe(counts)
+    if kind == "max_tokens":
+        return answers.out_of_tokens(counts, message)
+    return answers.answer(message, model, counts, words)
+
+
+def _deadline_s(request: Request) -> float | None:
+    """When the caller's X-Server-Timeout (seconds, from arrival) is over. Nonsense is ignored, as Google does."""
+    try:
+        timeout_s = float(request.headers.get("X-Server-Timeout", ""))
+    except ValueError:
+        return None
+    return request.arrived_s + timeout_s if 0 < timeout_s <= _MAX_SERVER_TIMEOUT_S else None
+
+
+def _page_start(token: str) -> int:
+    if not token:
+        return 0
+    try:
+        return int(base64.urlsafe_b64decode(token))
+    except (ValueError, binascii.Error):
+        raise errors.invalid("Invalid page token.") from None

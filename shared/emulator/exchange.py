@@ -1,0 +1,70 @@
+"""One request from arrival to its last byte: the concurrency slot that it holds, and how it ended."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import struct
+
+from .errors import exhausted
+from .server import Request
+from .stats import ProjectRecord, Stats
+
+_NO_LINGER = struct.pack("ii", 1, 0)
+
+
+class Aborted(Exception):
+    """A fault closed the connection; there is nothing to answer."""
+
+
+class Exchange:
+    """A slot is taken by `open` and freed by `done`, or in the moment the client disconnects."""
+
+    def __init__(self, stats: Stats, request: Request) -> None:
+        self._stats = stats
+        self._request = request
+        self.key = ""
+        self._project: ProjectRecord | None = None
+        self._ended = False
+        request.on_lost(self.lost)
+
+    def open(self, project: ProjectRecord) -> None:
+        """Counts as at once from here on. Raises GoogleError 429 when the project has no slot."""
+        if not project.take_slot():
+            raise exhausted("concurrency")
+        self._project = project
+
+    def done(self, outcome: str) -> None:
+        """Everything was handed to the transport. Only the first end counts."""
+        if not self._ended:
+            self._ended = True
+            self._request.on_lost(None)
+            if self._project is not None:
+                self._project.free_slot()
+            self._stats.answered(outcome, self.key)
+
+    def lost(self) -> None:
+        """The client went before everything was handed to the transport."""
+        if not self._ended:
+            self._stats.disconnects += 1
+            self.done("disconnected")
+
+    def close(self) -> None:
+        """The handler is over, however."""
+        self.done("aborted")
+
+    def hang_up(self) -> None:
+        """Closes the connection after what was written, without ending the response."""
+        self.done("aborted")
+        if (transport := self._request.transport) is not None:
+            transport.close()
+
+    def reset(self) -> None:
+        """Closes the connection so that the peer sees a reset (RST), whatever was written."""
+        self.done("aborted")
+        if (transport := self._request.transport) is not None:
+            sock = transport.get_extra_info("socket")
+            if sock is not None:
+                with contextlib.suppress(OSError):
+                    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
+            transport.abort()

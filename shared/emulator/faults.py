@@ -1,0 +1,151 @@
+"""Which fault a request asks for, by header, by a directive in its prompt, or by an operator's standing order."""
+
+from __future__ import annotations
+
+import re
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Any
+
+# Answered before any quota is looked at: Google's front end or quota service would say these.
+REFUSALS = frozenset(
+    {"400", "401", "403", "404", "429", "429-day", "429-tokens", "429-bare", "429-depleted"},
+)
+# Fail, or answer oddly, after the request was admitted and counted.
+FAILURES = frozenset({"500", "503", "504", "hang", "reset", "cut", "slow", "malformed"})
+ODD_ANSWERS = frozenset({"block", "safety", "max_tokens"})
+KINDS = REFUSALS | FAILURES | ODD_ANSWERS
+
+HANG_S = 600.0
+SLOW_GAP_S = 1.0
+MAX_WORDS = 20_000
+_MAX_LATENCY_MS = 600_000
+_MAX_COUNT = 1_000_000
+# Prompts whose `xN` count is remembered; the oldest is forgotten first.
+_PROMPTS_KEPT = 10_000
+
+_SPEC = re.compile(r"(?P<kind>[a-z0-9_-]+?)(?:@(?P<seconds>\d{1,4}(?:\.\d{1,3})?))?(?:x(?P<times>\d{1,6}))?")
+_DIRECTIVE = re.compile(r"\[\[(fault|latency|words):([a-z0-9_@.-]{1,40})\]\]")
+
+
+class BadDirective(ValueError):
+    """A fault that is not known, told in one sentence."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """`times`: only the first so many requests with the same prompt. `seconds`: the retry delay that a 429 tells, the
+    gap of `slow`, the bound of `hang`."""
+
+    kind: str
+    times: int | None = None
+    seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Directives:
+    fault: Fault | None = None
+    latency_s: float | None = None
+    words: int | None = None
+
+
+NO_DIRECTIVES = Directives()
+
+
+def parse_fault(text: str) -> Fault:
+    """`503`, `503x2` (twice per prompt), `429@2.5` (seconds)."""
+    match = _SPEC.fullmatch(text)
+    if match is None or match["kind"] not in KINDS:
+        raise BadDirective(f"Unknown emulator fault {text[:40]!r}. Known: {', '.join(sorted(KINDS))}.")
+    return Fault(
+        match["kind"],
+        int(match["times"]) if match["times"] else None,
+        float(match["seconds"]) if match["seconds"] else None,
+    )
+
+
+def from_prompt(prompt: str) -> Directives:
+    """Every `[[fault:..]]`, `[[latency:ms]]` and `[[words:n]]` of a prompt; the last of each kind counts."""
+    if "[[" not in prompt:
+        return NO_DIRECTIVES
+    return _directives(_DIRECTIVE.findall(prompt))
+
+
+def from_header(value: str | None) -> Directives:
+    """`x-emulator-fault: 503x2, latency:2000`: a bare word is a fault."""
+    if not value:
+        return NO_DIRECTIVES
+    words = [word.strip() for word in value.split(",") if word.strip()]
+    return _directives(
+        [(kind, rest) if rest else ("fault", kind) for kind, _, rest in (w.partition(":") for w in words)]
+    )
+
+
+def without_directives(prompt: str) -> str:
+    return _DIRECTIVE.sub("", prompt).strip() if "[[" in prompt else prompt
+
+
+def _directives(pairs: list[tuple[str, str]]) -> Directives:
+    found = dict(pairs)
+    if unknown := set(found) - {"fault", "latency", "words"}:
+        raise BadDirective(f"Unknown emulator directive {sorted(unknown)[0][:40]!r}.")
+    return Directives(
+        fault=parse_fault(found["fault"]) if "fault" in found else None,
+        latency_s=_count(found["latency"], "latency", _MAX_LATENCY_MS) / 1000 if "latency" in found else None,
+        words=_count(found["words"], "words", MAX_WORDS) if "words" in found else None,
+    )
+
+
+def _count(text: str, name: str, most: int) -> int:
+    if not text.isdecimal() or int(text) > most:
+        raise BadDirective(f"Emulator directive {name} takes a whole number up to {most}.")
+    return int(text)
+
+
+@dataclass(slots=True)
+class _Order:
+    fault: Fault
+    left: int
+    key: str | None
+    model: str | None
+
+
+class Faults:
+    """The faults still to fire: standing orders, and how often each prompt has had its `xN` fault."""
+
+    def __init__(self) -> None:
+        self._orders: list[_Order] = []
+        self._fired: OrderedDict[tuple[str, str], int] = OrderedDict()
+
+    def order(self, fault: str, count: int = 1, key: str | None = None, model: str | None = None) -> None:
+        """The next `count` requests (of that key, of that model) get the fault. Raises BadDirective."""
+        if not 1 <= count <= _MAX_COUNT:
+            raise BadDirective(f"count must be from 1 to {_MAX_COUNT}.")
+        self._orders.append(_Order(parse_fault(fault), count, key, model))
+
+    def clear(self) -> None:
+        self._orders.clear()
+        self._fired.clear()
+
+    def pending(self) -> list[dict[str, Any]]:
+        return [{"fault": order.fault.kind, "count": order.left, "model": order.model} for order in self._orders]
+
+    def choose(self, asked: Fault | None, prompt: str, key: str, model: str) -> Fault | None:
+        """The fault that fires for this request: what it asks for itself, else the oldest order that fits."""
+        if asked is not None:
+            return asked if asked.times is None or self._counts(asked, asked.times, prompt) else None
+        for order in self._orders:
+            if order.key in (None, key) and order.model in (None, model):
+                order.left -= 1
+                if not order.left:
+                    self._orders.remove(order)
+                return order.fault
+        return None
+
+    def _counts(self, fault: Fault, times: int, prompt: str) -> bool:
+        name = (fault.kind, prompt)
+        fired = self._fired.pop(name, 0)
+        self._fired[name] = min(fired + 1, times)
+        if len(self._fired) > _PROMPTS_KEPT:
+            self._fired.popitem(last=False)
+        return fired < times

@@ -1,0 +1,90 @@
+"""The 429s of this emulator's quotas, and the refusals that a fault asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from . import errors
+from .config import Project
+from .errors import Exceeded, GoogleError
+from .faults import Fault
+from .limits import next_midnight_s
+
+FAILURES: dict[str, Callable[[], GoogleError]] = {
+    "500": errors.internal,
+    "503": errors.overloaded,
+    "504": errors.deadline_expired,
+}
+_DIMENSIONS = {"429": "rpm", "429-day": "rpd", "429-tokens": "tpm"}
+# What a fault claims was exceeded where nothing is configured: the free tier of the flash models.
+_ASSUMED = {"rpm": 5, "rpd": 20, "tpm": 250_000}
+_REAL_MINUTE_S = 60.0
+# Statistics keep what was ordered apart from what the limits refused.
+_ORDERED = "fault"
+
+
+def over_quota(
+    project: Project, model: str, exceeded: Sequence[Exceeded], *, window_s: float, wall_s: float
+) -> GoogleError:
+    """The 429 for quotas that are in the way. On the free tier a day's quota too names a wait of 14 to 59 seconds."""
+    if project.tier == "free":
+        short_s = 14 + wall_s % 45
+        exceeded = [
+            Exceeded("rpd", one.limit, min(one.wait_s, short_s)) if one.dimension == "rpd" else one for one in exceeded
+        ]
+    # A shrunk minute has waits that whole seconds cannot tell.
+    return errors.quota_exceeded(project.tier, model, exceeded, whole_seconds=window_s >= _REAL_MINUTE_S)
+
+
+def failure(fault: Fault) -> GoogleError:
+    error = FAILURES[fault.kind]()
+    error.reason = _ORDERED
+    return error
+
+
+def by_fault(
+    fault: Fault,
+    *,
+    project: Project,
+    model: str,
+    asked_model: str,
+    version: str,
+    method: str,
+    window_s: float,
+    wall_s: float,
+) -> GoogleError:
+    """The refusal of a fault in faults.REFUSALS. A 429 names the wait of the fault, else half a window or midnight."""
+    error = _refusal(fault, project, model, asked_model, version, method, window_s, wall_s)
+    error.reason = _ORDERED
+    return error
+
+
+def _refusal(
+    fault: Fault,
+    project: Project,
+    model: str,
+    asked_model: str,
+    version: str,
+    method: str,
+    window_s: float,
+    wall_s: float,
+) -> GoogleError:
+    simple: dict[str, Callable[[], GoogleError]] = {
+        "400": errors.invalid,
+        "401": lambda: errors.unauthenticated(version, method),
+        "403": lambda: errors.key_blocked(version, method),
+        "404": lambda: errors.model_not_found(version, asked_model, method),
+        "429-bare": errors.exhausted,
+        "429-depleted": errors.depleted,
+    }
+    if fault.kind in simple:
+        return simple[fault.kind]()
+    dimension = _DIMENSIONS[fault.kind]
+    limits = project.limits_for(model)
+    limit = {"rpm": limits.rpm, "rpd": limits.rpd, "tpm": limits.tpm}[dimension]
+    limit = _ASSUMED[dimension] if limit is None else limit
+    if fault.seconds is not None:
+        told = [Exceeded(dimension, limit, fault.seconds)]
+        return errors.quota_exceeded(project.tier, model, told, whole_seconds=fault.seconds.is_integer())
+    wait_s = next_midnight_s(wall_s) - wall_s if dimension == "rpd" else window_s / 2
+    return over_quota(project, model, [Exceeded(dimension, limit, wait_s)], window_s=window_s, wall_s=wall_s)

@@ -1,0 +1,150 @@
+"""Putting an answer or a refusal on the wire: Google's headers, SSE frames, and the faults that break either."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from aiohttp import web
+
+from . import frames
+from .answers import Answer
+from .errors import GoogleError, deadline_expired
+from .exchange import Aborted, Exchange
+from .faults import SLOW_GAP_S, Fault
+from .server import Request
+
+JSON_TYPE = "application/json; charset=UTF-8"
+SSE_TYPE = "text/event-stream"
+_BROKEN_JSON = b'{"candidates": [{"content": {"parts": [{"text": "This bo'
+_HEADERS = {
+    "Server": "scaffolding on HTTPServer2",
+    "Vary": "Origin, X-Origin, Referer",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "SAMEORIGIN",
+    "X-XSS-Protection": "0",
+}
+_MISSING_PAGE = (
+    b"<!DOCTYPE html>\n<html lang=en>\n  <meta charset=utf-8>\n  <title>Error 404 (Not Found)!!1</title>\n"
+    b"  <p><b>404.</b> <ins>That\xe2\x80\x99s an error.</ins>\n"
+    b"  <p>The requested URL was not found on this server.  <ins>That\xe2\x80\x99s all we know.</ins>\n"
+)
+
+
+def headers(request: Request, content_type: str) -> dict[str, str]:
+    elapsed_ms = int((time.monotonic() - request.arrived_s) * 1000)
+    return {**_HEADERS, "Content-Type": content_type, "Server-Timing": f"gfet4t7; dur={elapsed_ms}"}
+
+
+def document(request: Request, value: Any) -> web.Response:
+    return web.Response(body=frames.document_bytes(value), headers=headers(request, JSON_TYPE))
+
+
+def refusal(request: Request, error: GoogleError, *, sse: bool) -> web.Response:
+    content_type = SSE_TYPE if sse and not error.early else JSON_TYPE
+    return web.Response(status=error.code, body=error.body(), headers=headers(request, content_type))
+
+
+def missing_page(request: Request) -> web.Response:
+    """Google's front end answers a path that no method has in HTML."""
+    return web.Response(status=404, body=_MISSING_PAGE, headers=headers(request, "text/html; charset=UTF-8"))
+
+
+async def finish(request: Request, response: web.StreamResponse) -> None:
+    """Hands the rest of the response to the transport."""
+    await response.prepare(request)
+    await response.write_eof()
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """`deadline_s` (CLOCK_MONOTONIC) is the caller's X-Server-Timeout: nothing is answered past it."""
+
+    latency_s: float
+    gap_s: float
+    deadline_s: float | None
+
+    async def before_answer(self) -> None:
+        await self._pause(self.latency_s)
+
+    async def before_frame(self) -> None:
+        await self._pause(self.gap_s)
+
+    async def _pause(self, pause_s: float) -> None:
+        if self.deadline_s is None:
+            if pause_s > 0:
+                await asyncio.sleep(pause_s)
+            return
+        left_s = self.deadline_s - time.monotonic()
+        await asyncio.sleep(max(0.0, min(pause_s, left_s)))
+        if pause_s >= left_s:
+            raise deadline_expired()
+
+
+async def send_unary(
+    request: Request, exchange: Exchange, answer: Answer, model_version: str, fault: Fault | None
+) -> web.StreamResponse:
+    """The response of a unary call. `cut` raises Aborted after half of it."""
+    if fault is not None and fault.kind == "malformed":
+        return web.Response(body=_BROKEN_JSON, headers=headers(request, JSON_TYPE))
+    body = frames.document_bytes(frames.document(answer, model_version))
+    if fault is None or fault.kind != "cut":
+        return web.Response(body=body, headers=headers(request, JSON_TYPE))
+    response = web.StreamResponse(headers=headers(request, JSON_TYPE))
+    response.content_length = len(body)
+    await response.prepare(request)
+    await response.write(body[: len(body) // 2])
+    exchange.hang_up()
+    raise Aborted
+
+
+async def send_stream(
+    request: Request,
+    exchange: Exchange,
+    answer: Answer,
+    model_version: str,
+    fault: Fault | None,
+    pace: Pace,
+    *,
+    sse: bool,
+) -> web.StreamResponse:
+    """Streams the answer's frames, as SSE or as one JSON array. `cut` raises Aborted after half of them."""
+    kind = fault.kind if fault is not None else ""
+    chunks = _chunks(frames.stream(answer, model_version), sse=sse)
+    if kind == "malformed":
+        chunks = [b"data: " + _BROKEN_JSON + b"\r\n\r\n" if sse else b"[" + _BROKEN_JSON]
+    if kind == "slow":
+        gap_s = SLOW_GAP_S if fault is None or fault.seconds is None else fault.seconds
+        pace = Pace(pace.latency_s, gap_s, pace.deadline_s)
+    whole = len(chunks)
+    if kind == "cut":
+        chunks = chunks[: max(1, whole // 2)]
+    response = web.StreamResponse(headers=_stream_headers(request, sse=sse))
+    try:
+        for number, chunk in enumerate(chunks):
+            if number:
+                await pace.before_frame()
+            else:
+                await response.prepare(request)
+            await response.write(chunk)
+    except GoogleError as error:
+        # Too late for a status: the stream ends with the error as its last event.
+        late = frames.sse_bytes(error.document()) if sse else b",\r\n" + error.body() + b"]\n"
+        await response.write(late)
+    if kind == "cut":
+        exchange.hang_up()
+        raise Aborted
+    return response
+
+
+def _chunks(documents: list[dict[str, Any]], *, sse: bool) -> Sequence[bytes]:
+    return [frames.sse_bytes(frame) for frame in documents] if sse else frames.array_bytes(documents)
+
+
+def _stream_headers(request: Request, *, sse: bool) -> dict[str, str]:
+    if not sse:
+        return headers(request, JSON_TYPE)
+    return {**headers(request, SSE_TYPE), "Content-Disposition": "attachment"}

@@ -1,0 +1,220 @@
+"""The one story of a request: admit, generate, settle; unary and streamed, with retries and rotation."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+
+import orjson
+
+from shared.accounts.account import Account
+from shared.accounts.pool import Pool
+from shared.admission.admission import Admission, Lease, PermitLapsed
+from shared.clock import elapsed_s
+from shared.errors import ModelNotFound, UpstreamTimeout
+from shared.gemini import models, wire
+from shared.gemini.client import Exchange, GeminiClient
+from shared.gemini.errors import UpstreamFailure
+from shared.generation import Cost, Generation, JsonObject, Reply, Timing, Usage
+from shared.refusal import PRESSURE_DELAY_S, caller_error, refusal_of
+
+ATTEMPTS = 4
+"""Dispatches of one request at the most, over all accounts; every one takes its own permit."""
+BACKOFF_S = 0.25
+LEAST_EXCHANGE_S = 0.05
+LAPSES = 20
+
+
+class Gateway:
+    """Bound to one event loop. `known_models` are served besides the table's."""
+
+    def __init__(
+        self,
+        pool: Pool,
+        admission: Admission,
+        client: GeminiClient,
+        *,
+        request_timeout_s: float,
+        known_models: frozenset[str] = frozenset(),
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self.pool, self.admission, self.client = pool, admission, client
+        self.request_timeout_s, self.known_models = request_timeout_s, known_models
+        self.sleep = sleep
+
+    async def generate(self, generation: Generation) -> Reply:
+        """One answer. Raises GatewayError."""
+        attempts = _Attempts(self, generation)
+        while True:
+            async with attempts.lease() as lease:
+                body = await self.client.generate(attempts.exchange(lease, "generateContent"))
+                attempts.answered(lease, wire.usage(body))
+                return attempts.reply(lease, body)
+
+    def stream(self, generation: Generation) -> AbstractAsyncContextManager[StreamReply]:
+        """Entering waits for the first frame, so that what fails before it is an error with a status. Raises GatewayError,
+        both when entered and while its frames are read."""
+        return self._stream(generation)
+
+    @asynccontextmanager
+    async def _stream(self, generation: Generation) -> AsyncIterator[StreamReply]:
+        attempts = _Attempts(self, generation)
+        while True:
+            async with (
+                attempts.lease() as lease,
+                self.client.stream(attempts.exchange(lease, "streamGenerateContent")) as frames,
+            ):
+                reply = StreamReply(attempts, lease, await anext(frames), frames)
+                try:
+                    yield reply
+                finally:
+                    attempts.answered(lease, reply.usage if reply.counted else None)
+                return
+
+
+class StreamReply:
+    """Frames as Gemini sends them. `head` is complete but for its body; `usage` is what the last frame said."""
+
+    def __init__(self, attempts: _Attempts, lease: Lease, first: JsonObject, frames: AsyncIterator[JsonObject]) -> None:
+        self.head = attempts.reply(lease, first)
+        self.usage = self.head.usage
+        self.counted = "usageMetadata" in first
+        self._attempts, self._lease = attempts, lease
+        self._first: JsonObject | None = first
+        self._frames = frames
+
+    def __aiter__(self) -> StreamReply:
+        return self
+
+    async def __anext__(self) -> JsonObject:
+        """Raises GatewayError when the stream breaks."""
+        if self._first is not None:
+            first, self._first = self._first, None
+            return first
+        try:
+            frame = await anext(self._frames)
+        except UpstreamFailure as failure:
+            raise caller_error(failure, self._attempts.model, own_key=self._lease.account.own_key) from failure
+        if "usageMetadata" in frame:
+            self.usage, self.counted = wire.usage(frame), True
+        self.head.timing.upstream_s = elapsed_s() - self._attempts.began_s
+        return frame
+
+
+class _Attempts:
+    """One request's tries: which accounts are left, how long is left, and what was spent so far."""
+
+    def __init__(self, gateway: Gateway, generation: Generation) -> None:
+        resolved = models.resolve(generation.model)
+        if not resolved.known and resolved.canonical not in gateway.known_models:
+            raise ModelNotFound(
+                f"model {resolved.canonical} is not known here; GET /health lists those that are (an operator adds one "
+                "by naming it in GEMINI_LIMITS).",
+                details={"field": "model"},
+            )
+        self.gateway, self.generation, self.resolved = gateway, generation, resolved
+        self.model = resolved.canonical
+        self.body = orjson.dumps(generation.body)
+        self.cost = Cost(1, wire.estimate_input_tokens(generation.body, self.body))
+        self.candidates: list[Account] = gateway.pool.candidates(generation.caller)
+        self.timing = Timing()
+        self.began_s = 0.0
+        self.tries = self.lapses = 0
+        self._lapsed: Lease | None = None
+        self._used: Usage | None = None
+
+    @asynccontextmanager
+    async def lease(self) -> AsyncIterator[Lease]:
+        """A permit for one exchange. A failure inside that another try may mend ends here, after its backoff; the caller
+        loops. Any other one is raised as the GatewayError that it means."""
+        asked_s = elapsed_s()
+        lease = await self.gateway.admission.acquire(
+            self.candidates,
+            self.model,
+            self.cost,
+            self.generation.deadline_s,
+            self.generation.caller,
+            batch=self.generation.priority == "batch",
+            size_bytes=len(self.body),
+            again=self._lapsed,
+        )
+        self.began_s = elapsed_s()
+        self.timing.queue_s += self.began_s - asked_s
+        self._lapsed, self._used = None, None
+        failed: UpstreamFailure | None = None
+        try:
+            yield lease
+        except PermitLapsed:
+            self._lapsed = lease
+            self.lapses += 1
+            if self.lapses > LAPSES:
+                raise UpstreamTimeout("This process stalls: no permit could be used in time.") from None
+        except UpstreamFailure as failure:
+            failed = failure
+            self._learn(failure, lease)
+        finally:
+            self.timing.upstream_s += elapsed_s() - self.began_s
+            await lease.close(self._used.prompt_tokens if self._used else None)
+        if failed is not None:
+            await self._next(failed, lease)
+
+    def exchange(self, lease: Lease, verb: str) -> Exchange:
+        left_s = self.generation.deadline_s - elapsed_s()
+        return Exchange(
+            api_key=lease.account.credential,
+            model=self.model,
+            verb=verb,
+            body=self.body,
+            timeout_s=max(LEAST_EXCHANGE_S, min(left_s, self.gateway.request_timeout_s)),
+            before_write=lease.check,
+            after_write=lease.sent,
+        )
+
+    def answered(self, lease: Lease, usage: Usage | None) -> None:
+        """Gemini took the request; `usage` is what it counted, None when the answer ended before it said so."""
+        self._used = usage
+        lease.accepted()
+
+    def reply(self, lease: Lease, body: JsonObject) -> Reply:
+        headers = lease.rate_headers()
+        headers["x-model-requested"] = self.resolved.requested
+        headers["x-model-used"] = used = wire.model_version(body) or self.model
+        self.timing.upstream_s = elapsed_s() - self.began_s
+        return Reply(body, self.resolved.requested, used, lease.account.id, wire.usage(body), self.timing, headers)
+
+    def _learn(self, failure: UpstreamFailure, lease: Lease) -> None:
+        """What a failure says about the account goes to the ledger or the pool before anything else happens."""
+        clock = self.gateway.admission.clock
+        window_s = self.gateway.admission.agent_config.grid.window_ms / 1000
+        refusal = refusal_of(failure, self.model, clock.hi_ms(), window_s)
+        if refusal is not None:
+            lease.accepted()
+            lease.refuse(refusal)
+        if failure.remedy == "account_out":
+            self.gateway.pool.put_out(lease.account, failure.kind)
+
+    async def _next(self, failure: UpstreamFailure, lease: Lease) -> None:
+        """Choose and wait for the next try, or raise what the caller is told."""
+        self.tries += 1
+        others = [account for account in self.candidates if account.id != lease.account.id]
+        if self.tries >= ATTEMPTS or failure.remedy in ("caller", "none"):
+            raise caller_error(failure, self.model, own_key=lease.account.own_key)
+        if failure.remedy == "same_account" or failure.kind == "quota":
+            if failure.remedy == "same_account":
+                self.candidates = [lease.account]
+                await self._back_off(random.uniform(0, BACKOFF_S * 2**self.tries), failure, lease)
+            return  # A quota's end is waited for in the queue, where other projects may serve first.
+        if failure.kind == "pressure":
+            await self._back_off(
+                min(failure.retry_delay_s or PRESSURE_DELAY_S, 10) * random.uniform(0.5, 1), failure, lease
+            )
+        elif not others:
+            raise caller_error(failure, self.model, own_key=lease.account.own_key)
+        self.candidates = others or self.candidates
+
+    async def _back_off(self, wait_s: float, failure: UpstreamFailure, lease: Lease) -> None:
+        if elapsed_s() + wait_s + LEAST_EXCHANGE_S >= self.generation.deadline_s:
+            raise caller_error(failure, self.model, own_key=lease.account.own_key)
+        await self.gateway.sleep(wait_s)

@@ -1,0 +1,321 @@
+"""The way to Gemini: one exchange over HTTP, unary or streamed, on one pool of connections. It repeats nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from types import TracebackType
+from urllib.parse import urlsplit
+
+import aiohttp
+import orjson
+from yarl import URL
+
+from shared.clock import elapsed_s
+from shared.gemini.errors import MAX_ERROR_BYTES, Kind, UpstreamFailure, read_error_frame, read_failure
+from shared.gemini.sse import EventTooLarge, SseParser
+from shared.gemini.upload import PermittedRequest, Refused, Upload
+from shared.gemini.wire import block_reason, candidates
+from shared.generation import JsonObject
+from shared.secret import Secret
+
+API_VERSION = "v1beta"
+MAX_REPLY_BYTES = 64 * 1024 * 1024
+MAX_STREAM_BYTES = 256 * 1024 * 1024
+
+CONNECT_TIMEOUT_S = 10.0
+"""For TCP alone: a route that swallows packets costs one backoff, not the whole deadline."""
+
+KEEPALIVE_S = 60.0
+"""Shorter than Google's minutes: a connection that they close first costs a permit when the two cross."""
+
+READ_BUFFER_BYTES = 256 * 1024
+
+_MAX_URLS = 1024
+_PATH_SEGMENT = re.compile(r"[A-Za-z0-9._-]{1,100}")
+
+# Answers are asked for uncompressed: inflating costs 10 ms of CPU for an image of 2 MB, of which it saves a quarter.
+_HEADERS = {"Accept": "*/*", "Accept-Encoding": "identity", "User-Agent": "gemini-concurrent-generation"}
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """One request to Gemini. `verb` is `generateContent`, `countTokens`, `streamGenerateContent`, ...; `body` is JSON;
+    `timeout_s` is for all of it, a stream's last frame included, and goes upstream as X-Server-Timeout.
+
+    `before_write` is called when the connection stands and nothing was written. What it raises surfaces unchanged, and
+    then nothing is sent. `after_write` is called when the body's last byte was written; it is not when the exchange ends
+    before that, and must not raise. Neither may block."""
+
+    api_key: Secret
+    model: str
+    verb: str
+    body: bytes = field(repr=False)
+    timeout_s: float
+    before_write: Callable[[], None] | None = None
+    after_write: Callable[[], None] | None = None
+
+
+class GeminiClient:
+    """One pool of connections to one upstream, for many keys. Bound to the event loop of its first call."""
+
+    def __init__(self, *, base_url: str, max_connections: int = 100, proxy: str | None = None) -> None:
+        """`base_url` is the upstream's origin, with a path prefix if need be; `/v1beta` is appended. Raises ValueError."""
+        parts = urlsplit(base_url)
+        if parts.scheme not in ("http", "https") or not parts.hostname or any(mark in base_url for mark in "@?# "):
+            raise ValueError("the upstream's base URL must be http(s)://host[:port][/prefix], without user or query")
+        if max_connections < 1:
+            raise ValueError("max_connections must be at least 1")
+        self._prefix = f"{base_url.rstrip('/')}/{API_VERSION}/models/"
+        self._max_connections = max_connections
+        self._proxy = proxy
+        self._urls: dict[tuple[str, str], URL] = {}
+        self._session: aiohttp.ClientSession | None = None
+        self._closed = False
+
+    async def generate(self, exchange: Exchange) -> JsonObject:
+        """The whole answer. Raises UpstreamFailure, or what `before_write` raised."""
+        upload = _upload(exchange)
+        response = await self._dispatch(exchange, upload)
+        try:
+            if response.status != 200:
+                raise await _failure(response, exchange.api_key)
+            body = await _read(response, MAX_REPLY_BYTES)
+        except (aiohttp.ClientError, OSError) as error:
+            raise _broken(error, upload, answered=True) from None
+        finally:
+            _sever(response)
+        if len(body) > MAX_REPLY_BYTES:
+            raise _malformed(f"Gemini's answer is longer than {MAX_REPLY_BYTES} bytes.")
+        reply = _object(body)
+        if "error" in reply and "candidates" not in reply:
+            raise read_error_frame(reply, response.headers, secret=exchange.api_key)
+        return reply
+
+    def stream(self, exchange: Exchange) -> AbstractAsyncContextManager[AsyncIterator[JsonObject]]:
+        """Frames as they come. Entering waits for status and headers. Entering and iterating raise UpstreamFailure, also
+        when the answer ends before each of its candidates has. Leaving early closes the connection at once."""
+        return _Stream(self, exchange)
+
+    async def aclose(self) -> None:
+        """Close every connection. The client is of no use afterwards."""
+        self._closed = True
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
+
+    async def _dispatch(self, exchange: Exchange, upload: Upload) -> aiohttp.ClientResponse:
+        """Send it, and wait for the answer's status and headers."""
+        key = exchange.api_key.reveal()
+        if not key.isascii() or not key.isprintable():
+            raise UpstreamFailure("key_invalid", "The API key has characters that no API key has.", written=False)
+        session = self._session or self._open()
+        failure: BaseException | None
+        try:
+            return await session.post(
+                self._url(exchange.model, exchange.verb),
+                data=upload,
+                headers={"x-goog-api-key": key},
+                # Without the threshold aiohttp rounds the deadline up to a whole second.
+                timeout=aiohttp.ClientTimeout(
+                    total=exchange.timeout_s, sock_connect=CONNECT_TIMEOUT_S, ceil_threshold=float("inf")
+                ),
+                allow_redirects=False,
+            )
+        except asyncio.CancelledError:
+            upload.abort()
+            raise
+        except Refused:
+            failure, upload.refusal = upload.refusal, None
+        except (aiohttp.ClientError, OSError) as error:
+            failure = _broken(error, upload, answered=False)
+        upload.abort()
+        assert failure is not None
+        # Out here, so that no aiohttp error is chained to it: one can hold the request's headers, and so the key.
+        try:
+            raise failure
+        finally:
+            # Its traceback holds this frame, and so the body: no cycle may keep that.
+            del failure
+
+    def _url(self, model: str, verb: str) -> URL:
+        url = self._urls.get((model, verb))
+        if url is None:
+            if not _PATH_SEGMENT.fullmatch(model) or not _PATH_SEGMENT.fullmatch(verb):
+                raise ValueError("not a model id and a verb")
+            if len(self._urls) >= _MAX_URLS:
+                self._urls.clear()
+            query = "?alt=sse" if verb.startswith("stream") else ""
+            url = self._urls[model, verb] = URL(f"{self._prefix}{model}:{verb}{query}", encoded=True)
+        return url
+
+    def _open(self) -> aiohttp.ClientSession:
+        if self._closed:
+            raise RuntimeError("the client is closed")
+        session = self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(
+                limit=self._max_connections, keepalive_timeout=KEEPALIVE_S, ttl_dns_cache=60
+            ),
+            request_class=PermittedRequest,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            headers=_HEADERS,
+            proxy=self._proxy,
+            read_bufsize=READ_BUFFER_BYTES,
+        )
+        # By itself aiohttp repeats idempotent methods only, so never a POST. A repetition would need its own permit.
+        session._retry_connection = False
+        return session
+
+
+class _Stream(AbstractAsyncContextManager[AsyncIterator[JsonObject]], AsyncIterator[JsonObject]):
+    """One streamed exchange: its context, and its iterator."""
+
+    def __init__(self, client: GeminiClient, exchange: Exchange) -> None:
+        self._client = client
+        self._exchange = exchange
+        self._parser = SseParser()
+        self._payloads: deque[bytes] = deque()
+        self._read_bytes = 0
+        self._begun: set[int] = set()
+        self._ended: set[int] = set()
+        self._expired = False
+
+    async def __aenter__(self) -> AsyncIterator[JsonObject]:
+        exchange = self._exchange
+        self._upload = upload = _upload(exchange)
+        self._response = response = await self._client._dispatch(exchange, upload)
+        # aiohttp's own timer ends a read; this one ends the exchange, also while nobody reads.
+        self._timer = asyncio.get_running_loop().call_later(upload.deadline_s - elapsed_s(), self._expire)
+        if response.status != 200:
+            try:
+                raise await _failure(response, exchange.api_key)
+            finally:
+                self._close()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._close()
+
+    async def __anext__(self) -> JsonObject:
+        while not self._payloads:
+            chunk = await self._read_chunk()
+            if not chunk:
+                raise StopAsyncIteration
+            try:
+                self._payloads.extend(self._parser.feed(chunk))
+            except EventTooLarge as error:
+                raise _malformed(str(error)) from None
+        frame = _object(self._payloads.popleft())
+        if "error" in frame and "candidates" not in frame:
+            raise read_error_frame(frame, self._response.headers, secret=self._exchange.api_key)
+        self._follow(frame)
+        return frame
+
+    async def _read_chunk(self) -> bytes:
+        """The next bytes; none at the end of a complete answer, however the connection ended after it."""
+        failure: UpstreamFailure
+        try:
+            chunk = await self._response.content.readany()
+        except (aiohttp.ClientError, OSError) as error:
+            chunk = b""
+            failure = _broken(TimeoutError() if self._expired else error, self._upload, answered=True)
+        else:
+            failure = UpstreamFailure("cut", "Gemini's stream ended before the answer was finished.", status=200)
+        if not chunk and not (self._begun and self._begun == self._ended):
+            raise failure
+        self._read_bytes += len(chunk)
+        if self._read_bytes > MAX_STREAM_BYTES:
+            raise _malformed(f"Gemini's stream is longer than {MAX_STREAM_BYTES} bytes.")
+        return chunk
+
+    def _follow(self, frame: JsonObject) -> None:
+        """Which candidates have begun and ended. A blocked prompt has none: its reason is the end."""
+        for candidate in candidates(frame):
+            index = candidate.get("index")
+            index = index if type(index) is int else 0
+            self._begun.add(index)
+            if candidate.get("finishReason"):
+                self._ended.add(index)
+        if block_reason(frame) is not None:
+            self._begun.add(-1)
+            self._ended.add(-1)
+
+    def _expire(self) -> None:
+        self._expired = True
+        self._close()
+
+    def _close(self) -> None:
+        self._timer.cancel()
+        _sever(self._response)
+
+
+def _upload(exchange: Exchange) -> Upload:
+    return Upload(exchange.body, exchange.timeout_s, exchange.before_write, exchange.after_write)
+
+
+async def _read(response: aiohttp.ClientResponse, limit_bytes: int) -> bytes:
+    """The whole body; of a longer one, a first part that is longer than the limit."""
+    content = response.content
+    chunk = await content.readany()
+    if content.at_eof():
+        return chunk
+    chunks, size_bytes = [chunk], len(chunk)
+    while chunk and size_bytes <= limit_bytes:
+        chunk = await content.readany()
+        chunks.append(chunk)
+        size_bytes += len(chunk)
+    return b"".join(chunks)
+
+
+async def _failure(response: aiohttp.ClientResponse, secret: Secret) -> UpstreamFailure:
+    try:
+        body = await _read(response, MAX_ERROR_BYTES)
+    except (aiohttp.ClientError, OSError):
+        # The status alone says more than that its body broke off.
+        body = b""
+    return read_failure(response.status, body, response.headers, secret=secret)
+
+
+def _object(body: bytes) -> JsonObject:
+    try:
+        parsed = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        parsed = None
+    if not isinstance(parsed, dict):
+        raise _malformed("Gemini answered HTTP 200 with something that is not a JSON object.")
+    return parsed
+
+
+def _malformed(message: str) -> UpstreamFailure:
+    return UpstreamFailure("malformed", message, status=200)
+
+
+def _broken(error: Exception, upload: Upload, *, answered: bool) -> UpstreamFailure:
+    """What an error of the connection means. Its text is left out: it can hold addresses and headers."""
+    name = type(error).__name__
+    if isinstance(error, aiohttp.ConnectionTimeoutError | aiohttp.ClientConnectorError | aiohttp.ClientHttpProxyError):
+        return UpstreamFailure("connect", f"Gemini could not be reached ({name}).", written=False)
+    kind: Kind = "cut" if answered else "reset"
+    message = f"The connection to Gemini broke ({name})."
+    if isinstance(error, TimeoutError):
+        kind, message = "timeout", "Gemini did not answer before the deadline."
+    elif isinstance(error, aiohttp.ClientResponseError):
+        kind, message = "malformed", "Gemini's answer is not HTTP."
+    return UpstreamFailure(kind, message, status=200 if answered else None, written=upload.written)
+
+
+def _sever(response: aiohttp.ClientResponse) -> None:
+    """Close what was not read to its end, at once: a graceful close would first send the rest of the request. After the
+    last byte the connection is back in the pool already, and stays there."""
+    connection = response.connection
+    if connection is not None:
+        transport = connection.transport
+        response.close()
+        if transport is not None:
+            transport.abort()

@@ -1,0 +1,225 @@
+"""Which models there are, what each can do, and which one serves a name. Pure data and look-ups.
+
+As of November 2026. An operator's change is a new table (`changed`), never an edit of this one at run time.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Literal, get_args
+
+from shared.errors import BadRequest
+
+Kind = Literal["pro", "flash", "flash_lite", "image", "embedding", "speech", "transcription", "open"]
+Purpose = Literal[
+    "chat", "generate_text", "stream", "batch", "library", "structured_output", "cinematic_story_design", "image"
+]
+
+_GENERATE = ("generateContent", "streamGenerateContent", "countTokens")
+_EMBED = ("embedContent", "batchEmbedContents", "countTokens")
+_ID = re.compile(r"[a-z0-9._-]{1,100}")
+_MAX_HOPS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInfo:
+    """What one model can do. Limits are tokens. `thinking_levels` are the values that `thinkingLevel` takes there; a
+    model can think and take none (it thinks as it likes, or takes a budget)."""
+
+    id: str
+    kind: Kind
+    input_token_limit: int = 1_048_576
+    output_token_limit: int = 65_536
+    thinking: bool = True
+    thinking_levels: tuple[str, ...] = ("low", "medium", "high")
+    json_schema: bool = True
+    image_output: bool = False
+    free_tier: bool = True
+    """False: the free tier's quota for it is 0."""
+    verbs: tuple[str, ...] = _GENERATE
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """`requested` is what the caller wrote without `models/`; `canonical` is the id that is sent, answered and metered.
+    `known`: the table has it. An unknown id that is well formed may still exist upstream."""
+
+    requested: str
+    canonical: str
+    known: bool
+
+
+_ALL_LEVELS = ("minimal", "low", "medium", "high")
+
+
+def _image(model_id: str, **rest: int | bool) -> ModelInfo:
+    base = ModelInfo(model_id, "image", input_token_limit=65_536, thinking_levels=(), image_output=True)
+    return replace(base, free_tier=False, **rest)  # type: ignore[arg-type]
+
+
+def _embedding(model_id: str, input_token_limit: int) -> ModelInfo:
+    return ModelInfo(
+        model_id, "embedding", input_token_limit, 0, thinking=False, thinking_levels=(), json_schema=False, verbs=_EMBED
+    )
+
+
+def _speech(model_id: str, kind: Kind = "speech", free_tier: bool = True) -> ModelInfo:
+    return ModelInfo(
+        model_id, kind, 8_192, 16_384, thinking=False, thinking_levels=(), json_schema=False, free_tier=free_tier
+    )
+
+
+def _open(model_id: str) -> ModelInfo:
+    return ModelInfo(model_id, "open", 262_144, 32_768, thinking_levels=(), json_schema=False)
+
+
+_MODELS = (
+    # Input and output share one window.
+    ModelInfo("gemini-4-argon", "pro", output_token_limit=1_048_576, free_tier=False),
+    ModelInfo("gemini-3.1-pro-preview", "pro", free_tier=False),
+    ModelInfo("gemini-3.1-pro-preview-customtools", "pro", free_tier=False),
+    ModelInfo("gemini-3.8-flash", "flash"),
+    ModelInfo("gemini-3.6-flash", "flash", thinking_levels=_ALL_LEVELS),
+    ModelInfo("gemini-3-flash-preview", "flash", thinking_levels=_ALL_LEVELS),
+    ModelInfo("gemini-3.5-flash-lite", "flash_lite", thinking_levels=_ALL_LEVELS),
+    ModelInfo("gemini-3.1-flash-lite", "flash_lite", thinking_levels=_ALL_LEVELS),
+    ModelInfo("gemini-2.5-flash-lite", "flash_lite", thinking_levels=()),
+    _image("gemini-3-pro-image", input_token_limit=131_072, output_token_limit=32_768),
+    _image("gemini-nano-banana-2.1"),
+    _image("gemini-3.1-flash-image"),
+    _image("gemini-3.1-flash-lite-image"),
+    _image("gemini-2.5-flash-image", thinking=False, json_schema=False),
+    _embedding("gemini-embedding-2", 8_192),
+    _embedding("gemini-embedding-001", 2_048),
+    _speech("gemini-3.8-flash-tts"),
+    _speech("gemini-3.8-flash-lite-tts"),
+    _speech("gemini-3.1-flash-tts-preview"),
+    _speech("gemini-2.5-flash-preview-tts"),
+    _speech("gemini-2.5-pro-preview-tts", free_tier=False),
+    _speech("gemini-3.5-transcribe", "transcription"),
+    _open("gemma-4-26b-a4b-it"),
+    _open("gemma-4-31b-it"),
+)
+
+_SUCCESSORS = {
+    # Names that move; Google answers them only under v1beta.
+    "gemini-flash-latest": "gemini-3.8-flash",
+    "gemini-flash-lite-latest": "gemini-3.5-flash-lite",
+    "gemini-pro-latest": "gemini-4-argon",
+    # Deprecated, routed by Google itself (the last two from 2026-12-01, and 404 for new projects until then).
+    "gemini-3.7-flash": "gemini-3.8-flash",
+    "gemini-3.5-flash": "gemini-3.6-flash",
+    "gemini-2.5-pro": "gemini-3.8-flash",
+    "gemini-2.5-flash": "gemini-3.5-flash-lite",
+    # Retired: 404 upstream. An embedding model has no successor: its vectors compare with no other model's.
+    "gemini-1.5-flash": "gemini-3.8-flash",
+    "gemini-1.5-flash-latest": "gemini-3.8-flash",
+    "gemini-1.5-flash-8b": "gemini-3.5-flash-lite",
+    "gemini-1.5-pro": "gemini-4-argon",
+    "gemini-1.5-pro-latest": "gemini-4-argon",
+    "gemini-2.0-flash": "gemini-3.5-flash-lite",
+    "gemini-2.0-flash-001": "gemini-3.5-flash-lite",
+    "gemini-2.0-flash-lite": "gemini-3.5-flash-lite",
+    "gemini-2.0-flash-lite-001": "gemini-3.5-flash-lite",
+    "gemini-2.5-flash-preview-04-17": "gemini-3.8-flash",
+    "gemini-3-pro-preview": "gemini-4-argon",
+    "gemini-3-pro-image-preview": "gemini-3-pro-image",
+    "nano-banana-pro-preview": "gemini-3-pro-image",
+    "gemini-2.5-flash-image-preview": "gemini-2.5-flash-image",
+}
+
+_STAND_INS: dict[str, Purpose] = {"gemini-enterprise": "chat", "gemini-enterprise-2": "chat"}
+"""Names of an account kind rather than of a model: served by a purpose's default when no such account exists."""
+
+_DEFAULTS: dict[Purpose, str] = {
+    "chat": "gemini-3.8-flash",
+    "generate_text": "gemini-3.8-flash",
+    "stream": "gemini-3.8-flash",
+    "batch": "gemini-3.8-flash",
+    "library": "gemini-3.8-flash",
+    "structured_output": "gemini-4-argon",
+    "cinematic_story_design": "gemini-4-argon",
+    "image": "gemini-3-pro-image",
+}
+
+
+@dataclass(frozen=True)
+class ModelTable:
+    """Every successor and default ends at a model of the table; a table for which that fails raises ValueError."""
+
+    models: Mapping[str, ModelInfo]
+    successors: Mapping[str, str]
+    defaults: Mapping[Purpose, str]
+    stand_ins: Mapping[str, Purpose] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for purpose in get_args(Purpose):
+            if purpose not in self.defaults:
+                raise ValueError(f"the model table has no default for {purpose}")
+        for name in (*self.successors, *self.defaults.values(), *self.models):
+            if self._canonical(name) not in self.models:
+                raise ValueError(f"the model table leads {name!r} to no known model")
+
+    def resolve(self, model: str) -> Resolved:
+        """The model that serves `model`. Raises BadRequest naming the field `model` when it cannot be a model's id."""
+        requested = model.removeprefix("models/")
+        if not _ID.fullmatch(requested):
+            raise BadRequest(
+                "`model` must be a Gemini model id of at most 100 characters a-z, 0-9, '.', '_' and '-', "
+                "such as gemini-3.8-flash.",
+                field="model",
+            )
+        canonical = self._canonical(requested)
+        return Resolved(requested, canonical, canonical in self.models)
+
+    def default_model(self, purpose: Purpose, tier: str) -> str:
+        """The canonical id for a purpose. On the free tier, where a pro model's quota is 0, chat's flash stands in."""
+        model = self._canonical(self.defaults[purpose])
+        info = self.models[model]
+        if tier == "free" and info.kind == "pro" and not info.free_tier:
+            return self._canonical(self.defaults["chat"])
+        return model
+
+    def changed(
+        self,
+        *,
+        models: Iterable[ModelInfo] = (),
+        successors: Mapping[str, str] | None = None,
+        defaults: Mapping[Purpose, str] | None = None,
+    ) -> ModelTable:
+        """This table with an operator's entries over it. An added model is no longer led elsewhere. Raises ValueError."""
+        added = {info.id: info for info in models}
+        kept = {name: target for name, target in self.successors.items() if name not in added}
+        return ModelTable(
+            {**self.models, **added},
+            {**kept, **(successors or {})},
+            {**self.defaults, **(defaults or {})},
+            self.stand_ins,
+        )
+
+    def _canonical(self, name: str) -> str:
+        purpose = self.stand_ins.get(name)
+        if purpose is not None and name not in self.successors:
+            name = self.defaults[purpose]
+        for _ in range(_MAX_HOPS):
+            successor = self.successors.get(name)
+            if successor is None:
+                return name
+            name = successor
+        raise ValueError(f"the model table leads {name!r} in a circle")
+
+
+TABLE = ModelTable({info.id: info for info in _MODELS}, _SUCCESSORS, _DEFAULTS, _STAND_INS)
+MODELS: Mapping[str, ModelInfo] = TABLE.models
+
+
+def resolve(model: str) -> Resolved:
+    """`ModelTable.resolve` on the built-in table."""
+    return TABLE.resolve(model)
+
+
+def default_model(purpose: Purpose, tier: str) -> str:
+    """`ModelTable.default_model` on the built-in table."""
+    return TABLE.default_model(purpose, tier)

@@ -1,0 +1,217 @@
+"""How many input tokens a request will be counted as, before Gemini counts them: a safe estimate, not the mean. Pure.
+
+What is reserved here is settled to Gemini's count when the answer comes, so too much only delays others for the time
+of one request, while too little overruns the limit (and is booked as debt). Hence: about twice the mean for prose.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+_LIGHT = b"abcdefghijklmnopqrstuvwxyz \t"
+_NOT_LIGHT = bytes(b for b in range(256) if b not in _LIGHT)
+_NOT_ASCII = bytes(range(128, 256))
+
+REQUEST_TOKENS = 8
+CONTENT_TOKENS = 4
+"""For a turn's role and its separators."""
+
+PART_TOKENS = 1
+
+_LONG_HISTORY = 256
+_NOT_TEXT = (b'"inlineData"', b'"fileData"', b'"cachedContent"')
+
+CACHED_CONTENT_TOKENS = 32_768
+"""For a cache whose size is not known here: it counts as input in full."""
+
+UNKNOWN_FILE_TOKENS = 50_000
+_UNKNOWN_IMAGE_TOKENS = 2_240
+_UNKNOWN_SECONDS = 300
+_LEAST_SECONDS = 60
+_UNKNOWN_PAGES = 50
+
+_IMAGE_TOKENS = {"LOW": 280, "MEDIUM": 560, "HIGH": 1_120, "ULTRA_HIGH": 2_240}
+"""Per image, by media resolution, as Gemini 3's documentation gives them; its default is HIGH."""
+
+_IMAGE_TOKENS_BY_SIZE = ((256 * 1024, 1_120), (1024 * 1024, 2_322))
+_LARGE_IMAGE_TOKENS = 4_128
+"""Without a resolution. Gemini 2.5 cuts an image into tiles of 768 pixels at 258 tokens, so the pixels matter, which an
+encoded image tells only roughly: up to 4 tiles, 9 tiles, 16 tiles."""
+
+_PAGE_TOKENS = {"LOW": 280, "MEDIUM": 560, "HIGH": 1_120, "ULTRA_HIGH": 1_120}
+_DEFAULT_PAGE_TOKENS = 560
+_BYTES_PER_PAGE = 8_000
+_MAX_PAGES = 1_000
+
+_AUDIO_TOKENS_PER_S = 32
+_FRAME_TOKENS = {"LOW": 70, "MEDIUM": 70}
+_DEFAULT_FRAME_TOKENS = 280
+_VIDEO_BYTES_PER_S = 25_000
+_MAX_FRAMES_PER_S = 24
+_AUDIO_BYTES_PER_S = {"wav": 16_000, "x-wav": 16_000, "l16": 16_000, "pcm": 16_000, "aiff": 16_000, "flac": 8_000}
+_DEFAULT_AUDIO_BYTES_PER_S = 3_000
+"""Low bit rates, because fewer bytes a second make more seconds: 200 kbit/s for video, 128 kbit/s for plain and 64 for
+lossless speech, 24 for the compressed formats. What is small is taken as a minute: rates say little there."""
+
+
+def estimate_input_tokens(
+    body: Mapping[str, Any], serialised: bytes | None = None, *, file_bytes: Mapping[str, int] | None = None
+) -> int:
+    """Tokens for a native request in camelCase: generateContent, embedContent or batchEmbedContents.
+
+    `serialised` is the same body as bytes, if it is there already: a very long history is then estimated in one pass
+    over them (higher, since punctuation counts). `file_bytes` has the sizes of files that are known, by `fileUri`.
+    Settings are not counted; a response schema is, as Gemini does."""
+    contents = body.get("contents")
+    is_long = type(contents) is list and len(contents) > _LONG_HISTORY
+    if is_long and serialised is not None and not any(name in serialised for name in _NOT_TEXT):
+        return REQUEST_TOKENS + int(_utf8_tokens(serialised, serialised.isascii()))
+    tokens: float = REQUEST_TOKENS
+    config = body.get("generationConfig")
+    level: str | None = None
+    if type(config) is dict:
+        level = _level(config.get("mediaResolution"))
+        for schema in ("responseSchema", "responseJsonSchema"):
+            if schema in config:
+                tokens += _json_tokens(config[schema])
+    for content in contents if type(contents) is list else (contents,):
+        if content is not None:
+            tokens += _content_tokens(content, level, file_bytes)
+    for key in ("systemInstruction", "content"):
+        if key in body:
+            tokens += _content_tokens(body[key], level, file_bytes)
+    for key in ("tools", "title"):
+        if key in body:
+            tokens += _json_tokens(body[key])
+    if "cachedContent" in body:
+        tokens += CACHED_CONTENT_TOKENS
+    requests = body.get("requests")
+    if type(requests) is list:
+        for request in requests:
+            if type(request) is dict and "requests" not in request:
+                tokens += estimate_input_tokens(request, file_bytes=file_bytes)
+    return int(tokens + 0.999)
+
+
+def text_tokens(text: str) -> float:
+    """A small letter, space or tab of ASCII counts 1/2 (English has about 4.5 of them to a token, gibberish 2); every
+    other ASCII byte 1 (digits and capitals are often tokens of their own); any other byte 2/3 (a Cyrillic letter 1.3,
+    a Han character 2, an emoji 2.7: two to four times what they cost)."""
+    return _utf8_tokens(text.encode("utf-8", "surrogatepass"), text.isascii())
+
+
+def media_tokens(
+    mime_type: str, size_bytes: int | None, *, resolution: str | None = None, frames_per_s: float = 1.0
+) -> int:
+    """Tokens of one image, page file, recording or video. `size_bytes` is of the file, decoded; None when unknown.
+    `resolution`: LOW, MEDIUM, HIGH, ULTRA_HIGH."""
+    kind, _, subtype = mime_type.lower().partition(";")[0].strip().partition("/")
+    if kind == "image":
+        return _image_tokens(size_bytes, resolution)
+    if subtype == "pdf":
+        pages = _UNKNOWN_PAGES if size_bytes is None else min(_MAX_PAGES, 1 + size_bytes // _BYTES_PER_PAGE)
+        return pages * _PAGE_TOKENS.get(resolution or "", _DEFAULT_PAGE_TOKENS)
+    if kind == "audio":
+        rate = _AUDIO_BYTES_PER_S.get(subtype, _DEFAULT_AUDIO_BYTES_PER_S)
+        seconds = _UNKNOWN_SECONDS if size_bytes is None else max(_LEAST_SECONDS, size_bytes // rate)
+        return seconds * _AUDIO_TOKENS_PER_S
+    if kind == "video":
+        seconds = _UNKNOWN_SECONDS if size_bytes is None else max(_LEAST_SECONDS, size_bytes // _VIDEO_BYTES_PER_S)
+        frames_per_s = min(max(frames_per_s, 1.0), _MAX_FRAMES_PER_S)
+        frame_tokens = _FRAME_TOKENS.get(resolution or "", _DEFAULT_FRAME_TOKENS)
+        return int(seconds * (frames_per_s * frame_tokens + _AUDIO_TOKENS_PER_S))
+    # A text file, whose script is not known.
+    return UNKNOWN_FILE_TOKENS if size_bytes is None else 1 + size_bytes * 2 // 3
+
+
+def _image_tokens(size_bytes: int | None, resolution: str | None) -> int:
+    if resolution in _IMAGE_TOKENS:
+        return _IMAGE_TOKENS[resolution]
+    if size_bytes is None:
+        return _UNKNOWN_IMAGE_TOKENS
+    return next((tokens for limit, tokens in _IMAGE_TOKENS_BY_SIZE if size_bytes <= limit), _LARGE_IMAGE_TOKENS)
+
+
+def _content_tokens(content: Any, level: str | None, file_bytes: Mapping[str, int] | None) -> float:
+    if type(content) is not dict:
+        return _json_tokens(content)
+    parts = content.get("parts")
+    if type(parts) is not list:
+        return CONTENT_TOKENS + (0 if parts is None else _json_tokens(parts))
+    tokens: float = CONTENT_TOKENS
+    for part in parts:
+        tokens += PART_TOKENS
+        if type(part) is dict:
+            text = part.get("text")
+            if type(text) is str:
+                tokens += text_tokens(text)
+                if len(part) == 1:
+                    continue
+            tokens += _part_tokens(part, level, file_bytes)
+        else:
+            tokens += _json_tokens(part)
+    return tokens
+
+
+def _part_tokens(part: dict[str, Any], level: str | None, file_bytes: Mapping[str, int] | None) -> float:
+    """Everything of a part but its text."""
+    tokens = 0.0
+    for key, value in part.items():
+        if key in ("inlineData", "fileData"):
+            tokens += _data_tokens(part, value, level, file_bytes)
+        elif key == "thoughtSignature" and type(value) is str:
+            # An opaque record of earlier thoughts, which count again.
+            tokens += len(value) / 2
+        elif key == "functionResponse" and type(value) is dict and "parts" in value:
+            tokens += _json_tokens({k: v for k, v in value.items() if k != "parts"})
+            for inner in value["parts"] if type(value["parts"]) is list else ():
+                data = inner.get("inlineData", inner.get("fileData")) if type(inner) is dict else None
+                tokens += _data_tokens(inner, data, level, file_bytes) if data is not None else _json_tokens(inner)
+        elif key not in ("text", "thought", "videoMetadata", "mediaResolution"):
+            tokens += len(key) + _json_tokens(value)
+    return tokens
+
+
+def _data_tokens(part: dict[str, Any], data: Any, level: str | None, file_bytes: Mapping[str, int] | None) -> float:
+    if type(data) is not dict:
+        return _json_tokens(data)
+    mime_type = str(data.get("mimeType") or "")
+    encoded, uri = data.get("data"), data.get("fileUri")
+    size_bytes: int | None = None
+    if type(encoded) is str:
+        size_bytes = len(encoded) * 3 // 4
+    elif type(uri) is str:
+        size_bytes = None if file_bytes is None else file_bytes.get(uri)
+        if not mime_type and ("youtube.com/" in uri or "youtu.be/" in uri):
+            mime_type = "video/mp4"
+    metadata = part.get("videoMetadata")
+    fps: Any = metadata.get("fps") if type(metadata) is dict else None
+    return media_tokens(
+        mime_type,
+        size_bytes,
+        resolution=_level(part.get("mediaResolution")) or level,
+        frames_per_s=float(fps) if isinstance(fps, int | float) else 1.0,
+    )
+
+
+def _level(resolution: Any) -> str | None:
+    """`MEDIA_RESOLUTION_HIGH`, or `{"level": "MEDIA_RESOLUTION_HIGH"}` -> `HIGH`."""
+    if type(resolution) is dict:
+        resolution = resolution.get("level")
+    return resolution.removeprefix("MEDIA_RESOLUTION_") if type(resolution) is str else None
+
+
+def _json_tokens(value: Any) -> float:
+    """Tools, schemas and arguments as their JSON text: serialising a part is faster than walking it in Python."""
+    data = orjson.dumps(value)
+    return _utf8_tokens(data, data.isascii())
+
+
+def _utf8_tokens(data: bytes, is_ascii: bool) -> float:
+    size = len(data)
+    light = len(data.translate(None, _NOT_LIGHT))
+    wide = 0 if is_ascii else size - len(data.translate(None, _NOT_ASCII))
+    return light / 2 + wide * 2 / 3 + (size - light - wide)

@@ -1,0 +1,89 @@
+"""What aiohttp sends of one exchange: the body, and the last look at its permit right before the first byte."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Final
+
+import aiohttp
+from aiohttp import hdrs
+from aiohttp.abc import AbstractStreamWriter
+from aiohttp.connector import Connection
+from aiohttp.payload import Payload
+from multidict import CIMultiDict
+
+from shared.clock import elapsed_s
+
+
+class Refused(Exception):
+    """`before_write` raised; its exception waits in the upload, out of reach of aiohttp's own except clauses."""
+
+
+class Upload(Payload):
+    """The JSON body of one exchange on its way through aiohttp, and what the request class learns about it."""
+
+    _autoclose = True
+    _json_headers: Final[CIMultiDict[str]] = CIMultiDict({hdrs.CONTENT_TYPE: "application/json"})
+
+    def __init__(
+        self,
+        body: bytes,
+        timeout_s: float,
+        before_write: Callable[[], None] | None,
+        after_write: Callable[[], None] | None,
+    ) -> None:
+        # Not the base's, which builds headers and guesses types for every request; and no warning for large bodies.
+        self._value = body
+        self._size = len(body)
+        self._headers = self._json_headers
+        self.before_write = before_write
+        self.after_write = after_write
+        self.deadline_s = elapsed_s() + timeout_s
+        self.written = False
+        self.refusal: BaseException | None = None
+        self.transport: asyncio.Transport | None = None
+
+    def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
+        return str(self._value, encoding, errors)
+
+    async def write(self, writer: AbstractStreamWriter) -> None:
+        await writer.write(self._value)
+
+    async def write_with_length(self, writer: AbstractStreamWriter, content_length: int | None) -> None:
+        await writer.write(self._value)
+        # A large body has drained by now, but for what the transport and the kernel hold back.
+        if self.after_write is not None:
+            self.after_write()
+
+    def abort(self) -> None:
+        """Drop the connection of an exchange that got no answer. aiohttp has closed it, but gracefully: what is left of
+        the body would still be sent. A connection that went back to the pool is left alone."""
+        if self.transport is not None and self.transport.is_closing():
+            self.transport.abort()
+
+
+class PermittedRequest(aiohttp.ClientRequest):
+    """Asks `before_write` at the socket: the connection exists, and no byte was written (aiohttp 3.14 holds the head
+    back until the body's first write, which `send` starts)."""
+
+    async def send(self, conn: Connection) -> aiohttp.ClientResponse:
+        upload = self._body
+        if not isinstance(upload, Upload):
+            return await super().send(conn)
+        if conn.closed:
+            # Found out before the permit was spent, so this is no dispatch.
+            raise aiohttp.ClientConnectionResetError("the pooled connection is closed")
+        upload.transport = conn.transport
+        # Rounded down, so that Gemini stops first and does not work on for an instance that is gone.
+        self.headers["X-Server-Timeout"] = str(max(1, int(upload.deadline_s - elapsed_s())))
+        if upload.before_write is not None:
+            try:
+                upload.before_write()
+            except BaseException as refusal:  # noqa: BLE001 - it goes on, unchanged, to whoever awaits the exchange
+                upload.refusal = refusal
+                # Untouched, so it can serve the next request. aiohttp would close it.
+                conn.release()
+                raise Refused from None
+        upload.written = True
+        return await super().send(conn)

@@ -1,0 +1,211 @@
+"""What Gemini's native bodies say: reading answers, and one spelling for requests. Pure.
+
+Answers are Gemini's and read as they are documented; a field of the wrong type reads as absent.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from shared.gemini.tokens import estimate_input_tokens
+from shared.generation import JsonObject, Usage
+
+__all__ = [
+    "block_reason",
+    "camel",
+    "candidates",
+    "estimate_input_tokens",
+    "finish_reason",
+    "merged_usage",
+    "model_version",
+    "text_of",
+    "usage",
+]
+
+NO_USAGE = Usage()
+
+
+def usage(body: Mapping[str, Any]) -> Usage:
+    """Of an answer, or of one frame, whose counts are those up to it. What tools put into the prompt is prompt."""
+    counts = body.get("usageMetadata")
+    if type(counts) is not dict:
+        return NO_USAGE
+    prompt = _count(counts, "promptTokenCount") + _count(counts, "toolUsePromptTokenCount")
+    output = _count(counts, "candidatesTokenCount")
+    thinking = _count(counts, "thoughtsTokenCount")
+    return Usage(prompt, output, thinking, _count(counts, "totalTokenCount") or prompt + output + thinking)
+
+
+def merged_usage(so_far: Usage, frame: Mapping[str, Any]) -> Usage:
+    """The usage of a stream after one more frame: each count is replaced by the frame's, and stays where it has none."""
+    return Usage(*(new or old for old, new in zip(so_far, usage(frame), strict=True)))
+
+
+def candidates(body: Mapping[str, Any]) -> list[dict[str, Any]]:
+    found = body.get("candidates")
+    return [c for c in found if type(c) is dict] if type(found) is list else []
+
+
+def text_of(body: Mapping[str, Any]) -> str:
+    """The text of candidate 0, without its thoughts."""
+    for candidate in candidates(body):
+        if candidate.get("index", 0) == 0:
+            content = candidate.get("content")
+            parts = content.get("parts") if type(content) is dict else None
+            if type(parts) is list:
+                return "".join(
+                    part["text"]
+                    for part in parts
+                    if type(part) is dict and type(part.get("text")) is str and not part.get("thought")
+                )
+    return ""
+
+
+def finish_reason(body: Mapping[str, Any]) -> str | None:
+    """Of candidate 0; None while a stream goes on, and for a blocked prompt."""
+    for candidate in candidates(body):
+        if candidate.get("index", 0) == 0:
+            return _text(candidate.get("finishReason"))
+    return None
+
+
+def block_reason(body: Mapping[str, Any]) -> str | None:
+    """Why the prompt was refused; such an answer has no candidates."""
+    feedback = body.get("promptFeedback")
+    return _text(feedback.get("blockReason")) if type(feedback) is dict else None
+
+
+def model_version(body: Mapping[str, Any]) -> str | None:
+    """The id of the model that answered, which an alias resolved to."""
+    return _text(body.get("modelVersion"))
+
+
+def _text(value: Any) -> str | None:
+    return value if type(value) is str and value else None
+
+
+def _count(counts: dict[str, Any], name: str) -> int:
+    value = counts.get(name)
+    return value if type(value) is int else 0
+
+
+# The request's structure. A name alone is a plain value, or one that belongs to the user (schemas, arguments, function
+# responses, labels): nothing below it is touched.
+_Fields = dict[str, "_Fields | None"]
+
+
+def _fields(names: str, **nested: _Fields) -> _Fields:
+    return {**dict.fromkeys(names.split()), **nested}
+
+
+_BLOB = _fields("mimeType data displayName")
+_FILE = _fields("mimeType fileUri displayName")
+_MEDIA = {
+    "inlineData": _BLOB,
+    "fileData": _FILE,
+    "videoMetadata": _fields("startOffset endOffset fps"),
+    "mediaResolution": _fields("level numTokens"),
+}
+_PART = _fields(
+    "text thought thoughtSignature executableCode partMetadata",
+    **_MEDIA,
+    functionCall=_fields("id name args partialArgs willContinue"),
+    functionResponse=_fields("id name response willContinue scheduling", parts=_fields("text", **_MEDIA)),
+    codeExecutionResult=_fields("outcome output"),
+)
+_CONTENT = _fields("role", parts=_PART)
+_VOICE = _fields("", prebuiltVoiceConfig=_fields("voiceName"))
+_SPEAKER = _fields("speaker", voiceConfig=_VOICE)
+_GENERATION_CONFIG = _fields(
+    "temperature topP topK candidateCount maxOutputTokens stopSequences presencePenalty frequencyPenalty seed "
+    "responseLogprobs logprobs responseMimeType responseSchema responseJsonSchema responseModalities mediaResolution "
+    "enableEnhancedCivicAnswers audioTimestamp",
+    thinkingConfig=_fields("includeThoughts thinkingBudget thinkingLevel"),
+    imageConfig=_fields("aspectRatio imageSize personGeneration outputMimeType outputCompressionQuality"),
+    speechConfig=_fields(
+        "languageCode",
+        voiceConfig=_VOICE,
+        multiSpeakerVoiceConfig=_fields("", speakerVoiceConfigs=_SPEAKER),
+    ),
+)
+_TOOL = _fields(
+    "codeExecution",
+    functionDeclarations=_fields(
+        "name description behavior parameters parametersJsonSchema response responseJsonSchema"
+    ),
+    googleSearch=_fields("timeRangeFilter excludeDomains searchTypes blockingConfidence"),
+    googleSearchRetrieval=_fields("", dynamicRetrievalConfig=_fields("mode dynamicThreshold")),
+    urlContext=_fields(""),
+    googleMaps=_fields("enableWidget authConfig"),
+    computerUse=_fields("environment excludedPredefinedFunctions"),
+    fileSearch=_fields("fileSearchStoreNames topK metadataFilter"),
+)
+_TOOL_CONFIG = _fields(
+    "includeServerSideToolInvocations",
+    functionCallingConfig=_fields("mode allowedFunctionNames streamFunctionCallArguments"),
+    retrievalConfig=_fields("languageCode", latLng=_fields("latitude longitude")),
+)
+_GENERATE = _fields(
+    "model cachedContent serviceTier store continuationToken labels",
+    contents=_CONTENT,
+    systemInstruction=_CONTENT,
+    tools=_TOOL,
+    toolConfig=_TOOL_CONFIG,
+    safetySettings=_fields("category threshold method"),
+    generationConfig=_GENERATION_CONFIG,
+)
+_EMBED = _fields("model taskType title outputDimensionality autoTruncate", content=_CONTENT)
+_REQUEST = {**_GENERATE, **_EMBED, "generateContentRequest": _GENERATE, "requests": _EMBED}
+
+_Names = dict[str, "tuple[str, _Names | None]"]
+
+
+def _spellings(fields: _Fields) -> _Names:
+    """Both spellings of each name, leading to camelCase and to the names below."""
+    names: _Names = {}
+    for name, inner in fields.items():
+        entry = (name, None if inner is None else _spellings(inner))
+        names[name] = entry
+        names[re.sub(r"[A-Z]", lambda m: "_" + m[0].lower(), name)] = entry
+    return names
+
+
+_REQUEST_NAMES = _spellings(_REQUEST)
+
+
+def camel(body: JsonObject) -> JsonObject:
+    """A native request with the documented fields in camelCase; the same object when it has them already.
+
+    Both spellings are valid upstream and the official SDK mixes them. Only the request's own structure is renamed:
+    never a schema, a function's arguments or response, or an unknown field. Where both spellings of a field are there,
+    camelCase stays."""
+    renamed = _renamed(body, _REQUEST_NAMES)
+    return renamed if type(renamed) is dict else body
+
+
+def _renamed(value: Any, names: _Names) -> Any:
+    if type(value) is list:
+        # Lists in lists are no part of the structure, so the depth is that of the names and not the caller's.
+        items = [_renamed(item, names) if type(item) is dict else item for item in value]
+        return value if all(new is old for new, old in zip(items, value, strict=True)) else items
+    if type(value) is not dict:
+        return value
+    changes: dict[str, tuple[str, Any]] = {}
+    for key, item in value.items():
+        known = names.get(key)
+        if known is None:
+            continue
+        name, inner = known
+        new = item if inner is None else _renamed(item, inner)
+        if new is not item or name != key:
+            changes[key] = (name, new)
+    if not changes:
+        return value
+    result: dict[str, Any] = {}
+    for key, item in value.items():
+        name, new = changes.get(key, (key, item))
+        if name == key or name not in value:
+            result[name] = new
+    return result

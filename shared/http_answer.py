@@ -1,0 +1,101 @@
+"""What every answer looks like: JSON, our own error format, Retry-After, CORS and server-timing."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from functools import lru_cache
+from typing import Any
+
+import orjson
+from starlette.responses import Response
+
+from shared.errors import GatewayError
+from shared.generation import JsonObject, Timing
+
+RawHeaders = list[tuple[bytes, bytes]]
+ErrorBody = Callable[[GatewayError, str], JsonObject]
+"""(error, request id) -> the body in the format of the API that was called."""
+
+_ALLOWED = (
+    "Content-Type, Authorization, Admin-API-Key, x-goog-api-key, x-goog-api-client, x-session-id, x-caller-id, "
+    "x-priority, x-request-id, x-request-timeout, Last-Event-ID"
+)
+_RATE_LIMITS = ", ".join(
+    f"x-ratelimit-{kind}-{what}" for kind in ("limit", "remaining", "reset") for what in ("requests", "tokens")
+)
+_EXPOSED = f"x-request-id, Retry-After, {_RATE_LIMITS}, x-model-requested, x-model-used, server-timing"
+_PREFLIGHT_S = 7200
+"""How long a browser may remember a preflight; Chromium keeps none longer."""
+
+
+class JsonAnswer(Response):
+    """JSON by orjson: several times faster than the standard library's on large answers."""
+
+    media_type = "application/json"
+
+    def render(self, content: Any) -> bytes:
+        return orjson.dumps(content)
+
+
+def own_error_body(error: GatewayError, request_id: str) -> JsonObject:
+    """The error format of our own endpoints."""
+    body: JsonObject = {
+        "code": error.code,
+        "message": error.message,
+        "status": error.status,
+        "request_id": request_id,
+    }
+    if error.details is not None:
+        body["details"] = dict(error.details)
+    return {"error": body}
+
+
+def error_answer(error: GatewayError, request_id: str, body: ErrorBody) -> Response:
+    headers = dict(error.headers)
+    if error.retry_after_s is not None:
+        headers["retry-after"] = str(max(1, math.ceil(error.retry_after_s)))
+    return JsonAnswer(body(error, request_id), status_code=error.status, headers=headers)
+
+
+def allow(methods: Iterable[str]) -> str:
+    """The Allow header for a path that answers to `methods`: HEAD works where GET does, OPTIONS everywhere."""
+    given = list(methods)
+    return ", ".join([*given, *(["HEAD"] if "GET" in given else []), "OPTIONS"])
+
+
+def preflight(methods: Iterable[str]) -> Response:
+    allowed = allow(methods)
+    return Response(
+        status_code=204,
+        headers={
+            "allow": allowed,
+            "access-control-allow-methods": allowed,
+            "access-control-allow-headers": _ALLOWED,
+            "access-control-max-age": str(_PREFLIGHT_S),
+        },
+    )
+
+
+@lru_cache(maxsize=256)
+def cors_headers(origins: tuple[str, ...], origin: str) -> RawHeaders:
+    """For every answer, errors too. `origin` is the request's, "" if it has none."""
+    if origins == ("*",):
+        return [(b"access-control-allow-origin", b"*"), (b"access-control-expose-headers", _EXPOSED.encode())]
+    # A cache must not give one origin's answer to another, so Vary is there even when this origin is not allowed.
+    vary = (b"vary", b"Origin")
+    if origin not in origins:
+        return [vary]
+    return [
+        (b"access-control-allow-origin", origin.encode()),
+        (b"access-control-expose-headers", _EXPOSED.encode()),
+        vary,
+    ]
+
+
+def server_timing(timing: Timing | None, total_s: float) -> bytes:
+    """`server-timing` (W3C): milliseconds in the queue, upstream, and in all."""
+    total = b"total;dur=%.1f" % (total_s * 1000)
+    if timing is None:
+        return total
+    return b"queue;dur=%.1f, upstream;dur=%.1f, %b" % (timing.queue_s * 1000, timing.upstream_s * 1000, total)

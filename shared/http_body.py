@@ -1,0 +1,100 @@
+"""Reads a request's body, bounded, and as a JSON object; every way in which it can be wrong has its own answer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+
+import orjson
+from starlette.types import Receive
+
+from shared.errors import BadRequest, CallerGone, PayloadTooLarge, UnsupportedMediaType
+from shared.generation import JsonObject
+
+_BOM = b"\xef\xbb\xbf"
+_MIB = 1024 * 1024
+
+
+async def read_body(headers: Mapping[str, str], receive: Receive, max_bytes: int, timeout_s: float) -> bytes:
+    """The whole body. Raises PayloadTooLarge before reading more than `max_bytes`, BadRequest when it is too slow."""
+    declared = headers.get("content-length", "")
+    if declared.isdigit() and int(declared) > max_bytes:
+        raise _too_large(max_bytes)
+    chunks: list[bytes] = []
+    size_bytes = 0
+    try:
+        async with asyncio.timeout(timeout_s):
+            while True:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    raise CallerGone("The caller closed the connection while sending the body.")
+                chunk = message.get("body", b"")
+                size_bytes += len(chunk)
+                if size_bytes > max_bytes:
+                    raise _too_large(max_bytes)
+                chunks.append(chunk)
+                if not message.get("more_body", False):
+                    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+    except TimeoutError:
+        raise BadRequest(f"The body did not arrive within {timeout_s:g} s. Send it faster, or less of it.") from None
+
+
+def may_be_json(headers: Mapping[str, str]) -> bool:
+    """Whether a credential may be in the body: JSON, also under the header that `curl -d` sends of its own accord."""
+    media_type = _media_type(headers)
+    return _is_json(media_type) or media_type in ("", "application/x-www-form-urlencoded", "text/plain")
+
+
+def require_json(headers: Mapping[str, str]) -> None:
+    """Raises UnsupportedMediaType. A body without a Content-Type is read as JSON."""
+    media_type = _media_type(headers)
+    if media_type and not _is_json(media_type):
+        raise UnsupportedMediaType(
+            f"The body is sent as {media_type[:100]}; this endpoint reads JSON: "
+            "send the header Content-Type: application/json (curl: -H 'Content-Type: application/json')."
+        )
+    charset = headers.get("content-type", "").lower().partition("charset=")[2].strip(' "')
+    if charset not in ("", "utf-8", "utf8", "us-ascii"):
+        raise UnsupportedMediaType(f"The body's charset is {charset[:40]}; JSON is read as UTF-8 only.")
+    encoding = headers.get("content-encoding", "identity").lower()
+    if encoding != "identity":
+        raise UnsupportedMediaType(f"The body's Content-Encoding is {encoding[:40]}; send it uncompressed.")
+
+
+def parse_object(body: bytes) -> JsonObject:
+    """Raises BadRequest that says where the body stops being a JSON object."""
+    # Clients on Windows write the mark; JSON's own rules (RFC 8259, 8.1) let a reader ignore it.
+    text = body.removeprefix(_BOM)
+    if not text.strip():
+        raise BadRequest("The body is empty; send a JSON object.")
+    try:
+        value = orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        raise BadRequest(_reason(text, error)) from None
+    if not isinstance(value, dict):
+        kind = {list: "an array", str: "a string", bool: "a boolean", type(None): "null"}.get(type(value), "a number")
+        raise BadRequest(f"The body is {kind}; send a JSON object.")
+    return value
+
+
+def _reason(text: bytes, error: orjson.JSONDecodeError) -> str:
+    try:
+        text.decode()
+    except UnicodeDecodeError as wrong:
+        return f"The body is not valid UTF-8 at byte {wrong.start}."
+    return f"The body is not valid JSON: {error.msg} at line {error.lineno}, column {error.colno}."
+
+
+def _too_large(max_bytes: int) -> PayloadTooLarge:
+    limit = f"{max_bytes // _MIB} MB" if max_bytes >= _MIB else f"{max_bytes} bytes"
+    return PayloadTooLarge(
+        f"The body is larger than {limit}, the most that this endpoint takes.", details={"limit_bytes": max_bytes}
+    )
+
+
+def _media_type(headers: Mapping[str, str]) -> str:
+    return headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+def _is_json(media_type: str) -> bool:
+    return media_type == "application/json" or (media_type.startswith("application/") and media_type.endswith("+json"))

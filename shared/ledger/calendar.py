@@ -1,0 +1,172 @@
+"""Where in the coming slots a cost still fits under one model's limits. Occupancy is counted as invariant I1 has it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from itertools import accumulate
+
+from shared.generation import Cost
+from shared.ledger.grid import JITTER_MS, Grid, pacific_day
+from shared.ledger.limits import Limits
+from shared.ledger.state import Bookings, Section, Validity
+
+PINNED_SLOTS = 4
+"""A pinned booking may be dispatched in this many slots from its first: a late wake-up does not lose it."""
+
+PACE_SNAP = 0.9
+
+
+def sliding_min(values: Sequence[int], width: int) -> list[int]:
+    """`min(values[i:i+width])` for every i where that slice is whole. Blockwise, so that the loops run in C."""
+    count = len(values) - width + 1
+    if count <= 0:
+        return []
+    forward: list[int] = []
+    backward: list[int] = []
+    for at in range(0, len(values), width):
+        block = values[at : at + width]
+        forward += accumulate(block, min)
+        backward += reversed(list(accumulate(reversed(block), min)))
+    return list(map(min, backward[:count], forward[width - 1 :]))
+
+
+class Calendar:
+    """One model's occupancy from slot `now` on, and what may still be placed there.
+
+    `kept` are the bookings of every instance, the asker's included. Nothing here changes the state: `place` remembers
+    what was placed during this renew and the rooms shrink by it.
+    """
+
+    def __init__(
+        self, section: Section, booked: Iterable[Bookings], limits: Limits, grid: Grid, now_ms: int, ahead: int
+    ) -> None:
+        self.grid, self.now = grid, grid.slot(now_ms)
+        self.first = max(self.now, grid.slot(section.cool_ms) + 1 if section.cool_ms > now_ms else 0)
+        self.limits = limits.per_window
+        self.dims = [k for k, limit in enumerate(self.limits) if limit is not None]
+        self.everyone = [(validity, cost) for bookings in booked for validity, cost in bookings.items()]
+        self.ahead = ahead
+        self._ring = section.ring
+        self._placed = [0, 0, 0]
+        self._per_day = limits.requests_per_day
+        self._days = section.days
+        self._day_placed: dict[int, int] = {}
+        self._today = pacific_day(now_ms)
+        margin_ms = JITTER_MS + 2 * grid.slot_ms
+        self._today_slots = range(
+            grid.slot(self._today.start_ms + margin_ms) + 1, grid.slot(self._today.end_ms - margin_ms) - 1
+        )
+        self._day_booked: dict[int, int] = {}
+        if self._per_day is not None:
+            for validity, cost in self.everyone:
+                for day in self._touched(*validity):
+                    self._day_booked[day] = self._day_booked.get(day, 0) + cost.requests
+        self._free = {k: self._free_of(k) for k in self.dims}
+        self._rooms: dict[tuple[int, int], list[int]] = {}
+
+    def _free_of(self, k: int) -> list[int]:
+        """The limit less the occupancy I1 counts, for each slot from `now` on."""
+        length = self.ahead + 2 * self.grid.span + PINNED_SLOTS
+        step = [0] * (length + 1)
+        step[0] = self.limits[k] or 0
+        for slot, cost in self._ring.items():
+            if cost[k]:
+                step[0] -= cost[k]
+                step[min(max(slot + self.grid.span - self.now, 0), length)] += cost[k]
+        for (first, last), cost in self.everyone:
+            if cost[k]:
+                step[min(max(first - self.now, 0), length)] -= cost[k]
+                step[min(max(last + self.grid.span - self.now, 0), length)] += cost[k]
+        return list(accumulate(step[:length]))
+
+    def _room(self, k: int, slot: int, width: int) -> int:
+        """How much of dimension k fits into a booking valid from `slot` for `width` slots, before what was placed."""
+        rooms = self._rooms.get((k, width))
+        if rooms is None:
+            rooms = self._rooms[k, width] = sliding_min(self._free[k], width - 1 + self.grid.span)
+        at = slot - self.now
+        return rooms[at] if 0 <= at < len(rooms) else 0
+
+    def fits(self, cost: Cost, slot: int, width: int) -> int:
+        """How many of `cost` fit from `slot` on. What was placed counts as overlapping: at worst too little is given."""
+        if slot < self.first:
+            return 0
+        most = self.day_room(slot, width) // cost.requests if cost.requests else 1 << 40
+        for k in self.dims:
+            if cost[k] > 0:
+                most = min(most, (self._room(k, slot, width) - self._placed[k]) // cost[k])
+        return max(0, most)
+
+    def place(self, cost: Cost, slot: int, width: int) -> Validity:
+        for k in range(3):
+            self._placed[k] += cost[k]
+        validity = Validity(slot, slot + width - 1)
+        for day in self._touched(*validity):
+            self._day_placed[day] = self._day_placed.get(day, 0) + cost.requests
+        return validity
+
+    def day_room(self, slot: int, width: int) -> int:
+        """Requests left on every Pacific date that a booking from `slot` on may be dispatched in."""
+        if self._per_day is None:
+            return 1 << 40
+        return min(
+            self._per_day - self._days.get(day, 0) - self._day_booked.get(day, 0) - self._day_placed.get(day, 0)
+            for day in self._touched(slot, slot + width - 1)
+        )
+
+    def _touched(self, first: int, last: int) -> tuple[int, ...]:
+        if first in self._today_slots and last in self._today_slots:
+            return (self._today.ordinal,)
+        return touched_days(self.grid, first, last)
+
+    def free_now(self) -> Cost:
+        """What a window ending now has left after this renew, in the limited dimensions; never negative."""
+        left = {k: max(0, self._free[k][0] - self._placed[k]) for k in self.dims}
+        return Cost(left.get(0, 0), left.get(1, 0), left.get(2, 0))
+
+    def recent(self, k: int) -> int:
+        """Dispatched in the last quarter of a window, and all that is booked."""
+        since = self.now - self.grid.span // 4
+        ring = sum(cost[k] for slot, cost in self._ring.items() if slot > since)
+        return ring + sum(cost[k] for _, cost in self.everyone) + self._placed[k]
+
+    def used_at(self, k: int, since: int, until: int) -> list[int]:
+        """For each slot in [since, until): dispatched in it or pinned to begin in it, by anybody."""
+        used = [0] * max(0, until - since)
+        for slot, cost in self._ring.items():
+            if since <= slot < until:
+                used[slot - since] += cost[k]
+        for validity, cost in self.everyone:
+            if since <= validity.first < until and not flexible(validity):
+                used[validity.first - since] += cost[k]
+        return used
+
+    def pace(self, k: int) -> float:
+        """Units per slot at which what is free lasts until what was given in a burst leaves the window: no stall after it.
+
+        A rate within a tenth of the limit's own is the limit's own: rounding must not cost capacity."""
+        span, limit = self.grid.span, self.limits[k] or 0
+        leaving = [0] * (span + 1)
+        used = sum(cost[k] for validity, cost in self.everyone if flexible(validity))
+        for slot, cost in self._ring.items():
+            used += cost[k]
+            leaving[min(max(slot + span - self.now, 0), span)] += cost[k]
+        full = limit / span
+        free = limit - used
+        rate = full
+        for t, left in enumerate(leaving[:span]):
+            free += left
+            if t >= span // 8:
+                rate = min(rate, free / (t + 1))
+        return full if rate > PACE_SNAP * full else max(rate, full / 8)
+
+
+def flexible(validity: Validity) -> bool:
+    return validity.last - validity.first >= PINNED_SLOTS
+
+
+def touched_days(grid: Grid, first: int, last: int) -> tuple[int, ...]:
+    """The Pacific dates (ordinals) in which a dispatch in slots first..last may arrive at Gemini."""
+    early = pacific_day(grid.start_ms(first) - JITTER_MS - grid.slot_ms)
+    late_ms = grid.start_ms(last + 1) + JITTER_MS + grid.slot_ms
+    return (early.ordinal,) if late_ms < early.end_ms else (early.ordinal, pacific_day(late_ms).ordinal)

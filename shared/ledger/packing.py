@@ -1,0 +1,139 @@
+"""The state as bytes: `GL`, a version byte, then (zlib) a table of names and one column of 64-bit integers."""
+
+from __future__ import annotations
+
+import sys
+import zlib
+from array import array
+from collections.abc import Iterator
+
+from shared.generation import Cost
+from shared.ledger.limits import Limits
+from shared.ledger.state import Bookings, Lease, Section, Share, State, Validity
+
+MAGIC, VERSION = b"GL", 1
+_NONE = -1
+"""Stands for `unlimited`; every stored limit is >= 0."""
+
+
+class UnreadableState(ValueError):
+    """These bytes were not written by this version or an earlier one."""
+
+
+def pack(state: State) -> bytes:
+    names = sorted({*state.leases, *state.sections, *(m for lease in state.leases.values() for m in lease.shares)})
+    index = {name: i for i, name in enumerate(names)}
+    base = state.now_ms * 240 // state.window_ms
+    column = array("q", [state.window_ms, state.now_ms, state.pressure_c, state.pressure_ms, base])
+    column.append(len(state.leases))
+    for name, lease in state.leases.items():
+        _pack_lease(column, index[name], lease, index, base, state.now_ms)
+    column.append(len(state.sections))
+    for name, section in state.sections.items():
+        _pack_section(column, index[name], section, base)
+    if sys.byteorder == "big":
+        column.byteswap()
+    table = "\n".join(names).encode()
+    return MAGIC + bytes([VERSION]) + zlib.compress(len(table).to_bytes(4, "little") + table + column.tobytes(), 1)
+
+
+def unpack(blob: bytes) -> State:
+    """Raises UnreadableState."""
+    if blob[:2] != MAGIC or len(blob) < 4 or blob[2] != VERSION:
+        raise UnreadableState("the ledger's document was written by another program or by a later version")
+    try:
+        body = zlib.decompress(blob[3:])
+        size = int.from_bytes(body[:4], "little")
+        names = body[4 : 4 + size].decode().split("\n")
+        column = array("q")
+        column.frombytes(body[4 + size :])
+        if sys.byteorder == "big":
+            column.byteswap()
+        return _state(iter(column), names)
+    except (zlib.error, UnicodeDecodeError, StopIteration, IndexError, ValueError) as error:
+        raise UnreadableState(f"the ledger's document is damaged: {type(error).__name__}") from error
+
+
+def _state(read: Iterator[int], names: list[str]) -> State:
+    take = read.__next__
+    state = State(window_ms=take(), now_ms=take(), pressure_c=take(), pressure_ms=take())
+    base = take()
+    for _ in range(take()):
+        name = names[take()]
+        state.leases[name] = _lease(read, names, base, state.now_ms)
+    for _ in range(take()):
+        name = names[take()]
+        state.sections[name] = _unpack_section(read, base)
+    return state
+
+
+def _pack_lease(column: array[int], name: int, lease: Lease, index: dict[str, int], base: int, now_ms: int) -> None:
+    column.extend((name, lease.renew, lease.seen_ms - now_ms, lease.slots, lease.cap))
+    column.extend((lease.authority_ms - now_ms, lease.reuse_ms - now_ms, lease.want_slots, lease.oldest_ms))
+    column.extend((lease.callers, lease.concurrency, len(lease.shares)))
+    for model, share in lease.shares.items():
+        column.append(index[model])
+        _pack_limits(column, share.limits)
+        column.extend(share.unmet)
+        column.append(len(share.bookings))
+        for validity, cost in share.bookings.items():
+            column.extend((validity.first - base, validity.last - validity.first, *cost))
+
+
+def _lease(read: Iterator[int], names: list[str], base: int, now_ms: int) -> Lease:
+    take = read.__next__
+    lease = Lease(
+        renew=take(),
+        seen_ms=take() + now_ms,
+        slots=take(),
+        cap=take(),
+        authority_ms=take() + now_ms,
+        reuse_ms=take() + now_ms,
+        want_slots=take(),
+        oldest_ms=take(),
+        callers=take(),
+        concurrency=take(),
+    )
+    for _ in range(take()):
+        model = names[take()]
+        share = Share(limits=_limits(read), unmet=Cost(take(), take(), take()))
+        bookings: Bookings = share.bookings
+        for _ in range(take()):
+            first = take() + base
+            validity = Validity(first, first + take())
+            bookings[validity] = Cost(take(), take(), take())
+        lease.shares[model] = share
+    return lease
+
+
+def _pack_section(column: array[int], name: int, section: Section, base: int) -> None:
+    column.extend((name, section.scarce_ms, section.cool_ms, section.learned_until_ms, section.debt_tokens))
+    _pack_limits(column, section.learned)
+    column.append(len(section.ring))
+    for slot, cost in section.ring.items():
+        column.extend((slot - base, *cost))
+    column.append(len(section.days))
+    for day, count in section.days.items():
+        column.extend((day, count))
+
+
+def _unpack_section(read: Iterator[int], base: int) -> Section:
+    take = read.__next__
+    section = Section(scarce_ms=take(), cool_ms=take(), learned_until_ms=take(), debt_tokens=take())
+    section.learned = _limits(read)
+    for _ in range(take()):
+        slot = take() + base
+        section.ring[slot] = Cost(take(), take(), take())
+    for _ in range(take()):
+        day = take()
+        section.days[day] = take()
+    return section
+
+
+def _pack_limits(column: array[int], limits: Limits) -> None:
+    column.extend(_NONE if limit is None else limit for limit in limits)
+
+
+def _limits(read: Iterator[int]) -> Limits:
+    take = read.__next__
+    return Limits(*(None if (limit := take()) == _NONE else limit for _ in range(5)))

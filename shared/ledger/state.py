@@ -1,0 +1,175 @@
+"""What the ledger remembers of one Google project: who holds what, and what was dispatched when. Plain data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from shared.generation import NO_COST, Cost
+from shared.ledger.limits import UNLIMITED, Limits
+
+MAX_MODELS = 32
+MAX_WANTS = 64
+"""How many runs of waiting requests an instance describes; the last run stands for all the rest, at their mean cost."""
+
+
+class Validity(NamedTuple):
+    """The first and the last slot in which a booking may be dispatched."""
+
+    first: int
+    last: int
+
+
+Bookings = dict[Validity, Cost]
+"""The right to dispatch a Cost within a Validity. The dimensions are independent: each may be drawn from another booking."""
+
+
+@dataclass(slots=True)
+class Share:
+    """One instance's part of one model."""
+
+    limits: Limits = UNLIMITED
+    bookings: Bookings = field(default_factory=dict)
+    unmet: Cost = NO_COST
+    """What it asked for and did not get at its last renew: it competes for the next slots."""
+
+
+@dataclass(slots=True)
+class Lease:
+    """One instance's hold on the project. Times are the store's, in ms since 1970."""
+
+    renew: int = 0
+    """Number of its last renew: a repeated one is recognised by it."""
+    seen_ms: int = 0
+    slots: int = 0
+    """Concurrency slots that nobody else can have until `reuse_ms`."""
+    cap: int = 0
+    """It may dispatch while fewer than `cap` of its requests are open, until `authority_ms`."""
+    authority_ms: int = 0
+    reuse_ms: int = 0
+    want_slots: int = 0
+    oldest_ms: int = 0
+    """When its oldest waiting request came; 0 when none waits."""
+    callers: int = 1
+    """Its weight in sharing: how many callers are active there."""
+    concurrency: int = 0
+    """C as that instance was configured; the smallest of the fresh ones holds."""
+    shares: dict[str, Share] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Section:
+    """What was dispatched to one model, and what Gemini said about its limits."""
+
+    ring: dict[int, Cost] = field(default_factory=dict)
+    days: dict[int, int] = field(default_factory=dict)
+    """Requests per Pacific date (ordinal)."""
+    scarce_ms: int = 0
+    """When demand was last left unmet."""
+    cool_ms: int = 0
+    """Gemini refuses until then."""
+    learned: Limits = UNLIMITED
+    """Limits that Gemini named in a refusal, below the configured ones; they hold until `learned_until_ms`."""
+    learned_until_ms: int = 0
+    debt_tokens: int = 0
+    """Input tokens used beyond what was reserved for them, ever: the under-estimates."""
+
+
+@dataclass(slots=True)
+class State:
+    """One Google project."""
+
+    window_ms: int
+    now_ms: int = 0
+    leases: dict[str, Lease] = field(default_factory=dict)
+    sections: dict[str, Section] = field(default_factory=dict)
+    pressure_c: int = 0
+    """Concurrency after the last refusal without a quota (shared capacity); recovers from `pressure_ms` on."""
+    pressure_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A 429 of Gemini's, for the ledger. `model` None and `pressure`: shared capacity, no quota of ours."""
+
+    model: str
+    until_ms: int = 0
+    learned: Limits = UNLIMITED
+    pressure: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """What an instance reports and asks for one model."""
+
+    limits: Limits
+    settled: dict[int, Cost] = field(default_factory=dict)
+    """Dispatched since the last renew, by slot; token corrections (also negative) in the slot of their dispatch."""
+    kept: Bookings = field(default_factory=dict)
+    """Bookings not yet dispatched that it holds on to; all others of its are returned."""
+    wants: tuple[tuple[Cost, int], ...] = ()
+    """Requests waiting beyond what `kept` serves, as runs of equal cost in serving order (<= MAX_WANTS runs)."""
+    reach_ms: int = 0
+    """How long the first of them can wait: a booking further ahead is of no use to it."""
+    spare: int = 0
+    """Requests like the last wanted that are expected within a few seconds; served only after all that wait."""
+    typical: Cost = Cost(1)
+    """What such a request costs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Renew:
+    """One message of an instance to the ledger. Repeating it changes nothing."""
+
+    instance: str
+    number: int
+    lo_ms: int
+    """The store's time when this was made was at least this."""
+    concurrency: int
+    tau_ms: int
+    """No request of this instance stays open longer."""
+    lease_ms: int = 0
+    """0: as the ledger thinks fit."""
+    open_requests: int = 0
+    want_slots: int = 0
+    """Open requests and those that could be dispatched now; 0 gives everything back."""
+    spare_slots: int = 0
+    oldest_ms: int = 0
+    callers: int = 1
+    demands: dict[str, Demand] = field(default_factory=dict)
+    refusals: tuple[Refusal, ...] = ()
+    gone: frozenset[str] = frozenset()
+    """Instances known to have ended: their sockets are closed, so their slots are free."""
+
+
+@dataclass(frozen=True, slots=True)
+class Allotment:
+    """What a renew got for one model: all its bookings, old and new."""
+
+    bookings: Bookings
+    limits: Limits = UNLIMITED
+    """What holds for all: the smallest that any instance believes in."""
+    free: Cost = NO_COST
+    """What a window that ends now has left, by dimension (of the limited ones)."""
+    unmet: Cost = NO_COST
+    next_ms: int = 0
+    """When the first unmet request could be served at the earliest, as far as the calendar tells; 0 unknown."""
+    per_s: float = 0.0
+    """At what rate this instance is served while demand exceeds the limit; 0 unknown (or not a matter of rate)."""
+    day_spent: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """The ledger's answer to a Renew."""
+
+    cap: int
+    authority_ms: int
+    scarce_slots: bool
+    """Fewer slots than wanted, or none left for others: look again soon."""
+    instances: int
+    horizon_ms: int
+    """How far ahead scarce permits are booked: renewing about every half of it loses nothing."""
+    allotments: dict[str, Allotment]
+    fresh: bool = True
+    """False when this renew had been applied before and nothing was changed."""

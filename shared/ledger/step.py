@@ -1,0 +1,246 @@
+"""The one transition of the ledger: `renew(state, message, store's time) -> grant`. Deterministic; it changes `state`."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from shared.generation import NO_COST, Cost
+from shared.ledger.calendar import Calendar, touched_days
+from shared.ledger.grid import Grid, pacific_day
+from shared.ledger.limits import UNLIMITED, Limits, minimum
+from shared.ledger.permits import Party, Planner
+from shared.ledger.slots import PRESSURE_KEPT, concurrency, fresh, held_by_others, share_slots, water_level
+from shared.ledger.state import (
+    MAX_MODELS,
+    MAX_WANTS,
+    Allotment,
+    Bookings,
+    Demand,
+    Grant,
+    Lease,
+    Refusal,
+    Renew,
+    Section,
+    Share,
+    State,
+)
+
+LEASE_LEAST_MS, LEASE_MOST_MS = 10_000, 60_000
+HORIZON_LEAST_MS, HORIZON_MOST_MS = 8_000, 20_000
+TOMBSTONE_MS = 60_000
+"""An instance that holds nothing is remembered so long, so that a repeated renew is recognised."""
+AHEAD_WINDOWS = 4
+"""No booking lies further ahead: a request that would wait longer polls."""
+
+
+class TooManyModels(Exception):
+    """The project already keeps MAX_MODELS models with counts of today."""
+
+
+def renew(state: State, message: Renew, store_ms: int, grid: Grid) -> Grant:
+    """Settle what the instance reports, take back what it returns, grant what the limits allow.
+
+    Raises TooManyModels, and ValueError where windows differ."""
+    if state.window_ms != grid.window_ms:
+        raise ValueError(f"this ledger counts windows of {state.window_ms} ms, this process of {grid.window_ms} ms")
+    lease = state.leases.get(message.instance)
+    if lease is not None and lease.renew >= message.number:
+        return _repeated(state, lease, grid)
+    state.now_ms = max(state.now_ms, store_ms, message.lo_ms)
+    lease = state.leases.setdefault(message.instance, Lease())
+    _release_gone(state, message)
+    _settle(state, lease, message, grid)
+    _prune(state, message.instance, grid)
+    _learn(state, message.refusals)
+    c = concurrency(state, message.concurrency, state.now_ms)
+    _hold_slots(state, lease, message, c)
+    lease.renew, lease.seen_ms, lease.concurrency = message.number, state.now_ms, message.concurrency
+    lease.want_slots, lease.oldest_ms, lease.callers = message.want_slots, message.oldest_ms, message.callers
+    allotments = {}
+    for model, demand in message.demands.items():
+        allotments[model] = _allot(state, lease, message.instance, model, demand, grid)
+    _drop_empty(state)
+    return Grant(
+        cap=lease.cap,
+        authority_ms=lease.authority_ms,
+        scarce_slots=lease.cap < message.want_slots or held_by_others(state, "") >= c,
+        instances=active_instances(state),
+        horizon_ms=horizon_ms(active_instances(state), grid),
+        allotments=allotments,
+    )
+
+
+def _repeated(state: State, lease: Lease, grid: Grid) -> Grant:
+    allotments = {
+        m: Allotment(dict(share.bookings), share.limits, unmet=share.unmet) for m, share in lease.shares.items()
+    }
+    active = active_instances(state)
+    return Grant(lease.cap, lease.authority_ms, False, active, horizon_ms(active, grid), allotments, fresh=False)
+
+
+def active_instances(state: State) -> int:
+    return max(1, sum(1 for lease in state.leases.values() if lease.want_slots and fresh(lease, state.now_ms)))
+
+
+def horizon_ms(instances: int, grid: Grid) -> int:
+    """Grows with the instances, so that all together write about once a second; it shrinks with a test's window."""
+    whole = min(max(2_000 * instances, HORIZON_LEAST_MS), HORIZON_MOST_MS)
+    return grid.slots(whole) * grid.slot_ms
+
+
+def _release_gone(state: State, message: Renew) -> None:
+    """An ended process has no open socket: its slots are free. What it booked may have been dispatched, and counts."""
+    for instance in message.gone:
+        lost = state.leases.get(instance)
+        if lost is not None and instance != message.instance:
+            lost.slots = lost.cap = lost.want_slots = lost.oldest_ms = 0
+            lost.authority_ms = lost.reuse_ms = min(lost.reuse_ms, state.now_ms)
+
+
+def _settle(state: State, lease: Lease, message: Renew, grid: Grid) -> None:
+    """Book what was dispatched where it happened; of the stored bookings keep only what is still claimed."""
+    oldest = grid.slot(state.now_ms) - grid.span
+    for model, demand in message.demands.items():
+        section = _section(state, model)
+        for slot, cost in demand.settled.items():
+            if cost.requests:
+                for day in touched_days(grid, slot, slot):
+                    section.days[day] = section.days.get(day, 0) + cost.requests
+            if not cost.requests and cost.input_tokens > 0:
+                section.debt_tokens += cost.input_tokens
+            if slot > oldest:
+                section.ring[slot] = _floored(section.ring.get(slot, NO_COST).plus(cost))
+        share = lease.shares.setdefault(model, Share())
+        share.limits = demand.limits
+        share.bookings = intersection(share.bookings, demand.kept)
+    for model in lease.shares.keys() - message.demands.keys():
+        del lease.shares[model]
+
+
+def _floored(cost: Cost) -> Cost:
+    return Cost(max(0, cost[0]), max(0, cost[1]), max(0, cost[2]))
+
+
+def intersection(stored: Bookings, kept: Bookings) -> Bookings:
+    """What both sides say the instance holds: never more than the ledger has counted."""
+    result: Bookings = {}
+    for validity, claimed in kept.items():
+        granted = stored.get(validity)
+        if granted is not None:
+            both = Cost(*(min(a, b) for a, b in zip(granted, claimed, strict=True)))
+            if any(both):
+                result[validity] = both
+    return result
+
+
+def _section(state: State, model: str) -> Section:
+    section = state.sections.get(model)
+    if section is None:
+        if len(state.sections) >= MAX_MODELS:
+            raise TooManyModels(f"{MAX_MODELS} models were used today with this project")
+        section = state.sections[model] = Section()
+    return section
+
+
+def _prune(state: State, instance: str, grid: Grid) -> None:
+    """Forget what can no longer share a window, a day or a slot with anything to come."""
+    now_slot, now_ms = grid.slot(state.now_ms), state.now_ms
+    yesterday = pacific_day(now_ms).ordinal - 1
+    for section in state.sections.values():
+        for slot in [d for d in section.ring if d + grid.span <= now_slot or not any(section.ring[d])]:
+            del section.ring[slot]
+        for day in [d for d in section.days if d < yesterday]:
+            del section.days[day]
+        if section.learned_until_ms <= now_ms:
+            section.learned, section.learned_until_ms = UNLIMITED, 0
+    for i in list(state.leases):
+        lease = state.leases[i]
+        if lease.reuse_ms < now_ms:
+            lease.slots = lease.cap = 0
+        for share in lease.shares.values():
+            for validity in [v for v in share.bookings if v.last + grid.span <= now_slot]:
+                del share.bookings[validity]
+        held = lease.slots or any(share.bookings for share in lease.shares.values())
+        if i != instance and not held and max(lease.seen_ms, lease.authority_ms) + TOMBSTONE_MS < now_ms:
+            del state.leases[i]
+    if state.pressure_ms and now_ms - state.pressure_ms > 5 * state.window_ms:
+        state.pressure_c = state.pressure_ms = 0
+
+
+def _drop_empty(state: State) -> None:
+    used = {model for lease in state.leases.values() for model in lease.shares}
+    for model in list(state.sections):
+        section = state.sections[model]
+        if model not in used and not section.ring and not section.days and section.cool_ms <= state.now_ms:
+            del state.sections[model]
+
+
+def _learn(state: State, refusals: tuple[Refusal, ...]) -> None:
+    for refusal in refusals:
+        if refusal.pressure:
+            in_use = held_by_others(state, "")
+            state.pressure_c = max(1, int(in_use * PRESSURE_KEPT))
+            state.pressure_ms = state.now_ms
+            continue
+        section = _section(state, refusal.model)
+        section.cool_ms = max(section.cool_ms, refusal.until_ms)
+        if refusal.learned != UNLIMITED:
+            section.learned = minimum([section.learned, refusal.learned])
+            section.learned_until_ms = max(section.learned_until_ms, state.now_ms + 60 * state.window_ms)
+
+
+def _hold_slots(state: State, lease: Lease, message: Renew, c: int) -> None:
+    """Authority to dispatch ends at `authority_ms`; what was sent before it ends at `authority_ms + tau` at the latest."""
+    now_ms = state.now_ms
+    if not message.want_slots:
+        lease.slots = lease.cap = 0
+        lease.authority_ms = lease.reuse_ms = now_ms
+        return
+    lease.cap = share_slots(state, message, c)
+    # What is said to be open was covered by slots held until now; those of a lapsed lease have ended at Gemini.
+    lease.slots = max(min(message.open_requests, lease.slots), lease.cap)
+    length_ms = message.lease_ms or min(max(2_000 * active_instances(state), LEASE_LEAST_MS), LEASE_MOST_MS)
+    lease.authority_ms = now_ms + length_ms
+    lease.reuse_ms = lease.authority_ms + message.tau_ms
+
+
+def _allot(state: State, lease: Lease, instance: str, model: str, demand: Demand, grid: Grid) -> Allotment:
+    share, section = lease.shares[model], _section(state, model)
+    limits = effective_limits(state, section, model)
+    if not demand.wants and not demand.spare:
+        share.unmet = NO_COST
+        return Allotment(share.bookings, limits)
+    party = _party(state, instance, model, grid)
+    booked = [s.bookings for i in state.leases.values() if (s := i.shares.get(model)) is not None]
+    furthest = max((v.first for bookings in booked for v in bookings), default=0) - grid.slot(state.now_ms)
+    reach = min(demand.reach_ms // grid.slot_ms, AHEAD_WINDOWS * grid.span)
+    ahead = max(party.horizon_slots, grid.slots(5_000), furthest, reach) + 2
+    calendar = Calendar(section, booked, limits, grid, state.now_ms, ahead)
+    planner = Planner(
+        calendar, replace(demand, kept=share.bookings, wants=demand.wants[:MAX_WANTS]), party, section, limits
+    )
+    allotment = planner.plan(state.now_ms)
+    share.bookings, share.unmet = allotment.bookings, allotment.unmet
+    return allotment
+
+
+def effective_limits(state: State, section: Section, model: str) -> Limits:
+    """The smallest that any instance with a say believes in, and what Gemini said."""
+    opinions = [
+        share.limits
+        for lease in state.leases.values()
+        if (share := lease.shares.get(model)) is not None and (share.bookings or fresh(lease, state.now_ms))
+    ]
+    return minimum([*opinions, section.learned])
+
+
+def _party(state: State, instance: str, model: str, grid: Grid) -> Party:
+    """The asker's share of the rate among the instances that were left with unmet demand, by active callers."""
+    weights = {
+        i: (1, max(1, lease.callers))
+        for i, lease in state.leases.items()
+        if i != instance and fresh(lease, state.now_ms) and model in lease.shares and lease.shares[model].unmet.requests
+    }
+    weights[instance] = (1, max(1, state.leases[instance].callers))
+    fair = water_level(1.0, weights)[instance]
+    return Party(fair, horizon_ms(active_instances(state), grid) // grid.slot_ms)

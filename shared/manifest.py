@@ -1,0 +1,128 @@
+"""What endpoint.json says of a function: its paths, who may call it, and what it is deployed with.
+
+The file lies in the function's folder, and the folder's name is the function's. Everything that needs a list of
+functions (the local server, the bundle, the specification, Terraform, the URL map) reads these files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import orjson
+
+FILE_NAME = "endpoint.json"
+METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
+Access = Literal["public", "credential", "anonymous"]
+"""public: none is read. credential: always needed. anonymous: not needed where ALLOW_ANONYMOUS names the function."""
+
+
+class ManifestError(Exception):
+    """An endpoint.json that is wrong: one sentence for whoever wrote it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    name: str
+    description: str
+    paths: Mapping[str, tuple[str, ...]]
+    """Pattern -> methods. A pattern is a path, or a path and `/*` for everything below it."""
+    access: Access
+    memory_mb: int
+    cpu: float
+    concurrency: int
+    """Requests that one instance serves at once."""
+    timeout_s: int
+    secrets: tuple[str, ...]
+    """Environment variables that Secret Manager fills."""
+
+    @classmethod
+    def load(cls, folder: Path) -> Manifest:
+        """Raises ManifestError."""
+        file = folder / FILE_NAME
+        try:
+            given = orjson.loads(file.read_bytes())
+        except OSError as error:
+            raise ManifestError(f"{file} cannot be read: {error.strerror}.") from error
+        except orjson.JSONDecodeError as error:
+            raise ManifestError(f"{file} is not JSON: {error.msg} at character {error.pos}.") from error
+        if not isinstance(given, dict):
+            raise ManifestError(f"{file} must be a JSON object.")
+        return cls(folder.name, **_read(file, given))
+
+    def match(self, path: str) -> str | None:
+        """The pattern that `path` falls under, the longest if several. A slash at the end makes no difference."""
+        path = path.rstrip("/") or "/"
+        if path in self.paths:
+            return path
+        below = [pattern for pattern in self.paths if pattern.endswith("/*") and path.startswith(pattern[:-1])]
+        return max(below, key=len, default=None)
+
+
+def load_all(functions: Path) -> list[Manifest]:
+    """Every folder of `functions` that has an endpoint.json, by name. Raises ManifestError."""
+    manifests = [Manifest.load(file.parent) for file in sorted(functions.glob(f"*/{FILE_NAME}"))]
+    owner: dict[str, str] = {}
+    for manifest in manifests:
+        for pattern in manifest.paths:
+            if owner.setdefault(pattern, manifest.name) != manifest.name:
+                raise ManifestError(f"{manifest.name} and {owner[pattern]} both have the path {pattern}.")
+    return manifests
+
+
+def _read(file: Path, given: dict[str, Any]) -> dict[str, Any]:
+    if unknown := sorted(given.keys() - _FIELDS.keys()):
+        raise ManifestError(f"{file} has {', '.join(unknown)}; it may have {', '.join(_FIELDS)}.")
+    result: dict[str, Any] = {}
+    for name, (reader, allowed) in _FIELDS.items():
+        value = reader(given.get(name))
+        if value is None:
+            raise ManifestError(f"{file}: {name} must be {allowed}.")
+        result[name] = value
+    return result
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) and value.strip() else None
+
+
+def _access(value: object) -> str | None:
+    return value if isinstance(value, str) and value in get_args(Access) else None
+
+
+def _paths(value: object) -> Mapping[str, tuple[str, ...]] | None:
+    if not isinstance(value, dict) or not value:
+        return None
+    for pattern, methods in value.items():
+        path = pattern.removesuffix("/*")
+        if not pattern.startswith("/") or "*" in path or (path.endswith("/") and pattern != "/"):
+            return None
+        if not isinstance(methods, list) or not methods or any(method not in METHODS for method in methods):
+            return None
+    return {pattern: tuple(methods) for pattern, methods in value.items()}
+
+
+def _count(value: object) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else None
+
+
+def _cpu(value: object) -> float | None:
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) and value > 0 else None
+
+
+def _names(value: object) -> tuple[str, ...] | None:
+    return tuple(value) if isinstance(value, list) and all(isinstance(item, str) for item in value) else None
+
+
+_FIELDS: dict[str, tuple[Any, str]] = {
+    "description": (_text, "one sentence"),
+    "paths": (_paths, f"an object of paths and their methods ({', '.join(METHODS)}), like {{'/chat': ['POST']}}"),
+    "access": (_access, f"one of {', '.join(get_args(Access))}"),
+    "memory_mb": (_count, "a whole number over 0"),
+    "cpu": (_cpu, "a number over 0"),
+    "concurrency": (_count, "a whole number over 0"),
+    "timeout_s": (_count, "a whole number over 0"),
+    "secrets": (_names, "a list of variables' names"),
+}

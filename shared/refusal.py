@@ -1,0 +1,76 @@
+"""What a failure of Gemini's means for the ledger and for the caller. Pure."""
+
+from __future__ import annotations
+
+from shared.errors import (
+    GatewayError,
+    InvalidGeminiKey,
+    ModelNotFound,
+    NoServerKey,
+    RateLimited,
+    RejectedByGemini,
+    UpstreamFailed,
+    UpstreamTimeout,
+)
+from shared.gemini.errors import UpstreamFailure, Violation
+from shared.ledger.grid import pacific_day
+from shared.ledger.limits import UNLIMITED, Limits, minimum
+from shared.ledger.state import Refusal
+
+PRESSURE_DELAY_S = 1.0
+_FIELDS = {
+    ("requests", "minute"): "requests",
+    ("input_tokens", "minute"): "input_tokens",
+    ("images", "minute"): "images",
+    ("requests", "day"): "requests_per_day",
+}
+
+
+def refusal_of(failure: UpstreamFailure, model: str, now_ms: float, window_s: float) -> Refusal | None:
+    """What every instance must learn from a 429; None for any other failure.
+
+    A daily quota ends at midnight Pacific time, whatever retryDelay says (on the free tier it says seconds)."""
+    if failure.kind == "pressure":
+        return Refusal(model, pressure=True)
+    if failure.kind != "quota":
+        return None
+    if any(violation.period == "day" for violation in failure.violations):
+        until_ms = float(pacific_day(now_ms).end_ms)
+    else:
+        until_ms = now_ms + 1000 * (window_s if failure.retry_delay_s is None else failure.retry_delay_s)
+    return Refusal(model, until_ms=int(until_ms) + 1, learned=_learned(failure.violations))
+
+
+def _learned(violations: tuple[Violation, ...]) -> Limits:
+    named = [
+        UNLIMITED._replace(**{field: violation.limit})
+        for violation in violations
+        if violation.limit is not None and (field := _FIELDS.get((violation.dimension, violation.period)))
+    ]
+    return minimum(named)
+
+
+def caller_error(failure: UpstreamFailure, model: str, *, own_key: bool) -> GatewayError:
+    """The error that a caller is told, in Google's words where there are any."""
+    details = {"upstream_status": failure.status, "reason": failure.reason, "model": model}
+    details = {name: value for name, value in details.items() if value is not None}
+    message = failure.message or failure.kind
+    match failure.kind:
+        case "timeout" | "deadline":
+            return UpstreamTimeout("Gemini did not answer in time.", details=details)
+        case "not_found":
+            return ModelNotFound(f"Gemini does not know this model or method: {message}", details=details)
+        case "bad_request":
+            return RejectedByGemini(f"Gemini refused the request: {message}", details=details)
+        case "key_invalid" | "account" | "permission" if own_key:
+            return InvalidGeminiKey(f"Gemini refused this API key: {message}", details=details)
+        case "key_invalid" | "account":
+            return NoServerKey("Gemini refused this server's key; its operator has to replace it.", retry_after_s=60)
+        case "quota" | "pressure":
+            return RateLimited(
+                f"Gemini refused for now: {message}", retry_after_s=failure.retry_delay_s or 1.0, details=details
+            )
+        case "connect" | "reset" | "cut" | "malformed":
+            return UpstreamFailed(f"No complete answer came from Gemini: {message}", details=details)
+        case _:
+            return UpstreamFailed(f"Gemini failed: {message}", details=details)

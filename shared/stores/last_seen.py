@@ -1,0 +1,74 @@
+"""What this process last saw of Firestore's documents, so that a transaction can begin with its commit."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from shared.clock import elapsed_s
+from shared.stores.firestore_rpc import Doc
+from shared.stores.port import TimeSample
+
+_MAX_VALUE_BYTES = 64 * 1024
+_MAX_BYTES = 8 * 1024 * 1024
+_MAX_DOCS = 4096
+_DRIFT = 500e-6
+"""Elapsed time and the server's part by less than this."""
+
+
+class Seen(NamedTuple):
+    """Documents, and a moment at which the server had them."""
+
+    docs: dict[str, Doc]
+    sample: TimeSample
+
+    def values(self) -> dict[str, bytes | None]:
+        return {key: None if _expired(doc, self.sample.server_ms) else doc.value for key, doc in self.docs.items()}
+
+
+class LastSeen:
+    """Bounded; the least recently noted goes first. Staleness is harmless: each commit names the versions it rests on."""
+
+    def __init__(self) -> None:
+        self._seen: OrderedDict[str, tuple[Doc, TimeSample]] = OrderedDict()
+        self._bytes = 0
+
+    def of(self, keys: Sequence[str]) -> Seen | None:
+        """The documents at the oldest of the moments at which they were seen. None when one was not, or may have expired
+        since: its version would be the same, and its value be gone."""
+        found = {key: self._seen[key] for key in keys if key in self._seen}
+        if len(found) < len(keys):
+            return None
+        now_s = elapsed_s()
+        for doc, sample in found.values():
+            if _expired(doc, sample.server_ms + (now_s - sample.sent_s) * 1000 * (1 + _DRIFT)):
+                return None
+        oldest = min((sample for _, sample in found.values()), key=lambda sample: sample.server_ms)
+        return Seen({key: doc for key, (doc, _) in found.items()}, oldest)
+
+    def note(self, seen: Seen) -> None:
+        for key, doc in seen.docs.items():
+            known = self._seen.get(key)
+            if known is not None and known[1].server_ms > seen.sample.server_ms:
+                continue
+            self.forget((key,))
+            if _size_bytes(doc) <= _MAX_VALUE_BYTES:
+                self._seen[key] = (doc, seen.sample)
+                self._bytes += _size_bytes(doc)
+        while self._bytes > _MAX_BYTES or len(self._seen) > _MAX_DOCS:
+            self.forget((next(iter(self._seen)),))
+
+    def forget(self, keys: Iterable[str]) -> None:
+        for key in keys:
+            known = self._seen.pop(key, None)
+            if known is not None:
+                self._bytes -= _size_bytes(known[0])
+
+
+def _expired(doc: Doc, now_ms: float) -> bool:
+    return doc.expires_at_ms is not None and doc.expires_at_ms <= now_ms
+
+
+def _size_bytes(doc: Doc) -> int:
+    return len(doc.value or b"")

@@ -1,0 +1,30 @@
+"""How long one call tries again: pauses with full jitter that double, within its time and a number of tries."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+
+from shared.clock import elapsed_s
+
+
+class Patience:
+    """Begins when it is made. Jitter is full (0 to the bound): contenders that met once do not meet again."""
+
+    def __init__(self, timeout_s: float, *, first_s: float, longest_s: float, tries: int = 10_000) -> None:
+        self._end_s = elapsed_s() + timeout_s
+        self._bound_s, self._longest_s = first_s, longest_s
+        self._tries_left = tries - 1
+
+    def left_s(self) -> float:
+        return self._end_s - elapsed_s()
+
+    async def pause(self) -> bool:
+        """Wait before the next try; False at once when there is to be none."""
+        wait_s = random.uniform(0, self._bound_s)
+        if self._tries_left <= 0 or wait_s >= self.left_s():
+            return False
+        self._tries_left -= 1
+        self._bound_s = min(self._longest_s, self._bound_s * 2)
+        await asyncio.sleep(wait_s)
+        return True

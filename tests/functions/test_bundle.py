@@ -1,0 +1,118 @@
+"""The archive that every function is deployed from, unpacked where the checkout cannot be seen."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import zipfile
+from importlib.metadata import distributions, version
+from pathlib import Path
+
+import pytest
+
+from functions.bundle import build
+from shared.emulator import EmulatorConfig, running
+from shared.manifest import load_all
+from shared.settings import DISTRIBUTION
+from tests.support.checkout import copy_checkout
+from tests.support.processes import ADMIN, ROOT, SITE_PACKAGES, environment, framework, request
+
+NAMES = [manifest.name for manifest in load_all(ROOT / "functions")]
+
+
+@pytest.fixture(scope="module")
+def unpacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("bundle")
+    with zipfile.ZipFile(build(ROOT, folder / "bundle.zip")) as archive:
+        archive.extractall(folder / "unpacked")
+    return folder / "unpacked"
+
+
+def imported(unpacked: Path, code: str, target: str = "health", **env: str) -> subprocess.CompletedProcess[str]:
+    """Runs `code` there, after the packages were made visible but not the checkout."""
+    start = f"import sys; sys.path[:0] = [{str(unpacked)!r}]; sys.path.append({SITE_PACKAGES!r}); {code}"
+    given = environment({"FUNCTION_TARGET": target, **env})
+    return subprocess.run(
+        [sys.executable, "-I", "-S", "-c", start], env=given, capture_output=True, text=True, timeout=30, check=False
+    )
+
+
+def test_the_same_sources_give_the_same_bytes(tmp_path: Path) -> None:
+    checkout = copy_checkout(tmp_path / "checkout")
+    first = build(checkout, tmp_path / "first.zip").read_bytes()
+    for file in checkout.rglob("*.py"):
+        os.utime(file, (1, 1))
+    (checkout / "shared" / "__pycache__").mkdir()
+    (checkout / "shared" / "__pycache__" / "x.cpython-311.pyc").write_bytes(b"x")
+    assert build(checkout, tmp_path / "second.zip").read_bytes() == first
+    (checkout / "shared" / "chat.py").write_text("# changed\n")
+    assert build(checkout, tmp_path / "third.zip").read_bytes() != first
+
+
+def test_it_holds_what_is_deployed_and_nothing_else(unpacked: Path) -> None:
+    files = {file.relative_to(unpacked).as_posix() for file in unpacked.rglob("*") if file.is_file()}
+    assert {"main.py", "requirements.txt", "functions/chat/main.py", "functions/chat/endpoint.json"} <= files
+    assert "shared/endpoint.py" in files
+    local_only = (
+        "functions/serve.py",
+        "functions/bundle.py",
+        "functions/scaffold.py",
+        "shared/emulator",
+        "shared/parallel",
+    )
+    assert not [file for file in files if file.startswith(local_only)]
+    assert not [file for file in files if file.endswith((".pyc", ".md", ".db", ".env"))]
+
+
+@pytest.mark.parametrize("name", NAMES)
+async def test_each_function_serves_from_it(unpacked: Path, name: str) -> None:
+    async with running(EmulatorConfig()) as gemini:
+        env = {"GEMINI_BASE_URL": gemini.url, "GEMINI_API_KEY": "AQ.key-of-the-server"}
+        async with framework(name, "main.py", env, unpacked, isolated=True) as server:
+            status, _, health = await request("GET", f"{server.url}/health")
+            assert (status, health["status"]) == (200, "healthy")
+            assert health["version"][0].isdigit()
+            if name in ("chat", "generate_text"):
+                status, _, body = await request("POST", server.url, json={"prompt": "Hello"}, headers=ADMIN)
+                assert (status, bool(body.get("text") or body.get("generated_text"))) == (200, True)
+
+
+def test_it_knows_its_version_by_itself(unpacked: Path) -> None:
+    (packed,) = distributions(path=[str(unpacked)])
+    assert (packed.name, packed.version) == (DISTRIBUTION, version(DISTRIBUTION))
+
+
+def test_it_needs_nothing_of_the_checkout(unpacked: Path) -> None:
+    shown = imported(unpacked, "import main, shared; print(shared.__file__)")
+    assert Path(shown.stdout.strip()).is_relative_to(unpacked), shown.stderr
+    hidden = imported(unpacked / "functions", "import shared")
+    assert "ModuleNotFoundError" in hidden.stderr
+
+
+def test_a_function_imports_only_itself(unpacked: Path) -> None:
+    code = "import main; print(*(name for name in sys.modules if name.startswith('functions.')))"
+    shown = imported(unpacked, code)
+    assert shown.stdout.split() == ["functions.health", "functions.health.main"], shown.stderr
+
+
+def test_importing_it_imports_no_client_and_no_store(unpacked: Path) -> None:
+    late = ("aiohttp", "grpc", "google.cloud.firestore", "sqlite3", "pydantic", "shared.bootstrap")
+    shown = imported(unpacked, f"import main; print(*(name for name in {late} if name in sys.modules))", "chat")
+    assert shown.stdout.strip() == "", shown.stderr
+
+
+@pytest.mark.parametrize(
+    ("env", "told"),
+    [
+        ({"target": "serve"}, "FUNCTION_TARGET is 'serve'; it must be one of"),
+        ({"target": ""}, "FUNCTION_TARGET is ''"),
+        ({"GEMINI_RPM": "many"}, "GEMINI_RPM is 'many'"),
+        ({"K_SERVICE": "health"}, "GOOGLE_CLOUD_PROJECT"),
+    ],
+)
+def test_what_is_wrong_keeps_a_revision_from_becoming_ready(unpacked: Path, env: dict[str, str], told: str) -> None:
+    done = imported(unpacked, "import main", **env)
+    assert done.returncode == 1
+    assert told in done.stderr
+    assert len(done.stderr.splitlines()) == 1

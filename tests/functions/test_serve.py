@@ -1,0 +1,140 @@
+"""The local server: every function on one port, with no account needed, as `make run` starts it."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+
+from shared.manifest import load_all
+from tests.support.checkout import copy_checkout
+from tests.support.processes import ADMIN, ADMIN_KEY, ROOT, Running, environment, request, served, started
+
+SERVE = [sys.executable, "-m", "functions.serve"]
+
+
+async def refused(env: dict[str, str], *arguments: str) -> str:
+    """What it says when it does not start."""
+    async with started([*SERVE, *arguments], {"LEDGER_URL": "memory://", "PORT": "0", **env}) as server:
+        assert await server.ended(20) == 1
+        return server.output
+
+
+async def chat(server: Running) -> int:
+    return (await request("POST", f"{server.url}/chat", json={"prompt": "Hello"}, headers=ADMIN))[0]
+
+
+async def test_without_any_setting_the_line_it_shows_works_as_it_is() -> None:
+    env = {"PORT": "0", "LEDGER_URL": "memory://"}
+    async with started(SERVE, env, ready=r"^Serving on (\S+)") as server:
+        shown = await server.line(r"^  (curl .*)$")
+        assert "offline Gemini" in server.output
+        curl, url, *options = shlex.split(shown[1])
+        pairs = list(zip(options[::2], options[1::2], strict=True))
+        headers = dict(value.split(": ", 1) for option, value in pairs if option == "-H")
+        (data,) = (value for option, value in pairs if option == "-d")
+        status, _, body = await request("POST", url, data=data, headers=headers)
+    assert (curl, status, bool(body["text"])) == ("curl", 200, True)
+
+
+async def test_every_path_of_every_function_is_there_and_no_other() -> None:
+    async with served({"LOG_LEVEL": "info"}) as server:
+        for manifest in load_all(ROOT / "functions"):
+            for pattern, methods in manifest.paths.items():
+                path = pattern.replace("/*", "/x")
+                status, headers, _ = await request("OPTIONS", server.url + path)
+                assert (status, headers["allow"].split(", ")[: len(methods)]) == (204, list(methods))
+        status, headers, body = await request("GET", f"{server.url}/nothing/here")
+        assert (status, body["error"]["code"]) == (404, "not_found")
+        assert headers["access-control-allow-origin"] == "*"
+        assert headers["x-request-id"] == body["error"]["request_id"]
+        for path in ("/", "/health"):
+            status, _, body = await request("GET", server.url + path)
+            assert (status, body["status"]) == (200, "healthy")
+        assert await chat(server) == 200
+
+
+async def test_a_given_admin_key_is_not_shown() -> None:
+    async with served({}) as server:
+        await server.line("^Try")
+        assert await chat(server) == 200
+    assert ADMIN_KEY not in server.output
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_it_ends_cleanly_when_it_is_told_to(number: signal.Signals) -> None:
+    async with served({}) as server:
+        assert await chat(server) == 200
+        assert await server.end(number, 15) == 0
+        assert "Traceback" not in server.output
+
+
+async def test_settings_are_read_from_env_file_and_the_environment_comes_first(tmp_path: Path) -> None:
+    checkout = copy_checkout(tmp_path / "checkout")
+    (checkout / ".env").write_text("GEMINI_CONCURRENCY_LIMIT=7\nGEMINI_RPM=8\nALLOW_ANONYMOUS=\n")
+    env = {"PORT": "0", "LEDGER_URL": "memory://", "GEMINI_RPM": "9"}
+    arguments = [*SERVE, "--allow-anonymous", "generate_text"]
+    async with started(arguments, env, checkout, r"^Serving on (\S+)") as server:
+        _, _, body = await request("GET", f"{server.url}/health")
+        assert (body["concurrency_limit"], body["limits"]["default"]["rpm"]) == (7, 9)
+        status, _, _ = await request("POST", f"{server.url}/generate_text", json={"prompt": "Hello"})
+        assert status == 401
+
+
+async def test_anonymous_callers_are_let_in_where_the_command_says_so() -> None:
+    env = {"PORT": "0", "LEDGER_URL": "memory://"}
+    async with started([*SERVE, "--allow-anonymous", "generate_text"], env, ready=r"^Serving on (\S+)") as server:
+        status, _, body = await request("POST", f"{server.url}/generate_text", json={"prompt": "Hello"})
+        assert (status, bool(body["generated_text"])) == (200, True)
+        status, _, _ = await request("POST", f"{server.url}/chat", json={"prompt": "Hello"})
+        assert status == 401
+
+
+async def test_a_port_in_use_is_told_in_one_sentence() -> None:
+    async with served({}) as server:
+        port = server.url.rpartition(":")[2]
+        said = await refused({"PORT": port})
+    assert said == f"Port {port} on 127.0.0.1 cannot be used (Address already in use); set PORT (and HOST) to another."
+
+
+@pytest.mark.parametrize(
+    ("env", "told"),
+    [
+        ({"GEMINI_RPM": "many"}, "GEMINI_RPM"),
+        ({"WORKERS": "2"}, "WORKERS"),
+        ({"ALLOW_ANONYMOUS": "chat"}, "ALLOW_ANONYMOUS names chat"),
+        ({"EMULATOR_TIER": "gold"}, "EMULATOR_TIER"),
+    ],
+)
+async def test_a_wrong_setting_is_told_in_one_sentence(env: dict[str, str], told: str) -> None:
+    said = await refused(env)
+    assert told in said
+    assert len(said.splitlines()) == 1
+
+
+class TestWorkers:
+    def env(self, tmp_path: Path) -> dict[str, str]:
+        return {"WORKERS": "2", "LEDGER_URL": f"sqlite:///{tmp_path}/ledger.db"}
+
+    async def test_they_share_the_port_and_end_together(self, tmp_path: Path) -> None:
+        async with served(self.env(tmp_path)) as server:
+            assert [await chat(server) for _ in range(6)] == [200] * 6
+            assert await server.end(signal.SIGTERM, 25) == 0
+        assert "Traceback" not in server.output
+
+    async def test_they_do_not_outlive_the_server_that_started_them(self, tmp_path: Path) -> None:
+        # The output is read to its end by `ended`: it is closed only when the last worker has gone.
+        async with served(self.env(tmp_path)) as server:
+            assert await chat(server) == 200
+            os.kill(server.process.pid, signal.SIGKILL)
+            assert await server.ended(25) == -signal.SIGKILL
+
+
+def test_what_the_tests_start_does_not_inherit_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GEMINI_RPM", "1")
+    assert environment({"PORT": "0"})["PORT"] == "0"
+    assert "GEMINI_RPM" not in environment({})

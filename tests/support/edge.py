@@ -1,0 +1,191 @@
+"""One request through a function's edge, in process: no socket, and a gateway that answers as a test says."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+from starlette.requests import Request
+from starlette.responses import Response
+
+from shared.generation import Generation, JsonObject, Reply, Timing, Usage
+from shared.settings import Settings
+
+ADMIN_KEY = "admin-key-of-the-tests"
+ENVIRONMENT = {"ADMIN_API_KEY": ADMIN_KEY, "LEDGER_URL": "memory://"}
+ADMIN = {"admin-api-key": ADMIN_KEY}
+
+
+def native(text: str, finish_reason: str = "STOP") -> JsonObject:
+    """An answer (or a frame) of generateContent."""
+    return {"candidates": [{"content": {"role": "model", "parts": [{"text": text}]}, "finishReason": finish_reason}]}
+
+
+class FakeGateway:
+    """Answers with `says` (a text, a native body, a list of frames, or an error to raise); keeps what it was asked.
+
+    Where `hold` is given, it waits for it first; `cancelled` tells that the wait was cut short.
+    """
+
+    def __init__(self, says: Any = "Hello", hold: asyncio.Event | None = None) -> None:
+        self.says = says
+        self.hold = hold
+        self.asked: list[Generation] = []
+        self.began = asyncio.Event()
+        self.cancelled = False
+        self.closed = 0
+
+    async def generate(self, generation: Generation) -> Reply:
+        await self._take(generation)
+        return self._reply(generation, native(self.says) if isinstance(self.says, str) else self.says)
+
+    @asynccontextmanager
+    async def stream(self, generation: Generation) -> AsyncIterator[FakeStream]:
+        await self._take(generation)
+        try:
+            yield FakeStream(self._reply(generation, {}), self.says, self)
+        finally:
+            self.closed += 1
+
+    async def _take(self, generation: Generation) -> None:
+        self.asked.append(generation)
+        self.began.set()
+        if self.hold is not None:
+            await self.wait(self.hold)
+        if isinstance(self.says, Exception):
+            raise self.says
+
+    async def wait(self, event: asyncio.Event) -> None:
+        try:
+            await event.wait()
+        except asyncio.CancelledError:
+            self.cancelled = True
+            raise
+
+    def _reply(self, generation: Generation, body: JsonObject) -> Reply:
+        headers = {"x-ratelimit-limit-requests": "300", "x-model-used": generation.model}
+        return Reply(
+            body, generation.model, generation.model, "account-1", Usage(3, 2, 1, 6), Timing(0.25, 0.5), headers
+        )
+
+
+class FakeStream:
+    """Frames in turn; an Event among them is waited for, an exception is raised."""
+
+    def __init__(self, head: Reply, frames: list[Any], gateway: FakeGateway) -> None:
+        self.head = head
+        self.usage = head.usage
+        self._frames = iter(frames)
+        self._gateway = gateway
+
+    def __aiter__(self) -> FakeStream:
+        return self
+
+    async def __anext__(self) -> JsonObject:
+        for frame in self._frames:
+            if isinstance(frame, asyncio.Event):
+                await self._gateway.wait(frame)
+            elif isinstance(frame, Exception):
+                raise frame
+            else:
+                return frame
+        raise StopAsyncIteration
+
+
+@dataclass
+class FakeServices:
+    gateway: FakeGateway = field(default_factory=FakeGateway)
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.settings = Settings.from_environment({**ENVIRONMENT, **self.environment})
+
+    async def health(self) -> JsonObject:
+        return {"status": "healthy"}
+
+
+@dataclass
+class Answer:
+    status: int = 0
+    headers: dict[str, str] = field(default_factory=dict)
+    chunks: list[bytes] = field(default_factory=list)
+    complete: bool = False
+    arrived: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set with every chunk."""
+
+    @property
+    def body(self) -> bytes:
+        return b"".join(self.chunks)
+
+    def json(self) -> Any:
+        return orjson.loads(self.body)
+
+    @property
+    def error(self) -> JsonObject:
+        return self.json()["error"]
+
+    def events(self) -> list[tuple[str, JsonObject]]:
+        """Server-sent events as (name, data); a name that is not given is `message`."""
+        result = []
+        for block in self.body.decode().split("\n\n")[:-1]:
+            lines = dict(line.split(": ", 1) for line in block.split("\n"))
+            result.append((lines.get("event", "message"), orjson.loads(lines["data"])))
+        return result
+
+
+async def ask(
+    answer: Callable[[Request], Awaitable[Response]],
+    method: str = "POST",
+    path: str = "/chat",
+    *,
+    json: Any = None,
+    content: bytes | list[bytes] = b"",
+    headers: Mapping[str, str] | None = None,
+    client: tuple[str, int] = ("192.0.2.1", 5000),
+    hang_up: asyncio.Event | None = None,
+    into: Answer | None = None,
+) -> Answer:
+    """Sends one request to `answer` as a server would. `hang_up` is the moment at which the client disconnects."""
+    result = into or Answer()
+    given = {name.lower(): value for name, value in (headers or {}).items()}
+    if json is not None:
+        content = orjson.dumps(json)
+        given.setdefault("content-type", "application/json")
+    parts = content if isinstance(content, list) else [content]
+    messages = [
+        {"type": "http.request", "body": part, "more_body": index < len(parts) - 1} for index, part in enumerate(parts)
+    ]
+    gone = hang_up or asyncio.Event()
+
+    async def receive() -> Any:
+        if messages:
+            return messages.pop(0)
+        await gone.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(message: Any) -> None:
+        if message["type"] == "http.response.start":
+            result.status = message["status"]
+            result.headers = {name.decode(): value.decode() for name, value in message["headers"]}
+        elif not gone.is_set():
+            if message["body"]:
+                result.chunks.append(bytes(message["body"]))
+            result.complete = not message.get("more_body", False)
+            result.arrived.set()
+
+    scope = {
+        "type": "http",
+        "method": method,
+        "path": path,
+        "query_string": b"",
+        "headers": [(name.encode(), value.encode("latin-1")) for name, value in given.items()],
+        "client": client,
+        "state": {},
+    }
+    request = Request(scope, receive, send)
+    await (await answer(request))(scope, receive, send)
+    return result

@@ -1,0 +1,128 @@
+"""Which model serves a name."""
+
+from __future__ import annotations
+
+from typing import get_args
+
+import pytest
+
+from shared.errors import BadRequest
+from shared.gemini.models import MODELS, TABLE, ModelInfo, ModelTable, Purpose, default_model, resolve
+
+
+@pytest.mark.parametrize(
+    ("requested", "canonical"),
+    [
+        ("gemini-3.8-flash", "gemini-3.8-flash"),
+        ("gemini-1.5-flash-latest", "gemini-3.8-flash"),
+        ("gemini-2.5-flash-preview-04-17", "gemini-3.8-flash"),
+        ("gemini-2.0-flash-001", "gemini-3.5-flash-lite"),
+        ("gemini-1.5-pro-latest", "gemini-4-argon"),
+        ("gemini-3-pro-image-preview", "gemini-3-pro-image"),
+        ("gemini-enterprise", "gemini-3.8-flash"),
+        ("gemini-enterprise-2", "gemini-3.8-flash"),
+        ("gemini-flash-latest", "gemini-3.8-flash"),
+        ("gemini-flash-lite-latest", "gemini-3.5-flash-lite"),
+        ("gemini-3.7-flash", "gemini-3.8-flash"),
+        ("gemini-3.5-flash", "gemini-3.6-flash"),
+    ],
+)
+def test_a_name_is_served_by_the_model_that_google_meters(requested, canonical):
+    resolved = resolve(requested)
+    assert (resolved.requested, resolved.canonical, resolved.known) == (requested, canonical, True)
+
+
+def test_the_prefix_of_a_resource_name_is_dropped():
+    assert resolve("models/gemini-1.5-flash-latest").requested == "gemini-1.5-flash-latest"
+    assert resolve("models/gemini-3.8-flash") == resolve("gemini-3.8-flash")
+
+
+def test_an_unknown_id_stays_as_it_is_and_says_so():
+    resolved = resolve("gemini-9-ultra")
+    assert (resolved.canonical, resolved.known) == ("gemini-9-ultra", False)
+
+
+def test_an_embedding_model_is_never_replaced_by_another_ones_vectors():
+    assert resolve("text-embedding-004").known is False
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        "",
+        "models/",
+        "a" * 101,
+        "Gemini",
+        "a b",
+        "a/b",
+        "../x",
+        "m:generateContent",
+        "m?key=x",
+        "m\n",
+        "modèle",
+        "a%2fb",
+    ],
+)
+def test_what_cannot_be_an_id_is_refused_and_names_the_field(model):
+    with pytest.raises(BadRequest) as caught:
+        resolve(model)
+    assert caught.value.details == {"field": "model"}
+    assert "`model`" in caught.value.message
+
+
+@pytest.mark.parametrize("purpose", get_args(Purpose))
+@pytest.mark.parametrize("tier", ["free", "tier1", "tier2", "tier3", "custom"])
+def test_every_purpose_has_a_model_that_can_do_it(purpose, tier):
+    info = MODELS[default_model(purpose, tier)]
+    assert info.image_output == (purpose == "image")
+    if purpose in ("structured_output", "cinematic_story_design"):
+        assert info.json_schema
+
+
+def test_pro_purposes_fall_to_flash_on_the_free_tier_only():
+    assert default_model("structured_output", "tier1") == "gemini-4-argon"
+    assert default_model("structured_output", "free") == "gemini-3.8-flash"
+    assert default_model("cinematic_story_design", "free") == "gemini-3.8-flash"
+    assert default_model("image", "free") == "gemini-3-pro-image"
+
+
+def test_every_entry_is_under_its_own_id_and_has_sane_limits():
+    for model_id, info in MODELS.items():
+        assert info.id == model_id
+        assert resolve(model_id).canonical == model_id
+        assert info.input_token_limit > 0
+        assert (info.output_token_limit > 0) == ("generateContent" in info.verbs)
+        assert info.thinking or not info.thinking_levels
+
+
+class TestAnOperatorsTable:
+    def test_adds_models_successors_and_defaults_and_leaves_the_built_in_one_alone(self):
+        table = TABLE.changed(
+            models=[ModelInfo("gemini-5-boron", "pro")],
+            successors={"gemini-4-argon": "gemini-5-boron"},
+            defaults={"chat": "gemini-3.6-flash"},
+        )
+        assert table.resolve("gemini-1.5-pro-latest").canonical == "gemini-5-boron"
+        assert table.default_model("structured_output", "tier1") == "gemini-5-boron"
+        assert table.resolve("gemini-enterprise").canonical == "gemini-3.6-flash"
+        assert resolve("gemini-1.5-pro-latest").canonical == "gemini-4-argon"
+
+    def test_a_model_that_is_added_serves_its_own_name_again(self):
+        table = TABLE.changed(models=[ModelInfo("gemini-2.5-flash", "flash")])
+        assert table.resolve("gemini-2.5-flash").canonical == "gemini-2.5-flash"
+
+    @pytest.mark.parametrize(
+        ("changes", "sentence"),
+        [
+            ({"successors": {"a": "nowhere"}}, "leads 'a' to no known model"),
+            ({"successors": {"a": "b", "b": "a"}}, "leads 'a' in a circle"),
+            ({"defaults": {"chat": "nowhere"}}, "leads 'nowhere' to no known model"),
+        ],
+    )
+    def test_one_that_leads_nowhere_is_refused_with_a_sentence(self, changes, sentence):
+        with pytest.raises(ValueError, match=sentence):
+            TABLE.changed(**changes)
+
+    def test_one_without_a_default_is_refused(self):
+        with pytest.raises(ValueError, match="no default for chat"):
+            ModelTable(MODELS, {}, {})

@@ -1,0 +1,251 @@
+"""Reading native answers, and one spelling for native requests."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shared.gemini.wire import block_reason, camel, finish_reason, merged_usage, model_version, text_of, usage
+from shared.generation import Usage
+
+ANSWER = {
+    "candidates": [
+        {
+            "content": {
+                "parts": [
+                    {"text": "Let me think.", "thought": True},
+                    {"text": "Hel"},
+                    {"functionCall": {"name": "f", "args": {}}},
+                    {"text": "lo.", "thoughtSignature": "abc"},
+                ],
+                "role": "model",
+            },
+            "finishReason": "STOP",
+            "index": 0,
+        },
+        {"content": {"parts": [{"text": "Second."}]}, "finishReason": "MAX_TOKENS", "index": 1},
+    ],
+    "usageMetadata": {
+        "promptTokenCount": 20,
+        "candidatesTokenCount": 9,
+        "totalTokenCount": 227,
+        "thoughtsTokenCount": 198,
+        "serviceTier": "standard",
+    },
+    "modelVersion": "gemini-3.8-flash",
+}
+BLOCKED = {"promptFeedback": {"blockReason": "SAFETY"}, "usageMetadata": {"promptTokenCount": 4, "totalTokenCount": 4}}
+
+
+class TestReading:
+    def test_an_answer(self):
+        assert text_of(ANSWER) == "Hello."
+        assert finish_reason(ANSWER) == "STOP"
+        assert block_reason(ANSWER) is None
+        assert model_version(ANSWER) == "gemini-3.8-flash"
+        assert usage(ANSWER) == Usage(20, 9, 198, 227)
+
+    def test_a_blocked_prompt(self):
+        assert (text_of(BLOCKED), finish_reason(BLOCKED), block_reason(BLOCKED)) == ("", None, "SAFETY")
+        assert usage(BLOCKED) == Usage(4, 0, 0, 4)
+
+    def test_an_answer_whose_thoughts_took_all_the_tokens(self):
+        body = {"candidates": [{"content": {"role": "model"}, "finishReason": "MAX_TOKENS", "index": 0}]}
+        assert (text_of(body), finish_reason(body)) == ("", "MAX_TOKENS")
+
+    def test_what_tools_put_into_the_prompt_is_prompt_so_that_the_sum_is_right(self):
+        body = {"usageMetadata": {"promptTokenCount": 10, "toolUsePromptTokenCount": 5, "candidatesTokenCount": 2}}
+        assert usage(body) == Usage(15, 2, 0, 17)
+
+    @pytest.mark.parametrize(
+        "body",
+        [
+            {},
+            {"candidates": None, "usageMetadata": None, "promptFeedback": None, "modelVersion": None},
+            {"candidates": {}, "usageMetadata": [], "promptFeedback": "x", "modelVersion": 5},
+            {"candidates": [None, 1, {"content": None}], "usageMetadata": {"promptTokenCount": "9"}},
+            {"candidates": [{"content": {"parts": [None, {"text": None}, {"text": 5}]}}]},
+            {"candidates": [{"index": 1, "finishReason": "STOP", "content": {"parts": [{"text": "not the first"}]}}]},
+        ],
+    )
+    def test_a_field_that_is_missing_or_of_the_wrong_type_reads_as_absent(self, body):
+        assert (text_of(body), finish_reason(body), block_reason(body), model_version(body)) == ("", None, None, None)
+        assert usage(body) == Usage()
+
+    def test_the_usage_of_a_stream_is_the_last_that_its_frames_told(self):
+        frames = [
+            {"usageMetadata": {"promptTokenCount": 8, "totalTokenCount": 8}},
+            {"usageMetadata": {"promptTokenCount": 8, "thoughtsTokenCount": 50, "totalTokenCount": 58}},
+            {"usageMetadata": {"promptTokenCount": 8, "candidatesTokenCount": 3, "totalTokenCount": 61}},
+            {},
+        ]
+        total = Usage()
+        for frame in frames:
+            total = merged_usage(total, frame)
+        assert total == Usage(8, 3, 50, 61)
+
+
+SNAKE = {
+    "system_instruction": {"parts": [{"text": "snake_case stays in text"}]},
+    "contents": [
+        {
+            "role": "user",
+            "parts": [
+                {"inline_data": {"mime_type": "image/png", "data": "aGk="}},
+                {"file_data": {"mime_type": "video/mp4", "file_uri": "x"}, "video_metadata": {"start_offset": "1s"}},
+                {"function_call": {"name": "my_function", "args": {"mime_type": 1, "file_data": {"file_uri": 2}}}},
+                {
+                    "function_response": {
+                        "name": "my_function",
+                        "response": {"inline_data": 1},
+                        "parts": [{"inline_data": {"mime_type": "a/b"}}],
+                    }
+                },
+                {"text": "x", "thought_signature": "y"},
+            ],
+        }
+    ],
+    "tools": [
+        {
+            "function_declarations": [
+                {
+                    "name": "my_function",
+                    "parameters_json_schema": {"properties": {"mime_type": {"type": "string"}, "response_schema": {}}},
+                    "parameters": {"properties": {"file_uri": {"type": "STRING"}}, "property_ordering": ["file_uri"]},
+                }
+            ]
+        },
+        {"google_search": {}},
+    ],
+    "tool_config": {"function_calling_config": {"mode": "ANY", "allowed_function_names": ["my_function"]}},
+    "generation_config": {
+        "max_output_tokens": 5,
+        "response_mime_type": "application/json",
+        "response_json_schema": {"properties": {"top_p": {"type": "number"}}},
+        "thinking_config": {"include_thoughts": True, "thinking_level": "LOW"},
+        "speech_config": {"voice_config": {"prebuilt_voice_config": {"voice_name": "Kore"}}},
+    },
+    "cached_content": "cachedContents/a_b",
+    "labels": {"my_label": "x"},
+    "some_new_field": {"inner_field": 1},
+}
+CAMEL = {
+    "systemInstruction": {"parts": [{"text": "snake_case stays in text"}]},
+    "contents": [
+        {
+            "role": "user",
+            "parts": [
+                {"inlineData": {"mimeType": "image/png", "data": "aGk="}},
+                {"fileData": {"mimeType": "video/mp4", "fileUri": "x"}, "videoMetadata": {"startOffset": "1s"}},
+                {"functionCall": {"name": "my_function", "args": {"mime_type": 1, "file_data": {"file_uri": 2}}}},
+                {
+                    "functionResponse": {
+                        "name": "my_function",
+                        "response": {"inline_data": 1},
+                        "parts": [{"inlineData": {"mimeType": "a/b"}}],
+                    }
+                },
+                {"text": "x", "thoughtSignature": "y"},
+            ],
+        }
+    ],
+    "tools": [
+        {
+            "functionDeclarations": [
+                {
+                    "name": "my_function",
+                    "parametersJsonSchema": {"properties": {"mime_type": {"type": "string"}, "response_schema": {}}},
+                    "parameters": {"properties": {"file_uri": {"type": "STRING"}}, "property_ordering": ["file_uri"]},
+                }
+            ]
+        },
+        {"googleSearch": {}},
+    ],
+    "toolConfig": {"functionCallingConfig": {"mode": "ANY", "allowedFunctionNames": ["my_function"]}},
+    "generationConfig": {
+        "maxOutputTokens": 5,
+        "responseMimeType": "application/json",
+        "responseJsonSchema": {"properties": {"top_p": {"type": "number"}}},
+        "thinkingConfig": {"includeThoughts": True, "thinkingLevel": "LOW"},
+        "speechConfig": {"voiceConfig": {"prebuiltVoiceConfig": {"voiceName": "Kore"}}},
+    },
+    "cachedContent": "cachedContents/a_b",
+    "labels": {"my_label": "x"},
+    "some_new_field": {"inner_field": 1},
+}
+
+
+class TestCamel:
+    def test_the_structure_is_renamed_and_what_belongs_to_the_user_is_not(self):
+        before = copy.deepcopy(SNAKE)
+        assert camel(SNAKE) == CAMEL
+        assert before == SNAKE
+
+    def test_a_request_that_needs_no_change_is_the_same_object(self):
+        assert camel(CAMEL) is CAMEL
+
+    def test_mixed_spellings_come_out_as_one_and_keep_their_order(self):
+        body = {
+            "contents": [{"parts": [{"inlineData": {"mime_type": "a/b", "data": ""}}]}],
+            "generation_config": {"topK": 1, "top_p": 2},
+        }
+        assert camel(body) == {
+            "contents": [{"parts": [{"inlineData": {"mimeType": "a/b", "data": ""}}]}],
+            "generationConfig": {"topK": 1, "topP": 2},
+        }
+        assert list(camel(body)) == ["contents", "generationConfig"]
+
+    def test_where_both_spellings_are_given_camel_case_stays(self):
+        assert camel({"cached_content": "a", "cachedContent": "b"}) == {"cachedContent": "b"}
+        assert camel({"cachedContent": "b", "cached_content": "a"}) == {"cachedContent": "b"}
+
+    def test_embeddings_and_counts_are_requests_too(self):
+        assert camel({"requests": [{"task_type": "x", "output_dimensionality": 5, "content": {"parts": []}}]}) == {
+            "requests": [{"taskType": "x", "outputDimensionality": 5, "content": {"parts": []}}]
+        }
+        assert camel({"generate_content_request": {"system_instruction": {"parts": []}}}) == {
+            "generateContentRequest": {"systemInstruction": {"parts": []}}
+        }
+
+    def test_deep_nesting_is_left_alone_and_does_not_exhaust_the_stack(self):
+        deep: dict = {"function_response": {"parts": []}}
+        lists: list = []
+        for _ in range(5_000):
+            deep = {"function_response": {"parts": [deep]}}
+            lists = [lists]
+        renamed = camel({"contents": [{"parts": [deep]}, lists]})
+        assert "functionResponse" in renamed["contents"][0]["parts"][0]
+
+    @given(
+        st.recursive(
+            st.none() | st.integers() | st.text(max_size=5),
+            lambda inner: (
+                st.lists(inner, max_size=3)
+                | st.dictionaries(
+                    st.sampled_from(
+                        [
+                            "contents",
+                            "parts",
+                            "inline_data",
+                            "inlineData",
+                            "mime_type",
+                            "tools",
+                            "generation_config",
+                            "top_k",
+                            "x_y",
+                        ]
+                    ),
+                    inner,
+                    max_size=4,
+                )
+            ),
+            max_leaves=20,
+        )
+    )
+    def test_doing_it_twice_is_doing_it_once(self, value):
+        body = value if isinstance(value, dict) else {"contents": value}
+        once = camel(body)
+        assert camel(once) is once

@@ -1,0 +1,205 @@
+"""I1-I6 on every transition, under any order of renews, dispatches, lost replies, deaths and returns."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass, field, replace
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from shared.admission.book import Book, Draw
+from shared.generation import Cost
+from shared.ledger.grid import JITTER_MS, Grid, pacific_day
+from shared.ledger.limits import Limits
+from shared.ledger.packing import pack, unpack
+from shared.ledger.state import Grant, Renew, State
+from shared.ledger.step import renew
+from tests.support.invariants import check_days, check_slots, check_windows, most_at_once, worst_weight
+
+GRID = Grid.of(60)
+MODELS = ("m", "n")
+TAU_MS = 20_000
+MIDNIGHT_MS = pacific_day(1_800_000_000_000).end_ms
+
+
+@dataclass
+class Instance:
+    """One process: what it holds, and how wrong its idea of the store's time is."""
+
+    name: str
+    early_ms: int
+    late_ms: int
+    number: int = 0
+    cap: int = 0
+    authority_ms: int = 0
+    books: dict[str, Book] = field(default_factory=dict)
+    open: dict[int, float] = field(default_factory=dict)
+    pending: Renew | None = None
+
+
+class LedgerMachine(RuleBasedStateMachine):
+    """Three processes share one ledger; `self.arrivals` and `self.exchanges` are what Gemini would see."""
+
+    @initialize(
+        requests=st.integers(1, 12),
+        tokens=st.sampled_from([None, 300, 1000]),
+        per_day=st.sampled_from([None, 4, 30]),
+        c=st.integers(1, 4),
+        start=st.sampled_from([MIDNIGHT_MS - 30_000, MIDNIGHT_MS - 7 * 3_600_000]),
+        errors=st.lists(st.tuples(st.integers(0, 400), st.integers(0, 400)), min_size=3, max_size=3),
+    )
+    def begin(self, requests, tokens, per_day, c, start, errors) -> None:
+        self.limits = Limits(requests=requests, input_tokens=tokens, requests_per_day=per_day)
+        self.c, self.now, self.blob = c, start, pack(State(GRID.window_ms))
+        self.instances = [Instance(str(i), early, late) for i, (early, late) in enumerate(errors)]
+        self.arrivals: list[tuple[str, float, Cost]] = []
+        self.exchanges: list[list[float]] = []
+
+    def lo(self, i: Instance) -> int:
+        return self.now - i.early_ms
+
+    def hi(self, i: Instance) -> int:
+        return self.now + i.late_ms
+
+    @rule(ms=st.one_of(st.integers(1, 300), st.sampled_from([1_000, 5_000, 11_000, 21_000, 31_000, 60_000])))
+    def time_passes(self, ms: int) -> None:
+        self.now += ms
+
+    @rule(
+        at=st.integers(0, 2),
+        waiting=st.lists(st.tuples(st.sampled_from(MODELS), st.integers(1, 200)), max_size=6),
+        spare=st.integers(0, 5),
+        fate=st.sampled_from(["delivered", "delivered", "delivered", "lost", "never applied"]),
+    )
+    def renews(self, at: int, waiting: list[tuple[str, int]], spare: int, fate: str) -> None:
+        i = self.instances[at]
+        message = i.pending or self._message(i, waiting, spare)
+        i.pending = message
+        if fate == "never applied":
+            return
+        state = unpack(self.blob)
+        before = copy.deepcopy(state)
+        grant = renew(state, message, self.now, GRID)
+        again = copy.deepcopy(before)
+        assert renew(again, message, self.now, GRID) == grant and pack(again) == pack(state), "I6: not deterministic"
+        repeated = copy.deepcopy(state)
+        assert not renew(repeated, message, self.now + 1, GRID).fresh and repeated == state, "I6: not idempotent"
+        assert state.now_ms >= before.now_ms, "I4: time went back"
+        self._check_grant(grant, message)
+        self.blob = pack(state)
+        assert unpack(self.blob) == state, "packing changed the state"
+        if fate == "delivered":
+            self._adopt(i, grant, message)
+
+    def _message(self, i: Instance, waiting: list[tuple[str, int]], spare: int) -> Renew:
+        demands = {}
+        i.open = {n: sent for n, sent in i.open.items() if self.now < sent + TAU_MS}
+        wanted = len(i.open) + len(waiting)
+        for model in {*i.books, *(m for m, _ in waiting)}:
+            book = i.books.setdefault(model, Book(GRID, self.limits, self.limits))
+            costs = [Cost(1, min(tokens, self.limits.input_tokens or tokens)) for m, tokens in waiting if m == model]
+            book.trim((len(costs) + spare) if wanted else 0)
+            book.expire(self.hi(i))
+            demands[model] = book.demand(costs, spare if wanted else 0, 30_000)
+            book.settled = {}
+        return Renew(
+            i.name, i.number + 1, self.lo(i), self.c, TAU_MS,
+            lease_ms=10_000, open_requests=len(i.open), want_slots=wanted, oldest_ms=self.now if waiting else 0,
+            demands=demands,
+        )  # fmt: skip
+
+    def _check_grant(self, grant: Grant, message: Renew) -> None:
+        assert grant.cap <= max(message.want_slots + message.spare_slots, 0), "I5: more slots than wanted"
+        for model, demand in message.demands.items():
+            kept = sum(cost.requests for cost in demand.kept.values())
+            got = sum(cost.requests for cost in grant.allotments[model].bookings.values())
+            assert got <= kept + sum(n for _, n in demand.wants) + demand.spare, "I5: more permits than wanted"
+
+    def _adopt(self, i: Instance, grant: Grant, message: Renew) -> None:
+        i.pending, i.number, i.cap, i.authority_ms = None, message.number, grant.cap, grant.authority_ms
+        for model, allotment in grant.allotments.items():
+            i.books[model].adopt(allotment, message.demands[model].kept)
+
+    @rule(at=st.integers(0, 2), model=st.sampled_from(MODELS), tokens=st.integers(1, 200), count=st.integers(1, 12))
+    def asks_and_dispatches_what_it_gets(self, at: int, model: str, tokens: int, count: int) -> None:
+        self.renews(at, [(model, tokens)] * count, 0, "delivered")
+        for jitter in range(count):
+            self._dispatch(self.instances[at], model, tokens, JITTER_MS * (jitter % 2))
+
+    @rule(
+        at=st.integers(0, 2),
+        model=st.sampled_from(MODELS),
+        tokens=st.integers(1, 200),
+        jitter=st.integers(0, JITTER_MS),
+    )
+    def dispatches(self, at: int, model: str, tokens: int, jitter: int) -> None:
+        self._dispatch(self.instances[at], model, tokens, jitter)
+
+    def _dispatch(self, i: Instance, model: str, tokens: int, jitter: int) -> None:
+        book = i.books.get(model)
+        i.open = {n: sent for n, sent in i.open.items() if self.now < sent + TAU_MS}
+        if book is None or len(i.open) >= i.cap or self.hi(i) > i.authority_ms:
+            return
+        cost = Cost(1, min(tokens, self.limits.input_tokens or tokens))
+        draw: Draw | None = book.draw(cost, self.lo(i), self.hi(i))
+        if draw is None:
+            return
+        book.spend(draw, cost, GRID.slot(self.hi(i)))
+        self.arrivals.append((model, self.now + jitter, cost))
+        self.exchanges.append([self.now, self.now + TAU_MS])
+        i.open[len(self.exchanges) - 1] = self.now
+
+    @rule(at=st.integers(0, 2), refund=st.integers(0, 50))
+    def an_exchange_ends(self, at: int, refund: int) -> None:
+        i = self.instances[at]
+        if i.open:
+            exchange, _ = i.open.popitem()
+            self.exchanges[exchange][1] = min(self.now, self.exchanges[exchange][1])
+
+    @rule(at=st.integers(0, 2))
+    def takes_a_permit_and_gives_it_back(self, at: int) -> None:
+        for book in self.instances[at].books.values():
+            draw = book.draw(Cost(1, 1), self.lo(self.instances[at]), self.hi(self.instances[at]))
+            if draw:
+                book.put_back(draw)
+
+    @precondition(lambda self: any(i.open for i in self.instances))
+    @rule(at=st.integers(0, 2))
+    def dies_and_is_replaced(self, at: int) -> None:
+        old = self.instances[at]
+        self.instances[at] = replace(
+            old, name=f"{old.name}'", number=0, cap=0, authority_ms=0, books={}, open={}, pending=None
+        )
+
+    @invariant()
+    def the_ledger_is_within_every_limit(self) -> None:
+        if not hasattr(self, "blob"):
+            return
+        state = unpack(self.blob)
+        check_slots(state, self.c)
+        for model in state.sections:
+            check_windows(state, model, self.limits, GRID)
+            check_days(state, model, self.limits, GRID)
+
+    def teardown(self) -> None:
+        if not hasattr(self, "arrivals"):
+            return
+        for model in MODELS:
+            mine = [(time, cost) for m, time, cost in self.arrivals if m == model]
+            assert worst_weight([(t, c.requests) for t, c in mine], GRID.window_ms) <= (self.limits.requests or 0)
+            if self.limits.input_tokens is not None:
+                worst = worst_weight([(t, c.input_tokens) for t, c in mine], GRID.window_ms)
+                assert worst <= self.limits.input_tokens
+            if self.limits.requests_per_day is not None:
+                for day in {pacific_day(t).ordinal for t, _ in mine}:
+                    count = sum(1 for t, _ in mine if pacific_day(t).ordinal == day)
+                    assert count <= self.limits.requests_per_day
+        assert most_at_once((begin, end) for begin, end in self.exchanges) <= self.c
+
+
+TestLedger = LedgerMachine.TestCase
+TestLedger.settings = settings(
+    max_examples=80, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck), derandomize=False
+)

@@ -1,0 +1,256 @@
+"""One renew at a time: what is granted, kept, returned, learned and forgotten."""
+
+from __future__ import annotations
+
+import pytest
+
+from shared.generation import Cost
+from shared.ledger.grid import Grid, pacific_day
+from shared.ledger.limits import TIERS, Limits, minimum
+from shared.ledger.packing import UnreadableState, pack, unpack
+from shared.ledger.slots import in_turn, water_level
+from shared.ledger.state import Bookings, Demand, Grant, Refusal, Renew, State
+from shared.ledger.step import TooManyModels, renew
+
+GRID = Grid.of(60)
+DAY = pacific_day(1_800_000_000_000)
+NOON_MS = (DAY.start_ms + DAY.end_ms) // 2
+TAU_MS = 120_000
+
+
+class Ledger:
+    """A state, a clock and a numbered message per instance."""
+
+    def __init__(self, now_ms: int = NOON_MS, c: int = 15) -> None:
+        self.state, self.now_ms, self.c = State(GRID.window_ms), now_ms, c
+        self.numbers: dict[str, int] = {}
+
+    def renew(self, who: str, want: int = 0, demand: Demand | None = None, **more: object) -> Grant:
+        self.numbers[who] = self.numbers.get(who, 0) + 1
+        message = Renew(
+            who, self.numbers[who], self.now_ms, self.c, TAU_MS,
+            lease_ms=10_000, want_slots=want, demands={"m": demand} if demand else {}, **more,
+        )  # fmt: skip
+        return renew(self.state, message, self.now_ms, GRID)
+
+    def ask(self, who: str, count: int, limits: Limits, cost: Cost = Cost(1), **more: object) -> Bookings:
+        wants = ((cost, count),) if count else ()
+        grant = self.renew(who, max(1, count), Demand(limits, wants=wants, reach_ms=90_000, **more))
+        return grant.allotments["m"].bookings
+
+
+def requests(bookings: Bookings) -> int:
+    return sum(cost.requests for cost in bookings.values())
+
+
+def test_the_first_of_a_burst_goes_at_once_and_the_rest_is_paced() -> None:
+    bookings = Ledger().ask("a", 150, Limits(requests=300))
+    now = GRID.slot(NOON_MS)
+    at_once = sum(cost.requests for validity, cost in bookings.items() if validity.first == now)
+    assert at_once >= 90
+    assert any(validity.first > now + 3 for validity in bookings)
+
+
+def test_a_small_limit_is_given_out_whole_at_once() -> None:
+    assert requests(Ledger().ask("a", 5, TIERS["free"])) == 5
+
+
+def test_what_one_returns_another_gets_at_once() -> None:
+    ledger, limits = Ledger(), Limits(requests=5)
+    assert requests(ledger.ask("a", 5, limits)) == 5
+    assert not any(v.first == GRID.slot(NOON_MS) for v in ledger.ask("b", 1, limits))
+    ledger.renew("a", 0, Demand(limits))
+    assert any(v.first == GRID.slot(NOON_MS) for v in ledger.ask("b", 1, limits, kept={}))
+
+
+def test_a_dead_instances_bookings_count_for_a_window_after_they_end() -> None:
+    ledger, limits = Ledger(), Limits(requests=1)
+    [(validity, _)] = ledger.ask("dead", 1, limits).items()
+    ledger.now_ms = GRID.start_ms(validity.last + GRID.span) - 1
+    assert not any(v.first <= GRID.slot(ledger.now_ms) for v in ledger.ask("b", 1, limits))
+    ledger.now_ms += 1
+    ledger.renew("b", 0, Demand(limits))
+    assert any(v.first == GRID.slot(ledger.now_ms) for v in ledger.ask("c", 1, limits))
+
+
+def test_a_dead_instances_slots_return_when_its_last_request_must_have_ended_and_not_before() -> None:
+    ledger = Ledger(c=2)
+    assert ledger.renew("dead", 2).cap == 2
+    ledger.now_ms += 10_000 + TAU_MS
+    assert ledger.renew("b", 2).cap == 0, "a request sent just before the lease ended may still be open"
+    ledger.now_ms += 1
+    assert ledger.renew("b", 2).cap == 2
+
+
+def test_an_instance_known_to_be_gone_frees_its_slots_at_once_but_not_its_bookings() -> None:
+    ledger, limits = Ledger(c=2), Limits(requests=1)
+    ledger.renew("dead", 2, Demand(limits, wants=((Cost(1), 1),), reach_ms=1000))
+    grant = ledger.renew("b", 2, Demand(limits, wants=((Cost(1), 1),), reach_ms=1000), gone=frozenset({"dead"}))
+    assert grant.cap == 2
+    assert requests(grant.allotments["m"].bookings) == 0
+
+
+def test_slots_are_shared_fairly_and_a_lowered_cap_is_honoured_before_others_get_them() -> None:
+    ledger = Ledger(c=10)
+    assert ledger.renew("a", 10, open_requests=10).cap == 10
+    assert ledger.renew("b", 10).cap == 0
+    assert ledger.renew("a", 10, open_requests=10).cap == 5
+    assert ledger.renew("b", 10).cap == 0, "all ten are still open"
+    ledger.renew("a", 10, open_requests=5)
+    assert ledger.renew("b", 10).cap == 5
+
+
+def test_spare_slots_come_only_from_what_nobody_wants() -> None:
+    ledger = Ledger(c=10)
+    assert ledger.renew("a", 2, spare_slots=4).cap == 6
+    assert ledger.renew("b", 8).cap == 4
+    assert ledger.renew("a", 2, spare_slots=4).cap == 2
+    assert ledger.renew("b", 8).cap == 8
+
+
+def test_water_level_is_max_min_fair() -> None:
+    assert water_level(10, {"a": (2, 1), "b": (100, 1), "c": (100, 3)}) == {"a": 2, "b": 2.0, "c": 6.0}
+
+
+def test_the_oldest_waiting_instances_are_in_turn() -> None:
+    ledger = Ledger(c=1)
+    ledger.renew("holder", 1)
+    ledger.renew("young", 1, oldest_ms=NOON_MS)
+    ledger.renew("old", 1, oldest_ms=NOON_MS - 1000)
+    ledger.renew("holder", 0)
+    assert in_turn(ledger.state, "old", 1)
+    assert not in_turn(ledger.state, "young", 1)
+
+
+def test_tokens_are_booked_with_requests_and_a_big_prompt_is_not_starved_by_small_ones() -> None:
+    ledger, limits = Ledger(), Limits(requests=100, input_tokens=1000)
+    assert requests(ledger.ask("a", 9, limits, Cost(1, 100))) == 9
+    big = ledger.ask("b", 1, limits, Cost(1, 900))
+    [(validity, cost)] = big.items()
+    assert cost == Cost(1, 900)
+    assert validity.first > GRID.slot(NOON_MS)
+    small = ledger.ask("c", 5, limits, Cost(1, 100))
+    assert sum(c.input_tokens for v, c in small.items() if v.first < validity.first) <= 100, "it may only backfill"
+
+
+def test_settling_fewer_tokens_than_reserved_gives_the_rest_back() -> None:
+    limits, slot = Limits(input_tokens=1000), GRID.slot(NOON_MS)
+    for refund, served_now in ((0, False), (-600, True)):
+        ledger = Ledger()
+        ledger.renew("a", 1, Demand(limits, settled={slot: Cost(1, 1000)}))
+        ledger.renew("a", 1, Demand(limits, settled={slot: Cost(0, refund)}))
+        assert any(v.first == slot for v in ledger.ask("b", 1, limits, Cost(1, 500))) is served_now
+
+
+def test_tokens_beyond_the_reservation_are_debt_that_blocks_later_grants_and_is_counted() -> None:
+    ledger, limits = Ledger(), Limits(input_tokens=1000)
+    slot = GRID.slot(NOON_MS)
+    ledger.renew("a", 1, Demand(limits, settled={slot: Cost(1, 100)}))
+    ledger.renew("a", 1, Demand(limits, settled={slot: Cost(0, 2000)}))
+    assert ledger.state.sections["m"].debt_tokens == 2000
+    bookings = ledger.ask("b", 1, limits, Cost(1, 10))
+    assert not any(v.first < slot + GRID.span for v in bookings)
+
+
+def test_a_spent_day_grants_nothing_until_midnight_pacific_and_says_so() -> None:
+    ledger, limits = Ledger(), Limits(requests=1000, requests_per_day=3)
+    slot = GRID.slot(NOON_MS)
+    grant = ledger.renew("a", 1, Demand(limits, settled={slot: Cost(3)}, wants=((Cost(1), 1),), reach_ms=60_000))
+    assert grant.allotments["m"].day_spent
+    assert not grant.allotments["m"].bookings
+    ledger.now_ms = DAY.end_ms + 1_000
+    assert requests(ledger.ask("a", 1, limits)) == 1
+
+
+def test_a_booking_across_midnight_counts_in_both_days() -> None:
+    ledger, limits = Ledger(DAY.end_ms - 1_000), Limits(requests=1000, requests_per_day=1)
+    assert requests(ledger.ask("a", 1, limits)) == 1
+    ledger.now_ms = DAY.end_ms + 500
+    assert requests(ledger.ask("b", 1, limits)) == 0
+
+
+@pytest.mark.parametrize("day", ["2027-03-14", "2027-11-07"])
+def test_a_pacific_day_is_23_or_25_hours_long_when_the_clock_changes(day: str) -> None:
+    from datetime import datetime
+    from zoneinfo import ZoneInfo
+
+    noon = datetime.fromisoformat(f"{day}T12:00:00").replace(tzinfo=ZoneInfo("America/Los_Angeles"))
+    bounds = pacific_day(noon.timestamp() * 1000)
+    assert (bounds.end_ms - bounds.start_ms) // 3_600_000 == (23 if "03" in day else 25)
+    assert pacific_day(bounds.start_ms).ordinal == bounds.ordinal == pacific_day(bounds.end_ms - 1).ordinal
+
+
+def test_a_refusal_of_geminis_stops_every_instance_until_its_end() -> None:
+    ledger, limits = Ledger(), Limits(requests=100)
+    ledger.ask("a", 1, limits)
+    ledger.renew("a", 1, Demand(limits), refusals=(Refusal("m", until_ms=NOON_MS + 20_000),))
+    bookings = ledger.ask("b", 1, limits)
+    assert all(GRID.start_ms(v.first) >= NOON_MS + 20_000 for v in bookings)
+
+
+def test_a_limit_that_gemini_names_holds_for_all() -> None:
+    ledger = Ledger()
+    ledger.renew("a", 1, Demand(Limits(requests=100)), refusals=(Refusal("m", learned=Limits(requests=4)),))
+    assert requests(ledger.ask("b", 50, Limits(requests=100))) <= 4
+
+
+def test_a_refusal_without_a_quota_lowers_concurrency_for_a_while_and_no_quota() -> None:
+    ledger = Ledger(c=10)
+    ledger.renew("a", 10, open_requests=10)
+    ledger.renew("a", 10, open_requests=10, refusals=(Refusal("m", pressure=True),))
+    assert ledger.state.leases["a"].cap == 7
+    ledger.now_ms += 6 * GRID.window_ms
+    assert ledger.renew("a", 10).cap == 10
+
+
+def test_the_smaller_of_two_deployments_limits_holds_while_both_are_alive() -> None:
+    ledger = Ledger()
+    ledger.ask("old", 1, Limits(requests=5))
+    assert (
+        ledger.renew("new", 1, Demand(Limits(requests=50), wants=((Cost(1), 1),))).allotments["m"].limits.requests == 5
+    )
+    assert minimum([Limits(1, None, 3), Limits(None, 2, 4)]) == Limits(1, 2, 3)
+
+
+def test_idle_models_and_instances_are_forgotten() -> None:
+    ledger = Ledger()
+    ledger.ask("a", 3, Limits(requests=100))
+    ledger.renew("a", 0, Demand(Limits(requests=100)))
+    ledger.now_ms += 2 * 24 * 3_600_000 + 200_000
+    ledger.renew("b", 0)
+    assert not ledger.state.sections
+    assert set(ledger.state.leases) == {"b"}
+
+
+def test_more_models_than_the_document_has_room_for_are_refused() -> None:
+    ledger = Ledger()
+    slot = GRID.slot(NOON_MS)
+    for n in range(32):
+        renew(
+            ledger.state,
+            Renew("a", n + 1, NOON_MS, 1, 1, demands={f"m{n}": Demand(Limits(), {slot: Cost(1)})}),
+            NOON_MS,
+            GRID,
+        )
+    with pytest.raises(TooManyModels):
+        ledger.renew("b", 1, Demand(Limits()))
+
+
+def test_a_ledger_of_another_window_is_not_touched() -> None:
+    with pytest.raises(ValueError, match="windows of 6000 ms"):
+        renew(State(6_000), Renew("a", 1, 0, 1, 1), NOON_MS, GRID)
+
+
+@pytest.mark.parametrize("blob", [b"", b"GL", b"GL\x09abc", b"GL\x01garbage", pack(State(60_000))[:-3]])
+def test_bytes_that_are_no_state_are_refused_and_not_taken_for_an_empty_one(blob: bytes) -> None:
+    with pytest.raises(UnreadableState):
+        unpack(blob)
+
+
+def test_a_whole_state_survives_packing() -> None:
+    ledger = Ledger()
+    ledger.ask("a", 40, Limits(requests=50, input_tokens=10_000, requests_per_day=900), Cost(1, 77))
+    ledger.renew(
+        "b", 3, Demand(Limits(), {GRID.slot(NOON_MS): Cost(2, 5)}), refusals=(Refusal("m", 5, Limits(requests=9)),)
+    )
+    assert unpack(pack(ledger.state)) == ledger.state

@@ -1,0 +1,489 @@
+"""The HTTP edge: what every function's answers have in common, whatever it does."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from typing import Any
+
+import orjson
+import pytest
+from starlette.responses import Response
+
+from shared.endpoint import Call, Edge
+from shared.errors import BadRequest, QueueTimeout, Unavailable, UpstreamFailed
+from shared.generation import JsonObject
+from shared.manifest import Manifest
+from shared.settings import SettingsError
+from tests.support.edge import ADMIN, ADMIN_KEY, Answer, FakeGateway, FakeServices, ask
+
+OWN = {"credentials": {"gemini_api_key": "AQ.callers-own-key"}}
+
+
+def manifest(access: Any = "credential", paths: dict[str, tuple[str, ...]] | None = None) -> Manifest:
+    return Manifest("thing", "A thing.", paths or {"/thing": ("POST",)}, access, 512, 1, 80, 60, ())
+
+
+class Thing:
+    """A function whose handler says what it was called with; `run` is replaced by tests that need another one."""
+
+    def __init__(
+        self, services: FakeServices | None = None, access: Any = "credential", paths: Any = None, **edge: Any
+    ) -> None:
+        self.services = services or FakeServices()
+        self.calls: list[Call] = []
+        self.edge = Edge(self._handle, manifest(access, paths), services=lambda: self.services, **edge)
+
+    async def _handle(self, call: Call) -> Response | JsonObject:
+        self.calls.append(call)
+        return await self.run(call)
+
+    async def run(self, call: Call) -> Response | JsonObject:
+        return {"said": await call.json()}
+
+    async def ask(self, method: str = "POST", path: str = "/thing", **rest: Any) -> Answer:
+        rest.setdefault("headers", ADMIN)
+        return await ask(self.edge.answer, method, path, **rest)
+
+
+def thing(run: Any = None, **rest: Any) -> Thing:
+    made = Thing(**rest)
+    if run is not None:
+        made.run = run  # type: ignore[method-assign]
+    return made
+
+
+def failing(error: Exception) -> Thing:
+    async def run(call: Call) -> JsonObject:
+        raise error
+
+    return thing(run)
+
+
+def records(output: str) -> list[JsonObject]:
+    return [orjson.loads(line) for line in output.splitlines()]
+
+
+class TestRoutes:
+    @pytest.mark.parametrize("path", ["/thing", "/thing/", "/"])
+    async def test_a_function_of_one_path_answers_on_it_and_on_the_root(self, path: str) -> None:
+        assert (await thing().ask(path=path, json={"a": 1})).json() == {"said": {"a": 1}}
+
+    async def test_a_function_of_several_paths_has_no_other_name_for_one(self) -> None:
+        several = thing(paths={"/a": ("POST",), "/b/*": ("GET",)})
+        assert (await several.ask(path="/", json={})).status == 404
+        assert (await several.ask(path="/a", json={})).status == 200
+
+    async def test_another_path_is_not_found_and_the_answer_says_which_there_are(self) -> None:
+        answer = await thing().ask(path="/things", json={})
+        assert answer.status == 404
+        assert answer.error["code"] == "not_found"
+        assert "/thing" in answer.error["message"]
+
+    @pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "HEAD", "PATCH"])
+    async def test_another_method_is_told_which_are_allowed(self, method: str) -> None:
+        answer = await thing().ask(method)
+        assert (answer.status, answer.headers["allow"]) == (405, "POST, OPTIONS")
+
+    async def test_head_works_where_get_does(self) -> None:
+        async def run(call: Call) -> JsonObject:
+            return {}
+
+        readable = thing(run, paths={"/thing": ("GET",)})
+        assert (await readable.ask("HEAD")).status == 200
+        assert (await readable.ask("POST")).headers["allow"] == "GET, HEAD, OPTIONS"
+
+    @pytest.mark.parametrize("method", ["GET", "HEAD"])
+    async def test_health_answers_on_every_function_without_a_credential(self, method: str) -> None:
+        answer = await thing().ask(method, "/health", headers={})
+        assert answer.json() == {"status": "healthy"}
+
+    async def test_health_is_only_read(self) -> None:
+        assert (await thing().ask("POST", "/health")).headers["allow"] == "GET, HEAD, OPTIONS"
+
+
+class TestCredentials:
+    async def test_the_handler_learns_who_asks(self) -> None:
+        made = thing()
+        await made.ask(json={}, headers={**ADMIN, "x-caller-id": "team"})
+        await made.ask(json=OWN, headers={})
+        assert [(call.caller.kind, call.caller.id[:4]) for call in made.calls] == [
+            ("admin", "team"),
+            ("own_key", "key:"),
+        ]
+
+    @pytest.mark.parametrize("body", [b"", b"{", b"\xff", b"[]", b'{"a": 1}', b'{"credentials": {}}'])
+    async def test_without_a_credential_nothing_else_is_said_of_the_body(self, body: bytes) -> None:
+        made = thing()
+        answer = await made.ask(content=body, headers={"content-type": "application/json"})
+        assert (answer.status, answer.error["code"], made.calls) == (401, "unauthorized", [])
+
+    async def test_a_key_in_a_body_of_the_wrong_type_is_found_and_the_type_is_then_told(self) -> None:
+        sent = {"content-type": "application/x-www-form-urlencoded"}
+        answer = await thing().ask(content=orjson.dumps(OWN), headers=sent)
+        assert answer.status == 415
+        assert "Content-Type: application/json" in answer.error["message"]
+
+    async def test_credentials_of_the_wrong_type_are_named(self) -> None:
+        answer = await thing().ask(json={"credentials": "key"})
+        assert (answer.status, answer.error["details"]) == (400, {"field": "credentials"})
+
+    async def test_who_may_be_anonymous_is_decided_by_the_function_and_the_environment(self) -> None:
+        allowing = FakeServices(environment={"ALLOW_ANONYMOUS": "thing"})
+        made = thing(services=allowing, access="anonymous")
+        assert (await made.ask(json={}, headers={})).status == 200
+        assert made.calls[0].caller.id == "ip:192.0.2.1"
+        assert (await thing(services=allowing).ask(json={}, headers={})).status == 401
+        assert (await thing(access="anonymous").ask(json={}, headers={})).status == 401
+
+    async def test_a_compatible_api_takes_the_admin_key_as_bearer_and_the_user_as_the_callers_name(self) -> None:
+        compatible = thing(bearer_is_credential=True)
+        bearer = {"authorization": f"Bearer {ADMIN_KEY}"}
+        await compatible.ask(json={"user": "someone"}, headers=bearer)
+        assert compatible.calls[0].caller.id == "someone"
+        assert (await thing().ask(json={"user": "someone"}, headers=bearer)).status == 401
+
+    async def test_the_callers_address_is_the_front_ends_word_only_when_deployed(self) -> None:
+        environment = {"ALLOW_ANONYMOUS": "thing", "K_SERVICE": "thing"}
+        deployed = thing(services=FakeServices(environment=environment), access="anonymous")
+        await deployed.ask(json={}, headers={"x-forwarded-for": "203.0.113.1, 198.51.100.1"})
+        assert deployed.calls[0].caller.id == "ip:198.51.100.1"
+
+
+class TestBody:
+    @pytest.mark.parametrize(
+        "media_type", ["application/json", "application/json; charset=UTF-8", "application/vnd.x+json", None]
+    )
+    async def test_json_is_read(self, media_type: str | None) -> None:
+        headers = {**ADMIN, **({"content-type": media_type} if media_type else {})}
+        assert (await thing().ask(content=b'{"a": "\xc3\xa9"}', headers=headers)).json() == {"said": {"a": "é"}}
+
+    async def test_it_may_come_in_parts_and_with_a_byte_order_mark(self) -> None:
+        assert (await thing().ask(content=[b"\xef\xbb", b"\xbf{", b"}"])).json() == {"said": {}}
+
+    @pytest.mark.parametrize(
+        ("body", "told"),
+        [
+            (b"", "empty"),
+            (b"  ", "empty"),
+            (b'{"a": \xff}', "not valid UTF-8 at byte 6"),
+            (b'{"a":\n nul}', "line 2"),
+            (b'{"a": 1,}', "not valid JSON"),
+            (b'{"a": NaN}', "not valid JSON"),
+            (b"[" * 100_000, "not valid JSON"),
+            (b"[1]", "an array"),
+            (b"null", "null"),
+            (b"3", "a number"),
+            (b'"x"', "a string"),
+            (b"true", "a boolean"),
+        ],
+    )
+    async def test_what_is_no_json_object_is_told_so(self, body: bytes, told: str) -> None:
+        answer = await thing().ask(content=body, headers={**ADMIN, "content-type": "application/json"})
+        assert (answer.status, answer.error["code"]) == (400, "invalid_request")
+        assert told in answer.error["message"]
+
+    @pytest.mark.parametrize(
+        "headers",
+        [
+            {"content-type": "multipart/form-data; boundary=x"},
+            {"content-type": "text/plain"},
+            {"content-type": "application/json; charset=latin-1"},
+            {"content-type": "application/json", "content-encoding": "gzip"},
+        ],
+    )
+    async def test_what_cannot_be_read_as_json_is_unsupported(self, headers: dict[str, str]) -> None:
+        assert (await thing().ask(content=b"{}", headers={**ADMIN, **headers})).status == 415
+
+    async def test_too_large_a_body_is_refused_before_it_is_read(self) -> None:
+        headers = {**ADMIN, "content-type": "application/json", "content-length": str(32 * 1024 * 1024 + 1)}
+        answer = await thing().ask(content=[b"{", b"}"], headers=headers)
+        assert (answer.status, answer.error["details"]) == (413, {"limit_bytes": 32 * 1024 * 1024})
+        assert "32 MB" in answer.error["message"]
+
+    async def test_too_large_a_body_of_undeclared_size_is_refused_once_it_is(self) -> None:
+        megabyte = b" " * 1024 * 1024
+        parts = [*[megabyte] * 32, b"{}", *[megabyte] * 8]
+        answer = await thing().ask(content=parts)
+        assert answer.status == 413
+
+    async def test_a_body_that_does_not_come_is_not_waited_for_beyond_the_timeout(self) -> None:
+        made = thing(services=FakeServices(environment={"REQUEST_TIMEOUT_SECONDS": "0.1"}))
+        answer = await made.ask(content=[])
+        assert answer.status == 400
+        assert "0.1 s" in answer.error["message"]
+
+
+class TestDeadlineAndPriority:
+    async def ask_about(self, headers: dict[str, str]) -> tuple[Answer, Thing]:
+        async def run(call: Call) -> JsonObject:
+            return {"patience_s": call.deadline_s - call.received_s, "priority": call.priority}
+
+        made = thing(run)
+        return await made.ask(json={}, headers={**ADMIN, **headers}), made
+
+    async def test_by_default_a_call_is_interactive_and_has_the_servers_timeout(self) -> None:
+        answer, _ = await self.ask_about({})
+        assert answer.json() == {"patience_s": pytest.approx(120), "priority": "interactive"}
+
+    async def test_the_caller_may_have_less_patience_and_less_urgency(self) -> None:
+        answer, _ = await self.ask_about({"x-request-timeout": "2.5", "x-priority": "batch"})
+        assert answer.json() == {"patience_s": pytest.approx(2.5), "priority": "batch"}
+
+    @pytest.mark.parametrize("value", ["0", "-1", "121", "soon", "nan", "inf", ""])
+    async def test_a_timeout_that_cannot_be_kept_is_refused(self, value: str) -> None:
+        answer, _ = await self.ask_about({"x-request-timeout": value})
+        assert (answer.status, answer.error["details"]) == (400, {"field": "x-request-timeout"})
+        assert "120" in answer.error["message"]
+
+    async def test_a_priority_that_is_none_is_refused(self) -> None:
+        answer, _ = await self.ask_about({"x-priority": "urgent"})
+        assert (answer.status, answer.error["details"]) == (400, {"field": "x-priority"})
+
+
+class TestErrors:
+    async def test_they_have_our_own_format(self) -> None:
+        answer = await failing(BadRequest("Wrong.", field="a.b")).ask(headers={**ADMIN, "x-request-id": "id-1"})
+        assert answer.json() == {
+            "error": {
+                "code": "invalid_request",
+                "message": "Wrong.",
+                "status": 400,
+                "request_id": "id-1",
+                "details": {"field": "a.b"},
+            }
+        }
+        assert answer.headers["content-type"] == "application/json"
+
+    @pytest.mark.parametrize(("seconds", "header"), [(0.0, "1"), (0.2, "1"), (1.01, "2"), (59.5, "60")])
+    async def test_retry_after_is_whole_seconds_and_never_too_early(self, seconds: float, header: str) -> None:
+        answer = await failing(QueueTimeout("Later.", retry_after_s=seconds)).ask()
+        assert (answer.status, answer.headers["retry-after"]) == (429, header)
+
+    async def test_an_error_keeps_the_headers_it_brings(self) -> None:
+        answer = await failing(Unavailable("No.", headers={"x-ratelimit-limit-requests": "5"})).ask()
+        assert answer.headers["x-ratelimit-limit-requests"] == "5"
+
+    async def test_a_defect_is_logged_and_hides_behind_the_requests_id(
+        self, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        answer = await failing(ValueError("a prompt, or a key")).ask(headers={**ADMIN, "x-request-id": "id-1"})
+        assert (answer.status, answer.error["code"], answer.error["request_id"]) == (500, "internal_error", "id-1")
+        output = capsys.readouterr().out
+        assert "a prompt, or a key" not in output + answer.body.decode()
+        failure, request = records(output)
+        assert (failure["severity"], failure["request_id"]) == ("ERROR", "id-1")
+        assert "ValueError" in failure["stack"]
+        assert "test_endpoint.py" in failure["stack"]
+        assert (request["outcome"], request["httpRequest"]["status"]) == ("internal_error", 500)
+
+    async def test_an_api_may_have_its_own_format(self) -> None:
+        made = thing(error_body=lambda error, request_id: {"oops": error.code})
+        assert (await made.ask(json={}, headers={})).json() == {"oops": "unauthorized"}
+
+    async def test_a_wrong_environment_is_the_operators_to_read(self, capsys: pytest.CaptureFixture[str]) -> None:
+        def services() -> FakeServices:
+            raise SettingsError("GEMINI_RPM is 'x'; it must be a number.")
+
+        edge = Edge(Thing().run, manifest(), services=services)
+        answer = await ask(edge.answer, path="/thing", headers={"x-request-id": "id-1"})
+        assert (answer.status, answer.error["code"], answer.headers["x-request-id"]) == (503, "unavailable", "id-1")
+        assert "GEMINI_RPM" not in answer.error["message"]
+        assert records(capsys.readouterr().out)[0] == {
+            "severity": "CRITICAL",
+            "message": "GEMINI_RPM is 'x'; it must be a number.",
+        }
+
+    async def test_services_that_cannot_be_made_are_a_defect(self, capsys: pytest.CaptureFixture[str]) -> None:
+        def services() -> FakeServices:
+            raise OSError("disk")
+
+        answer = await ask(Edge(Thing().run, manifest(), services=services).answer, path="/thing")
+        assert (answer.status, answer.error["code"]) == (500, "internal_error")
+        assert "OSError" in capsys.readouterr().out
+
+
+class TestHeaders:
+    @pytest.mark.parametrize("given", ["abc", "a1-B2._:/+=@", "x" * 128])
+    async def test_a_sane_request_id_is_kept(self, given: str) -> None:
+        assert (await thing().ask(json={}, headers={**ADMIN, "x-request-id": given})).headers["x-request-id"] == given
+
+    @pytest.mark.parametrize("given", [None, "", "a b", "a\r\nb", "x" * 129, "é"])
+    async def test_else_a_new_one_is_made(self, given: str | None) -> None:
+        headers = {**ADMIN, **({} if given is None else {"x-request-id": given})}
+        made = [(await thing().ask(json={}, headers=headers)).headers["x-request-id"] for _ in range(2)]
+        assert made[0] != made[1]
+        assert all(one.startswith("req_") for one in made)
+
+    async def test_a_generation_tells_its_limits_and_where_the_time_went(self) -> None:
+        async def run(call: Call) -> JsonObject:
+            await call.generate("some-model", {})
+            return {}
+
+        answer = await thing(run).ask(json={})
+        assert answer.headers["x-ratelimit-limit-requests"] == "300"
+        assert answer.headers["x-model-used"] == "some-model"
+        assert answer.headers["server-timing"].startswith("queue;dur=250.0, upstream;dur=500.0, total;dur=")
+
+    async def test_anybody_may_read_the_answers_by_default(self) -> None:
+        good, bad = await thing().ask(json={}), await thing().ask(json={}, headers={})
+        for answer in (good, bad, await thing().ask(path="/nope"), await thing().ask("GET")):
+            assert answer.headers["access-control-allow-origin"] == "*"
+            assert "x-request-id" in answer.headers["access-control-expose-headers"]
+            assert "Retry-After" in answer.headers["access-control-expose-headers"]
+
+    async def test_a_list_of_origins_is_kept_to(self) -> None:
+        made = thing(services=FakeServices(environment={"CORS_ORIGIN": "https://a.example,https://b.example"}))
+        seen = {}
+        for origin in ("https://b.example", "https://c.example"):
+            answer = await made.ask(json={}, headers={**ADMIN, "origin": origin})
+            seen[origin] = answer.headers.get("access-control-allow-origin")
+            assert answer.headers["vary"] == "Origin"
+        assert seen == {"https://b.example": "https://b.example", "https://c.example": None}
+
+    async def test_a_preflight_needs_no_credential(self) -> None:
+        made = thing()
+        answer = await made.ask(
+            "OPTIONS", headers={"origin": "https://a.example", "access-control-request-method": "POST"}
+        )
+        assert (answer.status, answer.body, made.calls) == (204, b"", [])
+        assert answer.headers["access-control-allow-methods"] == "POST, OPTIONS"
+        allowed = answer.headers["access-control-allow-headers"].lower().split(", ")
+        for name in (
+            "content-type",
+            "authorization",
+            "admin-api-key",
+            "x-goog-api-key",
+            "x-session-id",
+            "last-event-id",
+        ):
+            assert name in allowed
+
+    async def test_the_first_of_two_headers_with_one_name_counts(self) -> None:
+        from starlette.requests import Request
+
+        scope = {"type": "http", "method": "GET", "path": "/", "headers": [(b"a", b"1"), (b"a", b"2")]}
+        assert Call(Request(scope), FakeServices(), 0.0).headers["a"] == "1"
+
+
+class TestRecord:
+    async def test_a_request_is_one_record_without_what_was_said(self, capsys: pytest.CaptureFixture[str]) -> None:
+        async def run(call: Call) -> JsonObject:
+            await call.generate("some-model", await call.json())
+            return {"answer": "of Gemini"}
+
+        made = thing(run, services=FakeServices(environment={"GOOGLE_CLOUD_PROJECT": "p"}))
+        trace = "0123456789abcdef0123456789abcdef"
+        headers = {**ADMIN, "x-request-id": "id-1", "x-caller-id": "team", "x-cloud-trace-context": f"{trace}/1;o=1"}
+        await made.ask(json={"prompt": "of the caller"}, headers=headers)
+        (record,) = records(capsys.readouterr().out)
+        latency = record["httpRequest"].pop("latency")
+        assert float(latency.removesuffix("s")) < 5
+        assert record.pop("total_ms") < 5000
+        assert record == {
+            "severity": "INFO",
+            "message": "POST /thing 200 ok",
+            "httpRequest": {"requestMethod": "POST", "requestUrl": "/thing", "status": 200},
+            "function": "thing",
+            "request_id": "id-1",
+            "outcome": "ok",
+            "queue_ms": 250.0,
+            "upstream_ms": 500.0,
+            "caller": "team",
+            "model": "some-model",
+            "account": "account-1",
+            "logging.googleapis.com/trace": f"projects/p/traces/{trace}",
+        }
+
+    async def test_the_pattern_is_logged_and_not_the_path(self, capsys: pytest.CaptureFixture[str]) -> None:
+        async def run(call: Call) -> JsonObject:
+            return {}
+
+        await thing(run, paths={"/image/*": ("GET",)}).ask("GET", "/image/capability")
+        await thing().ask(path="/unknown-capability", json={})
+        output = capsys.readouterr().out
+        assert records(output)[0]["httpRequest"]["requestUrl"] == "/image/*"
+        assert "capability" not in output
+
+    @pytest.mark.parametrize(
+        ("error", "severity"),
+        [(BadRequest("x"), "INFO"), (QueueTimeout("x"), "WARNING"), (UpstreamFailed("x"), "ERROR")],
+    )
+    async def test_its_severity_is_the_outcomes(
+        self, error: Exception, severity: str, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        await failing(error).ask()
+        assert records(capsys.readouterr().out)[0]["severity"] == severity
+
+    async def test_the_level_leaves_out_what_is_below_it(self, capsys: pytest.CaptureFixture[str]) -> None:
+        made = thing(services=FakeServices(environment={"LOG_LEVEL": "error"}))
+        await made.ask(json={})
+        assert capsys.readouterr().out == ""
+
+    async def test_an_output_that_nobody_reads_any_more_fails_no_request(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        class Broken:
+            def write(self, _: str) -> int:
+                raise BrokenPipeError
+
+        monkeypatch.setattr(sys, "stdout", Broken())
+        assert (await thing().ask(json={})).status == 200
+
+
+class TestDisconnect:
+    async def test_the_work_is_cancelled_and_logged_when_the_caller_goes(
+        self, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        async def run(call: Call) -> JsonObject:
+            await call.generate("some-model", {})
+            return {}
+
+        gateway = FakeGateway(hold=asyncio.Event())
+        gone = asyncio.Event()
+        asking = asyncio.create_task(thing(run, services=FakeServices(gateway)).ask(json={}, hang_up=gone))
+        await gateway.began.wait()
+        gone.set()
+        await asyncio.wait_for(asking, 5)
+        assert gateway.cancelled
+        (record,) = records(capsys.readouterr().out)
+        assert (record["httpRequest"]["status"], record["outcome"]) == (499, "caller_gone")
+
+    async def test_a_caller_that_goes_while_sending_is_not_answered_either(
+        self, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        gone = asyncio.Event()
+        gone.set()
+        made = thing()
+        await made.ask(content=[], hang_up=gone)
+        assert made.calls == []
+        assert records(capsys.readouterr().out)[0]["outcome"] == "caller_gone"
+
+    async def test_a_server_that_shuts_down_cancels_without_calling_it_a_disconnect(self) -> None:
+        async def run(call: Call) -> JsonObject:
+            await call.generate("some-model", {})
+            return {}
+
+        gateway = FakeGateway(hold=asyncio.Event())
+        asking = asyncio.create_task(thing(run, services=FakeServices(gateway)).ask(json={}))
+        await gateway.began.wait()
+        asking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+        assert gateway.cancelled
+
+    async def test_nothing_stays_behind_after_an_answer(self) -> None:
+        before = asyncio.all_tasks()
+        await thing().ask(json={})
+        await asyncio.sleep(0)
+        assert asyncio.all_tasks() == before
+
+
+def test_the_decorator_makes_what_functions_framework_insists_on() -> None:
+    import types
+
+    from functions_framework import _function_registry
+
+    from functions.chat.main import chat
+
+    assert isinstance(chat, types.FunctionType)
+    assert chat.__name__ == "chat"
+    assert "chat" in _function_registry.ASGI_FUNCTIONS

@@ -1,0 +1,228 @@
+"""The environment becomes a frozen value, or one sentence that says what is wrong with it."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from shared.ledger.limits import TIERS, UNLIMITED, Limits
+from shared.settings import ServerKey, Settings, SettingsError
+
+SECRET = "AQ.this-must-not-be-shown"
+KEY_A, KEY_B = "AQ.key-number-a", "AIza-key-number-b"
+
+
+def settings(**env: str) -> Settings:
+    return Settings.from_environment(env)
+
+
+def refusal(**env: str) -> str:
+    with pytest.raises(SettingsError) as caught:
+        settings(**env)
+    return str(caught.value)
+
+
+def test_an_empty_environment_is_enough_for_a_local_run() -> None:
+    made = settings()
+    assert (made.concurrency_limit, made.tier, made.limits) == (15, "tier1", TIERS["tier1"])
+    assert (made.request_timeout_s, made.queue_timeout_s, made.max_connections) == (120, 30, 100)
+    assert (made.ledger_url, made.window_s, made.lease_s) == ("sqlite:///.local/ledger.db", 60, None)
+    assert (made.host, made.port, made.workers) == ("127.0.0.1", 5004, 1)
+    assert (made.admin_api_keys, made.server_keys, made.allow_anonymous) == ((), (), frozenset())
+    assert made.base_url == "https://generativelanguage.googleapis.com"
+    assert made.cors_origins == ("*",)
+    assert made.caller_limits == made.limits
+
+
+def test_it_cannot_be_changed() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        settings().port = 1  # type: ignore[misc]
+    with pytest.raises(TypeError):
+        settings(GEMINI_LIMITS='{"m": {}}').model_limits["m"] = UNLIMITED  # type: ignore[index]
+
+
+def test_a_blank_variable_counts_as_not_set() -> None:
+    assert settings(PORT=" ", GEMINI_API_KEY="", GEMINI_TIER="\n") == settings()
+
+
+def test_the_version_is_the_installed_packages() -> None:
+    assert settings().version[0].isdigit()
+
+
+# Each wrong value: the variable, what was given, what the sentence must tell besides its name.
+WRONG = [
+    ("GEMINI_CONCURRENCY_LIMIT", "0", "1 to 10000"),
+    ("GEMINI_CONCURRENCY_LIMIT", "15.5", "15.5"),
+    ("GEMINI_TIER", "gold", "free, tier1, tier2, tier3, custom"),
+    ("CALLER_KEY_TIER", "gold", "free"),
+    ("GEMINI_RPM", "-1", "unlimited"),
+    ("GEMINI_TPM", "1e6", "1e6"),
+    ("GEMINI_RPD", "none", "unlimited"),
+    ("GEMINI_IPM", "many", "many"),
+    ("GEMINI_LIMITS", "{", "JSON object"),
+    ("GEMINI_LIMITS", "[]", "JSON object"),
+    ("GEMINI_LIMITS", '{"m": 1}', "JSON object"),
+    ("GEMINI_LIMITS", '{"m": {"rps": 1}}', "rps"),
+    ("GEMINI_LIMITS", '{"m": {"rpm": -1}}', "-1"),
+    ("GEMINI_LIMITS", '{"m": {"rpm": true}}', "True"),
+    ("GEMINI_MODEL_TYPE", "a model", "gemini-3.8-flash"),
+    ("GEMINI_BASE_URL", "generativelanguage.googleapis.com", "an origin like"),
+    ("GEMINI_BASE_URL", "https://example.com/v1beta", "the version is appended"),
+    ("REQUEST_TIMEOUT_SECONDS", "0", "0.1 to 3600"),
+    ("REQUEST_TIMEOUT_SECONDS", "nan", "nan"),
+    ("QUEUE_TIMEOUT_SECONDS", "-1", "0 to 3600"),
+    ("MAX_CONNECTIONS", "none", "none"),
+    ("QUEUE_MAX_MB", "0", "1 to"),
+    ("LEDGER_URL", "postgres://host/db", "memory://, sqlite:///path or firestore://project/database"),
+    ("LEDGER_LEASE_SECONDS", "0", "0.1 to"),
+    ("LEDGER_WINDOW_SECONDS", "61", "0.5 to 60"),
+    ("CORS_ORIGIN", "https://app.example/", "https://app.example"),
+    ("CORS_ORIGIN", "*,https://app.example", "a list of origins"),
+    ("CALLER_WEIGHTS", '{"a": 0}', "over 0"),
+    ("LOG_LEVEL", "verbose", "debug, info, warning, error"),
+    ("PORT", "70000", "0 to 65535"),
+    ("WORKERS", "0", "1 to 64"),
+    ("HTTPS_PROXY", "socks5://x", "http://proxy.example:3128"),
+]
+
+
+@pytest.mark.parametrize(("name", "value", "told"), WRONG)
+def test_a_wrong_value_is_refused_with_one_sentence_about_it(name: str, value: str, told: str) -> None:
+    sentence = refusal(**{name: value})
+    assert sentence.startswith(name)
+    assert told in sentence
+    assert sentence.endswith(".")
+    assert "\n" not in sentence
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("ADMIN_API_KEY", f"two words {SECRET}"),
+        ("ADMIN_API_KEY", f"{SECRET}-é"),
+        ("GEMINI_API_KEY", f"{SECRET} {SECRET}"),
+        ("GOOGLE_API_KEY", f"{SECRET}\x7f"),
+        ("GEMINI_API_KEY_3", f"{SECRET}\t{SECRET}"),
+        ("GEMINI_API_KEY", SECRET[-5:]),
+        ("HTTPS_PROXY", f"ftp://user:{SECRET}@proxy.example"),
+        ("GEMINI_BASE_URL", f"https://user:{SECRET}@example.com"),
+        ("GEMINI_BASE_URL", f"https://example.com?key={SECRET}"),
+        ("LEDGER_URL", f"postgres://user:{SECRET}@host/db"),
+    ],
+)
+def test_a_refusal_never_shows_a_secret(name: str, value: str) -> None:
+    sentence = refusal(**{name: value})
+    assert sentence.startswith(name)
+    assert SECRET[-5:] not in sentence
+
+
+def test_what_is_shown_of_it_holds_no_secret() -> None:
+    made = settings(ADMIN_API_KEY=SECRET, GEMINI_API_KEY=SECRET, HTTPS_PROXY=f"http://user:{SECRET}@proxy.example:1")
+    assert SECRET not in f"{made!r} {made}"
+
+
+class TestKeys:
+    def test_two_admin_keys_may_be_valid_at_once(self) -> None:
+        assert [key.reveal() for key in settings(ADMIN_API_KEY=" first, second,").admin_api_keys] == ["first", "second"]
+
+    def test_white_space_around_a_key_is_not_part_of_it(self) -> None:
+        assert settings(GEMINI_API_KEY=f"{KEY_A}\n").server_keys[0].secret.reveal() == KEY_A
+
+    def test_the_alias_is_read_only_without_the_first_name(self) -> None:
+        both = settings(GEMINI_API_KEY=KEY_A, GOOGLE_API_KEY=KEY_B).server_keys
+        assert [(key.secret.reveal(), key.source) for key in both] == [(KEY_A, "GEMINI_API_KEY")]
+        alias = settings(GOOGLE_API_KEY=KEY_B).server_keys
+        assert [(key.secret.reveal(), key.source) for key in alias] == [(KEY_B, "GOOGLE_API_KEY")]
+
+    def test_numbered_keys_are_a_pool_in_the_order_of_their_numbers(self) -> None:
+        made = settings(
+            GEMINI_API_KEY_10="AQ.tenth-key", GEMINI_API_KEY_2="AQ.second-key", GEMINI_API_KEY="AQ.single-key"
+        )
+        assert [key.source for key in made.server_keys] == ["GEMINI_API_KEY", "GEMINI_API_KEY_2", "GEMINI_API_KEY_10"]
+        assert len({key.project for key in made.server_keys}) == 3
+
+    def test_a_keys_project_is_always_the_same_and_does_not_tell_the_key(self) -> None:
+        (one,), (other,) = settings(GEMINI_API_KEY=KEY_A).server_keys, settings(GEMINI_API_KEY_7=KEY_A).server_keys
+        assert one.project == other.project
+        assert KEY_A not in one.project
+
+    def test_keys_of_one_named_project_share_it(self) -> None:
+        made = settings(
+            GEMINI_API_KEY_1=KEY_A,
+            GEMINI_API_KEY_1_PROJECT="shared",
+            GEMINI_API_KEY_2=KEY_B,
+            GEMINI_API_KEY_2_PROJECT="shared",
+        )
+        assert [key.project for key in made.server_keys] == ["shared", "shared"]
+
+    def test_a_key_given_twice_counts_once(self) -> None:
+        made = settings(GEMINI_API_KEY=KEY_A, GEMINI_API_KEY_1=KEY_A, GEMINI_API_KEY_1_PROJECT="p")
+        assert made.server_keys == (ServerKey(made.server_keys[0].secret, "p", "GEMINI_API_KEY"),)
+
+    def test_a_key_of_two_projects_is_refused(self) -> None:
+        env = {"GEMINI_API_KEY_1": KEY_A, "GEMINI_API_KEY_1_PROJECT": "p", "GEMINI_API_KEY_2": KEY_A}
+        assert "GEMINI_API_KEY_2" in refusal(**env, GEMINI_API_KEY_2_PROJECT="q")
+
+    def test_a_project_without_its_key_is_refused(self) -> None:
+        assert "GEMINI_API_KEY_4_PROJECT" in refusal(GEMINI_API_KEY_4_PROJECT="p")
+
+
+class TestLimits:
+    def test_a_tiers_limits_are_the_defaults_that_single_variables_override(self) -> None:
+        made = settings(GEMINI_TIER="free", GEMINI_RPM="7", GEMINI_IPM="3", GEMINI_RPD="unlimited")
+        assert made.limits == Limits(requests=7, input_tokens=25_000, images=3, requests_per_day=None)
+
+    def test_zero_is_really_zero(self) -> None:
+        assert settings(GEMINI_RPM="0").limits.requests == 0
+
+    @pytest.mark.parametrize("tier", ["tier3", "custom", "CUSTOM"])
+    def test_the_tier_without_limits_needs_each_of_them(self, tier: str) -> None:
+        sentence = refusal(GEMINI_TIER=tier, GEMINI_RPM="1")
+        assert "GEMINI_TPM and GEMINI_RPD" in sentence
+        made = settings(GEMINI_TIER=tier, GEMINI_RPM="1", GEMINI_TPM="unlimited", GEMINI_RPD="2")
+        assert (made.tier, made.limits) == ("tier3", Limits(requests=1, requests_per_day=2))
+
+    def test_a_models_limits_are_the_tiers_where_they_are_not_given(self) -> None:
+        made = settings(GEMINI_LIMITS='{"gemini-4-argon": {"rpm": 10, "tpm": "unlimited", "concurrency": 2}}')
+        assert made.limits_of("gemini-4-argon") == Limits(requests=10, requests_per_day=1000, concurrency=2)
+        assert made.limits_of("another") == TIERS["tier1"]
+
+    def test_a_callers_key_has_the_servers_limits_unless_it_has_a_tier_of_its_own(self) -> None:
+        assert settings(GEMINI_RPM="9").caller_limits.requests == 9
+        assert settings(GEMINI_RPM="9", CALLER_KEY_TIER="free").caller_limits == TIERS["free"]
+        assert settings(CALLER_KEY_TIER="custom").caller_limits == UNLIMITED
+
+
+class TestPlace:
+    def test_deployed_instances_share_a_ledger_by_default(self) -> None:
+        made = settings(K_SERVICE="chat", GOOGLE_CLOUD_PROJECT="my-project")
+        assert (made.deployed, made.ledger_url) == (True, "firestore://my-project/(default)")
+
+    def test_deployed_without_a_ledger_is_refused(self) -> None:
+        assert "GOOGLE_CLOUD_PROJECT" in refusal(K_SERVICE="chat")
+
+    def test_memory_is_not_shared_by_workers(self) -> None:
+        assert settings(LEDGER_URL="memory://").ledger_url == "memory://"
+        assert "WORKERS" in refusal(LEDGER_URL="memory://", WORKERS="2")
+
+    def test_this_machine_is_never_reached_through_a_proxy(self) -> None:
+        made = settings(HTTPS_PROXY="http://secure.example:1", HTTP_PROXY="http://plain.example:2")
+        proxies = [made.proxy_for(url) for url in ("https://a.example", "http://a.example", "http://127.0.0.1:8/x")]
+        assert [proxy and proxy.reveal() for proxy in proxies] == [
+            "http://secure.example:1",
+            "http://plain.example:2",
+            None,
+        ]
+
+    def test_lists_and_objects_are_read(self) -> None:
+        made = settings(
+            CORS_ORIGIN="https://a.example, http://localhost:3000",
+            CALLER_WEIGHTS='{"team": 2}',
+            ALLOW_ANONYMOUS="generate-text,image",
+            GEMINI_BASE_URL="http://127.0.0.1:9000/",
+        )
+        assert made.cors_origins == ("https://a.example", "http://localhost:3000")
+        assert made.caller_weights == {"team": 2.0}
+        assert made.allow_anonymous == {"generate_text", "image"}
+        assert made.base_url == "http://127.0.0.1:9000"
