@@ -10,8 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from shared.accounts.account import Account
-from shared.admission.agent import Agent, AgentConfig, Line
+from shared.admission.agent import Agent, AgentConfig
 from shared.admission.book import Draw
+from shared.admission.cadence import Line
 from shared.admission.queue import FairQueue, Waiter
 from shared.admission.server_clock import ServerClock
 from shared.clock import elapsed_s

@@ -33,7 +33,7 @@ AHEAD_WINDOWS = 4
 """No booking lies further ahead: a request that would wait longer polls."""
 
 
-class TooManyModels(Exception):
+class TooManyModels(ValueError):
     """The project already keeps MAX_MODELS models with counts of today."""
 
 

@@ -6,7 +6,7 @@ import asyncio
 import secrets
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 
 import grpc
@@ -49,12 +49,11 @@ async def direct(firestore_host: str, project: str) -> AsyncIterator[FirestoreSt
 
 
 async def increment(store: Store, *, cached: bool = False, timeout_s: float = 5.0) -> int:
-    def step(values: dict[str, bytes | None], _now: int) -> Change[int]:
+    def step(values: Mapping[str, bytes | None], _now: int) -> Change[int]:
         count = int(values["n/a"] or 0) + 1
         return Change(count, {"n/a": Put(b"%d" % count)})
 
-    outcome = await store.transact(["n/a"], step, cached=cached, timeout_s=timeout_s)  # type: ignore[arg-type]
-    return outcome.result
+    return (await store.transact(["n/a"], step, cached=cached, timeout_s=timeout_s)).result
 
 
 async def count(store: Store) -> int:
@@ -205,6 +204,8 @@ async def test_when_firestore_is_gone_every_call_says_so_soon_and_works_when_it_
         for use in (store.read("n/a"), store.list("n/"), increment(store)):
             with pytest.raises(StoreUnavailable, match="UNAVAILABLE"):
                 await use
+    with pytest.raises(CommitUnknown):
+        await increment(store, cached=True)
     with pytest.raises(StoreUnavailable, match="UNAVAILABLE"):
         await increment(store, cached=True)
     assert elapsed_s() - began_s < 5
