@@ -27,7 +27,6 @@ _LIMIT_FIELDS = {
     "tpm": "input_tokens",
     "ipm": "images",
     "rpd": "requests_per_day",
-    "concurrency": "concurrency",
 }
 _MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})

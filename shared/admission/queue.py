@@ -12,6 +12,7 @@ from shared.generation import Cost
 
 TOKENS_PER_REQUEST = 4096
 """So many input tokens weigh as much as one more request in a caller's turn."""
+TURNS_KEPT = 10_000
 BATCH_EVERY = 20
 """One turn in so many is the batch priority's while both wait: never less than 5 %."""
 
@@ -61,6 +62,8 @@ class FairQueue:
                 waiter.caller, 1.0
             )
             self._turns[waiter.caller] = waiter.tag
+            if len(self._turns) > TURNS_KEPT:
+                self._turns = {caller: tag for caller, tag in self._turns.items() if tag > self._now}
             self._sequence += 1
             waiter.sequence = self._sequence
         insort(self._lines[waiter.batch], (waiter.tag, waiter.sequence, waiter))

@@ -13,8 +13,6 @@ from shared.ledger.state import Bookings, Section, Validity
 PINNED_SLOTS = 4
 """A pinned booking may be dispatched in this many slots from its first: a late wake-up does not lose it."""
 
-PACE_SNAP = 0.9
-
 
 def sliding_min(values: Sequence[int], width: int) -> list[int]:
     """`min(values[i:i+width])` for every i where that slice is whole. Blockwise, so that the loops run in C."""
@@ -46,7 +44,7 @@ class Calendar:
         self.dims = [k for k, limit in enumerate(self.limits) if limit is not None]
         self.everyone = [(validity, cost) for bookings in booked for validity, cost in bookings.items()]
         self.ahead = ahead
-        self._ring = section.ring
+        self.ring = section.ring
         self._placed = [0, 0, 0]
         self._per_day = limits.requests_per_day
         self._days = section.days
@@ -69,7 +67,7 @@ class Calendar:
         length = self.ahead + 2 * self.grid.span + PINNED_SLOTS
         step = [0] * (length + 1)
         step[0] = self.limits[k] or 0
-        for slot, cost in self._ring.items():
+        for slot, cost in self.ring.items():
             if cost[k]:
                 step[0] -= cost[k]
                 step[min(max(slot + self.grid.span - self.now, 0), length)] += cost[k]
@@ -127,38 +125,19 @@ class Calendar:
     def recent(self, k: int) -> int:
         """Dispatched in the last quarter of a window, and all that is booked."""
         since = self.now - self.grid.span // 4
-        ring = sum(cost[k] for slot, cost in self._ring.items() if slot > since)
+        ring = sum(cost[k] for slot, cost in self.ring.items() if slot > since)
         return ring + sum(cost[k] for _, cost in self.everyone) + self._placed[k]
 
     def used_at(self, k: int, since: int, until: int) -> list[int]:
         """For each slot in [since, until): dispatched in it or pinned to begin in it, by anybody."""
         used = [0] * max(0, until - since)
-        for slot, cost in self._ring.items():
+        for slot, cost in self.ring.items():
             if since <= slot < until:
                 used[slot - since] += cost[k]
         for validity, cost in self.everyone:
             if since <= validity.first < until and not flexible(validity):
                 used[validity.first - since] += cost[k]
         return used
-
-    def pace(self, k: int) -> float:
-        """Units per slot at which what is free lasts until what was given in a burst leaves the window: no stall after it.
-
-        A rate within a tenth of the limit's own is the limit's own: rounding must not cost capacity."""
-        span, limit = self.grid.span, self.limits[k] or 0
-        leaving = [0] * (span + 1)
-        used = sum(cost[k] for validity, cost in self.everyone if flexible(validity))
-        for slot, cost in self._ring.items():
-            used += cost[k]
-            leaving[min(max(slot + span - self.now, 0), span)] += cost[k]
-        full = limit / span
-        free = limit - used
-        rate = full
-        for t, left in enumerate(leaving[:span]):
-            free += left
-            if t >= span // 8:
-                rate = min(rate, free / (t + 1))
-        return full if rate > PACE_SNAP * full else max(rate, full / 8)
 
 
 def flexible(validity: Validity) -> bool:

@@ -10,13 +10,12 @@ Limit = int | None
 
 
 class Limits(NamedTuple):
-    """Per window (a minute) and per Pacific day; `concurrency` is the model's own, below the project's."""
+    """Per window (a minute) and per Pacific day."""
 
     requests: Limit = None
     input_tokens: Limit = None
     images: Limit = None
     requests_per_day: Limit = None
-    concurrency: Limit = None
 
     @property
     def per_window(self) -> tuple[Limit, Limit, Limit]:

@@ -136,4 +136,4 @@ def _pack_limits(column: array[int], limits: Limits) -> None:
 
 def _limits(read: Iterator[int]) -> Limits:
     take = read.__next__
-    return Limits(*(None if (limit := take()) == _NONE else limit for _ in range(5)))
+    return Limits(*(None if (limit := take()) == _NONE else limit for _ in Limits._fields))

@@ -8,6 +8,7 @@ from shared.generation import NO_COST, Cost
 from shared.ledger.calendar import PINNED_SLOTS, Calendar, flexible
 from shared.ledger.grid import Grid
 from shared.ledger.limits import Limits
+from shared.ledger.pacing import Pacer
 from shared.ledger.state import Allotment, Bookings, Demand, Section, Validity
 
 FLEX_MS = 5_000
@@ -18,8 +19,6 @@ RESERVE_SHARE = 0.1
 """Spare permits are given only while this much of the limit stays free."""
 IMMINENT_SLOTS = 3
 """What nobody booked this near is given to whoever asks: it would be lost."""
-CATCH_UP_SLOTS, CATCH_UP_PERMITS = 8, 2
-"""What the pace left unused so lately (the longer of both) may still be given."""
 
 
 @dataclass(slots=True)
@@ -41,8 +40,6 @@ class Planner:
         self.granted: Bookings = {}
         self.flex = self.grid.slots(FLEX_MS)
         self._tried: list[tuple[Cost, int]] = []
-        self._grace: dict[int, int] = {}
-        """Past dispatches above the pace, by dimension: a burst slows the pace (`Calendar.pace`), it is not paid twice."""
 
     def book(self, cost: Cost, count: int, slot: int, width: int) -> None:
         whole = Cost(cost[0] * count, cost[1] * count, cost[2] * count)
@@ -130,120 +127,74 @@ class Planner:
     # -- scarcity ----------------------------------------------------------------------------------------------------
 
     def _prepare_pace(self) -> None:
-        calendar = self.calendar
-        self._rate = {k: max(calendar.pace(k), 1e-9) for k in calendar.dims}
-        self._since = {
-            k: calendar.now - max(CATCH_UP_SLOTS, int(CATCH_UP_PERMITS / self._rate[k]) if k != 1 else 0)
-            for k in calendar.dims
-        }
-        self._end = calendar.now + calendar.ahead
-        self._used = {k: calendar.used_at(k, self._since[k], self._end) for k in calendar.dims}
-        self._mine = {k: [0] * (self._end - calendar.now) for k in calendar.dims}
-        self._holds_future = False
-        for validity, cost in self.demand.kept.items():
-            if flexible(validity):
-                continue
-            first = validity.first
-            at = max(first, calendar.now) - calendar.now
-            self._holds_future |= first > calendar.now and cost.requests > 0
-            for k in calendar.dims:
-                if at < len(self._mine[k]):
-                    self._mine[k][at] += cost[k]
-        for k, rate in self._rate.items():
-            past = calendar.now - self._since[k]
-            self._grace[k] = max(0, sum(self._used[k][:past]) - ticks(rate, self._since[k], calendar.now - 1))
+        kept = self.demand.kept
+        self._pacers = {k: Pacer(self.calendar, k, kept, self.party.fair) for k in self.calendar.dims}
+        self._holds_future = any(
+            v.first > self.calendar.now and cost.requests and not flexible(v) for v, cost in kept.items()
+        )
 
     def _paced(self, runs: list[tuple[Cost, int]]) -> tuple[list[tuple[Cost, int]], int]:
         """Books each run in order at the earliest slots that the pace, the limits and the asker's share allow.
 
         A smaller cost may go before a larger one that has to wait longer (backfill); it cannot delay it, because what is
-        booked stays booked. Returns what found no place and the first slot where it would."""
-        left: list[tuple[Cost, int]] = []
-        first_unmet = 0
-        for cost, count in runs:
-            count = self._walk(cost, count)
-            if count:
-                left.append((cost, count))
-        if left:
-            cost = left[0][0]
-            slot = self._earliest(cost)
-            reach = self.calendar.now + self.demand.reach_ms // self.grid.slot_ms
-            if slot and slot <= reach and not self._holds_future and cost is runs[0][0]:
-                self._take(cost, 1, slot)
-                left = [(cost, left[0][1] - 1), *left[1:]] if left[0][1] > 1 else left[1:]
-                slot = self._earliest(left[0][0]) if left else 0
-            first_unmet = slot
-        return left, first_unmet
+        booked stays booked. The first of all, if it found no place, is booked at the first free slot, however far: the
+        calendar is the queue. Returns what found no place and the first slot where it would."""
+        left = [(cost, count) for cost, wanted in runs if (count := self._walk(cost, wanted))]
+        if not left:
+            return [], 0
+        (cost, count), slot = left[0], self._earliest(left[0][0])
+        reach = self.calendar.now + self.demand.reach_ms // self.grid.slot_ms
+        if slot and slot <= reach and not self._holds_future and cost is runs[0][0]:
+            self._take(cost, 1, slot)
+            left = ([(cost, count - 1)] if count > 1 else []) + left[1:]
+            slot = self._earliest(left[0][0]) if left else 0
+        return left, slot
 
     def _walk(self, cost: Cost, count: int) -> int:
+        """Book up to `count` of `cost` within the horizon; returns how many found no place."""
         calendar = self.calendar
         start = max([calendar.first, *(slot for tried, slot in self._tried if all(map(int.__le__, tried, cost)))])
-        end = min(calendar.now + self.party.horizon_slots, self._end)
-        if start >= end or count <= 0:
-            return count
-        used = {k: sum(self._used[k][: start - self._since[k]]) for k in calendar.dims}
-        mine = {k: sum(self._mine[k][: start - calendar.now]) for k in calendar.dims}
-        for slot in range(start, end):
-            for k in calendar.dims:
-                used[k] += self._used[k][slot - self._since[k]]
-                mine[k] += self._mine[k][slot - calendar.now]
-            most = min(count, self._allowed(cost, slot, used, mine))
-            if most:
-                most = min(most, calendar.fits(cost, slot, PINNED_SLOTS))
+        end = calendar.now + min(self.party.horizon_slots, calendar.ahead)
+        pacers = self._pacers_of(cost, start)
+        slot = start
+        while slot < end and count:
+            most = self._enter(pacers, cost, slot, shared=slot >= calendar.first + IMMINENT_SLOTS)
+            most = min(most, count, calendar.fits(cost, slot, PINNED_SLOTS)) if most else 0
             if most:
                 self._take(cost, most, slot)
-                for k in calendar.dims:
-                    used[k] += cost[k] * most
-                    mine[k] += cost[k] * most
                 count -= most
-                if not count:
-                    self._tried.append((cost, slot))
-                    return 0
-        self._tried.append((cost, end))
+            slot += 1
+        self._tried.append((cost, slot - 1 if not count else end))
         return count
+
+    def _pacers_of(self, cost: Cost, start: int) -> list[tuple[Pacer, int]]:
+        for pacer in self._pacers.values():
+            pacer.begin(start)
+        return [(pacer, cost[k]) for k, pacer in self._pacers.items()]
+
+    @staticmethod
+    def _enter(pacers: list[tuple[Pacer, int]], cost: Cost, slot: int, *, shared: bool) -> int:
+        most = 1 << 40
+        for pacer, amount in pacers:
+            pacer.enter(slot)
+            if amount > 0:
+                most = min(most, pacer.most(amount, shared=shared))
+        return most
 
     def _take(self, cost: Cost, count: int, slot: int) -> None:
         self.book(cost, count, slot, PINNED_SLOTS)
         self._holds_future |= slot > self.calendar.now
-        for k in self.calendar.dims:
-            self._used[k][slot - self._since[k]] += cost[k] * count
-            self._mine[k][slot - self.calendar.now] += cost[k] * count
-
-    def _allowed(self, cost: Cost, slot: int, used: dict[int, int], mine: dict[int, int]) -> int:
-        """How many of `cost` the pace lets begin at `slot`, and (beyond what is imminent) the asker's share of it."""
-        most = 1 << 40
-        near = slot < self.calendar.first + IMMINENT_SLOTS
-        for k, rate in self._rate.items():
-            if cost[k] > 0:
-                paced = (self._grace[k] + ticks(rate, self._since[k], slot) - used[k]) // cost[k]
-                most = min(most, max(paced, 1 if used[k] == 0 else 0))
-                if not near:
-                    ahead = slot - self.calendar.now + 1
-                    most = min(most, int((self.party.fair * rate * ahead - mine[k] + 1e-6) // cost[k]))
-        return max(0, most)
+        for k, pacer in self._pacers.items():
+            pacer.take(cost[k] * count)
 
     def _earliest(self, cost: Cost) -> int:
         """The first slot on the calendar that has room for one of `cost` at the pace, whoever's turn it is; 0 if none."""
         calendar = self.calendar
-        used = dict.fromkeys(calendar.dims, 0)
-        for k in calendar.dims:
-            used[k] = sum(self._used[k][: calendar.first - self._since[k]])
-        for slot in range(calendar.first, self._end):
-            ok = True
-            for k, rate in self._rate.items():
-                used[k] += self._used[k][slot - self._since[k]]
-                allowed = self._grace[k] + ticks(rate, self._since[k], slot)
-                if cost[k] > 0 and used[k] and used[k] + cost[k] > allowed:
-                    ok = False
-            if ok and calendar.fits(cost, slot, PINNED_SLOTS):
+        pacers = self._pacers_of(cost, calendar.first)
+        for slot in range(calendar.first, calendar.now + calendar.ahead):
+            if self._enter(pacers, cost, slot, shared=False) and calendar.fits(cost, slot, PINNED_SLOTS):
                 return slot
         return calendar.first if calendar.first > calendar.now else 0
-
-
-def ticks(rate: float, first: int, last: int) -> int:
-    """Units that a pace of `rate` a slot has for slots first..last. Every instance counts them on one absolute grid, so
-    that a permit given late does not push the next one back."""
-    return int(rate * (last + 1)) - int(rate * first)
 
 
 def total(runs: list[tuple[Cost, int]]) -> Cost:

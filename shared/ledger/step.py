@@ -214,7 +214,8 @@ def _allot(state: State, lease: Lease, instance: str, model: str, demand: Demand
     booked = [s.bookings for i in state.leases.values() if (s := i.shares.get(model)) is not None]
     furthest = max((v.first for bookings in booked for v in bookings), default=0) - grid.slot(state.now_ms)
     reach = min(demand.reach_ms // grid.slot_ms, AHEAD_WINDOWS * grid.span)
-    ahead = max(party.horizon_slots, grid.slots(5_000), furthest, reach) + 2
+    # At least as far as the next free slot can be, so that who is not served learns when to come again.
+    ahead = max(grid.span + party.horizon_slots, furthest, reach) + 2
     calendar = Calendar(section, booked, limits, grid, state.now_ms, ahead)
     planner = Planner(
         calendar, replace(demand, kept=share.bookings, wants=demand.wants[:MAX_WANTS]), party, section, limits

@@ -1,8 +1,8 @@
 """The three Firestore calls that the store makes, as plain gRPC with Google's message types, and nothing retried.
 
-Why not a client of google-cloud-firestore (2.34.1, measured on the emulator, 2 KB value, CPU of read + commit):
-AsyncClient's transactions lock what they read (a frozen holder stops everybody) and hide a commit of unknown outcome by
-repeating it; the generated FirestoreAsyncClient does neither with `retry=None`, but costs 1.26 ms against 0.92 ms here.
+Why no client of google-cloud-firestore (2.34.1, emulator, 2 KB value): AsyncClient's transactions lock what they read (a
+frozen holder stops everybody) and repeat a commit of unknown outcome. The generated FirestoreAsyncClient does neither
+with `retry=None`, but costs a quarter more CPU (1.13 to 1.26 ms for a read and a commit; here 0.92) and wraps every error.
 The types' import takes 0.2 s, as does every module of that package: so only a Firestore URL imports this one.
 """
 

@@ -71,6 +71,10 @@ class Running:
                 self._more.clear()
                 await self._more.wait()
 
+    def signal_group(self, number: signal.Signals) -> None:
+        """To it and all that it started; it was started with a group of its own."""
+        os.killpg(self.process.pid, number)
+
     async def end(self, number: signal.Signals = signal.SIGTERM, timeout_s: float = START_S) -> int:
         """Its status, after `number` was sent to it."""
         if self.process.returncode is None:
@@ -85,9 +89,15 @@ class Running:
 
 @asynccontextmanager
 async def started(
-    arguments: Sequence[str], env: Mapping[str, str], cwd: Path = ROOT, ready: str | None = None
+    arguments: Sequence[str],
+    env: Mapping[str, str],
+    cwd: Path = ROOT,
+    ready: str | None = None,
+    *,
+    own_group: bool = False,
 ) -> AsyncIterator[Running]:
-    """A process with only the settings given. `ready` is a line to wait for, whose group 1 is the address."""
+    """A process with only the settings given. `ready` is a line to wait for, whose group 1 is the address. `own_group`:
+    it leads a process group, to be signalled with all that it starts."""
     process = await asyncio.create_subprocess_exec(
         *arguments,
         cwd=cwd,
@@ -96,6 +106,7 @@ async def started(
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
         limit=2**24,
+        start_new_session=own_group,
     )
     running = Running(process)
     try:
@@ -108,7 +119,7 @@ async def started(
             try:
                 await running.ended(10)
             except TimeoutError:
-                process.kill()
+                running.signal_group(signal.SIGKILL) if own_group else process.kill()
         await running.ended()
 
 
@@ -123,7 +134,13 @@ async def served(env: Mapping[str, str], cwd: Path = ROOT) -> AsyncIterator[Runn
 
 @asynccontextmanager
 async def framework(
-    target: str, source: str, env: Mapping[str, str], cwd: Path = ROOT, *, isolated: bool = False
+    target: str,
+    source: str,
+    env: Mapping[str, str],
+    cwd: Path = ROOT,
+    *,
+    isolated: bool = False,
+    own_group: bool = False,
 ) -> AsyncIterator[Running]:
     """functions-framework's own command on one function. `isolated`: of what is installed it sees the packages, but not
     this checkout, which is installed editable by a .pth file that Python does not read with -S."""
@@ -134,7 +151,7 @@ async def framework(
     port = free_port()
     arguments = [*command, "--target", target, "--source", source, "--host", "127.0.0.1", "--port", str(port)]
     given = {"LEDGER_URL": "memory://", "ADMIN_API_KEY": ADMIN_KEY, **env}
-    async with started(arguments, given, cwd) as running:
+    async with started(arguments, given, cwd, own_group=own_group) as running:
         running.url = f"http://127.0.0.1:{port}"
         await _accepting(running, port)
         yield running

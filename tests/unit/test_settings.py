@@ -184,8 +184,8 @@ class TestLimits:
         assert (made.tier, made.limits) == ("tier3", Limits(requests=1, requests_per_day=2))
 
     def test_a_models_limits_are_the_tiers_where_they_are_not_given(self) -> None:
-        made = settings(GEMINI_LIMITS='{"gemini-4-argon": {"rpm": 10, "tpm": "unlimited", "concurrency": 2}}')
-        assert made.limits_of("gemini-4-argon") == Limits(requests=10, requests_per_day=1000, concurrency=2)
+        made = settings(GEMINI_LIMITS='{"gemini-4-argon": {"rpm": 10, "tpm": "unlimited"}}')
+        assert made.limits_of("gemini-4-argon") == Limits(requests=10, requests_per_day=1000)
         assert made.limits_of("another") == TIERS["tier1"]
 
     def test_a_callers_key_has_the_servers_limits_unless_it_has_a_tier_of_its_own(self) -> None:

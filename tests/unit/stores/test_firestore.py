@@ -8,11 +8,16 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
+from typing import Any
 
+import google.auth
 import grpc
 import pytest
+from google.auth.credentials import AnonymousCredentials
+from google.cloud.firestore_v1.services.firestore.transports import FirestoreGrpcAsyncIOTransport
 
 from shared.clock import elapsed_s
+from shared.stores import firestore_rpc
 from shared.stores.firestore import FirestoreStore
 from shared.stores.port import Change, CommitUnknown, Put, Store, StoreUnavailable
 from tests.support.firestore_proxy import FirestoreProxy
@@ -240,6 +245,26 @@ async def test_without_credentials_it_says_so(monkeypatch: pytest.MonkeyPatch) -
     store = FirestoreStore("some-project")
     with pytest.raises(StoreUnavailable, match="credentials"):
         await store.read("n/a")
+    await store.aclose()
+
+
+async def test_with_credentials_it_connects_to_google(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("FIRESTORE_EMULATOR_HOST", raising=False)
+    made: list[tuple[str, object]] = []
+
+    class Fake(FirestoreGrpcAsyncIOTransport):
+        @classmethod
+        def create_channel(cls, host: str, **rest: Any) -> Any:
+            made.append((host, rest["credentials"]))
+            return super().create_channel(host, **rest)
+
+    credentials = AnonymousCredentials()
+    monkeypatch.setattr(firestore_rpc, "FirestoreGrpcAsyncIOTransport", Fake)
+    monkeypatch.setattr(google.auth, "default", lambda scopes: (credentials, "some-project"))
+    store = FirestoreStore("some-project")
+    with pytest.raises(StoreUnavailable):
+        await store.read("n/a", timeout_s=0.001)
+    assert made == [("firestore.googleapis.com:443", credentials)]
     await store.aclose()
 
 

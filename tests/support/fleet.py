@@ -1,0 +1,152 @@
+"""A deployment on this machine: instances of one function, the ledger that they share, and an offline Gemini."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+import uuid
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from shared.ledger.grid import Grid
+from shared.ledger.packing import unpack
+from shared.ledger.state import State
+from shared.stores.firestore import FirestoreStore
+from tests.support.processes import Running, framework, request, started
+
+MODELS = ("gemini-3.8-flash", "gemini-3.5-flash-lite")
+_KEY = "AQ.key-of-the-server"
+_FIRESTORE_PROJECT = "gateway-tests"
+
+
+@dataclass(frozen=True, slots=True)
+class Quota:
+    """What one Google project may do: to the gateway its configuration, to the offline Gemini the law.
+
+    `requests` and `tokens` are per window and model, `concurrency` is at once over all models."""
+
+    requests: int
+    concurrency: int
+    window_s: float
+    tokens: int = 1_000_000
+    requests_per_day: int = 1_000_000
+
+    @property
+    def grid(self) -> Grid:
+        return Grid.of(self.window_s)
+
+    def of_gateway(self) -> dict[str, str]:
+        return {
+            "GEMINI_RPM": str(self.requests),
+            "GEMINI_TPM": str(self.tokens),
+            "GEMINI_RPD": str(self.requests_per_day),
+            "GEMINI_CONCURRENCY_LIMIT": str(self.concurrency),
+            "LEDGER_WINDOW_SECONDS": str(self.window_s),
+        }
+
+    def of_gemini(self) -> dict[str, str]:
+        return {
+            "EMULATOR_RPM": str(self.requests),
+            "EMULATOR_TPM": str(self.tokens),
+            "EMULATOR_RPD": str(self.requests_per_day),
+            "EMULATOR_CONCURRENCY": str(self.concurrency),
+            "LEDGER_WINDOW_SECONDS": str(self.window_s),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What the offline Gemini saw of the fleet's project."""
+
+    refused: dict[str, int]
+    most_at_once: int
+    arrivals_s: dict[str, list[float]]
+    """Of admitted requests, by model; CLOCK_MONOTONIC."""
+
+
+class Fleet:
+    """`instances` are functions-framework's masters, each the leader of a process group with its worker."""
+
+    def __init__(self, instances: Sequence[Running], gemini: Running, store: FirestoreStore, project: str) -> None:
+        self.instances, self.gemini, self.store, self.project = instances, gemini, store, project
+
+    @property
+    def urls(self) -> list[str]:
+        return [instance.url for instance in self.instances]
+
+    async def seen(self) -> Seen:
+        _, _, stats = await request("GET", f"{self.gemini.url}/stats?arrivals=1")
+        projects: dict[str, Any] = stats["projects"]
+        assert len(projects) <= 1, "the fleet has one key, so one project"
+        mine = next(iter(projects.values()), {"max_open": 0, "models": {}})
+        arrivals_s = {model: sorted(record["arrivals"]["at_s"]) for model, record in mine["models"].items()}
+        return Seen(stats["refused"], mine["max_open"], arrivals_s)
+
+    async def ledger(self) -> State:
+        """The project's document as it is now."""
+        reading = await self.store.read(f"ledger/{self.project}")
+        assert reading.value is not None, "nothing was ever booked"
+        return unpack(reading.value)
+
+
+@asynccontextmanager
+async def fleet(
+    firestore_host: str,
+    quota: Quota,
+    *,
+    instances: int = 3,
+    latency_ms: int = 300,
+    ledger_host: str | None = None,
+    env: Mapping[str, str] | None = None,
+) -> AsyncIterator[Fleet]:
+    """Instances of chat as they are deployed. `ledger_host` stands between them and Firestore (a proxy); `env` is added
+    to every instance's environment."""
+    project = f"project-{uuid.uuid4().hex[:12]}"
+    store = FirestoreStore(_FIRESTORE_PROJECT, emulator_host=firestore_host)
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(store.aclose)
+        gemini = await stack.enter_async_context(_gemini(quota, latency_ms))
+        given = {
+            "GEMINI_BASE_URL": gemini.url,
+            "GEMINI_API_KEY": _KEY,
+            "GEMINI_API_KEY_PROJECT": project,
+            "LEDGER_URL": f"firestore://{_FIRESTORE_PROJECT}/(default)",
+            "FIRESTORE_EMULATOR_HOST": ledger_host or firestore_host,
+            "LOG_LEVEL": "WARNING",
+            **quota.of_gateway(),
+            **(env or {}),
+        }
+        async with asyncio.TaskGroup() as starting:
+            begun = [
+                starting.create_task(
+                    stack.enter_async_context(framework("chat", "functions/chat/main.py", given, own_group=True))
+                )
+                for _ in range(instances)
+            ]
+        made = Fleet([one.result() for one in begun], gemini, store, project)
+        # The first request of a process imports and connects: not what is to be measured.
+        async with asyncio.TaskGroup() as first:
+            for url in made.urls:
+                first.create_task(request("GET", f"{url}/health"))
+        yield made
+
+
+@asynccontextmanager
+async def _gemini(quota: Quota, latency_ms: int) -> AsyncIterator[Running]:
+    env = {"EMULATOR_LATENCY_MS": str(latency_ms), **quota.of_gemini()}
+    arguments = [sys.executable, "-m", "shared.emulator", "--port", "0"]
+    async with started(arguments, env, ready=r"^offline Gemini on (\S+)") as running:
+        yield running
+
+
+@asynccontextmanager
+async def frozen(instance: Running) -> AsyncIterator[None]:
+    """The whole instance stands still in this block, and goes on after it, whatever happens."""
+    instance.signal_group(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        instance.signal_group(signal.SIGCONT)

@@ -1,0 +1,139 @@
+"""Callers in a closed loop: each asks again as soon as it was answered. What became of every request is recorded."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import aiohttp
+
+from tests.support.processes import ADMIN
+
+NOT_ANSWERED = 0
+"""Stands for a status where there was none: the connection broke, or the answer did not come in time."""
+
+_ID = re.compile(r"id-\d+-\d+-\d+")
+_QUEUED = re.compile(r"queue;dur=([\d.]+)")
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """One request. Times are CLOCK_MONOTONIC (s), which every process of a machine shares."""
+
+    caller: int
+    server: int
+    model: str
+    start_s: float
+    end_s: float
+    status: int
+    told: str
+    """The error in a few words; empty when it was answered."""
+    own: bool
+    """The answer names the id that this prompt had, and no other."""
+    queued_s: float | None
+    """How long the server says that it waited for a permit."""
+
+    @property
+    def answered(self) -> bool:
+        return self.status == 200
+
+
+@dataclass(slots=True)
+class Load:
+    """What was sent so far, in the order in which it ended. A caller whose connection died does not ask again."""
+
+    servers: Sequence[str]
+    callers: int
+    models: Sequence[str]
+    timeout_s: float
+    path: str = "/chat"
+    sent: list[Sent] = field(default_factory=list)
+    started_s: float = 0.0
+    stopped_s: float = 0.0
+    """When callers were told to stop; what was under way then is answered still."""
+    _serial: int = 0
+
+    async def run(self) -> None:
+        """Until `stop` is called and the last answer has come."""
+        self.started_s = time.monotonic()
+        connector = aiohttp.TCPConnector(limit=0)
+        timeout = aiohttp.ClientTimeout(total=self.timeout_s)
+        async with (
+            aiohttp.ClientSession(connector=connector, timeout=timeout, headers=ADMIN) as session,
+            asyncio.TaskGroup() as tasks,
+        ):
+            for caller in range(self.callers):
+                tasks.create_task(self._caller(session, caller))
+
+    def stop(self) -> None:
+        self.stopped_s = self.stopped_s or time.monotonic()
+
+    async def _caller(self, session: aiohttp.ClientSession, caller: int) -> None:
+        server = caller % len(self.servers)
+        model = self.models[caller // len(self.servers) % len(self.models)]
+        while not self.stopped_s:
+            sent = await self._ask(session, caller, server, model)
+            self.sent.append(sent)
+            if sent.status == NOT_ANSWERED:
+                return
+            if not sent.answered:
+                # Closed, but not tight: a server that refuses must not be drowned by it.
+                await asyncio.sleep(0.1)
+
+    async def _ask(self, session: aiohttp.ClientSession, caller: int, server: int, model: str) -> Sent:
+        self._serial += 1
+        own = f"id-{caller}-{server}-{self._serial}"
+        body = {"prompt": f"{own} is my number.", "model": model}
+        url, headers = self.servers[server] + self.path, {"x-caller-id": f"caller-{caller}"}
+        start_s = time.monotonic()
+        told, text, queued_s, status = "", "", None, NOT_ANSWERED
+        try:
+            async with session.post(url, json=body, headers=headers) as response:
+                answer = await response.json()
+                status, queued_s = response.status, _queued_s(response.headers)
+            text = answer.get("text", "")
+            if status != 200:
+                told = f"{status} {answer['error']['code']}: {answer['error']['message']}"
+        except (aiohttp.ClientError, TimeoutError) as error:
+            told = f"{type(error).__name__}: {error}"
+        ids = set(_ID.findall(text))
+        return Sent(caller, server, model, start_s, time.monotonic(), status, told, ids == {own}, queued_s)
+
+
+@asynccontextmanager
+async def closed_loop(
+    servers: Sequence[str], *, callers: int, models: Sequence[str], timeout_s: float = 60.0
+) -> AsyncIterator[Load]:
+    """`callers` callers spread evenly over the servers and models. Leaving the block waits for what is under way."""
+    load = Load(servers, callers, models, timeout_s)
+    running = asyncio.create_task(load.run())
+    try:
+        yield load
+        load.stop()
+        await running
+    finally:
+        running.cancel()
+        await asyncio.wait({running})
+
+
+def per_s(sent: Iterable[Sent], since_s: float, until_s: float) -> float:
+    """Answers per second that came in [since_s, until_s)."""
+    return sum(1 for one in sent if one.answered and since_s <= one.end_s < until_s) / (until_s - since_s)
+
+
+def reaches(sent: Iterable[Sent], wanted_per_s: float, since_s: float, over_s: float) -> float | None:
+    """When, from `since_s` on, the rate of answers first was `wanted_per_s` for `over_s` on end; None if it never was."""
+    ends = sorted(one.end_s for one in sent if one.answered and one.end_s >= since_s)
+    wanted = round(wanted_per_s * over_s)
+    if not wanted:
+        return since_s
+    return next((first for first, last in zip(ends, ends[wanted - 1 :], strict=False) if last - first <= over_s), None)
+
+
+def _queued_s(headers: Mapping[str, str]) -> float | None:
+    match = _QUEUED.search(headers.get("server-timing", ""))
+    return float(match[1]) / 1000 if match else None

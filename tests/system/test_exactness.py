@@ -1,0 +1,76 @@
+"""Three deployed instances under more load than there is: exactly what the limits allow goes to Gemini, and nearly all of it."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from shared.ledger.state import State
+from tests.support.fleet import MODELS, Fleet, Quota, fleet
+from tests.support.invariants import worst_window
+from tests.support.load import Load, closed_loop
+
+CALLERS = 64
+LEAST_USE = 0.97
+"""Of what can be used at all while the shape of Gemini's window is unknown (`Grid.best_use`)."""
+
+
+async def saturate(site: Fleet, windows: int, window_s: float) -> Load:
+    """One window to warm up, then `windows` to be measured."""
+    async with closed_loop(site.urls, callers=CALLERS, models=MODELS) as load:
+        await asyncio.sleep((1 + windows) * window_s)
+    return load
+
+
+async def check_exactness(site: Fleet, quota: Quota, load: Load, windows: int) -> None:
+    seen = await site.seen()
+    assert seen.refused == {}, "Gemini refused what the ledger allowed"
+    assert seen.most_at_once <= quota.concurrency
+    for model in MODELS:
+        arrivals_s = seen.arrivals_s[model]
+        assert worst_window(arrivals_s, quota.window_s) <= quota.requests
+        since_s = arrivals_s[0] + quota.window_s
+        until_s = since_s + windows * quota.window_s
+        assert until_s <= load.stopped_s + 1
+        used = sum(1 for at_s in arrivals_s if since_s <= at_s < until_s) / (windows * quota.requests)
+        print(f"{model}: {used:.4f} of the limit used, {quota.grid.best_use():.4f} can be")
+        assert used >= LEAST_USE * quota.grid.best_use(), model
+
+
+def check_answers(load: Load) -> None:
+    assert {one.told for one in load.sent} == {""}
+    assert all(one.own for one in load.sent), "a caller got an answer to somebody else's prompt"
+    assert {one.caller for one in load.sent} == set(range(CALLERS)), "some caller was never served"
+
+
+def check_nothing_is_held(state: State, load: Load) -> None:
+    for lease in state.leases.values():
+        assert (lease.slots, lease.cap, lease.want_slots) == (0, 0, 0)
+        assert not any(share.bookings for share in lease.shares.values())
+    for number, model in enumerate(MODELS):
+        counted = sum(state.sections[model].days.values())
+        sent = sum(1 for one in load.sent if one.model == MODELS[number])
+        # A request at midnight Pacific time counts in both days.
+        assert counted == sent or len(state.sections[model].days) > 1
+
+
+async def prove_exactness(firestore_host: str, quota: Quota, windows: int, latency_ms: int) -> None:
+    async with fleet(firestore_host, quota, latency_ms=latency_ms) as site:
+        load = await saturate(site, windows, quota.window_s)
+        check_answers(load)
+        await check_exactness(site, quota, load, windows)
+        check_nothing_is_held(await site.ledger(), load)
+
+
+async def test_the_limits_of_two_models_are_used_and_never_passed(firestore_host: str) -> None:
+    """300 requests a minute for each of two models, with a minute of 12 s: 50 s."""
+    quota = Quota(requests=60, concurrency=15, window_s=12)
+    await prove_exactness(firestore_host, quota, windows=3, latency_ms=500)
+
+
+@pytest.mark.heavy
+async def test_a_real_minute_is_used_and_never_passed(firestore_host: str) -> None:
+    """300 requests a minute for each of two models, over a minute of 60 s: 4 min."""
+    quota = Quota(requests=300, concurrency=15, window_s=60)
+    await prove_exactness(firestore_host, quota, windows=3, latency_ms=500)

@@ -1,0 +1,379 @@
+"""Admission over a real ledger in memory: several processes are several Admissions on one shelf."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from shared.accounts.account import Account
+from shared.admission.admission import Admission, AdmissionConfig, Lease, PermitLapsed
+from shared.admission.agent import AgentConfig
+from shared.clock import elapsed_s
+from shared.errors import CostExceedsLimit, DailyQuotaExhausted, LedgerUnavailable, QueueFull, QueueTimeout
+from shared.generation import Caller, Cost
+from shared.ledger.grid import Grid
+from shared.ledger.limits import Limits
+from shared.ledger.packing import unpack
+from shared.ledger.state import Refusal, State
+from shared.secret import Secret
+from shared.stores.memory import MemoryStore, Shelf
+from shared.stores.port import CommitUnknown, Outcome, Step, StoreUnavailable
+
+CALLER = Caller("somebody", "admin")
+ONE = Cost(1, 10)
+
+
+class Flaky(MemoryStore):
+    """A store whose next transactions fail as told: before being applied, or after (the reply is lost)."""
+
+    def __init__(self, shelf: Shelf) -> None:
+        super().__init__(shelf)
+        self.down = False
+        self.lose_replies = 0
+        self.lose_requests = 0
+
+    async def transact(
+        self, keys: Sequence[str], step: Step[Any], *, cached: bool = False, timeout_s: float = 5.0
+    ) -> Outcome[Any]:
+        if self.down:
+            raise StoreUnavailable("the store is down")
+        if self.lose_requests:
+            self.lose_requests -= 1
+            raise CommitUnknown("no reply")
+        outcome = await super().transact(keys, step, cached=cached, timeout_s=timeout_s)
+        if self.lose_replies:
+            self.lose_replies -= 1
+            raise CommitUnknown("no reply")
+        return outcome
+
+
+def account(name: str = "p", c: int = 4, **limits: int) -> Account:
+    return Account(name, name, Secret("k"), c, Limits(**limits))
+
+
+def admission(store: MemoryStore, *, window_s: float = 4.0, linger_s: float = 0.0, **config: Any) -> Admission:
+    agents = AgentConfig(secrets.token_hex(16), Grid.of(window_s), tau_s=1.0, lease_s=1.0, linger_s=linger_s)
+    return Admission(store, agents, AdmissionConfig(**{"queue_timeout_s": 5.0, **config}))
+
+
+@pytest.fixture
+def shelf() -> Shelf:
+    return Shelf()
+
+
+async def take(
+    gate: Admission, *accounts: Account, model: str = "m", cost: Cost = ONE, wait_s: float = 5.0, **more: Any
+) -> Lease:
+    return await gate.acquire(accounts or [account()], model, cost, elapsed_s() + wait_s, CALLER, **more)
+
+
+@asynccontextmanager
+async def exchange(gate: Admission, *accounts: Account, **more: Any) -> AsyncIterator[Lease]:
+    lease = await take(gate, *accounts, **more)
+    try:
+        lease.check()
+        yield lease
+    finally:
+        await lease.close(ONE.input_tokens)
+
+
+async def ledger(shelf: Shelf, name: str = "p") -> State:
+    reading = await MemoryStore(shelf).read(f"ledger/{name}")
+    assert reading.value is not None
+    return unpack(reading.value)
+
+
+async def assert_nothing_is_held(shelf: Shelf, name: str = "p") -> State:
+    state = await ledger(shelf, name)
+    assert sum(lease.slots for lease in state.leases.values()) == 0
+    assert not any(share.bookings for lease in state.leases.values() for share in lease.shares.values())
+    return state
+
+
+def counted(state: State, model: str = "m") -> Cost:
+    total = Cost()
+    for cost in state.sections[model].ring.values() if model in state.sections else ():
+        total = total.plus(cost)
+    return total
+
+
+async def eventually(condition: Callable[[], bool], within_s: float = 5.0) -> None:
+    until_s = elapsed_s() + within_s
+    while not condition():
+        assert elapsed_s() < until_s, "it never came about"
+        await asyncio.sleep(0.01)
+
+
+async def test_an_exchange_is_counted_where_it_was_dispatched_and_nothing_stays_held(shelf: Shelf) -> None:
+    gate = admission(MemoryStore(shelf))
+    async with exchange(gate, account(requests=10)) as lease:
+        assert lease.dispatched
+    assert counted(await assert_nothing_is_held(shelf)) == ONE
+
+
+async def test_a_lease_that_was_never_written_counts_nothing(shelf: Shelf) -> None:
+    gate = admission(MemoryStore(shelf))
+    lease = await take(gate, account(requests=10))
+    await lease.close()
+    assert counted(await assert_nothing_is_held(shelf)) == Cost()
+
+
+async def test_tokens_are_corrected_to_what_gemini_counted_in_the_slot_of_the_dispatch(shelf: Shelf) -> None:
+    gate = admission(MemoryStore(shelf))
+    lease = await take(gate, account(input_tokens=1000), cost=Cost(1, 500))
+    lease.check()
+    await lease.close(120)
+    assert counted(await assert_nothing_is_held(shelf)) == Cost(1, 120)
+
+
+async def test_a_body_that_took_long_to_write_counts_where_its_last_byte_was_written(shelf: Shelf) -> None:
+    gate = admission(MemoryStore(shelf))
+    lease = await take(gate, account(requests=10))
+    lease.check()
+    first_slot = gate.agent_config.grid.slot(gate.clock.lo_ms())
+    await asyncio.sleep(0.1)
+    lease.sent()
+    await lease.close()
+    state = await assert_nothing_is_held(shelf)
+    assert counted(state) == ONE
+    assert max(slot for slot, cost in state.sections["m"].ring.items() if cost.requests) > first_slot
+
+
+async def test_two_processes_and_two_models_together_never_exceed_the_projects_concurrency(shelf: Shelf) -> None:
+    gates = [admission(MemoryStore(shelf)) for _ in range(2)]
+    open_now = most = done = 0
+
+    async def caller(gate: Admission, model: str) -> None:
+        nonlocal open_now, most, done
+        for _ in range(6):
+            async with exchange(gate, account(c=3), model=model, wait_s=30):
+                open_now += 1
+                most = max(most, open_now)
+                await asyncio.sleep(0.01)
+                open_now -= 1
+                done += 1
+
+    await asyncio.gather(*(caller(gate, model) for gate in gates for model in ("m", "n") for _ in range(4)))
+    assert (most, done) == (3, 96)
+    await assert_nothing_is_held(shelf)
+
+
+async def test_a_lost_reply_to_a_commit_that_took_effect_is_adopted_and_counts_once(shelf: Shelf) -> None:
+    store = Flaky(shelf)
+    gate = admission(store)
+    store.lose_replies = 1
+    async with exchange(gate, account(requests=10)):
+        store.lose_replies = 1
+    await eventually(lambda: not any(agent.holds() for agent in gate.agents.values()))
+    assert counted(await assert_nothing_is_held(shelf)) == ONE
+
+
+async def test_a_commit_that_never_arrived_is_sent_again(shelf: Shelf) -> None:
+    store = Flaky(shelf)
+    store.lose_requests = 1
+    async with exchange(admission(store), account(requests=10)):
+        pass
+    assert counted(await assert_nothing_is_held(shelf)) == ONE
+
+
+async def test_a_process_frozen_between_permit_and_socket_sends_nothing_and_keeps_its_place(shelf: Shelf) -> None:
+    gate = admission(MemoryStore(shelf))
+    lease = await take(gate, account(requests=10))
+    frozen_s = 60.0
+    gate.clock._elapsed = lambda: elapsed_s() + frozen_s
+    with pytest.raises(PermitLapsed):
+        lease.check()
+    gate.clock._elapsed = elapsed_s
+    await lease.close()
+    again = await take(gate, account(requests=10), again=lease)
+    assert again.waiter is lease.waiter
+    await again.close()
+    assert counted(await assert_nothing_is_held(shelf)) == Cost()
+
+
+async def test_when_the_stores_clock_contradicts_itself_permits_are_dropped(shelf: Shelf) -> None:
+    gate = admission(MemoryStore(shelf))
+    async with exchange(gate, account(requests=10)):
+        agent = next(iter(gate.agents.values()))
+        sample = (await gate.store.read("ledger/p")).sample
+        agent._observe((sample._replace(server_ms=sample.server_ms + 300_000),))
+        assert agent.draw("m", ONE) is None
+
+
+async def test_a_caller_that_leaves_the_queue_leaves_nothing_behind(shelf: Shelf) -> None:
+    gate = admission(MemoryStore(shelf))
+    async with exchange(gate, account(c=1)):
+        waiting = asyncio.create_task(take(gate, account(c=1)))
+        await eventually(lambda: len(gate.queue) == 1)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        assert len(gate.queue) == 0
+    await assert_nothing_is_held(shelf)
+
+
+async def test_a_caller_cancelled_in_the_turn_in_which_it_is_served_gives_its_permit_back(shelf: Shelf) -> None:
+    gate = admission(MemoryStore(shelf))
+    lease = await take(gate, account(c=1))
+    waiting = asyncio.create_task(take(gate, account(c=1)))
+    await eventually(lambda: len(gate.queue) == 1)
+    waiter = next(iter(gate.queue))
+    await lease.close()
+    assert waiter.future.done() and not waiting.done()
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    await eventually(lambda: not next(iter(gate.agents.values())).open)
+    await assert_nothing_is_held(shelf)
+
+
+async def test_a_waiter_whose_time_is_up_is_told_when_to_come_again(shelf: Shelf) -> None:
+    gate = admission(MemoryStore(shelf), window_s=60.0)
+    for _ in range(2):
+        async with exchange(gate, account(requests=2)):
+            pass
+    with pytest.raises(QueueTimeout) as refused:
+        await take(gate, account(requests=2), wait_s=0.3)
+    assert 50 < (refused.value.retry_after_s or 0) < 70
+    await assert_nothing_is_held(shelf)
+
+
+async def test_what_the_calendar_shows_to_be_hopeless_is_refused_at_once(shelf: Shelf) -> None:
+    gate = admission(MemoryStore(shelf), window_s=60.0, queue_timeout_s=20.0)
+    for _ in range(2):
+        async with exchange(gate, account(requests=2)):
+            pass
+    waiting = asyncio.create_task(take(gate, account(requests=2), wait_s=1.0))
+    await asyncio.sleep(0.2)
+    began_s = elapsed_s()
+    with pytest.raises(QueueTimeout):
+        await take(gate, account(requests=2), wait_s=20.0)
+    assert elapsed_s() - began_s < 5
+    with pytest.raises(QueueTimeout):
+        await waiting
+
+
+async def test_a_spent_day_is_refused_until_midnight(shelf: Shelf) -> None:
+    gate = admission(MemoryStore(shelf))
+    async with exchange(gate, account(requests_per_day=1)):
+        pass
+    with pytest.raises(DailyQuotaExhausted) as refused:
+        await take(gate, account(requests_per_day=1), wait_s=0.5)
+    assert 0 < (refused.value.retry_after_s or 0) <= 25 * 3600
+
+
+@pytest.mark.parametrize(
+    ("limits", "cost", "named"),
+    [
+        ({"requests": 0}, ONE, "requests per minute"),
+        ({"input_tokens": 100}, Cost(1, 101), "input tokens per minute"),
+        ({"images": 1}, Cost(1, 1, 2), "images per minute"),
+        ({"requests_per_day": 0}, ONE, "requests per day"),
+    ],
+)
+async def test_a_cost_above_a_whole_limit_is_refused_at_once_and_the_limit_is_named(
+    shelf: Shelf, limits: dict[str, int], cost: Cost, named: str
+) -> None:
+    with pytest.raises(CostExceedsLimit, match=named):
+        await take(admission(MemoryStore(shelf)), account(**limits), cost=cost)
+
+
+async def test_more_bytes_than_the_queue_holds_are_refused(shelf: Shelf) -> None:
+    gate = admission(MemoryStore(shelf), queue_bytes=100)
+    async with exchange(gate, account(c=1)):
+        waiting = asyncio.create_task(take(gate, account(c=1), size_bytes=80))
+        await eventually(lambda: len(gate.queue) == 1)
+        with pytest.raises(QueueFull):
+            await take(gate, account(c=1), size_bytes=30)
+    await (await waiting).close()
+
+
+async def test_without_a_ledger_nothing_is_dispatched_and_it_recovers(shelf: Shelf) -> None:
+    store = Flaky(shelf)
+    gate = admission(store)
+    store.down = True
+    with pytest.raises(LedgerUnavailable):
+        await take(gate, account(requests=10))
+    store.down = False
+    agent = gate.agents["p"]
+    await eventually(lambda: not agent.failing(), within_s=10.0)
+    async with exchange(gate, account(requests=10), wait_s=10.0):
+        pass
+    assert counted(await assert_nothing_is_held(shelf)) == ONE
+
+
+async def test_a_document_of_another_version_is_not_overwritten(shelf: Shelf) -> None:
+    from shared.stores.port import Change, Put
+
+    store = MemoryStore(shelf)
+    await store.transact(["ledger/p"], lambda values, now: Change(None, {"ledger/p": Put(b"GL\x63later")}))
+    with pytest.raises(LedgerUnavailable):
+        await take(admission(store), account(requests=10), wait_s=3.0)
+    assert (await store.read("ledger/p")).value == b"GL\x63later"
+
+
+async def test_a_refusal_stops_the_other_processes_with_the_next_write(shelf: Shelf) -> None:
+    gates = [admission(MemoryStore(shelf), window_s=60.0) for _ in range(2)]
+    async with exchange(gates[0], account(requests=100)) as lease:
+        lease.refuse(Refusal("m", until_ms=int(gates[0].clock.hi_ms()) + 30_000))
+    with pytest.raises(QueueTimeout) as refused:
+        await take(gates[1], account(requests=100), wait_s=0.3)
+    assert 20 < (refused.value.retry_after_s or 0) < 40
+
+
+async def test_a_full_project_lets_another_serve_within_a_moment(shelf: Shelf) -> None:
+    gate = admission(MemoryStore(shelf))
+    first, second = account("first", c=1), account("second", c=1)
+    async with exchange(gate, first, second) as one, exchange(gate, first, second, wait_s=3.0) as other:
+        assert {one.account.id, other.account.id} == {"first", "second"}
+    await assert_nothing_is_held(shelf, "first")
+    await assert_nothing_is_held(shelf, "second")
+
+
+async def test_a_request_bound_to_one_account_waits_for_that_one(shelf: Shelf) -> None:
+    gate = admission(MemoryStore(shelf))
+    first, second = account("first", c=1), account("second", c=1)
+    async with exchange(gate, first):
+        bound = asyncio.create_task(take(gate, first))
+        free = await take(gate, first, second)
+        assert free.account.id == "second"
+        assert not bound.done()
+        await free.close()
+    lease = await bound
+    assert lease.account.id == "first"
+    await lease.close()
+
+
+async def test_two_keys_of_one_project_take_turns_on_one_ledger(shelf: Shelf) -> None:
+    gate = admission(MemoryStore(shelf))
+    keys = [Account(name, "p", Secret(name), 4, Limits()) for name in ("a", "b")]
+    served = []
+    for _ in range(4):
+        async with exchange(gate, *keys) as lease:
+            served.append(lease.account.id)
+    assert sorted(served) == ["a", "a", "b", "b"]
+    assert len(gate.agents) == 1
+
+
+async def test_a_lingering_process_spends_held_permits_without_a_write_and_returns_them_later(shelf: Shelf) -> None:
+    gate = admission(MemoryStore(shelf), linger_s=0.3)
+    for _ in range(20):
+        async with exchange(gate, account()):
+            pass
+    agent = gate.agents["p"]
+    assert agent.writes < 10
+    await eventually(lambda: not agent.holds())
+    await assert_nothing_is_held(shelf)
+
+
+async def test_closing_returns_what_is_held_and_refuses_who_waits(shelf: Shelf) -> None:
+    gate = admission(MemoryStore(shelf), linger_s=60.0)
+    async with exchange(gate, account()):
+        pass
+    await gate.aclose()
+    await assert_nothing_is_held(shelf)

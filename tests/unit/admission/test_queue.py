@@ -1,0 +1,98 @@
+"""Who is served next in one process."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+
+from shared.admission.queue import FairQueue, Waiter
+from shared.generation import Cost
+
+
+def waiter(caller: str, tokens: int = 0, *, batch: bool = False, size_bytes: int = 0) -> Waiter:
+    future: asyncio.Future[object] = asyncio.Future(loop=asyncio.new_event_loop())
+    return Waiter("m", Cost(1, tokens), caller, batch, 0.0, 10.0, size_bytes, [], [], future)
+
+
+def drain(queue: FairQueue) -> list[str]:
+    order = []
+    while len(queue):
+        first = next(iter(queue))
+        order.append(first.caller)
+        queue.served(first)
+    return order
+
+
+def test_one_caller_is_served_first_come_first_served() -> None:
+    queue = FairQueue()
+    waiters = [waiter("a") for _ in range(5)]
+    for one in waiters:
+        queue.put(one)
+    assert list(queue) == waiters
+
+
+def test_a_flooder_does_not_delay_others_by_more_than_a_turn() -> None:
+    queue = FairQueue()
+    for _ in range(50):
+        queue.put(waiter("flood"))
+    queue.put(waiter("quiet"))
+    queue.put(waiter("quiet"))
+    order = drain(queue)
+    assert [order.index("quiet"), order.index("quiet", order.index("quiet") + 1)] <= [2, 4]
+
+
+def test_weights_give_more_turns() -> None:
+    queue = FairQueue(weights={"gold": 3.0})
+    for _ in range(40):
+        queue.put(waiter("gold"))
+        queue.put(waiter("plain"))
+    share = Counter(drain(queue)[:40])
+    assert 28 <= share["gold"] <= 32
+
+
+def test_large_prompts_take_more_of_a_callers_turn() -> None:
+    queue = FairQueue()
+    for _ in range(20):
+        queue.put(waiter("large", tokens=4096 * 4))
+        queue.put(waiter("small"))
+    assert Counter(drain(queue)[:18])["large"] <= 4
+
+
+def test_an_idle_caller_saves_no_turns_up() -> None:
+    queue = FairQueue()
+    for _ in range(20):
+        queue.put(waiter("busy"))
+    for _ in range(10):
+        queue.served(next(iter(queue)))
+    for _ in range(10):
+        queue.put(waiter("late"))
+    assert Counter(drain(queue)[:10])["late"] <= 6
+
+
+def test_batch_takes_what_interactive_leaves_and_never_less_than_a_twentieth() -> None:
+    queue = FairQueue()
+    for _ in range(100):
+        queue.put(waiter("live"))
+        queue.put(waiter("bulk", batch=True))
+    assert Counter(drain(queue)[:100])["bulk"] == 5
+
+
+def test_a_waiter_that_is_put_back_keeps_its_place() -> None:
+    queue = FairQueue()
+    first, second = waiter("a"), waiter("a")
+    queue.put(first)
+    queue.put(second)
+    queue.served(first)
+    queue.put(first)
+    assert list(queue) == [first, second]
+
+
+def test_bytes_are_counted_until_a_waiter_leaves_and_leaving_twice_counts_once() -> None:
+    queue = FairQueue()
+    one = waiter("a", size_bytes=70)
+    queue.put(one)
+    queue.put(waiter("b", size_bytes=5))
+    assert queue.size_bytes == 75
+    queue.remove(one)
+    queue.remove(one)
+    assert queue.size_bytes == 5

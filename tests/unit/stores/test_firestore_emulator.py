@@ -1,0 +1,91 @@
+"""The emulator that tests and benchmarks start: found or not with a sentence, and ended whatever happens."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support.firestore_emulator import EmulatorMissing, firestore_emulator
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture
+def nothing_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nonexistent")
+    for name in ("FIRESTORE_EMULATOR_HOST", "JAVA", "CLOUDSDK_ROOT_DIR"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def groups_of_emulators() -> set[int]:
+    """Process groups that run the emulator's Java program."""
+    found = set()
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if b"firestore.CloudFirestore" in (process / "cmdline").read_bytes():
+                found.add(os.getpgid(int(process.name)))
+        except (OSError, ProcessLookupError):
+            continue
+    return found
+
+
+@pytest.mark.usefixtures("nothing_installed")
+def test_without_java_it_says_so() -> None:
+    with pytest.raises(EmulatorMissing, match="Java"), firestore_emulator():
+        pass
+
+
+def fake_sdk(root: Path, script: str) -> None:
+    path = root / "platform/cloud-firestore-emulator/cloud_firestore_emulator"
+    path.parent.mkdir(parents=True)
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+
+
+@pytest.mark.usefixtures("nothing_installed")
+def test_one_that_does_not_start_is_an_error_with_its_own_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake_sdk(tmp_path, "echo it needs Java 99")
+    monkeypatch.setenv("CLOUDSDK_ROOT_DIR", str(tmp_path))
+    monkeypatch.setenv("JAVA", "java")
+    with pytest.raises(RuntimeError, match="it needs Java 99"), firestore_emulator():
+        pass
+
+
+def test_one_that_already_runs_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FIRESTORE_EMULATOR_HOST", "elsewhere:1")
+    with firestore_emulator() as host:
+        assert host == "elsewhere:1"
+
+
+@pytest.mark.usefixtures("firestore_host")
+def test_it_ends_with_the_block_also_when_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("FIRESTORE_EMULATOR_HOST", raising=False)
+    before = groups_of_emulators()
+    with pytest.raises(ZeroDivisionError), firestore_emulator() as host:
+        started = groups_of_emulators() - before
+        assert started
+        raise ZeroDivisionError
+    assert not started & groups_of_emulators()
+    connection = http.client.HTTPConnection(host, timeout=5)
+    with pytest.raises(ConnectionRefusedError):
+        connection.request("GET", "/")
+
+
+@pytest.mark.usefixtures("nothing_installed")
+@pytest.mark.parametrize(("required", "outcome"), [("0", "1 skipped"), ("1", "1 error")])
+def test_tests_that_need_it_skip_without_it_and_fail_where_it_is_required(
+    monkeypatch: pytest.MonkeyPatch, required: str, outcome: str
+) -> None:
+    monkeypatch.setenv("REQUIRE_EMULATORS", required)
+    one = "tests/unit/stores/test_firestore.py::test_databases_of_one_project_are_apart"
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-rs", one]
+    done = subprocess.run(command, check=False, cwd=ROOT, capture_output=True, text=True)
+    assert outcome in done.stdout
+    assert "needs Java" in done.stdout
