@@ -6,7 +6,8 @@ from shared.clock import elapsed_s
 from shared.stores.port import TimeSample
 
 _ROUNDING_S = 1e-6
-"""A float of ms since 1970 is exact to 0.25 us: a sample without any width would seem to contradict the next one."""
+"""A float of ms since 1970 is exact to 0.25 us. Without any width, about one sample in a thousand would contradict the
+others by that much once the machine has been up for days (when elapsed ms have few digits to spare, too)."""
 
 
 def sample(offset_ms: float) -> TimeSample:

@@ -6,6 +6,7 @@ import asyncio
 import secrets
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -248,23 +249,35 @@ async def test_without_credentials_it_says_so(monkeypatch: pytest.MonkeyPatch) -
     await store.aclose()
 
 
-async def test_with_credentials_it_connects_to_google(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_with_credentials_it_connects_to_google(
+    firestore_host: str, project: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv("FIRESTORE_EMULATOR_HOST", raising=False)
     made: list[tuple[str, object]] = []
 
-    class Fake(FirestoreGrpcAsyncIOTransport):
+    class ToTheEmulator(FirestoreGrpcAsyncIOTransport):
         @classmethod
         def create_channel(cls, host: str, **rest: Any) -> Any:
             made.append((host, rest["credentials"]))
-            return super().create_channel(host, **rest)
+            super().create_channel(host, **rest)
+            return grpc.aio.insecure_channel(firestore_host)
 
     credentials = AnonymousCredentials()
-    monkeypatch.setattr(firestore_rpc, "FirestoreGrpcAsyncIOTransport", Fake)
+    monkeypatch.setattr(firestore_rpc, "FirestoreGrpcAsyncIOTransport", ToTheEmulator)
     monkeypatch.setattr(google.auth, "default", lambda scopes: (credentials, "some-project"))
-    store = FirestoreStore("some-project")
-    with pytest.raises(StoreUnavailable):
-        await store.read("n/a", timeout_s=0.001)
+    store = FirestoreStore(project)
+    assert await asyncio.gather(store.list("n/"), store.list("m/")) == [[], []]
+    assert await increment(store) == 1
     assert made == [("firestore.googleapis.com:443", credentials)]
+    await store.aclose()
+
+
+async def test_looking_for_credentials_has_a_time_limit_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("FIRESTORE_EMULATOR_HOST", raising=False)
+    monkeypatch.setattr(google.auth, "default", lambda scopes: time.sleep(0.3))
+    store = FirestoreStore("some-project")
+    with pytest.raises(StoreUnavailable, match="not found in time"):
+        await store.read("n/a", timeout_s=0.02)
     await store.aclose()
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import http.client
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -73,9 +75,41 @@ def test_it_ends_with_the_block_also_when_that_fails(monkeypatch: pytest.MonkeyP
         assert started
         raise ZeroDivisionError
     assert not started & groups_of_emulators()
+    assert not answers(host)
+
+
+@pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGKILL])
+def test_it_ends_with_the_program_that_started_it_however_that_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sign: signal.Signals
+) -> None:
+    fake_sdk(tmp_path, f'exec {sys.executable} -m http.server --bind 127.0.0.1 --directory {tmp_path} "${{2#--port=}}"')
+    for name, value in (("CLOUDSDK_ROOT_DIR", str(tmp_path)), ("JAVA", "java")):
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("FIRESTORE_EMULATOR_HOST", raising=False)
+    script = (
+        "import time\nfrom tests.support.firestore_emulator import firestore_emulator\n"
+        "with firestore_emulator() as host:\n    print(host, flush=True)\n    time.sleep(60)"
+    )
+    with subprocess.Popen([sys.executable, "-c", script], cwd=ROOT, stdout=subprocess.PIPE, text=True) as program:
+        assert program.stdout is not None
+        host = program.stdout.readline().strip()
+        assert answers(host)
+        program.send_signal(sign)
+    end_s = time.monotonic() + 10
+    while answers(host):
+        assert time.monotonic() < end_s, "it still runs"
+        time.sleep(0.02)
+
+
+def answers(host: str) -> bool:
     connection = http.client.HTTPConnection(host, timeout=5)
-    with pytest.raises(ConnectionRefusedError):
+    try:
         connection.request("GET", "/")
+    except OSError:
+        return False
+    finally:
+        connection.close()
+    return True
 
 
 @pytest.mark.usefixtures("nothing_installed")

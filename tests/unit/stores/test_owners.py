@@ -189,12 +189,13 @@ def test_what_is_left_of_a_claim_that_was_cut_off_is_swept_away_later(folder: Pa
     young, old = folder / f"{new_owner()}.new", folder / f"{new_owner()}.new"
     other = folder / "README"
     for file in (young, old, other):
-        file.touch()
+        file.write_bytes(b"" if file == old else b"1")
     then = time.time() - KEEP_S - 60
     os.utime(old, (then, then))
     os.utime(other, (then, then))
     Owners(folder).claim(new_owner())
     assert (young.exists(), old.exists(), other.exists()) == (True, False, True)
+    assert young.read_bytes() == b"1", "not even probed: whoever makes it is about to lock it"
 
 
 @pytest.mark.parametrize("owner", ["", "short", "../" + "a" * 29, "G" * 32, "a" * 33, "a" * 32 + "\n"])

@@ -102,8 +102,8 @@ asyncio.run(main())
 """
     with running(script, path) as process:
         assert process.stdout is not None
-        for _ in range(20):
-            confirmed = int(process.stdout.readline())
+        lines = (process.stdout.readline() for _ in range(20))
+        confirmed = await asyncio.wait_for(asyncio.to_thread(lambda: max(map(int, lines))), 30)
         process.send_signal(signal.SIGKILL)
         confirmed = max([confirmed, *map(int, process.stdout.read().split())])
         process.wait()
@@ -114,19 +114,27 @@ asyncio.run(main())
 async def test_a_process_that_is_stopped_while_it_decides_stands_in_nobodys_way(store: SqliteStore, path: Path) -> None:
     script = """
 def stop(values, now):
-    os.write(1, b"deciding\\n")
     os.kill(os.getpid(), signal.SIGSTOP)
     return count_up(values, now)
 print(asyncio.run(store.transact(["n/a"], stop)).conflicts)
 """
     with running(script, path) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "deciding\n"
+        await until_stopped(process)
         assert await increment(store, timeout_s=0.5) == 1
         process.send_signal(signal.SIGCONT)
         # It decides again, and stops again.
-        assert process.stdout.readline() == "deciding\n"
+        await until_stopped(process)
         assert await increment(store, timeout_s=0.5) == 2
+
+
+async def until_stopped(process: subprocess.Popen[str]) -> None:
+    """The process has not only said that it will stop: a SIGCONT before it does would be lost."""
+    for _ in range(1000):
+        state = os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WNOHANG)  # noqa: ASYNC222 - WNOHANG
+        if state is not None:
+            return
+        await asyncio.sleep(0.02)
+    pytest.fail("the process did not stop")
 
 
 async def test_a_forked_process_opens_the_file_for_itself(store: SqliteStore, path: Path) -> None:
@@ -145,6 +153,23 @@ asyncio.run(main())
     with running(script, path) as process:
         assert await asyncio.to_thread(process.wait, 30) == 0
     assert await count(store) == 200
+
+
+async def test_a_connection_is_not_used_on_the_other_side_of_a_fork(store: SqliteStore, path: Path) -> None:
+    await increment(store)
+    script = """
+from pathlib import Path
+from shared.stores.sqlite_file import SqliteFile
+file = SqliteFile(Path(sys.argv[1]))
+assert file.is_current()
+child = os.fork()
+if child == 0:
+    os._exit(7 if file.is_current() or file.is_own() else 0)
+assert os.waitpid(child, 0)[1] == 0
+assert file.is_current()
+"""
+    with running(script, path) as process:
+        assert await asyncio.to_thread(process.wait, 30) == 0
 
 
 # -- a locked file ----------------------------------------------------------------------------------------------------
