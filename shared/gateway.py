@@ -13,7 +13,7 @@ from shared.accounts.account import Account
 from shared.accounts.pool import Pool
 from shared.admission.admission import Admission, Lease, PermitLapsed
 from shared.clock import elapsed_s
-from shared.errors import ModelNotFound, UpstreamTimeout
+from shared.errors import GatewayError, ModelNotFound, UpstreamTimeout
 from shared.gemini import models, wire
 from shared.gemini.client import Exchange, GeminiClient
 from shared.gemini.errors import UpstreamFailure
@@ -25,6 +25,7 @@ ATTEMPTS = 4
 BACKOFF_S = 0.25
 LEAST_EXCHANGE_S = 0.05
 LAPSES = 20
+MOST_PRESSURE_DELAY_S = 10.0
 
 
 class Gateway:
@@ -96,10 +97,11 @@ class StreamReply:
         try:
             frame = await anext(self._frames)
         except UpstreamFailure as failure:
-            raise caller_error(failure, self._attempts.model, own_key=self._lease.account.own_key) from failure
+            self._attempts.learn(failure, self._lease)
+            raise self._attempts.error(failure, self._lease) from failure
         if "usageMetadata" in frame:
             self.usage, self.counted = wire.usage(frame), True
-        self.head.timing.upstream_s = elapsed_s() - self._attempts.began_s
+        self._attempts.measure()
         return frame
 
 
@@ -118,10 +120,14 @@ class _Attempts:
         self.model = resolved.canonical
         self.body = orjson.dumps(generation.body)
         self.cost = Cost(1, wire.estimate_input_tokens(generation.body, self.body))
-        self.candidates: list[Account] = gateway.pool.candidates(generation.caller)
+        self.usable: list[Account] = gateway.pool.candidates(generation.caller)
+        """The accounts that have not failed this request."""
+        self.next: list[Account] = self.usable
+        """Those of them that the next try may use."""
         self.timing = Timing()
         self.began_s = 0.0
         self.tries = self.lapses = 0
+        self._earlier_s = 0.0
         self._lapsed: Lease | None = None
         self._used: Usage | None = None
 
@@ -129,20 +135,7 @@ class _Attempts:
     async def lease(self) -> AsyncIterator[Lease]:
         """A permit for one exchange. A failure inside that another try may mend ends here, after its backoff; the caller
         loops. Any other one is raised as the GatewayError that it means."""
-        asked_s = elapsed_s()
-        lease = await self.gateway.admission.acquire(
-            self.candidates,
-            self.model,
-            self.cost,
-            self.generation.deadline_s,
-            self.generation.caller,
-            batch=self.generation.priority == "batch",
-            size_bytes=len(self.body),
-            again=self._lapsed,
-        )
-        self.began_s = elapsed_s()
-        self.timing.queue_s += self.began_s - asked_s
-        self._lapsed, self._used = None, None
+        lease = await self._admitted()
         failed: UpstreamFailure | None = None
         try:
             yield lease
@@ -153,12 +146,36 @@ class _Attempts:
                 raise UpstreamTimeout("This process stalls: no permit could be used in time.") from None
         except UpstreamFailure as failure:
             failed = failure
-            self._learn(failure, lease)
+            self.learn(failure, lease)
         finally:
-            self.timing.upstream_s += elapsed_s() - self.began_s
+            self.measure()
+            self._earlier_s = self.timing.upstream_s
             await lease.close(self._used.prompt_tokens if self._used else None)
         if failed is not None:
-            await self._next(failed, lease)
+            await self._prepare_next(failed, lease)
+
+    async def _admitted(self) -> Lease:
+        """A lease of an account that is not out. It may have been put out while this request waited."""
+        asked_s = elapsed_s()
+        while True:
+            lease = await self.gateway.admission.acquire(
+                self.next,
+                self.model,
+                self.cost,
+                self.generation.deadline_s,
+                self.generation.caller,
+                batch=self.generation.priority == "batch",
+                size_bytes=len(self.body),
+                again=self._lapsed,
+            )
+            self._lapsed, self._used = None, None
+            self.began_s = elapsed_s()
+            self.timing.queue_s += self.began_s - asked_s
+            if not self.gateway.pool.is_out(lease.account):
+                return lease
+            await lease.close()
+            asked_s = self.began_s
+            self.next = self.usable = self.gateway.pool.candidates(self.generation.caller)
 
     def exchange(self, lease: Lease, verb: str) -> Exchange:
         left_s = self.generation.deadline_s - elapsed_s()
@@ -181,40 +198,48 @@ class _Attempts:
         headers = lease.rate_headers()
         headers["x-model-requested"] = self.resolved.requested
         headers["x-model-used"] = used = wire.model_version(body) or self.model
-        self.timing.upstream_s = elapsed_s() - self.began_s
+        self.measure()
         return Reply(body, self.resolved.requested, used, lease.account.id, wire.usage(body), self.timing, headers)
 
-    def _learn(self, failure: UpstreamFailure, lease: Lease) -> None:
+    def measure(self) -> None:
+        self.timing.upstream_s = self._earlier_s + elapsed_s() - self.began_s
+
+    def learn(self, failure: UpstreamFailure, lease: Lease) -> None:
         """What a failure says about the account goes to the ledger or the pool before anything else happens."""
-        clock = self.gateway.admission.clock
         window_s = self.gateway.admission.agent_config.grid.window_ms / 1000
-        refusal = refusal_of(failure, self.model, clock.hi_ms(), window_s)
+        refusal = refusal_of(failure, self.model, lease.dispatched_ms, self.gateway.admission.clock.hi_ms(), window_s)
         if refusal is not None:
             lease.accepted()
             lease.refuse(refusal)
         if failure.remedy == "account_out":
             self.gateway.pool.put_out(lease.account, failure.kind)
 
-    async def _next(self, failure: UpstreamFailure, lease: Lease) -> None:
+    async def _prepare_next(self, failure: UpstreamFailure, lease: Lease) -> None:
         """Choose and wait for the next try, or raise what the caller is told."""
         self.tries += 1
-        others = [account for account in self.candidates if account.id != lease.account.id]
-        if self.tries >= ATTEMPTS or failure.remedy in ("caller", "none"):
-            raise caller_error(failure, self.model, own_key=lease.account.own_key)
-        if failure.remedy == "same_account" or failure.kind == "quota":
-            if failure.remedy == "same_account":
-                self.candidates = [lease.account]
-                await self._back_off(random.uniform(0, BACKOFF_S * 2**self.tries), failure, lease)
-            return  # A quota's end is waited for in the queue, where other projects may serve first.
-        if failure.kind == "pressure":
-            await self._back_off(
-                min(failure.retry_delay_s or PRESSURE_DELAY_S, 10) * random.uniform(0.5, 1), failure, lease
-            )
-        elif not others:
-            raise caller_error(failure, self.model, own_key=lease.account.own_key)
-        self.candidates = others or self.candidates
+        others = [account for account in self.usable if account.id != lease.account.id]
+        until_tomorrow = failure.kind == "quota" and any(v.period == "day" for v in failure.violations)
+        waits = failure.kind == "pressure" or (failure.kind == "quota" and not until_tomorrow)
+        alone = failure.remedy != "same_account" and not others and not waits
+        if self.tries >= ATTEMPTS or alone or failure.remedy in ("caller", "none"):
+            raise self.error(failure, lease)
+        if failure.remedy == "same_account":
+            self.next = [lease.account]
+            await self._back_off(random.uniform(0, BACKOFF_S * 2**self.tries), failure, lease)
+        elif failure.kind == "pressure":
+            self.next = others or self.usable
+            longest_s = min(failure.retry_delay_s or PRESSURE_DELAY_S, MOST_PRESSURE_DELAY_S)
+            await self._back_off(longest_s * random.uniform(0.5, 1), failure, lease)
+        elif waits:
+            self.next = self.usable  # A quota's end is waited for in the queue, where other projects may serve first.
+        else:
+            self.next = self.usable = others
+
+    def error(self, failure: UpstreamFailure, lease: Lease) -> GatewayError:
+        now_ms = self.gateway.admission.clock.hi_ms()
+        return caller_error(failure, self.model, now_ms, own_key=lease.account.own_key)
 
     async def _back_off(self, wait_s: float, failure: UpstreamFailure, lease: Lease) -> None:
         if elapsed_s() + wait_s + LEAST_EXCHANGE_S >= self.generation.deadline_s:
-            raise caller_error(failure, self.model, own_key=lease.account.own_key)
+            raise self.error(failure, lease)
         await self.gateway.sleep(wait_s)

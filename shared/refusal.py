@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from shared.errors import (
+    DailyQuotaExhausted,
     GatewayError,
     InvalidGeminiKey,
     ModelNotFound,
@@ -26,16 +27,17 @@ _FIELDS = {
 }
 
 
-def refusal_of(failure: UpstreamFailure, model: str, now_ms: float, window_s: float) -> Refusal | None:
+def refusal_of(failure: UpstreamFailure, model: str, sent_ms: float, now_ms: float, window_s: float) -> Refusal | None:
     """What every instance must learn from a 429; None for any other failure.
 
-    A daily quota ends at midnight Pacific time, whatever retryDelay says (on the free tier it says seconds)."""
+    A daily quota ends at the midnight (Pacific) of the day in which the request was sent, whatever retryDelay says (on the
+    free tier it says seconds)."""
     if failure.kind == "pressure":
         return Refusal(model, pressure=True)
     if failure.kind != "quota":
         return None
     if any(violation.period == "day" for violation in failure.violations):
-        until_ms = float(pacific_day(now_ms).end_ms)
+        until_ms = float(pacific_day(sent_ms).end_ms)
     else:
         until_ms = now_ms + 1000 * (window_s if failure.retry_delay_s is None else failure.retry_delay_s)
     return Refusal(model, until_ms=int(until_ms) + 1, learned=_learned(failure.violations))
@@ -50,8 +52,8 @@ def _learned(violations: tuple[Violation, ...]) -> Limits:
     return minimum(named)
 
 
-def caller_error(failure: UpstreamFailure, model: str, *, own_key: bool) -> GatewayError:
-    """The error that a caller is told, in Google's words where there are any."""
+def caller_error(failure: UpstreamFailure, model: str, now_ms: float, *, own_key: bool) -> GatewayError:
+    """The error that a caller is told, in Google's words where there are any. `now_ms` is the store's time."""
     details = {"upstream_status": failure.status, "reason": failure.reason, "model": model}
     details = {name: value for name, value in details.items() if value is not None}
     message = failure.message or failure.kind
@@ -66,6 +68,12 @@ def caller_error(failure: UpstreamFailure, model: str, *, own_key: bool) -> Gate
             return InvalidGeminiKey(f"Gemini refused this API key: {message}", details=details)
         case "key_invalid" | "account":
             return NoServerKey("Gemini refused this server's key; its operator has to replace it.", retry_after_s=60)
+        case "quota" if any(violation.period == "day" for violation in failure.violations):
+            return DailyQuotaExhausted(
+                f"The daily quota of {model} is spent, says Gemini; it begins anew at midnight Pacific time.",
+                retry_after_s=(pacific_day(now_ms).end_ms - now_ms) / 1000,
+                details=details,
+            )
         case "quota" | "pressure":
             return RateLimited(
                 f"Gemini refused for now: {message}", retry_after_s=failure.retry_delay_s or 1.0, details=details

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from shared.ledger.limits import Limits
 from shared.secret import Secret
 
+OWN_LEDGER = "u-"
+
 
 @dataclass(frozen=True, slots=True)
 class Account:
@@ -20,7 +22,12 @@ class Account:
     limits: Limits
     model_limits: Mapping[str, Limits] = field(default_factory=dict)
     own_key: bool = False
-    """Brought by a caller: its ledger is forgotten after a while, and its faults are the caller's to mend."""
+    """Brought by a caller: its faults are the caller's to mend."""
+
+    @property
+    def passing(self) -> bool:
+        """Whether its ledger is forgotten after a while. A caller's key may be one of the server's: then it is not."""
+        return self.own_key and self.ledger_id.startswith(OWN_LEDGER)
 
     def limits_for(self, model: str) -> Limits:
         return self.model_limits.get(model, self.limits)

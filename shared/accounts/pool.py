@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 
-from shared.accounts.account import Account
+from shared.accounts.account import OWN_LEDGER, Account
 from shared.clock import elapsed_s
 from shared.errors import InvalidGeminiKey, NoServerKey
 from shared.generation import Caller
@@ -59,17 +59,23 @@ class Pool:
     def _own(self, key: Secret) -> Account:
         known = self._by_key.get(key)
         fingerprint = key.fingerprint("ledger")
-        if self._bad.get(fingerprint, 0.0) > self._elapsed():
-            raise InvalidGeminiKey(REFUSED)
-        return Account(
+        account = Account(
             id=f"own-{fingerprint[:12]}",
-            ledger_id=known.ledger_id if known else f"u-{fingerprint}",
+            ledger_id=known.ledger_id if known else f"{OWN_LEDGER}{fingerprint}",
             credential=key,
             concurrency=known.concurrency if known else self._caller_concurrency,
             limits=known.limits if known else self._caller_limits,
             model_limits=known.model_limits if known else {},
             own_key=True,
         )
+        if self.is_out(account):
+            raise InvalidGeminiKey(REFUSED)
+        return account
+
+    def is_out(self, account: Account) -> bool:
+        if account.own_key:
+            return self._bad.get(account.credential.fingerprint("ledger"), 0.0) > self._elapsed()
+        return account.id in self._out
 
     def put_out(self, account: Account, reason: str) -> None:
         """Gemini will refuse this credential until a person acts. A caller's key is forgotten after ten minutes."""

@@ -16,9 +16,18 @@ from shared.admission.cadence import Line
 from shared.admission.queue import FairQueue, Waiter
 from shared.admission.server_clock import ServerClock
 from shared.clock import elapsed_s
-from shared.errors import CostExceedsLimit, DailyQuotaExhausted, LedgerUnavailable, QueueFull, QueueTimeout, Unavailable
+from shared.errors import (
+    CostExceedsLimit,
+    DailyQuotaExhausted,
+    GatewayError,
+    LedgerUnavailable,
+    QueueFull,
+    QueueTimeout,
+    Unavailable,
+)
 from shared.generation import NO_COST, Caller, Cost
 from shared.ledger.grid import pacific_day
+from shared.ledger.limits import Limits
 from shared.ledger.state import Refusal
 from shared.stores.port import Liveness, Store
 
@@ -62,6 +71,12 @@ class Lease:
     def dispatched(self) -> bool:
         return self._slot is not None
 
+    @property
+    def dispatched_ms(self) -> float:
+        """When it was dispatched, by the store's clock; now, if it was not."""
+        grid, hi_ms = self._agent.config.grid, self._agent.clock.hi_ms()
+        return hi_ms if self._slot is None else min(hi_ms, grid.start_ms(self._slot))
+
     def check(self) -> None:
         """Raises PermitLapsed unless the permit holds at this very moment; then the request counts as dispatched."""
         agent = self._agent
@@ -99,7 +114,7 @@ class Lease:
         elif input_tokens is not None and input_tokens != self.cost.input_tokens:
             agent.book(self.model).correct(Cost(0, input_tokens - self.cost.input_tokens, 0), self._slot)
         self._admission.released(agent)
-        await self._admission.settle_idle([agent])
+        await self._admission.settle_idle(self.waiter.candidates[: self.waiter.offered])
 
     def rate_headers(self) -> dict[str, str]:
         """OpenAI's x-ratelimit-* names: the limits that hold now, and what a window that ends now has left for this process."""
@@ -110,7 +125,8 @@ class Lease:
             if limit is not None:
                 free = book.last.free[k] if book.last else 0
                 headers[f"x-ratelimit-limit-{name}"] = str(limit)
-                headers[f"x-ratelimit-remaining-{name}"] = str(min(limit, free + book.available()[k]))
+                mine = book.available(self._agent.clock.hi_ms())[k]
+                headers[f"x-ratelimit-remaining-{name}"] = str(min(limit, free + mine))
         return headers
 
 
@@ -147,9 +163,10 @@ class Admission:
 
         Raises CostExceedsLimit, DailyQuotaExhausted, QueueTimeout, QueueFull, LedgerUnavailable."""
         now_s = elapsed_s()
-        servable = [account for account in candidates if _exceeded(account, model, cost) is None]
+        servable = [account for account in candidates if exceeded(account.limits_for(model), model, cost) is None]
         if not servable:
-            raise CostExceedsLimit(_exceeded(candidates[0], model, cost) or "no account", details={"model": model})
+            sentence = exceeded(candidates[0].limits_for(model), model, cost)
+            raise CostExceedsLimit(sentence or "", details={"model": model})
         agents = self._ranked(servable)
         for agent in agents:
             agent.book(model).came(cost, now_s)
@@ -180,14 +197,14 @@ class Admission:
             agent = Agent(account, self.store, self.clock, self.agent_config, self, self.pump, self.liveness)
             self.agents[account.ledger_id] = agent
             self._forget_idle()
-        elif account.own_key:
+        elif account.passing:
             self.agents.move_to_end(account.ledger_id)
         return agent
 
     def _forget_idle(self) -> None:
         if len(self.agents) > OWN_KEY_AGENTS:
             for ledger, agent in list(self.agents.items()):
-                if agent.account.own_key and agent.idle() and not agent.holds():
+                if agent.account.passing and agent.idle() and not agent.holds():
                     del self.agents[ledger]
                     return
 
@@ -216,15 +233,15 @@ class Admission:
                 agent.poke()
             lease: Lease = await waiter.future
             return lease
-        except asyncio.CancelledError:
+        except BaseException:
+            self.queue.remove(waiter)
             if waiter.future.done() and not waiter.future.cancelled() and waiter.future.exception() is None:
                 await waiter.future.result().close()
+            waiter.future.cancel()
+            await self.settle_idle(waiter.candidates[: waiter.offered])
             raise
         finally:
             timeout.cancel()
-            self.queue.remove(waiter)
-            waiter.future.cancel()
-            await self.settle_idle(waiter.candidates[: waiter.offered])
 
     async def aclose(self) -> None:
         """Refuse what waits, return what is held. Requests in flight are the server's to end first."""
@@ -270,15 +287,22 @@ class Admission:
                 self.queue.served(waiter)
                 break
             else:
-                self._fail_closed(waiter)
+                error = self._hopeless(waiter)
+                if error is not None:
+                    waiter.future.set_exception(error)
         self._schedule()
 
     @staticmethod
-    def _fail_closed(waiter: Waiter) -> None:
-        """The ledger cannot be reached: what is booked may be spent, nothing else is dispatched."""
-        if all(agent.failing() and not agent.book(waiter.model).held for agent in waiter.candidates):
+    def _hopeless(waiter: Waiter) -> GatewayError | None:
+        """What no waiting helps against: the ledger cannot be reached, or Gemini named a limit below this one's cost."""
+        books = [agent.book(waiter.model) for agent in waiter.candidates]
+        if all(agent.failing() and not book.held for agent, book in zip(waiter.candidates, books, strict=True)):
             message = "The rate ledger cannot be reached, so nothing is sent to Gemini; try again."
-            waiter.future.set_exception(LedgerUnavailable(message, retry_after_s=5))
+            return LedgerUnavailable(message, retry_after_s=5)
+        sentences = [exceeded(book.effective, waiter.model, waiter.cost) for book in books]
+        if all(sentences) and min(book.told_s for book in books) > waiter.came_s:
+            return CostExceedsLimit(sentences[0] or "", details={"model": waiter.model})
+        return None
 
     def _schedule(self) -> None:
         """Wake up when the next booking opens, or when a waiter may be offered to another project."""
@@ -341,7 +365,7 @@ class Admission:
         """Refuse at once what certainly cannot be served in time: the day is spent, or the calendar says so."""
         for agent in waiter.candidates:
             book = agent.books.get(waiter.model)
-            if book is None or book.last is None or not book.last.day_spent or not agent.clock.known:
+            if book is None or not agent.clock.known or not book.day_is_spent(agent.clock.lo_ms()):
                 break
         else:
             raise self._day_spent(waiter)
@@ -366,16 +390,19 @@ class Admission:
 
     def _expire(self, waiter: Waiter) -> None:
         if not waiter.future.done():
-            spent = [a for a in waiter.candidates if (b := a.books.get(waiter.model)) and b.last and b.last.day_spent]
+            spent = [
+                a
+                for a in waiter.candidates
+                if (book := a.books.get(waiter.model)) and book.day_is_spent(a.clock.lo_ms())
+            ]
             error = (
                 self._day_spent(waiter) if len(spent) == len(waiter.candidates) else self._too_late(self._eta_s(waiter))
             )
             waiter.future.set_exception(error)
 
 
-def _exceeded(account: Account, model: str, cost: Cost) -> str | None:
+def exceeded(limits: Limits, model: str, cost: Cost) -> str | None:
     """The sentence that says which whole limit one request of `cost` is larger than; None when it fits."""
-    limits = account.limits_for(model)
     for name, limit, amount in zip(DIMENSIONS, limits.per_window, cost, strict=True):
         if limit is not None and amount > limit:
             return f"This request needs {amount} {name}, and the limit of {model} is {limit}."

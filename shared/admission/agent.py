@@ -25,6 +25,8 @@ from shared.stores.port import Change, Liveness, Outcome, Put, Store, StoreError
 log = logging.getLogger(__name__)
 
 RETURN_TIMEOUT_S = 2.0
+NO_ROOM_S = 5.0
+"""A model that the ledger has no room to count today is asked about again this much later."""
 BACKOFF_LEAST_S, BACKOFF_MOST_S = 0.2, 5.0
 OWN_KEY_TTL_S, ACCEPTED_KEY_TTL_S = 600, 49 * 3600
 
@@ -72,7 +74,8 @@ class Agent:
         """How long an exchange takes, lately."""
         self.authority_ms = 0.0
         self.grant: Grant | None = None
-        self.number = 0
+        self.number = int(elapsed_s() * 1000)
+        """Of the last renew. It begins above those of an agent that this process had for the same ledger before."""
         self.refusals: list[Refusal] = []
         self.accepted = not account.own_key
         self.writes = 0
@@ -142,13 +145,14 @@ class Agent:
     def opens_in_s(self, models: set[str]) -> float | None:
         """When the next booking of one of `models` opens that is not open yet."""
         lo_ms, slot_ms = self.clock.lo_ms(), self.config.grid.slot_ms
+        books = [self.books[model] for model in models if model in self.books]
         starts = [
-            v.first * slot_ms - lo_ms
-            for m in models
-            if m in self.books
-            for v, held in self.books[m].held.items()
-            if held.available.requests and v.first * slot_ms > lo_ms
+            max(v.first * slot_ms, book.blocked_ms) - lo_ms
+            for book in books
+            for v, held in book.held.items()
+            if any(held.available) and max(v.first * slot_ms, book.blocked_ms) > lo_ms
         ]
+        starts += [book.blocked_ms - lo_ms for book in books if book.blocked_ms > lo_ms]
         return min(starts) / 1000 if starts else None
 
     # -- deciding ----------------------------------------------------------------------------------------------------
@@ -166,7 +170,7 @@ class Agent:
             return
         wait_s = self.cadence.wait_s(self.queue.line(self))
         if wait_s is None:
-            return
+            return  # An armed timer finds that out by itself.
         wait_s = max(wait_s, self._not_before_s - elapsed_s())
         loop = asyncio.get_running_loop()
         if self._timer is not None:
@@ -182,7 +186,8 @@ class Agent:
 
     def _timer_fired(self) -> None:
         self._timer = None
-        self.poke()
+        if self._task is None and self.cadence.wait_s(self.queue.line(self)) is not None:
+            self._task = asyncio.get_running_loop().create_task(self._run())
 
     # -- renewing ----------------------------------------------------------------------------------------------------
 
@@ -196,7 +201,9 @@ class Agent:
                     return
             await self._renew()
             self._failures = 0
-        except (StoreError, ValueError) as error:  # ValueError: the document is not one that this version can read.
+        except Exception as error:  # Whoever waits here must be told, whatever it is.
+            if not isinstance(error, StoreError):
+                log.exception("the ledger's document cannot be used")
             self._failures += 1
             longest_s = min(BACKOFF_MOST_S, BACKOFF_LEAST_S * 2**self._failures)
             self._not_before_s = elapsed_s() + random.uniform(BACKOFF_LEAST_S / 4, longest_s)
@@ -214,6 +221,8 @@ class Agent:
             self.refusals.clear()
             for book in self.books.values():
                 book.settled = {}
+            # What is given up with this message must not be used while it travels.
+            self.cap = min(self.cap, self.pending.hold)
         message = self.pending
         cached = self.grant is not None and self.grant.instances == 1
         step = partial(self._step, message)
@@ -235,7 +244,7 @@ class Agent:
         if not grant.fresh:
             return Change(grant)
         expires_ms = None
-        if self.account.own_key:
+        if self.account.passing:
             expires_ms = state.now_ms + 1000 * (ACCEPTED_KEY_TTL_S if self.accepted else OWN_KEY_TTL_S)
         return Change(grant, {self.key: Put(pack(state), expires_ms)})
 
@@ -247,12 +256,15 @@ class Agent:
 
     def _adopt(self, grant: Grant, message: Renew) -> None:
         self.grant, self.cap, self.authority_ms = grant, grant.cap, float(grant.authority_ms)
-        self.held = max(message.open_requests, grant.cap)
+        self.held = max(message.hold, grant.cap)
         retry_s = elapsed_s() + grant.horizon_ms / 2000 * random.uniform(0.9, 1.1)
+        for model in message.demands.keys() & self.books.keys():
+            self.books[model].retry_s = elapsed_s() + NO_ROOM_S
         for model, allotment in grant.allotments.items():
             book = self.books.get(model)
             if book is not None:
-                book.adopt(allotment, message.demands[model].kept)
+                book.adopt(allotment, message.demands[model].kept, self.clock.lo_ms())
+                book.told_s = elapsed_s()
                 book.retry_s = retry_s if allotment.unmet.requests else 0.0
                 book.spare_retry_s = elapsed_s() + self.cadence.flex_s() / 5
 
@@ -311,9 +323,11 @@ class Agent:
         if book is None or book.last is None:
             return None
         last, lo_ms = book.last, self.clock.lo_ms()
-        behind = ahead.requests - book.available().requests
+        behind = ahead.requests - book.available(self.clock.hi_ms()).requests
         if behind < 0:
-            return self.opens_in_s({model}) or 0.0
+            return 0.0 if book.any_open(*self.clock.bounds_ms()) else self.opens_in_s({model}) or 0.0
+        if last.cool_ms > lo_ms:
+            return (last.cool_ms - lo_ms) / 1000
         if not last.next_ms and not last.per_s:
             return None
         first_s = max(0.0, (last.next_ms - lo_ms) / 1000) if last.next_ms else 0.0
@@ -324,6 +338,7 @@ class Agent:
         self.refusals.append(refusal)
         book = self.books.get(refusal.model)
         if book is not None and not refusal.pressure:
+            book.blocked_ms = max(book.blocked_ms, refusal.until_ms)
             for held in book.held.values():
                 held.available = NO_COST
         self.poke()

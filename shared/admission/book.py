@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from shared.generation import NO_COST, Cost
-from shared.ledger.grid import Grid
+from shared.ledger.grid import Grid, pacific_day
 from shared.ledger.limits import Limits
 from shared.ledger.state import MAX_WANTS, Allotment, Bookings, Demand, Validity
 
@@ -34,8 +34,14 @@ class Book:
     held: dict[Validity, Held] = field(default_factory=dict)
     settled: dict[int, Cost] = field(default_factory=dict)
     last: Allotment | None = None
+    blocked_ms: float = 0.0
+    """Gemini refuses this model until then (the store's time)."""
     retry_s: float = 0.0
     """Not before then is it worth asking again for what was refused (elapsed time)."""
+    told_s: float = 0.0
+    """When the ledger last spoke of this model (elapsed time)."""
+    day_end_ms: float = 0.0
+    """The end of the Pacific day of which `last` speaks."""
     spare_retry_s: float = 0.0
     """Nor before then for spare ones."""
     arrivals: int = 0
@@ -44,11 +50,16 @@ class Book:
     typical: Cost = Cost(1)
     since_s: float = 0.0
 
-    def available(self) -> Cost:
-        total = NO_COST
-        for held in self.held.values():
-            total = total.plus(held.available)
+    def available(self, hi_ms: float) -> Cost:
+        """What may still be drawn, now or later: bookings that are over do not count."""
+        slot, total = self.grid.slot(hi_ms), NO_COST
+        for validity, held in self.held.items():
+            if validity[1] >= slot:
+                total = total.plus(held.available)
         return total
+
+    def day_is_spent(self, lo_ms: float) -> bool:
+        return self.last is not None and self.last.day_spent and lo_ms < self.day_end_ms
 
     def came(self, cost: Cost, now_s: float) -> None:
         """Count an arrival: what a typical request costs, and how many come per second."""
@@ -67,8 +78,11 @@ class Book:
     # -- spending ----------------------------------------------------------------------------------------------------
 
     def draw(self, cost: Cost, lo_ms: float, hi_ms: float) -> Draw | None:
-        """Take `cost` from the bookings that are open now, the soonest to end first; None when they do not suffice."""
+        """Take `cost` from the bookings that are open now, the soonest to end first; None when they do not suffice, and
+        before the ledger has told what limits hold."""
         slot_ms, metered = self.grid.slot_ms, self.effective.metered
+        if self.last is None or lo_ms < self.blocked_ms:
+            return None
         if not any(metered):
             return ()
         left = cost
@@ -90,6 +104,8 @@ class Book:
         return tuple(parts)
 
     def any_open(self, lo_ms: float, hi_ms: float) -> bool:
+        if self.last is None or lo_ms < self.blocked_ms:
+            return False
         if not any(self.effective.metered):
             return True
         slot_ms = self.grid.slot_ms
@@ -137,7 +153,7 @@ class Book:
         if not requests:
             for held in self.held.values():
                 held.available = NO_COST
-        surplus = self.available()[0] - requests
+        surplus = sum(held.available[0] for held in self.held.values()) - requests
         for validity in sorted(self.held, reverse=True):
             if surplus <= 0:
                 return
@@ -148,13 +164,14 @@ class Book:
             share = left / held.available[0] if held.available[0] else 0
             held.available = Cost(left, int(held.available[1] * share), int(held.available[2] * share))
 
-    def demand(self, waiting: list[Cost], spare: int, reach_ms: int) -> Demand:
+    def demand(self, waiting: list[Cost], spare: int, reach_ms: int, hi_ms: float) -> Demand:
         """The report for the next renew. `waiting`: every request that could be dispatched soon, in serving order."""
-        left = list(self.available())
+        left = list(self.available(hi_ms))
         metered = self.effective.metered
         runs: list[tuple[Cost, int]] = []
-        for cost in waiting:
-            if all(left[k] >= cost[k] or not metered[k] for k in range(3)):
+        head = bool(waiting) and not self.serves(waiting[0], hi_ms)
+        for at, cost in enumerate(waiting):
+            if (at or not head) and covers(Cost(*left), cost, metered):
                 left = [left[k] - cost[k] for k in range(3)]
             elif runs and (runs[-1][0] == cost or len(runs) >= MAX_WANTS):
                 mean, count = runs[-1]
@@ -167,12 +184,25 @@ class Book:
             settled=dict(self.settled),
             kept=kept,
             wants=tuple(runs),
+            head=head,
             reach_ms=reach_ms,
             spare=max(0, spare - left[0]),
             typical=self.typical,
         )
 
-    def adopt(self, allotment: Allotment, kept: Bookings) -> None:
+    def serves(self, cost: Cost, hi_ms: float) -> bool:
+        """Whether what is held can serve `cost` at one moment: one booking alone, or those that are open now together."""
+        slot, metered = self.grid.slot(hi_ms), self.effective.metered
+        together = NO_COST
+        for validity, held in self.held.items():
+            if validity[1] >= slot:
+                if covers(held.available, cost, metered):
+                    return True
+                if validity[0] <= slot:
+                    together = together.plus(held.available)
+        return covers(together, cost, metered)
+
+    def adopt(self, allotment: Allotment, kept: Bookings, lo_ms: float) -> None:
         """Replace what is held by what the ledger granted, less what was spent since `kept` was reported.
 
         A booking of which the ledger holds less than that is dropped: its reservations fail their last check."""
@@ -184,6 +214,12 @@ class Book:
             if min(left) >= 0:
                 held[validity] = Held(left, mine.reserved)
         self.held, self.last, self.effective = held, allotment, allotment.limits
+        self.blocked_ms = max(self.blocked_ms, allotment.cool_ms)
+        self.day_end_ms = pacific_day(lo_ms).end_ms
+
+
+def covers(have: Cost, cost: Cost, metered: tuple[bool, bool, bool]) -> bool:
+    return all(have[k] >= cost[k] or not metered[k] for k in range(3))
 
 
 _NOTHING = Held(NO_COST)

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 from shared.admission.book import Book
 from shared.clock import elapsed_s
-from shared.generation import Cost
+from shared.generation import NO_COST, Cost
 from shared.ledger.packing import unpack
+from shared.ledger.permits import IMMINENT_SLOTS
 from shared.ledger.slots import concurrency, in_turn
 from shared.ledger.state import Demand, Renew
 from shared.ledger.step import renew as renew_step
@@ -59,7 +60,7 @@ class Cadence:
         if agent.pending or agent.refusals:
             return 0.0
         if not line.count and not agent.open:
-            return None
+            return None if agent.lingers() or not agent.holds() else 0.0
         if line.count and self._authority_left_s() <= 0:
             return 0.0
         waits: list[float] = []
@@ -69,8 +70,10 @@ class Cadence:
             now_s = elapsed_s()
             waits += [self._permit_wait_s(agent.book(model), costs, now_s) for model, costs in line.costs.items()]
             waits.append(max(0.0, self._authority_left_s() - self._lease_s() / 2))
-        elif agent.grant is not None and agent.grant.scarce_slots and len(agent.open) < agent.cap:
-            waits.append(self._poll_s())
+        elif agent.held > len(agent.open):
+            # What a request that goes on alone does not need is missed by others sooner or later.
+            scarce = agent.grant is not None and agent.grant.scarce_slots
+            waits.append(self._poll_s() if scarce else max(0.0, self._authority_left_s() - self._lease_s() / 2))
         if self._owes_slots():
             waits.append(DRAIN_S)
         if self._any_low():
@@ -82,7 +85,7 @@ class Cadence:
         agent = self.agent
         if agent.pending or agent.refusals or agent.grant is None or not agent.clock.known:
             return False
-        if self._authority_left_s() < self._lease_s() / 2 or self._any_low() or self._owes_slots():
+        if self._authority_left_s() <= self._lease_s() / 2 or self._any_low() or self._owes_slots():
             return False
         now_s = elapsed_s()
         if any(self._permit_wait_s(agent.book(model), costs, now_s) <= 0 for model, costs in line.costs.items()):
@@ -96,16 +99,25 @@ class Cadence:
         return self.agent.config.lease_s or DEFAULT_LEASE_S
 
     def _permit_wait_s(self, book: Book, costs: list[Cost], now_s: float) -> float:
-        metered = book.effective.metered
-        if not costs or not any(metered):
+        if not costs:
             return self._lease_s()
-        costs, have = costs[: self.soon()], book.available()
-        enough = 2 * have.requests >= len(costs) or not metered[0]
-        if enough and (2 * have.input_tokens >= sum(cost.input_tokens for cost in costs) or not metered[1]):
+        if book.last is None:
+            return max(0.0, book.retry_s - now_s)
+        if self._enough(book, costs[: self.soon()]):
             return self._lease_s()
         if now_s >= book.retry_s:
             return 0.0
         return min(book.retry_s - now_s, self._poll_s())
+
+    def _enough(self, book: Book, costs: list[Cost]) -> bool:
+        """The first can be served, and half of all: asking again for each one would be a write each."""
+        if not book.serves(costs[0], self.agent.clock.hi_ms()):
+            return False
+        have = book.available(self.agent.clock.hi_ms())
+        for k, metered in enumerate(book.effective.metered):
+            if metered and 2 * have[k] < sum(cost[k] for cost in costs):
+                return False
+        return True
 
     @staticmethod
     def _poll_s() -> float:
@@ -160,6 +172,7 @@ class Cadence:
                 demands[model] = demand
         waited_ms = (elapsed_s() - line.oldest_s) * 1000 if line.oldest_s else 0.0
         busy = any(self.spare(book) for book in agent.books.values())
+        spare_slots = (max(0, agent.peak - wanted) + 2) if wanted and busy else 0
         return Renew(
             instance=agent.config.instance,
             number=agent.number + 1,
@@ -167,9 +180,9 @@ class Cadence:
             concurrency=agent.account.concurrency,
             tau_ms=int(agent.config.tau_s * 1000),
             lease_ms=int((agent.config.lease_s or 0) * 1000),
-            open_requests=len(agent.open),
+            hold=max(len(agent.open), min(agent.cap, wanted + spare_slots)),
             want_slots=wanted,
-            spare_slots=(max(0, agent.peak - wanted) + 2) if wanted and busy else 0,
+            spare_slots=spare_slots,
             oldest_ms=int(lo_ms - waited_ms) if line.oldest_s else 0,
             callers=max(1, line.callers),
             demands=demands,
@@ -185,10 +198,12 @@ class Cadence:
             if not (wanted or book.held or book.settled):
                 del self.agent.books[model]
                 return None
-        return book.demand(costs, spare, int(line.patience_s.get(model, 0.0) * 1000))
+        return book.demand(costs, spare, int(line.patience_s.get(model, 0.0) * 1000), self.agent.clock.hi_ms())
 
     def gains(self, reading: Reading, line: Line) -> bool:
-        """Try the renew on a copy of the ledger: would it get slots or permits that it does not have, or owe some?"""
+        """Try the renew on a copy of the ledger: would it get slots, or permits for now, that it does not have; or owe some?
+
+        Permits further ahead are its share of slots that were always there: they can wait for the next renew."""
         agent, now_ms = self.agent, int(reading.sample.server_ms)
         if reading.value is None:
             return True
@@ -198,11 +213,13 @@ class Cadence:
         grant = renew_step(state, message, now_ms, agent.config.grid)
         if grant.cap < agent.cap or self._may_take_slot(grant.cap > agent.cap and len(agent.open) >= agent.cap, turn):
             return True
-        for model, demand in message.demands.items():
-            last, got = agent.books[model].last, grant.allotments[model].bookings
-            new = sum(cost.requests for cost in got.values()) - sum(cost.requests for cost in demand.kept.values())
+        soon = agent.config.grid.slot(now_ms) + IMMINENT_SLOTS
+        for model, allotment in grant.allotments.items():
+            kept, last = message.demands[model].kept, agent.books[model].last
+            gained = allotment.bookings.items() - kept.items()
+            new = sum(c.requests - kept.get(v, NO_COST).requests for v, c in gained if v.first <= soon)
             share = (last.per_s if last else 0.0) * grant.horizon_ms / 1000
-            if demand.wants and new >= max(1.0, GAIN_SHARE * share):
+            if new >= max(1.0, GAIN_SHARE * share):
                 return True
         return False
 

@@ -50,7 +50,7 @@ class FairQueue:
     _turns: dict[str, float] = field(default_factory=dict)
     _now: float = 0.0
     _sequence: int = 0
-    _served: int = 0
+    _since_batch: int = 0
 
     def __len__(self) -> int:
         return len(self._lines[0]) + len(self._lines[1])
@@ -79,16 +79,15 @@ class FairQueue:
                 break
         if not len(self):
             self._turns.clear()
-            self._now = 0.0
 
     def served(self, waiter: Waiter) -> None:
         self._now = max(self._now, waiter.tag)
-        self._served += 1
+        self._since_batch = 0 if waiter.batch else self._since_batch + 1
         self.remove(waiter)
 
     def __iter__(self) -> Iterator[Waiter]:
         """All, in the order in which they are to be served; safe against removal while iterating."""
         interactive, batch = self._lines
-        first, second = (batch, interactive) if self._served % BATCH_EVERY == BATCH_EVERY - 1 else (interactive, batch)
+        first, second = (batch, interactive) if self._since_batch >= BATCH_EVERY - 1 else (interactive, batch)
         for _, _, waiter in [*first, *second]:
             yield waiter

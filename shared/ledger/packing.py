@@ -12,6 +12,7 @@ from shared.ledger.limits import Limits
 from shared.ledger.state import Bookings, Lease, Section, Share, State, Validity
 
 MAGIC, VERSION = b"GL", 1
+_MOST = 2**62
 _NONE = -1
 """Stands for `unlimited`; every stored limit is >= 0."""
 
@@ -131,7 +132,7 @@ def _unpack_section(read: Iterator[int], base: int) -> Section:
 
 
 def _pack_limits(column: array[int], limits: Limits) -> None:
-    column.extend(_NONE if limit is None else limit for limit in limits)
+    column.extend(_NONE if limit is None else min(limit, _MOST) for limit in limits)
 
 
 def _limits(read: Iterator[int]) -> Limits:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from shared.generation import NO_COST, Cost
-from shared.ledger.calendar import PINNED_SLOTS, Calendar, flexible
+from shared.ledger.calendar import PINNED_SLOTS, Calendar
 from shared.ledger.grid import Grid
 from shared.ledger.limits import Limits
 from shared.ledger.pacing import Pacer
@@ -73,6 +73,7 @@ class Planner:
             bookings=merged(self.demand.kept, self.granted),
             limits=self.limits,
             free=self.calendar.free_now(),
+            cool_ms=self.section.cool_ms,
             unmet=unmet,
             next_ms=self.grid.start_ms(next_slot) if next_slot else 0,
             per_s=self._per_s() if unmet.requests else 0.0,
@@ -129,9 +130,6 @@ class Planner:
     def _prepare_pace(self) -> None:
         kept = self.demand.kept
         self._pacers = {k: Pacer(self.calendar, k, kept, self.party.fair) for k in self.calendar.dims}
-        self._holds_future = any(
-            v.first > self.calendar.now and cost.requests and not flexible(v) for v, cost in kept.items()
-        )
 
     def _paced(self, runs: list[tuple[Cost, int]]) -> tuple[list[tuple[Cost, int]], int]:
         """Books each run in order at the earliest slots that the pace, the limits and the asker's share allow.
@@ -139,16 +137,19 @@ class Planner:
         A smaller cost may go before a larger one that has to wait longer (backfill); it cannot delay it, because what is
         booked stays booked. The first of all, if it found no place, is booked at the first free slot, however far: the
         calendar is the queue. Returns what found no place and the first slot where it would."""
-        left = [(cost, count) for cost, wanted in runs if (count := self._walk(cost, wanted))]
-        if not left:
-            return [], 0
-        (cost, count), slot = left[0], self._earliest(left[0][0])
-        reach = self.calendar.now + self.demand.reach_ms // self.grid.slot_ms
-        if slot and slot <= reach and not self._holds_future and cost is runs[0][0]:
-            self._take(cost, 1, slot)
-            left = ([(cost, count - 1)] if count > 1 else []) + left[1:]
-            slot = self._earliest(left[0][0]) if left else 0
-        return left, slot
+        left: list[tuple[Cost, int]] = []
+        for at, (cost, wanted) in enumerate(runs):
+            count = self._walk(cost, wanted)
+            if count == wanted and at == 0 and self.demand.head and (slot := self._reachable(cost)):
+                self._take(cost, 1, slot)
+                count -= 1
+            if count:
+                left.append((cost, count))
+        return left, self._earliest(left[0][0]) if left else 0
+
+    def _reachable(self, cost: Cost) -> int:
+        slot = self._earliest(cost)
+        return slot if slot <= self.calendar.now + self.demand.reach_ms // self.grid.slot_ms else 0
 
     def _walk(self, cost: Cost, count: int) -> int:
         """Book up to `count` of `cost` within the horizon; returns how many found no place."""
@@ -183,7 +184,6 @@ class Planner:
 
     def _take(self, cost: Cost, count: int, slot: int) -> None:
         self.book(cost, count, slot, PINNED_SLOTS)
-        self._holds_future |= slot > self.calendar.now
         for k, pacer in self._pacers.items():
             pacer.take(cost[k] * count)
 

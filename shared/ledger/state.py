@@ -109,6 +109,8 @@ class Demand:
     """Bookings not yet dispatched that it holds on to; all others of its are returned."""
     wants: tuple[tuple[Cost, int], ...] = ()
     """Requests waiting beyond what `kept` serves, as runs of equal cost in serving order (<= MAX_WANTS runs)."""
+    head: bool = False
+    """Whether the first of them is the first of all that wait: it is booked at the first free slot, however far."""
     reach_ms: int = 0
     """How long the first of them can wait: a booking further ahead is of no use to it."""
     spare: int = 0
@@ -130,7 +132,8 @@ class Renew:
     """No request of this instance stays open longer."""
     lease_ms: int = 0
     """0: as the ledger thinks fit."""
-    open_requests: int = 0
+    hold: int = 0
+    """Slots that it goes on using until it hears the answer: its open requests, and what it may still begin meanwhile."""
     want_slots: int = 0
     """Open requests and those that could be dispatched now; 0 gives everything back."""
     spare_slots: int = 0
@@ -151,6 +154,8 @@ class Allotment:
     """What holds for all: the smallest that any instance believes in."""
     free: Cost = NO_COST
     """What a window that ends now has left, by dimension (of the limited ones)."""
+    cool_ms: int = 0
+    """Gemini refuses this model until then."""
     unmet: Cost = NO_COST
     next_ms: int = 0
     """When the first unmet request could be served at the earliest, as far as the calendar tells; 0 unknown."""

@@ -23,6 +23,7 @@ from shared.ledger.state import (
     Section,
     Share,
     State,
+    Validity,
 )
 
 LEASE_LEAST_MS, LEASE_MOST_MS = 10_000, 60_000
@@ -33,14 +34,10 @@ AHEAD_WINDOWS = 4
 """No booking lies further ahead: a request that would wait longer polls."""
 
 
-class TooManyModels(ValueError):
-    """The project already keeps MAX_MODELS models with counts of today."""
-
-
 def renew(state: State, message: Renew, store_ms: int, grid: Grid) -> Grant:
     """Settle what the instance reports, take back what it returns, grant what the limits allow.
 
-    Raises TooManyModels, and ValueError where windows differ."""
+    A model for which the document has no room gets no allotment. Raises ValueError where windows differ."""
     if state.window_ms != grid.window_ms:
         raise ValueError(f"this ledger counts windows of {state.window_ms} ms, this process of {grid.window_ms} ms")
     lease = state.leases.get(message.instance)
@@ -58,7 +55,8 @@ def renew(state: State, message: Renew, store_ms: int, grid: Grid) -> Grant:
     lease.want_slots, lease.oldest_ms, lease.callers = message.want_slots, message.oldest_ms, message.callers
     allotments = {}
     for model, demand in message.demands.items():
-        allotments[model] = _allot(state, lease, message.instance, model, demand, grid)
+        if model in lease.shares:
+            allotments[model] = _allot(state, lease, message.instance, model, demand, grid)
     _drop_empty(state)
     return Grant(
         cap=lease.cap,
@@ -101,11 +99,11 @@ def _settle(state: State, lease: Lease, message: Renew, grid: Grid) -> None:
     """Book what was dispatched where it happened; of the stored bookings keep only what is still claimed."""
     oldest = grid.slot(state.now_ms) - grid.span
     for model, demand in message.demands.items():
+        if model not in state.sections and len(state.sections) >= MAX_MODELS and not demand.settled:
+            continue  # No room to count it today: it gets no allotment, so nobody may dispatch it.
         section = _section(state, model)
         for slot, cost in demand.settled.items():
-            if cost.requests:
-                for day in touched_days(grid, slot, slot):
-                    section.days[day] = section.days.get(day, 0) + cost.requests
+            _count_day(section, Validity(slot, slot), cost.requests, grid)
             if not cost.requests and cost.input_tokens > 0:
                 section.debt_tokens += cost.input_tokens
             if slot > oldest:
@@ -115,6 +113,12 @@ def _settle(state: State, lease: Lease, message: Renew, grid: Grid) -> None:
         share.bookings = intersection(share.bookings, demand.kept)
     for model in lease.shares.keys() - message.demands.keys():
         del lease.shares[model]
+
+
+def _count_day(section: Section, when: Validity, requests: int, grid: Grid) -> None:
+    if requests:
+        for day in touched_days(grid, *when):
+            section.days[day] = section.days.get(day, 0) + requests
 
 
 def _floored(cost: Cost) -> Cost:
@@ -134,12 +138,7 @@ def intersection(stored: Bookings, kept: Bookings) -> Bookings:
 
 
 def _section(state: State, model: str) -> Section:
-    section = state.sections.get(model)
-    if section is None:
-        if len(state.sections) >= MAX_MODELS:
-            raise TooManyModels(f"{MAX_MODELS} models were used today with this project")
-        section = state.sections[model] = Section()
-    return section
+    return state.sections.setdefault(model, Section())
 
 
 def _prune(state: State, instance: str, grid: Grid) -> None:
@@ -157,9 +156,10 @@ def _prune(state: State, instance: str, grid: Grid) -> None:
         lease = state.leases[i]
         if lease.reuse_ms < now_ms:
             lease.slots = lease.cap = 0
-        for share in lease.shares.values():
+        for model, share in lease.shares.items():
             for validity in [v for v in share.bookings if v.last + grid.span <= now_slot]:
-                del share.bookings[validity]
+                # Nobody said what became of it: it may have been dispatched, and then it counts in its day.
+                _count_day(state.sections[model], validity, share.bookings.pop(validity).requests, grid)
         held = lease.slots or any(share.bookings for share in lease.shares.values())
         if i != instance and not held and max(lease.seen_ms, lease.authority_ms) + TOMBSTONE_MS < now_ms:
             del state.leases[i]
@@ -190,17 +190,19 @@ def _learn(state: State, refusals: tuple[Refusal, ...]) -> None:
 
 
 def _hold_slots(state: State, lease: Lease, message: Renew, c: int) -> None:
-    """Authority to dispatch ends at `authority_ms`; what was sent before it ends at `authority_ms + tau` at the latest."""
+    """Authority to dispatch ends at `authority_ms`; what was sent before it ends at `authority_ms + tau` at the latest.
+
+    Until the sender hears of this it acts on its last grant, within `hold`: so neither may be taken from it here. What it
+    holds beyond the slots of a lapsed lease has ended at Gemini (A4), even if a thawed process has not noticed."""
     now_ms = state.now_ms
-    if not message.want_slots:
-        lease.slots = lease.cap = 0
+    held = min(message.hold, lease.slots)
+    lease.cap = share_slots(state, message, c) if message.want_slots else 0
+    lease.slots = max(held, lease.cap)
+    if not lease.slots and not message.want_slots:
         lease.authority_ms = lease.reuse_ms = now_ms
         return
-    lease.cap = share_slots(state, message, c)
-    # What is said to be open was covered by slots held until now; those of a lapsed lease have ended at Gemini.
-    lease.slots = max(min(message.open_requests, lease.slots), lease.cap)
     length_ms = message.lease_ms or min(max(2_000 * active_instances(state), LEASE_LEAST_MS), LEASE_MOST_MS)
-    lease.authority_ms = now_ms + length_ms
+    lease.authority_ms = max(now_ms + length_ms, lease.authority_ms if held else 0)
     lease.reuse_ms = lease.authority_ms + message.tau_ms
 
 
@@ -209,7 +211,7 @@ def _allot(state: State, lease: Lease, instance: str, model: str, demand: Demand
     limits = effective_limits(state, section, model)
     if not demand.wants and not demand.spare:
         share.unmet = NO_COST
-        return Allotment(share.bookings, limits)
+        return Allotment(share.bookings, limits, cool_ms=section.cool_ms)
     party = _party(state, instance, model, grid)
     booked = [s.bookings for i in state.leases.values() if (s := i.shares.get(model)) is not None]
     furthest = max((v.first for bookings in booked for v in bookings), default=0) - grid.slot(state.now_ms)

@@ -77,6 +77,7 @@ class LedgerMachine(RuleBasedStateMachine):
         i = self.instances[at]
         message = i.pending or self._message(i, waiting, spare)
         i.pending = message
+        i.cap = min(i.cap, message.hold)
         if fate == "never applied":
             return
         state = unpack(self.blob)
@@ -102,11 +103,11 @@ class LedgerMachine(RuleBasedStateMachine):
             costs = [Cost(1, min(tokens, self.limits.input_tokens or tokens)) for m, tokens in waiting if m == model]
             book.trim((len(costs) + spare) if wanted else 0)
             book.expire(self.hi(i))
-            demands[model] = book.demand(costs, spare if wanted else 0, 30_000)
+            demands[model] = book.demand(costs, spare if wanted else 0, 30_000, self.hi(i))
             book.settled = {}
         return Renew(
             i.name, i.number + 1, self.lo(i), self.c, TAU_MS,
-            lease_ms=10_000, open_requests=len(i.open), want_slots=wanted, oldest_ms=self.now if waiting else 0,
+            lease_ms=10_000, hold=max(len(i.open), min(i.cap, wanted)), want_slots=wanted, oldest_ms=self.now if waiting else 0,
             demands=demands,
         )  # fmt: skip
 
@@ -120,7 +121,7 @@ class LedgerMachine(RuleBasedStateMachine):
     def _adopt(self, i: Instance, grant: Grant, message: Renew) -> None:
         i.pending, i.number, i.cap, i.authority_ms = None, message.number, grant.cap, grant.authority_ms
         for model, allotment in grant.allotments.items():
-            i.books[model].adopt(allotment, message.demands[model].kept)
+            i.books[model].adopt(allotment, message.demands[model].kept, self.lo(i))
 
     @rule(at=st.integers(0, 2), model=st.sampled_from(MODELS), tokens=st.integers(1, 200), count=st.integers(1, 12))
     def asks_and_dispatches_what_it_gets(self, at: int, model: str, tokens: int, count: int) -> None:
