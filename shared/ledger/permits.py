@@ -56,7 +56,7 @@ class Planner:
                 return self._allotment(NO_COST, 0)
         if runs:
             self._prepare_pace()
-            late, first_unmet_slot = self._paced(runs)
+            late, first_unmet_slot = self._paced(runs, head=self.demand.head and not self.granted)
             unmet = total(late)
             if late or any(v.first > self.calendar.now + IMMINENT_SLOTS for v in self.granted):
                 self.section.scarce_ms = now_ms
@@ -131,7 +131,7 @@ class Planner:
         kept = self.demand.kept
         self._pacers = {k: Pacer(self.calendar, k, kept, self.party.fair) for k in self.calendar.dims}
 
-    def _paced(self, runs: list[tuple[Cost, int]]) -> tuple[list[tuple[Cost, int]], int]:
+    def _paced(self, runs: list[tuple[Cost, int]], *, head: bool = False) -> tuple[list[tuple[Cost, int]], int]:
         """Books each run in order at the earliest slots that the pace, the limits and the asker's share allow.
 
         A smaller cost may go before a larger one that has to wait longer (backfill); it cannot delay it, because what is
@@ -140,7 +140,7 @@ class Planner:
         left: list[tuple[Cost, int]] = []
         for at, (cost, wanted) in enumerate(runs):
             count = self._walk(cost, wanted)
-            if count == wanted and at == 0 and self.demand.head and (slot := self._reachable(cost)):
+            if count == wanted and at == 0 and head and (slot := self._reachable(cost)):
                 self._take(cost, 1, slot)
                 count -= 1
             if count:

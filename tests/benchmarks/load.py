@@ -11,13 +11,14 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from functools import partial
 from typing import cast
 from urllib.parse import urlsplit
 
 import httptools
 import orjson
 import uvloop
+
+_PATIENCE_S = 20.0
 
 
 @dataclass(frozen=True)
@@ -47,43 +48,76 @@ class LoadError(Exception):
     """An answer was not what every answer has to be."""
 
 
-class Caller(asyncio.Protocol):
-    """One connection, and one request on it at a time. `answered(latency_s)` after each; `failed(why)` at the first fault."""
+class Callers:
+    """All of them: what they saw since it was last cleared, and when they are to stop."""
 
-    def __init__(
-        self, request: bytes, expected: bytes, answered: Callable[[float], None], failed: Callable[[str], None]
-    ) -> None:
-        self._request, self._expected, self._answered, self._failed = request, expected, answered, failed
+    def __init__(self, request: bytes, expected: bytes) -> None:
+        self.request, self.expected = request, expected
+        self.latencies_s: list[float] = []
+        self.stopping = False
+        self.answered: set[Caller] = set()
+        self.open: set[Caller] = set()
+        self._fault: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+
+    def fail(self, why: str) -> None:
+        if not self._fault.done():
+            self._fault.set_result(why)
+
+    async def go_on(self, seconds: float) -> None:
+        """Raises LoadError at the first fault."""
+        await asyncio.wait([self._fault], timeout=seconds)
+        if self._fault.done():
+            raise LoadError(self._fault.result())
+
+    async def go_on_until(self, done: Callable[[], bool]) -> None:
+        end_s = time.perf_counter() + _PATIENCE_S
+        while not done():
+            if time.perf_counter() > end_s:
+                raise LoadError(f"{len(self.open)} callers wait for more than {_PATIENCE_S} s")
+            await self.go_on(0.01)
+
+
+class Caller(asyncio.Protocol):
+    """One connection, and one request on it at a time."""
+
+    def __init__(self, callers: Callers) -> None:
+        self._callers = callers
         self._content = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
         self._parser = httptools.HttpResponseParser(self)
+        self._callers.open.add(self)
         self._send()
 
     def data_received(self, data: bytes) -> None:
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserError as error:
-            self._failed(f"not HTTP: {error}")
+            self._callers.fail(f"not HTTP: {error}")
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._failed(f"the connection was closed ({exc})")
+        self._callers.open.discard(self)
+        if not self._callers.stopping:
+            self._callers.fail(f"the connection was closed ({exc})")
 
     def on_body(self, body: bytes) -> None:
         self._content += body
 
     def on_message_complete(self) -> None:
-        status, content, self._content = self._parser.get_status_code(), self._content, b""
-        self._answered(time.perf_counter() - self._began_s)
-        if status != 200 or self._expected not in content:
-            self._failed(f"HTTP {status}: {content[:500]!r}")
+        callers, status, content, self._content = self._callers, self._parser.get_status_code(), self._content, b""
+        callers.latencies_s.append(time.perf_counter() - self._began_s)
+        callers.answered.add(self)
+        if status != 200 or callers.expected not in content:
+            callers.fail(f"HTTP {status}: {content[:500]!r}")
+        elif callers.stopping:
+            self._transport.close()
         else:
             self._send()
 
     def _send(self) -> None:
         self._began_s = time.perf_counter()
-        self._transport.write(self._request)
+        self._transport.write(self._callers.request)
 
 
 def cpu_s(pid: int) -> float:
@@ -101,30 +135,20 @@ def request_bytes(order: Order) -> bytes:
 
 async def run(order: Order) -> Window:
     """Raises LoadError for any answer but the expected one, and OSError."""
-    loop = asyncio.get_running_loop()
-    latencies_s: list[float] = []
-    fault: asyncio.Future[str] = loop.create_future()
-
-    def failed(why: str) -> None:
-        if not fault.done():
-            fault.set_result(why)
-
-    async def lasting(seconds: float) -> None:
-        await asyncio.wait([fault], timeout=seconds)
-        if fault.done():
-            raise LoadError(fault.result())
-
-    parts = urlsplit(order.url)
-    make = partial(Caller, request_bytes(order), order.expected.encode(), latencies_s.append, failed)
-    callers = [(await loop.create_connection(make, parts.hostname, parts.port))[0] for _ in range(order.callers)]
-    await lasting(order.warm_s)
-    latencies_s.clear()
+    loop, (host, port) = asyncio.get_running_loop(), urlsplit(order.url).netloc.split(":")
+    callers = Callers(request_bytes(order), order.expected.encode())
+    for _ in range(order.callers):
+        await loop.create_connection(lambda: Caller(callers), host, int(port))
+    # A busy loop of libuv accepts one connection a turn, so that of many at once some wait for a second.
+    await callers.go_on_until(lambda: len(callers.answered) == order.callers)
+    await callers.go_on(order.warm_s)
+    callers.latencies_s.clear()
     cpu_before_s, before_s = cpu_s(order.pid), time.perf_counter()
-    await lasting(order.measure_s)
+    await callers.go_on(order.measure_s)
     cpu_after_s, after_s = cpu_s(order.pid), time.perf_counter()
-    window = Window(after_s - before_s, cpu_after_s - cpu_before_s, latencies_s[:])
-    for caller in callers:
-        caller.abort()
+    window = Window(after_s - before_s, cpu_after_s - cpu_before_s, callers.latencies_s[:])
+    callers.stopping = True
+    await callers.go_on_until(lambda: not callers.open)
     return window
 
 

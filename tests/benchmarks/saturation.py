@@ -8,11 +8,13 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
+from contextlib import AsyncExitStack
 from pathlib import Path
 from random import uniform
 from typing import Any
 
 import grpc
+import orjson
 from grpc import aio
 
 from tests.support.firestore_emulator import firestore_emulator
@@ -62,32 +64,44 @@ def cpu_s(group: int) -> float:
     return ticks / _TICKS_PER_S
 
 
+def period_s(quota: Quota) -> float:
+    """After so long the same request fits again: what is sent at the limit repeats with this period."""
+    return quota.grid.span * quota.grid.slot_ms / 1000
+
+
 def quantile(values: list[float], share: float) -> float:
     return sorted(values)[min(len(values) - 1, int(share * len(values)))] if values else 0.0
 
 
 async def measure(options: argparse.Namespace, host: str) -> list[tuple[str, str]]:
-    """One window to warm up; what follows is measured."""
+    """One period to warm up; what follows is measured."""
     quota = Quota(requests=round(options.rpm * options.window / 60), concurrency=options.c, window_s=options.window)
     models = MODELS[: options.models]
-    async with (
-        CountingProxy(host, options.rtt_ms / 1000) as proxy,
-        fleet(
-            host,
-            quota,
-            instances=options.processes,
-            latency_ms=options.latency_ms,
-            ledger_host=proxy.host,
-            env={"QUEUE_TIMEOUT_SECONDS": "110"},
-        ) as site,
-    ):
+    async with AsyncExitStack() as stack:
+        proxy = CountingProxy(host, options.rtt_ms / 1000)
+        await stack.enter_async_context(proxy)
+        site = await stack.enter_async_context(
+            fleet(
+                host,
+                quota,
+                instances=options.processes,
+                latency_ms=options.latency_ms,
+                ledger_host=proxy.host,
+                env={"QUEUE_TIMEOUT_SECONDS": "110"},
+            )
+        )
         groups = [instance.process.pid for instance in site.instances]
         async with closed_loop(site.urls, callers=options.callers, models=models, timeout_s=130) as load:
-            await asyncio.sleep(options.window + 1)
-            counted, used_s = proxy.counts(), [cpu_s(group) for group in groups]
-            await asyncio.sleep(options.minutes * 60 - options.window)
-            counted = tuple(after - before for after, before in zip(proxy.counts(), counted, strict=True))
-            used_s = [cpu_s(group) - before for group, before in zip(groups, used_s, strict=True)]
+            await asyncio.sleep(period_s(quota))
+            before, used_s = proxy.counts(), [cpu_s(group) for group in groups]
+            await asyncio.sleep((options.minutes - 1) * period_s(quota))
+            counted = [now - then for now, then in zip(proxy.counts(), before, strict=True)]
+            used_s = [cpu_s(group) - then for group, then in zip(groups, used_s, strict=True)]
+            await asyncio.sleep(1)
+        if options.save:
+            seen = await site.seen()
+            saved = {"started_s": load.started_s, "stopped_s": load.stopped_s, "arrivals_s": seen.arrivals_s}
+            options.save.write_bytes(orjson.dumps({**saved, "sent": load.sent}))
         return await report(site, quota, load, models, counted, used_s)
 
 
@@ -96,23 +110,24 @@ async def report(
     quota: Quota,
     load: Load,
     models: tuple[str, ...],
-    counted: tuple[int, ...],
+    counted: list[int],
     used_s: list[float],
 ) -> list[tuple[str, str]]:
     seen = await site.seen()
     best = quota.grid.best_use()
-    since_s = load.started_s + quota.window_s + 1
-    whole = int((load.stopped_s - since_s) / quota.window_s * 10) / 10 * quota.window_s
+    periods = int((load.stopped_s - load.started_s) / period_s(quota)) - 1
+    since_s = min(seen.arrivals_s[models[0]]) + period_s(quota)
+    until_s = since_s + periods * period_s(quota)
     lines = [("requests a window and model", str(quota.requests)), ("best use possible", f"{best:.4f}")]
     total = 0
     for model in models:
         at_s = seen.arrivals_s[model]
-        measured = sum(1 for at in at_s if since_s <= at < since_s + whole)
-        total += sum(1 for at in at_s if since_s <= at < load.stopped_s)
-        used = measured / (whole / quota.window_s * quota.requests)
+        measured = sum(1 for at in at_s if since_s <= at < until_s)
+        total += measured
+        used = measured / (periods * quota.requests)
         worst = worst_window(at_s, quota.window_s)
-        lines.append((model, f"worst window {worst}, used {used:.4f} = {used / best:.4f} of the best"))
-    waits = [one.queued_s for one in load.sent if one.queued_s is not None and since_s <= one.end_s < load.stopped_s]
+        lines.append((model, f"worst window {worst}, used {best * used:.4f} = {used:.4f} of the best"))
+    waits = [one.queued_s for one in load.sent if one.queued_s is not None and since_s <= one.end_s < until_s]
     fifo_s = max(0.0, len({one.caller for one in load.sent}) / len(models) * quota.window_s / quota.requests / best)
     lines += [
         ("refused by Gemini", str(seen.refused or "nothing")),
@@ -121,11 +136,11 @@ async def report(
         ("somebody else's answers", str(sum(1 for one in load.sent if one.answered and not one.own))),
         ("commits per request", f"{counted[0] / total:.4f} ({counted[0]}, of which {counted[1]} refused, for {total})"),
         ("reads per request", f"{counted[2] / total:.4f} ({counted[2]})"),
-        ("commits per second", f"{counted[0] / (load.stopped_s - since_s):.2f}"),
+        ("commits per second", f"{counted[0] / (until_s - since_s):.2f}"),
         ("wait p50 / p99 / most", " / ".join(f"{quantile(waits, q):.2f} s" for q in (0.5, 0.99, 1))),
         ("a round of the queue at the limit", f"{fifo_s:.2f} s (first come first served: nobody waits longer)"),
         ("CPU of an instance", ", ".join(f"{1000 * s / (total / len(used_s)):.2f} ms a request" for s in used_s)),
-        ("CPU share", ", ".join(f"{100 * s / (load.stopped_s - since_s):.1f} %" for s in used_s)),
+        ("CPU share", ", ".join(f"{100 * s / (until_s - since_s):.1f} %" for s in used_s)),
     ]
     return lines
 
@@ -135,12 +150,15 @@ def main() -> None:
     parser.add_argument("--rpm", type=int, default=300, help="of each model")
     parser.add_argument("--models", type=int, default=1, choices=range(1, len(MODELS) + 1))
     parser.add_argument("--window", type=float, default=60.0, help="seconds that stand for a minute")
-    parser.add_argument("--minutes", type=float, default=3.0, help="of load, the first window included")
+    parser.add_argument(
+        "--minutes", type=int, default=3, help="windows (and a little) of load; the first is not measured"
+    )
     parser.add_argument("--processes", type=int, default=3)
     parser.add_argument("--callers", type=int, default=64)
     parser.add_argument("--c", type=int, default=15, help="requests at once")
     parser.add_argument("--latency-ms", type=int, default=500)
     parser.add_argument("--rtt-ms", type=float, default=0.0)
+    parser.add_argument("--save", type=Path, help="where to write every request and arrival, as JSON")
     options = parser.parse_args()
     with firestore_emulator() as host:
         lines = asyncio.run(measure(options, host))

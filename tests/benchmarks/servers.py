@@ -91,12 +91,12 @@ def served(function: Function, body: str, core: int | None) -> Iterator[Served]:
         ) as process:
             try:
                 _first_answer(process, port, body)
-                took_s = time.perf_counter() - began_s
-                yield Served(function, f"http://127.0.0.1:{port}/", _worker(process.pid), took_s)
+                took_s, pid = time.perf_counter() - began_s, _worker(process.pid)
             except (OSError, http.client.HTTPException, BenchmarkError) as error:
                 log.seek(0)
                 said = log.read()[-2000:].decode(errors="replace")
                 raise BenchmarkError(f"{function.name} does not serve ({error}); it said:\n{said}") from error
+            yield Served(function, f"http://127.0.0.1:{port}/", pid, took_s)
 
 
 @contextlib.contextmanager
@@ -142,18 +142,17 @@ def _helper(module: str, core: int | None) -> contextlib.AbstractContextManager[
 
 @contextlib.contextmanager
 def _process(
-    arguments: list[str], env: Mapping[str, str], cwd: Path, core: int | None, stdout: IO[bytes] | int, stderr: IO[bytes] | None = None
+    arguments: list[str],
+    env: Mapping[str, str],
+    cwd: Path,
+    core: int | None,
+    stdout: IO[bytes] | int,
+    stderr: IO[bytes] | None = None,
 ) -> Iterator[subprocess.Popen[bytes]]:
-    pinned = None if core is None else lambda: os.sched_setaffinity(0, {core})
-    process = subprocess.Popen(
-        arguments,
-        env=environment(env),
-        cwd=cwd,
-        stdin=subprocess.PIPE,
-        stdout=stdout,
-        stderr=stderr,
-        preexec_fn=pinned,
-    )
+    with _on(core):
+        process = subprocess.Popen(
+            arguments, env=environment(env), cwd=cwd, stdin=subprocess.PIPE, stdout=stdout, stderr=stderr
+        )
     try:
         yield process
     finally:
@@ -163,6 +162,20 @@ def _process(
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+
+
+@contextlib.contextmanager
+def _on(core: int | None) -> Iterator[None]:
+    """What is started within is bound to `core`: a process begins with the affinity of the one that started it."""
+    if core is None:
+        yield
+        return
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {core})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 def _line(process: subprocess.Popen[bytes]) -> str:

@@ -81,7 +81,8 @@ class Fleet:
         _, _, stats = await request("GET", f"{self.gemini.url}/stats?arrivals=1")
         projects: dict[str, Any] = stats["projects"]
         assert len(projects) <= 1, "the fleet has one key, so one project"
-        mine = next(iter(projects.values()), {"max_open": 0, "models": {}})
+        nothing: dict[str, Any] = {"max_open": 0, "models": {}}
+        mine = next(iter(projects.values()), nothing)
         arrivals_s = {model: sorted(record["arrivals"]["at_s"]) for model, record in mine["models"].items()}
         return Seen(stats["refused"], mine["max_open"], arrivals_s)
 

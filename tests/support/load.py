@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from uuid import uuid4
 
 import aiohttp
 
@@ -16,7 +17,7 @@ from tests.support.processes import ADMIN
 NOT_ANSWERED = 0
 """Stands for a status where there was none: the connection broke, or the answer did not come in time."""
 
-_ID = re.compile(r"id-\d+-\d+-\d+")
+_ID = re.compile(r"id-[0-9a-f]{8}-\d+")
 _QUEUED = re.compile(r"queue;dur=([\d.]+)")
 
 
@@ -55,6 +56,7 @@ class Load:
     started_s: float = 0.0
     stopped_s: float = 0.0
     """When callers were told to stop; what was under way then is answered still."""
+    _name: str = field(default_factory=lambda: uuid4().hex[:8])
     _serial: int = 0
 
     async def run(self) -> None:
@@ -86,7 +88,7 @@ class Load:
 
     async def _ask(self, session: aiohttp.ClientSession, caller: int, server: int, model: str) -> Sent:
         self._serial += 1
-        own = f"id-{caller}-{server}-{self._serial}"
+        own = f"id-{self._name}-{self._serial}"
         body = {"prompt": f"{own} is my number.", "model": model}
         url, headers = self.servers[server] + self.path, {"x-caller-id": f"caller-{caller}"}
         start_s = time.monotonic()
