@@ -23,6 +23,7 @@ from shared.errors import (
     LedgerUnavailable,
     QueueFull,
     QueueTimeout,
+    RateLimited,
     Unavailable,
 )
 from shared.generation import NO_COST, Caller, Cost
@@ -224,7 +225,6 @@ class Admission:
         if self.queue.size_bytes + waiter.size_bytes > self.config.queue_bytes:
             raise QueueFull("Too many bytes wait for a permit here; send the request again later.", retry_after_s=1)
         waiter.future, waiter.offered_s = loop.create_future(), elapsed_s()
-        self._check_hopeless(waiter)
         self.queue.put(waiter)
         timeout = loop.call_later(max(0.0, waiter.deadline_s - elapsed_s()), self._expire, waiter)
         try:
@@ -292,17 +292,21 @@ class Admission:
                     waiter.future.set_exception(error)
         self._schedule()
 
-    @staticmethod
-    def _hopeless(waiter: Waiter) -> GatewayError | None:
-        """What no waiting helps against: the ledger cannot be reached, or Gemini named a limit below this one's cost."""
+    def _hopeless(self, waiter: Waiter) -> GatewayError | None:
+        """What no waiting helps against. But for a ledger that cannot be reached, it is judged by what the ledger said
+        since this waiter came: what it said before may be over."""
         books = [agent.book(waiter.model) for agent in waiter.candidates]
         if all(agent.failing() and not book.held for agent, book in zip(waiter.candidates, books, strict=True)):
             message = "The rate ledger cannot be reached, so nothing is sent to Gemini; try again."
             return LedgerUnavailable(message, retry_after_s=5)
+        if waiter.judged or min(book.told_s for book in books) <= waiter.came_s:
+            return None
+        waiter.judged = True
         sentences = [exceeded(book.effective, waiter.model, waiter.cost) for book in books]
-        if all(sentences) and min(book.told_s for book in books) > waiter.came_s:
+        if all(sentences):
             return CostExceedsLimit(sentences[0] or "", details={"model": waiter.model})
-        return None
+        error = self._refusal(waiter)
+        return error if (error.retry_after_s or 0) > waiter.deadline_s - elapsed_s() else None
 
     def _schedule(self) -> None:
         """Wake up when the next booking opens, or when a waiter may be offered to another project."""
@@ -361,17 +365,15 @@ class Admission:
         known = [eta for eta in etas if eta is not None]
         return min(known) if len(known) == len(etas) else None
 
-    def _check_hopeless(self, waiter: Waiter) -> None:
-        """Refuse at once what certainly cannot be served in time: the day is spent, or the calendar says so."""
-        for agent in waiter.candidates:
-            book = agent.books.get(waiter.model)
-            if book is None or not agent.clock.known or not book.day_is_spent(agent.clock.lo_ms()):
-                break
-        else:
-            raise self._day_spent(waiter)
-        eta_s = self._eta_s(waiter)
-        if eta_s is not None and eta_s > waiter.deadline_s - elapsed_s():
-            raise self._too_late(eta_s)
+    def _refusal(self, waiter: Waiter) -> RateLimited:
+        """Why the waiter is not served, and when it would be."""
+        lo_ms = self.clock.lo_ms()
+        if all(agent.book(waiter.model).day_is_spent(lo_ms) for agent in waiter.candidates):
+            return self._day_spent(waiter)
+        return QueueTimeout(
+            "No permit becomes free before this request's deadline; send it again after the time in Retry-After.",
+            retry_after_s=max(1.0, self._eta_s(waiter) or 1.0),
+        )
 
     def _day_spent(self, waiter: Waiter) -> DailyQuotaExhausted:
         now_ms = self.clock.lo_ms()
@@ -381,24 +383,9 @@ class Admission:
             retry_after_s=left_s,
         )
 
-    @staticmethod
-    def _too_late(eta_s: float | None) -> QueueTimeout:
-        return QueueTimeout(
-            "No permit becomes free before this request's deadline; send it again after the time in Retry-After.",
-            retry_after_s=max(1.0, eta_s or 1.0),
-        )
-
     def _expire(self, waiter: Waiter) -> None:
         if not waiter.future.done():
-            spent = [
-                a
-                for a in waiter.candidates
-                if (book := a.books.get(waiter.model)) and book.day_is_spent(a.clock.lo_ms())
-            ]
-            error = (
-                self._day_spent(waiter) if len(spent) == len(waiter.candidates) else self._too_late(self._eta_s(waiter))
-            )
-            waiter.future.set_exception(error)
+            waiter.future.set_exception(self._refusal(waiter))
 
 
 def exceeded(limits: Limits, model: str, cost: Cost) -> str | None:

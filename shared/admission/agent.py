@@ -197,6 +197,7 @@ class Agent:
             if not returning and self.cadence.only_looks(self.queue.line(self)):
                 reading = await self.store.read(self.key)
                 self._observe((reading.sample,))
+                self._failures = 0
                 if not self.cadence.gains(reading, self.queue.line(self)):
                     return
             await self._renew()
@@ -245,7 +246,8 @@ class Agent:
             return Change(grant)
         expires_ms = None
         if self.account.passing:
-            expires_ms = state.now_ms + 1000 * (ACCEPTED_KEY_TTL_S if self.accepted else OWN_KEY_TTL_S)
+            kept_s = ACCEPTED_KEY_TTL_S if self.accepted else max(OWN_KEY_TTL_S, 2 * self.config.tau_s)
+            expires_ms = state.now_ms + int(1000 * kept_s)
         return Change(grant, {self.key: Put(pack(state), expires_ms)})
 
     def _measure(self) -> None:

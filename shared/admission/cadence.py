@@ -76,6 +76,9 @@ class Cadence:
             waits.append(self._poll_s() if scarce else max(0.0, self._authority_left_s() - self._lease_s() / 2))
         if self._owes_slots():
             waits.append(DRAIN_S)
+        if any(book.settled for book in agent.books.values()):
+            # Reported while its booking is still counted, or another instance would count both.
+            waits.append(max(0.0, self._authority_left_s()))
         if self._any_low():
             waits.append(0.0)
         return min(waits, default=None)

@@ -34,6 +34,8 @@ class Waiter:
     future: asyncio.Future[Any]
     offered: int = 1
     offered_s: float = 0.0
+    judged: bool = False
+    """Whether the ledger's answer was looked at for a reason not to wait."""
     tag: float = 0.0
     sequence: int = 0
 

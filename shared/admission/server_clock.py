@@ -22,9 +22,10 @@ class ServerClock:
 
     def observe(self, sample: TimeSample) -> bool:
         """Narrow the interval by a sample; False when it contradicts what was known, which is then forgotten."""
-        low = sample.server_ms - sample.received_s * 1000
-        high = sample.server_ms - sample.sent_s * 1000
         now_s = self._elapsed()
+        drift_ms = max(0.0, now_s - sample.sent_s) * 1000 * DRIFT
+        low = sample.server_ms - sample.received_s * 1000 - drift_ms
+        high = sample.server_ms - sample.sent_s * 1000 + drift_ms
         consistent = True
         if self.known:
             wider = self._widening(now_s)

@@ -58,6 +58,8 @@ class Pacer:
         self._pace = pace_of(calendar, k)
         permits = 0 if k == 1 else int(CATCH_UP_PERMITS / max(self._pace.full, 1e-3))
         self._quiet = max(CATCH_UP_SLOTS, permits)
+        # After a gap as long as the pace's own, one may go whatever the grid says: small limits lose nothing to its phase.
+        self._gap = min(self._quiet, int(1 / max(self._pace.full, 1e-3)) + 1)
         self._since = calendar.now - self._quiet
         end = calendar.now + calendar.ahead
         self._used = calendar.used_at(k, self._since, end)
@@ -89,7 +91,7 @@ class Pacer:
         """How many requests of `amount` the pace lets begin here; `shared`: within the asker's own share of it."""
         slot = self._slot
         most = (self._grace + self._pace.units(self._since, slot) - self._sum_used) // amount
-        if most < 1 and slot - self._last >= self._quiet:
+        if most < 1 and slot - self._last >= self._gap:
             most = 1
         if shared and most > 0:
             own = self._fair * self._pace.units(self._now, slot) - self._sum_mine

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from shared.ledger.state import Lease, Renew, State
 
 PRESSURE_KEPT = 0.7
-"""A refusal without a quota is shared capacity: this much of the concurrency in use is kept."""
+"""A refusal without a quota is shared capacity: this much of the concurrency is kept."""
 
 
 def water_level(total: float, wants: Mapping[str, tuple[int, int]]) -> dict[str, float]:

@@ -18,7 +18,6 @@ from shared.ledger.state import (
     Demand,
     Grant,
     Lease,
-    Refusal,
     Renew,
     Section,
     Share,
@@ -48,7 +47,7 @@ def renew(state: State, message: Renew, store_ms: int, grid: Grid) -> Grant:
     _release_gone(state, message)
     _settle(state, lease, message, grid)
     _prune(state, message.instance, grid)
-    _learn(state, message.refusals)
+    _learn(state, message)
     c = concurrency(state, message.concurrency, state.now_ms)
     _hold_slots(state, lease, message, c)
     lease.renew, lease.seen_ms, lease.concurrency = message.number, state.now_ms, message.concurrency
@@ -175,11 +174,11 @@ def _drop_empty(state: State) -> None:
             del state.sections[model]
 
 
-def _learn(state: State, refusals: tuple[Refusal, ...]) -> None:
-    for refusal in refusals:
+def _learn(state: State, message: Renew) -> None:
+    for refusal in message.refusals:
         if refusal.pressure:
-            in_use = held_by_others(state, "")
-            state.pressure_c = max(1, int(in_use * PRESSURE_KEPT))
+            c = concurrency(state, message.concurrency, state.now_ms)
+            state.pressure_c = max(1, int(c * PRESSURE_KEPT))
             state.pressure_ms = state.now_ms
             continue
         section = _section(state, refusal.model)

@@ -21,7 +21,7 @@ def test_a_sample_bounds_the_time_by_when_it_was_asked_and_answered() -> None:
     assert not clock.known
     elapsed.now_s = 1000.2
     clock.observe(TimeSample(server_ms=5_000_000, sent_s=1000.0, received_s=1000.2))
-    assert clock.bounds_ms() == pytest.approx((5_000_000, 5_000_200))
+    assert clock.bounds_ms() == pytest.approx((5_000_000, 5_000_200), abs=0.2)
 
 
 def test_samples_narrow_each_other() -> None:
@@ -30,7 +30,7 @@ def test_samples_narrow_each_other() -> None:
     clock.observe(TimeSample(5_000_000, 999.8, 1000.0))
     assert clock.observe(TimeSample(5_000_150, 1000.0 - 0.010, 1000.0))
     lo_ms, hi_ms = clock.bounds_ms()
-    assert hi_ms - lo_ms == pytest.approx(10)
+    assert hi_ms - lo_ms == pytest.approx(10, abs=0.3)
 
 
 def test_the_interval_widens_with_age_on_both_sides() -> None:
