@@ -13,7 +13,7 @@ from shared.accounts.account import Account
 from shared.accounts.pool import Pool
 from shared.admission.admission import Admission, Lease, PermitLapsed
 from shared.clock import elapsed_s
-from shared.errors import GatewayError, ModelNotFound, UpstreamTimeout
+from shared.errors import BadRequest, GatewayError, ModelNotFound, UpstreamTimeout
 from shared.gemini import models, wire
 from shared.gemini.client import Exchange, GeminiClient
 from shared.gemini.errors import UpstreamFailure
@@ -24,6 +24,8 @@ ATTEMPTS = 4
 """Dispatches of one request at the most, over all accounts; every one takes its own permit."""
 BACKOFF_S = 0.25
 LEAST_EXCHANGE_S = 0.05
+LEAST_AFTER_DEADLINE_S = 1.5
+"""Gemini is told its deadline in whole seconds: what it gave up then has no time for another try."""
 LAPSES = 20
 MOST_PRESSURE_DELAY_S = 10.0
 
@@ -105,6 +107,13 @@ class StreamReply:
         return frame
 
 
+def _serialised(generation: Generation) -> bytes:
+    try:
+        return orjson.dumps(generation.body)
+    except orjson.JSONEncodeError:  # What can be read may be nested deeper than what can be written again.
+        raise BadRequest("The body is nested too deeply: 250 levels are the most.") from None
+
+
 class _Attempts:
     """One request's tries: which accounts are left, how long is left, and what was spent so far."""
 
@@ -118,7 +127,7 @@ class _Attempts:
             )
         self.gateway, self.generation, self.resolved = gateway, generation, resolved
         self.model = resolved.canonical
-        self.body = orjson.dumps(generation.body)
+        self.body = _serialised(generation)
         self.cost = Cost(1, wire.estimate_input_tokens(generation.body, self.body))
         self.usable: list[Account] = gateway.pool.candidates(generation.caller)
         """The accounts that have not failed this request."""
@@ -221,7 +230,8 @@ class _Attempts:
         until_tomorrow = failure.kind == "quota" and any(v.period == "day" for v in failure.violations)
         waits = failure.kind == "pressure" or (failure.kind == "quota" and not until_tomorrow)
         alone = failure.remedy != "same_account" and not others and not waits
-        if self.tries >= ATTEMPTS or alone or failure.remedy in ("caller", "none"):
+        over = failure.kind == "deadline" and self.generation.deadline_s - elapsed_s() < LEAST_AFTER_DEADLINE_S
+        if self.tries >= ATTEMPTS or alone or over or failure.remedy in ("caller", "none"):
             raise self.error(failure, lease)
         if failure.remedy == "same_account":
             self.next = [lease.account]

@@ -305,8 +305,9 @@ class Admission:
         sentences = [exceeded(book.effective, waiter.model, waiter.cost) for book in books]
         if all(sentences):
             return CostExceedsLimit(sentences[0] or "", details={"model": waiter.model})
-        error = self._refusal(waiter)
-        return error if (error.retry_after_s or 0) > waiter.deadline_s - elapsed_s() else None
+        eta_s = self._eta_s(waiter)
+        too_late = eta_s is not None and eta_s > waiter.deadline_s - elapsed_s()
+        return self._refusal(waiter) if too_late or self._day_is_spent(waiter) else None
 
     def _schedule(self) -> None:
         """Wake up when the next booking opens, or when a waiter may be offered to another project."""
@@ -367,13 +368,16 @@ class Admission:
 
     def _refusal(self, waiter: Waiter) -> RateLimited:
         """Why the waiter is not served, and when it would be."""
-        lo_ms = self.clock.lo_ms()
-        if all(agent.book(waiter.model).day_is_spent(lo_ms) for agent in waiter.candidates):
+        if self._day_is_spent(waiter):
             return self._day_spent(waiter)
         return QueueTimeout(
             "No permit becomes free before this request's deadline; send it again after the time in Retry-After.",
             retry_after_s=max(1.0, self._eta_s(waiter) or 1.0),
         )
+
+    def _day_is_spent(self, waiter: Waiter) -> bool:
+        lo_ms = self.clock.lo_ms()
+        return all(agent.book(waiter.model).day_is_spent(lo_ms) for agent in waiter.candidates)
 
     def _day_spent(self, waiter: Waiter) -> DailyQuotaExhausted:
         now_ms = self.clock.lo_ms()

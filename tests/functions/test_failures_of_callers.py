@@ -1,0 +1,326 @@
+"""What callers do wrong, and callers that go away: told precisely, at no cost to the quota, and nothing left of it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from types import SimpleNamespace
+from typing import Any
+
+import orjson
+import pytest
+
+from shared.clock import elapsed_s
+from tests.support.edge import ADMIN, ADMIN_KEY, Answer
+from tests.support.whole_path import OWN_KEY, WAYS, WholePath, eventually, text_of, told, whole_path
+
+PROMPT = {"prompt": "Hello"}
+MEGABYTE = b"x" * 1_000_000
+HEAD = (
+    f"POST /chat HTTP/1.1\r\nHost: gateway\r\nAdmin-API-Key: {ADMIN_KEY}\r\nContent-Type: application/json\r\n"
+).encode()
+
+Ended = Callable[[], list[str]]
+
+ways = pytest.mark.parametrize("way", WAYS)
+
+
+async def assert_it_cost_nothing(path: WholePath) -> None:
+    assert (path.sent, await path.ledgers()) == (0, {})
+
+
+def nested(depth: int) -> bytes:
+    """A native conversation whose last part is an object in an object, and so on."""
+    response = b'{"a":' * depth + b"1" + b"}" * depth
+    part = b'{"functionResponse":{"name":"f","response":%b}}' % response
+    return b'{"contents":[{"role":"user","parts":[{"text":"Hello"},%b]}]}' % part
+
+
+@pytest.fixture
+def ended(capsys: pytest.CaptureFixture[str]) -> Ended:
+    """The outcomes of the requests that have ended so far, as the log has them."""
+    lines: list[str] = []
+
+    def look() -> list[str]:
+        lines.extend(capsys.readouterr().out.splitlines())
+        return [orjson.loads(line)["outcome"] for line in lines]
+
+    return look
+
+
+class TestBodies:
+    @pytest.mark.parametrize("path_of", ["/chat", "/generate_text"])
+    @pytest.mark.parametrize(
+        ("body", "told_of"),
+        [
+            (b"", "empty"),
+            (b"prompt=Hello", "not valid JSON"),
+            (b'{"prompt": "Hello"', "not valid JSON"),
+            (b'{"prompt": "\xe9"}', "not valid UTF-8 at byte 12"),
+            (b'{"prompt": "\\ud800"}', "not valid JSON"),
+            (b'{"prompt": "\xed\xa0\x80"}', "not valid UTF-8 at byte 12"),
+            (b'["Hello"]', "an array"),
+        ],
+        ids=["empty", "a form", "cut off", "Latin-1", "a lone surrogate", "a surrogate's bytes", "an array"],
+    )
+    async def test_what_is_no_json_object_is_told_what_it_is(self, body: bytes, told_of: str, path_of: str) -> None:
+        async with whole_path() as path:
+            answer = await path.send("POST", path_of, body)
+            assert told(answer) == (400, "invalid_request")
+            assert told_of in answer.error["message"]
+            await assert_it_cost_nothing(path)
+
+    @pytest.mark.parametrize(
+        ("path_of", "body", "field"),
+        [
+            ("/chat", {}, "prompt"),
+            ("/chat", {"prompt": ""}, "prompt"),
+            ("/chat", {"prompt": ["Hello"]}, "prompt"),
+            ("/chat", {**PROMPT, "system_prompt": 1}, "system_prompt"),
+            ("/chat", {**PROMPT, "model": 1}, "model"),
+            ("/chat", {**PROMPT, "model": "../secrets"}, "model"),
+            ("/chat", {**PROMPT, "stream": "true"}, "stream"),
+            ("/chat", {**PROMPT, "history": "Hello"}, "history"),
+            ("/chat", {**PROMPT, "history": [{"role": "user", "content": 1}]}, "history[0].content"),
+            ("/chat", {"contents": {}}, "contents"),
+            ("/chat", {**PROMPT, "generation_config": []}, "generation_config"),
+            ("/chat", {**PROMPT, "generation_config": {"temperature": "hot"}}, "generation_config.temperature"),
+            ("/chat", {**PROMPT, "safety_settings": {}}, "safety_settings"),
+            ("/chat", {**PROMPT, "credentials": OWN_KEY}, "credentials"),
+            ("/chat", {**PROMPT, "credentials": {"gemini_api_key": 1}}, "credentials.gemini_api_key"),
+            ("/chat", {**PROMPT, "temperature": 1}, "temperature"),
+            ("/generate_text", {}, "prompt"),
+            ("/generate_text", {"prompt": None}, "prompt"),
+            ("/generate_text", {"prompt": " \n"}, "prompt"),
+            ("/generate_text", {"prompt": 1}, "prompt"),
+            ("/generate_text", {**PROMPT, "model": []}, "model"),
+            ("/generate_text", {**PROMPT, "stream": True}, "stream"),
+        ],
+    )
+    async def test_a_wrong_field_is_named(self, path_of: str, body: dict[str, Any], field: str) -> None:
+        async with whole_path() as path:
+            answer = await path.send("POST", path_of, orjson.dumps(body))
+            assert told(answer) == (400, "invalid_request")
+            assert answer.error["details"]["field"] == field
+            await assert_it_cost_nothing(path)
+
+    async def test_a_wrong_content_type_is_told_the_right_one(self) -> None:
+        async with whole_path() as path:
+            answer = await path.send("POST", "/chat", orjson.dumps(PROMPT), {**ADMIN, "content-type": "text/plain"})
+            assert told(answer) == (415, "unsupported_media_type")
+            assert "application/json" in answer.error["message"]
+            await assert_it_cost_nothing(path)
+
+    async def test_a_body_of_40_mb_is_refused_with_the_limit(self) -> None:
+        async with whole_path() as path:
+            answer = await path.send("POST", "/chat", b'{"prompt":"%b"}' % (MEGABYTE * 40))
+            assert told(answer) == (413, "payload_too_large")
+            assert answer.error["details"] == {"limit_bytes": 32 * 1024 * 1024}
+            await assert_it_cost_nothing(path)
+
+    async def test_a_chunked_body_of_unknown_length_is_refused_once_it_is_too_long(self) -> None:
+        async def chunks() -> AsyncIterator[bytes]:
+            for _ in range(40):
+                yield MEGABYTE
+
+        async with whole_path() as path:
+            assert told(await path.send("POST", "/chat", chunks())) == (413, "payload_too_large")
+            await assert_it_cost_nothing(path)
+
+    async def test_a_body_longer_than_it_says_is_no_second_request(self) -> None:
+        body = orjson.dumps(PROMPT)
+        async with whole_path() as path:
+            received = await path.raw(
+                HEAD + b"Content-Length: %d\r\n\r\n%b%b" % (len(body), body, b" and more\r\n\r\n")
+            )
+            await path.quiet()
+            assert received.startswith((b"HTTP/1.1 200 ", b"HTTP/1.1 400 "))
+            assert path.sent <= 1
+
+    async def test_a_body_longer_than_it_says_that_is_cut_off_thereby_is_refused(self) -> None:
+        body = orjson.dumps(PROMPT)
+        async with whole_path() as path:
+            received = await path.raw(HEAD + b"Content-Length: %d\r\n\r\n%b" % (len(body) - 3, body))
+            await path.quiet()
+            assert received.startswith(b"HTTP/1.1 400 ")
+            await assert_it_cost_nothing(path)
+
+    async def test_a_body_shorter_than_it_says_is_waited_for_until_the_timeout(self) -> None:
+        body = orjson.dumps(PROMPT)
+        async with whole_path(REQUEST_TIMEOUT_SECONDS=0.3) as path:
+            received = await path.raw(HEAD + b"Content-Length: %d\r\n\r\n%b" % (len(body) + 3, body))
+            assert received.startswith(b"HTTP/1.1 400 ")
+            assert b"did not arrive within 0.3 s" in received
+            await assert_it_cost_nothing(path)
+
+    async def test_a_body_that_is_nested_too_deeply_is_the_callers_to_mend(self) -> None:
+        async with whole_path() as path:
+            assert text_of(await path.send("POST", "/chat", nested(200)))
+            assert told(await path.send("POST", "/chat", nested(500))) == (400, "invalid_request")
+
+
+class TestRequests:
+    @ways
+    async def test_a_model_that_does_not_exist_is_not_found(self, way: str) -> None:
+        async with whole_path() as path:
+            answer = await path.ask(way=way, model="gemini-99-ultra")
+            assert told(answer) == (404, "model_not_found")
+            assert "gemini-99-ultra" in answer.error["message"]
+            await assert_it_cost_nothing(path)
+
+    @pytest.mark.parametrize("path_of", ["/chats", "/chat/more", "/generate-text"])
+    async def test_a_path_that_does_not_exist_is_told_which_do(self, path_of: str) -> None:
+        async with whole_path() as path:
+            answer = await path.send("POST", path_of, orjson.dumps(PROMPT))
+            assert told(answer) == (404, "not_found")
+            assert "/chat" in answer.error["message"]
+            await assert_it_cost_nothing(path)
+
+    @pytest.mark.parametrize("method", ["GET", "PUT", "DELETE"])
+    @pytest.mark.parametrize("path_of", ["/chat", "/generate_text"])
+    async def test_a_wrong_method_is_told_the_right_ones(self, method: str, path_of: str) -> None:
+        async with whole_path() as path:
+            answer = await path.send(method, path_of, orjson.dumps(PROMPT))
+            assert (told(answer), answer.headers["allow"]) == ((405, "method_not_allowed"), "POST, OPTIONS")
+            await assert_it_cost_nothing(path)
+
+    @ways
+    @pytest.mark.parametrize("timeout", ["0", "-1", "nan", "6", "a while"])
+    async def test_a_deadline_that_cannot_be_kept_is_refused(self, timeout: str, way: str) -> None:
+        async with whole_path(REQUEST_TIMEOUT_SECONDS=5) as path:
+            body = {**PROMPT, **({"stream": True} if way == "stream" else {})}
+            headers = {**ADMIN, "x-request-timeout": timeout}
+            path_of = "/generate_text" if way == "generate_text" else "/chat"
+            answer = await path.send("POST", path_of, orjson.dumps(body), headers)
+            assert told(answer) == (400, "invalid_request")
+            assert answer.error["details"] == {"field": "x-request-timeout"}
+            await assert_it_cost_nothing(path)
+
+    async def test_nobody_without_a_credential_is_served(self) -> None:
+        async with whole_path() as path:
+            for path_of in ("/chat", "/generate_text"):
+                answer = await path.send("POST", path_of, orjson.dumps(PROMPT), {"Admin-API-Key": "wrong"})
+                assert told(answer) == (401, "unauthorized")
+            await assert_it_cost_nothing(path)
+
+
+class TestQueue:
+    async def test_more_bytes_than_the_queue_may_hold_are_refused_and_those_in_it_keep_their_place(self) -> None:
+        large = "x" * 600_000
+        async with (
+            whole_path(GEMINI_CONCURRENCY_LIMIT=1, QUEUE_MAX_MB=1, GEMINI_TPM="unlimited") as path,
+            path.asking("[[latency:400]]") as first,
+        ):
+            await eventually(lambda: path.open_upstream == 1)
+            async with path.asking(large) as second:
+                await eventually(lambda: path.waiting == 1)
+                answer = await path.ask(large)
+                assert (told(answer), answer.headers["retry-after"]) == ((503, "queue_full"), "1")
+                assert [bool(text_of(answer)) for answer in await asyncio.gather(first, second)] == [True, True]
+            assert path.sent == 2
+
+    async def test_who_waits_longer_than_the_queue_allows_is_told_to_come_again(self) -> None:
+        async with whole_path(GEMINI_CONCURRENCY_LIMIT=1, QUEUE_TIMEOUT_SECONDS=0.3) as path:
+            async with path.asking("[[fault:hang]]"):
+                await eventually(lambda: path.open_upstream == 1)
+                began_s = elapsed_s()
+                answer = await path.ask()
+                assert told(answer) == (429, "queue_timeout")
+                assert int(answer.headers["retry-after"]) >= 1
+                assert 0.3 <= elapsed_s() - began_s < 2
+            await path.quiet()
+            assert path.sent == 1
+
+    async def test_who_waits_in_a_process_that_ends_is_told_to_come_again(self) -> None:
+        async with whole_path(GEMINI_CONCURRENCY_LIMIT=1) as path:
+            async with path.asking("[[fault:hang]]"), path.asking("Hello") as waiting:
+                await eventually(lambda: path.open_upstream == 1 and path.waiting == 1)
+                await path.services.admission.aclose()
+                answer = await waiting
+                assert (told(answer), answer.headers["retry-after"]) == ((503, "unavailable"), "1")
+            await path.quiet()
+            assert path.sent == 1
+
+    async def test_a_slot_is_given_out_as_soon_as_it_is_free(self) -> None:
+        async with whole_path(GEMINI_CONCURRENCY_LIMIT=1) as path, path.asking("[[latency:800]]") as first:
+            await eventually(lambda: path.open_upstream == 1)
+            assert text_of(await path.ask(timeout_s=2))
+            assert text_of(await first)
+
+
+class TestCallersThatGo:
+    async def test_one_that_goes_while_it_waits_leaves_the_queue_and_is_never_sent(self, ended: Ended) -> None:
+        async with whole_path(GEMINI_CONCURRENCY_LIMIT=1) as path:
+            async with path.asking("[[fault:hang]]"):
+                await eventually(lambda: path.open_upstream == 1)
+                async with path.asking("Hello"):
+                    await eventually(lambda: path.waiting == 1)
+                await eventually(lambda: path.waiting == 0)
+                await eventually(lambda: ended() == ["caller_gone"])
+            await path.quiet()
+            assert (path.sent, await path.dispatched()) == (1, 1)
+
+    @ways
+    async def test_one_that_goes_while_gemini_works_ends_that_work_and_frees_the_slot(
+        self, way: str, ended: Ended
+    ) -> None:
+        async with whole_path(GEMINI_CONCURRENCY_LIMIT=1) as path:
+            async with path.asking("[[latency:5000]]", way=way):
+                await eventually(lambda: path.open_upstream == 1)
+            await eventually(lambda: path.open_upstream == 0, within_s=2)
+            await path.quiet(within_s=2)
+            assert ended() == ["caller_gone"]
+            assert path.gemini.stats()["disconnects"] == 1
+            await path.assert_nothing_is_left()
+            assert "Hello" in text_of(await path.ask("Hello", way=way, timeout_s=1))
+            assert (path.sent, await path.dispatched()) == (2, 2)
+
+    async def test_one_that_goes_in_the_middle_of_a_stream_ends_it_upstream_too(self, ended: Ended) -> None:
+        async with whole_path(GEMINI_CONCURRENCY_LIMIT=1) as path:
+            so_far = Answer()
+            async with path.asking("[[fault:slow@0.2]] [[words:500]]", way="stream", into=so_far):
+                await asyncio.wait_for(so_far.arrived.wait(), 5)
+            await eventually(lambda: path.open_upstream == 0, within_s=2)
+            await path.quiet(within_s=2)
+            assert (so_far.complete, ended()) == (False, ["caller_gone"])
+            assert path.gemini.stats()["disconnects"] == 1
+            await path.assert_nothing_is_left()
+            text_of(await path.ask(timeout_s=1))
+
+    async def test_one_that_stops_reading_holds_nothing_beyond_its_deadline(self) -> None:
+        # Longer than all buffers between; only JSON is made that long.
+        long = {
+            "response_mime_type": "application/json",
+            "response_json_schema": {"type": "string", "minLength": 500_000},
+        }
+        body = orjson.dumps({"prompt": "Hello", "generation_config": long, "stream": True})
+        request = HEAD + b"X-Request-Timeout: 0.6\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
+        async with whole_path(GEMINI_CONCURRENCY_LIMIT=1) as path, path.deaf_caller(request):
+            await eventually(lambda: path.sent == 1)
+            await asyncio.sleep(0.3)
+            assert path.exchanges == 1, "all of it fitted into the buffers between"
+            await eventually(lambda: path.exchanges == 0, within_s=1)
+            assert path.busy, "the last event was not tried to be sent"
+            await path.quiet()
+            await path.assert_nothing_is_left()
+            text_of(await path.ask(timeout_s=1))
+
+    async def test_one_that_goes_while_it_sends_is_never_served(self, ended: Ended) -> None:
+        async with whole_path() as path:
+            await path.raw(HEAD + b'Content-Length: 1000\r\n\r\n{"prompt": "Hel', hang_up=True)
+            await eventually(lambda: ended() == ["caller_gone"])
+            await assert_it_cost_nothing(path)
+
+    async def test_one_that_pauses_between_two_tries_holds_nothing_and_may_go(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("shared.gateway.random", SimpleNamespace(uniform=lambda _, most: most))
+        monkeypatch.setattr("shared.gateway.BACKOFF_S", 1.5)
+        async with whole_path() as path:
+            async with path.asking("[[fault:503x1]]") as asking:
+                await eventually(lambda: path.sent == 1 and path.open_upstream == 0)
+                await asyncio.sleep(0.1)
+                await path.assert_nothing_is_left()
+                assert not asking.done()
+            await path.quiet()
+            assert (path.sent, await path.dispatched()) == (1, 1)
