@@ -37,9 +37,12 @@ class DisconnectWatch:
         self._task.cancel()
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        self._watcher.cancel()
+        watcher, task = self._watcher, self._task
+        # A cancelled task keeps its error, and that one's traceback a frame with this object.
+        del self._watcher, self._task
+        watcher.cancel()
         if not self._gone:
             return
         # Another cancellation (the server is shutting down) may have come on top of ours: that one goes on.
-        if self._task.uncancel() == 0 and (kind is None or issubclass(kind, asyncio.CancelledError)):
+        if task.uncancel() == 0 and (kind is None or issubclass(kind, asyncio.CancelledError)):
             raise CallerGone("The caller closed the connection before the answer was ready.") from None

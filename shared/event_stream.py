@@ -80,6 +80,7 @@ class EventStream(Response):
         finally:
             await self._events.aclose()
         self._finish()
+        self._fail = self._finish = None
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_LAST_SEND_S):
                 await send({"type": "http.response.body", "body": last, "more_body": False})

@@ -219,16 +219,14 @@ class _Stream(AbstractAsyncContextManager[AsyncIterator[JsonObject]], AsyncItera
 
     async def _read_chunk(self) -> bytes:
         """The next bytes; none at the end of a complete answer, however the connection ended after it."""
-        failure: UpstreamFailure
+        broken: UpstreamFailure | None = None
         try:
             chunk = await self._response.content.readany()
         except (aiohttp.ClientError, OSError) as error:
             chunk = b""
-            failure = _broken(TimeoutError() if self._expired else error, self._upload, answered=True)
-        else:
-            failure = UpstreamFailure("cut", "Gemini's stream ended before the answer was finished.", status=200)
+            broken = _broken(TimeoutError() if self._expired else error, self._upload, answered=True)
         if not chunk and not (self._begun and self._begun == self._ended):
-            raise failure
+            raise broken or UpstreamFailure("cut", "Gemini's stream ended before the answer was finished.", status=200)
         self._read_bytes += len(chunk)
         if self._read_bytes > MAX_STREAM_BYTES:
             raise _malformed(f"Gemini's stream is longer than {MAX_STREAM_BYTES} bytes.")

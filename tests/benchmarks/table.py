@@ -1,0 +1,109 @@
+"""The figures as Markdown, and what they mean for the goals. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from tests.benchmarks.figures import Cell, Comparison
+from tests.benchmarks.upstream import FRAME_GAP_S, FRAMES
+
+CPU_MS, P50_MS, START_S, RSS_MB = 0.5, 1.0, 1.2, 130.0
+BUSY_CALLERS = 32
+"""With fewer callers a request pays for waking up the process and its cold caches, and not only for its own work."""
+_COLUMNS = (
+    "callers",
+    "upstream",
+    "requests/s",
+    "of pass-through",
+    "CPU ms",
+    "of pass-through",
+    "**CPU ms added** (range)",
+    "p50 ms added",
+    "p99 ms added",
+)
+
+
+@dataclass(frozen=True)
+class Goal:
+    """`value` is to be below `limit`."""
+
+    name: str
+    value: float
+    limit: float
+    unit: str
+
+    @property
+    def met(self) -> bool:
+        return self.value < self.limit
+
+
+@dataclass(frozen=True)
+class Process:
+    """One function's process: from its start to the first answer (each try), and what it holds after the load."""
+
+    starts_s: Sequence[float]
+    rss_mb: float
+
+
+def goals(sections: Mapping[str, Sequence[Comparison]], processes: Mapping[str, Process]) -> list[Goal]:
+    """`sections` and `processes` have the same names; the worst of them counts, with the best start of each."""
+    unary = [one for rows in sections.values() for one in rows if not one.cell.stream]
+    busy = [one.cpu_ms for one in unary if one.cell.callers >= BUSY_CALLERS]
+    alone = [one.p50_ms for one in unary if one.cell.callers == 1]
+    ours = [processes[name] for name in sections]
+    return [
+        Goal(f"CPU added per request, {BUSY_CALLERS} callers and more, not streamed", max(busy), CPU_MS, "ms"),
+        Goal("p50 added, one caller", max(alone), P50_MS, "ms"),
+        Goal("start to first answer", max(min(process.starts_s) for process in ours), START_S, "s"),
+        Goal("memory of the worker after the load", max(process.rss_mb for process in ours), RSS_MB, "MB"),
+    ]
+
+
+def section(title: str, rows: Iterable[Comparison]) -> str:
+    return "\n".join([f"### {title}", "", _table(_COLUMNS, map(_row, rows))])
+
+
+def processes_table(processes: Mapping[str, Process]) -> str:
+    return _table(
+        ("function", "start to first answer, s (each try)", "RSS MB after the load"),
+        (
+            (name, ", ".join(f"{start_s:.2f}" for start_s in sorted(process.starts_s)), f"{process.rss_mb:.0f}")
+            for name, process in processes.items()
+        ),
+    )
+
+
+def goals_table(reached: Iterable[Goal]) -> str:
+    return _table(
+        ("goal", "limit", "measured", "met"),
+        (
+            (goal.name, f"{goal.limit:g} {goal.unit}", f"{goal.value:.2f} {goal.unit}", "yes" if goal.met else "**no**")
+            for goal in reached
+        ),
+    )
+
+
+def _row(one: Comparison) -> tuple[str, ...]:
+    return (
+        str(one.cell.callers),
+        _upstream(one.cell),
+        f"{one.ours.per_s:.0f}",
+        f"{one.base.per_s:.0f}",
+        f"{one.ours.cpu_ms:.2f}",
+        f"{one.base.cpu_ms:.2f}",
+        f"**{one.cpu_ms:+.2f}** ({one.least_cpu_ms:+.2f} to {one.most_cpu_ms:+.2f})",
+        f"{one.p50_ms:+.1f}",
+        f"{one.p99_ms:+.1f}",
+    )
+
+
+def _upstream(cell: Cell) -> str:
+    if not cell.stream:
+        return f"{cell.latency_ms} ms"
+    return f"{FRAMES} frames in {cell.latency_ms + 1000 * FRAME_GAP_S * (FRAMES - 1):.0f} ms"
+
+
+def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [columns, ["---"] * len(columns), *rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
