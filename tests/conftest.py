@@ -6,9 +6,15 @@ import contextlib
 import os
 from collections.abc import Iterator
 
+import hypothesis
 import pytest
 
 from tests.support.firestore_emulator import EmulatorMissing, firestore_emulator
+
+# A run that decides whether a change is taken says the same twice; elsewhere every run explores anew.
+hypothesis.settings.register_profile("ci", derandomize=True)
+if os.environ.get("CI"):
+    hypothesis.settings.load_profile("ci")
 
 
 @pytest.fixture(scope="session")
