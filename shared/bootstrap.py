@@ -22,6 +22,7 @@ from shared.stores.url import open_store
 
 if TYPE_CHECKING:
     from shared.stores.port import Liveness, Store
+    from shared.tracing import Tracer
 
 
 LINGER_S = 1.0
@@ -65,13 +66,43 @@ class Services:
             request_timeout_s=settings.request_timeout_s,
             known_models=frozenset([*settings.model_limits, *filter(None, [settings.model_override])]),
         )
+        self.tracer = self._tracer(settings)
+        self._writes_told = 0
 
     async def health(self) -> JsonObject:
         """The body of GET /health."""
         return await health_report(self.settings, self.store, self.pool)
 
+    def ledger_writes(self) -> int:
+        """Commits to the ledger by this process since this was last asked: a request's own and what was written for
+        others in the same time, so that only the sum over requests has a meaning, and that one is exact."""
+        written = sum(agent.writes for agent in self.admission.agents.values())
+        new, self._writes_told = written - self._writes_told, written
+        return new
+
+    def _conversations(self, since_s: float) -> list[tuple[float, float, bool]]:
+        told = getattr(self.admission, "conversations", None)
+        return [] if told is None else list(told(since_s))
+
+    def _tracer(self, settings: Settings) -> Tracer | None:
+        if settings.tracing is None:
+            return None
+        # Who traces nothing does not load OpenTelemetry.
+        from shared.tracing import Tracer
+
+        proxy = settings.proxy_for(settings.tracing.url)
+        return Tracer(
+            settings.tracing,
+            settings.version,
+            settings.base_url,
+            self._conversations,
+            proxy=proxy.reveal() if proxy else None,
+        )
+
     async def aclose(self) -> None:
         await self.admission.aclose()
+        if self.tracer is not None:
+            await self.tracer.aclose()
         await self.client.aclose()
         await self.store.aclose()
 

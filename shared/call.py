@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from starlette.requests import Request
 
 from shared.errors import BadRequest
 from shared.event_stream import Events, EventStream
-from shared.generation import Caller, Generation, JsonObject, Reply, Usage
+from shared.generation import Caller, Generation, Journal, JsonObject, Reply, Usage
 from shared.http_body import may_be_json, parse_object, read_body, require_json
 from shared.settings import Settings
+
+if TYPE_CHECKING:
+    from shared.telemetry import RequestRecord
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
 _BODILESS = frozenset({"GET", "HEAD", "DELETE"})
@@ -51,7 +54,24 @@ class Services(Protocol):
     @property
     def gateway(self) -> Gateway: ...
 
+    @property
+    def tracer(self) -> Tracer | None: ...
+
     async def health(self) -> JsonObject: ...
+
+    def ledger_writes(self) -> int:
+        """Commits to the ledger by this process since this was last asked."""
+        ...
+
+
+class Tracer(Protocol):
+    def spans(self, record: RequestRecord) -> Sequence[Any]:
+        """Of the request that the record is of, whose trace this sets; none if it is not sampled."""
+        ...
+
+    async def export(self, spans: Sequence[Any]) -> None:
+        """Returns when they are sent or given up."""
+        ...
 
 
 class Call:
@@ -68,9 +88,9 @@ class Call:
         self.received_s = received_s
         self.caller = Caller("public", "anonymous")
         """Who asks, once the edge has found out. A public function is not told."""
-        self.model: str | None = None
+        self.journal = Journal()
         self.reply: Reply | None = None
-        """What the gateway answered: its headers and timing go into the response."""
+        """What the gateway answered: its headers go into the response."""
         self._body: bytes | None = None
         self._object: JsonObject | None = None
 
@@ -148,8 +168,7 @@ class Call:
                     yield event
 
     def _generation(self, model: str, body: JsonObject) -> Generation:
-        self.model = model
-        return Generation(model, body, self.caller, self.deadline_s, self.priority)
+        return Generation(model, body, self.caller, self.deadline_s, self.priority, self.journal)
 
 
 def headers_of(request: Request) -> Mapping[str, str]:

@@ -9,7 +9,7 @@ async def chat(call: Call) -> JsonObject:
 
 from __future__ import annotations
 
-import re
+import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from types import FunctionType
@@ -46,7 +46,6 @@ Handler = Callable[[Call], Awaitable[Response | JsonObject]]
 Function = Callable[[Request], Awaitable[Response]]
 
 _HEALTH = "/health"
-_TRACE = re.compile(r"[0-9a-f]{32}")
 
 
 def endpoint(
@@ -103,16 +102,28 @@ class Edge:
         try:
             services = self._services()
         except Exception as error:  # noqa: BLE001 - logged, and told to the caller
-            return self._not_started(request, error)
+            return self._not_started(request, received_s, error)
         call = Call(request, services, received_s)
-        record = telemetry.RequestRecord(self.manifest.name, call.method, "(none)", call.request_id)
+        record = telemetry.RequestRecord(
+            self.manifest.name,
+            call.method,
+            call.request_id,
+            received_s,
+            user_agent=call.headers.get("user-agent"),
+            journal=call.journal,
+        )
         try:
             response = await self._respond(call, record)
+        except asyncio.CancelledError:
+            self._failed(Unavailable("This instance is shutting down."), record)
+            await self._finish(call, record)
+            raise
         except Exception as error:  # noqa: BLE001 - logged by `_failed`, and told to the caller
             response = error_answer(self._failed(error, record), call.request_id, self._error_body)
         response.raw_headers.extend(self._common_headers(call))
         if not isinstance(response, EventStream):
-            self._log(call, record, response.status_code)
+            record.answered(response)
+            await self._finish(call, record)
         return response
 
     async def _respond(self, call: Call, record: telemetry.RequestRecord) -> Response:
@@ -127,7 +138,7 @@ class Edge:
             return JsonAnswer(await call.services.health())
         if self.manifest.access != "public":
             call.caller = await self._authenticate(call)
-            record.caller = call.caller.id
+            record.asked_by(call.caller)
         if not call.body_consumed:
             return await self._handle(call, record)
         with DisconnectWatch(call.request.receive):
@@ -138,8 +149,9 @@ class Edge:
         if isinstance(result, EventStream):
             await result.begin(
                 lambda error: self._error_body(self._failed(error, record), call.request_id),
-                lambda: self._log(call, record, result.status_code),
+                lambda: self._finish(call, record),
             )
+            record.status = result.status_code
         return result if isinstance(result, Response) else JsonAnswer(result)
 
     def _route(self, path: str) -> tuple[str, tuple[str, ...]]:
@@ -169,46 +181,48 @@ class Edge:
             user=user if isinstance(user, str) else None,
         )
 
-    def _not_started(self, request: Request, error: Exception) -> Response:
-        identity = request_id(headers_of(request))
+    def _not_started(self, request: Request, received_s: float, error: Exception) -> Response:
+        headers = headers_of(request)
+        record = telemetry.RequestRecord(self.manifest.name, request.method, request_id(headers), received_s)
         if isinstance(error, SettingsError):
             telemetry.log_problem(str(error))
-            wrong: GatewayError = Unavailable("The server is not configured; its log says which variable is wrong.")
-        else:
-            wrong = self._failed(error, telemetry.RequestRecord(self.manifest.name, "", "(none)", identity))
-        response = error_answer(wrong, identity, self._error_body)
-        response.headers["x-request-id"] = identity
+            error = Unavailable("The server is not configured; its log says which variable is wrong.")
+        response = error_answer(self._failed(error, record), record.request_id, self._error_body)
+        record.answered(response)
+        record.trace, record.ended_s = telemetry.trace_of(headers), elapsed_s()
+        response.headers["x-request-id"] = record.request_id
+        response.headers["server-timing"] = server_timing(record.journal, record.ended_s - received_s).decode()
+        telemetry.log_request(record, "INFO")
         return response
 
     def _failed(self, error: Exception, record: telemetry.RequestRecord) -> GatewayError:
         """What the caller is told. An error that is not ours to tell is logged, and hides behind the request's id."""
         if not isinstance(error, GatewayError):
-            telemetry.log_failure(error, record.request_id)
+            telemetry.log_failure(error, record)
             error = GatewayError("The gateway failed. Its log has the details under this request id.")
-        record.outcome = error.code
+        record.failed(error)
         return error
 
     def _common_headers(self, call: Call) -> RawHeaders:
         reply = call.reply
         headers = [
             (b"x-request-id", call.request_id.encode()),
-            (b"server-timing", server_timing(reply.timing if reply else None, elapsed_s() - call.received_s)),
+            (b"server-timing", server_timing(call.journal, elapsed_s() - call.received_s)),
             *cors_headers(call.settings.cors_origins, call.headers.get("origin", "")),
         ]
         if reply is not None:
             headers.extend((name.encode("latin-1"), value.encode("latin-1")) for name, value in reply.headers.items())
         return headers
 
-    def _log(self, call: Call, record: telemetry.RequestRecord, status: int) -> None:
-        record.status = status
-        record.total_s = elapsed_s() - call.received_s
-        record.model = call.model
-        if call.reply is not None:
-            record.timing, record.account = call.reply.timing, call.reply.account_id
-        trace = call.headers.get("x-cloud-trace-context", "").partition("/")[0]
-        if call.settings.project is not None and _TRACE.fullmatch(trace):
-            record.trace = f"projects/{call.settings.project}/traces/{trace}"
-        telemetry.log_request(record, call.settings.log_level)
+    async def _finish(self, call: Call, record: telemetry.RequestRecord) -> None:
+        """Before the last byte of the answer: after it the CPU may stop."""
+        record.ended_s = elapsed_s()
+        record.trace = telemetry.trace_of(call.headers)
+        tracer = call.services.tracer
+        spans = tracer.spans(record) if tracer is not None else ()
+        telemetry.log_request(record, call.settings.log_level, call.settings.project, call.services.ledger_writes)
+        if tracer is not None and spans:
+            await tracer.export(spans)
 
 
 def _address(call: Call) -> str:

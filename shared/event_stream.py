@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 
 import orjson
 from starlette.responses import Response
@@ -12,7 +12,7 @@ from starlette.types import Receive, Scope, Send
 
 from shared.clock import elapsed_s
 from shared.disconnect import DisconnectWatch
-from shared.errors import GatewayError, UpstreamTimeout
+from shared.errors import GatewayError, Unavailable, UpstreamTimeout
 from shared.generation import JsonObject
 
 Events = AsyncGenerator[JsonObject | None, None]
@@ -53,9 +53,9 @@ class EventStream(Response):
         self._encode_error = encode_error
         self._first: JsonObject | None = None
         self._fail: Callable[[Exception], JsonObject] | None = None
-        self._finish: Callable[[], None] | None = None
+        self._finish: Callable[[], Awaitable[None]] | None = None
 
-    async def begin(self, fail: Callable[[Exception], JsonObject], finish: Callable[[], None]) -> None:
+    async def begin(self, fail: Callable[[Exception], JsonObject], finish: Callable[[], Awaitable[None]]) -> None:
         """Runs up to the first event. What is raised until here is raised to the caller, who can still choose a status.
 
         Later `fail(error)` is called for an error, and gives the body of its event; `finish()` before the last byte.
@@ -77,10 +77,13 @@ class EventStream(Response):
             last = self._encode_error(self._fail(error))
         except Exception as error:  # noqa: BLE001 - `fail` logs it, and the client is told in the stream
             last = self._encode_error(self._fail(error))
+        except asyncio.CancelledError:
+            self._fail(Unavailable("This instance is shutting down."))
+            raise
         finally:
             await self._events.aclose()
-        self._finish()
-        self._fail = self._finish = None
+            await self._finish()
+            self._fail = self._finish = None
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_LAST_SEND_S):
                 await send({"type": "http.response.body", "body": last, "more_body": False})

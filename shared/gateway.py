@@ -17,7 +17,7 @@ from shared.errors import BadRequest, GatewayError, ModelNotFound, UpstreamTimeo
 from shared.gemini import models, wire
 from shared.gemini.client import Exchange, GeminiClient
 from shared.gemini.errors import UpstreamFailure
-from shared.generation import Cost, Generation, JsonObject, Reply, Timing, Usage
+from shared.generation import Attempt, Cost, Generation, JsonObject, Reply, Stage, Usage
 from shared.refusal import PRESSURE_DELAY_S, caller_error, refusal_of
 
 ATTEMPTS = 4
@@ -133,22 +133,28 @@ class _Attempts:
         """The accounts that have not failed this request."""
         self.next: list[Account] = self.usable
         """Those of them that the next try may use."""
-        self.timing = Timing()
-        self.began_s = 0.0
+        self.journal = generation.journal
+        self.journal.model = self.model
+        self.attempt = Attempt(0.0, 0.0, "")
+        """The one under way, or the last."""
         self.tries = self.lapses = 0
-        self._earlier_s = 0.0
         self._lapsed: Lease | None = None
-        self._used: Usage | None = None
 
     @asynccontextmanager
     async def lease(self) -> AsyncIterator[Lease]:
         """A permit for one exchange. A failure inside that another try may mend ends here, after its backoff; the caller
         loops. Any other one is raised as the GatewayError that it means."""
         lease = await self._admitted()
+        now_s = elapsed_s()
+        self.attempt = Attempt(now_s, now_s, lease.account.id)
+        self.journal.attempts.append(self.attempt)
         failed: UpstreamFailure | None = None
         try:
             yield lease
         except PermitLapsed:
+            # Nothing was sent: the time counts as waiting for a permit that can be used.
+            self.journal.attempts.remove(self.attempt)
+            self.journal.waits.append(self.attempt)
             self._lapsed = lease
             self.lapses += 1
             if self.lapses > LAPSES:
@@ -156,34 +162,39 @@ class _Attempts:
         except UpstreamFailure as failure:
             failed = failure
             self.learn(failure, lease)
+        except (asyncio.CancelledError, GeneratorExit):
+            self.attempt.failure = "cancelled"
+            raise
         finally:
             self.measure()
-            self._earlier_s = self.timing.upstream_s
-            await lease.close(self._used.prompt_tokens if self._used else None)
+            used = self.attempt.usage
+            await lease.close(used.prompt_tokens if used else None)
         if failed is not None:
             await self._prepare_next(failed, lease)
 
     async def _admitted(self) -> Lease:
         """A lease of an account that is not out. It may have been put out while this request waited."""
-        asked_s = elapsed_s()
         while True:
-            lease = await self.gateway.admission.acquire(
-                self.next,
-                self.model,
-                self.cost,
-                self.generation.deadline_s,
-                self.generation.caller,
-                batch=self.generation.priority == "batch",
-                size_bytes=len(self.body),
-                again=self._lapsed,
-            )
-            self._lapsed, self._used = None, None
-            self.began_s = elapsed_s()
-            self.timing.queue_s += self.began_s - asked_s
+            now_s = elapsed_s()
+            wait = Stage(now_s, now_s)
+            self.journal.waits.append(wait)
+            try:
+                lease = await self.gateway.admission.acquire(
+                    self.next,
+                    self.model,
+                    self.cost,
+                    self.generation.deadline_s,
+                    self.generation.caller,
+                    batch=self.generation.priority == "batch",
+                    size_bytes=len(self.body),
+                    again=self._lapsed,
+                )
+            finally:
+                wait.ended_s = elapsed_s()
+            self._lapsed = None
             if not self.gateway.pool.is_out(lease.account):
                 return lease
             await lease.close()
-            asked_s = self.began_s
             self.next = self.usable = self.gateway.pool.candidates(self.generation.caller)
 
     def exchange(self, lease: Lease, verb: str) -> Exchange:
@@ -200,21 +211,23 @@ class _Attempts:
 
     def answered(self, lease: Lease, usage: Usage | None) -> None:
         """Gemini took the request; `usage` is what it counted, None when the answer ended before it said so."""
-        self._used = usage
+        self.attempt.usage = usage
         lease.accepted()
 
     def reply(self, lease: Lease, body: JsonObject) -> Reply:
         headers = lease.rate_headers()
         headers["x-model-requested"] = self.resolved.requested
         headers["x-model-used"] = used = wire.model_version(body) or self.model
+        self.attempt.model_used = used
         self.measure()
-        return Reply(body, self.resolved.requested, used, lease.account.id, wire.usage(body), self.timing, headers)
+        return Reply(body, self.resolved.requested, used, lease.account.id, wire.usage(body), headers)
 
     def measure(self) -> None:
-        self.timing.upstream_s = self._earlier_s + elapsed_s() - self.began_s
+        self.attempt.ended_s = elapsed_s()
 
     def learn(self, failure: UpstreamFailure, lease: Lease) -> None:
         """What a failure says about the account goes to the ledger or the pool before anything else happens."""
+        self.attempt.failure = failure.kind
         window_s = self.gateway.admission.agent_config.grid.window_ms / 1000
         refusal = refusal_of(failure, self.model, lease.dispatched_ms, self.gateway.admission.clock.hi_ms(), window_s)
         if refusal is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
@@ -46,6 +46,58 @@ class Caller:
     own_key: Secret | None = None
 
 
+@dataclass(slots=True, eq=False)
+class Stage:
+    """Part of a request's time, on `clock.elapsed_s()`. Until it is over, `ended_s` is when it was last looked at."""
+
+    began_s: float
+    ended_s: float
+
+
+@dataclass(slots=True, eq=False)
+class Attempt(Stage):
+    """One exchange with Gemini."""
+
+    account_id: str
+    model_used: str | None = None
+    usage: Usage | None = None
+    """None until Gemini has counted."""
+    failure: str | None = None
+    """An `UpstreamFailure`'s kind, or `cancelled`: the gateway ended it."""
+
+
+@dataclass(slots=True, eq=False)
+class Journal:
+    """What one request spent so far. The gateway writes it as it goes, so that a request that fails tells it too; several
+    generations of one request (a repair turn) add up."""
+
+    model: str | None = None
+    """What Gemini is asked for: never what a caller wrote and nobody knows."""
+    waits: list[Stage] = field(default_factory=list)
+    """For a permit, in the queue. Empty if no generation was asked for."""
+    attempts: list[Attempt] = field(default_factory=list)
+
+    @property
+    def queue_s(self) -> float:
+        return _took_s(self.waits)
+
+    @property
+    def upstream_s(self) -> float:
+        return _took_s(self.attempts)
+
+    @property
+    def usage(self) -> Usage | None:
+        """The sum of what Gemini counted; None if it counted nothing."""
+        counted = [attempt.usage for attempt in self.attempts if attempt.usage is not None]
+        if len(counted) == 1:
+            return counted[0]
+        return Usage(*map(sum, zip(*counted, strict=True))) if counted else None
+
+
+def _took_s(stages: Sequence[Stage]) -> float:
+    return sum([stage.ended_s - stage.began_s for stage in stages])
+
+
 @dataclass(frozen=True, slots=True)
 class Generation:
     """One request for the gateway. `body` is a native generateContent body (camelCase); `model` as the caller wrote it."""
@@ -56,14 +108,7 @@ class Generation:
     deadline_s: float
     """The caller's patience, on `clock.elapsed_s()`: queue and upstream together."""
     priority: Literal["interactive", "batch"] = "interactive"
-
-
-@dataclass(slots=True)
-class Timing:
-    """Seconds spent per stage; `server-timing` is written from it."""
-
-    queue_s: float = 0.0
-    upstream_s: float = 0.0
+    journal: Journal = field(default_factory=Journal)
 
 
 @dataclass(slots=True)
@@ -75,6 +120,5 @@ class Reply:
     model_used: str
     account_id: str
     usage: Usage
-    timing: Timing
     headers: dict[str, str] = field(default_factory=dict)
     """x-ratelimit-*, x-model-requested, x-model-used: what every generation answer carries."""

@@ -11,7 +11,7 @@ import orjson
 from starlette.responses import Response
 
 from shared.errors import GatewayError
-from shared.generation import JsonObject, Timing
+from shared.generation import Journal, JsonObject
 
 RawHeaders = list[tuple[bytes, bytes]]
 ErrorBody = Callable[[GatewayError, str], JsonObject]
@@ -93,9 +93,9 @@ def cors_headers(origins: tuple[str, ...], origin: str) -> RawHeaders:
     ]
 
 
-def server_timing(timing: Timing | None, total_s: float) -> bytes:
+def server_timing(journal: Journal, total_s: float) -> bytes:
     """`server-timing` (W3C): milliseconds in the queue, upstream, and in all."""
     total = b"total;dur=%.1f" % (total_s * 1000)
-    if timing is None:
+    if not journal.waits:
         return total
-    return b"queue;dur=%.1f, upstream;dur=%.1f, %b" % (timing.queue_s * 1000, timing.upstream_s * 1000, total)
+    return b"queue;dur=%.1f, upstream;dur=%.1f, %b" % (journal.queue_s * 1000, journal.upstream_s * 1000, total)

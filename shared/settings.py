@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from types import MappingProxyType
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from shared.environment import Environment, SettingsError, limit_from
 from shared.ledger.limits import TIERS, Limits
@@ -31,6 +31,7 @@ _LIMIT_FIELDS = {
 _MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 _MIB = 1024 * 1024
+_OTLP_HEADERS = "OTEL_EXPORTER_OTLP_HEADERS"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,17 @@ class ServerKey:
     secret: Secret
     project: str
     source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Tracing:
+    """Where OpenTelemetry spans go, and of which share of the requests that arrive without a decision about it."""
+
+    url: str
+    """That OTLP's trace requests are posted to, without credentials."""
+    headers: tuple[tuple[str, Secret], ...]
+    service_name: str
+    ratio: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +93,8 @@ class Settings:
     """Behind Google's front end: X-Forwarded-For's last address is then the client's."""
     project: str | None
     log_level: str
+    tracing: Tracing | None
+    """None: no spans."""
     host: str
     port: int
     workers: int
@@ -119,6 +133,7 @@ class Settings:
             deployed=deployed,
             project=read.text("GOOGLE_CLOUD_PROJECT"),
             log_level=read.choice("LOG_LEVEL", "INFO", _LEVELS),
+            tracing=_tracing(read),
             host=read.text("HOST") or "127.0.0.1",
             port=read.integer("PORT", 5004, 0, 65_535),
             workers=workers,
@@ -257,6 +272,42 @@ def _proxy(read: Environment, name: str) -> Secret | None:
     if parts.scheme != "http" or not parts.hostname:
         raise read.refuse(name, "a URL like http://proxy.example:3128", shown=False)
     return Secret(text)
+
+
+def _tracing(read: Environment) -> Tracing | None:
+    """The standard's names (opentelemetry.io/docs/specs/otel/protocol/exporter); the sampler is parentbased_traceidratio."""
+    general = _otlp_url(read, "OTEL_EXPORTER_OTLP_ENDPOINT", "http://localhost:4318")
+    traces = _otlp_url(read, "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://localhost:4318/v1/traces")
+    headers = tuple(_otlp_header(read, item) for item in read.items(_OTLP_HEADERS))
+    service_name = read.text("OTEL_SERVICE_NAME") or read.text("K_SERVICE") or DISTRIBUTION
+    ratio = read.number("OTEL_TRACES_SAMPLER_ARG", 1.0, 0.0, 1.0)
+    url = traces or (f"{general.rstrip('/')}/v1/traces" if general else None)
+    return Tracing(url, headers, service_name, ratio) if url else None
+
+
+def _otlp_url(read: Environment, name: str, example: str) -> str | None:
+    text = read.text(name)
+    if text is None:
+        return None
+    try:
+        parts = urlsplit(text)
+        known = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:  # Of a port, or of an IPv6 address.
+        known = False
+    if not known or any(mark in text for mark in "@?# "):
+        allowed = f"a URL like {example}, without credentials or a query; those belong into {_OTLP_HEADERS}"
+        raise read.refuse(name, allowed, shown=False)
+    return text
+
+
+def _otlp_header(read: Environment, item: str) -> tuple[str, Secret]:
+    name, _, value = item.partition("=")
+    name, value = name.strip(), unquote(value.strip())
+    if not re.fullmatch(r"[A-Za-z0-9-]{1,100}", name) or not re.fullmatch(r"[\x20-\x7e]{1,4096}", value):
+        raise read.refuse(
+            _OTLP_HEADERS, "a list like api-key=abc,x-team=gateway, its values percent-encoded", shown=False
+        )
+    return name, Secret(value)
 
 
 def _ledger_url(read: Environment, deployed: bool, workers: int) -> str:

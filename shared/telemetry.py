@@ -1,78 +1,165 @@
 """One JSON record per request on standard output, in the shape that Cloud Logging reads.
 
-Never in a record: a prompt, an answer, a key, a query string, or a path with a capability in it (patterns are logged).
+Never in a record: a prompt, an answer, a key, a query string, an address, or a path with a capability in it (patterns are
+logged). The special fields are those of cloud.google.com/logging/docs/structured-logging.
 """
 
 from __future__ import annotations
 
 import contextlib
+import re
 import sys
 import traceback
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 import orjson
+from starlette.responses import Response
 
-from shared.generation import Timing
+from shared.errors import GatewayError
+from shared.generation import Caller, Journal
 
+NO_ROUTE = "(none)"
 _RANK = {"DEBUG": 0, "INFO": 1, "WARNING": 2, "ERROR": 3, "CRITICAL": 4}
+_AGENT_CHARS = 256
+_TRACEPARENT = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
+_CLOUD_TRACE = re.compile(r"([0-9a-fA-F]{32})(?:/(\d{1,20}))?(?:;o=([01]))?")
+
+
+class Trace(NamedTuple):
+    """Hexadecimal, as Cloud Logging wants them: 32 and 16 digits. None: the header left it open."""
+
+    trace_id: str
+    span_id: str | None
+    sampled: bool | None
 
 
 @dataclass(slots=True)
 class RequestRecord:
-    """What is told of one request. `route` is endpoint.json's pattern; `outcome` is `ok` or the error's code."""
+    """What is told of one request. `route` is endpoint.json's pattern; `outcome` is `ok` or the error's code, also of an
+    error after a 200 was sent."""
 
     function: str
     method: str
-    route: str
     request_id: str
+    began_s: float
+    """On `clock.elapsed_s()`, like `ended_s`."""
+    ended_s: float = 0.0
+    route: str = NO_ROUTE
     status: int = 0
+    """As it was sent. 0: nothing was."""
     outcome: str = "ok"
-    total_s: float = 0.0
+    error_status: int = 0
     caller: str | None = None
-    model: str | None = None
-    account: str | None = None
-    timing: Timing | None = None
-    trace: str | None = None
-    """`projects/<project>/traces/<id>`: ties the record to the platform's own of the same request."""
+    user_agent: str | None = None
+    answer_bytes: int | None = None
+    """The body's; None for a stream."""
+    journal: Journal = field(default_factory=Journal)
+    trace: Trace | None = None
 
     @property
     def severity(self) -> str:
-        if self.status >= 500:
+        status = self.error_status or self.status
+        if status >= 500:
             return "ERROR"
-        return "WARNING" if self.status == 429 else "INFO"
+        return "WARNING" if status == 429 else "INFO"
+
+    def asked_by(self, caller: Caller) -> None:
+        self.caller = "anonymous" if caller.kind == "anonymous" else caller.id
+
+    def answered(self, response: Response) -> None:
+        body = getattr(response, "body", None)
+        self.status, self.answer_bytes = response.status_code, None if body is None else len(body)
+
+    def failed(self, error: GatewayError) -> None:
+        self.outcome, self.error_status = error.code, error.status
 
 
-def log_request(record: RequestRecord, level: str) -> None:
-    """Cloud Logging's special fields: cloud.google.com/logging/docs/structured-logging."""
+def trace_of(headers: Mapping[str, str]) -> Trace | None:
+    """From `traceparent` (w3.org/TR/trace-context), else `X-Cloud-Trace-Context` (its span is decimal); what is malformed
+    is ignored."""
+    text = headers.get("traceparent")
+    if text is not None and (match := _TRACEPARENT.fullmatch(text)):
+        version, trace, span, flags, rest = match.groups()
+        if version != "ff" and not (version == "00" and rest) and trace.strip("0") and span.strip("0"):
+            return Trace(trace, span, bool(int(flags, 16) & 1))
+    text = headers.get("x-cloud-trace-context")
+    if text is not None and (match := _CLOUD_TRACE.fullmatch(text)):
+        trace, span, option = match.groups()
+        number = int(span or 0)
+        if trace.strip("0") and number < 1 << 64:
+            return Trace(trace.lower(), f"{number:016x}" if number else None, None if option is None else option == "1")
+    return None
+
+
+def log_request(
+    record: RequestRecord, level: str, project: str | None = None, ledger_writes: Callable[[], int] | None = None
+) -> None:
+    """Unless it is below `level`. `ledger_writes` tells the commits since it was last asked; it is asked only for a record
+    that is written, so that they add up over a process's records whatever the level is."""
     if _RANK[record.severity] < _RANK[level]:
         return
-    entry: dict[str, Any] = {
-        "severity": record.severity,
-        "message": f"{record.method} {record.route} {record.status} {record.outcome}",
-        "httpRequest": {
-            "requestMethod": record.method,
-            "requestUrl": record.route,
-            "status": record.status,
-            "latency": f"{record.total_s:.6f}s",
-        },
-        "function": record.function,
-        "request_id": record.request_id,
-        "outcome": record.outcome,
-        "total_ms": round(record.total_s * 1000, 3),
+    request: dict[str, Any] = {
+        "requestMethod": record.method,
+        "requestUrl": record.route,
+        "latency": f"{record.ended_s - record.began_s:.6f}s",
     }
-    if record.timing is not None:
-        entry["queue_ms"] = round(record.timing.queue_s * 1000, 3)
-        entry["upstream_ms"] = round(record.timing.upstream_s * 1000, 3)
-    for name in ("caller", "model", "account"):
-        if (value := getattr(record, name)) is not None:
-            entry[name] = value
-    if record.trace is not None:
-        entry["logging.googleapis.com/trace"] = record.trace
-    _write(entry)
+    if record.status:
+        request["status"] = record.status
+    if record.answer_bytes is not None:
+        request["responseSize"] = str(record.answer_bytes)
+    if record.user_agent is not None:
+        request["userAgent"] = record.user_agent[:_AGENT_CHARS]
+    labels = _labels(record)
+    if ledger_writes is not None:
+        labels["ledger_writes"] = str(ledger_writes())
+    _write(
+        {
+            "severity": record.severity,
+            "message": f"{record.method} {record.route} {record.status} {record.outcome}",
+            "httpRequest": request,
+            "logging.googleapis.com/labels": labels,
+            **_trace_fields(record, project),
+        }
+    )
 
 
-def log_failure(error: BaseException, request_id: str) -> None:
+def _labels(record: RequestRecord) -> dict[str, str]:
+    """Strings, as Cloud Logging's labels are; what is not known is not there."""
+    labels = {"function": record.function, "request_id": record.request_id, "outcome": record.outcome}
+    if record.caller is not None:
+        labels["caller"] = record.caller
+    journal = record.journal
+    if journal.model is not None:
+        labels["model"] = journal.model
+    if journal.waits:
+        labels["queue_ms"] = f"{journal.queue_s * 1000:.3f}"
+        labels["upstream_ms"] = f"{journal.upstream_s * 1000:.3f}"
+        labels["attempts"] = str(len(journal.attempts))
+    if journal.attempts:
+        labels["account"] = journal.attempts[-1].account_id
+        usage = journal.usage
+        if usage is not None:
+            labels.update(zip(usage._fields, map(str, usage), strict=True))
+    return labels
+
+
+def _trace_fields(record: RequestRecord, project: str | None) -> dict[str, Any]:
+    """They tie the record to the platform's own of the same request, and to the spans."""
+    trace = record.trace
+    if trace is None:
+        return {}
+    name = trace.trace_id if project is None else f"projects/{project}/traces/{trace.trace_id}"
+    fields: dict[str, Any] = {"logging.googleapis.com/trace": name}
+    if trace.span_id is not None:
+        fields["logging.googleapis.com/spanId"] = trace.span_id
+    if trace.sampled is not None:
+        fields["logging.googleapis.com/trace_sampled"] = trace.sampled
+    return fields
+
+
+def log_failure(error: BaseException, record: RequestRecord) -> None:
     """A defect of ours. Its place is told, its message is not: that may quote a prompt or a key."""
     chain: list[str] = []
     current: BaseException | None = error
@@ -83,15 +170,15 @@ def log_failure(error: BaseException, request_id: str) -> None:
         {
             "severity": "ERROR",
             "message": f"Unexpected {type(error).__qualname__}",
-            "request_id": request_id,
+            "logging.googleapis.com/labels": {"function": record.function, "request_id": record.request_id},
             "stack": "\ncaused by ".join(chain),
         }
     )
 
 
-def log_problem(message: str) -> None:
-    """A sentence for the operator: this process cannot serve."""
-    _write({"severity": "CRITICAL", "message": message})
+def log_problem(message: str, severity: str = "CRITICAL") -> None:
+    """A sentence for the operator. CRITICAL: this process cannot serve."""
+    _write({"severity": severity, "message": message})
 
 
 def _write(entry: dict[str, Any]) -> None:

@@ -43,7 +43,7 @@ def ended(capsys: pytest.CaptureFixture[str]) -> Ended:
 
     def look() -> list[str]:
         lines.extend(capsys.readouterr().out.splitlines())
-        return [orjson.loads(line)["outcome"] for line in lines]
+        return [orjson.loads(line)["logging.googleapis.com/labels"]["outcome"] for line in lines]
 
     return look
 

@@ -12,7 +12,9 @@ import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 
-from shared.generation import Generation, JsonObject, Reply, Timing, Usage
+from shared.call import Tracer
+from shared.clock import elapsed_s
+from shared.generation import Attempt, Generation, JsonObject, Reply, Stage, Usage
 from shared.settings import Settings
 
 ADMIN_KEY = "admin-key-of-the-tests"
@@ -52,12 +54,21 @@ class FakeGateway:
             self.closed += 1
 
     async def _take(self, generation: Generation) -> None:
+        """Each generation waits 250 ms and takes 500 ms upstream, whatever comes of it."""
         self.asked.append(generation)
         self.began.set()
+        journal = generation.journal
+        journal.model = generation.model
+        now_s = elapsed_s()
+        journal.waits.append(Stage(now_s - 0.75, now_s - 0.5))
+        attempt = Attempt(now_s - 0.5, now_s, "account-1")
+        journal.attempts.append(attempt)
         if self.hold is not None:
             await self.wait(self.hold)
         if isinstance(self.says, Exception):
+            attempt.failure = "server"
             raise self.says
+        attempt.usage, attempt.model_used = Usage(3, 2, 1, 6), generation.model
 
     async def wait(self, event: asyncio.Event) -> None:
         try:
@@ -68,9 +79,7 @@ class FakeGateway:
 
     def _reply(self, generation: Generation, body: JsonObject) -> Reply:
         headers = {"x-ratelimit-limit-requests": "300", "x-model-used": generation.model}
-        return Reply(
-            body, generation.model, generation.model, "account-1", Usage(3, 2, 1, 6), Timing(0.25, 0.5), headers
-        )
+        return Reply(body, generation.model, generation.model, "account-1", Usage(3, 2, 1, 6), headers)
 
 
 class FakeStream:
@@ -103,6 +112,12 @@ class FakeServices:
 
     def __post_init__(self) -> None:
         self.settings = Settings.from_environment({**ENVIRONMENT, **self.environment})
+        self.tracer: Tracer | None = None
+        self.written = 0
+
+    def ledger_writes(self) -> int:
+        written, self.written = self.written, 0
+        return written
 
     async def health(self) -> JsonObject:
         return {"status": "healthy"}
@@ -148,8 +163,10 @@ async def ask(
     client: tuple[str, int] = ("192.0.2.1", 5000),
     hang_up: asyncio.Event | None = None,
     into: Answer | None = None,
+    seen: Callable[[Any], None] = lambda _: None,
 ) -> Answer:
-    """Sends one request to `answer` as a server would. `hang_up` is the moment at which the client disconnects."""
+    """Sends one request to `answer` as a server would. `hang_up` is the moment at which the client disconnects; `seen` is
+    called with each ASGI message of the answer, before anything is done with it."""
     result = into or Answer()
     given = {name.lower(): value for name, value in (headers or {}).items()}
     if json is not None:
@@ -168,6 +185,7 @@ async def ask(
         return {"type": "http.disconnect"}
 
     async def send(message: Any) -> None:
+        seen(message)
         if message["type"] == "http.response.start":
             result.status = message["status"]
             result.headers = {name.decode(): value.decode() for name, value in message["headers"]}

@@ -7,7 +7,8 @@ import dataclasses
 import pytest
 
 from shared.ledger.limits import TIERS, UNLIMITED, Limits
-from shared.settings import ServerKey, Settings, SettingsError
+from shared.secret import Secret
+from shared.settings import ServerKey, Settings, SettingsError, Tracing
 
 SECRET = "AQ.this-must-not-be-shown"
 KEY_A, KEY_B = "AQ.key-number-a", "AIza-key-number-b"
@@ -77,6 +78,14 @@ WRONG = [
     ("LEDGER_URL", "postgres://host/db", "memory://, sqlite:///path or firestore://project/database"),
     ("LEDGER_LEASE_SECONDS", "0", "0.1 to"),
     ("LEDGER_WINDOW_SECONDS", "61", "0.5 to 60"),
+    ("OTEL_EXPORTER_OTLP_ENDPOINT", "localhost:4318", "http://localhost:4318"),
+    ("OTEL_EXPORTER_OTLP_ENDPOINT", "https://host:port-is-no-number", "http://localhost:4318"),
+    ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://[::1", "http://localhost:4318/v1/traces"),
+    ("OTEL_EXPORTER_OTLP_HEADERS", "api-key", "api-key=abc"),
+    ("OTEL_EXPORTER_OTLP_HEADERS", "api key=abc", "api-key=abc"),
+    ("OTEL_EXPORTER_OTLP_HEADERS", "api-key=abc%0d%0ax: y", "percent-encoded"),
+    ("OTEL_TRACES_SAMPLER_ARG", "1.5", "0 to 1"),
+    ("OTEL_TRACES_SAMPLER_ARG", "always", "always"),
     ("CORS_ORIGIN", "https://app.example/", "https://app.example"),
     ("CORS_ORIGIN", "*,https://app.example", "a list of origins"),
     ("CALLER_WEIGHTS", '{"a": 0}', "over 0"),
@@ -109,6 +118,10 @@ def test_a_wrong_value_is_refused_with_one_sentence_about_it(name: str, value: s
         ("GEMINI_BASE_URL", f"https://user:{SECRET}@example.com"),
         ("GEMINI_BASE_URL", f"https://example.com?key={SECRET}"),
         ("LEDGER_URL", f"postgres://user:{SECRET}@host/db"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", f"https://user:{SECRET}@collector.example"),
+        ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", f"https://collector.example/?key={SECRET}"),
+        ("OTEL_EXPORTER_OTLP_HEADERS", SECRET),
+        ("OTEL_EXPORTER_OTLP_HEADERS", f"api-key={SECRET}%00"),
     ],
 )
 def test_a_refusal_never_shows_a_secret(name: str, value: str) -> None:
@@ -118,8 +131,39 @@ def test_a_refusal_never_shows_a_secret(name: str, value: str) -> None:
 
 
 def test_what_is_shown_of_it_holds_no_secret() -> None:
-    made = settings(ADMIN_API_KEY=SECRET, GEMINI_API_KEY=SECRET, HTTPS_PROXY=f"http://user:{SECRET}@proxy.example:1")
+    made = settings(
+        ADMIN_API_KEY=SECRET,
+        GEMINI_API_KEY=SECRET,
+        HTTPS_PROXY=f"http://user:{SECRET}@proxy.example:1",
+        OTEL_EXPORTER_OTLP_ENDPOINT="https://collector.example",
+        OTEL_EXPORTER_OTLP_HEADERS=f"api-key={SECRET}",
+    )
     assert SECRET not in f"{made!r} {made}"
+
+
+class TestTracing:
+    def test_there_is_none_without_an_endpoint(self) -> None:
+        assert settings(OTEL_EXPORTER_OTLP_HEADERS="a=b", OTEL_TRACES_SAMPLER_ARG="0.5").tracing is None
+
+    def test_an_endpoint_is_enough(self) -> None:
+        made = settings(OTEL_EXPORTER_OTLP_ENDPOINT="http://localhost:4318/").tracing
+        assert made == Tracing("http://localhost:4318/v1/traces", (), "gemini-concurrent-generation", 1.0)
+
+    def test_the_endpoint_of_traces_comes_first_and_is_taken_as_it_is(self) -> None:
+        made = settings(
+            OTEL_EXPORTER_OTLP_ENDPOINT="http://localhost:4318",
+            OTEL_EXPORTER_OTLP_TRACES_ENDPOINT="https://collector.example/traces",
+            OTEL_EXPORTER_OTLP_HEADERS="Authorization=Bearer%20abc%2C1, x-team = gateway",
+            OTEL_SERVICE_NAME="gateway",
+            OTEL_TRACES_SAMPLER_ARG="0.25",
+        ).tracing
+        headers = (("Authorization", Secret("Bearer abc,1")), ("x-team", Secret("gateway")))
+        assert made == Tracing("https://collector.example/traces", headers, "gateway", 0.25)
+
+    def test_a_deployed_functions_name_is_the_services(self) -> None:
+        made = settings(K_SERVICE="chat", GOOGLE_CLOUD_PROJECT="p", OTEL_EXPORTER_OTLP_ENDPOINT="http://localhost:4318")
+        assert made.tracing is not None
+        assert made.tracing.service_name == "chat"
 
 
 class TestKeys:
