@@ -3,10 +3,11 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 NEEDED := requirements.txt tests/requirements.txt pyproject.toml
+SECONDS ?= 60
 STAMP := $(VENV)/.setup-$(shell cat $(NEEDED) | cksum | cut -d' ' -f1)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-heavy lint format bench bundle new-endpoint
+.PHONY: help setup run test test-heavy lint format fuzz bench bundle bad-input new-endpoint
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -40,11 +41,17 @@ format: $(STAMP) ## put the sources into the agreed format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+fuzz: $(STAMP) ## ask what the specification allows and what it does not, for SECONDS=60; ARGS="--seed 1" repeats
+	$(BIN)/python -m tests.fuzz --seconds $(SECONDS) $(ARGS)
+
 bench: $(STAMP) ## measure the promises; ARGS chooses
 	$(BIN)/python -m tests.benchmarks $(ARGS)
 
 bundle: $(STAMP) ## build dist/bundle.zip, which every function is deployed from
 	$(BIN)/python -m functions.bundle
+
+bad-input: $(STAMP) ## write functions/BAD_INPUT.md from what the tests see
+	$(BIN)/python -m tests.bad_input
 
 new-endpoint: $(STAMP) ## add an endpoint that works at once: make new-endpoint NAME=translation
 	@$(BIN)/python -m functions.scaffold "$(NAME)"

@@ -1,6 +1,6 @@
 """Adds an endpoint that works at once: `python -m functions.scaffold translation` (make new-endpoint NAME=translation).
 
-It writes functions/<name>/main.py and endpoint.json, and a test. Nothing else has a list of the functions.
+It writes functions/<name>/main.py, models.py and endpoint.json, and a test. Nothing else has a list of the functions.
 """
 
 from __future__ import annotations
@@ -16,11 +16,12 @@ _NAME = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
 _MAX_CHARS = 40
 _TAKEN = frozenset({"serve", "bundle", "scaffold", "main", "shared", "functions"})
 
-_MAIN = '''"""POST {path}: {{"text"}} -> {{"text"}}, as the instruction below says."""
+_MAIN = '''"""POST {path}: a text -> a text, as the instruction below says."""
 
-from shared.chat import answer_text, model_for, native_body, turn
+from functions.{name}.models import Request
+from shared.bodies import read
+from shared.chat import chat_answer, model_for, native_body, turn
 from shared.endpoint import Call, endpoint
-from shared.fields import Fields
 from shared.generation import JsonObject
 
 INSTRUCTION = "{title}: answer with the result only."
@@ -28,12 +29,26 @@ INSTRUCTION = "{title}: answer with the result only."
 
 @endpoint()
 async def {name}(call: Call) -> JsonObject:
-    fields = Fields(await call.json())
-    text, model = fields.required_text("text"), fields.text("model")
-    fields.finish("credentials")
-    body = native_body([turn("user", text)], INSTRUCTION)
-    reply = await call.generate(model_for(model, "chat", call.settings), body)
-    return {{"text": answer_text(reply.body), "model": reply.model_used, "request_id": call.request_id}}
+    asked = read(Request, await call.json())
+    body = native_body([turn("user", asked.text)], INSTRUCTION)
+    return chat_answer(await call.generate(model_for(asked.model, "chat", call.settings), body), call.request_id)
+'''
+
+_MODELS = '''"""What POST {path} takes and answers: read with it, and shown by GET /docs."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from shared.bodies import GenerationAnswer, GenerationBody, Text
+
+
+class Request(GenerationBody):
+    text: Text = Field(description="What to work on.", examples=["Good morning, everyone."])
+
+
+class Answer(GenerationAnswer):
+    text: str = Field(description="The result.")
 '''
 
 _ENDPOINT = """{{
@@ -87,7 +102,12 @@ def create(root: Path, name: str) -> list[Path]:
         if taken.exists():
             raise ScaffoldError(f"{taken.relative_to(root)} exists already; choose another NAME, or remove it.")
     words = {"name": name, "path": "/" + name.replace("_", "-"), "title": name.replace("_", " ").capitalize()}
-    files = {folder / "main.py": _MAIN, folder / "endpoint.json": _ENDPOINT, test: _TEST}
+    files = {
+        folder / "main.py": _MAIN,
+        folder / "models.py": _MODELS,
+        folder / "endpoint.json": _ENDPOINT,
+        test: _TEST,
+    }
     for file, template in files.items():
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(template.format(**words))

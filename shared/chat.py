@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from shared.settings import Settings
 
 _ROLES = {"user": "user", "model": "model", "assistant": "model"}
+_OVERRIDDEN: frozenset[Purpose] = frozenset({"chat", "generate_text", "stream", "batch"})
+"""What GEMINI_MODEL_TYPE chooses the model for: endpoints that answer with plain text."""
 _SESSION_FIELDS = ("message", "session_id")
 
 
@@ -84,8 +86,9 @@ def native_body(
 
 
 def model_for(asked: str | None, purpose: Purpose, settings: Settings) -> str:
-    """What the caller asked for; else GEMINI_MODEL_TYPE; else the table's default for `purpose`."""
-    return asked or settings.model_override or default_model(purpose, settings.tier)
+    """What the caller asked for; else GEMINI_MODEL_TYPE where that rules; else the table's default for `purpose`."""
+    override = settings.model_override if purpose in _OVERRIDDEN else None
+    return asked or override or default_model(purpose, settings.tier)
 
 
 def chat_answer(reply: Reply, request_id: str) -> JsonObject:

@@ -19,7 +19,8 @@ GatewayError
 ├── CallerGone 499            caller_gone            logged, never sent
 ├── UpstreamFailed 502        upstream_failed        Gemini failed, with its reason
 │   ├── ResponseBlocked       response_blocked       finished for a reason other than STOP, without text
-│   └── EmptyResponse         empty_response         e.g. MAX_TOKENS with no text
+│   ├── EmptyResponse         empty_response         e.g. MAX_TOKENS with no text
+│   └── NonconformingAnswer   nonconforming_answer   JSON that its schema does not allow, after a repair too
 ├── Unavailable 503           unavailable            carries Retry-After
 │   ├── LedgerUnavailable     ledger_unavailable
 │   ├── NoServerKey           no_server_key          the admin key is right, but no account can serve
@@ -133,6 +134,10 @@ class ResponseBlocked(UpstreamFailed):
 
 class EmptyResponse(UpstreamFailed):
     code = "empty_response"
+
+
+class NonconformingAnswer(UpstreamFailed):
+    code = "nonconforming_answer"
 
 
 class Unavailable(GatewayError):

@@ -55,9 +55,12 @@ class Fields:
         return bool(value)
 
     def integer(self, name: str, minimum: int, maximum: int) -> int | None:
+        """5.0 is a whole number too, as JSON Schema counts."""
         value = self._read(name)
         if value is None:
             return None
+        if isinstance(value, float) and value.is_integer():
+            value = int(value)
         if isinstance(value, bool) or not isinstance(value, int) or not minimum <= value <= maximum:
             raise self.refuse(name, f"must be a whole number from {minimum} to {maximum}")
         return value

@@ -14,12 +14,17 @@ from shared.fields import Fields
 from shared.generation import JsonObject
 
 _UNDERSCORE = re.compile(r"_([a-z0-9])")
+_CAPITAL = re.compile(r"[A-Z]")
 _MAX_STOP_SEQUENCES = 5
 _INT32 = 2**31 - 1
 
 
 def camel_case(name: str) -> str:
     return _UNDERSCORE.sub(lambda match: match[1].upper(), name)
+
+
+def snake_case(name: str) -> str:
+    return _CAPITAL.sub(lambda match: "_" + match[0].lower(), name)
 
 
 def generation_config(given: JsonObject | None, path: str = "generation_config") -> JsonObject | None:
@@ -40,12 +45,14 @@ def safety_settings(given: list[JsonObject] | None, path: str = "safety_settings
 def _native(given: JsonObject, path: str, readers: dict[str, Callable[[Fields, str], Any]]) -> JsonObject:
     fields = Fields(given, path)
     result: JsonObject = {}
+    seen: set[str] = set()
     for name in given:
         native = camel_case(name)
-        if native not in readers:
+        if native not in readers or name not in (native, snake_case(native)):
             continue
-        if native in result:
+        if native in seen:
             raise fields.refuse(name, "is given twice, in both spellings")
+        seen.add(native)
         value = readers[native](fields, name)
         if value is not None:
             result[native] = value
@@ -123,5 +130,5 @@ _READERS: dict[str, Callable[[Fields, str], Any]] = {
     "imageConfig": _not_text,
     "speechConfig": _not_text,
 }
-NAMES = frozenset(_READERS) | {re.sub(r"[A-Z]", lambda match: "_" + match[0].lower(), name) for name in _READERS}
+NAMES = frozenset(_READERS) | {snake_case(name) for name in _READERS}
 """Every name in both spellings."""

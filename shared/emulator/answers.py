@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import orjson
@@ -101,6 +101,19 @@ def answer(request: Mapping[str, Any], model: Model, prompt_tokens: Mapping[str,
         text = _text(request, config, model, prompt, seed + index, words)
         candidates.append(_fitted(text, config.get("stopSequences", ()), cap - thoughts, thought, signature))
     return Answer(prompt_tokens, candidates, thoughts)
+
+
+def broken(answer: Answer, kind: str) -> Answer:
+    """The answer as no schema of one type allows it: `wrong_json` is of another type, `not_json` is prose around it."""
+    return replace(
+        answer, candidates=[replace(candidate, text=_broken(candidate.text, kind)) for candidate in answer.candidates]
+    )
+
+
+def _broken(text: str, kind: str) -> str:
+    if kind == "not_json":
+        return f"Certainly! Here it is: {text}"
+    return f'{{"wrapped": {text}}}' if text.startswith("[") else f"[{text}]"
 
 
 def _fitted(text: str, stops: Sequence[str], room: int, thought: str, signature: str) -> Candidate:

@@ -251,7 +251,8 @@ def _answer_of(
         return answers.unsafe(counts)
     if kind == "max_tokens":
         return answers.out_of_tokens(counts, message)
-    return answers.answer(message, model, counts, words)
+    answer = answers.answer(message, model, counts, words)
+    return answers.broken(answer, kind) if kind in ("wrong_json", "not_json") else answer
 
 
 def _deadline_s(request: Request) -> float | None:

@@ -13,7 +13,7 @@ REFUSALS = frozenset(
 )
 # Fail, or answer oddly, after the request was admitted and counted.
 FAILURES = frozenset({"500", "503", "504", "hang", "reset", "cut", "slow", "malformed"})
-ODD_ANSWERS = frozenset({"block", "safety", "max_tokens"})
+ODD_ANSWERS = frozenset({"block", "safety", "max_tokens", "wrong_json", "not_json"})
 KINDS = REFUSALS | FAILURES | ODD_ANSWERS
 
 HANG_S = 600.0

@@ -14,6 +14,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import unquote
 
+from .references import with_references
+
 # Past the soft bound optional things are left out, past the hard one the schema is refused.
 _SOFT_NODES = 400
 _HARD_NODES = 20_000
@@ -48,7 +50,7 @@ def value_for(schema: Any, seed: int, topic: str = "") -> Any:
     """A value for a JSON Schema. Texts mention `topic`. Raises Unsatisfiable or TooComplex."""
     writer = _Writer(schema, random.Random(seed), topic)
     try:
-        return writer.value(schema, "answer", (), 0)
+        return with_references(schema, writer.value(schema, "answer", (), 0))
     except _Endless:
         raise Unsatisfiable("the schema refers to itself in a required place") from None
     except RecursionError:

@@ -12,8 +12,10 @@ from pathlib import Path
 import pytest
 
 from functions.bundle import build
+from functions.console.assets import NAMES as NAMES_OF_ASSETS
 from shared.emulator import EmulatorConfig, running
 from shared.manifest import load_all
+from shared.openapi import template
 from shared.settings import DISTRIBUTION
 from tests.support.checkout import copy_checkout
 from tests.support.processes import ADMIN, ROOT, SITE_PACKAGES, environment, framework, request
@@ -76,6 +78,19 @@ async def test_each_function_serves_from_it(unpacked: Path, name: str) -> None:
             if name in ("chat", "generate_text"):
                 status, _, body = await request("POST", server.url, json={"prompt": "Hello"}, headers=ADMIN)
                 assert (status, bool(body.get("text") or body.get("generated_text"))) == (200, True)
+
+
+async def test_the_console_has_every_function_and_its_page_in_it(unpacked: Path) -> None:
+    async with framework("console", "main.py", {}, unpacked, isolated=True) as server:
+        status, _, document = await request("GET", f"{server.url}/openapi.json")
+        assert status == 200
+        paths = {template(pattern) for manifest in load_all(ROOT / "functions") for pattern in manifest.paths}
+        assert document["paths"].keys() == paths
+        assert (await request("GET", f"{server.url}/docs"))[0] == 200
+        for name in NAMES_OF_ASSETS:
+            assert (await request("GET", f"{server.url}/docs/{name}"))[0] == 200
+    licences = list((unpacked / "functions/console/viewer").rglob("*LICENSE*"))
+    assert len(licences) == 2, "what is passed on is passed on with its licence"
 
 
 def test_it_knows_its_version_by_itself(unpacked: Path) -> None:

@@ -34,6 +34,20 @@ async def test_it_serves_locally_on_its_path(checkout: Path) -> None:
         assert status == 401
 
 
+async def test_it_is_in_the_specification_at_once(checkout: Path) -> None:
+    async with served({}, checkout) as server:
+        _, _, document = await request("GET", f"{server.url}/openapi.json")
+        operation = document["paths"]["/word-count"]["post"]
+        content = operation["requestBody"]["content"]["application/json"]
+        assert (operation["operationId"], operation["summary"]) == ("word_count", "Word count.")
+        assert content["schema"] == {"$ref": "#/components/schemas/WordCountRequest"}
+        assert "text" in document["components"]["schemas"]["WordCountRequest"]["required"]
+        example = content["examples"]["1"]["value"]
+        status, _, body = await request("POST", f"{server.url}/word-count", json=example, headers=ADMIN)
+    assert (status, bool(body["text"])) == (200, True)
+    assert body.keys() == document["components"]["schemas"]["WordCountAnswer"]["properties"].keys()
+
+
 async def test_it_serves_from_the_bundle(checkout: Path, tmp_path: Path) -> None:
     with zipfile.ZipFile(build(checkout, tmp_path / "bundle.zip")) as archive:
         archive.extractall(tmp_path / "unpacked")

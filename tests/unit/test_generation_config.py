@@ -43,6 +43,12 @@ def test_both_spellings_become_camel_case() -> None:
     }
 
 
+def test_a_whole_number_may_be_written_with_a_point() -> None:
+    made = generation_config({"top_k": 40.0})
+    assert made == {"topK": 40}
+    assert isinstance(made["topK"], int)
+
+
 @pytest.mark.parametrize("name", ["response_schema", "responseJsonSchema"])
 def test_a_schema_is_the_callers_own_and_stays_as_it_is(name: str) -> None:
     schema = {"type": "object", "properties": {"snake_case": {"any_of": [{"max_items": 1}]}}}
@@ -74,6 +80,9 @@ def test_a_schema_is_the_callers_own_and_stays_as_it_is(name: str) -> None:
         ({"response_modalities": ["TEXT", "IMAGE"]}, "response_modalities"),
         ({"image_config": {}}, "image_config"),
         ({"top_p": 0.5, "topP": 0.6}, "topP"),
+        ({"top_p": None, "topP": 0.6}, "topP"),
+        ({"candidate_count": 1, "candidateCount": 1}, "candidateCount"),
+        ({"max_outputTokens": 5}, "max_outputTokens"),
         ({"temprature": 1}, "temprature"),
     ],
 )

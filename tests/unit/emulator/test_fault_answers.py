@@ -179,6 +179,17 @@ async def test_blocked_prompts_and_withheld_answers_are_200s_without_text(ask: A
     assert (spent["finishReason"], spent["content"]) == ("MAX_TOKENS", {"role": "model"})
 
 
+async def test_json_can_be_of_a_wrong_type_or_in_prose(ask: Asker) -> None:
+    listed: dict[str, Any] = {"type": "array", "items": {"type": "integer"}, "minItems": 1}
+    config = {"responseMimeType": "application/json", "responseJsonSchema": listed}
+    assert list(json.loads(await ask.text("[[fault:wrong_json]]", **config))) == ["wrapped"]
+    config["responseJsonSchema"] = {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]}
+    (within,) = json.loads(await ask.text("[[fault:wrong_json]]", **config))
+    assert isinstance(within["a"], int)
+    with pytest.raises(json.JSONDecodeError):
+        json.loads(await ask.text("[[fault:not_json]]", **config))
+
+
 async def settled(ask: Asker, at_once: int = 0) -> None:
     """Waits until so many requests are open."""
     for _ in range(500):

@@ -1,0 +1,23 @@
+"""POST /cinematic-story-design: a content and an instruction -> a story to illustrate, speak and publish."""
+
+from functions.cinematic_story_design.models import Request
+from shared.bodies import read
+from shared.chat import model_for
+from shared.endpoint import Call, endpoint
+from shared.generation import JsonObject
+from shared.generation_config import generation_config
+from shared.story import instruction, story_problems, story_schema
+from shared.structured_output import generate_object, object_body
+
+
+@endpoint()
+async def cinematic_story_design(call: Call) -> JsonObject:
+    asked = read(Request, await call.json())
+    body = object_body(
+        asked.user_content,
+        instruction(asked.system_prompt),
+        story_schema(),
+        generation_config(asked.generation_config),
+    )
+    model = model_for(asked.model, "cinematic_story_design", call.settings)
+    return await generate_object(call, model, body, story_problems)

@@ -1,0 +1,25 @@
+"""What POST /cinematic-story-design takes and answers."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from shared.bodies import GenerationAnswer, GenerationBody, Text
+from shared.generation_bodies import ObjectConfigAsSent
+from shared.story import Story
+
+
+class Request(GenerationBody):
+    user_content: Text = Field(
+        description="What the story is about.",
+        examples=["A lighthouse keeper finds a whale that is afraid of the dark."],
+    )
+    system_prompt: Text = Field(
+        description="How to tell it: audience, tone, length, language, look.",
+        examples=["You write bedtime stories for children of five: two chapters, four scenes, watercolours."],
+    )
+    generation_config: ObjectConfigAsSent | None = None
+
+
+class Answer(GenerationAnswer):
+    data: Story

@@ -1,0 +1,26 @@
+"""What the console's paths answer: no bodies of ours, but the specification and the page that shows it."""
+
+from __future__ import annotations
+
+from functions.console.assets import NAMES
+from shared.openapi import Operation
+
+_TEXT = {"schema": {"type": "string"}}
+_NOT_MODIFIED = {"304": {"description": "What If-None-Match names still holds."}}
+
+OPERATIONS = {
+    "GET /openapi.json": Operation(
+        summary="This specification.",
+        media={"application/json": {"schema": {"type": "object", "required": ["openapi", "info", "paths"]}}},
+        responses=_NOT_MODIFIED,
+    ),
+    "GET /docs": Operation(
+        summary="This specification as a page, to read and to try.", media={"text/html": _TEXT}, responses=_NOT_MODIFIED
+    ),
+    "GET /docs/*": Operation(
+        summary="What the page is made of.",
+        media={"text/javascript": _TEXT, "text/css": _TEXT},
+        below=NAMES,
+        responses=_NOT_MODIFIED,
+    ),
+}

@@ -1,0 +1,40 @@
+"""Gathers what the functions say of themselves, and makes the specification of it."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from functions.console.content import Content
+from shared.manifest import load_all
+from shared.openapi import Server, document, operations
+from shared.settings import Settings
+
+FUNCTIONS = Path(__file__).resolve().parents[1]
+
+
+def specification(settings: Settings) -> Content:
+    """As JSON. It is made once per process: the functions and the settings do not change in one."""
+    return _specification(Server.of(settings))
+
+
+@lru_cache(maxsize=4)
+def _specification(server: Server) -> Content:
+    functions = [(manifest, operations(manifest, models_of(manifest.name))) for manifest in load_all(FUNCTIONS)]
+    return Content(orjson.dumps(document(functions, server)), "application/json")
+
+
+def models_of(name: str) -> Mapping[str, Any]:
+    """What the function's models.py has; nothing if there is none."""
+    module = f"functions.{name}.models"
+    try:
+        return vars(importlib.import_module(module))
+    except ModuleNotFoundError as error:
+        if error.name != module:
+            raise
+        return {}

@@ -1,0 +1,18 @@
+"""What POST /generate_text takes and answers: a description. `shared.chat` reads it without pydantic."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from shared.bodies import GenerationBody, Text
+
+
+class Request(GenerationBody):
+    model_config = ConfigDict(regex_engine="python-re")
+
+    prompt: Text = Field(examples=["Say hello in three languages."])
+    system_prompt: str | None = Field(None, description="What the model is told to be and to do.")
+
+
+class Answer(BaseModel):
+    generated_text: str = Field(examples=["Hello! Bonjour! Hola!"])

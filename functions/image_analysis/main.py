@@ -1,0 +1,15 @@
+"""POST /image-analysis: an image and a question -> the answer as text."""
+
+from functions.image_analysis.models import Request
+from shared.bodies import read
+from shared.chat import chat_answer, model_for, native_body
+from shared.endpoint import Call, endpoint
+from shared.generation import JsonObject
+
+
+@endpoint()
+async def image_analysis(call: Call) -> JsonObject:
+    asked = read(Request, await call.json())
+    image = {"inlineData": {"mimeType": asked.mime_type, "data": asked.image}}
+    body = native_body([{"role": "user", "parts": [image, {"text": asked.prompt}]}])
+    return chat_answer(await call.generate(model_for(asked.model, "chat", call.settings), body), call.request_id)

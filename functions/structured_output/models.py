@@ -1,0 +1,33 @@
+"""What POST /structured-output takes and answers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import Field
+
+from shared.bodies import GenerationAnswer, GenerationBody, Text
+from shared.generation_bodies import ObjectConfigAsSent
+
+
+class Request(GenerationBody):
+    user_content: Text = Field(
+        description="What the object is to be made of.", examples=["Ada Lovelace, born in 1815."]
+    )
+    system_prompt: Text = Field(description="How to make it.", examples=["Extract the person."])
+    json_schema: dict[str, Any] = Field(
+        description="JSON Schema (draft 2020-12) of the answer. References stay within it.",
+        examples=[
+            {
+                "type": "object",
+                "properties": {"name": {"type": "string"}, "born": {"type": "integer"}},
+                "required": ["name", "born"],
+                "additionalProperties": False,
+            }
+        ],
+    )
+    generation_config: ObjectConfigAsSent | None = None
+
+
+class Answer(GenerationAnswer):
+    data: Any = Field(description="Conforms to json_schema.", examples=[{"name": "Ada Lovelace", "born": 1815}])

@@ -1,0 +1,18 @@
+"""POST /translation: a text and a language -> the text in that language."""
+
+from functions.translation.models import Request
+from shared.bodies import read
+from shared.chat import chat_answer, model_for, native_body, turn
+from shared.endpoint import Call, endpoint
+from shared.generation import JsonObject
+
+
+@endpoint()
+async def translation(call: Call) -> JsonObject:
+    asked = read(Request, await call.json())
+    source = f" from {asked.source_language}" if asked.source_language else ""
+    instruction = (
+        f"Translate what the user sends{source} into {asked.target_language}. Answer with the translation only."
+    )
+    body = native_body([turn("user", asked.text)], instruction)
+    return chat_answer(await call.generate(model_for(asked.model, "chat", call.settings), body), call.request_id)

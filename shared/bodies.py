@@ -1,0 +1,134 @@
+"""Request and answer bodies as pydantic models: they read a body, and they describe it in the specification.
+
+A function that must start fast reads with `shared.fields` instead (importing pydantic takes 75 ms of a cold start); its
+models then only describe, and the tests hold them to what the function does.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic_core import ErrorDetails
+
+from shared.errors import BadRequest
+from shared.fields import did_you_mean, kind
+from shared.generation import JsonObject
+
+Text = Annotated[str, StringConstraints(pattern=r"\S")]
+"""A text with something other than white space in it, kept as it was sent."""
+
+_BASE64 = r"^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$"
+Base64 = Annotated[str, StringConstraints(pattern=_BASE64, min_length=1)]
+"""Bytes as base64 with its padding, kept as it was sent."""
+_PATTERNS = {
+    r"\S": "is empty; send a text",
+    _BASE64: "must be base64 with its padding, without line breaks and without a data: prefix",
+}
+
+
+class Body(BaseModel):
+    """A JSON object in which every field is known."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Credentials(BaseModel):
+    """The caller's own key. Read before the body is: here it is only described."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    gemini_api_key: str | None = Field(None, description="A Gemini API key; Google bills the caller, not the server.")
+
+
+class GenerationBody(Body):
+    """What every generating endpoint takes."""
+
+    model: str | None = Field(
+        None,
+        description="A Gemini model id; without it the operator's or this endpoint's default.",
+        examples=["gemini-3.8-flash"],
+    )
+    credentials: Credentials | None = Field(None, description="In place of a credential in a header.")
+
+
+class UsageBody(BaseModel):
+    """Tokens as Gemini counted them."""
+
+    prompt_tokens: int
+    output_tokens: int
+    thinking_tokens: int
+    total_tokens: int = Field(description="prompt + output + thinking")
+
+
+class GenerationAnswer(BaseModel):
+    """What every generating endpoint answers, besides what it is asked for."""
+
+    model: str = Field(description="The model that answered.", examples=["gemini-3.8-flash"])
+    finish_reason: str | None = Field(description="Gemini's.", examples=["STOP"])
+    usage: UsageBody
+    request_id: str = Field(description="As in the header x-request-id, and in the log.")
+
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def read(model: type[Model], values: JsonObject) -> Model:
+    """The body as `model`. Raises BadRequest for the first field that is wrong."""
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+    path = _path(first["loc"])
+    raise BadRequest(f"{path} {_rule(first, model)}.", field=path)
+
+
+def _path(location: tuple[int | str, ...]) -> str:
+    """("history", 0, "role") -> "history[0].role"."""
+    path = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in location)
+    return path.removeprefix(".") or "the body"
+
+
+_TYPES = {
+    "string": "a string",
+    "bool": "true or false",
+    "int": "a whole number",
+    "float": "a number",
+    "list": "a list",
+    "dict": "an object",
+    "model": "an object",
+}
+
+
+def _rule(error: ErrorDetails, model: type[BaseModel]) -> str:
+    """What the value must be, after the field's name in a sentence."""
+    given, why, context = error["input"], error["type"], error.get("ctx", {})
+    if why == "missing":
+        field = model.model_fields.get(str(error["loc"][0])) if len(error["loc"]) == 1 else None
+        return "is required" + (f": {field.description.rstrip('.')}" if field is not None and field.description else "")
+    if why == "extra_forbidden":
+        return f"is not known here{did_you_mean(str(error['loc'][-1]), _known(model, error['loc']))}"
+    if why == "string_pattern_mismatch":
+        return _PATTERNS.get(context["pattern"]) or f"must match {context['pattern']}"
+    if why == "string_too_short" and context["min_length"] == 1:
+        return "is empty"
+    name, _, reason = why.rpartition("_")
+    if reason in ("type", "parsing") and name in _TYPES:
+        return f"must be {_TYPES[name]}, not {kind(given)}"
+    if why in ("literal_error", "enum"):
+        return f"must be {context['expected']}"
+    return _said(error["msg"])
+
+
+def _known(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
+    return list(model.model_fields) if len(location) == 1 else []
+
+
+def _said(message: str) -> str:
+    """pydantic's own words, as the rest of a sentence: "Value error, must be x" -> "must be x"."""
+    text = message.removeprefix("Value error, ").removeprefix("Assertion failed, ")
+    return (
+        text
+        if text.startswith(("must ", "is ", "holds ", "belongs "))
+        else f"is not valid: {text[:1].lower()}{text[1:]}"
+    )

@@ -1,0 +1,120 @@
+"""The keywords that say what a value is, quoting little of it. Pure.
+
+Each takes (validator, the keyword's value, the value, the schema around), as jsonschema's do, and gives errors.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Iterable, Iterator
+from fractions import Fraction
+from typing import Any
+
+from shared.generation import JsonObject
+from shared.json_schema.document import is_number
+from shared.json_schema.run import current, error, key
+from shared.json_schema.wording import count, named, not_this, of_types, short
+
+Keyword = Callable[[Any, Any, Any, JsonObject], Iterable[Any]]
+
+
+def _type(validator: Any, types: Any, instance: Any, _: JsonObject) -> Iterator[Any]:
+    names = [types] if isinstance(types, str) else types
+    if not any(validator.is_type(instance, name) for name in names):
+        yield error(f"must be {of_types(names)}{not_this(instance)}")
+
+
+def _enum(_: Any, options: list[Any], instance: Any, __: JsonObject) -> Iterator[Any]:
+    allowed = current.get().enums
+    if id(options) not in allowed:
+        allowed[id(options)] = frozenset(key(option) for option in options)
+    if key(instance) not in allowed[id(options)]:
+        yield error(f"must be {named(options)}{not_this(instance)}")
+
+
+def _const(_: Any, wanted: Any, instance: Any, __: JsonObject) -> Iterator[Any]:
+    if key(instance) != key(wanted):
+        yield error(f"must be {short(wanted)}{not_this(instance)}")
+
+
+def _measure(instance: Any, kind: str) -> Any:
+    """What a bound is compared with; None where it does not apply."""
+    if kind == "number":
+        return instance if is_number(instance) else None
+    return len(instance) if isinstance(instance, {"string": str, "list": list, "object": dict}[kind]) else None
+
+
+def _bound(kind: str, holds: Callable[[Any, Any], bool], words: str, things: str = "") -> Keyword:
+    def keyword(_: Any, bound: Any, instance: Any, __: JsonObject) -> Iterator[Any]:
+        measure = _measure(instance, kind)
+        if measure is not None and not holds(measure, bound):
+            yield error(f"must {words} {count(bound, things)}, not {short(measure)}")
+
+    return keyword
+
+
+def _is_multiple(value: int | float, step: int | float) -> bool:
+    """As the numbers are written: 19.99 is a multiple of 0.01, which a division of floats denies."""
+    if isinstance(value, int) and isinstance(step, int):
+        return value % step == 0
+    return (Fraction(repr(value)) / Fraction(repr(step))).denominator == 1
+
+
+_BOUNDS: dict[str, tuple[Any, ...]] = {
+    "minimum": ("number", operator.ge, "be at least"),
+    "maximum": ("number", operator.le, "be at most"),
+    "exclusiveMinimum": ("number", operator.gt, "be more than"),
+    "exclusiveMaximum": ("number", operator.lt, "be less than"),
+    "multipleOf": ("number", _is_multiple, "be a multiple of"),
+    "minLength": ("string", operator.ge, "have at least", "character"),
+    "maxLength": ("string", operator.le, "have at most", "character"),
+    "minItems": ("list", operator.ge, "have at least", "item"),
+    "maxItems": ("list", operator.le, "have at most", "item"),
+    "minProperties": ("object", operator.ge, "have at least", "property"),
+    "maxProperties": ("object", operator.le, "have at most", "property"),
+}
+
+
+def _format(validator: Any, form: str, instance: Any, _: JsonObject) -> Iterator[Any]:
+    if not validator.format_checker.conforms(instance, form):
+        yield error(f"must be in the format {short(form)}{not_this(instance)}")
+
+
+def _pattern(_: Any, pattern: str, instance: Any, __: JsonObject) -> Iterator[Any]:
+    if isinstance(instance, str) and not current.get().search(pattern, instance):
+        yield error(f"must match the pattern {short(pattern)}{not_this(instance)}")
+
+
+def _required(_: Any, names: list[str], instance: Any, __: JsonObject) -> Iterator[Any]:
+    if isinstance(instance, dict):
+        yield from (error(f"lacks the required property {short(name)}") for name in names if name not in instance)
+
+
+def _dependent_required(_: Any, needs: dict[str, list[str]], instance: Any, __: JsonObject) -> Iterator[Any]:
+    for name in needs if isinstance(instance, dict) else ():
+        if name in instance:
+            current.get().spend(len(needs[name]))
+            missing = (other for other in needs[name] if other not in instance)
+            yield from (error(f"lacks the property {short(other)}, which {short(name)} needs") for other in missing)
+
+
+def _unique_items(_: Any, unique: bool, instance: Any, __: JsonObject) -> Iterator[Any]:
+    seen: dict[Any, int] = {}
+    for index, item in enumerate(instance if unique and isinstance(instance, list) else ()):
+        first = seen.setdefault(key(item), index)
+        if first != index:
+            yield error(f"must have different items; number {index} is equal to number {first}")
+            return
+
+
+ASSERTIONS: dict[str, Keyword] = {
+    "type": _type,
+    "enum": _enum,
+    "const": _const,
+    "format": _format,
+    "pattern": _pattern,
+    "required": _required,
+    "dependentRequired": _dependent_required,
+    "uniqueItems": _unique_items,
+    **{word: _bound(*rule) for word, rule in _BOUNDS.items()},
+}

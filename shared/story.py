@@ -1,0 +1,372 @@
+"""A cinematic story as pydantic models, the schema of it that Gemini is sent, and the rules between its parts. Pure.
+
+Docstrings and descriptions here are for Gemini too: they go into the schema, and tell what a schema cannot demand. What a
+rule can judge is checked afterwards by `story_problems`, the form by pydantic and the references by hand, in one pass: there
+is one repair, so it is told everything. What is referred to is written before what refers to it.
+
+Only a function that designs stories imports this module: pydantic costs the others 75 ms of a cold start.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from functools import cache
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import PydanticCustomError
+
+from shared.generation import JsonObject
+from shared.json_schema import Problem
+
+NARRATOR = "narrator"
+"""The speaker of a line that no character speaks."""
+MAX_TWEET = 280
+MAX_VIDEO_TITLE = 100
+MAX_VIDEO_DESCRIPTION_BYTES = 5000
+MAX_TAGS = 500
+"""Characters of all tags together. YouTube's limits: developers.google.com/youtube/v3/docs/videos#snippet."""
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+_SENT = frozenset({"$defs", "$ref", "type", "description", "enum", "items", "minItems", "properties", "required"}) | {
+    "additionalProperties"
+}
+"""The keywords used here of those that Gemini's responseJsonSchema takes: ai.google.dev/gemini-api/docs/structured-output."""
+
+RULES = f"""\
+The answer is one JSON object by the schema given, and these rules hold for it:
+- Every text is in the language that the instructions above ask for, or else in the language of the user's content. Ids, \
+`gender` and `category` are as the schema says, in ASCII, whatever the language.
+- No text is empty. No id is used twice for characters, for scenes, or for chapters. No character has the id `{NARRATOR}`.
+- Every id in `scene_ids` is the id of a scene in `scenes`, and every scene is in at least one chapter.
+- Every id in `character_ids` is the id of a character in `characters`; every `speaker` is one of them, or `{NARRATOR}`.
+- A tweet summary has at most {MAX_TWEET} characters.
+- Nothing is repeated by accident. Where a scene or a line repeats an earlier one on purpose, its `intentional_repetition` \
+is true."""
+"""Appended to the caller's instruction."""
+
+
+def _not_empty(text: str) -> str:
+    if not text.strip():
+        raise PydanticCustomError("empty", "is empty; it needs a text")
+    return text
+
+
+def _is_id(text: str) -> str:
+    if not _ID.fullmatch(text):
+        raise PydanticCustomError("id", "must be an id of 1 to 64 ASCII letters, digits, - and _, like scene-1")
+    return text
+
+
+def _is_tweet(text: str) -> str:
+    if len(text) > MAX_TWEET:
+        raise PydanticCustomError(
+            "tweet", "has {size} characters; a tweet has at most {most}", {"size": len(text), "most": MAX_TWEET}
+        )
+    return _not_empty(text)
+
+
+def _is_video_title(text: str) -> str:
+    if len(text) > MAX_VIDEO_TITLE:
+        values = {"size": len(text), "most": MAX_VIDEO_TITLE}
+        raise PydanticCustomError("title", "has {size} characters; YouTube takes at most {most}", values)
+    return _not_empty(text)
+
+
+def _is_video_description(text: str) -> str:
+    size_bytes = len(text.encode())
+    if size_bytes > MAX_VIDEO_DESCRIPTION_BYTES:
+        values = {"size": size_bytes, "most": MAX_VIDEO_DESCRIPTION_BYTES}
+        raise PydanticCustomError("description", "has {size} bytes of UTF-8; YouTube takes at most {most}", values)
+    return _not_empty(text)
+
+
+def _are_tags(tags: list[str]) -> list[str]:
+    """YouTube counts a comma between two tags, and quotation marks around a tag that has a space in it."""
+    size = sum(len(tag) + 2 * (" " in tag) for tag in tags) + len(tags) - 1
+    if size > MAX_TAGS:
+        values = {"size": size, "most": MAX_TAGS}
+        raise PydanticCustomError("tags", "have {size} characters together; YouTube takes at most {most}", values)
+    return tags
+
+
+Text = Annotated[str, AfterValidator(_not_empty)]
+Id = Annotated[str, AfterValidator(_is_id)]
+Gender = Literal["female", "male", "neutral"]
+Category = Literal[
+    "Film & Animation",
+    "Autos & Vehicles",
+    "Music",
+    "Pets & Animals",
+    "Sports",
+    "Travel & Events",
+    "Gaming",
+    "People & Blogs",
+    "Comedy",
+    "Entertainment",
+    "News & Politics",
+    "Howto & Style",
+    "Education",
+    "Science & Technology",
+    "Nonprofits & Activism",
+]
+"""Those that YouTube lets a video be filed under: developers.google.com/youtube/v3/docs/videoCategories/list."""
+_VOICE = (
+    "The id of the voice that speaks: one that the instructions name, else a voice of Gemini's speech models, such as "
+    "Kore, Puck, Charon, Leda, Fenrir or Aoede."
+)
+_REPETITION = "true if this repeats an earlier {} on purpose (a refrain, a leitmotif, a flashback), else false."
+
+
+class Part(BaseModel):
+    """A JSON object that has what is declared, and nothing else."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class YouTubeVideo(Part):
+    """How the story is published as a video on YouTube."""
+
+    title: Annotated[str, AfterValidator(_is_video_title)] = Field(
+        description=f"Makes people want to watch; at most {MAX_VIDEO_TITLE} characters."
+    )
+    description: Annotated[str, AfterValidator(_is_video_description)] = Field(
+        description="What the video is about, its first sentence as a hook; at most 1500 characters."
+    )
+    tags: Annotated[list[Text], AfterValidator(_are_tags)] = Field(
+        min_length=1, description="5 to 15 search terms, without #; together at most 400 characters."
+    )
+    category: Category = Field(description="YouTube's category, by its English name.")
+    made_for_kids: bool = Field(description="true if children are the audience.")
+
+
+class Metadata(Part):
+    """What the story is and how it is announced."""
+
+    title: Text = Field(description="The story's title.")
+    logline: Text = Field(description="The story in one or two sentences.")
+    language: Text = Field(description="BCP 47 code of the language that the texts are in, such as en or zh-Hans.")
+    youtube: YouTubeVideo
+    hashtags: list[Text] = Field(min_length=1, description="3 to 10, each beginning with # and without spaces.")
+
+
+class Visuals(Part):
+    """How the pictures of the story look, the same from the first to the last."""
+
+    illustration_style: Text = Field(
+        description="For an image generator, valid for every picture: medium, palette, light, lens or line, mood, era."
+    )
+    cover_image_description: Text = Field(
+        description="The cover, complete in itself: subject, composition, background, light, colours; no lettering."
+    )
+
+
+class Narrator(Part):
+    """The voice that tells the story."""
+
+    name: Text
+    gender: Gender
+    voice_id: Text = Field(description=_VOICE)
+
+
+class Character(Part):
+    """Somebody in the story, described so that every picture shows the same person."""
+
+    id: Id = Field(description=f"ASCII letters, digits, - and _, such as character-1; never `{NARRATOR}`.")
+    name: Text = Field(description="As the story calls them.")
+    role: Text = Field(description="Who they are in the story and what they want.")
+    personality: Text
+    gender: Gender
+    age: Text = Field(description="In years, or what can be seen of it.")
+    appearance: Text = Field(
+        description="Body for an image generator: build, face, skin, hair, eyes, marks that tell them from all others."
+    )
+    clothing: Text = Field(description="What they wear throughout: garments, fabrics, colours, accessories.")
+    expression_and_posture: Text = Field(description="How they usually look and hold themselves.")
+    voice_id: Text = Field(description=_VOICE)
+
+
+class Setting(Part):
+    """Where and when a scene takes place."""
+
+    place: Text
+    time: Text = Field(description="Time of day, season, era.")
+    atmosphere: Text = Field(description="Weather, light, sounds, mood.")
+
+
+class Interaction(Part):
+    """Something that characters do to each other, or one does alone."""
+
+    character_ids: list[Id] = Field(min_length=1, description="Who takes part: ids of `characters`.")
+    action: Text = Field(description="What happens between them, as the camera sees it.")
+
+
+class Line(Part):
+    """Something that is heard, without stage directions in it."""
+
+    speaker: Id = Field(description=f"Who speaks: an id of `characters`, or `{NARRATOR}`.")
+    text: Text = Field(description="The spoken words only.")
+    delivery: Text = Field(description="How they are spoken: emotion, pace, volume.")
+    intentional_repetition: bool = Field(description=_REPETITION.format("line"))
+
+
+class Scene(Part):
+    """One place and time without a cut in the story."""
+
+    id: Id = Field(description="ASCII letters, digits, - and _, such as scene-1.")
+    description: Text = Field(
+        description="The whole picture, complete in itself: who is where, doing what, foreground and background, camera. "
+        "An image is made of it without knowing the other scenes."
+    )
+    setting: Setting
+    interactions: list[Interaction] = Field(description="In order; empty where nobody is seen.")
+    audio_script: list[Line] = Field(min_length=1, description="All that is heard, in order.")
+    intentional_repetition: bool = Field(description=_REPETITION.format("scene"))
+
+
+class Chapter(Part):
+    """Scenes that belong together, in order."""
+
+    id: Id = Field(description="ASCII letters, digits, - and _, such as chapter-1.")
+    title: Text
+    scene_ids: list[Id] = Field(min_length=1, description="Ids of `scenes`, in the order of the telling.")
+
+
+class Story(Part):
+    """A story ready to be illustrated, spoken and published."""
+
+    metadata: Metadata
+    visuals: Visuals
+    narrator: Narrator
+    characters: list[Character] = Field(description="All who are seen or heard; empty if there is only the narrator.")
+    scenes: list[Scene] = Field(min_length=1, description="All scenes, in order.")
+    chapters: list[Chapter] = Field(min_length=1, description="All chapters, in order; every scene is in at least one.")
+    tweet_summaries: list[Annotated[str, AfterValidator(_is_tweet)]] = Field(
+        min_length=1, description=f"The story as 1 to 5 tweets, each at most {MAX_TWEET} characters, hashtags included."
+    )
+
+
+def instruction(system_prompt: str) -> str:
+    """The caller's instruction, and then the rules that the schema cannot express."""
+    return f"{system_prompt.rstrip()}\n\n{RULES}"
+
+
+@cache
+def story_schema() -> JsonObject:
+    """For generationConfig.responseJsonSchema; one object for all requests, not to be changed."""
+    schema: JsonObject = _sent(Story.model_json_schema())
+    return schema
+
+
+def _sent(schema: Any) -> Any:
+    """Only what Gemini takes: a `$ref` stands alone, and what it does not know is left out."""
+    if not isinstance(schema, dict):
+        return schema
+    if "$ref" in schema:
+        return {"$ref": schema["$ref"]}
+    sent = {word: schema[word] for word in schema if word in _SENT}
+    for word in sent.keys() & {"$defs", "properties"}:
+        sent[word] = {name: _sent(value) for name, value in sent[word].items()}
+    for word in sent.keys() & {"items", "additionalProperties"}:
+        sent[word] = _sent(sent[word])
+    if "properties" in sent:
+        sent["propertyOrdering"] = list(sent["properties"])
+    return sent
+
+
+def story_problems(data: Any) -> list[Problem]:
+    """All that is wrong with an answer; [] if it is a Story whose references hold."""
+    problems: list[Problem] = []
+    try:
+        Story.model_validate(data)
+    except ValidationError as error:
+        problems = [Problem(_pointer(found["loc"]), found["msg"]) for found in error.errors(include_url=False)]
+    return [*problems, *_broken_references(data)]
+
+
+def _pointer(location: Iterable[int | str]) -> str:
+    return "".join("/" + str(step).replace("~", "~0").replace("/", "~1") for step in location)
+
+
+def _broken_references(data: Any) -> Iterator[Problem]:
+    """Of an object of any form: what is not as it should be was told by pydantic, and is passed over here."""
+    characters, scenes, chapters = (list(_objects(data, name)) for name in ("characters", "scenes", "chapters"))
+    for rows in (characters, scenes, chapters):
+        yield from _repeated_ids(rows)
+    for at, character in characters:
+        if character.get("id") == NARRATOR:
+            yield Problem(f"{at}/id", f"is {NARRATOR!r}, which is the narrator's; give the character another id")
+    yield from _scene_references(scenes, chapters)
+    known = _ids(characters)
+    for at, scene in scenes:
+        for where, interaction in _objects(scene, "interactions", at):
+            yield from _unknown(_texts(interaction, "character_ids", where), known, "character")
+        lines = [(f"{where}/speaker", line.get("speaker")) for where, line in _objects(scene, "audio_script", at)]
+        speaking = [(where, name) for where, name in lines if isinstance(name, str) and name != NARRATOR]
+        yield from _unknown(speaking, known, "character", f", and it is not {NARRATOR!r} either")
+    yield from _repeated_scenes(scenes)
+
+
+_Row = tuple[str, JsonObject]
+"""An object and the pointer to it."""
+
+
+def _scene_references(scenes: list[_Row], chapters: list[_Row]) -> Iterator[Problem]:
+    known = _ids(scenes)
+    named: set[str] = set()
+    for at, chapter in chapters:
+        references = list(_texts(chapter, "scene_ids", at))
+        named.update(name for _, name in references)
+        yield from _unknown(references, known, "scene")
+    for at, scene in scenes:
+        if isinstance(scene.get("id"), str) and scene["id"] not in named:
+            yield Problem(
+                f"{at}/id", f"is {scene['id']!r}, a scene that no chapter has in its scene_ids; add it to one"
+            )
+
+
+def _repeated_ids(rows: list[_Row]) -> Iterator[Problem]:
+    first: dict[str, str] = {}
+    for at, row in rows:
+        if isinstance(row.get("id"), str) and (before := first.setdefault(row["id"], at)) != at:
+            yield Problem(f"{at}/id", f"is {row['id']!r}, which is the id of {before} already; ids are unique")
+
+
+def _repeated_scenes(scenes: list[_Row]) -> Iterator[Problem]:
+    """Only a scene that is the same in every word: whether a paraphrase is a repetition is not for a rule to say."""
+    earlier: list[_Row] = []
+    for at, scene in scenes:
+        content = {name: value for name, value in scene.items() if name not in ("id", "intentional_repetition")}
+        same = next((where for where, other in earlier if other == content), None)
+        if same is not None and scene.get("intentional_repetition") is False:
+            yield Problem(
+                at, f"is the same as {same}; write another scene, or set intentional_repetition if it is meant"
+            )
+        earlier.append((at, content))
+
+
+def _unknown(references: Iterable[tuple[str, str]], known: set[str], kind: str, besides: str = "") -> Iterator[Problem]:
+    for at, name in references:
+        if name not in known:
+            yield Problem(at, f"is {name!r}, but no {kind} has this id{besides}")
+
+
+def _objects(parent: Any, name: str, at: str = "") -> Iterator[_Row]:
+    for index, value in enumerate(_list(parent, name)):
+        if isinstance(value, dict):
+            yield f"{at}/{name}/{index}", value
+
+
+def _texts(parent: Any, name: str, at: str) -> Iterator[tuple[str, str]]:
+    for index, value in enumerate(_list(parent, name)):
+        if isinstance(value, str):
+            yield f"{at}/{name}/{index}", value
+
+
+def _list(parent: Any, name: str) -> list[Any]:
+    value = parent.get(name) if isinstance(parent, dict) else None
+    return value if isinstance(value, list) else []
+
+
+def _ids(rows: list[_Row]) -> set[str]:
+    return {row["id"] for _, row in rows if isinstance(row.get("id"), str)}

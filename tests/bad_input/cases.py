@@ -1,0 +1,170 @@
+"""What callers may send wrong, endpoint by endpoint and field by field: the table in functions/BAD_INPUT.md.
+
+A case is what is sent and what must come back; the document is written from the answers that the gateway gives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+from tests.support.edge import ADMIN, ADMIN_KEY
+
+MISSING: Any = object()
+"""As a field's value: the field is left out."""
+JSON = "application/json"
+PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5ErkJggg=="
+SCHEMA = {"type": "object", "properties": {"name": {"type": "string"}}, "required": ["name"]}
+
+
+@dataclass(frozen=True)
+class Case:
+    """One wrong request. `sent` says in a few words what is wrong with `name`, a field or a header."""
+
+    path: str
+    name: str
+    sent: str
+    status: int
+    code: str
+    body: bytes
+    headers: Mapping[str, str] = field(default_factory=lambda: ADMIN)
+    method: str = "POST"
+    names_field: bool = True
+    """Whether `details.field` is `name`."""
+
+    def __str__(self) -> str:
+        return f"{self.path} {self.name}: {self.sent}"
+
+
+VALID: dict[str, dict[str, Any]] = {
+    "/chat": {"prompt": "Hello"},
+    "/generate_text": {"prompt": "Hello"},
+    "/structured-output": {"user_content": "Ada", "system_prompt": "Extract.", "json_schema": SCHEMA},
+    "/cinematic-story-design": {"user_content": "A lighthouse", "system_prompt": "For children."},
+    "/translation": {"text": "Hello", "target_language": "Chinese"},
+    "/image-analysis": {"image": PIXEL, "prompt": "What is it?"},
+}
+"""A body for each endpoint that takes one, which is answered; a case changes one thing of it."""
+
+TEXTS = {
+    "/chat": ["prompt"],
+    "/generate_text": ["prompt"],
+    "/structured-output": ["user_content", "system_prompt"],
+    "/cinematic-story-design": ["user_content", "system_prompt"],
+    "/translation": ["text", "target_language"],
+}
+"""Required fields of text."""
+
+FIELDS: dict[str, list[tuple[str, str, Any]]] = {
+    "/chat": [
+        ("system_prompt", "a number", 1),
+        ("stream", "a string", "yes"),
+        ("history", "an object", {}),
+        ("history[0]", "a string", ["Hello"]),
+        ("history[0].role", "an unknown role", [{"role": "system", "content": "x"}]),
+        ("history[0].content", "missing", [{"role": "user"}]),
+        ("history[0].content", "twice", [{"role": "user", "content": "x", "text": "x"}]),
+        ("contents", "beside prompt", [{"role": "user", "parts": [{"text": "x"}]}]),
+        ("generation_config", "a list", []),
+        ("generation_config.temperature", "out of its range", {"temperature": 3}),
+        ("generation_config.top_k", "a fraction", {"top_k": 1.5}),
+        ("generation_config.max_output_tokens", "zero", {"max_output_tokens": 0}),
+        ("generation_config.stop_sequences", "six", {"stop_sequences": list("abcdef")}),
+        ("generation_config.candidate_count", "two", {"candidate_count": 2}),
+        ("generation_config.temprature", "unknown", {"temprature": 1}),
+        ("temperature", "outside generation_config", 1),
+        ("safety_settings", "an object", {}),
+        ("safety_settings[0].threshold", "missing", [{"category": "HARM_CATEGORY_HARASSMENT"}]),
+        ("message", "beside prompt", "Hello"),
+    ],
+    "/generate_text": [("system_prompt", "a list", [])],
+    "/structured-output": [
+        ("json_schema", "missing", MISSING),
+        ("json_schema", "a string", "object"),
+        ("json_schema", "a type that does not exist", {"type": "text"}),
+        ("json_schema", "a keyword of a wrong type", {"type": "object", "properties": {"a": {"minLength": "1"}}}),
+        ("json_schema", "a remote reference", {"$ref": "https://example.com/schema.json"}),
+        ("json_schema", "a reference to nothing", {"$ref": "#/$defs/person"}),
+        ("json_schema", "a reference to itself", {"$ref": "#"}),
+        ("json_schema", "a pattern that is none", {"type": "string", "pattern": "("}),
+        ("generation_config.temperature", "out of its range", {"temperature": -1}),
+        ("generation_config.responseMimeType", "set by the caller", {"responseMimeType": "text/plain"}),
+    ],
+    "/cinematic-story-design": [("json_schema", "given", SCHEMA)],
+    "/translation": [("source_language", "blank", " ")],
+    "/image-analysis": [
+        ("image", "missing", MISSING),
+        ("image", "empty", ""),
+        ("image", "not base64", "hello!"),
+        ("image", "a data URL", f"data:image/png;base64,{PIXEL}"),
+        ("mime_type", "a type that Gemini does not take", "image/gif"),
+        ("prompt", "blank", " "),
+    ],
+}
+"""(field, what is wrong, the value of its top-level field)."""
+
+
+def cases() -> Iterator[Case]:
+    yield from _of_any_endpoint()
+    for path in VALID:
+        yield from _of_the_fields(path)
+
+
+def _body(path: str, **changes: Any) -> bytes:
+    body = {**VALID[path], **changes}
+    return orjson.dumps({name: value for name, value in body.items() if value is not MISSING})
+
+
+def _of_the_fields(path: str) -> Iterator[Case]:
+    for name in TEXTS.get(path, ()):
+        for sent, value in (("missing", MISSING), ("empty", ""), ("white space", " \n"), ("a number", 1)):
+            yield Case(path, name, sent, 400, "invalid_request", _body(path, **{name: value}))
+    for name, sent, value in FIELDS[path]:
+        top = name.partition(".")[0].partition("[")[0]
+        yield Case(path, name, sent, 400, "invalid_request", _body(path, **{top: value}))
+    yield Case(path, "promt", "unknown", 400, "invalid_request", _body(path, promt="Hello"))
+    yield Case(path, "model", "a number", 400, "invalid_request", _body(path, model=1))
+    yield Case(path, "model", "no model's name", 400, "invalid_request", _body(path, model="Gemini Pro"))
+    yield Case(path, "model", "not known", 404, "model_not_found", _body(path, model="gpt-4"))
+    yield Case(path, "credentials", "a string", 400, "invalid_request", _body(path, credentials="key"))
+    field_of_key = "credentials.gemini_api_key"
+    yield Case(path, field_of_key, "a number", 400, "invalid_request", _body(path, credentials={"gemini_api_key": 1}))
+    short = _body(path, credentials={"gemini_api_key": "short"})
+    yield Case(path, field_of_key, "no key's form", 400, "invalid_request", short, {})
+
+
+def _of_any_endpoint() -> Iterator[Case]:
+    """What every endpoint that takes a body refuses alike; told of /chat, which stands for them."""
+    path, valid = "/chat", _body("/chat")
+
+    def case(name: str, sent: str, status: int, code: str, body: bytes = valid, **headers: str) -> Case:
+        given = {**ADMIN, **{key.replace("_", "-"): value for key, value in headers.items()}}
+        return Case(path, name, sent, status, code, body, given, names_field=name.startswith("x-"))
+
+    yield case("the body", "empty", 400, "invalid_request", b"")
+    yield case("the body", "not JSON", 400, "invalid_request", b"prompt=Hello")
+    yield case("the body", "cut short", 400, "invalid_request", b'{"prompt": "Hello"')
+    yield case("the body", "not UTF-8", 400, "invalid_request", b'{"prompt": "\xe9"}')
+    yield case("the body", "a list", 400, "invalid_request", b'["Hello"]')
+    yield case("content-type", "a form", 415, "unsupported_media_type", content_type="multipart/form-data")
+    yield case(
+        "content-type", "another charset", 415, "unsupported_media_type", content_type=f"{JSON}; charset=latin-1"
+    )
+    yield case("content-encoding", "compressed", 415, "unsupported_media_type", content_encoding="gzip")
+    yield case("x-request-timeout", "not a number", 400, "invalid_request", x_request_timeout="soon")
+    yield case("x-request-timeout", "over the server's", 400, "invalid_request", x_request_timeout="100000")
+    yield case("x-priority", "unknown", 400, "invalid_request", x_priority="urgent")
+    yield case("x-caller-id", "not ASCII", 400, "invalid_request", x_caller_id="Zoë")
+    yield Case(path, "a credential", "none", 401, "unauthorized", valid, {}, names_field=False)
+    wrong = {"admin-api-key": ADMIN_KEY + "x"}
+    yield Case(path, "Admin-API-Key", "wrong", 401, "unauthorized", valid, wrong, names_field=False)
+    yield Case(path, "the method", "GET", 405, "method_not_allowed", b"", method="GET", names_field=False)
+    yield Case("/chats", "the path", "unknown", 404, "not_found", valid, names_field=False)
+    tokens = orjson.dumps({"prompt": "word " * 2_000_000})
+    yield Case(path, "prompt", "more tokens than a minute has", 400, "cost_exceeds_limit", tokens, names_field=False)
+    native = b'{"contents": [{"parts": [{"text": "x"}, {"functionResponse": %b}]}]}'
+    deep = native % (b'{"a":' * 300 + b"1" + b"}" * 300)
+    yield Case(path, "contents", "nested 300 deep", 400, "invalid_request", deep, names_field=False)

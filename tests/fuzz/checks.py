@@ -1,0 +1,88 @@
+"""What schemathesis checks besides its own: rules that hold for every operation, but that a specification cannot say."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+import requests
+import schemathesis
+from schemathesis.specs.openapi.checks import negative_data_rejection
+
+GEMINIS_TO_SAY = {"rejected_by_gemini", "prompt_blocked", "cost_exceeds_limit"}
+UNUSABLE_ANSWERS = {"empty_response", "response_blocked", "nonconforming_answer"}
+"""502 by contract, and by the caller's own wish: one token is all that it wants, or its schema contradicts itself."""
+BEYOND_A_SCHEMA = ("json_schema",)
+"""Fields that must themselves be a JSON Schema."""
+LITTLE_TIME_S = 2.0
+OUT_OF_TIME = {"queue_timeout", "upstream_timeout"}
+CREDENTIALS = ("admin-api-key", "authorization", "x-goog-api-key")
+UNKNOWN_HEADER = "x-schemathesis-unknown-property"
+
+
+@schemathesis.hook
+def filter_path_parameters(context: Any, path_parameters: dict[str, Any] | None) -> bool:
+    """A path with a line break never gets as far as a function: functions-framework's router says 404 by itself."""
+    return not any("\n" in str(value) for value in (path_parameters or {}).values())
+
+
+@schemathesis.check
+def takes_what_is_described(ctx: Any, response: Any, case: Any) -> None:
+    """What the specification allows is refused by Gemini alone."""
+    if case.meta is None or not case.meta.generation.mode.is_positive or response.status_code < 400:
+        return
+    error = response.json()["error"]
+    field = str((error.get("details") or {}).get("field", ""))
+    if error["code"] not in GEMINIS_TO_SAY | _excused(case) and not field.startswith(BEYOND_A_SCHEMA):
+        raise AssertionError(f"The specification allows this request, and it is refused: {error}")
+
+
+@schemathesis.check
+def has_no_defect(ctx: Any, response: Any, case: Any) -> None:
+    """No 5xx, except for what Gemini answered and nobody could use."""
+    if response.status_code >= 500 and response.json()["error"]["code"] not in _excused(case):
+        raise AssertionError(f"It failed: {response.text[:500]}")
+
+
+def _excused(case: Any) -> set[str]:
+    """The codes that are the caller's own doing."""
+    try:
+        timeout_s = float((case.headers or {}).get("x-request-timeout", LITTLE_TIME_S))
+    except ValueError:
+        timeout_s = LITTLE_TIME_S
+    return UNUSABLE_ANSWERS | (OUT_OF_TIME if timeout_s < LITTLE_TIME_S else set())
+
+
+@schemathesis.check
+def refuses_what_is_not_described(ctx: Any, response: Any, case: Any) -> None:
+    """A header that nobody knows is no mistake: proxies and clients add their own."""
+    if UNKNOWN_HEADER not in (case.headers or {}):
+        negative_data_rejection(ctx, response, case)
+
+
+@schemathesis.check
+def needs_a_credential(ctx: Any, response: Any, case: Any) -> None:
+    """The same request without one, and with a wrong one, is told just that, whatever its body is."""
+    request = response.request.copy()
+    security = case.operation.definition.raw.get("security")
+    if not security or request.method != case.operation.method.upper():
+        return
+    for name in CREDENTIALS:
+        request.headers.pop(name, None)
+    _without_credentials(request)
+    with requests.Session() as session:
+        for wrong in ({}, {"Admin-API-Key": "wrong"}):
+            request.headers.update(wrong)
+            answer = session.send(request, timeout=30)
+            if answer.status_code != 401:
+                raise AssertionError(f"Without a credential it is answered {answer.status_code}: {answer.text[:300]}")
+
+
+def _without_credentials(request: requests.PreparedRequest) -> None:
+    try:
+        body = orjson.loads(request.body or b"")
+    except orjson.JSONDecodeError:
+        return
+    if isinstance(body, dict) and "credentials" in body:
+        del body["credentials"]
+        request.prepare_body(orjson.dumps(body), None)
