@@ -46,6 +46,7 @@ Handler = Callable[[Call], Awaitable[Response | JsonObject]]
 Function = Callable[[Request], Awaitable[Response]]
 
 _HEALTH = "/health"
+_FEW = 4
 
 
 def endpoint(
@@ -164,7 +165,8 @@ class Edge:
             return pattern, paths[pattern]
         if path.rstrip("/") == _HEALTH:
             return _HEALTH, ("GET",)
-        raise NotFound(f"Nothing is served at this path; {self.manifest.name} has {', '.join(paths)}.")
+        served = ", ".join(paths) if len(paths) <= _FEW else "what GET /openapi.json lists"
+        raise NotFound(f"Nothing is served at this path; {self.manifest.name} has {served}.")
 
     async def _authenticate(self, call: Call) -> Caller:
         settings = call.settings

@@ -5,13 +5,17 @@ A case is what is sent and what must come back; the document is written from the
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
+from pydantic import BaseModel
 
+from shared.manifest import load_all
 from tests.support.edge import ADMIN, ADMIN_KEY
+from tests.support.processes import ROOT
 
 MISSING: Any = object()
 """As a field's value: the field is left out."""
@@ -39,24 +43,32 @@ class Case:
         return f"{self.path} {self.name}: {self.sent}"
 
 
-VALID: dict[str, dict[str, Any]] = {
-    "/chat": {"prompt": "Hello"},
-    "/generate_text": {"prompt": "Hello"},
-    "/structured-output": {"user_content": "Ada", "system_prompt": "Extract.", "json_schema": SCHEMA},
-    "/cinematic-story-design": {"user_content": "A lighthouse", "system_prompt": "For children."},
-    "/translation": {"text": "Hello", "target_language": "Chinese"},
-    "/image-analysis": {"image": PIXEL, "prompt": "What is it?"},
+MODELS = {
+    path: importlib.import_module(f"functions.{manifest.name}.models").Request
+    for manifest in load_all(ROOT / "functions")
+    for path, methods in manifest.paths.items()
+    if "POST" in methods
 }
-"""A body for each endpoint that takes one, which is answered; a case changes one thing of it."""
+"""Every endpoint that takes a body, and what describes it."""
 
-TEXTS = {
-    "/chat": ["prompt"],
-    "/generate_text": ["prompt"],
-    "/structured-output": ["user_content", "system_prompt"],
-    "/cinematic-story-design": ["user_content", "system_prompt"],
-    "/translation": ["text", "target_language"],
-}
-"""Required fields of text."""
+
+def example(model: type[BaseModel]) -> dict[str, Any]:
+    """A body that is answered: the description's first example, or the required fields with theirs."""
+    extra = model.model_config.get("json_schema_extra")
+    if isinstance(extra, dict) and isinstance(extra.get("examples"), list):
+        return dict(extra["examples"][0])  # type: ignore[arg-type]
+    fields = model.model_fields.items()
+    return {name: field.examples[0] for name, field in fields if field.is_required() and field.examples}
+
+
+def texts(model: type[BaseModel]) -> list[str]:
+    """Fields of the example that must hold more than white space."""
+    described = model.model_json_schema()["properties"]
+    forms = {name: [described[name], *described[name].get("anyOf", ())] for name in example(model)}
+    return [name for name, given in forms.items() if any(form.get("pattern") == r"\S" for form in given)]
+
+
+VALID = {path: example(model) for path, model in MODELS.items()}
 
 FIELDS: dict[str, list[tuple[str, str, Any]]] = {
     "/chat": [
@@ -104,7 +116,7 @@ FIELDS: dict[str, list[tuple[str, str, Any]]] = {
         ("prompt", "blank", " "),
     ],
 }
-"""(field, what is wrong, the value of its top-level field)."""
+"""(field, what is wrong, the value of its top-level field), besides what is known of every endpoint's texts."""
 
 
 def cases() -> Iterator[Case]:
@@ -119,10 +131,10 @@ def _body(path: str, **changes: Any) -> bytes:
 
 
 def _of_the_fields(path: str) -> Iterator[Case]:
-    for name in TEXTS.get(path, ()):
+    for name in texts(MODELS[path]):
         for sent, value in (("missing", MISSING), ("empty", ""), ("white space", " \n"), ("a number", 1)):
             yield Case(path, name, sent, 400, "invalid_request", _body(path, **{name: value}))
-    for name, sent, value in FIELDS[path]:
+    for name, sent, value in FIELDS.get(path, ()):
         top = name.partition(".")[0].partition("[")[0]
         yield Case(path, name, sent, 400, "invalid_request", _body(path, **{top: value}))
     yield Case(path, "promt", "unknown", 400, "invalid_request", _body(path, promt="Hello"))
