@@ -18,7 +18,7 @@ from shared.generation import JsonObject
 Text = Annotated[str, StringConstraints(pattern=r"\S")]
 """A text with something other than white space in it, kept as it was sent."""
 
-_BASE64 = r"^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$"
+_BASE64 = r"^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$(?!\n)"
 Base64 = Annotated[str, StringConstraints(pattern=_BASE64, min_length=1)]
 """Bytes as base64 with its padding, kept as it was sent."""
 _PATTERNS = {
@@ -30,7 +30,8 @@ _PATTERNS = {
 class Body(BaseModel):
     """A JSON object in which every field is known."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    # Python's own patterns: what is white space for str.strip is white space here.
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, regex_engine="python-re")
 
 
 class Credentials(BaseModel):

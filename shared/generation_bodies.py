@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler, model_validator
+from pydantic import BaseModel, Field, GetJsonSchemaHandler, model_validator
 from pydantic.json_schema import SkipJsonSchema
 from pydantic_core import CoreSchema
 
@@ -80,8 +80,6 @@ class GenerationConfig(ObjectConfig):
 
 class SafetySetting(Body):
     """From when on Gemini refuses."""
-
-    model_config = ConfigDict(regex_engine="python-re")
 
     category: Text = Field(examples=["HARM_CATEGORY_HARASSMENT"])
     threshold: Text = Field(examples=["BLOCK_ONLY_HIGH"])

@@ -42,7 +42,7 @@ _PROMPT_OR_CONTENTS: dict[str, Any] = {
 class Turn(Body):
     """Something that was said before: exactly one of `content` and `text`, which mean the same, and `parts`."""
 
-    model_config = ConfigDict(regex_engine="python-re", json_schema_extra=_SAID_ONCE)
+    model_config = ConfigDict(json_schema_extra=_SAID_ONCE)
 
     role: Literal["user", "model", "assistant"]
     content: Text | None = None
@@ -59,7 +59,7 @@ class Turn(Body):
 class Request(GenerationBody):
     """`prompt`, with what was said before as `history`; or the whole conversation as native `contents`."""
 
-    model_config = ConfigDict(regex_engine="python-re", json_schema_extra=_PROMPT_OR_CONTENTS)
+    model_config = ConfigDict(json_schema_extra=_PROMPT_OR_CONTENTS)
 
     prompt: Text | None = None
     system_prompt: str | None = Field(None, description="What the model is told to be and to do.")

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from shared.bodies import GenerationBody, Text
 
 
 class Request(GenerationBody):
-    model_config = ConfigDict(regex_engine="python-re")
-
     prompt: Text = Field(examples=["Say hello in three languages."])
     system_prompt: str | None = Field(None, description="What the model is told to be and to do.")
 

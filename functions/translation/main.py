@@ -11,8 +11,6 @@ from shared.generation import JsonObject
 async def translation(call: Call) -> JsonObject:
     asked = read(Request, await call.json())
     source = f" from {asked.source_language}" if asked.source_language else ""
-    instruction = (
-        f"Translate what the user sends{source} into {asked.target_language}. Answer with the translation only."
-    )
+    instruction = f"Translate what the user sends{source} into {asked.target_language}; answer with that only."
     body = native_body([turn("user", asked.text)], instruction)
     return chat_answer(await call.generate(model_for(asked.model, "chat", call.settings), body), call.request_id)
