@@ -16,7 +16,8 @@ from . import tokens
 from .errors import invalid
 from .faults import without_directives
 from .models import Model
-from .schema_answers import TooComplex, Unsatisfiable, from_openapi, value_for
+from .schema_answers import TooComplex, from_openapi, value_for
+from .schema_merging import Unsatisfiable
 
 _EXCERPT = 90
 # Thinking tokens per level, before the request's own spread; XHIGH is no level of the models here.

@@ -1,20 +1,23 @@
 """A JSON value that conforms to a schema: seeded, readable, finite. Pure.
 
-Takes JSON Schema as Gemini does ($ref into $defs and anchors, recursion, anyOf/oneOf/allOf, type lists, enum, const, formats,
-bounds, prefixItems, propertyOrdering); `from_openapi` turns a responseSchema into it. `pattern` and `not` are not obeyed.
+Takes JSON Schema as Gemini does ($ref to $defs, anchors and ids, recursion, anyOf/oneOf/allOf, type lists, enum, const,
+formats, bounds, prefixItems, contains, if/then, dependencies, propertyOrdering), draft-07's lists of items too; `from_openapi`
+turns a responseSchema into it. README.md lists what is not obeyed.
 """
 
 from __future__ import annotations
 
 import math
 import random
+import re
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import unquote, urljoin
 
 from .references import with_references
+from .schema_merging import Unsatisfiable, merged, modern, same
 
 # Past the soft bound optional things are left out, past the hard one the schema is refused.
 _SOFT_NODES = 400
@@ -24,7 +27,8 @@ _DEEP = 8
 # How often one $ref may be inside itself: once, so that a tree has branches and they end.
 _NESTED_REFS = 2
 _TEXT_LIMIT = 60
-_UNIQUE_TRIES = 20
+_TRIES = 20
+_FLATTENED = {"$ref", "$dynamicRef", "allOf", "dependentSchemas", "dependencies"}
 
 _EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 _NAMES_OF_TYPE = {
@@ -32,10 +36,6 @@ _NAMES_OF_TYPE = {
     "array": ("items", "prefixItems", "minItems", "maxItems"),
     "number": ("minimum", "maximum"),
 }
-
-
-class Unsatisfiable(Exception):
-    """No value can conform, or the schema does not make sense."""
 
 
 class TooComplex(Exception):
@@ -101,10 +101,23 @@ class _Writer:
         if not isinstance(schema, dict):
             raise Unsatisfiable("a schema must be an object or a boolean")
         schema, refs = self._flat(schema, refs)
+        refused = _refused(schema)
+        for _ in range(_TRIES):
+            value = self._of_flat(schema, name, refs, depth)
+            if not any(same(value, other) for other in refused):
+                return value
+        raise Unsatisfiable("what the schema allows, `not` refuses")
+
+    def _of_flat(self, schema: dict[str, Any], name: str, refs: tuple[str, ...], depth: int) -> Any:
         if "const" in schema:
             return schema["const"]
-        if options := schema.get("enum"):
+        if "enum" in schema:
+            options = schema["enum"]
+            if not options:
+                raise Unsatisfiable("the enum has no value")
             return self._rng.choice([option for option in options if option is not None] or options)
+        if "if" in schema:
+            return self._condition(schema, name, refs, depth)
         for word in ("anyOf", "oneOf"):
             if word in schema:
                 return self._branch(schema, word, name, refs, depth)
@@ -116,25 +129,30 @@ class _Writer:
 
     def _flat(self, schema: dict[str, Any], refs: tuple[str, ...]) -> tuple[dict[str, Any], tuple[str, ...]]:
         """The schema with its $ref followed and its allOf merged in."""
-        while "$ref" in schema or "allOf" in schema:
-            ref = schema.get("$ref")
+        while not schema.keys().isdisjoint(_FLATTENED):
+            ref = schema.get("$ref", schema.get("$dynamicRef"))
             parts: list[Any] = list(schema.get("allOf", ()))
-            schema = {name: item for name, item in schema.items() if name not in ("$ref", "allOf")}
+            # Nearly every declared property is written, so what it brings is asked for at once.
+            parts += [part for name, part in _dependent(schema) if name in schema.get("properties", ())]
+            schema = {name: item for name, item in schema.items() if name not in _FLATTENED}
             if ref is not None:
                 if refs.count(ref) >= _NESTED_REFS:
                     raise _Endless
                 refs = (*refs, ref)
                 parts.insert(0, self._referred(ref))
+            schema = modern(schema)
             for part in parts:
                 if isinstance(part, dict):
-                    schema = _merged(part, schema)
+                    schema = merged(part, schema)
                 elif part is not True:
                     raise Unsatisfiable("the schema allows nothing")
-        return schema, refs
+        return modern(schema), refs
 
     def _referred(self, ref: Any) -> Any:
-        if not isinstance(ref, str) or not ref.startswith("#"):
+        if not isinstance(ref, str):
             raise Unsatisfiable(f"cannot follow $ref {ref!r}")
+        if not ref.startswith("#"):
+            return self._identified(ref)
         pointer = unquote(ref[1:])
         if pointer and not pointer.startswith("/"):
             return self._anchored(self._root, pointer)
@@ -148,16 +166,25 @@ class _Writer:
         return node
 
     def _anchored(self, root: Any, anchor: str) -> Any:
-        pending = [root]
-        while pending:
-            node = pending.pop()
-            if isinstance(node, dict):
-                if node.get("$anchor") == anchor:
-                    return node
-                pending.extend(node.values())
-            elif isinstance(node, list):
-                pending.extend(node)
+        for node in _objects(root):
+            if anchor in (node.get("$anchor"), node.get("$dynamicAnchor")) or node.get("$id") == f"#{anchor}":
+                return node
         raise Unsatisfiable(f"there is no #{anchor}")
+
+    def _identified(self, ref: str) -> Any:
+        base = str(self._root.get("$id", "")) if isinstance(self._root, dict) else ""
+        for node in _objects(self._root):
+            if isinstance(node.get("$id"), str) and urljoin(base, node["$id"]) == urljoin(base, ref):
+                return node
+        raise Unsatisfiable(f"cannot follow $ref {ref!r}")
+
+    def _condition(self, schema: dict[str, Any], name: str, refs: tuple[str, ...], depth: int) -> Any:
+        """What is under `if` is made true, unless nothing is then; `else` is written without looking at `if`."""
+        base = {key: item for key, item in schema.items() if key not in ("if", "then", "else")}
+        try:
+            return self.value({"allOf": [base, schema["if"], schema.get("then", True)]}, name, refs, depth)
+        except (_Endless, Unsatisfiable):
+            return self.value({"allOf": [base, schema.get("else", True)]}, name, refs, depth)
 
     def _branch(self, schema: dict[str, Any], word: str, name: str, refs: tuple[str, ...], depth: int) -> Any:
         """One of the alternatives, chosen by the seed among those that end; null only when nothing else does."""
@@ -168,8 +195,8 @@ class _Writer:
         failure: Exception = Unsatisfiable(f"{word} has no alternative")
         for option in options:
             try:
-                merged = _merged(base, option) if isinstance(option, dict) else option
-                return self.value(merged, name, refs, depth)
+                whole = merged(base, option) if isinstance(option, dict) else option
+                return self.value(whole, name, refs, depth)
             except (_Endless, Unsatisfiable) as error:
                 failure = error
         raise failure
@@ -189,14 +216,17 @@ class _Writer:
                 except (_Endless, Unsatisfiable):
                     continue
         extra = schema.get("additionalProperties", True)
-        missing = [key for key in required if key not in properties]
+        needed = [key for name, names in schema.get("dependentRequired", {}).items() if name in result for key in names]
+        missing = [key for key in dict.fromkeys([*required, *needed]) if key not in result]
         few = _count(schema, "minProperties", 2 if isinstance(extra, dict) and not properties else 0)
         few = min(few, _count(schema, "maxProperties", _UNBOUNDED))
         if few > _HARD_NODES:
             raise TooComplex("the schema asks for too many properties")
         missing += [f"{name}_{number}" for number in range(1, few - len(result) - len(missing) + 1)]
         for key in missing:
-            result[key] = self.value(extra, key, refs, depth + 1)
+            fitting = [part for pattern, part in schema.get("patternProperties", {}).items() if re.search(pattern, key)]
+            whole = {"allOf": fitting} if fitting else properties.get(key, extra)
+            result[key] = self.value(whole, key, refs, depth + 1)
         return result
 
     def _array(self, schema: dict[str, Any], name: str, refs: tuple[str, ...], depth: int) -> list[Any]:
@@ -204,16 +234,19 @@ class _Writer:
         if least > most:
             raise Unsatisfiable("minItems is more than maxItems")
         prefix = list(schema.get("prefixItems", ()))[:most]
-        items = schema.get("items", not prefix)
-        wanted = max(least, len(prefix) if prefix else min(2, most))
+        items = schema.get("items", False if prefix and least <= len(prefix) else schema.get("unevaluatedItems", True))
+        contained = _count(schema, "minContains", 1) if "contains" in schema else 0
+        wanted = max(least, len(prefix) + contained if prefix or contained else min(2, most))
         result = [self.value(item, name, refs, depth + 1) for item in prefix]
         unique = schema.get("uniqueItems") is True
         while len(result) < wanted:
-            optional = len(result) >= least
+            optional = len(result) >= least and not contained
             if optional and (items is False or self._nodes > _SOFT_NODES or depth > _DEEP):
                 break
+            one = {"allOf": [items, schema["contains"]]} if contained else items
+            contained = max(contained - 1, 0)
             try:
-                item = self._item(items, f"{name} {len(result) + 1}", refs, depth + 1, result if unique else [])
+                item = self._item(one, f"{name} {len(result) + 1}", refs, depth + 1, result if unique else [])
             except (_Endless, Unsatisfiable):
                 if optional:
                     break
@@ -222,7 +255,7 @@ class _Writer:
         return result
 
     def _item(self, schema: Any, name: str, refs: tuple[str, ...], depth: int, others: list[Any]) -> Any:
-        for _ in range(_UNIQUE_TRIES):
+        for _ in range(_TRIES):
             item = self.value(schema, name, refs, depth)
             if item not in others:
                 return item
@@ -252,6 +285,8 @@ class _Writer:
         least, most = _count(schema, "minLength", 0), _count(schema, "maxLength", 1_000_000)
         if least > most or least > 1_000_000:
             raise Unsatisfiable("no text has such a length")
+        if "pattern" in schema:
+            return self._example(schema)
         text = self._formatted(schema.get("format"))
         if text is not None:
             return text
@@ -260,6 +295,15 @@ class _Writer:
         if self._topic and most >= _TEXT_LIMIT:
             text += f" for “{self._topic}”"
         return text[:most].ljust(least, ".")
+
+    def _example(self, schema: dict[str, Any]) -> str:
+        """A text for a pattern: one of the schema's own examples, or what little it takes."""
+        given = [*schema.get("examples", ()), schema.get("default")]
+        fitting = [text for text in given if isinstance(text, str) and re.search(schema["pattern"], text)]
+        if fitting:
+            return str(self._rng.choice(fitting))
+        text = f"Offline text no. {self._rng.randint(1, 99)}"
+        return text if re.search(schema["pattern"], text) else f"{self._rng.randint(10_000, 99_999)}"
 
     def _formatted(self, form: Any) -> str | None:
         """A text of a known format, or None."""
@@ -291,17 +335,27 @@ def _kind(schema: dict[str, Any]) -> str:
     return next((name for name, words in _NAMES_OF_TYPE.items() if any(word in schema for word in words)), "string")
 
 
-def _merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
-    """Both schemas at once: `over` wins, names of properties and of required ones add up."""
-    result = {**base, **over}
-    if "properties" in base and "properties" in over:
-        result["properties"] = {**base["properties"], **over["properties"]}
-    if "required" in base and "required" in over:
-        result["required"] = [*base["required"], *(key for key in over["required"] if key not in base["required"])]
-    for word in ("anyOf", "oneOf"):
-        if word in base and word in over:
-            result["allOf"] = [*result.get("allOf", ()), {word: base[word]}]
-    return result
+def _objects(root: Any) -> Iterator[dict[str, Any]]:
+    """Every object in a schema, from the outermost on."""
+    level = [root]
+    while level:
+        yield from (node for node in level if isinstance(node, dict))
+        inner = [node.values() if isinstance(node, dict) else node for node in level if isinstance(node, dict | list)]
+        level = [item for items in inner for item in items]
+
+
+def _dependent(schema: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    """(property, what it brings); draft-07 has lists and schemas under one keyword."""
+    yield from schema.get("dependentSchemas", {}).items()
+    for name, part in schema.get("dependencies", {}).items():
+        yield name, {"required": part} if isinstance(part, list) else part
+
+
+def _refused(schema: dict[str, Any]) -> list[Any]:
+    refused = schema.get("not")
+    if not isinstance(refused, dict) or not refused.keys() <= {"const", "enum", "type"}:
+        return []
+    return [refused["const"]] if "const" in refused else list(refused.get("enum", ()))
 
 
 def _count(schema: dict[str, Any], name: str, default: int) -> int:

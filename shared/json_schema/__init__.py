@@ -1,8 +1,7 @@
 """A caller's JSON Schema: checked before it is sent, and what an answer has against it. Pure.
 
-Nothing is ever fetched, and hostile schemas and answers end: the document is bounded in size, depth and in what its
-patterns stand for (document.py), validation in the keywords it applies and in the CPU time of its patterns
-(validation.py). What those two modules import costs 60 ms, so it is imported at the first schema.
+Nothing is ever fetched, and hostile schemas and answers end: the document is bounded in size, depth and patterns
+(document.py), validation in the keywords it applies (run.py). The libraries cost 60 ms, so the first schema loads them.
 """
 
 from __future__ import annotations

@@ -21,11 +21,14 @@ class Run:
     def __init__(self, document: Document) -> None:
         self.document = document
         self.work = 0
-        self.search = document.patterns.searches()
         # (schema, value), by identity, -> errors. Alternatives that lead to each other cost 2^depth without.
         self.known: dict[tuple[int, int], list[Any]] = {}
         self.enums: dict[int, frozenset[Any]] = {}
         """The keys of an enum's values, by its identity."""
+
+    def search(self, pattern: str, text: str) -> bool:
+        self.spend(self.document.patterns.work(pattern, text))
+        return self.document.patterns.search(pattern, text)
 
     def spend(self, work: int) -> None:
         self.work += work

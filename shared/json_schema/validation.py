@@ -13,9 +13,8 @@ from shared.json_schema.assertions import ASSERTIONS, Keyword
 from shared.json_schema.document import Document
 from shared.json_schema.endings import refuse_endless
 from shared.json_schema.formats import checker
-from shared.json_schema.patterns import SEARCH_S, TooSlow
 from shared.json_schema.run import Run, TooCostly, current
-from shared.json_schema.wording import pointer, short
+from shared.json_schema.wording import pointer
 
 _MOST_COLLECTED = 1000
 _DYNAMIC_WORK = 8
@@ -53,8 +52,6 @@ class Validation:
                 found.append(error)
         except TooCostly:
             return found, "is too costly to check against this schema: ask for less, or simplify the schema"
-        except TooSlow as slow:
-            return found, f"is too costly to check: the pattern {short(slow.args[0])} takes over {SEARCH_S:g} s"
         except RecursionError:
             return found, "is nested too deeply to be checked"
         finally:

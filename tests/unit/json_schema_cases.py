@@ -210,7 +210,7 @@ CASES = [
         ["AB-12"],
         [("ab-12", ""), ("AB-", "")],
     ),
-    Case("a pattern with lookahead", {"type": "string", "pattern": r"^(?!\s*$).+"}, ["a "], [("  ", ""), ("", "")]),
+    Case("a text that is not blank", {"type": "string", "pattern": r"\S"}, ["a "], [("  ", ""), ("", "")]),
     Case("a date", {"type": "string", "format": "date"}, ["2026-02-28"], [("2026-02-30", ""), ("28.2.2026", "")]),
     Case(
         "a moment",

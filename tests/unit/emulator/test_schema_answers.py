@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from shared.emulator.schema_answers import TooComplex, Unsatisfiable, from_openapi, value_for
+from shared.emulator.schema_answers import TooComplex, from_openapi, value_for
+from shared.emulator.schema_merging import Unsatisfiable
 
 TREE = {
     "$defs": {

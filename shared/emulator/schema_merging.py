@@ -1,0 +1,75 @@
+"""Two JSON Schemas as one that is both, as far as a writer of values needs it. Pure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+_HIGHEST = {"minimum", "exclusiveMinimum", "minLength", "minItems", "minProperties", "minContains"}
+_LOWEST = {"maximum", "exclusiveMaximum", "maxLength", "maxItems", "maxProperties", "maxContains"}
+
+
+class Unsatisfiable(Exception):
+    """No value can conform, or the schema does not make sense."""
+
+
+def same(one: Any, other: Any) -> bool:
+    return bool(one == other) and isinstance(one, bool) == isinstance(other, bool)
+
+
+def merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    """Both schemas at once: the narrower bound, either's properties, and for the rest `over`."""
+    base, over = modern(base), modern(over)
+    result = {**base, **over}
+    for word in base.keys() & over.keys():
+        result[word] = _both(word, base[word], over[word])
+    for word in ("anyOf", "oneOf"):
+        if word in base and word in over:
+            result["allOf"] = [*result.get("allOf", ()), {word: base[word]}]
+            result[word] = over[word]
+    return result
+
+
+def modern(schema: dict[str, Any]) -> dict[str, Any]:
+    if not isinstance(schema.get("items"), list):
+        return schema
+    rest = {name: item for name, item in schema.items() if name != "additionalItems"}
+    return {**rest, "prefixItems": schema["items"], "items": schema.get("additionalItems", True)}
+
+
+def _both(word: str, base: Any, over: Any) -> Any:
+    """What a keyword is where two schemas have it."""
+    if base == over and isinstance(base, bool) == isinstance(over, bool):
+        return over
+    if word in _HIGHEST | _LOWEST and isinstance(base, int | float) and isinstance(over, int | float):
+        return max(base, over) if word in _HIGHEST else min(base, over)
+    if word == "type":
+        return _common_type(base, over)
+    if word == "enum":
+        return [option for option in over if any(same(option, other) for other in base)]
+    if word == "required":
+        return [*base, *(name for name in over if name not in base)]
+    if word in ("properties", "patternProperties", "dependentRequired", "dependentSchemas", "$defs"):
+        joined = {
+            name: _joined(base[name], over[name]) for name in base.keys() & over.keys() if word != "dependentRequired"
+        }
+        return {**base, **over, **joined}
+    if word == "prefixItems":
+        longer = base if len(base) > len(over) else over
+        pairs = zip(base, over, strict=False)
+        return [*(_joined(one, other) for one, other in pairs), *longer[min(len(base), len(over)) :]]
+    return _joined(base, over) if word in ("items", "additionalProperties", "contains") else over
+
+
+def _joined(one: Any, other: Any) -> Any:
+    return one if one == other else {"allOf": [one, other]}
+
+
+def _common_type(base: Any, over: Any) -> Any:
+    names = [base] if isinstance(base, str) else base
+    others = [over] if isinstance(over, str) else over
+    common = [name for name in others if name in names or (name == "integer" and "number" in names)]
+    if "integer" in names and "number" in others and "integer" not in common:
+        common.append("integer")
+    if not common:
+        raise Unsatisfiable("no type is both")
+    return common
