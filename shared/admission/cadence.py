@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from shared.admission.book import Book
+from shared.admission.line import ModelLine
 from shared.clock import elapsed_s
-from shared.generation import NO_COST, Cost
+from shared.generation import NO_COST
 from shared.ledger.packing import unpack
 from shared.ledger.permits import IMMINENT_SLOTS
 from shared.ledger.slots import concurrency, in_turn
@@ -33,18 +33,6 @@ PASSED_OVER_S = 2.0
 DEFAULT_LEASE_S = 10.0
 
 
-@dataclass(slots=True)
-class Line:
-    """What waits for an agent, as its queue sees it: per model the costs in serving order, and the head's patience."""
-
-    costs: dict[str, list[Cost]]
-    patience_s: dict[str, float]
-    oldest_s: float
-    """When the oldest of them came (elapsed time); 0.0 when none waits."""
-    callers: int
-    count: int
-
-
 class Cadence:
     """The judgement of one agent. `message` with `peek=False` is the only method that changes it (it returns surplus)."""
 
@@ -54,9 +42,9 @@ class Cadence:
 
     # -- when --------------------------------------------------------------------------------------------------------
 
-    def wait_s(self, line: Line) -> float | None:
+    def wait_s(self) -> float | None:
         """How long until a renew (or a look at the ledger) is of use; None: nothing asks for one."""
-        agent = self.agent
+        agent, line = self.agent, self.agent.line
         if agent.pending or agent.refusals:
             return 0.0
         if not line.count and not agent.open:
@@ -68,7 +56,7 @@ class Cadence:
             if len(agent.open) >= agent.cap:
                 waits.append(0.0 if agent.grant is None or not agent.grant.scarce_slots else self._poll_s())
             now_s = elapsed_s()
-            waits += [self._permit_wait_s(agent.book(model), costs, now_s) for model, costs in line.costs.items()]
+            waits += [self._permit_wait_s(agent.book(name), model, now_s) for name, model in line.models.items()]
             waits.append(max(0.0, self._authority_left_s() - self._lease_s() / 2))
         elif agent.held > len(agent.open):
             # What a request that goes on alone does not need is missed by others sooner or later.
@@ -83,15 +71,15 @@ class Cadence:
             waits.append(0.0)
         return min(waits, default=None)
 
-    def only_looks(self, line: Line) -> bool:
+    def only_looks(self) -> bool:
         """Nothing is due. The ledger said that something is scarce: has that changed?"""
-        agent = self.agent
+        agent, line = self.agent, self.agent.line
         if agent.pending or agent.refusals or agent.grant is None or not agent.clock.known:
             return False
         if self._authority_left_s() <= self._lease_s() / 2 or self._any_low() or self._owes_slots():
             return False
         now_s = elapsed_s()
-        if any(self._permit_wait_s(agent.book(model), costs, now_s) <= 0 for model, costs in line.costs.items()):
+        if any(self._permit_wait_s(agent.book(name), model, now_s) <= 0 for name, model in line.models.items()):
             return False
         return not (line.count and len(agent.open) >= agent.cap and not agent.grant.scarce_slots)
 
@@ -101,26 +89,24 @@ class Cadence:
     def _lease_s(self) -> float:
         return self.agent.config.lease_s or DEFAULT_LEASE_S
 
-    def _permit_wait_s(self, book: Book, costs: list[Cost], now_s: float) -> float:
-        if not costs:
-            return self._lease_s()
+    def _permit_wait_s(self, book: Book, waiting: ModelLine, now_s: float) -> float:
         if book.last is None:
             return max(0.0, book.retry_s - now_s)
-        if self._enough(book, costs[: self.soon()]):
+        if self._enough(book, waiting):
             return self._lease_s()
         if now_s >= book.retry_s:
             return 0.0
         return min(book.retry_s - now_s, self._poll_s())
 
-    def _enough(self, book: Book, costs: list[Cost]) -> bool:
-        """The first can be served, and half of all: asking again for each one would be a write each."""
-        if not book.serves(costs[0], self.agent.clock.hi_ms()):
+    def _enough(self, book: Book, waiting: ModelLine) -> bool:
+        """The first can be served, and half of those that come soon: asking again for each one would be a write each."""
+        hi_ms = self.agent.clock.hi_ms()
+        if not book.serves(waiting.head().cost, hi_ms):
             return False
-        have = book.available(self.agent.clock.hi_ms())
-        for k, metered in enumerate(book.effective.metered):
-            if metered and 2 * have[k] < sum(cost[k] for cost in costs):
-                return False
-        return True
+        have, part = book.available(hi_ms), min(1.0, self.soon() / len(waiting))
+        return not any(
+            metered and 2 * have[k] < part * waiting.cost[k] for k, metered in enumerate(book.effective.metered)
+        )
 
     @staticmethod
     def _poll_s() -> float:
@@ -163,14 +149,14 @@ class Cadence:
 
     # -- what --------------------------------------------------------------------------------------------------------
 
-    def message(self, line: Line, *, peek: bool = False) -> Renew:
+    def message(self, *, peek: bool = False) -> Renew:
         """What to tell the ledger now. A peek changes nothing here."""
-        agent = self.agent
+        agent, line = self.agent, self.agent.line
         lo_ms = agent.clock.lo_ms() if agent.clock.known else 0.0
         wanted = len(agent.open) + line.count
         demands = {}
-        for model in {*agent.books, *line.costs}:
-            demand = self._demand(model, line, wanted, peek)
+        for model in {*agent.books, *line.models}:
+            demand = self._demand(model, wanted, peek)
             if demand is not None:
                 demands[model] = demand
         waited_ms = (elapsed_s() - line.oldest_s) * 1000 if line.oldest_s else 0.0
@@ -187,13 +173,14 @@ class Cadence:
             want_slots=wanted,
             spare_slots=spare_slots,
             oldest_ms=int(lo_ms - waited_ms) if line.oldest_s else 0,
-            callers=max(1, line.callers),
+            callers=max(1, len(line.callers)),
             demands=demands,
             refusals=tuple(agent.refusals),
         )
 
-    def _demand(self, model: str, line: Line, wanted: int, peek: bool) -> Demand | None:
-        book, costs = self.agent.book(model), line.costs.get(model, [])[: self.soon()]
+    def _demand(self, model: str, wanted: int, peek: bool) -> Demand | None:
+        book, waiting = self.agent.book(model), self.agent.line.models.get(model)
+        costs = waiting.costs(self.soon()) if waiting else []
         spare = self.spare(book) if wanted else 0
         if not peek:
             book.trim((len(costs) + spare) if wanted else 0)
@@ -201,16 +188,17 @@ class Cadence:
             if not (wanted or book.held or book.settled):
                 del self.agent.books[model]
                 return None
-        return book.demand(costs, spare, int(line.patience_s.get(model, 0.0) * 1000), self.agent.clock.hi_ms())
+        reach_ms = int(waiting.patience_s(elapsed_s()) * 1000) if waiting else 0
+        return book.demand(costs, spare, reach_ms, self.agent.clock.hi_ms())
 
-    def gains(self, reading: Reading, line: Line) -> bool:
+    def gains(self, reading: Reading) -> bool:
         """Try the renew on a copy of the ledger: would it get slots, or permits for now, that it does not have; or owe some?
 
         Permits further ahead are its share of slots that were always there: they can wait for the next renew."""
         agent, now_ms = self.agent, int(reading.sample.server_ms)
         if reading.value is None:
             return True
-        state, message = unpack(reading.value), self.message(line, peek=True)
+        state, message = unpack(reading.value), self.message(peek=True)
         c = concurrency(state, agent.account.concurrency, now_ms)
         turn = in_turn(state, agent.config.instance, c)
         grant = renew_step(state, message, now_ms, agent.config.grid)

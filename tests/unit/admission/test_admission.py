@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from shared.accounts.account import Account
-from shared.admission.admission import Admission, AdmissionConfig, Lease, PermitLapsed
+from shared.admission.admission import Admission, AdmissionConfig
 from shared.admission.agent import AgentConfig
+from shared.admission.lease import Lease, PermitLapsed
 from shared.clock import elapsed_s
 from shared.errors import CostExceedsLimit, DailyQuotaExhausted, LedgerUnavailable, QueueFull, QueueTimeout
 from shared.generation import Caller, Cost
