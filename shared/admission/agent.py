@@ -72,6 +72,10 @@ class Agent:
         self.cap = 0
         self.held = 0
         """Slots that the ledger keeps for this process; more than `cap` while it drains."""
+        self.claimed = 0
+        """Slots that the ledger was last told are wanted here."""
+        self.busiest = 0
+        """The most requests open at once since the last look at the ledger."""
         self.service_s = 0.0
         """How long an exchange takes, lately."""
         self.authority_ms = 0.0
@@ -122,7 +126,7 @@ class Agent:
         self.open[request] = caller
         self.line.enter(caller)
         self._busy_lately = True
-        self.peak = max(self.peak, len(self.open))
+        self.peak, self.busiest = max(self.peak, len(self.open)), max(self.busiest, len(self.open))
 
     def closed(self, request: int, took_s: float) -> bool:
         """False when it was closed before."""
@@ -302,11 +306,12 @@ class Agent:
         now_s = elapsed_s()
         for book in self.books.values():
             book.measure(now_s)
-        self.peak = max(len(self.open), int(self.peak * 0.8))
+        self.peak, self.busiest = max(len(self.open), int(self.peak * 0.8)), len(self.open)
 
     def _adopt(self, grant: Grant, message: Renew) -> None:
         self.grant, self.cap, self.authority_ms = grant, grant.cap, float(grant.authority_ms)
-        self.held = max(message.hold, grant.cap)
+        self.held, self.claimed = max(message.hold, grant.cap), message.want_slots
+        self.cadence.scarce = grant.scarce_slots
         retry_s = elapsed_s() + grant.horizon_ms / 2000 * random.uniform(0.9, 1.1)
         for model in message.demands.keys() & self.books.keys():
             self.books[model].retry_s = elapsed_s() + NO_ROOM_S
@@ -327,7 +332,7 @@ class Agent:
     def lingers(self) -> bool:
         """Where nobody misses what is held, it is given back a little later: the next request then costs no write."""
         linger_s = self.config.linger_s
-        if not linger_s or self.grant is None or self.grant.scarce_slots or self.grant.instances > 1:
+        if not linger_s or self.grant is None or self.cadence.scarce or self.grant.instances > 1:
             return False
         if self._linger is None:
             self._linger = asyncio.get_running_loop().call_later(linger_s, self._lingered)

@@ -165,6 +165,7 @@ class Site:
             for task in tasks:
                 task.cancel()
             done = await asyncio.gather(*tasks, return_exceptions=True)
+            await self.gates[instance].aclose()
             for error in done:
                 if error is not None and not isinstance(error, asyncio.CancelledError):
                     raise error
