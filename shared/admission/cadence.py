@@ -39,13 +39,13 @@ DEFAULT_LEASE_S = 10.0
 
 
 class Cadence:
-    """The judgement of one agent. `message` with `peek=False` is the only method that changes it (it returns surplus)."""
+    """The judgement of one agent. `message` and `gains` change what it may use, never to more than it was granted."""
 
     def __init__(self, agent: Agent) -> None:
         self.agent = agent
         self._lie_since_s = 0.0
         """Since when slots lie free that others have not taken; 0.0: none do."""
-        self._unclaimed = 0
+        self._unclaimed = False
         self._tried, self._tried_s = b"", 0.0
         """The document in which permits were last looked for, and when."""
         self.scarce = False
@@ -171,12 +171,12 @@ class Cadence:
         spare_slots = (max(0, agent.peak - wanted) + 2) if wanted and busy else 0
         message = self._renew(wanted, demands)
         hold = max(len(agent.open), min(agent.cap, wanted + spare_slots))
-        unclaimed, self._unclaimed = self._unclaimed, 0
+        unclaimed, self._unclaimed = self._unclaimed, False
         return replace(
             message,
             hold=hold,
             spare_slots=spare_slots,
-            unclaimed_slots=unclaimed,
+            unclaimed=unclaimed,
             refusals=tuple(agent.refusals),
         )
 
@@ -250,16 +250,14 @@ class Cadence:
 
     def _may_take(self, place: Standing, wanted: int) -> bool:
         """Free slots are those instances' first whose requests wait longest, unless they let them lie."""
-        self._unclaimed = 0
-        if place.free < 1 or place.held >= wanted or (place.before < place.free and place.due > place.held):
+        mine = place.due > place.held and place.before < place.free
+        if mine or place.free < 1 or wanted <= place.held:
             self._lie_since_s = 0.0
-            return place.free >= 1 and place.due > place.held
+            return mine
         now_s = elapsed_s()
         self._lie_since_s = self._lie_since_s or now_s
-        if now_s - self._lie_since_s > PASSED_OVER_S:
-            self._unclaimed = max(0, wanted - max(place.due, place.held))
-            return True
-        return False
+        self._unclaimed = now_s - self._lie_since_s > PASSED_OVER_S
+        return self._unclaimed
 
     def _gets_permits(self, state: State, now_ms: int) -> bool:
         """Try it on a copy of the ledger: would whoever lacks permits get some for now?

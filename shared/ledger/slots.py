@@ -131,9 +131,13 @@ def _levels(claims: Mapping[str, Claim], c: int) -> dict[str, float]:
 
 def share_slots(state: State, renew: Renew, c: int) -> int:
     """How many requests this instance may have open. Firm wants come first; spare ones are served from plenty only."""
+    if renew.unclaimed:
+        for instance, lease in state.leases.items():
+            if instance != renew.instance:
+                lease.want_slots = min(lease.want_slots, lease.slots)
     place = standing(state, renew.instance, claim_of(renew, state.now_ms), c)
     free = max(0, place.free + place.held)
-    firm = min(place.due + renew.unclaimed_slots, renew.want_slots, free)
+    firm = min(place.due, free)
     if firm < renew.want_slots:
         return firm
     return firm + max(0, min(renew.spare_slots, free - firm - place.owed))

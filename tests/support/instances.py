@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-import secrets
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -127,7 +126,7 @@ class Site:
     def add(self) -> int:
         """One more instance; its number."""
         store = DistantStore(self.shelf, self.rtt_s)
-        agents = AgentConfig(secrets.token_hex(16), Grid.of(self.window_s), tau_s=120.0)
+        agents = AgentConfig(random.randbytes(16).hex(), Grid.of(self.window_s), tau_s=120.0)
         self.stores.append(store)
         self.gates.append(Admission(store, agents, AdmissionConfig(queue_timeout_s=300.0)))
         return len(self.gates) - 1

@@ -149,6 +149,18 @@ def test_an_instance_of_one_caller_has_a_slot_where_there_is_one_for_each() -> N
     assert ledger.renew("one", 1, callers=1, oldest_ms=NOON_MS).cap == 1
 
 
+def test_who_lets_free_slots_lie_is_passed_over_until_it_asks_again() -> None:
+    ledger = Ledger(c=10)
+    ledger.renew("a", 20, hold=5)
+    ledger.renew("silent", 20)
+    assert ledger.renew("a", 20, hold=5).cap == 5
+    assert ledger.renew("a", 20, hold=5).cap == 5
+    assert ledger.renew("a", 20, hold=5, unclaimed=True).cap == 10
+    assert ledger.renew("a", 20, hold=10).cap == 10, "also at the next renew"
+    ledger.renew("silent", 20)
+    assert ledger.renew("a", 20, hold=5).cap == 5
+
+
 def test_slots_of_an_instance_that_is_gone_are_nobodys_share_until_they_are_free() -> None:
     ledger = Ledger(c=15)
     ledger.renew("dead", 5)
