@@ -14,7 +14,6 @@ from shared.admission.book import Book, Draw
 from shared.admission.cadence import Cadence
 from shared.admission.journal import Conversation, Journal
 from shared.admission.line import Line
-from shared.admission.queue import Waiter
 from shared.admission.server_clock import ServerClock
 from shared.clock import elapsed_s
 from shared.generation import NO_COST, Cost
@@ -166,16 +165,10 @@ class Agent:
 
     def opens_in_s(self, models: Iterable[str]) -> float | None:
         """When the next booking of one of `models` opens that is not open yet."""
-        lo_ms, slot_ms = self.clock.lo_ms(), self.config.grid.slot_ms
-        books = [self.books[model] for model in models if model in self.books]
-        starts = [
-            max(v.first * slot_ms, book.blocked_ms) - lo_ms
-            for book in books
-            for v, held in book.held.items()
-            if any(held.available) and max(v.first * slot_ms, book.blocked_ms) > lo_ms
-        ]
-        starts += [book.blocked_ms - lo_ms for book in books if book.blocked_ms > lo_ms]
-        return min(starts) / 1000 if starts else None
+        lo_ms = self.clock.lo_ms()
+        opens = [self.books[model].opens_ms(lo_ms) for model in models if model in self.books]
+        known = [at_ms for at_ms in opens if at_ms is not None]
+        return (min(known) - lo_ms) / 1000 if known else None
 
     def expect(self) -> None:
         """Look again when the next booking opens that somebody waits for."""
@@ -371,23 +364,7 @@ class Agent:
             await asyncio.wait({self._task}, timeout=RETURN_TIMEOUT_S)
         await self.give_back()
 
-    # -- telling -----------------------------------------------------------------------------------------------------
-
-    def eta_s(self, waiter: Waiter) -> float | None:
-        """When `waiter` is served, as far as the calendar tells (seconds from now); None: not known."""
-        book, line = self.books.get(waiter.model), self.line.models.get(waiter.model)
-        if book is None or book.last is None:
-            return None
-        last, lo_ms = book.last, self.clock.lo_ms()
-        behind = (line.ahead(waiter) if line else 0) - book.available(self.clock.hi_ms()).requests
-        if behind < 0:
-            return 0.0 if book.any_open(*self.clock.bounds_ms()) else self.opens_in_s([waiter.model]) or 0.0
-        if last.cool_ms > lo_ms:
-            return (last.cool_ms - lo_ms) / 1000
-        if not last.next_ms and not last.per_s:
-            return None
-        first_s = max(0.0, (last.next_ms - lo_ms) / 1000) if last.next_ms else 0.0
-        return first_s + (behind / last.per_s if last.per_s else 0.0)
+    # -- learning ----------------------------------------------------------------------------------------------------
 
     def refuse(self, refusal: Refusal) -> None:
         """Gemini said no: nothing more of that model is dispatched here, and every instance learns it with the next write."""
