@@ -114,6 +114,12 @@ class Book:
             for v, held in self.held.items()
         )
 
+    def opens_ms(self, lo_ms: float) -> float | None:
+        """When the next booking opens, or the model, that is not open yet (the store's time)."""
+        slot_ms = self.grid.slot_ms
+        starts = [max(v.first * slot_ms, self.blocked_ms) for v, held in self.held.items() if any(held.available)]
+        return min((at_ms for at_ms in [*starts, self.blocked_ms] if at_ms > lo_ms), default=None)
+
     def open_now(self, draw: Draw, lo_ms: float, hi_ms: float) -> bool:
         slot_ms = self.grid.slot_ms
         return all(v[0] * slot_ms <= lo_ms and hi_ms < (v[1] + 1) * slot_ms and v in self.held for v, _ in draw)
