@@ -76,13 +76,9 @@ class Services:
     def ledger_writes(self) -> int:
         """Commits to the ledger by this process since this was last asked: a request's own and what was written for
         others in the same time, so that only the sum over requests has a meaning, and that one is exact."""
-        written = sum(agent.writes for agent in self.admission.agents.values())
+        written = self.admission.writes
         new, self._writes_told = written - self._writes_told, written
         return new
-
-    def _conversations(self, since_s: float) -> list[tuple[float, float, bool]]:
-        told = getattr(self.admission, "conversations", None)
-        return [] if told is None else list(told(since_s))
 
     def _tracer(self, settings: Settings) -> Tracer | None:
         if settings.tracing is None:
@@ -95,7 +91,7 @@ class Services:
             settings.tracing,
             settings.version,
             settings.base_url,
-            self._conversations,
+            self.admission.conversations,
             proxy=proxy.reveal() if proxy else None,
         )
 

@@ -109,23 +109,27 @@ class _Writer:
         raise Unsatisfiable("what the schema allows, `not` refuses")
 
     def _of_flat(self, schema: dict[str, Any], name: str, refs: tuple[str, ...], depth: int) -> Any:
-        if "const" in schema:
-            return schema["const"]
-        if "enum" in schema:
-            options = schema["enum"]
-            if not options:
-                raise Unsatisfiable("the enum has no value")
-            return self._rng.choice([option for option in options if option is not None] or options)
         if "if" in schema:
             return self._condition(schema, name, refs, depth)
         for word in ("anyOf", "oneOf"):
             if word in schema:
                 return self._branch(schema, word, name, refs, depth)
+        if "const" in schema or "enum" in schema:
+            return self._one_of_few(schema)
         kind = _kind(schema)
         writer = self._writers.get(kind)
         if writer is None:
             raise Unsatisfiable(f"there is no type {kind!r}")
         return writer(schema, name, refs, depth)
+
+    def _one_of_few(self, schema: dict[str, Any]) -> Any:
+        options = schema.get("enum", [schema.get("const")])
+        if "const" in schema:
+            options = [option for option in options if same(option, schema["const"])]
+        options = [option for option in options if _is_of_type(option, schema.get("type"))]
+        if not options:
+            raise Unsatisfiable("no value of the enum is allowed")
+        return self._rng.choice([option for option in options if option is not None] or options)
 
     def _flat(self, schema: dict[str, Any], refs: tuple[str, ...]) -> tuple[dict[str, Any], tuple[str, ...]]:
         """The schema with its $ref followed and its allOf merged in."""
@@ -349,6 +353,14 @@ def _dependent(schema: dict[str, Any]) -> Iterator[tuple[str, Any]]:
     yield from schema.get("dependentSchemas", {}).items()
     for name, part in schema.get("dependencies", {}).items():
         yield name, {"required": part} if isinstance(part, list) else part
+
+
+def _is_of_type(value: Any, types: Any) -> bool:
+    names = [types] if isinstance(types, str) else types
+    if names is None or (isinstance(value, float) and value.is_integer() and "integer" in names):
+        return True
+    own = {bool: ("boolean",), int: ("integer", "number"), float: ("number",), str: ("string",), list: ("array",)}
+    return not set(own.get(type(value), ("object",) if isinstance(value, dict) else ("null",))).isdisjoint(names)
 
 
 def _refused(schema: dict[str, Any]) -> list[Any]:

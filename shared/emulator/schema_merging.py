@@ -22,10 +22,9 @@ def merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     result = {**base, **over}
     for word in base.keys() & over.keys():
         result[word] = _both(word, base[word], over[word])
-    for word in ("anyOf", "oneOf"):
-        if word in base and word in over:
+    for word in ("$ref", "$dynamicRef"):
+        if word in base and word in over and base[word] != over[word]:
             result["allOf"] = [*result.get("allOf", ()), {word: base[word]}]
-            result[word] = over[word]
     return result
 
 
@@ -42,12 +41,19 @@ def _both(word: str, base: Any, over: Any) -> Any:
         return over
     if word in _HIGHEST | _LOWEST and isinstance(base, int | float) and isinstance(over, int | float):
         return max(base, over) if word in _HIGHEST else min(base, over)
+    if word == "const":
+        raise Unsatisfiable("two constants differ")
     if word == "type":
         return _common_type(base, over)
     if word == "enum":
         return [option for option in over if any(same(option, other) for other in base)]
+    if word == "allOf":
+        return [*base, *over]
     if word == "required":
         return [*base, *(name for name in over if name not in base)]
+    if word in ("anyOf", "oneOf"):
+        # One alternative of each: the other's are asked for inside every one of ours.
+        return [_joined(option, {word: base}) for option in over]
     if word in ("properties", "patternProperties", "dependentRequired", "dependentSchemas", "$defs"):
         joined = {
             name: _joined(base[name], over[name]) for name in base.keys() & over.keys() if word != "dependentRequired"

@@ -329,7 +329,7 @@ class TestWhatWasSpent:
             await asyncio.gather(*(path.ask(f"{n}") for n in range(8)))
             await path.quiet()
             await path.send("GET", "/health")
-            written = sum(agent.writes for agent in path.services.admission.agents.values())
+            written = path.services.admission.writes
             assert sum(int(record[LABELS]["ledger_writes"]) for record in logged()) == written > 0
 
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from shared.emulator.schema_answers import TooComplex, from_openapi, value_for
 from shared.emulator.schema_merging import Unsatisfiable
+from shared.json_schema import check_schema
+from tests.unit.json_schema_cases import CASES, Case
+from tests.unit.test_json_schema import generated_schemas
 
 TREE = {
     "$defs": {
@@ -125,6 +129,78 @@ def _larger(inner: st.SearchStrategy[dict[str, Any]]) -> st.SearchStrategy[dict[
 def test_the_answer_conforms_to_any_supported_schema(schema: dict[str, Any], seed: int) -> None:
     whole = {"$defs": {"Leaf": {"type": "string"}}, "type": "array", "items": schema, "minItems": 1}
     conforms(whole, value_for(whole, seed, "topic"))
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_the_answer_conforms_to_schemas_as_callers_write_them(case: Case) -> None:
+    schema = check_schema(case.schema)
+    for seed in range(10):
+        assert schema.problems(value_for(case.schema, seed, "the topic")) == []
+
+
+NOT_OBEYED = {"oneOf", "not", "if", "pattern", "propertyNames", "patternProperties"}
+NOT_OBEYED |= {"unevaluatedProperties", "unevaluatedItems"}
+"""README.md tells how far each is."""
+
+
+def words(schema: Any) -> Iterator[str]:
+    if isinstance(schema, dict):
+        yield from schema
+    for item in schema.values() if isinstance(schema, dict) else schema if isinstance(schema, list) else ():
+        yield from words(item)
+
+
+@settings(max_examples=200, deadline=None, database=None, suppress_health_check=[HealthCheck.filter_too_much])
+@given(schema=generated_schemas(), seed=st.integers(0, 2**32 - 1))
+def test_the_answer_conforms_whenever_there_is_one_and_every_keyword_is_obeyed(
+    schema: dict[str, Any], seed: int
+) -> None:
+    assume(NOT_OBEYED.isdisjoint(words(schema)))
+    try:
+        value = value_for(schema, seed)
+    except (Unsatisfiable, TooComplex):
+        return
+    assert check_schema(schema).problems(value) == []
+
+
+MERGED = [
+    {"anyOf": [{"type": "string"}], "allOf": [{"anyOf": [{"minLength": 50}, {"type": "null"}]}]},
+    {"allOf": [{"type": ["integer", "string"]}, {"type": "number"}, {"minimum": 3}, {"minimum": 2, "maximum": 3}]},
+    {"allOf": [{"enum": [1, 2, 3]}, {"enum": [True, 3, 4]}]},
+    {
+        "$defs": {"a": {"required": ["a"]}, "b": {"required": ["b"]}},
+        "type": "object",
+        "allOf": [{"$ref": "#/$defs/a"}, {"$ref": "#/$defs/b"}],
+    },
+    {"allOf": [{"properties": {"a": {"type": "string"}}}, {"properties": {"a": {"minLength": 99}}}], "required": ["a"]},
+    {"allOf": [{"items": {"type": "integer"}}, {"items": {"minimum": 7}}], "type": "array", "minItems": 2},
+    {"anyOf": [{"const": 1}, {"const": 2}], "enum": [2, 3]},
+]
+
+
+@pytest.mark.parametrize("schema", MERGED, ids=str)
+def test_what_several_schemas_ask_of_one_value_is_all_obeyed(schema: dict[str, Any]) -> None:
+    for seed in range(10):
+        conforms(schema, value_for(schema, seed))
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"enum": []},
+        {"const": 1, "enum": [True]},
+        {"const": "a", "type": "integer"},
+        {"allOf": [{"const": 1}, {"const": 2}]},
+        {"allOf": [{"type": "string"}, {"type": "null"}]},
+        {"const": 1, "not": {"const": 1}},
+        {"$ref": "there.json"},
+        {"type": "array", "prefixItems": [{}], "minItems": 2, "items": False},
+    ],
+    ids=str,
+)
+def test_what_contradicts_itself_is_refused(schema: dict[str, Any]) -> None:
+    with pytest.raises(Unsatisfiable):
+        value_for(schema, 1)
 
 
 def test_the_same_seed_gives_the_same_answer_and_another_seed_another() -> None:
