@@ -6,7 +6,7 @@ NEEDED := requirements.txt tests/requirements.txt pyproject.toml
 STAMP := $(VENV)/.setup-$(shell cat $(NEEDED) | cksum | cut -d' ' -f1)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-heavy lint format bench bundle new-endpoint
+.PHONY: help setup run test test-heavy lint format bench bench-ledger bundle new-endpoint
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -42,6 +42,10 @@ format: $(STAMP) ## put the sources into the agreed format
 
 bench: $(STAMP) ## measure the promises; ARGS chooses
 	$(BIN)/python -m tests.benchmarks $(ARGS)
+
+bench-ledger: $(STAMP) ## measure the exactness board, detached (ONLY=300-saturated: here; FORCE=1, DURATION=60)
+	$(BIN)/python -m tests.benchmarks.board $(if $(ONLY),--only $(ONLY)) $(if $(FORCE),--force) \
+		$(if $(DURATION),--duration $(DURATION)) $(if $(WINDOW),--window $(WINDOW))
 
 bundle: $(STAMP) ## build dist/bundle.zip, which every function is deployed from
 	$(BIN)/python -m functions.bundle
