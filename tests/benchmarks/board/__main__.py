@@ -152,7 +152,7 @@ def _detach(arguments: Sequence[str]) -> int:
         )
     PID.write_text(str(process.pid))
     minutes = sum(plan(cell).ends_s + 15 for cell in CELLS.values()) / 60
-    print(f"Measuring {len(CELLS)} cells takes up to {minutes:.0f} minutes; finished ones are skipped.")
+    print(f"All {len(CELLS)} cells, at their full length, take {minutes:.0f} minutes; finished ones are skipped.")
     print(f"Follow: tail -f {LOG}\nStop:   kill {process.pid}   (what is measured is kept)")
     return 0
 

@@ -249,6 +249,9 @@ def main(arguments: Sequence[str]) -> int:
         except (CellFailed, TimeoutError, ValueError, AssertionError, OSError) as error:
             print(f"{cell.name}: not measured: {str(error) or type(error).__name__}", file=sys.stderr)
             return 1
+        except KeyboardInterrupt:
+            print(f"{cell.name}: stopped", file=sys.stderr)
+            return 130
     save(options.into, result)
     if cell.lease == "naive":
         print(f"{cell.name}: measured, to compare with", flush=True)
