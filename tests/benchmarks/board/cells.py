@@ -147,7 +147,9 @@ def goals(cell: Cell, figures: Figures) -> list[Goal]:
     if cell.load == "60":
         # Of eighteen requests one may fall on the other side of the end.
         least = 0.9 if cell.rpm == min(RATES) else 0.99
-        reached.append(Goal("of the ideal queue's dispatches", figures.requests / max(1, figures.ideal_requests), least, True))
+        reached.append(
+            Goal("of the ideal queue's dispatches", figures.requests / max(1, figures.ideal_requests), least, True)
+        )
         if figures.held:
             reached.append(Goal("wait p50 with permits held, s", figures.held_p50_s, 0.0001))
             reached.append(Goal("wait p99 with permits held, s", figures.held_p99_s, 0.06))
