@@ -59,22 +59,23 @@ def _draw(results: Mapping[str, Result], colours: Mapping[str, str], path: Path)
         for column, rpm in enumerate(NAIVE_RATES):
             _column(axes[0][column], axes[1][column], rpm, results, colours)
         axes[0][0].set_ylabel("requests per second")
-        axes[1][0].set_ylabel("requests in the last 60 s")
+        axes[1][0].set_ylabel("requests in the window")
         axes[0][0].legend(loc="upper right", frameon=False)
         figure.savefig(path, dpi=110, metadata={"Software": None})
 
 
 def _column(rates: Any, windows: Any, rpm: int, results: Mapping[str, Result], colours: Mapping[str, str]) -> None:
     rates.set_title(f"{rpm:,} RPM, saturated")
+    limit = rpm
     for lease, label in (("naive", "naive lease"), ("ours", "gateway")):
         result = results.get(_name(rpm, lease))
         if result is not None:
-            history = result.series
+            history, limit = result.series, result.figures.limit
             rates.plot(history.per_s, color=colours[lease], label=label, linewidth=1.0)
             windows.plot(history.in_window, color=colours[lease], linewidth=1.6)
     rates.axhline(rpm / 60, color=colours["ink"], linestyle=":", linewidth=1.0, label="limit / 60")
-    windows.axhline(rpm, color=colours["ink"], linestyle="--", linewidth=1.0)
-    windows.annotate("limit", (0, rpm), xytext=(2, 3), textcoords="offset points", fontsize=8)
+    windows.axhline(limit, color=colours["ink"], linestyle="--", linewidth=1.0)
+    windows.annotate("limit", (0, limit), xytext=(2, 3), textcoords="offset points", fontsize=8)
     rates.set_ylim(bottom=0)
-    windows.set_ylim(0, rpm * 1.12)
+    windows.set_ylim(0, limit * 1.12)
     windows.set_xlabel("seconds from the start")

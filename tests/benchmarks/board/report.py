@@ -153,10 +153,12 @@ def _heading(results: Iterable[Result]) -> str:
     setups = [result.setup for result in results]
     where = "; ".join(sorted({str(setup["machine"]) for setup in setups}))
     when = sorted({str(setup["measured_at"])[:10] for setup in setups})
+    loads = sorted(setup["load_average"] for setup in setups)
     days = f", {when[0]}" + (f" to {when[-1]}" if len(when) > 1 else "") if when else ""
     return (
         f"{PROCESSES} processes x {CALLERS} callers on Google's Firestore emulator with {1000 * RTT_S:.0f} ms injected into "
-        f"every call, real windows of 60 s, judged by the times at which requests arrived at the offline Gemini ({where}{days}). "
+        f"every call, real windows of 60 s, judged by the times at which requests arrived at the offline Gemini ({where}, load average "
+        f"{loads[0]:.1f} to {loads[-1]:.1f}{days}). "
         "*Naive* is a lease that asks the ledger twice for every request, on the same store. Figures in **bold** miss their goal."
     )
 

@@ -61,7 +61,7 @@ class Driver:
 
     async def ready(self) -> None:
         assert self.process.stdout is not None
-        async with asyncio.timeout(START_S):
+        async with asyncio.timeout(2 * START_S):
             if await self.process.stdout.readline() != b"ready\n":
                 raise CellFailed("a process of callers did not start; what it said is above")
 
@@ -83,7 +83,7 @@ class Driver:
 
 async def run_cell(cell: Cell, planned: Plan, firestore_host: str) -> Result:
     """Raises CellFailed, TimeoutError, ValueError (nothing was to be judged)."""
-    async with asyncio.timeout(planned.ends_s + 2 * START_S + _END_S), AsyncExitStack() as stack:
+    async with asyncio.timeout(planned.ends_s + 3 * START_S + _END_S), AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         link = FarFirestore(firestore_host, RTT_S)
         await stack.enter_async_context(link)

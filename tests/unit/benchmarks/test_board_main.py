@@ -32,7 +32,9 @@ def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def saved(name: str, figures: Figures = GOOD) -> Result:
-    return Result(name, figures, Series([1], [1]), {"machine": "m", "measured_at": "2026-11-21"}, {})
+    return Result(
+        name, figures, Series([1], [1]), {"machine": "m", "load_average": 1.5, "measured_at": "2026-11-21"}, {}
+    )
 
 
 def test_a_cell_that_fails_does_not_stop_the_rest_and_is_told(

@@ -60,7 +60,7 @@ GOOD = Figures(
 def result(cell: str, **changes: object) -> Result:
     at_once = min(GOOD.most_at_once, CELLS[cell].concurrency)
     figures = replace(GOOD, **{"most_at_once": at_once, **changes})  # type: ignore[arg-type]
-    setup = {"machine": "2 cores", "measured_at": "2026-11-21T12:00:00+00:00"}
+    setup = {"machine": "2 cores", "load_average": 1.5, "measured_at": "2026-11-21T12:00:00+00:00"}
     return Result(cell, figures, Series([1, 2], [1, 3]), setup, {})
 
 
