@@ -157,8 +157,8 @@ def _heading(results: Iterable[Result]) -> str:
     days = f", {when[0]}" + (f" to {when[-1]}" if len(when) > 1 else "") if when else ""
     return (
         f"{PROCESSES} processes x {CALLERS} callers on Google's Firestore emulator with {1000 * RTT_S:.0f} ms injected into "
-        f"every call, real windows of 60 s, judged by the times at which requests arrived at the offline Gemini ({where}, load average "
-        f"{loads[0]:.1f} to {loads[-1]:.1f}{days}). "
+        f"every call, real windows of 60 s, judged by the times at which requests arrived at the offline Gemini ({where}, "
+        f"load average {loads[0]:.1f} to {loads[-1]:.1f}{days}). "
         "*Naive* is a lease that asks the ledger twice for every request, on the same store. Figures in **bold** miss their goal."
     )
 
