@@ -7,7 +7,7 @@ SECONDS ?= 60
 STAMP := $(VENV)/.setup-$(shell cat $(NEEDED) | cksum | cut -d' ' -f1)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-heavy lint format fuzz bench bundle bad-input new-endpoint
+.PHONY: help setup run test test-heavy lint format fuzz bench bench-ledger bundle bad-input new-endpoint
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -46,6 +46,10 @@ fuzz: $(STAMP) ## ask what the specification allows and what it does not, for SE
 
 bench: $(STAMP) ## measure the promises; ARGS chooses
 	$(BIN)/python -m tests.benchmarks $(ARGS)
+
+bench-ledger: $(STAMP) ## measure the exactness board, detached (ONLY=300-saturated: here; FORCE=1, DURATION=60)
+	$(BIN)/python -m tests.benchmarks.board $(if $(ONLY),--only $(ONLY)) $(if $(FORCE),--force) \
+		$(if $(DURATION),--duration $(DURATION)) $(if $(WINDOW),--window $(WINDOW))
 
 bundle: $(STAMP) ## build dist/bundle.zip, which every function is deployed from
 	$(BIN)/python -m functions.bundle

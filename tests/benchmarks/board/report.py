@@ -1,0 +1,186 @@
+"""The results as Markdown, between two comments of the README. A goal that is missed is said where it is missed. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from tests.benchmarks.board.cells import CALLERS, CELLS, PROCESSES, RTT_S, Cell, goals
+from tests.benchmarks.board.judge import Fairness, Figures
+from tests.benchmarks.board.results import Result
+
+BEGIN, END = "<!-- the board: written by make bench-ledger -->", "<!-- end of the board -->"
+PLOTS = "tests/benchmarks/board/results/board-{theme}.png"
+
+
+def _recovery(cell: Cell, figures: Figures) -> str:
+    if cell.binds == "rate":
+        return "-"
+    return "not until the end" if figures.recovery_s is None else f"{figures.recovery_s:.1f} s"
+
+
+def _fair(fairness: Fairness) -> str:
+    return f"{fairness.jain:.3f} ({fairness.least}-{fairness.most})"
+
+
+def _s(seconds: float) -> str:
+    return f"{seconds:.1f} s" if seconds >= 1 else f"{seconds:.2f} s"
+
+
+def _ms(seconds: float) -> str:
+    return (
+        f"{seconds:.1f} s"
+        if seconds >= 10
+        else f"{1000 * seconds:.0f} ms"
+        if seconds >= 0.01
+        else f"{1000 * seconds:.2f} ms"
+    )
+
+
+_SATURATED: Mapping[str, Callable[[Cell, Figures], str]] = {
+    "worst window": lambda _, f: f"{f.worst_window:,} of {f.limit:,}",
+    "used": lambda _, f: f"{100 * f.used:.1f} %",
+    "writes / request": lambda _, f: f"{f.writes_per_request:.3f}",
+    "conflicts / write": lambda _, f: f"{f.conflicts_per_write:.2f}",
+    "wait p50 / p99": lambda _, f: f"{_s(f.wait_p50_s)} / {_s(f.wait_p99_s)}",
+    "ideal FIFO p50 / p99": lambda _, f: f"{_s(f.ideal_p50_s)} / {_s(f.ideal_p99_s)}",
+    "Jain callers, processes": lambda _, f: f"{_fair(f.callers)}, {_fair(f.processes)}",
+    "refused": lambda _, f: f"{f.refused}",
+    "$ / million": lambda _, f: f"{f.usd_per_million:.2f}",
+    "step CPU, state": lambda _, f: f"{f.step_ms:.2f} ms, {f.state_bytes / 1024:.1f} KB",
+}
+_AT_60: Mapping[str, Callable[[Cell, Figures], str]] = {
+    "worst window": _SATURATED["worst window"],
+    "dispatched, of the ideal": lambda _, f: f"{100 * f.requests / max(1, f.ideal_requests):.1f} %",
+    "writes / request": _SATURATED["writes / request"],
+    "conflicts / write": _SATURATED["conflicts / write"],
+    "wait p50 / p99": lambda _, f: f"{_ms(f.wait_p50_s)} / {_ms(f.wait_p99_s)}",
+    "with permits held": lambda _, f: f"{_ms(f.held_p50_s)} / {_ms(f.held_p99_s)} (n = {f.held})" if f.held else "-",
+    "refused": _SATURATED["refused"],
+    "$ / million": _SATURATED["$ / million"],
+    "step CPU, state": _SATURATED["step CPU, state"],
+}
+_KILLED: Mapping[str, Callable[[Cell, Figures], str]] = {
+    "ttl + tau": lambda c, _: f"{c.kill.ttl_s + c.kill.tau_s:.0f} s" if c.kill else "-",
+    "service back after": _recovery,
+    "used in the minute after": lambda c, f: f"{100 * f.used:.1f} %" if c.binds == "rate" else "-",
+    "worst window": lambda c, f: _SATURATED["worst window"](c, f) if c.binds == "rate" else "-",
+    "most at once": lambda c, f: f"{f.most_at_once} of {c.concurrency}",
+    "refused": _SATURATED["refused"],
+    "writes / request": _SATURATED["writes / request"],
+}
+
+
+COLUMNS_OF: Mapping[str, str | None] = {
+    "worst window": "worst window",
+    "most at once": "most at once",
+    "refused by Gemini": "refused",
+    "told an error": None,
+    "step CPU, ms": "step CPU, state",
+    "state, bytes": "step CPU, state",
+    "conflicts per write": "conflicts / write",
+    "of the ideal queue's dispatches": "dispatched, of the ideal",
+    "wait p50 with permits held, s": "with permits held",
+    "wait p99 with permits held, s": "with permits held",
+    "used": "used",
+    "used after the kill": "used in the minute after",
+    "writes per request": "writes / request",
+    "wait p99 against ideal FIFO": "wait p50 / p99",
+    "recovery, s": "service back after",
+    "Jain over callers": "Jain callers, processes",
+    "Jain over processes": "Jain callers, processes",
+    "counts of callers differ by": "Jain callers, processes",
+    "counts of processes differ by": "Jain callers, processes",
+}
+"""Which column shows the figure of a goal. Where none does, the list of missed goals tells it."""
+
+
+def board(results: Mapping[str, Result]) -> str:
+    """`results` by cell; what is not there was not measured."""
+    if not results:
+        return "Nothing is measured yet."
+    lines = [_heading(results.values()), ""]
+    saturated, at_60, killed = (
+        [cell for cell in CELLS.values() if cell.kill is None and cell.load == "saturated"],
+        [cell for cell in CELLS.values() if cell.load == "60"],
+        [cell for cell in CELLS.values() if cell.kill is not None],
+    )
+    lines += [
+        "**Saturated**: each caller asks again as soon as it was answered.",
+        "",
+        _table(saturated, _SATURATED, results),
+    ]
+    lines += ["", "**At 60 % of the limit**: requests come at random (Poisson).", "", _table(at_60, _AT_60, results)]
+    lines += ["", "**After `kill -9`** of one of the four processes.", "", _table(killed, _KILLED, results), ""]
+    return "\n".join([*lines, *missed(results)])
+
+
+def missed(results: Mapping[str, Result]) -> list[str]:
+    """What the board has to admit, as a list in Markdown."""
+    told = []
+    for name, cell in CELLS.items():
+        if name in results:
+            figures = results[name].figures
+            told += [
+                f"- {_title(cell)}: {goal.name} is **{goal.value:.4g}**, "
+                f"the goal {'>=' if goal.at_least else '<='} {goal.bound:.4g}"
+                for goal in goals(cell, figures)
+                if not goal.met
+            ]
+    lines = [f"Goals missed ({len(told)}):", "", *told] if told else ["Every goal is met."]
+    absent = [_title(cell) for name, cell in CELLS.items() if name not in results]
+    return [*lines, "", f"Not measured: {'; '.join(absent)}."] if absent else lines
+
+
+def into(readme: str, board_text: str) -> str:
+    """The README with the board between its marks. Raises ValueError when they are not there once each, in order."""
+    before, begin, rest = readme.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end or BEGIN in after or END in after:
+        raise ValueError(f"the README must have these two lines once, in this order: {BEGIN} and {END}")
+    return f"{before}{BEGIN}\n{board_text}\n{END}{after}"
+
+
+def pictures() -> str:
+    """For a README: the plot that fits the reader's theme."""
+    light, dark = PLOTS.format(theme="light"), PLOTS.format(theme="dark")
+    return (
+        f'<picture><source media="(prefers-color-scheme: dark)" srcset="{dark}">'
+        f'<img alt="Requests per second, and requests in the sliding window against the limit" src="{light}"></picture>'
+    )
+
+
+def _heading(results: Iterable[Result]) -> str:
+    setups = [result.setup for result in results]
+    where = "; ".join(sorted({str(setup["machine"]) for setup in setups}))
+    when = sorted({str(setup["measured_at"])[:10] for setup in setups})
+    loads = sorted(setup["load_average"] for setup in setups)
+    days = f", {when[0]}" + (f" to {when[-1]}" if len(when) > 1 else "") if when else ""
+    return (
+        f"{PROCESSES} processes x {CALLERS} callers on Google's Firestore emulator with {1000 * RTT_S:.0f} ms injected into "
+        f"every call, real windows of 60 s, judged by the times at which requests arrived at the offline Gemini ({where}, "
+        f"load average {loads[0]:.1f} to {loads[-1]:.1f}{days}). "
+        "*Naive* is a lease that asks the ledger twice for every request, on the same store. Figures in **bold** miss their goal."
+    )
+
+
+def _table(
+    cells: Sequence[Cell], columns: Mapping[str, Callable[[Cell, Figures], str]], results: Mapping[str, Result]
+) -> str:
+    rows = [["", *columns], ["---"] * (len(columns) + 1)]
+    for cell in cells:
+        result = results.get(cell.name)
+        if result is None:
+            rows.append([_title(cell), "not measured", *[""] * (len(columns) - 1)])
+            continue
+        bad = {COLUMNS_OF[goal.name] for goal in goals(cell, result.figures) if not goal.met}
+        told = {name: show(cell, result.figures) for name, show in columns.items()}
+        rows.append([_title(cell), *(f"**{text}**" if name in bad else text for name, text in told.items())])
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def _title(cell: Cell) -> str:
+    if cell.binds == "slots":
+        name = f"{cell.concurrency} at once"
+    else:
+        name = f"{cell.rpm:,} RPM" + (" at 60 %" if cell.load == "60" else "")
+    return name + (", naive" if cell.lease == "naive" else "") + (", kill -9" if cell.kill else "")

@@ -1,0 +1,237 @@
+"""What the board publishes: which cells there are, which goals they reach, and what it says where one is missed."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.benchmarks.board.cells import (
+    CALLERS,
+    CELLS,
+    NAIVE_RATES,
+    PROCESSES,
+    QUEUE_TIMEOUT_S,
+    RATES,
+    Goal,
+    goals,
+    period_s,
+    plan,
+)
+from tests.benchmarks.board.judge import Fairness, Figures, Series
+from tests.benchmarks.board.report import BEGIN, COLUMNS_OF, END, board, into, missed
+from tests.benchmarks.board.results import Result, load, path_of, save
+
+FAIR = Fairness(jain=0.999, least=20, most=21, mean=20.5)
+GOOD = Figures(
+    limit=300,
+    worst_window=300,
+    most_at_once=64,
+    requests=600,
+    used=0.991,
+    ideal_requests=600,
+    answered_share=1.0,
+    writes_per_request=0.01,
+    conflicts_per_write=0.05,
+    reads_per_request=0.2,
+    usd_per_million=0.19,
+    wait_p50_s=12.0,
+    wait_p99_s=14.0,
+    ideal_p50_s=12.6,
+    ideal_p99_s=12.6,
+    held=50,
+    held_p50_s=0.00005,
+    held_p99_s=0.05,
+    callers=FAIR,
+    processes=FAIR,
+    refused=0,
+    errors=0,
+    step_ms=0.4,
+    step_p99_ms=0.9,
+    state_bytes=2048,
+    cpu_ms_per_request=0.6,
+    recovery_s=19.5,
+)
+"""Every cell's goals are met by it, but for those of `limit` and `concurrency`."""
+
+
+def result(cell: str, **changes: object) -> Result:
+    at_once = min(GOOD.most_at_once, CELLS[cell].concurrency)
+    figures = replace(GOOD, **{"most_at_once": at_once, **changes})  # type: ignore[arg-type]
+    setup = {"machine": "2 cores", "load_average": 1.5, "measured_at": "2026-11-21T12:00:00+00:00"}
+    return Result(cell, figures, Series([1, 2], [1, 3]), setup, {})
+
+
+def all_good() -> dict[str, Result]:
+    return {name: result(name) for name in CELLS}
+
+
+def missed_of(cell: str, **changes: object) -> list[str]:
+    return [goal.name for goal in goals(CELLS[cell], result(cell, **changes).figures) if not goal.met]
+
+
+def test_every_rate_is_measured_saturated_and_at_60_percent_and_three_of_them_with_the_naive_lease_too() -> None:
+    kinds = Counter((cell.lease, cell.rpm, cell.load) for cell in CELLS.values() if cell.kill is None)
+    ours = {("calendar", rpm, load) for rpm in RATES for load in ("saturated", "60")}
+    naive = {("naive", rpm, load) for rpm in NAIVE_RATES for load in ("saturated", "60")}
+    assert kinds == Counter([*ours, *naive])
+    assert {cell.binds for cell in CELLS.values() if cell.kill} == {"rate", "slots"}
+
+
+def test_the_whole_board_takes_no_more_than_an_hour() -> None:
+    assert sum(plan(cell).ends_s + 10 for cell in CELLS.values()) <= 3600
+
+
+def test_a_limit_is_saturated_by_the_callers_there_are() -> None:
+    for cell in CELLS.values():
+        if cell.load == "saturated" and cell.binds == "rate":
+            assert PROCESSES * CALLERS / cell.latency_s > 1.3 * cell.rpm / 60, cell.name
+
+
+def test_nobody_waits_until_the_queue_gives_up() -> None:
+    for cell in CELLS.values():
+        assert plan(cell).ends_s < QUEUE_TIMEOUT_S
+
+
+def test_what_is_saturated_is_measured_over_whole_periods_after_one_to_warm_up() -> None:
+    planned = plan(CELLS["300-saturated"])
+    assert planned.warm_s == period_s(60)
+    assert planned.measured_s == pytest.approx(2 * period_s(60))
+    assert plan(CELLS["10-saturated"]).measured_s == pytest.approx(3 * period_s(60))
+    assert plan(CELLS["300-saturated"], measure_s=1).measured_s == pytest.approx(period_s(60))
+
+
+def test_at_60_percent_all_callers_together_ask_for_60_percent_of_the_limit() -> None:
+    planned = plan(CELLS["1000-60"])
+    assert planned.per_s is not None
+    assert planned.per_s * PROCESSES * CALLERS * 60 == pytest.approx(600)
+
+
+def test_a_shrunk_window_keeps_the_rate_and_shrinks_the_times() -> None:
+    planned = plan(CELLS["1000-saturated"], window_s=6.0)
+    assert planned.limit == 100
+    assert planned.ends_s < 25
+
+
+def test_good_figures_meet_every_goal_of_every_cell() -> None:
+    for name in CELLS:
+        assert missed_of(name) == [], name
+
+
+@pytest.mark.parametrize(
+    ("cell", "changes", "name"),
+    [
+        ("300-saturated", {"worst_window": 301}, "worst window"),
+        ("slots-kill", {"most_at_once": 33}, "most at once"),
+        ("300-saturated", {"refused": 1}, "refused by Gemini"),
+        ("300-saturated", {"errors": 1}, "told an error"),
+        ("300-saturated", {"used": 0.984}, "used"),
+        ("10-saturated", {"used": 0.949}, "used"),
+        ("300-saturated", {"writes_per_request": 0.21}, "writes per request"),
+        ("10-saturated", {"writes_per_request": 1.1}, "writes per request"),
+        ("1000-saturated", {"writes_per_request": 0.09}, "writes per request"),
+        ("4000-saturated", {"writes_per_request": 0.04}, "writes per request"),
+        ("10000-saturated", {"writes_per_request": 0.03}, "writes per request"),
+        ("4000-60", {"conflicts_per_write": 0.11}, "conflicts per write"),
+        ("300-60", {"held_p50_s": 0.00011}, "wait p50 with permits held, s"),
+        ("300-60", {"held_p99_s": 0.061}, "wait p99 with permits held, s"),
+        ("300-60", {"requests": 590}, "of the ideal queue's dispatches"),
+        ("300-saturated", {"wait_p99_s": 19.0}, "wait p99 against ideal FIFO"),
+        ("300-saturated", {"callers": replace(FAIR, jain=0.97)}, "Jain over callers"),
+        ("300-saturated", {"processes": replace(FAIR, jain=0.97)}, "Jain over processes"),
+        ("10-saturated", {"callers": Fairness(0.9, 0, 2, 0.5)}, "counts of callers differ by"),
+        ("300-saturated", {"step_ms": 1.1}, "step CPU, ms"),
+        ("300-saturated", {"state_bytes": 5000}, "state, bytes"),
+        ("slots-kill", {"recovery_s": 21.1}, "recovery, s"),
+        ("slots-kill", {"recovery_s": None}, "recovery, s"),
+        ("1000-kill", {"used": 0.95}, "used after the kill"),
+    ],
+)
+def test_each_goal_is_missed_alone_and_its_figure_stands_out(cell: str, changes: dict[str, object], name: str) -> None:
+    assert missed_of(cell, **changes) == [name]
+    results = {**all_good(), cell: result(cell, **changes)}
+    (first, blank, line) = missed(results)
+    assert (first, blank) == ("Goals missed (1):", "")
+    assert f": {name} is **" in line
+    bold = [row for row in board(results).splitlines() if row.startswith("| ") and "**" in row]
+    assert len(bold) == (1 if COLUMNS_OF[name] else 0)
+
+
+def test_counts_of_few_permits_may_differ_by_one() -> None:
+    assert missed_of("10-saturated", callers=Fairness(jain=0.5, least=0, most=1, mean=0.5)) == []
+
+
+def test_the_naive_lease_has_no_goals_and_its_figures_are_shown() -> None:
+    results = {**all_good(), "300-saturated-naive": result("300-saturated-naive", worst_window=310, used=0.5)}
+    assert missed(results) == ["Every goal is met."]
+    assert "| 300 RPM, naive | 310 of 300 | 50.0 % |" in board(results)
+
+
+def test_what_was_not_measured_is_said() -> None:
+    results = all_good()
+    del results["4000-60"]
+    assert missed(results) == ["Every goal is met.", "", "Not measured: 4,000 RPM at 60 %."]
+    assert "| 4,000 RPM at 60 % | not measured |" in board(results)
+
+
+def test_a_board_without_any_result_can_be_written() -> None:
+    assert board({}) == "Nothing is measured yet."
+
+
+def test_every_line_of_a_table_has_as_many_cells_as_its_head() -> None:
+    results = all_good()
+    del results["300-saturated"]
+    tables = [block for block in board(results).split("\n\n") if block.startswith("|")]
+    assert len(tables) == 3
+    for table in tables:
+        assert len({line.count("|") for line in table.splitlines()}) == 1
+
+
+def test_every_goal_has_a_column_or_none_on_purpose() -> None:
+    names = {goal.name for cell in CELLS.values() for goal in goals(cell, GOOD)}
+    few = replace(GOOD, callers=replace(FAIR, mean=1.0), processes=replace(FAIR, mean=1.0))
+    names |= {goal.name for cell in CELLS.values() for goal in goals(cell, few)}
+    assert names == set(COLUMNS_OF)
+
+
+def test_a_goal_is_met_at_its_bound() -> None:
+    assert Goal("x", 1.0, 1.0).met
+    assert Goal("x", 1.0, 1.0, at_least=True).met
+    assert not Goal("x", 1.01, 1.0).met
+    assert not Goal("x", 0.99, 1.0, at_least=True).met
+
+
+def test_the_board_replaces_what_is_between_its_marks_and_nothing_else() -> None:
+    readme = f"# A\n\n{BEGIN}\nold\n{END}\n\nrest\n"
+    assert into(readme, "new") == f"# A\n\n{BEGIN}\nnew\n{END}\n\nrest\n"
+    assert into(into(readme, "new"), "old") == readme
+
+
+@pytest.mark.parametrize("readme", ["", BEGIN, f"{END}{BEGIN}", f"{BEGIN}{END}{BEGIN}{END}"])
+def test_a_readme_without_the_marks_is_left_alone(readme: str) -> None:
+    with pytest.raises(ValueError, match="once"):
+        into(readme, "new")
+
+
+def test_the_readme_has_the_marks() -> None:
+    into((Path(__file__).parents[3] / "README.md").read_text(), "new")
+
+
+def test_a_result_is_the_same_after_it_was_saved(tmp_path: Path) -> None:
+    one = result("300-saturated", recovery_s=None)
+    save(tmp_path, one)
+    assert load(tmp_path, "300-saturated") == one
+    assert [path.name for path in tmp_path.iterdir()] == ["300-saturated.json"]
+
+
+def test_a_cell_that_was_not_measured_has_no_result(tmp_path: Path) -> None:
+    assert load(tmp_path, "300-saturated") is None
+
+
+@pytest.mark.parametrize("content", ["{}", '{"figures": {"limit": 1}}', "[]", "{"])
+def test_a_result_of_another_version_is_refused(tmp_path: Path, content: str) -> None:
+    path_of(tmp_path, "300-saturated").write_text(content)
+    with pytest.raises(ValueError, match=r"300-saturated\.json"):
+        load(tmp_path, "300-saturated")
