@@ -17,7 +17,7 @@ from typing import Any
 from urllib.parse import unquote, urljoin
 
 from .references import with_references
-from .schema_merging import Unsatisfiable, merged, modern, same
+from .schema_merging import Unsatisfiable, keeps_bounds, merged, modern, same
 
 # Past the soft bound optional things are left out, past the hard one the schema is refused.
 _SOFT_NODES = 400
@@ -126,7 +126,7 @@ class _Writer:
         options = schema.get("enum", [schema.get("const")])
         if "const" in schema:
             options = [option for option in options if same(option, schema["const"])]
-        options = [option for option in options if _is_of_type(option, schema.get("type"))]
+        options = [option for option in options if keeps_bounds(option, schema)]
         if not options:
             raise Unsatisfiable("no value of the enum is allowed")
         return self._rng.choice([option for option in options if option is not None] or options)
@@ -241,8 +241,10 @@ class _Writer:
         items = schema.get("items", False if prefix and least <= len(prefix) else schema.get("unevaluatedItems", True))
         contained = _count(schema, "minContains", 1) if "contains" in schema else 0
         wanted = max(least, len(prefix) + contained if prefix or contained else min(2, most))
-        result = [self.value(item, name, refs, depth + 1) for item in prefix]
         unique = schema.get("uniqueItems") is True
+        result: list[Any] = []
+        for item in prefix:
+            result.append(self._item(item, name, refs, depth + 1, result if unique else []))
         while len(result) < wanted:
             optional = len(result) >= least and not contained
             if optional and (items is False or self._nodes > _SOFT_NODES or depth > _DEEP):
@@ -353,14 +355,6 @@ def _dependent(schema: dict[str, Any]) -> Iterator[tuple[str, Any]]:
     yield from schema.get("dependentSchemas", {}).items()
     for name, part in schema.get("dependencies", {}).items():
         yield name, {"required": part} if isinstance(part, list) else part
-
-
-def _is_of_type(value: Any, types: Any) -> bool:
-    names = [types] if isinstance(types, str) else types
-    if names is None or (isinstance(value, float) and value.is_integer() and "integer" in names):
-        return True
-    own = {bool: ("boolean",), int: ("integer", "number"), float: ("number",), str: ("string",), list: ("array",)}
-    return not set(own.get(type(value), ("object",) if isinstance(value, dict) else ("null",))).isdisjoint(names)
 
 
 def _refused(schema: dict[str, Any]) -> list[Any]:

@@ -1,4 +1,4 @@
-"""Two JSON Schemas as one that is both, as far as a writer of values needs it. Pure."""
+"""Two JSON Schemas as one that is both, and what one says of a given value, as far as a writer of values needs it. Pure."""
 
 from __future__ import annotations
 
@@ -79,3 +79,32 @@ def _common_type(base: Any, over: Any) -> Any:
     if not common:
         raise Unsatisfiable("no type is both")
     return common
+
+
+def keeps_bounds(value: Any, schema: dict[str, Any]) -> bool:
+    """Whether a value of an enum is of the type and within the bounds beside it."""
+    if isinstance(value, bool) or value is None:
+        kinds, size = {"boolean" if value is not None else "null"}, None
+    elif isinstance(value, int | float):
+        kinds, size = {"number"} | ({"integer"} if float(value).is_integer() else set()), ("minimum", "maximum", value)
+    elif isinstance(value, str):
+        kinds, size = {"string"}, ("minLength", "maxLength", len(value))
+    elif isinstance(value, list):
+        kinds, size = {"array"}, ("minItems", "maxItems", len(value))
+    else:
+        kinds, size = {"object"}, ("minProperties", "maxProperties", len(value))
+    names = schema.get("type", list(kinds))
+    if kinds.isdisjoint([names] if isinstance(names, str) else names):
+        return False
+    if size is None:
+        return True
+    least, most, own = size
+    if "number" in kinds:
+        step = schema.get("multipleOf", own) or 1
+        if (
+            own % step
+            or own <= schema.get("exclusiveMinimum", own - 1)
+            or own >= schema.get("exclusiveMaximum", own + 1)
+        ):
+            return False
+    return bool(schema.get(least, own) <= own <= schema.get(most, own))
