@@ -11,7 +11,9 @@ locals {
   reserved_settings = toset(["GOOGLE_CLOUD_PROJECT", "LEDGER_URL", "STORAGE_URL", "PUBLIC_BASE_URL", "HOST", "PORT", "WORKERS"])
 
   instances_of_a_region = 100
-  default_max_instances = max(1, min(10, floor(local.instances_of_a_region / length(local.manifests))))
+  # Functions for which nothing is said share what the others leave.
+  given_max_instances   = { for name, one in var.functions : name => one.max_instances if one.max_instances != null }
+  default_max_instances = max(1, min(10, floor((local.instances_of_a_region - sum(concat([0], values(local.given_max_instances)))) / max(1, length(local.manifests) - length(local.given_max_instances)))))
 
   functions = {
     for name, manifest in local.manifests : name => {
@@ -25,7 +27,7 @@ locals {
       concurrency   = coalesce(try(var.functions[name].concurrency, null), manifest.concurrency)
       timeout_s     = coalesce(try(var.functions[name].timeout_s, null), manifest.timeout_s)
       min_instances = try(var.functions[name].min_instances, 0)
-      max_instances = coalesce(try(var.functions[name].max_instances, null), local.default_max_instances)
+      max_instances = lookup(local.given_max_instances, name, local.default_max_instances)
       ingress       = coalesce(try(var.functions[name].ingress, null), var.domain == null ? "ALLOW_ALL" : "ALLOW_INTERNAL_AND_GCLB")
       invokers      = coalesce(try(var.functions[name].invokers, null), var.invokers)
       # One name in endpoint.json stands for the whole pool of the server's keys.
@@ -100,6 +102,10 @@ resource "google_cloudfunctions2_function" "function" {
     precondition {
       condition     = each.value.concurrency >= 1 && each.value.concurrency <= 250 && (each.value.concurrency == 1 || each.value.cpu >= 1)
       error_message = "${each.key}: concurrency must be from 1 to 250, and needs a whole CPU where it is over 1."
+    }
+    precondition {
+      condition     = each.value.min_instances >= 0 && each.value.min_instances <= each.value.max_instances
+      error_message = "${each.key}: min_instances must be from 0 to max_instances, here ${each.value.max_instances}."
     }
     precondition {
       condition     = each.value.timeout_s >= 1 && each.value.timeout_s <= 3600

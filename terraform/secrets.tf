@@ -16,7 +16,7 @@ resource "google_secret_manager_secret_iam_member" "accessor" {
     for name, function in local.functions : { for secret in function.secrets : "${name}/${secret}" => { function = name, secret = secret } }
   ]...)
 
-  secret_id = google_secret_manager_secret.secret[each.value.secret].id
+  secret_id = google_secret_manager_secret.secret[each.value.secret].secret_id
   role      = "roles/secretmanager.secretAccessor"
   member    = google_service_account.function[each.value.function].member
 }

@@ -89,12 +89,12 @@ variable "functions" {
     error_message = "functions has ${join(", ", setsubtract(keys(var.functions), keys(local.manifests)))}, which no folder below functions/ with an endpoint.json is called."
   }
   validation {
-    condition     = sum([for name in keys(local.manifests) : coalesce(try(var.functions[name].max_instances, null), local.default_max_instances)]) <= local.instances_of_a_region
-    error_message = "The functions' max_instances must add up to ${local.instances_of_a_region} at most, the usual quota of a region; those that are not set are ${local.default_max_instances}."
+    condition     = sum([for name in keys(local.manifests) : coalesce(try(var.functions[name].max_instances, null), 1)]) <= local.instances_of_a_region
+    error_message = "The functions' max_instances must add up to ${local.instances_of_a_region} at most, the usual quota of a region; those that are not set share what the others leave, and have one at least."
   }
   validation {
-    condition     = alltrue([for one in values(var.functions) : one.min_instances >= 0 && one.min_instances <= coalesce(one.max_instances, local.default_max_instances)])
-    error_message = "min_instances must be from 0 to max_instances."
+    condition     = alltrue([for one in values(var.functions) : coalesce(one.max_instances, 1) >= 1])
+    error_message = "max_instances must be 1 at least."
   }
   validation {
     condition     = alltrue([for one in values(var.functions) : contains(["ALLOW_ALL", "ALLOW_INTERNAL_ONLY", "ALLOW_INTERNAL_AND_GCLB"], coalesce(one.ingress, "ALLOW_ALL"))])
