@@ -1,6 +1,8 @@
 # Deploying from a repository: cloudbuild.yaml plans every push, and applies that very plan once a person approved.
 locals {
   deploys = var.cloud_build == null ? {} : { deploy = var.cloud_build }
+  # It asks the functions that it deployed.
+  deployer = var.cloud_build == null ? [] : ["serviceAccount:${var.name_prefix}-deploy@${var.project_id}.iam.gserviceaccount.com"]
   # What the deployer may do to the whole project. It may pass on only the roles in `granted`.
   deployer_roles = toset(concat(
     [
@@ -70,6 +72,9 @@ resource "google_cloudbuild_trigger" "trigger" {
   substitutions = {
     _STAGE        = each.key
     _STATE_BUCKET = var.cloud_build.state_bucket
+    _ADMIN_SECRET = google_secret_manager_secret.secret["ADMIN_API_KEY"].secret_id
+    # Asked for only where not everybody may call.
+    _SMOKE_ARGUMENTS = alltrue([for function in values(local.functions) : contains(function.invokers, "allUsers")]) ? "" : "--private"
   }
   approval_config {
     approval_required = each.value

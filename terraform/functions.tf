@@ -7,8 +7,10 @@ locals {
   }
 
   # The only module that reads the environment names every variable.
-  known_settings    = toset([for name in regexall("\"([A-Z][A-Z0-9_]+)\"", file("${local.root}/shared/settings.py")) : name[0]])
-  reserved_settings = toset(["GOOGLE_CLOUD_PROJECT", "LEDGER_URL", "STORAGE_URL", "PUBLIC_BASE_URL", "HOST", "PORT", "WORKERS"])
+  known_settings    = toset([for name in regexall("\"([A-Z][A-Z0-9]*_[A-Z0-9_]+)\"", file("${local.root}/shared/settings.py")) : name[0]])
+  reserved_settings = toset(["GOOGLE_CLOUD_PROJECT", "LEDGER_URL", "STORAGE_URL", "PUBLIC_BASE_URL", "K_SERVICE"])
+  # They may hold a credential.
+  secret_settings = toset(["HTTP_PROXY", "HTTPS_PROXY", "OTEL_EXPORTER_OTLP_HEADERS"])
 
   instances_of_a_region = 100
   # Functions for which nothing is said share what the others leave.
@@ -31,7 +33,7 @@ locals {
       ingress       = coalesce(try(var.functions[name].ingress, null), var.domain == null ? "ALLOW_ALL" : "ALLOW_INTERNAL_AND_GCLB")
       invokers      = coalesce(try(var.functions[name].invokers, null), var.invokers)
       # One name in endpoint.json stands for the whole pool of the server's keys.
-      secrets = toset(flatten([for secret in manifest.secrets : secret == "GEMINI_API_KEY" ? keys(var.gemini_api_keys) : [secret]]))
+      secrets = setunion(var.secret_settings, flatten([for secret in manifest.secrets : secret == "GEMINI_API_KEY" ? keys(var.gemini_api_keys) : [secret]]))
     }
   }
 

@@ -40,11 +40,13 @@ resource "google_service_account_iam_member" "signs_as_itself" {
 
 resource "google_cloud_run_v2_service_iam_member" "invoker" {
   for_each = merge([
-    for name, function in local.functions : { for member in function.invokers : "${name}/${member}" => { function = name, member = member } }
+    for name, function in local.functions : { for member in distinct(contains(function.invokers, "allUsers") ? function.invokers : concat(function.invokers, local.deployer)) : "${name}/${member}" => { function = name, member = member } }
   ]...)
 
   name     = google_cloudfunctions2_function.function[each.value.function].name
   location = var.region
   role     = "roles/run.invoker"
   member   = each.value.member
+
+  depends_on = [google_service_account.deploy]
 }

@@ -59,6 +59,20 @@ variable "settings" {
     condition     = !anytrue([for name in keys(var.settings) : can(regex("API_KEY(_[0-9]+)?$", name))])
     error_message = "A key is a secret: it goes into Secret Manager, and Gemini keys are named in gemini_api_keys."
   }
+  validation {
+    condition     = length(setintersection(keys(var.settings), local.secret_settings)) == 0
+    error_message = "settings has ${join(", ", setintersection(keys(var.settings), local.secret_settings))}, which may hold a credential: name it in secret_settings instead, and add its value to Secret Manager."
+  }
+}
+
+variable "secret_settings" {
+  description = "Environment variables of every function that Secret Manager fills, beside the keys: of HTTP_PROXY, HTTPS_PROXY and OTEL_EXPORTER_OTLP_HEADERS."
+  type        = set(string)
+  default     = []
+  validation {
+    condition     = length(setsubtract(var.secret_settings, local.secret_settings)) == 0
+    error_message = "secret_settings has ${join(", ", setsubtract(var.secret_settings, local.secret_settings))}; it may have ${join(", ", local.secret_settings)}."
+  }
 }
 
 variable "gemini_api_keys" {

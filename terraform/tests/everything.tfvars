@@ -14,6 +14,7 @@ settings = {
   GEMINI_TIER = "tier2"
   CORS_ORIGIN = "https://app.example.com"
 }
+secret_settings = ["HTTPS_PROXY"]
 functions = {
   chat = { min_instances = 1, max_instances = 20 }
 }

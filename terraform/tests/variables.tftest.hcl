@@ -54,17 +54,26 @@ run "what_terraform_decides_itself_or_would_be_too_much" {
   command = plan
   variables {
     settings                        = { LEDGER_URL = "memory://" }
+    secret_settings                 = ["LOG_LEVEL"]
     functions                       = { chat = { max_instances = 101 } }
     invokers                        = ["allAuthenticatedUsers"]
     requests_per_minute_per_address = 1
   }
-  expect_failures = [var.settings, var.functions, var.invokers, var.requests_per_minute_per_address]
+  expect_failures = [var.settings, var.secret_settings, var.functions, var.invokers, var.requests_per_minute_per_address]
 }
 
 run "a_key_is_no_setting" {
   command = plan
   variables {
     settings = { GEMINI_API_KEY = "AQ.not-a-real-key" }
+  }
+  expect_failures = [var.settings]
+}
+
+run "a_proxy_may_have_a_password" {
+  command = plan
+  variables {
+    settings = { HTTPS_PROXY = "http://proxy.example:3128" }
   }
   expect_failures = [var.settings]
 }

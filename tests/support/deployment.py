@@ -34,6 +34,7 @@ class Deployment:
         self.manifests = {manifest.name: manifest for manifest in manifests}
         self.project: str = plan["variables"]["project_id"]["value"]
         self.keys = set(plan["variables"]["gemini_api_keys"]["value"])
+        self.secret_settings = set(plan["variables"]["secret_settings"]["value"])
         self.protected: bool = plan["variables"]["deletion_protection"]["value"]
         self.providers = {one["full_name"] for one in plan["configuration"]["provider_config"].values()}
         self.outputs = {name: one.get("value") for name, one in plan["planned_values"]["outputs"].items()}
@@ -62,7 +63,7 @@ class Deployment:
     def secrets_of(self, manifest: Manifest) -> set[str]:
         """One name stands for the pool of the server's keys."""
         others = {name for name in manifest.secrets if name != GEMINI_KEY}
-        return others | (self.keys if GEMINI_KEY in manifest.secrets else set())
+        return others | self.secret_settings | (self.keys if GEMINI_KEY in manifest.secrets else set())
 
 
 def problems(deployment: Deployment) -> list[str]:
@@ -159,7 +160,10 @@ def _accounts(it: Deployment) -> Iterator[str]:
         email = function["service_config"][0]["service_account_email"]
         public = name in it.manifests and it.manifests[name].access == "public"
         role = "roles/datastore.viewer" if public else "roles/datastore.user"
-        has = [(one["role"], [c["expression"] for c in one["condition"]]) for one in granted.get(f"serviceAccount:{email}", [])]
+        has = [
+            (one["role"], [c["expression"] for c in one["condition"]])
+            for one in granted.get(f"serviceAccount:{email}", [])
+        ]
         if has != [(role, [database])]:
             yield f"accounts: {name} has {has} on the project, not {role} on its database alone"
 

@@ -46,13 +46,10 @@ class Edge:
 
 
 def _matches(match: Mapping[str, Any], asked: Asked) -> bool:
-    if match["full_path_match"]:
-        at_path = asked.path == match["full_path_match"]
-    else:
-        at_path = asked.path.startswith(match["prefix_match"])
+    full, prefix = match["full_path_match"], match["prefix_match"]
     headers = {":method": asked.method, **asked.headers}
     return (
-        at_path
+        (asked.path == full if full else asked.path.startswith(prefix))
         and all(_has(headers, one["header_name"], one) for one in match["header_matches"])
         and all(_has(asked.query, one["name"], one) for one in match["query_parameter_matches"])
     )

@@ -27,7 +27,7 @@ DESIGNED: dict[str, dict[str, Any]] = {
     "generate": {"paths": {"/generate": ["POST"]}, "storage": "write"},
     "batch": {"paths": {"/batch": ["POST"], "/batch/*": ["GET"]}},
 }
-"""Paths of the gateway's contract. A folder of the checkout that has one of them stands for itself."""
+"""Paths of the gateway's contract. A folder of the checkout stands for itself, with what it lacks of its paths."""
 
 
 @pytest.fixture(scope="session")
@@ -56,11 +56,14 @@ def grown_checkout(offline: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     """With folders for every function that the gateway is designed to have."""
     checkout = stage(tmp_path_factory.mktemp("grown") / "checkout", "functions")
     template = json.loads((checkout / "functions/chat/endpoint.json").read_text())
-    taken = {path for manifest in load_all(checkout / "functions") for path in manifest.paths}
+    owners = {path: manifest.name for manifest in load_all(checkout / "functions") for path in manifest.paths}
     for name, fields in DESIGNED.items():
-        if taken.isdisjoint(fields["paths"]):
-            (checkout / "functions" / name).mkdir(exist_ok=True)
-            (checkout / "functions" / name / "endpoint.json").write_text(json.dumps({**template, **fields}))
+        file = checkout / "functions" / name / "endpoint.json"
+        file.parent.mkdir(exist_ok=True)
+        there = json.loads(file.read_text()) if file.exists() else {**template, **fields, "paths": {}}
+        added = {path: methods for path, methods in fields["paths"].items() if owners.get(path, name) == name}
+        if added or there["paths"]:
+            file.write_text(json.dumps({**there, "paths": {**added, **there["paths"]}}))
     return checkout
 
 

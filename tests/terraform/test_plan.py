@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from shared import errors
 from shared.manifest import load_all
 from tests.support.deployment import Deployment, problems
+from tests.support.functions import called
 from tests.support.processes import ROOT
 from tests.support.terraform import Terraform
 from tests.support.url_map import Asked, Edge
@@ -17,6 +20,8 @@ from tests.support.url_map import Asked, Edge
 MANIFESTS = load_all(ROOT / "functions")
 SETTINGS = set(re.findall(r"^#?([A-Z][A-Z0-9_]*)=", (ROOT / ".env.example").read_text(), re.MULTILINE))
 LOCAL_ONLY = {"HOST", "PORT", "WORKERS"}
+READ = set(re.findall(r'"([A-Z][A-Z0-9]*_[A-Z0-9_]+)"', (ROOT / "shared" / "settings.py").read_text()))
+"""As Terraform reads them there. A name has an underscore, but for the local ones."""
 NATIVE, OPENAI = "gemini_api", "openai_api"
 
 
@@ -36,24 +41,20 @@ def test_nothing_is_wrong_with_it(deployment: Deployment) -> None:
 
 def test_every_setting_that_is_documented_can_be_given_and_no_other(deployment: Deployment) -> None:
     """Terraform takes the names from shared/settings.py, which alone reads the environment."""
-    known = set(re.findall(r'"([A-Z][A-Z0-9_]+)"', (ROOT / "shared" / "settings.py").read_text()))
     documented = {name for name in SETTINGS if "API_KEY" not in name}
-    assert documented <= known
-    (function, *_) = deployment.functions.values()
-    env = function["service_config"][0]["environment_variables"]
+    assert documented - LOCAL_ONLY <= READ
+    env = deployment.functions["chat"]["service_config"][0]["environment_variables"]
     assert {"GEMINI_TIER", "CORS_ORIGIN"} <= env.keys(), "the settings of the variables file"
     assert env.keys().isdisjoint(LOCAL_ONLY)
 
 
 def test_every_variable_that_the_settings_read_is_set_or_documented(deployment: Deployment) -> None:
-    read = set(re.findall(r'read\.\w+\(\s*"([A-Z][A-Z0-9_]+)"', (ROOT / "shared" / "settings.py").read_text()))
-    assert "GEMINI_TIER" in read
-    (function, *_) = deployment.functions.values()
-    service = function["service_config"][0]
+    assert "GEMINI_TIER" in READ
+    service = deployment.functions["chat"]["service_config"][0]
     terraform = {*service["environment_variables"], *(one["key"] for one in service["secret_environment_variables"])}
     by_the_platform, in_tests_only = {"K_SERVICE"}, {"LEDGER_WINDOW_SECONDS"}
     operator = set(re.findall(r"`([A-Z][A-Z0-9_]+)`", (ROOT / "terraform" / "README.md").read_text()))
-    assert read - terraform - SETTINGS - operator - by_the_platform - in_tests_only == set()
+    assert READ - terraform - SETTINGS - operator - by_the_platform - in_tests_only == set()
 
 
 def test_three_values_are_enough(applied: Terraform, checkout: Path, tmp_path: Path) -> None:
@@ -119,18 +120,16 @@ def test_storing_functions_alone_know_the_bucket(grown: Deployment) -> None:
 )
 def test_the_load_balancer_leads_a_path_to_its_function(grown: Deployment, asked: Asked, function: str) -> None:
     edge = Edge(grown.only("google_compute_url_map", "edge"), grown)
-    reached = edge.function(asked)
-    if function in grown.manifests:
-        assert reached == function
-    else:
-        assert grown.manifests[reached].match(asked.path) is not None, "another folder has the path meanwhile"
+    assert edge.function(asked) == function
 
 
 def test_the_longest_pattern_wins_as_it_does_locally(grown: Deployment) -> None:
     edge = Edge(grown.only("google_compute_url_map", "edge"), grown)
     for path in ("/upload", "/upload/v1/files", "/v1beta/x", "/v1/x", "/gemini/v1beta/x", "/api/x", "/sessions/x/y"):
         matched = {
-            pattern: manifest.name for manifest in grown.manifests.values() if (pattern := manifest.match(path)) is not None
+            pattern: manifest.name
+            for manifest in grown.manifests.values()
+            if (pattern := manifest.match(path)) is not None
         }
         assert edge.function(Asked("GET", path)) == matched[max(matched, key=len)]
 
@@ -150,3 +149,26 @@ def test_the_outputs_say_where_to_call(deployment: Deployment) -> None:
 
 def test_openais_clients_get_a_line_to_paste(grown: Deployment) -> None:
     assert grown.outputs["openai_base_url"] == "OPENAI_BASE_URL=https://gateway.example.com/v1"
+
+
+async def test_the_alerts_read_what_a_record_has(deployment: Deployment, capsys: pytest.CaptureFixture[str]) -> None:
+    """A request is logged, and each field that the metric takes from a record is in it."""
+    await called("chat", {"prompt": "Hello"})
+    record = json.loads(capsys.readouterr().out.splitlines()[-1])
+    labels = record.get("logging.googleapis.com/labels", record)
+    metric = deployment.only("google_logging_metric", "requests")
+    extracted = [re.fullmatch(r"EXTRACT\((\w+)\.(\w+)\)", one) for one in metric["label_extractors"].values()]
+    for field in extracted:
+        assert field is not None
+        assert field[2] in {"labels": labels, "httpRequest": record["httpRequest"]}[field[1]], field[0]
+    assert labels["outcome"] == "ok"
+    watched = [
+        re.findall(r'outcome = "(\w+)"', one["conditions"][0]["condition_threshold"][0]["filter"])
+        for one in deployment.of("google_monitoring_alert_policy").values()
+    ]
+    codes = {
+        error.code
+        for error in vars(errors).values()
+        if isinstance(error, type) and issubclass(error, errors.GatewayError)
+    }
+    assert {code for codes_ in watched for code in codes_} == {"ledger_unavailable", "rate_limited"} <= codes

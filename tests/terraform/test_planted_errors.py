@@ -130,8 +130,8 @@ SEEN_IN_THE_PLAN = [
     Planted(
         "a function that nobody may call",
         "iam.tf",
-        "    for name, function in local.functions : { for member in function.invokers",
-        '    for name, function in local.functions : { for member in name == "chat" ? [] : function.invokers',
+        "=> { function = name, member = member } }\n",
+        '=> { function = name, member = member } } if name != "chat"\n',
         r"invokers: nobody may call \['gemini-chat'\]",
     ),
     Planted(
