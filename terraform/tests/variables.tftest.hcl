@@ -53,45 +53,23 @@ run "what_is_no_name_or_address" {
 run "what_terraform_decides_itself_or_would_be_too_much" {
   command = plan
   variables {
-    settings                        = { LEDGER_URL = "memory://" }
     secret_settings                 = ["LOG_LEVEL"]
     functions                       = { chat = { max_instances = 101 } }
     invokers                        = ["allAuthenticatedUsers"]
     requests_per_minute_per_address = 1
   }
-  expect_failures = [var.settings, var.secret_settings, var.functions, var.invokers, var.requests_per_minute_per_address]
+  expect_failures = [var.secret_settings, var.functions, var.invokers, var.requests_per_minute_per_address]
 }
 
-run "a_key_is_no_setting" {
+run "what_a_function_cannot_be" {
   command = plan
   variables {
-    settings = { GEMINI_API_KEY = "AQ.not-a-real-key" }
+    functions = {
+      chat   = { cpu = 0.5 }
+      health = { min_instances = 3, max_instances = 2 }
+    }
   }
-  expect_failures = [var.settings]
-}
-
-run "a_proxy_may_have_a_password" {
-  command = plan
-  variables {
-    settings = { HTTPS_PROXY = "http://proxy.example:3128" }
-  }
-  expect_failures = [var.settings]
-}
-
-run "many_at_once_need_a_processor" {
-  command = plan
-  variables {
-    functions = { chat = { cpu = 0.5 } }
-  }
-  expect_failures = [google_cloudfunctions2_function.function["chat"]]
-}
-
-run "no_more_instances_wait_than_there_may_be" {
-  command = plan
-  variables {
-    functions = { chat = { min_instances = 3, max_instances = 2 } }
-  }
-  expect_failures = [google_cloudfunctions2_function.function["chat"]]
+  expect_failures = [google_cloudfunctions2_function.function["chat"], google_cloudfunctions2_function.function["health"]]
 }
 
 run "invokers_by_name_and_no_keys_but_the_callers" {

@@ -88,9 +88,9 @@ class Terraform:
         return done
 
     def plan(self, checkout: Path, *arguments: str) -> dict[str, Any]:
-        """The plan as JSON; nothing is applied. Raises TerraformFailed."""
+        """The plan as JSON; nothing is applied, and what was is not looked at again. Raises TerraformFailed."""
         file = self.home / "plan.tfplan"
-        self.must(checkout, "plan", *given(*arguments), f"-out={file}")
+        self.must(checkout, "plan", *given(*arguments), "-refresh=false", f"-out={file}")
         return self.shown(checkout, str(file))
 
     def shown(self, checkout: Path, *arguments: str) -> dict[str, Any]:

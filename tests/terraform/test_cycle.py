@@ -29,8 +29,9 @@ def test_it_comes_and_goes_whole(offline: Path, tmp_path: Path) -> None:
     (tmp_path / "made" / "terraform").symlink_to(stage(tmp_path / "staged") / "terraform")
     terraform = Terraform(offline, tmp_path / "home")
     assert "The configuration is valid" in terraform.must(checkout, "validate", "-no-color").output
-    assert terraform.run(checkout, "plan", *given("-detailed-exitcode")).status == CHANGES
-    terraform.must(checkout, "apply", *given("-auto-approve"))
+    file = str(tmp_path / "first.tfplan")
+    assert terraform.run(checkout, "plan", *given("-detailed-exitcode", f"-out={file}")).status == CHANGES
+    terraform.must(checkout, "apply", "-input=false", "-no-color", file)
     assert terraform.run(checkout, "plan", *given("-detailed-exitcode")).status == NO_CHANGES
     terraform.must(checkout, "destroy", *given("-auto-approve"))
     cloud = json.loads((terraform.home / "cloud.json").read_text())
@@ -55,9 +56,9 @@ def test_the_bucket_of_the_state_is_made_before_everything_else(offline: Path, c
 
 def test_what_is_protected_is_not_destroyed(offline: Path, checkout: Path, tmp_path: Path) -> None:
     terraform = Terraform(offline, tmp_path / "home")
-    example = given("-auto-approve", variables="terraform.tfvars.example")
-    terraform.must(checkout, "apply", *example)
-    refused = terraform.run(checkout, "destroy", *example)
+    database = given("-auto-approve", "-target=google_firestore_database.gateway", variables="terraform.tfvars.example")
+    terraform.must(checkout, "apply", *database)
+    refused = terraform.run(checkout, "destroy", *database)
     assert refused.status != 0
     assert "google_firestore_database" in refused.error
     assert "prevented" in refused.error

@@ -12,7 +12,7 @@ import pytest
 
 from shared.manifest import load_all
 from tests.support.deployment import Deployment, problems
-from tests.support.terraform import Terraform, given, stage
+from tests.support.terraform import Finished, Terraform, given, stage
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,7 +244,7 @@ def test_the_plan_is_found_wrong(found: list[str], error: Planted) -> None:
     assert [problem for problem in found if re.match(error.told, problem)], found
 
 
-REFUSED = [
+NOT_VALID = [
     Planted(
         "an attribute that does not exist",
         "functions.tf",
@@ -259,6 +259,24 @@ REFUSED = [
         "",
         r"\"location\" is required",
     ),
+]
+
+
+@pytest.fixture(scope="module")
+def validated(applied: Terraform, tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    checkout = stage(tmp_path_factory.mktemp("not_valid") / "checkout")
+    for error in NOT_VALID:
+        error.into(checkout)
+    return applied.run(checkout, "validate", "-no-color")
+
+
+@pytest.mark.parametrize("error", NOT_VALID, ids=lambda error: error.name)
+def test_it_is_not_valid(validated: Finished, error: Planted) -> None:
+    assert validated.status != 0
+    assert re.search(error.told, validated.output), validated.error
+
+
+REFUSED = [
     Planted(
         "a value that is none of those allowed",
         "firestore.tf",
@@ -325,6 +343,20 @@ def test_it_cannot_be_applied(offline: Path, tmp_path: Path, error: Planted) -> 
     done = Terraform(offline, tmp_path / "home").run(checkout, "apply", *given("-auto-approve", *targets))
     assert done.status != 0
     assert re.search(error.told, done.output), done.error
+
+
+def test_what_is_no_setting_is_told_by_its_name(applied: Terraform, checkout: Path) -> None:
+    wrong = {
+        "GEMINI_TEIR": "which shared/settings.py does not read",
+        "LEDGER_URL": "which Terraform sets itself",
+        "GEMINI_API_KEY": "A key is a secret: it goes into Secret Manager",
+        "HTTPS_PROXY": "which may hold a credential: name it in secret_settings instead",
+    }
+    settings = json.dumps(dict.fromkeys(wrong, "value-of-a-setting"))
+    done = applied.run(checkout, "plan", *given("-refresh=false", f"-var=settings={settings}"))
+    assert done.status != 0
+    for name, told in wrong.items():
+        assert told in done.output, name
 
 
 def test_an_endpoint_json_that_cannot_be_deployed_is_told_by_its_name(
