@@ -172,3 +172,12 @@ async def test_the_alerts_read_what_a_record_has(deployment: Deployment, capsys:
         if isinstance(error, type) and issubclass(error, errors.GatewayError)
     }
     assert {code for codes_ in watched for code in codes_} == {"ledger_unavailable", "rate_limited"} <= codes
+
+
+@pytest.mark.parametrize("kind", ["variable", "output"])
+def test_every_input_and_output_is_in_the_readme(kind: str) -> None:
+    folder = ROOT / "terraform"
+    names = re.findall(rf'^{kind} "(\w+)"', (folder / f"{kind}s.tf").read_text(), re.MULTILINE)
+    readme = (folder / "README.md").read_text()
+    assert names
+    assert [name for name in names if f"`{name}`" not in readme] == []
