@@ -2,12 +2,14 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+CHECKOV := checkov==3.3.30
 NEEDED := requirements.txt tests/requirements.txt pyproject.toml
 SECONDS ?= 60
 STAMP := $(VENV)/.setup-$(shell cat $(NEEDED) | cksum | cut -d' ' -f1)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-heavy lint format fuzz bench bench-ledger bundle bad-input new-endpoint
+.PHONY: help setup run test test-heavy lint format fuzz check-terraform scan check-all bench bench-ledger bundle bad-input \
+	new-endpoint
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -31,6 +33,19 @@ test: $(STAMP) ## run the tests (but not the heavy ones); ARGS="-k chat" chooses
 
 test-heavy: $(STAMP) ## run the slow tests, those marked heavy
 	$(BIN)/python -m pytest -m heavy $(ARGS)
+
+check-terraform: $(STAMP) ## check the deployment offline; TERRAFORM_OFFLINE names the stand-in provider's folder
+	$(BIN)/python -m pytest tests/terraform $(ARGS)
+
+check-all: lint test test-heavy scan ## everything that can be checked, also what is slow
+
+# In an environment of its own: its many requirements are not ours.
+scan: $(STAMP) ## look for weaknesses in the deployment's plan
+	test -x $(VENV)-checkov/bin/checkov || $(PYTHON) -m venv $(VENV)-checkov
+	$(VENV)-checkov/bin/python -m pip install --quiet --disable-pip-version-check $(CHECKOV)
+	rm -f dist/plan.json
+	$(BIN)/python -m tests.terraform.plan_json dist/plan.json
+	test ! -e dist/plan.json || $(VENV)-checkov/bin/checkov --config-file terraform/.checkov.yaml -f dist/plan.json
 
 lint: $(STAMP) ## check style and types
 	$(BIN)/ruff check .

@@ -17,6 +17,8 @@ FILE_NAME = "endpoint.json"
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 Access = Literal["public", "credential", "anonymous"]
 """public: none is read. credential: always needed. anonymous: not needed where ALLOW_ANONYMOUS names the function."""
+Storage = Literal["none", "read", "write"]
+"""What it does with stored images and files; `none` where nothing is said."""
 
 
 class ManifestError(Exception):
@@ -37,6 +39,7 @@ class Manifest:
     timeout_s: int
     secrets: tuple[str, ...]
     """Environment variables that Secret Manager fills."""
+    storage: Storage = "none"
 
     @classmethod
     def load(cls, folder: Path) -> Manifest:
@@ -92,6 +95,12 @@ def _access(value: object) -> str | None:
     return value if isinstance(value, str) and value in get_args(Access) else None
 
 
+def _storage(value: object) -> str | None:
+    if value is None:
+        return "none"
+    return value if isinstance(value, str) and value in get_args(Storage) else None
+
+
 def _paths(value: object) -> Mapping[str, tuple[str, ...]] | None:
     if not isinstance(value, dict) or not value:
         return None
@@ -125,4 +134,5 @@ _FIELDS: dict[str, tuple[Any, str]] = {
     "concurrency": (_count, "a whole number over 0"),
     "timeout_s": (_count, "a whole number over 0"),
     "secrets": (_names, "a list of variables' names"),
+    "storage": (_storage, f"one of {', '.join(get_args(Storage))}, or left out"),
 }

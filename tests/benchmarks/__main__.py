@@ -17,6 +17,9 @@ from typing import Any
 
 import orjson
 
+from functions.bundle import TARGET, build
+from tests.benchmarks.deployed import Deployed
+from tests.benchmarks.deployed import measure as measure_deployed
 from tests.benchmarks.figures import Cell, Comparison, Figures, compare, figures
 from tests.benchmarks.load import Order
 from tests.benchmarks.servers import (
@@ -35,7 +38,7 @@ from tests.benchmarks.servers import (
     unpacked_bundle,
     upstream,
 )
-from tests.benchmarks.table import Process, goals, goals_table, processes_table, section
+from tests.benchmarks.table import Process, deployed_table, goals, goals_table, processes_table, section
 from tests.benchmarks.upstream import END
 from tests.support.processes import ROOT
 
@@ -66,11 +69,13 @@ class Effort:
     warm_s: float
     measure_s: float
     starts: int
+    starts_each: int
+    """Of every function."""
     budget_s: float
 
 
-FULL = Effort(rounds=4, warm_s=0.25, measure_s=1.2, starts=5, budget_s=165)
-QUICK = Effort(rounds=1, warm_s=0.1, measure_s=0.3, starts=1, budget_s=25)
+FULL = Effort(rounds=4, warm_s=0.25, measure_s=1.2, starts=5, starts_each=2, budget_s=165)
+QUICK = Effort(rounds=1, warm_s=0.1, measure_s=0.3, starts=1, starts_each=1, budget_s=25)
 Rounds = dict[tuple[str, Cell], list[Figures]]
 
 
@@ -83,7 +88,7 @@ def main(arguments: Sequence[str]) -> int:
         return 1
     began_s = time.perf_counter()
     try:
-        rounds, processes = measure(effort, began_s)
+        rounds, processes, functions = measure(effort, began_s)
     except BenchmarkError as error:
         print(error, file=sys.stderr)
         return 1
@@ -91,14 +96,15 @@ def main(arguments: Sequence[str]) -> int:
         name: [compare(cell, rounds[name, cell], rounds[BASE, cell]) for cell in CELLS] for name in (UNMETERED, COUNTED)
     }
     count, took_s = len(rounds[BASE, CELLS[0]]), time.perf_counter() - began_s
-    print(*paragraphs(sections, processes, count, took_s), sep="\n", flush=True)
+    print(*paragraphs(sections, processes, count, took_s), sep="\n")
+    print(*deployment(functions, build(ROOT, ROOT / TARGET).stat().st_size), sep="\n", flush=True)
     OUTPUT.parent.mkdir(exist_ok=True)
-    OUTPUT.write_bytes(orjson.dumps(record(sections, processes, rounds), option=orjson.OPT_INDENT_2))
+    OUTPUT.write_bytes(orjson.dumps(record(sections, processes, rounds, functions), option=orjson.OPT_INDENT_2))
     print(f"Every round: {OUTPUT.relative_to(ROOT)}", file=sys.stderr)
     return 0
 
 
-def measure(effort: Effort, began_s: float) -> tuple[Rounds, dict[str, Process]]:
+def measure(effort: Effort, began_s: float) -> tuple[Rounds, dict[str, Process], list[Deployed]]:
     """Raises BenchmarkError."""
     own, other = cores()
     if other is not None:
@@ -109,6 +115,7 @@ def measure(effort: Effort, began_s: float) -> tuple[Rounds, dict[str, Process]]
         load_process = stack.enter_context(load(other))
         functions = deployed(folder, url)
         starts_s = first_answers(functions, effort.starts - 1, own)
+        each = measure_deployed(functions[-1].folder, url, {"chat": FIRST}, effort.starts_each, own)
         running = [stack.enter_context(served(function, FIRST, own)) for function in functions]
         rounds: Rounds = {}
         longest_s = 0.0
@@ -119,10 +126,14 @@ def measure(effort: Effort, began_s: float) -> tuple[Rounds, dict[str, Process]]
             print(f"round {number + 1} of {effort.rounds}", file=sys.stderr)
             one_round(running[:: -1 if number % 2 else 1], effort, url, load_process, rounds)
             longest_s = max(longest_s, time.perf_counter() - round_s)
-        return rounds, {
-            one.function.name: Process([*starts_s[one.function.name], one.first_answer_s], one.rss_mb())
-            for one in running
-        }
+        return (
+            rounds,
+            {
+                one.function.name: Process([*starts_s[one.function.name], one.first_answer_s], one.rss_mb())
+                for one in running
+            },
+            each,
+        )
 
 
 def deployed(folder: Path, upstream_url: str) -> list[Function]:
@@ -196,18 +207,29 @@ def paragraphs(
     yield goals_table(goals(sections, processes))
 
 
+def deployment(functions: Sequence[Deployed], bundle_bytes: int) -> Iterator[str]:
+    yield ""
+    yield f"### Each function as it is deployed (one archive for all, {bundle_bytes / 1024:.0f} KB)"
+    yield ""
+    yield deployed_table(functions)
+
+
 def machine() -> str:
     parts = ", ".join(f"{name} {version(name)}" for name in ("functions-framework", "aiohttp", "uvloop"))
     return f"{os.cpu_count()} cores, {platform.system()}, Python {platform.python_version()}, {parts}"
 
 
 def record(
-    sections: Mapping[str, Sequence[Comparison]], processes: Mapping[str, Process], rounds: Rounds
+    sections: Mapping[str, Sequence[Comparison]],
+    processes: Mapping[str, Process],
+    rounds: Rounds,
+    functions: Sequence[Deployed],
 ) -> dict[str, Any]:
     return {
         "machine": machine(),
         "sections": {name: [asdict(row) for row in rows] for name, rows in sections.items()},
         "processes": {name: asdict(process) for name, process in processes.items()},
+        "deployed": [asdict(one) for one in functions],
         "goals": [{**asdict(goal), "met": goal.met} for goal in goals(sections, processes)],
         "rounds": [
             {"function": name, **asdict(cell), "rounds": [asdict(one) for one in found]}

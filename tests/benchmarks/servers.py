@@ -80,8 +80,9 @@ def unpacked_bundle(folder: Path) -> Path:
 
 
 @contextlib.contextmanager
-def served(function: Function, body: str, core: int | None) -> Iterator[Served]:
-    """functions-framework on one function, ended with the block; `body` is its first request. Raises BenchmarkError."""
+def served(function: Function, body: str | None, core: int | None) -> Iterator[Served]:
+    """functions-framework on one function, ended with the block; `body` is its first request, GET /health where there is
+    none. Raises BenchmarkError."""
     port = free_port()
     place = ["--target", function.target, "--source", "main.py", "--host", "127.0.0.1", "--port", str(port)]
     with tempfile.TemporaryFile() as log:
@@ -186,7 +187,7 @@ def _line(process: subprocess.Popen[bytes]) -> str:
     return line
 
 
-def _first_answer(process: subprocess.Popen[bytes], port: int, body: str) -> None:
+def _first_answer(process: subprocess.Popen[bytes], port: int, body: str | None) -> None:
     """Asks as soon as the port is open, as a platform does that has a request waiting."""
     end_s = time.perf_counter() + _PATIENCE_S
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=_PATIENCE_S)
@@ -199,7 +200,7 @@ def _first_answer(process: subprocess.Popen[bytes], port: int, body: str) -> Non
                 if process.poll() is not None or time.perf_counter() > end_s:
                     raise BenchmarkError("its port stays closed") from None
                 time.sleep(0.002)
-        connection.request("POST", "/", body, HEADERS)
+        connection.request(*(("GET", "/health") if body is None else ("POST", "/", body, HEADERS)))
         answer = connection.getresponse()
         content = answer.read()
         if answer.status != 200:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from tests.benchmarks.deployed import Deployed
 from tests.benchmarks.figures import Cell, Comparison
 from tests.benchmarks.upstream import FRAME_GAP_S, FRAMES
 
@@ -70,6 +71,23 @@ def processes_table(processes: Mapping[str, Process]) -> str:
         (
             (name, ", ".join(f"{start_s:.2f}" for start_s in sorted(process.starts_s)), f"{process.rss_mb:.0f}")
             for name, process in processes.items()
+        ),
+    )
+
+
+def deployed_table(functions: Iterable[Deployed]) -> str:
+    return _table(
+        ("function", "start to first answer, s (best)", "RSS MB", "modules", "imports ms", "of which"),
+        (
+            (
+                one.name,
+                f"{min(one.starts_s):.2f}",
+                f"{one.rss_mb:.0f}",
+                str(one.imports.modules),
+                f"{one.imports.ms:.0f}",
+                ", ".join(f"{package} {ms:.0f}" for package, ms in one.imports.heaviest.items()),
+            )
+            for one in functions
         ),
     )
 

@@ -6,9 +6,10 @@ from dataclasses import replace
 
 import pytest
 
+from tests.benchmarks.deployed import Deployed, Imports, import_table
 from tests.benchmarks.figures import Cell, Comparison, Figures, best, compare, figures, percentile
 from tests.benchmarks.load import Window
-from tests.benchmarks.table import Process, goals, goals_table, processes_table, section
+from tests.benchmarks.table import Process, deployed_table, goals, goals_table, processes_table, section
 from tests.benchmarks.upstream import FRAMES, Upstream
 
 BUSY = Cell(callers=32, latency_ms=0)
@@ -117,6 +118,22 @@ def test_every_line_of_a_table_has_as_many_cells_as_its_head() -> None:
 
 def test_starts_are_listed_from_the_shortest_on() -> None:
     assert rows(processes_table({"one": Process([0.52, 0.41], 61.4)})) == [["one", "0.41, 0.52", "61"]]
+
+
+def test_imports_are_counted_by_package_in_their_own_time() -> None:
+    lines = [
+        "import time: self [us] | cumulative | imported package",
+        "import time:      1500 |       1500 |     starlette.requests",
+        "import time:       500 |       2000 |   starlette",
+        "import time:      3000 |       5000 | main",
+        "something that a module printed",
+    ]
+    assert import_table(lines) == Imports(modules=3, ms=5.0, heaviest={"main": 3.0, "starlette": 2.0})
+
+
+def test_a_function_is_told_by_its_best_start() -> None:
+    one = Deployed("chat", [0.52, 0.41], 61.6, Imports(300, 123.4, {"starlette": 50.2, "orjson": 3.4}))
+    assert rows(deployed_table([one])) == [["chat", "0.41", "62", "300", "123", "starlette 50, orjson 3"]]
 
 
 def test_a_goal_that_is_missed_stands_out() -> None:

@@ -1,0 +1,25 @@
+locals {
+  apis = toset(concat(
+    [
+      "artifactregistry.googleapis.com",
+      "cloudbuild.googleapis.com",
+      "cloudfunctions.googleapis.com",
+      "firestore.googleapis.com",
+      "iam.googleapis.com",
+      "logging.googleapis.com",
+      "monitoring.googleapis.com",
+      "run.googleapis.com",
+      "secretmanager.googleapis.com",
+      "storage.googleapis.com",
+    ],
+    var.domain == null ? [] : ["compute.googleapis.com"],
+  ))
+}
+
+resource "google_project_service" "api" {
+  for_each = local.apis
+
+  service = each.key
+  # Other things in the project may use it.
+  disable_on_destroy = false
+}

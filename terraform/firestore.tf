@@ -1,0 +1,41 @@
+locals {
+  # Collections of the store. A value lies in one bytes field; beside it is only the moment of its expiry.
+  collections   = toset(["ledger"])
+  value_field   = "s"
+  expiry_field  = "expires_at"
+  database_name = "${var.name_prefix}-gateway"
+}
+
+resource "google_firestore_database" "gateway" {
+  name        = local.database_name
+  location_id = coalesce(var.firestore_location, var.region)
+  type        = "FIRESTORE_NATIVE"
+  # A ledger step holds no lock: an instance that stands still would otherwise stop every other.
+  concurrency_mode                  = "OPTIMISTIC"
+  point_in_time_recovery_enablement = "POINT_IN_TIME_RECOVERY_ENABLED"
+  delete_protection_state           = var.deletion_protection ? "DELETE_PROTECTION_ENABLED" : "DELETE_PROTECTION_DISABLED"
+  deletion_policy                   = var.deletion_protection ? "PREVENT" : "DELETE"
+
+  depends_on = [google_project_service.api["firestore.googleapis.com"]]
+}
+
+# Nothing is looked up by value: without an index a write touches the document alone.
+resource "google_firestore_field" "value" {
+  for_each = local.collections
+
+  database   = google_firestore_database.gateway.name
+  collection = each.key
+  field      = local.value_field
+  index_config {}
+}
+
+# An index on a moment that only grows would have one hot end.
+resource "google_firestore_field" "expiry" {
+  for_each = local.collections
+
+  database   = google_firestore_database.gateway.name
+  collection = each.key
+  field      = local.expiry_field
+  index_config {}
+  ttl_config {}
+}

@@ -1,0 +1,131 @@
+# Adding a function is adding a folder with an endpoint.json: nothing here has a list of them.
+locals {
+  root = "${path.module}/.."
+  manifests = {
+    for file in fileset("${local.root}/functions", "*/endpoint.json") :
+    dirname(file) => jsondecode(file("${local.root}/functions/${file}"))
+  }
+
+  # The only module that reads the environment names every variable.
+  known_settings    = toset([for name in regexall("\"([A-Z][A-Z0-9]*_[A-Z0-9_]+)\"", file("${local.root}/shared/settings.py")) : name[0]])
+  reserved_settings = toset(["GOOGLE_CLOUD_PROJECT", "LEDGER_URL", "STORAGE_URL", "PUBLIC_BASE_URL", "K_SERVICE"])
+  # They may hold a credential.
+  secret_settings = toset(["HTTP_PROXY", "HTTPS_PROXY", "OTEL_EXPORTER_OTLP_HEADERS"])
+
+  instances_of_a_region = 100
+  # Functions for which nothing is said share what the others leave.
+  given_max_instances   = { for name, one in var.functions : name => one.max_instances if one.max_instances != null }
+  default_max_instances = max(1, min(10, floor((local.instances_of_a_region - sum(concat([0], values(local.given_max_instances)))) / max(1, length(local.manifests) - length(local.given_max_instances)))))
+
+  functions = {
+    for name, manifest in local.manifests : name => {
+      resource_name = "${var.name_prefix}-${replace(name, "_", "-")}"
+      description   = manifest.description
+      paths         = keys(manifest.paths)
+      public        = manifest.access == "public"
+      storage       = try(manifest.storage, "none")
+      memory_mb     = coalesce(try(var.functions[name].memory_mb, null), manifest.memory_mb)
+      cpu           = coalesce(try(var.functions[name].cpu, null), manifest.cpu)
+      concurrency   = coalesce(try(var.functions[name].concurrency, null), manifest.concurrency)
+      timeout_s     = coalesce(try(var.functions[name].timeout_s, null), manifest.timeout_s)
+      min_instances = try(var.functions[name].min_instances, 0)
+      max_instances = lookup(local.given_max_instances, name, local.default_max_instances)
+      ingress       = coalesce(try(var.functions[name].ingress, null), var.domain == null ? "ALLOW_ALL" : "ALLOW_INTERNAL_AND_GCLB")
+      invokers      = coalesce(try(var.functions[name].invokers, null), var.invokers)
+      # One name in endpoint.json stands for the whole pool of the server's keys.
+      secrets = setunion(var.secret_settings, flatten([for secret in manifest.secrets : secret == "GEMINI_API_KEY" ? keys(var.gemini_api_keys) : [secret]]))
+    }
+  }
+
+  environment = merge(var.settings, {
+    GOOGLE_CLOUD_PROJECT = var.project_id
+    LEDGER_URL           = "firestore://${var.project_id}/${google_firestore_database.gateway.name}"
+    # Left alone, the platform sets it to true, and the framework then parses every line of the log again.
+    LOG_EXECUTION_ID = "false"
+  })
+  labels = merge({ application = var.name_prefix }, var.labels)
+}
+
+resource "google_cloudfunctions2_function" "function" {
+  for_each = local.functions
+
+  name        = each.value.resource_name
+  location    = var.region
+  description = each.value.description
+  labels      = merge(local.labels, { function = each.key })
+
+  build_config {
+    runtime           = "python311"
+    entry_point       = each.key
+    service_account   = google_service_account.build.id
+    docker_repository = google_artifact_registry_repository.images.id
+    source {
+      storage_source {
+        bucket = google_storage_bucket.source.name
+        object = coalesce(var.bundle_object, google_storage_bucket_object.bundle.name)
+      }
+    }
+  }
+
+  service_config {
+    available_memory                 = "${each.value.memory_mb}Mi"
+    available_cpu                    = tostring(each.value.cpu)
+    max_instance_request_concurrency = each.value.concurrency
+    min_instance_count               = each.value.min_instances
+    max_instance_count               = each.value.max_instances
+    timeout_seconds                  = each.value.timeout_s
+    ingress_settings                 = each.value.ingress
+    all_traffic_on_latest_revision   = true
+    service_account_email            = google_service_account.function[each.key].email
+
+    environment_variables = merge(
+      local.environment,
+      { for key, project in var.gemini_api_keys : "${key}_PROJECT" => project if project != null && contains(each.value.secrets, key) },
+      each.value.storage == "none" ? {} : { STORAGE_URL = "gs://${google_storage_bucket.images.name}" },
+      each.value.storage == "none" || var.domain == null ? {} : { PUBLIC_BASE_URL = "https://${var.domain}" },
+    )
+
+    dynamic "secret_environment_variables" {
+      for_each = each.value.secrets
+      content {
+        key        = secret_environment_variables.key
+        project_id = data.google_project.this.number
+        secret     = google_secret_manager_secret.secret[secret_environment_variables.key].secret_id
+        version    = "latest"
+      }
+    }
+  }
+
+  lifecycle {
+    precondition {
+      condition     = length(each.value.resource_name) <= 49
+      error_message = "${each.value.resource_name} has more than the 49 characters that Cloud Run takes: shorten name_prefix or the folder's name."
+    }
+    precondition {
+      condition     = each.value.concurrency >= 1 && each.value.concurrency <= 250 && (each.value.concurrency == 1 || each.value.cpu >= 1)
+      error_message = "${each.key}: concurrency must be from 1 to 250, and needs a whole CPU where it is over 1."
+    }
+    precondition {
+      condition     = each.value.min_instances >= 0 && each.value.min_instances <= each.value.max_instances
+      error_message = "${each.key}: min_instances must be from 0 to max_instances, here ${each.value.max_instances}."
+    }
+    precondition {
+      condition     = each.value.timeout_s >= 1 && each.value.timeout_s <= 3600
+      error_message = "${each.key}: timeout_s must be from 1 to 3600."
+    }
+    precondition {
+      condition     = contains(["none", "read", "write"], each.value.storage)
+      error_message = "${each.key}: storage must be none, read or write."
+    }
+  }
+
+  # A revision becomes ready only if it may read its secrets, and is built only if the builder may read the source.
+  depends_on = [
+    google_project_service.api,
+    google_secret_manager_secret_iam_member.accessor,
+    google_project_iam_member.ledger,
+    google_storage_bucket_iam_member.build_reads_source,
+    google_project_iam_member.build,
+    google_artifact_registry_repository_iam_member.build_writes_images,
+  ]
+}

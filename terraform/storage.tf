@@ -1,0 +1,78 @@
+locals {
+  storage_roles = { read = "roles/storage.objectViewer", write = "roles/storage.objectUser" }
+  bundle_path   = "${path.module}/${var.bundle}"
+  cors_origins  = [for origin in split(",", lookup(var.settings, "CORS_ORIGIN", "*")) : trimspace(origin)]
+}
+
+# What functions store: generated images and uploaded files.
+resource "google_storage_bucket" "images" {
+  name                        = "${var.project_id}-${var.name_prefix}-images"
+  location                    = var.region
+  labels                      = local.labels
+  uniform_bucket_level_access = true
+  public_access_prevention    = "enforced"
+  force_destroy               = !var.deletion_protection
+
+  soft_delete_policy {
+    retention_duration_seconds = 7 * 24 * 3600
+  }
+  dynamic "lifecycle_rule" {
+    for_each = var.image_ttl_days == null ? [] : [var.image_ttl_days]
+    content {
+      action {
+        type = "Delete"
+      }
+      condition {
+        age = lifecycle_rule.value
+      }
+    }
+  }
+  lifecycle_rule {
+    action {
+      type = "AbortIncompleteMultipartUpload"
+    }
+    condition {
+      age = 1
+    }
+  }
+  cors {
+    origin          = local.cors_origins
+    method          = ["GET", "HEAD", "POST", "PUT"]
+    response_header = ["Content-Type", "Content-Length", "Content-Range", "ETag", "Location", "Range"]
+    max_age_seconds = 3600
+  }
+
+  depends_on = [google_project_service.api["storage.googleapis.com"]]
+}
+
+resource "google_storage_bucket_iam_member" "images" {
+  for_each = { for name, function in local.functions : name => function.storage if function.storage != "none" }
+
+  bucket = google_storage_bucket.images.name
+  role   = local.storage_roles[each.value]
+  member = google_service_account.function[each.key].member
+}
+
+# What functions are built from. It can be made again from the repository, so it does not stand in the way of a destroy.
+resource "google_storage_bucket" "source" {
+  name                        = "${var.project_id}-${var.name_prefix}-source"
+  location                    = var.region
+  labels                      = local.labels
+  uniform_bucket_level_access = true
+  public_access_prevention    = "enforced"
+  force_destroy               = true
+  versioning {
+    enabled = true
+  }
+
+  depends_on = [google_project_service.api["storage.googleapis.com"]]
+}
+
+# Named by its content: the same sources change nothing. The one before stays, to go back to.
+resource "google_storage_bucket_object" "bundle" {
+  name            = "bundle/${filemd5(local.bundle_path)}.zip"
+  bucket          = google_storage_bucket.source.name
+  source          = local.bundle_path
+  content_type    = "application/zip"
+  deletion_policy = "ABANDON"
+}

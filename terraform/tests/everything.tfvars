@@ -1,0 +1,24 @@
+# Every resource, for the checks.
+project_id          = "demo-project"
+region              = "europe-west1"
+domain              = "gateway.example.com"
+alert_emails        = ["operator@example.com"]
+labels              = { team = "platform" }
+deletion_protection = false
+
+gemini_api_keys = {
+  GEMINI_API_KEY_1 = "quota-project-1"
+  GEMINI_API_KEY_2 = null
+}
+settings = {
+  GEMINI_TIER = "tier2"
+  CORS_ORIGIN = "https://app.example.com"
+}
+secret_settings = ["HTTPS_PROXY"]
+functions = {
+  chat = { min_instances = 1, max_instances = 20 }
+}
+cloud_build = {
+  repository   = "projects/demo-project/locations/europe-west1/connections/code/repositories/gateway"
+  state_bucket = "demo-project-terraform-state"
+}

@@ -1,0 +1,118 @@
+# What variables may be. Nothing is made: the provider is a mock with the real one's schema.
+mock_provider "google" {}
+
+variables {
+  project_id = "demo-project"
+}
+
+run "a_project_is_enough" {
+  command = plan
+  assert {
+    condition     = length(google_cloudfunctions2_function.function) == length(fileset("${path.module}/../functions", "*/endpoint.json"))
+    error_message = "Each folder with an endpoint.json is a function."
+  }
+  assert {
+    condition     = length(google_compute_url_map.edge) == 0 && length(google_cloudbuild_trigger.trigger) == 0
+    error_message = "Without a domain there is no load balancer, without a repository no trigger."
+  }
+  assert {
+    condition     = alltrue([for one in values(google_cloudfunctions2_function.function) : one.service_config[0].ingress_settings == "ALLOW_ALL"])
+    error_message = "Without a domain functions are reached directly."
+  }
+  assert {
+    condition     = google_firestore_database.gateway.delete_protection_state == "DELETE_PROTECTION_ENABLED"
+    error_message = "The ledger is protected unless somebody says otherwise."
+  }
+}
+
+# Each of these must be refused; that one is does not hide another.
+run "what_is_no_name_or_address" {
+  command = plan
+  variables {
+    project_id      = "My Project"
+    region          = "us-central1-a"
+    name_prefix     = "1st_gateway"
+    labels          = { Team = "platform" }
+    settings        = { GEMINI_TEIR = "tier2" }
+    gemini_api_keys = { MY_KEY = null }
+    functions       = { chatt = { max_instances = 3 } }
+    invokers        = ["allUsers", "group:team@example.com"]
+    bundle          = "../dist/nothing.zip"
+    bundle_object   = "bundle.zip"
+    domain          = "https://gateway.example.com"
+    alert_emails    = ["operator"]
+    image_ttl_days  = 0
+    cloud_build     = { repository = "owner/name", state_bucket = "state" }
+  }
+  expect_failures = [
+    var.project_id, var.region, var.name_prefix, var.labels, var.settings, var.gemini_api_keys, var.functions, var.invokers,
+    var.bundle, var.bundle_object, var.domain, var.alert_emails, var.image_ttl_days, var.cloud_build,
+  ]
+}
+
+run "what_terraform_decides_itself_or_would_be_too_much" {
+  command = plan
+  variables {
+    secret_settings                 = ["LOG_LEVEL"]
+    functions                       = { chat = { max_instances = 101 } }
+    invokers                        = ["allAuthenticatedUsers"]
+    requests_per_minute_per_address = 1
+  }
+  expect_failures = [var.secret_settings, var.functions, var.invokers, var.requests_per_minute_per_address]
+}
+
+run "what_a_function_cannot_be" {
+  command = plan
+  variables {
+    functions = {
+      chat   = { cpu = 0.5 }
+      health = { min_instances = 3, max_instances = 2 }
+    }
+  }
+  expect_failures = [google_cloudfunctions2_function.function["chat"], google_cloudfunctions2_function.function["health"]]
+}
+
+run "invokers_by_name_and_no_keys_but_the_callers" {
+  command = plan
+  variables {
+    gemini_api_keys = {}
+    image_ttl_days  = null
+    invokers        = ["group:team@example.com", "serviceAccount:app@demo-project.iam.gserviceaccount.com"]
+    functions       = { health = { invokers = ["allUsers"] } }
+  }
+  assert {
+    condition     = google_cloud_run_v2_service_iam_member.invoker["chat/group:team@example.com"].role == "roles/run.invoker"
+    error_message = "Each of the list may invoke each function."
+  }
+  assert {
+    condition     = !contains(keys(google_cloud_run_v2_service_iam_member.invoker), "chat/allUsers")
+    error_message = "A list leaves everybody else out."
+  }
+  assert {
+    condition     = contains(keys(google_cloud_run_v2_service_iam_member.invoker), "health/allUsers")
+    error_message = "A function may have invokers of its own."
+  }
+  assert {
+    condition     = !contains(keys(google_secret_manager_secret.secret), "GEMINI_API_KEY")
+    error_message = "Without a key of the server's there is no secret for one."
+  }
+  assert {
+    condition     = length(google_storage_bucket.images.lifecycle_rule) == 1
+    error_message = "Images that are kept: only unfinished uploads are deleted."
+  }
+}
+
+run "a_domain_has_one_edge" {
+  command = plan
+  variables {
+    domain = "gateway.example.com"
+  }
+  assert {
+    condition     = length(google_compute_backend_service.function) == length(google_cloudfunctions2_function.function)
+    error_message = "Each function is behind the load balancer."
+  }
+  assert {
+    condition     = alltrue([for one in values(google_cloudfunctions2_function.function) : one.service_config[0].ingress_settings == "ALLOW_INTERNAL_AND_GCLB"])
+    error_message = "Nothing goes past Cloud Armor."
+  }
+}

@@ -1,0 +1,211 @@
+variable "project_id" {
+  description = "Google Cloud project that everything is made in."
+  type        = string
+  validation {
+    condition     = can(regex("^[a-z][a-z0-9-]{4,28}[a-z0-9]$", var.project_id))
+    error_message = "project_id must be a project's id like my-project-123456: 6 to 30 lower case letters, digits and hyphens."
+  }
+}
+
+variable "region" {
+  description = "Region of the functions, the buckets and, unless firestore_location is set, the ledger."
+  type        = string
+  default     = "us-central1"
+  validation {
+    condition     = can(regex("^[a-z]+-[a-z]+[0-9]+$", var.region))
+    error_message = "region must be a region like us-central1, not a zone."
+  }
+}
+
+variable "firestore_location" {
+  description = "Location of the Firestore database; null is the region. It can never be changed. A multi-region (nam5, eur3) costs more and answers more slowly."
+  type        = string
+  default     = null
+}
+
+variable "name_prefix" {
+  description = "What the name of every resource begins with, so that several gateways fit into one project."
+  type        = string
+  default     = "gemini"
+  validation {
+    condition     = can(regex("^[a-z][a-z0-9-]{1,14}[a-z0-9]$", var.name_prefix))
+    error_message = "name_prefix must be 3 to 16 lower case letters, digits and hyphens, beginning with a letter."
+  }
+}
+
+variable "labels" {
+  description = "Labels of every resource that can have them, beside application = <name_prefix>."
+  type        = map(string)
+  default     = {}
+  validation {
+    condition     = alltrue([for key, value in var.labels : can(regex("^[a-z][a-z0-9_-]{0,62}$", key)) && can(regex("^[a-z0-9_-]{0,63}$", value))])
+    error_message = "labels may have lower case letters, digits, hyphens and underscores, at most 63, and a key begins with a letter."
+  }
+}
+
+variable "settings" {
+  description = "Environment variables of every function, as .env.example describes them. Values that hold a secret, and what Terraform sets itself, are refused."
+  type        = map(string)
+  default     = {}
+  validation {
+    condition     = length(setsubtract(keys(var.settings), local.known_settings)) == 0
+    error_message = "settings has ${join(", ", setsubtract(keys(var.settings), local.known_settings))}, which shared/settings.py does not read."
+  }
+  validation {
+    condition     = length(setintersection(keys(var.settings), local.reserved_settings)) == 0
+    error_message = "settings has ${join(", ", setintersection(keys(var.settings), local.reserved_settings))}, which Terraform sets itself."
+  }
+  validation {
+    condition     = !anytrue([for name in keys(var.settings) : can(regex("API_KEY(_[0-9]+)?$", name))])
+    error_message = "A key is a secret: it goes into Secret Manager, and Gemini keys are named in gemini_api_keys."
+  }
+  validation {
+    condition     = length(setintersection(keys(var.settings), local.secret_settings)) == 0
+    error_message = "settings has ${join(", ", setintersection(keys(var.settings), local.secret_settings))}, which may hold a credential: name it in secret_settings instead, and add its value to Secret Manager."
+  }
+}
+
+variable "secret_settings" {
+  description = "Environment variables of every function that Secret Manager fills, beside the keys: of HTTP_PROXY, HTTPS_PROXY and OTEL_EXPORTER_OTLP_HEADERS."
+  type        = set(string)
+  default     = []
+  validation {
+    condition     = length(setsubtract(var.secret_settings, local.secret_settings)) == 0
+    error_message = "secret_settings has ${join(", ", setsubtract(var.secret_settings, local.secret_settings))}; it may have ${join(", ", local.secret_settings)}."
+  }
+}
+
+variable "gemini_api_keys" {
+  description = "The server's Gemini keys: variable -> Google Cloud project whose quota it spends (null: a project of its own). Their values are added to Secret Manager. {} where only callers bring keys."
+  type        = map(string)
+  default     = { GEMINI_API_KEY = null }
+  validation {
+    condition     = alltrue([for name in keys(var.gemini_api_keys) : can(regex("^GEMINI_API_KEY(_[0-9]{1,4})?$", name))])
+    error_message = "gemini_api_keys may have GEMINI_API_KEY, GEMINI_API_KEY_1, GEMINI_API_KEY_2 and so on."
+  }
+}
+
+variable "functions" {
+  description = "What differs from a function's endpoint.json, and its instances; by the name of its folder."
+  type = map(object({
+    memory_mb     = optional(number)
+    cpu           = optional(number)
+    concurrency   = optional(number)
+    timeout_s     = optional(number)
+    min_instances = optional(number, 0)
+    max_instances = optional(number)
+    ingress       = optional(string)
+    invokers      = optional(list(string))
+  }))
+  default = {}
+  validation {
+    condition     = length(setsubtract(keys(var.functions), keys(local.manifests))) == 0
+    error_message = "functions has ${join(", ", setsubtract(keys(var.functions), keys(local.manifests)))}, which no folder below functions/ with an endpoint.json is called."
+  }
+  validation {
+    condition     = sum([for name in keys(local.manifests) : coalesce(try(var.functions[name].max_instances, null), 1)]) <= local.instances_of_a_region
+    error_message = "The functions' max_instances must add up to ${local.instances_of_a_region} at most, the usual quota of a region; those that are not set share what the others leave, and have one at least."
+  }
+  validation {
+    condition     = alltrue([for one in values(var.functions) : coalesce(one.max_instances, 1) >= 1])
+    error_message = "max_instances must be 1 at least."
+  }
+  validation {
+    condition     = alltrue([for one in values(var.functions) : contains(["ALLOW_ALL", "ALLOW_INTERNAL_ONLY", "ALLOW_INTERNAL_AND_GCLB"], coalesce(one.ingress, "ALLOW_ALL"))])
+    error_message = "ingress must be ALLOW_ALL, ALLOW_INTERNAL_ONLY or ALLOW_INTERNAL_AND_GCLB."
+  }
+}
+
+variable "invokers" {
+  description = "Who may reach the functions: [\"allUsers\"] (the gateway asks for its own credential), or IAM members, who then send their ID token in X-Serverless-Authorization."
+  type        = list(string)
+  default     = ["allUsers"]
+  validation {
+    condition     = length(var.invokers) > 0 && (!contains(var.invokers, "allUsers") || length(var.invokers) == 1)
+    error_message = "invokers must be [\"allUsers\"] or a list of members without allUsers."
+  }
+  validation {
+    condition     = !contains(var.invokers, "allAuthenticatedUsers")
+    error_message = "allAuthenticatedUsers is anybody with a Google account; name allUsers, or those whom you mean."
+  }
+}
+
+variable "bundle" {
+  description = "The archive that `make bundle` built, relative to this folder."
+  type        = string
+  default     = "../dist/bundle.zip"
+  validation {
+    condition     = fileexists("${path.module}/${var.bundle}")
+    error_message = "There is no ${var.bundle}: run `make bundle` first."
+  }
+}
+
+variable "bundle_object" {
+  description = "Deploy this earlier object of the source bucket instead (the output bundle_object of an earlier apply)."
+  type        = string
+  default     = null
+  validation {
+    condition     = var.bundle_object == null || can(regex("^bundle/[0-9a-f]{32}\\.zip$", var.bundle_object))
+    error_message = "bundle_object must be a name like bundle/<md5>.zip."
+  }
+}
+
+variable "image_ttl_days" {
+  description = "Days after which a stored image or file is deleted; null keeps them."
+  type        = number
+  default     = 30
+  validation {
+    condition     = var.image_ttl_days == null || try(var.image_ttl_days >= 1 && floor(var.image_ttl_days) == var.image_ttl_days, false)
+    error_message = "image_ttl_days must be a whole number of at least 1, or null."
+  }
+}
+
+variable "domain" {
+  description = "Host name of the gateway: makes a load balancer with one address, a certificate and Cloud Armor. null: each function has its own URL."
+  type        = string
+  default     = null
+  validation {
+    condition     = var.domain == null || can(regex("^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\\.)+[a-z]{2,63}$", var.domain))
+    error_message = "domain must be a host name like gateway.example.com."
+  }
+}
+
+variable "requests_per_minute_per_address" {
+  description = "What Cloud Armor lets one address send; more is answered with 429. Needs domain."
+  type        = number
+  default     = 6000
+  validation {
+    condition     = var.requests_per_minute_per_address >= 60 && var.requests_per_minute_per_address <= 100000
+    error_message = "requests_per_minute_per_address must be from 60 to 100000."
+  }
+}
+
+variable "alert_emails" {
+  description = "Addresses that alerts are sent to. Without any they are shown in Cloud Monitoring alone."
+  type        = list(string)
+  default     = []
+  validation {
+    condition     = alltrue([for address in var.alert_emails : can(regex("^[^@ ]+@[^@ ]+\\.[^@ ]+$", address))])
+    error_message = "alert_emails must be e-mail addresses."
+  }
+}
+
+variable "cloud_build" {
+  description = "Deploy from a repository: its Cloud Build resource (projects/*/locations/*/connections/*/repositories/*), the branch, and the bucket of this state. null: no trigger."
+  type = object({
+    repository   = string
+    state_bucket = string
+    branch       = optional(string, "^main$")
+  })
+  default = null
+  validation {
+    condition     = var.cloud_build == null || can(regex("^projects/[^/]+/locations/[^/]+/connections/[^/]+/repositories/[^/]+$", var.cloud_build.repository))
+    error_message = "cloud_build.repository must be projects/*/locations/*/connections/*/repositories/*."
+  }
+}
+
+variable "deletion_protection" {
+  description = "Keeps the ledger's database and the image bucket from being deleted. Apply with false before `terraform destroy`."
+  type        = bool
+  default     = true
+}

@@ -1,0 +1,186 @@
+"""cloudbuild.yaml: Google's description of a build allows it, and its steps do what they say, with the tools replaced."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.support.deployment import Deployment
+from tests.support.processes import ROOT
+
+BUILD: dict[str, Any] = yaml.safe_load((ROOT / "cloudbuild.yaml").read_text())
+COMMIT, BEFORE = "c0ffee", "bundle/00000000000000000000000000000000.zip"
+
+TOOL = """#!/usr/bin/env bash
+tool=$(basename "$0")
+echo "$tool $*" >>"$CALLS"
+case "$tool $*" in
+  "terraform init"*) touch .terraform.lock.hcl ;;
+  "terraform plan"*) touch ../gateway.tfplan ;;
+  "terraform output -raw"*) [ -n "$BEFORE" ] && printf %s "$BEFORE" ;;
+  "terraform output -json"*) echo "{}" ;;
+  "gcloud storage cp"*gateway.tfplan*" .") [ -n "$PLANNED" ] && touch gateway.tfplan terraform.lock.hcl ;;
+  "python -m tests.smoke"*) [ -n "$SERVES" ] ;;
+  "make $BROKEN") exit 1 ;;
+esac
+"""
+
+
+@dataclass
+class Workspace:
+    """What the steps of one build share. `calls` are those of the tools, in order."""
+
+    folder: Path
+    stage: str
+    before: str = BEFORE
+    planned: bool = True
+    serves: bool = True
+    broken: str = ""
+    calls: list[str] = field(default_factory=list)
+
+    def run(self) -> bool:
+        """True if every step passed; none is run after one that did not."""
+        tools = self.folder / "tools"
+        for tool in ("apt-get", "make", "gcloud", "terraform"):
+            self._tool(tools / tool)
+        work = self.folder / "workspace"
+        (work / "terraform").mkdir(parents=True)
+        self._tool(work / ".venv/bin/python")
+        log = self.folder / "calls"
+        log.touch()
+        env = {
+            "PATH": f"{tools}:{os.environ['PATH']}",
+            "CALLS": str(log),
+            "BEFORE": self.before,
+            "PLANNED": "yes" if self.planned else "",
+            "SERVES": "yes" if self.serves else "",
+            "BROKEN": self.broken,
+            **BUILD["substitutions"],
+            "_STAGE": self.stage,
+            "_STATE_BUCKET": "state",
+            "COMMIT_SHA": COMMIT,
+        }
+        passed = all(self._step(step, work, env) for step in BUILD["steps"])
+        self.calls = log.read_text().splitlines()
+        return passed
+
+    def _tool(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(TOOL)
+        path.chmod(0o755)
+
+    def _step(self, step: dict[str, Any], work: Path, env: dict[str, str]) -> bool:
+        shell = step["script"].splitlines()[0].split("/")[-1].split()[-1]
+        given = dict(one.split("=", 1) for one in step.get("env", []))
+        done = subprocess.run([shell, "-c", step["script"]], cwd=work, env={**env, **given}, timeout=60, check=False)
+        return done.returncode == 0
+
+    def called(self, start: str) -> list[str]:
+        return [call for call in self.calls if call.startswith(start)]
+
+
+def test_google_takes_it(offline: Path) -> None:
+    assert described(offline, ROOT / "cloudbuild.yaml") == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ("waitFor: [check, values]", "waitFor: [checks]", "is no earlier step"),
+        ("secretEnv: [SMOKE_ADMIN_KEY]", "secretEnvironment: [SMOKE_ADMIN_KEY]", "no field 'secretEnvironment'"),
+        ("machineType: E2_HIGHCPU_8", "machineType: HUGE", "is none of"),
+        ("$_ADMIN_SECRET/versions", "$_ADMIN_KEY/versions", "$_ADMIN_KEY is neither built in nor under substitutions"),
+        ("timeout: 3600s", "timeout: 1 hour", "is no duration"),
+    ],
+)
+def test_what_google_would_refuse_is_caught(offline: Path, tmp_path: Path, old: str, new: str, told: str) -> None:
+    text = (ROOT / "cloudbuild.yaml").read_text()
+    assert old in text
+    file = tmp_path / "cloudbuild.yaml"
+    file.write_text(text.replace(old, new))
+    status, problems = described(offline, file)
+    assert status == 1
+    assert told in problems
+
+
+def described(offline: Path, file: Path) -> tuple[int, str]:
+    command = [sys.executable, str(offline / "discovery_check.py"), "cloudbuild.v1", "Build", str(file)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    return done.returncode, done.stdout if done.returncode else ""
+
+
+def test_every_substitution_is_explained_and_has_a_value(plan: dict[str, Any]) -> None:
+    lines = (ROOT / "cloudbuild.yaml").read_text().splitlines()
+    for name in BUILD["substitutions"]:
+        (at,) = (number for number, line in enumerate(lines) if line.startswith(f"  {name}:"))
+        assert lines[at - 1].strip().startswith("#"), f"{name} is not explained"
+    deployment = Deployment(plan, [])
+    for stage, trigger in deployment.of("google_cloudbuild_trigger", "trigger").items():
+        assert trigger["substitutions"].keys() == BUILD["substitutions"].keys()
+        assert trigger["substitutions"]["_STAGE"] == stage
+        assert trigger["filename"] == "cloudbuild.yaml"
+
+
+def test_only_what_a_person_approved_is_applied(plan: dict[str, Any]) -> None:
+    triggers = Deployment(plan, []).of("google_cloudbuild_trigger", "trigger")
+    approvals = {stage: one["approval_config"][0]["approval_required"] for stage, one in triggers.items()}
+    assert approvals == {"plan": False, "apply": True}
+
+
+def test_a_push_is_checked_planned_and_kept_but_not_applied(tmp_path: Path) -> None:
+    build = Workspace(tmp_path, "plan")
+    assert build.run()
+    assert [call for call in build.calls if call.startswith("make")] == ["make bundle", "make lint", "make test"]
+    assert build.called("terraform plan -input=false -out=../gateway.tfplan")
+    assert build.called(f"gcloud storage cp gateway.tfplan terraform.lock.hcl gs://state/plans/{COMMIT}/")
+    assert not build.called("terraform apply")
+    assert not build.called("python")
+
+
+@pytest.mark.parametrize("broken", ["bundle", "lint", "test"])
+def test_a_commit_that_fails_its_checks_is_not_planned(tmp_path: Path, broken: str) -> None:
+    build = Workspace(tmp_path, "plan", broken=broken)
+    assert not build.run()
+    assert not build.called("terraform plan")
+    assert not build.called("gcloud storage cp gateway.tfplan")
+
+
+def test_the_plan_of_the_commit_is_applied_and_what_it_made_is_asked(tmp_path: Path) -> None:
+    build = Workspace(tmp_path, "apply")
+    assert build.run()
+    assert not build.called("terraform plan")
+    assert build.called("terraform apply") == ["terraform apply -input=false ../gateway.tfplan"]
+    assert build.called("python") == ["python -m tests.smoke --urls urls.json"]
+
+
+def test_nothing_is_applied_that_was_not_planned(tmp_path: Path) -> None:
+    build = Workspace(tmp_path, "apply", planned=False)
+    assert not build.run()
+    assert not build.called("terraform apply")
+
+
+def test_functions_that_do_not_answer_go_back_to_the_bundle_of_before(tmp_path: Path) -> None:
+    build = Workspace(tmp_path, "apply", serves=False)
+    assert not build.run()
+    assert build.called("terraform apply")[1:] == [
+        f"terraform apply -input=false -auto-approve -var=bundle_object={BEFORE}"
+    ]
+
+
+def test_a_first_deployment_has_nothing_to_go_back_to(tmp_path: Path) -> None:
+    build = Workspace(tmp_path, "apply", before="", serves=False)
+    assert not build.run()
+    assert len(build.called("terraform apply")) == 1
+
+
+def test_a_stage_that_does_not_exist_is_told(tmp_path: Path) -> None:
+    build = Workspace(tmp_path, "aply")
+    assert not build.run()
+    assert build.calls == []

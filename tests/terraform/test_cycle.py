@@ -1,0 +1,90 @@
+"""The whole life of a deployment, with Terraform's own binary: format, validate, plan, apply, plan, destroy, its tests."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from functions.bundle import build
+from tests.support.checkout import copy_checkout
+from tests.support.processes import ROOT
+from tests.support.terraform import OfflineMissing, Terraform, given, offline_folder, stage
+
+NO_CHANGES, CHANGES = 0, 2
+
+
+def test_it_is_formatted(offline: Path) -> None:
+    command = ["terraform", "fmt", "-check", "-recursive", "-list=true", str(ROOT / "terraform")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout) == (0, "")
+
+
+def test_it_comes_and_goes_whole(offline: Path, tmp_path: Path) -> None:
+    """From a checkout in which nothing was ever made."""
+    checkout = copy_checkout(tmp_path / "made")
+    build(checkout, checkout / "dist/bundle.zip")
+    (tmp_path / "made" / "terraform").symlink_to(stage(tmp_path / "staged") / "terraform")
+    terraform = Terraform(offline, tmp_path / "home")
+    assert "The configuration is valid" in terraform.must(checkout, "validate", "-no-color").output
+    file = str(tmp_path / "first.tfplan")
+    assert terraform.run(checkout, "plan", *given("-detailed-exitcode", f"-out={file}")).status == CHANGES
+    terraform.must(checkout, "apply", "-input=false", "-no-color", file)
+    assert terraform.run(checkout, "plan", *given("-detailed-exitcode")).status == NO_CHANGES
+    terraform.must(checkout, "destroy", *given("-auto-approve"))
+    cloud = json.loads((terraform.home / "cloud.json").read_text())
+    left = {kind: list(held) for kind, held in cloud.items() if held}
+    assert set(left) <= {"google_storage_bucket_object"}, "bundles are left to their bucket, which goes with all in it"
+
+
+def test_its_own_tests_pass(offline: Path, checkout: Path, tmp_path: Path) -> None:
+    done = Terraform(offline, tmp_path / "home").run(checkout, "test", "-no-color")
+    assert done.status == 0, done.output[-3000:]
+    assert "0 failed" in done.output
+
+
+def test_the_bucket_of_the_state_is_made_before_everything_else(offline: Path, checkout: Path, tmp_path: Path) -> None:
+    terraform = Terraform(offline, tmp_path / "home")
+    values = ("-input=false", "-no-color", "-var=project_id=demo-project")
+    applied = terraform.must(checkout, "apply", *values, "-auto-approve", folder="terraform/bootstrap")
+    assert "terraform init -backend-config=bucket=demo-project-terraform-state" in applied.output
+    again = terraform.run(checkout, "plan", *values, "-detailed-exitcode", folder="terraform/bootstrap")
+    assert again.status == NO_CHANGES
+
+
+def test_what_is_protected_is_not_destroyed(offline: Path, checkout: Path, tmp_path: Path) -> None:
+    terraform = Terraform(offline, tmp_path / "home")
+    database = given("-auto-approve", "-target=google_firestore_database.gateway", variables="terraform.tfvars.example")
+    terraform.must(checkout, "apply", *database)
+    refused = terraform.run(checkout, "destroy", *database)
+    assert refused.status != 0
+    assert "google_firestore_database" in refused.error
+    assert "prevented" in refused.error
+
+
+def test_going_back_deploys_the_bundle_of_before(applied: Terraform, grown_checkout: Path) -> None:
+    before = f"bundle/{'0' * 32}.zip"
+    plan = applied.plan(grown_checkout, f"-var=bundle_object={before}")
+    changed = {one["address"]: one["change"]["actions"] for one in plan["resource_changes"]}
+    functions = {address for address in changed if address.startswith("google_cloudfunctions2_function")}
+    assert {address for address, actions in changed.items() if actions not in (["no-op"], ["read"])} == functions
+    assert plan["planned_values"]["outputs"]["bundle_object"]["value"] == before
+
+
+def test_no_secret_is_in_the_state(applied: Terraform) -> None:
+    """There is nothing in it that could hold one."""
+    state = json.loads((applied.home / "terraform.tfstate").read_text())
+    kinds = {one["type"] for one in state["resources"]}
+    assert "google_secret_manager_secret" in kinds
+    assert "google_secret_manager_secret_version" not in kinds
+    assert "secret_data" not in json.dumps(state)
+
+
+def test_a_folder_that_is_named_must_be_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("TERRAFORM_OFFLINE", str(tmp_path / "nowhere"))
+    with pytest.raises(OfflineMissing, match="no tfsim in that folder"):
+        offline_folder()
+    monkeypatch.delenv("TERRAFORM_OFFLINE")
+    assert offline_folder() is None

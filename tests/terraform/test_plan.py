@@ -1,0 +1,183 @@
+"""The deployment as it is planned: complete, of least privilege, and made from the functions' folders alone."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from shared import errors
+from shared.manifest import load_all
+from tests.support.deployment import Deployment, problems
+from tests.support.functions import called
+from tests.support.processes import ROOT
+from tests.support.terraform import Terraform
+from tests.support.url_map import Asked, Edge
+
+MANIFESTS = load_all(ROOT / "functions")
+SETTINGS = set(re.findall(r"^#?([A-Z][A-Z0-9_]*)=", (ROOT / ".env.example").read_text(), re.MULTILINE))
+LOCAL_ONLY = {"HOST", "PORT", "WORKERS"}
+READ = set(re.findall(r'"([A-Z][A-Z0-9]*_[A-Z0-9_]+)"', (ROOT / "shared" / "settings.py").read_text()))
+"""As Terraform reads them there. A name has an underscore, but for the local ones."""
+NATIVE, OPENAI = "gemini_api", "openai_api"
+
+
+@pytest.fixture(scope="module")
+def deployment(plan: dict[str, Any]) -> Deployment:
+    return Deployment(plan, MANIFESTS)
+
+
+@pytest.fixture(scope="module")
+def grown(applied: Terraform, grown_checkout: Path) -> Deployment:
+    return Deployment(applied.plan(grown_checkout), load_all(grown_checkout / "functions"))
+
+
+def test_nothing_is_wrong_with_it(deployment: Deployment) -> None:
+    assert problems(deployment) == []
+
+
+def test_every_setting_that_is_documented_can_be_given_and_no_other(deployment: Deployment) -> None:
+    """Terraform takes the names from shared/settings.py, which alone reads the environment."""
+    documented = {name for name in SETTINGS if "API_KEY" not in name}
+    assert documented - LOCAL_ONLY <= READ
+    env = deployment.functions["chat"]["service_config"][0]["environment_variables"]
+    assert {"GEMINI_TIER", "CORS_ORIGIN"} <= env.keys(), "the settings of the variables file"
+    assert env.keys().isdisjoint(LOCAL_ONLY)
+
+
+def test_every_variable_that_the_settings_read_is_set_or_documented(deployment: Deployment) -> None:
+    assert "GEMINI_TIER" in READ
+    service = deployment.functions["chat"]["service_config"][0]
+    terraform = {*service["environment_variables"], *(one["key"] for one in service["secret_environment_variables"])}
+    by_the_platform, in_tests_only = {"K_SERVICE"}, {"LEDGER_WINDOW_SECONDS"}
+    operator = set(re.findall(r"`([A-Z][A-Z0-9_]+)`", (ROOT / "terraform" / "README.md").read_text()))
+    assert READ - terraform - SETTINGS - operator - by_the_platform - in_tests_only == set()
+
+
+def test_three_values_are_enough(applied: Terraform, checkout: Path, tmp_path: Path) -> None:
+    example = checkout / "terraform" / "terraform.tfvars.example"
+    values = [line for line in example.read_text().splitlines() if "=" in line]
+    assert len(values) == 3
+    fresh = Terraform(applied.offline, tmp_path / "home")
+    done = fresh.must(checkout, "plan", "-input=false", "-no-color", f"-var-file={example}")
+    assert re.search(r"Plan: \d+ to add, 0 to change, 0 to destroy", done.output)
+
+
+def test_a_new_folder_is_all_that_a_new_function_needs(grown: Deployment) -> None:
+    assert problems(grown) == []
+    assert {"openai_api", "sessions", "console"} <= grown.functions.keys()
+
+
+def test_storing_functions_alone_know_the_bucket(grown: Deployment) -> None:
+    for name, function in grown.functions.items():
+        env = function["service_config"][0]["environment_variables"]
+        stores = grown.manifests[name].storage != "none"
+        assert ("STORAGE_URL" in env, "PUBLIC_BASE_URL" in env) == (stores, stores), name
+    roles = {name: one["role"] for name, one in grown.of("google_storage_bucket_iam_member", "images").items()}
+    assert roles["image"] == "roles/storage.objectViewer"
+    assert roles["sessions"] == "roles/storage.objectUser"
+    assert set(grown.of("google_service_account_iam_member", "signs_as_itself")) == {"sessions", "generate"}
+
+
+@pytest.mark.parametrize(
+    ("asked", "function"),
+    [
+        (Asked("GET", "/"), "health"),
+        (Asked("GET", "/health"), "health"),
+        (Asked("POST", "/chat"), "chat"),
+        (Asked("POST", "/chat/"), "chat"),
+        (Asked("POST", "/generate_text"), "generate_text"),
+        (Asked("POST", "/generate"), "generate"),
+        (Asked("GET", "/image/a.png"), "image"),
+        (Asked("GET", "/images"), "image"),
+        (Asked("POST", "/upload"), "sessions"),
+        (Asked("GET", "/stream"), "sessions"),
+        (Asked("DELETE", "/sessions/s1"), "sessions"),
+        (Asked("POST", "/batch"), "batch"),
+        (Asked("GET", "/batch/b1"), "batch"),
+        (Asked("POST", "/v1/chat/completions"), OPENAI),
+        (Asked("POST", "/v1/responses"), OPENAI),
+        (Asked("GET", "/v1/models"), OPENAI),
+        (Asked("GET", "/v1/models/gemini-3.8-flash"), OPENAI),
+        (Asked("DELETE", "/v1/files/f1"), OPENAI),
+        (Asked("POST", "/v1/models/gemini-3.8-flash:generateContent"), NATIVE),
+        (Asked("GET", "/v1/models", {"x-goog-api-key": "k"}), NATIVE),
+        (Asked("GET", "/v1/files", {"x-goog-api-client": "c"}), NATIVE),
+        (Asked("GET", "/v1/files/f1", query={"key": "k"}), NATIVE),
+        (Asked("POST", "/v1/chat/completions", {"x-goog-api-key": "k"}), OPENAI),
+        (Asked("POST", "/v1beta/models/m:streamGenerateContent"), NATIVE),
+        (Asked("POST", "/upload/v1beta/files"), NATIVE),
+        (Asked("POST", "/gemini/v1/models/m:countTokens"), NATIVE),
+        (Asked("GET", "/api/accounts"), "console"),
+        (Asked("GET", "/docs"), "console"),
+        (Asked("GET", "/openapi.json"), "console"),
+        (Asked("GET", "/nowhere"), "health"),
+    ],
+    ids=lambda value: f"{value.method} {value.path}" if isinstance(value, Asked) else value,
+)
+def test_the_load_balancer_leads_a_path_to_its_function(grown: Deployment, asked: Asked, function: str) -> None:
+    edge = Edge(grown.only("google_compute_url_map", "edge"), grown)
+    assert edge.function(asked) == function
+
+
+def test_the_longest_pattern_wins_as_it_does_locally(grown: Deployment) -> None:
+    edge = Edge(grown.only("google_compute_url_map", "edge"), grown)
+    for path in ("/upload", "/upload/v1/files", "/v1beta/x", "/v1/x", "/gemini/v1beta/x", "/api/x", "/sessions/x/y"):
+        matched = {
+            pattern: manifest.name
+            for manifest in grown.manifests.values()
+            if (pattern := manifest.match(path)) is not None
+        }
+        assert edge.function(Asked("GET", path)) == matched[max(matched, key=len)]
+
+
+def test_with_a_domain_nothing_goes_past_the_load_balancer(deployment: Deployment) -> None:
+    for function in deployment.functions.values():
+        assert function["service_config"][0]["ingress_settings"] == "ALLOW_INTERNAL_AND_GCLB"
+
+
+def test_the_outputs_say_where_to_call(deployment: Deployment) -> None:
+    outputs = deployment.outputs
+    assert outputs["urls"].keys() == {path for manifest in MANIFESTS for path in manifest.paths}
+    assert outputs["urls"]["/chat"] == "https://gateway.example.com/chat"
+    assert outputs["secrets"]["ADMIN_API_KEY"] == "gemini-admin-api-key"
+    assert outputs["ledger_url"] == f"firestore://{deployment.project}/gemini-gateway"
+
+
+def test_openais_clients_get_a_line_to_paste(grown: Deployment) -> None:
+    assert grown.outputs["openai_base_url"] == "OPENAI_BASE_URL=https://gateway.example.com/v1"
+
+
+async def test_the_alerts_read_what_a_record_has(deployment: Deployment, capsys: pytest.CaptureFixture[str]) -> None:
+    """A request is logged, and each field that the metric takes from a record is in it."""
+    await called("chat", {"prompt": "Hello"})
+    record = json.loads(capsys.readouterr().out.splitlines()[-1])
+    labels = record.get("logging.googleapis.com/labels", record)
+    metric = deployment.only("google_logging_metric", "requests")
+    extracted = [re.fullmatch(r"EXTRACT\((\w+)\.(\w+)\)", one) for one in metric["label_extractors"].values()]
+    for field in extracted:
+        assert field is not None
+        assert field[2] in {"labels": labels, "httpRequest": record["httpRequest"]}[field[1]], field[0]
+    assert labels["outcome"] == "ok"
+    watched = [
+        re.findall(r'outcome = "(\w+)"', one["conditions"][0]["condition_threshold"][0]["filter"])
+        for one in deployment.of("google_monitoring_alert_policy").values()
+    ]
+    codes = {
+        error.code
+        for error in vars(errors).values()
+        if isinstance(error, type) and issubclass(error, errors.GatewayError)
+    }
+    assert {code for codes_ in watched for code in codes_} == {"ledger_unavailable", "rate_limited"} <= codes
+
+
+@pytest.mark.parametrize("kind", ["variable", "output"])
+def test_every_input_and_output_is_in_the_readme(kind: str) -> None:
+    folder = ROOT / "terraform"
+    names = re.findall(rf'^{kind} "(\w+)"', (folder / f"{kind}s.tf").read_text(), re.MULTILINE)
+    readme = (folder / "README.md").read_text()
+    assert names
+    assert [name for name in names if f"`{name}`" not in readme] == []
