@@ -165,7 +165,7 @@ class Edge:
             return pattern, paths[pattern]
         if path.rstrip("/") == _HEALTH:
             return _HEALTH, ("GET",)
-        served = ", ".join(paths) if len(paths) <= _FEW else "what GET /openapi.json lists"
+        served = ", ".join(paths) if len(paths) <= _FEW else "those that GET /openapi.json lists"
         raise NotFound(f"Nothing is served at this path; {self.manifest.name} has {served}.")
 
     async def _authenticate(self, call: Call) -> Caller:

@@ -220,8 +220,11 @@ class _Writer:
                 except (_Endless, Unsatisfiable):
                     continue
         extra = schema.get("additionalProperties", True)
-        needed = [key for name, names in schema.get("dependentRequired", {}).items() if name in result for key in names]
-        missing = [key for key in dict.fromkeys([*required, *needed]) if key not in result]
+        names = list(dict.fromkeys([*result, *required]))
+        for name_there in names:
+            needed = schema.get("dependentRequired", {}).get(name_there, ())
+            names += [key for key in needed if key not in names]
+        missing = [key for key in names if key not in result]
         few = _count(schema, "minProperties", 2 if isinstance(extra, dict) and not properties else 0)
         few = min(few, _count(schema, "maxProperties", _UNBOUNDED))
         if few > _HARD_NODES:
