@@ -22,6 +22,11 @@ def merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     result = {**base, **over}
     for word in base.keys() & over.keys():
         result[word] = _both(word, base[word], over[word])
+    for one, other in ((base, over), (over, base)):
+        # A property that only one declares is additional to the other.
+        extra = one.get("additionalProperties", True)
+        for name in other.get("properties", {}).keys() - one.get("properties", {}).keys() if extra is not True else ():
+            result["properties"] = {**result["properties"], name: _joined(result["properties"][name], extra)}
     for word in ("$ref", "$dynamicRef"):
         if word in base and word in over and base[word] != over[word]:
             result["allOf"] = [*result.get("allOf", ()), {word: base[word]}]

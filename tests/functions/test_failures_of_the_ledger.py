@@ -172,4 +172,5 @@ class TestAllAtOnce:
         await asyncio.sleep(chance.uniform(0, 0.5))
         async with path.asking(prompt, way=way, key=key, timeout_s=round(chance.uniform(0.3, 1.2), 2)) as asking:
             done, _ = await asyncio.wait({asking}, timeout=goes_s)
-            assert not done or asking.result().status in (200, 400, 404, 429, 502, 504)
+            # 503: on a busy machine the ledger's file may not answer within the shortest of these deadlines.
+            assert not done or asking.result().status in (200, 400, 404, 429, 502, 503, 504)

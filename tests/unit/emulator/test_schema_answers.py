@@ -175,6 +175,11 @@ MERGED = [
     {"allOf": [{"properties": {"a": {"type": "string"}}}, {"properties": {"a": {"minLength": 99}}}], "required": ["a"]},
     {"allOf": [{"items": {"type": "integer"}}, {"items": {"minimum": 7}}], "type": "array", "minItems": 2},
     {"anyOf": [{"const": 1}, {"const": 2}], "enum": [2, 3]},
+    {
+        "allOf": [{"properties": {"a": {"type": "integer"}}}, {"additionalProperties": {"minimum": 500}}],
+        "required": ["a"],
+    },
+    {"allOf": [{"properties": {"a": {}}, "additionalProperties": False}, {"properties": {"b": {}}}], "type": "object"},
 ]
 
 
