@@ -1,0 +1,164 @@
+"""One seed from beginning to verdict: run it, let it come to rest, ask once more, and look at what is left in the ledger."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from shared.generation import Caller, Cost
+from shared.ledger.grid import pacific_day
+from shared.ledger.state import State
+from tests.simulation.caller import Ask
+from tests.simulation.checker import Verdict, check
+from tests.simulation.history import Fate, History
+from tests.simulation.loop import Livelock
+from tests.simulation.scenario import Scenario
+from tests.simulation.world import LOCAL_LINGER_S, World
+
+PROBE_S = 12.0
+"""An idle deployment answers within this, however slow the network of the scenario."""
+MOST_REST_S = 200.0
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    seed: int
+    verdicts: tuple[Verdict, ...]
+    history: History
+    digest: str
+    """Of all that happened: the same seed has the same one."""
+    virtual_s: float
+    wall_s: float
+    commits: int
+    conflicts: int
+
+    @property
+    def failures(self) -> list[Verdict]:
+        return [verdict for verdict in self.verdicts if not verdict.ok]
+
+
+def judge(scenario: Scenario, trace: Callable[[str], None] | None = None) -> Result:
+    began_s = time.perf_counter()
+    world = World(scenario, trace)
+    verdicts: list[Verdict] = []
+    with world.entered():
+        world.begin()
+        try:
+            verdicts += _come_to_rest(world)
+        except Livelock as spin:
+            verdicts.append(Verdict("time goes on", ok=False, where=str(spin)))
+        history = world.history()
+    errors = [*world.errors, *world.loop.errors]
+    verdicts += check(history)
+    verdicts.append(Verdict("no error inside", ok=not errors, worst=len(errors), limit=0, where="; ".join(errors[:3])))
+    server = world.server
+    digest = hashlib.blake2b(repr((history, server.commits, server.reads)).encode(), digest_size=8).hexdigest()
+    wall_s = time.perf_counter() - began_s
+    return Result(
+        scenario.seed, tuple(verdicts), history, digest, world.loop.now_s, wall_s, server.commits, server.conflicts
+    )
+
+
+def _come_to_rest(world: World) -> Iterator[Verdict]:
+    scenario, loop = world.scenario, world.loop
+    loop.run_until(scenario.busy_s)
+    patience_s = max((client.kind.patience_s[1] for client in scenario.clients), default=0.0)
+    end_s = scenario.busy_s + patience_s + 5.0
+    while loop.now_s < end_s and any(i.calls for i in world.instances if not i.process.killed):
+        loop.run_until(loop.now_s + 0.5)
+    open_calls = sum(len(i.calls) for i in world.instances if not i.process.killed)
+    yield Verdict("calls that nobody answered", ok=not open_calls, worst=open_calls, limit=0)
+    if not scenario.faults and not scenario.late and not scenario.lost and scenario.delay_s[1] <= 0.1:
+        loop.run_until(loop.now_s + 1.0 + 3 * LOCAL_LINGER_S * scenario.local)
+        yield from _nothing_held(world, "at once")
+    loop.run_until(min(loop.now_s + MOST_REST_S, max(loop.now_s, _all_lapsed_s(world) + 1.0)))
+    yield from _probe(world)
+    loop.run_until(loop.now_s + 3.0 + 3 * LOCAL_LINGER_S * scenario.local)
+    yield from _nothing_held(world, "after all leases ended")
+    yield from _days_counted(world)
+
+
+def _all_lapsed_s(world: World) -> float:
+    """When every lease and booking has run out, and the windows are empty."""
+    ends = [0.0]
+    for state in world.ledgers().values():
+        for lease in state.leases.values():
+            ends += [lease.reuse_ms, lease.authority_ms]
+            for share in lease.shares.values():
+                ends += [world.grid.start_ms(v.last + world.grid.span + 1) for v in share.bookings]
+        for section in state.sections.values():
+            ends.append(section.cool_ms)
+            ends += [world.grid.start_ms(slot + world.grid.span + 1) for slot in section.ring]
+    return (max(ends) - world.scenario.began_ms) / 1000
+
+
+def _probe(world: World) -> Iterator[Verdict]:
+    """After the faults stopped, whatever is asked for is served: one request of every model on every project."""
+    answers: dict[tuple[str, str], tuple[Fate, float | None]] = {}
+
+    async def ask(project: str, model: str, one: Ask) -> None:
+        answers[project, model] = await world.ask(one)
+
+    deployment = world.scenario.deployments[-1]
+    models = {client.kind.model for client in world.scenario.clients}
+    for account in deployment.accounts:
+        for model in sorted(models):
+            one = Ask([account], Caller("probe", "admin"), model, Cost(1, 1), 1, PROBE_S, 0.05)
+            answers[account.id, model] = ("lost", None)
+            world.loop.create_task(ask(account.id, model, one))
+    first = len(world.calls)
+    world.loop.run_until(world.loop.now_s + PROBE_S + 3.0)
+    spent = {c.model for c in world.calls[first:] if c.code == "daily_quota_exhausted"}
+    unserved = [
+        f"{name}/{model} {fate}" for (name, model), (fate, _) in answers.items() if fate != "answered" and model not in spent
+    ]
+    codes = [c.code for c in world.calls[first:] if c.fate != "answered"]
+    yield Verdict("served after all faults", ok=not unserved, worst=len(unserved), limit=0, where=", ".join([*unserved, *codes]))
+
+
+def _nothing_held(world: World, when: str) -> Iterator[Verdict]:
+    held = []
+    for project, state in world.ledgers().items():
+        for name, lease in state.leases.items():
+            lapsed = lease.reuse_ms < world.now_ms()
+            booked = sum(len(share.bookings) for share in lease.shares.values())
+            if booked or (lease.slots and not lapsed):
+                held.append(f"{project}: {name} has {lease.slots} slots, {booked} bookings")
+    yield Verdict(f"held while idle, {when}", ok=not held, worst=len(held), limit=0, where="; ".join(held[:3]))
+
+
+def _days_counted(world: World) -> Iterator[Verdict]:
+    """The ledger's day never holds less than Gemini saw of it, whoever died."""
+    short = []
+    ledgers = world.ledgers()
+    today = pacific_day(world.now_ms()).ordinal
+    counts = Counter(
+        (e.project, e.model, day)
+        for e in world.gemini.exchanges()
+        if (day := pacific_day(e.written_ms).ordinal) >= today - 1
+    )
+    metered = {
+        (account.ledger_id, model)
+        for account in world.scenario.deployments[0].accounts
+        for _, model, _ in counts
+        if all(
+            a.limits_for(model).requests_per_day is not None
+            for d in world.scenario.deployments
+            for a in d.accounts
+            if a.ledger_id == account.ledger_id
+        )
+    }
+    for (project, model, day), count in counts.items():
+        if (project, model) in metered:
+            counted = _day(ledgers.get(project), model, day)
+            if counted < count:
+                short.append(f"{project}/{model} on {day}: {counted} of {count}")
+    yield Verdict("requests missing in a day's count", ok=not short, worst=len(short), limit=0, where="; ".join(short))
+
+
+def _day(state: State | None, model: str, day: int) -> int:
+    section = state.sections.get(model) if state is not None else None
+    return section.days.get(day, 0) if section is not None else 0
