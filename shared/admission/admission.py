@@ -256,9 +256,11 @@ class Admission:
 
     async def settle_idle(self, agents: Sequence[Agent]) -> None:
         """What nobody here needs any more is settled and returned before the response ends: then the CPU may stop."""
-        for agent in agents:
-            if agent.idle() and agent.holds() and not agent.lingers():
-                await asyncio.shield(agent.give_back())
+        returns = [
+            asyncio.shield(agent.give_back()) for agent in agents if agent.idle() and agent.holds() and not agent.lingers()
+        ]
+        if returns:  # All at once: the caller waits for the slowest ledger, not for one after the other.
+            await asyncio.gather(*returns)
 
     # -- serving -----------------------------------------------------------------------------------------------------
 

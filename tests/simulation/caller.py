@@ -16,7 +16,7 @@ from shared.ledger.state import Refusal
 from tests.simulation.history import Refused
 from tests.simulation.upstream import Answer, VirtualGemini, Work
 
-ATTEMPTS = 4
+ATTEMPTS, LAPSES = 4, 20
 LEAST_EXCHANGE_S = 0.05
 
 
@@ -57,19 +57,23 @@ class Story:
         """Those of the Ask, as this instance was configured with them."""
         self.served_ms: float | None = None
         self._lapsed: Lease | None = None
+        self._connected = False
 
     async def run(self) -> None:
         """Returns when it is answered. Raises GatewayError."""
         deadline_s = elapsed_s() + self.ask.patience_s
-        for _ in range(ATTEMPTS):
+        tries = lapses = 0
+        while tries < ATTEMPTS and lapses < LAPSES:
             answer = await self._attempt(deadline_s)
-            while answer is None:
-                answer = await self._attempt(deadline_s)
+            if answer is None:
+                lapses += 1
+                continue
             if answer.status == 200:
                 return
+            tries += 1
             if answer.retry_s is None:
                 await asyncio.sleep(min(0.1, max(0.0, deadline_s - elapsed_s())))
-        raise RateLimited("Gemini refused for now", retry_after_s=1.0)
+        raise RateLimited("Gemini refused for now, or this process stalls", retry_after_s=1.0)
 
     async def _attempt(self, deadline_s: float) -> Answer | None:
         """None: the permit lapsed before anything was written."""
@@ -79,10 +83,10 @@ class Story:
         )
         self._lapsed = None
         used: int | None = None
+        timeout_s = max(LEAST_EXCHANGE_S, min(deadline_s - elapsed_s(), self.admission.agent_config.tau_s))
         try:
-            if ask.connect_s:
-                await asyncio.sleep(ask.connect_s)
-            answer = await self._exchange(lease, deadline_s)
+            async with asyncio.timeout(timeout_s):
+                answer = await self._exchange(lease, timeout_s)
             lease.accepted()
             if answer.status == 200:
                 used = ask.used_tokens
@@ -92,28 +96,30 @@ class Story:
         except PermitLapsed:
             self._lapsed = lease
             return None
+        except TimeoutError:
+            raise UpstreamTimeout("Gemini did not answer in time.") from None
         finally:
             await lease.close(used)
 
-    async def _exchange(self, lease: Lease, deadline_s: float) -> Answer:
+    async def _exchange(self, lease: Lease, timeout_s: float) -> Answer:
         ask = self.ask
-        timeout_s = max(LEAST_EXCHANGE_S, min(deadline_s - elapsed_s(), self.admission.agent_config.tau_s))
+        began_s = elapsed_s()
+        if ask.connect_s and not self._connected:
+            self._connected = True
+            await asyncio.sleep(ask.connect_s)
         lease.check()
-        project = lease.account.ledger_id
         self.served_ms = self.gemini.now_ms() if self.served_ms is None else self.served_ms
+        project = lease.account.ledger_id
         work = Work(
             project, ask.model, ask.caller.id, ask.cost, ask.used_tokens, ask.service_s, ask.hangs, self.number
         )  # fmt: skip
-        request = self.gemini.write(work, self.instance, timeout_s)
+        request = self.gemini.write(work, self.instance, timeout_s - (elapsed_s() - began_s))
         try:
-            async with asyncio.timeout(timeout_s):
-                if ask.body_s:
-                    await asyncio.sleep(ask.body_s)
-                lease.sent()
-                self.gemini.deliver(request)
-                return await request.answer
-        except TimeoutError:
-            raise UpstreamTimeout("Gemini did not answer in time.") from None
+            if ask.body_s:
+                await asyncio.sleep(ask.body_s)
+            lease.sent()
+            self.gemini.deliver(request)
+            return await request.answer
         finally:
             self.gemini.close(request)
 

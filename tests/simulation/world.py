@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from random import Random
 
-from shared.accounts.account import Account
 from shared.admission.admission import Admission, AdmissionConfig
 from shared.admission.agent import AgentConfig
 from shared.errors import GatewayError
@@ -38,7 +37,7 @@ class Waiting:
     ask: Ask
     number: int
     came_ms: float
-    heard: asyncio.Future[tuple[Fate, float | None]]
+    heard: asyncio.Future[Call]
     story: Story | None = None
     task: asyncio.Task[None] | None = None
 
@@ -246,11 +245,11 @@ class World:
         chance = Random(f"client {self.scenario.seed} {client.name}")
         while self.loop.now_s < client.until_s:
             ask = self._ask(client, chance)
-            fate, retry_after_s = await self.ask(ask, client.home)
-            if retry_after_s is not None and client.obeys_retry_after:
-                await asyncio.sleep(min(retry_after_s, self.scenario.busy_s))
+            heard = await self.ask(ask, client.home)
+            if heard.retry_after_s is not None and client.obeys_retry_after:
+                await asyncio.sleep(min(heard.retry_after_s, self.scenario.busy_s))
             think_s = client.think_s * chance.expovariate(1.0) if client.think_s else 0.0
-            await asyncio.sleep(max(think_s, 0.01 if fate == "answered" else 0.2))
+            await asyncio.sleep(max(think_s, 0.01 if heard.fate == "answered" else 0.2))
 
     def _ask(self, client: Client, chance: Random) -> Ask:
         kind = client.kind
@@ -273,7 +272,7 @@ class World:
             leaves_after_s=chance.choice([0.0, 0.01, 0.1, 0.5, 2.0]) * chance.random() if hurried else None,
         )
 
-    async def ask(self, ask: Ask, home: int = -1) -> tuple[Fate, float | None]:
+    async def ask(self, ask: Ask, home: int = -1) -> Call:
         """One call, from its arrival at an instance until the caller hears."""
         living = self.living()
         if not living:
@@ -313,15 +312,14 @@ class World:
             return
         ask, story = waiting.ask, waiting.story
         self.say(f"{instance.process.name} call {waiting.number} of {ask.caller.id}: {fate} {code}")
-        self.calls.append(
-            Call(
-                waiting.number, instance.process.name, ask.caller.id, ask.model,
-                tuple(dict.fromkeys(account.ledger_id for account in ask.accounts)),
-                ask.cost, ask.batch, waiting.came_ms, waiting.came_ms + ask.patience_s * 1000, self.now_ms(),
-                fate, code, retry_after_s, story.served_ms if story is not None else None,
-            )
+        call = Call(
+            waiting.number, instance.process.name, ask.caller.id, ask.model,
+            tuple(dict.fromkeys(account.ledger_id for account in ask.accounts)),
+            ask.cost, ask.batch, waiting.came_ms, waiting.came_ms + ask.patience_s * 1000, self.now_ms(),
+            fate, code, retry_after_s, story.served_ms if story is not None else None,
         )  # fmt: skip
-        self.loop.post(0.0, _hand_over, waiting.heard, (fate, retry_after_s))
+        self.calls.append(call)
+        self.loop.post(0.0, _hand_over, waiting.heard, call)
         if self.scenario.stops_when_idle and not instance.calls and not instance.leaving:
             self.loop.post(0.0, self._stop_if_idle, instance)
 
@@ -412,10 +410,7 @@ class _Collector(logging.Handler):
         self._world.say(f"{process.name if process else ''} logs: {record.getMessage()}")
 
 
-def _hand_over(heard: asyncio.Future[tuple[Fate, float | None]], what: tuple[Fate, float | None]) -> None:
+def _hand_over(heard: asyncio.Future[Call], what: Call) -> None:
     if not heard.done():
         heard.set_result(what)
 
-
-def accounts_of(world: World) -> tuple[Account, ...]:
-    return world.scenario.deployments[-1].accounts
