@@ -111,7 +111,7 @@ def _probe(world: World) -> Iterator[Verdict]:
 
     deployment = world.scenario.deployments[-1]
     models = {client.kind.model for client in world.scenario.clients}
-    for account in deployment.accounts:
+    for account in {account.ledger_id: account for account in deployment.accounts}.values():
         for model in sorted(models):
             one = Ask([account], Caller("probe", "admin"), model, Cost(1, 1), 1, PROBE_S, 0.05)
             last[account.id, model] = None

@@ -14,7 +14,6 @@ from shared.admission.admission import Admission, AdmissionConfig
 from shared.admission.agent import AgentConfig
 from shared.errors import GatewayError
 from shared.generation import Caller
-from shared.ledger.grid import Grid
 from shared.ledger.packing import unpack
 from shared.ledger.state import State
 from tests.simulation.caller import Ask, Story
@@ -71,7 +70,7 @@ class World:
         self.scenario, self.trace = scenario, trace
         self.loop = VirtualLoop()
         self.random = Random(f"world {scenario.seed}")
-        self.grid = Grid.of(scenario.window_s)
+        self.grid = scenario.grid
         self.server = StoreServer(self.loop, scenario.began_ms)
         self.network = Network(
             Random(f"network {scenario.seed}"),
@@ -84,7 +83,7 @@ class World:
             self.loop,
             Random(f"gemini {scenario.seed}"),
             scenario.began_ms,
-            scenario.window_s,
+            scenario.grid.window_ms / 1000,
             pressure=scenario.pressure,
             rivals=list(scenario.rivals),
         )
@@ -136,7 +135,7 @@ class World:
 
     def history(self) -> History:
         return History(
-            window_ms=self.scenario.window_s * 1000,
+            window_ms=self.grid.window_ms,
             exchanges=self.gemini.exchanges(),
             calls=tuple(self.calls),
             bounds=tuple(self._bounds()),
@@ -382,7 +381,7 @@ class World:
     def _bounds(self) -> Iterator[Bound]:
         """A deployment's limits hold from its first instance until what its last one booked has run out (A6)."""
         models = {e.work.model for e in self.gemini.sent}
-        grace_ms = 6_000 * self.scenario.window_s
+        grace_ms = 6 * self.grid.window_ms
         for deployment in self.scenario.deployments:
             lives = [(since, until) for d, since, until in self._started.values() if d is deployment]
             if lives:
