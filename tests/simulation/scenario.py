@@ -132,22 +132,24 @@ class _Drawing:
             deployments.append(Deployment(self._changed(accounts), random.uniform(0.2, 0.6) * self.busy_s))
         faulty = self.chance(0.85)
         local = self.chance(0.15)
+        delay_s = (0.0, 0.003) if local else random.choice([(0.005, 0.03), (0.005, 0.1), (0.001, 0.5)])
+        slow = delay_s[1] > 0.1
         return Scenario(
             seed=self.seed,
             grid=self.grid,
             tau_s=self.tau_s,
-            lease_s=random.choice([0.5, 1.0, 2.0, 2.0, None]),
+            lease_s=random.choice([3.0, 5.0, None] if slow else [0.5, 1.0, 2.0, 2.0, None]),
             busy_s=self.busy_s,
             deployments=tuple(deployments),
             population=self._population(rolling=len(deployments) > 1),
             clients=self._clients(accounts),
             faults=tuple(self._faults(local=local)) if faulty else (),
-            delay_s=(0.0, 0.003) if local else random.choice([(0.005, 0.03), (0.005, 0.1), (0.001, 0.5)]),
+            delay_s=delay_s,
             lost=random.choice([0.0, 0.01, 0.05]) if faulty and not local else 0.0,
             repeated=random.choice([0.0, 0.05]) if faulty and not local else 0.0,
             late=random.choice([0.0, 0.0, 0.02]) if faulty and not local else 0.0,
             drift=0.0 if local else 490e-6,
-            queue_timeout_s=random.choice([2.0, 3.0, 5.0, 15.0]),
+            queue_timeout_s=random.choice([2.0, 3.0, 5.0, 15.0]) * (1 + slow),
             began_ms=DAY.end_ms - 1000 * random.uniform(0, self.busy_s) if self.chance(0.2) else DAY.start_ms + 3.6e7,
             local=local,
             stops_when_idle=not local and self.chance(0.5),

@@ -44,7 +44,6 @@ class _Open:
     work: Work
     instance: str
     written_ms: float
-    deadline_s: float
     answer: asyncio.Future[Answer]
     arrived_ms: float = 0.0
     ended_ms: float | None = None
@@ -83,11 +82,12 @@ class VirtualGemini:
         return self.began_ms + self.loop.now_s * 1000
 
     def write(self, work: Work, instance: str, timeout_s: float) -> _Open:
-        """The first byte, now. `deliver` is to be called with the last one."""
+        """The first byte, now; Gemini ends the request `timeout_s` later (A4). `deliver` is for the last byte."""
         answer = self.loop.create_future()
-        request = _Open(work, instance, self.now_ms(), self.loop.now_s + timeout_s, answer)
+        request = _Open(work, instance, self.now_ms(), answer)
         request.arrived_ms = request.written_ms
         self.sent.append(request)
+        self.loop.post(timeout_s, self._end, request, 504)
         return request
 
     def deliver(self, request: _Open) -> None:
@@ -96,7 +96,6 @@ class VirtualGemini:
         # Known now, so that a request whose writer dies meanwhile is counted too.
         request.arrived_ms = self.now_ms() + travel_s * 1000
         self.loop.post(travel_s, self._arrive, request)
-        self.loop.post(max(0.0, request.deadline_s - self.loop.now_s), self._end, request, 504)
 
     def close(self, request: _Open) -> None:
         """The process closed its connection: for its concurrency the request is over."""
