@@ -21,7 +21,6 @@ from tests.simulation.world import LOCAL_LINGER_S, World
 
 PROBE_S = 12.0
 """An idle deployment answers within this, however slow the network of the scenario."""
-MOST_REST_S = 200.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,28 +71,24 @@ def _come_to_rest(world: World) -> Iterator[Verdict]:
         loop.run_until(loop.now_s + 0.5)
     open_calls = sum(len(i.calls) for i in world.instances if not i.process.killed)
     yield Verdict("calls that nobody answered", ok=not open_calls, worst=open_calls, limit=0)
-    if not scenario.faults and not scenario.late and not scenario.lost and scenario.delay_s[1] <= 0.1:
-        loop.run_until(loop.now_s + 1.0 + 3 * LOCAL_LINGER_S * scenario.local)
-        yield from _nothing_held(world, "at once")
-    loop.run_until(min(loop.now_s + MOST_REST_S, max(loop.now_s, _all_lapsed_s(world) + 1.0)))
+    yield from _nothing_held(world, "when the last was answered", at_once=True)
+    loop.run_until(loop.now_s + max(_ttl_s(world), _refused_for_s(world)))
+    yield from _nothing_held(world, "after every lease")
     yield from _probe(world)
-    loop.run_until(loop.now_s + 3.0 + 3 * LOCAL_LINGER_S * scenario.local)
-    yield from _nothing_held(world, "after all leases ended")
+    yield from _nothing_held(world, "when the probe was answered", at_once=True)
     yield from _days_counted(world)
 
 
-def _all_lapsed_s(world: World) -> float:
-    """When every lease and booking has run out, and the windows are empty."""
-    ends = [0.0]
-    for state in world.ledgers().values():
-        for lease in state.leases.values():
-            ends += [lease.reuse_ms, lease.authority_ms]
-            for share in lease.shares.values():
-                ends += [world.grid.start_ms(v.last + world.grid.span + 1) for v in share.bookings]
-        for section in state.sections.values():
-            ends.append(section.cool_ms)
-            ends += [world.grid.start_ms(slot + world.grid.span + 1) for slot in section.ring]
-    return (max(ends) - world.scenario.began_ms) / 1000
+def _ttl_s(world: World) -> float:
+    """Within this after the last renew every lease, every booking and every window is over."""
+    scenario = world.scenario
+    longest_s = scenario.lease_s or min(60.0, max(10.0, 2.0 * len(world.instances)))
+    return longest_s + scenario.tau_s + scenario.queue_timeout_s + 2 * scenario.grid.window_ms / 1000 + 5.0
+
+
+def _refused_for_s(world: World) -> float:
+    cool_ms = [section.cool_ms for state in world.ledgers().values() for section in state.sections.values()]
+    return (max(cool_ms, default=0.0) - world.now_ms()) / 1000
 
 
 def _probe(world: World) -> Iterator[Verdict]:
@@ -126,14 +121,24 @@ def _probe(world: World) -> Iterator[Verdict]:
     yield Verdict("served after all faults", ok=not unserved, worst=len(unserved), limit=0, where=", ".join(unserved))
 
 
-def _nothing_held(world: World, when: str) -> Iterator[Verdict]:
+def _nothing_held(world: World, when: str, *, at_once: bool = False) -> Iterator[Verdict]:
+    """`at_once`: without waiting for any lease to end, where nothing can have kept the instances from giving back."""
+    scenario = world.scenario
+    if at_once:
+        hindered = scenario.faults or scenario.late or scenario.lost or scenario.delay_s[1] > 0.1
+        cut_short = scenario.stops_when_idle and any(client.kind.leaves for client in scenario.clients)
+        if hindered or cut_short:
+            return
+        world.loop.run_until(world.loop.now_s + 1.0 + 3 * LOCAL_LINGER_S * scenario.local)
     held = []
+    now_ms = world.now_ms()
     for project, state in world.ledgers().items():
         for name, lease in state.leases.items():
-            lapsed = lease.reuse_ms < world.now_ms()
-            booked = sum(len(share.bookings) for share in lease.shares.values())
-            if booked or (lease.slots and not lapsed):
-                held.append(f"{project}: {name} has {lease.slots} slots, {booked} bookings")
+            bookings = [v for share in lease.shares.values() for v in share.bookings]
+            slots = lease.slots if at_once or lease.reuse_ms >= now_ms else 0
+            booked = sum(at_once or world.grid.start_ms(v.last + world.grid.span) >= now_ms for v in bookings)
+            if slots or booked:
+                held.append(f"{project}: {name} has {slots} slots, {booked} bookings")
     yield Verdict(f"held while idle, {when}", ok=not held, worst=len(held), limit=0, where="; ".join(held[:3]))
 
 
@@ -167,5 +172,13 @@ def _days_counted(world: World) -> Iterator[Verdict]:
 
 
 def _day(state: State | None, model: str, day: int) -> int:
-    section = state.sections.get(model) if state is not None else None
-    return section.days.get(day, 0) if section is not None else 0
+    """What is counted, and what a lapsed booking will be counted for when the next renew finds it."""
+    if state is None or model not in state.sections:
+        return 0
+    booked = sum(
+        cost.requests
+        for lease in state.leases.values()
+        if model in lease.shares
+        for cost in lease.shares[model].bookings.values()
+    )
+    return state.sections[model].days.get(day, 0) + booked
