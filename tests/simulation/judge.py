@@ -143,32 +143,25 @@ def _nothing_held(world: World, when: str, *, at_once: bool = False) -> Iterator
 
 
 def _days_counted(world: World) -> Iterator[Verdict]:
-    """The ledger's day never holds less than Gemini saw of it, whoever died."""
-    short = []
-    ledgers = world.ledgers()
-    today = pacific_day(world.now_ms()).ordinal
-    counts = Counter(
-        (e.project, e.model, day)
-        for e in world.gemini.exchanges()
-        if (day := pacific_day(e.written_ms).ordinal) >= today - 1
-    )
-    metered = {
+    """A day's count is never less than Gemini saw of it, whoever died; and not more where everybody lived to report."""
+    scenario, ledgers = world.scenario, world.ledgers()
+    unlimited = {
         (account.ledger_id, model)
-        for account in world.scenario.deployments[0].accounts
-        for _, model, _ in counts
-        if all(
-            a.limits_for(model).requests_per_day is not None
-            for d in world.scenario.deployments
-            for a in d.accounts
-            if a.ledger_id == account.ledger_id
-        )
+        for deployment in scenario.deployments
+        for account in deployment.accounts
+        for model in {client.kind.model for client in scenario.clients}
+        if account.limits_for(model).requests_per_day is None
     }
+    counts = Counter((e.project, e.model, pacific_day(e.written_ms).ordinal) for e in world.gemini.exchanges())
+    midnights = {pacific_day(scenario.began_ms + s * 1000).ordinal for s in (-1.0, world.loop.now_s + 1.0)}
+    reported = not (scenario.faults or scenario.stops_when_idle or len(scenario.population) > 1) and len(midnights) == 1
+    wrong = []
     for (project, model, day), count in counts.items():
-        if (project, model) in metered:
+        if (project, model) not in unlimited:
             counted = _day(ledgers.get(project), model, day)
-            if counted < count:
-                short.append(f"{project}/{model} on {day}: {counted} of {count}")
-    yield Verdict("requests missing in a day's count", ok=not short, worst=len(short), limit=0, where="; ".join(short))
+            if counted < count or (reported and counted > count):
+                wrong.append(f"{project}/{model} on {day}: {counted} of {count}")
+    yield Verdict("days that are counted wrong", ok=not wrong, worst=len(wrong), limit=0, where="; ".join(wrong))
 
 
 def _day(state: State | None, model: str, day: int) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from random import Random
 from typing import Literal
 
@@ -17,6 +17,8 @@ FaultKind = Literal["kill", "freeze", "cut", "refuse", "overloaded", "hang", "mu
 DAY = pacific_day(1_800_000_000_000)
 LARGE_EVERY = 50
 """One seed in so many is a large deployment."""
+CALM_EVERY = 10
+"""One seed in so many has no faults, and more demand than the limit: there the use of the limit is judged."""
 GRIDS = [(3_000, 50), (4_000, 100), (4_000, 100), (5_000, 250), (6_000, 150)]
 """Windows and slots in ms. Fewer slots per window than in production: the arithmetic is the same, and faster."""
 
@@ -76,6 +78,17 @@ class Deployment:
 
 
 @dataclass(frozen=True, slots=True)
+class Saturated:
+    """The scenario is made so that these callers want more than the model's limit all through this time."""
+
+    project: str
+    model: str
+    from_s: float
+    until_s: float
+    callers: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Scenario:
     seed: int
     grid: Grid
@@ -101,7 +114,7 @@ class Scenario:
     """The CPU stops with the last response, as on Cloud Functions."""
     rivals: tuple[Rival, ...] = ()
     pressure: float = 0.0
-    tags: frozenset[str] = field(default_factory=frozenset)
+    saturated: Saturated | None = None
 
 
 def grid_of(window_ms: int, slot_ms: int) -> Grid:
@@ -110,7 +123,41 @@ def grid_of(window_ms: int, slot_ms: int) -> Grid:
 
 def scenario_of(seed: int) -> Scenario:
     random = Random(f"scenario {seed}")
+    if seed % CALM_EVERY == CALM_EVERY - 2:
+        return calm(random, seed)
     return _Drawing(random, seed, large=seed % LARGE_EVERY == LARGE_EVERY - 1).scenario()
+
+
+def calm(random: Random, seed: int) -> Scenario:
+    """One model under more demand than its limit, from callers that all want the same, and nothing goes wrong."""
+    grid = grid_of(*random.choice(GRIDS))
+    window_s = grid.window_ms / 1000
+    requests, instances = random.choice([3, 5, 8, 12, 20, 40]), random.choice([1, 2, 3, 4])
+    limits = Limits(requests, random.choice([None, 20 * requests]))
+    account = Account("a0", "p0", Secret("a0"), 60, limits)
+    per_instance = max(2, -(-requests // (2 * instances)))
+    busy_s = 2 * window_s + window_s * max(3, 40 // requests)
+    kind = Kind("m0", (0,), tokens=(1, 20), service_s=(0.02, 0.1), patience_s=(300.0, 300.0))
+    clients = [
+        Client(f"c{instance}.{at}", kind, 0.0, random.uniform(0, 0.5), busy_s, home=instance)
+        for instance in range(instances)
+        for at in range(per_instance)
+    ]
+    hurried = replace(kind, patience_s=(0.5, window_s))
+    guests = [Client(f"g{at}", hurried, 0.0, 0.5, busy_s, home=at) for at in range(random.choice([0, 2]))]
+    return Scenario(
+        seed=seed,
+        grid=grid,
+        tau_s=2.0,
+        lease_s=random.choice([2.0, None]),
+        busy_s=busy_s,
+        deployments=(Deployment((account,)),),
+        population=((0.0, instances),),
+        clients=(*clients, *guests),
+        delay_s=(0.005, 0.03),
+        queue_timeout_s=300.0,
+        saturated=Saturated("p0", "m0", 2 * window_s, busy_s, tuple(client.name for client in clients)),
+    )
 
 
 class _Drawing:
@@ -119,6 +166,7 @@ class _Drawing:
         self.grid = Grid.of(4.0) if random.random() < 0.05 else grid_of(*random.choice(GRIDS))
         self.busy_s = random.uniform(10, 18) if large else random.uniform(12, 30)
         self.tau_s = random.choice([1.0, 2.0, 4.0])
+        self.per_day: list[int | None] = [None, None, None, None, 5, 30, 100]
         self.models = [f"m{at}" for at in range(random.choice([1, 1, 2, 3]))]
 
     def chance(self, probability: float) -> bool:
@@ -126,12 +174,15 @@ class _Drawing:
 
     def scenario(self) -> Scenario:
         random = self.random
+        at_midnight = self.chance(0.2)
+        if at_midnight:
+            self.per_day = [2, 3, 5, 10]
         accounts = self._accounts()
         deployments = [Deployment(accounts)]
         if self.chance(0.15):
             deployments.append(Deployment(self._changed(accounts), random.uniform(0.2, 0.6) * self.busy_s))
-        faulty = self.chance(0.85)
-        local = self.chance(0.15)
+        faulty, lossy, local = self.chance(0.8), self.chance(0.7), self.chance(0.15)
+        clients = self._clients(accounts)
         delay_s = (0.0, 0.003) if local else random.choice([(0.005, 0.03), (0.005, 0.1), (0.001, 0.5)])
         slow = delay_s[1] > 0.1
         return Scenario(
@@ -142,28 +193,29 @@ class _Drawing:
             busy_s=self.busy_s,
             deployments=tuple(deployments),
             population=self._population(rolling=len(deployments) > 1),
-            clients=self._clients(accounts),
+            clients=clients,
             faults=tuple(self._faults(local=local)) if faulty else (),
             delay_s=delay_s,
-            lost=random.choice([0.0, 0.01, 0.05]) if faulty and not local else 0.0,
-            repeated=random.choice([0.0, 0.05]) if faulty and not local else 0.0,
-            late=random.choice([0.0, 0.0, 0.02]) if faulty and not local else 0.0,
+            lost=random.choice([0.0, 0.01, 0.05]) if lossy and not local else 0.0,
+            repeated=random.choice([0.0, 0.05]) if lossy and not local else 0.0,
+            late=random.choice([0.0, 0.0, 0.02]) if lossy and not local else 0.0,
             drift=0.0 if local else 490e-6,
             queue_timeout_s=random.choice([2.0, 3.0, 5.0, 15.0]) * (1 + slow),
-            began_ms=DAY.end_ms - 1000 * random.uniform(0, self.busy_s) if self.chance(0.2) else DAY.start_ms + 3.6e7,
+            began_ms=DAY.end_ms - 1000 * random.uniform(0.1, 0.9) * self.busy_s if at_midnight else DAY.start_ms + 3.6e7,
             local=local,
             stops_when_idle=not local and self.chance(0.5),
-            rivals=self._rivals(accounts) if faulty and self.chance(0.15) else (),
+            rivals=self._rivals(accounts, random.choice(clients).kind) if faulty and self.chance(0.25) else (),
             pressure=0.02 if faulty and self.chance(0.1) else 0.0,
         )
 
     def _limits(self) -> Limits:
         random = self.random
         requests = random.choice([None, 1, 2, 3, 5, 8, 12, 20, 40]) if not self.large else random.choice([20, 60, 150])
-        tokens = random.choice([None, None, 200, 1000, 5000])
+        tokens = random.choice([None, None, 100, 200, 500, 1000])
         images = random.choice([None, None, None, 4])
-        per_day = random.choice([None, None, None, None, 5, 30, 100])
-        return Limits(requests, tokens, images, per_day)
+        if self.chance(0.1):
+            return Limits()
+        return Limits(requests, tokens, images, random.choice(self.per_day))
 
     def _accounts(self) -> tuple[Account, ...]:
         count = self.random.choice([1, 1, 1, 2, 3])
@@ -256,10 +308,10 @@ class _Drawing:
             result.append(Fault(kind, at_s, length, random.random(), step))
         return result
 
-    def _rivals(self, accounts: tuple[Account, ...]) -> tuple[Rival, ...]:
+    def _rivals(self, accounts: tuple[Account, ...], kind: Kind) -> tuple[Rival, ...]:
         random = self.random
-        account = random.choice(accounts)
+        account = accounts[random.choice(kind.accounts)]
         from_s = random.uniform(0.2, 0.5) * self.busy_s
         until_s = from_s + random.uniform(1, 6)
         limits = Limits(requests=random.choice([1, 2, 5]))
-        return (Rival(account.ledger_id, random.choice(self.models), limits, from_s, until_s, self.chance(0.5)),)
+        return (Rival(account.ledger_id, kind.model, limits, from_s, until_s, self.chance(0.5)),)

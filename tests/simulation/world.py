@@ -17,7 +17,7 @@ from shared.generation import Caller
 from shared.ledger.packing import unpack
 from shared.ledger.state import State
 from tests.simulation.caller import Ask, Story
-from tests.simulation.history import Bound, Call, Disturbance, Fate, History
+from tests.simulation.history import Bound, Call, Disturbance, Fate, History, Saturation
 from tests.simulation.loop import Process, VirtualLoop, virtual_clocks
 from tests.simulation.scenario import Client, Deployment, Fault, Scenario
 from tests.simulation.store import Network, StoreServer, VirtualStore
@@ -141,6 +141,7 @@ class World:
             bounds=tuple(self._bounds()),
             disturbances=tuple(self.disturbances),
             refused=tuple(self.gemini.refused),
+            saturations=tuple(self._saturations()),
         )
 
     def ledgers(self) -> dict[str, State]:
@@ -266,7 +267,7 @@ class World:
             service_s=chance.uniform(*kind.service_s),
             batch=kind.batch,
             hangs=chance.random() < kind.hangs,
-            connect_s=chance.choice([0.0, 0.0, 0.0, 0.02, 0.2]),
+            connect_s=chance.choice([0.0, 0.0, 0.02, chance.uniform(0.0, 0.3)]),
             body_s=chance.uniform(0.05, 1.5) if chance.random() < kind.slow_body else 0.0,
             leaves_after_s=chance.choice([0.0, 0.01, 0.1, 0.5, 2.0]) * chance.random() if hurried else None,
         )
@@ -377,6 +378,15 @@ class World:
         self.gemini.rivals.clear()
 
     # ----------------------------------------------------------------------------------------------------------------
+
+    def _saturations(self) -> Iterator[Saturation]:
+        claim = self.scenario.saturated
+        if claim is not None:
+            names = tuple(instance.process.name for instance in self.instances)
+            from_ms, until_ms = (self.scenario.began_ms + 1000 * s for s in (claim.from_s, claim.until_s))
+            yield Saturation(
+                claim.project, claim.model, from_ms, until_ms, self.grid.best_use(), names, claim.callers
+            )  # fmt: skip
 
     def _bounds(self) -> Iterator[Bound]:
         """A deployment's limits hold from its first instance until what its last one booked has run out (A6)."""
