@@ -88,6 +88,8 @@ class Cadence:
         agent = self.agent
         if agent.pending or agent.refusals or agent.grant is None or not agent.clock.known:
             return False
+        if not line.count and not agent.open:
+            return False  # What is held is to be returned, and that is a write.
         if self._authority_left_s() <= self._lease_s() / 2 or self._any_low() or self._owes_slots():
             return False
         now_s = elapsed_s()

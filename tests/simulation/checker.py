@@ -34,9 +34,8 @@ class Verdict:
 class Goals:
     """What is asked beyond the limits; None: it is measured and not judged."""
 
-    answer_slack_ms: float = 4_500.0
-    """How long after its deadline a caller may still hear its refusal: returning what is held takes 2 s at most, twice where
-    its permit lapsed just before."""
+    answer_slack_ms: float = 2_500.0
+    """How long after its deadline a caller may still hear its refusal: returning what is held takes 2 s at most."""
     used_share: float | None = None
     """Of what a saturated limit allows at best."""
     jain: float | None = None
