@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from shared.accounts.account import Account
-from shared.admission.admission import Admission, Lease, PermitLapsed
+from shared.admission.admission import Admission
+from shared.admission.lease import Lease, PermitLapsed
 from shared.clock import elapsed_s
 from shared.errors import RateLimited, UpstreamTimeout
 from shared.generation import Caller, Cost
