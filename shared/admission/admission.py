@@ -46,8 +46,8 @@ class Admission:
         self.queue = FairQueue(weights=config.weights or {})
         self.agents: OrderedDict[str, Agent] = OrderedDict()
         self._journal = Journal()
-        self._offers: deque[tuple[float, Waiter]] = deque()
-        """Who is to be offered to the next project when (elapsed time), in that order."""
+        self._offers: deque[tuple[float, Waiter, asyncio.Future[Lease]]] = deque()
+        """Who is to be offered to the next project when (elapsed time), in that order; and the wait it is for."""
         self._offering: asyncio.TimerHandle | None = None
         self._turn = 0
         if liveness is not None:
@@ -189,9 +189,10 @@ class Admission:
         """What nobody here needs any more is settled and returned before the response ends: then the CPU may stop.
 
         `late`: the caller's time is up, so that a ledger that takes long is not waited for."""
-        for agent in waiter.candidates[: waiter.offered]:
-            if agent.idle() and agent.holds() and not agent.lingers():
-                await asyncio.shield(agent.give_back(late=late))
+        asked = waiter.candidates[: waiter.offered]
+        returns = [agent.give_back(late=late) for agent in asked if agent.idle() and agent.holds() and not agent.lingers()]
+        if returns:  # All at once: the caller waits for the slowest ledger, not for one after the other.
+            await asyncio.shield(asyncio.gather(*returns))
 
     # -- serving -----------------------------------------------------------------------------------------------------
 
@@ -237,7 +238,7 @@ class Admission:
 
     def _offer_later(self, waiter: Waiter) -> None:
         if waiter.offered < len(waiter.candidates):
-            self._offers.append((elapsed_s() + OFFER_S, waiter))
+            self._offers.append((elapsed_s() + OFFER_S, waiter, waiter.future))
             if self._offering is None:
                 self._offering = asyncio.get_running_loop().call_later(OFFER_S, self._offer)
 
@@ -247,8 +248,9 @@ class Admission:
         now_s = elapsed_s()
         asked: dict[Agent, None] = {}
         while self._offers and self._offers[0][0] <= now_s:
-            _, waiter = self._offers.popleft()
-            if waiter.future.done() or waiter not in waiter.candidates[0].line:
+            _, waiter, future = self._offers.popleft()
+            # One that came back with a lapsed permit waits anew: what was to happen in its first wait must not.
+            if future.done() or waiter not in waiter.candidates[0].line:
                 continue
             agent = waiter.candidates[waiter.offered]
             waiter.offered += 1

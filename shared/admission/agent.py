@@ -161,7 +161,9 @@ class Agent:
     def may_write(self, model: str, draw: Draw) -> bool:
         """The last check, right before the first byte: is all of it still ours at this moment?"""
         lo_ms, hi_ms = self.clock.bounds_ms()
-        return self.clock.known and hi_ms <= self.authority_ms and self.book(model).open_now(draw, lo_ms, hi_ms)
+        book = self.book(model)
+        ours = self.clock.known and hi_ms <= self.authority_ms and book.open_now(draw, lo_ms, hi_ms)
+        return ours and lo_ms >= book.blocked_ms
 
     def opens_in_s(self, models: Iterable[str]) -> float | None:
         """When the next booking of one of `models` opens that is not open yet."""

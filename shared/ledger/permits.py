@@ -145,7 +145,10 @@ class Planner:
                 count -= 1
             if count:
                 left.append((cost, count))
-        return left, self._earliest(left[0][0]) if left else 0
+        if not left:
+            return left, 0
+        refused_until = self.calendar.first if self.calendar.first > self.calendar.now else 0
+        return left, self._earliest(left[0][0]) or refused_until
 
     def _reachable(self, cost: Cost) -> int:
         slot = self._earliest(cost)
@@ -194,7 +197,7 @@ class Planner:
         for slot in range(calendar.first, calendar.now + calendar.ahead):
             if self._enter(pacers, cost, slot, shared=False) and calendar.fits(cost, slot, PINNED_SLOTS):
                 return slot
-        return calendar.first if calendar.first > calendar.now else 0
+        return 0
 
 
 def total(runs: list[tuple[Cost, int]]) -> Cost:

@@ -1,0 +1,293 @@
+"""Defects put in on purpose: each must be caught within so many seeds, or the simulation proves nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+from unittest.mock import patch
+
+from shared.admission import agent as agents
+from shared.admission.admission import Admission
+from shared.admission.agent import Agent
+from shared.admission.book import Book
+from shared.admission.server_clock import ServerClock
+from shared.generation import NO_COST
+from shared.ledger import calendar, permits, step
+from shared.ledger.calendar import Calendar
+from shared.ledger.permits import Planner
+from shared.stores.port import CommitUnknown
+from tests.simulation.judge import Result, judge
+from tests.simulation.scenario import Scenario, scenario_of
+
+MOST_SEEDS = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Mutant:
+    """`change` patches the code, or answers with a changed scenario, while it is entered."""
+
+    name: str
+    change: Callable[[Scenario], Any]
+    seeds: int = MOST_SEEDS
+
+
+@contextmanager
+def patched(scenario: Scenario, *places: tuple[Any, str, Any]) -> Iterator[Scenario]:
+    patches = [patch.object(where, name, new) for where, name, new in places]
+    for one in patches:
+        one.start()
+    try:
+        yield scenario
+    finally:
+        for one in reversed(patches):
+            one.stop()
+
+
+def caught(mutant: Mutant, first: int = 0, seeds: int | None = None) -> Result | None:
+    """The first seed that fails; None when none of them does."""
+    for seed in range(first, first + (seeds or mutant.seeds)):
+        with mutant.change(scenario_of(seed)) as scenario:
+            result = judge(scenario)
+        if result.failures:
+            return result
+    return None
+
+
+# -- the ledger ------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def span_short_by(slots: int, scenario: Scenario) -> Iterator[Scenario]:
+    yield replace(scenario, grid=scenario.grid._replace(span=scenario.grid.span - slots))
+
+
+def ring_counts_from_its_slot_on(scenario: Scenario) -> Any:
+    """The lower bound d <= t, which a dispatch that was settled ahead of its true time escapes."""
+    right = Calendar._free_of
+
+    def wrong(self: Calendar, k: int) -> list[int]:
+        free = right(self, k)
+        for slot, cost in self.ring.items():
+            for at in range(min(slot - self.now, len(free))):
+                free[at] += cost[k]
+        return free
+
+    return patched(scenario, (Calendar, "_free_of", wrong))
+
+
+def slots_granted_as_wanted(scenario: Scenario) -> Any:
+    return patched(scenario, (step, "share_slots", lambda state, renew, c: renew.want_slots))
+
+
+def after_hold_slots(scenario: Scenario, then: Callable[[Any, Any, Any], None]) -> Any:
+    right = step._hold_slots
+
+    def wrong(state: Any, lease: Any, message: Any, c: int) -> None:
+        right(state, lease, message, c)
+        then(state, lease, message)
+
+    return patched(scenario, (step, "_hold_slots", wrong))
+
+
+def tau_not_waited_for(scenario: Scenario) -> Any:
+    def wrong(state: Any, lease: Any, message: Any) -> None:
+        lease.reuse_ms = lease.authority_ms
+
+    return after_hold_slots(scenario, wrong)
+
+
+def nothing_on_hold(scenario: Scenario) -> Any:
+    """What a renew gives up, and what is open, is shared out at once, though its sender still uses it."""
+    right = step._hold_slots
+    wrong = lambda state, lease, message, c: right(state, lease, replace(message, hold=0), c)  # noqa: E731
+    return patched(scenario, (step, "_hold_slots", wrong))
+
+
+def settled_dropped(scenario: Scenario) -> Any:
+    right = step._settle
+
+    def wrong(state: Any, lease: Any, message: Any, grid: Any) -> None:
+        demands = {m: replace(d, settled={}) for m, d in message.demands.items()}
+        right(state, lease, replace(message, demands=demands), grid)
+
+    return patched(scenario, (step, "_settle", wrong))
+
+
+def applied_twice(scenario: Scenario) -> Any:
+    """A renew whose reply was lost is taken for a new one."""
+    right = agents.renew_step
+
+    def wrong(state: Any, message: Any, store_ms: int, grid: Any) -> Any:
+        lease = state.leases.get(message.instance)
+        if lease is not None and lease.renew >= message.number:
+            lease.renew = message.number - 1
+        return right(state, message, store_ms, grid)
+
+    return patched(scenario, (agents, "renew_step", wrong))
+
+
+def one_day_at_midnight(scenario: Scenario) -> Any:
+    right = calendar.touched_days
+    early = lambda grid, first, last: right(grid, first, last)[:1]  # noqa: E731
+    return patched(scenario, (calendar, "touched_days", early), (step, "touched_days", early))
+
+
+def lapsed_bookings_leave_no_trace(scenario: Scenario) -> Any:
+    right = step._prune
+
+    def wrong(state: Any, instance: str, grid: Any) -> None:
+        now = grid.slot(state.now_ms)
+        for lease in state.leases.values():
+            for share in lease.shares.values():
+                share.bookings = {v: c for v, c in share.bookings.items() if v.last + grid.span > now}
+        right(state, instance, grid)
+
+    return patched(scenario, (step, "_prune", wrong))
+
+
+def dead_bookings_end_with_their_slots(scenario: Scenario) -> Any:
+    """A dead instance's bookings are forgotten when they can no longer be dispatched, not a window later."""
+    right = step._prune
+
+    def wrong(state: Any, instance: str, grid: Any) -> None:
+        now = grid.slot(state.now_ms)
+        for name, lease in state.leases.items():
+            if name != instance:
+                for share in lease.shares.values():
+                    share.bookings = {v: c for v, c in share.bookings.items() if v.last >= now}
+        right(state, instance, grid)
+
+    return patched(scenario, (step, "_prune", wrong))
+
+
+def without_limit(dimension: str, scenario: Scenario) -> Any:
+    right = step.effective_limits
+
+    def wrong(state: Any, section: Any, model: str) -> Any:
+        limits = right(state, section, model)
+        # Still metered, so that permits are booked; but nothing binds.
+        return limits if getattr(limits, dimension) is None else limits._replace(**{dimension: 1 << 30})
+
+    return patched(scenario, (step, "effective_limits", wrong))
+
+
+def refused_head_booked_unseen(scenario: Scenario) -> Any:
+    """While Gemini refuses, the first waiter is booked at the end of the refusal, whether or not the window has room."""
+    right = Planner._earliest
+
+    def wrong(self: Planner, cost: Any) -> int:
+        first = self.calendar.first
+        return right(self, cost) or (first if first > self.calendar.now else 0)
+
+    return patched(scenario, (permits.Planner, "_earliest", wrong))
+
+
+# -- the instance ----------------------------------------------------------------------------------------------------
+
+
+def cap_ignored(scenario: Scenario) -> Any:
+    right = Agent.draw
+
+    def wrong(self: Agent, model: str, cost: Any) -> Any:
+        cap, self.cap = self.cap, 1 << 30
+        try:
+            return right(self, model, cost)
+        finally:
+            self.cap = cap
+
+    return patched(scenario, (Agent, "draw", wrong))
+
+
+def last_check_skipped(scenario: Scenario) -> Any:
+    return patched(scenario, (Agent, "may_write", lambda self, model, draw: True))
+
+
+def authority_ignored(scenario: Scenario) -> Any:
+    def wrong(self: Agent, model: str, draw: Any) -> bool:
+        return self.book(model).open_now(draw, *self.clock.bounds_ms())
+
+    return patched(scenario, (Agent, "may_write", wrong))
+
+
+def unknown_commit_forgotten(scenario: Scenario) -> Any:
+    right = Agent._renew
+
+    async def wrong(self: Agent) -> None:
+        try:
+            await right(self)
+        except CommitUnknown:
+            self.pending = None
+            raise
+
+    return patched(scenario, (Agent, "_renew", wrong))
+
+
+def clock_taken_for_exact(scenario: Scenario) -> Any:
+    """The store's time is what the last reply said, as if messages took no time."""
+
+    def now(self: ServerClock) -> float:
+        return self._elapsed() * 1000 + self._high
+
+    def both(self: ServerClock) -> tuple[float, float]:
+        return now(self), now(self)
+
+    return patched(
+        scenario, (ServerClock, "lo_ms", now), (ServerClock, "hi_ms", now), (ServerClock, "bounds_ms", both)
+    )  # fmt: skip
+
+
+def refusal_kept_to_itself(scenario: Scenario) -> Any:
+    return patched(scenario, (Agent, "refuse", lambda self, refusal: None))
+
+
+def lapsed_permits_spent(scenario: Scenario) -> Any:
+    """What was spent while a renew travelled is given a second time by its answer."""
+    right = Book.adopt
+
+    def wrong(self: Book, allotment: Any, kept: Any, lo_ms: float) -> None:
+        for held in self.held.values():
+            held.reserved = NO_COST
+        right(self, allotment, {}, lo_ms)
+
+    return patched(scenario, (Book, "adopt", wrong))
+
+
+def nobody_wakes(scenario: Scenario) -> Any:
+    return patched(scenario, (Admission, "_expire", lambda self, waiter: None))
+
+
+def nothing_given_back(scenario: Scenario) -> Any:
+    async def wrong(self: Agent) -> None:
+        return None
+
+    return patched(scenario, (Agent, "give_back", wrong))
+
+
+MUTANTS = (
+    Mutant("a span too short by the jitter's slots", lambda s: span_short_by(-(-250 // s.grid.slot_ms), s)),
+    Mutant("a span one slot too short", lambda s: span_short_by(1, s), seeds=5_000),
+    Mutant("the ring counts from its slot on", ring_counts_from_its_slot_on, seeds=5_000),
+    Mutant("slots are granted as wanted", slots_granted_as_wanted),
+    Mutant("tau is not waited for", tau_not_waited_for),
+    Mutant("nothing is on hold", nothing_on_hold),
+    Mutant("what was settled is dropped", settled_dropped),
+    Mutant("a repeated renew is applied twice", applied_twice),
+    Mutant("at midnight one day is counted", one_day_at_midnight),
+    Mutant("lapsed bookings leave no trace in their day", lapsed_bookings_leave_no_trace),
+    Mutant("a dead instance's bookings end with their slots", dead_bookings_end_with_their_slots),
+    Mutant("tokens do not bind", lambda s: without_limit("input_tokens", s)),
+    Mutant("images do not bind", lambda s: without_limit("images", s)),
+    Mutant("days do not bind", lambda s: without_limit("requests_per_day", s)),
+    Mutant("while refused the head is booked unseen", refused_head_booked_unseen, seeds=5_000),
+    Mutant("the cap is ignored", cap_ignored),
+    Mutant("the last check is skipped", last_check_skipped),
+    Mutant("authority is ignored after a freeze", authority_ignored),
+    Mutant("an unknown commit is forgotten", unknown_commit_forgotten),
+    Mutant("the clock is taken for exact", clock_taken_for_exact),
+    Mutant("a refusal is kept from the ledger", refusal_kept_to_itself),
+    Mutant("what was spent meanwhile is given again", lapsed_permits_spent),
+    Mutant("a deadline wakes nobody", nobody_wakes),
+    Mutant("nothing is given back", nothing_given_back),
+)
