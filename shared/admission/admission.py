@@ -257,7 +257,9 @@ class Admission:
     async def settle_idle(self, agents: Sequence[Agent]) -> None:
         """What nobody here needs any more is settled and returned before the response ends: then the CPU may stop."""
         returns = [
-            asyncio.shield(agent.give_back()) for agent in agents if agent.idle() and agent.holds() and not agent.lingers()
+            asyncio.shield(agent.give_back())
+            for agent in agents
+            if agent.idle() and agent.holds() and not agent.lingers()
         ]
         if returns:  # All at once: the caller waits for the slowest ledger, not for one after the other.
             await asyncio.gather(*returns)

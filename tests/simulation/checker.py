@@ -151,7 +151,8 @@ def answered_in_time(history: History, slack_ms: float) -> Verdict:
         if call.fate == "lost":
             continue
         stood_ms = sum(
-            max(0.0, min(stop.until_ms, call.ended_ms) - max(stop.from_ms, call.came_ms)) for stop in stops[call.instance]
+            max(0.0, min(stop.until_ms, call.ended_ms) - max(stop.from_ms, call.came_ms))
+            for stop in stops[call.instance]
         )
         late_ms = call.ended_ms - call.deadline_ms - stood_ms
         worst = _worse(worst, max(0.0, late_ms), slack_ms, f"call {call.number} ({call.fate} {call.code})")
@@ -202,7 +203,11 @@ def jain(amounts: Sequence[float]) -> float:
 def wait_against_fifo(history: History, period: Saturation, most: float | None) -> Verdict:
     """p99 of the waits of served callers, over that in one queue that serves in order as early as the limit allows."""
     calls = sorted(
-        (c for c in history.calls if c.served_ms is not None and c.model == period.model and period.project in c.projects),
+        (
+            c
+            for c in history.calls
+            if c.served_ms is not None and c.model == period.model and period.project in c.projects
+        ),
         key=lambda c: c.came_ms,
     )
     limit = _largest(
