@@ -34,8 +34,9 @@ class Verdict:
 class Goals:
     """What is asked beyond the limits; None: it is measured and not judged."""
 
-    answer_slack_ms: float = 2_500.0
-    """How long after its deadline a caller may still hear its refusal: returning what is held takes 2 s at most."""
+    answer_slack_ms: float = 4_500.0
+    """How long after its deadline a caller may still hear its refusal: returning what is held takes 2 s at most, and twice that
+    where its permit lapsed just before."""
     used_share: float | None = None
     """Of what a saturated limit allows at best."""
     jain: float | None = None
@@ -45,7 +46,10 @@ class Goals:
     """p90; a tenth of what was told is allowed in any case."""
 
 
-def check(history: History, goals: Goals = Goals()) -> list[Verdict]:  # noqa: B008  Frozen.
+NO_GOALS = Goals()
+
+
+def check(history: History, goals: Goals = NO_GOALS) -> list[Verdict]:
     """One verdict per promise that the history has something to say about."""
     verdicts = [
         worst_window(history, "requests", lambda e: e.cost.requests, lambda b: b.limits.requests),
@@ -268,9 +272,9 @@ def _of(history: History, period: Saturation) -> Iterator[Exchange]:
 
 def _calls(history: History, period: Saturation) -> Iterator[Call]:
     for call in history.calls:
-        if call.model == period.model and period.project in call.projects and not call.batch:
-            if period.from_ms <= call.came_ms < period.until_ms:
-                yield call
+        ours = call.model == period.model and period.project in call.projects and not call.batch
+        if ours and period.from_ms <= call.came_ms < period.until_ms:
+            yield call
 
 
 def _bounds(history: History, project: str, model: str) -> list[Bound]:

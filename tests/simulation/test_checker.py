@@ -9,11 +9,12 @@ import pytest
 from shared.generation import Cost
 from shared.ledger.grid import pacific_day
 from shared.ledger.limits import Limits
-from tests.simulation.checker import Goals, Verdict, check, jain
+from tests.simulation.checker import NO_GOALS, Goals, Verdict, check, jain
 from tests.simulation.history import Bound, Call, Disturbance, Exchange, History, Refused, Saturation
 
 NOON_MS = pacific_day(1_800_000_000_000).start_ms + 12 * 3_600_000.0
 WINDOW_MS = 60_000.0
+TWO = Limits(requests=2)
 WINDOWS, DAYS, INSTANTS = "requests in any window", "requests in any day", "exchanges at once"
 
 
@@ -33,11 +34,11 @@ def call(number: int, came_ms: float, ended_ms: float, **more: object) -> Call:
     return Call(number, model="m", came_ms=NOON_MS + came_ms, ended_ms=NOON_MS + ended_ms, **fields)  # type: ignore[arg-type]
 
 
-def history(*exchanges: Exchange, limits: Limits = Limits(requests=2), c: int = 10, **more: object) -> History:
+def history(*exchanges: Exchange, limits: Limits = TWO, c: int = 10, **more: object) -> History:
     return History(WINDOW_MS, exchanges, bounds=(Bound("p", "m", limits, c),), **more)  # type: ignore[arg-type]
 
 
-def verdict(history: History, promise: str, goals: Goals = Goals()) -> Verdict:
+def verdict(history: History, promise: str, goals: Goals = NO_GOALS) -> Verdict:
     [found] = [v for v in check(history, goals) if v.promise.startswith(promise)]
     return found
 
@@ -107,7 +108,7 @@ def test_an_instance_that_was_refused_writes_nothing_until_the_refusal_ends() ->
 def test_a_caller_hears_by_its_deadline_but_for_the_time_in_which_its_instance_stood_still() -> None:
     late = history(calls=(call(1, 0, 15_000),))
     assert not verdict(late, "heard").ok
-    assert verdict(history(calls=(call(1, 0, 12_400),)), "heard").ok
+    assert verdict(history(calls=(call(1, 0, 14_400),)), "heard").ok
     stop = Disturbance("freeze", NOON_MS + 1_000, NOON_MS + 4_000, "i")
     assert verdict(replace(late, disturbances=(stop,)), "heard").ok
     assert not verdict(replace(late, disturbances=(replace(stop, instance="j"),)), "heard").ok

@@ -209,7 +209,7 @@ class World:
 
     async def _end(self, instance: Instance) -> None:
         end_s = self.loop.now_s + DRAIN_S
-        while instance.calls and self.loop.now_s < end_s:
+        while instance.calls and self.loop.now_s < end_s:  # noqa: ASYNC110  As a server waits that was asked to end.
             await asyncio.sleep(0.1)
         await instance.admission.aclose()
         self.loop.post(0.0, self.kill, instance)
