@@ -185,13 +185,12 @@ class Admission:
         for agent in list(self.agents.values()):
             await agent.aclose()
 
-    async def settle_idle(self, agents: Sequence[Agent]) -> None:
-        """What nobody here needs any more is settled and returned before the response ends: then the CPU may stop."""
-        returns = [
-            asyncio.shield(agent.give_back())
-            for agent in agents
-            if agent.idle() and agent.holds() and not agent.lingers()
-        ]
+    async def settle_idle(self, waiter: Waiter, *, late: bool = False) -> None:
+        """What nobody here needs any more is settled and returned before the response ends: then the CPU may stop.
+
+        `late`: the caller's time is up, so that a ledger that takes long is not waited for."""
+        asked = waiter.candidates[: waiter.offered]
+        returns = [agent.give_back(late=late) for agent in asked if agent.idle() and agent.holds() and not agent.lingers()]
         if returns:  # All at once: the caller waits for the slowest ledger, not for one after the other.
             await asyncio.shield(asyncio.gather(*returns))
 
