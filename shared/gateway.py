@@ -11,7 +11,8 @@ import orjson
 
 from shared.accounts.account import Account
 from shared.accounts.pool import Pool
-from shared.admission.admission import Admission, Lease, PermitLapsed
+from shared.admission.admission import Admission
+from shared.admission.lease import Lease, PermitLapsed
 from shared.clock import elapsed_s
 from shared.errors import BadRequest, GatewayError, ModelNotFound, UpstreamTimeout
 from shared.gemini import models, wire

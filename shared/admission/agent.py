@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Protocol
 
 from shared.accounts.account import Account
 from shared.admission.book import Book, Draw
-from shared.admission.cadence import Cadence, Line
+from shared.admission.cadence import Cadence
+from shared.admission.journal import Conversation, Journal
+from shared.admission.line import Line
+from shared.admission.queue import Waiter
 from shared.admission.server_clock import ServerClock
 from shared.clock import elapsed_s
 from shared.generation import NO_COST, Cost
@@ -20,11 +22,13 @@ from shared.ledger.grid import Grid
 from shared.ledger.packing import pack, unpack
 from shared.ledger.state import Grant, Refusal, Renew, State
 from shared.ledger.step import renew as renew_step
-from shared.stores.port import Change, Liveness, Outcome, Put, Store, StoreError, TimeSample
+from shared.stores.port import Change, CommitUnknown, Liveness, Outcome, Put, Store, StoreError, TimeSample
 
 log = logging.getLogger(__name__)
 
 RETURN_TIMEOUT_S = 2.0
+LATE_S = 0.25
+"""Who is told late anyway waits no longer for the ledger to take things back; it takes them later."""
 NO_ROOM_S = 5.0
 """A model that the ledger has no room to count today is asked about again this much later."""
 BACKOFF_LEAST_S, BACKOFF_MOST_S = 0.2, 5.0
@@ -44,12 +48,9 @@ class AgentConfig:
     requests and the store learns of its end (`Liveness`)."""
 
 
-class Queue(Protocol):
-    def line(self, agent: Agent) -> Line: ...
-
-
 class Agent:
-    """Bound to one event loop. `changed()` is called whenever something may be dispatched that could not be before."""
+    """Bound to one event loop. `changed(self)` is called whenever something may be dispatched that could not be before,
+    and when the ledger has spoken."""
 
     def __init__(
         self,
@@ -57,19 +58,24 @@ class Agent:
         store: Store,
         clock: ServerClock,
         config: AgentConfig,
-        queue: Queue,
-        changed: Callable[[], None],
+        journal: Journal,
+        changed: Callable[[Agent], None],
         liveness: Liveness | None = None,
     ) -> None:
         self.key = f"ledger/{account.ledger_id}"
         self.account, self.store, self.clock, self.config = account, store, clock, config
-        self.queue, self.changed, self.liveness = queue, changed, liveness
+        self.journal, self.changed, self.liveness = journal, changed, liveness
         self.books: dict[str, Book] = {}
-        self.open: set[int] = set()
-        """Requests that hold a slot: from the moment a permit was taken until the exchange is over."""
+        self.line = Line()
+        self.open: dict[int, str] = {}
+        """Requests, each with its caller, that hold a slot: from the moment a permit was taken until the exchange is over."""
         self.cap = 0
         self.held = 0
         """Slots that the ledger keeps for this process; more than `cap` while it drains."""
+        self.claimed = 0
+        """Slots that the ledger was last told are wanted here."""
+        self.busiest = 0
+        """The most requests open at once since the last look at the ledger."""
         self.service_s = 0.0
         """How long an exchange takes, lately."""
         self.authority_ms = 0.0
@@ -87,7 +93,11 @@ class Agent:
         self.cadence = Cadence(self)
         self._failures = 0
         self._not_before_s = 0.0
+        self._heard_s = 0.0
+        """When the ledger last answered (elapsed time)."""
         self._task: asyncio.Task[None] | None = None
+        self._task_s = 0.0
+        self._wake: asyncio.TimerHandle | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at_s = 0.0
         self._linger: asyncio.TimerHandle | None = None
@@ -112,16 +122,17 @@ class Agent:
             return None
         return self.book(model).draw(cost, lo_ms, hi_ms)
 
-    def opened(self, request: int) -> None:
-        self.open.add(request)
+    def opened(self, request: int, caller: str) -> None:
+        self.open[request] = caller
+        self.line.enter(caller)
         self._busy_lately = True
-        self.peak = max(self.peak, len(self.open))
+        self.peak, self.busiest = max(self.peak, len(self.open)), max(self.busiest, len(self.open))
 
     def closed(self, request: int, took_s: float) -> bool:
         """False when it was closed before."""
         if request not in self.open:
             return False
-        self.open.discard(request)
+        self.line.leave(self.open.pop(request))
         self.service_s = took_s if not self.service_s else 0.9 * self.service_s + 0.1 * took_s
         return True
 
@@ -137,12 +148,23 @@ class Agent:
         """The ledger could not be reached more than once, and is left alone for a moment."""
         return self._failures >= 2 and elapsed_s() < self._not_before_s
 
+    def silent_since(self, since_s: float) -> bool:
+        """The ledger was asked or is being asked, and has not answered since then."""
+        return self._heard_s < since_s and (self._task is not None or self._failures > 0)
+
+    def may_serve(self, model: str) -> bool:
+        """Whether a request of `model` may yet be dispatched without the ledger's help."""
+        hi_ms, book = self.clock.hi_ms() if self.clock.known else 0.0, self.book(model)
+        if not self.cap or book.last is None or hi_ms > self.authority_ms:
+            return False
+        return not any(book.effective.metered) or any(book.available(hi_ms))
+
     def may_write(self, model: str, draw: Draw) -> bool:
         """The last check, right before the first byte: is all of it still ours at this moment?"""
         lo_ms, hi_ms = self.clock.bounds_ms()
         return self.clock.known and hi_ms <= self.authority_ms and self.book(model).open_now(draw, lo_ms, hi_ms)
 
-    def opens_in_s(self, models: set[str]) -> float | None:
+    def opens_in_s(self, models: Iterable[str]) -> float | None:
         """When the next booking of one of `models` opens that is not open yet."""
         lo_ms, slot_ms = self.clock.lo_ms(), self.config.grid.slot_ms
         books = [self.books[model] for model in models if model in self.books]
@@ -155,10 +177,24 @@ class Agent:
         starts += [book.blocked_ms - lo_ms for book in books if book.blocked_ms > lo_ms]
         return min(starts) / 1000 if starts else None
 
+    def expect(self) -> None:
+        """Look again when the next booking opens that somebody waits for."""
+        if self._wake is not None:
+            self._wake.cancel()
+            self._wake = None
+        opens_s = self.opens_in_s(self.line.models) if self.line.count and len(self.open) < self.cap else None
+        if opens_s is not None:
+            self._wake = asyncio.get_running_loop().call_later(opens_s + 0.0005, self._woken)
+
+    def _woken(self) -> None:
+        self._wake = None
+        self.changed(self)
+        self.poke()
+
     # -- deciding ----------------------------------------------------------------------------------------------------
 
     def idle(self) -> bool:
-        return not self.open and not self.queue.line(self).count
+        return not self.open and not self.line.count
 
     def holds(self) -> bool:
         unsaid = any(book.held or book.settled for book in self.books.values())
@@ -168,7 +204,7 @@ class Agent:
         """Something changed: renew now, or later, or not at all."""
         if self._task is not None:
             return
-        wait_s = self.cadence.wait_s(self.queue.line(self))
+        wait_s = self.cadence.wait_s()
         if wait_s is None:
             return  # An armed timer finds that out by itself.
         wait_s = max(wait_s, self._not_before_s - elapsed_s())
@@ -179,29 +215,29 @@ class Agent:
             self._timer.cancel()
             self._timer = None
         if wait_s <= 0:
-            self._task = loop.create_task(self._run())
+            self._converse()
         else:
             self._timer_at_s = loop.time() + wait_s
             self._timer = loop.call_at(self._timer_at_s, self._timer_fired)
 
     def _timer_fired(self) -> None:
         self._timer = None
-        if self._task is None and self.cadence.wait_s(self.queue.line(self)) is not None:
-            self._task = asyncio.get_running_loop().create_task(self._run())
+        if self._task is None and self.cadence.wait_s() is not None:
+            self._converse()
 
     # -- renewing ----------------------------------------------------------------------------------------------------
 
-    async def _run(self, *, returning: bool = False) -> None:
+    def _converse(self, *, returning: bool = False) -> asyncio.Task[None]:
+        self._task, self._task_s = asyncio.get_running_loop().create_task(self._run(returning)), elapsed_s()
+        return self._task
+
+    async def _run(self, returning: bool) -> None:
         """One conversation with the ledger. Whatever becomes of it, those who wait are looked at again after it."""
+        writes = self.writes
         try:
-            if not returning and self.cadence.only_looks(self.queue.line(self)):
-                reading = await self.store.read(self.key)
-                self._observe((reading.sample,))
-                self._failures = 0
-                if not self.cadence.gains(reading, self.queue.line(self)):
-                    return
-            await self._renew()
-            self._failures = 0
+            if returning or not self.cadence.only_looks() or await self._look():
+                await self._renew()
+            self._failures, self._heard_s = 0, elapsed_s()
         except Exception as error:  # Whoever waits here must be told, whatever it is.
             if not isinstance(error, StoreError):
                 log.exception("the ledger's document cannot be used")
@@ -211,14 +247,26 @@ class Agent:
             log.warning("the ledger did not take a renew (%d in a row): %s", self._failures, error)
         finally:
             self._task = None
-            self.changed()
+            self.journal.note(self.key, Conversation(self._task_s, elapsed_s(), self.writes > writes))
+            self.changed(self)
             self.poke()
+
+    async def _look(self) -> bool:
+        """Read the ledger; whether a renew is of use."""
+        reading = await self.store.read(self.key)
+        self._observe((reading.sample,))
+        self._failures, self._heard_s = 0, elapsed_s()
+        return self.cadence.gains(reading)
+
+    def _wrote(self, commits: int) -> None:
+        self.writes += commits
+        self.journal.writes += commits
 
     async def _renew(self) -> None:
         """Write one renew; when its fate is unknown the very same one is sent again next time."""
         if self.pending is None:
             self._measure()
-            self.pending = self.cadence.message(self.queue.line(self))
+            self.pending = self.cadence.message()
             self.refusals.clear()
             for book in self.books.values():
                 book.settled = {}
@@ -227,10 +275,14 @@ class Agent:
         message = self.pending
         cached = self.grant is not None and self.grant.instances == 1
         step = partial(self._step, message)
-        outcome: Outcome[Grant] = await self.store.transact([self.key], step, cached=cached)
+        try:
+            outcome: Outcome[Grant] = await self.store.transact([self.key], step, cached=cached)
+        except CommitUnknown:
+            self._wrote(1)
+            raise
         self.pending = None
         self.number = message.number
-        self.writes += outcome.writes
+        self._wrote(outcome.writes)
         self.conflicts += outcome.conflicts
         self._observe(outcome.samples)
         self._adopt(outcome.result, message)
@@ -254,11 +306,12 @@ class Agent:
         now_s = elapsed_s()
         for book in self.books.values():
             book.measure(now_s)
-        self.peak = max(len(self.open), int(self.peak * 0.8))
+        self.peak, self.busiest = max(len(self.open), int(self.peak * 0.8)), len(self.open)
 
     def _adopt(self, grant: Grant, message: Renew) -> None:
         self.grant, self.cap, self.authority_ms = grant, grant.cap, float(grant.authority_ms)
-        self.held = max(message.hold, grant.cap)
+        self.held, self.claimed = max(message.hold, grant.cap), message.want_slots
+        self.cadence.scarce = grant.scarce_slots
         retry_s = elapsed_s() + grant.horizon_ms / 2000 * random.uniform(0.9, 1.1)
         for model in message.demands.keys() & self.books.keys():
             self.books[model].retry_s = elapsed_s() + NO_ROOM_S
@@ -279,7 +332,7 @@ class Agent:
     def lingers(self) -> bool:
         """Where nobody misses what is held, it is given back a little later: the next request then costs no write."""
         linger_s = self.config.linger_s
-        if not linger_s or self.grant is None or self.grant.scarce_slots or self.grant.instances > 1:
+        if not linger_s or self.grant is None or self.cadence.scarce or self.grant.instances > 1:
             return False
         if self._linger is None:
             self._linger = asyncio.get_running_loop().call_later(linger_s, self._lingered)
@@ -295,39 +348,40 @@ class Agent:
         elif self.idle():
             self._return = asyncio.get_running_loop().create_task(self.give_back())
 
-    async def give_back(self) -> None:
-        """Nothing is open and nothing waits: settle and return all of it now, before the CPU may stop."""
-        loop = asyncio.get_running_loop()
-        give_up_s = loop.time() + RETURN_TIMEOUT_S
-        while self.idle() and self.holds() and loop.time() < give_up_s:
+    async def give_back(self, *, late: bool = False) -> None:
+        """Nothing is open and nothing waits: settle and return all of it now, before the CPU may stop. What the ledger does
+        not take in time is given back as soon as it does."""
+        give_up_s = elapsed_s() + RETURN_TIMEOUT_S
+        if late:
+            give_up_s = (self._task_s if self._task is not None else elapsed_s()) + LATE_S
+        while self.idle() and self.holds() and (left_s := give_up_s - elapsed_s()) > 0:
             if self._task is None:
                 if self._not_before_s > elapsed_s():
                     return
                 if self._timer is not None:
                     self._timer.cancel()
                     self._timer = None
-                self._task = loop.create_task(self._run(returning=True))
-            await asyncio.wait({self._task}, timeout=max(0.0, give_up_s - loop.time()))
+            await asyncio.wait({self._task or self._converse(returning=True)}, timeout=left_s)
 
     async def aclose(self) -> None:
-        for handle in filter(None, (self._timer, self._linger)):
+        for handle in filter(None, (self._timer, self._linger, self._wake)):
             handle.cancel()
-        self._timer = self._linger = None
+        self._timer = self._linger = self._wake = None
         if self._task is not None:
             await asyncio.wait({self._task}, timeout=RETURN_TIMEOUT_S)
         await self.give_back()
 
     # -- telling -----------------------------------------------------------------------------------------------------
 
-    def eta_s(self, model: str, ahead: Cost) -> float | None:
-        """When a request behind `ahead` is served, as far as the calendar tells (seconds from now); None: not known."""
-        book = self.books.get(model)
+    def eta_s(self, waiter: Waiter) -> float | None:
+        """When `waiter` is served, as far as the calendar tells (seconds from now); None: not known."""
+        book, line = self.books.get(waiter.model), self.line.models.get(waiter.model)
         if book is None or book.last is None:
             return None
         last, lo_ms = book.last, self.clock.lo_ms()
-        behind = ahead.requests - book.available(self.clock.hi_ms()).requests
+        behind = (line.ahead(waiter) if line else 0) - book.available(self.clock.hi_ms()).requests
         if behind < 0:
-            return 0.0 if book.any_open(*self.clock.bounds_ms()) else self.opens_in_s({model}) or 0.0
+            return 0.0 if book.any_open(*self.clock.bounds_ms()) else self.opens_in_s([waiter.model]) or 0.0
         if last.cool_ms > lo_ms:
             return (last.cool_ms - lo_ms) / 1000
         if not last.next_ms and not last.per_s:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import random
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from shared.admission.book import Book
+from shared.admission.line import ModelLine
 from shared.clock import elapsed_s
-from shared.generation import NO_COST, Cost
+from shared.generation import NO_COST
 from shared.ledger.packing import unpack
 from shared.ledger.permits import IMMINENT_SLOTS
-from shared.ledger.slots import concurrency, in_turn
-from shared.ledger.state import Demand, Renew
+from shared.ledger.slots import Standing, claim_of, concurrency, standing
+from shared.ledger.state import Demand, Renew, State
 from shared.ledger.step import renew as renew_step
 from shared.stores.port import Reading
 
@@ -27,36 +29,33 @@ POLL_S = 0.25
 """While something is scarce the document is read this often; a write follows only if it would gain something."""
 GAIN_SHARE = 0.25
 """A poll is followed by a write if it gains this share of what the instance gets within a horizon, or one permit."""
-DRAIN_S = 0.05
-PASSED_OVER_S = 2.0
+SPARE_POLL_S = 1.0
+"""So often, while nothing is scarce as far as is known, one who holds more slots than it uses looks whether they are missed."""
+TRY_AGAIN_S = 1.0
+"""In a document that nobody has changed since, permits are looked for no sooner."""
+PASSED_OVER_S = 1.0
 """Who is in turn for a free slot and does not take it for so long is passed over: it may have ended."""
 DEFAULT_LEASE_S = 10.0
 
 
-@dataclass(slots=True)
-class Line:
-    """What waits for an agent, as its queue sees it: per model the costs in serving order, and the head's patience."""
-
-    costs: dict[str, list[Cost]]
-    patience_s: dict[str, float]
-    oldest_s: float
-    """When the oldest of them came (elapsed time); 0.0 when none waits."""
-    callers: int
-    count: int
-
-
 class Cadence:
-    """The judgement of one agent. `message` with `peek=False` is the only method that changes it (it returns surplus)."""
+    """The judgement of one agent. `message` and `gains` change what it may use, never to more than it was granted."""
 
     def __init__(self, agent: Agent) -> None:
         self.agent = agent
-        self._passed_over_s = 0.0
+        self._lie_since_s = 0.0
+        """Since when slots lie free that others have not taken; 0.0: none do."""
+        self._unclaimed = False
+        self._tried, self._tried_s = b"", 0.0
+        """The document in which permits were last looked for, and when."""
+        self.scarce = False
+        """Whether somebody lacks slots, as far as the ledger told."""
 
     # -- when --------------------------------------------------------------------------------------------------------
 
-    def wait_s(self, line: Line) -> float | None:
+    def wait_s(self) -> float | None:
         """How long until a renew (or a look at the ledger) is of use; None: nothing asks for one."""
-        agent = self.agent
+        agent, line = self.agent, self.agent.line
         if agent.pending or agent.refusals:
             return 0.0
         if not line.count and not agent.open:
@@ -66,16 +65,14 @@ class Cadence:
         waits: list[float] = []
         if line.count:
             if len(agent.open) >= agent.cap:
-                waits.append(0.0 if agent.grant is None or not agent.grant.scarce_slots else self._poll_s())
+                waits.append(self._poll_s() if self.scarce else 0.0)
             now_s = elapsed_s()
-            waits += [self._permit_wait_s(agent.book(model), costs, now_s) for model, costs in line.costs.items()]
+            waits += [self._permit_wait_s(agent.book(name), model, now_s) for name, model in line.models.items()]
             waits.append(max(0.0, self._authority_left_s() - self._lease_s() / 2))
-        elif agent.held > len(agent.open):
-            # What a request that goes on alone does not need is missed by others sooner or later.
-            scarce = agent.grant is not None and agent.grant.scarce_slots
-            waits.append(self._poll_s() if scarce else max(0.0, self._authority_left_s() - self._lease_s() / 2))
-        if self._owes_slots():
-            waits.append(DRAIN_S)
+        elif max(agent.held, agent.claimed) > len(agent.open):
+            waits.append(self._poll_s() if self.scarce else SPARE_POLL_S)
+        if agent.held > max(agent.cap, len(agent.open)):
+            waits.append(0.0 if len(agent.open) <= agent.cap else self._poll_s())
         if any(book.settled for book in agent.books.values()):
             # Reported while its booking is still counted, or another instance would count both.
             waits.append(max(0.0, self._authority_left_s()))
@@ -83,17 +80,21 @@ class Cadence:
             waits.append(0.0)
         return min(waits, default=None)
 
-    def only_looks(self, line: Line) -> bool:
+    def only_looks(self) -> bool:
         """Nothing is due. The ledger said that something is scarce: has that changed?"""
-        agent = self.agent
+        agent, line = self.agent, self.agent.line
         if agent.pending or agent.refusals or agent.grant is None or not agent.clock.known:
             return False
-        if self._authority_left_s() <= self._lease_s() / 2 or self._any_low() or self._owes_slots():
+        if not line.count and not agent.open:
+            return False
+        if (line.count and self._authority_left_s() <= self._lease_s() / 2) or self._any_low():
+            return False
+        if self._authority_left_s() <= 0 or agent.held > max(agent.cap, len(agent.open)):
             return False
         now_s = elapsed_s()
-        if any(self._permit_wait_s(agent.book(model), costs, now_s) <= 0 for model, costs in line.costs.items()):
+        if any(self._permit_wait_s(agent.book(name), model, now_s) <= 0 for name, model in line.models.items()):
             return False
-        return not (line.count and len(agent.open) >= agent.cap and not agent.grant.scarce_slots)
+        return self.scarce or not (line.count and len(agent.open) >= agent.cap)
 
     def _authority_left_s(self) -> float:
         return (self.agent.authority_ms - self.agent.clock.hi_ms()) / 1000 if self.agent.clock.known else 0.0
@@ -101,26 +102,24 @@ class Cadence:
     def _lease_s(self) -> float:
         return self.agent.config.lease_s or DEFAULT_LEASE_S
 
-    def _permit_wait_s(self, book: Book, costs: list[Cost], now_s: float) -> float:
-        if not costs:
-            return self._lease_s()
+    def _permit_wait_s(self, book: Book, waiting: ModelLine, now_s: float) -> float:
         if book.last is None:
             return max(0.0, book.retry_s - now_s)
-        if self._enough(book, costs[: self.soon()]):
+        if self._enough(book, waiting):
             return self._lease_s()
         if now_s >= book.retry_s:
             return 0.0
         return min(book.retry_s - now_s, self._poll_s())
 
-    def _enough(self, book: Book, costs: list[Cost]) -> bool:
-        """The first can be served, and half of all: asking again for each one would be a write each."""
-        if not book.serves(costs[0], self.agent.clock.hi_ms()):
+    def _enough(self, book: Book, waiting: ModelLine) -> bool:
+        """The first can be served, and half of those that come soon: asking again for each one would be a write each."""
+        hi_ms = self.agent.clock.hi_ms()
+        if not book.serves(waiting.head().cost, hi_ms):
             return False
-        have = book.available(self.agent.clock.hi_ms())
-        for k, metered in enumerate(book.effective.metered):
-            if metered and 2 * have[k] < sum(cost[k] for cost in costs):
-                return False
-        return True
+        have, part = book.available(hi_ms), min(1.0, self.soon() / len(waiting))
+        return not any(
+            metered and 2 * have[k] < part * waiting.cost[k] for k, metered in enumerate(book.effective.metered)
+        )
 
     @staticmethod
     def _poll_s() -> float:
@@ -139,10 +138,6 @@ class Cadence:
         soon_slot = book.grid.slot(self.agent.clock.lo_ms() + (1 - SPARE_LOW) / 2 * self.flex_s() * 1000)
         lasting = sum(held.available.requests for v, held in book.held.items() if v.last >= soon_slot)
         return lasting < SPARE_LOW * spare
-
-    def _owes_slots(self) -> bool:
-        """The ledger lowered the cap below what was open then; by now enough of it has ended."""
-        return self.agent.held > self.agent.cap and len(self.agent.open) <= self.agent.cap
 
     # -- how much ----------------------------------------------------------------------------------------------------
 
@@ -163,19 +158,36 @@ class Cadence:
 
     # -- what --------------------------------------------------------------------------------------------------------
 
-    def message(self, line: Line, *, peek: bool = False) -> Renew:
-        """What to tell the ledger now. A peek changes nothing here."""
+    def message(self) -> Renew:
+        """What to tell the ledger now. Surplus permits are given up with it."""
         agent = self.agent
-        lo_ms = agent.clock.lo_ms() if agent.clock.known else 0.0
-        wanted = len(agent.open) + line.count
+        wanted = self._wanted()
         demands = {}
-        for model in {*agent.books, *line.costs}:
-            demand = self._demand(model, line, wanted, peek)
+        for model in {*agent.books, *agent.line.models}:
+            demand = self._demand(model, wanted)
             if demand is not None:
                 demands[model] = demand
-        waited_ms = (elapsed_s() - line.oldest_s) * 1000 if line.oldest_s else 0.0
         busy = any(self.spare(book) for book in agent.books.values())
         spare_slots = (max(0, agent.peak - wanted) + 2) if wanted and busy else 0
+        message = self._renew(wanted, demands)
+        hold = max(len(agent.open), min(agent.cap, wanted + spare_slots))
+        unclaimed, self._unclaimed = self._unclaimed, False
+        return replace(
+            message,
+            hold=hold,
+            spare_slots=spare_slots,
+            unclaimed=unclaimed,
+            refusals=tuple(agent.refusals),
+        )
+
+    def _wanted(self) -> int:
+        """Slots that requests need now, or needed at once lately; 0 when nothing is open and nothing waits."""
+        open_now, waiting = len(self.agent.open), self.agent.line.count
+        return max(open_now + waiting, self.agent.busiest) if open_now or waiting else 0
+
+    def _renew(self, wanted: int, demands: dict[str, Demand]) -> Renew:
+        agent, line = self.agent, self.agent.line
+        lo_ms = agent.clock.lo_ms() if agent.clock.known else 0.0
         return Renew(
             instance=agent.config.instance,
             number=agent.number + 1,
@@ -183,54 +195,94 @@ class Cadence:
             concurrency=agent.account.concurrency,
             tau_ms=int(agent.config.tau_s * 1000),
             lease_ms=int((agent.config.lease_s or 0) * 1000),
-            hold=max(len(agent.open), min(agent.cap, wanted + spare_slots)),
             want_slots=wanted,
-            spare_slots=spare_slots,
-            oldest_ms=int(lo_ms - waited_ms) if line.oldest_s else 0,
-            callers=max(1, line.callers),
+            oldest_ms=int(lo_ms - (elapsed_s() - line.oldest_s) * 1000) if line.count else 0,
+            callers=max(1, len(line.callers)),
             demands=demands,
-            refusals=tuple(agent.refusals),
         )
 
-    def _demand(self, model: str, line: Line, wanted: int, peek: bool) -> Demand | None:
-        book, costs = self.agent.book(model), line.costs.get(model, [])[: self.soon()]
+    def _demand(self, model: str, wanted: int) -> Demand | None:
+        book, waiting = self.agent.book(model), self.agent.line.models.get(model)
+        costs = waiting.costs(self.soon()) if waiting else []
         spare = self.spare(book) if wanted else 0
-        if not peek:
-            book.trim((len(costs) + spare) if wanted else 0)
-            book.expire(self.agent.clock.hi_ms())
-            if not (wanted or book.held or book.settled):
-                del self.agent.books[model]
-                return None
-        return book.demand(costs, spare, int(line.patience_s.get(model, 0.0) * 1000), self.agent.clock.hi_ms())
+        book.trim((len(costs) + spare) if wanted else 0)
+        book.expire(self.agent.clock.hi_ms())
+        if not (wanted or book.held or book.settled):
+            del self.agent.books[model]
+            return None
+        reach_ms = int(waiting.patience_s(elapsed_s()) * 1000) if waiting else 0
+        return book.demand(costs, spare, reach_ms, self.agent.clock.hi_ms())
 
-    def gains(self, reading: Reading, line: Line) -> bool:
-        """Try the renew on a copy of the ledger: would it get slots, or permits for now, that it does not have; or owe some?
+    # -- looking -----------------------------------------------------------------------------------------------------
 
-        Permits further ahead are its share of slots that were always there: they can wait for the next renew."""
-        agent, now_ms = self.agent, int(reading.sample.server_ms)
+    def gains(self, reading: Reading) -> bool:
+        """Whether a renew is of use, by what the ledger's document says now. Slots that others are due are no longer used
+        from now on; a renew returns them once they are free."""
         if reading.value is None:
             return True
-        state, message = unpack(reading.value), self.message(line, peek=True)
-        c = concurrency(state, agent.account.concurrency, now_ms)
-        turn = in_turn(state, agent.config.instance, c)
-        grant = renew_step(state, message, now_ms, agent.config.grid)
-        if grant.cap < agent.cap or self._may_take_slot(grant.cap > agent.cap and len(agent.open) >= agent.cap, turn):
+        state, now_ms = unpack(reading.value), int(reading.sample.server_ms)
+        state.now_ms = max(state.now_ms, now_ms)
+        if self._changes_slots(state):
             return True
-        soon = agent.config.grid.slot(now_ms) + IMMINENT_SLOTS
-        for model, allotment in grant.allotments.items():
-            kept, last = message.demands[model].kept, agent.books[model].last
-            gained = allotment.bookings.items() - kept.items()
-            new = sum(c.requests - kept.get(v, NO_COST).requests for v, c in gained if v.first <= soon)
-            share = (last.per_s if last else 0.0) * grant.horizon_ms / 1000
-            if new >= max(1.0, GAIN_SHARE * share):
-                return True
-        return False
+        if reading.value == self._tried and elapsed_s() < self._tried_s + TRY_AGAIN_S:
+            return False
+        self._tried, self._tried_s = reading.value, elapsed_s()
+        return self._gets_permits(state, now_ms)
 
-    def _may_take_slot(self, free: bool, turn: bool) -> bool:
-        """A free slot is the oldest's, unless that one lets it lie."""
-        if not free or turn:
-            self._passed_over_s = 0.0
-            return free
+    def _changes_slots(self, state: State) -> bool:
+        """While everyone holds its fair share nothing is written. Slots change hands when somebody is due a whole one."""
+        agent, me = self.agent, self.agent.config.instance
+        lease = state.leases.get(me)
+        if lease is None or agent.grant is None:
+            return True
+        c = concurrency(state, agent.account.concurrency, state.now_ms)
+        wanted = self._wanted()
+        place = standing(state, me, claim_of(self._renew(wanted, {}), state.now_ms), c)
+        known = standing(state, me, claim_of(lease, state.now_ms), c)
+        self.scarce = place.owed > 0 or place.free <= 0
+        agent.busiest = len(agent.open)
+        gives = min(place.held - place.due, max(0, place.owed - place.free))
+        agent.cap = min(agent.grant.cap, place.held - max(0, gives))
+        if agent.held > max(agent.cap, len(agent.open)):
+            return True
+        ahead = place.due - place.held
+        return self._may_take(place, wanted) or (ahead > 0 and place.due != known.due)
+
+    def _may_take(self, place: Standing, wanted: int) -> bool:
+        """Free slots are those instances' first whose requests wait longest, unless they let them lie."""
+        mine = place.due > place.held and place.before < place.free
+        if mine or place.free < 1 or wanted <= place.held:
+            self._lie_since_s = 0.0
+            return mine
         now_s = elapsed_s()
-        self._passed_over_s = self._passed_over_s or now_s
-        return now_s - self._passed_over_s > PASSED_OVER_S
+        self._lie_since_s = self._lie_since_s or now_s
+        self._unclaimed = now_s - self._lie_since_s > PASSED_OVER_S
+        return self._unclaimed
+
+    def _gets_permits(self, state: State, now_ms: int) -> bool:
+        """Try it on a copy of the ledger: would whoever lacks permits get some for now?
+
+        Those further ahead are its share of slots that were always there: they can wait for the next renew."""
+        agent = self.agent
+        demands, least = {}, {}
+        for name, waiting in agent.line.models.items():
+            book = agent.book(name)
+            if book.last is not None and not self._enough(book, waiting):
+                share = book.last.per_s * agent.grant.horizon_ms / 1000 if agent.grant else 0.0
+                least[name] = max(1, math.ceil(GAIN_SHARE * share))
+                hi_ms = agent.clock.hi_ms()
+                costs = waiting.costs(min(self.soon(), book.available(hi_ms).requests + least[name]))
+                demands[name] = book.demand(costs, 0, 0, hi_ms)
+        if not demands:
+            return False
+        grant = renew_step(state, self._renew(self._wanted(), demands), now_ms, agent.config.grid)
+        soon = agent.config.grid.slot(now_ms) + IMMINENT_SLOTS
+        return any(
+            sum(
+                cost.requests - demands[name].kept.get(validity, NO_COST).requests
+                for validity, cost in allotment.bookings.items()
+                if validity.first <= soon
+            )
+            >= least[name]
+            for name, allotment in grant.allotments.items()
+        )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from bisect import insort
+from bisect import bisect_left, insort
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -33,11 +33,39 @@ class Waiter:
     accounts: Sequence[Any]
     future: asyncio.Future[Any]
     offered: int = 1
-    offered_s: float = 0.0
     judged: bool = False
     """Whether the ledger's answer was looked at for a reason not to wait."""
     tag: float = 0.0
     sequence: int = 0
+
+
+Entry = tuple[float, int, Waiter]
+
+
+@dataclass(slots=True)
+class Ordered:
+    """Waiters in their turns: interactive ones ([0]) and those of the batch priority ([1])."""
+
+    lists: tuple[list[Entry], list[Entry]] = field(default_factory=lambda: ([], []))
+
+    def __len__(self) -> int:
+        return len(self.lists[0]) + len(self.lists[1])
+
+    def add(self, waiter: Waiter) -> None:
+        insort(self.lists[waiter.batch], (waiter.tag, waiter.sequence, waiter))
+
+    def remove(self, waiter: Waiter) -> bool:
+        """False when it is not here."""
+        entries, at = self.lists[waiter.batch], self.place(waiter)
+        if at == len(entries) or entries[at][2] is not waiter:
+            return False
+        del entries[at]
+        return True
+
+    def place(self, waiter: Waiter) -> int:
+        """How many of its priority are before it, whether or not it is here."""
+        # A sequence number occurs once, so two entries are never told apart by their waiters.
+        return bisect_left(self.lists[waiter.batch], (waiter.tag, waiter.sequence))
 
 
 @dataclass(slots=True)
@@ -46,16 +74,14 @@ class FairQueue:
 
     weights: Mapping[str, float] = field(default_factory=dict)
     size_bytes: int = 0
-    _lines: tuple[list[tuple[float, int, Waiter]], list[tuple[float, int, Waiter]]] = field(
-        default_factory=lambda: ([], [])
-    )
+    _ordered: Ordered = field(default_factory=Ordered)
     _turns: dict[str, float] = field(default_factory=dict)
     _now: float = 0.0
     _sequence: int = 0
     _since_batch: int = 0
 
     def __len__(self) -> int:
-        return len(self._lines[0]) + len(self._lines[1])
+        return len(self._ordered)
 
     def put(self, waiter: Waiter) -> None:
         if not waiter.tag:
@@ -68,28 +94,29 @@ class FairQueue:
                 self._turns = {caller: tag for caller, tag in self._turns.items() if tag > self._now}
             self._sequence += 1
             waiter.sequence = self._sequence
-        insort(self._lines[waiter.batch], (waiter.tag, waiter.sequence, waiter))
+        self._ordered.add(waiter)
         self.size_bytes += waiter.size_bytes
 
-    def remove(self, waiter: Waiter) -> None:
-        """Take it out, served or not. Unknown waiters are ignored."""
-        line = self._lines[waiter.batch]
-        for at, (_, _, other) in enumerate(line):
-            if other is waiter:
-                del line[at]
-                self.size_bytes -= waiter.size_bytes
-                break
+    def remove(self, waiter: Waiter) -> bool:
+        """Take it out, served or not. False for one that is not here."""
+        if not self._ordered.remove(waiter):
+            return False
+        self.size_bytes -= waiter.size_bytes
         if not len(self):
             self._turns.clear()
+        return True
 
     def served(self, waiter: Waiter) -> None:
         self._now = max(self._now, waiter.tag)
         self._since_batch = 0 if waiter.batch else self._since_batch + 1
         self.remove(waiter)
 
+    def priorities(self) -> tuple[int, int]:
+        """Which of `Ordered.lists` is served first, and which after it."""
+        return (1, 0) if self._since_batch >= BATCH_EVERY - 1 else (0, 1)
+
     def __iter__(self) -> Iterator[Waiter]:
         """All, in the order in which they are to be served; safe against removal while iterating."""
-        interactive, batch = self._lines
-        first, second = (batch, interactive) if self._since_batch >= BATCH_EVERY - 1 else (interactive, batch)
-        for _, _, waiter in [*first, *second]:
+        first, second = self.priorities()
+        for _, _, waiter in [*self._ordered.lists[first], *self._ordered.lists[second]]:
             yield waiter

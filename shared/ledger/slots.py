@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 from shared.ledger.state import Lease, Renew, State
 
 PRESSURE_KEPT = 0.7
 """A refusal without a quota is shared capacity: this much of the concurrency is kept."""
+
+
+TURN_MS = 2_000
+"""Who holds one slot more than others that want as much passes it on when theirs have waited longer by this."""
 
 
 def water_level(total: float, wants: Mapping[str, tuple[int, int]]) -> dict[str, float]:
@@ -44,35 +49,95 @@ def held_by_others(state: State, instance: str) -> int:
     return sum(lease.slots for i, lease in state.leases.items() if i != instance)
 
 
+class Claim(NamedTuple):
+    """What one instance asks for: slots, by the weight of its callers."""
+
+    want: int
+    weight: int
+    waited_ms: int
+    """For how long the oldest of its requests has waited; 0 when none waits."""
+
+
+def claim_of(asker: Renew | Lease, now_ms: int) -> Claim:
+    """Requests of an instance that holds no slot wait on; those of one that does are served, and others take their place."""
+    since_ms = asker.seen_ms if isinstance(asker, Lease) and asker.slots else now_ms
+    waited_ms = max(0, since_ms - asker.oldest_ms) if asker.oldest_ms else 0
+    return Claim(asker.want_slots, max(1, asker.callers), waited_ms)
+
+
+class Standing(NamedTuple):
+    """How slots are held, and how they would be if everyone held what it is due."""
+
+    due: int
+    """The asker's part: whole slots, no more than it wants. All parts add up to C at the most."""
+    held: int
+    """What the ledger keeps for the asker."""
+    free: int
+    """What nobody holds; negative while a lowered C is still exceeded."""
+    owed: int
+    """What all others are due and do not hold."""
+    before: int
+    """The part of it that is due to those whose requests have waited longer than the asker's."""
+
+
+def standing(state: State, instance: str, claim: Claim, c: int) -> Standing:
+    """Where `instance` stands with `claim` in place of what the ledger remembers of it."""
+    now_ms = state.now_ms
+    leases = {i: lease for i, lease in state.leases.items() if lease.want_slots and fresh(lease, now_ms)}
+    claims = {i: claim_of(lease, now_ms) for i, lease in leases.items()} | {instance: claim}
+    slots = {i: lease.slots for i, lease in state.leases.items()} | {instance: 0}
+    if instance in state.leases:
+        slots[instance] = state.leases[instance].slots
+    unclaimed = sum(held for i, held in slots.items() if i not in claims)
+    free = c - sum(slots.values())
+    dues = _dues(claims, slots, max(0, c - unclaimed), instance, free)
+    owed = {i: max(0, due - slots[i]) for i, due in dues.items() if i != instance}
+    return Standing(
+        due=dues[instance],
+        held=slots[instance],
+        free=free,
+        owed=sum(owed.values()),
+        before=sum(count for i, count in owed.items() if (-claims[i].waited_ms, i) < (-claim.waited_ms, instance)),
+    )
+
+
+def _dues(claims: Mapping[str, Claim], slots: Mapping[str, int], c: int, asker: str, free: int) -> dict[str, int]:
+    """Fair shares in whole slots. What is left over by rounding down goes to those whose requests wait longest; but who
+    has such a slot, or asks for one more that lies free, goes before all that have not waited longer by TURN_MS: otherwise
+    slots would change hands for every request."""
+    due = {i: int(level + 1e-9) for i, level in _levels(claims, c).items()}
+    lies_free = free > sum(max(0, count - slots[i]) for i, count in due.items())
+    turns = sorted(
+        (-claim.waited_ms - TURN_MS * (slots[i] > due[i] or (i == asker and lies_free and due[i] > 0)), i)
+        for i, claim in claims.items()
+        if claim.want > due[i]
+    )
+    for _, i in turns[: max(0, c - sum(due.values()))]:
+        due[i] += 1
+    return due
+
+
+def _levels(claims: Mapping[str, Claim], c: int) -> dict[str, float]:
+    """Shares by weight; where C is enough for that, nobody's is less than one slot."""
+    least: dict[str, float] = {}
+    while True:
+        rest = {i: (claim.want, claim.weight) for i, claim in claims.items() if i not in least}
+        shares = water_level(c - len(least), rest)
+        poor = [i for i, share in shares.items() if share < min(1, rest[i][0])]
+        if not poor or len(claims) > c:
+            return shares | least
+        least |= dict.fromkeys(poor, 1.0)
+
+
 def share_slots(state: State, renew: Renew, c: int) -> int:
     """How many requests this instance may have open. Firm wants come first; spare ones are served from plenty only."""
-    now_ms = state.now_ms
-    wants = {
-        i: (lease.want_slots, max(1, lease.callers))
-        for i, lease in state.leases.items()
-        if i != renew.instance and lease.want_slots > 0 and fresh(lease, now_ms)
-    }
-    wants[renew.instance] = (renew.want_slots, max(1, renew.callers))
-    level = water_level(c, wants)[renew.instance]
-    free = max(0, c - held_by_others(state, renew.instance))
-    firm = min(renew.want_slots, max(1, int(level + 0.5)), free)
-    demanded = sum(want for want, _ in wants.values())
-    spare = min(renew.spare_slots, c - demanded, free - firm) if firm == renew.want_slots else 0
-    return max(0, firm) + max(0, spare)
-
-
-def in_turn(state: State, instance: str, c: int) -> bool:
-    """Whether a waiting instance is among the first, by the age of what waits there, that the free slots are enough for."""
-    free = c - sum(lease.slots for lease in state.leases.values())
-    mine = state.leases.get(instance)
-    if mine is None or not mine.oldest_ms:
-        return free > 0
-    before = sum(
-        1
-        for i, lease in state.leases.items()
-        if fresh(lease, state.now_ms)
-        and lease.oldest_ms
-        and lease.want_slots > lease.slots
-        and (lease.oldest_ms, i) < (mine.oldest_ms, instance)
-    )
-    return before < free
+    if renew.unclaimed:
+        for instance, lease in state.leases.items():
+            if instance != renew.instance:
+                lease.want_slots = min(lease.want_slots, lease.slots)
+    place = standing(state, renew.instance, claim_of(renew, state.now_ms), c)
+    free = max(0, place.free + place.held)
+    firm = min(place.due, free)
+    if firm < renew.want_slots:
+        return firm
+    return firm + max(0, min(renew.spare_slots, free - firm - place.owed))

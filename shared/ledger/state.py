@@ -137,6 +137,8 @@ class Renew:
     want_slots: int = 0
     """Open requests and those that could be dispatched now; 0 gives everything back."""
     spare_slots: int = 0
+    unclaimed: bool = False
+    """Slots lie free that others asked for and do not take: they may have ended. Who lives asks again."""
     oldest_ms: int = 0
     callers: int = 1
     demands: dict[str, Demand] = field(default_factory=dict)

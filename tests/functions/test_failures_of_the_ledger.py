@@ -78,7 +78,6 @@ class TestUnreachable:
                 said.append((answer.status, answer.json()["status"], answer.json()["ledger"]["reachable"]))
             assert said == [(200, "healthy", True), (200, "degraded", False), (200, "healthy", True)]
 
-    @pytest.mark.xfail(strict=True, reason="who waits for a ledger that does not answer is told 2 s after its deadline")
     async def test_a_ledger_that_does_not_answer_is_not_waited_for_beyond_the_deadline(self) -> None:
         store = FaultyStore()
         async with whole_path(store=store) as path:

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from shared.accounts.account import Account
-from shared.admission.admission import Admission, AdmissionConfig, Lease, PermitLapsed
+from shared.admission.admission import Admission, AdmissionConfig
 from shared.admission.agent import AgentConfig
+from shared.admission.lease import Lease, PermitLapsed
 from shared.clock import elapsed_s
 from shared.errors import CostExceedsLimit, DailyQuotaExhausted, LedgerUnavailable, QueueFull, QueueTimeout
 from shared.generation import Caller, Cost
@@ -23,6 +24,7 @@ from shared.ledger.state import Refusal, State
 from shared.secret import Secret
 from shared.stores.memory import MemoryStore, Shelf
 from shared.stores.port import CommitUnknown, Outcome, Step, StoreUnavailable
+from tests.support.virtual_time import run
 
 CALLER = Caller("somebody", "admin")
 ONE = Cost(1, 10)
@@ -49,6 +51,23 @@ class Flaky(MemoryStore):
         if self.lose_replies:
             self.lose_replies -= 1
             raise CommitUnknown("no reply")
+        return outcome
+
+
+class Hanging(MemoryStore):
+    """A store whose transactions wait, before or after they are applied, for as long as `go` is not set."""
+
+    def __init__(self, shelf: Shelf, *, applied: bool) -> None:
+        super().__init__(shelf)
+        self.applied, self.go = applied, asyncio.Event()
+
+    async def transact(
+        self, keys: Sequence[str], step: Step[Any], *, cached: bool = False, timeout_s: float = 5.0
+    ) -> Outcome[Any]:
+        if not self.applied:
+            await self.go.wait()
+        outcome = await super().transact(keys, step, cached=cached, timeout_s=timeout_s)
+        await self.go.wait()
         return outcome
 
 
@@ -305,6 +324,60 @@ async def test_without_a_ledger_nothing_is_dispatched_and_it_recovers(shelf: She
     async with exchange(gate, account(requests=10), wait_s=10.0):
         pass
     assert counted(await assert_nothing_is_held(shelf)) == ONE
+
+
+@pytest.mark.parametrize("applied", [False, True])
+def test_a_ledger_that_does_not_answer_is_waited_for_no_longer_than_the_deadline(applied: bool) -> None:
+    async def main() -> None:
+        shelf = Shelf()
+        store = Hanging(shelf, applied=applied)
+        gate = admission(store)
+        came_s = elapsed_s()
+        with pytest.raises(LedgerUnavailable):
+            await take(gate, account(c=1, requests=10), wait_s=0.5)
+        assert elapsed_s() - came_s == pytest.approx(0.5, abs=0.01)
+        store.go.set()
+        await eventually(lambda: not any(agent.holds() for agent in gate.agents.values()))
+        assert counted(await assert_nothing_is_held(shelf)) == Cost()
+
+    run(main)
+
+
+@pytest.mark.parametrize("applied", [False, True])
+def test_what_a_ledger_grants_late_is_used_once_and_by_one_at_a_time(applied: bool) -> None:
+    open_now = most = 0
+
+    async def use(gate: Admission) -> None:
+        nonlocal open_now, most
+        async with exchange(gate, account(c=1, requests=10)):
+            open_now += 1
+            most = max(most, open_now)
+            await asyncio.sleep(0.3)
+            open_now -= 1
+
+    async def main() -> None:
+        shelf = Shelf()
+        store, other = Hanging(shelf, applied=applied), admission(MemoryStore(shelf))
+        gate = admission(store)
+        with pytest.raises(LedgerUnavailable):
+            await take(gate, account(c=1, requests=10), wait_s=0.2)
+        waiting = asyncio.gather(use(gate), use(other), use(gate), use(other))
+        await asyncio.sleep(0.5)
+        assert most == (0 if applied else 1), "what was applied is held, though its owner does not know"
+        store.go.set()
+        await waiting
+        assert most == 1
+        await eventually(lambda: not any(agent.holds() for each in (gate, other) for agent in each.agents.values()))
+        assert counted(await assert_nothing_is_held(shelf)) == Cost(4, 40)
+
+    run(main)
+
+
+async def test_a_full_house_is_no_fault_of_the_ledgers(shelf: Shelf) -> None:
+    gate = admission(MemoryStore(shelf))
+    async with exchange(gate, account(c=1)):
+        with pytest.raises(QueueTimeout):
+            await take(gate, account(c=1), wait_s=0.3)
 
 
 async def test_a_document_of_another_version_is_not_overwritten(shelf: Shelf) -> None:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
+from typing import Any
 
 from shared.admission.queue import FairQueue, Waiter
 from shared.generation import Cost
 
+NOBODY: Any = None
+"""In place of a future: nobody awaits these."""
+
 
 def waiter(caller: str, tokens: int = 0, *, batch: bool = False, size_bytes: int = 0) -> Waiter:
-    future: asyncio.Future[object] = asyncio.Future(loop=asyncio.new_event_loop())
-    return Waiter("m", Cost(1, tokens), caller, batch, 0.0, 10.0, size_bytes, [], [], future)
+    return Waiter("m", Cost(1, tokens), caller, batch, 0.0, 10.0, size_bytes, [], [], NOBODY)
 
 
 def drain(queue: FairQueue) -> list[str]:
@@ -85,6 +87,19 @@ def test_a_waiter_that_is_put_back_keeps_its_place() -> None:
     queue.served(first)
     queue.put(first)
     assert list(queue) == [first, second]
+
+
+def test_any_waiter_of_many_can_leave_and_the_others_keep_their_order() -> None:
+    queue = FairQueue()
+    waiters = [waiter("abc"[number % 3], tokens=number * 100, batch=number % 5 == 0) for number in range(60)]
+    for one in waiters:
+        queue.put(one)
+    order = list(queue)
+    for one in waiters[::2]:
+        assert queue.remove(one)
+        assert not queue.remove(one)
+        order.remove(one)
+        assert list(queue) == order
 
 
 def test_bytes_are_counted_until_a_waiter_leaves_and_leaving_twice_counts_once() -> None:

@@ -71,11 +71,17 @@ class LedgerMachine(RuleBasedStateMachine):
         at=st.integers(0, 2),
         waiting=st.lists(st.tuples(st.sampled_from(MODELS), st.integers(1, 200)), max_size=6),
         spare=st.integers(0, 5),
+        mood=st.fixed_dictionaries(
+            {"spare_slots": st.integers(0, 3), "unclaimed": st.booleans(), "callers": st.integers(1, 4)}
+        ),
+        waited_ms=st.integers(1, 9_000),
         fate=st.sampled_from(["delivered", "delivered", "delivered", "lost", "never applied"]),
     )
-    def renews(self, at: int, waiting: list[tuple[str, int]], spare: int, fate: str) -> None:
+    def renews(
+        self, at: int, waiting: list[tuple[str, int]], spare: int, mood: dict[str, int], waited_ms: int, fate: str
+    ) -> None:
         i = self.instances[at]
-        message = i.pending or self._message(i, waiting, spare)
+        message = i.pending or replace(self._message(i, waiting, spare, waited_ms), **mood)
         i.pending = message
         i.cap = min(i.cap, message.hold)
         if fate == "never applied":
@@ -94,7 +100,7 @@ class LedgerMachine(RuleBasedStateMachine):
         if fate == "delivered":
             self._adopt(i, grant, message)
 
-    def _message(self, i: Instance, waiting: list[tuple[str, int]], spare: int) -> Renew:
+    def _message(self, i: Instance, waiting: list[tuple[str, int]], spare: int, waited_ms: int) -> Renew:
         demands = {}
         i.open = {n: sent for n, sent in i.open.items() if self.now < sent + TAU_MS}
         wanted = len(i.open) + len(waiting)
@@ -107,7 +113,8 @@ class LedgerMachine(RuleBasedStateMachine):
             book.settled = {}
         return Renew(
             i.name, i.number + 1, self.lo(i), self.c, TAU_MS,
-            lease_ms=10_000, hold=max(len(i.open), min(i.cap, wanted)), want_slots=wanted, oldest_ms=self.now if waiting else 0,
+            lease_ms=10_000, hold=max(len(i.open), min(i.cap, wanted)), want_slots=wanted,
+            oldest_ms=self.now - waited_ms if waiting else 0,
             demands=demands,
         )  # fmt: skip
 
@@ -125,7 +132,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @rule(at=st.integers(0, 2), model=st.sampled_from(MODELS), tokens=st.integers(1, 200), count=st.integers(1, 12))
     def asks_and_dispatches_what_it_gets(self, at: int, model: str, tokens: int, count: int) -> None:
-        self.renews(at, [(model, tokens)] * count, 0, "delivered")
+        self.renews(at, [(model, tokens)] * count, 0, {}, 1, "delivered")
         for jitter in range(count):
             self._dispatch(self.instances[at], model, tokens, JITTER_MS * (jitter % 2))
 

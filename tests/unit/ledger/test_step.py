@@ -8,7 +8,7 @@ from shared.generation import Cost
 from shared.ledger.grid import Grid, pacific_day
 from shared.ledger.limits import TIERS, Limits, minimum
 from shared.ledger.packing import UnreadableState, pack, unpack
-from shared.ledger.slots import in_turn, water_level
+from shared.ledger.slots import TURN_MS, Claim, standing, water_level
 from shared.ledger.state import Bookings, Demand, Grant, Refusal, Renew, State
 from shared.ledger.step import renew
 
@@ -118,8 +118,56 @@ def test_the_oldest_waiting_instances_are_in_turn() -> None:
     ledger.renew("young", 1, oldest_ms=NOON_MS)
     ledger.renew("old", 1, oldest_ms=NOON_MS - 1000)
     ledger.renew("holder", 0)
-    assert in_turn(ledger.state, "old", 1)
-    assert not in_turn(ledger.state, "young", 1)
+    assert standing(ledger.state, "old", Claim(1, 1, 1000), 1).due == 1
+    young = standing(ledger.state, "young", Claim(1, 1, 0), 1)
+    assert young.before == young.free == 1, "the free one is left to who has waited longer"
+
+
+def test_whole_slots_are_dealt_out_to_the_last_one() -> None:
+    ledger = Ledger(c=4)
+    for who in "abcabc":
+        ledger.renew(who, 20, hold=0, oldest_ms=NOON_MS)
+    assert sorted(lease.slots for lease in ledger.state.leases.values()) == [1, 1, 2]
+
+
+def test_more_instances_than_slots_take_turns_by_who_has_waited_longer() -> None:
+    ledger = Ledger(c=1)
+    assert ledger.renew("a", 5, oldest_ms=NOON_MS).cap == 1
+    assert ledger.renew("b", 5, oldest_ms=NOON_MS).cap == 0
+    ledger.now_ms += TURN_MS // 2
+    assert ledger.renew("a", 5, hold=1, oldest_ms=ledger.now_ms).cap == 1, "the other has waited little longer"
+    ledger.now_ms += TURN_MS
+    assert ledger.renew("a", 5, hold=0, oldest_ms=ledger.now_ms).cap == 0
+    assert ledger.renew("b", 5, oldest_ms=NOON_MS).cap == 1
+
+
+def test_an_instance_of_one_caller_has_a_slot_where_there_is_one_for_each() -> None:
+    ledger = Ledger(c=4)
+    assert ledger.renew("many", 30, callers=30, oldest_ms=NOON_MS - 60_000).cap == 4
+    ledger.renew("one", 1, callers=1, oldest_ms=NOON_MS)
+    assert ledger.renew("many", 30, callers=30, oldest_ms=NOON_MS - 60_000).cap == 3
+    assert ledger.renew("one", 1, callers=1, oldest_ms=NOON_MS).cap == 1
+
+
+def test_who_lets_free_slots_lie_is_passed_over_until_it_asks_again() -> None:
+    ledger = Ledger(c=10)
+    ledger.renew("a", 20, hold=5)
+    ledger.renew("silent", 20)
+    assert ledger.renew("a", 20, hold=5).cap == 5
+    assert ledger.renew("a", 20, hold=5).cap == 5
+    assert ledger.renew("a", 20, hold=5, unclaimed=True).cap == 10
+    assert ledger.renew("a", 20, hold=10).cap == 10, "also at the next renew"
+    ledger.renew("silent", 20)
+    assert ledger.renew("a", 20, hold=5).cap == 5
+
+
+def test_slots_of_an_instance_that_is_gone_are_nobodys_share_until_they_are_free() -> None:
+    ledger = Ledger(c=15)
+    ledger.renew("dead", 5)
+    ledger.renew("a", 9)
+    ledger.now_ms += 10_001
+    ledger.renew("b", 20)
+    assert ledger.renew("a", 20, hold=0).cap == 5, "half of what the dead one's lease leaves"
 
 
 def test_tokens_are_booked_with_requests_and_a_big_prompt_is_not_starved_by_small_ones() -> None:

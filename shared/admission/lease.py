@@ -1,0 +1,103 @@
+"""The right to one exchange with Gemini: checked at the socket, settled when the exchange is over."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from shared.accounts.account import Account
+from shared.admission.agent import Agent
+from shared.admission.book import Draw
+from shared.admission.queue import Waiter
+from shared.clock import elapsed_s
+from shared.generation import NO_COST, Cost
+from shared.ledger.state import Refusal
+
+
+class PermitLapsed(Exception):
+    """Between taking the permit and writing the request too much time passed; nothing was written."""
+
+
+class Owner(Protocol):
+    """Who serves what a closed lease leaves free."""
+
+    def released(self, agent: Agent) -> None: ...
+
+    async def settle_idle(self, waiter: Waiter) -> None: ...
+
+
+class Lease:
+    """The right to one exchange with Gemini on `account`. `check` right before the first byte, `close` when it ended."""
+
+    __slots__ = ("_agent", "_draw", "_owner", "_since_s", "_slot", "account", "cost", "model", "queued_s", "waiter")
+
+    def __init__(
+        self, owner: Owner, agent: Agent, account: Account, waiter: Waiter, draw: Draw, queued_s: float
+    ) -> None:
+        self._owner, self._agent, self._draw = owner, agent, draw
+        self._slot: int | None = None
+        self.account, self.model, self.cost, self.waiter = account, waiter.model, waiter.cost, waiter
+        self.queued_s = queued_s
+        self._since_s = elapsed_s()
+        agent.opened(id(self), waiter.caller)
+
+    @property
+    def dispatched(self) -> bool:
+        return self._slot is not None
+
+    @property
+    def dispatched_ms(self) -> float:
+        """When it was dispatched, by the store's clock; now, if it was not."""
+        grid, hi_ms = self._agent.config.grid, self._agent.clock.hi_ms()
+        return hi_ms if self._slot is None else min(hi_ms, grid.start_ms(self._slot))
+
+    def check(self) -> None:
+        """Raises PermitLapsed unless the permit holds at this very moment; then the request counts as dispatched."""
+        agent = self._agent
+        if not agent.may_write(self.model, self._draw):
+            raise PermitLapsed
+        hi_ms = agent.clock.hi_ms()
+        self._slot = agent.config.grid.slot(hi_ms)
+        agent.book(self.model).spend(self._draw, self.cost, self._slot)
+
+    def sent(self) -> None:
+        """The last byte was written: if that took until a later slot, the request counts there."""
+        slot = self._agent.config.grid.slot(self._agent.clock.hi_ms())
+        if self._slot is not None and slot != self._slot:
+            book = self._agent.book(self.model)
+            book.correct(NO_COST.minus(self.cost), self._slot)
+            book.correct(self.cost, slot)
+            self._slot = slot
+
+    def refuse(self, refusal: Refusal) -> None:
+        self._agent.refuse(refusal)
+
+    def accepted(self) -> None:
+        """Gemini took the credential."""
+        self._agent.accepted = True
+
+    async def close(self, input_tokens: int | None = None) -> None:
+        """The exchange is over, or never began. With the tokens Gemini counted, the reservation is corrected to them.
+
+        When nothing else is open or waiting, all that this process holds is settled and returned before this returns."""
+        agent = self._agent
+        if not agent.closed(id(self), elapsed_s() - self._since_s):
+            return
+        if self._slot is None:
+            agent.book(self.model).put_back(self._draw)
+        elif input_tokens is not None and input_tokens != self.cost.input_tokens:
+            agent.book(self.model).correct(Cost(0, input_tokens - self.cost.input_tokens, 0), self._slot)
+        self._owner.released(agent)
+        await self._owner.settle_idle(self.waiter)
+
+    def rate_headers(self) -> dict[str, str]:
+        """OpenAI's x-ratelimit-* names: the limits that hold now, and what a window that ends now has left for this process."""
+        book = self._agent.book(self.model)
+        headers = {}
+        for k, name in ((0, "requests"), (1, "tokens")):
+            limit = book.effective[k]
+            if limit is not None:
+                free = book.last.free[k] if book.last else 0
+                headers[f"x-ratelimit-limit-{name}"] = str(limit)
+                mine = book.available(self._agent.clock.hi_ms())[k]
+                headers[f"x-ratelimit-remaining-{name}"] = str(min(limit, free + mine))
+        return headers

@@ -1,0 +1,179 @@
+"""Several instances on one ledger that is a round trip away, in virtual time: what they write, and who gets the slots."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+
+import pytest
+
+from shared.clock import elapsed_s
+from shared.ledger.grid import Grid
+from shared.ledger.packing import pack, unpack
+from shared.ledger.state import Renew, State
+from shared.ledger.step import renew
+from shared.stores.port import Change, Put
+from tests.support.instances import LEDGER, Counts, Site, account
+from tests.support.virtual_time import run
+
+AMPLE = {"requests": 1_000_000, "input_tokens": 1_000_000_000}
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What came of a while of load."""
+
+    commits_per_s: list[float]
+    writes_per_request: float
+    use: float
+    slots: list[float]
+    """How many each instance had in use, on the average."""
+    most_open: int
+
+
+def seen(c: int, callers: Sequence[int], limits: dict[str, int], warm_s: float, measure_s: float) -> Seen:
+    async def main() -> Seen:
+        random.seed(1)
+        site = Site(account(c, **limits))
+        async with AsyncExitStack() as stack:
+            for count in callers:
+                await stack.enter_async_context(site.callers(site.add(), count))
+            await asyncio.sleep(warm_s)
+            since_s, before = elapsed_s(), site.counts()
+            await asyncio.sleep(measure_s)
+            until_s, after = elapsed_s(), site.counts()
+        written = [now.since(then).commits for now, then in zip(after, before, strict=True)]
+        slots = [site.slot_seconds(since_s, until_s, at) / measure_s for at in range(len(callers))]
+        served = len(site.waits_s(since_s, until_s))
+        return Seen([n / measure_s for n in written], sum(written) / served, sum(slots) / c, slots, site.most_open)
+
+    return run(main)
+
+
+@pytest.mark.parametrize("c", [15, 4])
+def test_while_concurrency_binds_and_everyone_has_its_share_next_to_nothing_is_written(c: int) -> None:
+    found = seen(c, [20, 20, 20], AMPLE, 10, 40)
+    assert max(found.commits_per_s) <= 1
+    assert found.use >= 0.97
+    assert found.most_open <= c
+    assert min(found.slots) >= 0.85 * c / 3
+
+
+def test_one_busy_instance_gets_what_those_of_few_callers_leave() -> None:
+    found = seen(15, [30, 2, 2], AMPLE, 10, 40)
+    assert max(found.commits_per_s) <= 1
+    assert found.use >= 0.97
+    assert found.most_open <= 15
+    assert min(found.slots) >= 0.9, "one slot for each at the least"
+
+
+def test_more_instances_than_slots_all_get_their_turns() -> None:
+    found = seen(2, [10, 10, 10], AMPLE, 30, 90)
+    assert max(found.commits_per_s) <= 1
+    assert found.use >= 0.9
+    assert found.most_open <= 2
+    assert min(found.slots) >= 0.4
+
+
+@pytest.mark.parametrize(
+    ("rpm", "c", "callers", "most"), [(300, 15, [20] * 3, 0.2), (4_000, 100, [50] * 4, 0.03)], ids=["300", "4000"]
+)
+def test_while_a_rate_binds_writes_per_request_stay_few(rpm: int, c: int, callers: list[int], most: float) -> None:
+    found = seen(c, callers, {"requests": rpm}, 20, 50)
+    assert found.writes_per_request <= most
+    assert found.most_open <= c
+
+
+def beside(c: int, others: int, then: Callable[[Site], Awaitable[None]]) -> Site:
+    """`then`, ten seconds after so many instances began to want more than there is."""
+
+    async def main() -> Site:
+        random.seed(2)
+        site = Site(account(c, **AMPLE))
+        async with AsyncExitStack() as stack:
+            for _ in range(others):
+                await stack.enter_async_context(site.callers(site.add(), 20))
+            await asyncio.sleep(10)
+            await then(site)
+        return site
+
+    return run(main)
+
+
+@pytest.mark.parametrize(("c", "others"), [(15, 2), (15, 1), (4, 2)])
+def test_a_new_instance_has_its_first_slot_and_its_share_in_a_moment(c: int, others: int) -> None:
+    began_s = 0.0
+
+    async def come(site: Site) -> None:
+        nonlocal began_s
+        began_s = elapsed_s()
+        async with site.callers(site.add(), 20):
+            await asyncio.sleep(8)
+
+    site = beside(c, others, come)
+    first_s = min(one.began_s for one in site.served if one.instance == others) - began_s
+    assert first_s <= 1.5, "a request of another's must end, and two polls"
+    in_use = site.slot_seconds(began_s + 3, began_s + 7, others) / 4
+    assert in_use >= 0.9 * (c // (others + 1))
+    assert site.most_open <= c
+
+
+@pytest.mark.parametrize("c", [15, 4])
+def test_what_an_instance_gives_up_is_in_use_elsewhere_within_a_poll_or_two(c: int) -> None:
+    left_s = 0.0
+
+    async def come_and_go(site: Site) -> None:
+        nonlocal left_s
+        async with site.callers(site.add(), 20):
+            await asyncio.sleep(10)
+            left_s = elapsed_s()
+        await asyncio.sleep(4)
+
+    site = beside(c, 2, come_and_go)
+    assert site.slot_seconds(left_s + 0.5, left_s + 2.5) / 2 >= 0.95 * c
+    assert site.most_open <= c
+
+
+def test_slots_that_a_dead_instance_is_due_are_taken_by_others_long_before_its_lease_is_over() -> None:
+    asked_s = 0.0
+
+    async def ask_and_die(site: Site) -> None:
+        nonlocal asked_s
+        asked_s = elapsed_s()
+
+        def step(values: dict[str, bytes | None], now_ms: int) -> Change[None]:
+            state = unpack(values[f"ledger/{LEDGER}"] or pack(State(60_000)))
+            renew(state, Renew("ghost", 1, now_ms, 15, 120_000, want_slots=20, callers=20), now_ms, Grid.of(60))
+            return Change(None, {f"ledger/{LEDGER}": Put(pack(state))})
+
+        await site.stores[0].transact([f"ledger/{LEDGER}"], step)
+        await asyncio.sleep(8)
+
+    site = beside(15, 2, ask_and_die)
+    assert site.slot_seconds(asked_s + 4, asked_s + 7) / 3 >= 0.95 * 15
+    assert site.most_open <= 15
+
+
+def test_every_commit_is_counted_and_every_conversation_remembered() -> None:
+    async def main() -> tuple[Site, list[int], float, list[bool]]:
+        random.seed(3)
+        site = Site(account(4, **AMPLE))
+        async with AsyncExitStack() as stack:
+            for _ in range(3):
+                await stack.enter_async_context(site.callers(site.add(), 6))
+            await asyncio.sleep(12)
+        told = site.gates[0].conversations(elapsed_s() - 5)
+        assert all(one.began_s <= one.ended_s and elapsed_s() - 5 <= one.ended_s for one in told)
+        assert told == sorted(told)
+        assert len(site.gates[0].conversations(0.0)) <= 64
+        return site, [gate.writes for gate in site.gates], elapsed_s(), [one.wrote for one in told]
+
+    site, writes, _, wrote = run(main)
+    commits: list[Counts] = site.counts()
+    assert writes == [one.commits for one in commits]
+    assert sum(one.refused for one in commits) > 0, "the count includes what was refused"
+    assert True in wrote
+    assert False in wrote
