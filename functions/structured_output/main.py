@@ -1,13 +1,12 @@
 """POST /structured-output: a content, an instruction and a JSON Schema -> an object that conforms to the schema."""
 
-from shared.json_schema import check_schema
-
 from functions.structured_output.models import Request
 from shared.bodies import read
 from shared.chat import model_for
 from shared.endpoint import Call, endpoint
 from shared.generation import JsonObject
 from shared.generation_config import generation_config
+from shared.json_schema import check_schema
 from shared.structured_output import generate_object, object_body
 
 

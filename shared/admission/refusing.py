@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from shared.admission.agent import Agent
 from shared.admission.queue import Waiter
 from shared.clock import elapsed_s
 from shared.errors import (
@@ -58,9 +59,26 @@ def expired(waiter: Waiter) -> GatewayError:
 
 def _eta_s(waiter: Waiter) -> float | None:
     """When the waiter would be served as things stand, by the project that is soonest; None: not known."""
-    etas = [agent.eta_s(waiter) for agent in waiter.candidates]
+    etas = [_eta_of(agent, waiter) for agent in waiter.candidates]
     known = [eta for eta in etas if eta is not None]
     return min(known) if len(known) == len(etas) else None
+
+
+def _eta_of(agent: Agent, waiter: Waiter) -> float | None:
+    """As far as the project's calendar tells (seconds from now)."""
+    book, line = agent.books.get(waiter.model), agent.line.models.get(waiter.model)
+    if book is None or book.last is None:
+        return None
+    last, lo_ms = book.last, agent.clock.lo_ms()
+    behind = (line.ahead(waiter) if line else 0) - book.available(agent.clock.hi_ms()).requests
+    if behind < 0 and (book.probe_ms or not book.blocked_ms):
+        return 0.0 if book.any_open(*agent.clock.bounds_ms()) else agent.opens_in_s([waiter.model]) or 0.0
+    if book.blocked_ms > lo_ms:
+        return (book.blocked_ms - lo_ms) / 1000
+    if not last.next_ms and not last.per_s:
+        return None
+    first_s = max(0.0, (last.next_ms - lo_ms) / 1000) if last.next_ms else 0.0
+    return first_s + (behind / last.per_s if last.per_s else 0.0)
 
 
 def _too_late(eta_s: float | None) -> QueueTimeout:

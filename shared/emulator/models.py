@@ -59,7 +59,9 @@ class Model:
 _MODELS = (
     Model("gemini-4-argon", "Gemini 4 Argon", levels=_LOW_UP, level="MEDIUM", budget_min=None),
     Model("gemini-3.1-pro-preview", "Gemini 3.1 Pro Preview", levels=_LOW_UP, level="HIGH", budget_min=1),
-    Model("gemini-3.1-pro-preview-customtools", "Gemini 3.1 Pro Custom Tools", levels=_LOW_UP, level="HIGH", budget_min=1),
+    Model(
+        "gemini-3.1-pro-preview-customtools", "Gemini 3.1 Pro Custom Tools", levels=_LOW_UP, level="HIGH", budget_min=1
+    ),
     Model("gemini-3.8-flash", "Gemini 3.8 Flash", levels=_LOW_UP, level="MEDIUM", budget_min=1),
     Model("gemini-3.6-flash", "Gemini 3.6 Flash", levels=_MINIMAL_UP, level="MEDIUM", budget_min=1),
     Model("gemini-3-flash-preview", "Gemini 3 Flash Preview", levels=_MINIMAL_UP, level="HIGH", budget_min=1),
