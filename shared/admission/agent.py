@@ -31,6 +31,8 @@ LATE_S = 0.25
 NO_ROOM_S = 5.0
 """A model that the ledger has no room to count today is asked about again this much later."""
 BACKOFF_LEAST_S, BACKOFF_MOST_S = 0.2, 5.0
+STALE_S = 12.0
+"""A call that took longer than any may was interrupted by a process that stood still: it says nothing of the ledger now."""
 OWN_KEY_TTL_S, ACCEPTED_KEY_TTL_S = 600, 49 * 3600
 
 
@@ -236,7 +238,7 @@ class Agent:
         except Exception as error:  # Whoever waits here must be told, whatever it is.
             if not isinstance(error, StoreError):
                 log.exception("the ledger's document cannot be used")
-            self._failures += 1
+            self._failures = self._failures + 1 if elapsed_s() - self._task_s < STALE_S else 1
             longest_s = min(BACKOFF_MOST_S, BACKOFF_LEAST_S * 2**self._failures)
             self._not_before_s = elapsed_s() + random.uniform(BACKOFF_LEAST_S / 4, longest_s)
             log.warning("the ledger did not take a renew (%d in a row): %s", self._failures, error)
