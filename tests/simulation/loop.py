@@ -35,7 +35,7 @@ class Process:
         self.killed = self.frozen = False
         self._stops: set[str] = set()
         self.steps = 0
-        self.strikes: dict[int, Callable[[], None]] = {}
+        self.strikes: dict[int, list[Callable[[], None]]] = {}
         """What befalls it right before its n-th callback."""
         self._backlog: list[Handle] = []
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -231,7 +231,7 @@ class VirtualLoop(asyncio.AbstractEventLoop):
         if owner is not None:
             if not owner.frozen:
                 owner.steps += 1
-                if owner.strikes and (strike := owner.strikes.pop(owner.steps, None)):
+                for strike in owner.strikes.pop(owner.steps, ()) if owner.strikes else ():
                     strike()
             if owner.frozen or owner.killed:
                 owner.hold(handle)

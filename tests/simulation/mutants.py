@@ -31,6 +31,8 @@ class Mutant:
     name: str
     change: Callable[[Scenario], Any]
     seeds: int = MOST_SEEDS
+    quick: bool = False
+    """Noticed so soon that every run of the tests can see to it."""
 
 
 @contextmanager
@@ -205,10 +207,14 @@ def last_check_skipped(scenario: Scenario) -> Any:
 
 
 def authority_ignored(scenario: Scenario) -> Any:
-    def wrong(self: Agent, model: str, draw: Any) -> bool:
-        return self.book(model).open_now(draw, *self.clock.bounds_ms())
+    """A process that was frozen goes on where it stopped, whoever has its slots by now."""
+    right = Agent._adopt
 
-    return patched(scenario, (Agent, "may_write", wrong))
+    def wrong(self: Agent, grant: Any, message: Any) -> None:
+        right(self, grant, message)
+        self.authority_ms = float("inf")
+
+    return patched(scenario, (Agent, "_adopt", wrong))
 
 
 def unknown_commit_forgotten(scenario: Scenario) -> Any:
