@@ -56,13 +56,16 @@ class AdmissionConfig:
 class Lease:
     """The right to one exchange with Gemini on `account`. `check` right before the first byte, `close` when it ended."""
 
-    __slots__ = ("_admission", "_agent", "_draw", "_since_s", "_slot", "account", "cost", "model", "queued_s", "waiter")
+    __slots__ = (
+        "_admission", "_agent", "_draw", "_since_s", "_slot", "_tenure", "account", "cost", "model", "queued_s", "waiter",
+    )  # fmt: skip
 
     def __init__(
         self, admission: Admission, agent: Agent, account: Account, waiter: Waiter, draw: Draw, queued_s: float
     ) -> None:
         self._admission, self._agent, self._draw = admission, agent, draw
         self._slot: int | None = None
+        self._tenure = agent.tenure
         self.account, self.model, self.cost, self.waiter = account, waiter.model, waiter.cost, waiter
         self.queued_s = queued_s
         self._since_s = elapsed_s()
@@ -81,7 +84,7 @@ class Lease:
     def check(self) -> None:
         """Raises PermitLapsed unless the permit holds at this very moment; then the request counts as dispatched."""
         agent = self._agent
-        if not agent.may_write(self.model, self._draw):
+        if self._tenure != agent.tenure or not agent.may_write(self.model, self._draw):
             raise PermitLapsed
         hi_ms = agent.clock.hi_ms()
         self._slot = agent.config.grid.slot(hi_ms)

@@ -73,6 +73,8 @@ class Agent:
         self.service_s = 0.0
         """How long an exchange takes, lately."""
         self.authority_ms = 0.0
+        self.tenure = 0
+        """Grows when authority had lapsed before it was renewed: what was taken before has no slot any more."""
         self.grant: Grant | None = None
         self.number = int(elapsed_s() * 1000)
         """Of the last renew. It begins above those of an agent that this process had for the same ledger before."""
@@ -259,6 +261,8 @@ class Agent:
         self.peak = max(len(self.open), int(self.peak * 0.8))
 
     def _adopt(self, grant: Grant, message: Renew) -> None:
+        if self.clock.hi_ms() > self.authority_ms:
+            self.tenure += 1
         self.grant, self.cap, self.authority_ms = grant, grant.cap, float(grant.authority_ms)
         self.held = max(message.hold, grant.cap)
         retry_s = elapsed_s() + grant.horizon_ms / 2000 * random.uniform(0.9, 1.1)

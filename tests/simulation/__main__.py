@@ -35,9 +35,10 @@ def main() -> int:
         print(report(result))
         return 1 if result.failures else 0
     began_s, failed = time.perf_counter(), 0
-    for line in run(wanted.first, wanted.seeds, wanted.workers):
-        failed += 1
-        print(line, flush=True)
+    for batch in run(wanted.first, wanted.seeds, wanted.workers):
+        failed += len(batch.failures)
+        for line in batch.failures:
+            print(line, flush=True)
     took_s = time.perf_counter() - began_s
     print(f"{wanted.seeds} seeds from {wanted.first}, {failed} failed, {took_s:.0f} s")
     return 1 if failed else 0

@@ -155,7 +155,7 @@ def calm(random: Random, seed: int) -> Scenario:
         seed=seed,
         grid=grid,
         tau_s=2.0,
-        lease_s=random.choice([2.0, None]),
+        lease_s=random.choice([2.0, 2.0, None]),
         busy_s=busy_s,
         deployments=(Deployment((account,)),),
         population=((0.0, instances),),
@@ -176,7 +176,9 @@ def tight(random: Random, seed: int) -> Scenario:
     )  # fmt: skip
     clients = [Client(f"c{at}", kind, 0.1, random.uniform(0, 2), busy_s) for at in range(random.choice([4, 8]))]
     faults = [
-        Fault("freeze", random.uniform(0.05, 0.9) * busy_s, random.uniform(1, 8), random.random(), random.randint(1, 30))
+        Fault(
+            "freeze", random.uniform(0.05, 0.9) * busy_s, random.uniform(1, 8), random.random(), random.randint(1, 30)
+        )
         for _ in range(random.choice([4, 8, 16]))
     ]
     return Scenario(
