@@ -8,8 +8,8 @@ SECONDS ?= 60
 STAMP := $(VENV)/.setup-$(shell cat $(NEEDED) | cksum | cut -d' ' -f1)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-heavy lint format fuzz check-terraform scan check-all bench bench-ledger bundle bad-input \
-	new-endpoint
+.PHONY: help setup run test test-heavy simulate lint format fuzz check-terraform scan check-all bench bench-ledger bundle \
+	bad-input new-endpoint
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,6 +33,9 @@ test: $(STAMP) ## run the tests (but not the heavy ones); ARGS="-k chat" chooses
 
 test-heavy: $(STAMP) ## run the slow tests, those marked heavy
 	$(BIN)/python -m pytest -m heavy $(ARGS)
+
+simulate: $(STAMP) ## go through 10,000 simulated deployments; SEEDS= and FIRST= choose
+	$(BIN)/python -m tests.simulation --seeds $(or $(SEEDS),10000) --first $(or $(FIRST),0)
 
 check-terraform: $(STAMP) ## check the deployment offline; TERRAFORM_OFFLINE names the stand-in provider's folder
 	$(BIN)/python -m pytest tests/terraform $(ARGS)

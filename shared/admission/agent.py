@@ -80,6 +80,8 @@ class Agent:
         self.service_s = 0.0
         """How long an exchange takes, lately."""
         self.authority_ms = 0.0
+        self.tenure = 0
+        """Grows when authority had lapsed before it was renewed: what was taken before has no slot any more."""
         self.grant: Grant | None = None
         self.number = int(elapsed_s() * 1000)
         """Of the last renew. It begins above those of an agent that this process had for the same ledger before."""
@@ -306,6 +308,8 @@ class Agent:
         self.peak, self.busiest = max(len(self.open), int(self.peak * 0.8)), len(self.open)
 
     def _adopt(self, grant: Grant, message: Renew) -> None:
+        if self.clock.hi_ms() > self.authority_ms:
+            self.tenure += 1
         self.grant, self.cap, self.authority_ms = grant, grant.cap, float(grant.authority_ms)
         self.held, self.claimed = max(message.hold, grant.cap), message.want_slots
         self.cadence.scarce = grant.scarce_slots

@@ -29,7 +29,8 @@ class Lease:
     """The right to one exchange with Gemini on `account`. `check` right before the first byte, `close` when it ended."""
 
     __slots__ = (
-        "_agent", "_draw", "_owner", "_since_s", "_slot", "_tried_ms", "account", "cost", "model", "queued_s", "waiter"
+        "_agent", "_draw", "_owner", "_since_s", "_slot", "_tenure", "_tried_ms", "account", "cost", "model",
+        "queued_s", "waiter",
     )  # fmt: skip
 
     def __init__(
@@ -37,6 +38,7 @@ class Lease:
     ) -> None:
         self._owner, self._agent, self._draw = owner, agent, draw
         self._slot: int | None = None
+        self._tenure = agent.tenure
         self.account, self.model, self.cost, self.waiter = account, waiter.model, waiter.cost, waiter
         self.queued_s = queued_s
         self._since_s = elapsed_s()
@@ -58,7 +60,7 @@ class Lease:
     def check(self) -> None:
         """Raises PermitLapsed unless the permit holds at this very moment; then the request counts as dispatched."""
         agent = self._agent
-        if not agent.may_write(self.model, self._draw, self._tried_ms):
+        if self._tenure != agent.tenure or not agent.may_write(self.model, self._draw, self._tried_ms):
             raise PermitLapsed
         hi_ms = agent.clock.hi_ms()
         self._slot = agent.config.grid.slot(hi_ms)

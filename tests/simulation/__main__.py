@@ -1,7 +1,8 @@
-"""`python -m tests.simulation`: one seed with its trace, or many seeds.
+"""Seeds from the command line. A seed that fails is told with the command that replays it.
 
-python -m tests.simulation --seed 17 --trace     replay a seed and show what happened
-python -m tests.simulation --seeds 10000         seeds 0..9999; stops at nothing, lists what failed
+python -m tests.simulation --seed 17 --trace     one seed, and what happened in it
+python -m tests.simulation --seeds 10000         seeds 0 to 9999
+python -m tests.simulation --mutants             defects put in on purpose: how soon each is noticed
 """
 
 from __future__ import annotations
@@ -11,28 +12,35 @@ import sys
 import time
 
 from tests.simulation.judge import Result, judge
+from tests.simulation.mutants import MUTANTS, caught
+from tests.simulation.runner import run
 from tests.simulation.scenario import scenario_of
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m tests.simulation", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.simulation", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--seed", type=int, help="run this one alone")
-    parser.add_argument("--trace", action="store_true", help="show what happened")
+    parser.add_argument("--trace", action="store_true", help="with --seed: show what happens")
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--seeds", type=int, default=200)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--mutants", action="store_true", help="put in one defect after the other; each must be caught")
     wanted = parser.parse_args()
+    if wanted.mutants:
+        return mutants(wanted.first)
     if wanted.seed is not None:
         result = judge(scenario_of(wanted.seed), print if wanted.trace else None)
         print(report(result))
         return 1 if result.failures else 0
     began_s, failed = time.perf_counter(), 0
-    for seed in range(wanted.first, wanted.first + wanted.seeds):
-        result = judge(scenario_of(seed))
-        if result.failures:
-            failed += 1
-            print(f"seed {seed}: " + " | ".join(map(str, result.failures)), flush=True)
+    for batch in run(wanted.first, wanted.seeds, wanted.workers):
+        failed += len(batch.failures)
+        for line in batch.failures:
+            print(line, flush=True)
     took_s = time.perf_counter() - began_s
-    print(f"{wanted.seeds} seeds, {failed} failed, {took_s:.1f} s, {took_s / wanted.seeds:.3f} s per seed")
+    print(f"{wanted.seeds} seeds from {wanted.first}, {failed} failed, {took_s:.0f} s")
     return 1 if failed else 0
 
 
@@ -44,6 +52,16 @@ def report(result: Result) -> str:
         f"{result.virtual_s:.0f} s virtual in {result.wall_s:.2f} s, digest {result.digest}"
     )
     return "\n".join(lines)
+
+
+def mutants(first: int) -> int:
+    survived = 0
+    for mutant in MUTANTS:
+        result = caught(mutant, first)
+        survived += result is None
+        found = "SURVIVED" if result is None else f"seed {result.seed}: {result.failures[0]}"
+        print(f"{mutant.name}: {found}", flush=True)
+    return 1 if survived else 0
 
 
 if __name__ == "__main__":

@@ -35,7 +35,7 @@ class Process:
         self.killed = self.frozen = False
         self._stops: set[str] = set()
         self.steps = 0
-        self.strikes: dict[int, Callable[[], None]] = {}
+        self.strikes: dict[int, list[Callable[[], None]]] = {}
         """What befalls it right before its n-th callback."""
         self._backlog: list[Handle] = []
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -79,6 +79,7 @@ class Process:
 
     def bury(self) -> None:
         """End what is left, once the loop is closed: then nothing that its `finally`s start does anything."""
+        asyncio._set_running_loop(self.loop)
         for task in self._tasks:
             if not task.done():
                 task._log_destroy_pending = False  # type: ignore[attr-defined]
@@ -89,6 +90,7 @@ class Process:
                         continue
                     break
         self._tasks.clear()
+        asyncio._set_running_loop(None)
 
 
 class Handle:
@@ -146,6 +148,9 @@ class VirtualLoop(asyncio.AbstractEventLoop):
         return asyncio.Future(loop=self)
 
     def create_task(self, coro: Any, *, name: str | None = None, context: Context | None = None) -> asyncio.Task[Any]:
+        if self._closed:
+            coro.close()
+            return self.create_future()  # type: ignore[return-value]
         task = asyncio.Task(coro, loop=self, name=name, context=context)
         owner = self.current if context is None else context.get(_process)
         if owner is not None:
@@ -231,7 +236,7 @@ class VirtualLoop(asyncio.AbstractEventLoop):
         if owner is not None:
             if not owner.frozen:
                 owner.steps += 1
-                if owner.strikes and (strike := owner.strikes.pop(owner.steps, None)):
+                for strike in owner.strikes.pop(owner.steps, ()) if owner.strikes else ():
                     strike()
             if owner.frozen or owner.killed:
                 owner.hold(handle)

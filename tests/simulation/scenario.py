@@ -19,6 +19,8 @@ LARGE_EVERY = 50
 """One seed in so many is a large deployment."""
 CALM_EVERY = 10
 """One seed in so many has no faults, and more demand than the limit: there the use of the limit is judged."""
+TIGHT_EVERY = 20
+"""And one in so many has nothing but a few slots, and processes that stand still between taking one and using it."""
 GRIDS = [(3_000, 50), (4_000, 100), (4_000, 100), (5_000, 250), (6_000, 150)]
 """Windows and slots in ms. Fewer slots per window than in production: the arithmetic is the same, and faster."""
 
@@ -50,6 +52,8 @@ class Kind:
     hangs: float = 0.0
     leaves: float = 0.0
     slow_body: float = 0.0
+    connect_s: tuple[float, float] = (0.0, 0.0)
+    """Between taking a permit and writing with it, at the first try; what is drawn below 0 is 0."""
 
     def cost(self, random: Random) -> Cost:
         return Cost(1, random.randint(*self.tokens), self.images)
@@ -125,6 +129,8 @@ def scenario_of(seed: int) -> Scenario:
     random = Random(f"scenario {seed}")
     if seed % CALM_EVERY == CALM_EVERY - 2:
         return calm(random, seed)
+    if seed % TIGHT_EVERY == TIGHT_EVERY - 5:
+        return tight(random, seed)
     return _Drawing(random, seed, large=seed % LARGE_EVERY == LARGE_EVERY - 1).scenario()
 
 
@@ -133,7 +139,7 @@ def calm(random: Random, seed: int) -> Scenario:
     grid = grid_of(*random.choice(GRIDS))
     window_s = grid.window_ms / 1000
     requests, instances = random.choice([3, 5, 8, 12, 20, 40]), random.choice([1, 2, 3, 4])
-    limits = Limits(requests, random.choice([None, 20 * requests]))
+    limits = Limits(requests, random.choice([None, 20 * requests]), requests_per_day=random.choice([None, 100_000]))
     account = Account("a0", "p0", Secret("a0"), 60, limits)
     per_instance = max(2, -(-requests // (2 * instances)))
     busy_s = 2 * window_s + window_s * max(3, 40 // requests)
@@ -149,14 +155,43 @@ def calm(random: Random, seed: int) -> Scenario:
         seed=seed,
         grid=grid,
         tau_s=2.0,
-        lease_s=random.choice([2.0, None]),
+        lease_s=random.choice([2.0, 2.0, None]),
         busy_s=busy_s,
         deployments=(Deployment((account,)),),
         population=((0.0, instances),),
         clients=(*clients, *guests),
         delay_s=(0.005, 0.03),
+        repeated=random.choice([0.0, 0.3]),
         queue_timeout_s=300.0,
         saturated=Saturated("p0", "m0", 2 * window_s, busy_s, tuple(client.name for client in clients)),
+    )
+
+
+def tight(random: Random, seed: int) -> Scenario:
+    """Concurrency alone is scarce: no model has a limit, leases are short, and freezes strike at every step."""
+    account = Account("a0", "p0", Secret("a0"), random.choice([1, 2, 3]), Limits())
+    busy_s, tau_s = random.uniform(15, 25), random.choice([1.0, 2.0])
+    kind = Kind(
+        "m0", (0,), service_s=(0.2, tau_s), patience_s=(3.0, 20.0), hangs=0.2, leaves=0.1, connect_s=(-0.1, 0.4)
+    )  # fmt: skip
+    clients = [Client(f"c{at}", kind, 0.1, random.uniform(0, 2), busy_s) for at in range(random.choice([4, 8]))]
+    faults = [
+        Fault(
+            "freeze", random.uniform(0.05, 0.9) * busy_s, random.uniform(1, 8), random.random(), random.randint(1, 30)
+        )
+        for _ in range(random.choice([4, 8, 16]))
+    ]
+    return Scenario(
+        seed=seed,
+        grid=grid_of(*random.choice(GRIDS)),
+        tau_s=tau_s,
+        lease_s=random.choice([0.5, 1.0]),
+        busy_s=busy_s,
+        deployments=(Deployment((account,)),),
+        population=((0.0, random.choice([2, 3, 4])),),
+        clients=tuple(clients),
+        faults=tuple(faults),
+        delay_s=(0.002, 0.02),
     )
 
 
@@ -281,6 +316,7 @@ class _Drawing:
             hangs=random.choice([0.0, 0.0, 0.05]),
             leaves=random.choice([0.0, 0.1, 0.3]),
             slow_body=random.choice([0.0, 0.0, 0.1]),
+            connect_s=random.choice([(0.0, 0.0), (-0.3, 0.3)]),
         )
 
     def _clients(self, accounts: tuple[Account, ...]) -> tuple[Client, ...]:

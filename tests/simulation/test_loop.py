@@ -113,7 +113,7 @@ def test_a_strike_comes_right_before_the_step_it_was_meant_for(loop: VirtualLoop
     process = Process(loop, "a")
     process.spawn(ticks(seen, 1.0))
     loop.run_until(1.5)
-    process.strikes[process.steps + 2] = process.kill
+    process.strikes[process.steps + 2] = [process.kill]
     loop.run_until(10.0)
     assert seen == [1.0]
 

@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 from shared.accounts.account import Account
+from shared.admission.lease import Lease, PermitLapsed
+from shared.clock import elapsed_s
 from shared.generation import NO_COST, Caller, Cost
 from shared.ledger.grid import JITTER_MS, Grid
 from shared.ledger.limits import Limits
@@ -238,6 +240,44 @@ def test_a_refusal_waits_for_the_slowest_ledger_and_not_for_one_after_the_other(
         assert [call.fate for call in waits] == ["refused"]
         assert waits[0].ended_ms - waits[0].came_ms > 5_900, "it should have waited in vain"
         assert waits[0].ended_ms - waits[0].deadline_ms < 2_500
+
+
+def test_a_permit_that_outlived_its_lease_is_not_revived_by_the_next_one() -> None:
+    """A process takes a permit of a model without limits and stands still until others have its slots. Back again it
+    renews, is granted authority and no slot, and then wants to use what it took before."""
+    project = account(c=1)
+    taken: list[Lease] = []
+    outcomes: list[str] = []
+    with story(project, instances=2, lease_s=1.0, tau_s=2.0) as told:
+        frozen = told.instance(0)
+
+        async def takes() -> None:
+            deadline_s = elapsed_s() + 60
+            taken.append(await frozen.admission.acquire([project], MODEL, Cost(1), deadline_s, Caller("c", "admin")))
+
+        async def writes() -> None:
+            try:
+                taken[0].check()
+                outcomes.append("written")
+            except PermitLapsed:
+                outcomes.append("lapsed")
+            await taken[0].close()
+
+        frozen.process.spawn(takes())
+        told.passes(0.5)
+        frozen.process.freeze("test")
+        told.passes(3.0)
+        told.asks(project, at=1, service_s=1.9)
+        told.passes(0.5)
+        assert told.slots(1) == 1
+        frozen.process.thaw("test")
+        told.asks(project, at=0)
+        told.passes(0.3)
+        assert told.ledger().leases["i0"].authority_ms > told.world.now_ms(), "it should have renewed"
+        frozen.process.spawn(writes())
+        told.passes(5.0)
+        assert outcomes == ["lapsed"]
+        assert told.failures() == []
 
 
 # -- the ledger alone ------------------------------------------------------------------------------------------------

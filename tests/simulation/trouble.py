@@ -29,7 +29,8 @@ class Trouble:
         if living:
             victim = living[int(fault.victim * len(living))]
             if fault.step:
-                victim.process.strikes[victim.process.steps + fault.step] = lambda: self._befall(fault, victim)
+                strikes = victim.process.strikes.setdefault(victim.process.steps + fault.step, [])
+                strikes.append(lambda: self._befall(fault, victim))
             else:
                 self._befall(fault, victim)
 

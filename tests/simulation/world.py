@@ -268,7 +268,7 @@ class World:
             service_s=chance.uniform(*kind.service_s),
             batch=kind.batch,
             hangs=chance.random() < kind.hangs,
-            connect_s=chance.choice([0.0, 0.0, 0.02, chance.uniform(0.0, 0.3)]),
+            connect_s=max(0.0, chance.uniform(*kind.connect_s)),
             body_s=chance.uniform(0.05, 1.5) if chance.random() < kind.slow_body else 0.0,
             leaves_after_s=chance.choice([0.0, 0.01, 0.1, 0.5, 2.0]) * chance.random() if hurried else None,
         )
@@ -342,7 +342,7 @@ class World:
 
     def _bounds(self) -> Iterator[Bound]:
         """A deployment's limits hold from its first instance until what its last one booked has run out (A6)."""
-        models = {e.work.model for e in self.gemini.sent}
+        models = sorted({e.work.model for e in self.gemini.sent})
         grace_ms = 6 * self.grid.window_ms
         for deployment in self.scenario.deployments:
             lives = [(since, until) for d, since, until in self._started.values() if d is deployment]
