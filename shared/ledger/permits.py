@@ -83,7 +83,7 @@ class Planner:
                 runs = ([(cost, count - 1)] if count > 1 else []) + runs[1:]
         if runs:
             self.section.scarce_ms = now_ms
-        allotment = self._allotment(total(runs), self._earliest(runs[0][0]) if runs else 0)
+        allotment = self._allotment(total(runs), self._next(runs[0][0]) if runs else 0)
         return replace(allotment, probe_ms=self.section.probe_ms) if probes else allotment
 
     def _allotment(self, unmet: Cost, next_slot: int) -> Allotment:
@@ -163,10 +163,7 @@ class Planner:
                 count -= 1
             if count:
                 left.append((cost, count))
-        if not left:
-            return left, 0
-        refused_until = self.calendar.first if self.calendar.first > self.calendar.now else 0
-        return left, self._earliest(left[0][0]) or refused_until
+        return left, self._next(left[0][0]) if left else 0
 
     def _reachable(self, cost: Cost) -> int:
         slot = self._earliest(cost)
@@ -216,6 +213,11 @@ class Planner:
             if self._enter(pacers, cost, slot, shared=False) and calendar.fits(cost, slot, PINNED_SLOTS):
                 return slot
         return 0
+
+    def _next(self, cost: Cost) -> int:
+        """When to come again for `cost`: at the first slot with room, or else when the cool-down is over; 0 unknown."""
+        calendar = self.calendar
+        return self._earliest(cost) or (calendar.first if calendar.first > calendar.now else 0)
 
 
 def total(runs: list[tuple[Cost, int]]) -> Cost:

@@ -290,3 +290,10 @@ class TestTheRequestThatTries:
         ledger.numbers["a"] -= 1
         again = ledger.ask("a")
         assert (again.cool_ms, again.probe_ms) == (first.cool_ms, first.probe_ms)
+
+    def test_nothing_is_booked_behind_a_cool_down_that_the_limit_has_no_room_for(self) -> None:
+        ledger = Ledger(Limits(requests=3))
+        ledger.refused("a", sent=3, seconds=1)
+        assert requests(ledger.ask("b")) == 0
+        ledger = Ledger(Limits(requests=100, requests_per_day=3))
+        assert requests(ledger.refused("a", sent=3, seconds=1)) == 0

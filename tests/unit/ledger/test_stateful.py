@@ -14,7 +14,7 @@ from shared.generation import Cost
 from shared.ledger.grid import JITTER_MS, Grid, pacific_day
 from shared.ledger.limits import Limits
 from shared.ledger.packing import pack, unpack
-from shared.ledger.state import Grant, Renew, State
+from shared.ledger.state import Grant, Refusal, Renew, State
 from shared.ledger.step import renew
 from tests.support.invariants import check_days, check_slots, check_windows, most_at_once, worst_weight
 
@@ -37,6 +37,7 @@ class Instance:
     books: dict[str, Book] = field(default_factory=dict)
     open: dict[int, float] = field(default_factory=dict)
     pending: Renew | None = None
+    refusals: list[Refusal] = field(default_factory=list)
 
 
 class LedgerMachine(RuleBasedStateMachine):
@@ -56,6 +57,8 @@ class LedgerMachine(RuleBasedStateMachine):
         self.instances = [Instance(str(i), early, late) for i, (early, late) in enumerate(errors)]
         self.arrivals: list[tuple[str, float, Cost]] = []
         self.exchanges: list[list[float]] = []
+        self.trying: dict[str, tuple[str, float, int]] = {}
+        """By model: who tries whether a cool-down is over, since when, and until when nobody else may."""
 
     def lo(self, i: Instance) -> int:
         return self.now - i.early_ms
@@ -81,8 +84,10 @@ class LedgerMachine(RuleBasedStateMachine):
         self, at: int, waiting: list[tuple[str, int]], spare: int, mood: dict[str, int], waited_ms: int, fate: str
     ) -> None:
         i = self.instances[at]
-        message = i.pending or replace(self._message(i, waiting, spare, waited_ms), **mood)
-        i.pending = message
+        message = i.pending
+        if message is None:
+            message = i.pending = replace(self._message(i, waiting, spare, waited_ms), **mood)
+            i.refusals.clear()
         i.cap = min(i.cap, message.hold)
         if fate == "never applied":
             return
@@ -110,12 +115,13 @@ class LedgerMachine(RuleBasedStateMachine):
             book.trim((len(costs) + spare) if wanted else 0)
             book.expire(self.hi(i))
             demands[model] = book.demand(costs, spare if wanted else 0, 30_000, self.hi(i))
-            book.settled = {}
+            book.settled, book.answered_ms = {}, 0.0
         return Renew(
             i.name, i.number + 1, self.lo(i), self.c, TAU_MS,
             lease_ms=10_000, hold=max(len(i.open), min(i.cap, wanted)), want_slots=wanted,
             oldest_ms=self.now - waited_ms if waiting else 0,
             demands=demands,
+            refusals=tuple(i.refusals),
         )  # fmt: skip
 
     def _check_grant(self, grant: Grant, message: Renew) -> None:
@@ -129,6 +135,8 @@ class LedgerMachine(RuleBasedStateMachine):
         i.pending, i.number, i.cap, i.authority_ms = None, message.number, grant.cap, grant.authority_ms
         for model, allotment in grant.allotments.items():
             i.books[model].adopt(allotment, message.demands[model].kept, self.lo(i))
+        for refusal in i.refusals:
+            i.books[refusal.model].refused(refusal.until_ms)
 
     @rule(at=st.integers(0, 2), model=st.sampled_from(MODELS), tokens=st.integers(1, 200), count=st.integers(1, 12))
     def asks_and_dispatches_what_it_gets(self, at: int, model: str, tokens: int, count: int) -> None:
@@ -154,10 +162,45 @@ class LedgerMachine(RuleBasedStateMachine):
         draw: Draw | None = book.draw(cost, self.lo(i), self.hi(i))
         if draw is None:
             return
+        if book.blocked_ms:
+            self._tries(i, model, book.tried_ms)
         book.spend(draw, cost, GRID.slot(self.hi(i)))
         self.arrivals.append((model, self.now + jitter, cost))
         self.exchanges.append([self.now, self.now + TAU_MS])
         i.open[len(self.exchanges) - 1] = self.now
+
+    def _tries(self, i: Instance, model: str, until_ms: float) -> None:
+        """After a cool-down one instance tries at a time, while its lease lasts."""
+        name, right_ms, authority_ms = self.trying.get(model, (i.name, 0.0, 0))
+        free_ms = min(right_ms, authority_ms)
+        assert name == i.name or self.now >= free_ms, f"{i.name} tries while {name} does"
+        self.trying[model] = (i.name, until_ms, i.authority_ms)
+
+    @rule(at=st.integers(0, 2), model=st.sampled_from(MODELS), seconds=st.integers(0, 20), tokens=st.booleans())
+    def gemini_refuses(self, at: int, model: str, seconds: int, tokens: bool) -> None:
+        i = self.instances[at]
+        if model in i.books and i.pending is None:
+            minute = (0, 1) if tokens else (0,)
+            i.refusals.append(Refusal(model, self.hi(i) + 1 + 1000 * seconds, minute=minute, sent_ms=self.lo(i)))
+            i.books[model].refused(i.refusals[-1].until_ms)
+            self.trying.pop(model, None)
+
+    @rule(at=st.integers(0, 2), seconds=st.integers(0, 3), others=st.lists(st.integers(0, 2), max_size=3))
+    def gemini_refuses_and_all_try_afterwards(self, at: int, seconds: int, others: list[int]) -> None:
+        self.gemini_refuses(at, MODELS[0], seconds, False)
+        for one in (at, *others):
+            self.renews(one, [(MODELS[0], 1)], 0, {}, 1, "delivered")
+        for wait_ms in (1000 * seconds + 500, 300):
+            self.now += wait_ms
+            for one in (*others, at):
+                self._dispatch(self.instances[one], MODELS[0], 1, 0)
+
+    @rule(at=st.integers(0, 2), model=st.sampled_from(MODELS), answered=st.booleans())
+    def the_request_that_tries_is_over(self, at: int, model: str, answered: bool) -> None:
+        book = self.instances[at].books.get(model)
+        if book is not None and book.tried_ms:
+            book.tried(book.tried_ms, answered=answered)
+            self.trying.pop(model, None)
 
     @rule(at=st.integers(0, 2), refund=st.integers(0, 50))
     def an_exchange_ends(self, at: int, refund: int) -> None:
@@ -178,7 +221,7 @@ class LedgerMachine(RuleBasedStateMachine):
     def dies_and_is_replaced(self, at: int) -> None:
         old = self.instances[at]
         self.instances[at] = replace(
-            old, name=f"{old.name}'", number=0, cap=0, authority_ms=0, books={}, open={}, pending=None
+            old, name=f"{old.name}'", number=0, cap=0, authority_ms=0, books={}, open={}, pending=None, refusals=[]
         )
 
     @invariant()
