@@ -189,9 +189,10 @@ class Admission:
         """What nobody here needs any more is settled and returned before the response ends: then the CPU may stop.
 
         `late`: the caller's time is up, so that a ledger that takes long is not waited for."""
-        for agent in waiter.candidates[: waiter.offered]:
-            if agent.idle() and agent.holds() and not agent.lingers():
-                await asyncio.shield(agent.give_back(late=late))
+        asked = waiter.candidates[: waiter.offered]
+        returns = [agent.give_back(late=late) for agent in asked if agent.idle() and agent.holds() and not agent.lingers()]
+        if returns:  # All at once: the caller waits for the slowest ledger, not for one after the other.
+            await asyncio.shield(asyncio.gather(*returns))
 
     # -- serving -----------------------------------------------------------------------------------------------------
 

@@ -1,0 +1,134 @@
+"""What one request does inside its process: admit, check, write, wait, settle. The gateway's story without HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from shared.accounts.account import Account
+from shared.admission.admission import Admission, Lease, PermitLapsed
+from shared.clock import elapsed_s
+from shared.errors import RateLimited, UpstreamTimeout
+from shared.generation import Caller, Cost
+from shared.ledger.limits import UNLIMITED
+from shared.ledger.state import Refusal
+from tests.simulation.history import Refused
+from tests.simulation.upstream import Answer, VirtualGemini, Work
+
+ATTEMPTS, LAPSES = 4, 20
+LEAST_EXCHANGE_S = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """One request of a caller's, and how Gemini will take it."""
+
+    accounts: Sequence[Account]
+    caller: Caller
+    model: str
+    cost: Cost
+    used_tokens: int
+    patience_s: float
+    service_s: float
+    batch: bool = False
+    hangs: bool = False
+    connect_s: float = 0.0
+    """Between taking the permit and the last check."""
+    body_s: float = 0.0
+    """Between the first and the last byte."""
+    leaves_after_s: float | None = None
+
+
+class Story:
+    """One Ask in one process. `served_ms` is when its first permit was used."""
+
+    def __init__(
+        self,
+        ask: Ask,
+        number: int,
+        admission: Admission,
+        gemini: VirtualGemini,
+        instance: str,
+        accounts: Sequence[Account],
+    ) -> None:
+        self.ask, self.number, self.admission, self.gemini, self.instance = ask, number, admission, gemini, instance
+        self.accounts = accounts
+        """Those of the Ask, as this instance was configured with them."""
+        self.served_ms: float | None = None
+        self._lapsed: Lease | None = None
+        self._connected = False
+
+    async def run(self) -> None:
+        """Returns when it is answered. Raises GatewayError."""
+        deadline_s = elapsed_s() + self.ask.patience_s
+        tries = lapses = 0
+        while tries < ATTEMPTS and lapses < LAPSES:
+            answer = await self._attempt(deadline_s)
+            if answer is None:
+                lapses += 1
+                continue
+            if answer.status == 200:
+                return
+            tries += 1
+            if answer.retry_s is None:
+                await asyncio.sleep(min(0.1, max(0.0, deadline_s - elapsed_s())))
+        raise RateLimited("Gemini refused for now, or this process stalls", retry_after_s=1.0)
+
+    async def _attempt(self, deadline_s: float) -> Answer | None:
+        """None: the permit lapsed before anything was written."""
+        ask = self.ask
+        lease = await self.admission.acquire(
+            self.accounts, ask.model, ask.cost, deadline_s, ask.caller, batch=ask.batch, size_bytes=100, again=self._lapsed
+        )
+        self._lapsed = None
+        used: int | None = None
+        timeout_s = max(LEAST_EXCHANGE_S, min(deadline_s - elapsed_s(), self.admission.agent_config.tau_s))
+        try:
+            async with asyncio.timeout(timeout_s):
+                answer = await self._exchange(lease, timeout_s)
+            lease.accepted()
+            if answer.status == 200:
+                used = ask.used_tokens
+            else:
+                self._learn(lease, answer)
+            return answer
+        except PermitLapsed:
+            self._lapsed = lease
+            return None
+        except TimeoutError:
+            raise UpstreamTimeout("Gemini did not answer in time.") from None
+        finally:
+            await lease.close(used)
+
+    async def _exchange(self, lease: Lease, timeout_s: float) -> Answer:
+        ask = self.ask
+        began_s = elapsed_s()
+        if ask.connect_s and not self._connected:
+            self._connected = True
+            await asyncio.sleep(ask.connect_s)
+        lease.check()
+        self.served_ms = self.gemini.now_ms() if self.served_ms is None else self.served_ms
+        project = lease.account.ledger_id
+        work = Work(
+            project, ask.model, ask.caller.id, ask.cost, ask.used_tokens, ask.service_s, ask.hangs, self.number
+        )  # fmt: skip
+        request = self.gemini.write(work, self.instance, timeout_s - (elapsed_s() - began_s))
+        try:
+            if ask.body_s:
+                await asyncio.sleep(ask.body_s)
+            lease.sent()
+            self.gemini.deliver(request)
+            return await request.answer
+        finally:
+            self.gemini.close(request)
+
+    def _learn(self, lease: Lease, answer: Answer) -> None:
+        if answer.retry_s is None:
+            lease.refuse(Refusal(self.ask.model, pressure=True))
+            return
+        until_ms = self.admission.clock.hi_ms() + answer.retry_s * 1000
+        now_ms = self.gemini.now_ms()
+        until_told_ms = now_ms + answer.retry_s * 1000
+        self.gemini.refused.append(Refused(lease.account.ledger_id, self.ask.model, self.instance, now_ms, until_told_ms))
+        lease.refuse(Refusal(self.ask.model, until_ms=int(until_ms) + 1, learned=answer.limits or UNLIMITED))

@@ -1,0 +1,290 @@
+"""Judges a recorded history against the promises. Pure: the same history gives the same verdicts, wherever it was recorded."""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_right, insort
+from collections import Counter, defaultdict, deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from shared.ledger.grid import pacific_day
+from shared.ledger.limits import Limit
+from tests.simulation.history import Bound, Call, Exchange, History, Saturation
+
+EPSILON_MS = 1e-3
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """`worst` is what was found at the worst place, `limit` what may be there; None where there is nothing to judge by."""
+
+    promise: str
+    ok: bool
+    worst: float = 0.0
+    limit: float | None = None
+    where: str = ""
+
+    def __str__(self) -> str:
+        bound = "" if self.limit is None else f" (limit {self.limit:g})"
+        return f"{'ok  ' if self.ok else 'FAIL'} {self.promise}: {self.worst:g}{bound} {self.where}".rstrip()
+
+
+@dataclass(frozen=True, slots=True)
+class Goals:
+    """What is asked beyond the limits; None: it is measured and not judged."""
+
+    answer_slack_ms: float = 4_500.0
+    """How long after its deadline a caller may still hear its refusal: returning what is held takes 2 s at most, twice where
+    its permit lapsed just before."""
+    used_share: float | None = None
+    """Of what a saturated limit allows at best."""
+    jain: float | None = None
+    wait_ratio: float | None = None
+    """p99 of the waits over that of one ideal queue."""
+    retry_after_error_s: float | None = None
+    """p90; a tenth of what was told is allowed in any case."""
+
+
+def check(history: History, goals: Goals = Goals()) -> list[Verdict]:  # noqa: B008  Frozen.
+    """One verdict per promise that the history has something to say about."""
+    verdicts = [
+        worst_window(history, "requests", lambda e: e.cost.requests, lambda b: b.limits.requests),
+        worst_window(
+            history, "tokens", lambda e: min(e.used_tokens, e.cost.input_tokens), lambda b: b.limits.input_tokens
+        ),
+        worst_window(history, "images", lambda e: e.cost.images, lambda b: b.limits.images),
+        worst_day(history),
+        worst_instant(history),
+        refusals_obeyed(history),
+        answered_in_time(history, goals.answer_slack_ms),
+    ]
+    for period in history.saturations:
+        verdicts.append(lost_capacity(history, period, goals.used_share))
+        for of in ("instance", "caller"):
+            verdicts += fairness(history, period, of, goals.jain)
+        verdicts.append(wait_against_fifo(history, period, goals.wait_ratio))
+        verdicts.append(retry_after_error(history, period, goals.retry_after_error_s))
+    return verdicts
+
+
+# -- never more than the limits --------------------------------------------------------------------------------------
+
+
+def worst_window(
+    history: History, what: str, amount: Callable[[Exchange], int], limit: Callable[[Bound], Limit]
+) -> Verdict:
+    """The fullest window of any model, wherever it begins. What took longer to write than the permit's allowance is debt."""
+    worst = Verdict(f"{what} in any window", ok=True)
+    for (project, model), exchanges in _by_model(history.exchanges).items():
+        bounds = _bounds(history, project, model)
+        timely = [e for e in exchanges if e.arrived_ms - e.written_ms <= history.jitter_ms + EPSILON_MS and amount(e)]
+        recent: deque[tuple[float, int]] = deque()
+        total = 0
+        for exchange in sorted(timely, key=lambda e: e.arrived_ms):
+            at_ms = exchange.arrived_ms
+            recent.append((at_ms, amount(exchange)))
+            total += amount(exchange)
+            while recent[0][0] <= at_ms - history.window_ms:
+                total -= recent.popleft()[1]
+            allowed = _largest(bounds, limit, at_ms - history.window_ms, at_ms)
+            where = f"{project}/{model}, the window that ends at {at_ms:.3f}"
+            worst = _worse(worst, total, allowed, where)
+    return worst
+
+
+def worst_day(history: History) -> Verdict:
+    """Requests that arrived on one Pacific day."""
+    worst = Verdict("requests in any day", ok=True)
+    for (project, model), exchanges in _by_model(history.exchanges).items():
+        bounds = _bounds(history, project, model)
+        for ordinal, count in Counter(pacific_day(e.arrived_ms).ordinal for e in exchanges).items():
+            day = next(d for e in exchanges if (d := pacific_day(e.arrived_ms)).ordinal == ordinal)
+            allowed = _largest(bounds, lambda b: b.limits.requests_per_day, day.start_ms, day.end_ms)
+            worst = _worse(worst, count, allowed, f"{project}/{model}, day {ordinal}")
+    return worst
+
+
+def worst_instant(history: History) -> Verdict:
+    """Exchanges of one project that were open at once, over all its models."""
+    worst = Verdict("exchanges at once", ok=True)
+    projects = defaultdict(list)
+    for exchange in history.exchanges:
+        if exchange.ended_ms > exchange.written_ms:
+            projects[exchange.project].append(exchange)
+    for project, exchanges in projects.items():
+        bounds = [b for b in history.bounds if b.project == project]
+        steps = [(e.ended_ms, 0, -1) for e in exchanges] + [(e.written_ms, 1, 1) for e in exchanges]
+        now = 0
+        for at_ms, _, change in sorted(steps):
+            now += change
+            if change > 0:
+                allowed = _largest(bounds, lambda b: b.concurrency, at_ms, at_ms)
+                worst = _worse(worst, now, allowed, f"{project} at {at_ms:.3f}")
+    return worst
+
+
+def refusals_obeyed(history: History) -> Verdict:
+    """Nothing is written to a model by an instance that Gemini told to leave it alone."""
+    worst = Verdict("written while refused", ok=True, limit=0)
+    by_model = _by_model(history.exchanges)
+    for refused in history.refused:
+        written = sum(
+            1
+            for e in by_model.get((refused.project, refused.model), ())
+            if e.instance == refused.instance and refused.from_ms + EPSILON_MS < e.written_ms < refused.until_ms
+        )
+        worst = _worse(worst, written, 0, f"{refused.project}/{refused.model} by {refused.instance}")
+    return worst
+
+
+# -- every caller hears ----------------------------------------------------------------------------------------------
+
+
+def answered_in_time(history: History, slack_ms: float) -> Verdict:
+    """How long after its deadline a caller heard; time in which its instance stood still does not count against it."""
+    worst = Verdict("heard after the deadline by ms", ok=True, limit=slack_ms)
+    stops = defaultdict(list)
+    for stop in history.disturbances:
+        if stop.kind == "freeze":
+            stops[stop.instance].append(stop)
+    for call in history.calls:
+        if call.fate == "lost":
+            continue
+        stood_ms = sum(
+            max(0.0, min(stop.until_ms, call.ended_ms) - max(stop.from_ms, call.came_ms)) for stop in stops[call.instance]
+        )
+        late_ms = call.ended_ms - call.deadline_ms - stood_ms
+        worst = _worse(worst, max(0.0, late_ms), slack_ms, f"call {call.number} ({call.fate} {call.code})")
+    return worst
+
+
+# -- nothing is lost -------------------------------------------------------------------------------------------------
+
+
+def lost_capacity(history: History, period: Saturation, least: float | None) -> Verdict:
+    """What arrived while demand exceeded the limit, as a share of what could have; by the dimension that binds most."""
+    promise = "share of the saturated limit that was used"
+    arrived = [e for e in _of(history, period) if period.from_ms <= e.arrived_ms < period.until_ms]
+    windows = (period.until_ms - period.from_ms) / history.window_ms
+    shares = [0.0]
+    for amount, limit in (
+        (lambda e: e.cost.requests, lambda b: b.limits.requests),
+        (lambda e: e.used_tokens, lambda b: b.limits.input_tokens),
+        (lambda e: e.cost.images, lambda b: b.limits.images),
+    ):
+        allowed = _largest(_bounds(history, period.project, period.model), limit, period.from_ms, period.until_ms)
+        if allowed:
+            shares.append(sum(map(amount, arrived)) / (allowed * period.best_use * windows))
+    used = max(shares)
+    return Verdict(promise, least is None or used >= least, used, least, f"{period.project}/{period.model}")
+
+
+def fairness(history: History, period: Saturation, of: str, least: float | None) -> Iterator[Verdict]:
+    """Jain's index over the parties that all wanted more. With few permits per party it is counts that must be near."""
+    parties = period.instances if of == "instance" else period.callers
+    if len(parties) > 1:
+        counts = Counter(
+            getattr(e, of) for e in _of(history, period) if period.from_ms <= e.arrived_ms < period.until_ms
+        )
+        served = [counts[party] for party in parties]
+        index = jain(served)
+        near = max(served) - min(served) <= 1
+        yield Verdict(
+            f"Jain's index over {of}s", least is None or near or index >= least, index, least, f"{dict(counts)}"
+        )
+
+
+def jain(amounts: Sequence[float]) -> float:
+    squares = sum(amount * amount for amount in amounts)
+    return sum(amounts) ** 2 / (len(amounts) * squares) if squares else 1.0
+
+
+def wait_against_fifo(history: History, period: Saturation, most: float | None) -> Verdict:
+    """p99 of the waits of served callers, over that in one queue that serves in order as early as the limit allows."""
+    calls = sorted(
+        (c for c in history.calls if c.served_ms is not None and c.model == period.model and period.project in c.projects),
+        key=lambda c: c.came_ms,
+    )
+    limit = _largest(
+        _bounds(history, period.project, period.model), lambda b: b.limits.requests, period.from_ms, period.until_ms
+    )
+    if not calls or not limit or math.isinf(limit):
+        return Verdict("p99 wait over ideal FIFO's", ok=True)
+    ideal: list[float] = []
+    for at, call in enumerate(calls):
+        behind = ideal[at - int(limit)] + history.window_ms if at >= limit else 0.0
+        ideal.append(max(call.came_ms, behind))
+    waits = quantile([(c.served_ms or 0.0) - c.came_ms for c in calls], 0.99)
+    best = quantile([t - c.came_ms for t, c in zip(ideal, calls, strict=True)], 0.99)
+    ratio = waits / max(best, 1.0) if best > 1.0 else 1.0
+    where = f"{waits:.0f} ms, ideal {best:.0f} ms"
+    return Verdict("p99 wait over ideal FIFO's", most is None or ratio <= most, ratio, most, where)
+
+
+def retry_after_error(history: History, period: Saturation, most_s: float | None) -> Verdict:
+    """p90 of |told - true|: a refused caller's place is that of the next later one that was served in its stead."""
+    served = sorted((c.served_ms, c.came_ms) for c in _calls(history, period) if c.served_ms is not None)
+    places = [at for at, _ in served]
+    taken: list[int] = []
+    errors = []
+    refused = [c for c in _calls(history, period) if c.fate == "refused" and c.retry_after_s is not None]
+    for call in sorted(refused, key=lambda c: c.came_ms):
+        at = bisect_right(places, call.came_ms)
+        while at < len(served) and (served[at][1] <= call.came_ms or at in taken):
+            at += 1
+        if at < len(served):
+            insort(taken, at)
+            told_s = call.retry_after_s or 0.0
+            true_s = max(0.0, (served[at][0] or 0.0) - call.ended_ms) / 1000
+            errors.append(max(0.0, abs(told_s - true_s) - 0.1 * told_s))
+    worst = quantile(errors, 0.9)
+    where = f"of {len(errors)} refusals"
+    return Verdict("p90 error of Retry-After in s", most_s is None or worst <= most_s, worst, most_s, where)
+
+
+def quantile(values: Sequence[float], q: float) -> float:
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, math.ceil(q * len(ordered)) - 1)] if ordered else 0.0
+
+
+# --------------------------------------------------------------------------------------------------------------------
+
+
+def _by_model(exchanges: Iterable[Exchange]) -> dict[tuple[str, str], list[Exchange]]:
+    found: dict[tuple[str, str], list[Exchange]] = defaultdict(list)
+    for exchange in exchanges:
+        found[exchange.project, exchange.model].append(exchange)
+    return found
+
+
+def _of(history: History, period: Saturation) -> Iterator[Exchange]:
+    return (e for e in history.exchanges if (e.project, e.model) == (period.project, period.model))
+
+
+def _calls(history: History, period: Saturation) -> Iterator[Call]:
+    for call in history.calls:
+        if call.model == period.model and period.project in call.projects and not call.batch:
+            if period.from_ms <= call.came_ms < period.until_ms:
+                yield call
+
+
+def _bounds(history: History, project: str, model: str) -> list[Bound]:
+    return [b for b in history.bounds if (b.project, b.model) == (project, model)]
+
+
+def _largest(bounds: Sequence[Bound], limit: Callable[[Bound], Limit], from_ms: float, until_ms: float) -> float:
+    """The largest limit that held at some time in between; infinite where one was unlimited, or none was stated."""
+    limits = [limit(b) for b in bounds if b.from_ms <= until_ms and b.until_ms > from_ms]
+    return max((math.inf if one is None else one for one in limits), default=math.inf)
+
+
+def _worse(worst: Verdict, found: float, allowed: float, where: str) -> Verdict:
+    """The one further above its limit; of two within it the fuller."""
+    limit = None if math.isinf(allowed) else allowed
+    if limit is None:
+        return worst
+    excess, known = found - limit, worst.worst - (worst.limit if worst.limit is not None else math.inf)
+    if excess > known or not worst.where:
+        return Verdict(worst.promise, found <= limit, found, limit, where)
+    return worst

@@ -1,0 +1,121 @@
+"""What happened, as plain data: enough to judge every promise afterwards. Times are ms of one true clock, since 1970."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from shared.generation import Cost
+from shared.ledger.limits import Limits
+
+FOREVER = float("inf")
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """One request that a process began to write to Gemini."""
+
+    project: str
+    model: str
+    instance: str
+    caller: str
+    cost: Cost
+    """As it was reserved."""
+    written_ms: float
+    arrived_ms: float
+    """When Gemini counted it."""
+    ended_ms: float
+    """When the process closed it or Gemini was done with it, whichever was first; at its deadline at the latest."""
+    used_tokens: int
+    """Input tokens as Gemini counted them."""
+    status: int = 200
+    call: int = -1
+    """Which of the history's calls it served, by number."""
+
+    @property
+    def debt_tokens(self) -> int:
+        return max(0, self.used_tokens - self.cost.input_tokens)
+
+
+Fate = Literal["answered", "refused", "left", "lost"]
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One request of a caller's to an instance. `lost`: its instance was killed."""
+
+    number: int
+    instance: str
+    caller: str
+    model: str
+    projects: tuple[str, ...]
+    cost: Cost
+    batch: bool
+    came_ms: float
+    deadline_ms: float
+    ended_ms: float
+    fate: Fate
+    code: str = ""
+    retry_after_s: float | None = None
+    served_ms: float | None = None
+    """When its first permit was used."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """What holds for a model of a project from one moment to another; where several overlap, the largest is what counts."""
+
+    project: str
+    model: str
+    limits: Limits
+    concurrency: int
+    from_ms: float = 0.0
+    until_ms: float = FOREVER
+
+
+@dataclass(frozen=True, slots=True)
+class Disturbance:
+    """Something went wrong. `instance` empty: for all of them."""
+
+    kind: str
+    from_ms: float
+    until_ms: float
+    instance: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Saturation:
+    """A claim: all through this time these parties wanted more than the model's limit, and nothing was wrong."""
+
+    project: str
+    model: str
+    from_ms: float
+    until_ms: float
+    best_use: float = 1.0
+    """The share of the limit that can be used at best: W / (span x slot)."""
+    instances: tuple[str, ...] = ()
+    callers: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """Gemini told an instance to leave a model alone for so long."""
+
+    project: str
+    model: str
+    instance: str
+    from_ms: float
+    until_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    window_ms: float
+    exchanges: tuple[Exchange, ...]
+    calls: tuple[Call, ...] = ()
+    bounds: tuple[Bound, ...] = ()
+    disturbances: tuple[Disturbance, ...] = ()
+    refused: tuple[Refused, ...] = ()
+    saturations: tuple[Saturation, ...] = ()
+    jitter_ms: float = 250.0
+    """What may pass between an exchange's first byte and its arrival (A1, A2); a later one is booked as debt."""

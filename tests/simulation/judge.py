@@ -1,0 +1,184 @@
+"""One seed from beginning to verdict: run it, let it come to rest, ask once more, and look at what is left in the ledger."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from shared.generation import Caller, Cost
+from shared.ledger.grid import pacific_day
+from shared.ledger.state import State
+from tests.simulation.caller import Ask
+from tests.simulation.checker import Verdict, check
+from tests.simulation.history import Call, History
+from tests.simulation.loop import Livelock
+from tests.simulation.scenario import Scenario
+from tests.simulation.world import LOCAL_LINGER_S, World
+
+PROBE_S = 12.0
+"""An idle deployment answers within this, however slow the network of the scenario."""
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    seed: int
+    verdicts: tuple[Verdict, ...]
+    history: History
+    digest: str
+    """Of all that happened: the same seed has the same one."""
+    virtual_s: float
+    wall_s: float
+    commits: int
+    conflicts: int
+
+    @property
+    def failures(self) -> list[Verdict]:
+        return [verdict for verdict in self.verdicts if not verdict.ok]
+
+
+def judge(scenario: Scenario, trace: Callable[[str], None] | None = None) -> Result:
+    began_s = time.perf_counter()
+    world = World(scenario, trace)
+    verdicts: list[Verdict] = []
+    with world.entered():
+        world.begin()
+        try:
+            verdicts += _come_to_rest(world)
+        except Livelock as spin:
+            verdicts.append(Verdict("time goes on", ok=False, where=str(spin)))
+        history = world.history()
+    errors = [*world.errors, *world.loop.errors]
+    verdicts += check(history)
+    verdicts.append(Verdict("no error inside", ok=not errors, worst=len(errors), limit=0, where="; ".join(errors[:3])))
+    server = world.server
+    digest = hashlib.blake2b(repr((history, server.commits, server.reads)).encode(), digest_size=8).hexdigest()
+    wall_s = time.perf_counter() - began_s
+    return Result(
+        scenario.seed, tuple(verdicts), history, digest, world.loop.now_s, wall_s, server.commits, server.conflicts
+    )
+
+
+def _come_to_rest(world: World) -> Iterator[Verdict]:
+    scenario, loop = world.scenario, world.loop
+    loop.run_until(scenario.busy_s)
+    patience_s = max((client.kind.patience_s[1] for client in scenario.clients), default=0.0)
+    end_s = scenario.busy_s + patience_s + 5.0
+    while loop.now_s < end_s and any(i.calls for i in world.instances if not i.process.killed):
+        loop.run_until(loop.now_s + 0.5)
+    open_calls = sum(len(i.calls) for i in world.instances if not i.process.killed)
+    yield Verdict("calls that nobody answered", ok=not open_calls, worst=open_calls, limit=0)
+    yield from _nothing_held(world, "when the last was answered", at_once=True)
+    loop.run_until(loop.now_s + max(_ttl_s(world), _refused_for_s(world)))
+    yield from _nothing_held(world, "after every lease")
+    yield from _probe(world)
+    yield from _nothing_held(world, "when the probe was answered", at_once=True)
+    yield from _days_counted(world)
+
+
+def _ttl_s(world: World) -> float:
+    """Within this after the last renew every lease, every booking and every window is over."""
+    scenario = world.scenario
+    longest_s = scenario.lease_s or min(60.0, max(10.0, 2.0 * len(world.instances)))
+    return longest_s + scenario.tau_s + scenario.queue_timeout_s + 2 * scenario.grid.window_ms / 1000 + 5.0
+
+
+def _refused_for_s(world: World) -> float:
+    cool_ms = [section.cool_ms for state in world.ledgers().values() for section in state.sections.values()]
+    return (max(cool_ms, default=0.0) - world.now_ms()) / 1000
+
+
+def _probe(world: World) -> Iterator[Verdict]:
+    """After the faults stopped, whatever is asked for is served: one request of every model on every project."""
+    last: dict[tuple[str, str], Call | None] = {}
+
+    async def ask(name: str, model: str, one: Ask) -> None:
+        end_s = world.loop.now_s + PROBE_S
+        while world.loop.now_s < end_s:
+            heard = last[name, model] = await world.ask(one)
+            if heard.fate == "answered" or heard.code == "daily_quota_exhausted":
+                return
+            # A process that thaws may find a call to the store that failed long ago; on a slow network a queue may be
+            # shorter than a conversation with the store.
+            await asyncio.sleep(heard.retry_after_s or 1.0)
+
+    deployment = world.scenario.deployments[-1]
+    models = {client.kind.model for client in world.scenario.clients}
+    for account in {account.ledger_id: account for account in deployment.accounts}.values():
+        for model in sorted(models):
+            one = Ask([account], Caller("probe", "admin"), model, Cost(1, 1), 1, PROBE_S, 0.05)
+            last[account.id, model] = None
+            world.loop.create_task(ask(account.id, model, one))
+    world.loop.run_until(world.loop.now_s + PROBE_S + 3.0)
+    unserved = [
+        f"{name}/{model} {heard and (heard.fate, heard.code)}"
+        for (name, model), heard in last.items()
+        if heard is None or (heard.fate != "answered" and heard.code != "daily_quota_exhausted")
+    ]
+    yield Verdict("served after all faults", ok=not unserved, worst=len(unserved), limit=0, where=", ".join(unserved))
+
+
+def _nothing_held(world: World, when: str, *, at_once: bool = False) -> Iterator[Verdict]:
+    """`at_once`: without waiting for any lease to end, where nothing can have kept the instances from giving back."""
+    scenario = world.scenario
+    if at_once:
+        hindered = scenario.faults or scenario.late or scenario.lost or scenario.delay_s[1] > 0.1
+        cut_short = scenario.stops_when_idle and any(client.kind.leaves for client in scenario.clients)
+        if hindered or cut_short:
+            return
+        world.loop.run_until(world.loop.now_s + 1.0 + 3 * LOCAL_LINGER_S * scenario.local)
+    held = []
+    now_ms = world.now_ms()
+    for project, state in world.ledgers().items():
+        for name, lease in state.leases.items():
+            bookings = [v for share in lease.shares.values() for v in share.bookings]
+            slots = lease.slots if at_once or lease.reuse_ms >= now_ms else 0
+            booked = sum(at_once or world.grid.start_ms(v.last + world.grid.span) >= now_ms for v in bookings)
+            if slots or booked:
+                held.append(f"{project}: {name} has {slots} slots, {booked} bookings")
+    yield Verdict(f"held while idle, {when}", ok=not held, worst=len(held), limit=0, where="; ".join(held[:3]))
+
+
+def _days_counted(world: World) -> Iterator[Verdict]:
+    """The ledger's day never holds less than Gemini saw of it, whoever died."""
+    short = []
+    ledgers = world.ledgers()
+    today = pacific_day(world.now_ms()).ordinal
+    counts = Counter(
+        (e.project, e.model, day)
+        for e in world.gemini.exchanges()
+        if (day := pacific_day(e.written_ms).ordinal) >= today - 1
+    )
+    metered = {
+        (account.ledger_id, model)
+        for account in world.scenario.deployments[0].accounts
+        for _, model, _ in counts
+        if all(
+            a.limits_for(model).requests_per_day is not None
+            for d in world.scenario.deployments
+            for a in d.accounts
+            if a.ledger_id == account.ledger_id
+        )
+    }
+    for (project, model, day), count in counts.items():
+        if (project, model) in metered:
+            counted = _day(ledgers.get(project), model, day)
+            if counted < count:
+                short.append(f"{project}/{model} on {day}: {counted} of {count}")
+    yield Verdict("requests missing in a day's count", ok=not short, worst=len(short), limit=0, where="; ".join(short))
+
+
+def _day(state: State | None, model: str, day: int) -> int:
+    """What is counted, and what a lapsed booking will be counted for when the next renew finds it."""
+    if state is None or model not in state.sections:
+        return 0
+    booked = sum(
+        cost.requests
+        for lease in state.leases.values()
+        if model in lease.shares
+        for cost in lease.shares[model].bookings.values()
+    )
+    return state.sections[model].days.get(day, 0) + booked

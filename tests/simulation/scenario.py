@@ -1,0 +1,265 @@
+"""What a seed stands for: a deployment, its load, and everything that goes wrong in it. Plain data, drawn once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from random import Random
+from typing import Literal
+
+from shared.accounts.account import Account
+from shared.generation import Cost
+from shared.ledger.grid import JITTER_MS, Grid, pacific_day
+from shared.ledger.limits import Limits
+from shared.secret import Secret
+from tests.simulation.upstream import Rival
+
+FaultKind = Literal["kill", "freeze", "cut", "refuse", "overloaded", "hang", "mute", "wall"]
+DAY = pacific_day(1_800_000_000_000)
+LARGE_EVERY = 50
+"""One seed in so many is a large deployment."""
+GRIDS = [(3_000, 50), (4_000, 100), (4_000, 100), (5_000, 250), (6_000, 150)]
+"""Windows and slots in ms. Fewer slots per window than in production: the arithmetic is the same, and faster."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """`kill` and `freeze` strike at `at_s`, or right before the `step`-th callback that the process runs after it."""
+
+    kind: FaultKind
+    at_s: float
+    length_s: float = 0.0
+    victim: float = 0.0
+    """Which instance, as a share of those that live then."""
+    step: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One kind of request. `used` is what Gemini counts of the reserved tokens, as a range of shares."""
+
+    model: str
+    accounts: tuple[int, ...]
+    tokens: tuple[int, int] = (10, 10)
+    images: int = 0
+    used: tuple[float, float] = (1.0, 1.0)
+    service_s: tuple[float, float] = (0.05, 0.3)
+    patience_s: tuple[float, float] = (10.0, 10.0)
+    batch: bool = False
+    hangs: float = 0.0
+    leaves: float = 0.0
+    slow_body: float = 0.0
+
+    def cost(self, random: Random) -> Cost:
+        return Cost(1, random.randint(*self.tokens), self.images)
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """A caller that asks, hears, thinks, and asks again, from `from_s` to `until_s`."""
+
+    name: str
+    kind: Kind
+    think_s: float
+    from_s: float
+    until_s: float
+    home: int = -1
+    """The instance it always goes to, by number; -1 for any."""
+    obeys_retry_after: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """The accounts as the instances begun from `from_s` on see them."""
+
+    accounts: tuple[Account, ...]
+    from_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    seed: int
+    grid: Grid
+    tau_s: float
+    lease_s: float | None
+    busy_s: float
+    """Load and faults end then."""
+    deployments: tuple[Deployment, ...]
+    population: tuple[tuple[float, int], ...]
+    """How many instances there are to be, from when on."""
+    clients: tuple[Client, ...]
+    faults: tuple[Fault, ...] = ()
+    delay_s: tuple[float, float] = (0.005, 0.03)
+    lost: float = 0.0
+    repeated: float = 0.0
+    late: float = 0.0
+    drift: float = 450e-6
+    queue_timeout_s: float = 30.0
+    began_ms: float = float(DAY.start_ms) + 36_000_000
+    local: bool = False
+    """Processes on one machine: the store notices their ends, and permits linger."""
+    stops_when_idle: bool = False
+    """The CPU stops with the last response, as on Cloud Functions."""
+    rivals: tuple[Rival, ...] = ()
+    pressure: float = 0.0
+    tags: frozenset[str] = field(default_factory=frozenset)
+
+
+def grid_of(window_ms: int, slot_ms: int) -> Grid:
+    return Grid(window_ms, slot_ms, -(-(window_ms + JITTER_MS) // slot_ms) + 1)
+
+
+def scenario_of(seed: int) -> Scenario:
+    random = Random(f"scenario {seed}")
+    return _Drawing(random, seed, large=seed % LARGE_EVERY == LARGE_EVERY - 1).scenario()
+
+
+class _Drawing:
+    def __init__(self, random: Random, seed: int, *, large: bool) -> None:
+        self.random, self.seed, self.large = random, seed, large
+        self.grid = Grid.of(4.0) if random.random() < 0.05 else grid_of(*random.choice(GRIDS))
+        self.busy_s = random.uniform(10, 18) if large else random.uniform(12, 30)
+        self.tau_s = random.choice([1.0, 2.0, 4.0])
+        self.models = [f"m{at}" for at in range(random.choice([1, 1, 2, 3]))]
+
+    def chance(self, probability: float) -> bool:
+        return self.random.random() < probability
+
+    def scenario(self) -> Scenario:
+        random = self.random
+        accounts = self._accounts()
+        deployments = [Deployment(accounts)]
+        if self.chance(0.15):
+            deployments.append(Deployment(self._changed(accounts), random.uniform(0.2, 0.6) * self.busy_s))
+        faulty = self.chance(0.85)
+        local = self.chance(0.15)
+        delay_s = (0.0, 0.003) if local else random.choice([(0.005, 0.03), (0.005, 0.1), (0.001, 0.5)])
+        slow = delay_s[1] > 0.1
+        return Scenario(
+            seed=self.seed,
+            grid=self.grid,
+            tau_s=self.tau_s,
+            lease_s=random.choice([3.0, 5.0, None] if slow else [0.5, 1.0, 2.0, 2.0, None]),
+            busy_s=self.busy_s,
+            deployments=tuple(deployments),
+            population=self._population(rolling=len(deployments) > 1),
+            clients=self._clients(accounts),
+            faults=tuple(self._faults(local=local)) if faulty else (),
+            delay_s=delay_s,
+            lost=random.choice([0.0, 0.01, 0.05]) if faulty and not local else 0.0,
+            repeated=random.choice([0.0, 0.05]) if faulty and not local else 0.0,
+            late=random.choice([0.0, 0.0, 0.02]) if faulty and not local else 0.0,
+            drift=0.0 if local else 490e-6,
+            queue_timeout_s=random.choice([2.0, 3.0, 5.0, 15.0]) * (1 + slow),
+            began_ms=DAY.end_ms - 1000 * random.uniform(0, self.busy_s) if self.chance(0.2) else DAY.start_ms + 3.6e7,
+            local=local,
+            stops_when_idle=not local and self.chance(0.5),
+            rivals=self._rivals(accounts) if faulty and self.chance(0.15) else (),
+            pressure=0.02 if faulty and self.chance(0.1) else 0.0,
+        )
+
+    def _limits(self) -> Limits:
+        random = self.random
+        requests = random.choice([None, 1, 2, 3, 5, 8, 12, 20, 40]) if not self.large else random.choice([20, 60, 150])
+        tokens = random.choice([None, None, 200, 1000, 5000])
+        images = random.choice([None, None, None, 4])
+        per_day = random.choice([None, None, None, None, 5, 30, 100])
+        return Limits(requests, tokens, images, per_day)
+
+    def _accounts(self) -> tuple[Account, ...]:
+        count = self.random.choice([1, 1, 1, 2, 3])
+        c = self.random.choice([1, 2, 3, 4, 8, 15])
+        accounts = [self._account(f"a{at}", f"p{at}", c) for at in range(count)]
+        if self.chance(0.15):  # A second key of the first project: one ledger, two accounts.
+            accounts.append(Account("b0", "p0", Secret("b0"), c, accounts[0].limits, accounts[0].model_limits))
+        if self.chance(0.15):
+            own = self._account("own", "u-0123456789abcdef", c)
+            accounts.append(Account(own.id, own.ledger_id, own.credential, c, own.limits, own.model_limits, own_key=True))
+        return tuple(accounts)
+
+    def _account(self, name: str, project: str, c: int) -> Account:
+        model_limits = {model: self._limits() for model in self.models[1:]}
+        return Account(name, project, Secret(name), c, self._limits(), model_limits)
+
+    def _changed(self, accounts: tuple[Account, ...]) -> tuple[Account, ...]:
+        c = max(1, accounts[0].concurrency + self.random.choice([-2, -1, 0, 1, 3]))
+        changed: dict[str, Account] = {}
+        result = []
+        for account in accounts:
+            first = changed.setdefault(account.ledger_id, self._account(account.id, account.ledger_id, c))
+            result.append(
+                Account(
+                    account.id, account.ledger_id, account.credential, c, first.limits, first.model_limits,
+                    own_key=account.own_key,
+                )
+            )  # fmt: skip
+        return tuple(result)
+
+    def _population(self, *, rolling: bool) -> tuple[tuple[float, int], ...]:
+        random = self.random
+        if self.large:
+            most = random.choice([20, 30, 50, 100])
+            return ((0.0, 0), (1.0, most // 2), (self.busy_s * 0.4, most), (self.busy_s * 0.8, 0))
+        first = random.choice([1, 1, 2, 2, 3, 4, 6])
+        result = [(0.0, first)]
+        if self.chance(0.4):
+            result += [(random.uniform(0.2, 0.9) * self.busy_s, random.choice([0, 1, 2, 5])) for _ in range(2)]
+        return tuple(sorted(result))
+
+    def _kind(self, accounts: tuple[Account, ...]) -> Kind:
+        random = self.random
+        server = [at for at, account in enumerate(accounts) if not account.own_key]
+        own = [at for at, account in enumerate(accounts) if account.own_key]
+        chosen = own if own and self.chance(0.3) else server if self.chance(0.7) else [random.choice(server)]
+        most = random.choice([10, 50, 180])
+        service = random.choice([(0.02, 0.1), (0.1, 0.6), (0.5, 2.0), (self.tau_s * 0.7, self.tau_s * 0.95)])
+        patience = random.choice([(0.5, 2.0), (2.0, 6.0), (3.0, 10.0), (10.0, 20.0)])
+        return Kind(
+            random.choice(self.models),
+            tuple(chosen),
+            tokens=(1, most),
+            images=random.choice([0, 0, 0, 1, 2]),
+            used=random.choice([(1.0, 1.0), (0.2, 1.0), (0.5, 1.5)]),
+            service_s=service,
+            patience_s=patience,
+            batch=self.chance(0.15),
+            hangs=random.choice([0.0, 0.0, 0.05]),
+            leaves=random.choice([0.0, 0.1, 0.3]),
+            slow_body=random.choice([0.0, 0.0, 0.1]),
+        )
+
+    def _clients(self, accounts: tuple[Account, ...]) -> tuple[Client, ...]:
+        random = self.random
+        result = []
+        for group in range(random.choice([1, 2, 3])):
+            kind, think_s = self._kind(accounts), random.choice([0.0, 0.2, 1.0])
+            count = random.randint(20, 60) if self.large else random.choice([1, 2, 4, 8])
+            bursty = self.chance(0.3)
+            for at in range(count):
+                from_s = random.uniform(0, 0.5 * self.busy_s) if not bursty else 0.3 * self.busy_s
+                name = f"{'abc'[group]}{at}"
+                result.append(Client(name, kind, think_s, from_s, self.busy_s, obeys_retry_after=self.chance(0.8)))
+        return tuple(result)
+
+    def _faults(self, *, local: bool) -> list[Fault]:
+        random = self.random
+        kinds: list[FaultKind] = ["kill", "freeze", "freeze", "wall"]
+        if not local:
+            kinds += ["kill", "freeze", "cut", "refuse", "overloaded", "hang", "mute"]
+        result = []
+        for _ in range(random.choice([1, 2, 3, 6])):
+            kind = random.choice(kinds)
+            length = random.choice([0.1, 0.3, 1.0, 3.0, 8.0, 20.0]) * random.uniform(0.5, 1.5)
+            if kind in ("refuse", "overloaded", "hang", "mute", "cut"):
+                length = min(length, 8.0)
+            at_s = random.uniform(0.05, 0.85) * self.busy_s
+            step = random.randint(1, 60) if self.chance(0.5) else 0
+            result.append(Fault(kind, at_s, length, random.random(), step))
+        return result
+
+    def _rivals(self, accounts: tuple[Account, ...]) -> tuple[Rival, ...]:
+        random = self.random
+        account = random.choice(accounts)
+        from_s = random.uniform(0.2, 0.5) * self.busy_s
+        until_s = from_s + random.uniform(1, 6)
+        limits = Limits(requests=random.choice([1, 2, 5]))
+        return (Rival(account.ledger_id, random.choice(self.models), limits, from_s, until_s, self.chance(0.5)),)

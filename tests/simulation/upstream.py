@@ -1,0 +1,150 @@
+"""The virtual Gemini: takes requests, answers when their time has come, and refuses what is over its limits."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from dataclasses import dataclass, field
+from random import Random
+
+from shared.generation import Cost
+from shared.ledger.limits import Limits
+from tests.simulation.history import Exchange, Refused
+from tests.simulation.loop import VirtualLoop
+
+TRAVEL_S = (0.001, 0.250)
+"""From the last check to the arrival pass at most 250 ms more than at the least (A1, A2)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What a request will be to Gemini."""
+
+    project: str
+    model: str
+    caller: str
+    cost: Cost
+    used_tokens: int
+    service_s: float
+    hangs: bool = False
+    call: int = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """`retry_s` and `limits`: what a 429 says of when to come again, and which quota it was; neither for shared pressure."""
+
+    status: int
+    retry_s: float | None = None
+    limits: Limits | None = None
+
+
+@dataclass(slots=True)
+class _Open:
+    work: Work
+    instance: str
+    written_ms: float
+    answer: asyncio.Future[Answer]
+    arrived_ms: float = 0.0
+    ended_ms: float | None = None
+    status: int = 0
+
+
+@dataclass(slots=True)
+class Rival:
+    """Somebody else who spends the same quota: the model's limits are these meanwhile."""
+
+    project: str
+    model: str
+    limits: Limits
+    from_s: float
+    until_s: float
+    names_the_limit: bool
+
+
+@dataclass(slots=True)
+class VirtualGemini:
+    """`pressure`: the probability of a 429 without a quota. `sent` holds every request, whatever became of it."""
+
+    loop: VirtualLoop
+    random: Random
+    began_ms: float
+    window_s: float
+    travel_s: tuple[float, float] = TRAVEL_S
+    pressure: float = 0.0
+    rivals: list[Rival] = field(default_factory=list)
+    sent: list[_Open] = field(default_factory=list)
+    refused: list[Refused] = field(default_factory=list)
+    """What processes have heard of 429s with a time."""
+    _recent: dict[tuple[str, str], deque[tuple[float, int]]] = field(default_factory=dict)
+
+    def now_ms(self) -> float:
+        return self.began_ms + self.loop.now_s * 1000
+
+    def write(self, work: Work, instance: str, timeout_s: float) -> _Open:
+        """The first byte, now; Gemini ends the request `timeout_s` later (A4). `deliver` is for the last byte."""
+        answer = self.loop.create_future()
+        request = _Open(work, instance, self.now_ms(), answer)
+        request.arrived_ms = request.written_ms
+        self.sent.append(request)
+        self.loop.post(timeout_s, self._end, request, 504)
+        return request
+
+    def deliver(self, request: _Open) -> None:
+        least, most = self.travel_s
+        travel_s = least + (most - least) * (self.random.random() ** 2 if self.random.random() < 0.8 else 1.0)
+        # Known now, so that a request whose writer dies meanwhile is counted too.
+        request.arrived_ms = self.now_ms() + travel_s * 1000
+        self.loop.post(travel_s, self._arrive, request)
+
+    def close(self, request: _Open) -> None:
+        """The process closed its connection: for its concurrency the request is over."""
+        self._end(request, 0)
+
+    def exchanges(self) -> tuple[Exchange, ...]:
+        return tuple(
+            Exchange(
+                o.work.project, o.work.model, o.instance, o.work.caller, o.work.cost, o.written_ms, o.arrived_ms,
+                self.now_ms() if o.ended_ms is None else o.ended_ms, o.work.used_tokens, o.status, o.work.call,
+            )
+            for o in self.sent
+        )  # fmt: skip
+
+    def _arrive(self, request: _Open) -> None:
+        if request.ended_ms is not None:
+            return
+        work, now_s = request.work, self.loop.now_s
+        refused = self._judge(work, now_s)
+        if refused is not None:
+            self._answer(request, refused)
+        elif not work.hangs:
+            self.loop.post(work.service_s, self._answer, request, Answer(200))
+
+    def _judge(self, work: Work, now_s: float) -> Answer | None:
+        recent = self._recent.setdefault((work.project, work.model), deque())
+        while recent and recent[0][0] <= now_s - self.window_s:
+            recent.popleft()
+        for rival in self.rivals:
+            if (rival.project, rival.model) == (work.project, work.model) and rival.from_s <= now_s < rival.until_s:
+                requests, tokens = rival.limits.requests, rival.limits.input_tokens
+                over = requests is not None and len(recent) >= requests
+                over = over or (tokens is not None and sum(t for _, t in recent) + work.used_tokens > tokens)
+                if over:
+                    retry_s = self.random.uniform(0.2, self.window_s)
+                    return Answer(429, retry_s, rival.limits if rival.names_the_limit else Limits())
+        recent.append((now_s, work.used_tokens))
+        return Answer(429) if self.pressure and self.random.random() < self.pressure else None
+
+    def _answer(self, request: _Open, answer: Answer) -> None:
+        if request.ended_ms is None:
+            self._end(request, answer.status)
+            self.loop.post(self.random.uniform(*self.travel_s) / 2, _hand_over, request.answer, answer)
+
+    def _end(self, request: _Open, status: int) -> None:
+        if request.ended_ms is None:
+            request.ended_ms, request.status = self.now_ms(), status
+
+
+def _hand_over(answer: asyncio.Future[Answer], value: Answer) -> None:
+    if not answer.done():
+        answer.set_result(value)

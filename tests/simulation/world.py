@@ -1,0 +1,415 @@
+"""Runs a scenario: instances come, go and fail, callers ask, and everything that happened is recorded."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random as global_random
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from random import Random
+
+from shared.admission.admission import Admission, AdmissionConfig
+from shared.admission.agent import AgentConfig
+from shared.errors import GatewayError
+from shared.generation import Caller
+from shared.ledger.packing import unpack
+from shared.ledger.state import State
+from tests.simulation.caller import Ask, Story
+from tests.simulation.history import Bound, Call, Disturbance, Fate, History
+from tests.simulation.loop import Process, VirtualLoop, virtual_clocks
+from tests.simulation.scenario import Client, Deployment, Fault, Scenario
+from tests.simulation.store import Network, StoreServer, VirtualStore
+from tests.simulation.upstream import VirtualGemini
+
+START_S = (0.1, 0.5)
+"""From the decision to start an instance to its first request."""
+DRAIN_S = 10.0
+LOCAL_LINGER_S = 1.0
+
+
+@dataclass(slots=True)
+class Waiting:
+    """A caller on the line: its future hears what became of it."""
+
+    ask: Ask
+    number: int
+    came_ms: float
+    heard: asyncio.Future[Call]
+    story: Story | None = None
+    task: asyncio.Task[None] | None = None
+
+
+@dataclass(slots=True)
+class Instance:
+    process: Process
+    admission: Admission
+    deployment: Deployment
+    calls: dict[int, Waiting] = field(default_factory=dict)
+    leaving: bool = False
+
+
+class Ends:
+    """What a machine knows of the ends of its processes (`Liveness`)."""
+
+    def __init__(self) -> None:
+        self.gone_names: set[str] = set()
+
+    def claim(self, owner: str) -> None:
+        """Every process of the simulation is known already."""
+
+    def gone(self, owner: str) -> bool:
+        return owner in self.gone_names
+
+
+class World:
+    """One scenario on one virtual clock. `run` goes through it, `history` is what there was."""
+
+    def __init__(self, scenario: Scenario, trace: Callable[[str], None] | None = None) -> None:
+        self.scenario, self.trace = scenario, trace
+        self.loop = VirtualLoop()
+        self.random = Random(f"world {scenario.seed}")
+        self.grid = scenario.grid
+        self.server = StoreServer(self.loop, scenario.began_ms)
+        self.network = Network(
+            Random(f"network {scenario.seed}"),
+            scenario.delay_s,
+            lost=scenario.lost,
+            repeated=scenario.repeated,
+            late=scenario.late,
+        )
+        self.gemini = VirtualGemini(
+            self.loop,
+            Random(f"gemini {scenario.seed}"),
+            scenario.began_ms,
+            scenario.grid.window_ms / 1000,
+            pressure=scenario.pressure,
+            rivals=list(scenario.rivals),
+        )
+        self.ends = Ends()
+        self.instances: list[Instance] = []
+        self.errors: list[str] = []
+        self.calls: list[Call] = []
+        self.disturbances: list[Disturbance] = []
+        self._started: dict[str, tuple[Deployment, float, float | None]] = {}
+        self._wanted = 0
+        self._numbers = 0
+
+    # -- from without ------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def entered(self) -> Iterator[World]:
+        """Time is virtual meanwhile, and chance comes from the seed."""
+        state, logger, handler = global_random.getstate(), logging.getLogger("shared"), _Collector(self)
+        level = logger.level
+        global_random.seed(f"processes {self.scenario.seed}")
+        logger.addHandler(handler)
+        logger.setLevel(logging.WARNING if self.trace else logging.ERROR)
+        logger.propagate = False
+        try:
+            with virtual_clocks(self.loop, self.scenario.began_ms / 1000):
+                yield self
+                self.loop.close()
+                said = [*self.errors]
+                for process in (instance.process for instance in self.instances):
+                    process.bury()
+                self.errors = said
+        finally:
+            self.loop.close()
+            logger.propagate = True
+            logger.setLevel(level)
+            logger.removeHandler(handler)
+            global_random.setstate(state)
+
+    def begin(self) -> None:
+        """Put the whole scenario on the clock."""
+        scenario = self.scenario
+        for at_s, count in scenario.population:
+            self.loop.post(at_s, self._populate, count)
+        for fault in scenario.faults:
+            self.loop.post(fault.at_s, self._strike, fault)
+        for client in scenario.clients:
+            self.loop.post(client.from_s, self._begin_client, client)
+        self.loop.post(scenario.busy_s, self._calm)
+
+    def history(self) -> History:
+        return History(
+            window_ms=self.grid.window_ms,
+            exchanges=self.gemini.exchanges(),
+            calls=tuple(self.calls),
+            bounds=tuple(self._bounds()),
+            disturbances=tuple(self.disturbances),
+            refused=tuple(self.gemini.refused),
+        )
+
+    def ledgers(self) -> dict[str, State]:
+        return {key.removeprefix("ledger/"): unpack(doc.value) for key, doc in self.server.docs.items() if doc.value}
+
+    def now_ms(self) -> float:
+        return self.server.now_ms()
+
+    def say(self, what: str) -> None:
+        if self.trace is not None:
+            self.trace(f"{self.loop.now_s:9.3f}  {what}")
+
+    # -- instances ---------------------------------------------------------------------------------------------------
+
+    def living(self) -> list[Instance]:
+        return [i for i in self.instances if not i.process.killed and not i.leaving]
+
+    def start(self) -> Instance:
+        scenario = self.scenario
+        name = f"i{len(self.instances)}"
+        drift = self.random.uniform(-scenario.drift, scenario.drift)
+        process = Process(self.loop, name, drift=drift, boot_s=self.random.uniform(1_000, 1_000_000))
+        deployment = [d for d in scenario.deployments if d.from_s <= self.loop.now_s][-1]
+        config = AgentConfig(
+            name, self.grid, scenario.tau_s, scenario.lease_s, linger_s=LOCAL_LINGER_S if scenario.local else 0.0
+        )
+        self.loop.current = process
+        try:
+            admission = Admission(
+                VirtualStore(self.server, self.network, process),
+                config,
+                AdmissionConfig(queue_timeout_s=scenario.queue_timeout_s),
+                self.ends if scenario.local else None,
+            )
+        finally:
+            self.loop.current = None
+        instance = Instance(process, admission, deployment)
+        self.instances.append(instance)
+        self._started[name] = (deployment, self.now_ms(), None)
+        self.say(f"{name} starts")
+        return instance
+
+    def _populate(self, count: int) -> None:
+        self._wanted = count
+        self._replace_old()
+        living = self.living()
+        for _ in range(count - len(living)):
+            self.start()
+        for instance in living[count:]:
+            self._retire(instance)
+
+    def _replace_old(self) -> None:
+        """A new deployment takes over: the instances of the old one are retired, one by one, over the next seconds."""
+        newest = [d for d in self.scenario.deployments if d.from_s <= self.loop.now_s][-1]
+        for instance in self.living():
+            if instance.deployment is not newest and self.random.random() < 0.5:
+                self._retire(instance)
+
+    def _retire(self, instance: Instance) -> None:
+        instance.leaving = True
+        self.say(f"{instance.process.name} is asked to end")
+        instance.process.thaw("idle")
+        instance.process.spawn(self._end(instance))
+
+    async def _end(self, instance: Instance) -> None:
+        end_s = self.loop.now_s + DRAIN_S
+        while instance.calls and self.loop.now_s < end_s:
+            await asyncio.sleep(0.1)
+        await instance.admission.aclose()
+        self.loop.post(0.0, self._kill, instance)
+
+    def _kill(self, instance: Instance) -> None:
+        """Now, whatever it was doing. Locally its sockets close with it; Gemini's side of others ends at their deadlines."""
+        process = instance.process
+        if process.killed:
+            return
+        self.say(f"{process.name} ends with {len(instance.calls)} calls")
+        process.kill()
+        self.ends.gone_names.add(process.name)
+        deployment, from_ms, _ = self._started[process.name]
+        self._started[process.name] = (deployment, from_ms, self.now_ms())
+        if self.scenario.local:
+            for request in self.gemini.sent:
+                if request.instance == process.name:
+                    self.gemini.close(request)
+        for waiting in list(instance.calls.values()):
+            self._heard(instance, waiting, "lost", "", None)
+        if len(self.living()) < self._wanted:
+            self.loop.post(self.random.uniform(*START_S), self._top_up)
+
+    def _top_up(self) -> None:
+        if len(self.living()) < self._wanted:
+            self.start()
+
+    # -- callers -----------------------------------------------------------------------------------------------------
+
+    def _begin_client(self, client: Client) -> None:
+        self.loop.create_task(self._live(client))
+
+    async def _live(self, client: Client) -> None:
+        chance = Random(f"client {self.scenario.seed} {client.name}")
+        while self.loop.now_s < client.until_s:
+            ask = self._ask(client, chance)
+            heard = await self.ask(ask, client.home)
+            if heard.retry_after_s is not None and client.obeys_retry_after:
+                await asyncio.sleep(min(heard.retry_after_s, self.scenario.busy_s))
+            think_s = client.think_s * chance.expovariate(1.0) if client.think_s else 0.0
+            await asyncio.sleep(max(think_s, 0.01 if heard.fate == "answered" else 0.2))
+
+    def _ask(self, client: Client, chance: Random) -> Ask:
+        kind = client.kind
+        cost = kind.cost(chance)
+        newest = [d for d in self.scenario.deployments if d.from_s <= self.loop.now_s][-1]
+        accounts = [newest.accounts[at] for at in kind.accounts]
+        hurried = chance.random() < kind.leaves
+        return Ask(
+            accounts=accounts,
+            caller=Caller(client.name, "own_key" if accounts[0].own_key else "admin"),
+            model=kind.model,
+            cost=cost,
+            used_tokens=max(1, int(cost.input_tokens * chance.uniform(*kind.used))),
+            patience_s=chance.uniform(*kind.patience_s),
+            service_s=chance.uniform(*kind.service_s),
+            batch=kind.batch,
+            hangs=chance.random() < kind.hangs,
+            connect_s=chance.choice([0.0, 0.0, 0.0, 0.02, 0.2]),
+            body_s=chance.uniform(0.05, 1.5) if chance.random() < kind.slow_body else 0.0,
+            leaves_after_s=chance.choice([0.0, 0.01, 0.1, 0.5, 2.0]) * chance.random() if hurried else None,
+        )
+
+    async def ask(self, ask: Ask, home: int = -1) -> Call:
+        """One call, from its arrival at an instance until the caller hears."""
+        living = self.living()
+        if not living:
+            await asyncio.sleep(self.random.uniform(*START_S))
+            living = self.living() or [self.start()]
+        instance = living[home % len(living)] if home >= 0 else self.random.choice(living)
+        own = {account.id: account for account in instance.deployment.accounts}
+        self._numbers += 1
+        as_configured = [own[account.id] for account in ask.accounts]
+        waiting = Waiting(ask, self._numbers, self.now_ms(), self.loop.create_future())
+        instance.calls[waiting.number] = waiting
+        instance.process.thaw("idle")
+        waiting.story = Story(
+            ask, waiting.number, instance.admission, self.gemini, instance.process.name, as_configured
+        )  # fmt: skip
+        waiting.task = instance.process.spawn(self._serve(instance, waiting, waiting.story))
+        # One who leaves before the first step of its task is gone without a word.
+        waiting.task.add_done_callback(lambda _: self._heard(instance, waiting, "left", "", None))
+        if ask.leaves_after_s is not None:
+            self.loop.post(ask.leaves_after_s, waiting.task.cancel)
+        return await waiting.heard
+
+    async def _serve(self, instance: Instance, waiting: Waiting, story: Story) -> None:
+        try:
+            await story.run()
+            self._heard(instance, waiting, "answered", "", None)
+        except GatewayError as error:
+            self._heard(instance, waiting, "refused", error.code, error.retry_after_s)
+        except asyncio.CancelledError:
+            self._heard(instance, waiting, "left", "", None)
+        except Exception as error:  # noqa: BLE001  Whatever it is, it is a finding.
+            self.errors.append(f"call {waiting.number} at {instance.process.name}: {error!r}")
+            self._heard(instance, waiting, "refused", "bug", None)
+
+    def _heard(self, instance: Instance, waiting: Waiting, fate: Fate, code: str, retry_after_s: float | None) -> None:
+        if instance.calls.pop(waiting.number, None) is None:
+            return
+        ask, story = waiting.ask, waiting.story
+        self.say(f"{instance.process.name} call {waiting.number} of {ask.caller.id}: {fate} {code}")
+        call = Call(
+            waiting.number, instance.process.name, ask.caller.id, ask.model,
+            tuple(dict.fromkeys(account.ledger_id for account in ask.accounts)),
+            ask.cost, ask.batch, waiting.came_ms, waiting.came_ms + ask.patience_s * 1000, self.now_ms(),
+            fate, code, retry_after_s, story.served_ms if story is not None else None,
+        )  # fmt: skip
+        self.calls.append(call)
+        self.loop.post(0.0, _hand_over, waiting.heard, call)
+        if self.scenario.stops_when_idle and not instance.calls and not instance.leaving:
+            self.loop.post(0.0, self._stop_if_idle, instance)
+
+    @staticmethod
+    def _stop_if_idle(instance: Instance) -> None:
+        if not instance.calls and not instance.leaving:
+            instance.process.freeze("idle")
+
+    # -- faults ------------------------------------------------------------------------------------------------------
+
+    def _strike(self, fault: Fault) -> None:
+        if fault.kind in ("refuse", "overloaded", "hang", "mute"):
+            self._record(fault, "")
+            self.network.outage = fault.kind
+            self.loop.post(fault.length_s, self._end_outage)
+            return
+        living = self.living()
+        if living:
+            victim = living[int(fault.victim * len(living))]
+            if fault.step:
+                victim.process.strikes[victim.process.steps + fault.step] = lambda: self._befall(fault, victim)
+            else:
+                self._befall(fault, victim)
+
+    def _befall(self, fault: Fault, victim: Instance) -> None:
+        process = victim.process
+        if self.loop.now_s >= self.scenario.busy_s:
+            return
+        length_s = min(fault.length_s, self.scenario.busy_s - self.loop.now_s)
+        self._record(fault, process.name)
+        match fault.kind:
+            case "kill":
+                self._kill(victim)
+            case "freeze":
+                process.freeze("fault")
+                self.loop.post(length_s, process.thaw, "fault")
+            case "cut":
+                self.network.cut.add(process.name)
+                self.loop.post(length_s, self.network.cut.discard, process.name)
+            case "wall":
+                process.wall_step_s += 300.0 if fault.victim < 0.5 else -300.0
+
+    def _record(self, fault: Fault, instance: str) -> None:
+        self.say(f"{fault.kind} {instance} for {fault.length_s:.2f} s")
+        until_ms = self.now_ms() + fault.length_s * 1000
+        self.disturbances.append(Disturbance(fault.kind, self.now_ms(), until_ms, instance))
+
+    def _end_outage(self) -> None:
+        self.network.outage = ""
+
+    def _calm(self) -> None:
+        """From here on nothing goes wrong any more."""
+        self.network.lost = self.network.repeated = self.network.late = 0.0
+        self.network.outage = ""
+        self.gemini.pressure = 0.0
+        self.gemini.rivals.clear()
+
+    # ----------------------------------------------------------------------------------------------------------------
+
+    def _bounds(self) -> Iterator[Bound]:
+        """A deployment's limits hold from its first instance until what its last one booked has run out (A6)."""
+        models = {e.work.model for e in self.gemini.sent}
+        grace_ms = 6 * self.grid.window_ms
+        for deployment in self.scenario.deployments:
+            lives = [(since, until) for d, since, until in self._started.values() if d is deployment]
+            if lives:
+                from_ms = min(since for since, _ in lives)
+                ended = [until for _, until in lives if until is not None]
+                until_ms = max(ended) + grace_ms if len(ended) == len(lives) else float("inf")
+                for account in deployment.accounts:
+                    for model in models:
+                        yield Bound(
+                            account.ledger_id, model, account.limits_for(model), account.concurrency, from_ms, until_ms
+                        )
+
+
+class _Collector(logging.Handler):
+    """What the code calls an error is one; its warnings are part of the trace."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__()
+        self._world = world
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.levelno >= logging.ERROR:
+            self._world.errors.append(f"{record.getMessage()}: {record.exc_info and record.exc_info[1]!r}")
+        process = self._world.loop.current
+        self._world.say(f"{process.name if process else ''} logs: {record.getMessage()}")
+
+
+def _hand_over(heard: asyncio.Future[Call], what: Call) -> None:
+    if not heard.done():
+        heard.set_result(what)
+
