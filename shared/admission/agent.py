@@ -269,7 +269,7 @@ class Agent:
             self.pending = self.cadence.message()
             self.refusals.clear()
             for book in self.books.values():
-                book.settled = {}
+                book.settled, book.debt_tokens = {}, 0
             # What is given up with this message must not be used while it travels.
             self.cap = min(self.cap, self.pending.hold)
         message = self.pending

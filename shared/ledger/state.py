@@ -117,6 +117,8 @@ class Demand:
     """Requests like the last wanted that are expected within a few seconds; served only after all that wait."""
     typical: Cost = Cost(1)
     """What such a request costs."""
+    debt_tokens: int = 0
+    """Of the corrections those upwards, added up."""
 
 
 @dataclass(frozen=True, slots=True)
