@@ -17,6 +17,7 @@ from shared.clock import elapsed_s
 from shared.errors import BadRequest, GatewayError, ModelNotFound, UpstreamTimeout
 from shared.gemini import models, wire
 from shared.gemini.client import Exchange, GeminiClient
+from shared.gemini.counting import count_input_tokens, worth_counting
 from shared.gemini.errors import UpstreamFailure
 from shared.generation import Attempt, Cost, Generation, JsonObject, Reply, Stage, Usage
 from shared.refusal import PRESSURE_DELAY_S, caller_error, refusal_of
@@ -131,6 +132,7 @@ class _Attempts:
         self.model = resolved.canonical
         self.body = _serialised(generation)
         self.cost = Cost(1, wire.estimate_input_tokens(generation.body, self.body))
+        self._counted = False
         self.usable: list[Account] = gateway.pool.candidates(generation.caller)
         """The accounts that have not failed this request."""
         self.next: list[Account] = self.usable
@@ -176,6 +178,9 @@ class _Attempts:
 
     async def _admitted(self) -> Lease:
         """A lease of an account that is not out. It may have been put out while this request waited."""
+        if not self._counted:
+            self._counted = True
+            await self._count()
         while True:
             now_s = elapsed_s()
             wait = Stage(now_s, now_s)
@@ -198,6 +203,16 @@ class _Attempts:
                 return lease
             await lease.close()
             self.next = self.usable = self.gateway.pool.candidates(self.generation.caller)
+
+    async def _count(self) -> None:
+        """A large request reserves what Gemini counts, not what is estimated. What is waited for it is no time of the queue's."""
+        limits = {account.limits_for(self.model).input_tokens for account in self.usable}
+        if worth_counting(self.cost.input_tokens, limits) and "model" not in self.generation.body:
+            left_s = max(LEAST_EXCHANGE_S, (self.generation.deadline_s - elapsed_s()) / 2)
+            key = random.choice(self.usable).credential
+            tokens = await count_input_tokens(self.gateway.client, key, self.model, self.body, left_s)
+            if tokens is not None:
+                self.cost = Cost(1, tokens)
 
     def exchange(self, lease: Lease, verb: str) -> Exchange:
         left_s = self.generation.deadline_s - elapsed_s()

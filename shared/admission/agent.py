@@ -268,7 +268,7 @@ class Agent:
             self.pending = self.cadence.message()
             self.refusals.clear()
             for book in self.books.values():
-                book.settled, book.answered_ms = {}, 0.0
+                book.settled, book.debt_tokens, book.answered_ms = {}, 0, 0.0
             # What is given up with this message must not be used while it travels.
             self.cap = min(self.cap, self.pending.hold)
         message = self.pending

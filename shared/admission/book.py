@@ -33,6 +33,9 @@ class Book:
     effective: Limits
     held: dict[Validity, Held] = field(default_factory=dict)
     settled: dict[int, Cost] = field(default_factory=dict)
+    debt_tokens: int = 0
+    """Used beyond what was reserved and not yet reported: `settled` alone does not tell it, once other corrections or the
+    dispatch itself fall into the same slot."""
     last: Allotment | None = None
     blocked_ms: float = 0.0
     """Not 0: Gemini refuses this model until then (the store's time), and after it one request tries whether it still does."""
@@ -231,6 +234,7 @@ class Book:
         return Demand(
             limits=self.limits,
             settled=dict(self.settled),
+            debt_tokens=self.debt_tokens,
             kept=kept,
             wants=tuple(runs),
             head=head,

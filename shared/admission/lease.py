@@ -98,7 +98,10 @@ class Lease:
         if self._slot is None:
             agent.book(self.model).put_back(self._draw)
         elif input_tokens is not None and input_tokens != self.cost.input_tokens:
-            agent.book(self.model).correct(Cost(0, input_tokens - self.cost.input_tokens, 0), self._slot)
+            excess = input_tokens - self.cost.input_tokens
+            book = agent.book(self.model)
+            book.correct(Cost(0, excess), self._slot)
+            book.debt_tokens += max(0, excess)
         if self._tried_ms:
             agent.tried(self.model, self._tried_ms, answered=False)
         self._owner.released(agent)

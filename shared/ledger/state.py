@@ -148,6 +148,8 @@ class Demand:
     """The request that tries is under way."""
     answered_ms: int = 0
     """The `probe_ms` under which such a request was answered, and not refused; 0: none was."""
+    debt_tokens: int = 0
+    """Of the corrections those upwards, added up."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from shared.generation import NO_COST, Cost
 from shared.ledger.calendar import Calendar, touched_days
 from shared.ledger.grid import Grid, pacific_day
 from shared.ledger.limits import UNLIMITED
-from shared.ledger.permits import Party, Planner
+from shared.ledger.permits import IMMINENT_SLOTS, Party, Planner
 from shared.ledger.refusals import (
     effective_limits,
     forget_recovered,
@@ -114,10 +114,9 @@ def _settle(state: State, lease: Lease, message: Renew, grid: Grid) -> None:
         if model not in state.sections and len(state.sections) >= MAX_MODELS and not demand.settled:
             continue  # No room to count it today: it gets no allotment, so nobody may dispatch it.
         section = _section(state, model)
+        section.debt_tokens += demand.debt_tokens
         for slot, cost in demand.settled.items():
             _count_day(section, Validity(slot, slot), cost.requests, grid)
-            if not cost.requests and cost.input_tokens > 0:
-                section.debt_tokens += cost.input_tokens
             if slot > oldest:
                 section.ring[slot] = _floored(section.ring.get(slot, NO_COST).plus(cost))
         share = lease.shares.setdefault(model, Share())
@@ -231,12 +230,21 @@ def _allot(state: State, lease: Lease, message: Renew, model: str, demand: Deman
     return allotment
 
 
+def _competes(share: Share, soon: int) -> bool:
+    """It was left with unmet demand, or its demand was met only later than it came."""
+    return bool(share.unmet.requests) or any(validity.first > soon for validity in share.bookings)
+
+
 def _party(state: State, instance: str, model: str, grid: Grid) -> Party:
     """The asker's share of the rate among the instances that were left with unmet demand, by active callers."""
+    soon = grid.slot(state.now_ms) + IMMINENT_SLOTS
     weights = {
         i: (1, max(1, lease.callers))
         for i, lease in state.leases.items()
-        if i != instance and fresh(lease, state.now_ms) and model in lease.shares and lease.shares[model].unmet.requests
+        if i != instance
+        and fresh(lease, state.now_ms)
+        and model in lease.shares
+        and _competes(lease.shares[model], soon)
     }
     weights[instance] = (1, max(1, state.leases[instance].callers))
     fair = water_level(1.0, weights)[instance]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from random import uniform
 from typing import Any
 
 import grpc
@@ -15,7 +17,8 @@ _KEPT = ("authorization", "google-cloud-resource-prefix", "x-goog-request-params
 class FirestoreProxy(grpc.GenericRpcHandler):
     """`async with FirestoreProxy(upstream) as proxy`: clients connect to `proxy.host`.
 
-    Codes in the lists are each used up by one call; `hold` set to an Event makes every call wait for it."""
+    Codes in the lists are each used up by one call; `hold` set to an Event makes every call wait for it; `delay_s` is the
+    range of what each call takes longer."""
 
     def __init__(self, upstream: str, port: int = 0) -> None:
         self._upstream_host, self._port = upstream, port
@@ -25,16 +28,29 @@ class FirestoreProxy(grpc.GenericRpcHandler):
         self.fail_commits_before: list[grpc.StatusCode] = []
         self.fail_commits_after: list[grpc.StatusCode] = []
         self.hold: asyncio.Event | None = None
+        self.delay_s = (0.0, 0.0)
         self.metadata: dict[str, str] = {}
 
     async def __aenter__(self) -> FirestoreProxy:
         self._channel = aio.insecure_channel(self._upstream_host)
+        await self._listen()
+        return self
+
+    async def _listen(self) -> None:
         self._server = aio.server(options=[("grpc.so_reuseport", 0)])
         self._server.add_generic_rpc_handlers((self,))
         self._port = self._server.add_insecure_port(f"127.0.0.1:{self._port}")
         self.host = f"127.0.0.1:{self._port}"
         await self._server.start()
-        return self
+
+    @asynccontextmanager
+    async def gone(self) -> AsyncIterator[None]:
+        """Connections are closed, and new ones refused, until the end of the block."""
+        await self._server.stop(None)
+        try:
+            yield
+        finally:
+            await self._listen()
 
     async def __aexit__(self, *_exc: object) -> None:
         await self._server.stop(None)
@@ -72,6 +88,8 @@ class FirestoreProxy(grpc.GenericRpcHandler):
     async def _begin(self, context: Any, failures: list[grpc.StatusCode]) -> None:
         if self.hold is not None:
             await self.hold.wait()
+        if any(self.delay_s):
+            await asyncio.sleep(uniform(*self.delay_s))
         if failures:
             await context.abort(failures.pop(0), "injected before anything was done")
 

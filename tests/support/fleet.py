@@ -102,14 +102,15 @@ async def fleet(
     latency_ms: int = 300,
     ledger_host: str | None = None,
     env: Mapping[str, str] | None = None,
+    gemini_module: str = "shared.emulator",
 ) -> AsyncIterator[Fleet]:
     """Instances of chat as they are deployed. `ledger_host` stands between them and Firestore (a proxy); `env` is added
-    to every instance's environment."""
+    to every instance's environment; `gemini_module` is run as the offline Gemini."""
     project = f"project-{uuid.uuid4().hex[:12]}"
     store = FirestoreStore(_FIRESTORE_PROJECT, emulator_host=firestore_host)
     async with AsyncExitStack() as stack:
         stack.push_async_callback(store.aclose)
-        gemini = await stack.enter_async_context(_gemini(quota, latency_ms))
+        gemini = await stack.enter_async_context(_gemini(quota, latency_ms, gemini_module))
         given = {
             "GEMINI_BASE_URL": gemini.url,
             "GEMINI_API_KEY": _KEY,
@@ -136,9 +137,9 @@ async def fleet(
 
 
 @asynccontextmanager
-async def _gemini(quota: Quota, latency_ms: int) -> AsyncIterator[Running]:
+async def _gemini(quota: Quota, latency_ms: int, module: str) -> AsyncIterator[Running]:
     env = {"EMULATOR_LATENCY_MS": str(latency_ms), **quota.of_gemini()}
-    arguments = [sys.executable, "-m", "shared.emulator", "--port", "0"]
+    arguments = [sys.executable, "-m", module, "--port", "0"]
     async with started(arguments, env, ready=r"^offline Gemini on (\S+)") as running:
         yield running
 

@@ -105,6 +105,7 @@ class Served:
     came_s: float
     began_s: float
     ended_s: float
+    caller: str = ""
 
 
 @dataclass(slots=True)
@@ -122,19 +123,24 @@ class Site:
     open: int = 0
     most_open: int = 0
     cost: Cost = Cost(1, 50)
+    queue_timeout_s: float = 300.0
 
     def add(self) -> int:
         """One more instance; its number."""
         store = DistantStore(self.shelf, self.rtt_s)
         agents = AgentConfig(random.randbytes(16).hex(), Grid.of(self.window_s), tau_s=120.0)
         self.stores.append(store)
-        self.gates.append(Admission(store, agents, AdmissionConfig(queue_timeout_s=300.0)))
+        self.gates.append(Admission(store, agents, AdmissionConfig(queue_timeout_s=self.queue_timeout_s)))
         return len(self.gates) - 1
 
-    async def ask(self, instance: int, caller: str, model: str = "m") -> None:
-        came_s = elapsed_s()
+    async def ask(
+        self, instance: int, caller: str, model: str = "m", *, cost: Cost | None = None, batch: bool = False
+    ) -> None:
+        """One request; of its tokens Gemini counts as many as were reserved."""
+        came_s, cost = elapsed_s(), cost or self.cost
+        deadline_s = came_s + self.queue_timeout_s
         lease = await self.gates[instance].acquire(
-            [self.account], model, self.cost, came_s + 300, Caller(caller, "admin")
+            [self.account], model, cost, deadline_s, Caller(caller, "admin"), batch=batch
         )
         began_s = elapsed_s()
         lease.check()
@@ -144,8 +150,22 @@ class Site:
             await asyncio.sleep(random.uniform(*self.service_s))
         finally:
             self.open -= 1
-            self.served.append(Served(instance, came_s, began_s, elapsed_s()))
-            await lease.close(self.cost.input_tokens)
+            self.served.append(Served(instance, came_s, began_s, elapsed_s(), caller))
+            await lease.close(cost.input_tokens)
+
+    @asynccontextmanager
+    async def asking(self, instance: int, caller: str, at_once: int, **request: Any) -> AsyncIterator[None]:
+        """One caller that always has so many requests under way."""
+
+        async def ask_again() -> None:
+            while True:
+                await self.ask(instance, caller, **request)
+
+        tasks = [asyncio.create_task(ask_again()) for _ in range(at_once)]
+        try:
+            yield
+        finally:
+            await _end(tasks)
 
     @asynccontextmanager
     async def callers(self, instance: int, count: int, think_s: float = 0.0) -> AsyncIterator[None]:
@@ -161,13 +181,10 @@ class Site:
         try:
             yield
         finally:
-            for task in tasks:
-                task.cancel()
-            done = await asyncio.gather(*tasks, return_exceptions=True)
-            await self.gates[instance].aclose()
-            for error in done:
-                if error is not None and not isinstance(error, asyncio.CancelledError):
-                    raise error
+            try:
+                await _end(tasks)
+            finally:
+                await self.gates[instance].aclose()
 
     # -- what came of it ---------------------------------------------------------------------------------------------
 
@@ -188,6 +205,15 @@ class Site:
             for one in self.served
             if since_s <= one.began_s < until_s and (instance is None or one.instance == instance)
         )
+
+
+async def _end(tasks: Sequence[asyncio.Task[None]]) -> None:
+    """Whatever went wrong in one of them is raised."""
+    for task in tasks:
+        task.cancel()
+    for error in await asyncio.gather(*tasks, return_exceptions=True):
+        if error is not None and not isinstance(error, asyncio.CancelledError):
+            raise error
 
 
 def quantile(values: Sequence[float], share: float) -> float:

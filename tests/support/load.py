@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from uuid import uuid4
 
@@ -19,6 +19,18 @@ NOT_ANSWERED = 0
 
 _ID = re.compile(r"id-[0-9a-f]{8}-\d+")
 _QUEUED = re.compile(r"queue;dur=([\d.]+)")
+
+
+@dataclass(frozen=True, slots=True)
+class Manners:
+    """How callers ask, and take what they hear. Both functions are given a request's number."""
+
+    patience_s: float | None = None
+    """Told as x-request-timeout; None: the server's own deadline holds."""
+    obeys_retry_after: bool = False
+    directive: Callable[[int], str] = lambda _: ""
+    """What the offline Gemini is told with the prompt."""
+    leaves_after_s: Callable[[int], float | None] = lambda _: None
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +49,10 @@ class Sent:
     """The answer names the id that this prompt had, and no other."""
     queued_s: float | None
     """How long the server says that it waited for a permit."""
+    prompt_id: str = ""
+    retry_after_s: float | None = None
+    left: bool = False
+    """The caller hung up before it was answered."""
 
     @property
     def answered(self) -> bool:
@@ -52,12 +68,15 @@ class Load:
     models: Sequence[str]
     timeout_s: float
     path: str = "/chat"
+    manners: Manners = Manners()
+    """May be replaced while it runs."""
     sent: list[Sent] = field(default_factory=list)
     started_s: float = 0.0
     stopped_s: float = 0.0
     """When callers were told to stop; what was under way then is answered still."""
     _name: str = field(default_factory=lambda: uuid4().hex[:8])
     _serial: int = 0
+    _stopping: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def run(self) -> None:
         """Until `stop` is called and the last answer has come."""
@@ -73,6 +92,7 @@ class Load:
 
     def stop(self) -> None:
         self.stopped_s = self.stopped_s or time.monotonic()
+        self._stopping.set()
 
     async def _caller(self, session: aiohttp.ClientSession, caller: int) -> None:
         server = caller % len(self.servers)
@@ -80,38 +100,69 @@ class Load:
         while not self.stopped_s:
             sent = await self._ask(session, caller, server, model)
             self.sent.append(sent)
-            if sent.status == NOT_ANSWERED:
+            if sent.status == NOT_ANSWERED and not sent.left:
                 return
             if not sent.answered:
                 # Closed, but not tight: a server that refuses must not be drowned by it.
-                await asyncio.sleep(0.1)
+                wait_s = sent.retry_after_s if self.manners.obeys_retry_after else None
+                await self._pause(wait_s or 0.1)
+
+    async def _pause(self, wait_s: float) -> None:
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._stopping.wait(), wait_s)
 
     async def _ask(self, session: aiohttp.ClientSession, caller: int, server: int, model: str) -> Sent:
         self._serial += 1
-        own = f"id-{self._name}-{self._serial}"
-        body = {"prompt": f"{own} is my number.", "model": model}
+        number, manners = self._serial, self.manners
+        own = f"id-{self._name}-{number}"
+        body = {"prompt": f"{own} is my number. {manners.directive(number)}".strip(), "model": model}
         url, headers = self.servers[server] + self.path, {"x-caller-id": f"caller-{caller}"}
+        if manners.patience_s is not None:
+            headers["x-request-timeout"] = str(manners.patience_s)
         start_s = time.monotonic()
-        told, text, queued_s, status = "", "", None, NOT_ANSWERED
+        told, text, status, left = "", "", NOT_ANSWERED, False
+        heard: Mapping[str, str] = {}
         try:
-            async with session.post(url, json=body, headers=headers) as response:
+            async with (
+                asyncio.timeout(manners.leaves_after_s(number)) as patience,
+                session.post(url, json=body, headers=headers) as response,
+            ):
                 answer = await response.json()
-                status, queued_s = response.status, _queued_s(response.headers)
+                status, heard = response.status, response.headers
             text = answer.get("text", "")
             if status != 200:
                 told = f"{status} {answer['error']['code']}: {answer['error']['message']}"
         except (aiohttp.ClientError, TimeoutError) as error:
+            left = patience.expired()
             told = f"{type(error).__name__}: {error}"
-        ids = set(_ID.findall(text))
-        return Sent(caller, server, model, start_s, time.monotonic(), status, told, ids == {own}, queued_s)
+        retry_after = heard.get("retry-after")
+        return Sent(
+            caller,
+            server,
+            model,
+            start_s,
+            time.monotonic(),
+            status,
+            told,
+            set(_ID.findall(text)) == {own},
+            _queued_s(heard),
+            own,
+            None if retry_after is None else float(retry_after),
+            left,
+        )
 
 
 @asynccontextmanager
 async def closed_loop(
-    servers: Sequence[str], *, callers: int, models: Sequence[str], timeout_s: float = 60.0
+    servers: Sequence[str],
+    *,
+    callers: int,
+    models: Sequence[str],
+    timeout_s: float = 60.0,
+    manners: Manners = Manners(),
 ) -> AsyncIterator[Load]:
     """`callers` callers spread evenly over the servers and models. Leaving the block waits for what is under way."""
-    load = Load(servers, callers, models, timeout_s)
+    load = Load(servers, callers, models, timeout_s, manners=manners)
     running = asyncio.create_task(load.run())
     try:
         yield load

