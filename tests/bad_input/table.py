@@ -22,7 +22,8 @@ to Gemini.
 async def answers() -> list[tuple[Case, Answer]]:
     async with whole_path(LOG_LEVEL="ERROR") as path:
         answered = [(case, await send(path, case)) for case in cases()]
-        assert path.sent == 0
+        # A prompt that seems larger than a whole limit is counted by Gemini before it is refused.
+        assert path.gemini.stats()["by_method"].keys() <= {"countTokens"}
         return answered
 
 
