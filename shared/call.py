@@ -17,6 +17,7 @@ from shared.http_body import may_be_json, parse_object, read_body, require_json
 from shared.settings import Settings
 
 if TYPE_CHECKING:
+    from shared.media.media import MediaStore
     from shared.telemetry import RequestRecord
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
@@ -56,6 +57,11 @@ class Services(Protocol):
 
     @property
     def tracer(self) -> Tracer | None: ...
+
+    @property
+    def media(self) -> MediaStore:
+        """Raises StorageUnavailable where none is configured."""
+        ...
 
     async def health(self) -> JsonObject: ...
 

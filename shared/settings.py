@@ -10,6 +10,7 @@ from types import MappingProxyType
 from urllib.parse import unquote, urlsplit
 
 from shared.environment import Environment, SettingsError, limit_from
+from shared.image_settings import ImageSettings
 from shared.ledger.limits import TIERS, Limits
 from shared.secret import Secret
 
@@ -85,6 +86,7 @@ class Settings:
     """A lease's length; None: the ledger chooses."""
     window_s: float
     """A minute, except in tests."""
+    images: ImageSettings
     cors_origins: tuple[str, ...]
     """`("*",)`, or the origins that may read answers."""
     caller_weights: Mapping[str, float]
@@ -127,6 +129,7 @@ class Settings:
             ledger_url=_ledger_url(read, deployed, workers),
             lease_s=read.number("LEDGER_LEASE_SECONDS", 0.0, 0.1, 600.0) or None,
             window_s=read.number("LEDGER_WINDOW_SECONDS", 60.0, 0.5, 60.0),
+            images=ImageSettings.read(read, deployed),
             cors_origins=_cors_origins(read),
             caller_weights=_caller_weights(read),
             allow_anonymous=frozenset(name.replace("-", "_") for name in read.items("ALLOW_ANONYMOUS")),
