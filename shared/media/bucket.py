@@ -66,7 +66,9 @@ class Bucket:
         names: list[str] = []
         async with answering():
             async for objects in obstore.list(self._store, FOLDER, offset=after and f"{FOLDER}/{after}"):
-                names.extend(name for found in objects if is_name(name := found["path"].rpartition("/")[2]))
+                listed = (found["path"].rpartition("/")[2] for found in objects)
+                # Not every compatible store heeds the offset.
+                names.extend(name for name in listed if is_name(name) and name > (after or ""))
                 if len(names) >= limit:
                     break
         return names[:limit]

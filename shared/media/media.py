@@ -158,7 +158,7 @@ class MediaStore:
         pixels = {"width": str(size[0]), "height": str(size[1])} if size else {}
         kept = {}
         for key, value in {**metadata, **pixels}.items():
-            if not _KEY.fullmatch(key):
+            if not _KEY.fullmatch(key) or key == "sha256":
                 raise ValueError(f"{key!r} is not a name for metadata")
             if key != "prompt":
                 kept[key] = _encoded(value, 200)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -69,7 +71,9 @@ def _is_origin(url: str) -> bool:
     return parts.scheme in ("http", "https") and bool(parts.hostname) and not more
 
 
-def open_media(url: str, *, ttl_days: int | None = None, keep_prompts: bool = False) -> MediaStore:
+def open_media(
+    url: str, *, ttl_days: int | None = None, keep_prompts: bool = False, now_s: Callable[[], float] = time.time
+) -> MediaStore:
     """The images at `url`; nothing is connected to yet. Raises ValueError, StorageUnavailable (a folder that cannot be made).
 
     `ttl_days`: how long an image is there, without end if None. `keep_prompts`: the metadata `prompt` is kept."""
@@ -79,4 +83,5 @@ def open_media(url: str, *, ttl_days: int | None = None, keep_prompts: bool = Fa
 
     location = parse_storage_url(url)
     objects = open_folder(Path(location.place)) if location.kind == "file" else open_bucket(location)
-    return MediaStore(objects, ttl_s=None if ttl_days is None else ttl_days * 86_400.0, keep_prompts=keep_prompts)
+    ttl_s = None if ttl_days is None else ttl_days * 86_400.0
+    return MediaStore(objects, ttl_s=ttl_s, keep_prompts=keep_prompts, now_s=now_s)

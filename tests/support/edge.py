@@ -195,11 +195,12 @@ async def ask(
             result.complete = not message.get("more_body", False)
             result.arrived.set()
 
+    path, _, query = path.partition("?")
     scope = {
         "type": "http",
         "method": method,
         "path": path,
-        "query_string": b"",
+        "query_string": query.encode(),
         "headers": [(name.encode(), value.encode("latin-1")) for name, value in given.items()],
         "client": client,
         "state": {},

@@ -27,6 +27,13 @@ class StoreProxy:
         """Methods and paths, as they came."""
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
+        try:
+            return await self._handle(request)
+        except ConnectionError:
+            # The caller went: it has what it wanted, or was told to stop.
+            return _broken(request)
+
+    async def _handle(self, request: web.Request) -> web.StreamResponse:
         self.requests.append(f"{request.method} {request.raw_path}")
         body = await self._body(request)
         if body is None:
@@ -55,7 +62,7 @@ class StoreProxy:
 
     async def _answer(self, request: web.Request, answer: aiohttp.ClientResponse) -> web.StreamResponse:
         kept = {name: value for name, value in answer.headers.items() if name.lower() not in _OF_ONE_CONNECTION}
-        response = web.StreamResponse(status=answer.status, headers=kept)
+        response = web.StreamResponse(status=answer.status, reason=answer.reason, headers=kept)
         if request.method == "PUT" and answer.status == 200:
             # Google's XML API gives it with every upload; fake-gcs-server only in the JSON of its own API.
             response.headers.setdefault("etag", '"of-the-upload"')
@@ -71,8 +78,8 @@ class StoreProxy:
 
 
 def _broken(request: web.Request, response: web.StreamResponse | None = None) -> web.StreamResponse:
-    assert request.transport is not None
-    request.transport.abort()
+    if request.transport is not None:
+        request.transport.abort()
     return response or web.Response(status=500)
 
 
