@@ -382,6 +382,8 @@ async def test_every_process_serves_what_another_stored(tmp_path: Path) -> None:
     stored = await open_media(f"file://{tmp_path}").put_image(DATA, "image/png", metadata={})
     env = {"STORAGE_URL": f"file://{tmp_path}"}
     async with served(env) as first, served(env) as second:
+        status, headers, body = await request("HEAD", f"{first.url}/image/{stored.name}")
+        assert (status, headers["content-length"], body) == (200, "1024", "")
         for server in (first, second):
             status, headers, body = await raw(server, f"/image/{stored.name}")
             assert (status, headers["etag"], body) == (200, f'"{stored.sha256}"', DATA)
