@@ -19,6 +19,7 @@ import pytest
 from PIL import Image
 
 from shared.errors import NotFound, StorageUnavailable
+from shared.media import bucket as bucket_module
 from shared.media.media import MediaStore, StoredImage
 from shared.media.url import open_media
 from tests.support.object_stores import AWS, KINDS, SIGNING, ObjectStore, bucket_store, folder_store
@@ -335,6 +336,19 @@ async def test_a_store_that_is_down_is_told_and_nothing_else_of_it(
     assert not re.search(rf"{stored.name}|127\.0\.0\.1|/|{AWS['AWS_ACCESS_KEY_ID']}", error.message)
     assert error.__cause__ is None
     assert [image.name for image in (await media.recent(10)).images] == [stored.name]
+
+
+async def test_a_store_that_says_nothing_is_not_waited_for_longer_than_a_time(
+    media: MediaStore, place: ObjectStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if place.proxy is None:
+        pytest.skip("a folder has no connection")
+    stored = await put(media)
+    monkeypatch.setattr(bucket_module, "OPERATION_TIMEOUT_S", 0.2)
+    place.proxy.silent = True
+    for use in (media.read(stored.name), put(media), media.recent(1)):
+        with pytest.raises(StorageUnavailable, match=r"did not answer within 0\.2 s"):
+            await use
 
 
 async def test_an_upload_that_is_cut_leaves_nothing(media: MediaStore, place: ObjectStore) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -13,7 +14,8 @@ _OF_ONE_CONNECTION = {"host", "connection", "transfer-encoding", "keep-alive", "
 
 
 class StoreProxy:
-    """`cut_upload_after` and `cut_download_after` (bytes) break the connection in the middle of a body; `down` at once."""
+    """`cut_upload_after` and `cut_download_after` (bytes) break the connection in the middle of a body, `down` at
+    once; `silent` keeps it open and says nothing."""
 
     def __init__(self, target: str, session: aiohttp.ClientSession, *, put_query: str = "") -> None:
         self._target = target
@@ -21,10 +23,9 @@ class StoreProxy:
         self._put_query = put_query
         self.url = ""
         self.down = False
+        self.silent = False
         self.cut_upload_after: int | None = None
         self.cut_download_after: int | None = None
-        self.requests: list[str] = []
-        """Methods and paths, as they came."""
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         try:
@@ -34,7 +35,8 @@ class StoreProxy:
             return _broken(request)
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
-        self.requests.append(f"{request.method} {request.raw_path}")
+        if self.silent:
+            await asyncio.Event().wait()
         body = await self._body(request)
         if body is None:
             return _broken(request)
