@@ -13,6 +13,7 @@ from shared.accounts.account import Account
 from shared.accounts.pool import Pool
 from shared.admission.admission import Admission, AdmissionConfig
 from shared.admission.agent import AgentConfig
+from shared.caller_rate import CallerRate
 from shared.errors import StorageUnavailable
 from shared.gateway import Gateway
 from shared.gemini.client import GeminiClient
@@ -70,6 +71,7 @@ class Services:
             request_timeout_s=settings.request_timeout_s,
             known_models=frozenset([*settings.model_limits, *filter(None, [settings.model_override])]),
         )
+        self.caller_rate = CallerRate(self.store, settings.rate_limit, settings.window_s)
         self.tracer = self._tracer(settings)
         self._writes_told = 0
 

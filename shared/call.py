@@ -17,6 +17,7 @@ from shared.http_body import may_be_json, parse_object, read_body, require_json
 from shared.settings import Settings
 
 if TYPE_CHECKING:
+    from shared.caller_rate import CallerRate
     from shared.media.media import MediaStore
     from shared.telemetry import RequestRecord
 
@@ -62,6 +63,9 @@ class Services(Protocol):
     def media(self) -> MediaStore:
         """Raises StorageUnavailable where none is configured."""
         ...
+
+    @property
+    def caller_rate(self) -> CallerRate: ...
 
     async def health(self) -> JsonObject: ...
 

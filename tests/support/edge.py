@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 
 from shared.call import Tracer
+from shared.caller_rate import CallerRate
 from shared.clock import elapsed_s
 from shared.generation import Attempt, Generation, JsonObject, Reply, Stage, Usage
 from shared.settings import Settings
+from shared.stores.memory import MemoryStore
 
 ADMIN_KEY = "admin-key-of-the-tests"
 ENVIRONMENT = {"ADMIN_API_KEY": ADMIN_KEY, "LEDGER_URL": "memory://"}
@@ -105,6 +108,27 @@ class FakeStream:
         raise StopAsyncIteration
 
 
+class FakeStored(NamedTuple):
+    name: str
+    size_bytes: int
+    sha256: str
+
+
+class FakeMedia:
+    """Keeps images by their names; `error` is raised in place of storing."""
+
+    def __init__(self) -> None:
+        self.images: dict[str, bytes] = {}
+        self.error: Exception | None = None
+
+    async def put_image(self, data: bytes, mime_type: str, *, metadata: Mapping[str, str]) -> FakeStored:
+        if self.error is not None:
+            raise self.error
+        name = f"{len(self.images):044x}.{mime_type.rpartition('/')[2]}"
+        self.images[name] = data
+        return FakeStored(name, len(data), hashlib.sha256(data).hexdigest())
+
+
 @dataclass
 class FakeServices:
     gateway: FakeGateway = field(default_factory=FakeGateway)
@@ -113,6 +137,8 @@ class FakeServices:
     def __post_init__(self) -> None:
         self.settings = Settings.from_environment({**ENVIRONMENT, **self.environment})
         self.tracer: Tracer | None = None
+        self.caller_rate = CallerRate(MemoryStore(), self.settings.rate_limit)
+        self.media = FakeMedia()
         self.written = 0
 
     def ledger_writes(self) -> int:
