@@ -55,10 +55,12 @@ async def _bytes(call: Call, text: str, where: str) -> bytes:
         case "data":
             head, comma, data = text.partition(",")
             if not comma or not head.lower().endswith(";base64"):
-                raise _refuse(where, "must be in base64 if it is a data URL, like data:image/png;base64,...")
+                raise _refuse(where, "is a data URL, which must be in base64: data:image/png;base64,<data>")
             return _decoded(data, where)
         case "https":
             return await _fetched(call, text, where)
+        case "http":
+            raise _refuse(where, "is an http URL; only https is fetched")
         case _:
             raise _refuse(where, f"must be {_FORMS}; nothing else is fetched")
 

@@ -8,8 +8,11 @@ from __future__ import annotations
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
 _NAT64 = ip_network("64:ff9b::/96")
-_NEVER = {ip_address("168.63.129.16")}
-"""Azure's metadata, which stands among the public addresses."""
+_UNICAST = ip_network("2000::/3")
+"""All that IANA has given out of IPv6."""
+_NEVER = [ip_network(text) for text in ("168.63.129.16/32", "192.0.0.0/24", "3fff::/20")]
+"""Azure's metadata, which stand among the public addresses; and what not every version of Python knows (in the second
+are Oracle's metadata)."""
 
 
 def is_public(text: str) -> bool:
@@ -28,4 +31,7 @@ def is_public(text: str) -> bool:
         if address in _NAT64:
             # What a DNS64 makes of a public IPv4 address, where the network has IPv6 alone.
             address = IPv4Address(int(address) & 0xFFFFFFFF)
-    return address.is_global and not address.is_multicast and not address.is_reserved and address not in _NEVER
+    if isinstance(address, IPv6Address) and address not in _UNICAST:
+        return False
+    known = address.is_global and not address.is_multicast and not address.is_reserved
+    return known and not any(address in network for network in _NEVER)

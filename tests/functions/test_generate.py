@@ -17,7 +17,7 @@ from PIL import Image
 
 from shared.emulator.config import Limits, Project
 from tests.support.edge import ADMIN, Answer
-from tests.support.whole_path import OWN_KEY, WholePath, told, whole_path
+from tests.support.whole_path import OWN_KEY, WholePath, eventually, told, whole_path
 
 MODEL = "gemini-3-pro-image"
 
@@ -182,8 +182,7 @@ class TestFailures:
     async def test_a_caller_who_goes_stops_what_is_being_made(self, storage: str) -> None:
         async with whole_path(STORAGE_URL=storage) as path:
             task = asyncio.create_task(generate(path, "[[latency:60000]]", number_of_images=3))
-            while path.open_upstream < 3:
-                await asyncio.sleep(0.01)
+            await eventually(lambda: path.open_upstream == 3)
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
             await path.quiet()
@@ -272,7 +271,7 @@ class TestBadInput:
         ("sent", "words"),
         [
             ("hello!", "must be base64, a data URL"),
-            ("data:image/png,hello", "must be in base64"),
+            ("data:image/png,hello", "data:image/png;base64,<data>"),
             (base64_of(b"hello"), "is not an image"),
             (base64_of(b"<svg xmlns='http://www.w3.org/2000/svg'></svg>"), "is an SVG"),
             (base64_of(b"<?xml version='1.0'?><svg/>"), "is an SVG"),
@@ -282,7 +281,7 @@ class TestBadInput:
             (base64_of(png(0, 5)), "its header cannot be read"),
             (base64_of(png(1, 1) + bytes(7 * 2**20)), "is larger than 7 MB"),
             ("0" * 44 + ".png", "is the name of no image"),
-            ("http://images.example/a.png", "nothing else is fetched"),
+            ("http://images.example/a.png", "only https is fetched"),
             ("file:///etc/passwd", "nothing else is fetched"),
             ("ftp://images.example/a.png", "nothing else is fetched"),
             ("https://169.254.169.254/computeMetadata/v1/", "not at a public address"),

@@ -43,6 +43,7 @@ class FakeGateway:
         self.began = asyncio.Event()
         self.cancelled = False
         self.closed = 0
+        self._began_s = elapsed_s()
 
     async def generate(self, generation: Generation) -> Reply:
         await self._take(generation)
@@ -57,12 +58,12 @@ class FakeGateway:
             self.closed += 1
 
     async def _take(self, generation: Generation) -> None:
-        """Each generation waits 250 ms and takes 500 ms upstream, whatever comes of it."""
+        """Each generation waits 250 ms and takes 500 ms upstream, whatever comes of it: each at a time of its own."""
         self.asked.append(generation)
         self.began.set()
         journal = generation.journal
         journal.model = generation.model
-        now_s = elapsed_s()
+        now_s = self._began_s - 0.75 * len(self.asked)
         journal.waits.append(Stage(now_s - 0.75, now_s - 0.5))
         attempt = Attempt(now_s - 0.5, now_s, "account-1")
         journal.attempts.append(attempt)
