@@ -139,8 +139,12 @@ class FakeServices:
         self.settings = Settings.from_environment({**ENVIRONMENT, **self.environment})
         self.tracer: Tracer | None = None
         self.caller_rate = CallerRate(MemoryStore(), self.settings.rate_limit)
-        self.media = FakeMedia()
+        self.stored = FakeMedia()
         self.written = 0
+
+    @property
+    def media(self) -> Any:
+        return self.stored
 
     def ledger_writes(self) -> int:
         written, self.written = self.written, 0
