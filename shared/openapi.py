@@ -16,7 +16,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode, models_json_schema
 
 from shared import errors
-from shared.bodies import GenerationBody
+from shared.bodies import GenerationBody, ImageBody
 from shared.errors import GatewayError
 from shared.gemini.models import MODELS, TABLE
 from shared.generation import JsonObject
@@ -69,15 +69,29 @@ class Server:
     """Names that a caller may give and that are answered with text, whether the table's own or older ones."""
     request_timeout_s: float
     max_body_bytes: int
+    image_models: tuple[str, ...]
+    """As `models`, of those that are answered with images."""
 
     @classmethod
     def of(cls, settings: Settings) -> Server:
-        served = [name for name, info in MODELS.items() if info.kind in _TEXT_MODELS]
-        added = [*settings.model_limits, (settings.model_override or "").removeprefix("models/")]
-        served += [name for name in added if name and name not in MODELS]
-        older = [n for n in (*TABLE.successors, *TABLE.stand_ins) if TABLE.resolve(n).canonical in served]
-        names = tuple(dict.fromkeys([*served, *older]))
-        return cls(settings.version, names, settings.request_timeout_s, settings.max_body_bytes)
+        added = [name for name in settings.model_limits if name not in MODELS]
+        text = [name for name, info in MODELS.items() if info.kind in _TEXT_MODELS]
+        image = [name for name, info in MODELS.items() if info.image_output]
+        override = (settings.model_override or "").removeprefix("models/")
+        if override and override not in MODELS:
+            text.append(override)
+        return cls(
+            settings.version,
+            _with_older([*text, *added]),
+            settings.request_timeout_s,
+            settings.max_body_bytes,
+            _with_older([*image, *added]),
+        )
+
+
+def _with_older(served: Sequence[str]) -> tuple[str, ...]:
+    older = [name for name in (*TABLE.successors, *TABLE.stand_ins) if TABLE.resolve(name).canonical in served]
+    return tuple(dict.fromkeys([*served, *older]))
 
 
 def operations(manifest: Manifest, models: Mapping[str, Any]) -> dict[str, Operation]:
@@ -327,13 +341,18 @@ def _component_schemas(
     asked: list[tuple[type[BaseModel], JsonSchemaMode]] = [(model, "validation") for model in names]
     references, definitions = models_json_schema(asked, ref_template=_SCHEMAS + "{model}", schema_generator=_Schemas)
     renamed = {references[model, mode]["$ref"].removeprefix(_SCHEMAS): names[model] for model, mode in asked}
-    schemas: JsonObject = {"Error": ERROR, "Model": _model_schema(server)}
+    schemas: JsonObject = {
+        "Error": ERROR,
+        "Model": _model_schema(server.models),
+        "ImageModel": _model_schema(server.image_models),
+    }
     for name, schema in definitions.get("$defs", {}).items():
         new = renamed.get(name, name)
         schemas[new] = {**_with_references(schema, renamed), "title": new}
     for model, name in names.items():
         if issubclass(model, GenerationBody):
-            schemas[name]["properties"]["model"]["anyOf"][0] = {"$ref": _SCHEMAS + "Model"}
+            kind = "ImageModel" if issubclass(model, ImageBody) else "Model"
+            schemas[name]["properties"]["model"]["anyOf"][0] = {"$ref": _SCHEMAS + kind}
     return names, dict(sorted(schemas.items()))
 
 
@@ -351,10 +370,10 @@ def _with_references(value: Any, renamed: Mapping[str, str]) -> Any:
     return result
 
 
-def _model_schema(server: Server) -> JsonObject:
+def _model_schema(models: Sequence[str]) -> JsonObject:
     return {
         "type": "string",
         "description": "What this server serves: GET /health lists the models themselves. Names that move, and those of "
         "retired models, are served by the models that succeed them.",
-        "enum": list(server.models),
+        "enum": list(models),
     }

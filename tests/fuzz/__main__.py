@@ -10,6 +10,7 @@ import asyncio
 import os
 import random
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -22,6 +23,7 @@ SERVER = {
     "GEMINI_TPM": "unlimited",
     "GEMINI_RPD": "unlimited",
     "GEMINI_CONCURRENCY_LIMIT": "200",
+    "RATE_LIMIT_PER_MINUTE": "unlimited",
     "LOG_LEVEL": "error",
 }
 
@@ -34,7 +36,12 @@ def main(arguments: Sequence[str]) -> int:
 
 
 async def _fuzz(options: argparse.Namespace) -> int:
-    async with served(SERVER) as server:
+    with tempfile.TemporaryDirectory() as folder:
+        return await _fuzz_with(options, {**SERVER, "STORAGE_URL": f"file://{folder}"})
+
+
+async def _fuzz_with(options: argparse.Namespace, settings: dict[str, str]) -> int:
+    async with served(settings) as server:
         process = await asyncio.create_subprocess_exec(
             *_command(server.url, options), cwd=ROOT, env=environment({"PYTHONPATH": str(ROOT)})
         )

@@ -13,8 +13,8 @@ from schemathesis.specs.openapi.checks import negative_data_rejection
 GEMINIS_TO_SAY = {"rejected_by_gemini", "prompt_blocked", "cost_exceeds_limit"}
 UNUSABLE_ANSWERS = {"empty_response", "response_blocked", "nonconforming_answer"}
 """502 by contract, and by the caller's own wish: one token is all that it wants, or its schema contradicts itself."""
-BEYOND_A_SCHEMA = ("json_schema",)
-"""Fields that must themselves be a JSON Schema."""
+BEYOND_A_SCHEMA = ("json_schema", "input_images")
+"""Fields that must themselves be a JSON Schema, or hold images."""
 LITTLE_TIME_S = 2.0
 OUT_OF_TIME = {"queue_timeout", "upstream_timeout"}
 CREDENTIALS = ("admin-api-key", "authorization", "x-goog-api-key")

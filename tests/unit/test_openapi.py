@@ -17,7 +17,7 @@ from shared.manifest import Manifest
 from shared.openapi import Operation, Server, document, failures, meanings, operations, tree
 from shared.settings import Settings
 
-SERVER = Server("1.2.3", ("gemini-3.8-flash",), 120.0, 32 * 2**20)
+SERVER = Server("1.2.3", ("gemini-3.8-flash",), 120.0, 32 * 2**20, ("gemini-3-pro-image",))
 EVERYTHING = {"always", "body", "credential", "below", "generation", "own_key", "object"}
 
 
