@@ -20,7 +20,7 @@ from shared.bodies import GenerationBody, ImageBody
 from shared.errors import GatewayError
 from shared.gemini.models import MODELS, TABLE
 from shared.generation import JsonObject
-from shared.manifest import Access, Manifest
+from shared.manifest import Manifest
 from shared.openapi_components import (
     DESCRIPTION,
     ERROR,
@@ -28,6 +28,7 @@ from shared.openapi_components import (
     GENERATION_HEADERS,
     HEADERS,
     SECURITY,
+    SECURITY_OF_THE_ADMIN,
     SECURITY_SCHEMES,
     parameters,
 )
@@ -53,7 +54,12 @@ class Operation:
     below: Sequence[str] | None = None
     """What may stand in place of `*` in the path; None is anything."""
     responses: Mapping[str, JsonObject] = field(default_factory=dict)
-    """Further statuses, besides 200 and those of errors."""
+    """Further statuses, besides `status` and those of errors."""
+    query: Mapping[str, JsonObject] = field(default_factory=dict)
+    """Parameters of the query: name -> parameter object without name and place."""
+    status: int = 200
+    admin_only: bool = False
+    """Needs the admin key, though the function is public otherwise."""
 
     @property
     def generates(self) -> bool:
@@ -160,14 +166,14 @@ def _operation(
     result: JsonObject = {
         "summary": operation.summary or manifest.description,
         "tags": ["generation" if operation.generates else "server"],
-        "security": SECURITY[manifest.access],
+        "security": SECURITY_OF_THE_ADMIN if operation.admin_only else SECURITY[manifest.access],
         "parameters": _parameters_of(manifest, pattern, operation),
         "responses": {
-            "200": _answer(operation, names, schemas),
-            **operation.responses,
+            str(operation.status): _answer(operation, names, schemas),
+            **{status: _with_every_header(response) for status, response in operation.responses.items()},
             **{
                 str(status): _failure(status, told)
-                for status, told in sorted(failures(_traits(manifest.access, pattern, operation)).items())
+                for status, told in sorted(failures(_traits(manifest, pattern, operation)).items())
             },
         },
     }
@@ -183,7 +189,7 @@ def _operation(
 
 def _parameters_of(manifest: Manifest, pattern: str, operation: Operation) -> list[JsonObject]:
     used = ["x-request-id"]
-    if manifest.access != "public":
+    if _reads_credential(manifest, operation):
         used.append("x-caller-id")
     if operation.generates:
         used += ["x-priority", "x-request-timeout"]
@@ -193,7 +199,11 @@ def _parameters_of(manifest: Manifest, pattern: str, operation: Operation) -> li
         if operation.below is not None:
             schema["enum"] = list(operation.below)
         result.insert(0, {"name": "path", "in": "path", "required": True, "schema": schema})
-    return result
+    return [*result, *({"name": name, "in": "query", **about} for name, about in operation.query.items())]
+
+
+def _reads_credential(manifest: Manifest, operation: Operation) -> bool:
+    return manifest.access != "public" or operation.admin_only
 
 
 def _answer(operation: Operation, names: Mapping[type[BaseModel], str], schemas: JsonObject) -> JsonObject:
@@ -206,7 +216,8 @@ def _answer(operation: Operation, names: Mapping[type[BaseModel], str], schemas:
     headers = list(EVERY_HEADER)
     if operation.generates:
         headers += GENERATION_HEADERS
-    return {"description": "The answer.", "headers": _header_references(headers), "content": content}
+    answer: JsonObject = {"description": "The answer.", "headers": _header_references(headers)}
+    return answer if operation.status == 204 else {**answer, "content": content}
 
 
 def _events(names: Sequence[str], schemas: JsonObject) -> JsonObject:
@@ -226,6 +237,10 @@ def _events(names: Sequence[str], schemas: JsonObject) -> JsonObject:
     }
 
 
+def _with_every_header(response: JsonObject) -> JsonObject:
+    return {**response, "headers": {**_header_references(EVERY_HEADER), **response.get("headers", {})}}
+
+
 def _header_references(names: Sequence[str]) -> JsonObject:
     return {name: {"$ref": f"#/components/headers/{name}"} for name in names}
 
@@ -241,22 +256,25 @@ def _examples(schema: JsonObject) -> list[Any]:
 # -- errors ------------------------------------------------------------------------------------------------------------
 
 
-def _traits(access: Access, pattern: str, operation: Operation) -> set[str]:
+def _traits(manifest: Manifest, pattern: str, operation: Operation) -> set[str]:
     """What an operation does that may fail: the words of _OCCASIONS."""
     return {
         "always",
-        *(["credential"] if access != "public" else []),
+        *(["credential"] if _reads_credential(manifest, operation) else []),
         *(["body"] if operation.request is not None else []),
         *(["below"] if pattern.endswith("/*") else []),
         *(["generation"] if operation.generates else []),
-        *(["own_key"] if operation.generates and access != "public" else []),
+        *(["own_key"] if operation.generates and manifest.access != "public" else []),
+        *(["query"] if operation.query else []),
+        *(["range"] if "206" in operation.responses else []),
+        *(["storage"] if manifest.storage != "none" else []),
         *(["object"] if operation.answer is not None and "data" in operation.answer.model_fields else []),
     }
 
 
 _OCCASIONS: dict[type[GatewayError], set[str]] = {
     errors.GatewayError: {"always"},
-    errors.BadRequest: {"body", "credential"},
+    errors.BadRequest: {"body", "credential", "query"},
     errors.CostExceedsLimit: {"generation"},
     errors.PromptBlocked: {"generation"},
     errors.RejectedByGemini: {"generation"},
@@ -268,6 +286,7 @@ _OCCASIONS: dict[type[GatewayError], set[str]] = {
     errors.MethodNotAllowed: set(),
     errors.PayloadTooLarge: {"body"},
     errors.UnsupportedMediaType: {"body"},
+    errors.RangeNotSatisfiable: {"range"},
     errors.RateLimited: {"generation"},
     errors.CallerGone: set(),
     errors.UpstreamFailed: {"generation"},
@@ -276,6 +295,7 @@ _OCCASIONS: dict[type[GatewayError], set[str]] = {
     errors.LedgerUnavailable: {"generation"},
     errors.NoServerKey: {"generation"},
     errors.QueueFull: {"generation"},
+    errors.StorageUnavailable: {"storage"},
     errors.UpstreamTimeout: {"generation"},
 }
 """Where an error is told: for one that is not named here, its parent's line holds."""

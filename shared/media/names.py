@@ -18,7 +18,8 @@ EXTENSIONS = {
     "image/heif": "heif",
 }
 _OTHER = "bin"
-_NAME = re.compile(rf"[0-9a-f]{{44}}\.({'|'.join([*EXTENSIONS.values(), _OTHER])})")
+PATTERN = rf"[0-9a-f]{{44}}\.({'|'.join([*EXTENSIONS.values(), _OTHER])})"
+_NAME = re.compile(PATTERN)
 _TIME_DIGITS = 12
 _LAST_MS = (1 << 4 * _TIME_DIGITS) - 1
 

@@ -111,9 +111,10 @@ def test_a_function_imports_only_itself(unpacked: Path) -> None:
     assert shown.stdout.split() == ["functions.health", "functions.health.main"], shown.stderr
 
 
-def test_importing_it_imports_no_client_and_no_store(unpacked: Path) -> None:
-    late = ("aiohttp", "grpc", "google.cloud.firestore", "sqlite3", "pydantic", "shared.bootstrap")
-    shown = imported(unpacked, f"import main; print(*(name for name in {late} if name in sys.modules))", "chat")
+@pytest.mark.parametrize("target", ["chat", "image"])
+def test_importing_it_imports_no_client_and_no_store(unpacked: Path, target: str) -> None:
+    late = ("aiohttp", "grpc", "google.cloud.firestore", "obstore", "sqlite3", "pydantic", "shared.bootstrap")
+    shown = imported(unpacked, f"import main; print(*(name for name in {late} if name in sys.modules))", target)
     assert shown.stdout.strip() == "", shown.stderr
 
 

@@ -104,6 +104,7 @@ HEAVY = (
     "jsonschema",
     "sqlite3",
     "obstore",
+    "PIL",
     "shared.bootstrap",
 )
 
