@@ -71,6 +71,7 @@ class Gateway:
                 self.client.stream(attempts.exchange(lease, "streamGenerateContent")) as frames,
             ):
                 reply = StreamReply(attempts, lease, await anext(frames), frames)
+                lease.answered()
                 try:
                     yield reply
                 finally:
@@ -220,6 +221,7 @@ class _Attempts:
         """Gemini took the request; `usage` is what it counted, None when the answer ended before it said so."""
         self.attempt.usage = usage
         lease.accepted()
+        lease.answered()
 
     def reply(self, lease: Lease, body: JsonObject) -> Reply:
         headers = lease.rate_headers()
@@ -240,6 +242,8 @@ class _Attempts:
         if refusal is not None:
             lease.accepted()
             lease.refuse(refusal)
+        elif failure.status not in (None, 429):
+            lease.answered()
         if failure.remedy == "account_out":
             self.gateway.pool.put_out(lease.account, failure.kind)
 

@@ -14,6 +14,7 @@ from shared.errors import (
     UpstreamTimeout,
 )
 from shared.gemini.errors import UpstreamFailure, Violation
+from shared.generation import Cost
 from shared.ledger.grid import pacific_day
 from shared.ledger.limits import UNLIMITED, Limits, minimum
 from shared.ledger.state import Refusal
@@ -36,11 +37,24 @@ def refusal_of(failure: UpstreamFailure, model: str, sent_ms: float, now_ms: flo
         return Refusal(model, pressure=True)
     if failure.kind != "quota":
         return None
-    if any(violation.period == "day" for violation in failure.violations):
+    by_day = any(violation.period == "day" for violation in failure.violations)
+    if by_day:
         until_ms = float(pacific_day(sent_ms).end_ms)
     else:
         until_ms = now_ms + 1000 * (window_s if failure.retry_delay_s is None else failure.retry_delay_s)
-    return Refusal(model, until_ms=int(until_ms) + 1, learned=_learned(failure.violations))
+    return Refusal(
+        model,
+        until_ms=int(until_ms) + 1,
+        learned=_learned(failure.violations),
+        minute=_minute(failure.violations),
+        sent_ms=int(sent_ms),
+        guessed=failure.retry_delay_s is None and not by_day,
+    )
+
+
+def _minute(violations: tuple[Violation, ...]) -> tuple[int, ...]:
+    exceeded = {violation.dimension for violation in violations if violation.period == "minute"}
+    return tuple(k for k, dimension in enumerate(Cost._fields) if dimension in exceeded)
 
 
 def _learned(violations: tuple[Violation, ...]) -> Limits:

@@ -190,7 +190,9 @@ class Admission:
 
         `late`: the caller's time is up, so that a ledger that takes long is not waited for."""
         asked = waiter.candidates[: waiter.offered]
-        returns = [agent.give_back(late=late) for agent in asked if agent.idle() and agent.holds() and not agent.lingers()]
+        returns = [
+            agent.give_back(late=late) for agent in asked if agent.idle() and agent.holds() and not agent.lingers()
+        ]
         if returns:  # All at once: the caller waits for the slowest ledger, not for one after the other.
             await asyncio.shield(asyncio.gather(*returns))
 

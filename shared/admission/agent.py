@@ -16,7 +16,7 @@ from shared.admission.journal import Conversation, Journal
 from shared.admission.line import Line
 from shared.admission.server_clock import ServerClock
 from shared.clock import elapsed_s
-from shared.generation import NO_COST, Cost
+from shared.generation import Cost
 from shared.ledger.grid import Grid
 from shared.ledger.packing import pack, unpack
 from shared.ledger.state import Grant, Refusal, Renew, State
@@ -31,6 +31,8 @@ LATE_S = 0.25
 NO_ROOM_S = 5.0
 """A model that the ledger has no room to count today is asked about again this much later."""
 BACKOFF_LEAST_S, BACKOFF_MOST_S = 0.2, 5.0
+STALE_S = 12.0
+"""A call that took longer than any may was interrupted by a process that stood still: it says nothing of the ledger now."""
 OWN_KEY_TTL_S, ACCEPTED_KEY_TTL_S = 600, 49 * 3600
 
 
@@ -154,16 +156,16 @@ class Agent:
     def may_serve(self, model: str) -> bool:
         """Whether a request of `model` may yet be dispatched without the ledger's help."""
         hi_ms, book = self.clock.hi_ms() if self.clock.known else 0.0, self.book(model)
-        if not self.cap or book.last is None or hi_ms > self.authority_ms:
+        if not self.cap or book.last is None or hi_ms > self.authority_ms or (book.blocked_ms and not book.probe_ms):
             return False
         return not any(book.effective.metered) or any(book.available(hi_ms))
 
-    def may_write(self, model: str, draw: Draw) -> bool:
+    def may_write(self, model: str, draw: Draw, tried_ms: float) -> bool:
         """The last check, right before the first byte: is all of it still ours at this moment?"""
         lo_ms, hi_ms = self.clock.bounds_ms()
-        book = self.book(model)
-        ours = self.clock.known and hi_ms <= self.authority_ms and book.open_now(draw, lo_ms, hi_ms)
-        return ours and lo_ms >= book.blocked_ms
+        if not self.clock.known or hi_ms > self.authority_ms or not self.book(model).may_go(tried_ms, hi_ms):
+            return False
+        return self.book(model).open_now(draw, lo_ms, hi_ms)
 
     def opens_in_s(self, models: Iterable[str]) -> float | None:
         """When the next booking of one of `models` opens that is not open yet."""
@@ -192,7 +194,7 @@ class Agent:
         return not self.open and not self.line.count
 
     def holds(self) -> bool:
-        unsaid = any(book.held or book.settled for book in self.books.values())
+        unsaid = any(book.held or book.settled or book.answered_ms for book in self.books.values())
         return bool(unsaid or self.cap or self.pending or self.refusals)
 
     def poke(self) -> None:
@@ -236,7 +238,7 @@ class Agent:
         except Exception as error:  # Whoever waits here must be told, whatever it is.
             if not isinstance(error, StoreError):
                 log.exception("the ledger's document cannot be used")
-            self._failures += 1
+            self._failures = self._failures + 1 if elapsed_s() - self._task_s < STALE_S else 1
             longest_s = min(BACKOFF_MOST_S, BACKOFF_LEAST_S * 2**self._failures)
             self._not_before_s = elapsed_s() + random.uniform(BACKOFF_LEAST_S / 4, longest_s)
             log.warning("the ledger did not take a renew (%d in a row): %s", self._failures, error)
@@ -264,7 +266,7 @@ class Agent:
             self.pending = self.cadence.message()
             self.refusals.clear()
             for book in self.books.values():
-                book.settled = {}
+                book.settled, book.answered_ms = {}, 0.0
             # What is given up with this message must not be used while it travels.
             self.cap = min(self.cap, self.pending.hold)
         message = self.pending
@@ -317,6 +319,9 @@ class Agent:
                 book.told_s = elapsed_s()
                 book.retry_s = retry_s if allotment.unmet.requests else 0.0
                 book.spare_retry_s = elapsed_s() + self.cadence.flex_s() / 5
+        for refusal in self.refusals:  # The ledger did not know of these yet.
+            if refusal.model in self.books and not refusal.pressure:
+                self.books[refusal.model].refused(refusal.until_ms)
 
     def _observe(self, samples: tuple[TimeSample, ...]) -> None:
         for sample in samples:
@@ -373,7 +378,11 @@ class Agent:
         self.refusals.append(refusal)
         book = self.books.get(refusal.model)
         if book is not None and not refusal.pressure:
-            book.blocked_ms = max(book.blocked_ms, refusal.until_ms)
-            for held in book.held.values():
-                held.available = NO_COST
+            book.refused(refusal.until_ms)
         self.poke()
+
+    def tried(self, model: str, tried_ms: float, *, answered: bool) -> None:
+        """The request that tried after a cool-down is over; that it was answered is told at once."""
+        self.book(model).tried(tried_ms, answered=answered)
+        if answered:
+            self.poke()

@@ -35,7 +35,13 @@ class Book:
     settled: dict[int, Cost] = field(default_factory=dict)
     last: Allotment | None = None
     blocked_ms: float = 0.0
-    """Gemini refuses this model until then (the store's time)."""
+    """Not 0: Gemini refuses this model until then (the store's time), and after it one request tries whether it still does."""
+    probe_ms: float = 0.0
+    """Not 0: that request may be one of this process, and then it is dispatched before this time."""
+    tried_ms: float = 0.0
+    """The `probe_ms` of the one that is under way here; 0: none is."""
+    answered_ms: float = 0.0
+    """The `probe_ms` of one that was answered, until the ledger is told."""
     retry_s: float = 0.0
     """Not before then is it worth asking again for what was refused (elapsed time)."""
     told_s: float = 0.0
@@ -81,9 +87,10 @@ class Book:
         """Take `cost` from the bookings that are open now, the soonest to end first; None when they do not suffice, and
         before the ledger has told what limits hold."""
         slot_ms, metered = self.grid.slot_ms, self.effective.metered
-        if self.last is None or lo_ms < self.blocked_ms:
+        if self.last is None or self.shut(lo_ms, hi_ms):
             return None
         if not any(metered):
+            self.tried_ms = self.probe_ms
             return ()
         left = cost
         parts: list[tuple[Validity, Cost]] = []
@@ -101,10 +108,11 @@ class Book:
         for validity, part in parts:
             held = self.held[validity]
             held.available, held.reserved = held.available.minus(part), held.reserved.plus(part)
+        self.tried_ms = self.probe_ms
         return tuple(parts)
 
     def any_open(self, lo_ms: float, hi_ms: float) -> bool:
-        if self.last is None or lo_ms < self.blocked_ms:
+        if self.last is None or self.shut(lo_ms, hi_ms):
             return False
         if not any(self.effective.metered):
             return True
@@ -116,6 +124,8 @@ class Book:
 
     def opens_ms(self, lo_ms: float) -> float | None:
         """When the next booking opens, or the model, that is not open yet (the store's time)."""
+        if self.blocked_ms and not self.probe_ms:
+            return None  # Somebody else is to try first.
         slot_ms = self.grid.slot_ms
         starts = [max(v.first * slot_ms, self.blocked_ms) for v, held in self.held.items() if any(held.available)]
         return min((at_ms for at_ms in [*starts, self.blocked_ms] if at_ms > lo_ms), default=None)
@@ -141,6 +151,39 @@ class Book:
             held = self.held.get(validity)
             if held is not None:
                 held.reserved, held.available = held.reserved.minus(part), held.available.plus(part)
+
+    # -- after a refusal ---------------------------------------------------------------------------------------------
+
+    def shut(self, lo_ms: float, hi_ms: float) -> bool:
+        """Gemini refuses, or nobody knows yet whether it still does and it is not for this process to begin trying."""
+        if not self.blocked_ms:
+            return False
+        return lo_ms < self.blocked_ms or self.tried_ms == self.probe_ms or hi_ms >= self.probe_ms
+
+    def may_go(self, tried_ms: float, hi_ms: float) -> bool:
+        """Whether a request that was drawn under the right to try `tried_ms` (0: without one) may be written now."""
+        return not self.blocked_ms or (tried_ms > 0 and tried_ms == self.tried_ms and hi_ms < tried_ms)
+
+    def refused(self, until_ms: float) -> None:
+        self.blocked_ms = max(self.blocked_ms, until_ms)
+        self.probe_ms = self.tried_ms = 0.0
+        for held in self.held.values():
+            held.available = NO_COST
+
+    def tried(self, tried_ms: float, *, answered: bool) -> None:
+        """The request that tried is over. Unless it was answered, another one may try in its place."""
+        if answered:
+            self.answered_ms = tried_ms
+        if tried_ms == self.tried_ms:
+            self.tried_ms = 0.0
+            if answered:
+                self.probe_ms = 0.0
+
+    def told(self, cool_ms: int, probe_ms: int) -> None:
+        """What the ledger says of this model's cool-down."""
+        self.blocked_ms, self.probe_ms = float(cool_ms), float(probe_ms)
+        if not cool_ms:
+            self.tried_ms = 0.0
 
     # -- talking to the ledger ---------------------------------------------------------------------------------------
 
@@ -194,6 +237,9 @@ class Book:
             reach_ms=reach_ms,
             spare=max(0, spare - left[0]),
             typical=self.typical,
+            waiting=bool(waiting),
+            probing=self.tried_ms > 0,
+            answered_ms=int(self.answered_ms),
         )
 
     def serves(self, cost: Cost, hi_ms: float) -> bool:
@@ -220,7 +266,7 @@ class Book:
             if min(left) >= 0:
                 held[validity] = Held(left, mine.reserved)
         self.held, self.last, self.effective = held, allotment, allotment.limits
-        self.blocked_ms = max(self.blocked_ms, allotment.cool_ms)
+        self.told(allotment.cool_ms, allotment.probe_ms)
         self.day_end_ms = pacific_day(lo_ms).end_ms
 
 

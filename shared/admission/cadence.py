@@ -56,7 +56,7 @@ class Cadence:
     def wait_s(self) -> float | None:
         """How long until a renew (or a look at the ledger) is of use; None: nothing asks for one."""
         agent, line = self.agent, self.agent.line
-        if agent.pending or agent.refusals:
+        if agent.pending or self._news():
             return 0.0
         if not line.count and not agent.open:
             return None if agent.lingers() or not agent.holds() else 0.0
@@ -83,7 +83,7 @@ class Cadence:
     def only_looks(self) -> bool:
         """Nothing is due. The ledger said that something is scarce: has that changed?"""
         agent, line = self.agent, self.agent.line
-        if agent.pending or agent.refusals or agent.grant is None or not agent.clock.known:
+        if agent.pending or self._news() or agent.grant is None or not agent.clock.known:
             return False
         if not line.count and not agent.open:
             return False
@@ -96,6 +96,10 @@ class Cadence:
             return False
         return self.scarce or not (line.count and len(agent.open) >= agent.cap)
 
+    def _news(self) -> bool:
+        """What Gemini answered and every instance must learn."""
+        return bool(self.agent.refusals) or any(book.answered_ms for book in self.agent.books.values())
+
     def _authority_left_s(self) -> float:
         return (self.agent.authority_ms - self.agent.clock.hi_ms()) / 1000 if self.agent.clock.known else 0.0
 
@@ -105,11 +109,18 @@ class Cadence:
     def _permit_wait_s(self, book: Book, waiting: ModelLine, now_s: float) -> float:
         if book.last is None:
             return max(0.0, book.retry_s - now_s)
+        if book.blocked_ms:
+            return self._shut_wait_s(book)
         if self._enough(book, waiting):
             return self._lease_s()
         if now_s >= book.retry_s:
             return 0.0
         return min(book.retry_s - now_s, self._poll_s())
+
+    def _shut_wait_s(self, book: Book) -> float:
+        """Until the cool-down is over nothing changes; then somebody tries, and who waits looks what came of it."""
+        until_ms = book.tried_ms or book.blocked_ms
+        return max(self._poll_s(), min((until_ms - self.agent.clock.lo_ms()) / 1000, self._lease_s()))
 
     def _enough(self, book: Book, waiting: ModelLine) -> bool:
         """The first can be served, and half of those that come soon: asking again for each one would be a write each."""
@@ -130,7 +141,7 @@ class Cadence:
 
     def _runs_low(self, book: Book) -> bool:
         """In plenty: too little is booked for what is expected soon."""
-        if book.last is None or book.last.unmet.requests or not any(book.effective.metered):
+        if book.last is None or book.blocked_ms or book.last.unmet.requests or not any(book.effective.metered):
             return False
         spare = self.spare(book)
         if spare < 2 or elapsed_s() < max(book.retry_s, book.spare_retry_s):
@@ -207,7 +218,7 @@ class Cadence:
         spare = self.spare(book) if wanted else 0
         book.trim((len(costs) + spare) if wanted else 0)
         book.expire(self.agent.clock.hi_ms())
-        if not (wanted or book.held or book.settled):
+        if not (wanted or book.held or book.settled or book.answered_ms):
             del self.agent.books[model]
             return None
         reach_ms = int(waiting.patience_s(elapsed_s()) * 1000) if waiting else 0
@@ -222,12 +233,21 @@ class Cadence:
             return True
         state, now_ms = unpack(reading.value), int(reading.sample.server_ms)
         state.now_ms = max(state.now_ms, now_ms)
+        self._hear_of_refusals(state)
         if self._changes_slots(state):
             return True
         if reading.value == self._tried and elapsed_s() < self._tried_s + TRY_AGAIN_S:
             return False
         self._tried, self._tried_s = reading.value, elapsed_s()
         return self._gets_permits(state, now_ms)
+
+    def _hear_of_refusals(self, state: State) -> None:
+        """A model that somebody else's request has opened again is served here from now on, without a write."""
+        me = self.agent.config.instance
+        for model, book in self.agent.books.items():
+            section = state.sections.get(model)
+            if book.blocked_ms and section is not None:
+                book.told(section.cool_ms, section.probe_ms if section.prober == me else 0)
 
     def _changes_slots(self, state: State) -> bool:
         """While everyone holds its fair share nothing is written. Slots change hands when somebody is due a whole one."""
@@ -267,16 +287,22 @@ class Cadence:
         demands, least = {}, {}
         for name, waiting in agent.line.models.items():
             book = agent.book(name)
-            if book.last is not None and not self._enough(book, waiting):
+            shut = book.blocked_ms > 0
+            if shut and (book.tried_ms or agent.clock.lo_ms() < book.blocked_ms):
+                continue
+            if book.last is not None and (shut or not self._enough(book, waiting)):
                 share = book.last.per_s * agent.grant.horizon_ms / 1000 if agent.grant else 0.0
-                least[name] = max(1, math.ceil(GAIN_SHARE * share))
+                least[name] = 1 if shut else max(1, math.ceil(GAIN_SHARE * share))
                 hi_ms = agent.clock.hi_ms()
                 costs = waiting.costs(min(self.soon(), book.available(hi_ms).requests + least[name]))
                 demands[name] = book.demand(costs, 0, 0, hi_ms)
         if not demands:
+            self._tried = b""
             return False
         grant = renew_step(state, self._renew(self._wanted(), demands), now_ms, agent.config.grid)
         soon = agent.config.grid.slot(now_ms) + IMMINENT_SLOTS
+        if any(one.probe_ms and one.probe_ms != agent.book(name).probe_ms for name, one in grant.allotments.items()):
+            return True
         return any(
             sum(
                 cost.requests - demands[name].kept.get(validity, NO_COST).requests

@@ -28,7 +28,9 @@ class Owner(Protocol):
 class Lease:
     """The right to one exchange with Gemini on `account`. `check` right before the first byte, `close` when it ended."""
 
-    __slots__ = ("_agent", "_draw", "_owner", "_since_s", "_slot", "account", "cost", "model", "queued_s", "waiter")
+    __slots__ = (
+        "_agent", "_draw", "_owner", "_since_s", "_slot", "_tried_ms", "account", "cost", "model", "queued_s", "waiter"
+    )  # fmt: skip
 
     def __init__(
         self, owner: Owner, agent: Agent, account: Account, waiter: Waiter, draw: Draw, queued_s: float
@@ -38,6 +40,9 @@ class Lease:
         self.account, self.model, self.cost, self.waiter = account, waiter.model, waiter.cost, waiter
         self.queued_s = queued_s
         self._since_s = elapsed_s()
+        book = agent.book(waiter.model)
+        self._tried_ms = book.tried_ms if book.blocked_ms else 0.0
+        """Not 0: this is the request that tries whether a cool-down is over."""
         agent.opened(id(self), waiter.caller)
 
     @property
@@ -53,7 +58,7 @@ class Lease:
     def check(self) -> None:
         """Raises PermitLapsed unless the permit holds at this very moment; then the request counts as dispatched."""
         agent = self._agent
-        if not agent.may_write(self.model, self._draw):
+        if not agent.may_write(self.model, self._draw, self._tried_ms):
             raise PermitLapsed
         hi_ms = agent.clock.hi_ms()
         self._slot = agent.config.grid.slot(hi_ms)
@@ -75,6 +80,12 @@ class Lease:
         """Gemini took the credential."""
         self._agent.accepted = True
 
+    def answered(self) -> None:
+        """Gemini did not refuse the request for want of a quota, whatever else it answers."""
+        if self._tried_ms:
+            self._agent.tried(self.model, self._tried_ms, answered=True)
+            self._tried_ms = 0.0
+
     async def close(self, input_tokens: int | None = None) -> None:
         """The exchange is over, or never began. With the tokens Gemini counted, the reservation is corrected to them.
 
@@ -86,6 +97,8 @@ class Lease:
             agent.book(self.model).put_back(self._draw)
         elif input_tokens is not None and input_tokens != self.cost.input_tokens:
             agent.book(self.model).correct(Cost(0, input_tokens - self.cost.input_tokens, 0), self._slot)
+        if self._tried_ms:
+            agent.tried(self.model, self._tried_ms, answered=False)
         self._owner.released(agent)
         await self._owner.settle_idle(self.waiter)
 

@@ -71,10 +71,10 @@ def _eta_of(agent: Agent, waiter: Waiter) -> float | None:
         return None
     last, lo_ms = book.last, agent.clock.lo_ms()
     behind = (line.ahead(waiter) if line else 0) - book.available(agent.clock.hi_ms()).requests
-    if behind < 0:
+    if behind < 0 and (book.probe_ms or not book.blocked_ms):
         return 0.0 if book.any_open(*agent.clock.bounds_ms()) else agent.opens_in_s([waiter.model]) or 0.0
-    if last.cool_ms > lo_ms:
-        return (last.cool_ms - lo_ms) / 1000
+    if book.blocked_ms > lo_ms:
+        return (book.blocked_ms - lo_ms) / 1000
     if not last.next_ms and not last.per_s:
         return None
     first_s = max(0.0, (last.next_ms - lo_ms) / 1000) if last.next_ms else 0.0

@@ -1,4 +1,6 @@
-"""The state as bytes: `GL`, a version byte, then (zlib) a table of names and one column of 64-bit integers."""
+"""The state as bytes: `GL`, a version byte, then (zlib) a table of names and one column of 64-bit integers.
+
+Version 2 is what is written; version 1 is read too: in it a model has neither `outside` nor a request that tries."""
 
 from __future__ import annotations
 
@@ -9,9 +11,9 @@ from collections.abc import Iterator
 
 from shared.generation import Cost
 from shared.ledger.limits import Limits
-from shared.ledger.state import Bookings, Lease, Section, Share, State, Validity
+from shared.ledger.state import Bookings, Lease, Outside, Section, Share, State, Validity
 
-MAGIC, VERSION = b"GL", 1
+MAGIC, VERSION, FIRST_VERSION = b"GL", 2, 1
 _MOST = 2**62
 _NONE = -1
 """Stands for `unlimited`; every stored limit is >= 0."""
@@ -22,7 +24,12 @@ class UnreadableState(ValueError):
 
 
 def pack(state: State) -> bytes:
-    names = sorted({*state.leases, *state.sections, *(m for lease in state.leases.values() for m in lease.shares)})
+    names = sorted(
+        {*state.leases, *state.sections}.union(
+            *(lease.shares for lease in state.leases.values()),
+            (section.prober for section in state.sections.values() if section.prober),
+        )
+    )
     index = {name: i for i, name in enumerate(names)}
     base = state.now_ms * 240 // state.window_ms
     column = array("q", [state.window_ms, state.now_ms, state.pressure_c, state.pressure_ms, base])
@@ -32,6 +39,7 @@ def pack(state: State) -> bytes:
     column.append(len(state.sections))
     for name, section in state.sections.items():
         _pack_section(column, index[name], section, base)
+        _pack_refused(column, section, index)
     if sys.byteorder == "big":
         column.byteswap()
     table = "\n".join(names).encode()
@@ -40,7 +48,7 @@ def pack(state: State) -> bytes:
 
 def unpack(blob: bytes) -> State:
     """Raises UnreadableState."""
-    if blob[:2] != MAGIC or len(blob) < 4 or blob[2] != VERSION:
+    if blob[:2] != MAGIC or len(blob) < 4 or not FIRST_VERSION <= blob[2] <= VERSION:
         raise UnreadableState("the ledger's document was written by another program or by a later version")
     try:
         body = zlib.decompress(blob[3:])
@@ -50,12 +58,12 @@ def unpack(blob: bytes) -> State:
         column.frombytes(body[4 + size :])
         if sys.byteorder == "big":
             column.byteswap()
-        return _state(iter(column), names)
+        return _state(iter(column), names, blob[2])
     except (zlib.error, UnicodeDecodeError, StopIteration, IndexError, ValueError) as error:
         raise UnreadableState(f"the ledger's document is damaged: {type(error).__name__}") from error
 
 
-def _state(read: Iterator[int], names: list[str]) -> State:
+def _state(read: Iterator[int], names: list[str], version: int) -> State:
     take = read.__next__
     state = State(window_ms=take(), now_ms=take(), pressure_c=take(), pressure_ms=take())
     base = take()
@@ -64,7 +72,11 @@ def _state(read: Iterator[int], names: list[str]) -> State:
         state.leases[name] = _lease(read, names, base, state.now_ms)
     for _ in range(take()):
         name = names[take()]
-        state.sections[name] = _unpack_section(read, base)
+        section = state.sections[name] = _unpack_section(read, base)
+        if version >= 2:
+            _unpack_refused(read, section, names)
+        elif section.cool_ms <= state.now_ms:
+            section.cool_ms = 0  # In version 1 the end of a cool-down stayed where it was.
     return state
 
 
@@ -129,6 +141,22 @@ def _unpack_section(read: Iterator[int], base: int) -> Section:
         day = take()
         section.days[day] = take()
     return section
+
+
+def _pack_refused(column: array[int], section: Section, index: dict[str, int]) -> None:
+    prober = index[section.prober] if section.prober else _NONE
+    column.extend((section.cool_length_ms, prober, section.probe_ms, len(section.outside)))
+    for k, outside in section.outside.items():
+        column.extend((k, *outside))
+
+
+def _unpack_refused(read: Iterator[int], section: Section, names: list[str]) -> None:
+    take = read.__next__
+    section.cool_length_ms, prober, section.probe_ms = take(), take(), take()
+    section.prober = "" if prober == _NONE else names[prober]
+    for _ in range(take()):
+        k = take()
+        section.outside[k] = Outside(take(), take(), take())
 
 
 def _pack_limits(column: array[int], limits: Limits) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from shared.generation import NO_COST, Cost
 from shared.ledger.calendar import PINNED_SLOTS, Calendar
@@ -67,6 +67,24 @@ class Planner:
             self._prepare_pace()
             self._paced([(self.demand.typical, self.demand.spare)])
         return self._allotment(NO_COST, 0)
+
+    def plan_shut(self, now_ms: int, *, probes: bool) -> Allotment:
+        """While Gemini refuses, and until one request was answered after that: only that one is booked, if it is the
+        asker's."""
+        runs = list(self.demand.wants)
+        self._prepare_pace()
+        if probes and self.demand.head and runs:
+            cost, count = runs[0]
+            late, _ = self._paced([(cost, 1)], head=True)
+            if late:
+                self.section.prober, self.section.probe_ms = "", 0
+                probes = False
+            else:
+                runs = ([(cost, count - 1)] if count > 1 else []) + runs[1:]
+        if runs:
+            self.section.scarce_ms = now_ms
+        allotment = self._allotment(total(runs), self._earliest(runs[0][0]) if runs else 0)
+        return replace(allotment, probe_ms=self.section.probe_ms) if probes else allotment
 
     def _allotment(self, unmet: Cost, next_slot: int) -> Allotment:
         return Allotment(

@@ -57,6 +57,16 @@ class Lease:
     shares: dict[str, Share] = field(default_factory=dict)
 
 
+class Outside(NamedTuple):
+    """Somebody else seems to spend the same quota: so much per window is used of it here until it recovered."""
+
+    limit: int
+    since_ms: int
+    """When that was first suspected."""
+    refused_ms: int
+    """When Gemini last refused this dimension: `limit` recovers from then on."""
+
+
 @dataclass(slots=True)
 class Section:
     """What was dispatched to one model, and what Gemini said about its limits."""
@@ -67,7 +77,16 @@ class Section:
     scarce_ms: int = 0
     """When demand was last left unmet."""
     cool_ms: int = 0
-    """Gemini refuses until then."""
+    """Gemini refuses until then, and afterwards one request tries whether it still does: nothing else is dispatched before
+    that one was answered. 0: Gemini takes requests, as far as is known."""
+    cool_length_ms: int = 0
+    """How long the last cool-down was to be."""
+    prober: str = ""
+    """The instance that may dispatch, or has dispatched, the request that tries."""
+    probe_ms: int = 0
+    """Until when it may; then the next one may."""
+    outside: dict[int, Outside] = field(default_factory=dict)
+    """By dimension of a Cost."""
     learned: Limits = UNLIMITED
     """Limits that Gemini named in a refusal, below the configured ones; they hold until `learned_until_ms`."""
     learned_until_ms: int = 0
@@ -96,6 +115,12 @@ class Refusal:
     until_ms: int = 0
     learned: Limits = UNLIMITED
     pressure: bool = False
+    minute: tuple[int, ...] = ()
+    """The dimensions of a Cost whose quota per minute was exceeded."""
+    sent_ms: int = 0
+    """When the refused request was dispatched (the store's time)."""
+    guessed: bool = False
+    """Gemini did not say when to come again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +142,12 @@ class Demand:
     """Requests like the last wanted that are expected within a few seconds; served only after all that wait."""
     typical: Cost = Cost(1)
     """What such a request costs."""
+    waiting: bool = False
+    """Whether any request waits: it could be the one that tries after a cool-down."""
+    probing: bool = False
+    """The request that tries is under way."""
+    answered_ms: int = 0
+    """The `probe_ms` under which such a request was answered, and not refused; 0: none was."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,11 +184,13 @@ class Allotment:
 
     bookings: Bookings
     limits: Limits = UNLIMITED
-    """What holds for all: the smallest that any instance believes in."""
+    """What holds for all: the smallest that any instance believes in. A part of it may be left to an outside consumer."""
     free: Cost = NO_COST
     """What a window that ends now has left, by dimension (of the limited ones)."""
     cool_ms: int = 0
-    """Gemini refuses this model until then."""
+    """Not 0: nothing of this model is dispatched, but for one request after that time by who has `probe_ms`."""
+    probe_ms: int = 0
+    """Not 0: this instance may dispatch that one request, before then."""
     unmet: Cost = NO_COST
     next_ms: int = 0
     """When the first unmet request could be served at the earliest, as far as the calendar tells; 0 unknown."""

@@ -7,9 +7,17 @@ from dataclasses import replace
 from shared.generation import NO_COST, Cost
 from shared.ledger.calendar import Calendar, touched_days
 from shared.ledger.grid import Grid, pacific_day
-from shared.ledger.limits import UNLIMITED, Limits, minimum
+from shared.ledger.limits import UNLIMITED
 from shared.ledger.permits import Party, Planner
-from shared.ledger.slots import PRESSURE_KEPT, concurrency, fresh, held_by_others, share_slots, water_level
+from shared.ledger.refusals import (
+    effective_limits,
+    forget_recovered,
+    give_up_probe,
+    learn,
+    left_by_others,
+    may_probe,
+)
+from shared.ledger.slots import concurrency, fresh, held_by_others, share_slots, water_level
 from shared.ledger.state import (
     MAX_MODELS,
     MAX_WANTS,
@@ -41,13 +49,14 @@ def renew(state: State, message: Renew, store_ms: int, grid: Grid) -> Grant:
         raise ValueError(f"this ledger counts windows of {state.window_ms} ms, this process of {grid.window_ms} ms")
     lease = state.leases.get(message.instance)
     if lease is not None and lease.renew >= message.number:
-        return _repeated(state, lease, grid)
+        return _repeated(state, lease, message, grid)
     state.now_ms = max(state.now_ms, store_ms, message.lo_ms)
     lease = state.leases.setdefault(message.instance, Lease())
     _release_gone(state, message)
     _settle(state, lease, message, grid)
     _prune(state, message.instance, grid)
-    _learn(state, message)
+    learn(state, message, grid)
+    give_up_probe(state, message)
     c = concurrency(state, message.concurrency, state.now_ms)
     _hold_slots(state, lease, message, c)
     lease.renew, lease.seen_ms, lease.concurrency = message.number, state.now_ms, message.concurrency
@@ -55,7 +64,7 @@ def renew(state: State, message: Renew, store_ms: int, grid: Grid) -> Grant:
     allotments = {}
     for model, demand in message.demands.items():
         if model in lease.shares:
-            allotments[model] = _allot(state, lease, message.instance, model, demand, grid)
+            allotments[model] = _allot(state, lease, message, model, demand, grid)
     _drop_empty(state)
     return Grant(
         cap=lease.cap,
@@ -67,10 +76,14 @@ def renew(state: State, message: Renew, store_ms: int, grid: Grid) -> Grant:
     )
 
 
-def _repeated(state: State, lease: Lease, grid: Grid) -> Grant:
-    allotments = {
-        m: Allotment(dict(share.bookings), share.limits, unmet=share.unmet) for m, share in lease.shares.items()
-    }
+def _repeated(state: State, lease: Lease, message: Renew, grid: Grid) -> Grant:
+    allotments = {}
+    for model, share in lease.shares.items():
+        section = state.sections[model]
+        probe_ms = section.probe_ms if section.prober == message.instance else 0
+        allotments[model] = Allotment(
+            dict(share.bookings), share.limits, cool_ms=section.cool_ms, probe_ms=probe_ms, unmet=share.unmet
+        )
     active = active_instances(state)
     return Grant(lease.cap, lease.authority_ms, False, active, horizon_ms(active, grid), allotments, fresh=False)
 
@@ -144,13 +157,15 @@ def _prune(state: State, instance: str, grid: Grid) -> None:
     """Forget what can no longer share a window, a day or a slot with anything to come."""
     now_slot, now_ms = grid.slot(state.now_ms), state.now_ms
     yesterday = pacific_day(now_ms).ordinal - 1
-    for section in state.sections.values():
+    for model, section in state.sections.items():
         for slot in [d for d in section.ring if d + grid.span <= now_slot or not any(section.ring[d])]:
             del section.ring[slot]
         for day in [d for d in section.days if d < yesterday]:
             del section.days[day]
         if section.learned_until_ms <= now_ms:
             section.learned, section.learned_until_ms = UNLIMITED, 0
+        if section.outside:
+            forget_recovered(state, model, grid)
     for i in list(state.leases):
         lease = state.leases[i]
         if lease.reuse_ms < now_ms:
@@ -174,20 +189,6 @@ def _drop_empty(state: State) -> None:
             del state.sections[model]
 
 
-def _learn(state: State, message: Renew) -> None:
-    for refusal in message.refusals:
-        if refusal.pressure:
-            c = concurrency(state, message.concurrency, state.now_ms)
-            state.pressure_c = max(1, int(c * PRESSURE_KEPT))
-            state.pressure_ms = state.now_ms
-            continue
-        section = _section(state, refusal.model)
-        section.cool_ms = max(section.cool_ms, refusal.until_ms)
-        if refusal.learned != UNLIMITED:
-            section.learned = minimum([section.learned, refusal.learned])
-            section.learned_until_ms = max(section.learned_until_ms, state.now_ms + 60 * state.window_ms)
-
-
 def _hold_slots(state: State, lease: Lease, message: Renew, c: int) -> None:
     """Authority to dispatch ends at `authority_ms`; what was sent before it ends at `authority_ms + tau` at the latest.
 
@@ -205,35 +206,29 @@ def _hold_slots(state: State, lease: Lease, message: Renew, c: int) -> None:
     lease.reuse_ms = lease.authority_ms + message.tau_ms
 
 
-def _allot(state: State, lease: Lease, instance: str, model: str, demand: Demand, grid: Grid) -> Allotment:
+def _allot(state: State, lease: Lease, message: Renew, model: str, demand: Demand, grid: Grid) -> Allotment:
     share, section = lease.shares[model], _section(state, model)
     limits = effective_limits(state, section, model)
+    probes = bool(section.cool_ms) and may_probe(state, lease, message, model, grid)
     if not demand.wants and not demand.spare:
         share.unmet = NO_COST
-        return Allotment(share.bookings, limits, cool_ms=section.cool_ms)
-    party = _party(state, instance, model, grid)
+        probe_ms = section.probe_ms if probes else 0
+        return Allotment(share.bookings, limits, cool_ms=section.cool_ms, probe_ms=probe_ms)
+    party = _party(state, message.instance, model, grid)
     booked = [s.bookings for i in state.leases.values() if (s := i.shares.get(model)) is not None]
     furthest = max((v.first for bookings in booked for v in bookings), default=0) - grid.slot(state.now_ms)
     reach = min(demand.reach_ms // grid.slot_ms, AHEAD_WINDOWS * grid.span)
     # At least as far as the next free slot can be, so that who is not served learns when to come again.
     ahead = max(grid.span + party.horizon_slots, furthest, reach) + 2
-    calendar = Calendar(section, booked, limits, grid, state.now_ms, ahead)
+    # The request that tries is to find out what others leave: for it the whole limit holds.
+    usable = limits if probes else left_by_others(section, limits, demand, state.now_ms, grid)
+    calendar = Calendar(section, booked, usable, grid, state.now_ms, ahead)
     planner = Planner(
         calendar, replace(demand, kept=share.bookings, wants=demand.wants[:MAX_WANTS]), party, section, limits
     )
-    allotment = planner.plan(state.now_ms)
+    allotment = planner.plan_shut(state.now_ms, probes=probes) if section.cool_ms else planner.plan(state.now_ms)
     share.bookings, share.unmet = allotment.bookings, allotment.unmet
     return allotment
-
-
-def effective_limits(state: State, section: Section, model: str) -> Limits:
-    """The smallest that any instance with a say believes in, and what Gemini said."""
-    opinions = [
-        share.limits
-        for lease in state.leases.values()
-        if (share := lease.shares.get(model)) is not None and (share.bookings or fresh(lease, state.now_ms))
-    ]
-    return minimum([*opinions, section.learned])
 
 
 def _party(state: State, instance: str, model: str, grid: Grid) -> Party:

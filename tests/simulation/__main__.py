@@ -1,7 +1,7 @@
 """`python -m tests.simulation`: one seed with its trace, or many seeds.
 
-    python -m tests.simulation --seed 17 --trace     replay a seed and show what happened
-    python -m tests.simulation --seeds 10000         seeds 0..9999; stops at nothing, lists what failed
+python -m tests.simulation --seed 17 --trace     replay a seed and show what happened
+python -m tests.simulation --seeds 10000         seeds 0..9999; stops at nothing, lists what failed
 """
 
 from __future__ import annotations

@@ -80,7 +80,14 @@ class Story:
         """None: the permit lapsed before anything was written."""
         ask = self.ask
         lease = await self.admission.acquire(
-            self.accounts, ask.model, ask.cost, deadline_s, ask.caller, batch=ask.batch, size_bytes=100, again=self._lapsed
+            self.accounts,
+            ask.model,
+            ask.cost,
+            deadline_s,
+            ask.caller,
+            batch=ask.batch,
+            size_bytes=100,
+            again=self._lapsed,
         )
         self._lapsed = None
         used: int | None = None
@@ -131,5 +138,7 @@ class Story:
         until_ms = self.admission.clock.hi_ms() + answer.retry_s * 1000
         now_ms = self.gemini.now_ms()
         until_told_ms = now_ms + answer.retry_s * 1000
-        self.gemini.refused.append(Refused(lease.account.ledger_id, self.ask.model, self.instance, now_ms, until_told_ms))
+        self.gemini.refused.append(
+            Refused(lease.account.ledger_id, self.ask.model, self.instance, now_ms, until_told_ms)
+        )
         lease.refuse(Refusal(self.ask.model, until_ms=int(until_ms) + 1, learned=answer.limits or UNLIMITED))

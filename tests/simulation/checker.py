@@ -34,8 +34,9 @@ class Verdict:
 class Goals:
     """What is asked beyond the limits; None: it is measured and not judged."""
 
-    answer_slack_ms: float = 2_500.0
-    """How long after its deadline a caller may still hear its refusal: returning what is held takes 2 s at most."""
+    answer_slack_ms: float = 4_500.0
+    """How long after its deadline a caller may still hear its refusal: returning what is held takes 2 s at most, and twice that
+    where its permit lapsed just before."""
     used_share: float | None = None
     """Of what a saturated limit allows at best."""
     jain: float | None = None
@@ -45,7 +46,10 @@ class Goals:
     """p90; a tenth of what was told is allowed in any case."""
 
 
-def check(history: History, goals: Goals = Goals()) -> list[Verdict]:  # noqa: B008  Frozen.
+NO_GOALS = Goals()
+
+
+def check(history: History, goals: Goals = NO_GOALS) -> list[Verdict]:
     """One verdict per promise that the history has something to say about."""
     verdicts = [
         worst_window(history, "requests", lambda e: e.cost.requests, lambda b: b.limits.requests),
@@ -151,7 +155,8 @@ def answered_in_time(history: History, slack_ms: float) -> Verdict:
         if call.fate == "lost":
             continue
         stood_ms = sum(
-            max(0.0, min(stop.until_ms, call.ended_ms) - max(stop.from_ms, call.came_ms)) for stop in stops[call.instance]
+            max(0.0, min(stop.until_ms, call.ended_ms) - max(stop.from_ms, call.came_ms))
+            for stop in stops[call.instance]
         )
         late_ms = call.ended_ms - call.deadline_ms - stood_ms
         worst = _worse(worst, max(0.0, late_ms), slack_ms, f"call {call.number} ({call.fate} {call.code})")
@@ -202,7 +207,11 @@ def jain(amounts: Sequence[float]) -> float:
 def wait_against_fifo(history: History, period: Saturation, most: float | None) -> Verdict:
     """p99 of the waits of served callers, over that in one queue that serves in order as early as the limit allows."""
     calls = sorted(
-        (c for c in history.calls if c.served_ms is not None and c.model == period.model and period.project in c.projects),
+        (
+            c
+            for c in history.calls
+            if c.served_ms is not None and c.model == period.model and period.project in c.projects
+        ),
         key=lambda c: c.came_ms,
     )
     limit = _largest(
@@ -263,9 +272,9 @@ def _of(history: History, period: Saturation) -> Iterator[Exchange]:
 
 def _calls(history: History, period: Saturation) -> Iterator[Call]:
     for call in history.calls:
-        if call.model == period.model and period.project in call.projects and not call.batch:
-            if period.from_ms <= call.came_ms < period.until_ms:
-                yield call
+        ours = call.model == period.model and period.project in call.projects and not call.batch
+        if ours and period.from_ms <= call.came_ms < period.until_ms:
+            yield call
 
 
 def _bounds(history: History, project: str, model: str) -> list[Bound]:

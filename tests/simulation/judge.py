@@ -22,7 +22,7 @@ from tests.simulation.world import LOCAL_LINGER_S, World
 PROBE_S = 12.0
 """An idle deployment answers within this, however slow the network of the scenario."""
 
-QUIET = Goals(answer_slack_ms=1_000.0)
+QUIET = Goals(answer_slack_ms=1_000.0, used_share=0.75, jain=0.85, wait_ratio=3.0)
 """Where nothing goes wrong and messages are fast. What is asked of a saturated limit is low: windows are short here, and a
 conversation with the store takes a good part of what is booked ahead."""
 

@@ -193,7 +193,7 @@ class VirtualLoop(asyncio.AbstractEventLoop):
             while True:
                 steps += 1
                 if steps > STEPS_AT_ONE_MOMENT:
-                    raise Livelock(f"{STEPS_AT_ONE_MOMENT} callbacks at {self.now_s:.6f} s; the next: {self._ready[:1]}")
+                    raise Livelock(f"{STEPS_AT_ONE_MOMENT} callbacks at {self.now_s:.6f} s")
                 if self._ready:
                     self._run(self._ready.popleft())
                 elif self._heap and self._heap[0][0] <= end_s:

@@ -14,9 +14,8 @@ from shared.admission.agent import Agent
 from shared.admission.book import Book
 from shared.admission.server_clock import ServerClock
 from shared.generation import NO_COST
-from shared.ledger import calendar, permits, step
+from shared.ledger import calendar, step
 from shared.ledger.calendar import Calendar
-from shared.ledger.permits import Planner
 from shared.stores.port import CommitUnknown
 from tests.simulation.judge import Result, judge
 from tests.simulation.scenario import Scenario, scenario_of
@@ -173,17 +172,6 @@ def without_limit(dimension: str, scenario: Scenario) -> Any:
     return patched(scenario, (step, "effective_limits", wrong))
 
 
-def refused_head_booked_unseen(scenario: Scenario) -> Any:
-    """While Gemini refuses, the first waiter is booked at the end of the refusal, whether or not the window has room."""
-    right = Planner._earliest
-
-    def wrong(self: Planner, cost: Any) -> int:
-        first = self.calendar.first
-        return right(self, cost) or (first if first > self.calendar.now else 0)
-
-    return patched(scenario, (permits.Planner, "_earliest", wrong))
-
-
 # -- the instance ----------------------------------------------------------------------------------------------------
 
 
@@ -280,7 +268,6 @@ MUTANTS = (
     Mutant("tokens do not bind", lambda s: without_limit("input_tokens", s)),
     Mutant("images do not bind", lambda s: without_limit("images", s)),
     Mutant("days do not bind", lambda s: without_limit("requests_per_day", s)),
-    Mutant("while refused the head is booked unseen", refused_head_booked_unseen, seeds=5_000),
     Mutant("the cap is ignored", cap_ignored),
     Mutant("the last check is skipped", last_check_skipped),
     Mutant("authority is ignored after a freeze", authority_ignored),

@@ -201,7 +201,9 @@ class _Drawing:
             late=random.choice([0.0, 0.0, 0.02]) if lossy and not local else 0.0,
             drift=0.0 if local else 490e-6,
             queue_timeout_s=random.choice([2.0, 3.0, 5.0, 15.0]) * (1 + slow),
-            began_ms=DAY.end_ms - 1000 * random.uniform(0.1, 0.9) * self.busy_s if at_midnight else DAY.start_ms + 3.6e7,
+            began_ms=DAY.end_ms - 1000 * random.uniform(0.1, 0.9) * self.busy_s
+            if at_midnight
+            else DAY.start_ms + 3.6e7,
             local=local,
             stops_when_idle=not local and self.chance(0.5),
             rivals=self._rivals(accounts, random.choice(clients).kind) if faulty and self.chance(0.25) else (),
@@ -225,7 +227,9 @@ class _Drawing:
             accounts.append(Account("b0", "p0", Secret("b0"), c, accounts[0].limits, accounts[0].model_limits))
         if self.chance(0.15):
             own = self._account("own", "u-0123456789abcdef", c)
-            accounts.append(Account(own.id, own.ledger_id, own.credential, c, own.limits, own.model_limits, own_key=True))
+            accounts.append(
+                Account(own.id, own.ledger_id, own.credential, c, own.limits, own.model_limits, own_key=True)
+            )
         return tuple(accounts)
 
     def _account(self, name: str, project: str, c: int) -> Account:

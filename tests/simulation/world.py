@@ -17,10 +17,11 @@ from shared.generation import Caller
 from shared.ledger.packing import unpack
 from shared.ledger.state import State
 from tests.simulation.caller import Ask, Story
-from tests.simulation.history import Bound, Call, Disturbance, Fate, History, Saturation
+from tests.simulation.history import Bound, Call, Fate, History, Saturation
 from tests.simulation.loop import Process, VirtualLoop, virtual_clocks
-from tests.simulation.scenario import Client, Deployment, Fault, Scenario
+from tests.simulation.scenario import Client, Deployment, Scenario
 from tests.simulation.store import Network, StoreServer, VirtualStore
+from tests.simulation.trouble import Trouble
 from tests.simulation.upstream import VirtualGemini
 
 START_S = (0.1, 0.5)
@@ -91,7 +92,7 @@ class World:
         self.instances: list[Instance] = []
         self.errors: list[str] = []
         self.calls: list[Call] = []
-        self.disturbances: list[Disturbance] = []
+        self.trouble = Trouble(self)
         self._started: dict[str, tuple[Deployment, float, float | None]] = {}
         self._wanted = 0
         self._numbers = 0
@@ -128,10 +129,10 @@ class World:
         for at_s, count in scenario.population:
             self.loop.post(at_s, self._populate, count)
         for fault in scenario.faults:
-            self.loop.post(fault.at_s, self._strike, fault)
+            self.loop.post(fault.at_s, self.trouble.strike, fault)
         for client in scenario.clients:
             self.loop.post(client.from_s, self._begin_client, client)
-        self.loop.post(scenario.busy_s, self._calm)
+        self.loop.post(scenario.busy_s, self.trouble.end)
 
     def history(self) -> History:
         return History(
@@ -139,7 +140,7 @@ class World:
             exchanges=self.gemini.exchanges(),
             calls=tuple(self.calls),
             bounds=tuple(self._bounds()),
-            disturbances=tuple(self.disturbances),
+            disturbances=tuple(self.trouble.disturbances),
             refused=tuple(self.gemini.refused),
             saturations=tuple(self._saturations()),
         )
@@ -208,12 +209,12 @@ class World:
 
     async def _end(self, instance: Instance) -> None:
         end_s = self.loop.now_s + DRAIN_S
-        while instance.calls and self.loop.now_s < end_s:
+        while instance.calls and self.loop.now_s < end_s:  # noqa: ASYNC110  As a server waits that was asked to end.
             await asyncio.sleep(0.1)
         await instance.admission.aclose()
-        self.loop.post(0.0, self._kill, instance)
+        self.loop.post(0.0, self.kill, instance)
 
-    def _kill(self, instance: Instance) -> None:
+    def kill(self, instance: Instance) -> None:
         """Now, whatever it was doing. Locally its sockets close with it; Gemini's side of others ends at their deadlines."""
         process = instance.process
         if process.killed:
@@ -328,55 +329,6 @@ class World:
         if not instance.calls and not instance.leaving:
             instance.process.freeze("idle")
 
-    # -- faults ------------------------------------------------------------------------------------------------------
-
-    def _strike(self, fault: Fault) -> None:
-        if fault.kind in ("refuse", "overloaded", "hang", "mute"):
-            self._record(fault, "")
-            self.network.outage = fault.kind
-            self.loop.post(fault.length_s, self._end_outage)
-            return
-        living = self.living()
-        if living:
-            victim = living[int(fault.victim * len(living))]
-            if fault.step:
-                victim.process.strikes[victim.process.steps + fault.step] = lambda: self._befall(fault, victim)
-            else:
-                self._befall(fault, victim)
-
-    def _befall(self, fault: Fault, victim: Instance) -> None:
-        process = victim.process
-        if self.loop.now_s >= self.scenario.busy_s:
-            return
-        length_s = min(fault.length_s, self.scenario.busy_s - self.loop.now_s)
-        self._record(fault, process.name)
-        match fault.kind:
-            case "kill":
-                self._kill(victim)
-            case "freeze":
-                process.freeze("fault")
-                self.loop.post(length_s, process.thaw, "fault")
-            case "cut":
-                self.network.cut.add(process.name)
-                self.loop.post(length_s, self.network.cut.discard, process.name)
-            case "wall":
-                process.wall_step_s += 300.0 if fault.victim < 0.5 else -300.0
-
-    def _record(self, fault: Fault, instance: str) -> None:
-        self.say(f"{fault.kind} {instance} for {fault.length_s:.2f} s")
-        until_ms = self.now_ms() + fault.length_s * 1000
-        self.disturbances.append(Disturbance(fault.kind, self.now_ms(), until_ms, instance))
-
-    def _end_outage(self) -> None:
-        self.network.outage = ""
-
-    def _calm(self) -> None:
-        """From here on nothing goes wrong any more."""
-        self.network.lost = self.network.repeated = self.network.late = 0.0
-        self.network.outage = ""
-        self.gemini.pressure = 0.0
-        self.gemini.rivals.clear()
-
     # ----------------------------------------------------------------------------------------------------------------
 
     def _saturations(self) -> Iterator[Saturation]:
@@ -422,4 +374,3 @@ class _Collector(logging.Handler):
 def _hand_over(heard: asyncio.Future[Call], what: Call) -> None:
     if not heard.done():
         heard.set_result(what)
-

@@ -129,10 +129,9 @@ class Calendar:
 
     async def ask(self, caller: str, prompt: str) -> float:
         asker = Caller(caller, "admin")
-        reply = await self._services.gateway.generate(
-            Generation(MODEL, _body(prompt), asker, elapsed_s() + _PATIENCE_S)
-        )
-        return reply.timing.queue_s
+        asked = Generation(MODEL, _body(prompt), asker, elapsed_s() + _PATIENCE_S)
+        await self._services.gateway.generate(asked)
+        return asked.journal.queue_s
 
     async def aclose(self) -> None:
         await self._services.aclose()

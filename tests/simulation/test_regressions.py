@@ -1,0 +1,365 @@
+"""Defects that were there once, each as the smallest story in which it shows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from shared.accounts.account import Account
+from shared.generation import NO_COST, Caller, Cost
+from shared.ledger.grid import JITTER_MS, Grid
+from shared.ledger.limits import Limits
+from shared.ledger.packing import unpack
+from shared.ledger.state import Bookings, Demand, Grant, Refusal, Renew, Section, State, Validity
+from shared.ledger.step import renew
+from shared.secret import Secret
+from tests.simulation.caller import Ask
+from tests.simulation.checker import check
+from tests.simulation.history import Bound, Call, Exchange, History
+from tests.simulation.mutants import MUTANTS, Mutant
+from tests.simulation.scenario import DAY, Deployment, Scenario, grid_of
+from tests.simulation.upstream import Rival
+from tests.simulation.world import Instance, World
+
+MODEL = "m0"
+START_MS = float(DAY.start_ms) + 36_000_000
+GRID = grid_of(4_000, 100)
+
+
+def mutant(name: str) -> Mutant:
+    [found] = [m for m in MUTANTS if m.name == name]
+    return found
+
+
+# -- scripted worlds -------------------------------------------------------------------------------------------------
+
+
+def account(name: str = "p0", c: int = 4, **limits: int) -> Account:
+    return Account(name, name, Secret(name), c, Limits(**limits))
+
+
+def scenario(accounts: Sequence[Account], instances: int = 1, **more: Any) -> Scenario:
+    quiet = Scenario(
+        seed=0, grid=GRID, tau_s=10.0, lease_s=2.0, busy_s=600.0, deployments=(Deployment(tuple(accounts)),),
+        population=((0.0, instances),), clients=(), delay_s=(0.01, 0.02), drift=0.0, began_ms=START_MS,
+    )  # fmt: skip
+    return replace(quiet, **more)
+
+
+class Story:
+    """A world whose callers are asked for one by one."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        world.begin()
+        world.loop.run_until(0.1)
+
+    def asks(self, *accounts: Account, at: int = 0, model: str = MODEL, **more: Any) -> list[Call]:
+        """Begin a call to instance `at` now; the list holds its end once it has ended."""
+        ended: list[Call] = []
+        fields = {"cost": Cost(1, 1), "patience_s": 10.0, "service_s": 0.05, "used_tokens": 1, **more}
+        ask = Ask(accounts, Caller("c", "admin"), model, **fields)
+
+        async def call() -> None:
+            ended.append(await self.world.ask(ask, at))
+
+        self.world.loop.create_task(call())
+        return ended
+
+    def passes(self, seconds: float) -> None:
+        self.world.loop.run_until(self.world.loop.now_s + seconds)
+
+    def instance(self, at: int) -> Instance:
+        return self.world.instances[at]
+
+    def ledger(self, project: str = "p0") -> State:
+        return unpack(self.world.server.value(f"ledger/{project}") or b"")
+
+    def slots(self, at: int, project: str = "p0") -> int:
+        lease = self.ledger(project).leases.get(f"i{at}")
+        return lease.slots if lease is not None else 0
+
+    def failures(self) -> list[str]:
+        return [str(v) for v in check(self.world.history()) if not v.ok] + self.world.errors + self.world.loop.errors
+
+
+@contextmanager
+def story(*accounts: Account, **more: Any) -> Iterator[Story]:
+    with World(scenario(accounts, **more)).entered() as world:
+        yield Story(world)
+
+
+def test_a_caller_that_leaves_two_projects_queues_frees_both() -> None:
+    first, second = account("p0", requests=1), account("p1", requests=1)
+    with story(first, second) as told:
+        for one in (first, second):
+            told.asks(one)
+        told.passes(1.0)
+        waits = told.asks(first, second, leaves_after_s=1.5)
+        told.passes(1.0)
+        booked = [told.ledger(p).leases["i0"].shares[MODEL].bookings for p in ("p0", "p1")]
+        assert any(booked), "it should wait with a booking ahead of it"
+        told.passes(1.5)
+        assert [call.fate for call in waits] == ["left"]
+        for project in ("p0", "p1"):
+            lease = told.ledger(project).leases["i0"]
+            assert (lease.slots, [b for s in lease.shares.values() for b in s.bookings]) == (0, [])
+        assert told.failures() == []
+
+
+def test_slots_return_to_others_while_one_long_stream_goes_on() -> None:
+    project = account(c=4)
+    with story(project, instances=2) as told:
+        stream = told.asks(project, at=0, service_s=8.0)
+        short = [told.asks(project, at=0) for _ in range(3)]
+        told.passes(1.5)
+        assert all(call and call[0].fate == "answered" for call in short)
+        assert stream == []
+        others = [told.asks(project, at=1, service_s=0.5) for _ in range(3)]
+        told.passes(2.0)
+        assert [call[0].fate for call in others if call] == ["answered"] * 3
+        assert stream == []
+        told.passes(8.0)
+        assert [call.fate for call in stream] == ["answered"]
+        assert told.failures() == []
+
+
+def test_a_stream_over_many_renews_counts_once_in_its_day() -> None:
+    project = account(requests_per_day=5)
+    with story(project) as told:
+        stream = told.asks(project, service_s=9.0, patience_s=20.0)
+        for _ in range(3):
+            told.passes(1.5)
+            told.asks(project)  # Each of these renews in the middle of the stream.
+        told.passes(8.0)
+        assert [call.fate for call in stream] == ["answered"]
+        assert told.ledger().sections[MODEL].days == {DAY.ordinal: 4}
+
+
+def test_a_model_without_limits_obeys_a_refusal_on_every_instance_that_learned_of_it() -> None:
+    project = account(c=8)
+    rival = Rival("p0", MODEL, Limits(requests=1), 1.0, 2.0, names_the_limit=False)
+    with story(project, instances=2, rivals=(rival,)) as told:
+        told.passes(0.9)
+        for _ in range(8):
+            told.asks(project, at=0)
+            told.asks(project, at=1)
+            told.passes(0.2)
+        told.passes(6.0)
+        assert told.world.gemini.refused, "nobody was refused: this proves nothing"
+        last = max(told.world.gemini.refused, key=lambda refused: refused.until_ms)
+        learned_ms = last.from_ms + 200  # One conversation with the ledger, and half a lease at most for the other's.
+        meanwhile = [
+            e for e in told.world.gemini.exchanges()
+            if e.instance == last.instance and learned_ms < e.written_ms < last.until_ms
+        ]  # fmt: skip
+        assert meanwhile == []
+        assert told.failures() == []
+
+
+def test_nothing_is_written_with_a_permit_that_was_taken_before_a_refusal_came() -> None:
+    """One takes its permit and connects; meanwhile another hears that Gemini refuses."""
+    project = account(c=8)
+    rival = Rival("p0", MODEL, Limits(requests=0), 0.0, 2.0, names_the_limit=False)
+    with story(project, rivals=(rival,)) as told:
+        told.world.gemini.travel_s = (0.1, 0.1)
+        told.asks(project)
+        told.asks(project, connect_s=0.25)
+        told.passes(8.0)
+        assert told.failures() == []
+        first, heard = told.world.gemini.sent[0], told.world.gemini.refused[0]
+        assert heard.from_ms - first.written_ms < 200, "the refusal came too late for this story"
+
+
+def test_the_33rd_model_waits_without_a_storm_of_writes() -> None:
+    project = account(c=40, requests=10)
+    with story(project) as told:
+        calls = [told.asks(project, model=f"m{at}", service_s=0.1, patience_s=8.0) for at in range(33)]
+        told.passes(12.0)
+        fates = [call[0].fate for call in calls]
+        assert fates.count("answered") >= 32
+        assert told.world.server.commits < 33 + 30
+        assert told.failures() == []
+
+
+def test_a_killed_instances_unreported_requests_count_in_their_day() -> None:
+    project = account(requests_per_day=3)
+    with story(project, instances=2) as told:
+        told.passes(0.2)
+        for _ in range(2):
+            told.asks(project, at=0, service_s=5.0)
+        told.passes(0.3)
+        written = len(told.world.gemini.sent)
+        assert written == 2
+        told.world.kill(told.instance(0))
+        told.passes(30.0)
+        calls = [told.asks(project, at=1) for _ in range(3)]
+        told.passes(15.0)
+        assert [call[0].fate for call in calls].count("answered") == 1
+        assert told.ledger().sections[MODEL].days[DAY.ordinal] >= 3
+        assert told.failures() == []
+
+
+def test_an_idle_agent_that_looked_at_the_ledger_returns_what_it_holds() -> None:
+    """A caller waits for the slots of two projects and is served by one. The other's agent, left without work while it
+    looked for a slot, went on looking: it held a booking and read in a circle, and its caller waited 2 s for it."""
+    first, second = account("p0", c=1, requests=50), account("p1", c=1, requests=50)
+    with story(first, second, instances=2, lease_s=None) as told:
+        for round_s in (0.0, 0.03, 0.06, 0.09, 0.12):
+            told.asks(first, at=1, service_s=5.0)
+            told.asks(second, at=1, service_s=1.0 + round_s)
+            told.passes(0.3)
+            served = told.asks(first, second, at=0)
+            told.passes(3.5)
+            assert [call.fate for call in served] == ["answered"]
+            assert served[0].ended_ms - (served[0].served_ms or 0.0) < 1_000
+            for project in ("p0", "p1"):
+                assert not any(s.bookings for s in told.ledger(project).leases["i0"].shares.values())
+            told.passes(4.0)
+            reads = told.world.server.reads
+            told.passes(2.0)
+            assert told.world.server.reads == reads
+
+
+def test_a_refusal_waits_for_the_slowest_ledger_and_not_for_one_after_the_other() -> None:
+    projects = [account(f"p{at}", requests=1) for at in range(4)]
+    with story(*projects) as told:
+        for project in projects:
+            told.asks(project)
+        told.passes(1.0)
+        waits = told.asks(*projects, patience_s=6.0)
+        told.passes(1.5)
+        told.world.network.outage = "hang"
+        told.passes(20.0)
+        assert [call.fate for call in waits] == ["refused"]
+        assert waits[0].ended_ms - waits[0].came_ms > 5_900, "it should have waited in vain"
+        assert waits[0].ended_ms - waits[0].deadline_ms < 2_500
+
+
+# -- the ledger alone ------------------------------------------------------------------------------------------------
+
+
+class Ledger:
+    """A state and a clock, and one instance after the other that renews."""
+
+    def __init__(self, grid: Grid = GRID, c: int = 10) -> None:
+        self.grid, self.c, self.state = grid, c, State(grid.window_ms)
+        self.now_ms = grid.start_ms(grid.slot(START_MS))
+        self._numbers: dict[str, int] = {}
+
+    def renew(self, who: str, want: int = 1, demand: Demand | None = None, **more: Any) -> Grant:
+        self._numbers[who] = self._numbers.get(who, 0) + 1
+        fields = {"lease_ms": 2_000, **more}
+        message = Renew(
+            who, self._numbers[who], int(self.now_ms), self.c, 5_000, want_slots=want,
+            demands={MODEL: demand} if demand else {}, **fields,
+        )  # fmt: skip
+        return renew(self.state, message, int(self.now_ms), self.grid)
+
+    def ask(self, who: str, limits: Limits, count: int = 1, **more: Any) -> Bookings:
+        demand = Demand(limits, wants=((Cost(1), count),) if count else (), head=True, reach_ms=2_000, **more)
+        return self.renew(who, max(1, count), demand).allotments[MODEL].bookings
+
+    def usable(self, bookings: Bookings, at_ms: float) -> Validity | None:
+        slot = self.grid.slot(at_ms)
+        return next((v for v, cost in bookings.items() if cost.requests and v.first <= slot <= v.last), None)
+
+
+def dispatch(ledger: Ledger, at_ms: float, travel_ms: float = 0.0) -> Exchange:
+    return Exchange("p0", MODEL, "i", "c", Cost(1), at_ms, at_ms + travel_ms, at_ms, 0)
+
+
+def settled_ahead_of_its_true_time(limits: Limits) -> tuple[Ledger, list[Exchange]]:
+    """Two per window. One is dispatched at the end of a slot and arrives late; one a span later, minus a slot, settled in
+    the slot after it (its sender's clock runs late); and then whoever asks may dispatch as much as the ledger grants."""
+    ledger = Ledger()
+    grid, exchanges = ledger.grid, []
+    early = ledger.grid.slot(ledger.now_ms)
+    ledger.ask("a", limits)
+    exchanges.append(dispatch(ledger, grid.start_ms(early + 1) - 1, JITTER_MS))
+    ledger.renew("a", 1, Demand(limits, settled={early: Cost(1)}))
+    ledger.now_ms = grid.start_ms(early + grid.span - 1)
+    slot = early + grid.span - 1
+    [validity] = [v for v in ledger.ask("a", limits) if v.first == slot]
+    exchanges.append(dispatch(ledger, ledger.now_ms))
+    ledger.renew("a", 1, Demand(limits, settled={slot + 1: Cost(1)}, kept={}))
+    granted = ledger.ask("b", limits)
+    assert validity.last >= slot
+    if ledger.usable(granted, ledger.now_ms):
+        exchanges.append(dispatch(ledger, ledger.now_ms))
+    return ledger, exchanges
+
+
+def worst(exchanges: Sequence[Exchange], limits: Limits) -> tuple[bool, float]:
+    history = History(GRID.window_ms, tuple(exchanges), bounds=(Bound("p0", MODEL, limits, 10),))
+    [found] = [v for v in check(history) if v.promise == "requests in any window"]
+    return found.ok, found.worst
+
+
+def test_a_dispatch_that_is_settled_in_a_slot_ahead_of_now_counts_already() -> None:
+    """R + 1 fit into W + J where the ring counted a dispatch from its own slot on."""
+    limits = Limits(requests=2)
+    _, exchanges = settled_ahead_of_its_true_time(limits)
+    assert worst(exchanges, limits) == (True, 2)
+    with mutant("the ring counts from its slot on").change(scenario([])):
+        _, exchanges = settled_ahead_of_its_true_time(limits)
+    assert worst(exchanges, limits) == (False, 3)
+
+
+def test_what_a_renew_gives_up_is_not_given_to_others_before_its_sender_hears() -> None:
+    ledger = Ledger(c=4)
+    assert ledger.renew("a", 4).cap == 4
+    ledger.renew("a", 1, hold=4)  # Three of the four are given up; until the answer arrives all four may be in use.
+    assert ledger.renew("b", 4).cap == 0
+    ledger.renew("a", 1, hold=1)
+    assert ledger.renew("b", 4).cap == 3
+
+
+def test_a_lost_reply_does_not_shorten_the_authority_that_its_sender_acts_on() -> None:
+    """Leases shrink when instances leave. Whoever does not hear of it goes on until its old lease ends, and tau after."""
+    ledger = Ledger(c=2)
+    crowd = [f"i{at}" for at in range(20)]
+    for name in crowd:
+        ledger.renew(name, 1, lease_ms=0)
+    first = ledger.renew("a", 2, lease_ms=0)
+    for name in crowd:
+        ledger.renew(name, 0, lease_ms=0)
+    first = ledger.renew("a", 2, lease_ms=40_000)
+    assert first.cap == 2
+    ledger.now_ms += 100
+    ledger.renew("a", 2, hold=2, lease_ms=2_000)  # Its reply is lost.
+    ledger.now_ms = first.authority_ms + 5_000
+    assert ledger.renew("b", 2).cap == 0
+    ledger.now_ms += 1
+    assert ledger.renew("b", 2).cap == 2
+
+
+@pytest.mark.parametrize("limits", [Limits(requests=1), Limits(requests=9, requests_per_day=1), Limits(9, 10)])
+def test_while_gemini_refuses_the_first_in_line_is_booked_only_where_the_limits_have_room(limits: Limits) -> None:
+    """It was booked at the end of the refusal, whatever else was dispatched: over the minute's limit and over the day's."""
+    ledger = Ledger()
+    now = ledger.grid.slot(ledger.now_ms)
+    spent = Demand(limits, settled={now: Cost(1, 10)})
+    wants = Demand(limits, wants=((Cost(1, 10), 1),), head=True, reach_ms=2_000)
+    ledger.renew("a", 1, spent)
+    ledger.renew("far", 1, replace(wants, reach_ms=6_000))  # The next free place is taken too.
+    ledger.renew("a", 1, Demand(limits), refusals=(Refusal(MODEL, until_ms=int(ledger.now_ms) + 1_000),))
+    granted = ledger.renew("b", 1, wants).allotments[MODEL]
+    assert sum(cost.requests for cost in granted.bookings.values()) == 0
+    assert granted.unmet != NO_COST
+
+
+def test_while_gemini_refuses_the_end_of_that_is_told() -> None:
+    ledger = Ledger()
+    until_ms = int(ledger.now_ms) + 30_000
+    limits = Limits(requests=1)
+    section = ledger.state.sections.setdefault(MODEL, Section())
+    section.cool_ms = until_ms
+    wants = Demand(limits, wants=((Cost(1), 2),), head=True, reach_ms=2_000)
+    told = ledger.renew("a", 1, wants).allotments[MODEL]
+    assert not told.bookings
+    assert told.cool_ms == until_ms
