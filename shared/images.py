@@ -57,7 +57,7 @@ async def recent_images(call: Call) -> JsonObject:
     if not (text.isascii() and text.isdigit() and 1 <= int(text[:9]) <= MAX_LISTED):
         raise BadRequest(f"limit must be a whole number from 1 to {MAX_LISTED}.", field="limit")
     try:
-        page = await call.services.media.recent(int(text), query.get("cursor") or None)
+        page = await call.services.media.recent(int(text), query.get("cursor"))
     except ValueError:
         raise BadRequest("cursor must be next_cursor of the page before, or left out.", field="cursor") from None
     images = [_listed(image, image_url(image.name, call.settings, call.request)) for image in page.images]

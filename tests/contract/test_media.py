@@ -400,7 +400,7 @@ async def test_a_signed_address_gives_the_image_to_anybody(media: MediaStore) ->
 # -- a folder alone ---------------------------------------------------------------------------------------------------
 
 _WRITER = """
-import asyncio, resource, sys
+import asyncio, os, resource, sys
 from shared.errors import StorageUnavailable
 from shared.media.url import open_media
 
@@ -413,7 +413,9 @@ async def main(url, limit):
             await media.put_image(bytes(3_000_000), "image/png", metadata={})
             print("stored", flush=True)
         except StorageUnavailable as error:
-            sys.exit(error.message)
+            print(error.message, file=sys.stderr, flush=True)
+            # Not sys.exit: a thread of obstore's that comes back to Python while it is taken down aborts the process.
+            os._exit(1)
 
 asyncio.run(main(sys.argv[1], int(sys.argv[2])))
 """

@@ -6,17 +6,23 @@ import asyncio
 import base64
 import hashlib
 import io
+import ssl
 import struct
 import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import orjson
 import pytest
 from PIL import Image
 
 from shared.emulator.config import Limits, Project
+from shared.media import addresses, fetch
 from tests.support.edge import ADMIN, Answer
+from tests.support.https_site import certificate, https_site
 from tests.support.whole_path import OWN_KEY, WholePath, eventually, told, whole_path
 
 MODEL = "gemini-3-pro-image"
@@ -300,6 +306,61 @@ class TestBadInput:
             answer = await generate(path, "x" * (33 * 2**20))
             assert told(answer) == (413, "payload_too_large")
             assert path.sent == 0
+
+
+@contextmanager
+def internet(folder: Path, hosts: dict[str, str]) -> Iterator[dict[str, Path]]:
+    """Lets the gateway find `hosts` at their addresses, take 127.0.0.2 for a public one, and trust the certificates
+    that it yields. Everything else is as it is."""
+    certificates = {host: certificate(host, folder) for host in (*hosts, "localhost")}
+    tls = ssl.create_default_context()
+    for file in certificates.values():
+        tls.load_verify_locations(file)
+
+    async def resolve(host: str, port: int) -> Sequence[str]:
+        return [hosts[host]] if host in hosts else await fetch.resolve(host, port)
+
+    def is_public(address: str) -> bool:
+        return address == OUT_THERE or addresses.is_public(address)
+
+    made = fetch.Fetcher(resolve=resolve, is_public=is_public, tls=tls)
+    with patch("shared.media.fetch.Fetcher", lambda: made):
+        yield certificates
+
+
+OUT_THERE = "127.0.0.2"
+
+
+class TestFetchedInputs:
+    async def test_an_image_at_a_public_address_is_edited(self, storage: str, tmp_path: Path) -> None:
+        with internet(tmp_path, {"images.example": OUT_THERE}) as certificates:
+            async with (
+                https_site(OUT_THERE, certificates["images.example"]) as site,
+                whole_path(STORAGE_URL=storage) as path,
+            ):
+                site.pages["/a.png"] = png(3, 2)
+                url = f"https://images.example:{site.port}/a.png"
+                fetched = (await generate(path, "In winter", input_images=[url])).json()["images"][0]
+                sent = (await generate(path, "In winter", input_images=[base64_of(png(3, 2))])).json()["images"][0]
+                assert fetched["sha256"] == sent["sha256"]
+                assert [asked for asked, _ in site.asked] == ["/a.png"]
+
+    async def test_a_redirect_to_this_machine_is_refused_and_not_followed(self, storage: str, tmp_path: Path) -> None:
+        """Nothing but the refusal stands between the two: the second site would answer, with an image."""
+        with internet(tmp_path, {"images.example": OUT_THERE}) as certificates:
+            async with (
+                https_site(OUT_THERE, certificates["images.example"]) as first,
+                https_site("127.0.0.1", certificates["localhost"]) as second,
+                whole_path(STORAGE_URL=storage) as path,
+            ):
+                second.pages["/a.png"] = png(3, 2)
+                first.pages["/moved"] = f"https://localhost:{second.port}/a.png"
+                answer = await generate(path, input_images=[f"https://images.example:{first.port}/moved"])
+                assert told(answer) == (400, "invalid_request")
+                assert answer.error["details"]["field"] == "input_images[0]"
+                assert "not at a public address" in answer.error["message"]
+                assert ([asked for asked, _ in first.asked], second.asked) == (["/moved"], [])
+                assert (path.sent, files_in(storage)) == (0, [])
 
 
 async def refused(storage: str, field: str, words: str, **fields: Any) -> None:
