@@ -80,6 +80,24 @@ async def test_each_function_serves_from_it(unpacked: Path, name: str) -> None:
                 assert (status, bool(body.get("text") or body.get("generated_text"))) == (200, True)
 
 
+async def test_a_link_leads_from_the_function_that_makes_images_to_the_one_that_serves_them(
+    unpacked: Path, tmp_path: Path
+) -> None:
+    storage = {"STORAGE_URL": f"file://{tmp_path}"}
+    async with (
+        running(EmulatorConfig()) as gemini,
+        framework("image", "main.py", storage, unpacked, isolated=True) as image,
+    ):
+        keys = {"GEMINI_BASE_URL": gemini.url, "GEMINI_API_KEY": "AQ.key-of-the-server"}
+        env = {**storage, **keys, "PUBLIC_BASE_URL": image.url}
+        async with framework("generate", "main.py", env, unpacked, isolated=True) as generate:
+            _, _, body = await request("POST", generate.url, json={"prompt": "A lighthouse"}, headers=ADMIN)
+            (made,) = body["images"]
+            assert made["url"] == f"{image.url}/image/{made['name']}"
+            status, headers, _ = await request("HEAD", made["url"])
+            assert (status, headers["content-length"]) == (200, str(made["size_bytes"]))
+
+
 async def test_the_console_has_every_function_and_its_page_in_it(unpacked: Path) -> None:
     async with framework("console", "main.py", {}, unpacked, isolated=True) as server:
         status, _, document = await request("GET", f"{server.url}/openapi.json")
