@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import socket
+import tempfile
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from typing import Any
@@ -269,7 +270,12 @@ async def whole_path(
     what Gemini allows each project (anything, if not given); `base_url` leads elsewhere than to Gemini."""
     before = asyncio.all_tasks()
     accounts = {SERVER_KEY: "server"} if accounts is None else accounts
-    given = {**_SETTINGS, **{name: str(value) for name, value in settings.items()}}
+    folder = tempfile.TemporaryDirectory()
+    given = {
+        "STORAGE_URL": f"file://{folder.name}",
+        **_SETTINGS,
+        **{name: str(value) for name, value in settings.items()},
+    }
     for number, (key, project) in enumerate(accounts.items(), 1):
         given[f"GEMINI_API_KEY_{number}"], given[f"GEMINI_API_KEY_{number}_PROJECT"] = key, project
     config = EmulatorConfig(
@@ -287,6 +293,7 @@ async def whole_path(
                     await path.assert_nothing_is_left()
         finally:
             await services.aclose()
+            folder.cleanup()
     await eventually(lambda: asyncio.all_tasks() <= before)
 
 

@@ -18,6 +18,7 @@ ALLOWED: dict[str, set[str]] = {
     "shared/stores": {"shared.stores", *VALUES},
     "shared/accounts": {"shared.accounts", "shared.ledger.limits", *VALUES},
     "shared/admission": {"shared.admission", "shared.accounts.account", "shared.ledger", "shared.stores.port", *VALUES},
+    "shared/media": {"shared.media", *VALUES},
     "shared/gemini": {"shared.gemini", *VALUES},
     "shared/emulator": {"shared.emulator"},
     "shared/refusal.py": {"shared.gemini.errors", "shared.ledger", *VALUES},
@@ -102,6 +103,8 @@ HEAVY = (
     "aiohttp",
     "jsonschema",
     "sqlite3",
+    "obstore",
+    "PIL",
     "shared.bootstrap",
 )
 
