@@ -218,7 +218,7 @@ class _Attempts:
             key = random.choice(self.usable).credential
             tokens = await count_input_tokens(self.gateway.client, key, self.model, self.body, left_s)
             if tokens is not None:
-                self.cost = Cost(1, tokens)
+                self.cost = self.cost._replace(input_tokens=tokens)
 
     def exchange(self, lease: Lease, verb: str) -> Exchange:
         left_s = self.generation.deadline_s - elapsed_s()
