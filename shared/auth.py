@@ -76,6 +76,14 @@ def authenticate(
     raise Unauthorized(_UNAUTHORIZED, headers={"www-authenticate": "Bearer"})
 
 
+def require_admin(headers: Mapping[str, str], settings: Settings) -> Caller:
+    """For paths that are the admin's alone in a function that is public otherwise. Raises Unauthorized."""
+    admin_key = _admin_key(headers.get("admin-api-key"), settings.admin_api_keys)
+    if admin_key is None:
+        raise Unauthorized("No valid admin key. Send the server's in the header Admin-API-Key.")
+    return Caller(_admin_id(headers, None, admin_key), "admin")
+
+
 def client_address(forwarded_for: Sequence[str], peer: str, deployed: bool) -> str:
     """The caller's: Google's front end appends it to X-Forwarded-For; elsewhere anybody may send that header."""
     if deployed and forwarded_for:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError
 from pydantic_core import ErrorDetails
 
 from shared.errors import BadRequest
@@ -21,6 +21,21 @@ Text = Annotated[str, StringConstraints(pattern=r"\S")]
 _BASE64 = r"^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$(?!\n)"
 Base64 = Annotated[str, StringConstraints(pattern=_BASE64, min_length=1)]
 """Bytes as base64 with its padding, kept as it was sent."""
+
+
+def whole(minimum: int, maximum: int) -> BeforeValidator:
+    """Of a whole number within bounds, which the field has to tell too; 5.0 is one, as JSON Schema counts."""
+
+    def check(value: object) -> object:
+        if isinstance(value, float) and value.is_integer():
+            value = int(value)
+        if isinstance(value, bool) or not isinstance(value, int) or not minimum <= value <= maximum:
+            raise ValueError(f"must be a whole number from {minimum} to {maximum}")
+        return value
+
+    return BeforeValidator(check)
+
+
 _PATTERNS = {
     r"\S": "is empty; send a text",
     _BASE64: "must be base64 with its padding, without line breaks and without a data: prefix",
@@ -51,6 +66,16 @@ class GenerationBody(Body):
         examples=["gemini-3.8-flash"],
     )
     credentials: Credentials | None = Field(None, description="In place of a credential in a header.")
+
+
+class ImageBody(GenerationBody):
+    """What an endpoint that makes images takes."""
+
+    model: str | None = Field(
+        None,
+        description="A Gemini model that makes images; without it this endpoint's default.",
+        examples=["gemini-3-pro-image"],
+    )
 
 
 class UsageBody(BaseModel):
@@ -111,6 +136,8 @@ def _rule(error: ErrorDetails, model: type[BaseModel]) -> str:
         return f"is not known here{did_you_mean(str(error['loc'][-1]), _known(model, error['loc']))}"
     if why == "string_pattern_mismatch":
         return _PATTERNS.get(context["pattern"]) or f"must match {context['pattern']}"
+    if why == "too_long":
+        return f"must have at most {context['max_length']} entries, not {context['actual_length']}"
     if why == "string_too_short" and context["min_length"] == 1:
         return "is empty"
     name, _, reason = why.rpartition("_")

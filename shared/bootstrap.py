@@ -6,21 +6,26 @@ import os
 import secrets
 import weakref
 from asyncio import AbstractEventLoop, get_running_loop
+from functools import cached_property
 from typing import TYPE_CHECKING, cast
 
 from shared.accounts.account import Account
 from shared.accounts.pool import Pool
 from shared.admission.admission import Admission, AdmissionConfig
 from shared.admission.agent import AgentConfig
+from shared.caller_rate import CallerRate
+from shared.errors import StorageUnavailable
 from shared.gateway import Gateway
 from shared.gemini.client import GeminiClient
 from shared.generation import JsonObject
 from shared.health import health_report
 from shared.ledger.grid import Grid
+from shared.media.url import open_media
 from shared.settings import ServerKey, Settings
 from shared.stores.url import open_store
 
 if TYPE_CHECKING:
+    from shared.media.media import MediaStore
     from shared.stores.port import Liveness, Store
     from shared.tracing import Tracer
 
@@ -66,8 +71,19 @@ class Services:
             request_timeout_s=settings.request_timeout_s,
             known_models=frozenset([*settings.model_limits, *filter(None, [settings.model_override])]),
         )
+        self.caller_rate = CallerRate(self.store, settings.rate_limit, settings.window_s)
         self.tracer = self._tracer(settings)
         self._writes_told = 0
+
+    @cached_property
+    def media(self) -> MediaStore:
+        """Opened at the first use: most functions have none. Raises StorageUnavailable."""
+        images = self.settings.images
+        if images.storage_url is None:
+            raise StorageUnavailable(
+                "No storage for images is configured: the server's STORAGE_URL must name a bucket."
+            )
+        return open_media(images.storage_url, ttl_days=images.ttl_days, keep_prompts=images.keep_prompts)
 
     async def health(self) -> JsonObject:
         """The body of GET /health."""

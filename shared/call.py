@@ -17,6 +17,8 @@ from shared.http_body import may_be_json, parse_object, read_body, require_json
 from shared.settings import Settings
 
 if TYPE_CHECKING:
+    from shared.caller_rate import CallerRate
+    from shared.media.media import MediaStore
     from shared.telemetry import RequestRecord
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
@@ -56,6 +58,14 @@ class Services(Protocol):
 
     @property
     def tracer(self) -> Tracer | None: ...
+
+    @property
+    def media(self) -> MediaStore:
+        """Raises StorageUnavailable where none is configured."""
+        ...
+
+    @property
+    def caller_rate(self) -> CallerRate: ...
 
     async def health(self) -> JsonObject: ...
 

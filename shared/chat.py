@@ -102,7 +102,7 @@ async def chat_events(reply: StreamReply, request_id: str) -> Events:
     reason: str | None = None
     has_text = False
     async for frame in reply:
-        _refuse_blocked_prompt(frame)
+        refuse_blocked_prompt(frame)
         reason = wire.finish_reason(frame) or reason
         text = wire.text_of(frame)
         has_text = has_text or bool(text)
@@ -114,7 +114,7 @@ async def chat_events(reply: StreamReply, request_id: str) -> Events:
 
 def answer_text(body: JsonObject) -> str:
     """The text of a native answer; never "". Raises PromptBlocked, ResponseBlocked, EmptyResponse."""
-    _refuse_blocked_prompt(body)
+    refuse_blocked_prompt(body)
     text = wire.text_of(body)
     if not text:
         raise _without_text(wire.finish_reason(body))
@@ -125,7 +125,8 @@ def _ending(head: Reply, reason: str | None, usage: Usage, request_id: str) -> J
     return {"model": head.model_used, "finish_reason": reason, "usage": usage._asdict(), "request_id": request_id}
 
 
-def _refuse_blocked_prompt(body: JsonObject) -> None:
+def refuse_blocked_prompt(body: JsonObject) -> None:
+    """Raises PromptBlocked."""
     reason = wire.block_reason(body)
     if reason and not wire.candidates(body):
         raise PromptBlocked(

@@ -13,6 +13,7 @@ GatewayError
 ├── MethodNotAllowed 405      method_not_allowed     carries Allow
 ├── PayloadTooLarge 413       payload_too_large
 ├── UnsupportedMediaType 415  unsupported_media_type
+├── RangeNotSatisfiable 416   range_not_satisfiable  carries Content-Range
 ├── RateLimited 429           rate_limited           carries Retry-After
 │   ├── QueueTimeout          queue_timeout          no permit before the deadline
 │   └── DailyQuotaExhausted   daily_quota_exhausted  until midnight Pacific
@@ -24,7 +25,8 @@ GatewayError
 ├── Unavailable 503           unavailable            carries Retry-After
 │   ├── LedgerUnavailable     ledger_unavailable
 │   ├── NoServerKey           no_server_key          the admin key is right, but no account can serve
-│   └── QueueFull             queue_full             too many bytes waiting
+│   ├── QueueFull             queue_full             too many bytes waiting
+│   └── StorageUnavailable    storage_unavailable    images cannot be stored or read
 └── UpstreamTimeout 504       upstream_timeout
 """
 
@@ -108,6 +110,10 @@ class UnsupportedMediaType(GatewayError):
     status, code = 415, "unsupported_media_type"
 
 
+class RangeNotSatisfiable(GatewayError):
+    status, code = 416, "range_not_satisfiable"
+
+
 class RateLimited(GatewayError):
     status, code = 429, "rate_limited"
 
@@ -154,6 +160,10 @@ class NoServerKey(Unavailable):
 
 class QueueFull(Unavailable):
     code = "queue_full"
+
+
+class StorageUnavailable(Unavailable):
+    code = "storage_unavailable"
 
 
 class UpstreamTimeout(GatewayError):

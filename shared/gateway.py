@@ -131,7 +131,7 @@ class _Attempts:
         self.gateway, self.generation, self.resolved = gateway, generation, resolved
         self.model = resolved.canonical
         self.body = _serialised(generation)
-        self.cost = Cost(1, wire.estimate_input_tokens(generation.body, self.body))
+        self.cost = Cost(1, wire.estimate_input_tokens(generation.body, self.body), self._images())
         self._counted = False
         self.usable: list[Account] = gateway.pool.candidates(generation.caller)
         """The accounts that have not failed this request."""
@@ -143,6 +143,12 @@ class _Attempts:
         """The one under way, or the last."""
         self.tries = self.lapses = 0
         self._lapsed: Lease | None = None
+
+    def _images(self) -> int:
+        """One for each request that may answer with an image: by its model, or (of one that the table has not) by itself."""
+        info = models.MODELS.get(self.model)
+        makes = info.image_output if info is not None else wire.asks_for_image(self.generation.body)
+        return int(makes and not wire.asks_for_text_only(self.generation.body))
 
     @asynccontextmanager
     async def lease(self) -> AsyncIterator[Lease]:
@@ -212,7 +218,7 @@ class _Attempts:
             key = random.choice(self.usable).credential
             tokens = await count_input_tokens(self.gateway.client, key, self.model, self.body, left_s)
             if tokens is not None:
-                self.cost = Cost(1, tokens)
+                self.cost = self.cost._replace(input_tokens=tokens)
 
     def exchange(self, lease: Lease, verb: str) -> Exchange:
         left_s = self.generation.deadline_s - elapsed_s()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
@@ -95,7 +96,14 @@ class Journal:
 
 
 def _took_s(stages: Sequence[Stage]) -> float:
-    return sum([stage.ended_s - stage.began_s for stage in stages])
+    """Where they overlap, as those of generations side by side do, time is counted once."""
+    if len(stages) == 1:
+        return stages[0].ended_s - stages[0].began_s
+    took_s, until_s = 0.0, -math.inf
+    for stage in sorted(stages, key=lambda stage: stage.began_s):
+        took_s += max(0.0, stage.ended_s - max(stage.began_s, until_s))
+        until_s = max(until_s, stage.ended_s)
+    return took_s
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,15 +1,25 @@
-"""GET /health: is the ledger reachable, and what is this gateway set to. Never a secret."""
+"""GET /health: is the ledger reachable, what have refusals taught it, and what is this gateway set to. Never a secret."""
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Iterable
+
+from shared.accounts.account import Account
 from shared.accounts.pool import Pool
 from shared.gemini.models import MODELS
 from shared.generation import JsonObject
-from shared.ledger.limits import Limits
+from shared.ledger.grid import Grid
+from shared.ledger.inspection import refusals
+from shared.ledger.limits import Limits, minimum
+from shared.ledger.packing import UnreadableState, unpack
+from shared.ledger.refusals import effective_limits
 from shared.settings import Settings
 from shared.stores.port import Store, StoreError
 
 PROBE_TIMEOUT_S = 2.0
+MOST_PROJECTS = 20
+"""So many of the server's projects are looked at; callers' own are not."""
 
 
 async def health_report(settings: Settings, store: Store, pool: Pool) -> JsonObject:
@@ -22,6 +32,8 @@ async def health_report(settings: Settings, store: Store, pool: Pool) -> JsonObj
     ledger: JsonObject = {"kind": store.kind, "reachable": reachable}
     if reason is not None:
         ledger["reason"] = reason
+    else:
+        ledger["projects"] = await _projects(settings, store, pool.server)
     return {
         "status": "healthy" if reachable else "degraded",
         "message": "Gemini API backend running",
@@ -36,6 +48,33 @@ async def health_report(settings: Settings, store: Store, pool: Pool) -> JsonObj
         "accounts": {"configured": len(pool.server), "out": pool.out()},
         "ledger": ledger,
     }
+
+
+async def _projects(settings: Settings, store: Store, accounts: Iterable[Account]) -> list[JsonObject]:
+    """What holds for each project of the server's accounts, which stand for it. One that cannot be read says why."""
+    by_ledger: dict[str, list[str]] = {}
+    for account in accounts:
+        by_ledger.setdefault(account.ledger_id, []).append(account.id)
+    looked = list(by_ledger.items())[:MOST_PROJECTS]
+    found = await asyncio.gather(*(_project(settings, store, ledger_id) for ledger_id, _ in looked))
+    return [{"accounts": ids, **about} for (_, ids), about in zip(looked, found, strict=True)]
+
+
+async def _project(settings: Settings, store: Store, ledger_id: str) -> JsonObject:
+    try:
+        reading = await store.read(f"ledger/{ledger_id}", timeout_s=PROBE_TIMEOUT_S)
+        if reading.value is None:
+            return {"models": {}}
+        state = unpack(reading.value)
+    except (StoreError, UnreadableState) as error:
+        return {"models": {}, "reason": str(error)}
+    now_ms, grid, models = int(reading.sample.server_ms), Grid.of(state.window_ms / 1000), {}
+    for model, section in state.sections.items():
+        limits = minimum([settings.limits_of(model), effective_limits(state, section, model)])
+        about = refusals(section, limits, now_ms, grid)
+        if any(about.values()):
+            models[model] = about
+    return {"models": models}
 
 
 def limits_json(limits: Limits) -> JsonObject:

@@ -16,11 +16,11 @@ from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode, models_json_schema
 
 from shared import errors
-from shared.bodies import GenerationBody
+from shared.bodies import GenerationBody, ImageBody
 from shared.errors import GatewayError
 from shared.gemini.models import MODELS, TABLE
 from shared.generation import JsonObject
-from shared.manifest import Access, Manifest
+from shared.manifest import Manifest
 from shared.openapi_components import (
     DESCRIPTION,
     ERROR,
@@ -28,6 +28,7 @@ from shared.openapi_components import (
     GENERATION_HEADERS,
     HEADERS,
     SECURITY,
+    SECURITY_OF_THE_ADMIN,
     SECURITY_SCHEMES,
     parameters,
 )
@@ -53,7 +54,12 @@ class Operation:
     below: Sequence[str] | None = None
     """What may stand in place of `*` in the path; None is anything."""
     responses: Mapping[str, JsonObject] = field(default_factory=dict)
-    """Further statuses, besides 200 and those of errors."""
+    """Further statuses, besides `status` and those of errors."""
+    query: Mapping[str, JsonObject] = field(default_factory=dict)
+    """Parameters of the query: name -> parameter object without name and place."""
+    status: int = 200
+    admin_only: bool = False
+    """Needs the admin key, though the function is public otherwise."""
 
     @property
     def generates(self) -> bool:
@@ -69,15 +75,29 @@ class Server:
     """Names that a caller may give and that are answered with text, whether the table's own or older ones."""
     request_timeout_s: float
     max_body_bytes: int
+    image_models: tuple[str, ...]
+    """As `models`, of those that are answered with images."""
 
     @classmethod
     def of(cls, settings: Settings) -> Server:
-        served = [name for name, info in MODELS.items() if info.kind in _TEXT_MODELS]
-        added = [*settings.model_limits, (settings.model_override or "").removeprefix("models/")]
-        served += [name for name in added if name and name not in MODELS]
-        older = [n for n in (*TABLE.successors, *TABLE.stand_ins) if TABLE.resolve(n).canonical in served]
-        names = tuple(dict.fromkeys([*served, *older]))
-        return cls(settings.version, names, settings.request_timeout_s, settings.max_body_bytes)
+        added = [name for name in settings.model_limits if name not in MODELS]
+        text = [name for name, info in MODELS.items() if info.kind in _TEXT_MODELS]
+        image = [name for name, info in MODELS.items() if info.image_output]
+        override = (settings.model_override or "").removeprefix("models/")
+        if override and override not in MODELS:
+            text.append(override)
+        return cls(
+            settings.version,
+            _with_older([*text, *added]),
+            settings.request_timeout_s,
+            settings.max_body_bytes,
+            _with_older([*image, *added]),
+        )
+
+
+def _with_older(served: Sequence[str]) -> tuple[str, ...]:
+    older = [name for name in (*TABLE.successors, *TABLE.stand_ins) if TABLE.resolve(name).canonical in served]
+    return tuple(dict.fromkeys([*served, *older]))
 
 
 def operations(manifest: Manifest, models: Mapping[str, Any]) -> dict[str, Operation]:
@@ -146,14 +166,14 @@ def _operation(
     result: JsonObject = {
         "summary": operation.summary or manifest.description,
         "tags": ["generation" if operation.generates else "server"],
-        "security": SECURITY[manifest.access],
+        "security": SECURITY_OF_THE_ADMIN if operation.admin_only else SECURITY[manifest.access],
         "parameters": _parameters_of(manifest, pattern, operation),
         "responses": {
-            "200": _answer(operation, names, schemas),
-            **operation.responses,
+            str(operation.status): _answer(operation, names, schemas),
+            **{status: _with_every_header(response) for status, response in operation.responses.items()},
             **{
                 str(status): _failure(status, told)
-                for status, told in sorted(failures(_traits(manifest.access, pattern, operation)).items())
+                for status, told in sorted(failures(_traits(manifest, pattern, operation)).items())
             },
         },
     }
@@ -169,7 +189,7 @@ def _operation(
 
 def _parameters_of(manifest: Manifest, pattern: str, operation: Operation) -> list[JsonObject]:
     used = ["x-request-id"]
-    if manifest.access != "public":
+    if _reads_credential(manifest, operation):
         used.append("x-caller-id")
     if operation.generates:
         used += ["x-priority", "x-request-timeout"]
@@ -179,7 +199,11 @@ def _parameters_of(manifest: Manifest, pattern: str, operation: Operation) -> li
         if operation.below is not None:
             schema["enum"] = list(operation.below)
         result.insert(0, {"name": "path", "in": "path", "required": True, "schema": schema})
-    return result
+    return [*result, *({"name": name, "in": "query", **about} for name, about in operation.query.items())]
+
+
+def _reads_credential(manifest: Manifest, operation: Operation) -> bool:
+    return manifest.access != "public" or operation.admin_only
 
 
 def _answer(operation: Operation, names: Mapping[type[BaseModel], str], schemas: JsonObject) -> JsonObject:
@@ -192,7 +216,8 @@ def _answer(operation: Operation, names: Mapping[type[BaseModel], str], schemas:
     headers = list(EVERY_HEADER)
     if operation.generates:
         headers += GENERATION_HEADERS
-    return {"description": "The answer.", "headers": _header_references(headers), "content": content}
+    answer: JsonObject = {"description": "The answer.", "headers": _header_references(headers)}
+    return answer if operation.status == 204 else {**answer, "content": content}
 
 
 def _events(names: Sequence[str], schemas: JsonObject) -> JsonObject:
@@ -212,6 +237,10 @@ def _events(names: Sequence[str], schemas: JsonObject) -> JsonObject:
     }
 
 
+def _with_every_header(response: JsonObject) -> JsonObject:
+    return {**response, "headers": {**_header_references(EVERY_HEADER), **response.get("headers", {})}}
+
+
 def _header_references(names: Sequence[str]) -> JsonObject:
     return {name: {"$ref": f"#/components/headers/{name}"} for name in names}
 
@@ -227,22 +256,25 @@ def _examples(schema: JsonObject) -> list[Any]:
 # -- errors ------------------------------------------------------------------------------------------------------------
 
 
-def _traits(access: Access, pattern: str, operation: Operation) -> set[str]:
+def _traits(manifest: Manifest, pattern: str, operation: Operation) -> set[str]:
     """What an operation does that may fail: the words of _OCCASIONS."""
     return {
         "always",
-        *(["credential"] if access != "public" else []),
+        *(["credential"] if _reads_credential(manifest, operation) else []),
         *(["body"] if operation.request is not None else []),
         *(["below"] if pattern.endswith("/*") else []),
         *(["generation"] if operation.generates else []),
-        *(["own_key"] if operation.generates and access != "public" else []),
+        *(["own_key"] if operation.generates and manifest.access != "public" else []),
+        *(["query"] if operation.query else []),
+        *(["range"] if "206" in operation.responses else []),
+        *(["storage"] if manifest.storage != "none" else []),
         *(["object"] if operation.answer is not None and "data" in operation.answer.model_fields else []),
     }
 
 
 _OCCASIONS: dict[type[GatewayError], set[str]] = {
     errors.GatewayError: {"always"},
-    errors.BadRequest: {"body", "credential"},
+    errors.BadRequest: {"body", "credential", "query"},
     errors.CostExceedsLimit: {"generation"},
     errors.PromptBlocked: {"generation"},
     errors.RejectedByGemini: {"generation"},
@@ -254,6 +286,7 @@ _OCCASIONS: dict[type[GatewayError], set[str]] = {
     errors.MethodNotAllowed: set(),
     errors.PayloadTooLarge: {"body"},
     errors.UnsupportedMediaType: {"body"},
+    errors.RangeNotSatisfiable: {"range"},
     errors.RateLimited: {"generation"},
     errors.CallerGone: set(),
     errors.UpstreamFailed: {"generation"},
@@ -262,6 +295,7 @@ _OCCASIONS: dict[type[GatewayError], set[str]] = {
     errors.LedgerUnavailable: {"generation"},
     errors.NoServerKey: {"generation"},
     errors.QueueFull: {"generation"},
+    errors.StorageUnavailable: {"storage"},
     errors.UpstreamTimeout: {"generation"},
 }
 """Where an error is told: for one that is not named here, its parent's line holds."""
@@ -327,13 +361,18 @@ def _component_schemas(
     asked: list[tuple[type[BaseModel], JsonSchemaMode]] = [(model, "validation") for model in names]
     references, definitions = models_json_schema(asked, ref_template=_SCHEMAS + "{model}", schema_generator=_Schemas)
     renamed = {references[model, mode]["$ref"].removeprefix(_SCHEMAS): names[model] for model, mode in asked}
-    schemas: JsonObject = {"Error": ERROR, "Model": _model_schema(server)}
+    schemas: JsonObject = {
+        "Error": ERROR,
+        "Model": _model_schema(server.models),
+        "ImageModel": _model_schema(server.image_models),
+    }
     for name, schema in definitions.get("$defs", {}).items():
         new = renamed.get(name, name)
         schemas[new] = {**_with_references(schema, renamed), "title": new}
     for model, name in names.items():
         if issubclass(model, GenerationBody):
-            schemas[name]["properties"]["model"]["anyOf"][0] = {"$ref": _SCHEMAS + "Model"}
+            kind = "ImageModel" if issubclass(model, ImageBody) else "Model"
+            schemas[name]["properties"]["model"]["anyOf"][0] = {"$ref": _SCHEMAS + kind}
     return names, dict(sorted(schemas.items()))
 
 
@@ -351,10 +390,10 @@ def _with_references(value: Any, renamed: Mapping[str, str]) -> Any:
     return result
 
 
-def _model_schema(server: Server) -> JsonObject:
+def _model_schema(models: Sequence[str]) -> JsonObject:
     return {
         "type": "string",
         "description": "What this server serves: GET /health lists the models themselves. Names that move, and those of "
         "retired models, are served by the models that succeed them.",
-        "enum": list(server.models),
+        "enum": list(models),
     }

@@ -86,6 +86,7 @@ SECURITY: dict[Access, list[JsonObject]] = {
     "credential": _CREDENTIALS,
     "anonymous": [*_CREDENTIALS, {}],
 }
+SECURITY_OF_THE_ADMIN: list[JsonObject] = [{"AdminKey": []}]
 ERROR: JsonObject = {
     "title": "Error",
     "type": "object",

@@ -10,6 +10,7 @@ from types import MappingProxyType
 from urllib.parse import unquote, urlsplit
 
 from shared.environment import Environment, SettingsError, limit_from
+from shared.image_settings import ImageSettings
 from shared.ledger.limits import TIERS, Limits
 from shared.secret import Secret
 
@@ -19,6 +20,8 @@ DISTRIBUTION = "gemini-concurrent-generation"
 GOOGLE_ORIGIN = "https://generativelanguage.googleapis.com"
 PLATFORM_BODY_BYTES = 32 * 1024 * 1024
 """Cloud Run and Cloud Functions refuse larger HTTP/1 requests (cloud.google.com/functions/quotas)."""
+
+MAX_RATE_LIMIT = 10_000
 
 _TIER_NAMES = {**{name: name for name in TIERS}, "custom": "tier3"}
 _LEVELS = {name: name.upper() for name in ("debug", "info", "warning", "error")}
@@ -78,6 +81,8 @@ class Settings:
     request_timeout_s: float
     queue_timeout_s: float
     max_connections: int
+    rate_limit: int | None
+    """Requests per minute of one caller, where that is limited; None: unlimited."""
     queue_max_bytes: int
     max_body_bytes: int
     ledger_url: str
@@ -85,6 +90,7 @@ class Settings:
     """A lease's length; None: the ledger chooses."""
     window_s: float
     """A minute, except in tests."""
+    images: ImageSettings
     cors_origins: tuple[str, ...]
     """`("*",)`, or the origins that may read answers."""
     caller_weights: Mapping[str, float]
@@ -122,11 +128,13 @@ class Settings:
             request_timeout_s=read.number("REQUEST_TIMEOUT_SECONDS", 120.0, 0.1, 3600.0),
             queue_timeout_s=read.number("QUEUE_TIMEOUT_SECONDS", 30.0, 0.0, 3600.0),
             max_connections=read.integer("MAX_CONNECTIONS", 100, 1, 10_000),
+            rate_limit=_rate_limit(read),
             queue_max_bytes=read.integer("QUEUE_MAX_MB", 128, 1, 16_384) * _MIB,
             max_body_bytes=PLATFORM_BODY_BYTES,
             ledger_url=_ledger_url(read, deployed, workers),
             lease_s=read.number("LEDGER_LEASE_SECONDS", 0.0, 0.1, 600.0) or None,
             window_s=read.number("LEDGER_WINDOW_SECONDS", 60.0, 0.5, 60.0),
+            images=ImageSettings.read(read, deployed),
             cors_origins=_cors_origins(read),
             caller_weights=_caller_weights(read),
             allow_anonymous=frozenset(name.replace("-", "_") for name in read.items("ALLOW_ANONYMOUS")),
@@ -197,6 +205,14 @@ def _model_limits(read: Environment, limits: Limits) -> Mapping[str, Limits]:
                 ) from None
         result[model] = limits._replace(**values)
     return MappingProxyType(result)
+
+
+def _rate_limit(read: Environment) -> int | None:
+    """A caller's requests of a minute are one document, which this bounds."""
+    limit = read.limit("RATE_LIMIT_PER_MINUTE", 60)
+    if limit is not None and not 1 <= limit <= MAX_RATE_LIMIT:
+        raise read.refuse("RATE_LIMIT_PER_MINUTE", f"a whole number from 1 to {MAX_RATE_LIMIT}, or `unlimited`")
+    return limit
 
 
 def _caller_limits(read: Environment, tier: str, limits: Limits) -> Limits:

@@ -6,9 +6,10 @@ locals {
     dirname(file) => jsondecode(file("${local.root}/functions/${file}"))
   }
 
-  # The only module that reads the environment names every variable.
-  known_settings    = toset([for name in regexall("\"([A-Z][A-Z0-9]*_[A-Z0-9_]+)\"", file("${local.root}/shared/settings.py")) : name[0]])
-  reserved_settings = toset(["GOOGLE_CLOUD_PROJECT", "LEDGER_URL", "STORAGE_URL", "PUBLIC_BASE_URL", "K_SERVICE"])
+  # The only modules that read the environment name every variable.
+  settings_modules  = [for file in fileset("${local.root}/shared", "*settings.py") : file("${local.root}/shared/${file}")]
+  known_settings    = toset([for name in regexall("\"([A-Z][A-Z0-9]*_[A-Z0-9_]+)\"", join("\n", local.settings_modules)) : name[0]])
+  reserved_settings = toset(["GOOGLE_CLOUD_PROJECT", "LEDGER_URL", "STORAGE_URL", "PUBLIC_BASE_URL", "IMAGE_TTL_DAYS", "K_SERVICE"])
   # They may hold a credential.
   secret_settings = toset(["HTTP_PROXY", "HTTPS_PROXY", "OTEL_EXPORTER_OTLP_HEADERS"])
 
@@ -43,6 +44,19 @@ locals {
     # Left alone, the platform sets it to true, and the framework then parses every line of the log again.
     LOG_EXECUTION_ID = "false"
   })
+
+  # Links to images lead to the function that serves them, whichever made them. Its own address is known before it is made
+  # (cloud.google.com/run/docs/triggering/https-request, "Deterministic URL"), and so makes no circle.
+  image_function  = try(local.owners["/image/*"], null)
+  image_addresses = local.image_function == null ? [] : ["https://${local.functions[local.image_function].resource_name}-${data.google_project.this.number}.${var.region}.run.app"]
+  public_base_url = var.domain == null ? one(local.image_addresses) : "https://${var.domain}"
+  storage_environment = merge(
+    {
+      STORAGE_URL    = "gs://${google_storage_bucket.images.name}"
+      IMAGE_TTL_DAYS = var.image_ttl_days == null ? "unlimited" : tostring(var.image_ttl_days)
+    },
+    local.public_base_url == null ? {} : { PUBLIC_BASE_URL = local.public_base_url },
+  )
   labels = merge({ application = var.name_prefix }, var.labels)
 }
 
@@ -81,8 +95,7 @@ resource "google_cloudfunctions2_function" "function" {
     environment_variables = merge(
       local.environment,
       { for key, project in var.gemini_api_keys : "${key}_PROJECT" => project if project != null && contains(each.value.secrets, key) },
-      each.value.storage == "none" ? {} : { STORAGE_URL = "gs://${google_storage_bucket.images.name}" },
-      each.value.storage == "none" || var.domain == null ? {} : { PUBLIC_BASE_URL = "https://${var.domain}" },
+      each.value.storage == "none" ? {} : local.storage_environment,
     )
 
     dynamic "secret_environment_variables" {

@@ -29,9 +29,9 @@ resource "google_project_iam_member" "ledger" {
   }
 }
 
-# A function that writes files hands out signed upload URLs, which it signs as itself.
+# Signed addresses of images are signed as the function that hands them out.
 resource "google_service_account_iam_member" "signs_as_itself" {
-  for_each = { for name, function in local.functions : name => function if function.storage == "write" }
+  for_each = toset(local.signed_images && local.image_function != null ? [local.image_function] : [])
 
   service_account_id = google_service_account.function[each.key].name
   role               = "roles/iam.serviceAccountTokenCreator"

@@ -1,6 +1,7 @@
 locals {
   storage_roles = { read = "roles/storage.objectViewer", write = "roles/storage.objectUser" }
   bundle_path   = "${path.module}/${var.bundle}"
+  signed_images = lower(trimspace(lookup(var.settings, "IMAGE_URLS", ""))) == "signed"
   cors_origins  = [for origin in split(",", lookup(var.settings, "CORS_ORIGIN", "*")) : trimspace(origin)]
 }
 
@@ -16,6 +17,7 @@ resource "google_storage_bucket" "images" {
   soft_delete_policy {
     retention_duration_seconds = 7 * 24 * 3600
   }
+  # As long as the functions show them (IMAGE_TTL_DAYS).
   dynamic "lifecycle_rule" {
     for_each = var.image_ttl_days == null ? [] : [var.image_ttl_days]
     content {

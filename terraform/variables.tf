@@ -151,12 +151,12 @@ variable "bundle_object" {
 }
 
 variable "image_ttl_days" {
-  description = "Days after which a stored image or file is deleted; null keeps them."
+  description = "Days after which a stored image or file is no longer shown, and deleted; null keeps them."
   type        = number
   default     = 30
   validation {
-    condition     = var.image_ttl_days == null || try(var.image_ttl_days >= 1 && floor(var.image_ttl_days) == var.image_ttl_days, false)
-    error_message = "image_ttl_days must be a whole number of at least 1, or null."
+    condition     = var.image_ttl_days == null || try(var.image_ttl_days >= 1 && var.image_ttl_days <= 3650 && floor(var.image_ttl_days) == var.image_ttl_days, false)
+    error_message = "image_ttl_days must be a whole number from 1 to 3650, or null."
   }
 }
 

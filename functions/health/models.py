@@ -30,12 +30,45 @@ class Accounts(BaseModel):
     out: dict[str, str] = Field(description="Those that cannot serve until somebody acts, and why.")
 
 
+class Outside(BaseModel):
+    """Somebody else seems to spend the same quota."""
+
+    since: str = Field(description="When that was first suspected (UTC).")
+    usable: int = Field(description="What is used of the limit per minute meanwhile; it recovers.")
+
+
+class Refused(BaseModel):
+    """What Gemini's refusals taught about a model; null where nothing holds."""
+
+    cooling_until: str | None = Field(description="Gemini refuses until then (UTC).")
+    one_request_tries: bool = Field(
+        description="The cool-down is over, and one request tries before the others follow."
+    )
+    learned_limits: dict[str, int] | None = Field(description="Limits that Gemini named below the configured ones.")
+    learned_until: str | None
+    outside_consumer: dict[str, Outside] | None = Field(
+        description="By what is counted: requests, input_tokens, images."
+    )
+    debt_tokens: int = Field(description="Input tokens beyond what was reserved for them, ever.")
+
+
+class Project(BaseModel):
+    """A Google project of the server's, told by the accounts that share it."""
+
+    accounts: list[str]
+    models: dict[str, Refused] = Field(description="Those of which there is something to say.")
+    reason: str | None = Field(None, description="Why nothing is known; absent otherwise.")
+
+
 class Ledger(BaseModel):
     """Where the limits are kept."""
 
     kind: Literal["memory", "sqlite", "firestore"]
     reachable: bool
     reason: str | None = Field(None, description="Why it cannot be reached; absent while it can.")
+    projects: list[Project] | None = Field(
+        None, description="The first 20 projects; absent while it cannot be reached."
+    )
 
 
 class Answer(BaseModel):

@@ -38,8 +38,16 @@ _TOO_MANY_STATES = (
 
 
 @dataclass(frozen=True, slots=True)
+class Image:
+    data: bytes
+    mime_type: str
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True)
 class Candidate:
-    """`thought` is a summary to show, `text` the answer, `calls` function calls. `tokens` counts text and calls."""
+    """`thought` is a summary to show, `text` the answer, `calls` function calls, `image` a file. `tokens` counts all but
+    the thought."""
 
     finish_reason: str
     text: str = ""
@@ -48,6 +56,8 @@ class Candidate:
     tokens: int = 0
     signature: str = ""
     blocked: bool = False
+    image: Image | None = None
+    finish_message: str = ""
 
 
 @dataclass(frozen=True, slots=True)

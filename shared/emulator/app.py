@@ -16,7 +16,7 @@ from typing import Any
 
 from aiohttp import web
 
-from . import answers, errors, faults, frames, models, operator_api, refusals, replies, tokens
+from . import answers, errors, faults, frames, images, models, operator_api, refusals, replies, tokens
 from .auth import authenticate
 from .config import EmulatorConfig
 from .errors import GoogleError
@@ -30,6 +30,7 @@ from .validate import check_contents, check_generate
 
 _PATH = re.compile(r"/(v1|v1beta)/models(?:/([^/:]+)(?::(\w+))?)?")
 _GENERATING = frozenset({"generateContent", "streamGenerateContent"})
+_ANSWERING = frozenset({models.TEXT, models.IMAGE})
 _PAGE_SIZE, _MAX_PAGE_SIZE = 50, 1000
 _MAX_SERVER_TIMEOUT_S = 3600.0
 
@@ -110,7 +111,7 @@ class App:
             raise errors.model_not_found(call.version, call.model_id, call.method)
         if call.model_id in models.CLOSED:
             raise errors.model_closed(call.model_id, models.CLOSED[call.model_id])
-        if model is None or model.kind != models.TEXT:
+        if model is None or model.kind not in _ANSWERING:
             raise errors.model_not_found(call.version, call.model_id, call.method)
         body = await self._body(request)
         if call.method == "countTokens":
@@ -152,7 +153,7 @@ class App:
                     wall_s=self._wall_clock(),
                 )
         counts = tokens.count_request(message)
-        self._admit(request, exchange, model, project, sum(counts.values()))
+        self._admit(request, exchange, model, project, sum(counts.values()), images.asked_for(message, model))
         pace = replies.Pace(
             asked.latency_s if asked.latency_s is not None else self._config.latency_s,
             self._config.chunk_delay_s,
@@ -161,19 +162,21 @@ class App:
         await pace.before_answer()
         if fault is not None:
             await _fail(exchange, fault)
-        answer = _answer_of(message, model, counts, asked.words, fault)
+        answer = await _answer_of(message, model, counts, asked.words, fault)
         self.stats.used(sum(counts.values()), sum(one.tokens for one in answer.candidates), answer.thought_tokens)
         if call.method == "generateContent":
             return await replies.send_unary(request, exchange, answer, model.id, fault)
         return await replies.send_stream(request, exchange, answer, model.id, fault, pace, sse=call.sse)
 
-    def _admit(self, request: Request, exchange: Exchange, model: Model, project: ProjectRecord, count: int) -> None:
+    def _admit(
+        self, request: Request, exchange: Exchange, model: Model, project: ProjectRecord, count: int, pictures: int
+    ) -> None:
         if count > model.input_limit:
             raise errors.invalid(
                 f"The input token count ({count}) exceeds the maximum number of tokens allowed ({model.input_limit})."
             )
         wall_s = self._wall_clock()
-        exceeded = project.admit(model.id, request.arrived_s, count, wall_s)
+        exceeded = project.admit(model.id, request.arrived_s, count, wall_s, pictures)
         if exceeded:
             window_s = self._config.window_s
             raise refusals.over_quota(project.settings, model.id, exceeded, window_s=window_s, wall_s=wall_s)
@@ -241,7 +244,7 @@ async def _fail(exchange: Exchange, fault: Fault) -> None:
         raise Aborted
 
 
-def _answer_of(
+async def _answer_of(
     message: dict[str, Any], model: Model, counts: dict[str, int], words: int | None, fault: Fault | None
 ) -> answers.Answer:
     kind = fault.kind if fault is not None else ""
@@ -251,6 +254,11 @@ def _answer_of(
         return answers.unsafe(counts)
     if kind == "max_tokens":
         return answers.out_of_tokens(counts, message)
+    if kind in images.WITHOUT_IMAGE:
+        return images.without_image(message, counts, kind)
+    if images.asked_for(message, model):
+        # In a thread: a large one takes a third of a second.
+        return await asyncio.to_thread(images.answer, message, model, counts)
     answer = answers.answer(message, model, counts, words)
     return answers.broken(answer, kind) if kind in ("wrong_json", "not_json") else answer
 

@@ -202,6 +202,9 @@ _QUOTAS = {
         "generate_content_paid_tier_input_token_count",
         "GenerateContentPaidTierInputTokensPerModelPerMinute",
     ),
+    # No report shows these two; they follow the pattern of the others.
+    ("free", "ipm"): ("generate_content_free_tier_images", "GenerateImagesPerMinutePerProjectPerModel-FreeTier"),
+    ("paid", "ipm"): ("generate_images_per_model", "GenerateImagesPerMinutePerProjectPerModel"),
 }
 _PLAN = "You exceeded your current quota, please check your plan and billing details."
 _FREE_LINKS = (

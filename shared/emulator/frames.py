@@ -10,7 +10,7 @@ from typing import Any
 
 import orjson
 
-from .answers import Answer, Candidate
+from .answers import Answer, Candidate, Image
 
 _MIN_PIECE = 40
 _MAX_PIECES = 64
@@ -77,15 +77,27 @@ def _parts(candidate: Candidate) -> list[dict[str, Any]]:
         parts.append({"text": candidate.thought, "thought": True})
     if candidate.text:
         parts.append({"text": candidate.text})
+    if candidate.image is not None:
+        parts.append(_image(candidate.image))
     parts += ({"functionCall": call} for call in candidate.calls)
     if candidate.signature and parts:
         parts[-1]["thoughtSignature"] = candidate.signature
     return parts
 
 
+def _image(image: Image) -> dict[str, Any]:
+    return {"inlineData": {"mimeType": image.mime_type, "data": base64.b64encode(image.data).decode()}}
+
+
 def _stream_parts(candidate: Candidate) -> Iterator[list[dict[str, Any]]]:
     if candidate.thought:
         yield [{"text": candidate.thought, "thought": True}]
+    if candidate.image is not None:
+        # An image comes in one frame, after whatever text there is.
+        yield from ([{"text": piece}] for piece in _pieces(candidate.text))
+        yield [_image(candidate.image)]
+        yield [{"text": "", "thoughtSignature": candidate.signature} if candidate.signature else {"text": ""}]
+        return
     if candidate.calls:
         yield [{"functionCall": candidate.calls[0], "thoughtSignature": candidate.signature}]
         yield from ([{"functionCall": call}] for call in candidate.calls[1:])
@@ -118,6 +130,8 @@ def _candidate(parts: list[dict[str, Any]], candidate: Candidate, index: int, *,
         shown["content"] = {"parts": parts, "role": "model"} if parts else {"role": "model"}
     if ends:
         shown["finishReason"] = candidate.finish_reason
+        if candidate.finish_message:
+            shown["finishMessage"] = candidate.finish_message
     shown["index"] = index
     return shown
 
@@ -149,6 +163,9 @@ def _usage(answer: Answer, count: int) -> dict[str, Any]:
         usage["candidatesTokenCount"] = count
     usage["totalTokenCount"] = prompt + count + answer.thought_tokens
     usage["promptTokensDetails"] = token_details(answer.prompt_tokens)
+    images = sum(candidate.image.tokens for candidate in answer.candidates if candidate.image is not None)
+    if images and count >= images:
+        usage["candidatesTokensDetails"] = token_details({"TEXT": count - images, "IMAGE": images})
     if answer.thought_tokens:
         usage["thoughtsTokenCount"] = answer.thought_tokens
     usage["serviceTier"] = "standard"

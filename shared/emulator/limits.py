@@ -93,11 +93,12 @@ class ModelQuota:
     def __init__(self, length_s: float) -> None:
         self._admitted = SlidingWindow(length_s)
         self._offered = SlidingWindow(length_s)
+        self._images = SlidingWindow(length_s)
         self._day_ends_s = 0.0
         self.day_count = 0
-        self.max_requests = self.max_tokens = self.max_offered_requests = self.max_offered_tokens = 0
+        self.max_requests = self.max_tokens = self.max_offered_requests = self.max_offered_tokens = self.max_images = 0
 
-    def admit(self, at_s: float, tokens: int, limits: Limits, wall_s: float) -> list[Exceeded]:
+    def admit(self, at_s: float, tokens: int, limits: Limits, wall_s: float, images: int = 0) -> list[Exceeded]:
         """Admits and counts a request that arrived at `at_s`, or tells every quota that is in the way and counts only
         the offer. `wall_s` is the time of day, for the daily count."""
         offered = self._offered.peak_with(at_s, tokens)
@@ -108,7 +109,13 @@ class ModelQuota:
             self._day_ends_s, self.day_count = next_midnight_s(wall_s), 0
         count, cost = self._admitted.peak_with(at_s, tokens)
         exceeded = self._exceeded(count, cost, at_s, tokens, limits, wall_s)
+        pictures = self._images.peak_with(at_s, images)[1] if images else 0
+        if limits.ipm is not None and pictures > limits.ipm:
+            exceeded.append(Exceeded("ipm", limits.ipm, self._images.wait_for_cost_s(at_s, limits.ipm, images)))
         if not exceeded:
+            if images:
+                self._images.add(at_s, images)
+                self.max_images = max(self.max_images, pictures)
             self._admitted.add(at_s, tokens)
             self.day_count += 1
             self.max_requests = max(self.max_requests, count)
@@ -129,7 +136,7 @@ class ModelQuota:
         return exceeded
 
     def forget_maxima(self) -> None:
-        self.max_requests = self.max_tokens = self.max_offered_requests = self.max_offered_tokens = 0
+        self.max_requests = self.max_tokens = self.max_offered_requests = self.max_offered_tokens = self.max_images = 0
 
 
 def next_midnight_s(wall_s: float) -> float:

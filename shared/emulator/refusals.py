@@ -15,9 +15,9 @@ FAILURES: dict[str, Callable[[], GoogleError]] = {
     "503": errors.overloaded,
     "504": errors.deadline_expired,
 }
-_DIMENSIONS = {"429": "rpm", "429-day": "rpd", "429-tokens": "tpm"}
+_DIMENSIONS = {"429": "rpm", "429-day": "rpd", "429-tokens": "tpm", "429-images": "ipm"}
 # What a fault claims was exceeded where nothing is configured: the free tier of the flash models.
-_ASSUMED = {"rpm": 5, "rpd": 20, "tpm": 250_000}
+_ASSUMED = {"rpm": 5, "rpd": 20, "tpm": 250_000, "ipm": 10}
 _REAL_MINUTE_S = 60.0
 # Statistics keep what was ordered apart from what the limits refused.
 _ORDERED = "fault"
@@ -81,7 +81,7 @@ def _refusal(
         return simple[fault.kind]()
     dimension = _DIMENSIONS[fault.kind]
     limits = project.limits_for(model)
-    limit = {"rpm": limits.rpm, "rpd": limits.rpd, "tpm": limits.tpm}[dimension]
+    limit = {"rpm": limits.rpm, "rpd": limits.rpd, "tpm": limits.tpm, "ipm": limits.ipm}[dimension]
     limit = _ASSUMED[dimension] if limit is None else limit
     if fault.seconds is not None:
         told = [Exceeded(dimension, limit, fault.seconds)]

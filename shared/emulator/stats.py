@@ -70,12 +70,12 @@ class ProjectRecord:
     def free_slot(self) -> None:
         self.open -= 1
 
-    def admit(self, model: str, at_s: float, tokens: int, wall_s: float) -> list[Exceeded]:
+    def admit(self, model: str, at_s: float, tokens: int, wall_s: float, images: int = 0) -> list[Exceeded]:
         """Empty when admitted; otherwise the quotas in the way."""
         record = self.models.get(model)
         if record is None:
             record = self.models[model] = _ModelRecord(self._config)
-        exceeded = record.quota.admit(at_s, tokens, self.settings.limits_for(model), wall_s)
+        exceeded = record.quota.admit(at_s, tokens, self.settings.limits_for(model), wall_s, images)
         if exceeded:
             record.refused[exceeded[0].dimension] += 1
         else:
@@ -207,6 +207,7 @@ def _model(record: _ModelRecord, arrivals: bool) -> dict[str, Any]:
         "today": quota.day_count,
         "max_requests_in_window": quota.max_requests,
         "max_tokens_in_window": quota.max_tokens,
+        "max_images_in_window": quota.max_images,
         "max_offered_requests_in_window": quota.max_offered_requests,
         "max_offered_tokens_in_window": quota.max_offered_tokens,
     }

@@ -7,7 +7,8 @@ import re
 from typing import Any
 
 from .errors import GoogleError, invalid
-from .models import Model
+from .image_sizes import check_image_config
+from .models import IMAGE, Model
 
 MAX_CANDIDATES = 8
 _DATA = (
@@ -130,13 +131,24 @@ def _check_config(config: dict[str, Any], model: Model) -> None:
     _check_range(config, "topP", "top_p", 0, 1)
     if config.get("maxOutputTokens", 1) < 1:
         raise _field("generation_config.max_output_tokens", "max_output_tokens must be positive.")
-    asked = set(config.get("responseModalities", ())) - {"TEXT", "MODALITY_UNSPECIFIED"}
+    makes = {"TEXT", "IMAGE"} if model.kind == IMAGE else {"TEXT"}
+    asked = set(config.get("responseModalities", ())) - makes - {"MODALITY_UNSPECIFIED"}
     if asked:
         raise invalid(
             f"Model does not support the requested response modalities: {','.join(sorted(asked)).lower()}",
         )
+    if model.kind == IMAGE:
+        _check_image(config, model)
     _check_format(config)
     _check_thinking(config.get("thinkingConfig", {}), model)
+
+
+def _check_image(config: dict[str, Any], model: Model) -> None:
+    if config.get("candidateCount", 1) != 1:
+        raise invalid("Multiple candidates is not enabled for this model")
+    if config.get("responseMimeType", "text/plain") != "text/plain":
+        raise invalid("JSON mode is not enabled for this model")
+    check_image_config(config.get("imageConfig", {}), model.id)
 
 
 def _check_range(config: dict[str, Any], name: str, proto_name: str, low: int, high: int) -> None:

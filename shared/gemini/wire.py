@@ -13,6 +13,8 @@ from shared.gemini.tokens import estimate_input_tokens
 from shared.generation import JsonObject, Usage
 
 __all__ = [
+    "asks_for_image",
+    "asks_for_text_only",
     "block_reason",
     "camel",
     "candidates",
@@ -20,6 +22,7 @@ __all__ = [
     "finish_reason",
     "merged_usage",
     "model_version",
+    "parts",
     "text_of",
     "usage",
 ]
@@ -50,17 +53,34 @@ def candidates(body: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def text_of(body: Mapping[str, Any]) -> str:
     """The text of candidate 0, without its thoughts."""
+    return "".join(part["text"] for part in parts(body) if type(part.get("text")) is str)
+
+
+def parts(body: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Of candidate 0, without its thoughts."""
     for candidate in candidates(body):
         if candidate.get("index", 0) == 0:
             content = candidate.get("content")
-            parts = content.get("parts") if type(content) is dict else None
-            if type(parts) is list:
-                return "".join(
-                    part["text"]
-                    for part in parts
-                    if type(part) is dict and type(part.get("text")) is str and not part.get("thought")
-                )
-    return ""
+            found = content.get("parts") if type(content) is dict else None
+            if type(found) is list:
+                return [part for part in found if type(part) is dict and not part.get("thought")]
+    return []
+
+
+def asks_for_image(body: Mapping[str, Any]) -> bool:
+    """Of a request in camelCase."""
+    return "IMAGE" in _modalities(body)
+
+
+def asks_for_text_only(body: Mapping[str, Any]) -> bool:
+    """Of a request in camelCase; one that names no modalities leaves them to the model."""
+    return _modalities(body) == {"TEXT"}
+
+
+def _modalities(body: Mapping[str, Any]) -> set[str]:
+    config = body.get("generationConfig")
+    named = config.get("responseModalities") if type(config) is dict else None
+    return {str(name).upper() for name in named} if type(named) is list else set()
 
 
 def finish_reason(body: Mapping[str, Any]) -> str | None:

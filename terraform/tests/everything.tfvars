@@ -13,6 +13,7 @@ gemini_api_keys = {
 settings = {
   GEMINI_TIER = "tier2"
   CORS_ORIGIN = "https://app.example.com"
+  IMAGE_URLS  = "signed"
 }
 secret_settings = ["HTTPS_PROXY"]
 functions = {

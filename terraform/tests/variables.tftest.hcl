@@ -20,6 +20,14 @@ run "a_project_is_enough" {
     error_message = "Without a domain functions are reached directly."
   }
   assert {
+    condition     = google_cloudfunctions2_function.function["generate"].service_config[0].environment_variables.PUBLIC_BASE_URL == "https://gemini-image-${data.google_project.this.number}.us-central1.run.app"
+    error_message = "Links to images lead to the function that serves them."
+  }
+  assert {
+    condition     = length(google_service_account_iam_member.signs_as_itself) == 0 && !contains(keys(google_project_service.api), "iamcredentials.googleapis.com")
+    error_message = "No function signs unless images are served by signed addresses."
+  }
+  assert {
     condition     = google_firestore_database.gateway.delete_protection_state == "DELETE_PROTECTION_ENABLED"
     error_message = "The ledger is protected unless somebody says otherwise."
   }
@@ -95,6 +103,10 @@ run "invokers_by_name_and_no_keys_but_the_callers" {
   assert {
     condition     = !contains(keys(google_secret_manager_secret.secret), "GEMINI_API_KEY")
     error_message = "Without a key of the server's there is no secret for one."
+  }
+  assert {
+    condition     = google_cloudfunctions2_function.function["image"].service_config[0].environment_variables.IMAGE_TTL_DAYS == "unlimited"
+    error_message = "Images that are kept are shown without end."
   }
   assert {
     condition     = length(google_storage_bucket.images.lifecycle_rule) == 1

@@ -5,6 +5,7 @@ A case is what is sent and what must come back; the document is written from the
 
 from __future__ import annotations
 
+import base64
 import importlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -21,6 +22,8 @@ MISSING: Any = object()
 """As a field's value: the field is left out."""
 JSON = "application/json"
 PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5ErkJggg=="
+BOMB = base64.b64encode(base64.b64decode(PIXEL)[:16] + b"\0\0\x75\x30" * 2 + base64.b64decode(PIXEL)[24:]).decode()
+"""The same pixel, with another size in its header."""
 SCHEMA = {"type": "object", "properties": {"name": {"type": "string"}}, "required": ["name"]}
 
 
@@ -114,6 +117,33 @@ FIELDS: dict[str, list[tuple[str, str, Any]]] = {
         ("image", "a data URL", f"data:image/png;base64,{PIXEL}"),
         ("mime_type", "a type that Gemini does not take", "image/gif"),
         ("prompt", "blank", " "),
+    ],
+    "/generate": [
+        ("number_of_images", "zero", 0),
+        ("number_of_images", "nine", 9),
+        ("number_of_images", "a word", "two"),
+        ("aspect_ratio", "unknown", "7:3"),
+        ("aspect_ratio", "a number", 1.5),
+        ("image_size", "unknown", "8K"),
+        ("response_format", "unknown", "jpeg"),
+        ("system_prompt", "a number", 1),
+        ("model", "one of text", "gemini-3.8-flash"),
+        ("input_images", "a string", PIXEL),
+        ("input_images", "fifteen", [PIXEL] * 15),
+        ("input_images[0]", "a number", [1]),
+        ("input_images[0]", "neither base64 nor an address", ["hello!"]),
+        ("input_images[0]", "a data URL without base64", ["data:image/png,x"]),
+        ("input_images[1]", "no image", [PIXEL, "aGVsbG8="]),
+        ("input_images[0]", "an SVG", ["PHN2ZyB4bWxucz0iaHR0cDovL3d3dy53My5vcmcvMjAwMC9zdmciLz4="]),
+        ("input_images[0]", "a GIF", ["R0lGODlhAQABAAAAACwAAAAAAQABAAA="]),
+        ("input_images[0]", "a PNG of 30000 x 30000 pixels", [BOMB]),
+        ("input_images[0]", "a PNG that is cut off", [PIXEL[:24]]),
+        ("input_images[0]", "the name of an image that is not there", ["0" * 44 + ".png"]),
+        ("input_images[0]", "an http URL", ["http://images.example/a.png"]),
+        ("input_images[0]", "a file URL", ["file:///etc/passwd"]),
+        ("input_images[0]", "the metadata server", ["https://169.254.169.254/computeMetadata/v1/"]),
+        ("input_images[0]", "this machine", ["https://127.0.0.1/a.png"]),
+        ("input_images[0]", "a URL with credentials", ["https://me:secret@images.example/a.png"]),
     ],
 }
 """(field, what is wrong, the value of its top-level field), besides what is known of every endpoint's texts."""

@@ -80,6 +80,24 @@ async def test_each_function_serves_from_it(unpacked: Path, name: str) -> None:
                 assert (status, bool(body.get("text") or body.get("generated_text"))) == (200, True)
 
 
+async def test_a_link_leads_from_the_function_that_makes_images_to_the_one_that_serves_them(
+    unpacked: Path, tmp_path: Path
+) -> None:
+    storage = {"STORAGE_URL": f"file://{tmp_path}"}
+    async with (
+        running(EmulatorConfig()) as gemini,
+        framework("image", "main.py", storage, unpacked, isolated=True) as image,
+    ):
+        keys = {"GEMINI_BASE_URL": gemini.url, "GEMINI_API_KEY": "AQ.key-of-the-server"}
+        env = {**storage, **keys, "PUBLIC_BASE_URL": image.url}
+        async with framework("generate", "main.py", env, unpacked, isolated=True) as generate:
+            _, _, body = await request("POST", generate.url, json={"prompt": "A lighthouse"}, headers=ADMIN)
+            (made,) = body["images"]
+            assert made["url"] == f"{image.url}/image/{made['name']}"
+            status, headers, _ = await request("HEAD", made["url"])
+            assert (status, headers["content-length"]) == (200, str(made["size_bytes"]))
+
+
 async def test_the_console_has_every_function_and_its_page_in_it(unpacked: Path) -> None:
     async with framework("console", "main.py", {}, unpacked, isolated=True) as server:
         status, _, document = await request("GET", f"{server.url}/openapi.json")
@@ -111,9 +129,10 @@ def test_a_function_imports_only_itself(unpacked: Path) -> None:
     assert shown.stdout.split() == ["functions.health", "functions.health.main"], shown.stderr
 
 
-def test_importing_it_imports_no_client_and_no_store(unpacked: Path) -> None:
-    late = ("aiohttp", "grpc", "google.cloud.firestore", "sqlite3", "pydantic", "shared.bootstrap")
-    shown = imported(unpacked, f"import main; print(*(name for name in {late} if name in sys.modules))", "chat")
+@pytest.mark.parametrize("target", ["chat", "image"])
+def test_importing_it_imports_no_client_and_no_store(unpacked: Path, target: str) -> None:
+    late = ("aiohttp", "grpc", "google.cloud.firestore", "obstore", "sqlite3", "pydantic", "shared.bootstrap")
+    shown = imported(unpacked, f"import main; print(*(name for name in {late} if name in sys.modules))", target)
     assert shown.stdout.strip() == "", shown.stderr
 
 

@@ -196,6 +196,21 @@ class TestMinuteQuotas:
             (state,) = (await path.ledgers()).values()
             assert state.sections[MODEL].learned.requests == 2
 
+    async def test_what_somebody_else_spends_is_left_to_them_and_health_says_so(self) -> None:
+        limited = Project(limits=Limits(rpm=10))
+        async with whole_path(upstream=limited, GEMINI_RPM=10, LEDGER_WINDOW_SECONDS=6) as path:
+            for _ in range(7):
+                await path.spend_elsewhere(SERVER_KEY)
+            answers = [await path.ask(f"Hello {number}", timeout_s=0.4) for number in range(4)]
+            assert [answer.status for answer in answers] == [200, 200, 200, 429]
+            (project,) = (await path.send("GET", "/health")).json()["ledger"]["projects"]
+            about = project["models"][MODEL]
+            assert project["accounts"] == ["gemini-api-key-1"]
+            assert about["outside_consumer"]["requests"]["usable"] == 3, "nine tenths of four"
+            assert about["cooling_until"]
+            (state,) = (await path.ledgers()).values()
+            assert state.sections[MODEL].outside[0].limit == 3
+
     async def test_one_that_begins_anew_each_time_is_tried_four_times_at_most(self) -> None:
         async with whole_path(upstream=Project(limits=Limits(rpm=100))) as path:
             answer = await path.ask("[[fault:429@0.05]]", timeout_s=4)

@@ -10,10 +10,11 @@ import asyncio
 import os
 import random
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.support.processes import ADMIN_KEY, ROOT, environment, served
+from tests.support.processes import ADMIN, ADMIN_KEY, ROOT, environment, request, served
 
 CONFIG = Path(__file__).with_name("schemathesis.toml")
 SERVER = {
@@ -22,6 +23,7 @@ SERVER = {
     "GEMINI_TPM": "unlimited",
     "GEMINI_RPD": "unlimited",
     "GEMINI_CONCURRENCY_LIMIT": "200",
+    "RATE_LIMIT_PER_MINUTE": "unlimited",
     "LOG_LEVEL": "error",
 }
 
@@ -34,9 +36,15 @@ def main(arguments: Sequence[str]) -> int:
 
 
 async def _fuzz(options: argparse.Namespace) -> int:
-    async with served(SERVER) as server:
+    with tempfile.TemporaryDirectory() as folder:
+        return await _fuzz_with(options, {**SERVER, "STORAGE_URL": f"file://{folder}"})
+
+
+async def _fuzz_with(options: argparse.Namespace, settings: dict[str, str]) -> int:
+    async with served(settings) as server:
+        images = {f"FUZZ_IMAGE_{method}": await _image(server.url) for method in ("GET", "DELETE")}
         process = await asyncio.create_subprocess_exec(
-            *_command(server.url, options), cwd=ROOT, env=environment({"PYTHONPATH": str(ROOT)})
+            *_command(server.url, options), cwd=ROOT, env=environment({"PYTHONPATH": str(ROOT), **images})
         )
         try:
             status = await process.wait()
@@ -47,6 +55,12 @@ async def _fuzz(options: argparse.Namespace) -> int:
     for line in defects[:5]:
         sys.stderr.write(f"{line}\n")
     return status or int(bool(defects))
+
+
+async def _image(url: str) -> str:
+    """The name of one that was made just now."""
+    _, _, answer = await request("POST", f"{url}/generate", json={"prompt": "A lighthouse"}, headers=ADMIN)
+    return str(answer["images"][0]["name"])
 
 
 def _command(url: str, options: argparse.Namespace) -> list[str]:

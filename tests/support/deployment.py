@@ -15,6 +15,7 @@ GEMINI_KEY = "GEMINI_API_KEY"
 WAITERS_AT_ONCE = range(80, 251)
 INSTANCES = 100
 BASIC_ROLES = {"roles/owner", "roles/editor", "roles/viewer"}
+ROLES = {"read": "roles/storage.objectViewer", "write": "roles/storage.objectUser"}
 EVERYBODY = {"allUsers", "allAuthenticatedUsers"}
 WAITED_FOR = {
     "google_project_service.api",
@@ -35,6 +36,8 @@ class Deployment:
         self.project: str = plan["variables"]["project_id"]["value"]
         self.keys = set(plan["variables"]["gemini_api_keys"]["value"])
         self.secret_settings = set(plan["variables"]["secret_settings"]["value"])
+        self.signed_images = plan["variables"]["settings"]["value"].get("IMAGE_URLS") == "signed"
+        self.base_url = f"https://{plan['variables']['domain']['value']}"
         self.protected: bool = plan["variables"]["deletion_protection"]["value"]
         self.providers = {one["full_name"] for one in plan["configuration"]["provider_config"].values()}
         self.outputs = {name: one.get("value") for name, one in plan["planned_values"]["outputs"].items()}
@@ -117,9 +120,24 @@ def _environment(it: Deployment) -> Iterator[str]:
         for key, value in wanted.items():
             if env.get(key) != value:
                 yield f"environment: {name} has {key} = {env.get(key)!r}, not {value!r}"
+        stores = name in it.manifests and it.manifests[name].storage != "none"
+        for key, value in (_of_the_storage(it) if stores else {}).items():
+            if env.get(key) != value:
+                yield f"environment: {name} has {key} = {env.get(key)!r}, not {value!r}"
         plain = [key for key in env if re.search(r"(API_KEY(_\d+)?|TOKEN|PASSWORD)$", key)]
         if plain:
             yield f"environment: {name} has {plain} in plain sight"
+
+
+def _of_the_storage(it: Deployment) -> dict[str, str]:
+    """What the functions are told of images, which must be what the bucket does with them."""
+    images = it.only("google_storage_bucket", "images")
+    ages = [one["condition"][0]["age"] for one in images["lifecycle_rule"] if one["action"][0]["type"] == "Delete"]
+    return {
+        "STORAGE_URL": f"gs://{images['name']}",
+        "IMAGE_TTL_DAYS": str(min(ages)) if ages else "unlimited",
+        "PUBLIC_BASE_URL": it.base_url,
+    }
 
 
 def _secrets(it: Deployment) -> Iterator[str]:
@@ -192,6 +210,14 @@ def _buckets(it: Deployment) -> Iterator[str]:
     wanted = {name for name, manifest in it.manifests.items() if manifest.storage != "none"}
     if stores.keys() != wanted:
         yield f"buckets: {sorted(stores)} may use the images, endpoint.json says {sorted(wanted)}"
+    for name in stores.keys() & wanted:
+        role = ROLES[it.manifests[name].storage]
+        if stores[name]["role"] != role:
+            yield f"buckets: {name} has {stores[name]['role']} on the images, not {role}"
+    serving = {name for name, manifest in it.manifests.items() if "/image/*" in manifest.paths}
+    signing = set(it.of("google_service_account_iam_member", "signs_as_itself"))
+    if signing != (serving if it.signed_images else set()):
+        yield f"buckets: {sorted(signing)} may sign as themselves, {sorted(serving)} hands out signed addresses"
 
 
 def _ledger(it: Deployment) -> Iterator[str]:

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 
 from shared.call import Tracer
+from shared.caller_rate import CallerRate
 from shared.clock import elapsed_s
 from shared.generation import Attempt, Generation, JsonObject, Reply, Stage, Usage
 from shared.settings import Settings
+from shared.stores.memory import MemoryStore
 
 ADMIN_KEY = "admin-key-of-the-tests"
 ENVIRONMENT = {"ADMIN_API_KEY": ADMIN_KEY, "LEDGER_URL": "memory://"}
@@ -40,6 +43,7 @@ class FakeGateway:
         self.began = asyncio.Event()
         self.cancelled = False
         self.closed = 0
+        self._began_s = elapsed_s()
 
     async def generate(self, generation: Generation) -> Reply:
         await self._take(generation)
@@ -54,12 +58,12 @@ class FakeGateway:
             self.closed += 1
 
     async def _take(self, generation: Generation) -> None:
-        """Each generation waits 250 ms and takes 500 ms upstream, whatever comes of it."""
+        """Each generation waits 250 ms and takes 500 ms upstream, whatever comes of it: each at a time of its own."""
         self.asked.append(generation)
         self.began.set()
         journal = generation.journal
         journal.model = generation.model
-        now_s = elapsed_s()
+        now_s = self._began_s - 0.75 * len(self.asked)
         journal.waits.append(Stage(now_s - 0.75, now_s - 0.5))
         attempt = Attempt(now_s - 0.5, now_s, "account-1")
         journal.attempts.append(attempt)
@@ -105,6 +109,27 @@ class FakeStream:
         raise StopAsyncIteration
 
 
+class FakeStored(NamedTuple):
+    name: str
+    size_bytes: int
+    sha256: str
+
+
+class FakeMedia:
+    """Keeps images by their names; `error` is raised in place of storing."""
+
+    def __init__(self) -> None:
+        self.images: dict[str, bytes] = {}
+        self.error: Exception | None = None
+
+    async def put_image(self, data: bytes, mime_type: str, *, metadata: Mapping[str, str]) -> FakeStored:
+        if self.error is not None:
+            raise self.error
+        name = f"{len(self.images):044x}.{mime_type.rpartition('/')[2]}"
+        self.images[name] = data
+        return FakeStored(name, len(data), hashlib.sha256(data).hexdigest())
+
+
 @dataclass
 class FakeServices:
     gateway: FakeGateway = field(default_factory=FakeGateway)
@@ -113,7 +138,13 @@ class FakeServices:
     def __post_init__(self) -> None:
         self.settings = Settings.from_environment({**ENVIRONMENT, **self.environment})
         self.tracer: Tracer | None = None
+        self.caller_rate = CallerRate(MemoryStore(), self.settings.rate_limit)
+        self.stored = FakeMedia()
         self.written = 0
+
+    @property
+    def media(self) -> Any:
+        return self.stored
 
     def ledger_writes(self) -> int:
         written, self.written = self.written, 0
@@ -195,11 +226,12 @@ async def ask(
             result.complete = not message.get("more_body", False)
             result.arrived.set()
 
+    path, _, query = path.partition("?")
     scope = {
         "type": "http",
         "method": method,
         "path": path,
-        "query_string": b"",
+        "query_string": query.encode(),
         "headers": [(name.encode(), value.encode("latin-1")) for name, value in given.items()],
         "client": client,
         "state": {},

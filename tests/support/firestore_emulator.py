@@ -17,7 +17,7 @@ from typing import IO
 
 _SCRIPT = Path("platform/cloud-firestore-emulator/cloud_firestore_emulator")
 _JVM = "-Xmx512m -XX:+UseSerialGC"
-_TIED_TO_US = '("$0" "$@" </dev/null; kill -9 0) & read -r _; kill -9 0'
+TIED_TO_US = '("$0" "$@" </dev/null; kill -9 0) & read -r _; kill -9 0'
 """The emulator's group ends with the emulator, and with us: then `read` meets the end of our pipe, even after a kill -9."""
 _START_TIMEOUT_S = 60.0
 _STOP_TIMEOUT_S = 5.0
@@ -99,7 +99,7 @@ def _start(script: Path, log: IO[bytes]) -> tuple[subprocess.Popen[bytes], str]:
     for _ in range(_TRIES):
         host = f"127.0.0.1:{_free_port()}"
         process = subprocess.Popen(
-            ["/bin/sh", "-c", _TIED_TO_US, str(script), "--host=127.0.0.1", f"--port={host.rpartition(':')[2]}"],
+            ["/bin/sh", "-c", TIED_TO_US, str(script), "--host=127.0.0.1", f"--port={host.rpartition(':')[2]}"],
             env={**os.environ, "JAVA_TOOL_OPTIONS": f"{os.environ.get('JAVA_TOOL_OPTIONS', '')} {_JVM}".strip()},
             stdin=subprocess.PIPE,
             stdout=log,

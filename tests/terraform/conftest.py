@@ -23,7 +23,7 @@ DESIGNED: dict[str, dict[str, Any]] = {
         "paths": {"/upload": ["POST"], "/stream": ["GET"], "/sessions/*": ["GET", "DELETE"]},
         "storage": "write",
     },
-    "image": {"paths": {"/image/*": ["GET"], "/images": ["GET"]}, "storage": "read"},
+    "image": {"paths": {"/image/*": ["GET"], "/images": ["GET"]}, "storage": "write"},
     "generate": {"paths": {"/generate": ["POST"]}, "storage": "write"},
     "batch": {"paths": {"/batch": ["POST"], "/batch/*": ["GET"]}},
 }

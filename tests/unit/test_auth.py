@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from shared.auth import authenticate, client_address, key_in
+from shared.auth import authenticate, client_address, key_in, require_admin
 from shared.errors import BadRequest, Unauthorized
 from shared.generation import Caller
 from shared.settings import Settings
@@ -192,3 +192,17 @@ class TestKeyInTheBody:
         with pytest.raises(BadRequest) as caught:
             key_in({"credentials": credentials})
         assert caught.value.details == {"field": field}
+
+
+class TestAdminOnly:
+    @pytest.mark.parametrize("key", [ADMIN, SECOND])
+    def test_every_valid_admin_key_opens(self, key: str) -> None:
+        caller = require_admin({"admin-api-key": key, "x-caller-id": "team"}, SETTINGS)
+        assert (caller.kind, caller.id, caller.own_key) == ("admin", "team", None)
+
+    @pytest.mark.parametrize("headers", [{}, {"admin-api-key": ""}, {"admin-api-key": "wrong"}, bearer(ADMIN)])
+    @pytest.mark.parametrize("settings", [SETTINGS, NO_ADMIN])
+    def test_nothing_else_does(self, headers: dict[str, str], settings: Settings) -> None:
+        with pytest.raises(Unauthorized) as caught:
+            require_admin(headers, settings)
+        assert "wrong" not in caught.value.message

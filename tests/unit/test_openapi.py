@@ -17,8 +17,8 @@ from shared.manifest import Manifest
 from shared.openapi import Operation, Server, document, failures, meanings, operations, tree
 from shared.settings import Settings
 
-SERVER = Server("1.2.3", ("gemini-3.8-flash",), 120.0, 32 * 2**20)
-EVERYTHING = {"always", "body", "credential", "below", "generation", "own_key", "object"}
+SERVER = Server("1.2.3", ("gemini-3.8-flash",), 120.0, 32 * 2**20, ("gemini-3-pro-image",))
+EVERYTHING = {"always", "body", "credential", "below", "generation", "own_key", "object", "query", "range", "storage"}
 
 
 class Request(GenerationBody):
@@ -71,7 +71,9 @@ class TestErrors:
             ({"always", "credential"}, {400, 401, 500, 503}),
             ({"always", "body"}, {400, 413, 415, 500, 503}),
             ({"always", "below"}, {404, 500, 503}),
-            (EVERYTHING, {400, 401, 404, 413, 415, 429, 500, 502, 503, 504}),
+            ({"always", "query"}, {400, 500, 503}),
+            ({"always", "range"}, {416, 500, 503}),
+            (EVERYTHING, {400, 401, 404, 413, 415, 416, 429, 500, 502, 503, 504}),
         ],
     )
     def test_an_operation_has_the_statuses_of_what_it_does(self, traits: set[str], statuses: set[int]) -> None:
@@ -127,6 +129,40 @@ class TestOperations:
         operation = only(described(manifest(access=access)))
         assert operation["security"] == security
         assert ("401" in operation["responses"]) is has_401
+
+    def test_what_the_admin_alone_may_do_in_a_public_function(self) -> None:
+        made = manifest(access="public", things=("GET",), thing=("GET",))
+        models = {"OPERATIONS": {"GET /things": Operation(Answer, admin_only=True)}}
+        paths = described(made, models)["paths"]
+        admin, anybody = paths["/things"]["get"], paths["/thing"]["get"]
+        assert (admin["security"], "401" in admin["responses"]) == ([{"AdminKey": []}], True)
+        assert (anybody["security"], "401" in anybody["responses"]) == ([], False)
+
+    def test_what_the_query_may_have_and_that_it_may_be_wrong(self) -> None:
+        limit = {"description": "How many.", "schema": {"type": "integer"}}
+        models = {"OPERATIONS": {"GET /thing": Operation(Answer, query={"limit": limit})}}
+        operation = only(described(manifest(access="public", thing=("GET",)), models))
+        assert operation["parameters"][-1] == {"name": "limit", "in": "query", **limit}
+        assert "400" in operation["responses"]
+
+    def test_an_operation_without_an_answer_has_no_content(self) -> None:
+        made = Manifest("thing", "A thing.", {"/things/*": ("DELETE",)}, "public", 512, 1, 80, 60, ())
+        responses = only(described(made, {"OPERATIONS": {"DELETE /things/*": Operation(status=204)}}))["responses"]
+        assert "200" not in responses
+        assert "content" not in responses["204"]
+
+    def test_only_what_uses_the_storage_can_find_it_down(self) -> None:
+        for storage, told in (("none", False), ("read", True)):
+            made = Manifest("thing", "A thing.", {"/thing": ("GET",)}, "public", 512, 1, 80, 60, (), storage)
+            failed = only(described(made, {}))["responses"]["503"]
+            assert ("storage_unavailable" in failed["description"]) is told
+
+    def test_a_further_status_has_the_headers_of_every_answer_and_its_own(self) -> None:
+        part = {"description": "A part.", "headers": {"content-range": {"schema": {"type": "string"}}}}
+        models = {"OPERATIONS": {"GET /thing": Operation(Answer, responses={"206": part})}}
+        responses = only(described(manifest(thing=("GET",)), models))["responses"]
+        assert responses["206"]["headers"].keys() == {"x-request-id", "server-timing", "content-range"}
+        assert "416" in responses, "who takes ranges refuses some"
 
     def test_only_answers_with_data_can_miss_a_schema(self) -> None:
         class WithData(GenerationAnswer):

@@ -74,8 +74,19 @@ WRONG = [
     ("REQUEST_TIMEOUT_SECONDS", "nan", "nan"),
     ("QUEUE_TIMEOUT_SECONDS", "-1", "0 to 3600"),
     ("MAX_CONNECTIONS", "none", "none"),
+    ("RATE_LIMIT_PER_MINUTE", "0", "from 1 to 10000, or `unlimited`"),
+    ("RATE_LIMIT_PER_MINUTE", "20000", "from 1 to 10000, or `unlimited`"),
     ("QUEUE_MAX_MB", "0", "1 to"),
     ("LEDGER_URL", "postgres://host/db", "memory://, sqlite:///path or firestore://project/database"),
+    ("STORAGE_URL", "az://bucket", "gs://bucket/prefix or s3://bucket/prefix"),
+    ("PUBLIC_BASE_URL", "images.example", "https://images.example"),
+    ("PUBLIC_BASE_URL", "https://[images", "https://images.example"),
+    ("PUBLIC_BASE_URL", "ftp://images.example", "ftp://images.example"),
+    ("IMAGE_TTL_DAYS", "0", "1 to 3650, or `unlimited`"),
+    ("IMAGE_TTL_DAYS", "forever", "unlimited"),
+    ("IMAGE_URLS", "direct", "proxied, signed"),
+    ("IMAGE_URLS", "signed", "only a bucket signs"),
+    ("IMAGE_KEEP_PROMPTS", "maybe", "0, 1, false, true"),
     ("LEDGER_LEASE_SECONDS", "0", "0.1 to"),
     ("LEDGER_WINDOW_SECONDS", "61", "0.5 to 60"),
     ("OTEL_EXPORTER_OTLP_ENDPOINT", "localhost:4318", "http://localhost:4318"),
@@ -270,3 +281,41 @@ class TestPlace:
         assert made.caller_weights == {"team": 2.0}
         assert made.allow_anonymous == {"generate_text", "image"}
         assert made.base_url == "http://127.0.0.1:9000"
+
+
+class TestImages:
+    def test_locally_they_lie_in_a_folder_for_a_month(self) -> None:
+        images = settings().images
+        assert (images.storage_url, images.ttl_days) == ("file://.local/storage", 30)
+        assert (images.public_base_url, images.signed, images.keep_prompts) == (None, False, False)
+
+    def test_everything_may_be_given(self) -> None:
+        images = settings(
+            STORAGE_URL="gs://bucket/prefix",
+            PUBLIC_BASE_URL="https://images.example/x/",
+            IMAGE_TTL_DAYS="unlimited",
+            IMAGE_URLS="signed",
+            IMAGE_KEEP_PROMPTS="true",
+        ).images
+        assert (images.storage_url, images.public_base_url) == ("gs://bucket/prefix", "https://images.example/x")
+        assert (images.ttl_days, images.signed, images.keep_prompts) == (None, True, True)
+
+    def test_a_deployed_function_has_a_bucket_or_none(self) -> None:
+        deployed = {"K_SERVICE": "image", "GOOGLE_CLOUD_PROJECT": "p"}
+        assert settings(**deployed).images.storage_url is None
+        assert settings(**deployed, STORAGE_URL="gs://bucket").images.storage_url == "gs://bucket"
+        assert "it must be a bucket" in refusal(**deployed, STORAGE_URL="file:///images")
+
+    @pytest.mark.parametrize(
+        ("name", "value"),
+        [
+            ("STORAGE_URL", f"s3://{SECRET}@bucket"),
+            ("STORAGE_URL", f"s3://bucket?secret_access_key={SECRET}"),
+            ("PUBLIC_BASE_URL", f"https://user:{SECRET}@images.example"),
+            ("PUBLIC_BASE_URL", f"https://images.example?key={SECRET}"),
+        ],
+    )
+    def test_a_secret_in_a_url_is_not_shown(self, name: str, value: str) -> None:
+        said = refusal(**{name: value})
+        assert name in said
+        assert SECRET not in said

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from shared.gemini import wire
 from shared.gemini.wire import block_reason, camel, finish_reason, merged_usage, model_version, text_of, usage
 from shared.generation import Usage
 
@@ -249,3 +251,20 @@ class TestCamel:
         body = value if isinstance(value, dict) else {"contents": value}
         once = camel(body)
         assert camel(once) is once
+
+
+@pytest.mark.parametrize(
+    ("config", "image", "text_only"),
+    [
+        ({"responseModalities": ["IMAGE"]}, True, False),
+        ({"responseModalities": ["text", "image"]}, True, False),
+        ({"responseModalities": ["TEXT"]}, False, True),
+        ({"responseModalities": []}, False, False),
+        ({"responseModalities": "IMAGE"}, False, False),
+        ({}, False, False),
+        (None, False, False),
+    ],
+)
+def test_what_a_request_wants_to_be_answered_with(config: Any, image: bool, text_only: bool) -> None:
+    asked = {"contents": [], "generationConfig": config}
+    assert (wire.asks_for_image(asked), wire.asks_for_text_only(asked)) == (image, text_only)

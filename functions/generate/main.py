@@ -1,0 +1,30 @@
+"""POST /generate: a prompt, and images to start from if any -> images, stored and linked to."""
+
+from starlette.responses import Response
+
+from functions.generate.answer import answer
+from functions.generate.models import Request
+from shared.bodies import read
+from shared.chat import model_for
+from shared.endpoint import Call, endpoint
+from shared.generation import JsonObject
+from shared.image_generation import ImagesAsked, generate_images, image_model
+from shared.image_inputs import read_inputs
+
+
+@endpoint()
+async def generate(call: Call) -> Response | JsonObject:
+    sent = read(Request, await call.json())
+    model = image_model(model_for(sent.model, "image", call.settings))
+    await call.services.caller_rate.admit(call.caller)
+    asked = ImagesAsked(
+        prompt=sent.prompt,
+        model=model,
+        count=sent.number_of_images,
+        aspect_ratio=sent.aspect_ratio,
+        image_size=sent.image_size,
+        system_prompt=sent.system_prompt,
+        inputs=await read_inputs(call, sent.input_images or ()),
+        keep_bytes=sent.response_format == "b64_json",
+    )
+    return answer(call, await generate_images(call, asked, lambda: call.services.media))

@@ -1,0 +1,18 @@
+"""GET /image/<name>: a stored image, to anybody who knows its name. GET /images, DELETE /images/<name>: for the admin."""
+
+from starlette.responses import Response
+
+from shared.auth import require_admin
+from shared.endpoint import Call, endpoint
+from shared.generation import JsonObject
+from shared.images import PREFIX, delete_image, image_answer, recent_images
+
+
+@endpoint()
+async def image(call: Call) -> Response | JsonObject:
+    if call.path.startswith(PREFIX):
+        return await image_answer(call, call.path.removeprefix(PREFIX))
+    call.caller = require_admin(call.headers, call.settings)
+    if call.method == "DELETE":
+        return await delete_image(call, call.path.removeprefix("/images/"))
+    return await recent_images(call)

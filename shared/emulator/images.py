@@ -1,0 +1,59 @@
+"""What an image model answers: an image of the prompt, or one of Google's ways to answer without it."""
+
+from __future__ import annotations
+
+import base64
+import zlib
+from collections.abc import Mapping
+from typing import Any
+
+from . import tokens
+from .answers import Answer, Candidate, Image, prompt_of
+from .drawing import draw
+from .faults import without_directives
+from .image_sizes import output_tokens, pixels
+from .models import IMAGE, Model
+
+WITHOUT_IMAGE = frozenset({"image_safety", "no_image", "text_only"})
+_THOUGHTS = 240
+_REFUSED = "I cannot draw that, says the offline Gemini, since the prompt asked it to answer with text only."
+_BLOCKED = (
+    "Unable to show the generated image. The model could not generate the image based on the prompt provided. "
+    "You will not be charged for blocked images. Try rephrasing the prompt."
+)
+
+
+def asked_for(request: Mapping[str, Any], model: Model) -> int:
+    """How many images the request will make: an image model answers with one unless only text is asked for."""
+    modalities = request.get("generationConfig", {}).get("responseModalities", ())
+    return int(model.kind == IMAGE and (not modalities or "IMAGE" in modalities))
+
+
+def answer(request: Mapping[str, Any], model: Model, prompt_tokens: Mapping[str, int]) -> Answer:
+    """One image of the size asked for, seeded by the prompt, the images sent with it and the configured seed."""
+    config = request.get("generationConfig", {})
+    wanted = config.get("imageConfig", {})
+    prompt = prompt_of(request)
+    seed = zlib.crc32(prompt.encode(), config.get("seed", 0) & 0xFFFFFFFF)
+    for part in request["contents"][-1]["parts"]:
+        seed = zlib.crc32(part.get("inlineData", {}).get("data", "").encode(), seed)
+    text = without_directives(prompt)
+    width, height = pixels(model.id, wanted)
+    data, mime_type = draw(text, seed, width, height, wanted.get("outputMimeType") or "image/png")
+    image = Image(data, mime_type, output_tokens(model.id, wanted))
+    modalities = config.get("responseModalities") or ("TEXT", "IMAGE")
+    said = f"An image of {width} x {height} pixels from the offline Gemini." if "TEXT" in modalities else ""
+    thinks = not model.id.startswith("gemini-2.5")
+    signature = base64.b64encode(seed.to_bytes(4, "big") * 6).decode() if thinks else ""
+    count = tokens.count_text(said) + image.tokens
+    candidate = Candidate("STOP", said, tokens=count, signature=signature, image=image)
+    return Answer(prompt_tokens, [candidate], _THOUGHTS if thinks else 0)
+
+
+def without_image(request: Mapping[str, Any], prompt_tokens: Mapping[str, int], kind: str) -> Answer:
+    """`kind` is one of WITHOUT_IMAGE. As reported of real answers: the content has a role and nothing else."""
+    if kind == "text_only":
+        return Answer(prompt_tokens, [Candidate("STOP", _REFUSED, tokens=tokens.count_text(_REFUSED))], _THOUGHTS)
+    if kind == "no_image":
+        return Answer(prompt_tokens, [Candidate("NO_IMAGE")], _THOUGHTS)
+    return Answer(prompt_tokens, [Candidate("IMAGE_SAFETY", finish_message=_BLOCKED)], _THOUGHTS)

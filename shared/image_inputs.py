@@ -1,0 +1,100 @@
+"""Images that a caller sends along, to be edited or as references: in base64, as a data URL, as the name or the address of
+an image that is stored here, or at an https address, which is fetched."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from collections.abc import Sequence
+
+from shared.call import Call
+from shared.clock import elapsed_s
+from shared.errors import BadRequest, NotFound, UpstreamTimeout
+from shared.images import image_url
+from shared.media.input_image import MAX_BYTES, InputImage, checked, too_large
+from shared.media.names import is_name
+
+FIELD = "input_images"
+MAX_INPUTS = 14
+"""What the best model takes (ai.google.dev/gemini-api/docs/image-generation)."""
+MAX_TOTAL_BYTES = 20 * 1024 * 1024
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]{0,30}):")
+_BASE64_CHARS = MAX_BYTES * 4 // 3 + 4
+_FORMS = "base64, a data URL, the name of a stored image, or an https URL"
+
+
+async def read_inputs(call: Call, sent: Sequence[str]) -> list[InputImage]:
+    """Raises BadRequest that names the entry, StorageUnavailable, UpstreamTimeout."""
+    images: list[InputImage] = []
+    total_bytes = 0
+    for number, text in enumerate(sent):
+        where = f"{FIELD}[{number}]"
+        image = checked(await _bytes(call, text.strip(), where), where)
+        total_bytes += len(image.data)
+        if total_bytes > MAX_TOTAL_BYTES:
+            raise BadRequest(
+                f"{FIELD} has more than {MAX_TOTAL_BYTES // 2**20} MB in all; send smaller or fewer images.",
+                field=FIELD,
+            )
+        images.append(image)
+    return images
+
+
+async def _bytes(call: Call, text: str, where: str) -> bytes:
+    name = _stored_name(call, text)
+    if name is not None:
+        try:
+            return (await call.services.media.read(name)).data
+        except NotFound:
+            raise _refuse(where, "is the name of no image that is stored here (any more)") from None
+    scheme = _SCHEME.match(text)
+    if scheme is None:
+        return _decoded(text, where)
+    match scheme[1].lower():
+        case "data":
+            head, comma, data = text.partition(",")
+            if not comma or not head.lower().endswith(";base64"):
+                raise _refuse(where, "is a data URL, which must be in base64: data:image/png;base64,<data>")
+            return _decoded(data, where)
+        case "https":
+            return await _fetched(call, text, where)
+        case "http":
+            raise _refuse(where, "is an http URL; only https is fetched")
+        case _:
+            raise _refuse(where, f"must be {_FORMS}; nothing else is fetched")
+
+
+def _stored_name(call: Call, text: str) -> str | None:
+    """`text`, or its end if it is the very address that was given for the image."""
+    name = text.rpartition("/")[2]
+    if not is_name(name):
+        return None
+    return name if text in (name, image_url(name, call.settings, call.request)) else None
+
+
+def _decoded(text: str, where: str) -> bytes:
+    text = "".join(text.split())
+    if len(text) > _BASE64_CHARS:
+        raise too_large(where)
+    try:
+        data = base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
+    except (binascii.Error, ValueError):
+        data = b""
+    if not data:
+        raise _refuse(where, f"must be {_FORMS}; it is none of them")
+    return data
+
+
+async def _fetched(call: Call, url: str, where: str) -> bytes:
+    # Only who sends an address pays for the import.
+    from shared.media.fetch import TIMEOUT_S, Fetcher
+
+    left_s = call.deadline_s - elapsed_s()
+    if left_s <= 0:
+        raise UpstreamTimeout("The time of this request was over before its input images were fetched.")
+    return await Fetcher().fetch(url, where, MAX_BYTES, min(left_s, TIMEOUT_S))
+
+
+def _refuse(where: str, why: str) -> BadRequest:
+    return BadRequest(f"{where} {why}.", field=where)

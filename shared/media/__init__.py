@@ -1,0 +1,1 @@
+"""Where images are kept: one class over an object store (a folder, Google's, an S3-compatible one), one contract suite."""

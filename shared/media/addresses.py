@@ -1,0 +1,37 @@
+"""Which network addresses a server may connect to for somebody else: only public ones. Pure.
+
+Sources: IANA's special-purpose registries (as `ipaddress` has them), RFC 6052 (NAT64), RFC 3056 (6to4), RFC 4380 (Teredo).
+"""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+
+_NAT64 = ip_network("64:ff9b::/96")
+_UNICAST = ip_network("2000::/3")
+"""All that IANA has given out of IPv6."""
+_NEVER = [ip_network(text) for text in ("168.63.129.16/32", "192.0.0.0/24", "3fff::/20")]
+"""Azure's metadata, which stand among the public addresses; and what not every version of Python knows (in the second
+are Oracle's metadata)."""
+
+
+def is_public(text: str) -> bool:
+    """False for what is no address, and for every address that only means something here: private, shared (CGNAT),
+    loopback, link-local (where the platforms' metadata are), multicast, reserved, and those that wrap another in IPv6."""
+    try:
+        # A zone (fe80::1%eth0) names an interface of ours.
+        address = ip_address(text)
+    except ValueError:
+        return False
+    if isinstance(address, IPv6Address):
+        if address.scope_id is not None or address.is_site_local or address.sixtofour or address.teredo:
+            return False
+        if address.ipv4_mapped is not None:
+            return False
+        if address in _NAT64:
+            # What a DNS64 makes of a public IPv4 address, where the network has IPv6 alone.
+            address = IPv4Address(int(address) & 0xFFFFFFFF)
+    if isinstance(address, IPv6Address) and address not in _UNICAST:
+        return False
+    known = address.is_global and not address.is_multicast and not address.is_reserved
+    return known and not any(address in network for network in _NEVER)

@@ -1,0 +1,185 @@
+"""Fetches an image from an address that a caller gave, without lending the caller this server's place in the network.
+
+https alone, to public addresses alone; the address that was checked is the one that is connected to, so that a name
+cannot lead elsewhere the second time it is asked; the same again for every redirect. Nothing of ours is sent: no
+credential, no cookie, no header of the caller's. No proxy is used, since that would resolve the name once more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from collections.abc import Awaitable, Callable, Sequence
+from ipaddress import ip_address
+from urllib.parse import urlsplit
+
+import aiohttp
+from aiohttp.abc import AbstractResolver, ResolveResult
+from yarl import URL
+
+from shared.errors import BadRequest
+from shared.media.addresses import is_public
+
+TIMEOUT_S = 10.0
+MAX_REDIRECTS = 3
+MAX_URL_CHARS = 4_096
+_HEADERS = {
+    "Accept": "image/png, image/jpeg, image/webp, image/heic, image/heif",
+    # Unpacked it might be of any size.
+    "Accept-Encoding": "identity",
+    "User-Agent": "gemini-concurrent-generation",
+}
+_REDIRECTS = {301, 302, 303, 307, 308}
+
+Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
+"""(host, port) -> its addresses. Raises OSError."""
+
+
+async def resolve(host: str, port: int) -> Sequence[str]:
+    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return [str(address[0]) for *_, address in found]
+
+
+class Fetcher:
+    """The arguments are what a test replaces."""
+
+    def __init__(
+        self,
+        *,
+        resolve: Resolve = resolve,
+        is_public: Callable[[str], bool] = is_public,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        self._resolve = resolve
+        self._is_public = is_public
+        self._tls = tls
+
+    async def fetch(self, url: str, where: str, max_bytes: int, timeout_s: float = TIMEOUT_S) -> bytes:
+        """The bytes at `url`, redirects followed. Raises BadRequest that names the field `where`."""
+        try:
+            async with asyncio.timeout(min(timeout_s, TIMEOUT_S)):
+                for _ in range(MAX_REDIRECTS + 1):
+                    found = await self._get(url, where, max_bytes)
+                    if isinstance(found, bytes):
+                        return found
+                    url = found
+        except TimeoutError:
+            raise _refuse(where, f"did not come within {min(timeout_s, TIMEOUT_S):.0f} s") from None
+        raise _refuse(where, f"leads to more than {MAX_REDIRECTS} redirects")
+
+    async def _get(self, url: str, where: str, max_bytes: int) -> bytes | str:
+        """What is there, or where it leads."""
+        target = _checked(url, where)
+        # For a host that is an address aiohttp asks no resolver.
+        addresses = await self._public_addresses(target, where)
+        connector = aiohttp.TCPConnector(
+            resolver=_Pinned(addresses), use_dns_cache=False, ssl=self._tls or True, force_close=True
+        )
+        async with aiohttp.ClientSession(
+            connector=connector,
+            headers=_HEADERS,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=False,
+            trust_env=False,
+        ) as session:
+            try:
+                async with session.get(target, allow_redirects=False) as response:
+                    if response.status in _REDIRECTS and "location" in response.headers:
+                        return str(target.join(URL(response.headers["location"])))
+                    if response.status != 200:
+                        raise _refuse(where, f"cannot be fetched: its server answered {response.status}")
+                    return await _read(response, where, max_bytes)
+            except (aiohttp.ClientError, OSError, ValueError) as error:
+                raise _refuse(where, f"cannot be fetched: {_why(error)}") from None
+
+    async def _public_addresses(self, target: URL, where: str) -> Sequence[str]:
+        """One that is not public among them condemns all: nobody who means well has such a name."""
+        host, port = target.host or "", target.port or 443
+        try:
+            addresses = [host] if _is_address(host) else list(await self._resolve(host, port))
+        except (OSError, UnicodeError):
+            addresses = []
+        if not addresses:
+            raise _refuse(where, "cannot be fetched: its host is not known")
+        if not all(self._is_public(address) for address in addresses):
+            raise _refuse(where, "is not fetched: its host is not at a public address")
+        return addresses
+
+
+class _Pinned(AbstractResolver):
+    """Knows the addresses that were checked, and no others."""
+
+    def __init__(self, addresses: Sequence[str]) -> None:
+        self._addresses = addresses
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        return [
+            ResolveResult(
+                hostname=host,
+                host=address,
+                port=port,
+                family=socket.AF_INET6 if ":" in address else socket.AF_INET,
+                proto=socket.IPPROTO_TCP,
+                flags=socket.AI_NUMERICHOST,
+            )
+            for address in self._addresses
+        ]
+
+    async def close(self) -> None:
+        """Nothing is held."""
+
+
+def _checked(url: str, where: str) -> URL:
+    if len(url) > MAX_URL_CHARS:
+        raise _refuse(where, f"is a URL of more than {MAX_URL_CHARS} characters")
+    try:
+        parts, target = urlsplit(url), URL(url)
+        port = parts.port
+    except ValueError:
+        raise _refuse(where, "is not a valid URL") from None
+    if parts.scheme != "https" or target.scheme != "https":
+        raise _refuse(where, "is not fetched: only https addresses are, and redirects to them")
+    if "@" in parts.netloc or target.user is not None or target.password is not None:
+        raise _refuse(where, "is a URL with credentials in it; send one without")
+    if not target.host or port == 0:
+        raise _refuse(where, "is not a valid URL")
+    return target
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+async def _read(response: aiohttp.ClientResponse, where: str, max_bytes: int) -> bytes:
+    if (response.content_length or 0) > max_bytes:
+        raise _too_large(where, max_bytes)
+    data = bytearray()
+    async for chunk in response.content.iter_any():
+        data += chunk
+        if len(data) > max_bytes:
+            raise _too_large(where, max_bytes)
+    return bytes(data)
+
+
+def _why(error: Exception) -> str:
+    """In our words: the error's own hold addresses."""
+    if isinstance(error, aiohttp.ClientConnectorCertificateError | aiohttp.ClientSSLError | ssl.SSLError):
+        return "its certificate is not valid"
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return "its server cannot be reached"
+    return "its server did not answer as it should"
+
+
+def _too_large(where: str, max_bytes: int) -> BadRequest:
+    return _refuse(where, f"is larger than {max_bytes // 2**20} MB, the most that an input image may have")
+
+
+def _refuse(where: str, why: str) -> BadRequest:
+    return BadRequest(f"{where} {why}.", field=where)

