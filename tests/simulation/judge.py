@@ -22,6 +22,8 @@ from tests.simulation.world import LOCAL_LINGER_S, World
 PROBE_S = 12.0
 """An idle deployment answers within this, however slow the network of the scenario."""
 
+FEW = 6
+"""So many instances do not keep one another from writing."""
 QUIET = Goals(answer_slack_ms=1_000.0, used_share=0.75, jain=0.85, wait_ratio=3.0)
 """Where nothing goes wrong and messages are fast. What is asked of a saturated limit is low: windows are short here, and a
 conversation with the store takes a good part of what is booked ahead."""
@@ -84,7 +86,8 @@ def _come_to_rest(world: World) -> Iterator[Verdict]:
 
 
 def _quiet(scenario: Scenario) -> bool:
-    return not (scenario.faults or scenario.late or scenario.lost) and scenario.delay_s[1] <= 0.1
+    few = max(count for _, count in scenario.population) <= FEW
+    return few and not (scenario.faults or scenario.late or scenario.lost) and scenario.delay_s[1] <= 0.1
 
 
 def _ttl_s(world: World) -> float:
