@@ -163,7 +163,13 @@ def _days_counted(world: World) -> Iterator[Verdict]:
         for model in {client.kind.model for client in scenario.clients}
         if account.limits_for(model).requests_per_day is None
     }
-    counts = Counter((e.project, e.model, pacific_day(e.arrived_ms).ordinal) for e in world.gemini.exchanges())
+    # A body that is written across a midnight is debt in the day in which it ends.
+    counts = Counter(
+        (e.project, e.model, day)
+        for e in world.gemini.exchanges()
+        if (day := pacific_day(e.arrived_ms).ordinal) == pacific_day(e.written_ms).ordinal
+        or e.arrived_ms - e.written_ms <= 250
+    )
     midnights = {pacific_day(scenario.began_ms + s * 1000).ordinal for s in (-1.0, world.loop.now_s + 1.0)}
     troubled = scenario.faults or scenario.lost or scenario.late or scenario.stops_when_idle
     # A lease longer than a window, which only windows as short as these allow, is renewed after its bookings are forgotten.

@@ -131,6 +131,8 @@ def scenario_of(seed: int) -> Scenario:
         return calm(random, seed)
     if seed % TIGHT_EVERY == TIGHT_EVERY - 5:
         return tight(random, seed)
+    if seed % TIGHT_EVERY == TIGHT_EVERY - 15:
+        return distant(random, seed)
     return _Drawing(random, seed, large=seed % LARGE_EVERY == LARGE_EVERY - 1).scenario()
 
 
@@ -165,6 +167,15 @@ def calm(random: Random, seed: int) -> Scenario:
         queue_timeout_s=300.0,
         saturated=Saturated("p0", "m0", 2 * window_s, busy_s, tuple(client.name for client in clients)),
     )
+
+
+def distant(random: Random, seed: int) -> Scenario:
+    """A saturated limit, and a store so far away that nobody knows its time to a slot."""
+    near = calm(random, seed)
+    clients = tuple(replace(client, kind=replace(client.kind, connect_s=(-0.05, 0.05))) for client in near.clients)
+    return replace(
+        near, grid=grid_of(3_000, 50), delay_s=(0.02, 0.12), lease_s=5.0, repeated=0.0, saturated=None, clients=clients
+    )  # fmt: skip
 
 
 def tight(random: Random, seed: int) -> Scenario:

@@ -15,7 +15,7 @@ from shared.ledger.state import Bookings, Demand, Grant, Refusal, Renew, Section
 from shared.ledger.step import renew
 from tests.simulation.checker import check
 from tests.simulation.history import Bound, Exchange, History
-from tests.simulation.mutants import MUTANTS, Mutant
+from tests.simulation.mutants import MUTANTS, SCRIPTED, Mutant
 from tests.simulation.scenario import DAY, grid_of, scenario_of
 
 MODEL = "m0"
@@ -24,7 +24,7 @@ GRID = grid_of(4_000, 100)
 
 
 def mutant(name: str) -> Mutant:
-    [found] = [m for m in MUTANTS if m.name == name]
+    [found] = [m for m in (*MUTANTS, *SCRIPTED) if m.name == name]
     return found
 
 
