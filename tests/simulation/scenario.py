@@ -131,7 +131,7 @@ def scenario_of(seed: int) -> Scenario:
         return calm(random, seed)
     if seed % TIGHT_EVERY == TIGHT_EVERY - 5:
         return tight(random, seed)
-    if seed % TIGHT_EVERY == TIGHT_EVERY - 15:
+    if seed % (2 * TIGHT_EVERY) == 5:
         return distant(random, seed)
     return _Drawing(random, seed, large=seed % LARGE_EVERY == LARGE_EVERY - 1).scenario()
 
@@ -144,7 +144,7 @@ def calm(random: Random, seed: int) -> Scenario:
     limits = Limits(requests, random.choice([None, 20 * requests]), requests_per_day=random.choice([None, 100_000]))
     account = Account("a0", "p0", Secret("a0"), 60, limits)
     per_instance = max(2, -(-requests // (2 * instances)))
-    busy_s = 2 * window_s + window_s * max(3, 40 // requests)
+    busy_s = 2 * window_s + window_s * max(3, 24 // requests)
     kind = Kind("m0", (0,), tokens=(1, 20), service_s=(0.02, 0.1), patience_s=(300.0, 300.0))
     clients = [
         Client(f"c{instance}.{at}", kind, 0.0, random.uniform(0, 0.5), busy_s, home=instance)
