@@ -31,6 +31,8 @@ LATE_S = 0.25
 NO_ROOM_S = 5.0
 """A model that the ledger has no room to count today is asked about again this much later."""
 BACKOFF_LEAST_S, BACKOFF_MOST_S = 0.2, 5.0
+SILENCE_S = 1.0
+"""A ledger that is well answers sooner: who has waited less long cannot say that it does not."""
 STALE_S = 12.0
 """A call that took longer than any may was interrupted by a process that stood still: it says nothing of the ledger now."""
 OWN_KEY_TTL_S, ACCEPTED_KEY_TTL_S = 600, 49 * 3600
@@ -152,8 +154,9 @@ class Agent:
         return self._failures >= 2 and elapsed_s() < self._not_before_s
 
     def silent_since(self, since_s: float) -> bool:
-        """The ledger was asked or is being asked, and has not answered since then."""
-        return self._heard_s < since_s and (self._task is not None or self._failures > 0)
+        """The ledger has not answered since then: it failed, or had time enough for one."""
+        unanswered = self._task is not None and elapsed_s() - since_s >= SILENCE_S
+        return self._heard_s < since_s and (unanswered or self._failures > 0)
 
     def may_serve(self, model: str) -> bool:
         """Whether a request of `model` may yet be dispatched without the ledger's help."""

@@ -81,7 +81,7 @@ def worst_window(
     worst = Verdict(f"{what} in any window", ok=True)
     for (project, model), exchanges in _by_model(history.exchanges).items():
         bounds = _bounds(history, project, model)
-        timely = [e for e in exchanges if e.arrived_ms - e.written_ms <= history.jitter_ms + EPSILON_MS and amount(e)]
+        timely = [e for e in exchanges if _timely(history, e) and amount(e)]
         recent: deque[tuple[float, int]] = deque()
         total = 0
         for exchange in sorted(timely, key=lambda e: e.arrived_ms):
@@ -97,9 +97,9 @@ def worst_window(
 
 
 def worst_day(history: History) -> Verdict:
-    """Requests that arrived on one Pacific day."""
+    """Requests that arrived on one Pacific day. What took longer to write than the permit's allowance is debt here too."""
     worst = Verdict("requests in any day", ok=True)
-    for (project, model), exchanges in _by_model(history.exchanges).items():
+    for (project, model), exchanges in _by_model(e for e in history.exchanges if _timely(history, e)).items():
         bounds = _bounds(history, project, model)
         for ordinal, count in Counter(pacific_day(e.arrived_ms).ordinal for e in exchanges).items():
             day = next(d for e in exchanges if (d := pacific_day(e.arrived_ms)).ordinal == ordinal)
@@ -257,6 +257,10 @@ def quantile(values: Sequence[float], q: float) -> float:
 
 
 # --------------------------------------------------------------------------------------------------------------------
+
+
+def _timely(history: History, exchange: Exchange) -> bool:
+    return exchange.arrived_ms - exchange.written_ms <= history.jitter_ms + EPSILON_MS
 
 
 def _by_model(exchanges: Iterable[Exchange]) -> dict[tuple[str, str], list[Exchange]]:

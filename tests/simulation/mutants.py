@@ -218,18 +218,13 @@ def unknown_commit_forgotten(scenario: Scenario) -> Any:
     return patched(scenario, (Agent, "_renew", wrong))
 
 
-def clock_taken_for_exact(scenario: Scenario) -> Any:
-    """The store's time is what the last reply said, as if messages took no time."""
-
-    def now(self: ServerClock) -> float:
-        return self._elapsed() * 1000 + self._high
-
-    def both(self: ServerClock) -> tuple[float, float]:
-        return now(self), now(self)
-
+def clock_bounds_exchanged(scenario: Scenario) -> Any:
+    """What the store's time is at least is taken for what it is at most, and the other way round."""
+    low, high, both = ServerClock.lo_ms, ServerClock.hi_ms, ServerClock.bounds_ms
+    turned = lambda self: both(self)[::-1]  # noqa: E731
     return patched(
-        scenario, (ServerClock, "lo_ms", now), (ServerClock, "hi_ms", now), (ServerClock, "bounds_ms", both)
-    )  # fmt: skip
+        scenario, (ServerClock, "lo_ms", high), (ServerClock, "hi_ms", low), (ServerClock, "bounds_ms", turned)
+    )
 
 
 def refusal_kept_to_itself(scenario: Scenario) -> Any:
@@ -259,10 +254,11 @@ def nothing_given_back(scenario: Scenario) -> Any:
     return patched(scenario, (Agent, "give_back", wrong))
 
 
+SCRIPTED = (Mutant("the ring counts from its slot on", ring_counts_from_its_slot_on),)
+"""Too rare for seeds: a named regression shows them."""
 MUTANTS = (
     Mutant("a span too short by the jitter's slots", lambda s: span_short_by(-(-250 // s.grid.slot_ms), s), quick=True),
     Mutant("a span one slot too short", lambda s: span_short_by(1, s), seeds=5_000),
-    Mutant("the ring counts from its slot on", ring_counts_from_its_slot_on, seeds=5_000),
     Mutant("slots are granted as wanted", slots_granted_as_wanted, quick=True),
     Mutant("tau is not waited for", tau_not_waited_for),
     Mutant("nothing is on hold", nothing_on_hold, quick=True),
@@ -278,8 +274,8 @@ MUTANTS = (
     Mutant("the last check is skipped", last_check_skipped),
     Mutant("authority is ignored after a freeze", authority_ignored),
     Mutant("an unknown commit is forgotten", unknown_commit_forgotten),
-    Mutant("the clock is taken for exact", clock_taken_for_exact),
-    Mutant("a refusal is kept from the ledger", refusal_kept_to_itself, quick=True),
+    Mutant("the clock's bounds are exchanged", clock_bounds_exchanged),
+    Mutant("a refusal is kept from the ledger", refusal_kept_to_itself),
     Mutant("what was spent meanwhile is given again", lapsed_permits_spent, quick=True),
     Mutant("a deadline wakes nobody", nobody_wakes, quick=True),
     Mutant("nothing is given back", nothing_given_back),

@@ -131,6 +131,8 @@ def scenario_of(seed: int) -> Scenario:
         return calm(random, seed)
     if seed % TIGHT_EVERY == TIGHT_EVERY - 5:
         return tight(random, seed)
+    if seed % (2 * TIGHT_EVERY) == 5:
+        return distant(random, seed)
     return _Drawing(random, seed, large=seed % LARGE_EVERY == LARGE_EVERY - 1).scenario()
 
 
@@ -142,7 +144,7 @@ def calm(random: Random, seed: int) -> Scenario:
     limits = Limits(requests, random.choice([None, 20 * requests]), requests_per_day=random.choice([None, 100_000]))
     account = Account("a0", "p0", Secret("a0"), 60, limits)
     per_instance = max(2, -(-requests // (2 * instances)))
-    busy_s = 2 * window_s + window_s * max(3, 40 // requests)
+    busy_s = 2 * window_s + window_s * max(3, 24 // requests)
     kind = Kind("m0", (0,), tokens=(1, 20), service_s=(0.02, 0.1), patience_s=(300.0, 300.0))
     clients = [
         Client(f"c{instance}.{at}", kind, 0.0, random.uniform(0, 0.5), busy_s, home=instance)
@@ -165,6 +167,15 @@ def calm(random: Random, seed: int) -> Scenario:
         queue_timeout_s=300.0,
         saturated=Saturated("p0", "m0", 2 * window_s, busy_s, tuple(client.name for client in clients)),
     )
+
+
+def distant(random: Random, seed: int) -> Scenario:
+    """A saturated limit, and a store so far away that nobody knows its time to a slot."""
+    near = calm(random, seed)
+    clients = tuple(replace(client, kind=replace(client.kind, connect_s=(-0.05, 0.05))) for client in near.clients)
+    return replace(
+        near, grid=grid_of(3_000, 50), delay_s=(0.02, 0.12), lease_s=5.0, repeated=0.0, saturated=None, clients=clients
+    )  # fmt: skip
 
 
 def tight(random: Random, seed: int) -> Scenario:
