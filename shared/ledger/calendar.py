@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from itertools import accumulate
 
@@ -12,6 +13,8 @@ from shared.ledger.state import Bookings, Section, Validity
 
 PINNED_SLOTS = 4
 """A pinned booking may be dispatched in this many slots from its first: a late wake-up does not lose it."""
+
+ROOMS_AT_ONCE = 100
 
 
 def sliding_min(values: Sequence[int], width: int) -> list[int]:
@@ -42,7 +45,7 @@ class Calendar:
         self.first = max(self.now, grid.slot(section.cool_ms) + 1 if section.cool_ms > now_ms else 0)
         self.limits = limits.per_window
         self.dims = [k for k, limit in enumerate(self.limits) if limit is not None]
-        self.everyone = [(validity, cost) for bookings in booked for validity, cost in bookings.items()]
+        self.everyone = summed(booked)
         self.ahead = ahead
         self.ring = section.ring
         self._placed = [0, 0, 0]
@@ -61,6 +64,7 @@ class Calendar:
                     self._day_booked[day] = self._day_booked.get(day, 0) + cost.requests
         self._free = {k: self._free_of(k) for k in self.dims}
         self._rooms: dict[tuple[int, int], list[int]] = {}
+        self._recent: dict[int, int] = {}
 
     def _free_of(self, k: int) -> list[int]:
         """The limit less the occupancy I1 counts, for each slot from `now` on."""
@@ -77,13 +81,16 @@ class Calendar:
                 step[min(max(last + self.grid.span - self.now, 0), length)] += cost[k]
         return list(accumulate(step[:length]))
 
-    def _room(self, k: int, slot: int, width: int) -> int:
-        """How much of dimension k fits into a booking valid from `slot` for `width` slots, before what was placed."""
-        rooms = self._rooms.get((k, width))
-        if rooms is None:
-            rooms = self._rooms[k, width] = sliding_min(self._free[k], width - 1 + self.grid.span)
+    def room(self, k: int, slot: int, width: int) -> int:
+        """How much of dimension k still fits into a booking valid from `slot` for `width` slots."""
+        rooms = self._rooms.setdefault((k, width), [])
         at = slot - self.now
-        return rooms[at] if 0 <= at < len(rooms) else 0
+        reach = width - 1 + self.grid.span
+        if at >= len(rooms):
+            free = self._free[k][len(rooms) :]
+            # Most ask for the coming slots only: as many at once as make the blocks of sliding_min worth their while.
+            rooms += sliding_min(free[: max(at - len(rooms) + 1, ROOMS_AT_ONCE) + reach - 1], reach)
+        return (rooms[at] if 0 <= at < len(rooms) else 0) - self._placed[k]
 
     def fits(self, cost: Cost, slot: int, width: int) -> int:
         """How many of `cost` fit from `slot` on. What was placed counts as overlapping: at worst too little is given."""
@@ -92,8 +99,13 @@ class Calendar:
         most = self.day_room(slot, width) // cost.requests if cost.requests else 1 << 40
         for k in self.dims:
             if cost[k] > 0:
-                most = min(most, (self._room(k, slot, width) - self._placed[k]) // cost[k])
+                most = min(most, self.room(k, slot, width) // cost[k])
         return max(0, most)
+
+    def never_fits(self, cost: Cost, slot: int) -> bool:
+        """Cheap, and often true: already in `slot` itself there is too little left."""
+        at = slot - self.now
+        return any(self._free[k][at] - self._placed[k] < cost[k] for k in self.dims if cost[k] > 0)
 
     def place(self, cost: Cost, slot: int, width: int) -> Validity:
         for k in range(3):
@@ -124,9 +136,12 @@ class Calendar:
 
     def recent(self, k: int) -> int:
         """Dispatched in the last quarter of a window, and all that is booked."""
-        since = self.now - self.grid.span // 4
-        ring = sum(cost[k] for slot, cost in self.ring.items() if slot > since)
-        return ring + sum(cost[k] for _, cost in self.everyone) + self._placed[k]
+        counted = self._recent.get(k)
+        if counted is None:
+            since = self.now - self.grid.span // 4
+            ring = sum([cost[k] for slot, cost in self.ring.items() if slot > since])
+            counted = self._recent[k] = ring + sum([cost[k] for _, cost in self.everyone])
+        return counted + self._placed[k]
 
     def used_at(self, k: int, since: int, until: int) -> list[int]:
         """For each slot in [since, until): dispatched in it or pinned to begin in it, by anybody."""
@@ -138,6 +153,18 @@ class Calendar:
             if since <= validity.first < until and not flexible(validity):
                 used[validity.first - since] += cost[k]
         return used
+
+
+def summed(booked: Iterable[Bookings]) -> list[tuple[Validity, Cost]]:
+    """All bookings, those of one Validity as one: many instances book the same slots."""
+    by_validity: defaultdict[Validity, list[Cost]] = defaultdict(list)
+    for bookings in booked:
+        for validity, cost in bookings.items():
+            by_validity[validity].append(cost)
+    return [
+        (validity, costs[0] if len(costs) == 1 else Cost(*map(sum, zip(*costs, strict=True))))
+        for validity, costs in by_validity.items()
+    ]
 
 
 def flexible(validity: Validity) -> bool:

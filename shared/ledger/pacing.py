@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right, insort
+from itertools import accumulate
 from typing import NamedTuple
 
 from shared.ledger.calendar import Calendar, flexible
@@ -22,12 +24,9 @@ class Pace(NamedTuple):
     def units(self, first: int, last: int) -> int:
         """What the pace has for slots first..last. All count on one absolute grid, so that a permit given late does not
         push the next one back."""
-        turn = max(min(self.until, last), first - 1)
-        return ticks(self.rate, first, turn) + ticks(self.full, turn + 1, last)
-
-
-def ticks(rate: float, first: int, last: int) -> int:
-    return int(rate * (last + 1)) - int(rate * first)
+        turn = max(min(self.until, last), first - 1) + 1
+        slow = int(self.rate * turn) - int(self.rate * first)
+        return slow + int(self.full * (last + 1)) - int(self.full * turn)
 
 
 def pace_of(calendar: Calendar, k: int) -> Pace:
@@ -50,57 +49,56 @@ def pace_of(calendar: Calendar, k: int) -> Pace:
 
 
 class Pacer:
-    """One dimension during one renew. `begin(slot)`, then `enter` each slot from it on in order; `most` and `take` speak
-    of the slot last entered."""
+    """One dimension during one renew: what the pace lets begin in each slot, and what was taken of it so far.
 
-    def __init__(self, calendar: Calendar, k: int, kept: Bookings, fair: float) -> None:
+    What a slot has left only shrinks as more is taken. `near` slots from now on are taken from and asked about often."""
+
+    def __init__(self, calendar: Calendar, k: int, kept: Bookings, fair: float, near: int) -> None:
         self._now, self._fair = calendar.now, fair
-        self._pace = pace_of(calendar, k)
-        permits = 0 if k == 1 else int(CATCH_UP_PERMITS / max(self._pace.full, 1e-3))
+        self._pace = pace = pace_of(calendar, k)
+        permits = 0 if k == 1 else int(CATCH_UP_PERMITS / max(pace.full, 1e-3))
         self._quiet = max(CATCH_UP_SLOTS, permits)
         # After a gap as long as the pace's own, one may go whatever the grid says: small limits lose nothing to its phase.
-        self._gap = min(self._quiet, int(1 / max(self._pace.full, 1e-3)) + 1)
+        self._gap = min(self._quiet, int(1 / max(pace.full, 1e-3)) + 1)
         self._since = calendar.now - self._quiet
         end = calendar.now + calendar.ahead
-        self._used = calendar.used_at(k, self._since, end)
-        self._mine = [0] * (end - calendar.now)
+        used = calendar.used_at(k, self._since, end)
+        mine = [0] * (end - calendar.now)
         for validity, cost in kept.items():
             at = max(validity.first, calendar.now) - calendar.now
-            if not flexible(validity) and at < len(self._mine):
-                self._mine[at] += cost[k]
+            if not flexible(validity) and at < len(mine):
+                mine[at] += cost[k]
         # A burst slows the pace; it is not also paid for out of the slots that follow it.
-        past = sum(self._used[: self._quiet])
-        self._grace = max(0, past - self._pace.units(self._since, calendar.now - 1))
-        self._slot = self._last = self._sum_used = self._sum_mine = 0
+        past = sum(used[: self._quiet])
+        self._grace = max(0, past - pace.units(self._since, calendar.now - 1))
+        self._marks = [self._since - self._quiet, *(self._since + at for at, amount in enumerate(used) if amount)]
+        """The slots in which something begins, in order; the first stands for none."""
+        self._used = list(accumulate(used))[self._quiet :]
+        self._mine = list(accumulate(mine))
+        """What begins from `since`, or from now, up to and with each slot from now on."""
+        self._near = min(near, len(mine))
+        self._beyond = 0
+        """What was taken in near slots and is not yet added to the others."""
 
-    def begin(self, slot: int) -> None:
-        before = self._used[: slot - self._since]
-        self._sum_used, self._sum_mine = sum(before), sum(self._mine[: slot - self._now])
-        latest = next((at for at in range(len(before) - 1, -1, -1) if before[at]), None)
-        self._last = self._since - self._quiet if latest is None else self._since + latest
-
-    def enter(self, slot: int) -> None:
-        self._slot = slot
-        used = self._used[slot - self._since]
-        if used:
-            self._sum_used += used
-            self._last = slot
-        self._sum_mine += self._mine[slot - self._now]
-
-    def most(self, amount: int, *, shared: bool) -> int:
-        """How many requests of `amount` the pace lets begin here; `shared`: within the asker's own share of it."""
-        slot = self._slot
-        most = (self._grace + self._pace.units(self._since, slot) - self._sum_used) // amount
-        if most < 1 and slot - self._last >= self._gap:
+    def most(self, amount: int, slot: int, *, shared: bool) -> int:
+        """How many requests of `amount` the pace lets begin in `slot`; `shared`: within the asker's own share of it."""
+        at = slot - self._now
+        beyond = self._beyond if at >= self._near else 0
+        most = (self._grace + self._pace.units(self._since, slot) - self._used[at] - beyond) // amount
+        if most < 1 and slot - self._marks[bisect_right(self._marks, slot) - 1] >= self._gap:
             most = 1
         if shared and most > 0:
-            own = self._fair * self._pace.units(self._now, slot) - self._sum_mine
+            own = self._fair * self._pace.units(self._now, slot) - self._mine[at] - beyond
             most = min(most, int((own + 1e-6) // amount))
         return max(0, most)
 
-    def take(self, amount: int) -> None:
-        self._used[self._slot - self._since] += amount
-        self._mine[self._slot - self._now] += amount
-        self._sum_used += amount
-        self._sum_mine += amount
-        self._last = self._slot
+    def take(self, amount: int, slot: int) -> None:
+        at = slot - self._now
+        if at < self._near:
+            end = self._near
+            self._beyond += amount
+        else:
+            end = len(self._used)
+        self._used[at:end] = [amount + before for before in self._used[at:end]]
+        self._mine[at:end] = [amount + before for before in self._mine[at:end]]
+        insort(self._marks, slot)
