@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from itertools import accumulate
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import accumulate, repeat
 
 from shared.generation import Cost
 from shared.ledger.grid import JITTER_MS, Grid, pacific_day
@@ -14,38 +14,37 @@ from shared.ledger.state import Bookings, Section, Validity
 PINNED_SLOTS = 4
 """A pinned booking may be dispatched in this many slots from its first: a late wake-up does not lose it."""
 
-ROOMS_AT_ONCE = 100
+ROOMS_AT_ONCE = 40
 
 
 def sliding_min(values: Sequence[int], width: int) -> list[int]:
-    """`min(values[i:i+width])` for every i where that slice is whole. Blockwise, so that the loops run in C."""
-    count = len(values) - width + 1
-    if count <= 0:
-        return []
-    forward: list[int] = []
-    backward: list[int] = []
-    for at in range(0, len(values), width):
-        block = values[at : at + width]
-        forward += accumulate(block, min)
-        backward += reversed(list(accumulate(reversed(block), min)))
-    return list(map(min, backward[:count], forward[width - 1 :]))
+    """`min(values[i:i+width])` for every i where that slice is whole. So many at a time that all contain the same middle:
+    the loops run in C."""
+    result: list[int] = []
+    for start in range(0, len(values) - width + 1, width):
+        count = min(width, len(values) - width + 1 - start)
+        before = list(accumulate(reversed(values[start : start + count]), min))
+        after = accumulate(values[start + width - 1 : start + width - 1 + count], min)
+        middle = min(values[start + count - 1 : start + width])
+        result += map(min, reversed(before), repeat(middle), after)
+    return result
 
 
 class Calendar:
     """One model's occupancy from slot `now` on, and what may still be placed there.
 
-    `kept` are the bookings of every instance, the asker's included. Nothing here changes the state: `place` remembers
-    what was placed during this renew and the rooms shrink by it.
+    `booked` are the bookings of every instance, the asker's included, as `summed` adds them up. Nothing here changes the
+    state: `place` remembers what was placed during this renew and the rooms shrink by it.
     """
 
     def __init__(
-        self, section: Section, booked: Iterable[Bookings], limits: Limits, grid: Grid, now_ms: int, ahead: int
+        self, section: Section, booked: list[tuple[Validity, Cost]], limits: Limits, grid: Grid, now_ms: int, ahead: int
     ) -> None:
         self.grid, self.now = grid, grid.slot(now_ms)
         self.first = max(self.now, grid.slot(section.cool_ms) + 1 if section.cool_ms > now_ms else 0)
         self.limits = limits.per_window
         self.dims = [k for k, limit in enumerate(self.limits) if limit is not None]
-        self.everyone = summed(booked)
+        self.everyone = booked
         self.ahead = ahead
         self.ring = section.ring
         self._placed = [0, 0, 0]
@@ -68,17 +67,18 @@ class Calendar:
 
     def _free_of(self, k: int) -> list[int]:
         """The limit less the occupancy I1 counts, for each slot from `now` on."""
-        length = self.ahead + 2 * self.grid.span + PINNED_SLOTS
-        step = [0] * (length + 1)
-        step[0] = self.limits[k] or 0
+        span = self.grid.span
+        length = self.ahead + 2 * span + PINNED_SLOTS
+        step, counted, shift = [0] * (length + 1), 0, span - self.now
         for slot, cost in self.ring.items():
-            if cost[k]:
-                step[0] -= cost[k]
-                step[min(max(slot + self.grid.span - self.now, 0), length)] += cost[k]
+            if (amount := cost[k]) and (end := slot + shift) > 0:
+                counted += amount
+                step[end if end < length else length] += amount
         for (first, last), cost in self.everyone:
-            if cost[k]:
-                step[min(max(first - self.now, 0), length)] -= cost[k]
-                step[min(max(last + self.grid.span - self.now, 0), length)] += cost[k]
+            if (amount := cost[k]) and (end := last + shift) > 0:
+                step[first - self.now if first > self.now else 0] -= amount
+                step[end if end < length else length] += amount
+        step[0] += (self.limits[k] or 0) - counted
         return list(accumulate(step[:length]))
 
     def room(self, k: int, slot: int, width: int) -> int:
@@ -102,27 +102,36 @@ class Calendar:
                 most = min(most, self.room(k, slot, width) // cost[k])
         return max(0, most)
 
-    def never_fits(self, cost: Cost, slot: int) -> bool:
-        """Cheap, and often true: already in `slot` itself there is too little left."""
-        at = slot - self.now
-        return any(self._free[k][at] - self._placed[k] < cost[k] for k in self.dims if cost[k] > 0)
+    def candidates(self, cost: Cost) -> Iterator[int]:
+        """Slots in which `cost` may fit: in the slot itself there is enough left."""
+        tight = [(self._free[k], self._placed[k] + cost[k]) for k in self.dims if cost[k] > 0]
+        for slot in range(self.first, self.now + self.ahead):
+            at = slot - self.now
+            for free, least in tight:
+                if free[at] < least:
+                    break
+            else:
+                yield slot
 
     def place(self, cost: Cost, slot: int, width: int) -> Validity:
-        for k in range(3):
-            self._placed[k] += cost[k]
-        validity = Validity(slot, slot + width - 1)
-        for day in self._touched(*validity):
-            self._day_placed[day] = self._day_placed.get(day, 0) + cost.requests
-        return validity
+        placed, last = self._placed, slot + width - 1
+        placed[0] += cost[0]
+        placed[1] += cost[1]
+        placed[2] += cost[2]
+        if self._per_day is not None:
+            for day in self._touched(slot, last):
+                self._day_placed[day] = self._day_placed.get(day, 0) + cost.requests
+        return Validity(slot, last)
 
     def day_room(self, slot: int, width: int) -> int:
         """Requests left on every Pacific date that a booking from `slot` on may be dispatched in."""
         if self._per_day is None:
             return 1 << 40
-        return min(
-            self._per_day - self._days.get(day, 0) - self._day_booked.get(day, 0) - self._day_placed.get(day, 0)
+        spent = [
+            self._days.get(day, 0) + self._day_booked.get(day, 0) + self._day_placed.get(day, 0)
             for day in self._touched(slot, slot + width - 1)
-        )
+        ]
+        return self._per_day - max(spent)
 
     def _touched(self, first: int, last: int) -> tuple[int, ...]:
         if first in self._today_slots and last in self._today_slots:
@@ -143,16 +152,13 @@ class Calendar:
             counted = self._recent[k] = ring + sum([cost[k] for _, cost in self.everyone])
         return counted + self._placed[k]
 
-    def used_at(self, k: int, since: int, until: int) -> list[int]:
-        """For each slot in [since, until): dispatched in it or pinned to begin in it, by anybody."""
-        used = [0] * max(0, until - since)
-        for slot, cost in self.ring.items():
-            if since <= slot < until:
-                used[slot - since] += cost[k]
+    def begins(self, k: int, since: int, until: int) -> dict[int, int]:
+        """By slot in [since, until): dispatched in it or pinned to begin in it, by anybody; never 0."""
+        found = {slot: amount for slot, cost in self.ring.items() if (amount := cost[k]) and since <= slot < until}
         for validity, cost in self.everyone:
-            if since <= validity.first < until and not flexible(validity):
-                used[validity.first - since] += cost[k]
-        return used
+            if (amount := cost[k]) and since <= validity[0] < until and not flexible(validity):
+                found[validity[0]] = found.get(validity[0], 0) + amount
+        return found
 
 
 def summed(booked: Iterable[Bookings]) -> list[tuple[Validity, Cost]]:
@@ -168,7 +174,7 @@ def summed(booked: Iterable[Bookings]) -> list[tuple[Validity, Cost]]:
 
 
 def flexible(validity: Validity) -> bool:
-    return validity.last - validity.first >= PINNED_SLOTS
+    return validity[1] - validity[0] >= PINNED_SLOTS
 
 
 def touched_days(grid: Grid, first: int, last: int) -> tuple[int, ...]:

@@ -34,17 +34,21 @@ def pace_of(calendar: Calendar, k: int) -> Pace:
 
     A rate within a tenth of the limit's own is the limit's own: rounding must not cost capacity."""
     span, limit = calendar.grid.span, calendar.limits[k] or 0
-    leaving = [0] * (span + 1)
-    used = sum(cost[k] for validity, cost in calendar.everyone if flexible(validity))
+    leaving, shift = [0] * (span + 1), span - calendar.now
+    used = sum([cost[k] for validity, cost in calendar.everyone if flexible(validity)])
     for slot, cost in calendar.ring.items():
-        used += cost[k]
-        leaving[min(max(slot + span - calendar.now, 0), span)] += cost[k]
-    full = limit / span
-    rate, until, free = full, 0, limit - used
-    for t, left in enumerate(leaving[:span]):
-        free += left
-        if t >= span // 8 and free < rate * (t + 1) + 1e-9:
-            rate, until = max(0.0, free / (t + 1)), t
+        if amount := cost[k]:
+            used += amount
+            end = slot + shift
+            leaving[span if end > span else end if end > 0 else 0] += amount
+    rate = full = limit / span
+    until, free, soonest = 0, limit - used, span // 8
+    leaving[span] = 1  # The last slot of a span in which nothing leaves is where least is free for each slot so far.
+    for t, left in enumerate(leaving):
+        if left:
+            if t > soonest and free < rate * t + 1e-9:
+                rate, until = max(0.0, free / t), t - 1
+            free += left
     return Pace(full, full, calendar.now) if rate > PACE_SNAP * full else Pace(rate, full, calendar.now + until)
 
 
@@ -62,43 +66,53 @@ class Pacer:
         self._gap = min(self._quiet, int(1 / max(pace.full, 1e-3)) + 1)
         self._since = calendar.now - self._quiet
         end = calendar.now + calendar.ahead
-        used = calendar.used_at(k, self._since, end)
-        mine = [0] * (end - calendar.now)
+        begins = calendar.begins(k, self._since, end)
+        used, mine = [0] * (end - self._since), [0] * (end - calendar.now)
+        for slot, amount in begins.items():
+            used[slot - self._since] = amount
         for validity, cost in kept.items():
             at = max(validity.first, calendar.now) - calendar.now
             if not flexible(validity) and at < len(mine):
                 mine[at] += cost[k]
         # A burst slows the pace; it is not also paid for out of the slots that follow it.
         past = sum(used[: self._quiet])
-        self._grace = max(0, past - pace.units(self._since, calendar.now - 1))
-        self._marks = [self._since - self._quiet, *(self._since + at for at, amount in enumerate(used) if amount)]
+        grace = max(0, past - pace.units(self._since, calendar.now - 1))
+        self._turned = int(pace.rate * (pace.until + 1)) - int(pace.full * (pace.until + 1))
+        self._allowed = grace - int(pace.rate * self._since)
+        self._own = -int(pace.rate * calendar.now)
+        self._marks = [self._since - self._quiet, *sorted(begins)]
         """The slots in which something begins, in order; the first stands for none."""
         self._used = list(accumulate(used))[self._quiet :]
         self._mine = list(accumulate(mine))
         """What begins from `since`, or from now, up to and with each slot from now on."""
-        self._near = min(near, len(mine))
-        self._beyond = 0
-        """What was taken in near slots and is not yet added to the others."""
+        self._taken = [0] * min(near, len(mine))
+        """What was taken in the near slots until each of them; of the others it is part of `used` and `mine`."""
+        self._near_taken = 0
 
     def most(self, amount: int, slot: int, *, shared: bool) -> int:
         """How many requests of `amount` the pace lets begin in `slot`; `shared`: within the asker's own share of it."""
         at = slot - self._now
-        beyond = self._beyond if at >= self._near else 0
-        most = (self._grace + self._pace.units(self._since, slot) - self._used[at] - beyond) // amount
+        taken = self._taken[at] if at < len(self._taken) else self._near_taken
+        most = (self._allowed + self._units(slot) - self._used[at] - taken) // amount
         if most < 1 and slot - self._marks[bisect_right(self._marks, slot) - 1] >= self._gap:
             most = 1
         if shared and most > 0:
-            own = self._fair * self._pace.units(self._now, slot) - self._mine[at] - beyond
+            own = self._fair * (self._own + self._units(slot)) - self._mine[at] - taken
             most = min(most, int((own + 1e-6) // amount))
-        return max(0, most)
+        return most if most > 0 else 0
+
+    def _units(self, slot: int) -> int:
+        """What the pace has for the slots until `slot`, from some first one on."""
+        if slot < self._pace.until:
+            return int(self._pace.rate * (slot + 1))
+        return self._turned + int(self._pace.full * (slot + 1))
 
     def take(self, amount: int, slot: int) -> None:
         at = slot - self._now
-        if at < self._near:
-            end = self._near
-            self._beyond += amount
+        if at < len(self._taken):
+            self._taken[at:] = [amount + before for before in self._taken[at:]]
+            self._near_taken += amount
         else:
-            end = len(self._used)
-        self._used[at:end] = [amount + before for before in self._used[at:end]]
-        self._mine[at:end] = [amount + before for before in self._mine[at:end]]
+            self._used[at:] = [amount + before for before in self._used[at:]]
+            self._mine[at:] = [amount + before for before in self._mine[at:]]
         insort(self._marks, slot)

@@ -20,6 +20,8 @@ RESERVE_SHARE = 0.1
 IMMINENT_SLOTS = 3
 """What nobody booked this near is given to whoever asks: it would be lost."""
 
+NEVER = 1 << 62
+
 
 @dataclass(slots=True)
 class Party:
@@ -41,9 +43,10 @@ class Planner:
         self.flex = self.grid.slots(FLEX_MS)
 
     def book(self, cost: Cost, count: int, slot: int, width: int) -> None:
-        whole = Cost(cost[0] * count, cost[1] * count, cost[2] * count)
+        whole = cost if count == 1 else Cost(cost[0] * count, cost[1] * count, cost[2] * count)
         validity = self.calendar.place(whole, slot, width)
-        self.granted[validity] = self.granted.get(validity, NO_COST).plus(whole)
+        before = self.granted.get(validity)
+        self.granted[validity] = whole if before is None else before.plus(whole)
 
     def plan(self, now_ms: int) -> Allotment:
         calm = now_ms - self.section.scarce_ms > self.grid.window_ms
@@ -147,10 +150,11 @@ class Planner:
     def _prepare_pace(self) -> None:
         calendar, kept = self.calendar, self.demand.kept
         near = min(self.party.horizon_slots, calendar.ahead)
-        self._slots = range(calendar.first, calendar.now + near)
+        self._slots = list(range(calendar.first, calendar.now + near))
+        """In the horizon, those that may have room for a request."""
         self._pacers = {k: Pacer(calendar, k, kept, self.party.fair, near) for k in calendar.dims}
-        self._barred = {k: [1 << 62] * len(self._slots) for k in calendar.dims}
-        """By dimension, the least amount that found no place in each slot: no larger one will."""
+        self._barred: dict[int, dict[int, int]] = {k: {} for k in calendar.dims}
+        """By dimension and slot, the least amount that found no place: no larger one will."""
 
     def _paced(self, runs: list[tuple[Cost, int]], *, head: bool = False) -> tuple[list[tuple[Cost, int]], int]:
         """Books each run in order at the earliest slots that the pace, the limits and the asker's share allow.
@@ -174,29 +178,34 @@ class Planner:
 
     def _walk(self, cost: Cost, count: int) -> int:
         """Book up to `count` of `cost` within the horizon; returns how many found no place."""
-        calendar, barred = self.calendar, self._barred
-        needed = [(k, cost[k], pacer) for k, pacer in self._pacers.items() if cost[k] > 0]
+        calendar, full = self.calendar, False
+        needed = [(k, cost[k], pacer, self._barred[k]) for k, pacer in self._pacers.items() if cost[k] > 0]
         shared_from = calendar.first + IMMINENT_SLOTS
-        for at, slot in enumerate(self._slots):
+        for slot in self._slots:
             if not count:
                 break
             most = count
-            for k, amount, pacer in needed:
-                if amount >= barred[k][at]:
+            for k, amount, pacer, barred in needed:
+                if amount >= barred.get(slot, NEVER):
                     break
-                left = min(
-                    pacer.most(amount, slot, shared=slot >= shared_from), calendar.room(k, slot, PINNED_SLOTS) // amount
-                )
+                left = pacer.most(amount, slot, shared=slot >= shared_from)
+                if left:
+                    room = calendar.room(k, slot, PINNED_SLOTS) // amount
+                    left = room if room < left else left
                 if left <= 0:
-                    barred[k][at] = amount
+                    barred[slot] = amount
+                    full = full or (k == 0 and amount == 1)
                     break
-                most = min(most, left)
+                most = left if left < most else most
             else:
                 if cost.requests:
                     most = min(most, calendar.day_room(slot, PINNED_SLOTS) // cost.requests)
                 if most > 0:
                     self._take(cost, most, slot)
                     count -= most
+        if full:
+            spent = self._barred[0]
+            self._slots = [slot for slot in self._slots if spent.get(slot) != 1]
         return count
 
     def _take(self, cost: Cost, count: int, slot: int) -> None:
@@ -209,9 +218,7 @@ class Planner:
         """The first slot on the calendar that has room for one of `cost` at the pace, whoever's turn it is; 0 if none."""
         calendar = self.calendar
         needed = [(cost[k], pacer) for k, pacer in self._pacers.items() if cost[k] > 0]
-        for slot in range(calendar.first, calendar.now + calendar.ahead):
-            if calendar.never_fits(cost, slot):
-                continue
+        for slot in calendar.candidates(cost):
             if all(pacer.most(amount, slot, shared=False) for amount, pacer in needed) and calendar.fits(
                 cost, slot, PINNED_SLOTS
             ):
