@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from itertools import accumulate
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import accumulate, repeat
 
 from shared.generation import Cost
 from shared.ledger.grid import JITTER_MS, Grid, pacific_day
@@ -13,36 +14,37 @@ from shared.ledger.state import Bookings, Section, Validity
 PINNED_SLOTS = 4
 """A pinned booking may be dispatched in this many slots from its first: a late wake-up does not lose it."""
 
+ROOMS_AT_ONCE = 40
+
 
 def sliding_min(values: Sequence[int], width: int) -> list[int]:
-    """`min(values[i:i+width])` for every i where that slice is whole. Blockwise, so that the loops run in C."""
-    count = len(values) - width + 1
-    if count <= 0:
-        return []
-    forward: list[int] = []
-    backward: list[int] = []
-    for at in range(0, len(values), width):
-        block = values[at : at + width]
-        forward += accumulate(block, min)
-        backward += reversed(list(accumulate(reversed(block), min)))
-    return list(map(min, backward[:count], forward[width - 1 :]))
+    """`min(values[i:i+width])` for every i where that slice is whole. So many at a time that all contain the same middle:
+    the loops run in C."""
+    result: list[int] = []
+    for start in range(0, len(values) - width + 1, width):
+        count = min(width, len(values) - width + 1 - start)
+        before = list(accumulate(reversed(values[start : start + count]), min))
+        after = accumulate(values[start + width - 1 : start + width - 1 + count], min)
+        middle = min(values[start + count - 1 : start + width])
+        result += map(min, reversed(before), repeat(middle), after)
+    return result
 
 
 class Calendar:
     """One model's occupancy from slot `now` on, and what may still be placed there.
 
-    `kept` are the bookings of every instance, the asker's included. Nothing here changes the state: `place` remembers
-    what was placed during this renew and the rooms shrink by it.
+    `booked` are the bookings of every instance, the asker's included, as `summed` adds them up. Nothing here changes the
+    state: `place` remembers what was placed during this renew and the rooms shrink by it.
     """
 
     def __init__(
-        self, section: Section, booked: Iterable[Bookings], limits: Limits, grid: Grid, now_ms: int, ahead: int
+        self, section: Section, booked: list[tuple[Validity, Cost]], limits: Limits, grid: Grid, now_ms: int, ahead: int
     ) -> None:
         self.grid, self.now = grid, grid.slot(now_ms)
         self.first = max(self.now, grid.slot(section.cool_ms) + 1 if section.cool_ms > now_ms else 0)
         self.limits = limits.per_window
         self.dims = [k for k, limit in enumerate(self.limits) if limit is not None]
-        self.everyone = [(validity, cost) for bookings in booked for validity, cost in bookings.items()]
+        self.everyone = booked
         self.ahead = ahead
         self.ring = section.ring
         self._placed = [0, 0, 0]
@@ -61,29 +63,34 @@ class Calendar:
                     self._day_booked[day] = self._day_booked.get(day, 0) + cost.requests
         self._free = {k: self._free_of(k) for k in self.dims}
         self._rooms: dict[tuple[int, int], list[int]] = {}
+        self._recent: dict[int, int] = {}
 
     def _free_of(self, k: int) -> list[int]:
         """The limit less the occupancy I1 counts, for each slot from `now` on."""
-        length = self.ahead + 2 * self.grid.span + PINNED_SLOTS
-        step = [0] * (length + 1)
-        step[0] = self.limits[k] or 0
+        span = self.grid.span
+        length = self.ahead + 2 * span + PINNED_SLOTS
+        step, counted, shift = [0] * (length + 1), 0, span - self.now
         for slot, cost in self.ring.items():
-            if cost[k]:
-                step[0] -= cost[k]
-                step[min(max(slot + self.grid.span - self.now, 0), length)] += cost[k]
+            if (amount := cost[k]) and (end := slot + shift) > 0:
+                counted += amount
+                step[end if end < length else length] += amount
         for (first, last), cost in self.everyone:
-            if cost[k]:
-                step[min(max(first - self.now, 0), length)] -= cost[k]
-                step[min(max(last + self.grid.span - self.now, 0), length)] += cost[k]
+            if (amount := cost[k]) and (end := last + shift) > 0:
+                step[first - self.now if first > self.now else 0] -= amount
+                step[end if end < length else length] += amount
+        step[0] += (self.limits[k] or 0) - counted
         return list(accumulate(step[:length]))
 
-    def _room(self, k: int, slot: int, width: int) -> int:
-        """How much of dimension k fits into a booking valid from `slot` for `width` slots, before what was placed."""
-        rooms = self._rooms.get((k, width))
-        if rooms is None:
-            rooms = self._rooms[k, width] = sliding_min(self._free[k], width - 1 + self.grid.span)
+    def room(self, k: int, slot: int, width: int) -> int:
+        """How much of dimension k still fits into a booking valid from `slot` for `width` slots."""
+        rooms = self._rooms.setdefault((k, width), [])
         at = slot - self.now
-        return rooms[at] if 0 <= at < len(rooms) else 0
+        reach = width - 1 + self.grid.span
+        if at >= len(rooms):
+            free = self._free[k][len(rooms) :]
+            # Most ask for the coming slots only: as many at once as make the blocks of sliding_min worth their while.
+            rooms += sliding_min(free[: max(at - len(rooms) + 1, ROOMS_AT_ONCE) + reach - 1], reach)
+        return (rooms[at] if 0 <= at < len(rooms) else 0) - self._placed[k]
 
     def fits(self, cost: Cost, slot: int, width: int) -> int:
         """How many of `cost` fit from `slot` on. What was placed counts as overlapping: at worst too little is given."""
@@ -92,25 +99,39 @@ class Calendar:
         most = self.day_room(slot, width) // cost.requests if cost.requests else 1 << 40
         for k in self.dims:
             if cost[k] > 0:
-                most = min(most, (self._room(k, slot, width) - self._placed[k]) // cost[k])
+                most = min(most, self.room(k, slot, width) // cost[k])
         return max(0, most)
 
+    def candidates(self, cost: Cost) -> Iterator[int]:
+        """Slots in which `cost` may fit: in the slot itself there is enough left."""
+        tight = [(self._free[k], self._placed[k] + cost[k]) for k in self.dims if cost[k] > 0]
+        for slot in range(self.first, self.now + self.ahead):
+            at = slot - self.now
+            for free, least in tight:
+                if free[at] < least:
+                    break
+            else:
+                yield slot
+
     def place(self, cost: Cost, slot: int, width: int) -> Validity:
-        for k in range(3):
-            self._placed[k] += cost[k]
-        validity = Validity(slot, slot + width - 1)
-        for day in self._touched(*validity):
-            self._day_placed[day] = self._day_placed.get(day, 0) + cost.requests
-        return validity
+        placed, last = self._placed, slot + width - 1
+        placed[0] += cost[0]
+        placed[1] += cost[1]
+        placed[2] += cost[2]
+        if self._per_day is not None:
+            for day in self._touched(slot, last):
+                self._day_placed[day] = self._day_placed.get(day, 0) + cost.requests
+        return Validity(slot, last)
 
     def day_room(self, slot: int, width: int) -> int:
         """Requests left on every Pacific date that a booking from `slot` on may be dispatched in."""
         if self._per_day is None:
             return 1 << 40
-        return min(
-            self._per_day - self._days.get(day, 0) - self._day_booked.get(day, 0) - self._day_placed.get(day, 0)
+        spent = [
+            self._days.get(day, 0) + self._day_booked.get(day, 0) + self._day_placed.get(day, 0)
             for day in self._touched(slot, slot + width - 1)
-        )
+        ]
+        return self._per_day - max(spent)
 
     def _touched(self, first: int, last: int) -> tuple[int, ...]:
         if first in self._today_slots and last in self._today_slots:
@@ -124,24 +145,36 @@ class Calendar:
 
     def recent(self, k: int) -> int:
         """Dispatched in the last quarter of a window, and all that is booked."""
-        since = self.now - self.grid.span // 4
-        ring = sum(cost[k] for slot, cost in self.ring.items() if slot > since)
-        return ring + sum(cost[k] for _, cost in self.everyone) + self._placed[k]
+        counted = self._recent.get(k)
+        if counted is None:
+            since = self.now - self.grid.span // 4
+            ring = sum([cost[k] for slot, cost in self.ring.items() if slot > since])
+            counted = self._recent[k] = ring + sum([cost[k] for _, cost in self.everyone])
+        return counted + self._placed[k]
 
-    def used_at(self, k: int, since: int, until: int) -> list[int]:
-        """For each slot in [since, until): dispatched in it or pinned to begin in it, by anybody."""
-        used = [0] * max(0, until - since)
-        for slot, cost in self.ring.items():
-            if since <= slot < until:
-                used[slot - since] += cost[k]
+    def begins(self, k: int, since: int, until: int) -> dict[int, int]:
+        """By slot in [since, until): dispatched in it or pinned to begin in it, by anybody; never 0."""
+        found = {slot: amount for slot, cost in self.ring.items() if (amount := cost[k]) and since <= slot < until}
         for validity, cost in self.everyone:
-            if since <= validity.first < until and not flexible(validity):
-                used[validity.first - since] += cost[k]
-        return used
+            if (amount := cost[k]) and since <= validity[0] < until and not flexible(validity):
+                found[validity[0]] = found.get(validity[0], 0) + amount
+        return found
+
+
+def summed(booked: Iterable[Bookings]) -> list[tuple[Validity, Cost]]:
+    """All bookings, those of one Validity as one: many instances book the same slots."""
+    by_validity: defaultdict[Validity, list[Cost]] = defaultdict(list)
+    for bookings in booked:
+        for validity, cost in bookings.items():
+            by_validity[validity].append(cost)
+    return [
+        (validity, costs[0] if len(costs) == 1 else Cost(*map(sum, zip(*costs, strict=True))))
+        for validity, costs in by_validity.items()
+    ]
 
 
 def flexible(validity: Validity) -> bool:
-    return validity.last - validity.first >= PINNED_SLOTS
+    return validity[1] - validity[0] >= PINNED_SLOTS
 
 
 def touched_days(grid: Grid, first: int, last: int) -> tuple[int, ...]:

@@ -45,6 +45,6 @@ def smaller(a: Limit, b: Limit) -> Limit:
 def minimum(opinions: Iterable[Limits]) -> Limits:
     """The limits that satisfy every opinion: instances of two deployments never add up to more than either allows."""
     result = UNLIMITED
-    for other in opinions:
+    for other in set(opinions):
         result = Limits(*(smaller(a, b) for a, b in zip(result, other, strict=True)))
     return result

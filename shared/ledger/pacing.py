@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right, insort
+from itertools import accumulate
 from typing import NamedTuple
 
 from shared.ledger.calendar import Calendar, flexible
@@ -22,12 +24,9 @@ class Pace(NamedTuple):
     def units(self, first: int, last: int) -> int:
         """What the pace has for slots first..last. All count on one absolute grid, so that a permit given late does not
         push the next one back."""
-        turn = max(min(self.until, last), first - 1)
-        return ticks(self.rate, first, turn) + ticks(self.full, turn + 1, last)
-
-
-def ticks(rate: float, first: int, last: int) -> int:
-    return int(rate * (last + 1)) - int(rate * first)
+        turn = max(min(self.until, last), first - 1) + 1
+        slow = int(self.rate * turn) - int(self.rate * first)
+        return slow + int(self.full * (last + 1)) - int(self.full * turn)
 
 
 def pace_of(calendar: Calendar, k: int) -> Pace:
@@ -35,72 +34,85 @@ def pace_of(calendar: Calendar, k: int) -> Pace:
 
     A rate within a tenth of the limit's own is the limit's own: rounding must not cost capacity."""
     span, limit = calendar.grid.span, calendar.limits[k] or 0
-    leaving = [0] * (span + 1)
-    used = sum(cost[k] for validity, cost in calendar.everyone if flexible(validity))
+    leaving, shift = [0] * (span + 1), span - calendar.now
+    used = sum([cost[k] for validity, cost in calendar.everyone if flexible(validity)])
     for slot, cost in calendar.ring.items():
-        used += cost[k]
-        leaving[min(max(slot + span - calendar.now, 0), span)] += cost[k]
-    full = limit / span
-    rate, until, free = full, 0, limit - used
-    for t, left in enumerate(leaving[:span]):
-        free += left
-        if t >= span // 8 and free < rate * (t + 1) + 1e-9:
-            rate, until = max(0.0, free / (t + 1)), t
+        if amount := cost[k]:
+            used += amount
+            end = slot + shift
+            leaving[span if end > span else end if end > 0 else 0] += amount
+    rate = full = limit / span
+    until, free, soonest = 0, limit - used, span // 8
+    leaving[span] = 1  # The last slot of a span in which nothing leaves is where least is free for each slot so far.
+    for t, left in enumerate(leaving):
+        if left:
+            if t > soonest and free < rate * t + 1e-9:
+                rate, until = max(0.0, free / t), t - 1
+            free += left
     return Pace(full, full, calendar.now) if rate > PACE_SNAP * full else Pace(rate, full, calendar.now + until)
 
 
 class Pacer:
-    """One dimension during one renew. `begin(slot)`, then `enter` each slot from it on in order; `most` and `take` speak
-    of the slot last entered."""
+    """One dimension during one renew: what the pace lets begin in each slot, and what was taken of it so far.
 
-    def __init__(self, calendar: Calendar, k: int, kept: Bookings, fair: float) -> None:
+    What a slot has left only shrinks as more is taken. `near` slots from now on are taken from and asked about often."""
+
+    def __init__(self, calendar: Calendar, k: int, kept: Bookings, fair: float, near: int) -> None:
         self._now, self._fair = calendar.now, fair
-        self._pace = pace_of(calendar, k)
-        permits = 0 if k == 1 else int(CATCH_UP_PERMITS / max(self._pace.full, 1e-3))
+        self._pace = pace = pace_of(calendar, k)
+        permits = 0 if k == 1 else int(CATCH_UP_PERMITS / max(pace.full, 1e-3))
         self._quiet = max(CATCH_UP_SLOTS, permits)
         # After a gap as long as the pace's own, one may go whatever the grid says: small limits lose nothing to its phase.
-        self._gap = min(self._quiet, int(1 / max(self._pace.full, 1e-3)) + 1)
+        self._gap = min(self._quiet, int(1 / max(pace.full, 1e-3)) + 1)
         self._since = calendar.now - self._quiet
         end = calendar.now + calendar.ahead
-        self._used = calendar.used_at(k, self._since, end)
-        self._mine = [0] * (end - calendar.now)
+        begins = calendar.begins(k, self._since, end)
+        used, mine = [0] * (end - self._since), [0] * (end - calendar.now)
+        for slot, amount in begins.items():
+            used[slot - self._since] = amount
         for validity, cost in kept.items():
             at = max(validity.first, calendar.now) - calendar.now
-            if not flexible(validity) and at < len(self._mine):
-                self._mine[at] += cost[k]
+            if not flexible(validity) and at < len(mine):
+                mine[at] += cost[k]
         # A burst slows the pace; it is not also paid for out of the slots that follow it.
-        past = sum(self._used[: self._quiet])
-        self._grace = max(0, past - self._pace.units(self._since, calendar.now - 1))
-        self._slot = self._last = self._sum_used = self._sum_mine = 0
+        past = sum(used[: self._quiet])
+        grace = max(0, past - pace.units(self._since, calendar.now - 1))
+        self._turned = int(pace.rate * (pace.until + 1)) - int(pace.full * (pace.until + 1))
+        self._allowed = grace - int(pace.rate * self._since)
+        self._own = -int(pace.rate * calendar.now)
+        self._marks = [self._since - self._quiet, *sorted(begins)]
+        """The slots in which something begins, in order; the first stands for none."""
+        self._used = list(accumulate(used))[self._quiet :]
+        self._mine = list(accumulate(mine))
+        """What begins from `since`, or from now, up to and with each slot from now on."""
+        self._taken = [0] * min(near, len(mine))
+        """What was taken in the near slots until each of them; of the others it is part of `used` and `mine`."""
+        self._near_taken = 0
 
-    def begin(self, slot: int) -> None:
-        before = self._used[: slot - self._since]
-        self._sum_used, self._sum_mine = sum(before), sum(self._mine[: slot - self._now])
-        latest = next((at for at in range(len(before) - 1, -1, -1) if before[at]), None)
-        self._last = self._since - self._quiet if latest is None else self._since + latest
-
-    def enter(self, slot: int) -> None:
-        self._slot = slot
-        used = self._used[slot - self._since]
-        if used:
-            self._sum_used += used
-            self._last = slot
-        self._sum_mine += self._mine[slot - self._now]
-
-    def most(self, amount: int, *, shared: bool) -> int:
-        """How many requests of `amount` the pace lets begin here; `shared`: within the asker's own share of it."""
-        slot = self._slot
-        most = (self._grace + self._pace.units(self._since, slot) - self._sum_used) // amount
-        if most < 1 and slot - self._last >= self._gap:
+    def most(self, amount: int, slot: int, *, shared: bool) -> int:
+        """How many requests of `amount` the pace lets begin in `slot`; `shared`: within the asker's own share of it."""
+        at = slot - self._now
+        taken = self._taken[at] if at < len(self._taken) else self._near_taken
+        most = (self._allowed + self._units(slot) - self._used[at] - taken) // amount
+        if most < 1 and slot - self._marks[bisect_right(self._marks, slot) - 1] >= self._gap:
             most = 1
         if shared and most > 0:
-            own = self._fair * self._pace.units(self._now, slot) - self._sum_mine
+            own = self._fair * (self._own + self._units(slot)) - self._mine[at] - taken
             most = min(most, int((own + 1e-6) // amount))
-        return max(0, most)
+        return most if most > 0 else 0
 
-    def take(self, amount: int) -> None:
-        self._used[self._slot - self._since] += amount
-        self._mine[self._slot - self._now] += amount
-        self._sum_used += amount
-        self._sum_mine += amount
-        self._last = self._slot
+    def _units(self, slot: int) -> int:
+        """What the pace has for the slots until `slot`, from some first one on."""
+        if slot < self._pace.until:
+            return int(self._pace.rate * (slot + 1))
+        return self._turned + int(self._pace.full * (slot + 1))
+
+    def take(self, amount: int, slot: int) -> None:
+        at = slot - self._now
+        if at < len(self._taken):
+            self._taken[at:] = [amount + before for before in self._taken[at:]]
+            self._near_taken += amount
+        else:
+            self._used[at:] = [amount + before for before in self._used[at:]]
+            self._mine[at:] = [amount + before for before in self._mine[at:]]
+        insort(self._marks, slot)

@@ -7,11 +7,15 @@ from __future__ import annotations
 import sys
 import zlib
 from array import array
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from itertools import islice
+from operator import add
+from typing import cast
 
 from shared.generation import Cost
 from shared.ledger.limits import Limits
-from shared.ledger.state import Bookings, Lease, Outside, Section, Share, State, Validity
+from shared.ledger.state import Lease, Outside, Section, Share, State, Validity
 
 MAGIC, VERSION, FIRST_VERSION = b"GL", 2, 1
 _MOST = 2**62
@@ -58,7 +62,7 @@ def unpack(blob: bytes) -> State:
         column.frombytes(body[4 + size :])
         if sys.byteorder == "big":
             column.byteswap()
-        return _state(iter(column), names, blob[2])
+        return _state(iter(column.tolist()), names, blob[2])
     except (zlib.error, UnicodeDecodeError, StopIteration, IndexError, ValueError) as error:
         raise UnreadableState(f"the ledger's document is damaged: {type(error).__name__}") from error
 
@@ -89,8 +93,21 @@ def _pack_lease(column: array[int], name: int, lease: Lease, index: dict[str, in
         _pack_limits(column, share.limits)
         column.extend(share.unmet)
         column.append(len(share.bookings))
-        for validity, cost in share.bookings.items():
-            column.extend((validity.first - base, validity.last - validity.first, *cost))
+        for (first, last), cost in share.bookings.items():
+            column.extend((first - base, last - first, *cost))
+
+
+def _columns(read: Iterator[int], count: int, width: int) -> list[list[int]]:
+    """The next `count` rows of so many numbers each, by column."""
+    numbers = list(islice(read, count * width))
+    if len(numbers) != count * width:
+        raise StopIteration
+    return [numbers[at::width] for at in range(width)]
+
+
+# The loops over thousands of bookings run in C: a NamedTuple's own constructor takes most of the time otherwise.
+_costs = partial(map, cast("Callable[[Iterable[int]], Cost]", partial(tuple.__new__, Cost)))
+_validities = partial(map, cast("Callable[[Iterable[int]], Validity]", partial(tuple.__new__, Validity)))
 
 
 def _lease(read: Iterator[int], names: list[str], base: int, now_ms: int) -> Lease:
@@ -110,11 +127,10 @@ def _lease(read: Iterator[int], names: list[str], base: int, now_ms: int) -> Lea
     for _ in range(take()):
         model = names[take()]
         share = Share(limits=_limits(read), unmet=Cost(take(), take(), take()))
-        bookings: Bookings = share.bookings
-        for _ in range(take()):
-            first = take() + base
-            validity = Validity(first, first + take())
-            bookings[validity] = Cost(take(), take(), take())
+        offsets, lengths, *amounts = _columns(read, take(), 5)
+        firsts = [offset + base for offset in offsets]
+        validities = _validities(zip(firsts, map(add, firsts, lengths), strict=True))
+        share.bookings.update(zip(validities, _costs(zip(*amounts, strict=True)), strict=True))
         lease.shares[model] = share
     return lease
 
@@ -134,9 +150,9 @@ def _unpack_section(read: Iterator[int], base: int) -> Section:
     take = read.__next__
     section = Section(scarce_ms=take(), cool_ms=take(), learned_until_ms=take(), debt_tokens=take())
     section.learned = _limits(read)
-    for _ in range(take()):
-        slot = take() + base
-        section.ring[slot] = Cost(take(), take(), take())
+    offsets, *amounts = _columns(read, take(), 4)
+    slots = [offset + base for offset in offsets]
+    section.ring.update(zip(slots, _costs(zip(*amounts, strict=True)), strict=True))
     for _ in range(take()):
         day = take()
         section.days[day] = take()

@@ -20,6 +20,8 @@ RESERVE_SHARE = 0.1
 IMMINENT_SLOTS = 3
 """What nobody booked this near is given to whoever asks: it would be lost."""
 
+NEVER = 1 << 62
+
 
 @dataclass(slots=True)
 class Party:
@@ -39,12 +41,12 @@ class Planner:
         self.grid: Grid = calendar.grid
         self.granted: Bookings = {}
         self.flex = self.grid.slots(FLEX_MS)
-        self._tried: list[tuple[Cost, int]] = []
 
     def book(self, cost: Cost, count: int, slot: int, width: int) -> None:
-        whole = Cost(cost[0] * count, cost[1] * count, cost[2] * count)
+        whole = cost if count == 1 else Cost(cost[0] * count, cost[1] * count, cost[2] * count)
         validity = self.calendar.place(whole, slot, width)
-        self.granted[validity] = self.granted.get(validity, NO_COST).plus(whole)
+        before = self.granted.get(validity)
+        self.granted[validity] = whole if before is None else before.plus(whole)
 
     def plan(self, now_ms: int) -> Allotment:
         calm = now_ms - self.section.scarce_ms > self.grid.window_ms
@@ -146,8 +148,13 @@ class Planner:
     # -- scarcity ----------------------------------------------------------------------------------------------------
 
     def _prepare_pace(self) -> None:
-        kept = self.demand.kept
-        self._pacers = {k: Pacer(self.calendar, k, kept, self.party.fair) for k in self.calendar.dims}
+        calendar, kept = self.calendar, self.demand.kept
+        near = min(self.party.horizon_slots, calendar.ahead)
+        self._slots = list(range(calendar.first, calendar.now + near))
+        """In the horizon, those that may have room for a request."""
+        self._pacers = {k: Pacer(calendar, k, kept, self.party.fair, near) for k in calendar.dims}
+        self._barred: dict[int, dict[int, int]] = {k: {} for k in calendar.dims}
+        """By dimension and slot, the least amount that found no place: no larger one will."""
 
     def _paced(self, runs: list[tuple[Cost, int]], *, head: bool = False) -> tuple[list[tuple[Cost, int]], int]:
         """Books each run in order at the earliest slots that the pace, the limits and the asker's share allow.
@@ -171,46 +178,50 @@ class Planner:
 
     def _walk(self, cost: Cost, count: int) -> int:
         """Book up to `count` of `cost` within the horizon; returns how many found no place."""
-        calendar = self.calendar
-        start = max([calendar.first, *(slot for tried, slot in self._tried if all(map(int.__le__, tried, cost)))])
-        end = calendar.now + min(self.party.horizon_slots, calendar.ahead)
-        pacers = self._pacers_of(cost, start)
-        slot = start
-        while slot < end and count:
-            most = self._enter(pacers, cost, slot, shared=slot >= calendar.first + IMMINENT_SLOTS)
-            most = min(most, count, calendar.fits(cost, slot, PINNED_SLOTS)) if most else 0
-            if most:
-                self._take(cost, most, slot)
-                count -= most
-            slot += 1
-        self._tried.append((cost, slot - 1 if not count else end))
+        calendar, full = self.calendar, False
+        needed = [(k, cost[k], pacer, self._barred[k]) for k, pacer in self._pacers.items() if cost[k] > 0]
+        shared_from = calendar.first + IMMINENT_SLOTS
+        for slot in self._slots:
+            if not count:
+                break
+            most = count
+            for k, amount, pacer, barred in needed:
+                if amount >= barred.get(slot, NEVER):
+                    break
+                left = pacer.most(amount, slot, shared=slot >= shared_from)
+                if left:
+                    room = calendar.room(k, slot, PINNED_SLOTS) // amount
+                    left = room if room < left else left
+                if left <= 0:
+                    barred[slot] = amount
+                    full = full or (k == 0 and amount == 1)
+                    break
+                most = left if left < most else most
+            else:
+                if cost.requests:
+                    most = min(most, calendar.day_room(slot, PINNED_SLOTS) // cost.requests)
+                if most > 0:
+                    self._take(cost, most, slot)
+                    count -= most
+        if full:
+            spent = self._barred[0]
+            self._slots = [slot for slot in self._slots if spent.get(slot) != 1]
         return count
-
-    def _pacers_of(self, cost: Cost, start: int) -> list[tuple[Pacer, int]]:
-        for pacer in self._pacers.values():
-            pacer.begin(start)
-        return [(pacer, cost[k]) for k, pacer in self._pacers.items()]
-
-    @staticmethod
-    def _enter(pacers: list[tuple[Pacer, int]], cost: Cost, slot: int, *, shared: bool) -> int:
-        most = 1 << 40
-        for pacer, amount in pacers:
-            pacer.enter(slot)
-            if amount > 0:
-                most = min(most, pacer.most(amount, shared=shared))
-        return most
 
     def _take(self, cost: Cost, count: int, slot: int) -> None:
         self.book(cost, count, slot, PINNED_SLOTS)
         for k, pacer in self._pacers.items():
-            pacer.take(cost[k] * count)
+            if cost[k]:
+                pacer.take(cost[k] * count, slot)
 
     def _earliest(self, cost: Cost) -> int:
         """The first slot on the calendar that has room for one of `cost` at the pace, whoever's turn it is; 0 if none."""
         calendar = self.calendar
-        pacers = self._pacers_of(cost, calendar.first)
-        for slot in range(calendar.first, calendar.now + calendar.ahead):
-            if self._enter(pacers, cost, slot, shared=False) and calendar.fits(cost, slot, PINNED_SLOTS):
+        needed = [(cost[k], pacer) for k, pacer in self._pacers.items() if cost[k] > 0]
+        for slot in calendar.candidates(cost):
+            if all(pacer.most(amount, slot, shared=False) for amount, pacer in needed) and calendar.fits(
+                cost, slot, PINNED_SLOTS
+            ):
                 return slot
         return 0
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from shared.generation import NO_COST, Cost
-from shared.ledger.calendar import Calendar, touched_days
+from shared.ledger.calendar import Calendar, summed, touched_days
 from shared.ledger.grid import Grid, pacific_day
 from shared.ledger.limits import UNLIMITED
 from shared.ledger.permits import IMMINENT_SLOTS, Party, Planner
@@ -155,9 +155,10 @@ def _section(state: State, model: str) -> Section:
 def _prune(state: State, instance: str, grid: Grid) -> None:
     """Forget what can no longer share a window, a day or a slot with anything to come."""
     now_slot, now_ms = grid.slot(state.now_ms), state.now_ms
+    oldest = now_slot - grid.span
     yesterday = pacific_day(now_ms).ordinal - 1
     for model, section in state.sections.items():
-        for slot in [d for d in section.ring if d + grid.span <= now_slot or not any(section.ring[d])]:
+        for slot in [d for d, cost in section.ring.items() if d <= oldest or not any(cost)]:
             del section.ring[slot]
         for day in [d for d in section.days if d < yesterday]:
             del section.days[day]
@@ -170,7 +171,7 @@ def _prune(state: State, instance: str, grid: Grid) -> None:
         if lease.reuse_ms < now_ms:
             lease.slots = lease.cap = 0
         for model, share in lease.shares.items():
-            for validity in [v for v in share.bookings if v.last + grid.span <= now_slot]:
+            for validity in [v for v in share.bookings if v[1] <= oldest]:
                 # Nobody said what became of it: it may have been dispatched, and then it counts in its day.
                 _count_day(state.sections[model], validity, share.bookings.pop(validity).requests, grid)
         held = lease.slots or any(share.bookings for share in lease.shares.values())
@@ -214,8 +215,8 @@ def _allot(state: State, lease: Lease, message: Renew, model: str, demand: Deman
         probe_ms = section.probe_ms if probes else 0
         return Allotment(share.bookings, limits, cool_ms=section.cool_ms, probe_ms=probe_ms)
     party = _party(state, message.instance, model, grid)
-    booked = [s.bookings for i in state.leases.values() if (s := i.shares.get(model)) is not None]
-    furthest = max((v.first for bookings in booked for v in bookings), default=0) - grid.slot(state.now_ms)
+    booked = summed(s.bookings for i in state.leases.values() if (s := i.shares.get(model)) is not None)
+    furthest = max((validity[0] for validity, _ in booked), default=0) - grid.slot(state.now_ms)
     reach = min(demand.reach_ms // grid.slot_ms, AHEAD_WINDOWS * grid.span)
     # At least as far as the next free slot can be, so that who is not served learns when to come again.
     ahead = max(grid.span + party.horizon_slots, furthest, reach) + 2

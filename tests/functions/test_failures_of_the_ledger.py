@@ -88,7 +88,7 @@ class TestUnreachable:
             store.hangs = False
             await first_answer(path)
             assert told(answer) == (503, "ledger_unavailable")
-            assert took_s < 1.5
+            assert took_s < 4.0, "what it may wait for is its deadline, not the time of a call"
 
 
 class TestDuringAnExchange:
