@@ -57,7 +57,7 @@ def report(result: Result) -> str:
 def mutants(first: int) -> int:
     survived = 0
     for mutant in MUTANTS:
-        result = caught(mutant, first)
+        result = caught(mutant, range(first, first + mutant.seeds))
         survived += result is None
         found = "SURVIVED" if result is None else f"seed {result.seed}: {result.failures[0]}"
         print(f"{mutant.name}: {found}", flush=True)

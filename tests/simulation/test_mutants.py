@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
+from tests.simulation.judge import judge
 from tests.simulation.mutants import MUTANTS, Mutant, caught
+from tests.simulation.scenario import Scenario
 
-SOON = 25
+FEW, FEWER = 6, 3
+SHAPED = [mutant for mutant in MUTANTS if mutant.shape is not None]
+SHAPES = list(dict.fromkeys(mutant.shape for mutant in SHAPED))
 
 
-@pytest.mark.heavy
-@pytest.mark.parametrize("mutant", [m for m in MUTANTS if m.quick], ids=lambda mutant: mutant.name)
-def test_a_gross_defect_is_noticed_within_few_seeds(mutant: Mutant) -> None:
-    assert caught(mutant, seeds=SOON) is not None
+@pytest.mark.parametrize("mutant", SHAPED, ids=lambda mutant: mutant.name)
+def test_a_defect_is_noticed_where_what_it_spoils_is_scarce(mutant: Mutant) -> None:
+    assert mutant.shape is not None
+    assert caught(mutant, range(FEW), mutant.shape, mutant.promise) is not None
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape.__name__)
+def test_without_a_defect_the_same_deployments_keep_every_promise(shape: Callable[[int], Scenario]) -> None:
+    for seed in range(FEWER):
+        assert judge(shape(seed)).failures == []
 
 
 @pytest.mark.heavy
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
-def test_every_defect_is_noticed(mutant: Mutant) -> None:
-    assert caught(mutant) is not None
+def test_every_defect_is_noticed_among_the_seeds(mutant: Mutant) -> None:
+    assert caught(mutant, range(mutant.seeds)) is not None

@@ -1,0 +1,94 @@
+"""Short deployments in which one thing is scarce, or goes wrong all the time: a defect in just that shows in one of a few."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from random import Random
+from typing import Any
+
+from shared.accounts.account import Account
+from shared.ledger.limits import Limits
+from shared.secret import Secret
+from tests.simulation.scenario import DAY, Client, Deployment, Fault, FaultKind, Kind, Scenario, grid_of
+from tests.simulation.upstream import Rival
+
+BUSY_S = 12.0
+"""Four windows of 3 s."""
+QUICK = Kind("m0", (0,), tokens=(1, 50), service_s=(0.02, 0.3), patience_s=(3.0, 8.0), connect_s=(-0.1, 0.2))
+SLOW = Kind("m0", (0,), service_s=(0.2, 0.9), patience_s=(3.0, 8.0), connect_s=(-0.1, 0.3))
+
+
+def deployment(
+    seed: int, kind: Kind, limits: Limits, *, c: int = 8, instances: int = 3, callers: int = 9, **more: Any
+) -> Scenario:
+    random = Random(f"shape {seed}")
+    clients = tuple(Client(f"c{at}", kind, 0.02, random.uniform(0, 1), BUSY_S) for at in range(callers))
+    plain = Scenario(
+        seed=seed, grid=grid_of(3_000, 50), tau_s=1.0, lease_s=1.0, busy_s=BUSY_S,
+        deployments=(Deployment((Account("a0", "p0", Secret("a0"), c, limits),)),), population=((0.0, instances),),
+        clients=clients, delay_s=(0.005, 0.03), queue_timeout_s=15.0, drift=0.0,
+    )  # fmt: skip
+    return replace(plain, **more)
+
+
+def troubles(seed: int, kind: FaultKind, count: int, length_s: tuple[float, float] = (0.0, 0.0)) -> tuple[Fault, ...]:
+    """`count` of them through the whole time, each right before a certain step of its victim."""
+    random = Random(f"troubles {seed}")
+    return tuple(
+        Fault(
+            kind, random.uniform(0.1, 0.8) * BUSY_S, random.uniform(*length_s), random.random(), random.randint(1, 30)
+        )
+        for _ in range(count)
+    )  # fmt: skip
+
+
+def scarce_requests(seed: int) -> Scenario:
+    return deployment(seed, QUICK, Limits(requests=Random(seed).choice([3, 5, 8])))
+
+
+def slow_connections(seed: int) -> Scenario:
+    """Many a permit is over before its request can be written."""
+    return deployment(seed, replace(QUICK, connect_s=(0.0, 1.0)), Limits(requests=8), callers=16)
+
+
+def scarce_tokens(seed: int) -> Scenario:
+    return deployment(seed, QUICK, Limits(input_tokens=200))
+
+
+def scarce_images(seed: int) -> Scenario:
+    return deployment(seed, replace(QUICK, images=1), Limits(images=4))
+
+
+def scarce_days(seed: int) -> Scenario:
+    """A day ends as it begins, with some of its requests left."""
+    began_ms = DAY.end_ms - 1000 * Random(seed).uniform(0.6, 1.4)
+    return deployment(seed, QUICK, Limits(40, requests_per_day=Random(seed).choice([4, 6, 8])), began_ms=began_ms)
+
+
+def scarce_slots(seed: int) -> Scenario:
+    return deployment(seed, SLOW, Limits(), c=Random(seed).choice([2, 3, 4]))
+
+
+def processes_that_stand_still(seed: int) -> Scenario:
+    """For longer than their authority lasts, right when they have taken a slot, and others take it meanwhile."""
+    return replace(scarce_slots(seed), lease_s=0.5, faults=troubles(seed, "freeze", 10, (1.0, 3.0)))
+
+
+def processes_that_die(seed: int) -> Scenario:
+    """With requests under way of which nobody heard."""
+    kills = troubles(seed, "kill", 8)
+    return deployment(seed, replace(QUICK, hangs=0.2), Limits(12, requests_per_day=1_000), lease_s=2.5, faults=kills)
+
+
+def processes_that_stop_with_their_last_answer(seed: int) -> Scenario:
+    return deployment(seed, QUICK, Limits(12), stops_when_idle=True)
+
+
+def repeated_messages(seed: int) -> Scenario:
+    return deployment(seed, QUICK, Limits(12, requests_per_day=1_000), repeated=0.3)
+
+
+def refusals(seed: int) -> Scenario:
+    """Somebody else spends the quota, again and again; the ledger itself allows more."""
+    rivals = tuple(Rival("p0", "m0", Limits(requests=1), at, at + 2.0, names_the_limit=False) for at in (2.0, 5.0, 8.0))
+    return deployment(seed, QUICK, Limits(20), rivals=rivals)
