@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import selectors
 from collections.abc import Callable, Coroutine
+from contextlib import ExitStack
 from types import SimpleNamespace
 from typing import Any, TypeVar
 from unittest.mock import patch
@@ -12,6 +13,9 @@ from unittest.mock import patch
 T = TypeVar("T")
 
 START_S = 1000.0
+WALL_S = 1_800_000_000.0
+"""The time of day when elapsed time began. A store takes its time from it, so where in a slot a story begins must not depend
+on when it is told."""
 
 
 class _Jumping(selectors.SelectSelector):
@@ -39,8 +43,12 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
 
 def run(main: Callable[[], Coroutine[Any, Any, T]]) -> T:
-    """`main()` to its end, with asyncio's time and `clock.elapsed_s()` on one virtual clock."""
+    """`main()` to its end, with asyncio's time, `clock.elapsed_s()` and the memory store's time of day on one virtual clock."""
     loop = VirtualLoop()
-    clock = SimpleNamespace(clock_gettime=lambda _: loop.time(), monotonic=loop.time)
-    with patch("shared.clock.time", clock), asyncio.Runner(loop_factory=lambda: loop) as runner:
-        return runner.run(main())
+    clock = SimpleNamespace(
+        clock_gettime=lambda _: loop.time(), monotonic=loop.time, time=lambda: WALL_S + loop.time()
+    )  # fmt: skip
+    with ExitStack() as stack:
+        for module in ("shared.clock", "shared.stores.memory"):
+            stack.enter_context(patch(f"{module}.time", clock))
+        return stack.enter_context(asyncio.Runner(loop_factory=lambda: loop)).run(main())

@@ -17,10 +17,10 @@ from shared.ledger.grid import Grid
 from tests.support.instances import Served, Site, account, quantile
 from tests.support.virtual_time import run
 
-pytestmark = pytest.mark.heavy
-
 WINDOW_S = 60.0
 BEST = Grid.of(WINDOW_S).best_use()
+FLOOD = 60
+"""So many under way at a time that some of them wait all the time: of 200 no more are served."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,38 +89,48 @@ def modest(*instances: int) -> list[Asking]:
 @pytest.mark.parametrize("rpm", [60, 300])
 def test_a_flooding_caller_leaves_others_at_its_instance_their_equal_share(rpm: int) -> None:
     minutes = 600 / rpm
-    found = seen({"requests": rpm}, [Asking("flood", 0, at_once=200), *modest(0, 0, 0)], minutes)
+    found = seen({"requests": rpm}, [Asking("flood", 0, FLOOD), *modest(0, 0, 0)], minutes)
     counts = found.counts()
     assert max(counts.values()) - min(counts.values()) <= 0.02 * rpm * minutes / 4
     assert found.used(rpm) >= 0.985
 
 
-@pytest.mark.parametrize("rpm", [60, 300])
-@pytest.mark.parametrize("where", [(0, 1, 1), (1, 1, 1)], ids=["one of them beside it", "none of them beside it"])
-def test_a_flooding_caller_leaves_others_at_another_instance_their_share(rpm: int, where: tuple[int, ...]) -> None:
-    """Four callers, so a quarter each. Those with few requests under way do not always ask for what comes next in time: 0.88
-    of it at 60 a minute, 0.96 at 300. Before, an instance whose few requests were all booked ahead was not counted as one
-    that shares, and the flood took 0.55 at 300."""
-    minutes = max(4.0, 600 / rpm)
-    found = seen({"requests": rpm}, [Asking("flood", 0, at_once=200), *modest(*where)], minutes)
+@pytest.mark.parametrize(
+    ("where", "rpm", "minutes", "least"),
+    [((0, 1, 1), 60, 6, 0.9), ((0, 1, 1), 300, 2, 0.9), ((1, 1, 1), 60, 10, 0.8), ((1, 1, 1), 300, 2, 0.9)],
+    ids=[
+        "one of them beside it-60",
+        "one of them beside it-300",
+        "none of them beside it-60",
+        "none of them beside it-300",
+    ],
+)
+def test_a_flooding_caller_leaves_others_at_another_instance_their_share(
+    where: tuple[int, ...], rpm: int, minutes: float, least: float
+) -> None:
+    """Four callers, so a quarter each. Those with few requests under way do not always ask for what comes next in time: with
+    none of them beside it, they get 0.83 to 0.92 of it at 60 a minute (0.88 on the average of where in a slot the story may
+    begin), and 0.93 to 0.97 at 300. Before, an instance whose few requests were all booked ahead was not counted as one that
+    shares, and the flood took 0.55 of all at 300."""
+    found = seen({"requests": rpm}, [Asking("flood", 0, FLOOD), *modest(*where)], minutes)
     counts, share = found.counts(), rpm * minutes * BEST / 4
-    assert min(counts.values()) >= 0.85 * share
+    assert min(counts.values()) >= least * share
     assert found.used(rpm) >= 0.985
 
 
 def test_who_floods_through_two_instances_gets_a_callers_share_at_each() -> None:
     """Callers are counted per instance: no document says who is the same (a share is 0.2 here, and the flood has two)."""
-    found = seen({"requests": 300}, [Asking("flood", at, 100) for at in (0, 1)] + modest(0, 1, 1), 4)
-    counts, share = found.counts(), 300 * 4 * BEST / 5
+    found = seen({"requests": 300}, [Asking("flood", at, FLOOD // 2) for at in (0, 1)] + modest(0, 1, 1), 2)
+    counts, share = found.counts(), 300 * 2 * BEST / 5
     assert counts["flood"] <= 2.1 * share
     assert min(counts.values()) >= 0.9 * share
 
 
 def test_batch_takes_what_interactive_leaves_and_never_less_than_a_twentieth() -> None:
     live, bulk = Asking("live", 0, at_once=40), Asking("bulk", 0, at_once=40, batch=True)
-    both = seen({"requests": 300}, [live, bulk], 5)
+    both = seen({"requests": 300}, [live, bulk], 3)
     assert both.counts()["bulk"] == pytest.approx(0.05 * len(both.served), rel=0.1)
-    few = seen({"requests": 300}, [Asking("live", 0, at_once=1), bulk], 5)
+    few = seen({"requests": 300}, [Asking("live", 0, at_once=1), bulk], 2)
     assert few.used(300) >= 0.985
     assert few.counts()["bulk"] >= 0.6 * len(few.served)
 
@@ -161,17 +171,17 @@ def test_equal_callers_of_four_instances_are_served_about_as_often_at_a_small_li
 def test_nobody_waits_much_longer_than_in_one_queue() -> None:
     """300 a minute, four instances of 16 callers: p99 is within 1.5 times a whole round of one queue (1.29 to 1.34 measured)."""
     callers = [Asking(f"{at}-{number}", at, at_once=1) for at in range(4) for number in range(16)]
-    found = seen({"requests": 300}, callers, 5)
+    found = seen({"requests": 300}, callers, 3)
     round_s = len(callers) / (300 / WINDOW_S * BEST)
     assert quantile(found.waits_s(), 0.99) <= 1.5 * round_s
     counts = found.counts().values()
-    assert max(counts) - min(counts) <= 4, "of 23"
+    assert max(counts) - min(counts) <= 4, "of 14"
 
 
 @pytest.mark.parametrize("rtt_s", [0.02, 0.2])
 def test_a_slow_store_costs_no_capacity(rtt_s: float) -> None:
     callers = [Asking(f"{at}-{number}", at, at_once=1) for at in range(3) for number in range(12)]
-    assert seen({"requests": 300}, callers, 3, rtt_s=rtt_s).used(300) >= 0.985
+    assert seen({"requests": 300}, callers, 2, rtt_s=rtt_s).used(300) >= 0.985
 
 
 # -- tokens ----------------------------------------------------------------------------------------------------------
