@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
+
+import pytest
 
 from shared.accounts.account import Account
 from shared.admission.lease import Lease, PermitLapsed
@@ -13,7 +16,7 @@ from shared.clock import elapsed_s
 from shared.generation import Caller, Cost
 from shared.ledger.limits import Limits
 from shared.ledger.packing import unpack
-from shared.ledger.state import State
+from shared.ledger.state import Refusal, State
 from shared.secret import Secret
 from tests.simulation.caller import Ask
 from tests.simulation.checker import check
@@ -284,3 +287,43 @@ def test_a_permit_that_outlived_its_lease_is_not_revived_by_the_next_one() -> No
         told.passes(5.0)
         assert outcomes == ["lapsed"]
         assert told.failures() == []
+
+
+def test_a_wait_that_a_lapsed_permit_ended_is_offered_to_no_further_project() -> None:
+    """A caller gets its permit before it was offered to the second of two projects, and Gemini refuses meanwhile: it waits
+    anew. Both waits then offered it to the next project, and after the second there was none: an IndexError in a timer, and
+    nobody was ever offered again."""
+    projects = [account("p0", c=2), account("p1", c=2)]
+    with story(*projects) as told:
+        gate = told.instance(0).admission
+
+        async def take(accounts: Sequence[Account], again: Lease | None = None) -> Lease:
+            return await gate.acquire(accounts, MODEL, Cost(1), elapsed_s() + 30, Caller("c", "admin"), again=again)
+
+        async def comes_back() -> None:
+            first = [await take(projects) for _ in range(2)]
+            asked_first = first[0].account
+            [other] = [project for project in projects if project is not asked_first]
+            busy = [await take([other]) for _ in range(2)]
+            waits = asyncio.create_task(take(projects))
+            await asyncio.sleep(0.05)
+            await first[0].close()
+            lease = await waits
+            assert lease.account is asked_first
+            first[1].refuse(Refusal(MODEL, until_ms=int(told.world.now_ms()) + 2_000))
+            with pytest.raises(PermitLapsed):
+                lease.check()
+            await lease.close()
+            waits = asyncio.create_task(take(projects, again=lease))
+            await asyncio.sleep(1.0)
+            assert not waits.done()
+            await busy[0].close()
+            served = await waits
+            assert served.account is other
+            for held in (served, first[1], busy[1]):
+                await held.close()
+
+        story_of_it = told.instance(0).process.spawn(comes_back())
+        told.passes(6.0)
+        assert told.failures() == []
+        story_of_it.result()
