@@ -45,27 +45,6 @@ def firestore_emulator() -> Iterator[str]:
             _stop(process, host)
 
 
-@contextlib.contextmanager
-def standing_still(host: str) -> Iterator[None]:
-    """The emulator at `host`, which runs on this machine, answers nothing in this block, and goes on after it: its
-    connections stay open, as behind a network that swallows packets."""
-    argument = f"--port={host.rpartition(':')[2]}".encode()
-    pids = []
-    for process in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            words = (process / "cmdline").read_bytes().split(b"\0")
-            if argument in words and any(b"firestore" in word.lower() for word in words):
-                pids.append(int(process.name))
-    assert pids, f"no process of this machine is the emulator at {host}"
-    try:
-        for pid in pids:
-            os.kill(pid, signal.SIGSTOP)
-        yield
-    finally:
-        for pid in pids:
-            os.kill(pid, signal.SIGCONT)
-
-
 def _find_script() -> Path:
     if shutil.which("java") is None and not os.environ.get("JAVA"):
         raise EmulatorMissing("Google's Firestore emulator needs Java, which is not on the PATH.")

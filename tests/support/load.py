@@ -81,7 +81,9 @@ class Load:
     async def run(self) -> None:
         """Until `stop` is called and the last answer has come."""
         self.started_s = time.monotonic()
-        connector = aiohttp.TCPConnector(limit=0)
+        # A server may close a connection that idled in the moment in which the next request is sent (one that stood still
+        # does, as soon as it goes on): that request would be lost by no fault of the gateway's.
+        connector = aiohttp.TCPConnector(limit=0, force_close=True)
         timeout = aiohttp.ClientTimeout(total=self.timeout_s)
         async with (
             aiohttp.ClientSession(connector=connector, timeout=timeout, headers=ADMIN) as session,

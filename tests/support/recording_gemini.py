@@ -80,9 +80,9 @@ class _RecordingApp(App):
         self.recorded.append(exchange.record)
         return await super()._generate(request, exchange, call, model, *rest)
 
-    def _admit(self, request: Request, exchange: Any, model: Any, project: Any, count: int) -> None:
+    def _admit(self, request: Request, exchange: Any, model: Any, project: Any, count: int, *rest: Any) -> None:
         exchange.record.used_tokens = count
-        super()._admit(request, exchange, model, project, count)
+        super()._admit(request, exchange, model, project, count, *rest)
         exchange.record.admitted = True
 
 

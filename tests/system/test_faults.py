@@ -1,9 +1,9 @@
 """A deployment under more load than there is lives through one fault after another; the checker judges all that was recorded.
 
-Three instances as they are deployed, Google's Firestore emulator behind a proxy, an offline Gemini. One life of a minute is
-recorded once, and each test asks one thing of it.
+Three instances as they are deployed, Google's Firestore emulator behind a proxy, an offline Gemini: twice, side by side. In
+one the store fails, in the other instances do. Both lives of half a minute are recorded once, and each test asks one thing.
 
-What stands for what: a Firestore that stands still is unreachable as behind a network that swallows packets; a proxy that
+What stands for what: a proxy that passes nothing on is a Firestore behind a network that swallows packets; one that
 closes its port is Firestore stopped and started again. Its data is kept in both. An emulator that is really restarted has
 lost it, and an empty ledger knows nothing of the last window: as much as a whole limit, and as many exchanges as are open,
 could go out twice. Firestore does not lose what it has committed, so that is no fault to live through."""
@@ -13,7 +13,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
+import time
 from bisect import bisect_left
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 
@@ -23,13 +25,10 @@ from shared.ledger.packing import unpack
 from shared.ledger.state import State
 from tests.simulation.checker import Goals, Verdict, check
 from tests.simulation.history import History, Saturation
-from tests.support.firestore_emulator import standing_still
 from tests.support.firestore_proxy import FirestoreProxy
 from tests.support.fleet import MODELS, Fleet, Quota, Seen, fleet, frozen
 from tests.support.load import NOT_ANSWERED, Load, Manners, closed_loop
 from tests.support.recorded import PROJECT, Log, history_of, instance_name, ms, recorded, still_held
-
-pytestmark = pytest.mark.heavy
 
 log = logging.getLogger(__name__)
 
@@ -37,14 +36,14 @@ QUOTA = Quota(requests=60, concurrency=12, window_s=6)
 MODEL = MODELS[0]
 PER_S = QUOTA.requests / QUOTA.window_s * QUOTA.grid.best_use()
 INSTANCES, FROZEN, DEAD = 3, 1, 0
-CALLERS = 60
+CALLERS = 75
 """So many that some cannot be served within their patience, at about ten a second."""
 LEASE_S, PATIENCE_S = 2.0, 4.0
 BACK_S = LEASE_S + PATIENCE_S
 """ttl + tau: no later than this after a fault everything is in use again."""
 MEASURE_S = 2.0
 LEAST_USE, JAIN = 0.85, 0.95
-"""Over the few seconds that a fault leaves: 0.91-1.00 and 0.980-1.000 were measured. What is promised, 0.985 and 0.98, is for
+"""Over the few seconds that a fault leaves: 0.89-1.00 and 0.975-1.000 were measured. What is promised, 0.985 and 0.98, is for
 minutes: each window and each instance then has hundreds of permits, and not twenty."""
 RETRY_AFTER_S = 2.0
 """Retry-After is told in whole seconds, and others come and leave after it was told; 0.9 s was measured."""
@@ -81,7 +80,11 @@ class Life:
         return float("inf")
 
 
-async def live(host: str) -> Life:
+Course = Callable[[Log, Fleet, FirestoreProxy, Load], Awaitable[list[Saturation]]]
+"""What goes wrong in a life; it tells when those who live wanted all there is, and nothing else was wrong."""
+
+
+async def live(host: str, course: Course) -> Life:
     was = Log()
     async with AsyncExitStack() as stack:
         proxy = await stack.enter_async_context(FirestoreProxy(host))
@@ -89,32 +92,29 @@ async def live(host: str) -> Life:
             fleet(host, QUOTA, ledger_host=proxy.host, env=ENV, gemini_module="tests.support.recording_gemini")
         )
         async with closed_loop(site.urls, callers=CALLERS, models=(MODEL,), manners=POLITE) as load:
-            await asyncio.sleep(3)
-            await fail_the_store(was, proxy, host)
-            await be_rude(was, load)
-            with was.wrongly(STOOD_STILL, instance_name(FROZEN)):
-                async with frozen(site.instances[FROZEN]):
-                    await asyncio.sleep(8)
-            await asyncio.sleep(3)
-            with was.wrongly(KILLED, instance_name(DEAD)):
-                site.instances[DEAD].signal_group(signal.SIGKILL)
-            await asyncio.sleep(BACK_S + MEASURE_S)
+            await asyncio.sleep(2)
+            claims = await course(was, site, proxy, load)
             load.stop()
-        return await told(site, load, was)
+        return await told(site, load, was, claims)
 
 
-async def fail_the_store(was: Log, proxy: FirestoreProxy, host: str) -> None:
+async def the_store_fails(was: Log, _: Fleet, proxy: FirestoreProxy, load: Load) -> list[Saturation]:
     with was.wrongly(SLOW):
         proxy.delay_s = (0.02, 0.2)
-        await asyncio.sleep(6)
+        await asyncio.sleep(5)
         proxy.delay_s = (0.0, 0.0)
-    with was.wrongly(UNREACHABLE), standing_still(host):
+    with was.wrongly(UNREACHABLE):
+        proxy.hold = asyncio.Event()
         await asyncio.sleep(3)
+        proxy.hold.set()
     await asyncio.sleep(3)
     with was.wrongly(GONE):
         async with proxy.gone():
             await asyncio.sleep(3)
     await asyncio.sleep(4)
+    await be_rude(was, load)
+    await asyncio.sleep(PATIENCE_S)
+    return []
 
 
 async def be_rude(was: Log, load: Load) -> None:
@@ -125,20 +125,33 @@ async def be_rude(was: Log, load: Load) -> None:
             directive=lambda number: "[[fault:hang]]" if number % 10 == 0 else "",
             leaves_after_s=lambda number: 0.2 * (number % 7) if number % 5 == 1 else None,
         )
-        await asyncio.sleep(4)
+        await asyncio.sleep(3)
         load.manners = POLITE
-    await asyncio.sleep(PATIENCE_S)
 
 
-async def told(site: Fleet, load: Load, was: Log) -> Life:
+async def instances_fail(was: Log, site: Fleet, _: FirestoreProxy, load: Load) -> list[Saturation]:
+    with was.wrongly(STOOD_STILL, instance_name(FROZEN)):
+        async with frozen(site.instances[FROZEN]):
+            await asyncio.sleep(10)
+    await asyncio.sleep(2)
+    # Something is to be open when it dies: what is asked now takes longer.
+    load.manners = replace(POLITE, directive=lambda _: "[[latency:1000]]")
+    await asyncio.sleep(1)
+    load.manners = POLITE
+    with was.wrongly(KILLED, instance_name(DEAD)):
+        site.instances[DEAD].signal_group(signal.SIGKILL)
+    await asyncio.sleep(BACK_S + 2 * MEASURE_S)
+    frozen_s, thawed_s = was.span_s(STOOD_STILL)
+    killed_s, _until_s = was.span_s(KILLED)
+    return [
+        claim(frozen_s + LEASE_S, thawed_s, without=FROZEN),
+        claim(killed_s + BACK_S - MEASURE_S, time.monotonic(), without=DEAD),
+    ]
+
+
+async def told(site: Fleet, load: Load, was: Log, claims: list[Saturation]) -> Life:
     reading = await site.store.read(f"ledger/{site.project}")
     assert reading.value is not None
-    frozen_s, thawed_s = was.span_s(STOOD_STILL)
-    killed_s, _ = was.span_s(KILLED)
-    claims = [
-        claim(frozen_s + LEASE_S, thawed_s, without=FROZEN),
-        claim(killed_s + BACK_S - MEASURE_S, load.stopped_s, without=DEAD),
-    ]
     history = history_of(QUOTA, load, await recorded(site), was, claims)
     return Life(history, was, load, await site.seen(), unpack(reading.value), reading.sample.server_ms)
 
@@ -149,17 +162,30 @@ def claim(from_s: float, until_s: float, *, without: int) -> Saturation:
     return Saturation(PROJECT, MODEL, ms(from_s), ms(until_s), QUOTA.grid.best_use(), others)
 
 
-@pytest.fixture(scope="module")
-def life(firestore_host: str) -> Life:
-    return asyncio.run(live(firestore_host))
+@dataclass(frozen=True, slots=True)
+class Lives:
+    of_the_store: Life
+    of_instances: Life
+
+    @property
+    def both(self) -> tuple[Life, Life]:
+        return self.of_the_store, self.of_instances
 
 
 @pytest.fixture(scope="module")
-def verdicts(life: Life) -> list[Verdict]:
-    found = check(
-        life.history,
-        Goals(answer_slack_ms=SLACK_MS, used_share=LEAST_USE, jain=JAIN, retry_after_error_s=RETRY_AFTER_S),
-    )
+def lives(firestore_host: str) -> Lives:
+    """Most of a life is waiting: both go on at the same time."""
+
+    async def side_by_side() -> Lives:
+        return Lives(*await asyncio.gather(live(firestore_host, the_store_fails), live(firestore_host, instances_fail)))
+
+    return asyncio.run(side_by_side())
+
+
+@pytest.fixture(scope="module")
+def verdicts(lives: Lives) -> list[Verdict]:
+    goals = Goals(answer_slack_ms=SLACK_MS, used_share=LEAST_USE, jain=JAIN, retry_after_error_s=RETRY_AFTER_S)
+    found = [verdict for life in lives.both for verdict in check(life.history, goals)]
     for verdict in found:
         log.info("%s", verdict)
     return found
@@ -172,38 +198,48 @@ def failed(verdicts: list[Verdict], *of: str) -> list[str]:
     return [str(verdict) for verdict in judged if not verdict.ok]
 
 
-def test_no_window_instant_or_day_is_over_its_limit_through_all_of_it(life: Life, verdicts: list[Verdict]) -> None:
+def test_no_window_instant_or_day_is_over_its_limit_through_all_of_it(lives: Lives, verdicts: list[Verdict]) -> None:
     promises = ("requests in any window", "tokens in any window", "requests in any day", "exchanges at once")
     assert failed(verdicts, *promises, "written while refused") == []
-    assert life.seen.refused == {}, "Gemini refused what the ledger allowed"
-    assert life.seen.most_at_once <= QUOTA.concurrency
+    for life in lives.both:
+        # What hangs may be ended by Gemini in the moment in which it would be left.
+        assert life.seen.refused.keys() <= {"deadline_exceeded"}, "Gemini refused what the ledger allowed"
+        assert life.seen.most_at_once <= QUOTA.concurrency
+        assert sum(one.answered for one in life.load.sent) >= 0.5 * PER_S * (life.load.stopped_s - life.load.started_s)
 
 
 def test_every_caller_is_answered_or_refused_by_its_deadline_and_only_the_dead_say_nothing(
-    life: Life, verdicts: list[Verdict]
+    lives: Lives, verdicts: list[Verdict]
 ) -> None:
     assert failed(verdicts, "heard after the deadline") == []
-    assert {one.server for one in life.load.sent if one.status == NOT_ANSWERED and not one.left} == {DEAD}
-    assert all(one.own for one in life.load.sent if one.answered), "a caller got an answer to somebody else's prompt"
-    assert {one.status for one in life.load.sent} == {200, 429, 503, 504, NOT_ANSWERED}
+    unanswered = [
+        {one.server for one in life.load.sent if one.status == NOT_ANSWERED and not one.left} for life in lives.both
+    ]
+    assert unanswered == [set(), {DEAD}]
+    sent = [one for life in lives.both for one in life.load.sent]
+    assert all(one.own for one in sent if one.answered), "a caller got an answer to somebody else's prompt"
+    assert {one.status for one in sent} == {200, 429, 503, 504, NOT_ANSWERED}
 
 
-def test_the_killed_instance_was_in_the_middle_of_requests(life: Life) -> None:
+def test_the_killed_instance_was_in_the_middle_of_requests(lives: Lives) -> None:
+    life = lives.of_instances
     killed_ms = ms(life.log.span_s(KILLED)[0])
     cut = [e for e in life.history.exchanges if e.instance == instance_name(DEAD) and abs(e.ended_ms - killed_ms) < 250]
     assert [e for e in cut if e.status == 0], "nothing of it was open at Gemini"
 
 
 @pytest.mark.parametrize("kind", [UNREACHABLE, GONE, RUDE, STOOD_STILL, KILLED])
-def test_after_a_fault_all_that_gemini_allows_is_used_again_within_ttl_and_tau(life: Life, kind: str) -> None:
+def test_after_a_fault_all_that_gemini_allows_is_used_again_within_ttl_and_tau(lives: Lives, kind: str) -> None:
+    life = lives.of_instances if kind in (STOOD_STILL, KILLED) else lives.of_the_store
     back_s = life.back_s(kind)
     log.info("%s: full use %.2f s after it", kind, back_s)
     assert back_s <= BACK_S
 
 
-def test_a_slow_store_costs_capacity_and_nothing_else(life: Life) -> None:
+def test_a_slow_store_costs_capacity_and_nothing_else(lives: Lives) -> None:
     """In a window of 6 s a permit that is paced lasts 100 ms, and 1 s in a real one: here a tenth of the delay costs as much
     as all of it does there. What it costs in a real minute is nothing (tests/unit/admission/test_order.py)."""
+    life = lives.of_the_store
     from_s, until_s = life.log.span_s(SLOW)
     heard = [one for one in life.load.sent if from_s + 1 <= one.end_s < until_s]
     assert {one.status for one in heard} <= {200, 429, 504}
@@ -218,13 +254,14 @@ def test_retry_after_is_when_the_next_one_is_served(verdicts: list[Verdict]) -> 
     assert failed(verdicts, "p90 error of Retry-After") == []
 
 
-def test_nothing_is_held_when_all_of_it_is_over_and_all_that_was_sent_is_counted(life: Life) -> None:
-    assert still_held(life.ledger, QUOTA, life.store_ms) == []
-    # What a dead instance booked may have been dispatched: it counts once a later renew finds it lapsed.
-    booked = sum(
-        cost.requests
-        for lease in life.ledger.leases.values()
-        for s in lease.shares.values()
-        for cost in s.bookings.values()
-    )
-    assert sum(life.ledger.sections[MODEL].days.values()) + booked >= len(life.history.exchanges)
+def test_nothing_is_held_when_all_of_it_is_over_and_all_that_was_sent_is_counted(lives: Lives) -> None:
+    for life in lives.both:
+        assert still_held(life.ledger, QUOTA, life.store_ms) == []
+        # What a dead instance booked may have been dispatched: it counts once a later renew finds it lapsed.
+        booked = sum(
+            cost.requests
+            for lease in life.ledger.leases.values()
+            for s in lease.shares.values()
+            for cost in s.bookings.values()
+        )
+        assert sum(life.ledger.sections[MODEL].days.values()) + booked >= len(life.history.exchanges)
