@@ -326,9 +326,7 @@ class Agent:
                 book.told_s = elapsed_s()
                 book.retry_s = retry_s if allotment.unmet.requests else 0.0
                 book.spare_retry_s = elapsed_s() + self.cadence.flex_s() / 5
-        for refusal in self.refusals:  # The ledger did not know of these yet.
-            if refusal.model in self.books and not refusal.pressure:
-                self.books[refusal.model].refused(refusal.until_ms)
+        self.keep_refusals()
 
     def _observe(self, samples: tuple[TimeSample, ...]) -> None:
         for sample in samples:
@@ -383,10 +381,15 @@ class Agent:
     def refuse(self, refusal: Refusal) -> None:
         """Gemini said no: nothing more of that model is dispatched here, and every instance learns it with the next write."""
         self.refusals.append(refusal)
-        book = self.books.get(refusal.model)
-        if book is not None and not refusal.pressure:
-            book.refused(refusal.until_ms)
+        self.keep_refusals()
         self.poke()
+
+    def keep_refusals(self) -> None:
+        """What Gemini said meanwhile holds, whatever the ledger, which has not heard of it yet, says of those models."""
+        for refusal in self.refusals:
+            book = self.books.get(refusal.model)
+            if book is not None and not refusal.pressure:
+                book.refused(refusal.until_ms)
 
     def tried(self, model: str, tried_ms: float, *, answered: bool) -> None:
         """The request that tried after a cool-down is over; that it was answered is told at once."""

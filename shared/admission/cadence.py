@@ -248,6 +248,7 @@ class Cadence:
             section = state.sections.get(model)
             if book.blocked_ms and section is not None:
                 book.told(section.cool_ms, section.probe_ms if section.prober == me else 0)
+        self.agent.keep_refusals()
 
     def _changes_slots(self, state: State) -> bool:
         """While everyone holds its fair share nothing is written. Slots change hands when somebody is due a whole one."""

@@ -413,6 +413,16 @@ async def test_a_document_of_another_version_is_not_overwritten(shelf: Shelf) ->
     assert (await store.read("ledger/p")).value == b"GL\x63later"
 
 
+async def test_a_look_at_the_ledger_that_was_under_way_does_not_undo_a_refusal(shelf: Shelf) -> None:
+    gate = admission(MemoryStore(shelf), window_s=60.0)
+    async with exchange(gate, account(requests=100)) as lease:
+        agent, until_ms = gate.agents["p"], int(gate.clock.hi_ms()) + 30_000
+        before = await agent.store.read(agent.key)
+        lease.refuse(Refusal("m", until_ms=until_ms))
+        agent.cadence.gains(before)
+        assert agent.book("m").blocked_ms == until_ms
+
+
 async def test_a_refusal_stops_the_other_processes_with_the_next_write(shelf: Shelf) -> None:
     gates = [admission(MemoryStore(shelf), window_s=60.0) for _ in range(2)]
     async with exchange(gates[0], account(requests=100)) as lease:
