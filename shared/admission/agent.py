@@ -200,7 +200,7 @@ class Agent:
 
     def holds(self) -> bool:
         unsaid = any(book.held or book.settled or book.answered_ms for book in self.books.values())
-        return bool(unsaid or self.cap or self.pending or self.refusals)
+        return bool(unsaid or self.held or self.pending or self.refusals)
 
     def poke(self) -> None:
         """Something changed: renew now, or later, or not at all."""

@@ -117,6 +117,21 @@ def test_slots_return_to_others_while_one_long_stream_goes_on() -> None:
         assert told.failures() == []
 
 
+def test_a_slot_that_another_is_due_is_returned_when_the_request_that_used_it_ends() -> None:
+    """While it was open the ledger had ended this instance's say over it; so nobody thought it was held."""
+    project = account(c=1, requests=100)
+    with story(project, instances=2, lease_s=4.0) as told:
+        stream = told.asks(project, at=0, service_s=6.0, patience_s=20.0)
+        told.passes(0.5)
+        other = told.asks(project, at=1, patience_s=20.0)
+        told.passes(6.0)
+        assert [call.fate for call in stream] == ["answered"]
+        assert told.ledger().leases["i0"].slots == 0
+        told.passes(1.0)
+        assert [call.fate for call in other] == ["answered"]
+        assert told.failures() == []
+
+
 def test_a_stream_over_many_renews_counts_once_in_its_day() -> None:
     project = account(requests_per_day=5)
     with story(project) as told:
