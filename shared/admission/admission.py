@@ -150,12 +150,12 @@ class Admission:
             self._enter(waiter)
             lease: Lease = await waiter.future
             return lease
-        except BaseException as error:
+        except BaseException:
             self._leave(waiter)
             if waiter.future.done() and not waiter.future.cancelled() and waiter.future.exception() is None:
                 await waiter.future.result().close()
             waiter.future.cancel()
-            await self.settle_idle(waiter, late=isinstance(error, GatewayError))
+            await self.settle_idle(waiter, late=elapsed_s() >= waiter.deadline_s)
             raise
         finally:
             timeout.cancel()

@@ -26,8 +26,8 @@ from shared.stores.port import Change, CommitUnknown, Liveness, Outcome, Put, St
 log = logging.getLogger(__name__)
 
 RETURN_TIMEOUT_S = 2.0
-LATE_S = 0.25
-"""Who is told late anyway waits no longer for the ledger to take things back; it takes them later."""
+LATE_S = 1.0
+"""A caller whose time is up waits no longer for the ledger to take back what was held; it takes that later."""
 NO_ROOM_S = 5.0
 """A model that the ledger has no room to count today is asked about again this much later."""
 BACKOFF_LEAST_S, BACKOFF_MOST_S = 0.2, 5.0
