@@ -144,6 +144,18 @@ def test_a_stream_over_many_renews_counts_once_in_its_day() -> None:
         assert told.ledger().sections[MODEL].days == {DAY.ordinal: 4}
 
 
+def test_one_long_stream_is_reported_while_its_booking_counts_though_nothing_else_happens_there() -> None:
+    """It was counted twice in its day: as a booking that lapsed and when its instance told of it in the end."""
+    project = account(requests_per_day=5)
+    with story(project, instances=2) as told:
+        stream = told.asks(project, service_s=9.0, patience_s=20.0)
+        told.passes(8.0)
+        told.asks(project, at=1)
+        told.passes(3.0)
+        assert [call.fate for call in stream] == ["answered"]
+        assert told.ledger().sections[MODEL].days == {DAY.ordinal: 2}
+
+
 def test_a_model_without_limits_obeys_a_refusal_on_every_instance_that_learned_of_it() -> None:
     project = account(c=8)
     rival = Rival("p0", MODEL, Limits(requests=1), 1.0, 2.0, names_the_limit=False)
