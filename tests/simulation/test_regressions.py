@@ -132,6 +132,18 @@ def test_a_slot_that_another_is_due_is_returned_when_the_request_that_used_it_en
         assert told.failures() == []
 
 
+def test_who_waits_for_a_slot_does_not_book_permits_again_and_again() -> None:
+    """They lapsed unused, each renewal a write; it reads the ledger meanwhile, and renews what it wants twice a lease."""
+    project = account(c=1, requests=100)
+    with story(project, instances=2) as told:
+        told.asks(project, at=0, service_s=9.0, patience_s=20.0)
+        told.passes(0.5)
+        told.asks(project, at=1, patience_s=20.0)
+        told.passes(8.0)
+        assert told.instance(1).admission.writes <= 2 * 8.0 / 2.0 + 1
+        assert told.failures() == []
+
+
 def test_a_stream_over_many_renews_counts_once_in_its_day() -> None:
     project = account(requests_per_day=5)
     with story(project) as told:
