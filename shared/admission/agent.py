@@ -163,7 +163,7 @@ class Agent:
         hi_ms, book = self.clock.hi_ms() if self.clock.known else 0.0, self.book(model)
         if not self.cap or book.last is None or hi_ms > self.authority_ms or (book.blocked_ms and not book.probe_ms):
             return False
-        return not any(book.effective.metered) or any(book.available(hi_ms))
+        return not book.every_request_metered or any(book.available(hi_ms))
 
     def may_write(self, model: str, draw: Draw, tried_ms: float) -> bool:
         """The last check, right before the first byte: is all of it still ours at this moment?"""

@@ -396,6 +396,14 @@ def test_who_cannot_wait_for_one_answer_of_the_ledger_is_told_that_its_time_was_
     run(main)
 
 
+async def test_after_a_refusal_a_request_that_no_limit_concerns_may_be_the_one_that_tries(shelf: Shelf) -> None:
+    gate, limited = admission(MemoryStore(shelf)), account(images=4)
+    async with exchange(gate, limited) as lease:
+        lease.refuse(Refusal("m", until_ms=int(gate.clock.hi_ms()) + 300))
+    async with exchange(gate, limited) as lease:
+        lease.answered()
+
+
 async def test_a_full_house_is_no_fault_of_the_ledgers(shelf: Shelf) -> None:
     gate = admission(MemoryStore(shelf))
     async with exchange(gate, account(c=1)):
