@@ -11,7 +11,6 @@ import asyncio
 import socket
 import ssl
 from collections.abc import Awaitable, Callable, Sequence
-from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -95,7 +94,7 @@ class Fetcher:
 
     async def _public_addresses(self, target: URL, where: str) -> Sequence[str]:
         """One that is not public among them condemns all: nobody who means well has such a name."""
-        host, port = target.host or "", target.port or 443
+        host, port = target.raw_host or "", target.port or 443
         try:
             addresses = [host] if _is_address(host) else list(await self._resolve(host, port))
         except (OSError, UnicodeError):
@@ -144,17 +143,15 @@ def _checked(url: str, where: str) -> URL:
         raise _refuse(where, "is not fetched: only https addresses are, and redirects to them")
     if "@" in parts.netloc or target.user is not None or target.password is not None:
         raise _refuse(where, "is a URL with credentials in it; send one without")
-    if not target.host or port == 0:
+    if not target.raw_host or port == 0:
         raise _refuse(where, "is not a valid URL")
     return target
 
 
 def _is_address(host: str) -> bool:
-    try:
-        ip_address(host)
-    except ValueError:
-        return False
-    return True
+    """As aiohttp sees it: what looks like an address is connected to as it stands, and its resolver is not asked. Other
+    ways to write one (2130706433, 1.2.3.4.) are then no public address either."""
+    return ":" in host or host.replace(".", "").isdigit()
 
 
 async def _read(response: aiohttp.ClientResponse, where: str, max_bytes: int) -> bytes:
