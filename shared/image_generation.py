@@ -10,7 +10,7 @@ import asyncio
 import base64
 import binascii
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, Protocol
 
@@ -109,6 +109,9 @@ class _Made(NamedTuple):
     reply: Reply
 
 
+_Kept = tuple[MadeImage, GatewayError | None]
+
+
 def image_model(model: str) -> str:
     """`model` if it can make images, as far as is known here. Raises BadRequest."""
     info = models.MODELS.get(models.resolve(model).canonical)
@@ -159,14 +162,9 @@ def _native(asked: ImagesAsked) -> JsonObject:
 
 async def _one(call: Call, asked: ImagesAsked, body: JsonObject, number: int, store: Callable[[], ImageStore]) -> _Made:
     reply = await call.generate(asked.model, body)
-    failures: list[Failure] = []
-    images = []
-    for data, declared in _files(reply.body):
-        image, error = await _kept(call, asked, number, data, declared, store)
-        images.append(image)
-        if error is not None:
-            failures.append(Failure(number, error))
-    return _Made(images, failures, reply)
+    kept = await _finished(_all_kept(call, asked, number, _files(reply.body), store))
+    failures = [Failure(number, error) for _, error in kept if error is not None]
+    return _Made([image for image, _ in kept], failures, reply)
 
 
 def _files(body: JsonObject) -> list[tuple[bytes, str]]:
@@ -205,16 +203,22 @@ def _without_image(body: JsonObject) -> GatewayError:
     )
 
 
+async def _all_kept(
+    call: Call, asked: ImagesAsked, number: int, files: list[tuple[bytes, str]], store: Callable[[], ImageStore]
+) -> list[_Kept]:
+    return [await _kept(call, asked, number, data, declared, store) for data, declared in files]
+
+
 async def _kept(
     call: Call, asked: ImagesAsked, number: int, data: bytes, declared: str, store: Callable[[], ImageStore]
-) -> tuple[MadeImage, GatewayError | None]:
+) -> _Kept:
     """Stored; or with its bytes, and why not."""
     header = read_header(data)
     mime_type = declared if header is None else header.mime_type
     width, height = (header.size if header is not None else None) or (None, None)
     metadata = {"model": asked.model, "prompt": asked.prompt, "request-id": call.request_id}
     try:
-        stored = await _finished(store().put_image(data, mime_type, metadata=metadata))
+        stored = await store().put_image(data, mime_type, metadata=metadata)
     except Exception as error:  # noqa: BLE001 - logged and told; the image must not be lost with it
         why = _told(call, error)
         reason = why.message if isinstance(why, StorageUnavailable) else "the storage failed"
@@ -225,9 +229,9 @@ async def _kept(
     return MadeImage(number, mime_type, width, height, stored.size_bytes, stored.sha256, stored.name, kept), None
 
 
-async def _finished(storing: Any) -> Stored:
+async def _finished(keeping: Coroutine[Any, Any, list[_Kept]]) -> list[_Kept]:
     """Also when the caller has gone meanwhile: what was paid for is then at least among the stored images."""
-    task: asyncio.Future[Stored] = asyncio.ensure_future(storing)
+    task = asyncio.ensure_future(keeping)
     try:
         return await asyncio.shield(task)
     except asyncio.CancelledError:

@@ -91,6 +91,7 @@ class TestImages:
             body = (await generate(path, number_of_images=4, aspect_ratio="16:9", image_size="2K")).json()
             assert [image["index"] for image in body["images"]] == [0, 1, 2, 3]
             assert len({image["name"] for image in body["images"]}) == 4
+            assert len({image["sha256"] for image in body["images"]}) == 4, "four images, not one of them four times"
             for image in body["images"]:
                 assert (await opened(path, image)).size == (2752, 1536)
             assert path.sent == 5
@@ -108,7 +109,10 @@ class TestImages:
         async with whole_path(STORAGE_URL=storage) as path:
             (first,) = (await generate(path, response_format="b64_json")).json()["images"]
             sent = [first["name"], first["url"], first["b64_json"], f"data:image/png;base64,{first['b64_json']}"]
-            edited = [(await generate(path, "In winter", input_images=[one])).json()["images"][0] for one in sent]
+            edited = []
+            for one in sent:
+                path.gemini.app.seeds.clear()
+                edited += (await generate(path, "In winter", input_images=[one])).json()["images"]
             assert len({image["sha256"] for image in edited}) == 1, "each way leads to the same image"
             (without,) = (await generate(path, "In winter")).json()["images"]
             assert without["sha256"] != edited[0]["sha256"]
@@ -294,6 +298,7 @@ class TestBadInput:
             ("https://localhost/a.png", "not at a public address"),
             ("https://[::ffff:127.0.0.1]/a.png", "not at a public address"),
             ("https://2130706433/a.png", "not at a public address"),
+            ("https://xn--/a.png", "its host is not known"),
             ("https://user:password@images.example/a.png", "credentials in it"),
         ],
         ids=lambda value: str(value)[:40],
@@ -341,6 +346,7 @@ class TestFetchedInputs:
                 site.pages["/a.png"] = png(3, 2)
                 url = f"https://images.example:{site.port}/a.png"
                 fetched = (await generate(path, "In winter", input_images=[url])).json()["images"][0]
+                path.gemini.app.seeds.clear()
                 sent = (await generate(path, "In winter", input_images=[base64_of(png(3, 2))])).json()["images"][0]
                 assert fetched["sha256"] == sent["sha256"]
                 assert [asked for asked, _ in site.asked] == ["/a.png"]

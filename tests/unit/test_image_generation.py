@@ -164,7 +164,7 @@ async def test_an_image_that_is_being_stored_is_stored_though_its_caller_goes() 
             return await super().put_image(*args, **rest)
 
     media = Slow()
-    task = asyncio.create_task(made_of(body(part(PNG)), media))
+    task = asyncio.create_task(made_of(body(part(PNG), part(PNG + b"2")), media))
     await begun.wait()
     task.cancel()
     await asyncio.sleep(0)
@@ -172,7 +172,7 @@ async def test_an_image_that_is_being_stored_is_stored_though_its_caller_goes() 
     with contextlib.suppress(asyncio.CancelledError):
         await task
     assert task.cancelled()
-    assert [*media.images.values()] == [PNG]
+    assert [*media.images.values()] == [PNG, PNG + b"2"], "the one being stored, and the one after it"
 
 
 def image_of(number: int, size_bytes: int, name: str | None) -> MadeImage:
