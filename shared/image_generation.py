@@ -14,6 +14,8 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, Protocol
 
+import orjson
+
 from shared.call import Call
 from shared.chat import native_body, refuse_blocked_prompt
 from shared.errors import (
@@ -25,7 +27,7 @@ from shared.errors import (
     UpstreamFailed,
 )
 from shared.gemini import models, wire
-from shared.generation import JsonObject, Reply
+from shared.generation import Encoded, JsonObject
 from shared.media.image_header import read_header
 from shared.media.input_image import InputImage
 from shared.telemetry import RequestRecord, log_failure
@@ -106,7 +108,8 @@ class ImagesMade:
 class _Made(NamedTuple):
     images: list[MadeImage]
     failures: list[Failure]
-    reply: Reply
+    text: str
+    model: str
 
 
 _Kept = tuple[MadeImage, GatewayError | None]
@@ -125,8 +128,9 @@ async def generate_images(call: Call, asked: ImagesAsked, store: Callable[[], Im
     """`store` may raise StorageUnavailable. Raises what the first request failed with if all did; its details then have
     the others' too."""
     body = _native(asked)
+    encoded = Encoded(orjson.dumps(body), asked.count)
     results = await asyncio.gather(
-        *(_one(call, asked, body, number, store) for number in range(asked.count)), return_exceptions=True
+        *(_one(call, asked, body, encoded, number, store) for number in range(asked.count)), return_exceptions=True
     )
     made: list[_Made] = []
     failures: list[Failure] = []
@@ -141,8 +145,8 @@ async def generate_images(call: Call, asked: ImagesAsked, store: Callable[[], Im
     return ImagesMade(
         [image for one in made for image in one.images],
         failures,
-        "\n".join(text for one in made if (text := wire.text_of(one.reply.body))),
-        made[0].reply.model_used,
+        "\n".join(one.text for one in made if one.text),
+        made[0].model,
     )
 
 
@@ -160,11 +164,14 @@ def _native(asked: ImagesAsked) -> JsonObject:
     return native_body([{"role": "user", "parts": parts}], asked.system_prompt, config)
 
 
-async def _one(call: Call, asked: ImagesAsked, body: JsonObject, number: int, store: Callable[[], ImageStore]) -> _Made:
-    reply = await call.generate(asked.model, body)
+async def _one(
+    call: Call, asked: ImagesAsked, body: JsonObject, encoded: Encoded, number: int, store: Callable[[], ImageStore]
+) -> _Made:
+    reply = await call.generate(asked.model, body, encoded)
     kept = await _finished(_all_kept(call, asked, number, _files(reply.body), store))
     failures = [Failure(number, error) for _, error in kept if error is not None]
-    return _Made([image for image, _ in kept], failures, reply)
+    # Not the reply itself: with its image it would stay in memory until the last of the others is there.
+    return _Made([image for image, _ in kept], failures, wire.text_of(reply.body), reply.model_used)
 
 
 def _files(body: JsonObject) -> list[tuple[bytes, str]]:

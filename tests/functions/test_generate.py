@@ -228,6 +228,13 @@ class TestLimits:
             answers = await asyncio.gather(*(path.ask() for _ in range(5)))
             assert [answer.status for answer in answers] == [200] * 5
 
+    async def test_input_images_wait_once_for_all_the_images_that_are_made_of_them(self, storage: str) -> None:
+        """Eight requests with 0.9 MB each may wait where 1 MB may: they have the same bytes."""
+        large = base64_of(png(2, 2) + bytes(675_000))
+        async with whole_path(STORAGE_URL=storage, QUEUE_MAX_MB=1, GEMINI_CONCURRENCY_LIMIT=1) as path:
+            body = (await generate(path, number_of_images=8, input_images=[large])).json()
+            assert (len(body["images"]), body["errors"]) == (8, [])
+
     async def test_a_limit_of_none_is_told_at_once(self, storage: str) -> None:
         async with whole_path(STORAGE_URL=storage, GEMINI_IPM=0) as path:
             answer = await generate(path)
