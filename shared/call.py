@@ -129,6 +129,10 @@ class Call:
             return None
         return self._object
 
+    def forget_body(self) -> None:
+        """It is read and done with: a large one is not kept while Gemini works."""
+        self._body, self._object = b"", None
+
     @property
     def body_consumed(self) -> bool:
         return self._body is not None or self.method in _BODILESS
