@@ -6,13 +6,15 @@ import asyncio
 import hashlib
 import sys
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from shared.emulator import EmulatorConfig, running
 from shared.media.url import open_media
-from tests.support.object_stores import AWS, ObjectStore
+from tests.support.object_stores import AWS, KINDS, ObjectStore, bucket_store, folder_store
 from tests.support.processes import ADMIN, ROOT, Running, request, served, started
 
 DATA = bytes(range(256)) * 4
@@ -101,16 +103,26 @@ async def test_a_secret_in_the_storages_url_is_refused_and_not_shown() -> None:
 # -- making -----------------------------------------------------------------------------------------------------------
 
 
+@pytest.fixture(params=KINDS)
+async def place(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[ObjectStore]:
+    if request.param == "file":
+        yield folder_store(tmp_path / "storage")
+        return
+    origin = request.getfixturevalue("gcs_origin" if request.param == "gs" else "s3_origin")
+    async with bucket_store(request.param, origin) as store:
+        yield store
+
+
 async def test_two_processes_make_no_more_than_one_may_and_serve_each_other_s_images(
-    s3_store: ObjectStore, tmp_path: Path
+    place: ObjectStore, tmp_path: Path
 ) -> None:
-    """Only the ledger in the file and the bucket are common to them; Gemini would make any number of images."""
+    """Only the ledger in the file and the storage are common to them; Gemini would make any number of images."""
     async with running(EmulatorConfig()) as gemini:
         env = {
             "GEMINI_BASE_URL": gemini.url,
             "GEMINI_API_KEY": "AQ.key-of-the-server",
             "LEDGER_URL": f"sqlite:///{tmp_path}/ledger.db",
-            "STORAGE_URL": s3_store.url,
+            "STORAGE_URL": place.url,
             "GEMINI_IPM": "4",
             "RATE_LIMIT_PER_MINUTE": "4",
             **AWS,
