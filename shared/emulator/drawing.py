@@ -93,7 +93,8 @@ def _write(image: Any, text: str) -> None:
     width, height = image.size
     size = max(10, min(width, height) // 18)
     font = _font(size)
-    lines = _wrapped(_legible(" ".join(text[:_MOST_CHARS].split()), font), font, width - 2 * size)
+    legible = _legible(" ".join(text[:_MOST_CHARS].split()), font)[:_MOST_CHARS]
+    lines = _wrapped(legible, font, width - 2 * size)
     pen = ImageDraw.Draw(image)
     step = size * 3 // 2
     top = (height - step * len(lines)) // 2

@@ -11,6 +11,8 @@ import asyncio
 import socket
 import ssl
 from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -31,12 +33,17 @@ _HEADERS = {
 }
 _REDIRECTS = {301, 302, 303, 307, 308}
 
+_ASKING = ThreadPoolExecutor(8, thread_name_prefix="resolve")
+"""Threads of their own: a name server that keeps silent holds one for longer than it is waited for, and in those that
+everybody shares nothing could be stored meanwhile."""
+
 Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
 """(host, port) -> its addresses. Raises OSError."""
 
 
 async def resolve(host: str, port: int) -> Sequence[str]:
-    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    ask = partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
+    found = await asyncio.get_running_loop().run_in_executor(_ASKING, ask)
     return [str(address[0]) for *_, address in found]
 
 
@@ -64,7 +71,7 @@ class Fetcher:
                         return found
                     url = found
         except TimeoutError:
-            raise _refuse(where, f"did not come within {min(timeout_s, TIMEOUT_S):.0f} s") from None
+            raise _refuse(where, f"did not come within {min(timeout_s, TIMEOUT_S):.2g} s") from None
         raise _refuse(where, f"leads to more than {MAX_REDIRECTS} redirects")
 
     async def _get(self, url: str, where: str, max_bytes: int) -> bytes | str:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import socket
 import ssl
+import threading
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
@@ -159,6 +162,23 @@ async def test_a_site_that_sends_a_little_at_a_time_is_left(site: Site, pem: Pat
 async def test_a_site_that_says_it_has_too_much_is_left_at_once(site: Site, pem: Path) -> None:
     site.claims_bytes = 10 * MAX_BYTES
     assert "larger than" in await refusal(site, pem, f"https://{HOST}:PORT/a.png")
+
+
+async def test_names_that_are_never_answered_hold_up_nothing_but_fetching(monkeypatch: pytest.MonkeyPatch) -> None:
+    answered = threading.Event()
+
+    def silent(*_: object, **__: object) -> list[object]:
+        answered.wait(60)
+        return []
+
+    monkeypatch.setattr(socket, "getaddrinfo", silent)
+    try:
+        asked = [Fetcher().fetch(f"https://{number}.example/", "x", MAX_BYTES, 0.2) for number in range(50)]
+        said = await asyncio.gather(*asked, return_exceptions=True)
+        assert {str(error) for error in said} == {"x did not come within 0.2 s."}
+        assert await asyncio.wait_for(asyncio.to_thread(lambda: "done"), 30) == "done"
+    finally:
+        answered.set()
 
 
 async def test_of_a_body_that_is_cut_off_nothing_is_taken(site: Site, pem: Path) -> None:
