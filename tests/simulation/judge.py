@@ -20,7 +20,7 @@ from tests.simulation.loop import Livelock
 from tests.simulation.scenario import Scenario
 from tests.simulation.world import LOCAL_LINGER_S, World
 
-PROBE_S = 12.0
+PROBE_S = 30.0
 """An idle deployment answers within this, however slow the network of the scenario."""
 
 FEW = 6
