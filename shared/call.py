@@ -12,7 +12,7 @@ from starlette.requests import Request
 
 from shared.errors import BadRequest
 from shared.event_stream import Events, EventStream
-from shared.generation import Caller, Generation, Journal, JsonObject, Reply, Usage
+from shared.generation import Caller, Encoded, Generation, Journal, JsonObject, Reply, Usage
 from shared.http_body import may_be_json, parse_object, read_body, require_json
 from shared.settings import Settings
 
@@ -129,6 +129,10 @@ class Call:
             return None
         return self._object
 
+    def forget_body(self) -> None:
+        """It is read and done with: a large one is not kept while Gemini works."""
+        self._body, self._object = b"", None
+
     @property
     def body_consumed(self) -> bool:
         return self._body is not None or self.method in _BODILESS
@@ -160,9 +164,10 @@ class Call:
             return "batch"
         raise BadRequest("x-priority must be interactive or batch.", field="x-priority")
 
-    async def generate(self, model: str, body: JsonObject) -> Reply:
-        """One answer from Gemini, for this caller, by this call's deadline. Raises GatewayError."""
-        self.reply = await self.services.gateway.generate(self._generation(model, body))
+    async def generate(self, model: str, body: JsonObject, encoded: Encoded | None = None) -> Reply:
+        """One answer from Gemini, for this caller, by this call's deadline. `encoded` is of `body`, where it is asked
+        several times. Raises GatewayError."""
+        self.reply = await self.services.gateway.generate(self._generation(model, body, encoded))
         return self.reply
 
     def stream(self, model: str, body: JsonObject, shape: Callable[[StreamReply], Events]) -> EventStream:
@@ -177,8 +182,8 @@ class Call:
                 async for event in events:
                     yield event
 
-    def _generation(self, model: str, body: JsonObject) -> Generation:
-        return Generation(model, body, self.caller, self.deadline_s, self.priority, self.journal)
+    def _generation(self, model: str, body: JsonObject, encoded: Encoded | None = None) -> Generation:
+        return Generation(model, body, self.caller, self.deadline_s, self.priority, self.journal, encoded)
 
 
 def headers_of(request: Request) -> Mapping[str, str]:

@@ -19,7 +19,7 @@ from shared.gemini import models, wire
 from shared.gemini.client import Exchange, GeminiClient
 from shared.gemini.counting import count_input_tokens, worth_counting
 from shared.gemini.errors import UpstreamFailure
-from shared.generation import Attempt, Cost, Generation, JsonObject, Reply, Stage, Usage
+from shared.generation import Attempt, Cost, Encoded, Generation, JsonObject, Reply, Stage, Usage
 from shared.refusal import PRESSURE_DELAY_S, caller_error, refusal_of
 
 ATTEMPTS = 4
@@ -130,7 +130,8 @@ class _Attempts:
             )
         self.gateway, self.generation, self.resolved = gateway, generation, resolved
         self.model = resolved.canonical
-        self.body = _serialised(generation)
+        encoded = generation.encoded or Encoded(_serialised(generation), 1)
+        self.body, self.queued_bytes = encoded.data, len(encoded.data) // encoded.requests
         self.cost = Cost(1, wire.estimate_input_tokens(generation.body, self.body), self._images())
         self._counted = False
         self.usable: list[Account] = gateway.pool.candidates(generation.caller)
@@ -199,7 +200,7 @@ class _Attempts:
                     self.generation.deadline_s,
                     self.generation.caller,
                     batch=self.generation.priority == "batch",
-                    size_bytes=len(self.body),
+                    size_bytes=self.queued_bytes,
                     again=self._lapsed,
                 )
             finally:

@@ -107,6 +107,14 @@ def _took_s(stages: Sequence[Stage]) -> float:
 
 
 @dataclass(frozen=True, slots=True)
+class Encoded:
+    """A body as JSON, made once for `requests` requests that send it, and hold its bytes together."""
+
+    data: bytes = field(repr=False)
+    requests: int
+
+
+@dataclass(frozen=True, slots=True)
 class Generation:
     """One request for the gateway. `body` is a native generateContent body (camelCase); `model` as the caller wrote it."""
 
@@ -117,6 +125,8 @@ class Generation:
     """The caller's patience, on `clock.elapsed_s()`: queue and upstream together."""
     priority: Literal["interactive", "batch"] = "interactive"
     journal: Journal = field(default_factory=Journal)
+    encoded: Encoded | None = None
+    """Of `body`, where several requests have it."""
 
 
 @dataclass(slots=True)

@@ -24,7 +24,9 @@ _ALLOWED = (
 _RATE_LIMITS = ", ".join(
     f"x-ratelimit-{kind}-{what}" for kind in ("limit", "remaining", "reset") for what in ("requests", "tokens")
 )
-_EXPOSED = f"x-request-id, Retry-After, {_RATE_LIMITS}, x-model-requested, x-model-used, server-timing"
+_EXPOSED = (
+    f"x-request-id, Retry-After, ETag, Content-Range, {_RATE_LIMITS}, x-model-requested, x-model-used, server-timing"
+)
 _PREFLIGHT_S = 7200
 """How long a browser may remember a preflight; Chromium keeps none longer."""
 

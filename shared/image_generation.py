@@ -10,9 +10,11 @@ import asyncio
 import base64
 import binascii
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, Protocol
+
+import orjson
 
 from shared.call import Call
 from shared.chat import native_body, refuse_blocked_prompt
@@ -25,7 +27,7 @@ from shared.errors import (
     UpstreamFailed,
 )
 from shared.gemini import models, wire
-from shared.generation import JsonObject, Reply
+from shared.generation import Encoded, JsonObject
 from shared.media.image_header import read_header
 from shared.media.input_image import InputImage
 from shared.telemetry import RequestRecord, log_failure
@@ -106,7 +108,11 @@ class ImagesMade:
 class _Made(NamedTuple):
     images: list[MadeImage]
     failures: list[Failure]
-    reply: Reply
+    text: str
+    model: str
+
+
+_Kept = tuple[MadeImage, GatewayError | None]
 
 
 def image_model(model: str) -> str:
@@ -122,8 +128,9 @@ async def generate_images(call: Call, asked: ImagesAsked, store: Callable[[], Im
     """`store` may raise StorageUnavailable. Raises what the first request failed with if all did; its details then have
     the others' too."""
     body = _native(asked)
+    encoded = Encoded(orjson.dumps(body), asked.count)
     results = await asyncio.gather(
-        *(_one(call, asked, body, number, store) for number in range(asked.count)), return_exceptions=True
+        *(_one(call, asked, body, encoded, number, store) for number in range(asked.count)), return_exceptions=True
     )
     made: list[_Made] = []
     failures: list[Failure] = []
@@ -138,8 +145,8 @@ async def generate_images(call: Call, asked: ImagesAsked, store: Callable[[], Im
     return ImagesMade(
         [image for one in made for image in one.images],
         failures,
-        "\n".join(text for one in made if (text := wire.text_of(one.reply.body))),
-        made[0].reply.model_used,
+        "\n".join(one.text for one in made if one.text),
+        made[0].model,
     )
 
 
@@ -157,16 +164,14 @@ def _native(asked: ImagesAsked) -> JsonObject:
     return native_body([{"role": "user", "parts": parts}], asked.system_prompt, config)
 
 
-async def _one(call: Call, asked: ImagesAsked, body: JsonObject, number: int, store: Callable[[], ImageStore]) -> _Made:
-    reply = await call.generate(asked.model, body)
-    failures: list[Failure] = []
-    images = []
-    for data, declared in _files(reply.body):
-        image, error = await _kept(call, asked, number, data, declared, store)
-        images.append(image)
-        if error is not None:
-            failures.append(Failure(number, error))
-    return _Made(images, failures, reply)
+async def _one(
+    call: Call, asked: ImagesAsked, body: JsonObject, encoded: Encoded, number: int, store: Callable[[], ImageStore]
+) -> _Made:
+    reply = await call.generate(asked.model, body, encoded)
+    kept = await _finished(_all_kept(call, asked, number, _files(reply.body), store))
+    failures = [Failure(number, error) for _, error in kept if error is not None]
+    # Not the reply itself: with its image it would stay in memory until the last of the others is there.
+    return _Made([image for image, _ in kept], failures, wire.text_of(reply.body), reply.model_used)
 
 
 def _files(body: JsonObject) -> list[tuple[bytes, str]]:
@@ -205,16 +210,22 @@ def _without_image(body: JsonObject) -> GatewayError:
     )
 
 
+async def _all_kept(
+    call: Call, asked: ImagesAsked, number: int, files: list[tuple[bytes, str]], store: Callable[[], ImageStore]
+) -> list[_Kept]:
+    return [await _kept(call, asked, number, data, declared, store) for data, declared in files]
+
+
 async def _kept(
     call: Call, asked: ImagesAsked, number: int, data: bytes, declared: str, store: Callable[[], ImageStore]
-) -> tuple[MadeImage, GatewayError | None]:
+) -> _Kept:
     """Stored; or with its bytes, and why not."""
     header = read_header(data)
     mime_type = declared if header is None else header.mime_type
     width, height = (header.size if header is not None else None) or (None, None)
     metadata = {"model": asked.model, "prompt": asked.prompt, "request-id": call.request_id}
     try:
-        stored = await _finished(store().put_image(data, mime_type, metadata=metadata))
+        stored = await store().put_image(data, mime_type, metadata=metadata)
     except Exception as error:  # noqa: BLE001 - logged and told; the image must not be lost with it
         why = _told(call, error)
         reason = why.message if isinstance(why, StorageUnavailable) else "the storage failed"
@@ -225,9 +236,9 @@ async def _kept(
     return MadeImage(number, mime_type, width, height, stored.size_bytes, stored.sha256, stored.name, kept), None
 
 
-async def _finished(storing: Any) -> Stored:
+async def _finished(keeping: Coroutine[Any, Any, list[_Kept]]) -> list[_Kept]:
     """Also when the caller has gone meanwhile: what was paid for is then at least among the stored images."""
-    task: asyncio.Future[Stored] = asyncio.ensure_future(storing)
+    task = asyncio.ensure_future(keeping)
     try:
         return await asyncio.shield(task)
     except asyncio.CancelledError:

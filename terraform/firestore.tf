@@ -1,6 +1,6 @@
 locals {
   # Collections of the store. A value lies in one bytes field; beside it is only the moment of its expiry.
-  collections   = toset(["ledger"])
+  collections   = toset(["ledger", "rate"])
   value_field   = "s"
   expiry_field  = "expires_at"
   database_name = "${var.name_prefix}-gateway"

@@ -13,6 +13,14 @@ locals {
   # They may hold a credential.
   secret_settings = toset(["HTTP_PROXY", "HTTPS_PROXY", "OTEL_EXPORTER_OTLP_HEADERS"])
 
+  # What a function that asks Gemini needs: the request's own time (REQUEST_TIMEOUT_SECONDS), then up to 45 s for storing what
+  # was made (OPERATION_TIMEOUT_S in shared/media/bucket.py), and a little for the answer.
+  request_timeout_s = try(tonumber(var.settings["REQUEST_TIMEOUT_SECONDS"]), 120)
+  needed_timeout_s = {
+    for name, manifest in local.manifests :
+    name => local.request_timeout_s + (try(manifest.storage, "none") == "write" ? 50 : 5) if manifest.access != "public" && contains(manifest.secrets, "GEMINI_API_KEY")
+  }
+
   instances_of_a_region = 100
   # Functions for which nothing is said share what the others leave.
   given_max_instances   = { for name, one in var.functions : name => one.max_instances if one.max_instances != null }
@@ -125,6 +133,10 @@ resource "google_cloudfunctions2_function" "function" {
     precondition {
       condition     = each.value.timeout_s >= 1 && each.value.timeout_s <= 3600
       error_message = "${each.key}: timeout_s must be from 1 to 3600."
+    }
+    precondition {
+      condition     = each.value.timeout_s >= lookup(local.needed_timeout_s, each.key, 0)
+      error_message = "${each.key}: timeout_s must be at least ${lookup(local.needed_timeout_s, each.key, 0)}, or the platform ends what REQUEST_TIMEOUT_SECONDS allows: raise it in `functions`."
     }
     precondition {
       condition     = contains(["none", "read", "write"], each.value.storage)

@@ -14,10 +14,16 @@ from shared.image_inputs import read_inputs
 
 @endpoint()
 async def generate(call: Call) -> Response | JsonObject:
+    asked = await _asked(call)
+    call.forget_body()
+    return answer(call, await generate_images(call, asked, lambda: call.services.media))
+
+
+async def _asked(call: Call) -> ImagesAsked:
     sent = read(Request, await call.json())
     model = image_model(model_for(sent.model, "image", call.settings))
     await call.services.caller_rate.admit(call.caller)
-    asked = ImagesAsked(
+    return ImagesAsked(
         prompt=sent.prompt,
         model=model,
         count=sent.number_of_images,
@@ -27,4 +33,3 @@ async def generate(call: Call) -> Response | JsonObject:
         inputs=await read_inputs(call, sent.input_images or ()),
         keep_bytes=sent.response_format == "b64_json",
     )
-    return answer(call, await generate_images(call, asked, lambda: call.services.media))

@@ -97,6 +97,7 @@ class Admission:
                 lease = self._try(agent, waiter, now_s)
                 if lease is not None:
                     waiter.offered = max(waiter.offered, at + 1)
+                    agent.poke()
                     return lease
         return await self._wait(waiter)
 
@@ -135,9 +136,7 @@ class Admission:
         of_project = [account for account in waiter.accounts if account.ledger_id == agent.account.ledger_id]
         self._turn += 1
         account = of_project[self._turn % len(of_project)]
-        lease = Lease(self, agent, account, waiter, draw, now_s - waiter.came_s)
-        agent.poke()
-        return lease
+        return Lease(self, agent, account, waiter, draw, now_s - waiter.came_s)
 
     async def _wait(self, waiter: Waiter) -> Lease:
         loop = asyncio.get_running_loop()
@@ -150,12 +149,12 @@ class Admission:
             self._enter(waiter)
             lease: Lease = await waiter.future
             return lease
-        except BaseException as error:
+        except BaseException:
             self._leave(waiter)
             if waiter.future.done() and not waiter.future.cancelled() and waiter.future.exception() is None:
                 await waiter.future.result().close()
             waiter.future.cancel()
-            await self.settle_idle(waiter, late=isinstance(error, GatewayError))
+            await self.settle_idle(waiter, late=elapsed_s() >= waiter.deadline_s)
             raise
         finally:
             timeout.cancel()

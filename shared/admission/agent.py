@@ -26,8 +26,8 @@ from shared.stores.port import Change, CommitUnknown, Liveness, Outcome, Put, St
 log = logging.getLogger(__name__)
 
 RETURN_TIMEOUT_S = 2.0
-LATE_S = 0.25
-"""Who is told late anyway waits no longer for the ledger to take things back; it takes them later."""
+LATE_S = 1.0
+"""A caller whose time is up waits no longer for the ledger to take back what was held; it takes that later."""
 NO_ROOM_S = 5.0
 """A model that the ledger has no room to count today is asked about again this much later."""
 BACKOFF_LEAST_S, BACKOFF_MOST_S = 0.2, 5.0
@@ -163,7 +163,7 @@ class Agent:
         hi_ms, book = self.clock.hi_ms() if self.clock.known else 0.0, self.book(model)
         if not self.cap or book.last is None or hi_ms > self.authority_ms or (book.blocked_ms and not book.probe_ms):
             return False
-        return not any(book.effective.metered) or any(book.available(hi_ms))
+        return not book.every_request_metered or any(book.available(hi_ms))
 
     def may_write(self, model: str, draw: Draw, tried_ms: float) -> bool:
         """The last check, right before the first byte: is all of it still ours at this moment?"""
@@ -200,7 +200,7 @@ class Agent:
 
     def holds(self) -> bool:
         unsaid = any(book.held or book.settled or book.answered_ms for book in self.books.values())
-        return bool(unsaid or self.cap or self.pending or self.refusals)
+        return bool(unsaid or self.held or self.pending or self.refusals)
 
     def poke(self) -> None:
         """Something changed: renew now, or later, or not at all."""
@@ -326,9 +326,7 @@ class Agent:
                 book.told_s = elapsed_s()
                 book.retry_s = retry_s if allotment.unmet.requests else 0.0
                 book.spare_retry_s = elapsed_s() + self.cadence.flex_s() / 5
-        for refusal in self.refusals:  # The ledger did not know of these yet.
-            if refusal.model in self.books and not refusal.pressure:
-                self.books[refusal.model].refused(refusal.until_ms)
+        self.keep_refusals()
 
     def _observe(self, samples: tuple[TimeSample, ...]) -> None:
         for sample in samples:
@@ -383,10 +381,15 @@ class Agent:
     def refuse(self, refusal: Refusal) -> None:
         """Gemini said no: nothing more of that model is dispatched here, and every instance learns it with the next write."""
         self.refusals.append(refusal)
-        book = self.books.get(refusal.model)
-        if book is not None and not refusal.pressure:
-            book.refused(refusal.until_ms)
+        self.keep_refusals()
         self.poke()
+
+    def keep_refusals(self) -> None:
+        """What Gemini said meanwhile holds, whatever the ledger, which has not heard of it yet, says of those models."""
+        for refusal in self.refusals:
+            book = self.books.get(refusal.model)
+            if book is not None and not refusal.pressure:
+                book.refused(refusal.until_ms)
 
     def tried(self, model: str, tried_ms: float, *, answered: bool) -> None:
         """The request that tried after a cool-down is over; that it was answered is told at once."""

@@ -114,10 +114,15 @@ class Book:
         self.tried_ms = self.probe_ms
         return tuple(parts)
 
+    @property
+    def every_request_metered(self) -> bool:
+        """Every request counts as one and has input; images are asked for by some."""
+        return any(self.effective.metered[:2])
+
     def any_open(self, lo_ms: float, hi_ms: float) -> bool:
         if self.last is None or self.shut(lo_ms, hi_ms):
             return False
-        if not any(self.effective.metered):
+        if not self.every_request_metered:
             return True
         slot_ms = self.grid.slot_ms
         return any(

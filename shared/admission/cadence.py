@@ -111,7 +111,7 @@ class Cadence:
             return max(0.0, book.retry_s - now_s)
         if book.blocked_ms:
             return self._shut_wait_s(book)
-        if self._enough(book, waiting):
+        if not self.agent.cap or self._enough(book, waiting):  # Without a slot no permit is of use.
             return self._lease_s()
         if now_s >= book.retry_s:
             return 0.0
@@ -248,6 +248,7 @@ class Cadence:
             section = state.sections.get(model)
             if book.blocked_ms and section is not None:
                 book.told(section.cool_ms, section.probe_ms if section.prober == me else 0)
+        self.agent.keep_refusals()
 
     def _changes_slots(self, state: State) -> bool:
         """While everyone holds its fair share nothing is written. Slots change hands when somebody is due a whole one."""
@@ -284,6 +285,8 @@ class Cadence:
 
         Those further ahead are its share of slots that were always there: they can wait for the next renew."""
         agent = self.agent
+        if not agent.cap:
+            return False
         demands, least = {}, {}
         for name, waiting in agent.line.models.items():
             book = agent.book(name)

@@ -65,6 +65,7 @@ class Lease:
         hi_ms = agent.clock.hi_ms()
         self._slot = agent.config.grid.slot(hi_ms)
         agent.book(self.model).spend(self._draw, self.cost, self._slot)
+        agent.poke()  # However long the exchange takes, its dispatch is reported while its booking is still counted.
 
     def sent(self) -> None:
         """The last byte was written: if that took until a later slot, the request counts there."""

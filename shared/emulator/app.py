@@ -56,6 +56,7 @@ class App:
         self._wall_clock = wall_clock
         self.stats = Stats(config)
         self.faults = Faults()
+        self.seeds = images.Seeds()
 
     def server(self) -> Server:
         """To be called on the loop that will serve."""
@@ -162,7 +163,7 @@ class App:
         await pace.before_answer()
         if fault is not None:
             await _fail(exchange, fault)
-        answer = await _answer_of(message, model, counts, asked.words, fault)
+        answer = await _answer_of(message, model, counts, asked.words, fault, self.seeds)
         self.stats.used(sum(counts.values()), sum(one.tokens for one in answer.candidates), answer.thought_tokens)
         if call.method == "generateContent":
             return await replies.send_unary(request, exchange, answer, model.id, fault)
@@ -245,7 +246,12 @@ async def _fail(exchange: Exchange, fault: Fault) -> None:
 
 
 async def _answer_of(
-    message: dict[str, Any], model: Model, counts: dict[str, int], words: int | None, fault: Fault | None
+    message: dict[str, Any],
+    model: Model,
+    counts: dict[str, int],
+    words: int | None,
+    fault: Fault | None,
+    seeds: images.Seeds,
 ) -> answers.Answer:
     kind = fault.kind if fault is not None else ""
     if kind == "block":
@@ -258,7 +264,7 @@ async def _answer_of(
         return images.without_image(message, counts, kind)
     if images.asked_for(message, model):
         # In a thread: a large one takes a third of a second.
-        return await asyncio.to_thread(images.answer, message, model, counts)
+        return await asyncio.to_thread(images.answer, message, model, counts, seeds.next(message))
     answer = answers.answer(message, model, counts, words)
     return answers.broken(answer, kind) if kind in ("wrong_json", "not_json") else answer
 

@@ -1,7 +1,8 @@
 """Draws an image for a prompt: a seeded pattern with the prompt's text on it, as a real PNG (or JPEG).
 
-With Pillow the text is drawn, in a font of the system that has Chinese if there is one (Debian: fonts-noto-cjk); without
-Pillow there is the pattern alone, and PNG in place of JPEG. Real models answer with megabytes; this compresses to little.
+With Pillow the text is drawn, in a font of the system that has Chinese if there is one (Debian: fonts-noto-cjk); what
+the font has no sign for is written as its code (\\u6708), since an empty box says nothing. Without Pillow there is the
+pattern alone, and PNG in place of JPEG. Real models answer with megabytes; this compresses to little.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ _COLOURS = 6
 _PAPER, _INK = _COLOURS, _COLOURS + 1
 _LEVEL = 1
 _LINES = 8
+_MOST_CHARS = 6_000
+"""More than the longest lines hold; Pillow takes at most a million."""
 _FONTS = (
     "/usr/share/fonts/opentype/noto/NotoSansCJK-Regular.ttc",
     "/usr/share/fonts/truetype/noto/NotoSansCJK-Regular.ttc",
@@ -33,7 +36,9 @@ _FONTS = (
     "/System/Library/Fonts/PingFang.ttc",
     "/System/Library/Fonts/STHeiti Light.ttc",
     "C:/Windows/Fonts/msyh.ttc",
+    "/usr/share/fonts/truetype/dejavu/DejaVuSans.ttf",
 )
+_IN_NO_FONT = "\uffff"
 
 
 def draw(text: str, seed: int, width: int, height: int, mime_type: str = "image/png") -> tuple[bytes, str]:
@@ -88,7 +93,8 @@ def _write(image: Any, text: str) -> None:
     width, height = image.size
     size = max(10, min(width, height) // 18)
     font = _font(size)
-    lines = _wrapped(" ".join(text.split()), font, width - 2 * size)
+    legible = _legible(" ".join(text[:_MOST_CHARS].split()), font)[:_MOST_CHARS]
+    lines = _wrapped(legible, font, width - 2 * size)
     pen = ImageDraw.Draw(image)
     step = size * 3 // 2
     top = (height - step * len(lines)) // 2
@@ -103,6 +109,22 @@ def _font(size: int) -> Any:
         if Path(path).exists():
             return ImageFont.truetype(path, size)
     return ImageFont.load_default(size)
+
+
+def _legible(text: str, font: Any) -> str:
+    """With the codes of the characters that the font lacks: it draws the same sign for all of them."""
+    lacking = _sign(_IN_NO_FONT, font)
+    codes = {
+        ord(char): char.encode("unicode_escape").decode()
+        for char in set(text)
+        if char != " " and _sign(char, font) == lacking
+    }
+    return text.translate(codes)
+
+
+def _sign(char: str, font: Any) -> tuple[tuple[int, int], bytes]:
+    mask = font.getmask(char)
+    return mask.size, bytes(mask)
 
 
 def _wrapped(text: str, font: Any, room: int) -> list[str]:

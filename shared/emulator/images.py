@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import zlib
+from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,6 +17,8 @@ from .models import IMAGE, Model
 
 WITHOUT_IMAGE = frozenset({"image_safety", "no_image", "text_only"})
 _THOUGHTS = 240
+# Prompts of which it is known how often they were drawn; the oldest is forgotten first.
+_PROMPTS_KEPT = 10_000
 _REFUSED = "I cannot draw that, says the offline Gemini, since the prompt asked it to answer with text only."
 _BLOCKED = (
     "Unable to show the generated image. The model could not generate the image based on the prompt provided. "
@@ -29,15 +32,39 @@ def asked_for(request: Mapping[str, Any], model: Model) -> int:
     return int(model.kind == IMAGE and (not modalities or "IMAGE" in modalities))
 
 
-def answer(request: Mapping[str, Any], model: Model, prompt_tokens: Mapping[str, int]) -> Answer:
-    """One image of the size asked for, seeded by the prompt, the images sent with it and the configured seed."""
+class Seeds:
+    """What images are drawn from: the prompt and the images sent with it, and how often the same was asked before. So
+    each image of a prompt is another, as Gemini's are, and the first, second, ... are the same in every process; a
+    request that names its `seed` gets the same image each time."""
+
+    def __init__(self) -> None:
+        self._drawn: OrderedDict[int, int] = OrderedDict()
+
+    def next(self, request: Mapping[str, Any]) -> int:
+        named = request.get("generationConfig", {}).get("seed")
+        seed = zlib.crc32(prompt_of(request).encode(), (named or 0) & 0xFFFFFFFF)
+        for part in request["contents"][-1]["parts"]:
+            seed = zlib.crc32(part.get("inlineData", {}).get("data", "").encode(), seed)
+        before = 0 if named is not None else self._before(seed)
+        return zlib.crc32(str(before).encode(), seed) if before else seed
+
+    def clear(self) -> None:
+        """As if nothing had been drawn yet."""
+        self._drawn.clear()
+
+    def _before(self, seed: int) -> int:
+        before = self._drawn.pop(seed, 0)
+        self._drawn[seed] = before + 1
+        if len(self._drawn) > _PROMPTS_KEPT:
+            self._drawn.popitem(last=False)
+        return before
+
+
+def answer(request: Mapping[str, Any], model: Model, prompt_tokens: Mapping[str, int], seed: int) -> Answer:
+    """One image of the size asked for."""
     config = request.get("generationConfig", {})
     wanted = config.get("imageConfig", {})
-    prompt = prompt_of(request)
-    seed = zlib.crc32(prompt.encode(), config.get("seed", 0) & 0xFFFFFFFF)
-    for part in request["contents"][-1]["parts"]:
-        seed = zlib.crc32(part.get("inlineData", {}).get("data", "").encode(), seed)
-    text = without_directives(prompt)
+    text = without_directives(prompt_of(request))
     width, height = pixels(model.id, wanted)
     data, mime_type = draw(text, seed, width, height, wanted.get("outputMimeType") or "image/png")
     image = Image(data, mime_type, output_tokens(model.id, wanted))

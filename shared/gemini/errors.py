@@ -165,7 +165,8 @@ def _read_error(
     status: int, error: Mapping[str, Any], headers: Mapping[str, str], secret: Secret | None
 ) -> UpstreamFailure:
     message = error.get("message")
-    message = message if isinstance(message, str) and message else f"Gemini answered HTTP {status} without a message."
+    message = message.strip() if isinstance(message, str) else ""
+    message = message or f"Gemini answered HTTP {status} without a message."
     message = message[: 2 * MAX_MESSAGE_CHARS]
     details = [d for d in _list(error.get("details")) if isinstance(d, dict)]
     reason = _reason(details, error)

@@ -77,16 +77,23 @@ class Planner:
         self._prepare_pace()
         if probes and self.demand.head and runs:
             cost, count = runs[0]
-            late, _ = self._paced([(cost, 1)], head=True)
-            if late:
+            if self._book_probe(cost):
+                runs = ([(cost, count - 1)] if count > 1 else []) + runs[1:]
+            else:
                 self.section.prober, self.section.probe_ms = "", 0
                 probes = False
-            else:
-                runs = ([(cost, count - 1)] if count > 1 else []) + runs[1:]
         if runs:
             self.section.scarce_ms = now_ms
         allotment = self._allotment(total(runs), self._next(runs[0][0]) if runs else 0)
         return replace(allotment, probe_ms=self.section.probe_ms) if probes else allotment
+
+    def _book_probe(self, cost: Cost) -> bool:
+        """Nobody competes with the request that tries: where there is room it may begin late, however slow the ledger is."""
+        if self.calendar.fits(cost, self.calendar.first, self.flex):
+            self.book(cost, 1, self.calendar.first, self.flex)
+            return True
+        late, _ = self._paced([(cost, 1)], head=True)
+        return not late
 
     def _allotment(self, unmet: Cost, next_slot: int) -> Allotment:
         return Allotment(

@@ -210,7 +210,8 @@ def _allot(state: State, lease: Lease, message: Renew, model: str, demand: Deman
     share, section = lease.shares[model], _section(state, model)
     limits = effective_limits(state, section, model)
     probes = bool(section.cool_ms) and may_probe(state, lease, message, model, grid)
-    if not demand.wants and not demand.spare:
+    if not lease.cap or (not demand.wants and not demand.spare):
+        # Without a slot nothing can be dispatched: what was booked now would be lost to all.
         share.unmet = NO_COST
         probe_ms = section.probe_ms if probes else 0
         return Allotment(share.bookings, limits, cool_ms=section.cool_ms, probe_ms=probe_ms)

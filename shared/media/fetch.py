@@ -11,7 +11,8 @@ import asyncio
 import socket
 import ssl
 from collections.abc import Awaitable, Callable, Sequence
-from ipaddress import ip_address
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -32,12 +33,17 @@ _HEADERS = {
 }
 _REDIRECTS = {301, 302, 303, 307, 308}
 
+_ASKING = ThreadPoolExecutor(8, thread_name_prefix="resolve")
+"""Threads of their own: a name server that keeps silent holds one for longer than it is waited for, and in those that
+everybody shares nothing could be stored meanwhile."""
+
 Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
 """(host, port) -> its addresses. Raises OSError."""
 
 
 async def resolve(host: str, port: int) -> Sequence[str]:
-    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    ask = partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
+    found = await asyncio.get_running_loop().run_in_executor(_ASKING, ask)
     return [str(address[0]) for *_, address in found]
 
 
@@ -65,7 +71,7 @@ class Fetcher:
                         return found
                     url = found
         except TimeoutError:
-            raise _refuse(where, f"did not come within {min(timeout_s, TIMEOUT_S):.0f} s") from None
+            raise _refuse(where, f"did not come within {min(timeout_s, TIMEOUT_S):.2g} s") from None
         raise _refuse(where, f"leads to more than {MAX_REDIRECTS} redirects")
 
     async def _get(self, url: str, where: str, max_bytes: int) -> bytes | str:
@@ -95,7 +101,7 @@ class Fetcher:
 
     async def _public_addresses(self, target: URL, where: str) -> Sequence[str]:
         """One that is not public among them condemns all: nobody who means well has such a name."""
-        host, port = target.host or "", target.port or 443
+        host, port = target.raw_host or "", target.port or 443
         try:
             addresses = [host] if _is_address(host) else list(await self._resolve(host, port))
         except (OSError, UnicodeError):
@@ -144,17 +150,15 @@ def _checked(url: str, where: str) -> URL:
         raise _refuse(where, "is not fetched: only https addresses are, and redirects to them")
     if "@" in parts.netloc or target.user is not None or target.password is not None:
         raise _refuse(where, "is a URL with credentials in it; send one without")
-    if not target.host or port == 0:
+    if not target.raw_host or port == 0:
         raise _refuse(where, "is not a valid URL")
     return target
 
 
 def _is_address(host: str) -> bool:
-    try:
-        ip_address(host)
-    except ValueError:
-        return False
-    return True
+    """As aiohttp sees it: what looks like an address is connected to as it stands, and its resolver is not asked. Other
+    ways to write one (2130706433, 1.2.3.4.) are then no public address either."""
+    return ":" in host or host.replace(".", "").isdigit()
 
 
 async def _read(response: aiohttp.ClientResponse, where: str, max_bytes: int) -> bytes:

@@ -94,6 +94,18 @@ async def test_the_same_bytes_are_another_image_each_time(media: MediaStore) -> 
     assert (await media.read(second.name)).data == b"an image"
 
 
+async def test_an_image_that_is_written_over_is_the_old_one_or_the_new_and_no_mixture(media: MediaStore) -> None:
+    """As an upload is that is repeated after a lost answer: a name is given to no second image."""
+    old, new = noise(2 * MIB), noise(2 * MIB + 1)[1:]
+    stored = await put(media, old)
+    attributes = (await media._objects.head(stored.name)).attributes
+    read = [media.read(stored.name) for _ in range(20)]
+    _, *seen = await asyncio.gather(media._objects.put(stored.name, new, attributes), *read)
+    assert {content.data for content in seen} <= {old, new}
+    assert (await media.read(stored.name)).data == new
+    assert [image.name for image in (await media.recent(10)).images] == [stored.name]
+
+
 @pytest.mark.parametrize(
     ("given", "kept"),
     [

@@ -91,6 +91,7 @@ class TestImages:
             body = (await generate(path, number_of_images=4, aspect_ratio="16:9", image_size="2K")).json()
             assert [image["index"] for image in body["images"]] == [0, 1, 2, 3]
             assert len({image["name"] for image in body["images"]}) == 4
+            assert len({image["sha256"] for image in body["images"]}) == 4, "four images, not one of them four times"
             for image in body["images"]:
                 assert (await opened(path, image)).size == (2752, 1536)
             assert path.sent == 5
@@ -108,7 +109,10 @@ class TestImages:
         async with whole_path(STORAGE_URL=storage) as path:
             (first,) = (await generate(path, response_format="b64_json")).json()["images"]
             sent = [first["name"], first["url"], first["b64_json"], f"data:image/png;base64,{first['b64_json']}"]
-            edited = [(await generate(path, "In winter", input_images=[one])).json()["images"][0] for one in sent]
+            edited = []
+            for one in sent:
+                path.gemini.app.seeds.clear()
+                edited += (await generate(path, "In winter", input_images=[one])).json()["images"]
             assert len({image["sha256"] for image in edited}) == 1, "each way leads to the same image"
             (without,) = (await generate(path, "In winter")).json()["images"]
             assert without["sha256"] != edited[0]["sha256"]
@@ -224,6 +228,13 @@ class TestLimits:
             answers = await asyncio.gather(*(path.ask() for _ in range(5)))
             assert [answer.status for answer in answers] == [200] * 5
 
+    async def test_input_images_wait_once_for_all_the_images_that_are_made_of_them(self, storage: str) -> None:
+        """Eight requests with 0.9 MB each may wait where 1 MB may: they have the same bytes."""
+        large = base64_of(png(2, 2) + bytes(675_000))
+        async with whole_path(STORAGE_URL=storage, QUEUE_MAX_MB=1, GEMINI_CONCURRENCY_LIMIT=1) as path:
+            body = (await generate(path, number_of_images=8, input_images=[large])).json()
+            assert (len(body["images"]), body["errors"]) == (8, [])
+
     async def test_a_limit_of_none_is_told_at_once(self, storage: str) -> None:
         async with whole_path(STORAGE_URL=storage, GEMINI_IPM=0) as path:
             answer = await generate(path)
@@ -294,6 +305,7 @@ class TestBadInput:
             ("https://localhost/a.png", "not at a public address"),
             ("https://[::ffff:127.0.0.1]/a.png", "not at a public address"),
             ("https://2130706433/a.png", "not at a public address"),
+            ("https://xn--/a.png", "its host is not known"),
             ("https://user:password@images.example/a.png", "credentials in it"),
         ],
         ids=lambda value: str(value)[:40],
@@ -341,6 +353,7 @@ class TestFetchedInputs:
                 site.pages["/a.png"] = png(3, 2)
                 url = f"https://images.example:{site.port}/a.png"
                 fetched = (await generate(path, "In winter", input_images=[url])).json()["images"][0]
+                path.gemini.app.seeds.clear()
                 sent = (await generate(path, "In winter", input_images=[base64_of(png(3, 2))])).json()["images"][0]
                 assert fetched["sha256"] == sent["sha256"]
                 assert [asked for asked, _ in site.asked] == ["/a.png"]

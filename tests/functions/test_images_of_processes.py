@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import hashlib
 import sys
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from shared.emulator import EmulatorConfig, running
 from shared.media.url import open_media
-from tests.support.object_stores import AWS, ObjectStore
+from tests.support.object_stores import AWS, KINDS, ObjectStore, bucket_store, folder_store
 from tests.support.processes import ADMIN, ROOT, Running, request, served, started
+from tests.support.whole_path import eventually
 
 DATA = bytes(range(256)) * 4
 
@@ -101,16 +105,26 @@ async def test_a_secret_in_the_storages_url_is_refused_and_not_shown() -> None:
 # -- making -----------------------------------------------------------------------------------------------------------
 
 
+@pytest.fixture(params=KINDS)
+async def place(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[ObjectStore]:
+    if request.param == "file":
+        yield folder_store(tmp_path / "storage")
+        return
+    origin = request.getfixturevalue("gcs_origin" if request.param == "gs" else "s3_origin")
+    async with bucket_store(request.param, origin) as store:
+        yield store
+
+
 async def test_two_processes_make_no_more_than_one_may_and_serve_each_other_s_images(
-    s3_store: ObjectStore, tmp_path: Path
+    place: ObjectStore, tmp_path: Path
 ) -> None:
-    """Only the ledger in the file and the bucket are common to them; Gemini would make any number of images."""
+    """Only the ledger in the file and the storage are common to them; Gemini would make any number of images."""
     async with running(EmulatorConfig()) as gemini:
         env = {
             "GEMINI_BASE_URL": gemini.url,
             "GEMINI_API_KEY": "AQ.key-of-the-server",
             "LEDGER_URL": f"sqlite:///{tmp_path}/ledger.db",
-            "STORAGE_URL": s3_store.url,
+            "STORAGE_URL": place.url,
             "GEMINI_IPM": "4",
             "RATE_LIMIT_PER_MINUTE": "4",
             **AWS,
@@ -134,8 +148,35 @@ async def test_two_processes_make_no_more_than_one_may_and_serve_each_other_s_im
             assert gemini.stats()["requests"] == 4
 
 
-async def generate(server: Running, caller: str, images: int = 1) -> tuple[int, Any]:
-    body = {"prompt": "A lighthouse", "number_of_images": images}
+@pytest.mark.parametrize("place", ["gs", "s3"], indirect=True)
+async def test_images_made_while_the_bucket_is_down_are_in_the_answer(place: ObjectStore) -> None:
+    """It goes down when they are paid for and not yet there; once it is back, it has nothing of them."""
+    assert place.proxy is not None
+    async with running(EmulatorConfig()) as gemini:
+        env = {
+            "GEMINI_BASE_URL": gemini.url,
+            "GEMINI_API_KEY": "AQ.key-of-the-server",
+            "STORAGE_URL": place.url,
+            "LEDGER_URL": "memory://",
+            **AWS,
+        }
+        async with served(env) as server:
+            asking = asyncio.create_task(generate(server, "a", 2, "[[latency:1000]] A lighthouse"))
+            await eventually(lambda: gemini.stats()["open"] == 2, 30)
+            place.proxy.down = True
+            status, body = await asking
+            assert (status, [error["code"] for error in body["errors"]]) == (200, ["storage_unavailable"] * 2)
+            for image in body["images"]:
+                assert (image["name"], image["url"]) == (None, None)
+                assert hashlib.sha256(base64.b64decode(image["b64_json"])).hexdigest() == image["sha256"]
+            place.proxy.down = False
+            _, after = await generate(server, "a")
+            _, _, listed = await request("GET", f"{server.url}/images", headers=ADMIN)
+            assert [image["name"] for image in listed["images"]] == [after["images"][0]["name"]]
+
+
+async def generate(server: Running, caller: str, images: int = 1, prompt: str = "A lighthouse") -> tuple[int, Any]:
+    body = {"prompt": prompt, "number_of_images": images}
     headers = {**ADMIN, "x-caller-id": caller, "x-request-timeout": "10"}
     status, _, answer = await request("POST", f"{server.url}/generate", json=body, headers=headers)
     return status, answer

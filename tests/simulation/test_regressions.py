@@ -120,6 +120,33 @@ def test_slots_return_to_others_while_one_long_stream_goes_on() -> None:
         assert told.failures() == []
 
 
+def test_a_slot_that_another_is_due_is_returned_when_the_request_that_used_it_ends() -> None:
+    """While it was open the ledger had ended this instance's say over it; so nobody thought it was held."""
+    project = account(c=1, requests=100)
+    with story(project, instances=2, lease_s=4.0) as told:
+        stream = told.asks(project, at=0, service_s=6.0, patience_s=20.0)
+        told.passes(0.5)
+        other = told.asks(project, at=1, patience_s=20.0)
+        told.passes(6.0)
+        assert [call.fate for call in stream] == ["answered"]
+        assert told.ledger().leases["i0"].slots == 0
+        told.passes(1.0)
+        assert [call.fate for call in other] == ["answered"]
+        assert told.failures() == []
+
+
+def test_who_waits_for_a_slot_does_not_book_permits_again_and_again() -> None:
+    """They lapsed unused, each renewal a write; it reads the ledger meanwhile, and renews what it wants twice a lease."""
+    project = account(c=1, requests=100)
+    with story(project, instances=2) as told:
+        told.asks(project, at=0, service_s=9.0, patience_s=20.0)
+        told.passes(0.5)
+        told.asks(project, at=1, patience_s=20.0)
+        told.passes(8.0)
+        assert told.instance(1).admission.writes <= 2 * 8.0 / 2.0 + 1
+        assert told.failures() == []
+
+
 def test_a_stream_over_many_renews_counts_once_in_its_day() -> None:
     project = account(requests_per_day=5)
     with story(project) as told:
@@ -130,6 +157,18 @@ def test_a_stream_over_many_renews_counts_once_in_its_day() -> None:
         told.passes(8.0)
         assert [call.fate for call in stream] == ["answered"]
         assert told.ledger().sections[MODEL].days == {DAY.ordinal: 4}
+
+
+def test_one_long_stream_is_reported_while_its_booking_counts_though_nothing_else_happens_there() -> None:
+    """It was counted twice in its day: as a booking that lapsed and when its instance told of it in the end."""
+    project = account(requests_per_day=5)
+    with story(project, instances=2) as told:
+        stream = told.asks(project, service_s=9.0, patience_s=20.0)
+        told.passes(8.0)
+        told.asks(project, at=1)
+        told.passes(3.0)
+        assert [call.fate for call in stream] == ["answered"]
+        assert told.ledger().sections[MODEL].days == {DAY.ordinal: 2}
 
 
 def test_a_model_without_limits_obeys_a_refusal_on_every_instance_that_learned_of_it() -> None:

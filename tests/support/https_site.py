@@ -25,6 +25,10 @@ class Site:
     asked: list[tuple[str, dict[str, str]]] = field(default_factory=list)
     port: int = 0
     slow: bool = False
+    drips: bool = False
+    """A byte now and then, without end."""
+    claims_bytes: int | None = None
+    """What Content-Length says, whatever comes."""
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         self.asked.append((request.path, dict(request.headers)))
@@ -36,9 +40,17 @@ class Site:
         if isinstance(page, str):
             return web.Response(status=302, headers={"location": page})
         response = web.StreamResponse()
-        response.enable_chunked_encoding()
+        if self.claims_bytes is None:
+            response.enable_chunked_encoding()
+        else:
+            response.content_length = self.claims_bytes
         await response.prepare(request)
+        while self.drips:
+            await response.write(b".")
+            await asyncio.sleep(0.01)
         await response.write(page)
+        if self.claims_bytes is not None and request.transport is not None:
+            request.transport.close()
         return response
 
 

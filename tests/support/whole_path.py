@@ -1,13 +1,15 @@
 """The whole path in one process: functions behind uvicorn, their real services, and an offline Gemini, on real sockets.
 
 Whatever a test does, at its end nothing may be left of it: no slot, booking or waiting request in the ledger, nothing
-open at Gemini, no task; and all that Gemini was sent is counted in the ledger.
+open at Gemini, no task; and all that Gemini was sent is counted in the ledger. What it kept in the store is in
+collections that Terraform gives a TTL policy.
 """
 
 from __future__ import annotations
 
 import asyncio
 import functools
+import re
 import socket
 import tempfile
 from collections import Counter
@@ -31,8 +33,10 @@ from shared.ledger.state import State
 from shared.manifest import load_all
 from shared.secret import Secret
 from shared.settings import Settings
+from shared.stores.memory import MemoryStore
 from shared.stores.port import Store
 from tests.support.edge import ADMIN, ADMIN_KEY, Answer
+from tests.support.processes import ROOT
 
 SERVER_KEY = "AQ.a-key-of-the-server"
 OWN_KEY = "AQ.a-key-of-the-caller"
@@ -48,6 +52,8 @@ _SETTINGS = {
     "LEDGER_WINDOW_SECONDS": "6",
 }
 _PATIENCE_S = 20.0
+_IN_TERRAFORM = re.search(r"collections\s*=\s*toset\((\[.*?\])\)", (ROOT / "terraform/firestore.tf").read_text())
+COLLECTIONS = frozenset(orjson.loads(_IN_TERRAFORM[1] if _IN_TERRAFORM else "[]"))
 
 
 async def eventually(condition: Callable[[], bool], within_s: float = 5.0) -> None:
@@ -244,6 +250,9 @@ class WholePath:
                     assert not share.bookings, f"{project}: {model} has bookings {share.bookings}"
                     assert share.unmet == NO_COST, f"{project}: {model} has unmet demand {share.unmet}"
         self._assert_all_is_counted(states)
+        if isinstance(self.services.store, MemoryStore):
+            kept = {key.partition("/")[0] for key in self.services.store._shelf.entries}
+            assert kept <= COLLECTIONS, "a collection that is not in terraform/firestore.tf"
 
     def _assert_all_is_counted(self, states: Mapping[str, State]) -> None:
         """A request counts once its first byte is written, whatever Gemini answers: arrivals, and so what was admitted."""

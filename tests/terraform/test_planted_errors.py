@@ -387,6 +387,14 @@ def test_what_is_no_setting_is_told_by_its_name(applied: Terraform, checkout: Pa
         assert told in done.output, name
 
 
+def test_a_timeout_that_the_functions_do_not_live_to_see_is_told(applied: Terraform, checkout: Path) -> None:
+    settings = json.dumps({"REQUEST_TIMEOUT_SECONDS": "150"})
+    done = applied.run(checkout, "plan", *given("-refresh=false", f"-var=settings={settings}"))
+    assert done.status != 0
+    assert "generate: timeout_s must be at least 200" in done.output
+    assert "chat: timeout_s" not in done.output
+
+
 def test_an_endpoint_json_that_cannot_be_deployed_is_told_by_its_name(
     applied: Terraform, grown_checkout: Path, tmp_path: Path
 ) -> None:
@@ -396,6 +404,7 @@ def test_an_endpoint_json_that_cannot_be_deployed_is_told_by_its_name(
         "health": ({"concurrency": 1000}, "concurrency must be from 1 to 250"),
         "generate_text": ({"timeout_s": 4000}, "timeout_s must be from 1 to 3600"),
         "image": ({"storage": "all"}, "storage must be none, read or write"),
+        "generate": ({"timeout_s": 169}, "timeout_s must be at least 170, or the platform ends what"),
     }
     for name, (fields, _) in wrong.items():
         file = checkout / "functions" / name / "endpoint.json"

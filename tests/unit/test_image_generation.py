@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import tracemalloc
 from typing import Any
+from unittest.mock import patch
 
 import orjson
 import pytest
@@ -13,13 +15,15 @@ from starlette.requests import Request
 from starlette.responses import StreamingResponse
 
 from functions.generate.answer import answer
+from functions.generate.main import generate
+from shared import image_generation
 from shared.call import Call
 from shared.clock import elapsed_s
 from shared.errors import EmptyResponse, GatewayError, ResponseBlocked, StorageUnavailable
 from shared.generation import Journal, Stage
 from shared.image_generation import ImagesAsked, ImagesMade, MadeImage, generate_images
 from shared.media.input_image import InputImage
-from tests.support.edge import FakeGateway, FakeMedia, FakeServices
+from tests.support.edge import ADMIN, FakeGateway, FakeMedia, FakeServices, ask
 
 PNG = base64.b64decode("iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5ErkJggg==")
 MODEL = "gemini-3-pro-image"
@@ -164,7 +168,7 @@ async def test_an_image_that_is_being_stored_is_stored_though_its_caller_goes() 
             return await super().put_image(*args, **rest)
 
     media = Slow()
-    task = asyncio.create_task(made_of(body(part(PNG)), media))
+    task = asyncio.create_task(made_of(body(part(PNG), part(PNG + b"2")), media))
     await begun.wait()
     task.cancel()
     await asyncio.sleep(0)
@@ -172,7 +176,33 @@ async def test_an_image_that_is_being_stored_is_stored_though_its_caller_goes() 
     with contextlib.suppress(asyncio.CancelledError):
         await task
     assert task.cancelled()
-    assert [*media.images.values()] == [PNG]
+    assert [*media.images.values()] == [PNG, PNG + b"2"], "the one being stored, and the one after it"
+
+
+async def test_while_gemini_works_an_input_image_is_kept_but_not_the_request_that_it_came_in() -> None:
+    """Beside what is sent, which image_generation made, and whose buffer orjson reserves many times too large."""
+    data = PNG + bytes(6 * 2**20)
+    held: list[int] = []
+
+    class Watched(FakeGateway):
+        async def generate(self, generation: Any) -> Any:
+            found = tracemalloc.take_snapshot().filter_traces([tracemalloc.Filter(False, image_generation.__file__)])
+            held.append(sum(one.size for one in found.statistics("filename")))
+            return await super().generate(generation)
+
+    services = FakeServices(Watched(body(part(PNG))))
+    sent = {"prompt": "A cat", "number_of_images": 8, "input_images": [base64.b64encode(data).decode()]}
+    content = [orjson.dumps(sent)[at : at + 2**16] for at in range(0, 9 * 2**20, 2**16)]
+    tracemalloc.start()
+    try:
+        with patch("shared.bootstrap.services", lambda: services):
+            answer = await ask(
+                generate, path="/", content=content, headers={**ADMIN, "content-type": "application/json"}
+            )
+    finally:
+        tracemalloc.stop()
+    assert (answer.status, len(held)) == (200, 8)
+    assert len(data) < max(held) < 1.5 * len(data)
 
 
 def image_of(number: int, size_bytes: int, name: str | None) -> MadeImage:

@@ -396,6 +396,14 @@ def test_who_cannot_wait_for_one_answer_of_the_ledger_is_told_that_its_time_was_
     run(main)
 
 
+async def test_after_a_refusal_a_request_that_no_limit_concerns_may_be_the_one_that_tries(shelf: Shelf) -> None:
+    gate, limited = admission(MemoryStore(shelf)), account(images=4)
+    async with exchange(gate, limited) as lease:
+        lease.refuse(Refusal("m", until_ms=int(gate.clock.hi_ms()) + 300))
+    async with exchange(gate, limited) as lease:
+        lease.answered()
+
+
 async def test_a_full_house_is_no_fault_of_the_ledgers(shelf: Shelf) -> None:
     gate = admission(MemoryStore(shelf))
     async with exchange(gate, account(c=1)):
@@ -411,6 +419,16 @@ async def test_a_document_of_another_version_is_not_overwritten(shelf: Shelf) ->
     with pytest.raises(LedgerUnavailable):
         await take(admission(store), account(requests=10), wait_s=3.0)
     assert (await store.read("ledger/p")).value == b"GL\x63later"
+
+
+async def test_a_look_at_the_ledger_that_was_under_way_does_not_undo_a_refusal(shelf: Shelf) -> None:
+    gate = admission(MemoryStore(shelf), window_s=60.0)
+    async with exchange(gate, account(requests=100)) as lease:
+        agent, until_ms = gate.agents["p"], int(gate.clock.hi_ms()) + 30_000
+        before = await agent.store.read(agent.key)
+        lease.refuse(Refusal("m", until_ms=until_ms))
+        agent.cadence.gains(before)
+        assert agent.book("m").blocked_ms == until_ms
 
 
 async def test_a_refusal_stops_the_other_processes_with_the_next_write(shelf: Shelf) -> None:

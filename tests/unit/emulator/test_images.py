@@ -8,12 +8,13 @@ import struct
 import zlib
 from typing import Any
 
+import aiohttp
 import pytest
 from google import genai
 from google.genai.types import GenerateContentConfig, ImageConfig
 from PIL import Image
 
-from shared.emulator import EmulatorConfig, drawing, running
+from shared.emulator import EmulatorConfig, drawing, images, running
 from shared.emulator.config import Limits, Project
 from tests.unit.emulator.conftest import Asker
 
@@ -57,9 +58,28 @@ async def test_an_image_has_the_pixels_of_its_ratio_and_size(
     assert image.size == size
 
 
-async def test_the_same_prompt_is_the_same_image_and_another_prompt_another(ask: Asker) -> None:
-    first, again, other = [(await drawn(ask, text))[0].tobytes() for text in ("A cat", "A cat", "一只猫")]
+async def test_a_prompt_is_another_image_each_time_and_the_same_ones_in_every_process() -> None:
+    runs = []
+    for _ in range(2):
+        async with running(EmulatorConfig(latency_s=0)) as emulator, aiohttp.ClientSession() as session:
+            ask = Asker(emulator, session)
+            runs.append([(await drawn(ask, text))[0].tobytes() for text in ("A cat", "A cat", "一只猫", "A cat")])
+    assert runs[0] == runs[1]
+    assert len(set(runs[0])) == 4
+
+
+async def test_a_seed_that_is_named_is_the_same_image_each_time(ask: Asker) -> None:
+    first, again, other = [(await drawn(ask, seed=seed))[0].tobytes() for seed in (7, 7, 8)]
     assert first == again != other
+
+
+async def test_what_was_drawn_is_remembered_for_the_newest_prompts_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(images, "_PROMPTS_KEPT", 2)
+    seeds = images.Seeds()
+    said = ["a", "a", "b", "c", "a", "c"]
+    a, a_again, _, c, a_forgotten, c_again = [seeds.next({"contents": [{"parts": [{"text": text}]}]}) for text in said]
+    assert a == a_forgotten != a_again
+    assert c != c_again
 
 
 async def test_the_prompt_is_written_on_the_image() -> None:
@@ -68,6 +88,22 @@ async def test_the_prompt_is_written_on_the_image() -> None:
     ink = (24, 24, 32)
     counts = [{c: n for n, c in image.convert("RGB").getcolors(256) or ()}.get(ink, 0) for image in (bare, written)]
     assert counts[0] == 0 < counts[1]
+
+
+def test_what_the_font_lacks_is_written_as_its_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pillow's own font has no Chinese: boxes would be all alike."""
+    monkeypatch.setattr(drawing, "_FONTS", ())
+    drawing._font.cache_clear()
+    chinese = drawing.draw("月 A", 7, 512, 512)
+    assert chinese == drawing.draw("\\u6708 A", 7, 512, 512)
+    assert chinese != drawing.draw("日 A", 7, 512, 512)
+    drawing._font.cache_clear()
+
+
+@pytest.mark.parametrize("text", ["x" * 2_000_000, "i " * 1_000_000, "月" * 2_000_000])
+def test_no_text_is_too_long_to_be_drawn(text: str) -> None:
+    data, _ = drawing.draw(text, 1, 3072, 384)
+    assert Image.open(io.BytesIO(data)).size == (3072, 384)
 
 
 def test_without_pillow_it_is_still_an_image(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -103,7 +139,7 @@ async def test_its_tokens_are_counted_as_an_image(ask: Asker) -> None:
 
 
 async def test_google_s_own_client_reads_it_whole_and_streamed(client: genai.Client) -> None:
-    config = GenerateContentConfig(response_modalities=["IMAGE"], image_config=ImageConfig(aspect_ratio="3:2"))
+    config = GenerateContentConfig(response_modalities=["IMAGE"], image_config=ImageConfig(aspect_ratio="3:2"), seed=1)
     whole = await client.aio.models.generate_content(model=PRO, contents="A cat", config=config)
     image = whole.parts[0].as_image()  # type: ignore[index]
     assert image is not None

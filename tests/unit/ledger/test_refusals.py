@@ -182,6 +182,14 @@ class TestTheRequestThatTries:
         assert (requests(other), other.probe_ms, other.cool_ms) == (0, 0, first.cool_ms)
         assert other.next_ms >= first.cool_ms
 
+    def test_where_there_is_room_it_may_begin_seconds_late_so_that_a_slow_ledger_does_not_lose_it(self) -> None:
+        ledger = Ledger(Limits(requests=100))
+        first = ledger.refused("a", sent=1, seconds=1)
+        ledger.now_ms = first.probe_ms + 1
+        [validity] = ledger.ask("b").bookings
+        assert GRID.start_ms(validity.first) <= ledger.now_ms
+        assert GRID.start_ms(validity.last) >= ledger.now_ms + 4_000
+
     def test_after_it_the_others_stay_blocked_until_that_one_was_answered(self) -> None:
         ledger = Ledger(Limits(requests=100))
         first = ledger.refused("a", sent=1, cost=Cost(1), seconds=1)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import socket
 import ssl
+import threading
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
@@ -112,6 +115,25 @@ async def test_one_inner_address_among_public_ones_condemns_the_name(site: Site,
     assert site.asked == []
 
 
+@pytest.mark.parametrize(
+    "host",
+    ["2130706433", "0177.0.0.1", "127.1", "0", "1.2.3.4.5", "127.0.0.2.", "[fe80::1%25lo]", "[::ffff:127.0.0.2]"],
+)
+async def test_what_looks_like_an_address_is_one_or_is_refused(site: Site, pem: Path, host: str) -> None:
+    """The client underneath asks no resolver of ours for them."""
+    made, names = fetcher(pem)
+    with pytest.raises(BadRequest, match="not at a public address"):
+        await made.fetch(f"https://{host}:{site.port}/a.png", "x", MAX_BYTES)
+    assert (names.asked, site.asked) == ([], [])
+
+
+@pytest.mark.parametrize("host", ["xn--", "xn--a", "...", "-", "a" * 300, "images.example%00"])
+async def test_a_host_that_cannot_be_is_not_known(site: Site, pem: Path, host: str) -> None:
+    assert "its host is not known" in await refusal(site, pem, f"https://{host}/")
+    site.pages["/moved"] = f"https://{host}/"
+    assert "its host is not known" in await refusal(site, pem, f"https://{HOST}:PORT/moved")
+
+
 async def test_redirects_end(site: Site, pem: Path) -> None:
     site.pages["/round"] = "/round"
     assert "redirects" in await refusal(site, pem, f"https://{HOST}:PORT/round")
@@ -128,6 +150,40 @@ async def test_a_slow_site_is_left(site: Site, pem: Path) -> None:
     made, _ = fetcher(pem)
     with pytest.raises(BadRequest, match="did not come within"):
         await made.fetch(f"https://{HOST}:{site.port}/a.png", "x", MAX_BYTES, 0.2)
+
+
+async def test_a_site_that_sends_a_little_at_a_time_is_left(site: Site, pem: Path) -> None:
+    site.drips = True
+    made, _ = fetcher(pem)
+    with pytest.raises(BadRequest, match="did not come within"):
+        await made.fetch(f"https://{HOST}:{site.port}/a.png", "x", MAX_BYTES, 0.5)
+
+
+async def test_a_site_that_says_it_has_too_much_is_left_at_once(site: Site, pem: Path) -> None:
+    site.claims_bytes = 10 * MAX_BYTES
+    assert "larger than" in await refusal(site, pem, f"https://{HOST}:PORT/a.png")
+
+
+async def test_names_that_are_never_answered_hold_up_nothing_but_fetching(monkeypatch: pytest.MonkeyPatch) -> None:
+    answered = threading.Event()
+
+    def silent(*_: object, **__: object) -> list[object]:
+        answered.wait(60)
+        return []
+
+    monkeypatch.setattr(socket, "getaddrinfo", silent)
+    try:
+        asked = [Fetcher().fetch(f"https://{number}.example/", "x", MAX_BYTES, 0.2) for number in range(50)]
+        said = await asyncio.gather(*asked, return_exceptions=True)
+        assert {str(error) for error in said} == {"x did not come within 0.2 s."}
+        assert await asyncio.wait_for(asyncio.to_thread(lambda: "done"), 30) == "done"
+    finally:
+        answered.set()
+
+
+async def test_of_a_body_that_is_cut_off_nothing_is_taken(site: Site, pem: Path) -> None:
+    site.claims_bytes = len(IMAGE) + 1
+    assert "did not answer as it should" in await refusal(site, pem, f"https://{HOST}:PORT/a.png")
 
 
 async def test_another_status_is_told(site: Site, pem: Path) -> None:
