@@ -42,11 +42,11 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         return self._jumping.now_s
 
 
-def run(main: Callable[[], Coroutine[Any, Any, T]]) -> T:
+def run(main: Callable[[], Coroutine[Any, Any, T]], wall_s: float = WALL_S) -> T:
     """`main()` to its end, with asyncio's time, `clock.elapsed_s()` and the memory store's time of day on one virtual clock."""
     loop = VirtualLoop()
     clock = SimpleNamespace(
-        clock_gettime=lambda _: loop.time(), monotonic=loop.time, time=lambda: WALL_S + loop.time()
+        clock_gettime=lambda _: loop.time(), monotonic=loop.time, time=lambda: wall_s + loop.time()
     )  # fmt: skip
     with ExitStack() as stack:
         for module in ("shared.clock", "shared.stores.memory"):
