@@ -316,7 +316,7 @@ class Agent:
         self.grant, self.cap, self.authority_ms = grant, grant.cap, float(grant.authority_ms)
         self.held, self.claimed = max(message.hold, grant.cap), message.want_slots
         self.cadence.scarce = grant.scarce_slots
-        retry_s = elapsed_s() + grant.horizon_ms / 2000 * random.uniform(0.9, 1.1)
+        retry_s = elapsed_s() + grant.horizon_ms / 1000 * random.uniform(0.48, 0.56)
         for model in message.demands.keys() & self.books.keys():
             self.books[model].retry_s = elapsed_s() + NO_ROOM_S
         for model, allotment in grant.allotments.items():

@@ -295,9 +295,10 @@ class Cadence:
                 continue
             if book.last is not None and (shut or not self._enough(book, waiting)):
                 share = book.last.per_s * agent.grant.horizon_ms / 1000 if agent.grant else 0.0
-                least[name] = 1 if shut else max(1, math.ceil(GAIN_SHARE * share))
                 hi_ms = agent.clock.hi_ms()
-                costs = waiting.costs(min(self.soon(), book.available(hi_ms).requests + least[name]))
+                have = book.available(hi_ms).requests
+                least[name] = 1 if shut else max(1, min(math.ceil(GAIN_SHARE * share), len(waiting) - have))
+                costs = waiting.costs(min(self.soon(), have + least[name]))
                 demands[name] = book.demand(costs, 0, 0, hi_ms)
         if not demands:
             self._tried = b""

@@ -153,11 +153,13 @@ class Calendar:
         return counted + self._placed[k]
 
     def begins(self, k: int, since: int, until: int) -> dict[int, int]:
-        """By slot in [since, until): dispatched in it or pinned to begin in it, by anybody; never 0."""
+        """By slot in [since, until): dispatched in it or pinned to begin in it, by anybody; never 0. Flexible bookings are
+        taken to be dispatched by now."""
         found = {slot: amount for slot, cost in self.ring.items() if (amount := cost[k]) and since <= slot < until}
         for validity, cost in self.everyone:
-            if (amount := cost[k]) and since <= validity[0] < until and not flexible(validity):
-                found[validity[0]] = found.get(validity[0], 0) + amount
+            slot = self.now - 1 if flexible(validity) else validity[0]
+            if (amount := cost[k]) and since <= slot < until:
+                found[slot] = found.get(slot, 0) + amount
         return found
 
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from shared.ledger.calendar import Calendar, flexible
 from shared.ledger.state import Bookings
 
-PACE_SNAP = 0.9
+PACE_SNAP = 0.92
 CATCH_UP_SLOTS, CATCH_UP_PERMITS = 8, 2
 """What the pace left unused so lately (the longer of both) may still be given."""
 
@@ -32,21 +32,22 @@ class Pace(NamedTuple):
 def pace_of(calendar: Calendar, k: int) -> Pace:
     """How to spread what is free until what was given in a burst leaves the window: no stall after it.
 
-    A rate within a tenth of the limit's own is the limit's own: rounding must not cost capacity."""
+    What was booked for a slot before now has probably been dispatched, and is reported later. A lack of a request or two
+    is none, and a rate near the limit's own is the limit's own: rounding must not cost capacity."""
     span, limit = calendar.grid.span, calendar.limits[k] or 0
     leaving, shift = [0] * (span + 1), span - calendar.now
-    used = sum([cost[k] for validity, cost in calendar.everyone if flexible(validity)])
+    used = sum([cost[k] for booked, cost in calendar.everyone if flexible(booked) or booked.first < calendar.now])
     for slot, cost in calendar.ring.items():
         if amount := cost[k]:
             used += amount
             end = slot + shift
             leaving[span if end > span else end if end > 0 else 0] += amount
     rate = full = limit / span
-    until, free, soonest = 0, limit - used, span // 8
+    until, free, slack = 0, limit - used, 2 * full if k == 1 else min(CATCH_UP_PERMITS, 2 * full)
     leaving[span] = 1  # The last slot of a span in which nothing leaves is where least is free for each slot so far.
     for t, left in enumerate(leaving):
         if left:
-            if t > soonest and free < rate * t + 1e-9:
+            if t and free + slack < rate * t + 1e-9:
                 rate, until = max(0.0, free / t), t - 1
             free += left
     return Pace(full, full, calendar.now) if rate > PACE_SNAP * full else Pace(rate, full, calendar.now + until)
@@ -55,15 +56,17 @@ def pace_of(calendar: Calendar, k: int) -> Pace:
 class Pacer:
     """One dimension during one renew: what the pace lets begin in each slot, and what was taken of it so far.
 
-    What a slot has left only shrinks as more is taken. `near` slots from now on are taken from and asked about often."""
+    What a slot has left only shrinks as more is taken. `near` slots from now on are taken from and asked about often. The
+    asker's share is of what begins in slot `shared_from` or later: whoever takes before it what would be lost is not made to
+    pay for that with a hole in its schedule."""
 
-    def __init__(self, calendar: Calendar, k: int, kept: Bookings, fair: float, near: int) -> None:
-        self._now, self._fair = calendar.now, fair
+    def __init__(self, calendar: Calendar, k: int, kept: Bookings, near: int, shared_from: int) -> None:
+        self._now = calendar.now
         self._pace = pace = pace_of(calendar, k)
         permits = 0 if k == 1 else int(CATCH_UP_PERMITS / max(pace.full, 1e-3))
         self._quiet = max(CATCH_UP_SLOTS, permits)
         # After a gap as long as the pace's own, one may go whatever the grid says: small limits lose nothing to its phase.
-        self._gap = min(self._quiet, int(1 / max(pace.full, 1e-3)) + 1)
+        self._gaps = [min(self._quiet, int(1 / max(rate, 1e-3)) + 1) for rate in (pace.rate, pace.full)]
         self._since = calendar.now - self._quiet
         end = calendar.now + calendar.ahead
         begins = calendar.begins(k, self._since, end)
@@ -74,12 +77,15 @@ class Pacer:
             at = max(validity.first, calendar.now) - calendar.now
             if not flexible(validity) and at < len(mine):
                 mine[at] += cost[k]
-        # A burst slows the pace; it is not also paid for out of the slots that follow it.
+        # A burst slows the pace; it is not also paid for out of the slots that follow it. While it is slow, a request or two
+        # ahead of it are: otherwise each renew adds what a slot was late, and the pace is never kept.
         past = sum(used[: self._quiet])
-        grace = max(0, past - pace.units(self._since, calendar.now - 1))
+        repaid = CATCH_UP_PERMITS if pace.rate < pace.full else 0
+        grace = max(0, past - pace.units(self._since, calendar.now - 1) - repaid)
         self._turned = int(pace.rate * (pace.until + 1)) - int(pace.full * (pace.until + 1))
         self._allowed = grace - int(pace.rate * self._since)
-        self._own = -int(pace.rate * calendar.now)
+        self._shared = min(shared_from - calendar.now, len(mine) - 1)
+        self._unshared = self._units(shared_from - 1)
         self._marks = [self._since - self._quiet, *sorted(begins)]
         """The slots in which something begins, in order; the first stands for none."""
         self._used = list(accumulate(used))[self._quiet :]
@@ -89,16 +95,17 @@ class Pacer:
         """What was taken in the near slots until each of them; of the others it is part of `used` and `mine`."""
         self._near_taken = 0
 
-    def most(self, amount: int, slot: int, *, shared: bool) -> int:
-        """How many requests of `amount` the pace lets begin in `slot`; `shared`: within the asker's own share of it."""
+    def most(self, amount: int, slot: int, share: float | None = None) -> int:
+        """How many requests of `amount` the pace lets begin in `slot`; `share`: within this part of it for the asker."""
         at = slot - self._now
         taken = self._taken[at] if at < len(self._taken) else self._near_taken
         most = (self._allowed + self._units(slot) - self._used[at] - taken) // amount
-        if most < 1 and slot - self._marks[bisect_right(self._marks, slot) - 1] >= self._gap:
+        if most < 1 and slot - self._marks[bisect_right(self._marks, slot) - 1] >= self._gaps[slot >= self._pace.until]:
             most = 1
-        if shared and most > 0:
-            own = self._fair * (self._own + self._units(slot)) - self._mine[at] - taken
-            most = min(most, int((own + 1e-6) // amount))
+        if share is not None and most > 0:
+            before = self._taken[min(self._shared, len(self._taken)) - 1]
+            own = int(share * self._units(slot)) - int(share * self._unshared)
+            most = min(most, (own - self._mine[at] + self._mine[self._shared - 1] - taken + before) // amount)
         return most if most > 0 else 0
 
     def _units(self, slot: int) -> int:

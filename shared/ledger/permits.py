@@ -28,7 +28,9 @@ class Party:
     """Who shares a model's rate with the asker."""
 
     fair: float
-    """The asker's share of the rate while all want more than there is; 1.0 when alone."""
+    """The asker's share of the rate among those that want more than there is; 1.0 when alone."""
+    even: float
+    """The same among all that are active: nobody books more than this for requests that have not come yet."""
     horizon_slots: int
 
 
@@ -60,15 +62,21 @@ class Planner:
             self._prepare_pace()
             late, first_unmet_slot = self._paced(runs, head=self.demand.head and not self.granted)
             unmet = total(late)
-            if late or any(v.first > self.calendar.now + IMMINENT_SLOTS for v in self.granted):
-                self.section.scarce_ms = now_ms
             if not late:
-                self._paced([(self.demand.typical, self.demand.spare)])
+                self._paced_spare()
+            self._note_scarcity(now_ms, late=bool(late))
             return self._allotment(unmet, first_unmet_slot)
         if self.demand.spare:
             self._prepare_pace()
-            self._paced([(self.demand.typical, self.demand.spare)])
+            self._paced_spare()
+        self._note_scarcity(now_ms, late=False)
         return self._allotment(NO_COST, 0)
+
+    def _note_scarcity(self, now_ms: int, *, late: bool) -> None:
+        """Demand is unmet, too, while requests wait for permits that are booked for later."""
+        soon = self.calendar.now + IMMINENT_SLOTS
+        if late or (self.demand.waiting and any(v.first > soon for v in (*self.demand.kept, *self.granted))):
+            self.section.scarce_ms = now_ms
 
     def plan_shut(self, now_ms: int, *, probes: bool) -> Allotment:
         """While Gemini refuses, and until one request was answered after that: only that one is booked, if it is the
@@ -159,9 +167,15 @@ class Planner:
         near = min(self.party.horizon_slots, calendar.ahead)
         self._slots = list(range(calendar.first, calendar.now + near))
         """In the horizon, those that may have room for a request."""
-        self._pacers = {k: Pacer(calendar, k, kept, self.party.fair, near) for k in calendar.dims}
+        self._pacers = {k: Pacer(calendar, k, kept, near, calendar.first + IMMINENT_SLOTS) for k in calendar.dims}
+        self._share = self.party.fair
         self._barred: dict[int, dict[int, int]] = {k: {} for k in calendar.dims}
         """By dimension and slot, the least amount that found no place: no larger one will."""
+
+    def _paced_spare(self) -> None:
+        self._share = self.party.even
+        self._barred = {k: {} for k in self.calendar.dims}
+        self._paced([(self.demand.typical, self.demand.spare)])
 
     def _paced(self, runs: list[tuple[Cost, int]], *, head: bool = False) -> tuple[list[tuple[Cost, int]], int]:
         """Books each run in order at the earliest slots that the pace, the limits and the asker's share allow.
@@ -195,7 +209,7 @@ class Planner:
             for k, amount, pacer, barred in needed:
                 if amount >= barred.get(slot, NEVER):
                     break
-                left = pacer.most(amount, slot, shared=slot >= shared_from)
+                left = pacer.most(amount, slot, self._share if slot >= shared_from else None)
                 if left:
                     room = calendar.room(k, slot, PINNED_SLOTS) // amount
                     left = room if room < left else left
@@ -226,9 +240,7 @@ class Planner:
         calendar = self.calendar
         needed = [(cost[k], pacer) for k, pacer in self._pacers.items() if cost[k] > 0]
         for slot in calendar.candidates(cost):
-            if all(pacer.most(amount, slot, shared=False) for amount, pacer in needed) and calendar.fits(
-                cost, slot, PINNED_SLOTS
-            ):
+            if all(pacer.most(amount, slot) for amount, pacer in needed) and calendar.fits(cost, slot, PINNED_SLOTS):
                 return slot
         return 0
 

@@ -238,16 +238,18 @@ def _competes(share: Share, soon: int) -> bool:
 
 
 def _party(state: State, instance: str, model: str, grid: Grid) -> Party:
-    """The asker's share of the rate among the instances that were left with unmet demand, by active callers."""
+    """The asker's shares of the rate, by active callers: among those that were left with unmet demand, and among all."""
     soon = grid.slot(state.now_ms) + IMMINENT_SLOTS
-    weights = {
-        i: (1, max(1, lease.callers))
+    sharing = {
+        i: lease
         for i, lease in state.leases.items()
-        if i != instance
-        and fresh(lease, state.now_ms)
-        and model in lease.shares
-        and _competes(lease.shares[model], soon)
+        if i != instance and lease.want_slots and fresh(lease, state.now_ms) and model in lease.shares
     }
-    weights[instance] = (1, max(1, state.leases[instance].callers))
-    fair = water_level(1.0, weights)[instance]
-    return Party(fair, horizon_ms(active_instances(state), grid) // grid.slot_ms)
+    active = {i: (1, max(1, lease.callers)) for i, lease in sharing.items()}
+    active[instance] = (1, max(1, state.leases[instance].callers))
+    short = {i: weight for i, weight in active.items() if i == instance or _competes(sharing[i].shares[model], soon)}
+    return Party(
+        water_level(1.0, short)[instance],
+        water_level(1.0, active)[instance],
+        horizon_ms(active_instances(state), grid) // grid.slot_ms,
+    )

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from itertools import pairwise
 
 import pytest
 
@@ -57,19 +58,22 @@ def seen(
     then: Callable[[Site], Awaitable[None]] | None = None,
     rtt_s: float = 0.03,
     wall_s: float = WALL_S,
+    c: int = 15,
+    warm: float = 2.0,
 ) -> Seen:
-    """What was begun in the minutes after two that are not measured; `then` happens meanwhile. `wall_s` is when it begins."""
+    """What was begun in the minutes after `warm` ones that are not measured; `then` happens meanwhile. `wall_s` is when it
+    begins."""
 
     async def main() -> Seen:
         random.seed(1)
-        site = Site(account(15, **limits), window_s=WINDOW_S, queue_timeout_s=3_600, rtt_s=rtt_s)
+        site = Site(account(c, **limits), window_s=WINDOW_S, queue_timeout_s=3_600, rtt_s=rtt_s)
         for _ in range(1 + max(one.instance for one in asking)):
             site.add()
         async with AsyncExitStack() as stack:
             for one in asking:
                 caller = site.asking(one.instance, one.caller, one.at_once, batch=one.batch, cost=one.cost)
                 await stack.enter_async_context(caller)
-            await asyncio.sleep(2 * WINDOW_S)
+            await asyncio.sleep(warm * WINDOW_S)
             since_s = elapsed_s()
             if then is not None:
                 await then(site)
@@ -175,14 +179,30 @@ def test_equal_callers_of_four_instances_are_served_about_as_often_at_a_small_li
     assert sum(differences) / len(differences) <= 10
 
 
-def test_nobody_waits_much_longer_than_in_one_queue() -> None:
-    """300 a minute, four instances of 16 callers: p99 is within 1.5 times a whole round of one queue (1.29 to 1.34 measured)."""
-    callers = [Asking(f"{at}-{number}", at, at_once=1) for at in range(4) for number in range(16)]
-    found = seen({"requests": 300}, callers, 3)
-    round_s = len(callers) / (300 / WINDOW_S * BEST)
-    assert quantile(found.waits_s(), 0.99) <= 1.5 * round_s
-    counts = found.counts().values()
-    assert max(counts) - min(counts) <= 4, "of 14"
+def sixty_four() -> list[Asking]:
+    """Callers who always have one request under way, 16 at each of four instances."""
+    return [Asking(f"{at}-{number}", at, at_once=1) for at in range(4) for number in range(16)]
+
+
+@pytest.mark.parametrize(("rpm", "most"), [(300, 1.7), (1_000, 1.35), (4_000, 1.1)])
+def test_nobody_waits_much_longer_than_in_one_queue(rpm: int, most: float) -> None:
+    """p99 against a whole round of one queue, over two minutes. Measured: 1.49 to 1.6 at 300 a minute, where the first minute's
+    burst makes the next round longer; 1.14 to 1.23 at 1,000; 0.81 to 0.97 at 4,000. There it was 4.6 to 6.2 while an instance
+    could book all that came next for requests that it expected: the others waited until that was over."""
+    found = seen({"requests": rpm}, sixty_four(), 2, c=256, warm=1.01)
+    round_s = 64 / (rpm / WINDOW_S * BEST)
+    assert quantile(found.waits_s(), 0.99) <= most * round_s
+    counts = list(found.counts("instance").values())
+    assert sum(counts) ** 2 / (4 * sum(count * count for count in counts)) >= 0.98, "Jain's index"
+    assert found.used(rpm) >= 0.98
+
+
+def test_after_a_burst_the_pace_is_such_that_nothing_stalls_until_it_leaves_the_window() -> None:
+    """Before, what was dispatched and not yet reported did not slow the pace, nor did a lack that was a few seconds ahead:
+    then nothing was left for up to the last second."""
+    found = seen({"requests": 4_000}, sixty_four(), 1.05, c=256, warm=0)
+    began = sorted(one.began_s for one in found.served)
+    assert max(after - before for before, after in pairwise(began)) <= 0.4
 
 
 @pytest.mark.parametrize("rtt_s", [0.02, 0.2])
