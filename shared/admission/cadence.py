@@ -127,10 +127,16 @@ class Cadence:
         hi_ms = self.agent.clock.hi_ms()
         if not book.serves(waiting.head().cost, hi_ms):
             return False
-        have, part = book.available(hi_ms), min(1.0, self.soon() / len(waiting))
+        have, part = book.available(hi_ms), min(1.0, self._served_soon(book) / len(waiting))
         return not any(
             metered and 2 * have[k] < part * waiting.cost[k] for k, metered in enumerate(book.effective.metered)
         )
+
+    def _served_soon(self, book: Book) -> float:
+        """How many of those that wait can be served before the horizon, by slots and by twice the rate, since others may leave theirs."""
+        if book.last is None or not book.last.per_s or self.agent.grant is None:
+            return self.soon()
+        return min(self.soon(), 2 * book.last.per_s * self.agent.grant.horizon_ms / 1000)
 
     @staticmethod
     def _poll_s() -> float:

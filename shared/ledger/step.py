@@ -65,6 +65,8 @@ def renew(state: State, message: Renew, store_ms: int, grid: Grid) -> Grant:
     for model, demand in message.demands.items():
         if model in lease.shares:
             allotments[model] = _allot(state, lease, message, model, demand, grid)
+    if message.want_slots and not message.lease_ms:
+        _last_until_served(lease, message, state.now_ms, grid)
     _drop_empty(state)
     return Grant(
         cap=lease.cap,
@@ -203,6 +205,14 @@ def _hold_slots(state: State, lease: Lease, message: Renew, c: int) -> None:
         return
     length_ms = message.lease_ms or min(max(2_000 * active_instances(state), LEASE_LEAST_MS), LEASE_MOST_MS)
     lease.authority_ms = max(now_ms + length_ms, lease.authority_ms if held else 0)
+    lease.reuse_ms = lease.authority_ms + message.tau_ms
+
+
+def _last_until_served(lease: Lease, message: Renew, now_ms: int, grid: Grid) -> None:
+    """Who waits for a permit that is booked for later need not write before then only to go on holding its slots."""
+    firsts = [validity.first for share in lease.shares.values() for validity in share.bookings]
+    served_ms = grid.start_ms(min(firsts, default=0)) + LEASE_LEAST_MS
+    lease.authority_ms = max(lease.authority_ms, min(served_ms, now_ms + LEASE_MOST_MS))
     lease.reuse_ms = lease.authority_ms + message.tau_ms
 
 

@@ -87,6 +87,13 @@ def test_while_a_rate_binds_writes_per_request_stay_few(rpm: int, c: int, caller
     assert found.most_open <= c
 
 
+def test_who_waits_long_writes_once_for_each_request() -> None:
+    """10 a minute: a permit is booked far ahead, and nothing is written before it was used. Before: 6 writes for each, since
+    permits were wanted for half of those who waited, and since authority was renewed every five seconds."""
+    found = seen(256, [8] * 4, {"requests": 10}, 62, 242)
+    assert found.writes_per_request <= 1.1
+
+
 def beside(c: int, others: int, then: Callable[[Site], Awaitable[None]]) -> Site:
     """`then`, ten seconds after so many instances began to want more than there is."""
 

@@ -21,15 +21,15 @@ TAU_MS = 120_000
 class Ledger:
     """A state, a clock and a numbered message per instance."""
 
-    def __init__(self, now_ms: int = NOON_MS, c: int = 15) -> None:
-        self.state, self.now_ms, self.c = State(GRID.window_ms), now_ms, c
+    def __init__(self, now_ms: int = NOON_MS, c: int = 15, lease_ms: int = 10_000) -> None:
+        self.state, self.now_ms, self.c, self.lease_ms = State(GRID.window_ms), now_ms, c, lease_ms
         self.numbers: dict[str, int] = {}
 
     def renew(self, who: str, want: int = 0, demand: Demand | None = None, **more: object) -> Grant:
         self.numbers[who] = self.numbers.get(who, 0) + 1
         message = Renew(
             who, self.numbers[who], self.now_ms, self.c, TAU_MS,
-            lease_ms=10_000, want_slots=want, demands={"m": demand} if demand else {}, **more,
+            lease_ms=self.lease_ms, want_slots=want, demands={"m": demand} if demand else {}, **more,
         )  # fmt: skip
         return renew(self.state, message, self.now_ms, GRID)
 
@@ -61,6 +61,20 @@ def test_what_one_returns_another_gets_at_once() -> None:
     assert not any(v.first == GRID.slot(NOON_MS) for v in ledger.ask("b", 1, limits))
     ledger.renew("a", 0, Demand(limits))
     assert any(v.first == GRID.slot(NOON_MS) for v in ledger.ask("b", 1, limits, kept={}))
+
+
+@pytest.mark.parametrize(("lease_ms", "authority_ms"), [(0, 60_000), (10_000, 10_000)])
+def test_who_waits_for_a_booked_permit_has_authority_until_then_unless_leases_are_set(
+    lease_ms: int, authority_ms: int
+) -> None:
+    """A minute at the most. Before, it wrote every few seconds only to go on holding its slots."""
+    ledger, limits = Ledger(lease_ms=lease_ms), Limits(requests=10)
+    ledger.ask("a", 10, limits)
+    [(validity, _)] = ledger.ask("b", 1, limits).items()
+    assert GRID.start_ms(validity.first) > NOON_MS + 59_000
+    lease = ledger.state.leases["b"]
+    assert lease.authority_ms == NOON_MS + authority_ms
+    assert lease.reuse_ms == lease.authority_ms + TAU_MS
 
 
 def test_a_dead_instances_bookings_count_for_a_window_after_they_end() -> None:
