@@ -55,6 +55,7 @@ class Services:
                 tau_s=settings.request_timeout_s,
                 lease_s=settings.lease_s,
                 linger_s=LINGER_S if liveness else 0.0,
+                holds_on=liveness is None,
             ),
             AdmissionConfig(settings.queue_timeout_s, settings.queue_max_bytes, settings.caller_weights),
             liveness,

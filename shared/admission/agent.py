@@ -49,6 +49,8 @@ class AgentConfig:
     linger_s: float = 0.0
     """How long to hold on to permits after the last request. More than 0 only where this process keeps its CPU between
     requests and the store learns of its end (`Liveness`)."""
+    holds_on: bool = False
+    """Whether to hold on between requests that come often, although this process may be stopped between them."""
 
 
 class Agent:
@@ -336,12 +338,17 @@ class Agent:
 
     def lingers(self) -> bool:
         """Where nobody misses what is held, it is given back a little later: the next request then costs no write."""
-        linger_s = self.config.linger_s
-        if not linger_s or self.grant is None or self.cadence.scarce or self.grant.instances > 1:
+        linger_s = self._linger_s()
+        if not linger_s:
             return False
         if self._linger is None:
             self._linger = asyncio.get_running_loop().call_later(linger_s, self._lingered)
         return True
+
+    def _linger_s(self) -> float:
+        if self.grant is None or self.cadence.scarce or not self.config.linger_s or self.grant.instances > 1:
+            return self.cadence.hold_s() if self.config.holds_on else 0.0
+        return self.config.linger_s
 
     def _lingered(self) -> None:
         self._linger = None
@@ -349,7 +356,8 @@ class Agent:
             return
         if self._busy_lately:
             self._busy_lately = False
-            self._linger = asyncio.get_running_loop().call_later(self.config.linger_s, self._lingered)
+            linger_s = self._linger_s() or self.config.linger_s
+            self._linger = asyncio.get_running_loop().call_later(linger_s, self._lingered)
         elif self.idle():
             self._return = asyncio.get_running_loop().create_task(self.give_back())
 

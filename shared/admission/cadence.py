@@ -36,6 +36,10 @@ TRY_AGAIN_S = 1.0
 PASSED_OVER_S = 1.0
 """Who is in turn for a free slot and does not take it for so long is passed over: it may have ended."""
 DEFAULT_LEASE_S = 10.0
+HOLD_S, HOLD_REQUESTS = 5.0, 2
+"""An idle instance holds on for so long, where at least so many requests come within that time."""
+HOLD_SLOTS, HOLD_DAY = 0.5, 0.01
+"""So much of C may be held so if all instances hold as much, and so much of a day's requests by one."""
 
 
 class Cadence:
@@ -133,7 +137,8 @@ class Cadence:
         )
 
     def _served_soon(self, book: Book) -> float:
-        """How many of those that wait can be served before the horizon, by slots and by twice the rate, since others may leave theirs."""
+        """How many of those that wait can be served before the horizon: by slots, and by twice the rate, since others may
+        leave some of theirs."""
         if book.last is None or not book.last.per_s or self.agent.grant is None:
             return self.soon()
         return min(self.soon(), 2 * book.last.per_s * self.agent.grant.horizon_ms / 1000)
@@ -155,6 +160,21 @@ class Cadence:
         soon_slot = book.grid.slot(self.agent.clock.lo_ms() + (1 - SPARE_LOW) / 2 * self.flex_s() * 1000)
         lasting = sum(held.available.requests for v, held in book.held.items() if v.last >= soon_slot)
         return lasting < SPARE_LOW * spare
+
+    def hold_s(self) -> float:
+        """How long an idle instance holds on for a request that is expected soon; 0.0: none is, or others could miss it."""
+        agent, per_s = self.agent, sum(book.per_s for book in self.agent.books.values())
+        if agent.grant is None or self.scarce or self._authority_left_s() <= 0 or per_s * HOLD_S < HOLD_REQUESTS:
+            return 0.0
+        if agent.held * agent.grant.instances > HOLD_SLOTS * agent.account.concurrency:
+            return 0.0
+        for book in agent.books.values():
+            per_day = book.effective.requests_per_day
+            if book.last is None or book.blocked_ms or book.last.unmet.requests:
+                return 0.0
+            if per_day is not None and self.spare(book) > HOLD_DAY * per_day:
+                return 0.0
+        return HOLD_S
 
     # -- how much ----------------------------------------------------------------------------------------------------
 

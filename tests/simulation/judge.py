@@ -10,9 +10,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from shared.admission.agent import RETURN_TIMEOUT_S
+from shared.admission.cadence import HOLD_S
 from shared.generation import Caller, Cost
 from shared.ledger.grid import pacific_day
 from shared.ledger.state import State
+from shared.ledger.step import LEASE_MOST_MS
 from tests.simulation.caller import Ask
 from tests.simulation.checker import Goals, Verdict, check
 from tests.simulation.history import Call, History
@@ -95,7 +97,7 @@ def _quiet(scenario: Scenario) -> bool:
 def _ttl_s(world: World) -> float:
     """Within this after the last renew every lease, every booking and every window is over."""
     scenario = world.scenario
-    longest_s = scenario.lease_s or min(60.0, max(10.0, 2.0 * len(world.instances)))
+    longest_s = scenario.lease_s or LEASE_MOST_MS / 1000
     return longest_s + scenario.tau_s + scenario.queue_timeout_s + 2 * scenario.grid.window_ms / 1000 + 5.0
 
 
@@ -138,10 +140,12 @@ def _nothing_held(world: World, when: str, *, at_once: bool = False) -> Iterator
     """`at_once`: without waiting for any lease to end, where nothing can have kept the instances from giving back."""
     scenario = world.scenario
     if at_once:
-        cut_short = scenario.stops_when_idle and any(client.kind.leaves for client in scenario.clients)
+        leaves = any(client.kind.leaves for client in scenario.clients)
+        cut_short = scenario.stops_when_idle and (leaves or scenario.holds_on)
         if cut_short or not _quiet(scenario):
             return
-        world.loop.run_until(world.loop.now_s + 1.0 + 3 * LOCAL_LINGER_S * scenario.local)
+        lingers_s = 3 * LOCAL_LINGER_S * scenario.local + 3 * HOLD_S * scenario.holds_on
+        world.loop.run_until(world.loop.now_s + 1.0 + lingers_s)
     held = []
     now_ms = world.now_ms()
     for project, state in world.ledgers().items():

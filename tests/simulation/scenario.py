@@ -116,6 +116,8 @@ class Scenario:
     """Processes on one machine: the store notices their ends, and permits linger."""
     stops_when_idle: bool = False
     """The CPU stops with the last response, as on Cloud Functions."""
+    holds_on: bool = False
+    """An idle instance holds on where requests come often."""
     rivals: tuple[Rival, ...] = ()
     pressure: float = 0.0
     saturated: Saturated | None = None
@@ -252,6 +254,7 @@ class _Drawing:
             else DAY.start_ms + 3.6e7,
             local=local,
             stops_when_idle=not local and self.chance(0.5),
+            holds_on=not local and self.seed % 2 == 0,
             rivals=self._rivals(accounts, random.choice(clients).kind) if faulty and self.chance(0.25) else (),
             pressure=0.02 if faulty and self.chance(0.1) else 0.0,
         )

@@ -167,7 +167,12 @@ class World:
         process = Process(self.loop, name, drift=drift, boot_s=self.random.uniform(1_000, 1_000_000))
         deployment = [d for d in scenario.deployments if d.from_s <= self.loop.now_s][-1]
         config = AgentConfig(
-            name, self.grid, scenario.tau_s, scenario.lease_s, linger_s=LOCAL_LINGER_S if scenario.local else 0.0
+            name,
+            self.grid,
+            scenario.tau_s,
+            scenario.lease_s,
+            linger_s=LOCAL_LINGER_S if scenario.local else 0.0,
+            holds_on=scenario.holds_on,
         )
         self.loop.current = process
         try:
