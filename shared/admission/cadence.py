@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from shared.admission.agent import Agent
 
 FLEX_S = 5.0
-"""Spare permits are asked for this long ahead (in a 60 s window), by SPARE_FACTOR of the rate at which requests come."""
+"""Spare permits are asked for this long ahead (in a 60 s window), by SPARE_FACTOR of the rate at which requests come. They
+last a little longer (`permits.FLEX_MS`): at few requests a second most would lapse otherwise."""
 SPARE_FACTOR = 1.5
 SPARE_LOW = 0.4
 POLL_S = 0.25

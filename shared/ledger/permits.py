@@ -11,7 +11,7 @@ from shared.ledger.limits import Limits
 from shared.ledger.pacing import Pacer
 from shared.ledger.state import Allotment, Bookings, Demand, Section, Validity
 
-FLEX_MS = 5_000
+FLEX_MS = 8_000
 """How long a flexible booking may be dispatched (in a 60 s window)."""
 BURST_SHARE, BURST_LEAST = 0.3, 10
 """So much of a limit (or so many requests) may go within a quarter of a window before demand is paced."""
@@ -62,21 +62,23 @@ class Planner:
             self._prepare_pace()
             late, first_unmet_slot = self._paced(runs, head=self.demand.head and not self.granted)
             unmet = total(late)
-            if not late:
-                self._paced_spare()
-            self._note_scarcity(now_ms, late=bool(late))
+            self._spare_while_scarce(now_ms, late=bool(late))
             return self._allotment(unmet, first_unmet_slot)
-        if self.demand.spare:
-            self._prepare_pace()
-            self._paced_spare()
-        self._note_scarcity(now_ms, late=False)
+        self._prepare_pace()
+        self._spare_while_scarce(now_ms, late=False)
         return self._allotment(NO_COST, 0)
 
-    def _note_scarcity(self, now_ms: int, *, late: bool) -> None:
-        """Demand is unmet, too, while requests wait for permits that are booked for later."""
-        soon = self.calendar.now + IMMINENT_SLOTS
-        if late or (self.demand.waiting and any(v.first > soon for v in (*self.demand.kept, *self.granted))):
+    def _spare_while_scarce(self, now_ms: int, *, late: bool) -> None:
+        """Demand is unmet, too, while requests wait for permits that are booked for later. Only who has such requests will
+        use others of that kind: whose requests are served at once would let them lapse."""
+        booked = (
+            [v.first - self.calendar.now for v in (*self.demand.kept, *self.granted)] if self.demand.waiting else []
+        )
+        if late or max(booked, default=0) > IMMINENT_SLOTS:
             self.section.scarce_ms = now_ms
+        if not late and self.demand.spare and max(booked, default=0) > 0:
+            self._share = self.party.even
+            self._paced([(self.demand.typical, self.demand.spare)])
 
     def plan_shut(self, now_ms: int, *, probes: bool) -> Allotment:
         """While Gemini refuses, and until one request was answered after that: only that one is booked, if it is the
@@ -171,11 +173,6 @@ class Planner:
         self._share = self.party.fair
         self._barred: dict[int, dict[int, int]] = {k: {} for k in calendar.dims}
         """By dimension and slot, the least amount that found no place: no larger one will."""
-
-    def _paced_spare(self) -> None:
-        self._share = self.party.even
-        self._barred = {k: {} for k in self.calendar.dims}
-        self._paced([(self.demand.typical, self.demand.spare)])
 
     def _paced(self, runs: list[tuple[Cost, int]], *, head: bool = False) -> tuple[list[tuple[Cost, int]], int]:
         """Books each run in order at the earliest slots that the pace, the limits and the asker's share allow.
