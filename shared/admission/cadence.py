@@ -39,7 +39,7 @@ PASSED_OVER_S = 1.0
 DEFAULT_LEASE_S = 10.0
 HOLD_S, HOLD_REQUESTS = 5.0, 2
 """An idle instance holds on for so long, where at least so many requests come within that time."""
-HOLD_SLOTS, HOLD_DAY = 0.5, 0.01
+HOLD_SLOTS, HOLD_DAY = 0.25, 0.01
 """So much of C may be held so if all instances hold as much, and so much of a day's requests by one."""
 
 

@@ -66,7 +66,9 @@ class Pacer:
         permits = 0 if k == 1 else int(CATCH_UP_PERMITS / max(pace.full, 1e-3))
         self._quiet = max(CATCH_UP_SLOTS, permits)
         # After a gap as long as the pace's own, one may go whatever the grid says: small limits lose nothing to its phase.
-        self._gaps = [min(self._quiet, int(1 / max(rate, 1e-3)) + 1) for rate in (pace.rate, pace.full)]
+        # Below one a slot it is the full pace's: what is spread over more, each renew would put off anew.
+        slow = pace.rate if pace.full >= 1 else pace.full
+        self._gaps = [min(self._quiet, int(1 / max(rate, 1e-3)) + 1) for rate in (slow, pace.full)]
         self._since = calendar.now - self._quiet
         end = calendar.now + calendar.ahead
         begins = calendar.begins(k, self._since, end)
@@ -80,7 +82,7 @@ class Pacer:
         # A burst slows the pace; it is not also paid for out of the slots that follow it. While it is slow, a request or two
         # ahead of it are: otherwise each renew adds what a slot was late, and the pace is never kept.
         past = sum(used[: self._quiet])
-        repaid = CATCH_UP_PERMITS if pace.rate < pace.full else 0
+        repaid = int(min(CATCH_UP_PERMITS, 2 * pace.full)) if pace.rate < pace.full else 0
         grace = max(0, past - pace.units(self._since, calendar.now - 1) - repaid)
         self._turned = int(pace.rate * (pace.until + 1)) - int(pace.full * (pace.until + 1))
         self._allowed = grace - int(pace.rate * self._since)

@@ -27,7 +27,7 @@ PROBE_S = 30.0
 
 FEW = 6
 """So many instances do not keep one another from writing."""
-QUIET = Goals(answer_slack_ms=1_000.0 * RETURN_TIMEOUT_S + 250.0, used_share=0.75, jain=0.85, wait_ratio=3.0)
+QUIET = Goals(answer_slack_ms=1_000.0 * RETURN_TIMEOUT_S + 250.0, used_share=0.75, jain=0.85, wait_ratio=4.0)
 """Where nothing goes wrong and messages are fast. An answer may wait for what was held to be given back. What is asked of a
 saturated limit is low: windows are short here, and a conversation with the store takes a good part of what is booked ahead."""
 

@@ -148,3 +148,18 @@ def test_while_gemini_refuses_the_end_of_that_is_told() -> None:
     told = ledger.renew("a", 1, wants).allotments[MODEL]
     assert not told.bookings
     assert told.cool_ms == until_ms
+
+
+def test_the_last_request_of_a_small_limit_is_not_put_off_until_others_leave_the_window() -> None:
+    """Where little is free each renew spread it anew over the rest of the window: two callers lost a third of the limit."""
+    ledger = Ledger()
+    limits, now = Limits(requests=3), ledger.grid.slot(ledger.now_ms)
+    gap = ledger.grid.span // 3
+    ledger.state.sections[MODEL] = Section(scarce_ms=int(ledger.now_ms))
+    ledger.renew("a", 1, Demand(limits, settled={now - gap: Cost(1), now: Cost(1)}))
+    [validity] = (
+        ledger.renew("a", 1, Demand(limits, wants=((Cost(1), 1),), head=True, reach_ms=60_000, waiting=True))
+        .allotments[MODEL]
+        .bookings
+    )
+    assert validity.first - now <= gap + 1
