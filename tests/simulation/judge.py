@@ -90,8 +90,12 @@ def _come_to_rest(world: World) -> Iterator[Verdict]:
 
 def _quiet(scenario: Scenario) -> bool:
     few = max(count for _, count in scenario.population) <= FEW
-    fast = scenario.delay_s[1] * 1000 <= scenario.grid.slot_ms  # Else a permit is over before its instance hears of it.
-    return few and fast and not (scenario.faults or scenario.late or scenario.lost)
+    return few and _fast(scenario) and not (scenario.faults or scenario.late or scenario.lost)
+
+
+def _fast(scenario: Scenario) -> bool:
+    """Else a permit may be over before its instance hears of it."""
+    return scenario.delay_s[1] * 1000 <= scenario.grid.slot_ms
 
 
 def _ttl_s(world: World) -> float:
@@ -179,7 +183,9 @@ def _days_counted(world: World) -> Iterator[Verdict]:
     troubled = scenario.faults or scenario.lost or scenario.late or scenario.stops_when_idle
     # A lease longer than a window, which only windows as short as these allow, is renewed after its bookings are forgotten.
     brief = (scenario.lease_s or 10.0) * 1000 < scenario.grid.window_ms
-    reported = brief and not troubled and len(scenario.population) == 1 and len(midnights) == 1
+    # On a slow network a report may lose its races for longer than a window as short as these.
+    prompt = brief and _fast(scenario)
+    reported = prompt and not troubled and len(scenario.population) == 1 and len(midnights) == 1
     wrong = []
     for (project, model, day), count in counts.items():
         if (project, model) not in unlimited:
