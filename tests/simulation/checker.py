@@ -13,7 +13,7 @@ from shared.ledger.limits import Limit
 from tests.simulation.history import Bound, Call, Exchange, History, Saturation
 
 EPSILON_MS = 1e-3
-ENOUGH_PERMITS, NEAR_OF_FEW = 10, 4
+ENOUGH_PERMITS, NEAR_OF_FEW = 10, 5
 """An index says little of fewer permits per party than that: then counts may differ by so many."""
 
 
