@@ -88,7 +88,7 @@ def native_body(
 def model_for(asked: str | None, purpose: Purpose, settings: Settings) -> str:
     """What the caller asked for; else GEMINI_MODEL_TYPE where that rules; else the table's default for `purpose`."""
     override = settings.model_override if purpose in _OVERRIDDEN else None
-    return asked or override or default_model(purpose, settings.tier)
+    return asked if asked is not None else override or default_model(purpose, settings.tier)
 
 
 def chat_answer(reply: Reply, request_id: str) -> JsonObject:

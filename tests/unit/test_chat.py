@@ -127,7 +127,7 @@ class TestModel:
         assert model_for("gemini-4-argon", "chat", overridden) == "gemini-4-argon"
         assert model_for(None, "chat", overridden) == "gemini-3.6-flash"
         assert model_for(None, "chat", plain) == "gemini-3.8-flash"
-        assert model_for("", "chat", plain) == "gemini-3.8-flash"
+        assert model_for("", "chat", plain) == "", "an empty name is refused like any other that no model has"
 
 
 class TestAnswer:
