@@ -228,8 +228,8 @@ class WholePath:
         states = await self.ledgers()
         return _counted(states[project]) if project in states else 0
 
-    async def quiet(self, within_s: float = 5.0) -> None:
-        """Wait for the end of what goes on after its caller was answered, or went away."""
+    async def quiet(self, within_s: float = 30.0) -> None:
+        """Wait for the end of what goes on after its caller was answered, or went away; who is asked often holds on for a while."""
         agents = self.services.admission.agents
         await eventually(lambda: not self.busy, within_s)
         await eventually(lambda: not any(agent.holds() for agent in agents.values()), within_s)
