@@ -229,7 +229,7 @@ class WholePath:
         return _counted(states[project]) if project in states else 0
 
     async def quiet(self, within_s: float = 30.0) -> None:
-        """Wait for the end of what goes on after its caller was answered, or went away. An instance may hold on for some seconds."""
+        """Wait for the end of what goes on after its caller was answered, or went away."""
         agents = self.services.admission.agents
         await eventually(lambda: not self.busy, within_s)
         await eventually(lambda: not any(agent.holds() for agent in agents.values()), within_s)
