@@ -9,11 +9,10 @@ from shared.accounts.account import Account
 from shared.accounts.pool import Pool
 from shared.gemini.models import MODELS
 from shared.generation import JsonObject
-from shared.ledger.grid import Grid
 from shared.ledger.inspection import refusals
-from shared.ledger.limits import Limits, minimum
+from shared.ledger.limits import Limits
 from shared.ledger.packing import UnreadableState, unpack
-from shared.ledger.refusals import effective_limits
+from shared.ledger.state import COLLECTION
 from shared.settings import Settings
 from shared.stores.port import Store, StoreError
 
@@ -26,7 +25,7 @@ async def health_report(settings: Settings, store: Store, pool: Pool) -> JsonObj
     """`status` is `healthy`, or `degraded` while the ledger cannot be reached: generation then answers 503."""
     reachable, reason = True, None
     try:
-        await store.read("ledger/health-probe", timeout_s=PROBE_TIMEOUT_S)
+        await store.read(COLLECTION + "health-probe", timeout_s=PROBE_TIMEOUT_S)
     except StoreError as error:
         reachable, reason = False, str(error)
     ledger: JsonObject = {"kind": store.kind, "reachable": reachable}
@@ -62,19 +61,15 @@ async def _projects(settings: Settings, store: Store, accounts: Iterable[Account
 
 async def _project(settings: Settings, store: Store, ledger_id: str) -> JsonObject:
     try:
-        reading = await store.read(f"ledger/{ledger_id}", timeout_s=PROBE_TIMEOUT_S)
+        reading = await store.read(COLLECTION + ledger_id, timeout_s=PROBE_TIMEOUT_S)
         if reading.value is None:
             return {"models": {}}
         state = unpack(reading.value)
     except (StoreError, UnreadableState) as error:
         return {"models": {}, "reason": str(error)}
-    now_ms, grid, models = int(reading.sample.server_ms), Grid.of(state.window_ms / 1000), {}
-    for model, section in state.sections.items():
-        limits = minimum([settings.limits_of(model), effective_limits(state, section, model)])
-        about = refusals(section, limits, now_ms, grid)
-        if any(about.values()):
-            models[model] = about
-    return {"models": models}
+    now_ms = int(reading.sample.server_ms)
+    found = {model: refusals(state, model, now_ms, settings.limits_of(model)) for model in state.sections}
+    return {"models": {model: about for model, about in found.items() if any(about.values())}}
 
 
 def limits_json(limits: Limits) -> JsonObject:

@@ -16,15 +16,16 @@ import orjson
 from dotenv import load_dotenv
 
 from shared.accounts.account import OWN_LEDGER
+from shared.admission.agent import ACCEPTED_KEY_TTL_S
 from shared.ledger.inspection import forget_learned, iso, report
 from shared.ledger.limits import Limits
 from shared.ledger.packing import UnreadableState, pack, unpack
+from shared.ledger.state import COLLECTION
 from shared.settings import Settings, SettingsError
 from shared.stores.port import Change, Put, Store, StoreError
 from shared.stores.url import open_store
 
 ENV_FILE = Path(__file__).resolve().parents[1] / ".env"
-COLLECTION = "ledger/"
 MOST_PROJECTS = 1_000
 DANGER = (
     "The ledger forgets what was dispatched and booked: within the current minute and day more than the limits allow can "
@@ -193,4 +194,4 @@ async def _reset(options: argparse.Namespace, store: Store) -> int:
 
 def _expires_ms(ledger_id: str, now_ms: int) -> int | None:
     """A caller's ledger is forgotten again, as after any other write (its next one says when anew)."""
-    return now_ms + 49 * 3_600_000 if ledger_id.startswith(OWN_LEDGER) else None
+    return now_ms + 1000 * ACCEPTED_KEY_TTL_S if ledger_id.startswith(OWN_LEDGER) else None

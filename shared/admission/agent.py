@@ -19,7 +19,7 @@ from shared.clock import elapsed_s
 from shared.generation import Cost
 from shared.ledger.grid import Grid
 from shared.ledger.packing import pack, unpack
-from shared.ledger.state import Grant, Refusal, Renew, State
+from shared.ledger.state import COLLECTION, Grant, Refusal, Renew, State
 from shared.ledger.step import renew as renew_step
 from shared.stores.port import Change, CommitUnknown, Liveness, Outcome, Put, Store, StoreError, TimeSample
 
@@ -67,7 +67,7 @@ class Agent:
         changed: Callable[[Agent], None],
         liveness: Liveness | None = None,
     ) -> None:
-        self.key = f"ledger/{account.ledger_id}"
+        self.key = COLLECTION + account.ledger_id
         self.account, self.store, self.clock, self.config = account, store, clock, config
         self.journal, self.changed, self.liveness = journal, changed, liveness
         self.books: dict[str, Book] = {}
@@ -338,17 +338,12 @@ class Agent:
 
     def lingers(self) -> bool:
         """Where nobody misses what is held, it is given back a little later: the next request then costs no write."""
-        linger_s = self._linger_s()
+        linger_s = self.cadence.linger_s()
         if not linger_s:
             return False
         if self._linger is None:
             self._linger = asyncio.get_running_loop().call_later(linger_s, self._lingered)
         return True
-
-    def _linger_s(self) -> float:
-        if self.grant is None or self.cadence.scarce or not self.config.linger_s or self.grant.instances > 1:
-            return self.cadence.hold_s() if self.config.holds_on else 0.0
-        return self.config.linger_s
 
     def _lingered(self) -> None:
         self._linger = None
@@ -356,7 +351,7 @@ class Agent:
             return
         if self._busy_lately:
             self._busy_lately = False
-            linger_s = self._linger_s() or self.config.linger_s
+            linger_s = self.cadence.linger_s() or self.config.linger_s
             self._linger = asyncio.get_running_loop().call_later(linger_s, self._lingered)
         elif self.idle():
             self._return = asyncio.get_running_loop().create_task(self.give_back())
@@ -398,9 +393,3 @@ class Agent:
             book = self.books.get(refusal.model)
             if book is not None and not refusal.pressure:
                 book.refused(refusal.until_ms)
-
-    def tried(self, model: str, tried_ms: float, *, answered: bool) -> None:
-        """The request that tried after a cool-down is over; that it was answered is told at once."""
-        self.book(model).tried(tried_ms, answered=answered)
-        if answered:
-            self.poke()

@@ -162,12 +162,21 @@ class Cadence:
         lasting = sum(held.available.requests for v, held in book.held.items() if v.last >= soon_slot)
         return lasting < SPARE_LOW * spare
 
-    def hold_s(self) -> float:
-        """How long an idle instance holds on for a request that is expected soon; 0.0: none is, or others could miss it."""
-        agent, per_s = self.agent, sum(book.per_s for book in self.agent.books.values())
-        if agent.grant is None or self.scarce or self._authority_left_s() <= 0 or per_s * HOLD_S < HOLD_REQUESTS:
+    def linger_s(self) -> float:
+        """How long an idle instance keeps what it has; 0.0: others could miss it, or no request is expected soon."""
+        agent = self.agent
+        if agent.grant is None or self.scarce:
             return 0.0
-        if agent.held * agent.grant.instances > HOLD_SLOTS * agent.account.concurrency:
+        if agent.config.linger_s and agent.grant.instances <= 1:
+            return agent.config.linger_s
+        return self._hold_s(agent.grant.instances) if agent.config.holds_on else 0.0
+
+    def _hold_s(self, instances: int) -> float:
+        """The same where this process may be stopped while it holds on."""
+        agent, per_s = self.agent, sum(book.per_s for book in self.agent.books.values())
+        if self._authority_left_s() <= 0 or per_s * HOLD_S < HOLD_REQUESTS:
+            return 0.0
+        if agent.held * instances > HOLD_SLOTS * agent.account.concurrency:
             return 0.0
         for book in agent.books.values():
             per_day = book.effective.requests_per_day
@@ -270,11 +279,10 @@ class Cadence:
 
     def _hear_of_refusals(self, state: State) -> None:
         """A model that somebody else's request has opened again is served here from now on, without a write."""
-        me = self.agent.config.instance
         for model, book in self.agent.books.items():
             section = state.sections.get(model)
             if book.blocked_ms and section is not None:
-                book.told(section.cool_ms, section.probe_ms if section.prober == me else 0)
+                book.told(section.cool_ms, section.probe_ms_of(self.agent.config.instance))
         self.agent.keep_refusals()
 
     def _changes_slots(self, state: State) -> bool:

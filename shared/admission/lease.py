@@ -86,8 +86,9 @@ class Lease:
     def answered(self) -> None:
         """Gemini did not refuse the request for want of a quota, whatever else it answers."""
         if self._tried_ms:
-            self._agent.tried(self.model, self._tried_ms, answered=True)
+            self._agent.book(self.model).tried(self._tried_ms, answered=True)
             self._tried_ms = 0.0
+            self._agent.poke()  # It is told at once.
 
     async def close(self, input_tokens: int | None = None) -> None:
         """The exchange is over, or never began. With the tokens Gemini counted, the reservation is corrected to them.
@@ -104,7 +105,7 @@ class Lease:
             book.correct(Cost(0, excess), self._slot)
             book.debt_tokens += max(0, excess)
         if self._tried_ms:
-            agent.tried(self.model, self._tried_ms, answered=False)
+            agent.book(self.model).tried(self._tried_ms, answered=False)
         self._owner.released(agent)
         await self._owner.settle_idle(self.waiter)
 

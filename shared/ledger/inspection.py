@@ -11,7 +11,7 @@ from shared.ledger.grid import Grid
 from shared.ledger.limits import UNLIMITED, Limits, minimum
 from shared.ledger.refusals import effective_limits, recovered
 from shared.ledger.slots import concurrency, fresh
-from shared.ledger.state import Outside, Section, State
+from shared.ledger.state import Outside, State
 
 Report = dict[str, Any]
 ID_CHARS = 8
@@ -31,15 +31,13 @@ def report(state: State, now_ms: int, configured: Callable[[str], Limits]) -> Re
             "limit": None if c is None else concurrency(state, c, now_ms),
             "by": {i[:ID_CHARS]: lease.slots for i, lease in leases if lease.slots and lease.reuse_ms >= now_ms},
         },
-        "models": {
-            model: _model(state, section, model, now_ms, configured(model)) for model, section in state.sections.items()
-        },
+        "models": {model: _model(state, model, now_ms, configured(model)) for model in state.sections},
     }
 
 
-def _model(state: State, section: Section, model: str, now_ms: int, configured: Limits) -> Report:
-    grid = Grid.of(state.window_ms / 1000)
-    limits = minimum([configured, effective_limits(state, section, model)])
+def _model(state: State, model: str, now_ms: int, configured: Limits) -> Report:
+    section, grid = state.sections[model], Grid.of(state.window_ms / 1000)
+    limits = _limits(state, model, configured)
     booked = [s.bookings for lease in state.leases.values() if (s := lease.shares.get(model)) is not None]
     live = [cost for held in booked for v, cost in held.items() if v.last >= grid.slot(now_ms)]
     now = grid.slot(now_ms)
@@ -53,12 +51,18 @@ def _model(state: State, section: Section, model: str, now_ms: int, configured: 
         "window": window,
         "days": days,
         "day_limit": limits.requests_per_day,
-        **refusals(section, limits, now_ms, grid),
+        **refusals(state, model, now_ms, configured),
     }
 
 
-def refusals(section: Section, limits: Limits, now_ms: int, grid: Grid) -> Report:
-    """What Gemini's refusals taught: null where nothing holds."""
+def _limits(state: State, model: str, configured: Limits) -> Limits:
+    return minimum([configured, effective_limits(state, state.sections[model], model)])
+
+
+def refusals(state: State, model: str, now_ms: int, configured: Limits) -> Report:
+    """What Gemini's refusals of `model` taught: null where nothing holds."""
+    section, grid = state.sections[model], Grid.of(state.window_ms / 1000)
+    limits = _limits(state, model, configured)
     learned = {name: value for name, value in section.learned._asdict().items() if value is not None}
     learns = bool(learned) and section.learned_until_ms > now_ms
     suspected = {

@@ -58,15 +58,10 @@ class Planner:
             if not runs:
                 self._spare()
                 return self._allotment(NO_COST, 0)
-        if runs:
-            self._prepare_pace()
-            late, first_unmet_slot = self._paced(runs, head=self.demand.head and not self.granted)
-            unmet = total(late)
-            self._spare_while_scarce(now_ms, late=bool(late))
-            return self._allotment(unmet, first_unmet_slot)
         self._prepare_pace()
-        self._spare_while_scarce(now_ms, late=False)
-        return self._allotment(NO_COST, 0)
+        late, first_unmet_slot = self._paced(runs, head=self.demand.head and not self.granted)
+        self._spare_while_scarce(now_ms, late=bool(late))
+        return self._allotment(total(late), first_unmet_slot)
 
     def _spare_while_scarce(self, now_ms: int, *, late: bool) -> None:
         """Demand is unmet, too, while requests wait for permits that are booked for later. Only who has such requests will

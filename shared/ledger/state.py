@@ -93,6 +93,14 @@ class Section:
     debt_tokens: int = 0
     """Input tokens used beyond what was reserved for them, ever: the under-estimates."""
 
+    def probe_ms_of(self, instance: str) -> int:
+        """Until when `instance` may dispatch the request that tries; 0: it may not."""
+        return self.probe_ms if self.prober == instance else 0
+
+
+COLLECTION = "ledger/"
+"""A project's document in the store is this and the id of its ledger."""
+
 
 @dataclass(slots=True)
 class State:

@@ -82,9 +82,12 @@ def _repeated(state: State, lease: Lease, message: Renew, grid: Grid) -> Grant:
     allotments = {}
     for model, share in lease.shares.items():
         section = state.sections[model]
-        probe_ms = section.probe_ms if section.prober == message.instance else 0
         allotments[model] = Allotment(
-            dict(share.bookings), share.limits, cool_ms=section.cool_ms, probe_ms=probe_ms, unmet=share.unmet
+            dict(share.bookings),
+            share.limits,
+            cool_ms=section.cool_ms,
+            probe_ms=section.probe_ms_of(message.instance),
+            unmet=share.unmet,
         )
     active = active_instances(state)
     return Grant(lease.cap, lease.authority_ms, False, active, horizon_ms(active, grid), allotments, fresh=False)

@@ -21,7 +21,8 @@ import orjson
 
 from functions.bundle import build
 from tests.benchmarks.load import Order, Window
-from tests.support.processes import ADMIN_KEY, ROOT, SITE_PACKAGES, environment, free_port
+from tests.support.processes import ADMIN_KEY, ROOT, SITE_PACKAGES, environment
+from tests.support.tied import free_port
 
 GATEWAY = {
     "ADMIN_API_KEY": ADMIN_KEY,

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from shared.clock import elapsed_s
-from tests.support.processes import free_port
+from tests.support.tied import free_port
 from tests.support.whole_path import MODEL, WAYS, WholePath, eventually, text_of, told, whole_path
 
 TWO = {"AQ.key-one": "one", "AQ.key-two": "two"}

@@ -19,7 +19,8 @@ from shared.generation import JsonObject
 from shared.stores.port import StoreUnavailable
 from tests.support.faulty_store import FaultyStore
 from tests.support.otlp import receiver
-from tests.support.processes import Running, free_port, request, started
+from tests.support.processes import Running, request, started
+from tests.support.tied import free_port
 from tests.support.whole_path import MODEL, eventually, text_of, whole_path
 
 LABELS = "logging.googleapis.com/labels"

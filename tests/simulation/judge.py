@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from shared.admission.agent import RETURN_TIMEOUT_S
 from shared.admission.cadence import HOLD_S
 from shared.generation import Caller, Cost
-from shared.ledger.grid import pacific_day
+from shared.ledger.grid import JITTER_MS, pacific_day
 from shared.ledger.state import State
 from shared.ledger.step import LEASE_MOST_MS
 from tests.simulation.caller import Ask
@@ -177,7 +177,7 @@ def _days_counted(world: World) -> Iterator[Verdict]:
         (e.project, e.model, day)
         for e in world.gemini.exchanges()
         if (day := pacific_day(e.arrived_ms).ordinal) == pacific_day(e.written_ms).ordinal
-        or e.arrived_ms - e.written_ms <= 250
+        or e.arrived_ms - e.written_ms <= JITTER_MS
     )
     midnights = {pacific_day(scenario.began_ms + s * 1000).ordinal for s in (-1.0, world.loop.now_s + 1.0)}
     troubled = scenario.faults or scenario.lost or scenario.late or scenario.stops_when_idle

@@ -16,6 +16,7 @@ from shared.admission.server_clock import ServerClock
 from shared.generation import NO_COST
 from shared.ledger import calendar, step
 from shared.ledger.calendar import Calendar
+from shared.ledger.refusals import jitter_slots
 from shared.stores.port import CommitUnknown
 from tests.simulation.judge import Result, judge
 from tests.simulation.scenario import Scenario, scenario_of
@@ -280,7 +281,7 @@ SLOTS, DAY, COUNTED = "exchanges at once", "requests in any day", "days that are
 
 MUTANTS = (
     Mutant(
-        "a span too short by the jitter's slots", lambda s: span_short_by(-(-250 // s.grid.slot_ms), s),
+        "a span too short by the jitter's slots", lambda s: span_short_by(jitter_slots(s.grid), s),
         shape=scarce_requests, promise=REQUESTS,
     ),
     Mutant("a span one slot too short", lambda s: span_short_by(1, s), 5_000, scarce_requests, REQUESTS),

@@ -3,24 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import http.client
 import os
 import shutil
-import signal
-import socket
 import subprocess
-import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
+
+from tests.support.tied import DidNotStart, free_port, tied
 
 _SCRIPT = Path("platform/cloud-firestore-emulator/cloud_firestore_emulator")
 _JVM = "-Xmx512m -XX:+UseSerialGC"
-TIED_TO_US = '("$0" "$@" </dev/null; kill -9 0) & read -r _; kill -9 0'
-"""The emulator's group ends with the emulator, and with us: then `read` meets the end of our pipe, even after a kill -9."""
-_START_TIMEOUT_S = 60.0
-_STOP_TIMEOUT_S = 5.0
 _TRIES = 3
 
 
@@ -32,17 +24,22 @@ class EmulatorMissing(Exception):
 def firestore_emulator() -> Iterator[str]:
     """`host:port` of the emulator that FIRESTORE_EMULATOR_HOST names, else of a new one, ended with the block.
 
-    It is empty when new, and shared: use a project of your own. Raises EmulatorMissing."""
+    It is empty when new, and shared: use a project of your own. Raises EmulatorMissing, DidNotStart."""
     if running := os.environ.get("FIRESTORE_EMULATOR_HOST"):
         yield running
         return
-    script = _find_script()
-    with tempfile.TemporaryFile() as log:
-        process, host = _start(script, log)
-        try:
-            yield host
-        finally:
-            _stop(process, host)
+    command, tries = [str(_find_script()), "--host=127.0.0.1"], 0
+    env = {"JAVA_TOOL_OPTIONS": f"{os.environ.get('JAVA_TOOL_OPTIONS', '')} {_JVM}".strip()}
+    with contextlib.ExitStack() as stack:
+        while True:
+            port, tries = free_port(), tries + 1
+            try:
+                stack.enter_context(tied([*command, f"--port={port}"], port, env=env))
+                break
+            except DidNotStart:  # Another program may have taken the port.
+                if tries == _TRIES:
+                    raise
+        yield f"127.0.0.1:{port}"
 
 
 def _find_script() -> Path:
@@ -72,63 +69,3 @@ def _sdk_roots() -> Iterator[Path]:
             told = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True).stdout.strip()
             if told:
                 yield Path(told)
-
-
-def _start(script: Path, log: IO[bytes]) -> tuple[subprocess.Popen[bytes], str]:
-    for _ in range(_TRIES):
-        host = f"127.0.0.1:{_free_port()}"
-        process = subprocess.Popen(
-            ["/bin/sh", "-c", TIED_TO_US, str(script), "--host=127.0.0.1", f"--port={host.rpartition(':')[2]}"],
-            env={**os.environ, "JAVA_TOOL_OPTIONS": f"{os.environ.get('JAVA_TOOL_OPTIONS', '')} {_JVM}".strip()},
-            stdin=subprocess.PIPE,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-        try:
-            if _wait_until_it_answers(process, host):
-                return process, host
-        except BaseException:
-            _stop(process, host)
-            raise
-        _stop(process, host)
-    log.seek(0)
-    last = log.read()[-1000:].decode(errors="replace")
-    raise RuntimeError(f"Google's Firestore emulator did not start in {_TRIES} tries. It said: {last}")
-
-
-def _wait_until_it_answers(process: subprocess.Popen[bytes], host: str) -> bool:
-    """False when it ended (another program may have taken the port), or took too long."""
-    end_s = time.monotonic() + _START_TIMEOUT_S
-    while time.monotonic() < end_s and process.poll() is None:
-        connection = http.client.HTTPConnection(host, timeout=2)
-        try:
-            connection.request("GET", "/")
-            if connection.getresponse().status == 200:
-                return True
-        except (OSError, http.client.HTTPException):
-            time.sleep(0.05)
-        finally:
-            connection.close()
-    return False
-
-
-def _stop(process: subprocess.Popen[bytes], host: str) -> None:
-    """The script's whole group, since Java is its child. Killed, not asked: it has nothing to save, and shuts down slowly."""
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.communicate()
-    address, _, port = host.rpartition(":")
-    end_s = time.monotonic() + _STOP_TIMEOUT_S
-    while time.monotonic() < end_s:
-        try:
-            socket.create_connection((address, int(port)), timeout=1).close()
-        except OSError:
-            return
-        time.sleep(0.02)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
+import time
 import uuid
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -13,11 +14,12 @@ from typing import Any
 
 from shared.ledger.grid import Grid
 from shared.ledger.packing import unpack
-from shared.ledger.state import State
+from shared.ledger.state import COLLECTION, State
 from shared.stores.firestore import FirestoreStore
 from tests.support.processes import Running, framework, request, started
 
 MODELS = ("gemini-3.8-flash", "gemini-3.5-flash-lite")
+REST_S = 100.0
 _KEY = "AQ.key-of-the-server"
 _FIRESTORE_PROJECT = "gateway-tests"
 
@@ -88,9 +90,23 @@ class Fleet:
 
     async def ledger(self) -> State:
         """The project's document as it is now."""
-        reading = await self.store.read(f"ledger/{self.project}")
+        return (await self._read())[0]
+
+    async def at_rest(self) -> tuple[State, float]:
+        """The document once nobody holds slots, and the store's time then in ms; as it is after `REST_S`, if somebody still
+        does. An instance that was asked often holds on for some seconds after its last request."""
+        end_s = time.monotonic() + REST_S
+        while True:
+            state, now_ms = await self._read()
+            held = any(lease.slots and lease.reuse_ms >= now_ms for lease in state.leases.values())
+            if not held or time.monotonic() > end_s:
+                return state, now_ms
+            await asyncio.sleep(0.5)
+
+    async def _read(self) -> tuple[State, float]:
+        reading = await self.store.read(COLLECTION + self.project)
         assert reading.value is not None, "nothing was ever booked"
-        return unpack(reading.value)
+        return unpack(reading.value), reading.sample.server_ms
 
 
 @asynccontextmanager

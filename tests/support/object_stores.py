@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import http.client
-import os
 import secrets
-import signal
-import subprocess
 import sys
-import tempfile
-import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import aiohttp
 
-from tests.support.firestore_emulator import TIED_TO_US, EmulatorMissing
-from tests.support.processes import free_port
+from tests.support.firestore_emulator import EmulatorMissing
 from tests.support.store_proxy import StoreProxy, store_proxy
+from tests.support.tied import free_port, tied
 
 KINDS = ("file", "gs", "s3")
 SIGNING = ("s3",)
@@ -40,7 +34,6 @@ AWS = {
     "AWS_REGION": "us-east-1",
 }
 _BUCKET = "images-of-the-tests"
-_START_TIMEOUT_S = 60.0
 _MOTO = "import sys; from moto.server import main; main(sys.argv[1:])"
 _UPLOAD_QUERY = "X-Goog-Algorithm=GOOG4-RSA-SHA256"
 
@@ -72,7 +65,7 @@ def fake_gcs() -> Iterator[str]:
     host = f"127.0.0.1:{port}"
     # It reads a bucket's name from the path only where the request's host is the public one.
     options = ["-scheme", "http", "-host", "127.0.0.1", "-port", str(port), "-public-host", host, "-backend", "memory"]
-    with _process([str(binary), *options], host):
+    with tied([str(binary), *options], port, ready="/storage/v1/b?project=tests"):
         yield f"http://{host}"
 
 
@@ -84,7 +77,7 @@ def moto_s3() -> Iterator[str]:
     except ImportError:
         raise EmulatorMissing("moto's server is not installed: pip install 'moto[server]'.") from None
     port = free_port()
-    with _process([sys.executable, "-c", _MOTO, "-H", "127.0.0.1", "-p", str(port)], f"127.0.0.1:{port}"):
+    with tied([sys.executable, "-c", _MOTO, "-H", "127.0.0.1", "-p", str(port)], port):
         yield f"http://127.0.0.1:{port}"
 
 
@@ -108,42 +101,3 @@ async def bucket_store(kind: str, origin: str) -> AsyncIterator[ObjectStore]:
 
 def folder_store(folder: Path) -> ObjectStore:
     return ObjectStore("file", f"file://{folder}", folder=folder)
-
-
-@contextlib.contextmanager
-def _process(command: list[str], host: str) -> Iterator[None]:
-    with tempfile.TemporaryFile() as log:
-        process = subprocess.Popen(
-            ["/bin/sh", "-c", TIED_TO_US, *command],
-            stdin=subprocess.PIPE,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-        try:
-            if not _answers(process, host):
-                log.seek(0)
-                raise RuntimeError(
-                    f"{command[0]} did not start. It said: {log.read()[-1000:].decode(errors='replace')}"
-                )
-            yield
-        finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.communicate()
-
-
-def _answers(process: subprocess.Popen[bytes], host: str) -> bool:
-    end_s = time.monotonic() + _START_TIMEOUT_S
-    while time.monotonic() < end_s and process.poll() is None:
-        connection = http.client.HTTPConnection(host, timeout=2)
-        try:
-            connection.request("GET", "/")
-            connection.getresponse()
-        except (OSError, http.client.HTTPException):
-            time.sleep(0.05)
-        else:
-            return True
-        finally:
-            connection.close()
-    return False

@@ -6,7 +6,6 @@ import asyncio
 import os
 import re
 import signal
-import socket
 import sys
 import sysconfig
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -15,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+
+from tests.support.tied import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 SITE_PACKAGES = sysconfig.get_paths()["purelib"]
@@ -31,12 +32,6 @@ _SETTINGS = re.compile(
 def environment(given: Mapping[str, str]) -> dict[str, str]:
     """This process's environment without what would change the product's behaviour, and with what is given."""
     return {**{name: value for name, value in os.environ.items() if not _SETTINGS.fullmatch(name)}, **given}
-
-
-def free_port() -> int:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return int(taken.getsockname()[1])
 
 
 class Running:

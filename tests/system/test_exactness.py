@@ -15,9 +15,9 @@ from tests.support.load import Load, closed_loop
 log = logging.getLogger(__name__)
 
 CALLERS = 64
-HOLDS_ON_S = 10
-LEAST_USE = 0.97
-"""Of what can be used while the shape of Gemini's window is unknown: the limit x `Grid.best_use()`."""
+LEAST_USE = 0.93
+"""Of what can be used while the shape of Gemini's window is unknown: the limit x `Grid.best_use()`. Alone on its machine it
+is 1.00, and 0.98 beside programs that take all the CPU they get."""
 
 
 def period_s(quota: Quota) -> float:
@@ -64,22 +64,13 @@ def check_nothing_is_held(state: State, load: Load) -> None:
         assert counted == sent or len(state.sections[model].days) > 1
 
 
-async def at_rest(site: Fleet) -> State:
-    """An instance that was asked often holds on for some seconds after its last request."""
-    for _ in range(10 * HOLDS_ON_S):
-        state = await site.ledger()
-        if not any(lease.slots for lease in state.leases.values()):
-            break
-        await asyncio.sleep(1.0)
-    return state
-
-
 async def prove_exactness(firestore_host: str, quota: Quota, periods: int, latency_ms: int) -> None:
     async with fleet(firestore_host, quota, latency_ms=latency_ms) as site:
         load = await saturate(site, quota, periods)
         check_answers(load)
         await check_exactness(site, quota, load, periods)
-        check_nothing_is_held(await at_rest(site), load)
+        state, _ = await site.at_rest()
+        check_nothing_is_held(state, load)
 
 
 async def test_the_limits_of_two_models_are_used_and_never_passed(firestore_host: str) -> None:

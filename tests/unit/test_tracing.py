@@ -27,7 +27,8 @@ from shared.telemetry import RequestRecord, Trace
 from shared.tracing import Tracer
 from tests.support.edge import ADMIN, Answer, FakeGateway, FakeServices, ask, native
 from tests.support.otlp import Receiver, receiver
-from tests.support.processes import ROOT, free_port
+from tests.support.processes import ROOT
+from tests.support.tied import free_port
 
 TRACE, SPAN = "0123456789abcdef0123456789abcdef", "00f067aa0ba902b7"
 SAMPLED = {"traceparent": f"00-{TRACE}-{SPAN}-01"}

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.firestore_emulator import EmulatorMissing, firestore_emulator
+from tests.support.tied import DidNotStart
 
 ROOT = Path(__file__).parents[3]
 
@@ -56,7 +57,7 @@ def test_one_that_does_not_start_is_an_error_with_its_own_words(
     fake_sdk(tmp_path, "echo it needs Java 99")
     monkeypatch.setenv("CLOUDSDK_ROOT_DIR", str(tmp_path))
     monkeypatch.setenv("JAVA", "java")
-    with pytest.raises(RuntimeError, match="it needs Java 99"), firestore_emulator():
+    with pytest.raises(DidNotStart, match="it needs Java 99"), firestore_emulator():
         pass
 
 

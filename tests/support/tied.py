@@ -1,0 +1,83 @@
+"""Servers that tests start as processes, and that end with them whatever happens: their group is tied to this process."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import os
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+
+_TIED_TO_US = '("$0" "$@" </dev/null; kill -9 0) & read -r _; kill -9 0'
+"""The server's group ends with the server, and with us: then `read` meets the end of our pipe, even after a kill -9."""
+_START_TIMEOUT_S = 60.0
+_STOP_TIMEOUT_S = 5.0
+
+
+class DidNotStart(Exception):
+    """It ended, or took too long; the message says what it printed last."""
+
+
+def free_port() -> int:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        return int(taken.getsockname()[1])
+
+
+@contextlib.contextmanager
+def tied(
+    command: Sequence[str], port: int, *, ready: str = "/", env: Mapping[str, str] | None = None
+) -> Iterator[None]:
+    """A server on `port` of 127.0.0.1, for as long as the block lasts. It has started when it answers 200 to a GET of the
+    path `ready`. Raises DidNotStart."""
+    with tempfile.TemporaryFile() as log:
+        process = subprocess.Popen(
+            ["/bin/sh", "-c", _TIED_TO_US, *command],
+            env={**os.environ, **(env or {})},
+            stdin=subprocess.PIPE,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        try:
+            if not _answers(process, port, ready):
+                log.seek(0)
+                said = log.read()[-1000:].decode(errors="replace")
+                raise DidNotStart(f"{command[0]} did not start. It said: {said}")
+            yield
+        finally:
+            _stop(process, port)
+
+
+def _answers(process: subprocess.Popen[bytes], port: int, path: str) -> bool:
+    end_s = time.monotonic() + _START_TIMEOUT_S
+    while time.monotonic() < end_s and process.poll() is None:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=2)
+        try:
+            connection.request("GET", path)
+            if connection.getresponse().status == 200:
+                return True
+        except (OSError, http.client.HTTPException):
+            pass  # It is still starting.
+        finally:
+            connection.close()
+        time.sleep(0.05)
+    return False
+
+
+def _stop(process: subprocess.Popen[bytes], port: int) -> None:
+    """The whole group, since the server may be a script's child. Killed, not asked: it has nothing to save."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    end_s = time.monotonic() + _STOP_TIMEOUT_S
+    while time.monotonic() < end_s:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+        except OSError:
+            return
+        time.sleep(0.02)
