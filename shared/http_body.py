@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Mapping
 
 import orjson
@@ -13,6 +14,8 @@ from shared.generation import JsonObject
 
 _BOM = b"\xef\xbb\xbf"
 _MIB = 1024 * 1024
+_PARAMETER = re.compile(r';\s*([^\s=;"]+)\s*=\s*("[^"]*"|[^;]*)')
+"""Of a Content-Type (RFC 9110, 8.3.1): its name and its value, which may be quoted."""
 
 
 async def read_body(headers: Mapping[str, str], receive: Receive, max_bytes: int, timeout_s: float) -> bytes:
@@ -53,11 +56,11 @@ def require_json(headers: Mapping[str, str]) -> None:
             f"The body is sent as {media_type[:100]}; this endpoint reads JSON: "
             "send the header Content-Type: application/json (curl: -H 'Content-Type: application/json')."
         )
-    charset = headers.get("content-type", "").lower().partition("charset=")[2].strip(' "')
+    charset = _charset(headers.get("content-type", "").lower())
     if charset not in ("", "utf-8", "utf8", "us-ascii"):
         raise UnsupportedMediaType(f"The body's charset is {charset[:40]}; JSON is read as UTF-8 only.")
-    encoding = headers.get("content-encoding", "identity").lower()
-    if encoding != "identity":
+    encoding = headers.get("content-encoding", "").strip().lower()
+    if encoding not in ("", "identity"):
         raise UnsupportedMediaType(f"The body's Content-Encoding is {encoding[:40]}; send it uncompressed.")
 
 
@@ -94,6 +97,11 @@ def _too_large(max_bytes: int) -> PayloadTooLarge:
 
 def _media_type(headers: Mapping[str, str]) -> str:
     return headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+def _charset(content_type: str) -> str:
+    found = (value for name, value in _PARAMETER.findall(content_type) if name == "charset")
+    return next(found, "").strip(' "')
 
 
 def _is_json(media_type: str) -> bool:

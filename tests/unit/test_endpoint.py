@@ -156,11 +156,23 @@ class TestCredentials:
 
 class TestBody:
     @pytest.mark.parametrize(
-        "media_type", ["application/json", "application/json; charset=UTF-8", "application/vnd.x+json", None]
+        "media_type",
+        [
+            "application/json",
+            "application/json; charset=UTF-8",
+            'application/json; charset="utf-8"; version=1',
+            'application/json; profile="; charset=latin-1"',
+            "application/vnd.x+json",
+            None,
+        ],
     )
     async def test_json_is_read(self, media_type: str | None) -> None:
         headers = {**ADMIN, **({"content-type": media_type} if media_type else {})}
         assert (await thing().ask(content=b'{"a": "\xc3\xa9"}', headers=headers)).json() == {"said": {"a": "é"}}
+
+    @pytest.mark.parametrize("encoding", ["identity", "Identity ", ""])
+    async def test_a_content_encoding_that_says_there_is_none_is_taken(self, encoding: str) -> None:
+        assert (await thing().ask(content=b"{}", headers={**ADMIN, "content-encoding": encoding})).status == 200
 
     async def test_it_may_come_in_parts_and_with_a_byte_order_mark(self) -> None:
         assert (await thing().ask(content=[b"\xef\xbb", b"\xbf{", b"}"])).json() == {"said": {}}
@@ -193,6 +205,7 @@ class TestBody:
             {"content-type": "multipart/form-data; boundary=x"},
             {"content-type": "text/plain"},
             {"content-type": "application/json; charset=latin-1"},
+            {"content-type": "application/json; version=1; charset=utf-16"},
             {"content-type": "application/json", "content-encoding": "gzip"},
         ],
     )
