@@ -12,7 +12,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstr
 from pydantic_core import ErrorDetails
 
 from shared.errors import BadRequest
-from shared.fields import did_you_mean, kind
+from shared.fields import did_you_mean, kind, told
 from shared.generation import JsonObject
 
 Text = Annotated[str, StringConstraints(pattern=r"\S")]
@@ -101,6 +101,11 @@ Model = TypeVar("Model", bound=BaseModel)
 
 def read(model: type[Model], values: JsonObject) -> Model:
     """The body as `model`. Raises BadRequest for the first field that is wrong."""
+    fields = model.model_fields
+    if len(values) > len(fields):
+        # One of them is unknown, and pydantic would make an error for each.
+        name = next(name for name in values if name not in fields)
+        raise BadRequest(f"{told(name)} is not known here{did_you_mean(name, fields)}.", field=told(name))
     try:
         return model.model_validate(values)
     except ValidationError as error:
@@ -111,7 +116,7 @@ def read(model: type[Model], values: JsonObject) -> Model:
 
 def _path(location: tuple[int | str, ...]) -> str:
     """("history", 0, "role") -> "history[0].role"."""
-    path = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in location)
+    path = "".join(f"[{step}]" if isinstance(step, int) else f".{told(step)}" for step in location)
     return path.removeprefix(".") or "the body"
 
 

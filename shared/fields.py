@@ -12,6 +12,9 @@ from typing import Any
 from shared.errors import BadRequest
 from shared.generation import JsonObject
 
+_MOST_NAME_CHARS = 100
+"""Of a name that an error repeats: what a caller made up may be as long as the body."""
+
 
 class Fields:
     """Readers return None (or the default given) for a field that is absent or null; `finish` refuses what nobody read."""
@@ -103,11 +106,16 @@ class Fields:
         """Call it last: a field that was neither read nor is `known` is a mistake the caller wants to hear of."""
         for name in self._values:
             if name not in self._known and name not in known:
-                raise self.refuse(name, f"is not known here{did_you_mean(name, self._known.union(known))}")
+                raise self.refuse(told(name), f"is not known here{did_you_mean(name, self._known.union(known))}")
 
     def _read(self, name: str) -> Any:
         self._known.add(name)
         return self._values.get(name)
+
+
+def told(name: str) -> str:
+    """A caller's own name as an error repeats it: bounded, and to be seen even if it is empty."""
+    return f"{name[:_MOST_NAME_CHARS]}…" if len(name) > _MOST_NAME_CHARS else name or '""'
 
 
 def did_you_mean(name: str, known: Collection[str]) -> str:
@@ -115,7 +123,7 @@ def did_you_mean(name: str, known: Collection[str]) -> str:
     # Only a mistake pays for the import.
     from difflib import get_close_matches
 
-    if near := get_close_matches(name, known, n=1, cutoff=0.6):
+    if len(name) <= _MOST_NAME_CHARS and (near := get_close_matches(name, known, n=1, cutoff=0.6)):
         return f"; did you mean {near[0]}?"[:-1]
     return f"; it may be {', '.join(sorted(known))}"
 

@@ -52,6 +52,8 @@ def test_credentials_are_left_to_who_authenticates() -> None:
         ({"title": " \n\u3000"}, "title", "title is empty; send a text."),
         ({"title": ["x"]}, "title", "title must be a string, not a list."),
         ({"titel": "x"}, "titel", "titel is not known here; did you mean title."),
+        ({"y" * 1000: "x"}, "y" * 100 + "…", "y… is not known here; it may be"),
+        ({"": "x"}, '""', '"" is not known here; it may be'),
         ({"kind": "feast"}, "kind", "kind must be 'dinner' or 'party'."),
         ({"title": "Dance", "kind": "dinner"}, "kind", "kind must be party for a dance."),
         ({"loud": "yes"}, "loud", "loud must be true or false, not a string."),
@@ -78,6 +80,12 @@ def test_the_first_field_that_is_wrong_is_named(change: dict[str, Any], field: s
         read(Invitation, {"title": "Ada's birthday", **change})
     assert refused.value.details == {"field": field}
     assert sentence in refused.value.message
+
+
+def test_of_more_names_than_there_are_fields_the_first_unknown_one_is_told_whatever_else_is_wrong() -> None:
+    with pytest.raises(BadRequest) as refused:
+        read(Invitation, {"title": 1, **{f"unknown{number}": 1 for number in range(1000)}})
+    assert refused.value.details == {"field": "unknown0"}
 
 
 def test_a_field_that_is_missing_is_told_with_what_it_is_for() -> None:

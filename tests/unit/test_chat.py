@@ -100,6 +100,11 @@ class TestRequest:
     def test_a_mistyped_field_is_told_the_right_one(self) -> None:
         assert "did you mean system_prompt" in refused({"prompt": "x", "sytem_prompt": "y"}).message
         assert "did you mean generation_config" in refused({"prompt": "x", "generationConfig": {}}).message
+
+    def test_an_unknown_name_is_repeated_in_part_if_it_is_long_and_in_quotes_if_it_is_empty(self) -> None:
+        long = refused({"prompt": "x", "y" * 1000: 1})
+        assert (long.details, len(long.message) < 400) == ({"field": "y" * 100 + "…"}, True)
+        assert refused({"prompt": "x", "": 1}).message.startswith('"" is not known here')
         assert "generation_config" in refused({"prompt": "x", "max_output_tokens": 5}).message
         assert "it may be" in refused({"prompt": "x", "zzz": 5}).message
 
