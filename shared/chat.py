@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from shared.errors import EmptyResponse, GatewayError, PromptBlocked, ResponseBlocked
+from shared.errors import BadRequest, EmptyResponse, GatewayError, PromptBlocked, ResponseBlocked
 from shared.fields import Fields
 from shared.gemini import wire
-from shared.gemini.models import Purpose, default_model
+from shared.gemini.models import MODELS, Kind, Purpose, default_model, resolve
 from shared.generation import JsonObject, Reply, Usage
 from shared.generation_config import NAMES, generation_config, safety_settings
 
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 _ROLES = {"user": "user", "model": "model", "assistant": "model"}
 _OVERRIDDEN: frozenset[Purpose] = frozenset({"chat", "generate_text", "stream", "batch"})
 """What GEMINI_MODEL_TYPE chooses the model for: endpoints that answer with plain text."""
+_NO_TEXT: dict[Kind, str] = {"image": "images", "embedding": "vectors", "speech": "speech"}
+"""What these models answer with."""
 _SESSION_FIELDS = ("message", "session_id")
 
 
@@ -86,9 +88,20 @@ def native_body(
 
 
 def model_for(asked: str | None, purpose: Purpose, settings: Settings) -> str:
-    """What the caller asked for; else GEMINI_MODEL_TYPE where that rules; else the table's default for `purpose`."""
+    """What the caller asked for; else GEMINI_MODEL_TYPE where that rules; else the table's default for `purpose`.
+
+    Raises BadRequest for what is no model's id, and where a text is wanted for a model that is known to answer with
+    something else: that would be paid for, and left out of the answer."""
+    default = default_model(purpose, settings.tier)
     override = settings.model_override if purpose in _OVERRIDDEN else None
-    return asked if asked is not None else override or default_model(purpose, settings.tier)
+    model = asked if asked is not None else override or default
+    info = MODELS.get(resolve(model).canonical)
+    if purpose != "image" and info is not None and info.kind in _NO_TEXT:
+        way_out = "POST /generate makes images" if info.image_output else f"leave model out for {default}"
+        raise BadRequest(
+            f"model {info.id} answers with {_NO_TEXT[info.kind]}, not with text; {way_out}.", field="model"
+        )
+    return model
 
 
 def chat_answer(reply: Reply, request_id: str) -> JsonObject:

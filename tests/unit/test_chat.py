@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
 from shared.chat import answer_text, model_for, read_chat, read_prompt
 from shared.errors import BadRequest, EmptyResponse, GatewayError, PromptBlocked, ResponseBlocked, UpstreamFailed
+from shared.gemini.models import Purpose
 from shared.settings import Settings
 from tests.support.edge import ADMIN, Answer, FakeGateway, FakeServices, native
 from tests.support.functions import called
@@ -132,7 +133,36 @@ class TestModel:
         assert model_for("gemini-4-argon", "chat", overridden) == "gemini-4-argon"
         assert model_for(None, "chat", overridden) == "gemini-3.6-flash"
         assert model_for(None, "chat", plain) == "gemini-3.8-flash"
-        assert model_for("", "chat", plain) == "", "an empty name is refused like any other that no model has"
+
+    def test_an_empty_name_is_refused_like_any_other_that_no_model_has(self) -> None:
+        with pytest.raises(BadRequest, match="must be a Gemini model id"):
+            model_for("", "chat", Settings.from_environment({}))
+
+    @pytest.mark.parametrize(
+        ("model", "what"),
+        [
+            ("gemini-3-pro-image", "images"),
+            ("models/gemini-3-pro-image-preview", "images"),
+            ("gemini-embedding-2", "vectors"),
+            ("gemini-3.8-flash-tts", "speech"),
+        ],
+    )
+    def test_a_model_that_answers_with_something_else_is_refused_where_a_text_is_wanted(
+        self, model: str, what: str
+    ) -> None:
+        settings = Settings.from_environment({})
+        for purpose in get_args(Purpose):
+            if purpose != "image":
+                with pytest.raises(BadRequest, match=f"answers with {what}, not with text") as caught:
+                    model_for(model, purpose, settings)
+                assert caught.value.details == {"field": "model"}
+        assert model_for(model, "image", settings) == model
+
+    async def test_an_image_is_not_paid_for_where_the_answer_would_leave_it_out(self) -> None:
+        gateway = FakeGateway()
+        body = {"prompt": "A lighthouse", "model": "gemini-3-pro-image"}
+        answer = await called("chat", body, services=FakeServices(gateway))
+        assert (answer.status, answer.error["details"], gateway.asked) == (400, {"field": "model"}, [])
 
 
 class TestAnswer:
