@@ -231,7 +231,7 @@ class _Writer:
             raise TooComplex("the schema asks for too many properties")
         missing += [f"{name}_{number}" for number in range(1, few - len(result) - len(missing) + 1)]
         for key in missing:
-            fitting = [part for pattern, part in schema.get("patternProperties", {}).items() if re.search(pattern, key)]
+            fitting = [part for pattern, part in schema.get("patternProperties", {}).items() if _fits(pattern, key)]
             whole = {"allOf": fitting} if fitting else properties.get(key, extra)
             result[key] = self.value(whole, key, refs, depth + 1)
         return result
@@ -308,11 +308,11 @@ class _Writer:
     def _example(self, schema: dict[str, Any]) -> str:
         """A text for a pattern: one of the schema's own examples, or what little it takes."""
         given = [*schema.get("examples", ()), schema.get("default")]
-        fitting = [text for text in given if isinstance(text, str) and re.search(schema["pattern"], text)]
+        fitting = [text for text in given if isinstance(text, str) and _fits(schema["pattern"], text, unknown=True)]
         if fitting:
             return str(self._rng.choice(fitting))
         text = f"Offline text no. {self._rng.randint(1, 99)}"
-        return text if re.search(schema["pattern"], text) else f"{self._rng.randint(10_000, 99_999)}"
+        return text if _fits(schema["pattern"], text) else f"{self._rng.randint(10_000, 99_999)}"
 
     def _formatted(self, form: Any) -> str | None:
         """A text of a known format, or None."""
@@ -386,3 +386,11 @@ def _bound(schema: dict[str, Any], name: str, exclusive: str) -> float | None:
         nudge = 1.0 if _kind(schema) == "integer" else max(abs(bound) * 1e-6, 0.01)
         bound += nudge if name == "minimum" else -nudge
     return bound
+
+
+def _fits(pattern: str, text: str, *, unknown: bool = False) -> bool:
+    """`unknown`: of a pattern that Python has not. ECMA-262, which schemas write, has some of its own, like \\p{L}."""
+    try:
+        return re.search(pattern, text) is not None
+    except re.error:
+        return unknown

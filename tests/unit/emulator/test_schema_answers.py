@@ -267,6 +267,14 @@ def test_a_wide_recursion_ends_quickly() -> None:
     conforms(schema, value_for(schema, 3))
 
 
+def test_a_pattern_that_only_other_languages_know_is_answered_by_the_schemas_own_examples() -> None:
+    letters = {"type": "string", "pattern": "^\\p{L}+$"}
+    assert value_for({**letters, "examples": ["Zoë"]}, 1) == "Zoë"
+    assert isinstance(value_for(letters, 1), str)
+    named = {"type": "object", "required": ["a"], "patternProperties": {"^\\p{L}$": {"type": "integer"}}}
+    assert value_for(named, 1).keys() == {"a"}
+
+
 def test_an_openapi_schema_means_the_same() -> None:
     openapi = {
         "type": "OBJECT",
