@@ -29,6 +29,7 @@ from shared.bootstrap import services
 from shared.endpoint import Edge
 from shared.manifest import Manifest, ManifestError, load_all
 from shared.settings import GOOGLE_ORIGIN, Settings, SettingsError
+from shared.stores.port import StoreUnavailable
 
 FUNCTIONS = Path(__file__).resolve().parent
 GRACE_S = 5
@@ -136,7 +137,10 @@ async def _serve() -> None:
 
 async def _work(manifests: Sequence[Manifest], listener: socket.socket, ready: Callable[[], None]) -> None:
     """Serves until told to stop. The services are made now, so that what is wrong with them is told at the start."""
-    made = services()
+    try:
+        made = services()
+    except StoreUnavailable as error:
+        raise ServeError(f"LEDGER_URL cannot be used: {error}") from None
     try:
         await Server(Router(manifests), ready).serve([listener])
     finally:
@@ -232,9 +236,9 @@ def _listen(host: str, port: int) -> socket.socket:
             (host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=_BACKLOG
         )
     except OSError as error:
-        raise ServeError(
-            f"Port {port} on {host} cannot be used ({os.strerror(error.errno or 0)}); set PORT (and HOST) to another."
-        ) from None
+        # Not by its number: that of a name which is not found is the resolver's. Python adds where it was bound to.
+        why = str(error.strerror).partition(" (while")[0]
+        raise ServeError(f"Port {port} on {host} cannot be used ({why}); set PORT (and HOST) to another.") from None
 
 
 @contextlib.asynccontextmanager

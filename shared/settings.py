@@ -338,7 +338,7 @@ def _ledger_url(read: Environment, deployed: bool, workers: int) -> str:
             )
         return f"firestore://{project}/(default)"
     url = url or "sqlite:///.local/ledger.db"
-    if not re.fullmatch(r"memory://|sqlite:///.+|firestore://[a-z0-9:._-]+/(\(default\)|[a-z0-9-]+)", url):
+    if not re.fullmatch(r"memory://|sqlite:///.*[^/]|firestore://[a-z0-9:._-]+/(\(default\)|[a-z0-9-]+)", url):
         scheme = url.partition("://")[0]
         raise SettingsError(
             f"{name} starts with {scheme[:20]!r}; it must be memory://, sqlite:///path or firestore://project/database."

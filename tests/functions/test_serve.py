@@ -101,10 +101,25 @@ async def test_a_port_in_use_is_told_in_one_sentence() -> None:
     assert said == f"Port {port} on 127.0.0.1 cannot be used (Address already in use); set PORT (and HOST) to another."
 
 
+async def test_a_host_that_is_not_found_is_told_with_the_resolvers_words() -> None:
+    said = await refused({"HOST": "host.invalid"})
+    assert " on host.invalid cannot be used (" in said
+    assert "Unknown error" not in said
+    assert "bind" not in said
+
+
+async def test_a_ledger_that_cannot_be_written_is_told_in_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    said = await refused({"LEDGER_URL": f"sqlite:///{tmp_path}/file/ledger.db"})
+    assert said.startswith("LEDGER_URL cannot be used: ")
+    assert len(said.splitlines()) == 1
+
+
 @pytest.mark.parametrize(
     ("env", "told"),
     [
         ({"GEMINI_RPM": "many"}, "GEMINI_RPM"),
+        ({"LEDGER_URL": "sqlite:////"}, "LEDGER_URL"),
         ({"WORKERS": "2"}, "WORKERS"),
         ({"ALLOW_ANONYMOUS": "chat"}, "ALLOW_ANONYMOUS names chat"),
         ({"EMULATOR_TIER": "gold"}, "EMULATOR_TIER"),
