@@ -37,6 +37,8 @@ async def read_body(headers: Mapping[str, str], receive: Receive, max_bytes: int
                     raise _too_large(max_bytes)
                 chunks.append(chunk)
                 if not message.get("more_body", False):
+                    if not size_bytes and "upgrade" in headers:
+                        raise _not_read()
                     return chunks[0] if len(chunks) == 1 else b"".join(chunks)
     except TimeoutError:
         raise BadRequest(f"The body did not arrive within {timeout_s:g} s. Send it faster, or less of it.") from None
@@ -92,6 +94,15 @@ def _too_large(max_bytes: int) -> PayloadTooLarge:
     limit = f"{max_bytes // _MIB} MB" if max_bytes >= _MIB else f"{max_bytes} bytes"
     return PayloadTooLarge(
         f"The body is larger than {limit}, the most that this endpoint takes.", details={"limit_bytes": max_bytes}
+    )
+
+
+def _not_read() -> BadRequest:
+    """The server stops reading where a request asks for another protocol, as Java's HttpClient does without TLS."""
+    return BadRequest(
+        "The body was not read, since the request asks for another protocol: send it as HTTP/1.1 without the header "
+        "Upgrade (in Java: HttpClient.newBuilder().version(HttpClient.Version.HTTP_1_1)).",
+        field="upgrade",
     )
 
 

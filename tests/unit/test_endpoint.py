@@ -212,6 +212,15 @@ class TestBody:
     async def test_what_cannot_be_read_as_json_is_unsupported(self, headers: dict[str, str]) -> None:
         assert (await thing().ask(content=b"{}", headers={**ADMIN, **headers})).status == 415
 
+    async def test_a_body_that_the_server_left_unread_for_an_upgrade_is_told_of_before_its_credential_is_missed(
+        self,
+    ) -> None:
+        headers = {"content-type": "application/json", "connection": "Upgrade, HTTP2-Settings", "upgrade": "h2c"}
+        answer = await thing().ask(content=b"", headers={**headers, "content-length": "15"})
+        assert (answer.status, answer.error["code"]) == (400, "invalid_request")
+        assert "HTTP/1.1 without the header Upgrade" in answer.error["message"]
+        assert (await thing().ask(content=b"{}", headers={**ADMIN, **headers})).status == 200
+
     async def test_too_large_a_body_is_refused_before_it_is_read(self) -> None:
         headers = {**ADMIN, "content-type": "application/json", "content-length": str(32 * 1024 * 1024 + 1)}
         answer = await thing().ask(content=[b"{", b"}"], headers=headers)
