@@ -94,9 +94,11 @@ class Fields:
             raise self.refuse(name, f"must be a list, not {kind(value)}")
         return value
 
-    def mappings(self, name: str) -> list[JsonObject] | None:
-        """A list of objects."""
+    def mappings(self, name: str, most: int | None = None) -> list[JsonObject] | None:
+        """A list of objects, of at most `most`."""
         values = self.array(name)
+        if most is not None and values is not None and len(values) > most:
+            raise self.refuse(name, f"must have at most {most} entries, not {len(values)}")
         for index, value in enumerate(values or ()):
             if not isinstance(value, dict):
                 raise self.refuse(f"{name}[{index}]", f"must be an object, not {kind(value)}")

@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from shared.bodies import Body, GenerationAnswer, GenerationBody, Text
+from shared.chat import MOST_TURNS
 from shared.generation_bodies import GenerationConfig, Ignored, SafetySetting
 from shared.openapi import Operation
 
@@ -63,8 +64,10 @@ class Request(GenerationBody):
 
     prompt: Text | None = None
     system_prompt: str | None = Field(None, description="What the model is told to be and to do.")
-    history: list[Turn] | None = None
-    contents: list[dict[str, Any]] | None = Field(None, min_length=1, description="As Gemini's generateContent has it.")
+    history: list[Turn] | None = Field(None, max_length=MOST_TURNS)
+    contents: list[dict[str, Any]] | None = Field(
+        None, min_length=1, max_length=MOST_TURNS, description="As Gemini's generateContent has it."
+    )
     generation_config: GenerationConfig | None = None
     safety_settings: list[SafetySetting] | None = None
     stream: bool | None = Field(None, description="The answer comes as server-sent events, while it is made.")

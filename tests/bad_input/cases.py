@@ -78,6 +78,7 @@ FIELDS: dict[str, list[tuple[str, str, Any]]] = {
         ("system_prompt", "a number", 1),
         ("stream", "a string", "yes"),
         ("history", "an object", {}),
+        ("history", "50,001 turns", [{"role": "user", "content": "Hello"}] * 50_001),
         ("history[0]", "a string", ["Hello"]),
         ("history[0].role", "an unknown role", [{"role": "system", "content": "x"}]),
         ("history[0].content", "missing", [{"role": "user"}]),

@@ -7,7 +7,7 @@ from typing import Any, get_args
 
 import pytest
 
-from shared.chat import answer_text, model_for, read_chat, read_prompt
+from shared.chat import MOST_TURNS, answer_text, model_for, read_chat, read_prompt
 from shared.errors import BadRequest, EmptyResponse, GatewayError, PromptBlocked, ResponseBlocked, UpstreamFailed
 from shared.gemini.models import Purpose
 from shared.settings import Settings
@@ -76,6 +76,8 @@ class TestRequest:
             ({"prompt": "x", "history": {}}, "history"),
             ({"prompt": "x", "history": ["Hello"]}, "history[0]"),
             ({"prompt": "x", "history": [{"role": "user", "content": "a"}, {"content": "b"}]}, "history[1].role"),
+            ({"prompt": "x", "history": [{"role": "user", "content": "a"}] * (MOST_TURNS + 1)}, "history"),
+            ({"contents": [USER_TURN] * (MOST_TURNS + 1)}, "contents"),
             ({"prompt": "x", "history": [{"role": "robot", "content": "a"}]}, "history[0].role"),
             ({"prompt": "x", "history": [{"role": "user"}]}, "history[0].content"),
             ({"prompt": "x", "history": [{"role": "user", "text": "a", "content": "b"}]}, "history[0].content"),
