@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from shared.errors import BadRequest, EmptyResponse, GatewayError, PromptBlocked, ResponseBlocked
 from shared.fields import Fields
 from shared.gemini import wire
-from shared.gemini.models import MODELS, Kind, Purpose, default_model, resolve
+from shared.gemini.models import MODELS, Purpose, default_model, resolve
 from shared.generation import JsonObject, Reply, Usage
 from shared.generation_config import NAMES, generation_config, safety_settings
 
@@ -22,8 +22,6 @@ MOST_TURNS = 50_000
 _ROLES = {"user": "user", "model": "model", "assistant": "model"}
 _OVERRIDDEN: frozenset[Purpose] = frozenset({"chat", "generate_text", "stream", "batch"})
 """What GEMINI_MODEL_TYPE chooses the model for: endpoints that answer with plain text."""
-_NO_TEXT: dict[Kind, str] = {"image": "images", "embedding": "vectors", "speech": "speech"}
-"""What these models answer with."""
 _SESSION_FIELDS = ("message", "session_id")
 
 
@@ -98,11 +96,9 @@ def model_for(asked: str | None, purpose: Purpose, settings: Settings) -> str:
     override = settings.model_override if purpose in _OVERRIDDEN else None
     model = asked if asked is not None else override or default
     info = MODELS.get(resolve(model).canonical)
-    if purpose != "image" and info is not None and info.kind in _NO_TEXT:
+    if purpose != "image" and info is not None and info.answers_with != "text":
         way_out = "POST /generate makes images" if info.image_output else f"leave model out for {default}"
-        raise BadRequest(
-            f"model {info.id} answers with {_NO_TEXT[info.kind]}, not with text; {way_out}.", field="model"
-        )
+        raise BadRequest(f"model {info.id} answers with {info.answers_with}, not with text; {way_out}.", field="model")
     return model
 
 

@@ -10,6 +10,8 @@ from types import MappingProxyType
 from urllib.parse import unquote, urlsplit
 
 from shared.environment import Environment, SettingsError, limit_from
+from shared.errors import BadRequest
+from shared.gemini.models import MODELS, resolve
 from shared.image_settings import ImageSettings
 from shared.ledger.limits import TIERS, Limits
 from shared.secret import Secret
@@ -258,8 +260,14 @@ def _project(read: Environment, name: str) -> str | None:
 
 def _model_override(read: Environment) -> str | None:
     text = read.text("GEMINI_MODEL_TYPE")
-    if text is not None and not _MODEL_NAME.fullmatch(text.removeprefix("models/")):
-        raise read.refuse("GEMINI_MODEL_TYPE", "a model's name like gemini-3.8-flash")
+    if text is None:
+        return None
+    try:
+        info = MODELS.get(resolve(text).canonical)
+    except BadRequest:
+        raise read.refuse("GEMINI_MODEL_TYPE", "a model's name like gemini-3.8-flash") from None
+    if info is not None and info.answers_with != "text":
+        raise read.refuse("GEMINI_MODEL_TYPE", "a model that answers with text, like gemini-3.8-flash")
     return text
 
 

@@ -19,6 +19,7 @@ Purpose = Literal[
 
 _GENERATE = ("generateContent", "streamGenerateContent", "countTokens")
 _EMBED = ("embedContent", "batchEmbedContents", "countTokens")
+_NO_TEXT: dict[Kind, str] = {"image": "images", "embedding": "vectors", "speech": "speech"}
 _ID = re.compile(r"[a-z0-9._-]{1,100}")
 _MAX_HOPS = 8
 
@@ -39,6 +40,11 @@ class ModelInfo:
     free_tier: bool = True
     """False: the free tier's quota for it is 0."""
     verbs: tuple[str, ...] = _GENERATE
+
+    @property
+    def answers_with(self) -> str:
+        """text, images, vectors or speech."""
+        return _NO_TEXT.get(self.kind, "text")
 
 
 @dataclass(frozen=True, slots=True)
