@@ -101,6 +101,8 @@ class Call:
         self.journal = Journal()
         self.reply: Reply | None = None
         """What the gateway answered: its headers go into the response."""
+        self.unreadable: str | None = None
+        """Why no credential could be looked for in a body that has something in it: a sentence."""
         self._body: bytes | None = None
         self._object: JsonObject | None = None
 
@@ -125,7 +127,8 @@ class Call:
         body = await self.body()
         try:
             self._object = parse_object(body)
-        except BadRequest:
+        except BadRequest as error:
+            self.unreadable = error.message if body.strip() else None
             return None
         return self._object
 

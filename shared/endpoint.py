@@ -23,7 +23,7 @@ from shared.auth import authenticate, client_address, key_in
 from shared.call import Call, Services, headers_of, request_id
 from shared.clock import elapsed_s
 from shared.disconnect import DisconnectWatch
-from shared.errors import GatewayError, MethodNotAllowed, NotFound, Unavailable
+from shared.errors import GatewayError, MethodNotAllowed, NotFound, Unauthorized, Unavailable
 from shared.event_stream import EventStream
 from shared.generation import Caller, JsonObject
 from shared.http_answer import (
@@ -173,15 +173,22 @@ class Edge:
         body = await call.json_if_any()
         anonymous = self.manifest.access == "anonymous" and self.manifest.name in settings.allow_anonymous
         user = body.get("user") if body is not None and self._bearer_is_credential else None
-        return authenticate(
-            call.headers,
-            key_in(body),
-            settings,
-            _address(call) if anonymous else "",
-            bearer_is_credential=self._bearer_is_credential,
-            anonymous_allowed=anonymous,
-            user=user if isinstance(user, str) else None,
-        )
+        try:
+            return authenticate(
+                call.headers,
+                key_in(body),
+                settings,
+                _address(call) if anonymous else "",
+                bearer_is_credential=self._bearer_is_credential,
+                anonymous_allowed=anonymous,
+                user=user if isinstance(user, str) else None,
+            )
+        except Unauthorized as error:
+            if call.unreadable is None:
+                raise
+            # A key in the body is missed where a comma is missing.
+            message = f"{error.message} None was found in the body. {call.unreadable}"
+            raise Unauthorized(message, headers=error.headers) from None
 
     def _not_started(self, request: Request, received_s: float, error: Exception) -> Response:
         headers = headers_of(request)

@@ -147,6 +147,18 @@ class TestCredentials:
         assert compatible.calls[0].caller.id == "someone"
         assert (await thing().ask(json={"user": "someone"}, headers=bearer)).status == 401
 
+    async def test_a_key_in_a_body_that_is_no_json_is_missed_with_the_place_where_the_json_breaks(self) -> None:
+        cut = b'{"a": 1, "credentials": {"gemini_api_key": "AQ.a-callers-own-key"}'
+        answer = await thing().ask(content=cut, headers={})
+        assert (answer.status, answer.error["code"]) == (401, "unauthorized")
+        assert answer.error["message"].endswith(
+            "The body is not valid JSON: unexpected end of data at line 1, column 67."
+        )
+        assert answer.headers["www-authenticate"] == "Bearer"
+        assert "callers-own-key" not in answer.error["message"]
+        for without in (b"", b'{"a": 1}'):
+            assert "The body is" not in (await thing().ask(content=without, headers={})).error["message"]
+
     async def test_the_callers_address_is_the_front_ends_word_only_when_deployed(self) -> None:
         environment = {"ALLOW_ANONYMOUS": "thing", "K_SERVICE": "thing"}
         deployed = thing(services=FakeServices(environment=environment), access="anonymous")
