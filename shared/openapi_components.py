@@ -115,5 +115,5 @@ one answer anybody where the server's operator allows it.
 are listed with each operation: 404 `not_found` for a path that does not exist, 405 `method_not_allowed` with `Allow`. \
 A body has at most {limit_mb} MB.
 
-**Waiting.** A request waits in a fair queue until it can be served or its `x-request-timeout` is over; if it cannot be \
-served by then it is told so at once, with 429 and `Retry-After`."""
+**Waiting.** A request waits in a fair queue until it can be served or its `x-request-timeout` is over; if the \
+ledger says that it cannot be served by then, it waits no longer and is told so, with 429 and `Retry-After`."""
