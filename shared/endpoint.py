@@ -2,9 +2,9 @@
 
 @endpoint()
 async def chat(call: Call) -> JsonObject:
-    asked = read(await call.json())
-    reply = await call.generate(asked.model, asked.body)
-    return answer(reply)
+    asked = read_chat(await call.json())
+    reply = await call.generate(model_for(asked.model, "chat", call.settings), asked.body)
+    return chat_answer(reply, call.request_id)
 """
 
 from __future__ import annotations
