@@ -280,7 +280,6 @@ _OCCASIONS: dict[type[GatewayError], set[str]] = {
     errors.RejectedByGemini: {"generation"},
     errors.Unauthorized: {"credential"},
     errors.InvalidGeminiKey: {"own_key"},
-    errors.Forbidden: set(),
     errors.NotFound: {"below"},
     errors.ModelNotFound: {"generation"},
     errors.MethodNotAllowed: set(),

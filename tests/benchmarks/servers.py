@@ -11,7 +11,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,8 +18,8 @@ from typing import IO
 
 import orjson
 
-from functions.bundle import build
 from tests.benchmarks.load import Order, Window
+from tests.support.checkout import unpacked_bundle
 from tests.support.processes import ADMIN_KEY, ROOT, SITE_PACKAGES, environment
 from tests.support.tied import free_port
 
@@ -71,11 +70,9 @@ def cores() -> tuple[int | None, int | None]:
     return (available[0], available[-1]) if len(available) > 1 else (None, None)
 
 
-def unpacked_bundle(folder: Path) -> Path:
+def compiled_bundle(folder: Path) -> Path:
     """The archive that is deployed, with the bytecode that Google's buildpack makes of it."""
-    target = folder / "bundle"
-    with zipfile.ZipFile(build(ROOT, folder / "bundle.zip")) as archive:
-        archive.extractall(target)
+    target = unpacked_bundle(ROOT, folder)
     compileall.compile_dir(target, quiet=2, force=True)
     return target
 
