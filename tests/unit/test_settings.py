@@ -274,6 +274,9 @@ class TestPlace:
             None,
         ]
 
+    def test_a_models_name_may_be_given_as_google_writes_it(self) -> None:
+        assert settings(GEMINI_MODEL_TYPE="models/gemini-3.8-flash").model_override == "gemini-3.8-flash"
+
     def test_lists_and_objects_are_read(self) -> None:
         made = settings(
             CORS_ORIGIN="https://a.example, http://localhost:3000",
