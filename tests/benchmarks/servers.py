@@ -20,7 +20,7 @@ import orjson
 
 from tests.benchmarks.load import Order, Window
 from tests.support.checkout import unpacked_bundle
-from tests.support.processes import ADMIN_KEY, ROOT, SITE_PACKAGES, environment
+from tests.support.processes import ADMIN_KEY, ISOLATED_FRAMEWORK, ROOT, environment
 from tests.support.tied import free_port
 
 GATEWAY = {
@@ -32,7 +32,6 @@ GATEWAY = {
 UNLIMITED = {f"GEMINI_{limit}": "unlimited" for limit in ("RPM", "TPM", "RPD")}
 METERED = {"GEMINI_RPM": "1000000", "GEMINI_TPM": "1000000000", "GEMINI_RPD": "1000000000"}
 HEADERS = {"Content-Type": "application/json", "Admin-API-Key": ADMIN_KEY}
-_FRAMEWORK = f"import sys; sys.path.append({SITE_PACKAGES!r}); from functions_framework._cli import _cli; _cli()"
 _PATIENCE_S = 20.0
 
 
@@ -86,7 +85,12 @@ def served(function: Function, body: str | None, core: int | None) -> Iterator[S
     with tempfile.TemporaryFile() as log:
         began_s = time.perf_counter()
         with _process(
-            [sys.executable, "-I", "-S", "-c", _FRAMEWORK, *place], function.env, function.folder, core, log, log
+            [sys.executable, "-I", "-S", "-c", ISOLATED_FRAMEWORK, *place],
+            function.env,
+            function.folder,
+            core,
+            log,
+            log,
         ) as process:
             try:
                 _first_answer(process, port, body)
