@@ -73,7 +73,7 @@ class Settings:
     caller_limits: Limits
     """Of a key that a caller brought."""
     model_override: str | None
-    """The model where a caller names none (chat, generate_text, stream, batch)."""
+    """The model where a caller names none (chat, generate_text, stream, batch), without `models/`."""
     base_url: str
     """Gemini's origin, without a trailing slash and without a version."""
     http_proxy: Secret | None
@@ -258,9 +258,12 @@ def _project(read: Environment, name: str) -> str | None:
 
 def _model_override(read: Environment) -> str | None:
     text = read.text("GEMINI_MODEL_TYPE")
-    if text is not None and not _MODEL_NAME.fullmatch(text.removeprefix("models/")):
+    if text is None:
+        return None
+    name = text.removeprefix("models/")
+    if not _MODEL_NAME.fullmatch(name):
         raise read.refuse("GEMINI_MODEL_TYPE", "a model's name like gemini-3.8-flash")
-    return text
+    return name
 
 
 def _origin(read: Environment, name: str, default: str) -> str:
