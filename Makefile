@@ -12,7 +12,7 @@ STAMP := $(VENV)/.setup-$(shell cat $(NEEDED) | cksum | cut -d' ' -f1)
 	bad-input new-endpoint
 
 help: ## list these commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(STAMP) ## install everything into .venv (PYTHON=python3.11 chooses an interpreter)
 
@@ -40,7 +40,7 @@ simulate: $(STAMP) ## go through 10,000 simulated deployments; SEEDS= and FIRST=
 check-terraform: $(STAMP) ## check the deployment offline; TERRAFORM_OFFLINE names the stand-in provider's folder
 	$(BIN)/python -m pytest tests/terraform $(ARGS)
 
-check-all: lint test test-heavy scan ## everything that can be checked, also what is slow
+check-all: lint test test-heavy scan ## check style and types, run all tests, scan the deployment
 
 # In an environment of its own: its many requirements are not ours.
 scan: $(STAMP) ## look for weaknesses in the deployment's plan
@@ -62,10 +62,10 @@ format: $(STAMP) ## put the sources into the agreed format
 fuzz: $(STAMP) ## ask what the specification allows and what it does not, for SECONDS=60; ARGS="--seed 1" repeats
 	$(BIN)/python -m tests.fuzz --seconds $(SECONDS) $(ARGS)
 
-bench: $(STAMP) ## measure the promises; ARGS chooses
+bench: $(STAMP) ## measure what a request costs; ARGS chooses
 	$(BIN)/python -m tests.benchmarks $(ARGS)
 
-bench-ledger: $(STAMP) ## measure the exactness board, detached (ONLY=300-saturated: here; FORCE=1, DURATION=60)
+bench-ledger: $(STAMP) ## measure the exactness board, detached (ONLY=300-saturated: here; FORCE=1, DURATION=60, WINDOW=6)
 	$(BIN)/python -m tests.benchmarks.board $(if $(ONLY),--only $(ONLY)) $(if $(FORCE),--force) \
 		$(if $(DURATION),--duration $(DURATION)) $(if $(WINDOW),--window $(WINDOW))
 

@@ -122,7 +122,7 @@ class Services:
 
 def account_of(key: ServerKey, settings: Settings) -> Account:
     return Account(
-        id=f"{key.source.lower().replace('_', '-')}",
+        id=key.source.lower().replace("_", "-"),
         ledger_id=key.project,
         credential=key.secret,
         concurrency=settings.concurrency_limit,

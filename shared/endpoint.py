@@ -2,9 +2,9 @@
 
 @endpoint()
 async def chat(call: Call) -> JsonObject:
-    asked = read(await call.json())
-    reply = await call.generate(asked.model, asked.body)
-    return answer(reply)
+    asked = read_chat(await call.json())
+    reply = await call.generate(model_for(asked.model, "chat", call.settings), asked.body)
+    return chat_answer(reply, call.request_id)
 """
 
 from __future__ import annotations
@@ -205,12 +205,10 @@ class Edge:
         return response
 
     def _failed(self, error: Exception, record: telemetry.RequestRecord) -> GatewayError:
-        """What the caller is told. An error that is not ours to tell is logged, and hides behind the request's id."""
-        if not isinstance(error, GatewayError):
-            telemetry.log_failure(error, record)
-            error = GatewayError("The gateway failed. Its log has the details under this request id.")
-        record.failed(error)
-        return error
+        """What the caller is told, as the record has it too."""
+        told = telemetry.told(error, record)
+        record.failed(told)
+        return told
 
     def _common_headers(self, call: Call) -> RawHeaders:
         reply = call.reply

@@ -12,7 +12,7 @@ from starlette.types import Receive, Scope, Send
 
 from shared.clock import elapsed_s
 from shared.disconnect import DisconnectWatch
-from shared.errors import GatewayError, Unavailable, UpstreamTimeout
+from shared.errors import Unavailable, UpstreamTimeout
 from shared.generation import JsonObject
 
 Events = AsyncGenerator[JsonObject | None, None]
@@ -73,9 +73,7 @@ class EventStream(Response):
                     await self._send(send)
         except TimeoutError:
             last = self._encode_error(self._fail(UpstreamTimeout("The answer was not complete at the deadline.")))
-        except GatewayError as error:
-            last = self._encode_error(self._fail(error))
-        except Exception as error:  # noqa: BLE001 - `fail` logs it, and the client is told in the stream
+        except Exception as error:  # noqa: BLE001 - `fail` logs what is a defect, and the client is told in the stream
             last = self._encode_error(self._fail(error))
         except asyncio.CancelledError:
             self._fail(Unavailable("This instance is shutting down."))

@@ -6,7 +6,7 @@ its messages would have to be rewritten for callers anyway.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from typing import Any
 
 from shared.errors import BadRequest
@@ -76,12 +76,6 @@ class Fields:
             raise self.refuse(name, f"must be a number from {minimum:g} to {maximum:g}")
         return value
 
-    def choice(self, name: str, allowed: Sequence[str]) -> str | None:
-        value = self.text(name)
-        if value is not None and value not in allowed:
-            raise self.refuse(name, f"must be one of {', '.join(allowed)}")
-        return value
-
     def mapping(self, name: str) -> JsonObject | None:
         value = self._read(name)
         if value is not None and not isinstance(value, dict):
@@ -121,12 +115,12 @@ def told(name: str) -> str:
 
 
 def did_you_mean(name: str, known: Collection[str]) -> str:
-    """The nearest name in a question, or all of them."""
+    """The end of a sentence about a name that is not known: the nearest one that is, or all of them."""
     # Only a mistake pays for the import.
     from difflib import get_close_matches
 
     if len(name) <= _MOST_NAME_CHARS and (near := get_close_matches(name, known, n=1, cutoff=0.6)):
-        return f"; did you mean {near[0]}?"[:-1]
+        return f"; did you mean {near[0]}"
     return f"; it may be {', '.join(sorted(known))}"
 
 

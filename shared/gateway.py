@@ -81,7 +81,7 @@ class Gateway:
 
 
 class StreamReply:
-    """Frames as Gemini sends them. `head` is complete but for its body; `usage` is what the last frame said."""
+    """Frames as Gemini sends them. `head` is complete but for its body; `usage` is what the frames said so far."""
 
     def __init__(self, attempts: _Attempts, lease: Lease, first: JsonObject, frames: AsyncIterator[JsonObject]) -> None:
         self.head = attempts.reply(lease, first)
@@ -105,7 +105,7 @@ class StreamReply:
             self._attempts.learn(failure, self._lease)
             raise self._attempts.error(failure, self._lease) from failure
         if "usageMetadata" in frame:
-            self.usage, self.counted = wire.usage(frame), True
+            self.usage, self.counted = wire.merged_usage(self.usage, frame), True
         self._attempts.measure()
         return frame
 

@@ -10,6 +10,7 @@ import orjson
 from starlette.types import Receive
 
 from shared.errors import BadRequest, CallerGone, PayloadTooLarge, UnsupportedMediaType
+from shared.fields import kind
 from shared.generation import JsonObject
 
 _BOM = b"\xef\xbb\xbf"
@@ -77,8 +78,7 @@ def parse_object(body: bytes) -> JsonObject:
     except orjson.JSONDecodeError as error:
         raise BadRequest(_reason(text, error)) from None
     if not isinstance(value, dict):
-        kind = {list: "an array", str: "a string", bool: "a boolean", type(None): "null"}.get(type(value), "a number")
-        raise BadRequest(f"The body is {kind}; send a JSON object.")
+        raise BadRequest(f"The body is {kind(value)}; send a JSON object.")
     return value
 
 

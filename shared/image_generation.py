@@ -30,7 +30,7 @@ from shared.gemini import models, wire
 from shared.generation import Encoded, JsonObject
 from shared.media.image_header import read_header
 from shared.media.input_image import InputImage
-from shared.telemetry import RequestRecord, log_failure
+from shared.telemetry import RequestRecord, told
 
 MAX_IMAGES = 8
 """Of one request to us."""
@@ -247,13 +247,10 @@ async def _finished(keeping: Coroutine[Any, Any, list[_Kept]]) -> list[_Kept]:
 
 
 def _told(call: Call, error: BaseException) -> GatewayError:
-    """What a caller is told. An error that is not ours to tell is logged, and costs no other image."""
-    if isinstance(error, GatewayError):
-        return error
+    """What a caller is told of one image; it costs no other one."""
     if not isinstance(error, Exception):
         raise error
-    log_failure(error, RequestRecord("images", call.method, call.request_id, call.received_s))
-    return GatewayError("The gateway failed. Its log has the details under this request id.")
+    return told(error, RequestRecord("images", call.method, call.request_id, call.received_s))
 
 
 def failures_json(failures: Sequence[Failure]) -> list[JsonObject]:

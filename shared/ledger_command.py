@@ -96,7 +96,7 @@ async def _show(options: argparse.Namespace, settings: Settings, store: Store) -
     for name, found in projects.items():
         sys.stdout.write("\n".join([f"project {name}", *_lines(found), "", ""]))
     if not options.project:
-        sys.stdout.write(f"{len(own)} ledgers of callers' own keys\n")
+        sys.stdout.write(f"{len(own)} {'ledger' if len(own) == 1 else 'ledgers'} of callers' own keys\n")
     return 0
 
 

@@ -83,8 +83,8 @@ class Server:
         added = [name for name in settings.model_limits if name not in MODELS]
         text = [name for name, info in MODELS.items() if info.kind in _TEXT_MODELS]
         image = [name for name, info in MODELS.items() if info.image_output]
-        override = (settings.model_override or "").removeprefix("models/")
-        if override and override not in MODELS:
+        override = settings.model_override
+        if override is not None and override not in MODELS:
             text.append(override)
         return cls(
             settings.version,
@@ -280,7 +280,6 @@ _OCCASIONS: dict[type[GatewayError], set[str]] = {
     errors.RejectedByGemini: {"generation"},
     errors.Unauthorized: {"credential"},
     errors.InvalidGeminiKey: {"own_key"},
-    errors.Forbidden: set(),
     errors.NotFound: {"below"},
     errors.ModelNotFound: {"generation"},
     errors.MethodNotAllowed: set(),

@@ -75,7 +75,7 @@ class Settings:
     caller_limits: Limits
     """Of a key that a caller brought."""
     model_override: str | None
-    """The model where a caller names none (chat, generate_text, stream, batch)."""
+    """The model where a caller names none (chat, generate_text, stream, batch), without `models/`."""
     base_url: str
     """Gemini's origin, without a trailing slash and without a version."""
     http_proxy: Secret | None
@@ -262,13 +262,14 @@ def _model_override(read: Environment) -> str | None:
     text = read.text("GEMINI_MODEL_TYPE")
     if text is None:
         return None
+    name = text.removeprefix("models/")
     try:
-        info = MODELS.get(resolve(text).canonical)
+        info = MODELS.get(resolve(name).canonical)
     except BadRequest:
         raise read.refuse("GEMINI_MODEL_TYPE", "a model's name like gemini-3.8-flash") from None
     if info is not None and info.answers_with != "text":
         raise read.refuse("GEMINI_MODEL_TYPE", "a model that answers with text, like gemini-3.8-flash")
-    return text
+    return name
 
 
 def _origin(read: Environment, name: str, default: str) -> str:

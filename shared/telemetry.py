@@ -159,7 +159,7 @@ def _trace_fields(record: RequestRecord, project: str | None) -> dict[str, Any]:
     return fields
 
 
-def log_failure(error: BaseException, record: RequestRecord) -> None:
+def log_failure(error: Exception, record: RequestRecord) -> None:
     """A defect of ours. Its place is told, its message is not: that may quote a prompt or a key."""
     chain: list[str] = []
     current: BaseException | None = error
@@ -174,6 +174,14 @@ def log_failure(error: BaseException, record: RequestRecord) -> None:
             "stack": "\ncaused by ".join(chain),
         }
     )
+
+
+def told(error: Exception, record: RequestRecord) -> GatewayError:
+    """What the caller is told. An error that is not ours to tell is logged, and hides behind the request's id."""
+    if isinstance(error, GatewayError):
+        return error
+    log_failure(error, record)
+    return GatewayError("The gateway failed. Its log has the details under this request id.")
 
 
 def log_problem(message: str, severity: str = "CRITICAL") -> None:

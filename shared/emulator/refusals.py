@@ -54,21 +54,6 @@ def by_fault(
     wall_s: float,
 ) -> GoogleError:
     """The refusal of a fault in faults.REFUSALS. A 429 names the wait of the fault, else half a window or midnight."""
-    error = _refusal(fault, project, model, asked_model, version, method, window_s, wall_s)
-    error.reason = _ORDERED
-    return error
-
-
-def _refusal(
-    fault: Fault,
-    project: Project,
-    model: str,
-    asked_model: str,
-    version: str,
-    method: str,
-    window_s: float,
-    wall_s: float,
-) -> GoogleError:
     simple: dict[str, Callable[[], GoogleError]] = {
         "400": errors.invalid,
         "401": lambda: errors.unauthenticated(version, method),
@@ -77,8 +62,12 @@ def _refusal(
         "429-bare": errors.exhausted,
         "429-depleted": errors.depleted,
     }
-    if fault.kind in simple:
-        return simple[fault.kind]()
+    error = simple[fault.kind]() if fault.kind in simple else _quota_refusal(fault, project, model, window_s, wall_s)
+    error.reason = _ORDERED
+    return error
+
+
+def _quota_refusal(fault: Fault, project: Project, model: str, window_s: float, wall_s: float) -> GoogleError:
     dimension = _DIMENSIONS[fault.kind]
     limits = project.limits_for(model)
     limit = {"rpm": limits.rpm, "rpd": limits.rpd, "tpm": limits.tpm, "ipm": limits.ipm}[dimension]

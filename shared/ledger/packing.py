@@ -136,7 +136,7 @@ def _lease(read: Iterator[int], names: list[str], base: int, now_ms: int) -> Lea
 
 
 def _pack_section(column: array[int], name: int, section: Section, base: int) -> None:
-    column.extend((name, section.scarce_ms, section.cool_ms, section.learned_until_ms, section.debt_tokens))
+    column.extend((name, section.paced_ms, section.cool_ms, section.learned_until_ms, section.debt_tokens))
     _pack_limits(column, section.learned)
     column.append(len(section.ring))
     for slot, cost in section.ring.items():
@@ -148,7 +148,7 @@ def _pack_section(column: array[int], name: int, section: Section, base: int) ->
 
 def _unpack_section(read: Iterator[int], base: int) -> Section:
     take = read.__next__
-    section = Section(scarce_ms=take(), cool_ms=take(), learned_until_ms=take(), debt_tokens=take())
+    section = Section(paced_ms=take(), cool_ms=take(), learned_until_ms=take(), debt_tokens=take())
     section.learned = _limits(read)
     offsets, *amounts = _columns(read, take(), 4)
     slots = [offset + base for offset in offsets]

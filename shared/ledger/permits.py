@@ -17,6 +17,9 @@ BURST_SHARE, BURST_LEAST = 0.3, 10
 """So much of a limit (or so many requests) may go within a quarter of a window before demand is paced."""
 RESERVE_SHARE = 0.1
 """Spare permits are given only while this much of the limit stays free."""
+CALM_SHARE = 0.25
+"""After a wait demand is paced for a window; where RESERVE_SHARE of the limit is free, for this share of one: then it came
+in a bunch, and there is enough."""
 IMMINENT_SLOTS = 3
 """What nobody booked this near is given to whoever asks: it would be lost."""
 
@@ -51,9 +54,8 @@ class Planner:
         self.granted[validity] = whole if before is None else before.plus(whole)
 
     def plan(self, now_ms: int) -> Allotment:
-        calm = now_ms - self.section.scarce_ms > self.grid.window_ms
         runs = list(self.demand.wants)
-        if calm:
+        if now_ms > self.section.paced_ms:
             runs = self._at_once(runs)
             if not runs:
                 self._spare()
@@ -70,10 +72,17 @@ class Planner:
             [v.first - self.calendar.now for v in (*self.demand.kept, *self.granted)] if self.demand.waiting else []
         )
         if late or max(booked, default=0) > IMMINENT_SLOTS:
-            self.section.scarce_ms = now_ms
+            self._pace_on(now_ms, 1.0 if late or self._nearly_full() else CALM_SHARE)
         if not late and self.demand.spare and max(booked, default=0) > 0:
             self._share = self.party.even
             self._paced([(self.demand.typical, self.demand.spare)])
+
+    def _pace_on(self, now_ms: int, share: float) -> None:
+        self.section.paced_ms = max(self.section.paced_ms, now_ms + int(share * self.grid.window_ms))
+
+    def _nearly_full(self) -> bool:
+        free = self.calendar.free_now()
+        return any(free[k] < RESERVE_SHARE * (self.calendar.limits[k] or 0) for k in self.calendar.dims)
 
     def plan_shut(self, now_ms: int, *, probes: bool) -> Allotment:
         """While Gemini refuses, and until one request was answered after that: only that one is booked, if it is the
@@ -88,7 +97,7 @@ class Planner:
                 self.section.prober, self.section.probe_ms = "", 0
                 probes = False
         if runs:
-            self.section.scarce_ms = now_ms
+            self._pace_on(now_ms, 1.0)
         allotment = self._allotment(total(runs), self._next(runs[0][0]) if runs else 0)
         return replace(allotment, probe_ms=self.section.probe_ms) if probes else allotment
 

@@ -74,8 +74,8 @@ class Section:
     ring: dict[int, Cost] = field(default_factory=dict)
     days: dict[int, int] = field(default_factory=dict)
     """Requests per Pacific date (ordinal)."""
-    scarce_ms: int = 0
-    """When demand was last left unmet."""
+    paced_ms: int = 0
+    """Until then demand is paced: it was left unmet lately."""
     cool_ms: int = 0
     """Gemini refuses until then, and afterwards one request tries whether it still does: nothing else is dispatched before
     that one was answered. 0: Gemini takes requests, as far as is known."""

@@ -38,8 +38,6 @@ _NO_BUCKET = "NoSuchBucket"
 class Bucket:
     """Objects in a bucket. What the methods promise is in the port."""
 
-    signs = True
-
     def __init__(self, store: GCSStore | S3Store | LocalStore) -> None:
         self._store = store
 

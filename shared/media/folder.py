@@ -30,8 +30,6 @@ _ABANDONED_S = 3600
 
 
 class Folder(Bucket):
-    signs = False
-
     def __init__(self, store: LocalStore, root: Path) -> None:
         super().__init__(store)
         self._root = root

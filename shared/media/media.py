@@ -14,7 +14,7 @@ from urllib.parse import quote, unquote
 
 from shared.clock import elapsed_s
 from shared.errors import NotFound
-from shared.media.image_size import image_size
+from shared.media.image_header import read_header
 from shared.media.names import EXTENSIONS, created_ms, is_name, made_until, new_name
 from shared.media.port import Found, Objects, no_image
 
@@ -119,13 +119,9 @@ class MediaStore:
         await self.describe(name)
         await self._objects.delete(name)
 
-    @property
-    def signs(self) -> bool:
-        return self._objects.signs
-
     async def signed_url(self, name: str, expires_s: int) -> str:
         """An address at the store itself that gives the image to anybody, until `expires_s` have passed. It is not looked
-        whether the image exists. Only where `signs`."""
+        whether the image exists. Not of a folder."""
         self._check(name)
         return await self._objects.signed_url(name, expires_s)
 
@@ -154,7 +150,8 @@ class MediaStore:
 
     def _kept(self, data: bytes, metadata: Mapping[str, str]) -> dict[str, str]:
         """As headers can carry it: ASCII, and not too long."""
-        size = image_size(data)
+        header = read_header(data)
+        size = None if header is None else header.size
         pixels = {"width": str(size[0]), "height": str(size[1])} if size else {}
         kept = {}
         for key, value in {**metadata, **pixels}.items():

@@ -21,9 +21,6 @@ class Found(NamedTuple):
 class Objects(Protocol):
     """Every method raises StorageUnavailable; those that read or delete one image raise NotFound."""
 
-    signs: bool
-    """Whether `signed_url` works."""
-
     async def put(self, name: str, data: bytes, attributes: Mapping[str, str]) -> None:
         """Whole or not at all: an object that is seen has all its bytes and attributes. Values are ASCII."""
         ...
@@ -45,7 +42,7 @@ class Objects(Protocol):
         ...
 
     async def signed_url(self, name: str, expires_s: int) -> str:
-        """An address that answers GET with the image, and nothing else, until `expires_s` have passed."""
+        """An address that answers GET with the image, and nothing else, until `expires_s` have passed. Not of a folder."""
         ...
 
     async def sweep(self, expired_after: str) -> bool:

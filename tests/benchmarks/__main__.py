@@ -31,11 +31,11 @@ from tests.benchmarks.servers import (
     Function,
     Load,
     Served,
+    compiled_bundle,
     cores,
     load,
     served,
     set_latency,
-    unpacked_bundle,
     upstream,
 )
 from tests.benchmarks.table import Process, deployed_table, goals, goals_table, processes_table, section
@@ -137,7 +137,7 @@ def measure(effort: Effort, began_s: float) -> tuple[Rounds, dict[str, Process],
 
 
 def deployed(folder: Path, upstream_url: str) -> list[Function]:
-    bundle = unpacked_bundle(folder)
+    bundle = compiled_bundle(folder)
     common = {**GATEWAY, "GEMINI_BASE_URL": upstream_url, "GEMINI_TIER": "custom"}
 
     def chat(name: str, ledger: str, limits: Mapping[str, str]) -> Function:

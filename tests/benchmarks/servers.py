@@ -11,7 +11,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,9 +18,9 @@ from typing import IO
 
 import orjson
 
-from functions.bundle import build
 from tests.benchmarks.load import Order, Window
-from tests.support.processes import ADMIN_KEY, ROOT, SITE_PACKAGES, environment
+from tests.support.checkout import unpacked_bundle
+from tests.support.processes import ADMIN_KEY, ISOLATED_FRAMEWORK, ROOT, environment
 from tests.support.tied import free_port
 
 GATEWAY = {
@@ -33,7 +32,6 @@ GATEWAY = {
 UNLIMITED = {f"GEMINI_{limit}": "unlimited" for limit in ("RPM", "TPM", "RPD")}
 METERED = {"GEMINI_RPM": "1000000", "GEMINI_TPM": "1000000000", "GEMINI_RPD": "1000000000"}
 HEADERS = {"Content-Type": "application/json", "Admin-API-Key": ADMIN_KEY}
-_FRAMEWORK = f"import sys; sys.path.append({SITE_PACKAGES!r}); from functions_framework._cli import _cli; _cli()"
 _PATIENCE_S = 20.0
 
 
@@ -71,11 +69,9 @@ def cores() -> tuple[int | None, int | None]:
     return (available[0], available[-1]) if len(available) > 1 else (None, None)
 
 
-def unpacked_bundle(folder: Path) -> Path:
+def compiled_bundle(folder: Path) -> Path:
     """The archive that is deployed, with the bytecode that Google's buildpack makes of it."""
-    target = folder / "bundle"
-    with zipfile.ZipFile(build(ROOT, folder / "bundle.zip")) as archive:
-        archive.extractall(target)
+    target = unpacked_bundle(ROOT, folder)
     compileall.compile_dir(target, quiet=2, force=True)
     return target
 
@@ -89,7 +85,12 @@ def served(function: Function, body: str | None, core: int | None) -> Iterator[S
     with tempfile.TemporaryFile() as log:
         began_s = time.perf_counter()
         with _process(
-            [sys.executable, "-I", "-S", "-c", _FRAMEWORK, *place], function.env, function.folder, core, log, log
+            [sys.executable, "-I", "-S", "-c", ISOLATED_FRAMEWORK, *place],
+            function.env,
+            function.folder,
+            core,
+            log,
+            log,
         ) as process:
             try:
                 _first_answer(process, port, body)

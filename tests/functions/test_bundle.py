@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import zipfile
 from importlib.metadata import distributions, version
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from shared.emulator import EmulatorConfig, running
 from shared.manifest import load_all
 from shared.openapi import template
 from shared.settings import DISTRIBUTION
-from tests.support.checkout import copy_checkout
+from tests.support.checkout import copy_checkout, unpacked_bundle
 from tests.support.processes import ADMIN, ROOT, SITE_PACKAGES, environment, framework, request
 
 NAMES = [manifest.name for manifest in load_all(ROOT / "functions")]
@@ -25,10 +24,7 @@ NAMES = [manifest.name for manifest in load_all(ROOT / "functions")]
 
 @pytest.fixture(scope="module")
 def unpacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("bundle")
-    with zipfile.ZipFile(build(ROOT, folder / "bundle.zip")) as archive:
-        archive.extractall(folder / "unpacked")
-    return folder / "unpacked"
+    return unpacked_bundle(ROOT, tmp_path_factory.mktemp("bundle"))
 
 
 def imported(unpacked: Path, code: str, target: str = "health", **env: str) -> subprocess.CompletedProcess[str]:

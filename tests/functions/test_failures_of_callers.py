@@ -59,9 +59,9 @@ class TestBodies:
             (b'{"prompt": "\xe9"}', "not valid UTF-8 at byte 12"),
             (b'{"prompt": "\\ud800"}', "not valid JSON"),
             (b'{"prompt": "\xed\xa0\x80"}', "not valid UTF-8 at byte 12"),
-            (b'["Hello"]', "an array"),
+            (b'["Hello"]', "a list"),
         ],
-        ids=["empty", "a form", "cut off", "Latin-1", "a lone surrogate", "a surrogate's bytes", "an array"],
+        ids=["empty", "a form", "cut off", "Latin-1", "a lone surrogate", "a surrogate's bytes", "a list"],
     )
     async def test_what_is_no_json_object_is_told_what_it_is(self, body: bytes, told_of: str, path_of: str) -> None:
         async with whole_path() as path:

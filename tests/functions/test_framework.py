@@ -10,16 +10,23 @@ from time import perf_counter
 
 import aiohttp
 
-from shared.emulator import EmulatorConfig, running
+from shared.emulator import Emulator, EmulatorConfig, running
 from tests.support.processes import ADMIN, Running, framework, request
+from tests.support.whole_path import eventually
 
 
 @asynccontextmanager
-async def chat(config: EmulatorConfig | None = None, **env: str) -> AsyncIterator[Running]:
-    async with running(config or EmulatorConfig()) as gemini:
-        given = {"GEMINI_BASE_URL": gemini.url, "GEMINI_API_KEY": "AQ.key-of-the-server", **env}
+async def chat_and_gemini(config: EmulatorConfig) -> AsyncIterator[tuple[Running, Emulator]]:
+    async with running(config) as gemini:
+        given = {"GEMINI_BASE_URL": gemini.url, "GEMINI_API_KEY": "AQ.key-of-the-server"}
         async with framework("chat", "functions/chat/main.py", given) as server:
-            yield server
+            yield server, gemini
+
+
+@asynccontextmanager
+async def chat(config: EmulatorConfig | None = None) -> AsyncIterator[Running]:
+    async with chat_and_gemini(config or EmulatorConfig()) as (server, _):
+        yield server
 
 
 async def test_a_function_serves_from_the_checkouts_root() -> None:
@@ -49,12 +56,12 @@ async def test_a_stream_arrives_frame_by_frame() -> None:
 
 
 async def test_a_caller_that_goes_is_noticed_while_gemini_thinks() -> None:
-    async with chat(EmulatorConfig(latency_s=20)) as server:
+    async with chat_and_gemini(EmulatorConfig(latency_s=20)) as (server, gemini):
         async with aiohttp.ClientSession() as session:
             asking = asyncio.create_task(
                 session.post(f"{server.url}/chat", json={"prompt": "x"}, headers={**ADMIN, "x-request-id": "gone"})
             )
-            await asyncio.sleep(0.5)
+            await eventually(lambda: gemini.stats()["open"] == 1, within_s=20)
             asking.cancel()
         record = await server.line(r'.*"request_id":"gone".*', 10)
         assert '"outcome":"caller_gone"' in record[0]
@@ -67,9 +74,8 @@ async def test_it_ends_when_it_is_told_to() -> None:
 
 
 async def test_it_ends_only_after_the_answers_under_way() -> None:
-    async with chat(EmulatorConfig(latency_s=1)) as server:
-        await request("GET", f"{server.url}/health")
+    async with chat_and_gemini(EmulatorConfig(latency_s=1)) as (server, gemini):
         asking = asyncio.create_task(request("POST", f"{server.url}/chat", json={"prompt": "Hello"}, headers=ADMIN))
-        await asyncio.sleep(0.4)
+        await eventually(lambda: gemini.stats()["open"] == 1, within_s=20)
         assert await server.end(signal.SIGTERM, 20) == 0
         assert (await asking)[0] == 200

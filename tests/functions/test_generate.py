@@ -78,7 +78,7 @@ class TestImages:
             assert "b64_json" not in image
             assert (await opened(path, image)).size == (1024, 1024)
 
-    async def test_a_chinese_prompt_is_as_good_as_any(self, storage: str) -> None:
+    async def test_a_chinese_prompt_gives_an_image_that_opens(self, storage: str) -> None:
         async with whole_path(STORAGE_URL=storage) as path:
             (image,) = (await generate(path, "月光下的灯塔，油画")).json()["images"]
             await opened(path, image)
@@ -271,17 +271,17 @@ one_more = whole_path
 
 class TestBadInput:
     @pytest.mark.parametrize("number", [0, 9, -1, 1.5, "two", True, None])
-    async def test_a_number_of_images_that_is_none(self, storage: str, number: Any) -> None:
+    async def test_a_number_of_images_that_cannot_be_is_refused(self, storage: str, number: Any) -> None:
         await refused(storage, "number_of_images", "must be a whole number from 1 to 8", number_of_images=number)
 
     @pytest.mark.parametrize("name", ["aspect_ratio", "image_size", "response_format"])
-    async def test_a_choice_that_there_is_not(self, storage: str, name: str) -> None:
+    async def test_a_choice_that_there_is_not_is_refused(self, storage: str, name: str) -> None:
         await refused(storage, name, "must be", **{name: "enormous"})
 
-    async def test_a_model_that_makes_no_images(self, storage: str) -> None:
+    async def test_a_model_that_makes_no_images_is_refused(self, storage: str) -> None:
         await refused(storage, "model", "makes no images; gemini-3-pro-image", model="gemini-3.8-flash")
 
-    async def test_more_images_than_a_model_takes(self, storage: str) -> None:
+    async def test_more_images_than_a_model_takes_are_refused(self, storage: str) -> None:
         await refused(storage, "input_images", "at most 14 entries", input_images=[base64_of(png(1, 1))] * 15)
 
     @pytest.mark.parametrize(
@@ -310,10 +310,10 @@ class TestBadInput:
         ],
         ids=lambda value: str(value)[:40],
     )
-    async def test_an_input_image_that_is_none(self, storage: str, sent: str, words: str) -> None:
+    async def test_an_input_image_that_is_none_is_refused(self, storage: str, sent: str, words: str) -> None:
         await refused(storage, "input_images[0]", words, input_images=[sent])
 
-    async def test_more_bytes_than_the_platform_lets_through(self, storage: str) -> None:
+    async def test_more_bytes_than_the_platform_lets_through_are_refused(self, storage: str) -> None:
         async with whole_path(STORAGE_URL=storage) as path:
             answer = await generate(path, "x" * (33 * 2**20))
             assert told(answer) == (413, "payload_too_large")

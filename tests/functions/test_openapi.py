@@ -18,7 +18,7 @@ import pytest
 
 from functions.console.main import console
 from functions.console.specification import models_of
-from shared.errors import CallerGone, Forbidden, GatewayError, MethodNotAllowed
+from shared.errors import CallerGone, GatewayError, MethodNotAllowed
 from shared.manifest import Manifest, load_all
 from shared.openapi import template, tree
 from tests.support.edge import ADMIN, Answer, FakeGateway, FakeServices, ask
@@ -28,8 +28,8 @@ from tests.support.processes import ROOT, request, served
 JsonObject = dict[str, Any]
 MANIFESTS = load_all(ROOT / "functions")
 GENERATING = [m.name for m in MANIFESTS if m.access != "public"]
-NEVER_TOLD_OF = {CallerGone, Forbidden, MethodNotAllowed}
-"""Never sent; not used yet; for methods that are not in the specification."""
+NEVER_TOLD_OF = {CallerGone, MethodNotAllowed}
+"""Never sent; for methods that are not in the specification."""
 OWN_HEADERS = ("x-request-id", "x-ratelimit-", "x-model-", "retry-after", "server-timing")
 
 

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import zipfile
 from pathlib import Path
 
 import pytest
 
-from functions.bundle import build
 from functions.scaffold import ScaffoldError, create
 from shared.emulator import EmulatorConfig, running
-from tests.support.checkout import copy_checkout
+from tests.support.checkout import copy_checkout, unpacked_bundle
 from tests.support.processes import ADMIN, environment, framework, request, served
 
 
@@ -49,11 +47,10 @@ async def test_it_is_in_the_specification_at_once(checkout: Path) -> None:
 
 
 async def test_it_serves_from_the_bundle(checkout: Path, tmp_path: Path) -> None:
-    with zipfile.ZipFile(build(checkout, tmp_path / "bundle.zip")) as archive:
-        archive.extractall(tmp_path / "unpacked")
+    bundle = unpacked_bundle(checkout, tmp_path)
     async with running(EmulatorConfig()) as gemini:
         env = {"GEMINI_BASE_URL": gemini.url, "GEMINI_API_KEY": "AQ.key-of-the-server"}
-        async with framework("word_count", "main.py", env, tmp_path / "unpacked", isolated=True) as server:
+        async with framework("word_count", "main.py", env, bundle, isolated=True) as server:
             status, _, body = await request("POST", server.url, json={"text": "Hello"}, headers=ADMIN)
     assert (status, bool(body["text"])) == (200, True)
 

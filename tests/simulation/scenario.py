@@ -240,7 +240,7 @@ class _Drawing:
             lease_s=random.choice([3.0, 5.0, None] if slow else [0.5, 1.0, 2.0, 2.0, None]),
             busy_s=self.busy_s,
             deployments=tuple(deployments),
-            population=self._population(rolling=len(deployments) > 1),
+            population=self._population(),
             clients=clients,
             faults=tuple(self._faults(local=local)) if faulty else (),
             delay_s=delay_s,
@@ -299,7 +299,7 @@ class _Drawing:
             )  # fmt: skip
         return tuple(result)
 
-    def _population(self, *, rolling: bool) -> tuple[tuple[float, int], ...]:
+    def _population(self) -> tuple[tuple[float, int], ...]:
         random = self.random
         if self.large:
             most = random.choice([20, 30, 50, 100])

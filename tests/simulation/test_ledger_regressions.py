@@ -155,7 +155,7 @@ def test_the_last_request_of_a_small_limit_is_not_put_off_until_others_leave_the
     ledger = Ledger()
     limits, now = Limits(requests=3), ledger.grid.slot(ledger.now_ms)
     gap = ledger.grid.span // 3
-    ledger.state.sections[MODEL] = Section(scarce_ms=int(ledger.now_ms))
+    ledger.state.sections[MODEL] = Section(paced_ms=int(ledger.now_ms) + ledger.grid.window_ms)
     ledger.renew("a", 1, Demand(limits, settled={now - gap: Cost(1), now: Cost(1)}))
     [validity] = (
         ledger.renew("a", 1, Demand(limits, wants=((Cost(1), 1),), head=True, reach_ms=60_000, waiting=True))

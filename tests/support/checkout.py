@@ -1,10 +1,12 @@
-"""A copy of the checkout to change and run without touching the real one."""
+"""Copies of the checkout: one to change and run without touching the real one, one as it is deployed."""
 
 from __future__ import annotations
 
 import shutil
+import zipfile
 from pathlib import Path
 
+from functions.bundle import build
 from tests.support.processes import ROOT
 
 _PARTS = ("functions", "shared", "tests/support", "pyproject.toml", "requirements.txt")
@@ -19,4 +21,12 @@ def copy_checkout(target: Path) -> Path:
             shutil.copytree(source, destination, ignore=shutil.ignore_patterns("__pycache__"))
         else:
             shutil.copy2(source, destination)
+    return target
+
+
+def unpacked_bundle(checkout: Path, folder: Path) -> Path:
+    """What is deployed from `checkout`, unpacked below `folder`, where the checkout cannot be seen."""
+    target = folder / "unpacked"
+    with zipfile.ZipFile(build(checkout, folder / "bundle.zip")) as archive:
+        archive.extractall(target)
     return target

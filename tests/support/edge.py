@@ -19,8 +19,8 @@ from shared.clock import elapsed_s
 from shared.generation import Attempt, Generation, JsonObject, Reply, Stage, Usage
 from shared.settings import Settings
 from shared.stores.memory import MemoryStore
+from tests.support.processes import ADMIN_KEY
 
-ADMIN_KEY = "admin-key-of-the-tests"
 ENVIRONMENT = {"ADMIN_API_KEY": ADMIN_KEY, "LEDGER_URL": "memory://"}
 ADMIN = {"admin-api-key": ADMIN_KEY}
 

@@ -17,8 +17,8 @@ _KEPT = ("authorization", "google-cloud-resource-prefix", "x-goog-request-params
 class FirestoreProxy(grpc.GenericRpcHandler):
     """`async with FirestoreProxy(upstream) as proxy`: clients connect to `proxy.host`.
 
-    Codes in the lists are each used up by one call; `hold` set to an Event makes every call wait for it; `delay_s` is the
-    range of what each call takes longer."""
+    Codes in the lists are each used up by one call; `hold` set to an Event makes every call wait for it, and `held` tells
+    how many do; `delay_s` is the range of what each call takes longer."""
 
     def __init__(self, upstream: str, port: int = 0) -> None:
         self._upstream_host, self._port = upstream, port
@@ -28,6 +28,7 @@ class FirestoreProxy(grpc.GenericRpcHandler):
         self.fail_commits_before: list[grpc.StatusCode] = []
         self.fail_commits_after: list[grpc.StatusCode] = []
         self.hold: asyncio.Event | None = None
+        self.held = 0
         self.delay_s = (0.0, 0.0)
         self.metadata: dict[str, str] = {}
 
@@ -87,7 +88,11 @@ class FirestoreProxy(grpc.GenericRpcHandler):
 
     async def _begin(self, context: Any, failures: list[grpc.StatusCode]) -> None:
         if self.hold is not None:
-            await self.hold.wait()
+            self.held += 1
+            try:
+                await self.hold.wait()
+            finally:
+                self.held -= 1
         if any(self.delay_s):
             await asyncio.sleep(uniform(*self.delay_s))
         if failures:

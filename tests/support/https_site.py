@@ -85,7 +85,7 @@ async def https_site(address: str, pem: Path) -> AsyncIterator[Site]:
     site = Site()
     tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     tls.load_cert_chain(pem)
-    runner = web.ServerRunner(web.Server(site.answer), shutdown_timeout=1)  # type: ignore[arg-type]
+    runner = web.ServerRunner(web.Server(site.answer), shutdown_timeout=0.05)  # type: ignore[arg-type]
     await runner.setup()
     await web.TCPSite(runner, address, 0, ssl_context=tls).start()
     site.port = runner.addresses[0][1]

@@ -19,6 +19,11 @@ from tests.support.tied import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 SITE_PACKAGES = sysconfig.get_paths()["purelib"]
+ISOLATED_FRAMEWORK = (
+    f"import sys; sys.path.append({SITE_PACKAGES!r}); from functions_framework._cli import _cli; _cli()"
+)
+"""functions-framework's command for `python -I -S -c`: the checkout is installed editable by a .pth file, which Python does
+not read with -S."""
 START_S = 30.0
 ADMIN_KEY = "admin-key-of-the-tests"
 ADMIN = {"Admin-API-Key": ADMIN_KEY}
@@ -139,11 +144,10 @@ async def framework(
     own_group: bool = False,
 ) -> AsyncIterator[Running]:
     """functions-framework's own command on one function. `isolated`: of what is installed it sees the packages, but not
-    this checkout, which is installed editable by a .pth file that Python does not read with -S."""
+    this checkout."""
     command = [sys.executable, "-m", "functions_framework"]
     if isolated:
-        start = f"import sys; sys.path.append({SITE_PACKAGES!r}); from functions_framework._cli import _cli; _cli()"
-        command = [sys.executable, "-I", "-S", "-c", start]
+        command = [sys.executable, "-I", "-S", "-c", ISOLATED_FRAMEWORK]
     port = free_port()
     arguments = [*command, "--target", target, "--source", source, "--host", "127.0.0.1", "--port", str(port)]
     given = {"LEDGER_URL": "memory://", "ADMIN_API_KEY": ADMIN_KEY, **env}

@@ -5,16 +5,15 @@ from __future__ import annotations
 import asyncio
 import signal
 import time
-import zipfile
 from pathlib import Path
 
 import aiohttp
 import pytest
 
-from functions.bundle import build
 from shared.emulator import EmulatorConfig, running
 from shared.ledger.packing import unpack
 from shared.stores.firestore import FirestoreStore
+from tests.support.checkout import unpacked_bundle
 from tests.support.processes import ADMIN, ROOT, framework, request
 from tests.support.whole_path import eventually
 
@@ -28,10 +27,7 @@ CALLERS = 3 * C
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("bundle")
-    with zipfile.ZipFile(build(ROOT, folder / "bundle.zip")) as archive:
-        archive.extractall(folder / "unpacked")
-    return folder / "unpacked"
+    return unpacked_bundle(ROOT, tmp_path_factory.mktemp("bundle"))
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["unary", "streamed"])

@@ -199,7 +199,7 @@ class TestBody:
             (b'{"a": 1,}', "not valid JSON"),
             (b'{"a": NaN}', "not valid JSON"),
             (b"[" * 100_000, "not valid JSON"),
-            (b"[1]", "an array"),
+            (b"[1]", "a list"),
             (b"null", "null"),
             (b"3", "a number"),
             (b'"x"', "a string"),

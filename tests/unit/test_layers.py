@@ -61,7 +61,9 @@ def imports(path: Path) -> Iterator[str]:
 
 def sources(where: str) -> list[Path]:
     path = ROOT / where
-    return [path] if path.suffix else sorted(path.rglob("*.py"))
+    found = [path] if path.suffix else sorted(path.rglob("*.py"))
+    assert found, f"{where} has no modules; correct its name here"
+    return found
 
 
 @pytest.mark.parametrize("where", ALLOWED)

@@ -129,7 +129,7 @@ class TestShow:
 
     def test_ledgers_of_callers_keys_are_only_counted_unless_asked_for(self, ledger: Ledger) -> None:
         assert OWN not in ledger.run("show")[1]
-        assert "1 ledgers of callers' own keys" in ledger.run("show")[1]
+        assert "1 ledger of callers' own keys" in ledger.run("show")[1]
         assert f"project {OWN}" in ledger.run("show", "--own-keys")[1]
 
     def test_an_unknown_project_is_told_which_there_are(self, ledger: Ledger) -> None:

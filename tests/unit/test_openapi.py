@@ -11,7 +11,7 @@ from pydantic import BaseModel, create_model
 
 from shared import errors
 from shared.bodies import GenerationAnswer, GenerationBody
-from shared.errors import CallerGone, Forbidden, GatewayError, MethodNotAllowed
+from shared.errors import CallerGone, GatewayError, MethodNotAllowed
 from shared.gemini.models import TABLE
 from shared.manifest import Manifest
 from shared.openapi import Operation, Server, document, failures, meanings, operations, tree
@@ -58,7 +58,7 @@ class TestErrors:
 
     def test_each_one_is_told_of_where_it_may_happen(self) -> None:
         told = {error for found in failures(EVERYTHING).values() for error in found}
-        assert set(tree()) - told == {Forbidden, MethodNotAllowed, CallerGone}
+        assert set(tree()) - told == {MethodNotAllowed, CallerGone}
 
     def test_one_that_nothing_is_said_of_happens_where_its_parent_does(self) -> None:
         assert failures({"generation"})[429] == [errors.RateLimited, errors.QueueTimeout, errors.DailyQuotaExhausted]

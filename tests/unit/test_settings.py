@@ -214,6 +214,10 @@ class TestKeys:
         )
         assert [key.project for key in made.server_keys] == ["shared", "shared"]
 
+    def test_the_project_of_a_single_key_may_be_named_too(self) -> None:
+        made = settings(GEMINI_API_KEY=KEY_A, GEMINI_API_KEY_PROJECT="mine")
+        assert [key.project for key in made.server_keys] == ["mine"]
+
     def test_a_key_given_twice_counts_once(self) -> None:
         made = settings(GEMINI_API_KEY=KEY_A, GEMINI_API_KEY_1=KEY_A, GEMINI_API_KEY_1_PROJECT="p")
         assert made.server_keys == (ServerKey(made.server_keys[0].secret, "p", "GEMINI_API_KEY"),)
@@ -272,6 +276,9 @@ class TestPlace:
             "http://plain.example:2",
             None,
         ]
+
+    def test_a_models_name_may_be_given_as_google_writes_it(self) -> None:
+        assert settings(GEMINI_MODEL_TYPE="models/gemini-3.8-flash").model_override == "gemini-3.8-flash"
 
     def test_lists_and_objects_are_read(self) -> None:
         made = settings(

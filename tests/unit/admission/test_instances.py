@@ -126,6 +126,32 @@ def test_between_requests_that_come_often_an_idle_instance_holds_on_to_what_it_h
     assert found.wait_p50_s <= 0.001
 
 
+def test_a_bunch_of_requests_paces_those_that_come_after_it_for_seconds_and_not_minutes() -> None:
+    """180 of 300 a minute, after 60 at once. While a wait of a second paced all demand for a minute, the next such wait came
+    before it was over: 1.2 writes per request in the second minute."""
+
+    async def main() -> tuple[float, list[float]]:
+        random.seed(1)
+        site = Site(account(60, requests=300), holds_on=True)
+        for _ in range(4):
+            site.add()
+        async with asyncio.TaskGroup() as asking:
+            for number in range(60):
+                asking.create_task(site.ask(number % 4, f"caller-{number}"))
+            for number in range(360):
+                if number == 180:
+                    before, since_s = site.counts(), elapsed_s()
+                asking.create_task(site.ask(random.randrange(4), f"caller-{number % 60}"))
+                await asyncio.sleep(random.expovariate(3))
+        written = sum(now.since(then).commits for now, then in zip(site.counts(), before, strict=True))
+        waits_s = sorted(one.began_s - one.came_s for one in site.served if one.came_s >= since_s)
+        return written / len(waits_s), waits_s
+
+    writes, waits_s = run(main)
+    assert writes <= 0.8
+    assert quantile(waits_s, 0.99) <= 0.3
+
+
 def asked_in_turn(c: int, limits: dict[str, int], requests: int, every_s: float) -> Site:
     """One caller at each of two instances, as often; then it is over."""
 

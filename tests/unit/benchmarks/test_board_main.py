@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from tests.benchmarks.board import __main__ as command
+from tests.benchmarks.board import plot
 from tests.benchmarks.board.judge import Figures, Series
 from tests.benchmarks.board.results import Result, load, save
 from tests.unit.benchmarks.test_board_report import GOOD
@@ -16,7 +18,8 @@ TWO = "300-saturated,300-saturated-naive"
 
 @pytest.fixture
 def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The cells that were to be measured, in order; those of 300-saturated fail. Results are first looks, kept apart."""
+    """The cells that were to be measured, in order; those of 300-saturated fail. Results are first looks, kept apart, and
+    no plot is drawn of them, which takes a second."""
     names: list[str] = []
 
     def measured(name: str, _options: object) -> bool:
@@ -28,6 +31,7 @@ def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     monkeypatch.setattr(command, "_measured", measured)
     monkeypatch.setattr(command, "FIRST_LOOKS", tmp_path)
+    monkeypatch.setattr(plot, "draw", lambda _results, _folder: [])
     return names
 
 
@@ -61,6 +65,14 @@ def test_a_result_of_another_version_is_measured_again(asked: list[str], tmp_pat
     (tmp_path / "300-saturated-naive.json").write_text("{}")
     assert command.main(["--only", "300-saturated-naive", "--window", "6"]) == 0
     assert load(tmp_path, "300-saturated-naive") is not None
+
+
+def test_a_plot_is_drawn_for_light_and_for_dark_pages_where_there_is_something_to_show(tmp_path: Path) -> None:
+    assert plot.draw({}, tmp_path) == []
+    drawn = plot.draw({name: saved(name) for name in TWO.split(",")}, tmp_path)
+    sizes = [Image.open(path).size for path in drawn]
+    assert [path.name for path in drawn] == ["board-light.png", "board-dark.png"]
+    assert len(set(sizes)) == 1 and min(sizes[0]) > 500
 
 
 def test_a_cell_that_does_not_exist_is_refused_with_those_that_do(

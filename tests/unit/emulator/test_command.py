@@ -42,18 +42,28 @@ async def test_it_says_where_it_is_serves_and_ends(session: aiohttp.ClientSessio
         assert process.stdout is not None
         line = (await asyncio.wait_for(process.stdout.readline(), 20)).decode()
         assert line.startswith("offline Gemini on http://127.0.0.1:")
-        url = line.split()[-1] + MODEL_URL
+        origin = line.split()[-1]
+        url = origin + MODEL_URL
         statuses = []
         for _ in range(2):
             async with session.post(url, json={"contents": [{"parts": [{"text": "Hi"}]}]}) as response:
                 statuses.append(response.status)
         assert statuses == [200, 429]
         hanging = asyncio.create_task(_hang(session, url))
-        await asyncio.sleep(0.1)
+        await _one_hangs(session, f"{origin}/stats")
         process.send_signal(signum)
         rest, errors = await asyncio.wait_for(process.communicate(), 10)
         assert (process.returncode, rest, errors) == (0, b"", b"")
         await hanging
+
+
+async def _one_hangs(session: aiohttp.ClientSession, stats_url: str) -> None:
+    async with asyncio.timeout(20):
+        while True:
+            async with session.get(stats_url) as response:
+                if (await response.json())["open"] == 1:
+                    return
+            await asyncio.sleep(0.01)
 
 
 async def _hang(session: aiohttp.ClientSession, url: str) -> None:

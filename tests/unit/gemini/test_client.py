@@ -594,5 +594,7 @@ class TestLifetime:
         with pytest.raises(RuntimeError, match="closed"):
             await client.generate(exchange())
 
-    async def test_an_exchange_takes_its_key_wrapped(self):
-        assert Exchange(Secret(KEY), "m", "generateContent", b"{}", 1.0).before_write is None
+    def test_the_repr_of_an_exchange_shows_neither_its_key_nor_its_body(self):
+        shown = repr(Exchange(Secret(KEY), "m", "generateContent", b'{"contents": "a prompt"}', 1.0))
+        assert KEY not in shown
+        assert "a prompt" not in shown

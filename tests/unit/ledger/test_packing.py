@@ -47,7 +47,7 @@ def state_of_version_1() -> State:
     state.leases = {"a" * 32: lease, "b" * 32: gone}
     state.sections[FLASH] = Section(
         ring={SLOT - 200: Cost(3, 400, 0), SLOT - 1: Cost(1, 10, 2), SLOT + 1: Cost(1, 50, 0)},
-        days={738_000: 41, 738_001: 2}, scarce_ms=NOW_MS - 1_000, cool_ms=NOW_MS + 20_000,
+        days={738_000: 41, 738_001: 2}, paced_ms=NOW_MS - 1_000, cool_ms=NOW_MS + 20_000,
         learned=Limits(requests=250), learned_until_ms=NOW_MS + 3_000_000, debt_tokens=17,
     )  # fmt: skip
     state.sections[ARGON] = Section(ring={SLOT - 3: Cost(1, 5, 0)}, days={738_001: 1})

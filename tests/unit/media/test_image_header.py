@@ -45,16 +45,43 @@ FILES = {
 }
 
 
+FORMS: list[tuple[str, dict[str, object]]] = [
+    ("PNG", {}),
+    ("GIF", {}),
+    ("JPEG", {}),
+    ("JPEG", {"progressive": True}),
+    ("JPEG", {"exif": b"Exif\0\0" + bytes(5000), "comment": b"\xff\xc0 in a comment"}),
+    ("WEBP", {}),
+    ("WEBP", {"lossless": True}),
+    ("WEBP", {"exif": b"Exif\0\0" + bytes(50)}),
+]
+"""Ways in which Pillow writes images."""
+
+
+@pytest.mark.parametrize(("kind", "options"), FORMS, ids=lambda value: str(value)[:30])
+@pytest.mark.parametrize("size", [(1, 1), (300, 7), (16, 1025)])
+def test_the_size_is_read_however_a_file_is_written(
+    kind: str, options: dict[str, object], size: tuple[int, int]
+) -> None:
+    header = read_header(written(kind, size, **options))
+    assert header is not None
+    assert header.size == size
+
+
+@pytest.mark.parametrize(
+    "data",
+    [*FILES.values(), *(written(kind, **options) for kind, options in FORMS)],
+    ids=[*FILES, *map(str, range(len(FORMS)))],
+)
+def test_of_a_file_that_is_cut_the_size_is_right_or_unknown(data: bytes) -> None:
+    for length in range(min(len(data), 6000)):
+        header = read_header(data[:length])
+        assert header is None or header.size in (None, (300, 7))
+
+
 @pytest.mark.parametrize("mime_type", FILES)
 def test_type_and_size_are_read_from_the_first_bytes(mime_type: str) -> None:
     assert read_header(FILES[mime_type]) == (mime_type, (300, 7))
-
-
-@pytest.mark.parametrize("mime_type", FILES)
-def test_of_a_file_that_is_cut_the_size_is_right_or_unknown(mime_type: str) -> None:
-    for length in range(min(len(FILES[mime_type]), 6000)):
-        header = read_header(FILES[mime_type][:length])
-        assert header is None or header.size in (None, (300, 7))
 
 
 def test_an_avif_of_pillow_s_is_one() -> None:

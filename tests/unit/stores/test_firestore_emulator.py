@@ -25,12 +25,13 @@ def nothing_installed(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
-def groups_of_emulators() -> set[int]:
-    """Process groups that run the emulator's Java program."""
+def groups_of_emulators(port: str) -> set[int]:
+    """Process groups that run the emulator's Java program on this port: others may run on this machine."""
     found = set()
     for process in Path("/proc").glob("[0-9]*"):
         try:
-            if b"firestore.CloudFirestore" in (process / "cmdline").read_bytes():
+            command = (process / "cmdline").read_bytes()
+            if b"firestore.CloudFirestore" in command and port.encode() in command:
                 found.add(os.getpgid(int(process.name)))
         except (OSError, ProcessLookupError):
             continue
@@ -70,12 +71,11 @@ def test_one_that_already_runs_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("firestore_host")
 def test_it_ends_with_the_block_also_when_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("FIRESTORE_EMULATOR_HOST", raising=False)
-    before = groups_of_emulators()
     with pytest.raises(ZeroDivisionError), firestore_emulator() as host:
-        started = groups_of_emulators() - before
-        assert started
+        port = host.rpartition(":")[2]
+        assert groups_of_emulators(port)
         raise ZeroDivisionError
-    assert not started & groups_of_emulators()
+    assert not groups_of_emulators(port)
     assert not answers(host)
 
 

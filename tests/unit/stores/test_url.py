@@ -15,12 +15,14 @@ from shared.stores.url import open_store
 ROOT = Path(__file__).parents[3]
 
 
-def test_memory() -> None:
+def test_a_memory_url_opens_a_store_of_this_process() -> None:
     assert isinstance(open_store("memory://"), MemoryStore)
 
 
 @pytest.mark.parametrize("absolute", [True, False])
-async def test_sqlite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, absolute: bool) -> None:
+async def test_a_sqlite_url_names_a_file_from_here_or_from_the_root(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, absolute: bool
+) -> None:
     monkeypatch.chdir(tmp_path)
     store = open_store(f"sqlite:///{tmp_path}/x.db" if absolute else "sqlite:///x.db")
     assert isinstance(store, SqliteStore)
@@ -36,7 +38,9 @@ async def test_sqlite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, absolute:
         ("firestore://example.com:my-project/ledger-2", "projects/example.com:my-project/databases/ledger-2"),
     ],
 )
-async def test_firestore(url: str, database: str, firestore_host: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_firestore_url_names_a_project_and_a_database(
+    url: str, database: str, firestore_host: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("FIRESTORE_EMULATOR_HOST", firestore_host)
     store = open_store(url)
     assert store.kind == "firestore"
