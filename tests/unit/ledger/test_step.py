@@ -246,6 +246,19 @@ def test_a_booking_across_midnight_counts_in_both_days() -> None:
     assert requests(ledger.ask("b", 1, limits)) == 0
 
 
+def test_a_dispatch_whose_slot_is_after_midnight_and_which_is_reported_before_it_counts_in_both_days() -> None:
+    """A ledger that took 4 s to answer leaves its time uncertain by as much. A dispatch is settled as late as it may have been;
+    it may have been earlier, and who asks now could still dispatch on the old day."""
+    ledger, limits = Ledger(DAY.end_ms - 5_000), Limits(requests=1000, requests_per_day=1)
+    (booking,) = ledger.ask("a", 1, limits)
+    late = GRID.slot(DAY.end_ms + 1_000)
+    assert booking.last >= late
+    ledger.now_ms += 1_000
+    ledger.renew("a", 0, Demand(limits, settled={late: Cost(1)}))
+    assert ledger.ask("b", 1, limits) == {}
+    assert ledger.state.sections["m"].days == {DAY.ordinal: 1, DAY.ordinal + 1: 1}
+
+
 @pytest.mark.parametrize("day", ["2027-03-14", "2027-11-07"])
 def test_a_pacific_day_is_23_or_25_hours_long_when_the_clock_changes(day: str) -> None:
     from datetime import datetime
