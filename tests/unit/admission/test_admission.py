@@ -229,6 +229,29 @@ async def test_a_process_frozen_between_permit_and_socket_sends_nothing_and_keep
     assert counted(await assert_nothing_is_held(shelf)) == Cost()
 
 
+async def test_a_process_frozen_between_its_last_check_and_the_first_byte_counts_nothing_and_asks_anew(
+    shelf: Shelf,
+) -> None:
+    gate = admission(MemoryStore(shelf))
+    lease = await take(gate, account(requests=10))
+    lease.check()
+    gate.clock._elapsed = lambda: elapsed_s() + 60.0
+    with pytest.raises(PermitLapsed):
+        lease.check()
+    gate.clock._elapsed = elapsed_s
+    await lease.close()
+    async with exchange(gate, account(requests=10), again=lease) as again:
+        assert again.waiter is lease.waiter
+    assert counted(await assert_nothing_is_held(shelf)) == ONE
+
+
+async def test_a_permit_that_is_checked_again_in_time_counts_once(shelf: Shelf) -> None:
+    gate = admission(MemoryStore(shelf))
+    async with exchange(gate, account(requests=10)) as lease:
+        lease.check()
+    assert counted(await assert_nothing_is_held(shelf)) == ONE
+
+
 async def test_when_the_stores_clock_contradicts_itself_permits_are_dropped(shelf: Shelf) -> None:
     gate = admission(MemoryStore(shelf))
     async with exchange(gate, account(requests=10)):
