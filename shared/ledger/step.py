@@ -84,7 +84,7 @@ def _repeated(state: State, lease: Lease, message: Renew, grid: Grid) -> Grant:
         section = state.sections[model]
         allotments[model] = Allotment(
             dict(share.bookings),
-            share.limits,
+            effective_limits(state, section, model),
             cool_ms=section.cool_ms,
             probe_ms=section.probe_ms_of(message.instance),
             unmet=share.unmet,

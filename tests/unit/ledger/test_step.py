@@ -302,6 +302,17 @@ def test_the_smaller_of_two_deployments_limits_holds_while_both_are_alive() -> N
     assert minimum([Limits(1, None, 3), Limits(None, 2, 4)]) == Limits(1, 2, 3)
 
 
+def test_a_repeated_renew_tells_the_limits_that_hold_for_all_and_not_the_senders_own() -> None:
+    """Who knows of no limit would take it that none holds, and dispatch without permits until its next renew."""
+    ledger = Ledger()
+    ledger.ask("small", 1, Limits(requests=5))
+    first = ledger.renew("large", 1, Demand(Limits(), wants=((Cost(1), 1),)))
+    ledger.numbers["large"] -= 1
+    again = ledger.renew("large", 1, Demand(Limits(), wants=((Cost(1), 1),)))
+    assert not again.fresh
+    assert again.allotments["m"].limits == first.allotments["m"].limits == Limits(requests=5)
+
+
 def test_idle_models_and_instances_are_forgotten() -> None:
     ledger = Ledger()
     ledger.ask("a", 3, Limits(requests=100))
