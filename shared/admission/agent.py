@@ -204,6 +204,9 @@ class Agent:
         unsaid = any(book.held or book.settled or book.answered_ms for book in self.books.values())
         return bool(unsaid or self.held or self.pending or self.refusals)
 
+    def unused(self) -> bool:
+        return self.idle() and not self.holds() and self._task is None
+
     def poke(self) -> None:
         """Something changed: renew now, or later, or not at all."""
         if self._task is not None:

@@ -6,6 +6,7 @@ import asyncio
 import secrets
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -227,6 +228,37 @@ async def test_a_process_frozen_between_permit_and_socket_sends_nothing_and_keep
     assert again.waiter is lease.waiter
     await again.close()
     assert counted(await assert_nothing_is_held(shelf)) == Cost()
+
+
+async def test_a_key_that_was_forgotten_while_its_permit_lapsed_has_one_agent_and_not_two(
+    shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two would renew under one name, each what the other holds: both would spend it."""
+    monkeypatch.setattr("shared.admission.admission.OWN_KEY_AGENTS", 1)
+    mine, other = (replace(account(f"u-{name}", requests=10), own_key=True) for name in ("mine", "other"))
+    gate = admission(MemoryStore(shelf))
+    lapsed = await take(gate, mine)
+    await lapsed.close()
+    async with exchange(gate, other), exchange(gate, mine, again=lapsed) as lease:
+        assert lease.waiter.candidates == [gate.agents["u-mine"]]
+        assert len(gate.agents["u-mine"].open) == 1
+
+
+async def test_a_new_keys_agent_is_not_forgotten_for_want_of_room_while_it_is_needed(
+    shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shared.admission.admission.OWN_KEY_AGENTS", 1)
+    mine, other = (replace(account(f"u-{name}", c=1), own_key=True) for name in ("mine", "other"))
+    gate = admission(MemoryStore(shelf))
+    async with exchange(gate, other), exchange(gate, mine) as first:
+        waiting = asyncio.create_task(take(gate, mine))
+        await eventually(lambda: len(gate.queue) == 1 or waiting.done())
+        await asyncio.sleep(0.05)
+        assert not waiting.done(), "two are open although C is 1"
+        assert gate.agents["u-mine"] is first.waiter.candidates[0]
+        waiting.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
+    assert set(gate.agents) == {"u-mine", "u-other"}
 
 
 async def test_a_process_frozen_between_its_last_check_and_the_first_byte_counts_nothing_and_asks_anew(
