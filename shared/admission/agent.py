@@ -305,7 +305,8 @@ class Agent:
             return Change(grant)
         expires_ms = None
         if self.account.passing:
-            kept_s = ACCEPTED_KEY_TTL_S if self.accepted else max(OWN_KEY_TTL_S, 2 * self.config.tau_s)
+            state.accepted = state.accepted or self.accepted
+            kept_s = ACCEPTED_KEY_TTL_S if state.accepted else max(OWN_KEY_TTL_S, 2 * self.config.tau_s)
             expires_ms = state.now_ms + int(1000 * kept_s)
         return Change(grant, {self.key: Put(pack(state), expires_ms)})
 

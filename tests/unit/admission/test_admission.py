@@ -244,6 +244,19 @@ async def test_a_key_that_was_forgotten_while_its_permit_lapsed_has_one_agent_an
         assert len(gate.agents["u-mine"].open) == 1
 
 
+async def test_what_an_accepted_key_has_used_of_its_day_is_not_forgotten_because_another_process_saw_it_answer_nothing(
+    shelf: Shelf,
+) -> None:
+    mine = replace(account("u-mine", requests_per_day=10), own_key=True)
+    async with exchange(admission(MemoryStore(shelf)), mine) as lease:
+        lease.accepted()
+    left = await take(admission(MemoryStore(shelf)), mine)
+    await left.close()
+    expires_ms = shelf.entries["ledger/u-mine"].put.expires_at_ms
+    assert expires_ms is not None
+    assert expires_ms - shelf.sample().server_ms > 48 * 3_600_000
+
+
 async def test_a_new_keys_agent_is_not_forgotten_for_want_of_room_while_it_is_needed(
     shelf: Shelf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
