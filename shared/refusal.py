@@ -20,6 +20,9 @@ from shared.ledger.limits import UNLIMITED, Limits, minimum
 from shared.ledger.state import Refusal
 
 PRESSURE_DELAY_S = 1.0
+DAY_LAG_MS = 600_000
+"""So long after midnight (Pacific) a spent day may still be the one before: nobody says to the second when Gemini's quota begins
+anew, nor by whose clock."""
 _FIELDS = {
     ("requests", "minute"): "requests",
     ("input_tokens", "minute"): "input_tokens",
@@ -32,14 +35,15 @@ def refusal_of(failure: UpstreamFailure, model: str, sent_ms: float, now_ms: flo
     """What every instance must learn from a 429; None for any other failure.
 
     A daily quota ends at the midnight (Pacific) of the day in which the request was sent, whatever retryDelay says (on the
-    free tier it says seconds)."""
+    free tier it says seconds). Right after midnight it is asked about again a window later."""
     if failure.kind == "pressure":
         return Refusal(model, pressure=True)
     if failure.kind != "quota":
         return None
     by_day = any(violation.period == "day" for violation in failure.violations)
     if by_day:
-        until_ms = float(pacific_day(sent_ms).end_ms)
+        day = pacific_day(sent_ms)
+        until_ms = day.end_ms if sent_ms >= day.start_ms + DAY_LAG_MS else now_ms + 1000 * window_s
     else:
         until_ms = now_ms + 1000 * (window_s if failure.retry_delay_s is None else failure.retry_delay_s)
     return Refusal(

@@ -92,6 +92,7 @@ class Admission:
             deadline_s = min(deadline_s, now_s + self.config.queue_timeout_s)
             future = asyncio.get_running_loop().create_future()
             waiter = Waiter(model, cost, caller.id, batch, now_s, deadline_s, size_bytes, agents, servable, future)
+        waiter.candidates = agents  # Of a caller's own key, the agent may have been forgotten meanwhile.
         if not any(agent.line.count for agent in agents):
             for at, agent in enumerate(agents):
                 lease = self._try(agent, waiter, now_s)
@@ -113,19 +114,20 @@ class Admission:
     def _agent(self, account: Account) -> Agent:
         agent = self.agents.get(account.ledger_id)
         if agent is None:
+            self._forget_idle()
             agent = Agent(
                 account, self.store, self.clock, self.agent_config, self._journal, self._changed, self.liveness
             )
             self.agents[account.ledger_id] = agent
-            self._forget_idle()
         elif account.passing:
             self.agents.move_to_end(account.ledger_id)
         return agent
 
     def _forget_idle(self) -> None:
-        if len(self.agents) > OWN_KEY_AGENTS:
+        """Make room for one. Who is in use stays: a second agent of its ledger would spend what the first one holds."""
+        if len(self.agents) >= OWN_KEY_AGENTS:
             for ledger, agent in list(self.agents.items()):
-                if agent.account.passing and agent.idle() and not agent.holds():
+                if agent.account.passing and agent.unused():
                     del self.agents[ledger]
                     return
 

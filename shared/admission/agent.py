@@ -204,6 +204,9 @@ class Agent:
         unsaid = any(book.held or book.settled or book.answered_ms for book in self.books.values())
         return bool(unsaid or self.held or self.pending or self.refusals)
 
+    def unused(self) -> bool:
+        return self.idle() and not self.holds() and self._task is None
+
     def poke(self) -> None:
         """Something changed: renew now, or later, or not at all."""
         if self._task is not None:
@@ -302,7 +305,8 @@ class Agent:
             return Change(grant)
         expires_ms = None
         if self.account.passing:
-            kept_s = ACCEPTED_KEY_TTL_S if self.accepted else max(OWN_KEY_TTL_S, 2 * self.config.tau_s)
+            state.accepted = state.accepted or self.accepted
+            kept_s = ACCEPTED_KEY_TTL_S if state.accepted else max(OWN_KEY_TTL_S, 2 * self.config.tau_s)
             expires_ms = state.now_ms + int(1000 * kept_s)
         return Change(grant, {self.key: Put(pack(state), expires_ms)})
 

@@ -47,9 +47,10 @@ class Exchange:
     """One request to Gemini. `verb` is `generateContent`, `countTokens`, `streamGenerateContent`, ...; `body` is JSON;
     `timeout_s` is for all of it, a stream's last frame included, and goes upstream as X-Server-Timeout.
 
-    `before_write` is called when the connection stands and nothing was written. What it raises surfaces unchanged, and
-    then nothing is sent. `after_write` is called when the body's last byte was written; it is not when the exchange ends
-    before that, and must not raise. Neither may block."""
+    `before_write` is called when the connection stands and nothing was written, and again where the process stood still
+    between that and the first byte. What it raises surfaces unchanged, and then nothing is sent. `after_write` is called
+    when the body's last byte was written; it is not when the exchange ends before that, and must not raise. Neither may
+    block."""
 
     api_key: Secret
     model: str
@@ -129,10 +130,10 @@ class GeminiClient:
         except asyncio.CancelledError:
             upload.abort()
             raise
-        except Refused:
-            failure, upload.refusal = upload.refusal, None
-        except (aiohttp.ClientError, OSError) as error:
-            failure = _broken(error, upload, answered=False)
+        except (Refused, aiohttp.ClientError, OSError) as error:
+            refusal, upload.refusal = upload.refusal, None
+            failure = refusal or _broken(error, upload, answered=False)
+            del refusal
         upload.abort()
         assert failure is not None
         # Out here, so that no aiohttp error is chained to it: one can hold the request's headers, and so the key.

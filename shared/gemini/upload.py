@@ -15,6 +15,10 @@ from multidict import CIMultiDict
 
 from shared.clock import elapsed_s
 
+STALL_S = 0.02
+"""Writing begins a turn of the event loop after the permit was asked for (before Python 3.12). One that takes longer than this
+has it asked again: it may be over."""
+
 
 class Refused(Exception):
     """`before_write` raised; its exception waits in the upload, out of reach of aiohttp's own except clauses."""
@@ -40,6 +44,7 @@ class Upload(Payload):
         self.before_write = before_write
         self.after_write = after_write
         self.deadline_s = elapsed_s() + timeout_s
+        self.asked_s = 0.0
         self.written = False
         self.refusal: BaseException | None = None
         self.transport: asyncio.Transport | None = None
@@ -50,7 +55,21 @@ class Upload(Payload):
     async def write(self, writer: AbstractStreamWriter) -> None:
         await writer.write(self._value)
 
+    def ask(self) -> None:
+        """Raises Refused where `before_write` refuses."""
+        self.asked_s = elapsed_s()
+        if self.before_write is not None:
+            try:
+                self.before_write()
+            except BaseException as refusal:  # noqa: BLE001 - it goes on, unchanged, to whoever awaits the exchange
+                self.refusal = refusal
+                raise Refused from None
+
     async def write_with_length(self, writer: AbstractStreamWriter, content_length: int | None) -> None:
+        if elapsed_s() - self.asked_s > STALL_S:
+            self.written = False
+            self.ask()
+            self.written = True
         await writer.write(self._value)
         # A large body has drained by now, but for what the transport and the kernel hold back.
         if self.after_write is not None:
@@ -77,13 +96,11 @@ class PermittedRequest(aiohttp.ClientRequest):
         upload.transport = conn.transport
         # Rounded down, so that Gemini stops first and does not work on for an instance that is gone.
         self.headers["X-Server-Timeout"] = str(max(1, int(upload.deadline_s - elapsed_s())))
-        if upload.before_write is not None:
-            try:
-                upload.before_write()
-            except BaseException as refusal:  # noqa: BLE001 - it goes on, unchanged, to whoever awaits the exchange
-                upload.refusal = refusal
-                # Untouched, so it can serve the next request. aiohttp would close it.
-                conn.release()
-                raise Refused from None
+        try:
+            upload.ask()
+        except Refused:
+            # Untouched, so it can serve the next request. aiohttp would close it.
+            conn.release()
+            raise
         upload.written = True
         return await super().send(conn)

@@ -1,6 +1,7 @@
 """The state as bytes: `GL`, a version byte, then (zlib) a table of names and one column of 64-bit integers.
 
-Version 2 is what is written; version 1 is read too: in it a model has neither `outside` nor a request that tries."""
+Version 2 is what is written; version 1 is read too: in it a model has neither `outside` nor a request that tries. What follows
+the last section (`accepted`, where it is true) is passed over by releases that do not know it."""
 
 from __future__ import annotations
 
@@ -44,6 +45,8 @@ def pack(state: State) -> bytes:
     for name, section in state.sections.items():
         _pack_section(column, index[name], section, base)
         _pack_refused(column, section, index)
+    if state.accepted:
+        column.append(1)
     if sys.byteorder == "big":
         column.byteswap()
     table = "\n".join(names).encode()
@@ -81,6 +84,7 @@ def _state(read: Iterator[int], names: list[str], version: int) -> State:
             _unpack_refused(read, section, names)
         elif section.cool_ms <= state.now_ms:
             section.cool_ms = 0  # In version 1 the end of a cool-down stayed where it was.
+    state.accepted = bool(next(read, 0))
     return state
 
 

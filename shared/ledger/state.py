@@ -113,6 +113,8 @@ class State:
     pressure_c: int = 0
     """Concurrency after the last refusal without a quota (shared capacity); recovers from `pressure_ms` on."""
     pressure_ms: int = 0
+    accepted: bool = False
+    """Of a caller's own key: Gemini took it once, so that its days are worth remembering."""
 
 
 @dataclass(frozen=True, slots=True)

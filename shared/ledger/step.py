@@ -84,7 +84,7 @@ def _repeated(state: State, lease: Lease, message: Renew, grid: Grid) -> Grant:
         section = state.sections[model]
         allotments[model] = Allotment(
             dict(share.bookings),
-            share.limits,
+            effective_limits(state, section, model),
             cool_ms=section.cool_ms,
             probe_ms=section.probe_ms_of(message.instance),
             unmet=share.unmet,
@@ -114,14 +114,16 @@ def _release_gone(state: State, message: Renew) -> None:
 
 def _settle(state: State, lease: Lease, message: Renew, grid: Grid) -> None:
     """Book what was dispatched where it happened; of the stored bookings keep only what is still claimed."""
-    oldest = grid.slot(state.now_ms) - grid.span
+    now_slot = grid.slot(state.now_ms)
+    oldest = now_slot - grid.span
     for model, demand in message.demands.items():
         if model not in state.sections and len(state.sections) >= MAX_MODELS and not demand.settled:
             continue  # No room to count it today: it gets no allotment, so nobody may dispatch it.
         section = _section(state, model)
         section.debt_tokens += demand.debt_tokens
         for slot, cost in demand.settled.items():
-            _count_day(section, Validity(slot, slot), cost.requests, grid)
+            # A slot that is still to come is the latest in which it may have happened.
+            _count_day(section, Validity(min(slot, now_slot), slot), cost.requests, grid)
             if slot > oldest:
                 section.ring[slot] = _floored(section.ring.get(slot, NO_COST).plus(cost))
         share = lease.shares.setdefault(model, Share())

@@ -97,6 +97,7 @@ class Story:
                 answer = await self._exchange(lease, timeout_s)
             lease.accepted()
             if answer.status == 200:
+                lease.answered()
                 used = ask.used_tokens
             else:
                 self._learn(lease, answer)
@@ -141,4 +142,12 @@ class Story:
         self.gemini.refused.append(
             Refused(lease.account.ledger_id, self.ask.model, self.instance, now_ms, until_told_ms)
         )
-        lease.refuse(Refusal(self.ask.model, until_ms=int(until_ms) + 1, learned=answer.limits or UNLIMITED))
+        lease.refuse(
+            Refusal(
+                self.ask.model,
+                until_ms=int(until_ms) + 1,
+                learned=answer.limits or UNLIMITED,
+                minute=answer.exceeded,
+                sent_ms=int(lease.dispatched_ms),
+            )
+        )

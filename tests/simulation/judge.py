@@ -22,6 +22,7 @@ from tests.simulation.loop import Livelock
 from tests.simulation.scenario import Scenario
 from tests.simulation.world import LOCAL_LINGER_S, World
 
+STILL_SHUT = "models that one request at a time must try although Gemini answered"
 PROBE_S = 30.0
 """An idle deployment answers within this, however slow the network of the scenario."""
 
@@ -126,11 +127,11 @@ def _probe(world: World) -> Iterator[Verdict]:
 
     deployment = world.scenario.deployments[-1]
     models = {client.kind.model for client in world.scenario.clients}
-    for account in {account.ledger_id: account for account in deployment.accounts}.values():
+    for project, account in {account.ledger_id: account for account in deployment.accounts}.items():
         for model in sorted(models):
             one = Ask([account], Caller("probe", "admin"), model, Cost(1, 1), 1, PROBE_S, 0.05)
-            last[account.id, model] = None
-            world.loop.create_task(ask(account.id, model, one))
+            last[project, model] = None
+            world.loop.create_task(ask(project, model, one))
     world.loop.run_until(world.loop.now_s + PROBE_S + 3.0)
     unserved = [
         f"{name}/{model} {heard and (heard.fate, heard.code)}"
@@ -138,6 +139,12 @@ def _probe(world: World) -> Iterator[Verdict]:
         if heard is None or (heard.fate != "answered" and heard.code != "daily_quota_exhausted")
     ]
     yield Verdict("served after all faults", ok=not unserved, worst=len(unserved), limit=0, where=", ".join(unserved))
+    shut = [
+        f"{project}/{model}"
+        for (project, model), heard in last.items()
+        if heard is not None and heard.fate == "answered" and world.ledgers()[project].sections[model].cool_ms
+    ]
+    yield Verdict(STILL_SHUT, ok=not shut, worst=len(shut), limit=0, where=", ".join(shut))
 
 
 def _nothing_held(world: World, when: str, *, at_once: bool = False) -> Iterator[Verdict]:

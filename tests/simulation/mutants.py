@@ -12,13 +12,14 @@ from shared.admission import agent as agents
 from shared.admission.admission import Admission
 from shared.admission.agent import Agent
 from shared.admission.book import Book
+from shared.admission.lease import Lease
 from shared.admission.server_clock import ServerClock
 from shared.generation import NO_COST
 from shared.ledger import calendar, step
 from shared.ledger.calendar import Calendar
 from shared.ledger.refusals import jitter_slots
 from shared.stores.port import CommitUnknown
-from tests.simulation.judge import Result, judge
+from tests.simulation.judge import STILL_SHUT, Result, judge
 from tests.simulation.scenario import Scenario, scenario_of
 from tests.simulation.shapes import (
     processes_that_die,
@@ -251,6 +252,11 @@ def refusal_kept_to_itself(scenario: Scenario) -> Any:
     return patched(scenario, (Agent, "refuse", lambda self, refusal: None))
 
 
+def answer_opens_nothing(scenario: Scenario) -> Any:
+    """That the request which tried after a cool-down was answered stays unsaid."""
+    return patched(scenario, (Lease, "answered", lambda self: None))
+
+
 def lapsed_permits_spent(scenario: Scenario) -> Any:
     """What was spent while a renew travelled is given a second time by its answer."""
     right = Book.adopt
@@ -307,6 +313,7 @@ MUTANTS = (
     Mutant(
         "a refusal is kept from the ledger", refusal_kept_to_itself, shape=refusals, promise="written while refused"
     ),
+    Mutant("an answer opens nothing", answer_opens_nothing, shape=refusals, promise=STILL_SHUT),
     Mutant("what was spent meanwhile is given again", lapsed_permits_spent, shape=scarce_requests, promise=REQUESTS),
     Mutant("a deadline wakes nobody", nobody_wakes, shape=scarce_images, promise="heard after the deadline by ms"),
     Mutant(

@@ -37,6 +37,8 @@ class Answer:
     status: int
     retry_s: float | None = None
     limits: Limits | None = None
+    exceeded: tuple[int, ...] = ()
+    """The dimensions of a Cost of which there was too much."""
 
 
 @dataclass(slots=True)
@@ -128,11 +130,11 @@ class VirtualGemini:
         for rival in self.rivals:
             if (rival.project, rival.model) == (work.project, work.model) and rival.from_s <= now_s < rival.until_s:
                 requests, tokens = rival.limits.requests, rival.limits.input_tokens
-                over = requests is not None and len(recent) >= requests
-                over = over or (tokens is not None and sum(t for _, t in recent) + work.used_tokens > tokens)
+                spent = (len(recent) + 1, sum(t for _, t in recent) + work.used_tokens)
+                over = [k for k, limit in enumerate((requests, tokens)) if limit is not None and spent[k] > limit]
                 if over:
                     retry_s = self.random.uniform(0.2, self.window_s)
-                    return Answer(429, retry_s, rival.limits if rival.names_the_limit else Limits())
+                    return Answer(429, retry_s, rival.limits if rival.names_the_limit else Limits(), tuple(over))
         recent.append((now_s, work.used_tokens))
         return Answer(429) if self.pressure and self.random.random() < self.pressure else None
 

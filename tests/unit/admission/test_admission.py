@@ -6,6 +6,7 @@ import asyncio
 import secrets
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -227,6 +228,73 @@ async def test_a_process_frozen_between_permit_and_socket_sends_nothing_and_keep
     assert again.waiter is lease.waiter
     await again.close()
     assert counted(await assert_nothing_is_held(shelf)) == Cost()
+
+
+async def test_a_key_that_was_forgotten_while_its_permit_lapsed_has_one_agent_and_not_two(
+    shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two would renew under one name, each what the other holds: both would spend it."""
+    monkeypatch.setattr("shared.admission.admission.OWN_KEY_AGENTS", 1)
+    mine, other = (replace(account(f"u-{name}", requests=10), own_key=True) for name in ("mine", "other"))
+    gate = admission(MemoryStore(shelf))
+    lapsed = await take(gate, mine)
+    await lapsed.close()
+    async with exchange(gate, other), exchange(gate, mine, again=lapsed) as lease:
+        assert lease.waiter.candidates == [gate.agents["u-mine"]]
+        assert len(gate.agents["u-mine"].open) == 1
+
+
+async def test_what_an_accepted_key_has_used_of_its_day_is_not_forgotten_because_another_process_saw_it_answer_nothing(
+    shelf: Shelf,
+) -> None:
+    mine = replace(account("u-mine", requests_per_day=10), own_key=True)
+    async with exchange(admission(MemoryStore(shelf)), mine) as lease:
+        lease.accepted()
+    left = await take(admission(MemoryStore(shelf)), mine)
+    await left.close()
+    expires_ms = shelf.entries["ledger/u-mine"].put.expires_at_ms
+    assert expires_ms is not None
+    assert expires_ms - shelf.sample().server_ms > 48 * 3_600_000
+
+
+async def test_a_new_keys_agent_is_not_forgotten_for_want_of_room_while_it_is_needed(
+    shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shared.admission.admission.OWN_KEY_AGENTS", 1)
+    mine, other = (replace(account(f"u-{name}", c=1), own_key=True) for name in ("mine", "other"))
+    gate = admission(MemoryStore(shelf))
+    async with exchange(gate, other), exchange(gate, mine) as first:
+        waiting = asyncio.create_task(take(gate, mine))
+        await eventually(lambda: len(gate.queue) == 1 or waiting.done())
+        await asyncio.sleep(0.05)
+        assert not waiting.done(), "two are open although C is 1"
+        assert gate.agents["u-mine"] is first.waiter.candidates[0]
+        waiting.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
+    assert set(gate.agents) == {"u-mine", "u-other"}
+
+
+async def test_a_process_frozen_between_its_last_check_and_the_first_byte_counts_nothing_and_asks_anew(
+    shelf: Shelf,
+) -> None:
+    gate = admission(MemoryStore(shelf))
+    lease = await take(gate, account(requests=10))
+    lease.check()
+    gate.clock._elapsed = lambda: elapsed_s() + 60.0
+    with pytest.raises(PermitLapsed):
+        lease.check()
+    gate.clock._elapsed = elapsed_s
+    await lease.close()
+    async with exchange(gate, account(requests=10), again=lease) as again:
+        assert again.waiter is lease.waiter
+    assert counted(await assert_nothing_is_held(shelf)) == ONE
+
+
+async def test_a_permit_that_is_checked_again_in_time_counts_once(shelf: Shelf) -> None:
+    gate = admission(MemoryStore(shelf))
+    async with exchange(gate, account(requests=10)) as lease:
+        lease.check()
+    assert counted(await assert_nothing_is_held(shelf)) == ONE
 
 
 async def test_when_the_stores_clock_contradicts_itself_permits_are_dropped(shelf: Shelf) -> None:

@@ -15,6 +15,7 @@ import aiohttp
 import orjson
 import pytest
 
+from shared.clock import elapsed_s
 from shared.gemini import client as client_module
 from shared.gemini.client import Exchange, GeminiClient
 from shared.gemini.errors import UpstreamFailure
@@ -185,6 +186,46 @@ class TestThePermitAtTheSocket:
             assert refusals[0]() is None
         finally:
             gc.enable()
+
+    @pytest.mark.parametrize("verb", ["generateContent", "streamGenerateContent"])
+    async def test_is_asked_again_where_the_process_stood_still_before_the_first_byte_and_nothing_is_sent_if_it_is_over(
+        self, client, upstream, exchange, monkeypatch, verb
+    ):
+        asked, stood_s = [], [0.0]
+        monkeypatch.setattr("shared.gemini.upload.elapsed_s", lambda: elapsed_s() + stood_s[0])
+
+        def stall() -> None:
+            stood_s[0] = 1.0
+
+        def permit() -> None:
+            if asked:
+                raise LookupError("late")
+            asked.append(upstream.bytes_received)
+            asyncio.get_running_loop().call_soon(stall)  # Before whatever is begun after this.
+
+        with pytest.raises(LookupError, match="late"):
+            if verb == "generateContent":
+                await client.generate(exchange(before_write=permit))
+            else:
+                async with client.stream(exchange(verb, before_write=permit)):
+                    pass
+        assert asked == [0]
+        await client.generate(exchange())
+        assert len(upstream.requests) == 1
+
+    async def test_that_is_asked_again_and_holds_is_used(self, client, upstream, exchange, monkeypatch):
+        asked, stood_s = [], [0.0]
+        monkeypatch.setattr("shared.gemini.upload.elapsed_s", lambda: elapsed_s() + stood_s[0])
+
+        def stall() -> None:
+            stood_s[0] = 1.0
+
+        def permit() -> None:
+            asked.append(upstream.bytes_received)
+            asyncio.get_running_loop().call_soon(stall)
+
+        await client.generate(exchange(before_write=permit))
+        assert (asked, len(upstream.requests)) == ([0, 0], 1)
 
     async def test_is_not_asked_when_no_connection_can_be_made(self, exchange):
         with socket.socket() as taken:

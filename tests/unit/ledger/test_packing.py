@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from pathlib import Path
 
 import pytest
@@ -62,6 +63,15 @@ def test_what_was_read_is_written_as_version_2() -> None:
     blob = pack(unpack(VERSION_1))
     assert blob[:3] == b"GL\x02"
     assert unpack(blob) == state_of_version_1()
+
+
+def test_that_a_key_was_accepted_survives_packing_and_an_older_release_reads_the_rest() -> None:
+    state = state_of_version_1()
+    plain = pack(state)
+    state.accepted = True
+    assert unpack(pack(state)) == state
+    body, known = (zlib.decompress(blob[3:]) for blob in (pack(state), plain))
+    assert body.startswith(known), "it is at the end, which that release does not look at"
 
 
 def test_what_refusals_taught_survives_packing() -> None:

@@ -57,6 +57,9 @@ class LedgerMachine(RuleBasedStateMachine):
         self.instances = [Instance(str(i), early, late) for i, (early, late) in enumerate(errors)]
         self.arrivals: list[tuple[str, float, Cost]] = []
         self.exchanges: list[list[float]] = []
+        self.late = dict.fromkeys(MODELS, 0)
+        """By model, requests reported when the ledger had forgotten their bookings, which it had counted in their day then: too
+        many are counted, never too few."""
         self.trying: dict[str, tuple[str, float, int]] = {}
         """By model: who tries whether a cool-down is over, since when, and until when nobody else may."""
 
@@ -100,10 +103,16 @@ class LedgerMachine(RuleBasedStateMachine):
         assert not renew(repeated, message, self.now + 1, GRID).fresh and repeated == state, "I6: not idempotent"
         assert state.now_ms >= before.now_ms, "I4: time went back"
         self._check_grant(grant, message)
+        if grant.fresh:
+            self._count_late(message, GRID.slot(state.now_ms) - GRID.span)
         self.blob = pack(state)
         assert unpack(self.blob) == state, "packing changed the state"
         if fate == "delivered":
             self._adopt(i, grant, message)
+
+    def _count_late(self, message: Renew, oldest: int) -> None:
+        for model, demand in message.demands.items():
+            self.late[model] += sum(cost.requests for slot, cost in demand.settled.items() if slot <= oldest)
 
     def _message(self, i: Instance, waiting: list[tuple[str, int]], spare: int, waited_ms: int) -> Renew:
         demands = {}
@@ -232,7 +241,9 @@ class LedgerMachine(RuleBasedStateMachine):
         check_slots(state, self.c)
         for model in state.sections:
             check_windows(state, model, self.limits, GRID)
-            check_days(state, model, self.limits, GRID)
+            per_day = self.limits.requests_per_day
+            most = None if per_day is None else per_day + self.late[model]
+            check_days(state, model, self.limits._replace(requests_per_day=most), GRID)
 
     def teardown(self) -> None:
         if not hasattr(self, "arrivals"):

@@ -246,6 +246,19 @@ def test_a_booking_across_midnight_counts_in_both_days() -> None:
     assert requests(ledger.ask("b", 1, limits)) == 0
 
 
+def test_a_dispatch_whose_slot_is_after_midnight_and_which_is_reported_before_it_counts_in_both_days() -> None:
+    """A ledger that took 4 s to answer leaves its time uncertain by as much. A dispatch is settled as late as it may have been;
+    it may have been earlier, and who asks now could still dispatch on the old day."""
+    ledger, limits = Ledger(DAY.end_ms - 5_000), Limits(requests=1000, requests_per_day=1)
+    (booking,) = ledger.ask("a", 1, limits)
+    late = GRID.slot(DAY.end_ms + 1_000)
+    assert booking.last >= late
+    ledger.now_ms += 1_000
+    ledger.renew("a", 0, Demand(limits, settled={late: Cost(1)}))
+    assert ledger.ask("b", 1, limits) == {}
+    assert ledger.state.sections["m"].days == {DAY.ordinal: 1, DAY.ordinal + 1: 1}
+
+
 @pytest.mark.parametrize("day", ["2027-03-14", "2027-11-07"])
 def test_a_pacific_day_is_23_or_25_hours_long_when_the_clock_changes(day: str) -> None:
     from datetime import datetime
@@ -287,6 +300,17 @@ def test_the_smaller_of_two_deployments_limits_holds_while_both_are_alive() -> N
         ledger.renew("new", 1, Demand(Limits(requests=50), wants=((Cost(1), 1),))).allotments["m"].limits.requests == 5
     )
     assert minimum([Limits(1, None, 3), Limits(None, 2, 4)]) == Limits(1, 2, 3)
+
+
+def test_a_repeated_renew_tells_the_limits_that_hold_for_all_and_not_the_senders_own() -> None:
+    """Who knows of no limit would take it that none holds, and dispatch without permits until its next renew."""
+    ledger = Ledger()
+    ledger.ask("small", 1, Limits(requests=5))
+    first = ledger.renew("large", 1, Demand(Limits(), wants=((Cost(1), 1),)))
+    ledger.numbers["large"] -= 1
+    again = ledger.renew("large", 1, Demand(Limits(), wants=((Cost(1), 1),)))
+    assert not again.fresh
+    assert again.allotments["m"].limits == first.allotments["m"].limits == Limits(requests=5)
 
 
 def test_idle_models_and_instances_are_forgotten() -> None:
