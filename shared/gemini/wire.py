@@ -28,6 +28,8 @@ __all__ = [
 ]
 
 NO_USAGE = Usage()
+_MOST_COUNTED = 2**31 - 1
+"""Gemini's counts are int32 (UsageMetadata in ai.google.dev/api/generate-content)."""
 
 
 def usage(body: Mapping[str, Any]) -> Usage:
@@ -108,7 +110,7 @@ def _text(value: Any) -> str | None:
 
 def _count(counts: dict[str, Any], name: str) -> int:
     value = counts.get(name)
-    return value if type(value) is int else 0
+    return min(max(value, 0), _MOST_COUNTED) if type(value) is int else 0
 
 
 # The request's structure. A name alone is a plain value, or one that belongs to the user (schemas, arguments, function

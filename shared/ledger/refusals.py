@@ -125,8 +125,11 @@ def left_by_others(section: Section, limits: Limits, demand: Demand, now_ms: int
 
 def _cool(section: Section, refusal: Refusal, instance: str, now_ms: int, grid: Grid) -> None:
     """Nothing more is dispatched until the refusal's end. When the request that tried was refused, and Gemini did not say
-    for how long, the next cool-down is twice as long as the last, a window at the most."""
+    for how long, the next cool-down is twice as long as the last, a window at the most. What ended longer ago than a window
+    says nothing of now: its sender stood still."""
     until_ms = refusal.until_ms
+    if now_ms - until_ms > grid.window_ms:
+        return
     tried = section.prober == instance and 0 < section.cool_ms <= refusal.sent_ms
     if refusal.guessed and tried:
         until_ms = min(until_ms, now_ms + min(grid.window_ms, 2 * section.cool_length_ms))

@@ -77,6 +77,13 @@ class TestReading:
         assert (text_of(body), finish_reason(body), block_reason(body), model_version(body)) == ("", None, None, None)
         assert usage(body) == Usage()
 
+    @pytest.mark.parametrize(
+        ("told", "read"), [(-5, 0), (2**31 - 1, 2**31 - 1), (2**31, 2**31 - 1), (10**30, 2**31 - 1)]
+    )
+    def test_a_count_is_what_googles_int32_can_be(self, told, read):
+        """What no ledger can store would be reported to it again and again, and nothing else ever."""
+        assert wire.usage({"usageMetadata": {"promptTokenCount": told}}).prompt_tokens == read
+
     def test_the_usage_of_a_stream_is_the_last_that_its_frames_told(self):
         frames = [
             {"usageMetadata": {"promptTokenCount": 8, "totalTokenCount": 8}},

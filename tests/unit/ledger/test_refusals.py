@@ -172,6 +172,20 @@ class TestAnOutsideConsumer:
 
 
 class TestTheRequestThatTries:
+    def test_a_refusal_that_is_heard_of_more_than_a_window_after_its_end_shuts_nothing(self):
+        """A process whose CPU stood still brings it; the others have been served since then."""
+        ledger = Ledger()
+        heard_late = Refusal("m", NOON_MS + 1_000, minute=(0,), sent_ms=NOON_MS)
+        ledger.now_ms += 1_000 + WINDOW_MS + 1
+        assert ledger.ask("b").cool_ms == 0
+        assert ledger.ask("a", refusals=(heard_late,)).cool_ms == 0
+
+    def test_one_that_ended_less_long_ago_still_has_one_request_try(self):
+        ledger = Ledger()
+        heard_late = Refusal("m", NOON_MS + 1_000, minute=(0,), sent_ms=NOON_MS)
+        ledger.now_ms += 1_000 + WINDOW_MS
+        assert ledger.ask("a", refusals=(heard_late,)).cool_ms == heard_late.until_ms
+
     def test_during_a_cool_down_one_request_is_booked_behind_it_and_no_other(self) -> None:
         ledger = Ledger(Limits(requests=100))
         first = ledger.refused("a", sent=1)
