@@ -15,7 +15,10 @@ from shared.errors import BadRequest
 from shared.fields import did_you_mean, kind, told
 from shared.generation import JsonObject
 
-Text = Annotated[str, StringConstraints(pattern=r"\S")]
+NOT_BLANK = r"[^\t-\r\x1c- \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]"
+"""A character that `str.strip` does not take away. Written out, since each language's `\\S` is another one: U+0085 is white
+space to Python and none to JavaScript."""
+Text = Annotated[str, StringConstraints(pattern=NOT_BLANK)]
 """A text with something other than white space in it, kept as it was sent."""
 
 _BASE64 = r"^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$(?!\n)"
@@ -37,7 +40,7 @@ def whole(minimum: int, maximum: int) -> BeforeValidator:
 
 
 _PATTERNS = {
-    r"\S": "is empty; send a text",
+    NOT_BLANK: "is empty; send a text",
     _BASE64: "must be base64 with its padding, without line breaks and without a data: prefix",
 }
 
@@ -45,7 +48,7 @@ _PATTERNS = {
 class Body(BaseModel):
     """A JSON object in which every field is known."""
 
-    # Python's own patterns: what is white space for str.strip is white space here.
+    # Python's patterns: pydantic's own have no (?!...).
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, regex_engine="python-re")
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Literal
 
 import pytest
 from pydantic import Field, ValidationInfo, field_validator
 
-from shared.bodies import Base64, Body, GenerationBody, Text, read
+from shared.bodies import NOT_BLANK, Base64, Body, GenerationBody, Text, read
 from shared.errors import BadRequest
 
 
@@ -36,6 +37,11 @@ def test_what_is_right_is_read_as_it_was_sent() -> None:
     read_body = read(Invitation, {"title": " Ada's birthday ", "guests": [{"name": "Bob"}], "picture": "aGk="})
     assert (read_body.title, read_body.guests[0].name, read_body.picture) == (" Ada's birthday ", "Bob", "aGk=")
     assert (read_body.kind, read_body.model, read_body.credentials) == ("party", None, None)
+
+
+def test_a_text_is_empty_of_the_same_characters_wherever_it_is_read() -> None:
+    characters = [chr(code) for code in range(0x11_0000)]
+    assert [c for c in characters if not re.search(NOT_BLANK, c)] == [c for c in characters if not c.strip()]
 
 
 def test_credentials_are_left_to_who_authenticates() -> None:
