@@ -96,7 +96,7 @@ async def _show(options: argparse.Namespace, settings: Settings, store: Store) -
     for name, found in projects.items():
         sys.stdout.write("\n".join([f"project {name}", *_lines(found), "", ""]))
     if not options.project:
-        sys.stdout.write(f"{len(own)} {'ledger' if len(own) == 1 else 'ledgers'} of callers' own keys\n")
+        sys.stdout.write(f"{_counted(len(own), 'ledger')} of callers' own keys\n")
     return 0
 
 
@@ -123,6 +123,10 @@ async def _project(ledger_id: str, settings: Settings, store: Store) -> dict[str
     return {**about, **report(state, now_ms, limits_of)}
 
 
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
 def _lines(found: Mapping[str, Any]) -> list[str]:
     document = found["document"]
     if "unreadable" in found:
@@ -132,7 +136,7 @@ def _lines(found: Mapping[str, Any]) -> list[str]:
     limit = "" if slots["limit"] is None else f" of {slots['limit']}"
     lines = [
         f"  document  {document['bytes']} bytes, written {document['age_s']} s ago",
-        f"  slots     {slots['held']}{limit} held{': ' if by else ''}{by} ({found['instances']} instances)",
+        f"  slots     {slots['held']}{limit} held{': ' if by else ''}{by} ({_counted(found['instances'], 'instance')})",
     ]
     for model, about in found["models"].items():
         lines += [f"  {model}", *(f"    {line}" for line in _model_lines(about))]
