@@ -14,6 +14,7 @@ from typing import Any
 import orjson
 from pydantic import BaseModel
 
+from shared.bodies import NOT_BLANK
 from shared.manifest import load_all
 from tests.support.edge import ADMIN, ADMIN_KEY
 from tests.support.processes import ROOT
@@ -68,7 +69,7 @@ def texts(model: type[BaseModel]) -> list[str]:
     """Fields of the example that must hold more than white space."""
     described = model.model_json_schema()["properties"]
     forms = {name: [described[name], *described[name].get("anyOf", ())] for name in example(model)}
-    return [name for name, given in forms.items() if any(form.get("pattern") == r"\S" for form in given)]
+    return [name for name, given in forms.items() if any(form.get("pattern") == NOT_BLANK for form in given)]
 
 
 VALID = {path: example(model) for path, model in MODELS.items()}
