@@ -12,7 +12,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstr
 from pydantic_core import ErrorDetails
 
 from shared.errors import BadRequest
-from shared.fields import did_you_mean, kind, told
+from shared.fields import kind, not_known, told
 from shared.generation import JsonObject
 
 NOT_BLANK = r"[^\t-\r\x1c- \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]"
@@ -108,7 +108,7 @@ def read(model: type[Model], values: JsonObject) -> Model:
     if len(values) > len(fields):
         # One of them is unknown, and pydantic would make an error for each.
         name = next(name for name in values if name not in fields)
-        raise BadRequest(f"{told(name)} is not known here{did_you_mean(name, fields)}.", field=told(name))
+        raise BadRequest(f"{told(name)} {not_known(name, fields)}.", field=told(name))
     try:
         return model.model_validate(values)
     except ValidationError as error:
@@ -141,7 +141,7 @@ def _rule(error: ErrorDetails, model: type[BaseModel]) -> str:
         field = model.model_fields.get(str(error["loc"][0])) if len(error["loc"]) == 1 else None
         return "is required" + (f": {field.description.rstrip('.')}" if field is not None and field.description else "")
     if why == "extra_forbidden":
-        return f"is not known here{did_you_mean(str(error['loc'][-1]), _known(model, error['loc']))}"
+        return not_known(str(error["loc"][-1]), _known(model, error["loc"]))
     if why == "string_pattern_mismatch":
         return _PATTERNS.get(context["pattern"]) or f"must match {context['pattern']}"
     if why == "too_long":

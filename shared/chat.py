@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from shared.errors import BadRequest, EmptyResponse, GatewayError, PromptBlocked, ResponseBlocked
 from shared.fields import Fields
 from shared.gemini import wire
-from shared.gemini.models import MODELS, Purpose, default_model, resolve
+from shared.gemini.models import Purpose, default_model, info_of
 from shared.generation import JsonObject, Reply, Usage
 from shared.generation_config import NAMES, generation_config, safety_settings
 
@@ -90,13 +90,15 @@ def native_body(
 def model_for(asked: str | None, purpose: Purpose, settings: Settings) -> str:
     """What the caller asked for; else GEMINI_MODEL_TYPE where that rules; else the table's default for `purpose`.
 
-    Raises BadRequest for what is no model's id, and where a text is wanted for a model that is known to answer with
+    Where a text is wanted, raises BadRequest for what is no model's id, and for a model that is known to answer with
     something else: that would be paid for, and left out of the answer."""
-    default = default_model(purpose, settings.tier)
     override = settings.model_override if purpose in _OVERRIDDEN else None
-    model = asked if asked is not None else override or default
-    info = MODELS.get(resolve(model).canonical)
-    if purpose != "image" and info is not None and info.answers_with != "text":
+    model = asked if asked is not None else override or default_model(purpose, settings.tier)
+    if purpose == "image":
+        return model
+    info = info_of(model)
+    if info is not None and info.answers_with != "text":
+        default = default_model(purpose, settings.tier)
         way_out = "POST /generate makes images" if info.image_output else f"leave model out for {default}"
         raise BadRequest(f"model {info.id} answers with {info.answers_with}, not with text; {way_out}.", field="model")
     return model

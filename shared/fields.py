@@ -102,7 +102,7 @@ class Fields:
         """Call it last: a field that was neither read nor is `known` is a mistake the caller wants to hear of."""
         for name in self._values:
             if name not in self._known and name not in known:
-                raise self.refuse(told(name), f"is not known here{did_you_mean(name, self._known.union(known))}")
+                raise self.refuse(told(name), not_known(name, self._known.union(known)))
 
     def _read(self, name: str) -> Any:
         self._known.add(name)
@@ -114,14 +114,14 @@ def told(name: str) -> str:
     return f"{name[:_MOST_NAME_CHARS]}…" if len(name) > _MOST_NAME_CHARS else name or '""'
 
 
-def did_you_mean(name: str, known: Collection[str]) -> str:
-    """The end of a sentence about a name that is not known: the nearest one that is, or all of them."""
+def not_known(name: str, known: Collection[str]) -> str:
+    """What a sentence says of a name that is not known: with the nearest one that is, or all of them."""
     # Only a mistake pays for the import.
     from difflib import get_close_matches
 
     if len(name) <= _MOST_NAME_CHARS and (near := get_close_matches(name, known, n=1, cutoff=0.6)):
-        return f"; did you mean {near[0]}"
-    return f"; it may be {', '.join(sorted(known))}"
+        return f"is not known here; did you mean {near[0]}"
+    return f"is not known here; it may be {', '.join(sorted(known))}"
 
 
 def kind(value: object) -> str:

@@ -117,7 +117,7 @@ _Kept = tuple[MadeImage, GatewayError | None]
 
 def image_model(model: str) -> str:
     """`model` if it can make images, as far as is known here. Raises BadRequest."""
-    info = models.MODELS.get(models.resolve(model).canonical)
+    info = models.info_of(model)
     if info is not None and not info.image_output:
         able = [name for name, other in models.MODELS.items() if other.image_output]
         raise BadRequest(f"model {info.id} makes no images; {', '.join(able)} do.", field="model")

@@ -11,7 +11,7 @@ from urllib.parse import unquote, urlsplit
 
 from shared.environment import Environment, SettingsError, limit_from
 from shared.errors import BadRequest
-from shared.gemini.models import MODELS, resolve
+from shared.gemini.models import info_of
 from shared.image_settings import ImageSettings
 from shared.ledger.limits import TIERS, Limits
 from shared.secret import Secret
@@ -264,7 +264,7 @@ def _model_override(read: Environment) -> str | None:
         return None
     name = text.removeprefix("models/")
     try:
-        info = MODELS.get(resolve(name).canonical)
+        info = info_of(name)
     except BadRequest:
         raise read.refuse("GEMINI_MODEL_TYPE", "a model's name like gemini-3.8-flash") from None
     if info is not None and info.answers_with != "text":

@@ -61,24 +61,22 @@ class Lease:
         """Raises PermitLapsed unless the permit holds at this very moment; then the request counts as dispatched. Asked once
         more before the first byte, it counts as dispatched at that moment, or not at all."""
         agent = self._agent
-        holds = self._tenure == agent.tenure and agent.may_write(self.model, self._draw, self._tried_ms)
-        if self._slot is not None:
-            self._check_again(holds=holds)
-            return
-        if not holds:
+        if self._tenure != agent.tenure or not agent.may_write(self.model, self._draw, self._tried_ms):
+            self._take_back()
             raise PermitLapsed
+        if self._slot is not None:
+            self.sent()
+            return
         hi_ms = agent.clock.hi_ms()
         self._slot = agent.config.grid.slot(hi_ms)
         agent.book(self.model).spend(self._draw, self.cost, self._slot)
         agent.poke()  # However long the exchange takes, its dispatch is reported while its booking is still counted.
 
-    def _check_again(self, *, holds: bool) -> None:
-        if holds:
-            self.sent()
-            return
-        self._agent.book(self.model).correct(NO_COST.minus(self.cost), self._slot or 0)
-        self._slot, self._draw = None, ()
-        raise PermitLapsed
+    def _take_back(self) -> None:
+        """What counted as dispatched was not; its permit is spent."""
+        if self._slot is not None:
+            self._agent.book(self.model).correct(NO_COST.minus(self.cost), self._slot)
+            self._slot, self._draw = None, ()
 
     def sent(self) -> None:
         """The last byte was written: if that took until a later slot, the request counts there."""

@@ -226,6 +226,12 @@ def resolve(model: str) -> Resolved:
     return TABLE.resolve(model)
 
 
+def info_of(model: str) -> ModelInfo | None:
+    """What the table has of `model` or of what stands in for it; None where it is not known. Raises BadRequest for what is
+    no model's id."""
+    return MODELS.get(resolve(model).canonical)
+
+
 def default_model(purpose: Purpose, tier: str) -> str:
     """`ModelTable.default_model` on the built-in table."""
     return TABLE.default_model(purpose, tier)

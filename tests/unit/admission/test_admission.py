@@ -230,12 +230,18 @@ async def test_a_process_frozen_between_permit_and_socket_sends_nothing_and_keep
     assert counted(await assert_nothing_is_held(shelf)) == Cost()
 
 
+def two_keys_with_room_for_one(monkeypatch: pytest.MonkeyPatch, **limits: int) -> tuple[Account, Account]:
+    """Callers' own keys, in a process that remembers one of them while it is not in use."""
+    monkeypatch.setattr("shared.admission.admission.OWN_KEY_AGENTS", 1)
+    mine, other = (replace(account(f"u-{name}", **limits), own_key=True) for name in ("mine", "other"))
+    return mine, other
+
+
 async def test_a_key_that_was_forgotten_while_its_permit_lapsed_has_one_agent_and_not_two(
     shelf: Shelf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two would renew under one name, each what the other holds: both would spend it."""
-    monkeypatch.setattr("shared.admission.admission.OWN_KEY_AGENTS", 1)
-    mine, other = (replace(account(f"u-{name}", requests=10), own_key=True) for name in ("mine", "other"))
+    mine, other = two_keys_with_room_for_one(monkeypatch, requests=10)
     gate = admission(MemoryStore(shelf))
     lapsed = await take(gate, mine)
     await lapsed.close()
@@ -260,8 +266,7 @@ async def test_what_an_accepted_key_has_used_of_its_day_is_not_forgotten_because
 async def test_a_new_keys_agent_is_not_forgotten_for_want_of_room_while_it_is_needed(
     shelf: Shelf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("shared.admission.admission.OWN_KEY_AGENTS", 1)
-    mine, other = (replace(account(f"u-{name}", c=1), own_key=True) for name in ("mine", "other"))
+    mine, other = two_keys_with_room_for_one(monkeypatch, c=1)
     gate = admission(MemoryStore(shelf))
     async with exchange(gate, other), exchange(gate, mine) as first:
         waiting = asyncio.create_task(take(gate, mine))
