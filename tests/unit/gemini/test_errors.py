@@ -418,6 +418,16 @@ class TestBodies:
                             "retryDelay",
                             "code",
                             "quotaValue",
+                            "quotaMetric",
+                            "metadata",
+                            "consumer",
+                            "quota_limit",
+                            "quota_limit_value",
+                            "raw",
+                            "errors",
+                            "subject",
+                            "seconds",
+                            "status",
                             "reason",
                         ]
                     ),
@@ -429,7 +439,13 @@ class TestBodies:
         )
     )
     def test_any_json_is_some_failure(self, value):
-        for found in (read_failure(429, orjson.dumps(value), {}), read_error_frame({"error": value}, {})):
+        nested = orjson.dumps({"error": {"message": orjson.dumps(value).decode()}})
+        readings = (
+            read_failure(429, orjson.dumps(value), {}),
+            read_failure(429, nested, {}),
+            read_error_frame({"error": value}, {}),
+        )
+        for found in readings:
             assert len(found.message) <= MAX_MESSAGE_CHARS
 
     def test_a_frames_error_has_the_status_that_it_names(self):

@@ -92,6 +92,13 @@ class TestRestricted:
     def test_location_is_not_believed_of_an_invalid_argument(self):
         assert failure(400, LOCATION, "INVALID_ARGUMENT").kind == "bad_request"
 
+    @pytest.mark.parametrize(
+        ("code", "message", "kind"),
+        [(403, LOCATION, "permission"), (400, DISABLED, "bad_request"), (429, "API key expired.", "pressure")],
+    )
+    def test_text_under_a_code_that_it_never_has(self, code, message, kind):
+        assert failure(code, message).kind == kind
+
 
 class TestKeys:
     @pytest.mark.parametrize(
