@@ -32,6 +32,12 @@ PURE = (
     "shared/errors.py",
     "shared/refusal.py",
     "shared/gemini/errors.py",
+    "shared/gemini/error_body.py",
+    "shared/gemini/quotas.py",
+    "shared/gemini/delays.py",
+    "shared/gemini/account_trouble.py",
+    "shared/gemini/consumer.py",
+    "shared/gemini/redaction.py",
     "shared/openapi.py",
     "shared/openapi_components.py",
 )
