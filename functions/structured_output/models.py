@@ -16,7 +16,8 @@ class Request(GenerationBody):
     )
     system_prompt: Text = Field(description="How to make it.", examples=["Extract the person."])
     json_schema: dict[str, Any] = Field(
-        description="JSON Schema (draft 2020-12) of the answer. References stay within it.",
+        description="JSON Schema (draft 2020-12) of the answer. References stay within it. The response header "
+        "x-schema-unchecked lists keywords that Gemini was given but the answer was not checked against.",
         examples=[
             {
                 "type": "object",
@@ -26,8 +27,16 @@ class Request(GenerationBody):
             }
         ],
     )
+    assert_formats: bool | None = Field(
+        None,
+        description="Whether the answer is checked against `format`: date, date-time, time, duration, email, idn-email, "
+        "ipv4, ipv6, uuid, regex. Otherwise formats only tell Gemini what is wanted.",
+    )
     generation_config: ObjectConfigAsSent | None = None
 
 
 class Answer(GenerationAnswer):
-    data: Any = Field(description="Conforms to json_schema.", examples=[{"name": "Ada Lovelace", "born": 1815}])
+    data: Any = Field(
+        description="Conforms to json_schema. It is the model's own JSON: numbers keep their digits.",
+        examples=[{"name": "Ada Lovelace", "born": 1815}],
+    )
