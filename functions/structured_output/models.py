@@ -16,8 +16,7 @@ class Request(GenerationBody):
     )
     system_prompt: Text = Field(description="How to make it.", examples=["Extract the person."])
     json_schema: dict[str, Any] = Field(
-        description="JSON Schema (draft 2020-12) of the answer. References stay within it. The response header "
-        "x-schema-unchecked lists keywords that Gemini was given but the answer was not checked against.",
+        description="JSON Schema (draft 2020-12) of the answer. References stay within it.",
         examples=[
             {
                 "type": "object",
@@ -37,6 +36,7 @@ class Request(GenerationBody):
 
 class Answer(GenerationAnswer):
     data: Any = Field(
-        description="Conforms to json_schema. It is the model's own JSON: numbers keep their digits.",
+        description="Conforms to json_schema, except for keywords that the response header x-schema-unchecked lists: the "
+        "server could not check those. It is the model's own JSON: numbers keep their digits.",
         examples=[{"name": "Ada Lovelace", "born": 1815}],
     )

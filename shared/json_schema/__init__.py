@@ -6,6 +6,7 @@ Nothing is ever fetched, and hostile schemas and answers end: the document is bo
 
 from __future__ import annotations
 
+import re
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -22,6 +23,8 @@ MAX_BYTES = 128 * 1024
 MAX_DEPTH = 50
 """Objects and lists inside each other, in the schema."""
 MOST_PROBLEMS = 20
+# What orjson cannot hold exactly it reads as a fraction, and writes as one.
+_HAS_FRACTION = re.compile(rb"[0-9][.eE][0-9]")
 _CACHED = 64
 # 64 of these, parsed, are 25 MB.
 _LARGEST_CACHED_BYTES = 32 * 1024
@@ -69,16 +72,11 @@ def check_schema(
     `source`: the JSON object (UTF-8) that orjson read `document` from, as its entry `field`: numbers that are not exact in
     the document are read from there. `assert_formats`: whether `problems` checks formats; else they are annotations."""
     from shared.json_schema.document import Refused
-    from shared.json_schema.numbers import exactly, may_have_lost
 
     try:
         document, serialised = _serialised(document)
-        if source is not None and may_have_lost(serialised):
-            try:
-                document = exactly(source.decode("utf-8-sig"))[field]
-            except ValueError as error:
-                raise Refused("", f"has a number that cannot be read: {error}") from None
-            document, serialised = _serialised(document)
+        if source is not None and _HAS_FRACTION.search(serialised):
+            document, serialised = _serialised(_exact(source, field))
         # Equal schemas are asked for again and again; the order of their properties is no difference here.
         compiled = _compiled if len(serialised) <= _LARGEST_CACHED_BYTES else _compiled.__wrapped__
         validation = compiled(serialised)
@@ -88,10 +86,19 @@ def check_schema(
         raise BadRequest(f"{field}{where} {refused.rule}.", field=field, details={"pointer": refused.pointer}) from None
 
 
+def _exact(source: bytes, field: str) -> Any:
+    from shared.json_schema.document import Refused
+    from shared.json_schema.numbers import exactly
+
+    try:
+        return exactly(source.decode("utf-8-sig"))[field]
+    except ValueError as error:
+        raise Refused("", f"has a number that cannot be read: {error}") from None
+
+
 def _serialised(document: Any) -> tuple[JsonObject, bytes]:
     """The document, with numbers that orjson can write, and its compact form."""
     from shared.json_schema.document import Refused
-    from shared.json_schema.numbers import writable
 
     if not isinstance(document, dict):
         raise Refused("", "must be a JSON Schema, which is an object")
@@ -99,6 +106,8 @@ def _serialised(document: Any) -> tuple[JsonObject, bytes]:
         serialised = orjson.dumps(document, option=orjson.OPT_SORT_KEYS)
     except orjson.JSONEncodeError:
         # Nesting (its own bound is 254 levels) and numbers are all that can make it fail for parsed JSON.
+        from shared.json_schema.numbers import writable
+
         _bound_depth(document)
         document = writable(document)
         serialised = orjson.dumps(document, option=orjson.OPT_SORT_KEYS)
@@ -121,10 +130,12 @@ def _compiled(serialised: bytes) -> Validation:
 
 def _in_one_dialect(document: JsonObject, validation: Validation) -> JsonObject:
     """The document as it is sent; the same object where nothing has to be rewritten."""
+    read = validation.document
+    if not read.foreign:
+        return document
     from shared.json_schema.dialect import rewritten
 
-    read = validation.document
-    return rewritten(document, read.foreign, read.local_references) if read.foreign else document
+    return rewritten(document, read.foreign, read.local_references)
 
 
 def _bound_depth(root: Any) -> None:
