@@ -14,7 +14,7 @@ from shared.call import Call
 from shared.chat import answer_text, native_body, turn
 from shared.errors import BadRequest, NonconformingAnswer
 from shared.gemini import wire
-from shared.generation import JsonObject, Reply, Usage
+from shared.generation import JsonObject, Reply
 from shared.json_schema import Problem
 
 MOST_TOLD = 20
@@ -49,7 +49,7 @@ async def generate_object(call: Call, model: str, body: JsonObject, check: Check
     if problems:
         _refuse_cut(reply, text, problems)
         reply = await call.generate(model, _repair_body(body, reply, text, problems))
-        spent = Usage(*(first + second for first, second in zip(spent, reply.usage, strict=True)))
+        spent = spent.plus(reply.usage)
         text, data, problems = _read(reply, check)
         if problems:
             _refuse_cut(reply, text, problems)

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.gemini import wire
-from shared.gemini.wire import block_reason, camel, finish_reason, merged_usage, model_version, text_of, usage
-from shared.generation import Usage
+from shared.gemini.wire import block_reason, camel, finish_reason, merge_counts, model_version, text_of, usage
+from shared.generation import UNKNOWN_USAGE, Usage
 
 ANSWER = {
     "candidates": [
@@ -75,10 +75,10 @@ class TestReading:
     )
     def test_a_field_that_is_missing_or_of_the_wrong_type_reads_as_absent(self, body):
         assert (text_of(body), finish_reason(body), block_reason(body), model_version(body)) == ("", None, None, None)
-        assert usage(body) == Usage()
+        assert usage(body) == UNKNOWN_USAGE
 
     @pytest.mark.parametrize(
-        ("told", "read"), [(-5, 0), (2**31 - 1, 2**31 - 1), (2**31, 2**31 - 1), (10**30, 2**31 - 1)]
+        ("told", "read"), [(-5, None), (2**31 - 1, 2**31 - 1), (2**31, 2**31 - 1), (10**30, 2**31 - 1)]
     )
     def test_a_count_is_what_googles_int32_can_be(self, told, read):
         """What no ledger can store would be reported to it again and again, and nothing else ever."""
@@ -91,10 +91,10 @@ class TestReading:
             {"usageMetadata": {"promptTokenCount": 8, "candidatesTokenCount": 3, "totalTokenCount": 61}},
             {},
         ]
-        total = Usage()
+        counts = None
         for frame in frames:
-            total = merged_usage(total, frame)
-        assert total == Usage(8, 3, 50, 61)
+            counts = merge_counts(counts, frame)
+        assert usage({"usageMetadata": counts}) == Usage(8, 3, 50, 61)
 
 
 SNAKE = {
