@@ -35,9 +35,10 @@ class Coding(Protocol):
 
 
 class _Zlib:
-    """gzip with one or several members, zlib, or deflate without a header, whichever the first bytes show."""
+    """gzip with one or several members, zlib, or (`raw`) deflate without a header, whichever the first bytes show."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, raw: bool) -> None:
+        self._raw = raw
         self._inflate: zlib._Decompress | None = None
         self._held = b""
         self._finished = False
@@ -50,7 +51,7 @@ class _Zlib:
                 if len(data) < 2:
                     self._held = data
                     break
-                self._inflate = zlib.decompressobj(_window_bits(data))
+                self._inflate = zlib.decompressobj(_window_bits(data, raw=self._raw))
             piece = self._inflate.decompress(data, max_bytes + 1)
             max_bytes -= len(piece)
             if max_bytes < 0:
@@ -64,13 +65,15 @@ class _Zlib:
         return b"".join(pieces)
 
 
-def _window_bits(head: bytes) -> int:
+def _window_bits(head: bytes, *, raw: bool) -> int:
     if head.startswith(_GZIP_MAGIC):
         return zlib.MAX_WBITS | 16
-    if head[0] in b"{[" and head[1] < 0x80:
-        raise zlib.error("plain JSON")  # No deflate stream of a text begins like this.
-    has_zlib_header = head[0] & 0x0F == 8 and (head[0] << 8 | head[1]) % 31 == 0
-    return zlib.MAX_WBITS if has_zlib_header else -zlib.MAX_WBITS
+    if head[0] & 0x0F == 8 and (head[0] << 8 | head[1]) % 31 == 0:
+        return zlib.MAX_WBITS
+    if not raw or (head[0] in b"{[" and head[1] < 0x80):
+        # No deflate stream of a text begins like JSON.
+        raise zlib.error("no header")
+    return -zlib.MAX_WBITS
 
 
 class _Brotli:
@@ -141,15 +144,15 @@ class _Characters:
         return chunk if self._decoder is None else _utf8(self._decoder.decode(chunk))
 
     def end(self) -> bytes:
+        """What was held back; a character that is not whole is dropped."""
         head, self._head = self._head, None
-        rest = self._start(head) if head else b""
-        return rest if self._decoder is None else rest + _utf8(self._decoder.decode(b"", True))
+        return self._start(head) if head else b""
 
     def _start(self, head: bytes) -> bytes:
         name = json.detect_encoding(head)
         if name.startswith("utf-8"):
             return head.removeprefix(codecs.BOM_UTF8)
-        self._decoder = codecs.getincrementaldecoder(name)("replace")
+        self._decoder = codecs.getincrementaldecoder(name)("surrogatepass" if "16" in name else "replace")
         return _utf8(self._decoder.decode(head))
 
 
@@ -167,16 +170,19 @@ class Decoder:
         self._codings = [made for name in reversed(names) if (made := _coding(name)) is not None]
         self._characters = _Characters()
         self._left_bytes = max_bytes
-        self._started = bool(self._codings)
+        self._proven = False
 
     def feed(self, chunk: bytes) -> bytes:
         """Raises Undecodable and TooLong."""
-        if not self._started and chunk:
-            self._started = True
-            if chunk[0] == _GZIP_MAGIC[0]:
-                self._codings = [_Lenient(_Zlib())]
         for coding in self._codings:
             chunk = coding.feed(chunk, self._left_bytes)
+        while not self._proven and chunk:
+            # No text begins with gzip's first byte.
+            if chunk[0] != _GZIP_MAGIC[0] or len(self._codings) >= 2 * _MAX_CODINGS:
+                self._proven = True
+            else:
+                self._codings.append(_Lenient(_Zlib(raw=False)))
+                chunk = self._codings[-1].feed(chunk, self._left_bytes)
         self._left_bytes -= len(chunk)
         if self._left_bytes < 0:
             raise TooLong
@@ -189,5 +195,5 @@ class Decoder:
 
 def _coding(name: str) -> Coding | None:
     if name in _ZLIB_CODINGS:
-        return _Lenient(_Zlib())
+        return _Lenient(_Zlib(raw=name == "deflate"))
     return _Lenient(_Brotli()) if name == "br" else None

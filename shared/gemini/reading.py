@@ -9,6 +9,7 @@ The usual form costs nothing extra: one `orjson.loads` of a unary body or of an 
 
 from __future__ import annotations
 
+import codecs
 import json
 import re
 from collections import deque
@@ -30,9 +31,20 @@ _HEAD_BYTES = 1024
 _PLAIN_EVENTS = b"data: {"
 _JSON_GUARD = b")]}'"
 """Google's own prefix against inclusion as a script."""
+_MARKS = (_JSON_GUARD, codecs.BOM_UTF8)
+_MAX_UNDECIDED_BYTES = 64
 _BLANK = b" \t\r\n\0"
 _END_MARKER = re.compile(rb"\[\s*done\s*\]", re.IGNORECASE)
 _MAX_INT_CHARS = 20
+_PROMPT = -1
+"""In place of a candidate's index: the prompt, which was blocked."""
+
+
+def _significant(start: bytes) -> bytes:
+    """`start` without what may stand before an answer."""
+    for mark in _MARKS:
+        start = start.lstrip(_BLANK).removeprefix(mark)
+    return start.lstrip(_BLANK)
 
 
 class Unreadable(Exception):
@@ -63,10 +75,15 @@ class AnswerReader:
         self._halves = Halves()
         self._begun: set[int] = set()
         self._finished: set[int] = set()
-        self.head = b""
-        """The first bytes, decoded."""
+        self._raw_head = b""
+        self._head = b""
         self.is_object = False
         """Whether the body begins with an object, and not with an array or an event."""
+
+    @property
+    def head(self) -> bytes:
+        """The first bytes of the answer; decoded, if any could be."""
+        return self._head or self._raw_head
 
     @property
     def begun(self) -> bool:
@@ -75,8 +92,8 @@ class AnswerReader:
 
     @property
     def complete(self) -> bool:
-        """Whether every candidate that has come has finished, and one has come."""
-        return bool(self._begun) and self._begun == self._finished
+        """Whether every candidate that has come has finished, and the first one has come, or the prompt was blocked."""
+        return self._begun == self._finished and not self._begun.isdisjoint((0, _PROMPT))
 
     def feed(self, chunk: bytes) -> None:
         """Raises Unreadable where nothing after this can be read."""
@@ -96,7 +113,7 @@ class AnswerReader:
         if self._decoder is not None:
             self._split(self._decoder.end())
         if self._undecided:
-            self._decide(self._undecided)
+            self._decide(_significant(self._undecided))
         if self._events is not None:
             self._unended = self._events.end()
         elif self._objects is not None:
@@ -128,6 +145,7 @@ class AnswerReader:
         if not chunk:
             return chunk
         self._started = True
+        self._raw_head = chunk[:_HEAD_BYTES]
         if not self._encoding and chunk.startswith(_PLAIN_EVENTS):
             self._events = SseParser()
             return chunk
@@ -135,23 +153,24 @@ class AnswerReader:
         return self._decoder.feed(chunk)
 
     def _split(self, chunk: bytes) -> None:
-        if len(self.head) < _HEAD_BYTES:
-            self.head += chunk[: _HEAD_BYTES - len(self.head)]
+        if len(self._head) < _HEAD_BYTES:
+            self._head += chunk[: _HEAD_BYTES - len(self._head)]
         if self._events is not None:
             self._payloads.extend(self._events.feed(chunk))
         elif self._objects is not None:
             self._payloads.extend(self._objects.feed(chunk))
         elif chunk:
-            start = (self._undecided + chunk).lstrip(_BLANK)
-            if len(start) < len(_JSON_GUARD) and _JSON_GUARD.startswith(start):
-                self._undecided = start
+            start = self._undecided + chunk
+            rest = _significant(start)
+            if any(len(rest) < len(mark) and mark.startswith(rest) for mark in _MARKS):
+                # Of a long run of white space nothing is kept.
+                self._undecided = start if len(start) <= _MAX_UNDECIDED_BYTES else rest
             else:
-                self._decide(start)
+                self._decide(rest)
 
     def _decide(self, start: bytes) -> None:
         """What the body is, by its first character."""
         self._undecided = b""
-        start = start.removeprefix(_JSON_GUARD).lstrip(_BLANK)
         if start[:1] in (b"{", b"["):
             self.is_object = start[:1] == b"{"
             self._objects = ObjectScanner()
@@ -180,8 +199,8 @@ class AnswerReader:
                 self._finished.add(index)
         if wire.block_reason(frame) is not None:
             # A blocked prompt has no candidates: its reason is the end.
-            self._begun.add(-1)
-            self._finished.add(-1)
+            self._begun.add(_PROMPT)
+            self._finished.add(_PROMPT)
         self._frames.append(frame)
 
     def _read_leniently(self, payload: bytes) -> None:
@@ -303,7 +322,7 @@ def describe(head: bytes, content_type: str, content_encoding: str) -> str:
     shown = head[:MAX_EXCERPT_BYTES].decode("utf-8", "backslashreplace")
     shown = "".join(c if c.isprintable() else " " for c in shown).strip()
     coding = f", content encoding {_word(content_encoding)}" if content_encoding else ""
-    begin = f"beginning with: {shown}" if shown else "with no content"
+    begin = f"beginning with “{shown}”" if shown else "with no content"
     return f"content type {_word(content_type) or 'missing'}{coding}, {begin}"
 
 

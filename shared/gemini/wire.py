@@ -48,17 +48,21 @@ def usage(body: Mapping[str, Any]) -> Usage:
     """The token counts of an answer, or of one frame, whose counts are those up to it. Tokens that tools add to the prompt
     are prompt tokens.
 
-    Google's JSON omits zeros. So beside a positive prompt count an absent count is zero; without one nothing was counted,
-    and an absent count is unknown. A prompt is never empty, so a prompt count of zero is unknown too."""
+    Google's JSON omits zeros. So beside a positive prompt count an absent count is zero. A prompt is never empty: without a
+    positive count of it nothing was counted, and what is absent or zero is unknown."""
     counts = body.get("usageMetadata")
     if type(counts) is not dict:
         return UNKNOWN_USAGE
     prompt = _count(counts, "promptTokenCount", None) or None
-    absent = None if prompt is None else 0
     tools = _count(counts, "toolUsePromptTokenCount", 0)
-    output = _count(counts, "candidatesTokenCount", absent)
-    thinking = _count(counts, "thoughtsTokenCount", absent)
-    prompt = None if prompt is None or tools is None else prompt + tools
+    output = _count(counts, "candidatesTokenCount", 0)
+    thinking = _count(counts, "thoughtsTokenCount", 0)
+    if prompt is None:
+        output, thinking = output or None, thinking or None
+    elif tools is None:
+        prompt = None
+    else:
+        prompt += tools
     total = _count(counts, "totalTokenCount", None) or None
     if total is None and prompt is not None and output is not None and thinking is not None:
         total = prompt + output + thinking
