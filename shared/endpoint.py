@@ -118,7 +118,7 @@ class Edge:
         response: Response | None = None
         try:
             response = await self._respond(call, record)
-            response.raw_headers.extend([*self._common_headers(call), *_reply_headers(call)])
+            response.raw_headers.extend([header for build in _HEADERS for header in build(call)])
         except asyncio.CancelledError:
             self._failed(Unavailable("This instance is shutting down."), record)
             await self._finish(call, record)
@@ -216,17 +216,17 @@ class Edge:
         return told
 
     def _error_response(self, error: Exception, call: Call, record: telemetry.RequestRecord) -> Response:
-        """The error in the format of the API that was called. An error that cannot be put into that format, or reply headers
-        that cannot be built, are logged and left out: the caller gets an error response in every case."""
+        """The error in the format of the API that was called. If it cannot be put into that format, or a header cannot be
+        built, that is logged, and the caller gets the error response without it."""
         try:
             response = error_answer(self._failed(error, record), call.request_id, self._error_body)
         except Exception as defect:  # noqa: BLE001 - logged by `_failed`
             response = error_answer(self._failed(defect, record), call.request_id, own_error_body)
-        response.raw_headers.extend(self._common_headers(call))
-        try:
-            response.raw_headers.extend(_reply_headers(call))
-        except Exception as defect:  # noqa: BLE001 - logged here; the error itself is in the response and in the record
-            telemetry.log_failure(defect, record)
+        for build in _HEADERS:
+            try:
+                response.raw_headers.extend(build(call))
+            except Exception as defect:  # noqa: BLE001 - logged here; the error itself is in the response and in the record
+                telemetry.log_failure(defect, record)
         return response
 
     def _error_event(self, error: Exception, call: Call, record: telemetry.RequestRecord) -> JsonObject:
@@ -237,14 +237,6 @@ class Edge:
         except Exception as defect:  # noqa: BLE001 - logged by `_failed`
             return own_error_body(self._failed(defect, record), call.request_id)
         return body
-
-    def _common_headers(self, call: Call) -> RawHeaders:
-        """The headers of every response. None of them has a text from upstream."""
-        return [
-            (b"x-request-id", call.request_id.encode()),
-            (b"server-timing", server_timing(call.journal, elapsed_s() - call.received_s)),
-            *cors_headers(call.settings.cors_origins, call.headers.get("origin", "")),
-        ]
 
     async def _finish(self, call: Call, record: telemetry.RequestRecord) -> None:
         """Before the last byte of the answer: after it the CPU may stop."""
@@ -264,11 +256,27 @@ class Edge:
                 telemetry.log_failure(defect, record)
 
 
+def _request_id_header(call: Call) -> RawHeaders:
+    return [(b"x-request-id", call.request_id.encode())]
+
+
+def _timing_header(call: Call) -> RawHeaders:
+    return [(b"server-timing", server_timing(call.journal, elapsed_s() - call.received_s))]
+
+
+def _cors_headers(call: Call) -> RawHeaders:
+    return cors_headers(call.settings.cors_origins, call.headers.get("origin", ""))
+
+
 def _reply_headers(call: Call) -> RawHeaders:
     """What the gateway says of the generation: its values can be Gemini's or the caller's own text."""
     if call.reply is None:
         return []
     return [(name.encode("ascii"), header_value(value).encode("ascii")) for name, value in call.reply.headers.items()]
+
+
+_HEADERS = (_request_id_header, _timing_header, _cors_headers, _reply_headers)
+"""What every response carries besides its own."""
 
 
 def _address(call: Call) -> str:
