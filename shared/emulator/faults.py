@@ -18,7 +18,7 @@ FAILURES = frozenset({"500", "503", "504", "hang", "reset", "cut", "slow", "malf
 ODD_ANSWERS = frozenset(
     {"block", "safety", "max_tokens", "wrong_json", "not_json", "image_safety", "no_image", "text_only"}
 )
-KINDS = REFUSALS | FAILURES | ODD_ANSWERS | wrappings.NAMES
+KINDS = REFUSALS | FAILURES | ODD_ANSWERS | wrappings.NAMES | {wrappings.LATE_ERROR}
 """Wrappings can also be chained: `bom+gzip`."""
 
 HANG_S = 600.0

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from .errors import exhausted
 from .odd_documents import DOCUMENTS, SURROGATES
 
 Document = dict[str, Any]
@@ -25,6 +26,8 @@ CODINGS = frozenset(
     {"gzip", "deflate", "raw-deflate", "brotli", "gzip-unlabelled", "gzip-mislabelled", "unknown-coding"}
 )
 NAMES = frozenset(DOCUMENTS) | FRAMINGS | EVENTS | TEXTS | CODINGS
+LATE_ERROR = "late-429"
+"""Not a wrapping of a whole answer: its second half is a 429, in whatever framing the answer has."""
 MAX_CHAIN = 8
 
 _JSON_TYPE = "application/json; charset=UTF-8"
@@ -44,7 +47,7 @@ class Wrapped:
 def chain_of(kind: str) -> tuple[str, ...]:
     """The names in a fault's kind; none if it is not a chain of wrappings."""
     names = tuple(kind.split("+"))
-    return names if len(names) <= MAX_CHAIN and NAMES.issuperset(names) else ()
+    return names if len(names) <= MAX_CHAIN and NAMES.issuperset(set(names) - {LATE_ERROR}) else ()
 
 
 def wrap(document: Document, frames: Sequence[Document], chain: Sequence[str], *, stream: bool) -> Wrapped:
@@ -54,6 +57,8 @@ def wrap(document: Document, frames: Sequence[Document], chain: Sequence[str], *
     for name in chain:
         if name in DOCUMENTS:
             DOCUMENTS[name](documents)
+    if LATE_ERROR in chain:
+        documents = [*documents[: len(documents) // 2], exhausted().document()]
     escaped = bool(SURROGATES & set(chain))
     texts = [json.dumps(one, separators=(",", ": "), ensure_ascii=escaped) for one in documents]
     chunks = _FRAMED[framing]([text.encode("utf-8", "surrogatepass") for text in texts])

@@ -138,6 +138,24 @@ async def test_the_record_says_unknown(capsys: pytest.CaptureFixture[str]) -> No
     assert {labels[name] for name in UNKNOWN} == {"unknown"}
 
 
+class TestAnErrorInsideAnAnswer:
+    @pytest.mark.parametrize("framing", ["array", "sse", "lines", "array+gzip"])
+    async def test_a_stream_ends_with_it(self, framing: str) -> None:
+        async with whole_path() as path:
+            answer = await path.ask(f"[[fault:{framing}+late-429]] [[words:100]]", way="stream")
+            *texts, (name, last) = answer.events()
+            assert all(event["text"] for _, event in texts)
+            assert (bool(texts), name, last["error"]["code"]) == (True, "error", "rate_limited")
+            assert path.sent == 1
+
+    @pytest.mark.parametrize("framing", ["array", "sse", "object", "bom+object"])
+    async def test_a_unary_call_is_tried_again(self, framing: str) -> None:
+        """As after a status of 429."""
+        async with whole_path() as path:
+            assert "Hello" in text_of(await path.ask(f"Hello [[fault:{framing}+late-429x1]]"))
+            assert path.sent == 2
+
+
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize(
     ("fault", "header"),
@@ -156,3 +174,12 @@ async def test_a_model_version_is_fit_for_its_header(fault: str, header: str, wa
         assert "x-injected" not in answer.headers
         assert answer.headers["access-control-allow-origin"] == "*"
         assert path.sent == 1
+
+
+async def test_a_repair_without_a_count_makes_the_sum_unknown() -> None:
+    async with whole_path() as path:
+        path.gemini.app.faults.order("wrong_json")
+        path.gemini.app.faults.order("usage-missing")
+        answer = await ask_for_object(path, "Name a thing.")
+        assert (answer.status, path.sent) == (200, 2)
+        assert usage_of(answer) == UNKNOWN
