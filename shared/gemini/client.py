@@ -220,7 +220,7 @@ class _Stream(AbstractAsyncContextManager[AsyncIterator[JsonObject]], AsyncItera
                 raise self._unreadable(error) from None
             if frame is None:
                 frame = self._end()
-            if is_error(frame):
+            if "error" in frame and is_error(frame):
                 raise read_error_frame(frame, self._response.headers, secret=self._exchange.api_key)
             return frame
 

@@ -16,6 +16,7 @@ _GZIP_MAGIC = b"\x1f\x8b"
 _ZLIB_CODINGS = frozenset({"gzip", "x-gzip", "deflate"})
 _BROTLI_STEP_BYTES = 1024 * 1024
 _MAX_CODINGS = 4
+_TOO_LONG = "Decompressed, it is longer than the bound of an answer."
 _MIN_SNIFF_BYTES = 4
 """What `json.detect_encoding` needs to tell UTF-8, UTF-16 and UTF-32 apart."""
 
@@ -55,7 +56,7 @@ class _Zlib:
             piece = self._inflate.decompress(data, max_bytes + 1)
             max_bytes -= len(piece)
             if max_bytes < 0:
-                raise TooLong
+                raise TooLong(_TOO_LONG)
             pieces.append(piece)
             data = self._inflate.unused_data
             if self._inflate.eof:
@@ -95,7 +96,7 @@ class _Brotli:
                 raise zlib.error(str(error)) from None
             max_bytes -= len(piece)
             if max_bytes < 0:
-                raise TooLong
+                raise TooLong(_TOO_LONG)
             pieces.append(piece)
             if self._decompressor.is_finished() or self._decompressor.can_accept_more_data():
                 return b"".join(pieces)
@@ -185,7 +186,7 @@ class Decoder:
                 chunk = self._codings[-1].feed(chunk, self._left_bytes)
         self._left_bytes -= len(chunk)
         if self._left_bytes < 0:
-            raise TooLong
+            raise TooLong(_TOO_LONG)
         return self._characters.feed(chunk)
 
     def end(self) -> bytes:

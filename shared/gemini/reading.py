@@ -72,7 +72,7 @@ class AnswerReader:
         self._payloads: deque[bytes] = deque()
         self._unended: bytes | None = None
         self._frames: deque[JsonObject] = deque()
-        self._halves = Halves()
+        self._halves: Halves | None = None
         self._begun: set[int] = set()
         self._finished: set[int] = set()
         self._raw_head = b""
@@ -98,26 +98,31 @@ class AnswerReader:
     def feed(self, chunk: bytes) -> None:
         """Raises Unreadable where nothing after this can be read."""
         try:
+            if self._decoder is None and self._events is not None and self._begun:
+                # The usual case, after the first frame.
+                self._payloads.extend(self._events.feed(chunk))
+                return
             if not self._started:
                 chunk = self._start(chunk)
             elif self._decoder is not None:
                 chunk = self._decoder.feed(chunk)
             self._split(chunk)
-        except (EventTooLarge, Undecodable) as error:
+        except (EventTooLarge, Undecodable, TooLong) as error:
             raise Unreadable(str(error)) from None
-        except TooLong:
-            raise Unreadable(f"It is longer than {self._max_bytes} bytes.") from None
 
     def end(self) -> None:
         """No more bytes will come. The last event counts without its blank line, if it is whole."""
-        if self._decoder is not None:
-            self._split(self._decoder.end())
-        if self._undecided:
-            self._decide(_significant(self._undecided))
-        if self._events is not None:
-            self._unended = self._events.end()
-        elif self._objects is not None:
-            self._unended = self._objects.held or None
+        try:
+            if self._decoder is not None:
+                self._split(self._decoder.end())
+            if self._undecided:
+                self._decide(_significant(self._undecided))
+            if self._events is not None:
+                self._unended = self._events.end()
+            elif self._objects is not None:
+                self._unended = self._objects.held or None
+        except EventTooLarge as error:
+            raise Unreadable(str(error)) from None
 
     def next(self) -> JsonObject | None:
         """The next frame; None when none is there (yet). Raises Unreadable for a frame that is not JSON."""
@@ -125,19 +130,23 @@ class AnswerReader:
             if self._frames:
                 return self._frames.popleft()
             if self._payloads:
-                self._read(self._payloads.popleft())
+                frame = self._read(self._payloads.popleft())
+                if frame is not None:
+                    return frame
                 continue
             if self._unended is None:
                 return None
             payload, self._unended = self._unended, None
             try:
-                self._read(payload)
+                frame = self._read(payload)
             except Unreadable as error:
                 raise Unreadable(str(error), cut_short=True) from None
+            if frame is not None:
+                return frame
 
     def last(self) -> JsonObject | None:
         """What is left of the text after the last frame, as a frame; None in almost every answer."""
-        return self._halves.last_frame()
+        return None if self._halves is None else self._halves.last_frame()
 
     # -- bytes to payloads -------------------------------------------------------------------------------------------
 
@@ -153,7 +162,7 @@ class AnswerReader:
         return self._decoder.feed(chunk)
 
     def _split(self, chunk: bytes) -> None:
-        if len(self._head) < _HEAD_BYTES:
+        if not self._begun and len(self._head) < _HEAD_BYTES:
             self._head += chunk[: _HEAD_BYTES - len(self._head)]
         if self._events is not None:
             self._payloads.extend(self._events.feed(chunk))
@@ -181,27 +190,32 @@ class AnswerReader:
 
     # -- payloads to frames ------------------------------------------------------------------------------------------
 
-    def _read(self, payload: bytes) -> None:
+    def _read(self, payload: bytes) -> JsonObject | None:
+        """The frame that `payload` usually is; whatever else it is goes to `_frames`. Raises Unreadable."""
         try:
             value = orjson.loads(payload)
         except orjson.JSONDecodeError:
             self._read_leniently(payload)
-            return
-        for frame in value if type(value) is list else (value,):
+            return None
+        if type(value) is dict:
+            return self._followed(value if self._halves is None else self._halves.repair(value))
+        for frame in value if type(value) is list else ():
             if type(frame) is dict:
-                self._add(self._halves.repair(frame) if self._halves else frame)
+                self._frames.append(self._followed(frame if self._halves is None else self._halves.repair(frame)))
+        return None
 
-    def _add(self, frame: JsonObject) -> None:
+    def _followed(self, frame: JsonObject) -> JsonObject:
+        """Note which candidates it begins and finishes."""
         for candidate in wire.candidates(frame):
             index = wire.candidate_index(candidate)
             self._begun.add(index)
-            if wire.finishes(candidate):
+            if "finishReason" in candidate and wire.finishes(candidate):
                 self._finished.add(index)
-        if wire.block_reason(frame) is not None:
+        if "promptFeedback" in frame and wire.block_reason(frame) is not None:
             # A blocked prompt has no candidates: its reason is the end.
             self._begun.add(_PROMPT)
             self._finished.add(_PROMPT)
-        self._frames.append(frame)
+        return frame
 
     def _read_leniently(self, payload: bytes) -> None:
         """Objects with halves of characters, or with something before, between or after them. What cannot be an object is
@@ -209,11 +223,13 @@ class AnswerReader:
         payload = payload.strip(_BLANK)
         if payload[:1] not in (b"{", b"[") or _END_MARKER.match(payload):
             return
+        if self._halves is None:
+            self._halves = Halves()
         scanner = ObjectScanner()
         for found in scanner.feed(payload):
             value = _loads_leniently(found)
             if value is not None:
-                self._add(self._halves.repair(value))
+                self._frames.append(self._followed(self._halves.repair(value)))
             else:
                 self._refuse_unless_stray(found)
         if scanner.held:

@@ -24,9 +24,6 @@ class Halves:
         self._waiting: dict[tuple[int, bool], str] = {}
         """By candidate, and whether the text is a thought."""
 
-    def __bool__(self) -> bool:
-        return bool(self._waiting)
-
     def repair(self, frame: JsonObject) -> JsonObject:
         """`frame`, changed in place, with whole characters only."""
         for candidate in wire.candidates(frame):

@@ -111,7 +111,9 @@ def candidate_index(candidate: Mapping[str, Any]) -> int:
 def finishes(candidate: Mapping[str, Any]) -> bool:
     """Whether a candidate, or its part in one frame of a stream, has a finish reason."""
     reason = candidate.get("finishReason")
-    return bool(reason) and not str(reason).endswith(_UNSPECIFIED)
+    if not reason:
+        return False
+    return type(reason) is not str or not reason.endswith(_UNSPECIFIED)
 
 
 def text_of(body: Mapping[str, Any]) -> str:
