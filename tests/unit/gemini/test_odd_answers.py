@@ -84,7 +84,7 @@ class TestTruncation:
 
         assert await texts(client, exchange("streamGenerateContent")) == ["a"]
 
-    async def test_a_cut_inside_a_frame_is_a_cut_whatever_finish_came_before(self, client, hear, exchange):
+    async def test_a_cut_inside_a_frame_after_a_finish_is_a_cut(self, client, hear, exchange):
         @hear
         async def cut(connection, request):
             await connection.begin_stream()
