@@ -82,12 +82,12 @@ class ImageBody(GenerationBody):
 
 
 class UsageBody(BaseModel):
-    """Tokens as Gemini counted them."""
+    """Tokens as Gemini counted them; null where it did not count, which is not zero."""
 
-    prompt_tokens: int
-    output_tokens: int
-    thinking_tokens: int
-    total_tokens: int = Field(description="prompt + output + thinking")
+    prompt_tokens: int | None
+    output_tokens: int | None
+    thinking_tokens: int | None
+    total_tokens: int | None = Field(description="prompt + output + thinking")
 
 
 class GenerationAnswer(BaseModel):

@@ -10,11 +10,12 @@ async def chat(call: Call) -> JsonObject:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from types import FunctionType
-from typing import cast
+from typing import Any, cast
 
+import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -26,6 +27,7 @@ from shared.disconnect import DisconnectWatch
 from shared.errors import GatewayError, MethodNotAllowed, NotFound, Unauthorized, Unavailable
 from shared.event_stream import EventStream
 from shared.generation import Caller, JsonObject
+from shared.header_value import header_value
 from shared.http_answer import (
     ErrorBody,
     JsonAnswer,
@@ -113,15 +115,18 @@ class Edge:
             user_agent=call.headers.get("user-agent"),
             journal=call.journal,
         )
+        response: Response | None = None
         try:
             response = await self._respond(call, record)
+            response.raw_headers.extend([header for build in _HEADERS for header in build(call)])
         except asyncio.CancelledError:
             self._failed(Unavailable("This instance is shutting down."), record)
             await self._finish(call, record)
             raise
-        except Exception as error:  # noqa: BLE001 - logged by `_failed`, and told to the caller
-            response = error_answer(self._failed(error, record), call.request_id, self._error_body)
-        response.raw_headers.extend(self._common_headers(call))
+        except Exception as error:  # noqa: BLE001 - logged by `_failed`, and returned to the caller
+            if isinstance(response, EventStream):
+                await response.aclose()
+            response = self._error_response(error, call, record)
         if not isinstance(response, EventStream):
             record.answered(response)
             await self._finish(call, record)
@@ -149,7 +154,7 @@ class Edge:
         result = await self._handler(call)
         if isinstance(result, EventStream):
             await result.begin(
-                lambda error: self._error_body(self._failed(error, record), call.request_id),
+                lambda error: self._error_event(error, call, record),
                 lambda: self._finish(call, record),
             )
             record.status = result.status_code
@@ -210,26 +215,68 @@ class Edge:
         record.failed(told)
         return told
 
-    def _common_headers(self, call: Call) -> RawHeaders:
-        reply = call.reply
-        headers = [
-            (b"x-request-id", call.request_id.encode()),
-            (b"server-timing", server_timing(call.journal, elapsed_s() - call.received_s)),
-            *cors_headers(call.settings.cors_origins, call.headers.get("origin", "")),
-        ]
-        if reply is not None:
-            headers.extend((name.encode("latin-1"), value.encode("latin-1")) for name, value in reply.headers.items())
-        return headers
+    def _error_response(self, error: Exception, call: Call, record: telemetry.RequestRecord) -> Response:
+        """The error in the format of the API that was called. If it cannot be put into that format, or a header cannot be
+        built, that is logged, and the caller gets the error response without it."""
+        try:
+            response = error_answer(self._failed(error, record), call.request_id, self._error_body)
+        except Exception as defect:  # noqa: BLE001 - logged by `_failed`
+            response = error_answer(self._failed(defect, record), call.request_id, own_error_body)
+        for build in _HEADERS:
+            try:
+                response.raw_headers.extend(build(call))
+            except Exception as defect:  # noqa: BLE001 - logged here; the error itself is in the response and in the record
+                telemetry.log_failure(defect, record)
+        return response
+
+    def _error_event(self, error: Exception, call: Call, record: telemetry.RequestRecord) -> JsonObject:
+        """The body of a stream's last event, certain to be JSON."""
+        try:
+            body = self._error_body(self._failed(error, record), call.request_id)
+            orjson.dumps(body)
+        except Exception as defect:  # noqa: BLE001 - logged by `_failed`
+            return own_error_body(self._failed(defect, record), call.request_id)
+        return body
 
     async def _finish(self, call: Call, record: telemetry.RequestRecord) -> None:
         """Before the last byte of the answer: after it the CPU may stop."""
         record.ended_s = elapsed_s()
         record.trace = telemetry.trace_of(call.headers)
         tracer = call.services.tracer
-        spans = tracer.spans(record) if tracer is not None else ()
+        spans: Sequence[Any] = ()
+        try:
+            spans = tracer.spans(record) if tracer is not None else ()
+        except Exception as defect:  # noqa: BLE001 - logged here; tracing must not cost the response or its record
+            telemetry.log_failure(defect, record)
         telemetry.log_request(record, call.settings.log_level, call.settings.project, call.services.ledger_writes)
         if tracer is not None and spans:
-            await tracer.export(spans)
+            try:
+                await tracer.export(spans)
+            except Exception as defect:  # noqa: BLE001 - as above
+                telemetry.log_failure(defect, record)
+
+
+def _request_id_header(call: Call) -> RawHeaders:
+    return [(b"x-request-id", call.request_id.encode())]
+
+
+def _timing_header(call: Call) -> RawHeaders:
+    return [(b"server-timing", server_timing(call.journal, elapsed_s() - call.received_s))]
+
+
+def _cors_headers(call: Call) -> RawHeaders:
+    return cors_headers(call.settings.cors_origins, call.headers.get("origin", ""))
+
+
+def _reply_headers(call: Call) -> RawHeaders:
+    """What the gateway says of the generation: its values can be Gemini's or the caller's own text."""
+    if call.reply is None:
+        return []
+    return [(name.encode("ascii"), header_value(value).encode("ascii")) for name, value in call.reply.headers.items()]
+
+
+_HEADERS = (_request_id_header, _timing_header, _cors_headers, _reply_headers)
+"""What every response carries besides its own."""
 
 
 def _address(call: Call) -> str:

@@ -63,6 +63,10 @@ class EventStream(Response):
         self._first = await anext(self._events, None)
         self._fail, self._finish = fail, finish
 
+    async def aclose(self) -> None:
+        """Give up a stream that has begun and will not be sent."""
+        await self._events.aclose()
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if self._fail is None or self._finish is None:
             raise RuntimeError("an EventStream is begun before it is sent")

@@ -19,7 +19,7 @@ from shared.gemini import models, wire
 from shared.gemini.client import Exchange, GeminiClient
 from shared.gemini.counting import count_input_tokens, worth_counting
 from shared.gemini.errors import UpstreamFailure
-from shared.generation import Attempt, Cost, Encoded, Generation, JsonObject, Reply, Stage, Usage
+from shared.generation import UNKNOWN_USAGE, Attempt, Cost, Encoded, Generation, JsonObject, Reply, Stage, Usage
 from shared.refusal import PRESSURE_DELAY_S, caller_error, refusal_of
 
 ATTEMPTS = 4
@@ -75,7 +75,7 @@ class Gateway:
                 try:
                     yield reply
                 finally:
-                    attempts.answered(lease, reply.usage if reply.counted else None)
+                    attempts.answered(lease, reply.usage)
                 return
 
 
@@ -85,7 +85,7 @@ class StreamReply:
     def __init__(self, attempts: _Attempts, lease: Lease, first: JsonObject, frames: AsyncIterator[JsonObject]) -> None:
         self.head = attempts.reply(lease, first)
         self.usage = self.head.usage
-        self.counted = "usageMetadata" in first
+        self._counts = wire.merge_counts(None, first)
         self._attempts, self._lease = attempts, lease
         self._first: JsonObject | None = first
         self._frames = frames
@@ -104,7 +104,8 @@ class StreamReply:
             self._attempts.learn(failure, self._lease)
             raise self._attempts.error(failure, self._lease) from failure
         if "usageMetadata" in frame:
-            self.usage, self.counted = wire.merged_usage(self.usage, frame), True
+            self._counts = wire.merge_counts(self._counts, frame)
+            self.usage = wire.usage({"usageMetadata": self._counts})
         self._attempts.measure()
         return frame
 
@@ -196,7 +197,8 @@ class _Attempts:
         finally:
             self.measure()
             used = self.attempt.usage
-            await lease.close(used.prompt_tokens if used else None)
+            # What Gemini did not count stays reserved.
+            await lease.close(None if used is None else used.prompt_tokens)
         if failed is not None:
             await self._prepare_next(failed, lease)
 
@@ -250,8 +252,8 @@ class _Attempts:
             after_write=lease.sent,
         )
 
-    def answered(self, lease: Lease, usage: Usage | None) -> None:
-        """Gemini took the request; `usage` is what it counted, None when the answer ended before it said so."""
+    def answered(self, lease: Lease, usage: Usage) -> None:
+        """Gemini took the request; `usage` is what it has counted so far."""
         self.attempt.usage = usage
         lease.accepted()
         lease.answered()
@@ -270,6 +272,8 @@ class _Attempts:
     def learn(self, failure: UpstreamFailure, lease: Lease) -> None:
         """What a failure says about the account goes to the ledger or the pool before anything else happens."""
         self.attempt.failure = failure.kind
+        if failure.status == 200 and self.attempt.usage is None:
+            self.attempt.usage = UNKNOWN_USAGE  # An answer came and was paid for, and its counts were lost with it.
         window_s = self.gateway.admission.agent_config.grid.window_ms / 1000
         refusal = refusal_of(failure, self.model, lease.dispatched_ms, self.gateway.admission.clock.hi_ms(), window_s)
         if refusal is not None:

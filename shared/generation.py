@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -30,12 +31,19 @@ NO_COST = Cost()
 
 
 class Usage(NamedTuple):
-    """Tokens as Gemini counted them (`usageMetadata`). `total = prompt + output + thinking`."""
+    """Tokens as Gemini counted them (`usageMetadata`). None is unknown: Gemini did not count, or not in a way that can be
+    read. It is never zero, and a sum with it is unknown. `total = prompt + output + thinking` where all are known."""
 
-    prompt_tokens: int = 0
-    output_tokens: int = 0
-    thinking_tokens: int = 0
-    total_tokens: int = 0
+    prompt_tokens: int | None = None
+    output_tokens: int | None = None
+    thinking_tokens: int | None = None
+    total_tokens: int | None = None
+
+    def plus(self, other: Usage) -> Usage:
+        return Usage(*(None if a is None or b is None else a + b for a, b in zip(self, other, strict=True)))
+
+
+UNKNOWN_USAGE = Usage()
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +70,7 @@ class Attempt(Stage):
     account_id: str
     model_used: str | None = None
     usage: Usage | None = None
-    """None until Gemini has counted."""
+    """None as long as there is no answer, and so nothing to count."""
     failure: str | None = None
     """An `UpstreamFailure`'s kind, or `cancelled`: the gateway ended it."""
 
@@ -88,11 +96,9 @@ class Journal:
 
     @property
     def usage(self) -> Usage | None:
-        """The sum of what Gemini counted; None if it counted nothing."""
-        counted = [attempt.usage for attempt in self.attempts if attempt.usage is not None]
-        if len(counted) == 1:
-            return counted[0]
-        return Usage(*map(sum, zip(*counted, strict=True))) if counted else None
+        """The sum over all answers; None if there was none."""
+        answers = [attempt.usage for attempt in self.attempts if attempt.usage is not None]
+        return functools.reduce(Usage.plus, answers) if answers else None
 
 
 def _took_s(stages: Sequence[Stage]) -> float:

@@ -12,6 +12,7 @@ from starlette.responses import Response
 
 from shared.errors import GatewayError
 from shared.generation import Journal, JsonObject
+from shared.header_value import header_value
 
 RawHeaders = list[tuple[bytes, bytes]]
 ErrorBody = Callable[[GatewayError, str], JsonObject]
@@ -54,7 +55,7 @@ def own_error_body(error: GatewayError, request_id: str) -> JsonObject:
 
 
 def error_answer(error: GatewayError, request_id: str, body: ErrorBody) -> Response:
-    headers = dict(error.headers)
+    headers = {name: header_value(value) for name, value in error.headers.items()}
     if error.retry_after_s is not None:
         headers["retry-after"] = str(max(1, math.ceil(error.retry_after_s)))
     return JsonAnswer(body(error, request_id), status_code=error.status, headers=headers)

@@ -16,7 +16,7 @@ from shared.call import Call
 from shared.chat import answer_text, native_body, turn
 from shared.errors import BadRequest, NonconformingAnswer
 from shared.gemini import wire
-from shared.generation import JsonObject, Reply, Usage
+from shared.generation import JsonObject, Reply
 from shared.json_schema import Problem, Schema
 
 UNCHECKED = "x-schema-unchecked"
@@ -60,7 +60,7 @@ async def generate_object(
     if problems:
         _refuse_cut(reply, text, problems, headers)
         reply = await call.generate(model, _repair_body(body, reply, text, problems))
-        spent = Usage(*(first + second for first, second in zip(spent, reply.usage, strict=True)))
+        spent = spent.plus(reply.usage)
         text, data, problems = _read(reply, check)
         if problems:
             _refuse_cut(reply, text, problems, headers)

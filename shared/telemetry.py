@@ -126,7 +126,8 @@ def log_request(
 
 
 def _labels(record: RequestRecord) -> dict[str, str]:
-    """Strings, as Cloud Logging's labels are; what is not known is not there."""
+    """Strings, as Cloud Logging's labels are. A label without a value is left out; a token count of an answer that Gemini
+    did not count is "unknown"."""
     labels = {"function": record.function, "request_id": record.request_id, "outcome": record.outcome}
     if record.caller is not None:
         labels["caller"] = record.caller
@@ -141,7 +142,8 @@ def _labels(record: RequestRecord) -> dict[str, str]:
         labels["account"] = journal.attempts[-1].account_id
         usage = journal.usage
         if usage is not None:
-            labels.update(zip(usage._fields, map(str, usage), strict=True))
+            counts = ("unknown" if count is None else str(count) for count in usage)
+            labels.update(zip(usage._fields, counts, strict=True))
     return labels
 
 

@@ -31,7 +31,7 @@ from opentelemetry.trace import (
 )
 
 from shared.clock import elapsed_s
-from shared.generation import Attempt, Stage
+from shared.generation import Attempt, Stage, Usage
 from shared.settings import Tracing
 from shared.telemetry import NO_ROUTE, RequestRecord, Trace, log_problem
 
@@ -170,9 +170,7 @@ class Tracer:
         if attempt.model_used is not None:
             span.set_attribute("gen_ai.response.model", attempt.model_used)
         if attempt.usage is not None:
-            span.set_attribute("gen_ai.usage.input_tokens", attempt.usage.prompt_tokens)
-            output_tokens = attempt.usage.output_tokens + attempt.usage.thinking_tokens
-            span.set_attribute("gen_ai.usage.output_tokens", output_tokens)
+            _set_usage(span, attempt.usage)
         if attempt.failure is not None:
             span.set_attribute("error.type", attempt.failure)
             span.set_status(Status(StatusCode.ERROR))
@@ -200,6 +198,14 @@ class Tracer:
                 "WARNING",
             )
             self._warned_s, self._lost = now_s, 0
+
+
+def _set_usage(span: Span, usage: Usage) -> None:
+    """Token counts that are not known are left out: the conventions have no value for them."""
+    if usage.prompt_tokens is not None:
+        span.set_attribute("gen_ai.usage.input_tokens", usage.prompt_tokens)
+    if usage.output_tokens is not None and usage.thinking_tokens is not None:
+        span.set_attribute("gen_ai.usage.output_tokens", usage.output_tokens + usage.thinking_tokens)
 
 
 class _Ended(SpanProcessor):

@@ -9,7 +9,7 @@ import orjson
 from starlette.responses import Response, StreamingResponse
 
 from shared.call import Call
-from shared.generation import JsonObject, Usage
+from shared.generation import UNKNOWN_USAGE, JsonObject
 from shared.image_generation import ImagesMade, MadeImage, failures_json
 from shared.images import image_url
 from shared.settings import PLATFORM_BODY_BYTES
@@ -34,13 +34,13 @@ def answer(call: Call, made: ImagesMade, most_bytes: int = MOST_BYTES) -> Respon
             else:
                 errors.append(_no_room(image, most_bytes))
         images.append(shown)
-    usage = call.journal.usage or Usage()
+    usage = call.journal.usage
     body: JsonObject = {
         "images": images,
         "errors": sorted(errors, key=lambda error: int(error["index"])),
         "text": made.text,
         "model": made.model,
-        "usage": usage._asdict(),
+        "usage": (UNKNOWN_USAGE if usage is None else usage)._asdict(),
         "request_id": call.request_id,
     }
     return body if unstored <= most_bytes else _in_chunks(orjson.dumps(body))

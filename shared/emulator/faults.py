@@ -7,7 +7,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Any
 
-from . import error_faults
+from . import error_faults, wrappings
 
 # Answered before any quota is looked at: Google's front end or quota service would say these.
 REFUSALS = frozenset(
@@ -30,7 +30,8 @@ FAILURES = frozenset({"500", "503", "504", "hang", "reset", "cut", "slow", "malf
 ODD_ANSWERS = frozenset(
     {"block", "safety", "max_tokens", "wrong_json", "not_json", "image_safety", "no_image", "text_only"}
 )
-KINDS = REFUSALS | FAILURES | ODD_ANSWERS
+KINDS = REFUSALS | FAILURES | ODD_ANSWERS | wrappings.NAMES | {wrappings.LATE_ERROR}
+"""Wrappings can also be chained: `bom+gzip`."""
 
 HANG_S = 600.0
 SLOW_GAP_S = 1.0
@@ -40,8 +41,8 @@ _MAX_COUNT = 1_000_000
 # Prompts whose `xN` count is remembered; the oldest is forgotten first.
 _PROMPTS_KEPT = 10_000
 
-_SPEC = re.compile(r"(?P<kind>[a-z0-9_-]+?)(?:@(?P<seconds>\d{1,4}(?:\.\d{1,3})?))?(?:x(?P<times>\d{1,6}))?")
-_DIRECTIVE = re.compile(r"\[\[(fault|latency|words):([a-z0-9_@.-]{1,40})\]\]")
+_SPEC = re.compile(r"(?P<kind>[a-z0-9_+-]+?)(?:@(?P<seconds>\d{1,4}(?:\.\d{1,3})?))?(?:x(?P<times>\d{1,6}))?")
+_DIRECTIVE = re.compile(r"\[\[(fault|latency|words):([a-z0-9_@.+-]{1,200})\]\]")
 
 
 class BadDirective(ValueError):
@@ -57,6 +58,10 @@ class Fault:
     times: int | None = None
     seconds: float | None = None
 
+    @property
+    def wrappings(self) -> tuple[str, ...]:
+        return wrappings.chain_of(self.kind)
+
 
 @dataclass(frozen=True, slots=True)
 class Directives:
@@ -69,9 +74,9 @@ NO_DIRECTIVES = Directives()
 
 
 def parse_fault(text: str) -> Fault:
-    """`503`, `503x2` (twice per prompt), `429@2.5` (seconds)."""
+    """`503`, `503x2` (twice per prompt), `429@2.5` (seconds), `bom+gzip` (a chain of wrappings)."""
     match = _SPEC.fullmatch(text)
-    if match is None or match["kind"] not in KINDS:
+    if match is None or not (match["kind"] in KINDS or wrappings.chain_of(match["kind"])):
         raise BadDirective(f"Unknown emulator fault {text[:40]!r}. Known: {', '.join(sorted(KINDS))}.")
     return Fault(
         match["kind"],

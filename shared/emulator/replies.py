@@ -16,6 +16,7 @@ from .errors import GoogleError, deadline_expired
 from .exchange import Aborted, Exchange
 from .faults import SLOW_GAP_S, Fault
 from .server import Request
+from .wrappings import Wrapped, wrap
 
 JSON_TYPE = "application/json; charset=UTF-8"
 SSE_TYPE = "text/event-stream"
@@ -91,6 +92,11 @@ async def send_unary(
     """The response of a unary call. `cut` raises Aborted after half of it."""
     if fault is not None and fault.kind == "malformed":
         return web.Response(body=_BROKEN_JSON, headers=headers(request, JSON_TYPE))
+    if fault is not None and fault.wrappings:
+        whole = wrap(
+            frames.document(answer, model_version), frames.stream(answer, model_version), fault.wrappings, stream=False
+        )
+        return web.Response(body=b"".join(whole.chunks), headers=_wrapped_headers(request, whole))
     body = frames.document_bytes(frames.document(answer, model_version))
     if fault is None or fault.kind != "cut":
         return web.Response(body=body, headers=headers(request, JSON_TYPE))
@@ -114,7 +120,15 @@ async def send_stream(
 ) -> web.StreamResponse:
     """Streams the answer's frames, as SSE or as one JSON array. `cut` raises Aborted after half of them."""
     kind = fault.kind if fault is not None else ""
-    chunks = _chunks(frames.stream(answer, model_version), sse=sse)
+    shown = _stream_headers(request, sse=sse)
+    if fault is not None and fault.wrappings:
+        chain = fault.wrappings if sse else ("array", *fault.wrappings)
+        whole_answer = wrap(
+            frames.document(answer, model_version), frames.stream(answer, model_version), chain, stream=True
+        )
+        chunks, shown = whole_answer.chunks, _wrapped_headers(request, whole_answer)
+    else:
+        chunks = _chunks(frames.stream(answer, model_version), sse=sse)
     if kind == "malformed":
         chunks = [b"data: " + _BROKEN_JSON + b"\r\n\r\n" if sse else b"[" + _BROKEN_JSON]
     if kind == "slow":
@@ -123,7 +137,7 @@ async def send_stream(
     whole = len(chunks)
     if kind == "cut":
         chunks = chunks[: max(1, whole // 2)]
-    response = web.StreamResponse(headers=_stream_headers(request, sse=sse))
+    response = web.StreamResponse(headers=shown)
     try:
         for number, chunk in enumerate(chunks):
             if number:
@@ -143,6 +157,11 @@ async def send_stream(
 
 def _chunks(documents: list[dict[str, Any]], *, sse: bool) -> Sequence[bytes]:
     return [frames.sse_bytes(frame) for frame in documents] if sse else frames.array_bytes(documents)
+
+
+def _wrapped_headers(request: Request, answer: Wrapped) -> dict[str, str]:
+    shown = headers(request, answer.content_type)
+    return {**shown, "Content-Encoding": answer.content_encoding} if answer.content_encoding else shown
 
 
 def _stream_headers(request: Request, *, sse: bool) -> dict[str, str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
@@ -12,14 +11,13 @@ from types import TracebackType
 from urllib.parse import urlsplit
 
 import aiohttp
-import orjson
+from aiohttp import hdrs
 from yarl import URL
 
 from shared.clock import elapsed_s, unix_s
 from shared.gemini.errors import MAX_ERROR_BYTES, Kind, UpstreamFailure, read_error_frame, read_failure
-from shared.gemini.sse import EventTooLarge, SseParser
+from shared.gemini.reading import AnswerReader, Unreadable, describe, is_error, read_answer, read_error_body
 from shared.gemini.upload import PermittedRequest, Refused, Upload
-from shared.gemini.wire import block_reason, candidates
 from shared.generation import JsonObject
 from shared.secret import Secret
 
@@ -38,7 +36,7 @@ READ_BUFFER_BYTES = 256 * 1024
 _MAX_URLS = 1024
 _PATH_SEGMENT = re.compile(r"[A-Za-z0-9._-]{1,100}")
 
-# Answers are asked for uncompressed: inflating costs 10 ms of CPU for an image of 2 MB, of which it saves a quarter.
+# Answers are requested uncompressed: inflating costs 10 ms of CPU for an image of 2 MB, of which it saves a quarter.
 _HEADERS = {"Accept": "*/*", "Accept-Encoding": "identity", "User-Agent": "gemini-concurrent-generation"}
 
 
@@ -92,8 +90,12 @@ class GeminiClient:
             _sever(response)
         if len(body) > MAX_REPLY_BYTES:
             raise _malformed(f"Gemini's answer is longer than {MAX_REPLY_BYTES} bytes.")
-        reply = _object(body)
-        if "error" in reply and "candidates" not in reply:
+        encoding = response.headers.get(hdrs.CONTENT_ENCODING, "")
+        try:
+            reply = read_answer(body, encoding, MAX_REPLY_BYTES)
+        except Unreadable as error:
+            raise _unreadable(error, response, exchange.api_key) from None
+        if is_error(reply):
             raise read_error_frame(reply, response.headers, secret=exchange.api_key, now_s=unix_s())
         return reply
 
@@ -166,6 +168,8 @@ class GeminiClient:
             headers=_HEADERS,
             proxy=self._proxy,
             read_bufsize=READ_BUFFER_BYTES,
+            # Decoded by `reading`, which also takes a header that does not fit the body.
+            auto_decompress=False,
         )
         # By itself aiohttp repeats idempotent methods only, so never a POST. A repetition would need its own permit.
         session._retry_connection = False
@@ -178,17 +182,17 @@ class _Stream(AbstractAsyncContextManager[AsyncIterator[JsonObject]], AsyncItera
     def __init__(self, client: GeminiClient, exchange: Exchange) -> None:
         self._client = client
         self._exchange = exchange
-        self._parser = SseParser()
-        self._payloads: deque[bytes] = deque()
         self._read_bytes = 0
-        self._begun: set[int] = set()
-        self._ended: set[int] = set()
+        self._ended = False
+        self._broken: UpstreamFailure | None = None
         self._expired = False
 
     async def __aenter__(self) -> AsyncIterator[JsonObject]:
         exchange = self._exchange
         self._upload = upload = _upload(exchange)
         self._response = response = await self._client._dispatch(exchange, upload)
+        encoding = response.headers.get(hdrs.CONTENT_ENCODING, "")
+        self._reader = AnswerReader(encoding, MAX_STREAM_BYTES)
         # aiohttp's own timer ends a read; this one ends the exchange, also while nobody reads.
         self._timer = asyncio.get_running_loop().call_later(upload.deadline_s - elapsed_s(), self._expire)
         if response.status != 200:
@@ -204,47 +208,59 @@ class _Stream(AbstractAsyncContextManager[AsyncIterator[JsonObject]], AsyncItera
         self._close()
 
     async def __anext__(self) -> JsonObject:
-        while not self._payloads:
-            chunk = await self._read_chunk()
-            if not chunk:
-                raise StopAsyncIteration
+        while True:
             try:
-                self._payloads.extend(self._parser.feed(chunk))
-            except EventTooLarge as error:
-                raise _malformed(str(error)) from None
-        frame = _object(self._payloads.popleft())
-        if "error" in frame and "candidates" not in frame:
-            key = self._exchange.api_key
-            raise read_error_frame(frame, self._response.headers, secret=key, now_s=unix_s())
-        self._follow(frame)
-        return frame
+                frame = self._reader.next()
+                if frame is None and not self._ended:
+                    await self._read_chunk()
+                    continue
+            except Unreadable as error:
+                if error.cut_short:
+                    raise self._cut() from None
+                raise self._unreadable(error) from None
+            if frame is None:
+                frame = self._end()
+            if "error" in frame and is_error(frame):
+                key = self._exchange.api_key
+                raise read_error_frame(frame, self._response.headers, secret=key, now_s=unix_s())
+            return frame
 
-    async def _read_chunk(self) -> bytes:
-        """The next bytes; none at the end of a complete answer, however the connection ended after it."""
-        broken: UpstreamFailure | None = None
+    async def _read_chunk(self) -> None:
+        """Pass the next bytes to the reader, or note the end. Raises Unreadable."""
+        chunk = b""
         try:
             chunk = await self._response.content.readany()
         except (aiohttp.ClientError, OSError) as error:
-            chunk = b""
-            broken = _broken(TimeoutError() if self._expired else error, self._upload, answered=True)
-        if not chunk and not (self._begun and self._begun == self._ended):
-            raise broken or UpstreamFailure("cut", "Gemini's stream ended before the answer was finished.", status=200)
+            self._broken = _broken(TimeoutError() if self._expired else error, self._upload, answered=True)
+        if not chunk:
+            self._ended = True
+            self._reader.end()
+            return
         self._read_bytes += len(chunk)
         if self._read_bytes > MAX_STREAM_BYTES:
             raise _malformed(f"Gemini's stream is longer than {MAX_STREAM_BYTES} bytes.")
-        return chunk
+        self._reader.feed(chunk)
 
-    def _follow(self, frame: JsonObject) -> None:
-        """Which candidates have begun and ended. A blocked prompt has none: its reason is the end."""
-        for candidate in candidates(frame):
-            index = candidate.get("index")
-            index = index if type(index) is int else 0
-            self._begun.add(index)
-            if candidate.get("finishReason"):
-                self._ended.add(index)
-        if block_reason(frame) is not None:
-            self._begun.add(-1)
-            self._ended.add(-1)
+    def _end(self) -> JsonObject:
+        """After the last frame: StopAsyncIteration if the answer is complete, however its connection ended, else the
+        failure; or, before that, what the reader still has."""
+        reader = self._reader
+        if not reader.complete:
+            if self._broken is None and not reader.begun and reader.head.strip():
+                raise self._unreadable(Unreadable("It holds no part of an answer."))
+            raise self._cut()
+        last = reader.last()
+        if last is None:
+            raise StopAsyncIteration
+        return last
+
+    def _unreadable(self, error: Unreadable) -> UpstreamFailure:
+        error.head = self._reader.head
+        return _unreadable(error, self._response, self._exchange.api_key)
+
+    def _cut(self) -> UpstreamFailure:
+        ended = "Gemini's stream ended before the answer was finished."
+        return self._broken or UpstreamFailure("cut", ended, status=200)
 
     def _expire(self) -> None:
         self._expired = True
@@ -279,17 +295,23 @@ async def _failure(response: aiohttp.ClientResponse, secret: Secret) -> Upstream
     except (aiohttp.ClientError, OSError):
         # The status alone says more than that its body broke off.
         body = b""
-    return read_failure(response.status, body, response.headers, secret=secret, now_s=unix_s())
+    plain = read_error_body(body, response.headers.get(hdrs.CONTENT_ENCODING, ""))
+    return read_failure(response.status, plain, response.headers, secret=secret, now_s=unix_s())
 
 
-def _object(body: bytes) -> JsonObject:
-    try:
-        parsed = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        parsed = None
-    if not isinstance(parsed, dict):
-        raise _malformed("Gemini answered HTTP 200 with something that is not a JSON object.")
-    return parsed
+def _unreadable(error: Unreadable, response: aiohttp.ClientResponse, secret: Secret) -> UpstreamFailure:
+    """A whole answer that cannot be read is not requested again: it was paid for, and the next one will be no different.
+    One that ends too early and does not say how long it was to be was cut, as far as anybody can tell."""
+    headers = response.headers
+    if error.cut_short and hdrs.CONTENT_LENGTH not in headers and hdrs.TRANSFER_ENCODING not in headers:
+        return UpstreamFailure("cut", "Gemini's answer ended before it was complete.", status=200)
+    came = describe(error.head, headers.get(hdrs.CONTENT_TYPE, ""), headers.get(hdrs.CONTENT_ENCODING, ""))
+    if len(secret.reveal()) >= 8:
+        came = came.replace(secret.reveal(), "***")
+    return _malformed(
+        f"The answer under HTTP 200 cannot be read as Gemini's. {error} Received: {came}. "
+        "The operator should check the proxies between this gateway and Gemini."
+    )
 
 
 def _malformed(message: str) -> UpstreamFailure:

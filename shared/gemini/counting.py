@@ -42,4 +42,5 @@ async def count_input_tokens(
         log.info("countTokens of %s failed (%s): the estimate holds", model, type(failure).__name__)
         return None
     counted = reply.get("totalTokens")
-    return counted if type(counted) is int and counted >= 0 else None
+    # No request is empty, so a count of zero is not believed. Counts are int32.
+    return counted if type(counted) is int and 0 < counted < 2**31 else None

@@ -114,7 +114,8 @@ class UpstreamFailure(Exception):
 
     @property
     def remedy(self) -> Remedy:
-        return remedy_for(self.kind)
+        # A whole answer was paid for. One that cannot be read is not bought again.
+        return "none" if self.kind == "malformed" and self.status == 200 else remedy_for(self.kind)
 
 
 def read_failure(

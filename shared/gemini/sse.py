@@ -1,7 +1,8 @@
 """Server-sent events, incrementally: bytes in, the data of each complete event out. Pure.
 
 Follows the event stream grammar of the HTML standard (9.2.6) as far as Gemini uses it: fields other than `data` are
-skipped, and an event that the end of the stream cuts short is never given out.
+skipped. One deviation: the standard drops an event that the stream ends without a blank line after it, and here `end`
+returns it, because some proxies leave that line out and the event holds the end of an answer that was paid for.
 """
 
 from __future__ import annotations
@@ -55,6 +56,16 @@ class SseParser:
                 self._line_bytes = 0
             self._take(line, events)
         return events
+
+    def end(self) -> bytes | None:
+        """The data of an event that no blank line ended, or None. It may be cut short: the caller decides by its content."""
+        events: list[bytes] = []
+        if self._line:
+            line = b"".join(self._line)
+            self._line.clear()
+            self._take(line, events)
+        self._take(b"", events)
+        return events[0] if events else None
 
     def _hold(self, piece: bytes) -> None:
         self._line.append(piece)

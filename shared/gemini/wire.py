@@ -1,6 +1,7 @@
-"""What Gemini's native bodies say: reading answers, and one spelling for requests. Pure.
+"""Reads Gemini's native answers, and gives requests one spelling. Pure.
 
-Answers are Gemini's and read as they are documented; a field of the wrong type reads as absent.
+Answers are read as they are documented. A field that is null or of the wrong type reads as absent, with one exception: a
+token count that is there and is not a count is unknown, never zero.
 """
 
 from __future__ import annotations
@@ -10,47 +11,109 @@ from collections.abc import Mapping
 from typing import Any
 
 from shared.gemini.tokens import estimate_input_tokens
-from shared.generation import JsonObject, Usage
+from shared.generation import UNKNOWN_USAGE, JsonObject, Usage
 
 __all__ = [
     "asks_for_image",
     "asks_for_text_only",
     "block_reason",
     "camel",
+    "candidate_index",
     "candidates",
     "estimate_input_tokens",
     "finish_reason",
-    "merged_usage",
+    "finishes",
+    "merge_counts",
     "model_version",
     "parts",
     "text_of",
     "usage",
 ]
 
-NO_USAGE = Usage()
-_MOST_COUNTED = 2**31 - 1
+MAX_MODEL_VERSION_CHARS = 256
+_MAX_COUNT = 2**31 - 1
 """Gemini's counts are int32 (UsageMetadata in ai.google.dev/api/generate-content)."""
+_COUNTS = (
+    "promptTokenCount",
+    "toolUsePromptTokenCount",
+    "candidatesTokenCount",
+    "thoughtsTokenCount",
+    "totalTokenCount",
+)
+_UNSPECIFIED = "_UNSPECIFIED"
+"""How the default of each of Google's enums ends; it means that the field is not set."""
 
 
 def usage(body: Mapping[str, Any]) -> Usage:
-    """Of an answer, or of one frame, whose counts are those up to it. What tools put into the prompt is prompt."""
+    """The token counts of an answer, or of one frame, whose counts are those up to it. Tokens that tools add to the prompt
+    are prompt tokens.
+
+    Google's JSON omits zeros. So beside a positive prompt count an absent count is zero. A prompt is never empty: without a
+    positive count of it nothing was counted, and what is absent or zero is unknown."""
     counts = body.get("usageMetadata")
     if type(counts) is not dict:
-        return NO_USAGE
-    prompt = _count(counts, "promptTokenCount") + _count(counts, "toolUsePromptTokenCount")
-    output = _count(counts, "candidatesTokenCount")
-    thinking = _count(counts, "thoughtsTokenCount")
-    return Usage(prompt, output, thinking, _count(counts, "totalTokenCount") or prompt + output + thinking)
+        return UNKNOWN_USAGE
+    prompt = _count(counts, "promptTokenCount", None) or None
+    tools = _count(counts, "toolUsePromptTokenCount", 0)
+    output = _count(counts, "candidatesTokenCount", 0)
+    thinking = _count(counts, "thoughtsTokenCount", 0)
+    if prompt is None:
+        output, thinking = output or None, thinking or None
+    elif tools is None:
+        prompt = None
+    else:
+        prompt += tools
+    total = _count(counts, "totalTokenCount", None) or None
+    if total is None and prompt is not None and output is not None and thinking is not None:
+        total = prompt + output + thinking
+    return Usage(prompt, output, thinking, total)
 
 
-def merged_usage(so_far: Usage, frame: Mapping[str, Any]) -> Usage:
-    """The usage of a stream after one more frame: each count is replaced by the frame's, and stays where it has none."""
-    return Usage(*(new or old for old, new in zip(so_far, usage(frame), strict=True)))
+def merge_counts(so_far: JsonObject | None, frame: Mapping[str, Any]) -> JsonObject | None:
+    """The `usageMetadata` of a stream after one more frame, None while no frame had any. A count is replaced by the frame's;
+    one that the frame leaves out, or has as zero or as no count, stays."""
+    counts = frame.get("usageMetadata")
+    if type(counts) is not dict:
+        return so_far
+    if so_far is None:
+        return counts
+    newer = {
+        name: counts[name]
+        for name in _COUNTS
+        if name in counts and (_count(counts, name, None) or not _count(so_far, name, None))
+    }
+    return {**so_far, **newer}
+
+
+def _count(counts: Mapping[str, Any], name: str, absent: int | None) -> int | None:
+    """`absent` where the name is not there at all; None for what is not a count."""
+    if name not in counts:
+        return absent
+    value = counts[name]
+    return min(value, _MAX_COUNT) if type(value) is int and value >= 0 else None
 
 
 def candidates(body: Mapping[str, Any]) -> list[dict[str, Any]]:
     found = body.get("candidates")
     return [c for c in found if type(c) is dict] if type(found) is list else []
+
+
+def candidate_index(candidate: Mapping[str, Any]) -> int:
+    """0 where the index is absent, null or of the wrong type; some proxies write it as a float or as text."""
+    index = candidate.get("index")
+    if type(index) is int:
+        return index
+    if type(index) is float and index.is_integer():
+        return int(index)
+    return int(index) if type(index) is str and index.isascii() and index.isdigit() and len(index) < 10 else 0
+
+
+def finishes(candidate: Mapping[str, Any]) -> bool:
+    """Whether a candidate, or its part in one frame of a stream, has a finish reason."""
+    reason = candidate.get("finishReason")
+    if not reason:
+        return False
+    return type(reason) is not str or not reason.endswith(_UNSPECIFIED)
 
 
 def text_of(body: Mapping[str, Any]) -> str:
@@ -61,7 +124,7 @@ def text_of(body: Mapping[str, Any]) -> str:
 def parts(body: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Of candidate 0, without its thoughts."""
     for candidate in candidates(body):
-        if candidate.get("index", 0) == 0:
+        if candidate_index(candidate) == 0:
             content = candidate.get("content")
             found = content.get("parts") if type(content) is dict else None
             if type(found) is list:
@@ -88,29 +151,25 @@ def _modalities(body: Mapping[str, Any]) -> set[str]:
 def finish_reason(body: Mapping[str, Any]) -> str | None:
     """Of candidate 0; None while a stream goes on, and for a blocked prompt."""
     for candidate in candidates(body):
-        if candidate.get("index", 0) == 0:
-            return _text(candidate.get("finishReason"))
+        if candidate_index(candidate) == 0:
+            return _enum(candidate.get("finishReason"))
     return None
 
 
 def block_reason(body: Mapping[str, Any]) -> str | None:
     """Why the prompt was refused; such an answer has no candidates."""
     feedback = body.get("promptFeedback")
-    return _text(feedback.get("blockReason")) if type(feedback) is dict else None
+    return _enum(feedback.get("blockReason")) if type(feedback) is dict else None
 
 
 def model_version(body: Mapping[str, Any]) -> str | None:
-    """The id of the model that answered, which an alias resolved to."""
-    return _text(body.get("modelVersion"))
+    """The id of the model that answered, which an alias resolved to. It is Google's text: not checked to be an id."""
+    version = body.get("modelVersion")
+    return version if type(version) is str and 0 < len(version) <= MAX_MODEL_VERSION_CHARS else None
 
 
-def _text(value: Any) -> str | None:
-    return value if type(value) is str and value else None
-
-
-def _count(counts: dict[str, Any], name: str) -> int:
-    value = counts.get(name)
-    return min(max(value, 0), _MOST_COUNTED) if type(value) is int else 0
+def _enum(value: Any) -> str | None:
+    return value if type(value) is str and value and not value.endswith(_UNSPECIFIED) else None
 
 
 # The request's structure. A name alone is a plain value, or one that belongs to the user (schemas, arguments, function

@@ -92,7 +92,7 @@ class TestPassingFailures:
     """One failure, and then an answer: the caller does not notice, and the ledger counts both."""
 
     @ways
-    @pytest.mark.parametrize("fault", ["500", "503", "504", "reset", "malformed"])
+    @pytest.mark.parametrize("fault", ["500", "503", "504", "reset"])
     async def test_it_is_tried_again_on_the_same_account_with_a_new_permit(self, fault: str, way: str) -> None:
         async with whole_path(accounts=TWO) as path:
             assert "Hello" in text_of(await path.ask(f"Hello [[fault:{fault}x1]]", way=way))
@@ -121,7 +121,6 @@ class TestLastingFailures:
             ("503", (502, "upstream_failed"), 503, "experiencing high demand"),
             ("504", (504, "upstream_timeout"), 504, "did not answer in time"),
             ("reset", (502, "upstream_failed"), None, "The connection to Gemini broke"),
-            ("malformed", (502, "upstream_failed"), 200, "not a JSON object"),
             ("cut", (502, "upstream_failed"), 200, "The connection to Gemini broke"),
         ],
     )
@@ -186,6 +185,18 @@ class TestDelays:
             answer = await path.ask("[[fault:503]]")
             assert told(answer) == (502, "upstream_failed")
             assert "retry-after" not in answer.headers
+
+
+class TestWholeAnswersThatCannotBeRead:
+    @ways
+    async def test_they_are_not_paid_for_again(self, way: str) -> None:
+        """The one error says what came."""
+        async with whole_path(accounts=TWO) as path:
+            answer = await path.ask("[[fault:malformed]]", way=way)
+            assert told(answer) == (502, "upstream_failed")
+            assert answer.error["details"]["upstream_status"] == 200
+            assert "beginning with “" in answer.error["message"]
+            assert (path.sent, await total_dispatched(path, *TWO.values())) == (1, 1)
 
 
 class TestStreams:

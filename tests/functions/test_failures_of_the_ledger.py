@@ -143,6 +143,7 @@ class TestAllAtOnce:
     """Many requests with every kind of failure, and callers that go at any moment."""
 
     FAULTS = ("", "", "", "500x1", "503x1", "429@0.1x1", "429-barex1", "resetx1", "cutx1", "malformedx1", "slow@0.05")
+    WRAPPED = ("bom+gzip", "array+usage-missing", "sse+done-marker+halves", "nulls+brotli", "late-429x1", "usage-text")
     ENDS = ("400", "404", "block", "safety", "max_tokens", "500", "hang")
 
     @pytest.mark.parametrize(("kind", "seed"), [("memory", 1), ("memory", 2), ("sqlite", 3)])
@@ -165,7 +166,7 @@ class TestAllAtOnce:
             assert path.gemini.stats()["answered"]["200"] > 5
 
     async def one(self, path: WholePath, chance: random.Random, number: int) -> None:
-        fault = chance.choice(self.ENDS if chance.random() < 0.2 else self.FAULTS)
+        fault = chance.choice(self.ENDS if chance.random() < 0.2 else self.FAULTS + self.WRAPPED)
         prompt = f"{number} [[latency:{chance.randrange(100)}]]" + (f" [[fault:{fault}]]" if fault else "")
         way, goes_s = chance.choice(WAYS), chance.uniform(0, 0.6) if chance.random() < 0.3 else 5
         key = OWN_KEY if chance.random() < 0.2 else None

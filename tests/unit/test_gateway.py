@@ -29,7 +29,6 @@ async def test_a_count_that_the_last_frame_does_not_repeat_is_kept() -> None:
     passed_on = [frame async for frame in reply]
     assert len(passed_on) == 3
     assert reply.usage == Usage(8, 3, 50, 61)
-    assert reply.counted
 
 
 class TestPauses:

@@ -9,7 +9,8 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import orjson
 import pytest
@@ -20,11 +21,11 @@ from shared.chat import chat_events
 from shared.clock import elapsed_s
 from shared.endpoint import Call, Edge
 from shared.errors import UpstreamFailed
-from shared.generation import Attempt, Journal, JsonObject, Stage, Usage
+from shared.generation import UNKNOWN_USAGE, Attempt, Journal, JsonObject, Stage, Usage
 from shared.manifest import Manifest
 from shared.settings import Settings
 from shared.telemetry import RequestRecord, Trace
-from shared.tracing import Tracer
+from shared.tracing import Tracer, _set_usage
 from tests.support.edge import ADMIN, Answer, FakeGateway, FakeServices, ask, native
 from tests.support.otlp import Receiver, receiver
 from tests.support.processes import ROOT
@@ -371,3 +372,19 @@ def test_opentelemetry_is_loaded_only_where_an_endpoint_is_set(env: dict[str, st
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True, timeout=60
     )
     assert said.stdout.split() == ["False", str(loaded)]
+
+
+@pytest.mark.parametrize(
+    ("usage", "attributes"),
+    [
+        (Usage(5, 7, 2, 14), {"gen_ai.usage.input_tokens": 5, "gen_ai.usage.output_tokens": 9}),
+        (Usage(5, 0, 0, 5), {"gen_ai.usage.input_tokens": 5, "gen_ai.usage.output_tokens": 0}),
+        (Usage(5, None, 2, None), {"gen_ai.usage.input_tokens": 5}),
+        (Usage(None, 7, 2, 14), {"gen_ai.usage.output_tokens": 9}),
+        (UNKNOWN_USAGE, {}),
+    ],
+)
+def test_counts_that_are_unknown_are_no_attributes(usage: Usage, attributes: dict[str, int]) -> None:
+    seen: dict[str, int] = {}
+    _set_usage(cast(Any, SimpleNamespace(set_attribute=seen.__setitem__)), usage)
+    assert seen == attributes

@@ -46,6 +46,25 @@ def test_an_event_cut_off_by_the_end_is_never_given_out():
     assert parse(b"data: a\n\ndata: b\n") == [b"a"]
 
 
+@pytest.mark.parametrize(
+    ("stream", "last"),
+    [
+        (b"data: a\n\ndata: b\n", b"b"),
+        (b"data: a\n\ndata: b", b"b"),
+        (b"data: a\n\ndata: b\ndata: c", b"b\nc"),
+        (b"data: a\n\n", None),
+        (b"data: a\n\ndat", None),
+        (b"data: a\n\ndata:", b""),
+        (b"", None),
+    ],
+)
+def test_the_end_gives_out_what_no_blank_line_ended(stream, last):
+    parser = SseParser()
+    parser.feed(stream)
+    assert parser.end() == last
+    assert parser.end() is None
+
+
 def test_a_byte_order_mark_at_the_start_is_no_part_of_the_first_line():
     assert parse(b"\xef", b"\xbb\xbfdata: a\n\n") == [b"a"]
     assert parse(b"data: a\n\n\xef\xbb\xbfdata: b\n\n") == [b"a"]

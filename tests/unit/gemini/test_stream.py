@@ -9,6 +9,7 @@ import orjson
 import pytest
 
 from shared.gemini import client as client_module
+from shared.gemini import reading
 from shared.gemini.client import GeminiClient
 from shared.gemini.errors import UpstreamFailure
 from shared.gemini.sse import SseParser
@@ -232,7 +233,7 @@ class TestEndingTooSoon:
             assert len([f async for f in frames]) == 2
 
     async def test_an_event_over_the_bound_ends_the_stream(self, client, upstream, hear, exchange, monkeypatch):
-        monkeypatch.setattr(client_module, "SseParser", lambda: SseParser(max_event_bytes=50_000))
+        monkeypatch.setattr(reading, "SseParser", lambda: SseParser(max_event_bytes=50_000))
 
         @hear
         async def endless(connection, request):

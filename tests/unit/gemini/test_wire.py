@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.gemini import wire
-from shared.gemini.wire import block_reason, camel, finish_reason, merged_usage, model_version, text_of, usage
-from shared.generation import Usage
+from shared.gemini.wire import block_reason, camel, finish_reason, merge_counts, model_version, text_of, usage
+from shared.generation import UNKNOWN_USAGE, Usage
 
 ANSWER = {
     "candidates": [
@@ -75,14 +75,102 @@ class TestReading:
     )
     def test_a_field_that_is_missing_or_of_the_wrong_type_reads_as_absent(self, body):
         assert (text_of(body), finish_reason(body), block_reason(body), model_version(body)) == ("", None, None, None)
-        assert usage(body) == Usage()
+        assert usage(body) == UNKNOWN_USAGE
 
     @pytest.mark.parametrize(
-        ("told", "read"), [(-5, 0), (2**31 - 1, 2**31 - 1), (2**31, 2**31 - 1), (10**30, 2**31 - 1)]
+        ("told", "read"), [(-5, None), (2**31 - 1, 2**31 - 1), (2**31, 2**31 - 1), (10**30, 2**31 - 1)]
     )
     def test_a_count_is_what_googles_int32_can_be(self, told, read):
         """What no ledger can store would be reported to it again and again, and nothing else ever."""
         assert wire.usage({"usageMetadata": {"promptTokenCount": told}}).prompt_tokens == read
+
+    @pytest.mark.parametrize(
+        ("counts", "read"),
+        [
+            (None, UNKNOWN_USAGE),
+            ([], UNKNOWN_USAGE),
+            ({}, UNKNOWN_USAGE),
+            ({"trafficType": "ON_DEMAND"}, UNKNOWN_USAGE),
+            ({"promptTokenCount": 7}, Usage(7, 0, 0, 7)),
+            ({"promptTokenCount": 7, "candidatesTokenCount": 3}, Usage(7, 3, 0, 10)),
+            ({"promptTokenCount": 7, "candidatesTokenCount": 0, "totalTokenCount": 0}, Usage(7, 0, 0, 7)),
+            ({"promptTokenCount": 7, "candidatesTokenCount": None, "totalTokenCount": 10}, Usage(7, None, 0, 10)),
+            ({"promptTokenCount": 7, "thoughtsTokenCount": "3"}, Usage(7, 0, None, None)),
+            ({"promptTokenCount": 7, "toolUsePromptTokenCount": None}, Usage(None, 0, 0, None)),
+            ({"promptTokenCount": 7, "toolUsePromptTokenCount": 2}, Usage(9, 0, 0, 9)),
+            ({"promptTokenCount": 7, "totalTokenCount": None}, Usage(7, 0, 0, 7)),
+            ({"promptTokenCount": 0, "candidatesTokenCount": 3}, Usage(None, 3, None, None)),
+            ({"promptTokenCount": None, "totalTokenCount": 10}, Usage(None, None, None, 10)),
+            ({"promptTokenCount": "7", "totalTokenCount": "10"}, UNKNOWN_USAGE),
+            ({"promptTokenCount": 7.0}, UNKNOWN_USAGE),
+            ({"promptTokenCount": True}, UNKNOWN_USAGE),
+            ({"promptTokenCount": [7]}, UNKNOWN_USAGE),
+            ({"promptTokenCount": -7, "candidatesTokenCount": -1, "totalTokenCount": -8}, UNKNOWN_USAGE),
+            ({"totalTokenCount": 10}, Usage(None, None, None, 10)),
+            (dict.fromkeys(("promptTokenCount", "candidatesTokenCount", "totalTokenCount"), 0), UNKNOWN_USAGE),
+        ],
+    )
+    def test_what_was_not_counted_is_unknown_and_not_zero(self, counts: Any, read: Usage) -> None:
+        assert usage({"usageMetadata": counts}) == read
+
+    @pytest.mark.parametrize(
+        ("frames", "read"),
+        [
+            ([{}, None, {"promptTokenCount": 8}], Usage(8, 0, 0, 8)),
+            (
+                [{"promptTokenCount": 8, "totalTokenCount": 61, "candidatesTokenCount": 53}, {"promptTokenCount": 8}],
+                (8, 53, 0, 61),
+            ),
+            ([{"promptTokenCount": 8, "candidatesTokenCount": 5}, {"candidatesTokenCount": None}], Usage(8, 5, 0, 13)),
+            ([{"promptTokenCount": 8, "candidatesTokenCount": 5}, {"candidatesTokenCount": 0}], Usage(8, 5, 0, 13)),
+            ([{"promptTokenCount": 8}, {"candidatesTokenCount": None}], Usage(8, None, 0, None)),
+            ([{"candidatesTokenCount": None}, {"promptTokenCount": 8, "candidatesTokenCount": 5}], Usage(8, 5, 0, 13)),
+            ([None, {"trafficType": "ON_DEMAND"}, None], UNKNOWN_USAGE),
+            ([{"totalTokenCount": 5}, {"totalTokenCount": 9}], Usage(None, None, None, 9)),
+        ],
+    )
+    def test_counts_of_frames_are_merged(self, frames: list[Any], read: Usage) -> None:
+        """A later count replaces an earlier one; what is no count replaces nothing that is known."""
+        merged = None
+        for counts in frames:
+            merged = merge_counts(merged, {"usageMetadata": counts})
+        assert usage({"usageMetadata": merged}) == read
+
+    def test_a_sum_with_an_unknown_count_is_unknown(self) -> None:
+        assert Usage(1, 2, 3, 6).plus(Usage(10, None, 0, None)) == Usage(11, None, 3, None)
+
+    @pytest.mark.parametrize(
+        ("index", "read"),
+        [(None, 0), (0, 0), (0.0, 0), ("0", 0), (1, 1), (1.0, 1), ("1", 1), (0.5, 0), ("x", 0), ([], 0), (True, 0)],
+    )
+    def test_an_index_is_read_in_any_spelling(self, index: Any, read: int) -> None:
+        candidate = {"index": index, "finishReason": "STOP", "content": {"parts": [{"text": "a"}]}}
+        assert wire.candidate_index(candidate) == read
+        expected = ("a", "STOP") if read == 0 else ("", None)
+        assert (text_of({"candidates": [candidate]}), finish_reason({"candidates": [candidate]})) == expected
+
+    def test_null_reads_as_absent_in_every_field(self) -> None:
+        part = dict.fromkeys(("thought", "thoughtSignature", "inlineData", "functionCall", "fileData"))
+        content = {"role": None, "parts": [None, {**part, "text": "a"}, {**part, "text": None}]}
+        candidate = {"index": None, "finishReason": None, "content": content, "safetyRatings": None}
+        body = {
+            "candidates": [None, candidate],
+            "promptFeedback": {"blockReason": None},
+            "modelVersion": None,
+            "error": None,
+        }
+        read = (text_of(body), finish_reason(body), block_reason(body), model_version(body))
+        assert read == ("a", None, None, None)
+        assert not wire.finishes(candidate)
+
+    def test_a_default_enum_reads_as_absent(self) -> None:
+        unset = {"finishReason": "FINISH_REASON_UNSPECIFIED"}
+        body = {"candidates": [unset], "promptFeedback": {"blockReason": "BLOCK_REASON_UNSPECIFIED"}}
+        assert (finish_reason(body), block_reason(body), wire.finishes(unset)) == (None, None, False)
+
+    def test_a_model_version_is_bounded(self) -> None:
+        assert model_version({"modelVersion": "g" * wire.MAX_MODEL_VERSION_CHARS}) is not None
+        assert model_version({"modelVersion": "g" * (wire.MAX_MODEL_VERSION_CHARS + 1)}) is None
 
     def test_the_usage_of_a_stream_is_the_last_that_its_frames_told(self):
         frames = [
@@ -91,10 +179,10 @@ class TestReading:
             {"usageMetadata": {"promptTokenCount": 8, "candidatesTokenCount": 3, "totalTokenCount": 61}},
             {},
         ]
-        total = Usage()
+        counts = None
         for frame in frames:
-            total = merged_usage(total, frame)
-        assert total == Usage(8, 3, 50, 61)
+            counts = merge_counts(counts, frame)
+        assert usage({"usageMetadata": counts}) == Usage(8, 3, 50, 61)
 
 
 SNAKE = {
