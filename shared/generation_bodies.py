@@ -63,7 +63,7 @@ class ObjectConfig(_EitherSpelling):
     seed: int | None = Field(None, ge=-_INT32 - 1, le=_INT32)
     thinking_config: ThinkingConfig | None = None
     media_resolution: str | None = Field(None, examples=["MEDIA_RESOLUTION_LOW"])
-    response_modalities: list[Annotated[str, Field(pattern="^[Tt][Ee][Xx][Tt]$")]] | None = Field(
+    response_modalities: list[Annotated[str, Field(pattern=r"^[Tt][Ee][Xx][Tt](?![\s\S])")]] | None = Field(
         None, min_length=1, max_length=1, description="Text is what this endpoint answers with.", examples=[["TEXT"]]
     )
     image_config: Ignored = None
