@@ -16,9 +16,9 @@ from shared.image_settings import ImageSettings
 from shared.ledger.limits import TIERS, Limits
 from shared.proxy_settings import ProxySettings
 from shared.secret import Secret
-from shared.upstream_settings import GOOGLE_ORIGIN, read_base_url
+from shared.upstream_settings import read_base_url
 
-__all__ = ["GOOGLE_ORIGIN", "ServerKey", "Settings", "SettingsError"]
+__all__ = ["ServerKey", "Settings", "SettingsError"]
 
 DISTRIBUTION = "gemini-concurrent-generation"
 PLATFORM_BODY_BYTES = 32 * 1024 * 1024
@@ -81,6 +81,8 @@ class Settings:
     proxies: ProxySettings
     request_timeout_s: float
     queue_timeout_s: float
+    queue_timeout_given: bool
+    """QUEUE_TIMEOUT_SECONDS is set: it then also holds for callers that state their patience."""
     max_connections: int
     rate_limit: int | None
     """Requests per minute of one caller, where that is limited; None: unlimited."""
@@ -127,6 +129,7 @@ class Settings:
             proxies=ProxySettings.read(read),
             request_timeout_s=read.number("REQUEST_TIMEOUT_SECONDS", 120.0, 0.1, 3600.0),
             queue_timeout_s=read.number("QUEUE_TIMEOUT_SECONDS", 30.0, 0.0, 3600.0),
+            queue_timeout_given=read.text("QUEUE_TIMEOUT_SECONDS") is not None,
             max_connections=read.integer("MAX_CONNECTIONS", 100, 1, 10_000),
             rate_limit=_rate_limit(read),
             queue_max_bytes=read.integer("QUEUE_MAX_MB", 128, 1, 16_384) * _MIB,

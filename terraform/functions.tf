@@ -49,12 +49,12 @@ locals {
     }
   }
 
-  environment = merge(var.settings, local.proxied ? { NO_PROXY = local.no_proxy } : {}, {
+  environment = merge(var.settings, {
     GOOGLE_CLOUD_PROJECT = var.project_id
     LEDGER_URL           = "firestore://${var.project_id}/${google_firestore_database.gateway.name}"
     # Left alone, the platform sets it to true, and the framework then parses every line of the log again.
     LOG_EXECUTION_ID = "false"
-  })
+  }, local.proxied ? { NO_PROXY = local.no_proxy } : {})
 
   # Links to images lead to the function that serves them, whichever made them. Its own address is known before it is made
   # (cloud.google.com/run/docs/triggering/https-request, "Deterministic URL"), and so makes no circle.
