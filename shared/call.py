@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 from starlette.requests import Request
 
 from shared.errors import BadRequest
-from shared.event_stream import SILENCE_S, Events, EventStream
+from shared.event_stream import MIN_SILENCE_S, SILENCE_S, Events, EventStream
 from shared.generation import Caller, Encoded, Generation, Journal, JsonObject, Reply, Usage
 from shared.http_body import may_be_json, parse_object, read_body, require_json
 from shared.patience import HEADER, SDK_HEADERS, Patience, patience_of
@@ -177,7 +177,7 @@ class Call:
         if self.patience.of_silence:
             # The client waits for each byte and not for the last one: it gets one in time.
             generation = replace(generation, deadline_s=self.received_s + self.settings.request_timeout_s)
-            silence_s = min(silence_s, self.patience.timeout_s / 2)
+            silence_s = min(silence_s, max(MIN_SILENCE_S, self.patience.timeout_s / 2))
         journal = generation.journal
         return EventStream(
             self._events(generation, shape),

@@ -30,6 +30,7 @@ Events = AsyncGenerator[JsonObject | None, None]
 
 SILENCE_S = 15.0
 """Proxies commonly close a connection after 30 or 60 s without a byte (nginx: proxy_read_timeout, 60 s)."""
+MIN_SILENCE_S = 1.0
 KEEP_ALIVE = b": keep-alive\n\n"
 """A comment, which readers of server-sent events ignore (html.spec.whatwg.org, 9.2.6)."""
 _LAST_SEND_S = 1.0
@@ -70,7 +71,7 @@ class EventStream(Response):
         self._events = events
         self._deadline_s = deadline_s
         self._dispatched_s = dispatched_s
-        self._silence_s = silence_s
+        self.silence_s = silence_s
         self._keep_alive = keep_alive
         self._encode = encode
         self._encode_error = encode_error
@@ -85,7 +86,7 @@ class EventStream(Response):
         Later `fail(error)` is called for an error, and gives the body of its event; `finish()` before the last byte."""
         # A task, so that this can return while the first event is awaited.
         self._first = first = asyncio.create_task(self._next())
-        due = _Due(self._dispatched_s, self._silence_s)
+        due = _Due(self._dispatched_s, self.silence_s)
         first.add_done_callback(due.end)
         try:
             await due.reached
@@ -114,7 +115,7 @@ class EventStream(Response):
         if self._fail is None or self._finish is None:
             raise RuntimeError("an EventStream is begun before it is sent")
         last = b""
-        output = _Output(send, self._silence_s, self._keep_alive)
+        output = _Output(send, self.silence_s, self._keep_alive)
         try:
             with DisconnectWatch(receive):
                 async with asyncio.timeout(self._deadline_s - elapsed_s()):

@@ -60,6 +60,8 @@ def own_error_body(error: GatewayError, request_id: str) -> JsonObject:
 
 def error_answer(error: GatewayError, request_id: str, body: ErrorBody) -> Response:
     headers = dict(error.headers)
+    if not error.retryable:
+        headers.setdefault("x-should-retry", "false")
     if error.retry_after_s is not None:
         headers["retry-after"] = str(max(1, math.ceil(error.retry_after_s)))
     return JsonAnswer(body(error, request_id), status_code=error.status, headers=headers)
@@ -73,7 +75,9 @@ def allow(methods: Iterable[str]) -> str:
 
 def preflight(methods: Iterable[str], headers: Mapping[str, str]) -> Response:
     """`headers` are the request's. Allowed are the headers that it asks for: a page's tracing may add any, and a gateway
-    that ignores what it does not know has no reason to refuse one."""
+    that ignores what it does not know has no reason to refuse one.
+
+    `Access-Control-Request-Private-Network` gets no consent: a gateway on a private network is not opened to public pages."""
     allowed = allow(methods)
     return Response(
         status_code=204,
