@@ -59,7 +59,7 @@ class Manifest:
     def match(self, path: str, *, joined: bool = True) -> str | None:
         """The pattern that `path` falls under, the longest if several. A slash at the end makes no difference, and, where
         `joined`, neither do repeated ones: a client joins a base URL that ends with a slash and a path."""
-        path = (_single_slashes(path) if joined else path).rstrip("/") or "/"
+        path = (single_slashes(path) if joined else path).rstrip("/") or "/"
         if path in self.paths:
             return path
         below = [pattern for pattern in self.paths if pattern.endswith("/*") and path.startswith(pattern[:-1])]
@@ -67,12 +67,13 @@ class Manifest:
 
 
 def canonical(path: str, pattern: str) -> str:
-    """`path` with single slashes, except in what the `*` of its pattern stands for: a name is kept as it is."""
+    """`path` with single slashes, except in what the `*` of its pattern stands for: a name is kept as it is, and
+    `/image//<name>` is none. A function whose `*` stands for a path of an API applies `single_slashes` to it."""
     if not pattern.endswith("/*"):
-        return _single_slashes(path)
-    prefix = pattern[:-1]
-    found = re.match(re.escape(prefix).replace("/", "/+"), path)
-    return prefix + path[found.end() :] if found else path
+        return single_slashes(path)
+    before = pattern.removesuffix("/*")
+    found = re.match(re.escape(before).replace("/", "/+"), path)
+    return before + path[found.end() :] if found else path
 
 
 def slashes_as_sent(scope: Mapping[str, Any]) -> bool:
@@ -80,7 +81,7 @@ def slashes_as_sent(scope: Mapping[str, Any]) -> bool:
     return b"%2f" not in (scope.get("raw_path") or b"").lower()
 
 
-def _single_slashes(path: str) -> str:
+def single_slashes(path: str) -> str:
     return re.sub("//+", "/", path) if "//" in path else path
 
 
