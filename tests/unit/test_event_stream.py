@@ -111,7 +111,7 @@ def test_headers_are_sent_15_s_after_the_dispatch_at_the_latest() -> None:
     story(tell)
 
 
-def test_a_frame_that_is_not_shown_sends_the_headers_and_nothing_else() -> None:
+def test_a_hidden_frame_sends_the_headers_and_nothing_else() -> None:
     """Thoughts: one a second."""
 
     async def tell() -> None:
@@ -142,7 +142,7 @@ def test_nothing_is_sent_while_a_permit_is_waited_for() -> None:
     story(tell)
 
 
-def test_a_request_that_waits_again_may_still_be_refused_with_a_status() -> None:
+def test_a_request_that_waits_again_keeps_its_status() -> None:
     """Gemini refuses it after 10 s, and no permit comes within 30 s."""
 
     async def tell() -> None:
