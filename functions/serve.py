@@ -27,9 +27,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from shared.bootstrap import services
 from shared.endpoint import Edge
-from shared.manifest import Manifest, ManifestError, load_all
-from shared.settings import GOOGLE_ORIGIN, Settings, SettingsError
+from shared.manifest import Manifest, ManifestError, load_all, slashes_as_sent
+from shared.settings import Settings, SettingsError
 from shared.stores.port import StoreUnavailable
+from shared.upstream_settings import GOOGLE_ORIGIN
 
 FUNCTIONS = Path(__file__).resolve().parent
 GRACE_S = 5
@@ -52,7 +53,8 @@ class Router:
         self._elsewhere = Edge(_not_called, Manifest("this server", "", paths, "public", 1, 1, 1, 1, ()))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        found = {pattern: m.name for m in self._manifests if (pattern := m.match(scope["path"])) is not None}
+        path, joined = scope["path"], slashes_as_sent(scope)
+        found = {pattern: m.name for m in self._manifests if (pattern := m.match(path, joined=joined)) is not None}
         if found:
             await self._apps[found[max(found, key=len)]](scope, receive, send)
             return

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
+from urllib.parse import parse_qsl
 
 from shared.errors import BadRequest, Unauthorized
 from shared.generation import Caller
@@ -20,10 +21,28 @@ _KEY = re.compile(r"[\x21-\x7e]{10,4096}")
 _JWT = re.compile(r"eyJ[A-Za-z0-9_-]*\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
 """A header that starts `{"` in base64url: an identity token that Google signed for the platform, not a Gemini key."""
 _NAME = re.compile(r"[\x20-\x7e]{1,200}")
+_QUERY_CREDENTIALS = frozenset(
+    {"key", "api_key", "apikey", "access_token", "admin_api_key", "gemini_api_key", "google_api_key", "x_goog_api_key"}
+    | {"authorization", "bearer_token"}
+)
+"""Names of the query under which clients send credentials, in lower case and with `_` for `-`."""
 _UNAUTHORIZED = (
     "No valid credential. Send the server's admin key in the header Admin-API-Key, or your own Gemini key as "
     f"{KEY_FIELD} in the body or in the header x-goog-api-key."
 )
+
+
+def refuse_credential_in_query(query: bytes) -> None:
+    """Raises BadRequest if `query` names a credential: the platform logs URLs, so that it must not be in one."""
+    if not query:
+        return
+    for name, value in parse_qsl(query.decode("latin-1")):
+        if value and name.lower().replace("-", "_") in _QUERY_CREDENTIALS:
+            raise BadRequest(
+                "A credential must not be in the URL, which is logged: send a Gemini key in the header x-goog-api-key, or the "
+                "server's admin key in the header Admin-API-Key. Replace the one that was sent.",
+                field=name,
+            )
 
 
 def key_in(body: object) -> str | None:

@@ -6,14 +6,17 @@ import os
 import re
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing
+from dataclasses import replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from starlette.requests import Request
 
 from shared.errors import BadRequest
-from shared.event_stream import Events, EventStream
+from shared.event_stream import MIN_SILENCE_S, SILENCE_S, Events, EventStream
 from shared.generation import Caller, Encoded, Generation, Journal, JsonObject, Reply, Usage
 from shared.http_body import may_be_json, parse_object, read_body, require_json
+from shared.patience import HEADER, SDK_HEADERS, Patience, patience_of
 from shared.settings import Settings
 
 if TYPE_CHECKING:
@@ -23,6 +26,10 @@ if TYPE_CHECKING:
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
 _BODILESS = frozenset({"GET", "HEAD", "DELETE"})
+_SINGLE = frozenset(
+    {"authorization", "admin-api-key", "x-goog-api-key", "x-request-id", "x-priority", HEADER, *SDK_HEADERS}
+)
+"""Headers whose value has no comma of its own."""
 
 
 class StreamReply(Protocol):
@@ -140,23 +147,14 @@ class Call:
     def body_consumed(self) -> bool:
         return self._body is not None or self.method in _BODILESS
 
+    @cached_property
+    def patience(self) -> Patience:
+        return patience_of(self.headers, self.settings.request_timeout_s)
+
     @property
     def deadline_s(self) -> float:
-        """On `clock.elapsed_s()`: the caller's patience, from `x-request-timeout` (s)."""
-        longest_s = self.settings.request_timeout_s
-        text = self.headers.get("x-request-timeout")
-        if text is None:
-            return self.received_s + longest_s
-        try:
-            timeout_s = float(text)
-        except ValueError:
-            timeout_s = 0.0
-        if not 0 < timeout_s <= longest_s:
-            raise BadRequest(
-                f"x-request-timeout must be a number of seconds over 0, at most {longest_s:g}.",
-                field="x-request-timeout",
-            )
-        return self.received_s + timeout_s
+        """On `clock.elapsed_s()`: when the caller's patience ends."""
+        return self.received_s + self.patience.timeout_s
 
     @property
     def priority(self) -> Literal["interactive", "batch"]:
@@ -175,8 +173,18 @@ class Call:
 
     def stream(self, model: str, body: JsonObject, shape: Callable[[StreamReply], Events]) -> EventStream:
         """An answer as it comes; `shape` turns Gemini's frames into the events to send."""
-        generation = self._generation(model, body)
-        return EventStream(self._events(generation, shape), generation.deadline_s)
+        generation, silence_s = self._generation(model, body), SILENCE_S
+        if self.patience.of_silence:
+            # The client waits for each byte and not for the last one: it gets one in time.
+            generation = replace(generation, deadline_s=self.received_s + self.settings.request_timeout_s)
+            silence_s = min(silence_s, max(MIN_SILENCE_S, self.patience.timeout_s / 2))
+        journal = generation.journal
+        return EventStream(
+            self._events(generation, shape),
+            generation.deadline_s,
+            dispatched_s=lambda: journal.dispatched_s,
+            silence_s=silence_s,
+        )
 
     async def _events(self, generation: Generation, shape: Callable[[StreamReply], Events]) -> Events:
         async with self.services.gateway.stream(generation) as reply:
@@ -186,12 +194,28 @@ class Call:
                     yield event
 
     def _generation(self, model: str, body: JsonObject, encoded: Encoded | None = None) -> Generation:
-        return Generation(model, body, self.caller, self.deadline_s, self.priority, self.journal, encoded)
+        patient = self.patience.stated and not self.settings.queue_timeout_given
+        return Generation(
+            model,
+            body,
+            self.caller,
+            self.deadline_s,
+            self.priority,
+            self.journal,
+            encoded,
+            patient_until_s=self.deadline_s if patient else None,
+        )
 
 
 def headers_of(request: Request) -> Mapping[str, str]:
-    """Names in lower case. The first of several headers with one name counts; a later one cannot replace it."""
-    return {name.decode("latin-1"): value.decode("latin-1") for name, value in reversed(request.scope["headers"])}
+    """Names in lower case. The first of several headers with one name counts; a later one cannot replace it. A value that
+    was joined with itself (`Headers.append` in a browser) is one, where a header has one value."""
+    headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in reversed(request.scope["headers"])}
+    for name in _SINGLE & headers.keys():
+        value = headers[name]
+        if "," in value and len(parts := {part.strip() for part in value.split(",")}) == 1:
+            headers[name] = parts.pop()
+    return headers
 
 
 def request_id(headers: Mapping[str, str]) -> str:

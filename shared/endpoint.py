@@ -20,7 +20,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from shared import telemetry
-from shared.auth import authenticate, client_address, key_in
+from shared.auth import authenticate, client_address, key_in, refuse_credential_in_query
 from shared.call import Call, Services, headers_of, request_id
 from shared.clock import elapsed_s
 from shared.disconnect import DisconnectWatch
@@ -39,7 +39,7 @@ from shared.http_answer import (
     preflight,
     server_timing,
 )
-from shared.manifest import Manifest
+from shared.manifest import Manifest, canonical, slashes_as_sent
 from shared.settings import SettingsError
 
 __all__ = ["Call", "Edge", "endpoint"]
@@ -133,10 +133,12 @@ class Edge:
         return response
 
     async def _respond(self, call: Call, record: telemetry.RequestRecord) -> Response:
-        route, methods = self._route(call.path)
+        route, methods = self._route(call)
         record.route = route
         if call.method == "OPTIONS":
-            return preflight(methods)
+            return preflight(methods, call.headers)
+        if call.settings.deployed:
+            refuse_credential_in_query(call.request.scope["query_string"])
         if call.method not in methods and not (call.method == "HEAD" and "GET" in methods):
             allowed = allow(methods)
             raise MethodNotAllowed(f"{route} answers to {allowed}.", headers={"allow": allowed})
@@ -160,9 +162,13 @@ class Edge:
             record.status = result.status_code
         return result if isinstance(result, Response) else JsonAnswer(result)
 
-    def _route(self, path: str) -> tuple[str, tuple[str, ...]]:
-        paths = self.manifest.paths
-        pattern = self.manifest.match(path)
+    def _route(self, call: Call) -> tuple[str, tuple[str, ...]]:
+        """The pattern and its methods; the call's path is made the canonical one."""
+        paths, joined = self.manifest.paths, slashes_as_sent(call.request.scope)
+        pattern = self.manifest.match(call.path, joined=joined)
+        if joined and "//" in call.path:
+            call.path = canonical(call.path, pattern or "/")
+        path = call.path
         if pattern is None and path == "/" and len(paths) == 1:
             # A deployed function has a URL of its own, where its only path may arrive as `/`.
             pattern = next(iter(paths))

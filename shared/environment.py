@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,7 +12,16 @@ import orjson
 from shared.ledger.limits import Limit
 from shared.secret import Secret
 
+MIN_KEY_CHARS = 10
 _SHOWN_CHARS = 60
+_QUOTES = "\"'`\u2018\u2019\u201c\u201d"
+_SEPARATORS = re.compile(r"[\s,;|]+")
+_PLACEHOLDER = re.compile(
+    r"<.*>|\$\{.*|\{\{.*|(?-i:\$[A-Z][A-Z0-9_]*)|\.{3,}|\*+|x{4,}|change[-_ ]?me|(gemini|google|admin)?[-_]?api[-_]?key"
+    r"|your[-_ ].*(key|token|secret)([-_ ]here)?|(put|insert|enter|replace|paste)[-_ ].*key.*",
+    re.IGNORECASE,
+)
+"""What examples write in place of a key, and what a shell or a template would have replaced."""
 
 
 class SettingsError(Exception):
@@ -32,6 +42,19 @@ def limit_from(value: object) -> Limit:
     return value
 
 
+def credential_fault(text: str) -> str | None:
+    """What is evidently wrong with a credential, as the end of a sentence that does not show it; None if nothing is."""
+    if text.lower().startswith(("bearer ", "basic ")):
+        return "begins with an authentication scheme; set the key alone, without `Bearer`"
+    if text[:1] in _QUOTES or text[-1:] in _QUOTES:
+        return "begins or ends with a quote; set the key without quotes"
+    if re.match(r"(export\s+)?[A-Z][A-Z0-9_]*_KEY(_\d+)?=", text):
+        return "begins with a variable's name and `=`; set the key alone"
+    if _PLACEHOLDER.fullmatch(text):
+        return "is the placeholder of an example; set a real key, or remove the variable"
+    return None
+
+
 class Environment:
     """One reader per kind of value. A variable that is empty or blank counts as not set."""
 
@@ -39,14 +62,22 @@ class Environment:
         self._values = values
 
     def names(self) -> list[str]:
-        return [name for name in self._values if self.text(name) is not None]
+        return [name for name in self._values if self._raw(name)]
 
     def text(self, name: str) -> str | None:
-        return self._values.get(name, "").strip() or None
+        """The value without white space around it; None if it is not set. Raises SettingsError for one in quotes: a shell
+        and .env take quotes away, `docker --env-file` and a console's form do not."""
+        text = self._raw(name)
+        if len(text) > 1 and text[0] in _QUOTES and text[-1] in _QUOTES:
+            raise SettingsError(f"{name} is in quotes, which would be part of its value; set it without them.")
+        return text or None
+
+    def _raw(self, name: str) -> str:
+        return self._values.get(name, "").strip()
 
     def refuse(self, name: str, allowed: str, *, shown: bool = True) -> SettingsError:
         """The error to raise for `name`. `shown=False` where the value may hold a secret."""
-        given = repr((self.text(name) or "")[:_SHOWN_CHARS]) if shown else "not valid"
+        given = repr(self._raw(name)[:_SHOWN_CHARS]) if shown else "not valid"
         return SettingsError(f"{name} is {given}; it must be {allowed}.")
 
     def integer(self, name: str, default: int, minimum: int, maximum: int) -> int:
@@ -89,9 +120,27 @@ class Environment:
 
     def secret(self, name: str, text: str, minimum_chars: int) -> Secret:
         """`text` (the variable, or an item of it) as a credential that can travel in an HTTP header."""
+        fault = credential_fault(text)
+        if fault is not None:
+            raise SettingsError(f"{name} {fault}.")
         if not (minimum_chars <= len(text) <= 4096 and text.isascii() and text.isprintable() and " " not in text):
             raise self.refuse(name, f"printable ASCII without spaces, {minimum_chars} to 4096 characters", shown=False)
         return Secret(text)
+
+    def gemini_key(self, name: str) -> Secret | None:
+        """One Gemini key. Several belong into numbered variables."""
+        text = self.text(name)
+        if text is None:
+            return None
+        parts = [part for part in _SEPARATORS.split(text) if part]
+        if credential_fault(text) is None and len(parts) > 1 and all(len(part) >= MIN_KEY_CHARS for part in parts):
+            raise SettingsError(
+                f"{name} holds {len(parts)} keys; it must be one. Set each in a variable of its own: "
+                "GEMINI_API_KEY_1, GEMINI_API_KEY_2 and so on."
+            )
+        if re.search(r"[,;|]", text):
+            raise self.refuse(name, "one key, without commas, semicolons or bars", shown=False)
+        return self.secret(name, text, MIN_KEY_CHARS)
 
     def items(self, name: str) -> tuple[str, ...]:
         return tuple(item.strip() for item in (self.text(name) or "").split(",") if item.strip())

@@ -40,6 +40,9 @@ class GatewayError(Exception):
 
     status: ClassVar[int] = 500
     code: ClassVar[str] = "internal_error"
+    retryable: ClassVar[bool] = True
+    """False: no retry can help before a person or a day changes something. OpenAI's SDKs repeat every 429 and 5xx unless the
+    response says `x-should-retry: false`."""
 
     def __init__(
         self,
@@ -118,7 +121,7 @@ class QueueTimeout(RateLimited):
 
 
 class DailyQuotaExhausted(RateLimited):
-    code = "daily_quota_exhausted"
+    code, retryable = "daily_quota_exhausted", False
 
 
 class CallerGone(GatewayError):
@@ -150,7 +153,7 @@ class LedgerUnavailable(Unavailable):
 
 
 class NoServerKey(Unavailable):
-    code = "no_server_key"
+    code, retryable = "no_server_key", False
 
 
 class QueueFull(Unavailable):

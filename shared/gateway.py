@@ -6,12 +6,14 @@ import asyncio
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 
 import orjson
 
 from shared.accounts.account import Account
 from shared.accounts.pool import Pool
 from shared.admission.admission import Admission
+from shared.admission.answer_times import AnswerTimes, Kind
 from shared.admission.lease import Lease, PermitLapsed
 from shared.clock import elapsed_s
 from shared.errors import BadRequest, GatewayError, ModelNotFound, UpstreamTimeout
@@ -28,6 +30,8 @@ BACKOFF_S = 0.25
 LEAST_EXCHANGE_S = 0.05
 LEAST_AFTER_DEADLINE_S = 1.5
 """Gemini is told its deadline in whole seconds: what it gave up then has no time for another try."""
+MIN_QUEUE_S = 1.0
+"""A caller whose patience is shorter than the usual answer still waits so long: the ledger takes a part of it to reply."""
 LAPSES = 20
 
 
@@ -47,6 +51,7 @@ class Gateway:
         self.pool, self.admission, self.client = pool, admission, client
         self.request_timeout_s, self.known_models = request_timeout_s, known_models
         self.sleep = sleep
+        self.answer_times = AnswerTimes()
 
     async def generate(self, generation: Generation) -> Reply:
         """One answer. Raises GatewayError."""
@@ -54,6 +59,7 @@ class Gateway:
         while True:
             async with attempts.lease() as lease:
                 body = await self.client.generate(attempts.exchange(lease, "generateContent"))
+                attempts.arrived()
                 attempts.answered(lease, wire.usage(body))
                 return attempts.reply(lease, body)
 
@@ -64,13 +70,15 @@ class Gateway:
 
     @asynccontextmanager
     async def _stream(self, generation: Generation) -> AsyncIterator[StreamReply]:
-        attempts = _Attempts(self, generation)
+        attempts = _Attempts(self, generation, streamed=True)
         while True:
             async with (
                 attempts.lease() as lease,
                 self.client.stream(attempts.exchange(lease, "streamGenerateContent")) as frames,
             ):
-                reply = StreamReply(attempts, lease, await anext(frames), frames)
+                first = await anext(frames)
+                attempts.arrived()
+                reply = StreamReply(attempts, lease, first, frames)
                 lease.answered()
                 try:
                     yield reply
@@ -138,7 +146,7 @@ def _serialised(generation: Generation) -> bytes:
 class _Attempts:
     """One request's tries: which accounts are left, how long is left, and what was spent so far."""
 
-    def __init__(self, gateway: Gateway, generation: Generation) -> None:
+    def __init__(self, gateway: Gateway, generation: Generation, *, streamed: bool = False) -> None:
         resolved = models.resolve(generation.model)
         if not resolved.known and resolved.canonical not in gateway.known_models:
             raise ModelNotFound(
@@ -148,6 +156,7 @@ class _Attempts:
             )
         self.gateway, self.generation, self.resolved = gateway, generation, resolved
         self.model = resolved.canonical
+        self.kind = Kind(self.model, streamed)
         encoded = generation.encoded or Encoded(_serialised(generation), 1)
         self.body, self.queued_bytes = encoded.data, len(encoded.data) // encoded.requests
         self.cost = Cost(1, wire.estimate_input_tokens(generation.body, self.body), self._images())
@@ -195,6 +204,7 @@ class _Attempts:
             self.attempt.failure = "cancelled"
             raise
         finally:
+            self.journal.dispatched_s = None
             self.measure()
             used = self.attempt.usage
             # What Gemini did not count stays reserved.
@@ -221,6 +231,7 @@ class _Attempts:
                     batch=self.generation.priority == "batch",
                     size_bytes=self.queued_bytes,
                     again=self._lapsed,
+                    patient_until_s=self._patient_until_s(now_s),
                 )
             finally:
                 wait.ended_s = elapsed_s()
@@ -248,9 +259,25 @@ class _Attempts:
             verb=verb,
             body=self.body,
             timeout_s=max(LEAST_EXCHANGE_S, min(left_s, self.gateway.request_timeout_s)),
-            before_write=lease.check,
+            before_write=partial(self._check, lease),
             after_write=lease.sent,
         )
+
+    def _check(self, lease: Lease) -> None:
+        """Raises PermitLapsed; else the request counts as dispatched."""
+        lease.check()
+        self.journal.dispatched_s = elapsed_s()
+
+    def _patient_until_s(self, now_s: float) -> float | None:
+        """How long a permit may be waited for by a caller that stated its patience: an answer must still fit into it."""
+        until_s = self.generation.patient_until_s
+        if until_s is None:
+            return None
+        return max(now_s + MIN_QUEUE_S, until_s - (self.gateway.answer_times.median_s(self.kind) or 0.0))
+
+    def arrived(self) -> None:
+        """The answer is there, or a stream's first frame."""
+        self.gateway.answer_times.record(self.kind, elapsed_s() - self.attempt.began_s)
 
     def answered(self, lease: Lease, usage: Usage) -> None:
         """Gemini took the request; `usage` is what it has counted so far."""

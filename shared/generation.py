@@ -85,6 +85,8 @@ class Journal:
     waits: list[Stage] = field(default_factory=list)
     """For a permit, in the queue. Empty if no generation was asked for."""
     attempts: list[Attempt] = field(default_factory=list)
+    dispatched_s: float | None = None
+    """When the exchange that is under way was dispatched, on `clock.elapsed_s()`; None if none is."""
 
     @property
     def queue_s(self) -> float:
@@ -133,6 +135,9 @@ class Generation:
     journal: Journal = field(default_factory=Journal)
     encoded: Encoded | None = None
     """Of `body`, where several requests have it."""
+    patient_until_s: float | None = None
+    """On `clock.elapsed_s()`: how long the caller said that it waits for the answer (of a stream, for its first byte), in
+    place of the queue's own limit. None: that limit holds."""
 
 
 @dataclass(slots=True)

@@ -15,6 +15,8 @@ from shared.generation import JsonObject
 
 _BOM = b"\xef\xbb\xbf"
 _MIB = 1024 * 1024
+_ELEMENT = re.compile(r'(?:[^,"]|"[^"]*"?)+')
+"""Of a list that is joined with commas; one in quotes does not separate."""
 _PARAMETER = re.compile(r';\s*([^\s=;"]+)\s*=\s*("[^"]*"|[^;]*)')
 """Of a Content-Type (RFC 9110, 8.3.1): its name and its value, which may be quoted."""
 
@@ -47,23 +49,31 @@ async def read_body(headers: Mapping[str, str], receive: Receive, max_bytes: int
 
 def may_be_json(headers: Mapping[str, str]) -> bool:
     """Whether a credential may be in the body: JSON, also under the header that `curl -d` sends of its own accord."""
-    media_type = _media_type(headers)
-    return _is_json(media_type) or media_type in ("", "application/x-www-form-urlencoded", "text/plain")
+    media_types = [media_type for media_type, _ in _content_types(headers)] or [""]
+    return any(_is_json(one) or one in ("", "application/x-www-form-urlencoded", "text/plain") for one in media_types)
 
 
 def require_json(headers: Mapping[str, str]) -> None:
-    """Raises UnsupportedMediaType. A body without a Content-Type is read as JSON."""
-    media_type = _media_type(headers)
-    if media_type and not _is_json(media_type):
+    """Raises UnsupportedMediaType. A body without a Content-Type is read as JSON, and a type that was sent several times
+    (`Headers.append` joins them) as one."""
+    content_types = _content_types(headers)
+    media_types = list(dict.fromkeys(media_type for media_type, _ in content_types))
+    charsets = list(dict.fromkeys(charset for _, charset in content_types if charset))
+    if len(media_types) > 1 or len(charsets) > 1:
+        given = ", ".join(media_types if len(media_types) > 1 else charsets)
         raise UnsupportedMediaType(
-            f"The body is sent as {media_type[:100]}; this endpoint reads JSON: "
+            f"Content-Type gives the body several types or charsets ({given[:100]}); send one: application/json."
+        )
+    if media_types and not _is_json(media_types[0]):
+        raise UnsupportedMediaType(
+            f"The body is sent as {media_types[0][:100]}; this endpoint reads JSON: "
             "send the header Content-Type: application/json (curl: -H 'Content-Type: application/json')."
         )
-    charset = _charset(headers.get("content-type", "").lower())
-    if charset not in ("", "utf-8", "utf8", "us-ascii"):
-        raise UnsupportedMediaType(f"The body's charset is {charset[:40]}; JSON is read as UTF-8 only.")
-    encoding = headers.get("content-encoding", "").strip().lower()
-    if encoding not in ("", "identity"):
+    if charsets and charsets[0] not in ("utf-8", "us-ascii"):
+        raise UnsupportedMediaType(f"The body's charset is {charsets[0][:40]}; JSON is read as UTF-8 only.")
+    encodings = {item.strip() for item in headers.get("content-encoding", "").lower().split(",")} - {"", "identity"}
+    if encodings:
+        encoding = ", ".join(sorted(encodings))
         raise UnsupportedMediaType(f"The body's Content-Encoding is {encoding[:40]}; send it uncompressed.")
 
 
@@ -106,13 +116,19 @@ def _not_read() -> BadRequest:
     )
 
 
-def _media_type(headers: Mapping[str, str]) -> str:
-    return headers.get("content-type", "").partition(";")[0].strip().lower()
+def _content_types(headers: Mapping[str, str]) -> list[tuple[str, str]]:
+    """(media type, charset or "") of each Content-Type that was sent, in lower case; usually one."""
+    text = headers.get("content-type", "").lower()
+    if text == "application/json":
+        return [(text, "")]
+    found = ((one.partition(";")[0].strip(), _charset(one)) for one in _ELEMENT.findall(text))
+    return [(media_type, charset) for media_type, charset in found if media_type]
 
 
 def _charset(content_type: str) -> str:
     found = (value for name, value in _PARAMETER.findall(content_type) if name == "charset")
-    return next(found, "").strip(' "')
+    charset = next(found, "").strip(' "')
+    return "utf-8" if charset == "utf8" else charset
 
 
 def _is_json(media_type: str) -> bool:

@@ -6,6 +6,7 @@ functions (the local server, the bundle, the specification, Terraform, the URL m
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,13 +56,33 @@ class Manifest:
             raise ManifestError(f"{file} must be a JSON object.")
         return cls(folder.name, **_read(file, given))
 
-    def match(self, path: str) -> str | None:
-        """The pattern that `path` falls under, the longest if several. A slash at the end makes no difference."""
-        path = path.rstrip("/") or "/"
+    def match(self, path: str, *, joined: bool = True) -> str | None:
+        """The pattern that `path` falls under, the longest if several. A slash at the end makes no difference, and, where
+        `joined`, neither do repeated ones: a client joins a base URL that ends with a slash and a path."""
+        path = (single_slashes(path) if joined else path).rstrip("/") or "/"
         if path in self.paths:
             return path
         below = [pattern for pattern in self.paths if pattern.endswith("/*") and path.startswith(pattern[:-1])]
         return max(below, key=len, default=None)
+
+
+def canonical(path: str, pattern: str) -> str:
+    """`path` with single slashes, except in what the `*` of its pattern stands for: a name is kept as it is, and
+    `/image//<name>` is none. A function whose `*` stands for a path of an API applies `single_slashes` to it."""
+    if not pattern.endswith("/*"):
+        return single_slashes(path)
+    before = pattern.removesuffix("/*")
+    found = re.match(re.escape(before).replace("/", "/+"), path)
+    return before + path[found.end() :] if found else path
+
+
+def slashes_as_sent(scope: Mapping[str, Any]) -> bool:
+    """Whether all slashes of an ASGI request's path are separators: none was percent-encoded."""
+    return b"%2f" not in (scope.get("raw_path") or b"").lower()
+
+
+def single_slashes(path: str) -> str:
+    return re.sub("//+", "/", path) if "//" in path else path
 
 
 def load_all(functions: Path) -> list[Manifest]:

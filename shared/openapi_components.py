@@ -56,6 +56,7 @@ HEADERS: JsonObject = {
     "x-request-id": _header("The request's name, also in the log.", required=True),
     "server-timing": _header("Milliseconds in the queue, at Gemini, and in all."),
     "retry-after": _header("Seconds after which the request can be served.", "integer"),
+    "x-should-retry": _header("`false` where no retry can help, such as for a spent daily quota; absent otherwise."),
     "x-ratelimit-limit-requests": _header(
         "Requests per minute of the model and project; absent if unlimited.", "integer"
     ),
@@ -116,4 +117,9 @@ are listed with each operation: 404 `not_found` for a path that does not exist, 
 A body has at most {limit_mb} MB.
 
 **Waiting.** A request waits in a fair queue until it can be served or its `x-request-timeout` is over; if the \
-ledger says that it cannot be served by then, it waits no longer and is told so, with 429 and `Retry-After`."""
+ledger says that it cannot be served by then, it waits no longer and is told so, with 429 and `Retry-After`. Without \
+`x-request-timeout` the timeouts that SDKs send count, capped at the server's: `x-server-timeout`, \
+`x-stainless-read-timeout`, `x-stainless-timeout`.
+
+**Streams** send their headers with the first event, or 15 s after the request was sent to Gemini, and then a comment \
+(`: keep-alive`) after each 15 s without an event. What fails after the headers is an event named `error`."""

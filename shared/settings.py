@@ -14,12 +14,13 @@ from shared.errors import BadRequest
 from shared.gemini.models import info_of
 from shared.image_settings import ImageSettings
 from shared.ledger.limits import TIERS, Limits
+from shared.proxy_settings import ProxySettings
 from shared.secret import Secret
+from shared.upstream_settings import read_base_url
 
 __all__ = ["ServerKey", "Settings", "SettingsError"]
 
 DISTRIBUTION = "gemini-concurrent-generation"
-GOOGLE_ORIGIN = "https://generativelanguage.googleapis.com"
 PLATFORM_BODY_BYTES = 32 * 1024 * 1024
 """Cloud Run and Cloud Functions refuse larger HTTP/1 requests (cloud.google.com/functions/quotas)."""
 
@@ -34,7 +35,6 @@ _LIMIT_FIELDS = {
     "rpd": "requests_per_day",
 }
 _MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
-_LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 _MIB = 1024 * 1024
 _OTLP_HEADERS = "OTEL_EXPORTER_OTLP_HEADERS"
 
@@ -78,10 +78,11 @@ class Settings:
     """The model where a caller names none (chat, generate_text, stream, batch), without `models/`."""
     base_url: str
     """Gemini's origin, without a trailing slash and without a version."""
-    http_proxy: Secret | None
-    https_proxy: Secret | None
+    proxies: ProxySettings
     request_timeout_s: float
     queue_timeout_s: float
+    queue_timeout_given: bool
+    """QUEUE_TIMEOUT_SECONDS is set: it then also holds for callers that state their patience."""
     max_connections: int
     rate_limit: int | None
     """Requests per minute of one caller, where that is limited; None: unlimited."""
@@ -124,11 +125,11 @@ class Settings:
             model_limits=_model_limits(read, limits),
             caller_limits=_caller_limits(read, tier, limits),
             model_override=_model_override(read),
-            base_url=_origin(read, "GEMINI_BASE_URL", GOOGLE_ORIGIN),
-            http_proxy=_proxy(read, "HTTP_PROXY"),
-            https_proxy=_proxy(read, "HTTPS_PROXY"),
+            base_url=read_base_url(read),
+            proxies=ProxySettings.read(read),
             request_timeout_s=read.number("REQUEST_TIMEOUT_SECONDS", 120.0, 0.1, 3600.0),
             queue_timeout_s=read.number("QUEUE_TIMEOUT_SECONDS", 30.0, 0.0, 3600.0),
+            queue_timeout_given=read.text("QUEUE_TIMEOUT_SECONDS") is not None,
             max_connections=read.integer("MAX_CONNECTIONS", 100, 1, 10_000),
             rate_limit=_rate_limit(read),
             queue_max_bytes=read.integer("QUEUE_MAX_MB", 128, 1, 16_384) * _MIB,
@@ -157,11 +158,8 @@ class Settings:
         return self.model_limits.get(model, self.limits)
 
     def proxy_for(self, url: str) -> Secret | None:
-        """The proxy that requests to `url` go through. This machine is never reached through one."""
-        parts = urlsplit(url)
-        if parts.hostname in _LOOPBACK:
-            return None
-        return self.https_proxy if parts.scheme == "https" else self.http_proxy
+        """The proxy that requests to `url` go through."""
+        return self.proxies.proxy_for(url)
 
 
 @cache
@@ -235,10 +233,9 @@ def _server_keys(read: Environment) -> tuple[ServerKey, ...]:
     keys: dict[Secret, ServerKey] = {}
     named: dict[Secret, str] = {}
     for source in sources:
-        text = read.text(source)
-        if text is None:
+        secret = read.gemini_key(source)
+        if secret is None:
             continue
-        secret = read.secret(source, text, 10)
         project = _project(read, f"{source}_PROJECT")
         if project is not None and named.setdefault(secret, project) != project:
             raise SettingsError(
@@ -270,33 +267,6 @@ def _model_override(read: Environment) -> str | None:
     if info is not None and info.answers_with != "text":
         raise read.refuse("GEMINI_MODEL_TYPE", "a model that answers with text, like gemini-3.8-flash")
     return name
-
-
-def _origin(read: Environment, name: str, default: str) -> str:
-    text = read.text(name)
-    if text is None:
-        return default
-    url = text.rstrip("/")
-    parts = urlsplit(url)
-    plain = (
-        parts.scheme in ("http", "https")
-        and parts.hostname
-        and not (parts.query or parts.fragment or "@" in parts.netloc)
-    )
-    if not plain or re.search(r"/v\d+(alpha|beta)?\d*$", parts.path):
-        allowed = f"an origin like {default} (the version is appended, without credentials or a query)"
-        raise read.refuse(name, allowed, shown="@" not in text and "?" not in text)
-    return url
-
-
-def _proxy(read: Environment, name: str) -> Secret | None:
-    text = read.text(name)
-    if text is None:
-        return None
-    parts = urlsplit(text)
-    if parts.scheme != "http" or not parts.hostname:
-        raise read.refuse(name, "a URL like http://proxy.example:3128", shown=False)
-    return Secret(text)
 
 
 def _tracing(read: Environment) -> Tracing | None:

@@ -80,7 +80,7 @@ class Tracer:
             "server.port": upstream.port or (443 if upstream.scheme == "https" else 80),
         }
         self._session: aiohttp.ClientSession | None = None
-        self._resume_s = self._warned_s = float("-inf")
+        self._resume_s = self._warn_again_s = float("-inf")
         self._lost = 0
 
     def spans(self, record: RequestRecord) -> Sequence[ReadableSpan]:
@@ -191,13 +191,13 @@ class Tracer:
         now_s = elapsed_s()
         self._resume_s = now_s + REST_S
         self._lost += 1
-        if now_s - self._warned_s >= WARNING_S:
+        if now_s >= self._warn_again_s:
             to = urlsplit(self._config.url)
             log_problem(
                 f"Spans could not be sent to {to.scheme}://{to.netloc} ({reason}); those of {self._lost} requests are lost.",
                 "WARNING",
             )
-            self._warned_s, self._lost = now_s, 0
+            self._warn_again_s, self._lost = now_s + WARNING_S, 0
 
 
 def _set_usage(span: Span, usage: Usage) -> None:

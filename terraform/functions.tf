@@ -11,7 +11,10 @@ locals {
   known_settings    = toset([for name in regexall("\"([A-Z][A-Z0-9]*_[A-Z0-9_]+)\"", join("\n", local.settings_modules)) : name[0]])
   reserved_settings = toset(["GOOGLE_CLOUD_PROJECT", "LEDGER_URL", "STORAGE_URL", "PUBLIC_BASE_URL", "IMAGE_TTL_DAYS", "K_SERVICE"])
   # They may hold a credential.
-  secret_settings = toset(["HTTP_PROXY", "HTTPS_PROXY", "OTEL_EXPORTER_OTLP_HEADERS"])
+  secret_settings = toset(["ALL_PROXY", "HTTP_PROXY", "HTTPS_PROXY", "OTEL_EXPORTER_OTLP_HEADERS"])
+  # Google's libraries read the proxies too, and get the function's own credential from the metadata server, which no proxy reaches.
+  proxied  = length(setintersection(var.secret_settings, ["ALL_PROXY", "HTTP_PROXY", "HTTPS_PROXY"])) > 0
+  no_proxy = join(",", distinct(compact(concat(split(",", replace(lookup(var.settings, "NO_PROXY", ""), " ", "")), ["metadata.google.internal", "169.254.169.254"]))))
 
   # What a function that asks Gemini needs: the request's own time (REQUEST_TIMEOUT_SECONDS), then up to 45 s for storing what
   # was made (OPERATION_TIMEOUT_S in shared/media/bucket.py), and a little for the answer.
@@ -51,7 +54,7 @@ locals {
     LEDGER_URL           = "firestore://${var.project_id}/${google_firestore_database.gateway.name}"
     # Left alone, the platform sets it to true, and the framework then parses every line of the log again.
     LOG_EXECUTION_ID = "false"
-  })
+  }, local.proxied ? { NO_PROXY = local.no_proxy } : {})
 
   # Links to images lead to the function that serves them, whichever made them. Its own address is known before it is made
   # (cloud.google.com/run/docs/triggering/https-request, "Deterministic URL"), and so makes no circle.

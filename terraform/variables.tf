@@ -66,7 +66,7 @@ variable "settings" {
 }
 
 variable "secret_settings" {
-  description = "Environment variables of every function that Secret Manager fills, beside the keys: of HTTP_PROXY, HTTPS_PROXY and OTEL_EXPORTER_OTLP_HEADERS."
+  description = "Environment variables of every function that Secret Manager fills, beside the keys: of ALL_PROXY, HTTP_PROXY, HTTPS_PROXY and OTEL_EXPORTER_OTLP_HEADERS."
   type        = set(string)
   default     = []
   validation {

@@ -75,8 +75,10 @@ class Admission:
         batch: bool = False,
         size_bytes: int = 0,
         again: Lease | None = None,
+        patient_until_s: float | None = None,
     ) -> Lease:
-        """Wait for a permit of any candidate. `again`: a lapsed lease, whose place in the queue is kept.
+        """Wait for a permit of any candidate, until `deadline_s` and for QUEUE_TIMEOUT_SECONDS at most; where it is given,
+        until `patient_until_s` instead of the latter. `again`: a lapsed lease, whose place in the queue is kept.
 
         Raises CostExceedsLimit, DailyQuotaExhausted, QueueTimeout, QueueFull, LedgerUnavailable."""
         now_s = elapsed_s()
@@ -89,7 +91,8 @@ class Admission:
             agent.book(model).came(cost, now_s)
         waiter = again.waiter if again is not None else None
         if waiter is None:
-            deadline_s = min(deadline_s, now_s + self.config.queue_timeout_s)
+            longest_s = now_s + self.config.queue_timeout_s if patient_until_s is None else patient_until_s
+            deadline_s = min(deadline_s, longest_s)
             future = asyncio.get_running_loop().create_future()
             waiter = Waiter(model, cost, caller.id, batch, now_s, deadline_s, size_bytes, agents, servable, future)
         waiter.candidates = agents  # Of a caller's own key, the agent may have been forgotten meanwhile.

@@ -16,8 +16,9 @@ from multidict import CIMultiDict
 from shared.clock import elapsed_s
 
 STALL_S = 0.02
-"""Writing begins a turn of the event loop after the permit was asked for (before Python 3.12). One that takes longer than this
-has it asked again: it may be over."""
+"""A permit may be over when more time than this passes between its check and the first byte, and is checked again. Before
+Python 3.12 aiohttp writes a turn of the event loop later, so that any other work may lie between; since then it writes in the
+same turn, and only a process that stands still takes so long."""
 
 
 class Refused(Exception):

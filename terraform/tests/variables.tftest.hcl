@@ -114,6 +114,29 @@ run "invokers_by_name_and_no_keys_but_the_callers" {
   }
 }
 
+run "a_proxy_exempts_the_metadata_server" {
+  command = plan
+  variables {
+    secret_settings = ["HTTPS_PROXY"]
+    settings        = { NO_PROXY = "internal.example, 169.254.169.254" }
+  }
+  assert {
+    condition     = google_cloudfunctions2_function.function["chat"].service_config[0].environment_variables.NO_PROXY == "internal.example,169.254.169.254,metadata.google.internal"
+    error_message = "What settings exempts stays exempt, and the metadata server is."
+  }
+}
+
+run "no_proxy_is_set_as_given_without_a_proxy" {
+  command = plan
+  variables {
+    settings = { NO_PROXY = "internal.example" }
+  }
+  assert {
+    condition     = google_cloudfunctions2_function.function["chat"].service_config[0].environment_variables.NO_PROXY == "internal.example"
+    error_message = "NO_PROXY is a setting like others."
+  }
+}
+
 run "a_domain_has_one_edge" {
   command = plan
   variables {

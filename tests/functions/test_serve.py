@@ -46,8 +46,9 @@ async def test_every_path_of_every_function_is_there_and_no_other() -> None:
         for manifest in load_all(ROOT / "functions"):
             for pattern, methods in manifest.paths.items():
                 path = pattern.replace("/*", "/x")
-                status, headers, _ = await request("OPTIONS", server.url + path)
-                assert (status, headers["allow"].split(", ")[: len(methods)]) == (204, list(methods))
+                for before in ("", "/"):  # The second is a base URL with a slash at its end.
+                    status, headers, _ = await request("OPTIONS", server.url + before + path)
+                    assert (status, headers["allow"].split(", ")[: len(methods)]) == (204, list(methods))
         status, headers, body = await request("GET", f"{server.url}/nothing/here")
         assert (status, body["error"]["code"]) == (404, "not_found")
         assert headers["access-control-allow-origin"] == "*"
@@ -119,6 +120,8 @@ async def test_a_ledger_that_cannot_be_written_is_told_in_one_sentence(tmp_path:
     ("env", "told"),
     [
         ({"GEMINI_RPM": "many"}, "GEMINI_RPM"),
+        ({"GEMINI_API_KEY": '"AQ.a-quoted-key"'}, "GEMINI_API_KEY is in quotes"),
+        ({"GEMINI_BASE_URL": "http://127.0.0.1:1/v1beta/openai"}, "set http://127.0.0.1:1."),
         ({"LEDGER_URL": "sqlite:////"}, "LEDGER_URL"),
         ({"WORKERS": "2"}, "WORKERS"),
         ({"ALLOW_ANONYMOUS": "chat"}, "ALLOW_ANONYMOUS names chat"),

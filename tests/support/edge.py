@@ -175,9 +175,11 @@ class Answer:
         return self.json()["error"]
 
     def events(self) -> list[tuple[str, JsonObject]]:
-        """Server-sent events as (name, data); a name that is not given is `message`."""
+        """Server-sent events as (name, data); a name that is not given is `message`. Comments are left out."""
         result = []
         for block in self.body.decode().split("\n\n")[:-1]:
+            if block.startswith(":"):
+                continue
             lines = dict(line.split(": ", 1) for line in block.split("\n"))
             result.append((lines.get("event", "message"), orjson.loads(lines["data"])))
         return result
@@ -195,6 +197,7 @@ async def ask(
     hang_up: asyncio.Event | None = None,
     into: Answer | None = None,
     seen: Callable[[Any], None] = lambda _: None,
+    raw_path: str | None = None,
 ) -> Answer:
     """Sends one request to `answer` as a server would. `hang_up` is the moment at which the client disconnects; `seen` is
     called with each ASGI message of the answer, before anything is done with it."""
@@ -231,6 +234,7 @@ async def ask(
         "type": "http",
         "method": method,
         "path": path,
+        "raw_path": (path if raw_path is None else raw_path).encode(),
         "query_string": query.encode(),
         "headers": [(name.encode(), value.encode("latin-1")) for name, value in given.items()],
         "client": client,

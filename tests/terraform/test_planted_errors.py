@@ -378,6 +378,7 @@ def test_what_is_no_setting_is_told_by_its_name(applied: Terraform, checkout: Pa
         "GEMINI_TEIR": "which shared/settings.py does not read",
         "LEDGER_URL": "which Terraform sets itself",
         "GEMINI_API_KEY": "A key is a secret: it goes into Secret Manager",
+        "ALL_PROXY": "which may hold a credential: name it in secret_settings instead",
         "HTTPS_PROXY": "which may hold a credential: name it in secret_settings instead",
     }
     settings = json.dumps(dict.fromkeys(wrong, "value-of-a-setting"))

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from functools import partial
 from typing import Any
 
 import orjson
 import pytest
 from starlette.responses import Response
 
+from shared.chat import chat_events
+from shared.clock import elapsed_s
 from shared.endpoint import Call, Edge
-from shared.errors import BadRequest, QueueTimeout, Unavailable, UpstreamFailed
+from shared.errors import BadRequest, DailyQuotaExhausted, NoServerKey, QueueTimeout, Unavailable, UpstreamFailed
 from shared.generation import JsonObject
 from shared.manifest import Manifest
 from shared.settings import SettingsError
-from tests.support.edge import ADMIN, ADMIN_KEY, Answer, FakeGateway, FakeServices, ask
+from tests.support.edge import ADMIN, ADMIN_KEY, Answer, FakeGateway, FakeServices, ask, native
 
 OWN = {"credentials": {"gemini_api_key": "AQ.callers-own-key"}}
 
@@ -72,6 +75,31 @@ class TestRoutes:
     @pytest.mark.parametrize("path", ["/thing", "/thing/", "/"])
     async def test_a_function_of_one_path_answers_on_it_and_on_the_root(self, path: str) -> None:
         assert (await thing().ask(path=path, json={"a": 1})).json() == {"said": {"a": 1}}
+
+    @pytest.mark.parametrize("path", ["//thing", "/thing//", "///thing///", "//"])
+    async def test_repeated_slashes_are_one(self, path: str) -> None:
+        """A base URL with a slash at its end, joined with a path."""
+        made = thing()
+        assert (await made.ask(path=path, json={})).status == 200
+        assert "//" not in made.calls[0].path
+
+    async def test_repeated_slashes_in_a_name_are_kept(self) -> None:
+        async def run(call: Call) -> JsonObject:
+            return {"path": call.path}
+
+        named = thing(run, paths={"/image/*": ("GET",), "/images": ("GET",)})
+        assert (await named.ask("GET", "//image/a//b")).json() == {"path": "/image/a//b"}
+        assert (await named.ask("GET", "/image//a")).json() == {"path": "/image//a"}
+        assert (await named.ask("GET", "/images//")).json() == {"path": "/images/"}
+
+    async def test_an_encoded_slash_is_no_separator(self) -> None:
+        """The server decodes `/%2Fthing` to `//thing`."""
+        made = thing()
+        assert (await made.ask(path="//thing", raw_path="/%2Fthing", json={})).status == 404
+        assert (await made.ask(path="//thing", raw_path="//thing", json={})).status == 200
+
+    async def test_repeated_slashes_lead_to_health_too(self) -> None:
+        assert (await thing().ask("GET", "//health", headers={})).json() == {"status": "healthy"}
 
     async def test_a_function_of_several_paths_has_no_other_name_for_one(self) -> None:
         several = thing(paths={"/a": ("POST",), "/b/*": ("GET",)})
@@ -164,6 +192,109 @@ class TestCredentials:
         deployed = thing(services=FakeServices(environment=environment), access="anonymous")
         await deployed.ask(json={}, headers={"x-forwarded-for": "203.0.113.1, 198.51.100.1"})
         assert deployed.calls[0].caller.id == "ip:198.51.100.1"
+
+
+class TestCredentialInQuery:
+    @pytest.fixture
+    def deployed(self) -> Thing:
+        environment = {"K_SERVICE": "thing", "GOOGLE_CLOUD_PROJECT": "p"}
+        return thing(services=FakeServices(environment=environment))
+
+    @pytest.mark.parametrize(
+        "query",
+        [
+            "key=AQ.secret-in-url", "a=1&api_key=AQ.secret-in-url", "API-KEY=AQ.secret-in-url", "%6Bey=AQ.secret-in-url",
+            "access_token=AQ.secret-in-url", "x-goog-api-key=AQ.secret-in-url", "Admin-API-Key=AQ.secret-in-url",
+        ],
+    )  # fmt: skip
+    async def test_deployed_it_is_refused_with_the_right_headers(
+        self, deployed: Thing, query: str, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        answer = await deployed.ask(path=f"/thing?{query}", json={})
+        assert (answer.status, answer.error["code"], deployed.calls) == (400, "invalid_request", [])
+        assert "x-goog-api-key" in answer.error["message"]
+        assert "Admin-API-Key" in answer.error["message"]
+        assert "secret-in-url" not in answer.body.decode() + str(answer.headers) + capsys.readouterr().out
+
+    @pytest.mark.parametrize("query", ["", "key=", "limit=3", "keys=1", "alt=sse", "pageToken=abc"])
+    async def test_another_query_is_not(self, deployed: Thing, query: str) -> None:
+        assert (await deployed.ask(path=f"/thing?{query}", json={})).status == 200
+
+    async def test_a_preflight_is_answered(self, deployed: Thing) -> None:
+        assert (await deployed.ask("OPTIONS", "/thing?key=AQ.secret-in-url", headers={})).status == 204
+
+    async def test_it_is_refused_before_the_credential_is_looked_for(self, deployed: Thing) -> None:
+        assert (await deployed.ask(path="/thing?key=AQ.secret-in-url", json={}, headers={})).status == 400
+
+    async def test_locally_it_is_ignored(self) -> None:
+        assert (await thing().ask(path="/thing?key=AQ.secret-in-url", json={})).status == 200
+
+
+class TestJoinedHeaders:
+    """`Headers.append` of the Fetch standard joins the values of one name with a comma."""
+
+    @pytest.mark.parametrize(
+        "content_type",
+        [
+            "application/json, application/json",
+            "application/json,application/json",
+            "application/json; charset=utf-8, application/json; charset=UTF-8",
+            'application/json; charset=utf8, Application/JSON; charset="utf-8"',
+            "application/json, application/json; charset=utf-8",
+            "application/vnd.x+json, application/vnd.x+json",
+            'application/json; profile="a,b"',
+            ", application/json",
+        ],
+    )
+    async def test_a_content_type_that_repeats_itself_is_one(self, content_type: str) -> None:
+        headers = {**ADMIN, "content-type": content_type}
+        assert (await thing().ask(content=b'{"a": 1}', headers=headers)).json() == {"said": {"a": 1}}
+
+    @pytest.mark.parametrize(
+        ("content_type", "told"),
+        [
+            ("application/json, text/plain", "several types or charsets (application/json, text/plain)"),
+            ("application/json, application/vnd.x+json", "several types"),
+            ("application/json; charset=utf-8, application/json; charset=latin-1", "(utf-8, latin-1)"),
+            ("text/plain, text/plain", "sent as text/plain;"),
+            ("application/json; charset=latin-1, application/json; charset=latin-1", "charset is latin-1"),
+        ],
+    )
+    async def test_content_types_that_differ_are_unsupported(self, content_type: str, told: str) -> None:
+        answer = await thing().ask(content=b"{}", headers={**ADMIN, "content-type": content_type})
+        assert (answer.status, answer.error["code"]) == (415, "unsupported_media_type")
+        assert told in answer.error["message"]
+
+    async def test_a_key_in_the_body_is_found_under_a_joined_type(self) -> None:
+        headers = {"content-type": "application/json, application/json"}
+        assert (await thing().ask(content=orjson.dumps(OWN), headers=headers)).status == 200
+
+    async def test_a_content_encoding_that_repeats_itself_is_one(self) -> None:
+        headers = {**ADMIN, "content-encoding": "identity, identity"}
+        assert (await thing().ask(content=b"{}", headers=headers)).status == 200
+        headers["content-encoding"] = "identity, gzip"
+        assert (await thing().ask(content=b"{}", headers=headers)).status == 415
+
+    @pytest.mark.parametrize(
+        ("headers", "kind"),
+        [
+            ({"admin-api-key": f"{ADMIN_KEY}, {ADMIN_KEY}"}, "admin"),
+            ({"authorization": "Bearer AQ.callers-own-key, Bearer AQ.callers-own-key"}, "own_key"),
+            ({"x-goog-api-key": "AQ.callers-own-key,AQ.callers-own-key"}, "own_key"),
+        ],
+    )
+    async def test_a_credential_that_repeats_itself_is_one(self, headers: dict[str, str], kind: str) -> None:
+        made = thing()
+        assert (await made.ask(json={}, headers=headers)).status == 200
+        assert made.calls[0].caller.kind == kind
+
+    async def test_two_credentials_are_not(self) -> None:
+        assert (await thing().ask(json={}, headers={"admin-api-key": f"{ADMIN_KEY}, another-key"})).status == 401
+
+    async def test_a_patience_that_repeats_itself_is_one(self) -> None:
+        made = thing()
+        assert (await made.ask(json={}, headers={**ADMIN, "x-request-timeout": "5, 5"})).status == 200
+        assert made.calls[0].patience.timeout_s == 5
 
 
 class TestBody:
@@ -279,7 +410,69 @@ class TestDeadlineAndPriority:
         assert (answer.status, answer.error["details"]) == (400, {"field": "x-priority"})
 
 
+class TestPatience:
+    """How long a generation may take, and how long it may wait for its permit."""
+
+    async def generation(self, headers: dict[str, str], *, stream: bool = False, **environment: str) -> Any:
+        async def run(call: Call) -> Response | JsonObject:
+            if stream:
+                return call.stream("some-model", {}, partial(chat_events, request_id=call.request_id))
+            await call.generate("some-model", {})
+            return {}
+
+        gateway = FakeGateway([native("Hello")] if stream else "Hello")
+        made = thing(run, services=FakeServices(gateway, environment))
+        began_s = elapsed_s()
+        assert (await made.ask(json={}, headers={**ADMIN, **headers})).status == 200
+        (asked,) = gateway.asked
+        waits_s = None if asked.patient_until_s is None else asked.patient_until_s - began_s
+        return asked.deadline_s - began_s, waits_s
+
+    async def test_without_one_the_servers_timeouts_hold(self) -> None:
+        assert await self.generation({}) == (pytest.approx(120, abs=5), None)
+
+    @pytest.mark.parametrize("name", ["x-request-timeout", "x-server-timeout", "x-stainless-read-timeout"])
+    @pytest.mark.parametrize("stream", [False, True])
+    async def test_a_stated_one_replaces_the_queues_timeout(self, name: str, stream: bool) -> None:
+        _, waits_s = await self.generation({name: "60"}, stream=stream)
+        assert waits_s == pytest.approx(60, abs=5)
+
+    async def test_an_operators_queue_timeout_still_holds(self) -> None:
+        assert (await self.generation({"x-request-timeout": "60"}, QUEUE_TIMEOUT_SECONDS="20"))[1] is None
+
+    async def test_an_answers_deadline_is_the_patience(self) -> None:
+        for name in ("x-request-timeout", "x-server-timeout", "x-stainless-timeout"):
+            assert (await self.generation({name: "60"}))[0] == pytest.approx(60, abs=5)
+
+    async def test_a_stream_that_is_not_silent_may_take_longer(self) -> None:
+        """openai's timeout is of the headers or of the next byte, google-genai's of the whole answer."""
+        assert (await self.generation({"x-stainless-timeout": "60"}, stream=True))[0] == pytest.approx(120, abs=5)
+        assert (await self.generation({"x-server-timeout": "60"}, stream=True))[0] == pytest.approx(60, abs=5)
+
+    async def test_a_stream_is_never_silent_for_longer_than_half_of_it(self) -> None:
+        made = thing(services=FakeServices(FakeGateway([])))
+        seen: list[float] = []
+
+        async def run(call: Call) -> JsonObject:
+            stream = call.stream("some-model", {}, partial(chat_events, request_id=call.request_id))
+            seen.append(stream.silence_s)
+            return {}
+
+        made.run = run  # type: ignore[method-assign]
+        for timeout in ("600", "20", "0.5"):
+            await made.ask(json={}, headers={**ADMIN, "x-stainless-read-timeout": timeout})
+        assert seen == [15, 10, 1]
+
+
 class TestErrors:
+    @pytest.mark.parametrize("error", [DailyQuotaExhausted("Spent."), NoServerKey("None.")])
+    async def test_where_no_retry_can_help_the_headers_say_so(self, error: Exception) -> None:
+        assert (await failing(error).ask()).headers["x-should-retry"] == "false"
+
+    @pytest.mark.parametrize("error", [QueueTimeout("Later."), Unavailable("Later."), UpstreamFailed("x")])
+    async def test_where_a_retry_may_help_they_do_not(self, error: Exception) -> None:
+        assert "x-should-retry" not in (await failing(error).ask()).headers
+
     async def test_they_have_our_own_format(self) -> None:
         answer = await failing(BadRequest("Wrong.", field="a.b")).ask(headers={**ADMIN, "x-request-id": "id-1"})
         assert answer.json() == {
@@ -396,6 +589,59 @@ class TestHeaders:
             "last-event-id",
         ):
             assert name in allowed
+
+    async def preflight(self, asked: str | None, **environment: str) -> Answer:
+        headers = {"origin": "https://a.example", "access-control-request-method": "POST"}
+        if asked is not None:
+            headers["access-control-request-headers"] = asked
+        return await thing(services=FakeServices(environment=environment)).ask("OPTIONS", headers=headers)
+
+    async def test_a_preflight_allows_the_headers_that_it_asks_for(self) -> None:
+        """A page's tracing adds headers of its own."""
+        answer = await self.preflight("admin-api-key,baggage,content-type, sentry-trace ,traceparent,BAGGAGE2,baggage")
+        assert answer.headers["access-control-allow-headers"] == (
+            "admin-api-key, baggage, content-type, sentry-trace, traceparent, BAGGAGE2"
+        )
+
+    @pytest.mark.parametrize("asked", [None, "", " , ", "no token", "a:b\x7f", "x" * 129])
+    async def test_without_a_name_it_allows_what_the_gateway_reads(self, asked: str | None) -> None:
+        assert "Admin-API-Key" in (await self.preflight(asked)).headers["access-control-allow-headers"]
+
+    async def test_a_preflight_allows_only_names_of_headers(self) -> None:
+        answer = await self.preflight('good, b@d, "quoted", a/b, also-good')
+        assert answer.headers["access-control-allow-headers"] == "good, also-good"
+
+    async def test_a_preflight_allows_64_headers_at_most(self) -> None:
+        allowed = (await self.preflight(",".join(f"h{n}" for n in range(10_000)))).headers[
+            "access-control-allow-headers"
+        ]
+        assert allowed.split(", ") == [f"h{n}" for n in range(64)]
+
+    async def test_a_preflight_varies_with_what_it_is_asked_for(self) -> None:
+        made = thing(services=FakeServices(environment={"CORS_ORIGIN": "https://a.example"}))
+        sent: list[Any] = []
+        await made.ask("OPTIONS", headers={"origin": "https://a.example"}, seen=sent.append)
+        vary = [value for name, value in sent[0]["headers"] if name == b"vary"]
+        assert vary == [b"Access-Control-Request-Headers", b"Origin"]
+
+    async def test_a_public_page_is_not_let_into_a_private_network(self) -> None:
+        headers = {"origin": "https://a.example", "access-control-request-private-network": "true"}
+        assert "access-control-allow-private-network" not in (await thing().ask("OPTIONS", headers=headers)).headers
+
+    async def test_only_a_named_origin_may_send_its_credentials(self) -> None:
+        named = await self.preflight(None, CORS_ORIGIN="https://a.example")
+        assert named.headers["access-control-allow-credentials"] == "true"
+        for origins in ("*", "https://b.example"):
+            other = await self.preflight(None, CORS_ORIGIN=origins)
+            assert "access-control-allow-credentials" not in other.headers
+
+    async def test_what_a_page_needs_is_exposed(self) -> None:
+        exposed = (await thing().ask(json={})).headers["access-control-expose-headers"].split(", ")
+        assert {
+            "x-request-id", "Retry-After", "x-should-retry", "x-schema-unchecked", "x-ratelimit-limit-requests",
+            "x-ratelimit-remaining-requests", "x-ratelimit-reset-requests", "x-ratelimit-limit-tokens",
+            "x-ratelimit-remaining-tokens", "x-ratelimit-reset-tokens", "x-model-used", "server-timing",
+        } <= set(exposed)  # fmt: skip
 
     async def test_the_first_of_two_headers_with_one_name_counts(self) -> None:
         from starlette.requests import Request

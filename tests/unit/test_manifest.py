@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 import pytest
 
-from shared.manifest import Manifest, ManifestError, load_all
+from shared.manifest import Manifest, ManifestError, canonical, load_all
 
 FUNCTIONS = Path(__file__).parents[2] / "functions"
 GOOD: dict[str, Any] = {
@@ -45,11 +45,31 @@ def test_the_folder_names_the_function(tmp_path: Path) -> None:
         ("/things", None),
         ("/thing/a", None),
         ("/", None),
+        ("//thing", "/thing"),
+        ("//thing//", "/thing"),
+        ("/things//a", "/things/*"),
+        ("//things/a//b", "/things/*"),
+        ("//", None),
         ("", None),
     ],
 )
 def test_a_path_belongs_to_its_pattern(tmp_path: Path, path: str, pattern: str | None) -> None:
     assert Manifest.load(write(tmp_path, "thing", GOOD)).match(path) == pattern
+
+
+@pytest.mark.parametrize(
+    ("path", "pattern", "expected"),
+    [
+        ("//thing//", "/thing", "/thing/"),
+        ("/thing", "/thing", "/thing"),
+        ("//things/a//b/", "/things/*", "/things/a//b/"),
+        ("//things//a", "/things/*", "/things//a"),
+        ("/v1beta//files/a", "/v1beta/files/*", "/v1beta/files/a"),
+        ("/things/a//b", "/things/*", "/things/a//b"),
+    ],
+)
+def test_a_canonical_path_keeps_the_slashes_of_a_name(path: str, pattern: str, expected: str) -> None:
+    assert canonical(path, pattern) == expected
 
 
 def test_the_longest_pattern_wins(tmp_path: Path) -> None:

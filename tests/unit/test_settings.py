@@ -107,6 +107,15 @@ WRONG = [
     ("PORT", "70000", "0 to 65535"),
     ("WORKERS", "0", "1 to 64"),
     ("HTTPS_PROXY", "socks5://x", "http://proxy.example:3128"),
+    ("https_proxy", "http://proxy.example:many", "http://proxy.example:3128"),
+    ("ALL_PROXY", "socks5://proxy.example:1080", "SOCKS proxies are not supported"),
+    ("NO_PROXY", "https://internal.example", "internal.example,.corp.example:8443"),
+    ("no_proxy", "10.0.0.0/33", "10.0.0.0/8"),
+    ("GEMINI_BASE_URL", "https://[::1", "https://generativelanguage.googleapis.com"),
+    ("GEMINI_BASE_URL", "https://a.example https://b.example", "https://generativelanguage.googleapis.com"),
+    ("LOG_LEVEL", '"debug"', "set it without them"),
+    ("PORT", "'5004'", "set it without them"),
+    ("LEDGER_URL", '"memory://"', "set it without them"),
 ]
 
 
@@ -125,6 +134,8 @@ def test_a_wrong_value_is_refused_with_one_sentence_about_it(name: str, value: s
         ("ADMIN_API_KEY", f"two words {SECRET}"),
         ("ADMIN_API_KEY", f"{SECRET}-é"),
         ("GEMINI_API_KEY", f"{SECRET} {SECRET}"),
+        ("GEMINI_API_KEY", f"{SECRET} short"),
+        ("all_proxy", f"socks5://user:{SECRET}@proxy.example"),
         ("GOOGLE_API_KEY", f"{SECRET}\x7f"),
         ("GEMINI_API_KEY_3", f"{SECRET}\t{SECRET}"),
         ("GEMINI_API_KEY", SECRET[-5:]),
@@ -180,7 +191,84 @@ class TestTracing:
         assert made.tracing.service_name == "chat"
 
 
+class TestBaseUrl:
+    @pytest.mark.parametrize(
+        ("given", "right"),
+        [
+            ("https://generativelanguage.googleapis.com/v1beta/openai", "https://generativelanguage.googleapis.com"),
+            ("https://generativelanguage.googleapis.com/v1/any", "https://generativelanguage.googleapis.com"),
+            ("https://x.example/v1beta/models", "https://x.example"),
+            ("https://x.example/v1beta/models/gemini-3.8-flash:generateContent", "https://x.example"),
+            ("https://x.example/gemini/v1/", "https://x.example/gemini"),
+            ("https://x.example//v1alpha", "https://x.example"),
+            ("https://x.example/v1alpha/any", "https://x.example"),
+            ("https://x.example/V1Beta", "https://x.example"),
+            ("https://x.example/v1/openai/", "https://x.example"),
+            ("https://x.example/models", "https://x.example"),
+            ("http://127.0.0.1:9000/prefix/openai", "http://127.0.0.1:9000/prefix"),
+        ],
+    )
+    def test_with_part_of_the_api_is_refused_with_what_to_set(self, given: str, right: str) -> None:
+        assert refusal(GEMINI_BASE_URL=given).endswith(f"the version is appended to: set {right}.")
+
+    @pytest.mark.parametrize(
+        "given",
+        [
+            "https://x.example/gemini",
+            "https://x.example/vertex/v2ray",
+            "https://x.example/projects/team",
+            "https://gateway.example/v1/account/gateway/google-ai-studio",
+        ],
+    )
+    def test_a_prefix_of_the_path_is_kept(self, given: str) -> None:
+        """A version in a gateway's own prefix is not Gemini's."""
+        assert settings(GEMINI_BASE_URL=f"{given}/").base_url == given
+
+
 class TestKeys:
+    @pytest.mark.parametrize("name", ["GEMINI_API_KEY", "GOOGLE_API_KEY", "GEMINI_API_KEY_2", "ADMIN_API_KEY"])
+    @pytest.mark.parametrize(
+        ("given", "told"),
+        [
+            (f'"{SECRET}"', "is in quotes"),
+            (f"'{SECRET}'", "is in quotes"),
+            (f"\u201c{SECRET}\u201d", "is in quotes"),
+            (f'{SECRET}"', "begins or ends with a quote"),
+            (f"Bearer {SECRET}", "without `Bearer`"),
+            (f"GEMINI_API_KEY={SECRET}", "set the key alone"),
+            ("<your key>", "placeholder"),
+            ("your-api-key-here", "placeholder"),
+            ("YOUR_GEMINI_API_KEY", "placeholder"),
+            ("${GEMINI_API_KEY}", "placeholder"),
+            ("$GEMINI_API_KEY", "placeholder"),
+            ("changeme", "placeholder"),
+            ("xxxxxxxxxxxx", "placeholder"),
+        ],
+    )
+    def test_what_cannot_be_a_key_is_refused(self, name: str, given: str, told: str) -> None:
+        sentence = refusal(**{name: given})
+        assert sentence.startswith(f"{name} ")
+        assert told in sentence
+        assert SECRET not in sentence
+
+    @pytest.mark.parametrize("name", ["GEMINI_API_KEY", "GOOGLE_API_KEY", "GEMINI_API_KEY_2"])
+    @pytest.mark.parametrize("separator", [",", ", ", ";", " ", "\n", "|", ",\n"])
+    def test_several_gemini_keys_in_one_variable_are_refused(self, name: str, separator: str) -> None:
+        sentence = refusal(**{name: f"{KEY_A}{separator}{KEY_B}"})
+        assert sentence == (
+            f"{name} holds 2 keys; it must be one. Set each in a variable of its own: "
+            "GEMINI_API_KEY_1, GEMINI_API_KEY_2 and so on."
+        )
+
+    def test_a_comma_at_the_end_of_a_gemini_key_is_refused(self) -> None:
+        assert "without commas" in refusal(GEMINI_API_KEY=f"{KEY_A},")
+
+    def test_a_quoted_admin_key_in_a_list_is_refused(self) -> None:
+        assert "without quotes" in refusal(ADMIN_API_KEY=f'new-key,"{SECRET}"')
+
+    def test_a_quoted_variable_of_another_program_is_ignored(self) -> None:
+        assert settings(PS1='"$ "') == settings()
+
     def test_two_admin_keys_may_be_valid_at_once(self) -> None:
         assert [key.reveal() for key in settings(ADMIN_API_KEY=" first, second,").admin_api_keys] == ["first", "second"]
 

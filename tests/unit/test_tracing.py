@@ -341,14 +341,15 @@ class TestReceiverInTrouble:
             await post(edge)
             assert len(received.bodies) == 3
 
-    async def test_it_is_told_once_a_minute_with_what_was_lost(
-        self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    @pytest.mark.parametrize("uptime_s", [1000.1, 0.1, 10_000_000.1])
+    async def test_losses_are_reported_once_a_minute(
+        self, uptime_s: float, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:
+        """Whatever the machine's uptime: 1000.1 + 60 - 1000.1 is less than 60 in floating point."""
         async with traced() as (edge, received):
             received.status = 503
-            now_s = elapsed_s()
             for after_s in (0, 1, tracing.WARNING_S / 2, tracing.WARNING_S):
-                monkeypatch.setattr(tracing, "elapsed_s", lambda after_s=after_s: now_s + after_s)
+                monkeypatch.setattr(tracing, "elapsed_s", lambda after_s=after_s: uptime_s + after_s)
                 await post(edge)
         first, second = warnings(capsys.readouterr().out)
         assert "those of 1 requests are lost" in first
