@@ -16,7 +16,7 @@ import orjson
 from dotenv import load_dotenv
 
 from shared.accounts.account import OWN_LEDGER
-from shared.admission.agent import ACCEPTED_KEY_TTL_S
+from shared.admission.config import ACCEPTED_KEY_TTL_S
 from shared.ledger.inspection import forget_learned, iso, report
 from shared.ledger.limits import Limits
 from shared.ledger.packing import UnreadableState, pack, unpack

@@ -24,7 +24,6 @@ from shared.ledger.state import (
     Bookings,
     Demand,
     Metered,
-    Named,
     Refusal,
     Renew,
     Section,
@@ -241,6 +240,9 @@ def takes_turn(state: State, message: Renew, turn_ms: int) -> bool:
 
 def _others_wait(state: State, instance: str) -> bool:
     return any(
-        i != instance and lease.authority_ms >= state.now_ms and (share := lease.shares.get(UNPROVEN)) and share.unmet[0]
+        i != instance
+        and lease.authority_ms >= state.now_ms
+        and (share := lease.shares.get(UNPROVEN))
+        and share.unmet[0]
         for i, lease in state.leases.items()
     )
