@@ -29,7 +29,8 @@ _NO_TEXT: dict[Kind, str] = {
     "video": "videos",
     "music": "music",
 }
-_ID = re.compile(r"[a-z0-9._-]{1,100}")
+ID_PATTERN = r"[a-z0-9._-]{1,100}"
+_ID = re.compile(ID_PATTERN)
 _MAX_HOPS = 8
 
 
