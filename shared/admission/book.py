@@ -269,10 +269,11 @@ class Book:
         )
 
     def absorb(self, moved: Book) -> None:
-        """`moved` is part of this one from now on: an answer named both as one model."""
+        """`moved` is part of this one from now on: an answer named both as one model. Its permits were booked beside those of
+        this model, so that both together may be more than the limit: those that nothing was drawn from are given back."""
         for validity, theirs in moved.held.items():
             mine = self.held.get(validity, _NOTHING)
-            self.held[validity] = Held(mine.available.plus(theirs.available), mine.reserved.plus(theirs.reserved))
+            self.held[validity] = Held(mine.available, mine.reserved.plus(theirs.reserved))
         for slot, cost in moved.settled.items():
             self.correct(cost, slot)
         for slot, count in moved.void.items():

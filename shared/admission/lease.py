@@ -65,7 +65,8 @@ class Lease:
         """Raises PermitLapsed unless the permit holds at this very moment; then the request counts as dispatched. Asked once
         more before the first byte, it counts as dispatched at that moment, or not at all."""
         agent = self._agent
-        if self._tenure != agent.tenure or not agent.may_write(self.section, self._draw, self._tried_ms):
+        proven = self.section == UNPROVEN != agent.names.section(self.model)  # Meanwhile: it counts elsewhere now.
+        if self._tenure != agent.tenure or proven or not agent.may_write(self.section, self._draw, self._tried_ms):
             self._take_back()
             raise PermitLapsed
         if self._slot is not None:
