@@ -347,7 +347,9 @@ class Cadence:
             return False
         grant = renew_step(state, self._renew(self._wanted(), demands), now_ms, agent.config.grid)
         soon = agent.config.grid.slot(now_ms) + IMMINENT_SLOTS
-        if any(one.probe_ms and one.probe_ms != agent.book(name).probe_ms for name, one in grant.allotments.items()):
+        # Of names that the ledger has yet to hear from here it thinks otherwise.
+        found = {name: one for name, one in grant.allotments.items() if name in demands}
+        if any(one.probe_ms and one.probe_ms != agent.book(name).probe_ms for name, one in found.items()):
             return True
         return any(
             sum(
@@ -356,5 +358,5 @@ class Cadence:
                 if validity.first <= soon
             )
             >= least[name]
-            for name, allotment in grant.allotments.items()
+            for name, allotment in found.items()
         )
