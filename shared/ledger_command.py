@@ -138,6 +138,7 @@ def _lines(found: Mapping[str, Any]) -> list[str]:
         f"  document  {document['bytes']} bytes, written {document['age_s']} s ago",
         f"  slots     {slots['held']}{limit} held{': ' if by else ''}{by} ({_counted(found['instances'], 'instance')})",
     ]
+    lines += [f"  {name} is metered as {model}" for name, model in found["metered_as"].items()]
     for model, about in found["models"].items():
         lines += [f"  {model}", *(f"    {line}" for line in _model_lines(about))]
     return lines
