@@ -144,9 +144,18 @@ def _probe(world: World) -> Iterator[Verdict]:
     shut = [
         f"{project}/{model}"
         for (project, model), heard in last.items()
-        if heard is not None and heard.fate == "answered" and _cool_ms(world.ledgers()[project], model)
+        if heard is not None
+        and heard.fate == "answered"
+        and _cool_ms(world.ledgers()[project], model)
+        and not _unsaid(world, project)
     ]
     yield Verdict(STILL_SHUT, ok=not shut, worst=len(shut), limit=0, where=", ".join(shut))
+
+
+def _unsaid(world: World, project: str) -> bool:
+    """Whether a process was stopped with its last answer before the ledger, on a slow network, took what it has to report."""
+    agents = [a for i in world.instances if not i.process.killed for a in i.admission.agents.values()]
+    return any(agent.pending is not None for agent in agents if agent.account.ledger_id == project)
 
 
 def _cool_ms(state: State, model: str) -> int:
