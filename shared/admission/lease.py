@@ -111,7 +111,7 @@ class Lease:
         if self._slot is not None:
             void = self._agent.book(self.section).void
             void[self._slot] = void.get(self._slot, 0) + self.cost.requests
-            self._agent.names.forget(self.model)
+            self._agent.renamed(self._agent.names.forget(self.model))
 
     def accepted(self) -> None:
         """Gemini took the credential."""

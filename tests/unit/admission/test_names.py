@@ -236,3 +236,21 @@ def test_two_instances_prove_one_id_after_the_other() -> None:
     gemini, found = run(main)
     assert gemini.most_unproven == 1
     assert {f"new-{at}" for at in range(8)} <= found.names.keys()
+
+
+def test_waiters_of_a_model_that_is_gone_wait_as_unproven() -> None:
+    """They are still served, one at a time, by whatever Gemini says next."""
+
+    async def main() -> list[str]:
+        random.seed(9)
+        site = Site(account(20, requests=3), known=frozenset())
+        gemini = Gemini({"new": "new"}, 60)
+        site.add()
+        assert await gemini.ask(site, 0, "new") == "new"
+        del gemini.metered["new"]
+        answers = await asyncio.gather(*(gemini.ask(site, 0, "new", patience_s=280.0) for _ in range(5)))
+        await site.gates[0].aclose()
+        assert "new" not in (await state(site)).names
+        return answers
+
+    assert run(main) == ["404"] * 5
