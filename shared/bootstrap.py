@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, cast
 from shared.accounts.account import Account
 from shared.accounts.pool import Pool
 from shared.admission.admission import Admission, AdmissionConfig
-from shared.admission.agent import AgentConfig
+from shared.admission.config import AgentConfig
 from shared.caller_rate import CallerRate
 from shared.errors import StorageUnavailable
 from shared.gateway import Gateway
 from shared.gemini.client import GeminiClient
+from shared.gemini.models import MODELS
 from shared.generation import JsonObject
 from shared.health import health_report
 from shared.ledger.grid import Grid
@@ -56,6 +57,7 @@ class Services:
                 lease_s=settings.lease_s,
                 linger_s=LINGER_S if liveness else 0.0,
                 holds_on=liveness is None,
+                known=frozenset([*MODELS, *settings.model_limits, *filter(None, [settings.model_override])]),
             ),
             AdmissionConfig(settings.queue_timeout_s, settings.queue_max_bytes, settings.caller_weights),
             liveness,
@@ -70,7 +72,6 @@ class Services:
             self.admission,
             self.client,
             request_timeout_s=settings.request_timeout_s,
-            known_models=frozenset([*settings.model_limits, *filter(None, [settings.model_override])]),
         )
         self.caller_rate = CallerRate(self.store, settings.rate_limit, settings.window_s)
         self.tracer = self._tracer(settings)

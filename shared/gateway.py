@@ -16,11 +16,12 @@ from shared.admission.admission import Admission
 from shared.admission.answer_times import AnswerTimes, Kind
 from shared.admission.lease import Lease, PermitLapsed
 from shared.clock import elapsed_s
-from shared.errors import BadRequest, GatewayError, ModelNotFound, UpstreamTimeout
+from shared.errors import BadRequest, GatewayError, UpstreamTimeout
 from shared.gemini import models, wire
 from shared.gemini.client import Exchange, GeminiClient
 from shared.gemini.counting import count_input_tokens, worth_counting
 from shared.gemini.errors import UpstreamFailure
+from shared.gemini.missing import MissingModels
 from shared.generation import UNKNOWN_USAGE, Attempt, Cost, Encoded, Generation, JsonObject, Reply, Stage, Usage
 from shared.refusal import PRESSURE_DELAY_S, caller_error, refusal_of
 
@@ -36,7 +37,7 @@ LAPSES = 20
 
 
 class Gateway:
-    """Bound to one event loop. `known_models` are served besides the table's."""
+    """Bound to one event loop."""
 
     def __init__(
         self,
@@ -45,11 +46,11 @@ class Gateway:
         client: GeminiClient,
         *,
         request_timeout_s: float,
-        known_models: frozenset[str] = frozenset(),
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self.pool, self.admission, self.client = pool, admission, client
-        self.request_timeout_s, self.known_models = request_timeout_s, known_models
+        self.request_timeout_s = request_timeout_s
+        self.missing = MissingModels()
         self.sleep = sleep
         self.answer_times = AnswerTimes()
 
@@ -60,6 +61,7 @@ class Gateway:
             async with attempts.lease() as lease:
                 body = await self.client.generate(attempts.exchange(lease, "generateContent"))
                 attempts.arrived()
+                attempts.proven(lease, body)
                 attempts.answered(lease, wire.usage(body))
                 return attempts.reply(lease, body)
 
@@ -79,6 +81,7 @@ class Gateway:
                 first = await anext(frames)
                 attempts.arrived()
                 reply = StreamReply(attempts, lease, first, frames)
+                attempts.proven(lease, first)
                 lease.answered()
                 try:
                     yield reply
@@ -148,12 +151,6 @@ class _Attempts:
 
     def __init__(self, gateway: Gateway, generation: Generation, *, streamed: bool = False) -> None:
         resolved = models.resolve(generation.model)
-        if not resolved.known and resolved.canonical not in gateway.known_models:
-            raise ModelNotFound(
-                f"model {resolved.canonical} is not known here; GET /health lists those that are (an operator adds one "
-                "by naming it in GEMINI_LIMITS).",
-                details={"field": "model"},
-            )
         self.gateway, self.generation, self.resolved = gateway, generation, resolved
         self.model = resolved.canonical
         self.kind = Kind(self.model, streamed)
@@ -161,16 +158,27 @@ class _Attempts:
         self.body, self.queued_bytes = encoded.data, len(encoded.data) // encoded.requests
         self.cost = Cost(1, wire.estimate_input_tokens(generation.body, self.body), self._images())
         self._counted = False
-        self.usable: list[Account] = gateway.pool.candidates(generation.caller)
+        self.usable: list[Account] = self._candidates()
         """The accounts that have not failed this request."""
         self.next: list[Account] = self.usable
         """Those of them that the next try may use."""
         self.journal = generation.journal
-        self.journal.model = self.model
+        if resolved.known:
+            self.journal.model = self.model
         self.attempt = Attempt(0.0, 0.0, "")
         """The one under way, or the last."""
         self.tries = self.lapses = 0
         self._lapsed: Lease | None = None
+
+    def _candidates(self) -> list[Account]:
+        """The caller's accounts whose project may have the model. Raises ModelNotFound in the words in which Gemini said that
+        none has, up to 10 minutes ago: nothing is asked again for that."""
+        candidates = self.gateway.pool.candidates(self.generation.caller)
+        said = [self.gateway.missing.message(account.ledger_id, self.model) for account in candidates]
+        if candidates and all(said):
+            failure = UpstreamFailure("not_found", said[0] or "", status=404)
+            raise caller_error(failure, self.model, 0.0, own_key=candidates[0].own_key)
+        return [account for account, message in zip(candidates, said, strict=True) if message is None]
 
     def _images(self) -> int:
         """One for each request that may answer with an image: by its model, or (of one that the table has not) by itself."""
@@ -213,7 +221,7 @@ class _Attempts:
             await self._prepare_next(failed, lease)
 
     async def _admitted(self) -> Lease:
-        """A lease of an account that is not out. It may have been put out while this request waited."""
+        """A lease of an account that may serve. Another request may have learned that it cannot while this one waited."""
         if not self._counted:
             self._counted = True
             await self._count()
@@ -236,10 +244,11 @@ class _Attempts:
             finally:
                 wait.ended_s = elapsed_s()
             self._lapsed = None
-            if not self.gateway.pool.is_out(lease.account):
+            missing = self.gateway.missing.message(lease.account.ledger_id, self.model)
+            if missing is None and not self.gateway.pool.is_out(lease.account):
                 return lease
             await lease.close()
-            self.next = self.usable = self.gateway.pool.candidates(self.generation.caller)
+            self.next = self.usable = self._candidates()
 
     async def _count(self) -> None:
         """A large request reserves what Gemini counts, not what is estimated. What is waited for it is no time of the queue's."""
@@ -285,10 +294,15 @@ class _Attempts:
         lease.accepted()
         lease.answered()
 
+    def proven(self, lease: Lease, body: JsonObject) -> None:
+        """An answer shows that the model exists, and which one Gemini metered."""
+        self.journal.model = self.model
+        lease.metered(models.model_id(wire.model_version(body)))
+
     def reply(self, lease: Lease, body: JsonObject) -> Reply:
         headers = lease.rate_headers()
         headers["x-model-requested"] = self.resolved.requested
-        headers["x-model-used"] = used = wire.model_version(body) or self.model
+        headers["x-model-used"] = used = models.model_id(wire.model_version(body)) or self.model
         self.attempt.model_used = used
         self.measure()
         return Reply(body, self.resolved.requested, used, lease.account.id, wire.usage(body), headers)
@@ -305,9 +319,13 @@ class _Attempts:
         refusal = refusal_of(failure, self.model, lease.dispatched_ms, self.gateway.admission.clock.hi_ms(), window_s)
         if refusal is not None:
             lease.accepted()
-            lease.refuse(refusal)
+            named = [models.model_id(violation.model) for violation in failure.violations if violation.model]
+            lease.refuse(refusal, named[0] if named else None)
         elif failure.status not in (None, 429):
             lease.answered()
+        if failure.kind == "not_found" and models.says_missing(failure.message):
+            self.gateway.missing.add(lease.account.ledger_id, self.model, failure.message)
+            lease.not_found()
         pool = self.gateway.pool
         if failure.remedy == "account_out":
             pool.put_out(lease.account, failure.kind, failure.message)

@@ -44,7 +44,9 @@ class ThinkingConfig(_EitherSpelling):
     thinking_budget: int | None = Field(
         None, ge=-1, le=_INT32, description="Tokens; 0 is none and -1 as the model likes. Older models only."
     )
-    thinking_level: str | None = Field(None, examples=["low"], description="minimal, low, medium or high.")
+    thinking_level: str | None = Field(
+        None, examples=["low"], description="minimal, low, medium, high or xhigh: those that the model takes."
+    )
 
 
 class ObjectConfig(_EitherSpelling):

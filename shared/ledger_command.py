@@ -16,7 +16,7 @@ import orjson
 from dotenv import load_dotenv
 
 from shared.accounts.account import OWN_LEDGER
-from shared.admission.agent import ACCEPTED_KEY_TTL_S
+from shared.admission.config import ACCEPTED_KEY_TTL_S
 from shared.ledger.inspection import forget_learned, iso, report
 from shared.ledger.limits import Limits
 from shared.ledger.packing import UnreadableState, pack, unpack
@@ -138,6 +138,7 @@ def _lines(found: Mapping[str, Any]) -> list[str]:
         f"  document  {document['bytes']} bytes, written {document['age_s']} s ago",
         f"  slots     {slots['held']}{limit} held{': ' if by else ''}{by} ({_counted(found['instances'], 'instance')})",
     ]
+    lines += [f"  {name} is metered as {model}" for name, model in found["metered_as"].items()]
     for model, about in found["models"].items():
         lines += [f"  {model}", *(f"    {line}" for line in _model_lines(about))]
     return lines

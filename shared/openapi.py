@@ -18,7 +18,7 @@ from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode, models_json
 from shared import errors
 from shared.bodies import GenerationBody, ImageBody
 from shared.errors import GatewayError
-from shared.gemini.models import MODELS, TABLE
+from shared.gemini.models import ID_PATTERN, MODELS, TABLE
 from shared.generation import JsonObject
 from shared.manifest import Manifest
 from shared.openapi_components import (
@@ -394,7 +394,7 @@ def _with_references(value: Any, renamed: Mapping[str, str]) -> Any:
 def _model_schema(models: Sequence[str]) -> JsonObject:
     return {
         "type": "string",
-        "description": "What this server serves: GET /health lists the models themselves. Names that move, and those of "
-        "retired models, are served by the models that succeed them.",
-        "enum": list(models),
+        "description": "The models that this server knows, or any other Gemini model's id: that one is passed on, and Gemini "
+        "decides. Names that move, and those of retired models, are served by the models that succeed them.",
+        "anyOf": [{"enum": list(models)}, {"pattern": f"^(models/)?{ID_PATTERN}$"}],
     }

@@ -89,7 +89,9 @@ class Answer(BaseModel):
     concurrency_limit: int = Field(description="Exchanges open at once per Google project.")
     tier: str
     limits: AllLimits
-    models: list[str]
+    models: list[str] = Field(
+        description="Those that the gateway knows. Any other Gemini model's id is passed on, with the default limits."
+    )
     accounts: Accounts
     ledger: Ledger
 

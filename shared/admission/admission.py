@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from shared.accounts.account import Account
-from shared.admission.agent import Agent, AgentConfig
+from shared.admission.agent import Agent
+from shared.admission.config import AgentConfig
 from shared.admission.journal import Conversation, Journal
 from shared.admission.lease import Lease
 from shared.admission.line import SCAN
@@ -82,13 +83,15 @@ class Admission:
 
         Raises CostExceedsLimit, DailyQuotaExhausted, QueueTimeout, QueueFull, LedgerUnavailable."""
         now_s = elapsed_s()
-        servable = [account for account in candidates if exceeded(account.limits_for(model), model, cost) is None]
-        if not servable:
-            sentence = exceeded(candidates[0].limits_for(model), model, cost)
-            raise CostExceedsLimit(sentence or "", details={"model": model})
-        agents = self._ranked(servable)
+        ranked = self._ranked(candidates)
+        sentences = {agent: exceeded(agent.book_of(model).limits, model, cost) for agent in ranked}
+        agents = [agent for agent in ranked if sentences[agent] is None]
+        if not agents:
+            raise CostExceedsLimit(sentences[ranked[0]] or "", details={"model": model})
+        ledgers = {agent.account.ledger_id for agent in agents}
+        servable = [account for account in candidates if account.ledger_id in ledgers]
         for agent in agents:
-            agent.book(model).came(cost, now_s)
+            agent.book_of(model).came(cost, now_s)
         waiter = again.waiter if again is not None else None
         if waiter is None:
             longest_s = now_s + self.config.queue_timeout_s if patient_until_s is None else patient_until_s
@@ -135,7 +138,7 @@ class Admission:
                     return
 
     def _try(self, agent: Agent, waiter: Waiter, now_s: float) -> Lease | None:
-        draw = agent.draw(waiter.model, waiter.cost)
+        draw = agent.draw(agent.names.section(waiter.model), waiter.cost)
         if draw is None:
             return None
         of_project = [account for account in waiter.accounts if account.ledger_id == agent.account.ledger_id]
@@ -224,7 +227,8 @@ class Admission:
             for waiter in line.turns(self.queue.priorities(), slots, closed):
                 if waiter.future.done():
                     continue
-                model, least = waiter.model, smallest.get(waiter.model)
+                model = agent.names.section(waiter.model)
+                least = smallest.get(model)
                 lease = None if least is not None and _at_least(waiter.cost, least) else self._try(agent, waiter, now_s)
                 if lease is not None:
                     self._serve_with(waiter, lease)

@@ -6,20 +6,21 @@ import asyncio
 import logging
 import random
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 
 from shared.accounts.account import Account
 from shared.admission.book import Book, Draw
 from shared.admission.cadence import Cadence
+from shared.admission.config import AgentConfig
 from shared.admission.journal import Conversation, Journal
 from shared.admission.line import Line
+from shared.admission.names import Names
 from shared.admission.server_clock import ServerClock
 from shared.clock import elapsed_s
 from shared.generation import Cost
-from shared.ledger.grid import Grid
 from shared.ledger.packing import pack, unpack
-from shared.ledger.state import COLLECTION, Grant, Refusal, Renew, State
+from shared.ledger.state import COLLECTION, UNPROVEN, Grant, Refusal, Renew, State
 from shared.ledger.step import renew as renew_step
 from shared.stores.port import Change, CommitUnknown, Liveness, Outcome, Put, Store, StoreError, TimeSample
 
@@ -35,22 +36,6 @@ SILENCE_S = 1.0
 """A ledger that is well answers sooner: who has waited less long cannot say that it does not."""
 STALE_S = 12.0
 """A call that took longer than any may was interrupted by a process that stood still: it says nothing of the ledger now."""
-OWN_KEY_TTL_S, ACCEPTED_KEY_TTL_S = 600, 49 * 3600
-
-
-@dataclass(frozen=True, slots=True)
-class AgentConfig:
-    """What every agent of a process has in common."""
-
-    instance: str
-    grid: Grid
-    tau_s: float
-    lease_s: float | None = None
-    linger_s: float = 0.0
-    """How long to hold on to permits after the last request. More than 0 only where this process keeps its CPU between
-    requests and the store learns of its end (`Liveness`)."""
-    holds_on: bool = False
-    """Whether to hold on between requests that come often, although this process may be stopped between them."""
 
 
 class Agent:
@@ -70,8 +55,10 @@ class Agent:
         self.key = COLLECTION + account.ledger_id
         self.account, self.store, self.clock, self.config = account, store, clock, config
         self.journal, self.changed, self.liveness = journal, changed, liveness
+        self.names = Names(account, config.known)
         self.books: dict[str, Book] = {}
-        self.line = Line()
+        """By section."""
+        self.line = Line(self.names.section)
         self.open: dict[int, str] = {}
         """Requests, each with its caller, that hold a slot: from the moment a permit was taken until the exchange is over."""
         self.cap = 0
@@ -113,21 +100,26 @@ class Agent:
 
     # -- spending ----------------------------------------------------------------------------------------------------
 
-    def book(self, model: str) -> Book:
-        book = self.books.get(model)
+    def book(self, section: str) -> Book:
+        section = self.names.root(section)
+        book = self.books.get(section)
         if book is None:
-            limits = self.account.limits_for(model)
-            book = self.books[model] = Book(self.config.grid, limits, limits)
+            limits = self.names.limits(section)
+            book = self.books[section] = Book(self.config.grid, limits, limits, single=section == UNPROVEN)
         return book
 
-    def draw(self, model: str, cost: Cost) -> Draw | None:
+    def book_of(self, model: str) -> Book:
+        """The one in which requests for the id `model` count."""
+        return self.book(self.names.section(model))
+
+    def draw(self, section: str, cost: Cost) -> Draw | None:
         """Permits and a slot for one request, now; None when one of them is missing."""
         if len(self.open) >= self.cap:
             return None
         lo_ms, hi_ms = self.clock.bounds_ms()
         if hi_ms > self.authority_ms:
             return None
-        return self.book(model).draw(cost, lo_ms, hi_ms)
+        return self.book(section).draw(cost, lo_ms, hi_ms)
 
     def opened(self, request: int, caller: str) -> None:
         self.open[request] = caller
@@ -143,9 +135,9 @@ class Agent:
         self.service_s = took_s if not self.service_s else 0.9 * self.service_s + 0.1 * took_s
         return True
 
-    def out_of_permits(self, model: str) -> bool:
-        """Whether not even the smallest request of `model` could be dispatched now."""
-        book = self.book(model)
+    def out_of_permits(self, section: str) -> bool:
+        """Whether not even the smallest request that counts in `section` could be dispatched now."""
+        book = self.book(section)
         if len(self.open) >= self.cap:
             return True
         lo_ms, hi_ms = self.clock.bounds_ms()
@@ -160,24 +152,16 @@ class Agent:
         unanswered = self._task is not None and elapsed_s() - since_s >= SILENCE_S
         return self._heard_s < since_s and (unanswered or self._failures > 0)
 
-    def may_serve(self, model: str) -> bool:
-        """Whether a request of `model` may yet be dispatched without the ledger's help."""
-        hi_ms, book = self.clock.hi_ms() if self.clock.known else 0.0, self.book(model)
-        if not self.cap or book.last is None or hi_ms > self.authority_ms or (book.blocked_ms and not book.probe_ms):
-            return False
-        return not book.every_request_metered or any(book.available(hi_ms))
-
-    def may_write(self, model: str, draw: Draw, tried_ms: float) -> bool:
+    def may_write(self, section: str, draw: Draw, tried_ms: float) -> bool:
         """The last check, right before the first byte: is all of it still ours at this moment?"""
         lo_ms, hi_ms = self.clock.bounds_ms()
-        if not self.clock.known or hi_ms > self.authority_ms or not self.book(model).may_go(tried_ms, hi_ms):
-            return False
-        return self.book(model).open_now(draw, lo_ms, hi_ms)
+        lasts = self.clock.known and hi_ms <= self.authority_ms
+        return lasts and self.book(section).may_write(draw, tried_ms, lo_ms, hi_ms)
 
-    def opens_in_s(self, models: Iterable[str]) -> float | None:
-        """When the next booking of one of `models` opens that is not open yet."""
+    def opens_in_s(self, sections: Iterable[str]) -> float | None:
+        """When the next booking of one of `sections` opens that is not open yet."""
         lo_ms = self.clock.lo_ms()
-        opens = [self.books[model].opens_ms(lo_ms) for model in models if model in self.books]
+        opens = [self.books[section].opens_ms(lo_ms) for section in sections if section in self.books]
         known = [at_ms for at_ms in opens if at_ms is not None]
         return (min(known) - lo_ms) / 1000 if known else None
 
@@ -201,8 +185,8 @@ class Agent:
         return not self.open and not self.line.count
 
     def holds(self) -> bool:
-        unsaid = any(book.held or book.settled or book.answered_ms for book in self.books.values())
-        return bool(unsaid or self.held or self.pending or self.refusals)
+        unsaid = any(book.has_news or book.held or book.settled for book in self.books.values())
+        return bool(unsaid or self.held or self.pending or self.refusals or self.names.unsaid)
 
     def unused(self) -> bool:
         return self.idle() and not self.holds() and self._task is None
@@ -275,8 +259,9 @@ class Agent:
             self._measure()
             self.pending = self.cadence.message()
             self.refusals.clear()
+            self.names.unsaid.clear()
             for book in self.books.values():
-                book.settled, book.debt_tokens, book.answered_ms = {}, 0, 0.0
+                book.settled, book.void, book.debt_tokens, book.answered_ms = {}, {}, 0, 0.0
             # What is given up with this message must not be used while it travels.
             self.cap = min(self.cap, self.pending.hold)
         message = self.pending
@@ -306,8 +291,7 @@ class Agent:
         expires_ms = None
         if self.account.passing:
             state.accepted = state.accepted or self.accepted
-            kept_s = ACCEPTED_KEY_TTL_S if state.accepted else max(OWN_KEY_TTL_S, 2 * self.config.tau_s)
-            expires_ms = state.now_ms + int(1000 * kept_s)
+            expires_ms = state.now_ms + int(1000 * self.config.own_key_kept_s(state.accepted))
         return Change(grant, {self.key: Put(pack(state), expires_ms)})
 
     def _measure(self) -> None:
@@ -323,12 +307,14 @@ class Agent:
         self.held, self.claimed = max(message.hold, grant.cap), message.want_slots
         self.cadence.scarce = grant.scarce_slots
         retry_s = elapsed_s() + grant.horizon_ms / 1000 * random.uniform(0.48, 0.56)
-        for model in message.demands.keys() & self.books.keys():
-            self.books[model].retry_s = elapsed_s() + NO_ROOM_S
-        for model, allotment in grant.allotments.items():
-            book = self.books.get(model)
+        self.renamed(self.names.hear(grant.names))
+        kept, allotments = self.names.regrouped(message, grant)
+        for section in kept.keys() & self.books.keys():
+            self.books[section].retry_s = elapsed_s() + NO_ROOM_S
+        for section, allotment in allotments.items():
+            book = self.books.get(section)
             if book is not None:
-                book.adopt(allotment, message.demands[model].kept, self.clock.lo_ms())
+                book.adopt(allotment, kept.get(section, {}), self.clock.lo_ms())
                 book.told_s = elapsed_s()
                 book.retry_s = retry_s if allotment.unmet.requests else 0.0
                 book.spare_retry_s = elapsed_s() + self.cadence.flex_s() / 5
@@ -394,6 +380,21 @@ class Agent:
     def keep_refusals(self) -> None:
         """What Gemini said meanwhile holds, whatever the ledger, which has not heard of it yet, says of those models."""
         for refusal in self.refusals:
-            book = self.books.get(refusal.model)
+            book = self.books.get(self.names.root(refusal.model))
             if book is not None and not refusal.pressure:
                 book.refused(refusal.until_ms)
+
+    def metered(self, model: str, metered: str, section: str, slot: int, cost: Cost) -> None:
+        """An answer to the id `model` named the model `metered`; the request was booked in `section`."""
+        if self.renamed(self.names.learn(model, metered, section, slot, cost, self.clock.lo_ms())):
+            self.poke()
+
+    def renamed(self, news: bool) -> bool:
+        """On news of names, what is held and who waits moves to the sections in which their ids count by now."""
+        if news:
+            for section, book in list(self.books.items()):
+                if self.names.root(section) != section:
+                    self.book(section).absorb(self.books.pop(section))
+                book.limits = self.names.limits(section)
+            self.line.rename()
+        return news

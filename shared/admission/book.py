@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from shared.generation import NO_COST, Cost
 from shared.ledger.grid import Grid, pacific_day
-from shared.ledger.limits import Limits
+from shared.ledger.limits import Limits, minimum
 from shared.ledger.state import MAX_WANTS, Allotment, Bookings, Demand, Validity
 
 RATE_MEMORY_S = 5.0
@@ -31,11 +31,15 @@ class Book:
     grid: Grid
     limits: Limits
     effective: Limits
+    single: bool = False
+    """Of unproven ids: one request of all instances is open at a time, always by the right to try (`probe_ms`)."""
     held: dict[Validity, Held] = field(default_factory=dict)
     settled: dict[int, Cost] = field(default_factory=dict)
     debt_tokens: int = 0
     """Used beyond what was reserved and not yet reported: `settled` alone does not tell it, once other corrections or the
     dispatch itself fall into the same slot."""
+    void: dict[int, int] = field(default_factory=dict)
+    """By slot, dispatches that found no such model, until the ledger is told."""
     last: Allotment | None = None
     blocked_ms: float = 0.0
     """Not 0: Gemini refuses this model until then (the store's time), and after it one request tries whether it still does."""
@@ -58,6 +62,14 @@ class Book:
     """Requests per second that came lately."""
     typical: Cost = Cost(1)
     since_s: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.told(0, 0)
+
+    @property
+    def has_news(self) -> bool:
+        """What the ledger must hear even if nothing is held."""
+        return bool(self.answered_ms or self.void)
 
     def available(self, hi_ms: float) -> Cost:
         """What may still be drawn, now or later: bookings that are over do not count."""
@@ -138,7 +150,10 @@ class Book:
         starts = [max(v.first * slot_ms, self.blocked_ms) for v, held in self.held.items() if any(held.available)]
         return min((at_ms for at_ms in [*starts, self.blocked_ms] if at_ms > lo_ms), default=None)
 
-    def open_now(self, draw: Draw, lo_ms: float, hi_ms: float) -> bool:
+    def may_write(self, draw: Draw, tried_ms: float, lo_ms: float, hi_ms: float) -> bool:
+        """Whether what was drawn, under the right to try `tried_ms` if it is not 0, may be written at this moment."""
+        if not self.may_go(tried_ms, hi_ms):
+            return False
         slot_ms = self.grid.slot_ms
         return all(v[0] * slot_ms <= lo_ms and hi_ms < (v[1] + 1) * slot_ms and v in self.held for v, _ in draw)
 
@@ -166,7 +181,8 @@ class Book:
         """Gemini refuses, or nobody knows yet whether it still does and it is not for this process to begin trying."""
         if not self.blocked_ms:
             return False
-        return lo_ms < self.blocked_ms or self.tried_ms == self.probe_ms or hi_ms >= self.probe_ms
+        under_way = self.tried_ms > 0 if self.single else self.tried_ms == self.probe_ms
+        return lo_ms < self.blocked_ms or under_way or hi_ms >= self.probe_ms
 
     def may_go(self, tried_ms: float, hi_ms: float) -> bool:
         """Whether a request that was drawn under the right to try `tried_ms` (0: without one) may be written now."""
@@ -189,8 +205,8 @@ class Book:
 
     def told(self, cool_ms: int, probe_ms: int) -> None:
         """What the ledger says of this model's cool-down."""
-        self.blocked_ms, self.probe_ms = float(cool_ms), float(probe_ms)
-        if not cool_ms:
+        self.blocked_ms, self.probe_ms = max(float(cool_ms), float(self.single)), float(probe_ms)
+        if not self.blocked_ms:
             self.tried_ms = 0.0
 
     # -- talking to the ledger ---------------------------------------------------------------------------------------
@@ -240,6 +256,7 @@ class Book:
             limits=self.limits,
             settled=dict(self.settled),
             debt_tokens=self.debt_tokens,
+            void=dict(self.void),
             kept=kept,
             wants=tuple(runs),
             head=head,
@@ -250,6 +267,28 @@ class Book:
             probing=self.tried_ms > 0,
             answered_ms=int(self.answered_ms),
         )
+
+    def absorb(self, moved: Book) -> None:
+        """`moved` is part of this one from now on: an answer named both as one model. Its permits were booked beside those of
+        this model, so that both together may be more than the limit: those that nothing was drawn from are given back."""
+        for validity, theirs in moved.held.items():
+            mine = self.held.get(validity, _NOTHING)
+            self.held[validity] = Held(mine.available, mine.reserved.plus(theirs.reserved))
+        for slot, cost in moved.settled.items():
+            self.correct(cost, slot)
+        for slot, count in moved.void.items():
+            self.void[slot] = self.void.get(slot, 0) + count
+        self.debt_tokens += moved.debt_tokens
+        if self.last is None:
+            self.last, self.effective, self.day_end_ms = moved.last, moved.effective, moved.day_end_ms
+        elif moved.last is not None:
+            self.effective = minimum([self.effective, moved.effective])
+        if moved.blocked_ms > self.blocked_ms:
+            self.blocked_ms, self.probe_ms, self.tried_ms = moved.blocked_ms, moved.probe_ms, moved.tried_ms
+        self.answered_ms = max(self.answered_ms, moved.answered_ms)
+        self.arrivals, self.per_s = self.arrivals + moved.arrivals, self.per_s + moved.per_s
+        self.typical = Cost(*map(max, self.typical, moved.typical))
+        self.since_s = self.since_s or moved.since_s
 
     def serves(self, cost: Cost, hi_ms: float) -> bool:
         """Whether what is held can serve `cost` at one moment: one booking alone, or those that are open now together."""

@@ -14,7 +14,7 @@ from shared.generation import NO_COST
 from shared.ledger.packing import unpack
 from shared.ledger.permits import IMMINENT_SLOTS
 from shared.ledger.slots import Standing, claim_of, concurrency, standing
-from shared.ledger.state import Demand, Renew, State
+from shared.ledger.state import UNPROVEN, Demand, Renew, State
 from shared.ledger.step import renew as renew_step
 from shared.stores.port import Reading
 
@@ -103,7 +103,8 @@ class Cadence:
 
     def _news(self) -> bool:
         """What Gemini answered and every instance must learn."""
-        return bool(self.agent.refusals) or any(book.answered_ms for book in self.agent.books.values())
+        agent = self.agent
+        return bool(agent.refusals or agent.names.unsaid) or any(book.answered_ms for book in agent.books.values())
 
     def _authority_left_s(self) -> float:
         return (self.agent.authority_ms - self.agent.clock.hi_ms()) / 1000 if self.agent.clock.known else 0.0
@@ -225,11 +226,15 @@ class Cadence:
             spare_slots=spare_slots,
             unclaimed=unclaimed,
             refusals=tuple(agent.refusals),
+            names=tuple(agent.names.unsaid),
         )
 
     def _wanted(self) -> int:
         """Slots that requests need now, or needed at once lately; 0 when nothing is open and nothing waits."""
         open_now, waiting = len(self.agent.open), self.agent.line.count
+        unproven = self.agent.line.models.get(UNPROVEN)
+        if unproven is not None:
+            waiting -= len(unproven) - 1  # One of them may begin.
         return max(open_now + waiting, self.agent.busiest) if open_now or waiting else 0
 
     def _renew(self, wanted: int, demands: dict[str, Demand]) -> Renew:
@@ -254,7 +259,7 @@ class Cadence:
         spare = self.spare(book) if wanted else 0
         book.trim((len(costs) + spare) if wanted else 0)
         book.expire(self.agent.clock.hi_ms())
-        if not (wanted or book.held or book.settled or book.answered_ms):
+        if not (wanted or book.held or book.settled or book.has_news):
             del self.agent.books[model]
             return None
         reach_ms = int(waiting.patience_s(elapsed_s()) * 1000) if waiting else 0
@@ -269,6 +274,7 @@ class Cadence:
             return True
         state, now_ms = unpack(reading.value), int(reading.sample.server_ms)
         state.now_ms = max(state.now_ms, now_ms)
+        self.agent.renamed(self.agent.names.hear(state.names))
         self._hear_of_refusals(state)
         if self._changes_slots(state):
             return True
@@ -281,7 +287,8 @@ class Cadence:
         """A model that somebody else's request has opened again is served here from now on, without a write."""
         for model, book in self.agent.books.items():
             section = state.sections.get(model)
-            if book.blocked_ms and section is not None:
+            # A turn of unproven ids is only taken with a write: one that is over here may yet stand in the document.
+            if book.blocked_ms and section is not None and not book.single:
                 book.told(section.cool_ms, section.probe_ms_of(self.agent.config.instance))
         self.agent.keep_refusals()
 
@@ -340,7 +347,9 @@ class Cadence:
             return False
         grant = renew_step(state, self._renew(self._wanted(), demands), now_ms, agent.config.grid)
         soon = agent.config.grid.slot(now_ms) + IMMINENT_SLOTS
-        if any(one.probe_ms and one.probe_ms != agent.book(name).probe_ms for name, one in grant.allotments.items()):
+        # Of names that the ledger has yet to hear from here it thinks otherwise.
+        found = {name: one for name, one in grant.allotments.items() if name in demands}
+        if any(one.probe_ms and one.probe_ms != agent.book(name).probe_ms for name, one in found.items()):
             return True
         return any(
             sum(
@@ -349,5 +358,5 @@ class Cadence:
                 if validity.first <= soon
             )
             >= least[name]
-            for name, allotment in grant.allotments.items()
+            for name, allotment in found.items()
         )

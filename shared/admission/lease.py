@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Protocol
 
 from shared.accounts.account import Account
@@ -10,7 +11,7 @@ from shared.admission.book import Draw
 from shared.admission.queue import Waiter
 from shared.clock import elapsed_s
 from shared.generation import NO_COST, Cost
-from shared.ledger.state import Refusal
+from shared.ledger.state import UNPROVEN, Refusal
 
 
 class PermitLapsed(Exception):
@@ -29,8 +30,8 @@ class Lease:
     """The right to one exchange with Gemini on `account`. `check` right before the first byte, `close` when it ended."""
 
     __slots__ = (
-        "_agent", "_draw", "_owner", "_since_s", "_slot", "_tenure", "_tried_ms", "account", "cost", "model",
-        "queued_s", "waiter",
+        "_agent", "_draw", "_named", "_owner", "_since_s", "_slot", "_tenure", "_tried_ms", "account", "cost", "model",
+        "queued_s", "section", "waiter",
     )  # fmt: skip
 
     def __init__(
@@ -38,11 +39,14 @@ class Lease:
     ) -> None:
         self._owner, self._agent, self._draw = owner, agent, draw
         self._slot: int | None = None
+        self._named = False
         self._tenure = agent.tenure
         self.account, self.model, self.cost, self.waiter = account, waiter.model, waiter.cost, waiter
+        self.section = agent.names.section(waiter.model)
+        """Of the ledger, in which its permit was booked."""
         self.queued_s = queued_s
         self._since_s = elapsed_s()
-        book = agent.book(waiter.model)
+        book = agent.book(self.section)
         self._tried_ms = book.tried_ms if book.blocked_ms else 0.0
         """Not 0: this is the request that tries whether a cool-down is over."""
         agent.opened(id(self), waiter.caller)
@@ -61,7 +65,8 @@ class Lease:
         """Raises PermitLapsed unless the permit holds at this very moment; then the request counts as dispatched. Asked once
         more before the first byte, it counts as dispatched at that moment, or not at all."""
         agent = self._agent
-        if self._tenure != agent.tenure or not agent.may_write(self.model, self._draw, self._tried_ms):
+        proven = self.section == UNPROVEN != agent.names.section(self.model)  # Meanwhile: it counts elsewhere now.
+        if self._tenure != agent.tenure or proven or not agent.may_write(self.section, self._draw, self._tried_ms):
             self._take_back()
             raise PermitLapsed
         if self._slot is not None:
@@ -69,26 +74,44 @@ class Lease:
             return
         hi_ms = agent.clock.hi_ms()
         self._slot = agent.config.grid.slot(hi_ms)
-        agent.book(self.model).spend(self._draw, self.cost, self._slot)
+        agent.book(self.section).spend(self._draw, self.cost, self._slot)
         agent.poke()  # However long the exchange takes, its dispatch is reported while its booking is still counted.
 
     def _take_back(self) -> None:
         """What counted as dispatched was not; its permit is spent."""
         if self._slot is not None:
-            self._agent.book(self.model).correct(NO_COST.minus(self.cost), self._slot)
+            self._agent.book(self.section).correct(NO_COST.minus(self.cost), self._slot)
             self._slot, self._draw = None, ()
 
     def sent(self) -> None:
         """The last byte was written: if that took until a later slot, the request counts there."""
         slot = self._agent.config.grid.slot(self._agent.clock.hi_ms())
         if self._slot is not None and slot != self._slot:
-            book = self._agent.book(self.model)
+            book = self._agent.book(self.section)
             book.correct(NO_COST.minus(self.cost), self._slot)
             book.correct(self.cost, slot)
             self._slot = slot
 
-    def refuse(self, refusal: Refusal) -> None:
-        self._agent.refuse(refusal)
+    def refuse(self, refusal: Refusal, named: str | None = None) -> None:
+        """A 429. Where it is about a quota it proves that the model exists; `named`: the model that it names."""
+        names = self._agent.names
+        if not refusal.pressure and names.section(self.model) == UNPROVEN:
+            self.metered(named)
+        self._agent.refuse(replace(refusal, model=names.section(refusal.model)))
+
+    def metered(self, model: str | None) -> None:
+        """Gemini answered, and named the model that was metered. None: it named none; then it is the requested one, unless
+        something else is known of that."""
+        if self._slot is not None and (model is not None or self.section == UNPROVEN):
+            self._named = True
+            self._agent.metered(self.model, model or self.model, self.section, self._slot, self.cost)
+
+    def not_found(self) -> None:
+        """Gemini has no such model: no day counts the request, and an id that was proven is not any more."""
+        if self._slot is not None:
+            void = self._agent.book(self.section).void
+            void[self._slot] = void.get(self._slot, 0) + self.cost.requests
+            self._agent.renamed(self._agent.names.forget(self.model))
 
     def accepted(self) -> None:
         """Gemini took the credential."""
@@ -97,7 +120,7 @@ class Lease:
     def answered(self) -> None:
         """Gemini did not refuse the request for want of a quota, whatever else it answers."""
         if self._tried_ms:
-            self._agent.book(self.model).tried(self._tried_ms, answered=True)
+            self._agent.book(self.section).tried(self._tried_ms, answered=True)
             self._tried_ms = 0.0
             self._agent.poke()  # It is told at once.
 
@@ -109,20 +132,22 @@ class Lease:
         if not agent.closed(id(self), elapsed_s() - self._since_s):
             return
         if self._slot is None:
-            agent.book(self.model).put_back(self._draw)
+            agent.book(self.section).put_back(self._draw)
         elif input_tokens is not None and input_tokens != self.cost.input_tokens:
             excess = input_tokens - self.cost.input_tokens
-            book = agent.book(self.model)
+            book, also = agent.book(self.section), agent.book_of(self.model)
             book.correct(Cost(0, excess), self._slot)
             book.debt_tokens += max(0, excess)
+            if self._named and also is not book:  # In the section that its answer named it counts too.
+                also.correct(Cost(0, excess), self._slot)
         if self._tried_ms:
-            agent.book(self.model).tried(self._tried_ms, answered=False)
+            agent.book(self.section).tried(self._tried_ms, answered=False)
         self._owner.released(agent)
         await self._owner.settle_idle(self.waiter)
 
     def rate_headers(self) -> dict[str, str]:
         """OpenAI's x-ratelimit-* names: the limits that hold now, and what a window that ends now has left for this process."""
-        book = self._agent.book(self.model)
+        book = self._agent.book(self.section)
         headers = {}
         for k, name in ((0, "requests"), (1, "tokens")):
             limit = book.effective[k]

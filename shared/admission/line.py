@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from heapq import merge
 from itertools import chain, islice
@@ -47,11 +47,20 @@ class ModelLine:
         return max((entry[2].deadline_s for entry in chain(*self.order.lists)), default=now_s) - now_s
 
 
-class Line:
-    """The waiters of one agent. `callers` counts those who wait or have a request open, by name."""
+def _itself(model: str) -> str:
+    return model
 
-    def __init__(self) -> None:
+
+class Line:
+    """The waiters of one agent. `callers` counts those who wait or have a request open, by name; `section` tells in which
+    section of the ledger an id counts."""
+
+    def __init__(self, section: Callable[[str], str] = _itself) -> None:
+        self._section = section
         self.models: dict[str, ModelLine] = {}
+        """By section."""
+        self._places: dict[int, str] = {}
+        """By sequence, the section in whose line each waiter stands."""
         self.callers: dict[str, int] = {}
         self._waiting: OrderedDict[int, Waiter] = OrderedDict()
 
@@ -68,11 +77,7 @@ class Line:
         return waiter.sequence in self._waiting
 
     def add(self, waiter: Waiter) -> None:
-        model = self.models.setdefault(waiter.model, ModelLine())
-        model.order.add(waiter)
-        model.cost = model.cost.plus(waiter.cost)
-        if not waiter.judged:
-            model.unjudged[waiter.sequence] = waiter
+        self._stand(waiter)
         last = next(reversed(self._waiting.values()), None)
         self._waiting[waiter.sequence] = waiter
         if last is not None and last.came_s > waiter.came_s:
@@ -84,13 +89,33 @@ class Line:
         """Unknown waiters are ignored."""
         if self._waiting.pop(waiter.sequence, None) is None:
             return
-        model = self.models[waiter.model]
+        self._step_out(waiter)
+        self.leave(waiter.caller)
+
+    def rename(self) -> None:
+        """Ids may count in other sections than before: those who wait for one of these are judged anew."""
+        for waiter in list(self._waiting.values()):
+            if self._section(waiter.model) != self._places[waiter.sequence]:
+                self._step_out(waiter)
+                waiter.judged = False
+                self._stand(waiter)
+
+    def _stand(self, waiter: Waiter) -> None:
+        section = self._places[waiter.sequence] = self._section(waiter.model)
+        model = self.models.setdefault(section, ModelLine())
+        model.order.add(waiter)
+        model.cost = model.cost.plus(waiter.cost)
+        if not waiter.judged:
+            model.unjudged[waiter.sequence] = waiter
+
+    def _step_out(self, waiter: Waiter) -> None:
+        section = self._places.pop(waiter.sequence)
+        model = self.models[section]
         model.order.remove(waiter)
         model.unjudged.pop(waiter.sequence, None)
         model.cost = model.cost.minus(waiter.cost)
         if not len(model):
-            del self.models[waiter.model]
-        self.leave(waiter.caller)
+            del self.models[section]
 
     def enter(self, caller: str) -> None:
         self.callers[caller] = self.callers.get(caller, 0) + 1
@@ -116,5 +141,5 @@ class Line:
         for priority in priorities:
             of_models = [entries(model, priority) for model in models if model in self.models]
             for _, _, waiter in merge(*of_models):
-                if waiter.model not in closed:
+                if self._places.get(waiter.sequence) not in closed:
                     yield waiter

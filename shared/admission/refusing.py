@@ -33,9 +33,9 @@ def exceeded(limits: Limits, model: str, cost: Cost) -> str | None:
 def hopeless(waiter: Waiter) -> GatewayError | None:
     """What no waiting helps against. But for a ledger that cannot be reached, it is judged by what the ledger said
     since this waiter came: what it said before may be over."""
-    if all(agent.failing() and not agent.may_serve(waiter.model) for agent in waiter.candidates):
+    if all(agent.failing() and not _may_serve(agent, waiter.model) for agent in waiter.candidates):
         return _unreachable()
-    books = [agent.book(waiter.model) for agent in waiter.candidates]
+    books = [agent.book_of(waiter.model) for agent in waiter.candidates]
     if waiter.judged or min(book.told_s for book in books) <= waiter.came_s:
         return None
     waiter.judged = True
@@ -46,6 +46,14 @@ def hopeless(waiter: Waiter) -> GatewayError | None:
         return _day_spent(waiter)
     eta_s = _eta_s(waiter)
     return _too_late(eta_s) if eta_s is not None and eta_s > waiter.deadline_s - elapsed_s() else None
+
+
+def _may_serve(agent: Agent, model: str) -> bool:
+    """Whether a request of `model` may yet be dispatched without the ledger's help."""
+    hi_ms, book = agent.clock.hi_ms() if agent.clock.known else 0.0, agent.book_of(model)
+    if not agent.cap or book.last is None or hi_ms > agent.authority_ms or (book.blocked_ms and not book.probe_ms):
+        return False
+    return not book.every_request_metered or any(book.available(hi_ms))
 
 
 def expired(waiter: Waiter) -> GatewayError:
@@ -66,13 +74,14 @@ def _eta_s(waiter: Waiter) -> float | None:
 
 def _eta_of(agent: Agent, waiter: Waiter) -> float | None:
     """When `agent` serves the waiter, as far as the calendar tells (seconds from now)."""
-    book, line = agent.book(waiter.model), agent.line.models.get(waiter.model)
+    section = agent.names.section(waiter.model)
+    book, line = agent.book(section), agent.line.models.get(section)
     if book.last is None:
         return None
     last, lo_ms = book.last, agent.clock.lo_ms()
     behind = (line.ahead(waiter) if line else 0) - book.available(agent.clock.hi_ms()).requests
     if behind < 0 and (book.probe_ms or not book.blocked_ms):
-        return 0.0 if book.any_open(*agent.clock.bounds_ms()) else agent.opens_in_s([waiter.model]) or 0.0
+        return 0.0 if book.any_open(*agent.clock.bounds_ms()) else agent.opens_in_s([section]) or 0.0
     if book.blocked_ms > lo_ms:
         return (book.blocked_ms - lo_ms) / 1000
     if not last.next_ms and not last.per_s:
@@ -94,7 +103,7 @@ def _unreachable() -> LedgerUnavailable:
 
 
 def _day_is_spent(waiter: Waiter) -> bool:
-    return all(agent.book(waiter.model).day_is_spent(agent.clock.lo_ms()) for agent in waiter.candidates)
+    return all(agent.book_of(waiter.model).day_is_spent(agent.clock.lo_ms()) for agent in waiter.candidates)
 
 
 def _day_spent(waiter: Waiter) -> DailyQuotaExhausted:

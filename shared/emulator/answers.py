@@ -20,8 +20,8 @@ from .schema_answers import TooComplex, from_openapi, value_for
 from .schema_merging import Unsatisfiable
 
 _EXCERPT = 90
-# Thinking tokens per level, before the request's own spread; XHIGH is no level of the models here.
-_THOUGHTS = {"MINIMAL": 0, "LOW": 32, "MEDIUM": 96, "HIGH": 192}
+# Thinking tokens per level, before the request's own spread.
+_THOUGHTS = {"MINIMAL": 0, "LOW": 32, "MEDIUM": 96, "HIGH": 192, "XHIGH": 384}
 _CLOSINGS = (
     "No model was asked; set a Gemini API key and the answer will come from Google.",
     "This is a rehearsal: the same request with a Gemini API key gets a real answer.",

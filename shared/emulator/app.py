@@ -96,7 +96,7 @@ class App:
             exchange.close()
 
     async def _answer(self, request: Request, exchange: Exchange, call: _Call) -> web.StreamResponse:
-        model = models.resolve(call.version, call.model_id)
+        model = models.resolve(call.version, call.model_id, self._config.aliases)
         claimed = request.headers.get("x-goog-api-key") or request.query.get("key", "")
         self.stats.arrived(call.method, model.id if model else "", claimed)
         exchange.key = claimed

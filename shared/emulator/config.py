@@ -52,6 +52,8 @@ class EmulatorConfig:
     projects: Mapping[str, Project] = field(default_factory=dict)
     keys: Mapping[str, str] = field(default_factory=dict)
     default_project: Project = Project()
+    # Ids besides the table's, each with the model that answers for it and is metered.
+    aliases: Mapping[str, str] = field(default_factory=dict)
     window_s: float = 60.0
     latency_s: float = 0.0
     chunk_delay_s: float = 0.0
@@ -68,8 +70,8 @@ def from_env(environ: Mapping[str, str], *, latency_ms: float = 0.0, chunk_delay
     """Reads EMULATOR_* and LEDGER_WINDOW_SECONDS; the two arguments are the defaults of EMULATOR_LATENCY_MS and
     EMULATOR_CHUNK_DELAY_MS. Raises ConfigError.
 
-    EMULATOR_KEYS is a JSON object {key: project}; EMULATOR_PROJECTS is {project: {"tier", "concurrency", "rpm", "tpm",
-    "rpd", "ipm", "models": {model: {"rpm", ...}}}}.
+    EMULATOR_KEYS is a JSON object {key: project}; EMULATOR_ALIASES is {id: the model that it is metered as};
+    EMULATOR_PROJECTS is {project: {"tier", "concurrency", "rpm", "tpm", "rpd", "ipm", "models": {model: {"rpm", ...}}}}.
     """
     default = Project(
         tier=_tier(environ.get("EMULATOR_TIER") or "paid", "EMULATOR_TIER"),
@@ -79,12 +81,16 @@ def from_env(environ: Mapping[str, str], *, latency_ms: float = 0.0, chunk_delay
     keys = _json_object(environ, "EMULATOR_KEYS")
     if not all(isinstance(project, str) for project in keys.values()):
         raise ConfigError("EMULATOR_KEYS must map each key to the name of a project.")
+    aliases = _json_object(environ, "EMULATOR_ALIASES")
+    if not all(isinstance(model, str) for model in aliases.values()):
+        raise ConfigError("EMULATOR_ALIASES must map each id to a model's id.")
     window_s = _number(environ, "LEDGER_WINDOW_SECONDS", 60.0)
     if window_s <= 0:
         raise ConfigError("LEDGER_WINDOW_SECONDS must be more than 0.")
     return EmulatorConfig(
         projects={name: _project(name, value) for name, value in _json_object(environ, "EMULATOR_PROJECTS").items()},
         keys=keys,
+        aliases=aliases,
         default_project=default,
         window_s=window_s,
         latency_s=_number(environ, "EMULATOR_LATENCY_MS", latency_ms) / 1000,

@@ -5,6 +5,7 @@ Source: Google's models page, changelog and a live list of October and November 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,6 +59,9 @@ class Model:
 
 _MODELS = (
     Model("gemini-4-argon", "Gemini 4 Argon", levels=_LOW_UP, level="MEDIUM", budget_min=None),
+    Model("gemini-4-neon", "Gemini 4 Neon", levels=("LOW", "MEDIUM", "HIGH", "XHIGH"), level="HIGH", budget_min=None),
+    Model("gemini-4-carbon", "Gemini 4 Carbon", levels=_LOW_UP, level="MEDIUM", budget_min=None),
+    Model("gemini-4-hydrogen", "Gemini 4 Hydrogen", levels=_LOW_UP, level="MEDIUM", budget_min=None),
     Model("gemini-3.1-pro-preview", "Gemini 3.1 Pro Preview", levels=_LOW_UP, level="HIGH", budget_min=1),
     Model(
         "gemini-3.1-pro-preview-customtools", "Gemini 3.1 Pro Custom Tools", levels=_LOW_UP, level="HIGH", budget_min=1
@@ -100,9 +104,11 @@ CLOSED = {
 }
 
 
-def resolve(version: str, model_id: str) -> Model | None:
-    """The model that answers for an id on an API version (`v1` | `v1beta`), or None."""
-    target = _ROUTED.get(model_id, model_id)
+def resolve(version: str, model_id: str, aliases: Mapping[str, str] = _ROUTED) -> Model | None:
+    """The model that answers for an id on an API version (`v1` | `v1beta`), or None. `aliases` are further ids, each with the
+    one that it stands for."""
+    target = aliases.get(model_id, model_id)
+    target = _ROUTED.get(target, target)
     if version == "v1beta":
         target = _LATEST.get(target, target)
     return _BY_ID.get(target)

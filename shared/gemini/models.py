@@ -12,15 +12,25 @@ from typing import Literal, get_args
 
 from shared.errors import BadRequest
 
-Kind = Literal["pro", "flash", "flash_lite", "image", "embedding", "speech", "transcription", "open"]
+Kind = Literal[
+    "pro", "flash", "flash_lite", "image", "embedding", "speech", "transcription", "live", "video", "music", "open"
+]
 Purpose = Literal[
     "chat", "generate_text", "stream", "batch", "library", "structured_output", "cinematic_story_design", "image"
 ]
 
 _GENERATE = ("generateContent", "streamGenerateContent", "countTokens")
 _EMBED = ("embedContent", "batchEmbedContents", "countTokens")
-_NO_TEXT: dict[Kind, str] = {"image": "images", "embedding": "vectors", "speech": "speech"}
-_ID = re.compile(r"[a-z0-9._-]{1,100}")
+_NO_TEXT: dict[Kind, str] = {
+    "image": "images",
+    "embedding": "vectors",
+    "speech": "speech",
+    "live": "a live session",
+    "video": "videos",
+    "music": "music",
+}
+ID_PATTERN = r"[a-z0-9._-]{1,100}"
+_ID = re.compile(ID_PATTERN)
 _MAX_HOPS = 8
 
 
@@ -43,14 +53,14 @@ class ModelInfo:
 
     @property
     def answers_with(self) -> str:
-        """text, images, vectors or speech."""
+        """text, images, vectors, speech, a live session, videos or music."""
         return _NO_TEXT.get(self.kind, "text")
 
 
 @dataclass(frozen=True, slots=True)
 class Resolved:
     """`requested` is what the caller wrote without `models/`; `canonical` is the id that is sent, answered and metered.
-    `known`: the table has it. An unknown id that is well formed may still exist upstream."""
+    `known`: the table has it. An unknown id that is well formed passes: a table always lags behind Google's."""
 
     requested: str
     canonical: str
@@ -58,6 +68,7 @@ class Resolved:
 
 
 _ALL_LEVELS = ("minimal", "low", "medium", "high")
+_TO_XHIGH = ("low", "medium", "high", "xhigh")
 
 
 def _image(model_id: str, **rest: int | bool) -> ModelInfo:
@@ -77,6 +88,20 @@ def _speech(model_id: str, kind: Kind = "speech", free_tier: bool = True) -> Mod
     )
 
 
+def _other(model_id: str, kind: Kind, *verbs: str) -> ModelInfo:
+    """One that no text endpoint can use; `verbs` are Google's names of what it does instead."""
+    return ModelInfo(
+        model_id,
+        kind,
+        output_token_limit=0,
+        thinking=False,
+        thinking_levels=(),
+        json_schema=False,
+        free_tier=False,
+        verbs=verbs,
+    )
+
+
 def _open(model_id: str) -> ModelInfo:
     return ModelInfo(model_id, "open", 262_144, 32_768, thinking_levels=(), json_schema=False)
 
@@ -84,6 +109,9 @@ def _open(model_id: str) -> ModelInfo:
 _MODELS = (
     # Input and output share one window.
     ModelInfo("gemini-4-argon", "pro", output_token_limit=1_048_576, free_tier=False),
+    ModelInfo("gemini-4-neon", "pro", thinking_levels=_TO_XHIGH, free_tier=False),
+    ModelInfo("gemini-4-carbon", "pro", free_tier=False),
+    ModelInfo("gemini-4-hydrogen", "pro", free_tier=False),
     ModelInfo("gemini-3.1-pro-preview", "pro", free_tier=False),
     ModelInfo("gemini-3.1-pro-preview-customtools", "pro", free_tier=False),
     ModelInfo("gemini-3.8-flash", "flash"),
@@ -105,6 +133,12 @@ _MODELS = (
     _speech("gemini-2.5-flash-preview-tts"),
     _speech("gemini-2.5-pro-preview-tts", free_tier=False),
     _speech("gemini-3.5-transcribe", "transcription"),
+    _other("gemini-3.5-transcribe-live", "live", "bidiGenerateContent"),
+    _other("gemini-3.8-live", "live", "bidiGenerateContent"),
+    _other("gemini-3.8-live-extended-thinking", "live", "bidiGenerateContent"),
+    _other("gemini-2.5-flash-native-audio-latest", "live", "bidiGenerateContent"),
+    _other("gemini-omni-1.1-flash", "video", "predictLongRunning"),
+    _other("lyria-3.5", "music", "predict"),
     _open("gemma-4-26b-a4b-it"),
     _open("gemma-4-31b-it"),
 )
@@ -114,7 +148,7 @@ _SUCCESSORS = {
     "gemini-flash-latest": "gemini-3.8-flash",
     "gemini-flash-lite-latest": "gemini-3.5-flash-lite",
     "gemini-pro-latest": "gemini-4-argon",
-    # Deprecated, routed by Google itself (the last two from 2026-12-01, and 404 for new projects until then).
+    # Deprecated, routed by Google itself (the last two since 2026-12-01; before, they were closed to new projects).
     "gemini-3.7-flash": "gemini-3.8-flash",
     "gemini-3.5-flash": "gemini-3.6-flash",
     "gemini-2.5-pro": "gemini-3.8-flash",
@@ -215,6 +249,25 @@ class ModelTable:
                 return name
             name = successor
         raise ValueError(f"the model table leads {name!r} in a circle")
+
+
+_MISSING = re.compile(
+    r"models/[a-z0-9._-]{1,100} is not found for api version \w+|"
+    r"this model models/[a-z0-9._-]{1,100} is no longer available|model is not found: models/",
+    re.IGNORECASE,
+)
+
+
+def says_missing(message: str) -> bool:
+    """Whether the text of a 404 is about the model, in Google's words of November 2026; another one is about a file or a
+    cache. Only its beginning is believed: what follows may quote the caller."""
+    return _MISSING.match(message) is not None
+
+
+def model_id(name: str | None) -> str | None:
+    """The id in a name that Gemini answered (`modelVersion`, a quota's dimension); None where it is no model's id."""
+    found = (name or "").removeprefix("models/")
+    return found if _ID.fullmatch(found) else None
 
 
 TABLE = ModelTable({info.id: info for info in _MODELS}, _SUCCESSORS, _DEFAULTS, _STAND_INS)

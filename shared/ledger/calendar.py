@@ -184,3 +184,11 @@ def touched_days(grid: Grid, first: int, last: int) -> tuple[int, ...]:
     early = pacific_day(grid.start_ms(first) - JITTER_MS - grid.slot_ms)
     late_ms = grid.start_ms(last + 1) + JITTER_MS + grid.slot_ms
     return (early.ordinal,) if late_ms < early.end_ms else (early.ordinal, pacific_day(late_ms).ordinal)
+
+
+def count_day(section: Section, when: Validity, requests: int, grid: Grid) -> None:
+    """Adds `requests` to every day in which a dispatch in `when` may have arrived; a negative number takes them back."""
+    for day in touched_days(grid, *when) if requests else ():
+        section.days[day] = max(0, section.days.get(day, 0) + requests)
+        if not section.days[day]:
+            del section.days[day]

@@ -11,7 +11,7 @@ from shared.ledger.grid import Grid
 from shared.ledger.limits import UNLIMITED, Limits, minimum
 from shared.ledger.refusals import effective_limits, recovered
 from shared.ledger.slots import concurrency, fresh
-from shared.ledger.state import Outside, State
+from shared.ledger.state import UNPROVEN, Outside, State
 
 Report = dict[str, Any]
 ID_CHARS = 8
@@ -31,6 +31,7 @@ def report(state: State, now_ms: int, configured: Callable[[str], Limits]) -> Re
             "limit": None if c is None else concurrency(state, c, now_ms),
             "by": {i[:ID_CHARS]: lease.slots for i, lease in leases if lease.slots and lease.reuse_ms >= now_ms},
         },
+        "metered_as": {name: known.model for name, known in sorted(state.names.items()) if known.model != name},
         "models": {model: _model(state, model, now_ms, configured(model)) for model in state.sections},
     }
 
@@ -94,8 +95,8 @@ def forget_learned(state: State, model: str | None, *, cool_only: bool) -> list[
     What was dispatched and booked stays: no limit can be exceeded by this, but those that Gemini named."""
     changed = []
     for name, section in state.sections.items():
-        if model is not None and name != model:
-            continue
+        if name == UNPROVEN or (model is not None and name != model):
+            continue  # Of unproven ids nothing is refused; whose turn it is must not be forgotten.
         before = (section.cool_ms, section.learned, section.outside)
         section.cool_ms = section.cool_length_ms = section.probe_ms = 0
         section.prober = ""

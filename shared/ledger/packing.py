@@ -1,7 +1,7 @@
 """The state as bytes: `GL`, a version byte, then (zlib) a table of names and one column of 64-bit integers.
 
 Version 2 is what is written; version 1 is read too: in it a model has neither `outside` nor a request that tries. What follows
-the last section (`accepted`, where it is true) is passed over by releases that do not know it."""
+the last section (`accepted` and `names`, where there is something to say) is passed over by releases that do not know it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from typing import cast
 
 from shared.generation import Cost
 from shared.ledger.limits import Limits
-from shared.ledger.state import Lease, Outside, Section, Share, State, Validity
+from shared.ledger.state import Lease, Metered, Outside, Section, Share, State, Validity
 
 MAGIC, VERSION, FIRST_VERSION = b"GL", 2, 1
 _MOST = 2**62
@@ -30,7 +30,7 @@ class UnreadableState(ValueError):
 
 def pack(state: State) -> bytes:
     names = sorted(
-        {*state.leases, *state.sections}.union(
+        {*state.leases, *state.sections, *state.names, *(known.model for known in state.names.values())}.union(
             *(lease.shares for lease in state.leases.values()),
             (section.prober for section in state.sections.values() if section.prober),
         )
@@ -45,8 +45,10 @@ def pack(state: State) -> bytes:
     for name, section in state.sections.items():
         _pack_section(column, index[name], section, base)
         _pack_refused(column, section, index)
-    if state.accepted:
-        column.append(1)
+    if state.accepted or state.names:
+        column.extend((int(state.accepted), len(state.names)))
+    for name, known in state.names.items():
+        column.extend((index[name], index[known.model], known.until_ms - state.now_ms))
     if sys.byteorder == "big":
         column.byteswap()
     table = "\n".join(names).encode()
@@ -85,6 +87,9 @@ def _state(read: Iterator[int], names: list[str], version: int) -> State:
         elif section.cool_ms <= state.now_ms:
             section.cool_ms = 0  # In version 1 the end of a cool-down stayed where it was.
     state.accepted = bool(next(read, 0))
+    for _ in range(next(read, 0)):
+        name = names[take()]
+        state.names[name] = Metered(names[take()], take() + state.now_ms)
     return state
 
 

@@ -9,6 +9,12 @@ from shared.generation import NO_COST, Cost
 from shared.ledger.limits import UNLIMITED, Limits
 
 MAX_MODELS = 32
+MAX_NAMES = 256
+"""Ids of which the document remembers as which model they are metered; the ones confirmed longest ago are dropped first."""
+NAME_KEPT_MS = 7 * 24 * 3_600_000
+"""How long that is remembered after an answer confirmed it."""
+UNPROVEN = "~unproven"
+"""The section of all ids that no answer has named yet and the configuration does not know. No model's id contains `~`."""
 MAX_WANTS = 64
 """How many runs of waiting requests an instance describes; the last run stands for all the rest, at their mean cost."""
 
@@ -98,6 +104,14 @@ class Section:
         return self.probe_ms if self.prober == instance else 0
 
 
+class Metered(NamedTuple):
+    """As which model Gemini meters an id, as its answers said."""
+
+    model: str
+    until_ms: int
+    """When it is forgotten unless another answer confirms it."""
+
+
 COLLECTION = "ledger/"
 """A project's document in the store is this and the id of its ledger."""
 
@@ -110,6 +124,8 @@ class State:
     now_ms: int = 0
     leases: dict[str, Lease] = field(default_factory=dict)
     sections: dict[str, Section] = field(default_factory=dict)
+    names: dict[str, Metered] = field(default_factory=dict)
+    """By id, for ids that are aliases, and for proven ones that the configuration does not know (`names.section_of`)."""
     pressure_c: int = 0
     """Concurrency after the last refusal without a quota (shared capacity); recovers from `pressure_ms` on."""
     pressure_ms: int = 0
@@ -131,6 +147,20 @@ class Refusal:
     """When the refused request was dispatched (the store's time)."""
     guessed: bool = False
     """Gemini did not say when to come again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """What an answer said of the id that was requested. `metered`: as which model Gemini metered the request; None: Gemini
+    has no such model any more."""
+
+    model: str
+    metered: str | None
+    section: str = ""
+    """In which the request was booked: its cost moves from there to the section of `metered`."""
+    slot: int = 0
+    """In which it was dispatched."""
+    cost: Cost = NO_COST
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +190,8 @@ class Demand:
     """The `probe_ms` under which such a request was answered, and not refused; 0: none was."""
     debt_tokens: int = 0
     """Of the corrections those upwards, added up."""
+    void: dict[int, int] = field(default_factory=dict)
+    """By slot, dispatches that Gemini answered with 404 for want of such a model: no day counts them, the minute does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +218,7 @@ class Renew:
     callers: int = 1
     demands: dict[str, Demand] = field(default_factory=dict)
     refusals: tuple[Refusal, ...] = ()
+    names: tuple[Named, ...] = ()
     gone: frozenset[str] = frozenset()
     """Instances known to have ended: their sockets are closed, so their slots are free."""
 
@@ -223,5 +256,7 @@ class Grant:
     horizon_ms: int
     """How far ahead scarce permits are booked: renewing about every half of it loses nothing."""
     allotments: dict[str, Allotment]
+    names: dict[str, Metered] = field(default_factory=dict)
+    """All that is known of ids (`State.names`)."""
     fresh: bool = True
     """False when this renew had been applied before and nothing was changed."""

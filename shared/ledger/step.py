@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 from shared.generation import NO_COST, Cost
-from shared.ledger.calendar import Calendar, summed, touched_days
+from shared.ledger.calendar import Calendar, count_day, summed
 from shared.ledger.grid import Grid, pacific_day
 from shared.ledger.limits import UNLIMITED
+from shared.ledger.names import end_turn, has_room, learn_names, move_named, redirected, take_back_void, takes_turn
 from shared.ledger.permits import IMMINENT_SLOTS, Party, Planner
 from shared.ledger.refusals import (
+    PROBE_MS,
     effective_limits,
     forget_recovered,
     give_up_probe,
@@ -19,8 +21,8 @@ from shared.ledger.refusals import (
 )
 from shared.ledger.slots import concurrency, fresh, held_by_others, share_slots, water_level
 from shared.ledger.state import (
-    MAX_MODELS,
     MAX_WANTS,
+    UNPROVEN,
     Allotment,
     Bookings,
     Demand,
@@ -53,7 +55,11 @@ def renew(state: State, message: Renew, store_ms: int, grid: Grid) -> Grant:
     state.now_ms = max(state.now_ms, store_ms, message.lo_ms)
     lease = state.leases.setdefault(message.instance, Lease())
     _release_gone(state, message)
+    learn_names(state, message)
+    message = redirected(state, message)
+    end_turn(state, message)
     _settle(state, lease, message, grid)
+    move_named(state, message, grid)
     _prune(state, message.instance, grid)
     learn(state, message, grid)
     give_up_probe(state, message)
@@ -75,6 +81,7 @@ def renew(state: State, message: Renew, store_ms: int, grid: Grid) -> Grant:
         instances=active_instances(state),
         horizon_ms=horizon_ms(active_instances(state), grid),
         allotments=allotments,
+        names=state.names,
     )
 
 
@@ -90,7 +97,8 @@ def _repeated(state: State, lease: Lease, message: Renew, grid: Grid) -> Grant:
             unmet=share.unmet,
         )
     active = active_instances(state)
-    return Grant(lease.cap, lease.authority_ms, False, active, horizon_ms(active, grid), allotments, fresh=False)
+    horizon = horizon_ms(active, grid)
+    return Grant(lease.cap, lease.authority_ms, False, active, horizon, allotments, state.names, fresh=False)
 
 
 def active_instances(state: State) -> int:
@@ -117,26 +125,21 @@ def _settle(state: State, lease: Lease, message: Renew, grid: Grid) -> None:
     now_slot = grid.slot(state.now_ms)
     oldest = now_slot - grid.span
     for model, demand in message.demands.items():
-        if model not in state.sections and len(state.sections) >= MAX_MODELS and not demand.settled:
+        if not has_room(state, model) and not demand.settled:
             continue  # No room to count it today: it gets no allotment, so nobody may dispatch it.
         section = _section(state, model)
         section.debt_tokens += demand.debt_tokens
         for slot, cost in demand.settled.items():
             # A slot that is still to come is the latest in which it may have happened.
-            _count_day(section, Validity(min(slot, now_slot), slot), cost.requests, grid)
+            count_day(section, Validity(min(slot, now_slot), slot), cost.requests, grid)
             if slot > oldest:
                 section.ring[slot] = _floored(section.ring.get(slot, NO_COST).plus(cost))
+        take_back_void(section, demand, now_slot, grid)
         share = lease.shares.setdefault(model, Share())
         share.limits = demand.limits
         share.bookings = intersection(share.bookings, demand.kept)
     for model in lease.shares.keys() - message.demands.keys():
         del lease.shares[model]
-
-
-def _count_day(section: Section, when: Validity, requests: int, grid: Grid) -> None:
-    if requests:
-        for day in touched_days(grid, *when):
-            section.days[day] = section.days.get(day, 0) + requests
 
 
 def _floored(cost: Cost) -> Cost:
@@ -180,7 +183,7 @@ def _prune(state: State, instance: str, grid: Grid) -> None:
         for model, share in lease.shares.items():
             for validity in [v for v in share.bookings if v[1] <= oldest]:
                 # Nobody said what became of it: it may have been dispatched, and then it counts in its day.
-                _count_day(state.sections[model], validity, share.bookings.pop(validity).requests, grid)
+                count_day(state.sections[model], validity, share.bookings.pop(validity).requests, grid)
         held = lease.slots or any(share.bookings for share in lease.shares.values())
         if i != instance and not held and max(lease.seen_ms, lease.authority_ms) + TOMBSTONE_MS < now_ms:
             del state.leases[i]
@@ -224,7 +227,10 @@ def _last_until_served(lease: Lease, message: Renew, now_ms: int, grid: Grid) ->
 def _allot(state: State, lease: Lease, message: Renew, model: str, demand: Demand, grid: Grid) -> Allotment:
     share, section = lease.shares[model], _section(state, model)
     limits = effective_limits(state, section, model)
-    probes = bool(section.cool_ms) and may_probe(state, lease, message, model, grid)
+    if model == UNPROVEN:
+        probes = takes_turn(state, message, PROBE_MS)
+    else:
+        probes = bool(section.cool_ms) and may_probe(state, lease, message, model, grid)
     if not lease.cap or (not demand.wants and not demand.spare):
         # Without a slot nothing can be dispatched: what was booked now would be lost to all.
         share.unmet = NO_COST
@@ -242,9 +248,24 @@ def _allot(state: State, lease: Lease, message: Renew, model: str, demand: Deman
     planner = Planner(
         calendar, replace(demand, kept=share.bookings, wants=demand.wants[:MAX_WANTS]), party, section, limits
     )
-    allotment = planner.plan_shut(state.now_ms, probes=probes) if section.cool_ms else planner.plan(state.now_ms)
+    if model == UNPROVEN:
+        allotment = _plan_unproven(planner, message.instance, demand, state.now_ms)
+    elif section.cool_ms:
+        allotment = planner.plan_shut(state.now_ms, probes=probes)
+    else:
+        allotment = planner.plan(state.now_ms)
     share.bookings, share.unmet = allotment.bookings, allotment.unmet
     return allotment
+
+
+def _plan_unproven(planner: Planner, instance: str, demand: Demand, now_ms: int) -> Allotment:
+    """One request for the instance whose turn it is. The turn stays its own even if nothing can be booked for it now: until
+    it hears that, it may use what it holds."""
+    turn = planner.section.prober, planner.section.probe_ms
+    begins = turn[0] == instance and not demand.probing
+    allotment = planner.plan_shut(now_ms, probes=begins)
+    planner.section.prober, planner.section.probe_ms = turn
+    return replace(allotment, probe_ms=planner.section.probe_ms_of(instance))
 
 
 def _competes(share: Share, soon: int) -> bool:

@@ -143,7 +143,7 @@ class TestOwnKeys:
     async def test_such_a_caller_does_not_make_the_servers_ledger_one_that_is_forgotten(self) -> None:
         shelf = Shelf()
         async with whole_path(store=MemoryStore(shelf)) as path:
-            assert told(await path.ask("[[fault:404]]", key=SERVER_KEY)) == (404, "model_not_found")
+            assert told(await path.ask("[[fault:400]]", key=SERVER_KEY)) == (400, "rejected_by_gemini")
             text_of(await path.ask())
             assert shelf.entries["ledger/server"].put.expires_at_ms is None
 

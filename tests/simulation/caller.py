@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from shared.accounts.account import Account
 from shared.admission.admission import Admission
 from shared.admission.lease import Lease, PermitLapsed
 from shared.clock import elapsed_s
-from shared.errors import RateLimited, UpstreamTimeout
+from shared.errors import ModelNotFound, RateLimited, UpstreamTimeout
 from shared.generation import Caller, Cost
 from shared.ledger.limits import UNLIMITED
 from shared.ledger.state import Refusal
-from tests.simulation.history import Refused
+from tests.simulation.history import FOREVER, Refused
 from tests.simulation.upstream import Answer, VirtualGemini, Work
 
 ATTEMPTS, LAPSES = 4, 20
@@ -52,9 +52,10 @@ class Story:
         gemini: VirtualGemini,
         instance: str,
         accounts: Sequence[Account],
+        named_ms: Callable[[str, str], float] = lambda project, asked: FOREVER,
     ) -> None:
         self.ask, self.number, self.admission, self.gemini, self.instance = ask, number, admission, gemini, instance
-        self.accounts = accounts
+        self.accounts, self._named_ms = accounts, named_ms
         """Those of the Ask, as this instance was configured with them."""
         self.served_ms: float | None = None
         self._lapsed: Lease | None = None
@@ -97,8 +98,13 @@ class Story:
                 answer = await self._exchange(lease, timeout_s)
             lease.accepted()
             if answer.status == 200:
+                lease.metered(answer.model)
                 lease.answered()
                 used = ask.used_tokens
+            elif answer.status == 404:
+                lease.answered()
+                lease.not_found()
+                raise ModelNotFound("There is no such model.")
             else:
                 self._learn(lease, answer)
             return answer
@@ -119,8 +125,11 @@ class Story:
         lease.check()
         self.served_ms = self.gemini.now_ms() if self.served_ms is None else self.served_ms
         project = lease.account.ledger_id
+        model = self.gemini.metered(ask.model)
         work = Work(
-            project, ask.model, ask.caller.id, ask.cost, ask.used_tokens, ask.service_s, ask.hangs, self.number
+            project, model, ask.caller.id, ask.cost, ask.used_tokens, ask.service_s, ask.hangs, self.number,
+            "" if ask.model == model else ask.model, "" if lease.section == model else lease.section,
+            self._named_ms(project, ask.model),
         )  # fmt: skip
         request = self.gemini.write(work, self.instance, timeout_s - (elapsed_s() - began_s))
         try:
@@ -140,7 +149,7 @@ class Story:
         now_ms = self.gemini.now_ms()
         until_told_ms = now_ms + answer.retry_s * 1000
         self.gemini.refused.append(
-            Refused(lease.account.ledger_id, self.ask.model, self.instance, now_ms, until_told_ms)
+            Refused(lease.account.ledger_id, answer.model or self.ask.model, self.instance, now_ms, until_told_ms)
         )
         lease.refuse(
             Refusal(
@@ -149,5 +158,6 @@ class Story:
                 learned=answer.limits or UNLIMITED,
                 minute=answer.exceeded,
                 sent_ms=int(lease.dispatched_ms),
-            )
+            ),
+            answer.model,
         )

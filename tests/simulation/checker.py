@@ -10,9 +10,12 @@ from dataclasses import dataclass
 
 from shared.ledger.grid import pacific_day
 from shared.ledger.limits import Limit
+from shared.ledger.state import UNPROVEN
 from tests.simulation.history import Bound, Call, Exchange, History, Saturation
 
 EPSILON_MS = 1e-3
+NEWS_WINDOWS = 3
+"""By then all that an instance held for an alias is used, and it has heard what that is metered as."""
 ENOUGH_PERMITS, NEAR_OF_FEW = 10, 5
 """An index says little of fewer permits per party than that: then counts may differ by so many."""
 
@@ -61,6 +64,8 @@ def check(history: History, goals: Goals = NO_GOALS) -> list[Verdict]:
         worst_window(history, "images", lambda e: e.cost.images, lambda b: b.limits.images),
         worst_day(history),
         worst_instant(history),
+        unproven_at_once(history),
+        booked_elsewhere(history),
         refusals_obeyed(history),
         answered_in_time(history, goals.answer_slack_ms),
     ]
@@ -81,7 +86,7 @@ def worst_window(
 ) -> Verdict:
     """The fullest window of any model, wherever it begins. What took longer to write than the permit's allowance is debt."""
     worst = Verdict(f"{what} in any window", ok=True)
-    for (project, model), exchanges in _by_model(history.exchanges).items():
+    for (project, model), exchanges in _by_section(history.exchanges).items():
         bounds = _bounds(history, project, model)
         timely = [e for e in exchanges if _timely(history, e) and amount(e)]
         recent: deque[tuple[float, int]] = deque()
@@ -101,13 +106,19 @@ def worst_window(
 def worst_day(history: History) -> Verdict:
     """Requests that arrived on one Pacific day. What took longer to write than the permit's allowance is debt here too."""
     worst = Verdict("requests in any day", ok=True)
-    for (project, model), exchanges in _by_model(e for e in history.exchanges if _timely(history, e)).items():
+    counted = (e for e in history.exchanges if _timely(history, e) and not _counts_elsewhere(e))
+    for (project, model), exchanges in _by_section(counted).items():
         bounds = _bounds(history, project, model)
         for ordinal, count in Counter(pacific_day(e.arrived_ms).ordinal for e in exchanges).items():
             day = next(d for e in exchanges if (d := pacific_day(e.arrived_ms)).ordinal == ordinal)
             allowed = _largest(bounds, lambda b: b.limits.requests_per_day, day.start_ms, day.end_ms)
             worst = _worse(worst, count, allowed, f"{project}/{model}, day {ordinal}")
     return worst
+
+
+def _counts_elsewhere(exchange: Exchange) -> bool:
+    """No day of unproven ids has a request that was answered: the model that was metered has it, or none (404)."""
+    return exchange.section == UNPROVEN and exchange.status in (200, 404)
 
 
 def worst_instant(history: History) -> Verdict:
@@ -129,10 +140,39 @@ def worst_instant(history: History) -> Verdict:
     return worst
 
 
+def unproven_at_once(history: History) -> Verdict:
+    """Requests of one project that were open at once for ids of which nobody knew what they are metered as."""
+    worst = Verdict("unproven requests at once", ok=True, limit=1)
+    steps = defaultdict(list)
+    for exchange in history.exchanges:
+        if exchange.section == UNPROVEN and exchange.ended_ms > exchange.written_ms:
+            steps[exchange.project] += [(exchange.ended_ms, 0, -1), (exchange.written_ms, 1, 1)]
+    for project, changes in steps.items():
+        now = 0
+        for at_ms, _, change in sorted(changes):
+            now += change
+            worst = _worse(worst, now, 1, f"{project} at {at_ms:.3f}")
+    return worst
+
+
+def booked_elsewhere(history: History) -> Verdict:
+    """Requests that were booked in another section than that of the model that Gemini metered, although the ledger knew better:
+    none for an unproven id; for a known one those of instances that had yet to hear of it."""
+    worst = Verdict("booked elsewhere than metered, though it was known", ok=True, limit=0)
+    counts: Counter[str] = Counter()
+    for exchange in history.exchanges:
+        heard_ms = exchange.named_ms + (0 if exchange.section == UNPROVEN else NEWS_WINDOWS * history.window_ms)
+        if exchange.booked and exchange.model and exchange.written_ms > heard_ms + EPSILON_MS:
+            where = f"{exchange.project}/{exchange.asked or exchange.model} in {exchange.section}"
+            counts[where] += 1
+            worst = _worse(worst, counts[where], 0, f"{where} at {exchange.written_ms:.3f} by {exchange.instance}")
+    return worst
+
+
 def refusals_obeyed(history: History) -> Verdict:
     """Nothing is written to a model by an instance that Gemini told to leave it alone."""
     worst = Verdict("written while refused", ok=True, limit=0)
-    by_model = _by_model(history.exchanges)
+    by_model = _by_section(history.exchanges)
     for refused in history.refused:
         written = sum(
             1
@@ -266,10 +306,10 @@ def _timely(history: History, exchange: Exchange) -> bool:
     return exchange.arrived_ms - exchange.written_ms <= history.jitter_ms + EPSILON_MS
 
 
-def _by_model(exchanges: Iterable[Exchange]) -> dict[tuple[str, str], list[Exchange]]:
+def _by_section(exchanges: Iterable[Exchange]) -> dict[tuple[str, str], list[Exchange]]:
     found: dict[tuple[str, str], list[Exchange]] = defaultdict(list)
     for exchange in exchanges:
-        found[exchange.project, exchange.model].append(exchange)
+        found[exchange.project, exchange.section].append(exchange)
     return found
 
 

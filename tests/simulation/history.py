@@ -31,6 +31,16 @@ class Exchange:
     status: int = 200
     call: int = -1
     """Which of the history's calls it served, by number."""
+    asked: str = ""
+    """The id that was requested, if it is not `model`, which Gemini meters."""
+    booked: str = ""
+    """The section of the ledger in which its permit was booked, if it is not `model`."""
+    named_ms: float = FOREVER
+    """When the ledger first knew what `asked` is metered as."""
+
+    @property
+    def section(self) -> str:
+        return self.booked or self.model
 
     @property
     def debt_tokens(self) -> int:

@@ -9,6 +9,7 @@ from typing import Any
 from unittest.mock import patch
 
 from shared.admission import agent as agents
+from shared.admission import names as admission_names
 from shared.admission.admission import Admission
 from shared.admission.agent import Agent
 from shared.admission.book import Book
@@ -16,12 +17,16 @@ from shared.admission.lease import Lease
 from shared.admission.server_clock import ServerClock
 from shared.generation import NO_COST
 from shared.ledger import calendar, step
+from shared.ledger import names as ledger_names
 from shared.ledger.calendar import Calendar
 from shared.ledger.refusals import jitter_slots
+from shared.ledger.state import UNPROVEN
 from shared.stores.port import CommitUnknown
 from tests.simulation.judge import STILL_SHUT, Result, judge
 from tests.simulation.scenario import Scenario, scenario_of
 from tests.simulation.shapes import (
+    aliases,
+    an_alias_in_demand,
     processes_that_die,
     processes_that_stand_still,
     processes_that_stop_with_their_last_answer,
@@ -33,6 +38,7 @@ from tests.simulation.shapes import (
     scarce_slots,
     scarce_tokens,
     slow_connections,
+    unproven_ids,
 )
 
 MOST_SEEDS = 1_000
@@ -153,7 +159,7 @@ def applied_twice(scenario: Scenario) -> Any:
 def one_day_at_midnight(scenario: Scenario) -> Any:
     right = calendar.touched_days
     early = lambda grid, first, last: right(grid, first, last)[:1]  # noqa: E731
-    return patched(scenario, (calendar, "touched_days", early), (step, "touched_days", early))
+    return patched(scenario, (calendar, "touched_days", early))
 
 
 def lapsed_bookings_leave_no_trace(scenario: Scenario) -> Any:
@@ -269,6 +275,49 @@ def lapsed_permits_spent(scenario: Scenario) -> Any:
     return patched(scenario, (Book, "adopt", wrong))
 
 
+def permits_of_an_alias_are_kept(scenario: Scenario) -> Any:
+    """What was booked for an alias beside its target is spent as the target's."""
+    right = Book.absorb
+
+    def wrong(self: Book, moved: Book) -> None:
+        held = {validity: one.available for validity, one in moved.held.items()}
+        right(self, moved)
+        for validity, available in held.items():
+            self.held[validity].available = self.held[validity].available.plus(available)
+
+    return patched(scenario, (Book, "absorb", wrong))
+
+
+def aliases_keep_their_sections(scenario: Scenario) -> Any:
+    """That an id is metered as another model is known, and ignored."""
+    itself = lambda names, model: model  # noqa: E731
+    return patched(scenario, (ledger_names, "section_of", itself), (admission_names, "section_of", itself))
+
+
+def everyone_has_the_turn(scenario: Scenario) -> Any:
+    """Each instance sends an unproven request of its own."""
+
+    def wrong(state: Any, message: Any, turn_ms: int) -> bool:
+        section = state.sections[UNPROVEN]
+        section.prober, section.probe_ms = message.instance, state.now_ms + turn_ms
+        return bool(message.demands[UNPROVEN].waiting)
+
+    return patched(scenario, (step, "takes_turn", wrong))
+
+
+def turns_end_with_their_right(scenario: Scenario) -> Any:
+    """An unproven request that takes longer than it may take to begin is no longer waited for."""
+    right = step.takes_turn
+
+    def wrong(state: Any, message: Any, turn_ms: int) -> bool:
+        section = state.sections[UNPROVEN]
+        if section.prober and section.prober != message.instance:
+            section.prober = ""
+        return right(state, message, turn_ms)
+
+    return patched(scenario, (step, "takes_turn", wrong))
+
+
 def nobody_wakes(scenario: Scenario) -> Any:
     return patched(scenario, (Admission, "_expire", lambda self, waiter: None))
 
@@ -283,6 +332,7 @@ def nothing_given_back(scenario: Scenario) -> Any:
 SCRIPTED = (Mutant("the ring counts from its slot on", ring_counts_from_its_slot_on),)
 """Too rare for seeds: a named regression shows them."""
 REQUESTS, TOKENS, IMAGES = "requests in any window", "tokens in any window", "images in any window"
+ELSEWHERE, UNPROVEN_ONES = "booked elsewhere than metered, though it was known", "unproven requests at once"
 SLOTS, DAY, COUNTED = "exchanges at once", "requests in any day", "days that are counted wrong"
 
 MUTANTS = (
@@ -315,6 +365,10 @@ MUTANTS = (
     ),
     Mutant("an answer opens nothing", answer_opens_nothing, shape=refusals, promise=STILL_SHUT),
     Mutant("what was spent meanwhile is given again", lapsed_permits_spent, shape=scarce_requests, promise=REQUESTS),
+    Mutant("an alias's permits are kept", permits_of_an_alias_are_kept, shape=an_alias_in_demand, promise=REQUESTS),
+    Mutant("an alias keeps its section", aliases_keep_their_sections, shape=aliases, promise=ELSEWHERE),
+    Mutant("everyone has the turn", everyone_has_the_turn, shape=unproven_ids, promise=UNPROVEN_ONES),
+    Mutant("a turn ends too soon", turns_end_with_their_right, shape=unproven_ids, promise=UNPROVEN_ONES),
     Mutant("a deadline wakes nobody", nobody_wakes, shape=scarce_images, promise="heard after the deadline by ms"),
     Mutant(
         "nothing is given back", nothing_given_back,

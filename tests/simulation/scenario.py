@@ -21,6 +21,8 @@ CALM_EVERY = 10
 """One seed in so many has no faults, and more demand than the limit: there the use of the limit is judged."""
 TIGHT_EVERY = 20
 """And one in so many has nothing but a few slots, and processes that stand still between taking one and using it."""
+NAMES_EVERY = 4
+"""In one seed in so many ids are aliases, unknown, or of models that do not exist."""
 GRIDS = [(3_000, 50), (4_000, 100), (4_000, 100), (5_000, 250), (6_000, 150)]
 """Windows and slots in ms. Fewer slots per window than in production: the arithmetic is the same, and faster."""
 
@@ -120,6 +122,10 @@ class Scenario:
     """An idle instance holds on where requests come often."""
     rivals: tuple[Rival, ...] = ()
     pressure: float = 0.0
+    aliases: tuple[tuple[str, str], ...] = ()
+    """Ids, each with the model that Gemini meters it as; "" for one that does not exist."""
+    known: frozenset[str] | None = None
+    """The ids that the deployment knows; None: all."""
     saturated: Saturated | None = None
 
 
@@ -135,7 +141,23 @@ def scenario_of(seed: int) -> Scenario:
         return tight(random, seed)
     if seed % (2 * TIGHT_EVERY) == 5:
         return distant(random, seed)
-    return _Drawing(random, seed, large=seed % LARGE_EVERY == LARGE_EVERY - 1).scenario()
+    drawn = _Drawing(random, seed, large=seed % LARGE_EVERY == LARGE_EVERY - 1).scenario()
+    return with_names(drawn) if seed % NAMES_EVERY == NAMES_EVERY - 1 else drawn
+
+
+def with_names(scenario: Scenario) -> Scenario:
+    """Some of the callers ask for an alias, which the deployment may know as a model of its own, or for nothing that exists."""
+    random = Random(f"names {scenario.seed}")
+    models = sorted({client.kind.model for client in scenario.clients})
+    aliases = {f"x{at}": random.choice(models) for at in range(random.choice([1, 2, 3]))}
+    known = {*models, *(name for name in aliases if random.random() < 0.25)}
+    if random.random() < 0.3:
+        aliases["gone"] = ""
+    clients = []
+    for client in scenario.clients:
+        model = random.choice([client.kind.model, *aliases]) if random.random() < 0.6 else client.kind.model
+        clients.append(replace(client, kind=replace(client.kind, model=model)))
+    return replace(scenario, clients=tuple(clients), aliases=tuple(sorted(aliases.items())), known=frozenset(known))
 
 
 def calm(random: Random, seed: int) -> Scenario:

@@ -88,6 +88,42 @@ def repeated_messages(seed: int) -> Scenario:
     return deployment(seed, QUICK, Limits(12, requests_per_day=1_000), repeated=0.3)
 
 
+def aliases(seed: int) -> Scenario:
+    """Every other caller asks for an alias of the one model, from some time on; the deployment takes half of them for models of
+    their own."""
+    base = deployment(seed, QUICK, Limits(requests=Random(seed).choice([5, 8])), callers=12)
+    names = {f"x{at}": "m0" for at in range(6)}
+    clients = [
+        replace(client, from_s=1.0 + 1.5 * (at // 2), kind=replace(client.kind, model=f"x{at // 2}"))
+        if at % 2
+        else client
+        for at, client in enumerate(base.clients)
+    ]
+    known = frozenset(["m0", "x0", "x2", "x4"])
+    return replace(base, clients=tuple(clients), aliases=tuple(names.items()), known=known)
+
+
+def an_alias_in_demand(seed: int) -> Scenario:
+    """More callers than the limit ask for what the deployment takes for a model of its own, beside as many of its target."""
+    # Windows so long that permits are held for seconds, and so few slots that they are.
+    base = deployment(seed, SLOW, Limits(requests=12), c=6, callers=30, grid=grid_of(20_000, 250), busy_s=3 * BUSY_S)
+    clients = [
+        replace(client, from_s=BUSY_S, until_s=base.busy_s, kind=replace(client.kind, model="x0"))
+        if at % 2
+        else replace(client, until_s=base.busy_s)
+        for at, client in enumerate(base.clients)
+    ]
+    return replace(base, clients=tuple(clients), aliases=(("x0", "m0"),), known=frozenset(["m0", "x0"]))
+
+
+def unproven_ids(seed: int) -> Scenario:
+    """Callers that all ask for ids of which nothing is known, at several instances; half of them do not exist."""
+    base = deployment(seed, SLOW, Limits(requests=20), callers=10)
+    names = {f"x{at}": "m0" if at % 2 else "" for at in range(10)}
+    clients = [replace(client, kind=replace(client.kind, model=f"x{at}")) for at, client in enumerate(base.clients)]
+    return replace(base, clients=tuple(clients), aliases=tuple(names.items()), known=frozenset(["m0"]))
+
+
 def refusals(seed: int) -> Scenario:
     """Somebody else spends the quota, again and again; the ledger itself allows more."""
     rivals = tuple(Rival("p0", "m0", Limits(requests=1), at, at + 2.0, names_the_limit=False) for at in (2.0, 5.0, 8.0))

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from random import Random
 
 from shared.generation import Cost
 from shared.ledger.limits import Limits
-from tests.simulation.history import Exchange, Refused
+from tests.simulation.history import FOREVER, Exchange, Refused
 from tests.simulation.loop import VirtualLoop
 
 TRAVEL_S = (0.001, 0.250)
@@ -28,6 +29,9 @@ class Work:
     service_s: float
     hangs: bool = False
     call: int = -1
+    asked: str = ""
+    booked: str = ""
+    named_ms: float = FOREVER
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +43,8 @@ class Answer:
     limits: Limits | None = None
     exceeded: tuple[int, ...] = ()
     """The dimensions of a Cost of which there was too much."""
+    model: str = ""
+    """As which the request was metered."""
 
 
 @dataclass(slots=True)
@@ -74,11 +80,17 @@ class VirtualGemini:
     window_s: float
     travel_s: tuple[float, float] = TRAVEL_S
     pressure: float = 0.0
+    aliases: Mapping[str, str] = field(default_factory=dict)
+    """By id, as which model it is metered; "" for an id that does not exist."""
     rivals: list[Rival] = field(default_factory=list)
     sent: list[_Open] = field(default_factory=list)
     refused: list[Refused] = field(default_factory=list)
     """What processes have heard of 429s with a time."""
     _recent: dict[tuple[str, str], deque[tuple[float, int]]] = field(default_factory=dict)
+
+    def metered(self, asked: str) -> str:
+        """The model behind an id; "" where there is none."""
+        return self.aliases.get(asked, asked)
 
     def now_ms(self) -> float:
         return self.began_ms + self.loop.now_s * 1000
@@ -109,6 +121,7 @@ class VirtualGemini:
             Exchange(
                 o.work.project, o.work.model, o.instance, o.work.caller, o.work.cost, o.written_ms, o.arrived_ms,
                 self.now_ms() if o.ended_ms is None else o.ended_ms, o.work.used_tokens, o.status, o.work.call,
+                o.work.asked, o.work.booked, o.work.named_ms,
             )
             for o in self.sent
         )  # fmt: skip
@@ -117,11 +130,14 @@ class VirtualGemini:
         if request.ended_ms is not None:
             return
         work, now_s = request.work, self.loop.now_s
+        if not work.model:
+            self.loop.post(0.01, self._answer, request, Answer(404))
+            return
         refused = self._judge(work, now_s)
         if refused is not None:
             self._answer(request, refused)
         elif not work.hangs:
-            self.loop.post(work.service_s, self._answer, request, Answer(200))
+            self.loop.post(work.service_s, self._answer, request, Answer(200, model=work.model))
 
     def _judge(self, work: Work, now_s: float) -> Answer | None:
         recent = self._recent.setdefault((work.project, work.model), deque())
@@ -134,7 +150,9 @@ class VirtualGemini:
                 over = [k for k, limit in enumerate((requests, tokens)) if limit is not None and spent[k] > limit]
                 if over:
                     retry_s = self.random.uniform(0.2, self.window_s)
-                    return Answer(429, retry_s, rival.limits if rival.names_the_limit else Limits(), tuple(over))
+                    return Answer(
+                        429, retry_s, rival.limits if rival.names_the_limit else Limits(), tuple(over), work.model
+                    )
         recent.append((now_s, work.used_tokens))
         return Answer(429) if self.pressure and self.random.random() < self.pressure else None
 

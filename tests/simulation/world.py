@@ -17,7 +17,7 @@ from shared.generation import Caller
 from shared.ledger.packing import unpack
 from shared.ledger.state import State
 from tests.simulation.caller import Ask, Story
-from tests.simulation.history import Bound, Call, Fate, History, Saturation
+from tests.simulation.history import FOREVER, Bound, Call, Fate, History, Saturation
 from tests.simulation.loop import Process, VirtualLoop, virtual_clocks
 from tests.simulation.scenario import Client, Deployment, Scenario
 from tests.simulation.store import Network, StoreServer, VirtualStore
@@ -86,6 +86,7 @@ class World:
             scenario.began_ms,
             scenario.grid.window_ms / 1000,
             pressure=scenario.pressure,
+            aliases=dict(scenario.aliases),
             rivals=list(scenario.rivals),
         )
         self.ends = Ends()
@@ -94,6 +95,7 @@ class World:
         self.calls: list[Call] = []
         self.trouble = Trouble(self)
         self._started: dict[str, tuple[Deployment, float, float | None]] = {}
+        self._named: dict[tuple[str, str], float] = {}
         self._wanted = 0
         self._numbers = 0
 
@@ -148,6 +150,13 @@ class World:
     def ledgers(self) -> dict[str, State]:
         return {key.removeprefix("ledger/"): unpack(doc.value) for key, doc in self.server.docs.items() if doc.value}
 
+    def named_ms(self, project: str, asked: str) -> float:
+        """When the ledger first knew what the id `asked` is metered as, as far as anybody looked before."""
+        doc = self.server.value(f"ledger/{project}") if self.scenario.known is not None else None
+        if doc and asked in unpack(doc).names:
+            self._named.setdefault((project, asked), self.now_ms())
+        return self._named.get((project, asked), FOREVER)
+
     def now_ms(self) -> float:
         return self.server.now_ms()
 
@@ -173,6 +182,7 @@ class World:
             scenario.lease_s,
             linger_s=LOCAL_LINGER_S if scenario.local else 0.0,
             holds_on=scenario.holds_on,
+            known=scenario.known,
         )
         self.loop.current = process
         try:
@@ -292,7 +302,7 @@ class World:
         instance.calls[waiting.number] = waiting
         instance.process.thaw("idle")
         waiting.story = Story(
-            ask, waiting.number, instance.admission, self.gemini, instance.process.name, as_configured
+            ask, waiting.number, instance.admission, self.gemini, instance.process.name, as_configured, self.named_ms
         )  # fmt: skip
         waiting.task = instance.process.spawn(self._serve(instance, waiting, waiting.story))
         # One who leaves before the first step of its task is gone without a word.
@@ -347,7 +357,7 @@ class World:
 
     def _bounds(self) -> Iterator[Bound]:
         """A deployment's limits hold from its first instance until what its last one booked has run out (A6)."""
-        models = sorted({e.work.model for e in self.gemini.sent})
+        models = sorted({name for e in self.gemini.sent for name in (e.work.model, e.work.booked) if name})
         grace_ms = 6 * self.grid.window_ms
         for deployment in self.scenario.deployments:
             lives = [(since, until) for d, since, until in self._started.values() if d is deployment]

@@ -125,11 +125,13 @@ class Site:
     cost: Cost = Cost(1, 50)
     queue_timeout_s: float = 300.0
     holds_on: bool = False
+    known: frozenset[str] | None = None
 
     def add(self) -> int:
         """One more instance; its number."""
         store = DistantStore(self.shelf, self.rtt_s)
-        agents = AgentConfig(random.randbytes(16).hex(), Grid.of(self.window_s), tau_s=120.0, holds_on=self.holds_on)
+        name = random.randbytes(16).hex()
+        agents = AgentConfig(name, Grid.of(self.window_s), tau_s=120.0, holds_on=self.holds_on, known=self.known)
         self.stores.append(store)
         self.gates.append(Admission(store, agents, AdmissionConfig(queue_timeout_s=self.queue_timeout_s)))
         return len(self.gates) - 1

@@ -28,6 +28,7 @@ from shared.emulator import Emulator, EmulatorConfig, running
 from shared.emulator.config import Project
 from shared.emulator.stats import label
 from shared.generation import NO_COST
+from shared.ledger.names import section_of
 from shared.ledger.packing import unpack
 from shared.ledger.state import State
 from shared.manifest import load_all
@@ -262,11 +263,13 @@ class WholePath:
         assert stats["open"] == 0, "requests are open at Gemini"
         for project, seen in stats["projects"].items():
             for model, record in seen["models"].items():
-                counted = sum(states[project].sections[model].days.values())
+                section = states[project].sections.get(section_of(states[project].names, model))
+                counted = sum(section.days.values()) if section is not None else 0
                 admitted = record["admitted"] - foreign[project]
                 assert admitted <= counted, f"{project}: Gemini admitted {admitted}, not {counted}"
-        # countTokens needs no permit, and a key's record does not tell it from the others.
-        uncounted = int(stats["by_method"].get("countTokens", 0))
+        # countTokens needs no permit, and no day counts a request for a model that does not exist; a key's record does not
+        # tell either from the others.
+        uncounted = int(stats["by_method"].get("countTokens", 0)) + int(stats["answered"].get("404", 0))
         for project in set(projects.values()):
             arrived = (
                 sum(count for key, count in self.sent_by_key.items() if projects[key] == project) - foreign[project]
@@ -288,10 +291,12 @@ async def whole_path(
     accounts: Mapping[str, str] | None = None,
     store: Store | None = None,
     base_url: str | None = None,
+    aliases: Mapping[str, str] | None = None,
     **settings: Any,
 ) -> AsyncIterator[WholePath]:
     """`settings` are environment variables; `accounts` maps the gateway's Gemini keys to their projects; `upstream` is
-    what Gemini allows each project (anything, if not given); `base_url` leads elsewhere than to Gemini."""
+    what Gemini allows each project (anything, if not given); `base_url` leads elsewhere than to Gemini; `aliases` are further ids
+    there, each with the model that it is metered as."""
     before = asyncio.all_tasks()
     accounts = {SERVER_KEY: "server"} if accounts is None else accounts
     folder = tempfile.TemporaryDirectory()
@@ -305,6 +310,7 @@ async def whole_path(
     config = EmulatorConfig(
         keys={OWN_KEY: OWN_LEDGER, **accounts},
         default_project=upstream or Project(),
+        aliases=aliases or {},
         window_s=float(given["LEDGER_WINDOW_SECONDS"]),
     )
     async with running(config) as gemini:

@@ -213,7 +213,7 @@ class TestSchemas:
 
     def test_a_model_is_one_of_those_that_this_server_serves(self) -> None:
         schemas = described()["components"]["schemas"]
-        assert schemas["Model"]["enum"] == ["gemini-3.8-flash"]
+        assert schemas["Model"]["anyOf"][0]["enum"] == ["gemini-3.8-flash"]
         assert schemas["ThingRequest"]["properties"]["model"]["anyOf"] == [
             {"$ref": "#/components/schemas/Model"},
             {"type": "null"},

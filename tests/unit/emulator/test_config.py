@@ -49,6 +49,7 @@ def test_every_variable_is_read() -> None:
         ("LEDGER_WINDOW_SECONDS", "0"),
         ("EMULATOR_KEYS", "[]"),
         ("EMULATOR_KEYS", '{"k": 1}'),
+        ("EMULATOR_ALIASES", '{"alias": 1}'),
         ("EMULATOR_PROJECTS", "{"),
         ("EMULATOR_PROJECTS", '{"p": []}'),
         ("EMULATOR_PROJECTS", '{"p": {"rpm": "5"}}'),

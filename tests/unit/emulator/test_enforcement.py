@@ -28,6 +28,15 @@ def quota_of(body: dict[str, Any]) -> tuple[list[str], str]:
     return ids, details["RetryInfo"]["retryDelay"]
 
 
+async def test_a_configured_alias_is_metered_as_its_model(session: aiohttp.ClientSession) -> None:
+    async with running(config(Limits(rpm=2), aliases={"my-alias": "gemini-3.7-flash"})) as emulator:
+        ask = Asker(emulator, session)
+        _, body = await ask.ask(model="my-alias")
+        assert body["modelVersion"] == "gemini-3.8-flash", "an alias of an alias"
+        assert [await ask.status(model="gemini-3.8-flash"), await ask.status(model="my-alias")] == [200, 429]
+        assert await ask.status(model="another-alias") == 404
+
+
 async def test_a_window_admits_its_limit_and_the_told_wait_opens_it_again(session: aiohttp.ClientSession) -> None:
     async with running(config(Limits(rpm=3))) as emulator:
         ask = Asker(emulator, session)

@@ -7,7 +7,17 @@ from typing import get_args
 import pytest
 
 from shared.errors import BadRequest
-from shared.gemini.models import MODELS, TABLE, ModelInfo, ModelTable, Purpose, default_model, resolve
+from shared.gemini.models import (
+    MODELS,
+    TABLE,
+    ModelInfo,
+    ModelTable,
+    Purpose,
+    default_model,
+    model_id,
+    resolve,
+    says_missing,
+)
 
 
 @pytest.mark.parametrize(
@@ -70,6 +80,66 @@ def test_what_cannot_be_an_id_is_refused_and_names_the_field(model):
     assert "`model`" in caught.value.message
 
 
+@pytest.mark.parametrize("model", ["gemini-4-carbon", "gemini-4-neon", "gemini-4-hydrogen"])
+def test_the_models_of_november_2026_answer_with_text(model):
+    info = MODELS[model]
+    assert (info.answers_with, info.verbs) == ("text", MODELS["gemini-4-argon"].verbs)
+    assert ("xhigh" in info.thinking_levels) == (model == "gemini-4-neon")
+
+
+@pytest.mark.parametrize(
+    ("model", "answers_with"),
+    [
+        ("gemini-3.8-live", "a live session"),
+        ("gemini-omni-1.1-flash", "videos"),
+        ("lyria-3.5", "music"),
+        ("gemini-3.8-flash-tts", "speech"),
+        ("gemini-embedding-2", "vectors"),
+        ("gemini-3.5-transcribe", "text"),
+    ],
+)
+def test_kinds_say_what_they_answer_with(model, answers_with):
+    assert MODELS[model].answers_with == answers_with
+
+
+@pytest.mark.parametrize(
+    ("text", "missing"),
+    [
+        ("models/x is not found for API version v1beta, or is not supported for generateContent. Call", True),
+        ("models/gemini-2.0-flash-001 is not found for API version v1.", True),
+        ("This model models/gemini-2.5-pro is no longer available to new users. Please update", True),
+        ("This model models/gemini-3-pro-preview is no longer available. Please", True),
+        ("Model is not found: models/x for api version v1beta", True),
+        ("Requested entity was not found.", False),
+        ("File not found: files/models/x is not found for API version v1", False),
+        ("CachedContent not found (or permission denied)", False),
+        ("models/ is not found for API version v1", False),
+        ("", False),
+    ],
+)
+def test_only_a_404_about_the_model_says_that_it_is_missing(text, missing):
+    assert says_missing(text) is missing
+
+
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [
+        ("gemini-3.8-flash", "gemini-3.8-flash"),
+        ("models/gemini-3.8-flash-001", "gemini-3.8-flash-001"),
+        ("gemini-3.8-flash-preview-09-2026", "gemini-3.8-flash-preview-09-2026"),
+        ("publishers/google/models/gemini-3.8-flash", None),
+        ("gemini-3.8-flash\u2028", None),
+        ("~unproven", None),
+        ("Gemini", None),
+        ("x" * 101, None),
+        ("", None),
+        (None, None),
+    ],
+)
+def test_an_answered_name_that_is_no_id_teaches_nothing(name, found):
+    assert model_id(name) == found
+
+
 @pytest.mark.parametrize("purpose", get_args(Purpose))
 @pytest.mark.parametrize("tier", ["free", "tier1", "tier2", "tier3", "custom"])
 def test_every_purpose_has_a_model_that_can_do_it(purpose, tier):
@@ -87,9 +157,9 @@ def test_pro_purposes_fall_to_flash_on_the_free_tier_only():
 
 
 def test_every_entry_is_under_its_own_id_and_has_sane_limits():
-    for model_id, info in MODELS.items():
-        assert info.id == model_id
-        assert resolve(model_id).canonical == model_id
+    for name, info in MODELS.items():
+        assert info.id == name
+        assert resolve(name).canonical == name
         assert info.input_token_limit > 0
         assert (info.output_token_limit > 0) == ("generateContent" in info.verbs)
         assert info.thinking or not info.thinking_levels

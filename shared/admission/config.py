@@ -1,0 +1,30 @@
+"""What every agent of a process has in common."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from shared.ledger.grid import Grid
+
+OWN_KEY_TTL_S, ACCEPTED_KEY_TTL_S = 600, 49 * 3600
+
+
+@dataclass(frozen=True, slots=True)
+class AgentConfig:
+    """Of one process."""
+
+    instance: str
+    grid: Grid
+    tau_s: float
+    lease_s: float | None = None
+    linger_s: float = 0.0
+    """How long to hold on to permits after the last request. More than 0 only where this process keeps its CPU between
+    requests and the store learns of its end (`Liveness`)."""
+    holds_on: bool = False
+    """Whether to hold on between requests that come often, although this process may be stopped between them."""
+    known: frozenset[str] | None = None
+    """The ids that the model table or the configuration knows: each has a section of its own at once. None: all are known."""
+
+    def own_key_kept_s(self, accepted: bool) -> float:
+        """How long the ledger of a caller's own key is kept after its last use; `accepted`: Gemini took the key once."""
+        return ACCEPTED_KEY_TTL_S if accepted else max(OWN_KEY_TTL_S, 2 * self.tau_s)

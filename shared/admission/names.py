@@ -1,0 +1,82 @@
+"""Which section of its project's ledger a model id counts in, as far as this process has heard. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from shared.accounts.account import Account
+from shared.generation import Cost
+from shared.ledger.limits import Limits, minimum
+from shared.ledger.names import added, combined_allotment, section_of
+from shared.ledger.state import NAME_KEPT_MS, UNPROVEN, Allotment, Bookings, Grant, Metered, Named, Renew
+
+
+class Names:
+    """Of one project. `unsaid` is what answers taught here and the next renew reports; it holds here at once."""
+
+    def __init__(self, account: Account, known: frozenset[str] | None) -> None:
+        self._account, self._known = account, known
+        self._names: dict[str, Metered] = {}
+        self.unsaid: list[Named] = []
+
+    def knows(self, model: str) -> bool:
+        """Whether the model table or the configuration has it."""
+        return self._known is None or model in self._known
+
+    def section(self, model: str) -> str:
+        """Where a request for the id `model` counts."""
+        if model not in self._names and not self.knows(model):
+            return UNPROVEN
+        return section_of(self._names, model)
+
+    def root(self, section: str) -> str:
+        """The section that `section` is part of by now."""
+        return section_of(self._names, section)
+
+    def limits(self, section: str) -> Limits:
+        """The smallest of what is configured for the models that count there. The default says nothing against a limit that is
+        named for one of them, unless the table knows another of them, to which the default applies."""
+        ids = [section, *(name for name in self._names if section_of(self._names, name) == section)]
+        stated = [self._account.limits_for(model) for model in ids if model != UNPROVEN and self.knows(model)]
+        return minimum(stated) if stated else self._account.limits
+
+    def learn(self, model: str, metered: str, section: str, slot: int, cost: Cost, now_ms: float) -> bool:
+        """An answer to `model`, a request that was booked in `section`, names the model `metered`. Whether that is news."""
+        known = self._names.get(model)
+        lasts = known.until_ms - now_ms > NAME_KEPT_MS / 2 if known else self.knows(model)
+        if lasts and (known.model if known else model) == metered and self.root(section) == self.section(model):
+            return False
+        self._names[model] = Metered(metered, int(now_ms) + NAME_KEPT_MS)
+        self.unsaid.append(Named(model, metered, section, slot, cost))
+        return True
+
+    def forget(self, model: str) -> bool:
+        """Gemini has no such model any more: it is unproven again. Whether that is news."""
+        if self.knows(model) or self._names.pop(model, None) is None:
+            return False
+        self.unsaid.append(Named(model, None))
+        return True
+
+    def regrouped(self, message: Renew, grant: Grant) -> tuple[dict[str, Bookings], dict[str, Allotment]]:
+        """By the sections that hold now: what `message` said is kept, and what `grant` answers."""
+        kept: dict[str, Bookings] = {}
+        for name, demand in message.demands.items():
+            section = self.root(name)
+            kept[section] = added(kept[section], demand.kept) if section in kept else demand.kept
+        allotments: dict[str, Allotment] = {}
+        for name, allotment in grant.allotments.items():
+            section, other = self.root(name), allotments.get(self.root(name))
+            allotments[section] = allotment if other is None else combined_allotment(other, allotment)
+        return kept, allotments
+
+    def hear(self, names: Mapping[str, Metered]) -> bool:
+        """What the ledger knows, and what it has yet to hear from here. Whether anything changed."""
+        heard = dict(names)
+        for named in self.unsaid:
+            if named.metered is None:
+                heard.pop(named.model, None)
+            else:
+                heard[named.model] = self._names.get(named.model) or Metered(named.metered, 0)
+        changed = {n: known.model for n, known in heard.items()} != {n: known.model for n, known in self._names.items()}
+        self._names = heard
+        return changed

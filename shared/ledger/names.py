@@ -1,0 +1,248 @@
+"""Which section a model id counts in: what Gemini's answers said it is metered as, and how sections become one. Pure.
+
+`State.names` maps an id to the model that its answers named. An id counts in the section at the end of its chain of names. When
+an answer names another model than the id's section, that section is merged into the named one, with what is booked in it: so
+bookings that instances still hold for the alias count against the target until they are used or returned.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from shared.generation import NO_COST, Cost
+from shared.ledger.calendar import count_day
+from shared.ledger.grid import Grid
+from shared.ledger.limits import minimum
+from shared.ledger.state import (
+    MAX_MODELS,
+    MAX_NAMES,
+    MAX_WANTS,
+    NAME_KEPT_MS,
+    UNPROVEN,
+    Allotment,
+    Bookings,
+    Demand,
+    Metered,
+    Refusal,
+    Renew,
+    Section,
+    Share,
+    State,
+    Validity,
+)
+
+
+def section_of(names: Mapping[str, Metered], model: str) -> str:
+    """The model at the end of the chain of names that begins with `model`; of a circle its first member in alphabetical
+    order, so that all of its ids share one section."""
+    path: list[str] = []
+    while True:
+        known = names.get(model)
+        if known is None or known.model == model:
+            return model
+        if model in path:
+            return min(path[path.index(model) :])
+        path.append(model)
+        model = known.model
+
+
+def has_room(state: State, section: str) -> bool:
+    """Whether the document may count `section`. The one of unproven ids always has its place."""
+    return section in state.sections or section == UNPROVEN or len(state.sections.keys() - {UNPROVEN}) < MAX_MODELS
+
+
+# -- learning ----------------------------------------------------------------------------------------------------------
+
+
+def learn_names(state: State, message: Renew) -> None:
+    """What the answers that `message` reports said of ids. Comes first: all else in the message is about the new sections."""
+    for name in [name for name, known in state.names.items() if known.until_ms < state.now_ms]:
+        del state.names[name]
+    for named in message.names:
+        if named.metered is None:
+            state.names.pop(named.model, None)
+        elif named.section != UNPROVEN or has_room(state, section_of(state.names, named.metered)):
+            state.names[named.model] = Metered(named.metered, state.now_ms + NAME_KEPT_MS)
+    for name in sorted(state.names, key=lambda name: (state.names[name].until_ms, name))[:-MAX_NAMES]:
+        del state.names[name]
+    if message.names:
+        _merge_sections(state)
+
+
+def _merge_sections(state: State) -> None:
+    for name in list(state.sections):
+        target = section_of(state.names, name)
+        if target == name:
+            continue
+        moved = state.sections.pop(name)
+        known = state.sections.get(target)
+        state.sections[target] = moved if known is None else _merged(known, moved)
+        for lease in state.leases.values():
+            share = lease.shares.pop(name, None)
+            if share is not None:
+                mine = lease.shares.get(target)
+                lease.shares[target] = share if mine is None else _merged_share(mine, share)
+
+
+def _merged(into: Section, moved: Section) -> Section:
+    """All that was dispatched to either; of what refusals taught, that which holds back more."""
+    for slot, cost in moved.ring.items():
+        into.ring[slot] = into.ring.get(slot, NO_COST).plus(cost)
+    for day, count in moved.days.items():
+        into.days[day] = into.days.get(day, 0) + count
+    into.paced_ms = max(into.paced_ms, moved.paced_ms)
+    into.debt_tokens += moved.debt_tokens
+    into.learned = minimum([into.learned, moved.learned])
+    into.learned_until_ms = max(into.learned_until_ms, moved.learned_until_ms)
+    for k, outside in moved.outside.items():
+        into.outside[k] = min(outside, into.outside.get(k, outside))
+    if moved.cool_ms > into.cool_ms:
+        into.cool_ms, into.cool_length_ms = moved.cool_ms, moved.cool_length_ms
+        into.prober, into.probe_ms = moved.prober, moved.probe_ms
+    return into
+
+
+def _merged_share(into: Share, moved: Share) -> Share:
+    limits = minimum([into.limits, moved.limits])
+    return Share(limits, added(into.bookings, moved.bookings), into.unmet.plus(moved.unmet))
+
+
+def added(some: Bookings, others: Bookings) -> Bookings:
+    """Both, those of one Validity as one."""
+    result = dict(some)
+    for validity, cost in others.items():
+        result[validity] = result.get(validity, NO_COST).plus(cost)
+    return result
+
+
+# -- messages about sections that are one by now -----------------------------------------------------------------------
+
+
+def redirected(state: State, message: Renew) -> Renew:
+    """`message` with everything under the sections that hold now: its sender may not have heard of them."""
+    names = state.names
+    if not names or all(section_of(names, model) == model for model in _sections_in(message)):
+        return message
+    demands: dict[str, Demand] = {}
+    for model, demand in message.demands.items():
+        target = section_of(names, model)
+        demands[target] = combined(demands[target], demand) if target in demands else demand
+    refusals = tuple(replace(refusal, model=section_of(names, refusal.model)) for refusal in message.refusals)
+    return replace(message, demands=demands, refusals=refusals)
+
+
+def _sections_in(message: Renew) -> list[str]:
+    refusals: tuple[Refusal, ...] = message.refusals
+    return [*message.demands, *(refusal.model for refusal in refusals)]
+
+
+def combined(a: Demand, b: Demand) -> Demand:
+    """What one instance reports and asks of two sections that are one."""
+    settled, void = dict(a.settled), dict(a.void)
+    for slot, cost in b.settled.items():
+        settled[slot] = settled.get(slot, NO_COST).plus(cost)
+    for slot, count in b.void.items():
+        void[slot] = void.get(slot, 0) + count
+    return replace(
+        a,
+        limits=minimum([a.limits, b.limits]),
+        settled=settled,
+        void=void,
+        kept=added(a.kept, b.kept),
+        wants=(a.wants + b.wants)[:MAX_WANTS],
+        head=a.head or b.head,
+        reach_ms=max(a.reach_ms, b.reach_ms),
+        spare=a.spare + b.spare,
+        typical=Cost(*map(max, a.typical, b.typical)),
+        waiting=a.waiting or b.waiting,
+        probing=a.probing or b.probing,
+        answered_ms=max(a.answered_ms, b.answered_ms),
+        debt_tokens=a.debt_tokens + b.debt_tokens,
+    )
+
+
+def combined_allotment(a: Allotment, b: Allotment) -> Allotment:
+    """What was granted for two sections that their holder counts as one by now."""
+    return replace(
+        a,
+        bookings=added(a.bookings, b.bookings),
+        limits=minimum([a.limits, b.limits]),
+        free=Cost(*map(min, a.free, b.free)),
+        cool_ms=max(a.cool_ms, b.cool_ms),
+        probe_ms=min(a.probe_ms, b.probe_ms),
+        unmet=a.unmet.plus(b.unmet),
+        next_ms=max(a.next_ms, b.next_ms),
+        per_s=min(a.per_s, b.per_s),
+        day_spent=a.day_spent or b.day_spent,
+    )
+
+
+# -- counting ----------------------------------------------------------------------------------------------------------
+
+
+def move_named(state: State, message: Renew, grid: Grid) -> None:
+    """A request that was booked in another section than the one its answer named counts in the named one too: in the minute
+    of its dispatch and in that day. The minute of the section it was booked in keeps it; the day of unproven ids does not."""
+    now_slot = grid.slot(state.now_ms)
+    for named in message.names:
+        if named.metered is None or named.model not in state.names:
+            continue
+        target = section_of(state.names, named.model)
+        if target == section_of(state.names, named.section) or not has_room(state, target):
+            continue
+        section = state.sections.setdefault(target, Section())
+        when = Validity(min(named.slot, now_slot), named.slot)
+        count_day(section, when, named.cost.requests, grid)
+        if named.slot > now_slot - grid.span:
+            section.ring[named.slot] = section.ring.get(named.slot, NO_COST).plus(named.cost)
+        if named.section == UNPROVEN and UNPROVEN in state.sections:
+            count_day(state.sections[UNPROVEN], when, -named.cost.requests, grid)
+
+
+def take_back_void(section: Section, demand: Demand, now_slot: int, grid: Grid) -> None:
+    for slot, count in demand.void.items():
+        count_day(section, Validity(min(slot, now_slot), slot), -count, grid)
+
+
+# -- one unproven request at a time --------------------------------------------------------------------------------------
+
+
+def end_turn(state: State, message: Renew) -> None:
+    """The request of an unproven id was answered: the next one may begin."""
+    section, demand = state.sections.get(UNPROVEN), message.demands.get(UNPROVEN)
+    if section is not None and demand is not None and demand.answered_ms and section.prober == message.instance:
+        section.prober, section.probe_ms = "", 0
+
+
+def takes_turn(state: State, message: Renew, turn_ms: int) -> bool:
+    """Whether the sender may dispatch the one request of an unproven id that is open in this project.
+
+    Its turn lasts until the sender reports that the request was answered, or that it has none; of an instance that is not heard
+    of, until its slots are free, since its open requests have ended at Gemini by then (A4). The right to begin ends `turn_ms`
+    after it was given or renewed. Who has just had a turn leaves the next one to others that wait."""
+    section, demand = state.sections[UNPROVEN], message.demands[UNPROVEN]
+    holder = state.leases.get(section.prober)
+    if section.prober == message.instance:
+        if demand.waiting and not demand.probing and section.probe_ms <= state.now_ms:
+            section.probe_ms = state.now_ms + turn_ms
+        if demand.probing or demand.waiting:
+            return True
+        section.prober, section.probe_ms = "", 0
+        return False
+    if not demand.waiting or (holder is not None and holder.slots > 0):
+        return False
+    if demand.answered_ms and _others_wait(state, message.instance):
+        return False
+    section.prober, section.probe_ms = message.instance, state.now_ms + turn_ms
+    return True
+
+
+def _others_wait(state: State, instance: str) -> bool:
+    return any(
+        i != instance
+        and lease.authority_ms >= state.now_ms
+        and (share := lease.shares.get(UNPROVEN))
+        and share.unmet[0]
+        for i, lease in state.leases.items()
+    )
