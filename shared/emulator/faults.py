@@ -15,6 +15,7 @@ REFUSALS = frozenset(
 FAILURES = frozenset({"500", "503", "504", "hang", "reset", "cut", "slow", "malformed"})
 ODD_ANSWERS = frozenset(
     {"block", "safety", "max_tokens", "wrong_json", "not_json", "image_safety", "no_image", "text_only"}
+    | {"image_base64url", "image_cut", "image_html"}
 )
 KINDS = REFUSALS | FAILURES | ODD_ANSWERS
 
