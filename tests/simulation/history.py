@@ -31,10 +31,17 @@ class Exchange:
     status: int = 200
     call: int = -1
     """Which of the history's calls it served, by number."""
+    settled_tokens: int | None = None
+    """With how many tokens the process settled it; None: it never learned the count, so that the reservation stays booked."""
 
     @property
     def debt_tokens(self) -> int:
         return max(0, self.used_tokens - self.cost.input_tokens)
+
+    @property
+    def booked_debt_tokens(self) -> int:
+        """What the process reported to the ledger as counted beyond the reservation."""
+        return 0 if self.settled_tokens is None else max(0, self.settled_tokens - self.cost.input_tokens)
 
 
 Fate = Literal["answered", "refused", "left", "lost"]
