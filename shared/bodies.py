@@ -21,10 +21,6 @@ space to Python and none to JavaScript."""
 Text = Annotated[str, StringConstraints(pattern=NOT_BLANK)]
 """A text with something other than white space in it, kept as it was sent."""
 
-_BASE64 = r"^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$(?!\n)"
-Base64 = Annotated[str, StringConstraints(pattern=_BASE64, min_length=1)]
-"""Bytes as base64 with its padding, kept as it was sent."""
-
 
 def whole(minimum: int, maximum: int) -> BeforeValidator:
     """Of a whole number within bounds, which the field has to tell too; 5.0 is one, as JSON Schema counts."""
@@ -39,10 +35,7 @@ def whole(minimum: int, maximum: int) -> BeforeValidator:
     return BeforeValidator(check)
 
 
-_PATTERNS = {
-    NOT_BLANK: "is empty; send a text",
-    _BASE64: "must be base64 with its padding, without line breaks and without a data: prefix",
-}
+_PATTERNS = {NOT_BLANK: "is empty; send a text"}
 
 
 class Body(BaseModel):

@@ -177,7 +177,7 @@ def _contents(fields: Fields) -> list[Any]:
             raise fields.refuse("contents", f"holds the whole conversation: send either contents or {other}")
     if not native:
         raise fields.refuse("contents", "is empty; send at least one entry")
-    return native
+    return [wire.camel_content(content) for content in native]
 
 
 def _past_turn(index: int, entry: JsonObject) -> JsonObject:
@@ -194,7 +194,7 @@ def _past_turn(index: int, entry: JsonObject) -> JsonObject:
         parts = past.mappings("parts")
         if not parts:
             raise past.refuse("parts", "is empty; send at least one part")
-        return {"role": _ROLES[role], "parts": parts}
+        return wire.camel_content({"role": _ROLES[role], "parts": parts})
     return turn(_ROLES[role], past.required_text(given[0]))
 
 

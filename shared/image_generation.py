@@ -7,8 +7,6 @@ as soon as it is there, and where that fails its bytes are handed back. HTTP is 
 from __future__ import annotations
 
 import asyncio
-import base64
-import binascii
 import hashlib
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
@@ -28,8 +26,10 @@ from shared.errors import (
 )
 from shared.gemini import models, wire
 from shared.generation import Encoded, JsonObject
-from shared.media.image_header import read_header
-from shared.media.input_image import InputImage
+from shared.media.base64_text import decode
+from shared.media.image_file import ImageFile, what_is
+from shared.media.input_image import InputImage, inline_part
+from shared.media.names import EXTENSIONS
 from shared.telemetry import RequestRecord, told
 
 MAX_IMAGES = 8
@@ -40,6 +40,9 @@ AspectRatio = Literal[
 ImageSize = Literal["512", "1K", "2K", "4K"]
 """Whatever some model makes (ai.google.dev/gemini-api/docs/image-generation); what one does not, Gemini refuses."""
 _EXCERPT_CHARS = 300
+_DECLARED_CHARS = 40
+_SHOWN_BYTES = 12
+"""Of a declared type and of a file that is not an image: what an error repeats."""
 
 
 class Stored(Protocol):
@@ -76,7 +79,7 @@ class ImagesAsked:
 @dataclass(frozen=True, slots=True)
 class MadeImage:
     """`request`: which of the requests made it, from 0. `name` is None where it could not be stored; then `data` is there.
-    Type and size in pixels are read from the file; None where that says none."""
+    Type and size in pixels are read from the file."""
 
     request: int
     mime_type: str
@@ -152,10 +155,7 @@ async def generate_images(call: Call, asked: ImagesAsked, store: Callable[[], Im
 
 def _native(asked: ImagesAsked) -> JsonObject:
     """Only images are asked for: asked for text too, models answer with text alone every now and then."""
-    parts: list[JsonObject] = [
-        {"inlineData": {"mimeType": image.mime_type, "data": base64.b64encode(image.data).decode()}}
-        for image in asked.inputs
-    ]
+    parts: list[JsonObject] = [inline_part(image) for image in asked.inputs]
     parts.append({"text": asked.prompt})
     wanted = {"aspectRatio": asked.aspect_ratio, "imageSize": asked.image_size}
     config: JsonObject = {"responseModalities": ["IMAGE"]}
@@ -168,27 +168,55 @@ async def _one(
     call: Call, asked: ImagesAsked, body: JsonObject, encoded: Encoded, number: int, store: Callable[[], ImageStore]
 ) -> _Made:
     reply = await call.generate(asked.model, body, encoded)
-    kept = await _finished(_all_kept(call, asked, number, _files(reply.body), store))
-    failures = [Failure(number, error) for _, error in kept if error is not None]
+    files, broken = _files(reply.body)
+    kept = await _finished(_all_kept(call, asked, number, files, store))
+    failures = [Failure(number, error) for error in (*(error for _, error in kept if error is not None), *broken)]
     # Not the reply itself: with its image it would stay in memory until the last of the others is there.
     return _Made([image for image, _ in kept], failures, wire.text_of(reply.body), reply.model_used)
 
 
-def _files(body: JsonObject) -> list[tuple[bytes, str]]:
-    """(bytes, declared type) of each image. Raises PromptBlocked, ResponseBlocked, EmptyResponse, UpstreamFailed."""
+class _File(NamedTuple):
+    """The bytes of an image that is whole, and what they are."""
+
+    data: bytes
+    kind: ImageFile
+
+
+def _files(body: JsonObject) -> tuple[list[_File], list[GatewayError]]:
+    """The images that are whole, at least one, and an error for each of the others. Raises PromptBlocked,
+    ResponseBlocked, EmptyResponse, and UpstreamFailed if no image is whole."""
     refuse_blocked_prompt(body)
-    found = []
+    files: list[_File] = []
+    broken: list[GatewayError] = []
     for part in wire.parts(body):
         blob: Any = part.get("inlineData")
-        data = blob.get("data") if type(blob) is dict else None
-        if type(data) is str and data:
+        text = blob.get("data") if type(blob) is dict else None
+        if type(text) is str and text:
             try:
-                found.append((base64.b64decode(data), str(blob.get("mimeType") or "application/octet-stream")))
-            except binascii.Error:
-                raise UpstreamFailed("Gemini's image is not valid base64; try again.") from None
-    if not found:
-        raise _without_image(body)
-    return found
+                files.append(_file(text, str(blob.get("mimeType") or "a file without a type")))
+            except UpstreamFailed as error:
+                broken.append(error)
+    if files:
+        return files, broken
+    raise broken[0] if broken else _without_image(body)
+
+
+def _file(text: str, declared: str) -> _File:
+    """Raises UpstreamFailed for what is not a whole image, whatever its declared type."""
+    came = f"Gemini's answer has {declared[:_DECLARED_CHARS]!r} of"
+    try:
+        data = decode(text)
+    except ValueError as rule:
+        raise UpstreamFailed(f"{came} {len(text)} characters, which {rule}. Try again.") from None
+    kind = what_is(data)
+    if kind.whole:
+        return _File(data, kind)
+    known = kind.mime_type in EXTENSIONS
+    why = f"a damaged or incomplete {kind.mime_type}" if known else f"not a known image: {kind.mime_type}"
+    raise UpstreamFailed(
+        f"{came} {len(data)} bytes, which is {why} (it begins with {data[:_SHOWN_BYTES].hex(' ')}). "
+        "It was not stored; try again."
+    )
 
 
 def _without_image(body: JsonObject) -> GatewayError:
@@ -211,18 +239,14 @@ def _without_image(body: JsonObject) -> GatewayError:
 
 
 async def _all_kept(
-    call: Call, asked: ImagesAsked, number: int, files: list[tuple[bytes, str]], store: Callable[[], ImageStore]
+    call: Call, asked: ImagesAsked, number: int, files: list[_File], store: Callable[[], ImageStore]
 ) -> list[_Kept]:
-    return [await _kept(call, asked, number, data, declared, store) for data, declared in files]
+    return [await _kept(call, asked, number, file, store) for file in files]
 
 
-async def _kept(
-    call: Call, asked: ImagesAsked, number: int, data: bytes, declared: str, store: Callable[[], ImageStore]
-) -> _Kept:
+async def _kept(call: Call, asked: ImagesAsked, number: int, file: _File, store: Callable[[], ImageStore]) -> _Kept:
     """Stored; or with its bytes, and why not."""
-    header = read_header(data)
-    mime_type = declared if header is None else header.mime_type
-    width, height = (header.size if header is not None else None) or (None, None)
+    data, (mime_type, width, height, _) = file
     metadata = {"model": asked.model, "prompt": asked.prompt, "request-id": call.request_id}
     try:
         stored = await store().put_image(data, mime_type, metadata=metadata)

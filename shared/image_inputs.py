@@ -3,8 +3,6 @@ an image that is stored here, or at an https address, which is fetched."""
 
 from __future__ import annotations
 
-import base64
-import binascii
 import re
 from collections.abc import Sequence
 
@@ -12,7 +10,7 @@ from shared.call import Call
 from shared.clock import elapsed_s
 from shared.errors import BadRequest, NotFound, UpstreamTimeout
 from shared.images import image_url
-from shared.media.input_image import MAX_BYTES, InputImage, checked, too_large
+from shared.media.input_image import MAX_BYTES, InputImage, checked, decoded
 from shared.media.names import is_name
 
 FIELD = "input_images"
@@ -20,8 +18,8 @@ MAX_INPUTS = 14
 """What the best model takes (ai.google.dev/gemini-api/docs/image-generation)."""
 MAX_TOTAL_BYTES = 20 * 1024 * 1024
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]{0,30}):")
-_BASE64_CHARS = MAX_BYTES * 4 // 3 + 4
 _FORMS = "base64, a data URL, the name of a stored image, or an https URL"
+_OTHER_FORMS = "; it may also be a data URL, the name of a stored image, or an https URL"
 
 
 async def read_inputs(call: Call, sent: Sequence[str]) -> list[InputImage]:
@@ -50,13 +48,10 @@ async def _bytes(call: Call, text: str, where: str) -> bytes:
             raise _refuse(where, "is the name of no image that is stored here (any more)") from None
     scheme = _SCHEME.match(text)
     if scheme is None:
-        return _decoded(text, where)
+        return decoded(text, where, other_forms=_OTHER_FORMS)
     match scheme[1].lower():
         case "data":
-            head, comma, data = text.partition(",")
-            if not comma or not head.lower().endswith(";base64"):
-                raise _refuse(where, "is a data URL, which must be in base64: data:image/png;base64,<data>")
-            return _decoded(data, where)
+            return decoded(text, where)
         case "https":
             return await _fetched(call, text, where)
         case "http":
@@ -71,19 +66,6 @@ def _stored_name(call: Call, text: str) -> str | None:
     if not is_name(name):
         return None
     return name if text in (name, image_url(name, call.settings, call.request)) else None
-
-
-def _decoded(text: str, where: str) -> bytes:
-    text = "".join(text.split())
-    if len(text) > _BASE64_CHARS:
-        raise too_large(where)
-    try:
-        data = base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
-    except (binascii.Error, ValueError):
-        data = b""
-    if not data:
-        raise _refuse(where, f"must be {_FORMS}; it is none of them")
-    return data
 
 
 async def _fetched(call: Call, url: str, where: str) -> bytes:

@@ -13,10 +13,12 @@ import pytest
 from tests.support.firestore_emulator import EmulatorMissing, firestore_emulator
 from tests.support.object_stores import AWS, ObjectStore, bucket_store, fake_gcs, moto_s3
 
+DEADLINE_MS = 2_000
+"""For one case of a property: ten times hypothesis's own, since the machine may be busy with something else."""
 # A run that decides whether a change is taken says the same twice; elsewhere every run explores anew.
-hypothesis.settings.register_profile("ci", derandomize=True)
-if os.environ.get("CI"):
-    hypothesis.settings.load_profile("ci")
+hypothesis.settings.register_profile("ci", derandomize=True, deadline=DEADLINE_MS)
+hypothesis.settings.register_profile("local", deadline=DEADLINE_MS)
+hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "local")
 
 
 @pytest.fixture(scope="session")

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from pydantic import Field
 
-from shared.bodies import Base64, GenerationAnswer, GenerationBody, Text
+from shared.bodies import GenerationAnswer, GenerationBody, Text
 
 
 class Request(GenerationBody):
-    image: Base64 = Field(description="The image, in base64.", examples=["iVBORw0KGgo="])
-    mime_type: Literal["image/png", "image/jpeg", "image/webp", "image/heic", "image/heif"] = "image/png"
+    image: str = Field(
+        min_length=1,
+        description="The image, in base64 or as a data URL. PNG, JPEG, WebP, HEIC or HEIF, of at most 20 MB.",
+        examples=["iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5ErkJggg=="],
+    )
+    mime_type: str | None = Field(
+        None, description="Not needed: the type is read from the image itself.", examples=["image/png"]
+    )
     prompt: Text = Field("Describe this image.", description="The question.", examples=["How many people are there?"])
 
 

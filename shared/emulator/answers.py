@@ -39,9 +39,12 @@ _TOO_MANY_STATES = (
 
 @dataclass(frozen=True, slots=True)
 class Image:
+    """`base64url`: it is sent in the URL-safe alphabet without padding, as some proxies do."""
+
     data: bytes
     mime_type: str
     tokens: int
+    base64url: bool = False
 
 
 @dataclass(frozen=True, slots=True)

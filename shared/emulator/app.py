@@ -265,7 +265,8 @@ async def _answer_of(
         return images.without_image(message, counts, kind)
     if images.asked_for(message, model):
         # In a thread: a large one takes a third of a second.
-        return await asyncio.to_thread(images.answer, message, model, counts, seeds.next(message))
+        drawn = await asyncio.to_thread(images.answer, message, model, counts, seeds.next(message))
+        return images.odd(drawn, kind) if kind in images.ODD_IMAGES else drawn
     answer = answers.answer(message, model, counts, words)
     return answers.broken(answer, kind) if kind in ("wrong_json", "not_json") else answer
 

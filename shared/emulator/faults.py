@@ -29,6 +29,7 @@ REFUSALS = frozenset(
 FAILURES = frozenset({"500", "503", "504", "hang", "reset", "cut", "slow", "malformed", *error_faults.FAILURES})
 ODD_ANSWERS = frozenset(
     {"block", "safety", "max_tokens", "wrong_json", "not_json", "image_safety", "no_image", "text_only"}
+    | {"image_base64url", "image_cut", "image_html"}
 )
 KINDS = REFUSALS | FAILURES | ODD_ANSWERS | wrappings.NAMES | {wrappings.LATE_ERROR}
 """Wrappings can also be chained: `bom+gzip`."""

@@ -86,7 +86,10 @@ def _parts(candidate: Candidate) -> list[dict[str, Any]]:
 
 
 def _image(image: Image) -> dict[str, Any]:
-    return {"inlineData": {"mimeType": image.mime_type, "data": base64.b64encode(image.data).decode()}}
+    data = base64.b64encode(image.data).decode()
+    if image.base64url:
+        data = data.translate({ord("+"): "-", ord("/"): "_"}).rstrip("=")
+    return {"inlineData": {"mimeType": image.mime_type, "data": data}}
 
 
 def _stream_parts(candidate: Candidate) -> Iterator[list[dict[str, Any]]]:

@@ -6,6 +6,7 @@ import base64
 import zlib
 from collections import OrderedDict
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from . import tokens
@@ -16,10 +17,12 @@ from .image_sizes import output_tokens, pixels
 from .models import IMAGE, Model
 
 WITHOUT_IMAGE = frozenset({"image_safety", "no_image", "text_only"})
+ODD_IMAGES = frozenset({"image_base64url", "image_cut", "image_html"})
 _THOUGHTS = 240
 # Prompts of which it is known how often they were drawn; the oldest is forgotten first.
 _PROMPTS_KEPT = 10_000
 _REFUSED = "I cannot draw that, says the offline Gemini, since the prompt asked it to answer with text only."
+_PAGE = b"<!DOCTYPE html><html><body><h1>502 Bad Gateway</h1></body></html>"
 _BLOCKED = (
     "Unable to show the generated image. The model could not generate the image based on the prompt provided. "
     "You will not be charged for blocked images. Try rephrasing the prompt."
@@ -75,6 +78,20 @@ def answer(request: Mapping[str, Any], model: Model, prompt_tokens: Mapping[str,
     count = tokens.count_text(said) + image.tokens
     candidate = Candidate("STOP", said, tokens=count, signature=signature, image=image)
     return Answer(prompt_tokens, [candidate], _THOUGHTS if thinks else 0)
+
+
+def odd(answer: Answer, kind: str) -> Answer:
+    """The same answer with its image in another alphabet, cut in half, or replaced by a page. `kind` is one of ODD_IMAGES."""
+    (candidate,) = answer.candidates
+    image = candidate.image
+    if image is None:
+        return answer
+    if kind == "image_base64url":
+        image = replace(image, base64url=True)
+    else:
+        data = _PAGE if kind == "image_html" else image.data[: len(image.data) // 2]
+        image = replace(image, data=data)
+    return replace(answer, candidates=[replace(candidate, image=image)])
 
 
 def without_image(request: Mapping[str, Any], prompt_tokens: Mapping[str, int], kind: str) -> Answer:

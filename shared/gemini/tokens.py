@@ -6,7 +6,8 @@ of one request, while too little overruns the limit (and is booked as debt). Hen
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -20,6 +21,7 @@ CONTENT_TOKENS = 4
 """For a turn's role and its separators."""
 
 PART_TOKENS = 1
+_CONTENT_FIELDS = frozenset({"role", "parts"})
 
 _LONG_HISTORY = 256
 _NOT_TEXT = (b'"inlineData"', b'"fileData"', b'"cachedContent"')
@@ -28,10 +30,30 @@ CACHED_CONTENT_TOKENS = 32_768
 """For a cache whose size is not known here: it counts as input in full."""
 
 UNKNOWN_FILE_TOKENS = 50_000
+"""For a text file whose size is not known."""
 _UNKNOWN_IMAGE_TOKENS = 2_240
 _UNKNOWN_SECONDS = 300
 _LEAST_SECONDS = 60
 _UNKNOWN_PAGES = 50
+
+_SETTINGS = frozenset({
+    "contents", "generationConfig", "model", "toolConfig", "safetySettings", "serviceTier", "store", "labels", "taskType",
+    "outputDimensionality", "autoTruncate",
+})  # fmt: skip
+"""What is no input, or is counted by itself."""
+_GENERATION_SETTINGS = frozenset({
+    "temperature", "topP", "topK", "candidateCount", "maxOutputTokens", "stopSequences", "presencePenalty",
+    "frequencyPenalty", "seed", "responseLogprobs", "logprobs", "responseMimeType", "responseModalities",
+    "mediaResolution", "enableEnhancedCivicAnswers", "audioTimestamp", "thinkingConfig", "imageConfig", "speechConfig",
+})  # fmt: skip
+_PART_SETTINGS = frozenset({"text", "thought", "videoMetadata", "mediaResolution"})
+_DATA_FIELDS = frozenset({"mimeType", "data", "fileUri"})
+
+_LEVELS = ("UNSPECIFIED", "LOW", "MEDIUM", "HIGH", "ULTRA_HIGH")
+"""In the order of Gemini's enum, whose numbers are as valid in JSON as its names are."""
+_MAX_STATED_TOKENS = 1_000_000
+"""A part may state how many tokens its media are to take."""
+_YOUTUBE = ("youtube.com/", "youtu.be/", "youtube-nocookie.com/")
 
 _IMAGE_TOKENS = {"LOW": 280, "MEDIUM": 560, "HIGH": 1_120, "ULTRA_HIGH": 2_240}
 """Per image, by media resolution, as Gemini 3's documentation gives them; its default is HIGH."""
@@ -64,7 +86,8 @@ def estimate_input_tokens(
 
     `serialised` is the same body as bytes, if it is there already: a very long history is then estimated in one pass
     over them (higher, since punctuation counts). `file_bytes` has the sizes of files that are known, by `fileUri`.
-    Settings are not counted; a response schema is, as Gemini does."""
+    Settings are not counted; a response schema is, as Gemini does, and so is every field that is not known here. A list of
+    one entry may be written without its brackets, as Gemini takes it."""
     contents = body.get("contents")
     is_long = type(contents) is list and len(contents) > _LONG_HISTORY
     if is_long and serialised is not None and not any(name in serialised for name in _NOT_TEXT):
@@ -74,25 +97,25 @@ def estimate_input_tokens(
     level: str | None = None
     if type(config) is dict:
         level = _level(config.get("mediaResolution"))
-        for schema in ("responseSchema", "responseJsonSchema"):
-            if schema in config:
-                tokens += _json_tokens(config[schema])
-    for content in contents if type(contents) is list else (contents,):
-        if content is not None:
-            tokens += _content_tokens(content, level, file_bytes)
-    for key in ("systemInstruction", "content"):
-        if key in body:
-            tokens += _content_tokens(body[key], level, file_bytes)
-    for key in ("tools", "title"):
-        if key in body:
-            tokens += _json_tokens(body[key])
-    if "cachedContent" in body:
-        tokens += CACHED_CONTENT_TOKENS
-    requests = body.get("requests")
-    if type(requests) is list:
-        for request in requests:
-            if type(request) is dict and "requests" not in request:
-                tokens += estimate_input_tokens(request, file_bytes=file_bytes)
+        for key, value in config.items():
+            if key not in _GENERATION_SETTINGS and value is not None:
+                tokens += _json_tokens(value)
+    for content in _listed(contents):
+        tokens += _content_tokens(content, level, file_bytes)
+    for key, value in body.items():
+        if key in _SETTINGS or value is None:
+            continue
+        if key in ("systemInstruction", "content"):
+            tokens += _content_tokens(value, level, file_bytes)
+        elif key == "cachedContent":
+            tokens += CACHED_CONTENT_TOKENS
+        elif key == "requests":
+            for request in _listed(value):
+                if type(request) is dict and "requests" not in request:
+                    tokens += estimate_input_tokens(request, file_bytes=file_bytes)
+        else:
+            # Tools, a title, and whatever is not known here: Gemini may read it.
+            tokens += _json_tokens(value)
     return int(tokens + 0.999)
 
 
@@ -109,6 +132,9 @@ def media_tokens(
     """Tokens of one image, page file, recording or video. `size_bytes` is of the file, decoded; None when unknown.
     `resolution`: LOW, MEDIUM, HIGH, ULTRA_HIGH."""
     kind, _, subtype = mime_type.lower().partition(";")[0].strip().partition("/")
+    if size_bytes is None and (not kind or subtype == "octet-stream"):
+        # It may be any kind of file: a video takes the most.
+        kind = "video"
     if kind == "image":
         return _image_tokens(size_bytes, resolution)
     if subtype == "pdf":
@@ -138,10 +164,21 @@ def _image_tokens(size_bytes: int | None, resolution: str | None) -> int:
 def _content_tokens(content: Any, level: str | None, file_bytes: Mapping[str, int] | None) -> float:
     if type(content) is not dict:
         return _json_tokens(content)
-    parts = content.get("parts")
-    if type(parts) is not list:
-        return CONTENT_TOKENS + (0 if parts is None else _json_tokens(parts))
     tokens: float = CONTENT_TOKENS
+    if len(content) > 2 or not content.keys() <= _CONTENT_FIELDS:
+        tokens += sum(_json_tokens(value) for key, value in content.items() if key not in _CONTENT_FIELDS)
+    return tokens + _parts_tokens(_listed(content.get("parts")), level, file_bytes)
+
+
+def _listed(value: Any) -> Sequence[Any]:
+    """A list as it is, one entry as a list of one, null as none."""
+    if type(value) is list:
+        return value
+    return () if value is None else (value,)
+
+
+def _parts_tokens(parts: Sequence[Any], level: str | None, file_bytes: Mapping[str, int] | None) -> float:
+    tokens = 0.0
     for part in parts:
         tokens += PART_TOKENS
         if type(part) is dict:
@@ -160,17 +197,18 @@ def _part_tokens(part: dict[str, Any], level: str | None, file_bytes: Mapping[st
     """Everything of a part but its text."""
     tokens = 0.0
     for key, value in part.items():
-        if key in ("inlineData", "fileData"):
+        if key in ("inlineData", "fileData") and value is not None:
             tokens += _data_tokens(part, value, level, file_bytes)
         elif key == "thoughtSignature" and type(value) is str:
             # An opaque record of earlier thoughts, which count again.
             tokens += len(value) / 2
         elif key == "functionResponse" and type(value) is dict and "parts" in value:
             tokens += _json_tokens({k: v for k, v in value.items() if k != "parts"})
-            for inner in value["parts"] if type(value["parts"]) is list else ():
-                data = inner.get("inlineData", inner.get("fileData")) if type(inner) is dict else None
-                tokens += _data_tokens(inner, data, level, file_bytes) if data is not None else _json_tokens(inner)
-        elif key not in ("text", "thought", "videoMetadata", "mediaResolution"):
+            for inner in _listed(value["parts"]):
+                # Its parts have no function responses of their own, so that no depth is the caller's.
+                plain = type(inner) is dict and "functionResponse" not in inner
+                tokens += _parts_tokens((inner,), level, file_bytes) if plain else _json_tokens(inner)
+        elif key not in _PART_SETTINGS and value is not None:
             tokens += len(key) + _json_tokens(value)
     return tokens
 
@@ -185,23 +223,36 @@ def _data_tokens(part: dict[str, Any], data: Any, level: str | None, file_bytes:
         size_bytes = len(encoded) * 3 // 4
     elif type(uri) is str:
         size_bytes = None if file_bytes is None else file_bytes.get(uri)
-        if not mime_type and ("youtube.com/" in uri or "youtu.be/" in uri):
+        if any(host in uri.lower() for host in _YOUTUBE):
             mime_type = "video/mp4"
-    metadata = part.get("videoMetadata")
-    fps: Any = metadata.get("fps") if type(metadata) is dict else None
-    return media_tokens(
+    others = sum(_json_tokens(value) for key, value in data.items() if key not in _DATA_FIELDS)
+    metadata, resolution = part.get("videoMetadata"), part.get("mediaResolution")
+    tokens = media_tokens(
         mime_type,
         size_bytes,
-        resolution=_level(part.get("mediaResolution")) or level,
-        frames_per_s=float(fps) if isinstance(fps, int | float) else 1.0,
+        resolution=_level(resolution) or level,
+        frames_per_s=_number(metadata.get("fps") if type(metadata) is dict else None),
     )
+    stated = _number(resolution.get("numTokens") if type(resolution) is dict else None)
+    return others + max(tokens, min(stated, _MAX_STATED_TOKENS))
 
 
 def _level(resolution: Any) -> str | None:
-    """`MEDIA_RESOLUTION_HIGH`, or `{"level": "MEDIA_RESOLUTION_HIGH"}` -> `HIGH`."""
+    """`MEDIA_RESOLUTION_HIGH`, in small letters too, its number 3, or an object with one of them as `level` -> `HIGH`."""
     if type(resolution) is dict:
         resolution = resolution.get("level")
-    return resolution.removeprefix("MEDIA_RESOLUTION_") if type(resolution) is str else None
+    if type(resolution) is int:
+        return _LEVELS[resolution] if 0 < resolution < len(_LEVELS) else None
+    return resolution.upper().removeprefix("MEDIA_RESOLUTION_") if type(resolution) is str else None
+
+
+def _number(value: Any) -> float:
+    """A number, also as a text, which is as valid in Gemini's JSON; 1 for anything else, and for what is not one."""
+    try:
+        number = float(value) if isinstance(value, int | float | str) else 1.0
+    except (ValueError, OverflowError):
+        return 1.0
+    return 1.0 if math.isnan(number) else number
 
 
 def _json_tokens(value: Any) -> float:

@@ -18,6 +18,7 @@ __all__ = [
     "asks_for_text_only",
     "block_reason",
     "camel",
+    "camel_content",
     "candidate_index",
     "candidates",
     "estimate_input_tokens",
@@ -145,7 +146,11 @@ def asks_for_text_only(body: Mapping[str, Any]) -> bool:
 def _modalities(body: Mapping[str, Any]) -> set[str]:
     config = body.get("generationConfig")
     named = config.get("responseModalities") if type(config) is dict else None
-    return {str(name).upper() for name in named} if type(named) is list else set()
+    return {_MODALITIES.get(name, name.upper()) for name in map(str, named)} if type(named) is list else set()
+
+
+_MODALITIES = {"1": "TEXT", "2": "IMAGE", "3": "AUDIO"}
+"""The numbers of Gemini's enum, as valid in JSON as its names."""
 
 
 def finish_reason(body: Mapping[str, Any]) -> str | None:
@@ -254,23 +259,34 @@ def _spellings(fields: _Fields) -> _Names:
 
 
 _REQUEST_NAMES = _spellings(_REQUEST)
+_CONTENT_NAMES = _spellings(_CONTENT)
 
 
 def camel(body: JsonObject) -> JsonObject:
     """A native request with the documented fields in camelCase; the same object when it has them already.
 
     Both spellings are valid upstream and the official SDK mixes them. Only the request's own structure is renamed:
-    never a schema, a function's arguments or response, or an unknown field. Where both spellings of a field are there,
+    never a schema, a function's arguments or response, or an unknown field. Where both spellings of a field have a value,
     camelCase stays."""
     renamed = _renamed(body, _REQUEST_NAMES)
     return renamed if type(renamed) is dict else body
 
 
+def camel_content(content: JsonObject) -> JsonObject:
+    """One entry of a native request's `contents`, in the same way."""
+    renamed = _renamed(content, _CONTENT_NAMES)
+    return renamed if type(renamed) is dict else content
+
+
 def _renamed(value: Any, names: _Names) -> Any:
     if type(value) is list:
         # Lists in lists are no part of the structure, so the depth is that of the names and not the caller's.
-        items = [_renamed(item, names) if type(item) is dict else item for item in value]
-        return value if all(new is old for new, old in zip(items, value, strict=True)) else items
+        items: list[Any] | None = None
+        for at, item in enumerate(value):
+            if type(item) is dict and (new := _renamed(item, names)) is not item:
+                items = list(value) if items is None else items
+                items[at] = new
+        return value if items is None else items
     if type(value) is not dict:
         return value
     changes: dict[str, tuple[str, Any]] = {}
@@ -282,11 +298,16 @@ def _renamed(value: Any, names: _Names) -> Any:
         new = item if inner is None else _renamed(item, inner)
         if new is not item or name != key:
             changes[key] = (name, new)
-    if not changes:
-        return value
+    return _with_changes(value, changes) if changes else value
+
+
+def _with_changes(value: dict[str, Any], changes: Mapping[str, tuple[str, Any]]) -> dict[str, Any]:
+    """`changes`: key -> its new name and value. Null is as good as absent, so it never takes the other spelling's place."""
     result: dict[str, Any] = {}
     for key, item in value.items():
         name, new = changes.get(key, (key, item))
-        if name == key or name not in value:
+        if name == key and new is None and name in result:
+            continue
+        if name == key or value.get(name) is None:
             result[name] = new
     return result

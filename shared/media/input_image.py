@@ -1,17 +1,20 @@
-"""Which images are taken to be sent to Gemini: by what they are and how large they say they are. Pure."""
+"""Which images are sent to Gemini: whole files of a type that it takes, by their bytes. Pure."""
 
 from __future__ import annotations
 
+import base64
 from dataclasses import dataclass, field
 
 from shared.errors import BadRequest
-from shared.media.image_header import read_header
+from shared.generation import JsonObject
+from shared.media.base64_text import decode
+from shared.media.image_file import ImageFile, what_is
 
 MAX_BYTES = 7 * 1024 * 1024
 """What Google documents for an image within a request (cloud.google.com: Gemini image models, technical specifications)."""
 MAX_PIXELS = 100_000_000
 MAX_SIDE = 20_000
-_TAKEN = {"image/png", "image/jpeg", "image/webp", "image/heic", "image/heif"}
+_TAKEN = {"image/png": "PNG", "image/jpeg": "JPEG", "image/webp": "WebP", "image/heic": "HEIC", "image/heif": "HEIF"}
 """ai.google.dev/gemini-api/docs/image-understanding, "Supported image formats"."""
 _TAKEN_NAMES = "PNG, JPEG, WebP, HEIC and HEIF are taken"
 _NAMES = {
@@ -19,6 +22,10 @@ _NAMES = {
     "image/gif": f"is a GIF, which Gemini does not take; {_TAKEN_NAMES}",
     "image/avif": f"is an AVIF, which Gemini does not take; {_TAKEN_NAMES}",
     "application/pdf": f"is a PDF and not an image; {_TAKEN_NAMES}",
+    "text/html": f"is an HTML page and not an image; {_TAKEN_NAMES}",
+    "application/json": f"is JSON and not an image; {_TAKEN_NAMES}",
+    "application/xml": f"is XML and not an image; {_TAKEN_NAMES}",
+    "text/plain": f"is text and not an image; {_TAKEN_NAMES}",
 }
 
 
@@ -29,29 +36,55 @@ class InputImage:
     data: bytes = field(repr=False)
 
 
-def checked(data: bytes, where: str) -> InputImage:
-    """Raises BadRequest that names the field `where`. Only the header is read: what a bomb would unpack to stays packed."""
-    header = read_header(data)
-    if header is None:
-        raise _refuse(where, f"is not an image that is known here; {_TAKEN_NAMES}")
-    kind = header.mime_type
+def checked(data: bytes, where: str, max_bytes: int = MAX_BYTES) -> InputImage:
+    """Raises BadRequest that names the field `where`. Nothing is decompressed: what a bomb would unpack to stays packed."""
+    if len(data) > max_bytes:
+        raise too_large(where, max_bytes)
+    found = what_is(data)
+    kind = found.mime_type
     if kind not in _TAKEN:
+        if not kind.startswith("image/") and kind not in _NAMES:
+            raise _refuse(where, f"is not an image of a known format; {_TAKEN_NAMES}")
         raise _refuse(where, _NAMES.get(kind, f"is {kind}, which Gemini does not take; {_TAKEN_NAMES}"))
-    if len(data) > MAX_BYTES:
-        raise too_large(where)
-    if header.size is None or min(header.size) < 1:
-        raise _refuse(where, f"begins as {kind}, but its header cannot be read: the file is damaged or cut off")
-    width, height = header.size
+    _check_size(found, where)
+    if not found.whole:
+        raise _refuse(where, f"is a {_TAKEN[kind]} that is damaged or cut off; send the whole file")
+    return InputImage(kind, data)
+
+
+def decoded(text: str, where: str, max_bytes: int = MAX_BYTES, *, other_forms: str = "") -> bytes:
+    """The bytes of base64 or of a data URL. Raises BadRequest that names the field `where`; `other_forms` ends its sentence."""
+    # Base64 takes 4/3 of the bytes; line breaks and the percent-encoding of a data URL take less than the rest of this.
+    if len(text) > 2 * max_bytes:
+        raise too_large(where, max_bytes)
+    try:
+        data = decode(text)
+    except ValueError as rule:
+        raise _refuse(where, f"{rule}{other_forms}") from None
+    if not data:
+        raise _refuse(where, "is empty; send an image in base64")
+    return data
+
+
+def inline_part(image: InputImage) -> JsonObject:
+    """The image as a part of a native request."""
+    return {"inlineData": {"mimeType": image.mime_type, "data": base64.b64encode(image.data).decode()}}
+
+
+def too_large(where: str, max_bytes: int = MAX_BYTES) -> BadRequest:
+    return _refuse(where, f"is larger than {max_bytes // 2**20} MB, the most that an input image may have")
+
+
+def _check_size(found: ImageFile, where: str) -> None:
+    width, height = found.width or 0, found.height or 0
+    if min(width, height) < 1:
+        kind = _TAKEN[found.mime_type]
+        raise _refuse(where, f"begins as a {kind}, but its header cannot be read: the file is damaged or cut off")
     if max(width, height) > MAX_SIDE or width * height > MAX_PIXELS:
         raise _refuse(
             where,
             f"has {width} x {height} pixels; at most {MAX_PIXELS // 10**6} million are taken, and {MAX_SIDE} to a side",
         )
-    return InputImage(kind, data)
-
-
-def too_large(where: str) -> BadRequest:
-    return _refuse(where, f"is larger than {MAX_BYTES // 2**20} MB, the most that an input image may have")
 
 
 def _refuse(where: str, why: str) -> BadRequest:

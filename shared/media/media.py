@@ -14,7 +14,7 @@ from urllib.parse import quote, unquote
 
 from shared.clock import elapsed_s
 from shared.errors import NotFound
-from shared.media.image_header import read_header
+from shared.media.image_file import what_is
 from shared.media.names import EXTENSIONS, created_ms, is_name, made_until, new_name
 from shared.media.port import Found, Objects, no_image
 
@@ -90,7 +90,7 @@ class MediaStore:
             "Content-Disposition": disposition(name, mime_type),
             # In a thread: 20 MB take 15 ms and more.
             "sha256": await asyncio.to_thread(lambda: hashlib.sha256(data).hexdigest()),
-            **self._kept(data, metadata),
+            **self._kept({**metadata, **await asyncio.to_thread(_pixels, data)}),
         }
         await self._objects.put(name, data, attributes)
         await self._sweep_if_due()
@@ -148,13 +148,10 @@ class MediaStore:
         mime_type = attributes.get("Content-Type", _UNKNOWN)
         return StoredImage(name, mime_type, found.size_bytes, attributes["sha256"], made_ms, left_s, kept)
 
-    def _kept(self, data: bytes, metadata: Mapping[str, str]) -> dict[str, str]:
+    def _kept(self, metadata: Mapping[str, str]) -> dict[str, str]:
         """As headers can carry it: ASCII, and not too long."""
-        header = read_header(data)
-        size = None if header is None else header.size
-        pixels = {"width": str(size[0]), "height": str(size[1])} if size else {}
         kept = {}
-        for key, value in {**metadata, **pixels}.items():
+        for key, value in metadata.items():
             if not _KEY.fullmatch(key) or key == "sha256":
                 raise ValueError(f"{key!r} is not a name for metadata")
             if key != "prompt":
@@ -187,6 +184,12 @@ class MediaStore:
         self._swept_s = now_s
         if not await self._objects.sweep(expired_after):
             self._swept_s = None
+
+
+def _pixels(data: bytes) -> dict[str, str]:
+    """`width` and `height` as metadata; empty where the file does not tell."""
+    found = what_is(data)
+    return {} if found.width is None else {"width": str(found.width), "height": str(found.height)}
 
 
 def cache_control(left_s: int | None) -> str:

@@ -25,6 +25,8 @@ JSON = "application/json"
 PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5ErkJggg=="
 BOMB = base64.b64encode(base64.b64decode(PIXEL)[:16] + b"\0\0\x75\x30" * 2 + base64.b64decode(PIXEL)[24:]).decode()
 """The same pixel, with another size in its header."""
+GIF = "R0lGODlhAQABAAAAACwAAAAAAQABAAA="
+PAGE = base64.b64encode(b"<!doctype html><html><body>Please sign in</body></html>").decode()
 SCHEMA = {"type": "object", "properties": {"name": {"type": "string"}}, "required": ["name"]}
 
 
@@ -122,8 +124,12 @@ FIELDS: dict[str, list[tuple[str, str, Any]]] = {
         ("image", "missing", MISSING),
         ("image", "empty", ""),
         ("image", "not base64", "hello!"),
-        ("image", "a data URL", f"data:image/png;base64,{PIXEL}"),
-        ("mime_type", "a type that Gemini does not take", "image/gif"),
+        ("image", "a data URL without base64", "data:image/png,x"),
+        ("image", "base64 of a part", PIXEL[:-5]),
+        ("image", "an HTML page", PAGE),
+        ("image", "a GIF", GIF),
+        ("image", "a PNG that is cut off", PIXEL[:-4]),
+        ("mime_type", "a number", 5),
         ("prompt", "blank", " "),
     ],
     "/generate": [
@@ -143,9 +149,11 @@ FIELDS: dict[str, list[tuple[str, str, Any]]] = {
         ("input_images[0]", "a data URL without base64", ["data:image/png,x"]),
         ("input_images[1]", "no image", [PIXEL, "aGVsbG8="]),
         ("input_images[0]", "an SVG", ["PHN2ZyB4bWxucz0iaHR0cDovL3d3dy53My5vcmcvMjAwMC9zdmciLz4="]),
-        ("input_images[0]", "a GIF", ["R0lGODlhAQABAAAAACwAAAAAAQABAAA="]),
+        ("input_images[0]", "a GIF", [GIF]),
+        ("input_images[0]", "an HTML page", [PAGE]),
         ("input_images[0]", "a PNG of 30000 x 30000 pixels", [BOMB]),
-        ("input_images[0]", "a PNG that is cut off", [PIXEL[:24]]),
+        ("input_images[0]", "a PNG that is cut off", [PIXEL[:-4]]),
+        ("input_images[0]", "a PNG that is cut within its header", [PIXEL[:24]]),
         ("input_images[0]", "the name of an image that is not there", ["0" * 44 + ".png"]),
         ("input_images[0]", "an http URL", ["http://images.example/a.png"]),
         ("input_images[0]", "a file URL", ["file:///etc/passwd"]),

@@ -152,6 +152,8 @@ class TestFailures:
             ("image_safety", 502, "response_blocked"),
             ("no_image", 502, "empty_response"),
             ("text_only", 502, "empty_response"),
+            ("image_cut", 502, "upstream_failed"),
+            ("image_html", 502, "upstream_failed"),
             ("block", 400, "prompt_blocked"),
             ("400", 400, "rejected_by_gemini"),
         ],
@@ -164,6 +166,30 @@ class TestFailures:
             assert told(answer) == (status, code)
             assert [error["index"] for error in answer.error["details"]["errors"]] == [0, 1]
             assert files_in(storage) == []
+
+    async def test_image_in_the_url_safe_alphabet_is_stored_whole(self, storage: str) -> None:
+        async with whole_path(STORAGE_URL=storage) as path:
+            body = (await generate(path, "[[fault:image_base64url]]", number_of_images=2)).json()
+            assert (len(body["images"]), body["errors"]) == (2, [])
+            for image in body["images"]:
+                assert (await opened(path, image)).size == (1024, 1024)
+
+    @pytest.mark.parametrize("fault", ["image_cut", "image_html"])
+    async def test_broken_image_is_an_error_of_its_own_and_paid_once(self, storage: str, fault: str) -> None:
+        """Its tokens are counted like those of the others, it is asked for once, and no file of it is left."""
+        async with whole_path(STORAGE_URL=storage) as path:
+            one = (await generate(path)).json()
+            path.gemini.inject(fault, 1)
+            body = (await generate(path, number_of_images=3)).json()
+            assert len(body["images"]) == 2
+            (error,) = body["errors"]
+            assert error["code"] == "upstream_failed"
+            named = [*(image["index"] for image in body["images"]), error["index"]]
+            assert sorted(named) == [0, 1, 2]
+            assert body["usage"] == {name: 3 * tokens for name, tokens in one["usage"].items()}
+            assert path.sent == 4
+            # Each image has a file of attributes beside it.
+            assert len(files_in(storage)) == 2 * 3
 
     async def test_text_in_an_image_s_place_is_told(self, storage: str) -> None:
         async with whole_path(STORAGE_URL=storage) as path:
@@ -287,9 +313,11 @@ class TestBadInput:
     @pytest.mark.parametrize(
         ("sent", "words"),
         [
-            ("hello!", "must be base64, a data URL"),
+            ("hello!", "it may also be a data URL, the name"),
             ("data:image/png,hello", "data:image/png;base64,<data>"),
-            (base64_of(b"hello"), "is not an image"),
+            (base64_of(b"hello"), "is text and not an image"),
+            (base64_of(b"<!doctype html><p>Sign in"), "is an HTML page"),
+            (base64_of(png(9, 9)[:-1]), "is a PNG that is damaged or cut off"),
             (base64_of(b"<svg xmlns='http://www.w3.org/2000/svg'></svg>"), "is an SVG"),
             (base64_of(b"<?xml version='1.0'?><svg/>"), "is an SVG"),
             (f"data:image/png;base64,{base64_of(b'GIF89a' + bytes(20))}", "is a GIF"),

@@ -91,6 +91,35 @@ def test_only_what_is_large_beside_the_smallest_limit_is_worth_a_count(
     assert counting.worth_counting(estimate, limits) is worth
 
 
+# -- either spelling -------------------------------------------------------------------------------------------------
+
+YOUTUBE = "https://www.youtube.com/watch?v=xxxxxxxxxxx"
+SPELLINGS = {
+    "snake_case": {"file_data": {"mime_type": "video/mp4", "file_uri": YOUTUBE}},
+    "camelCase": {"fileData": {"mimeType": "video/mp4", "fileUri": YOUTUBE}},
+    "both": {"file_data": {"mimeType": "video/mp4", "file_uri": YOUTUBE}},
+}
+
+
+@pytest.mark.parametrize("spelling", SPELLINGS)
+@pytest.mark.parametrize("in_history", [False, True], ids=["contents", "history"])
+async def test_six_videos_at_once_stay_within_the_limit(spelling: str, in_history: bool) -> None:
+    """Each counts as 15,780 tokens and more: three have room in a window of 60,000, and three wait for the next."""
+    parts = [SPELLINGS[spelling], {"text": "Summarise."}]
+    native = {"contents": [{"role": "user", "parts": parts}]}
+    history = {"prompt": "Summarise.", "history": [{"role": "user", "parts": parts}]}
+    content = orjson.dumps(history if in_history else native)
+    limits = Limits(tpm=60_000)
+    settings = {"GEMINI_TPM": limits.tpm, "LEDGER_WINDOW_SECONDS": 2, "REQUEST_TIMEOUT_SECONDS": 20}
+    async with whole_path(upstream=Project(limits=limits), **settings) as path:
+        answers = await asyncio.gather(*(path.send("POST", "/chat", content) for _ in range(6)))
+        assert [answer.status for answer in answers] == [200] * 6
+        assert path.gemini.stats()["refused"] == {}
+        counted = [answer.json()["usage"]["prompt_tokens"] for answer in answers]
+        assert min(counted) > 15_000
+        assert await debt(path) == 0
+
+
 # -- more than was reserved ------------------------------------------------------------------------------------------
 
 VIDEO = {

@@ -160,8 +160,8 @@ class TestAnErrorInsideAnAnswer:
 @pytest.mark.parametrize(
     ("fault", "header"),
     [
-        ("version-unicode", "gemini-%E6%A8%A1%E5%9E%8B"),
-        ("version-newline", "gemini%0D%0Ax-injected:%20yes"),
+        ("version-unicode", MODEL),
+        ("version-newline", MODEL),
         ("version-long", MODEL),
         ("version-null", MODEL),
     ],

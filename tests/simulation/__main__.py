@@ -2,6 +2,7 @@
 
 python -m tests.simulation --seed 17 --trace     one seed, and what happened in it
 python -m tests.simulation --seeds 10000         seeds 0 to 9999
+python -m tests.simulation --seeds 2000 --shape uncertain_tokens     of one of the shapes in shapes.py
 python -m tests.simulation --mutants             defects put in on purpose: how soon each is noticed
 """
 
@@ -11,6 +12,7 @@ import argparse
 import sys
 import time
 
+from tests.simulation import shapes
 from tests.simulation.judge import Result, judge
 from tests.simulation.mutants import MUTANTS, caught
 from tests.simulation.runner import run
@@ -27,15 +29,17 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, default=200)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--mutants", action="store_true", help="put in one defect after the other; each must be caught")
+    parser.add_argument("--shape", help="a deployment of shapes.py in place of a drawn one")
     wanted = parser.parse_args()
+    scenario_by = getattr(shapes, wanted.shape) if wanted.shape else scenario_of
     if wanted.mutants:
         return mutants(wanted.first)
     if wanted.seed is not None:
-        result = judge(scenario_of(wanted.seed), print if wanted.trace else None)
+        result = judge(scenario_by(wanted.seed), print if wanted.trace else None)
         print(report(result))
         return 1 if result.failures else 0
     began_s, failed = time.perf_counter(), 0
-    for batch in run(wanted.first, wanted.seeds, wanted.workers):
+    for batch in run(wanted.first, wanted.seeds, wanted.workers, scenario_by):
         failed += len(batch.failures)
         for line in batch.failures:
             print(line, flush=True)

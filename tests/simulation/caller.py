@@ -15,7 +15,7 @@ from shared.generation import Caller, Cost
 from shared.ledger.limits import UNLIMITED
 from shared.ledger.state import Refusal
 from tests.simulation.history import FOREVER, Refused
-from tests.simulation.upstream import Answer, VirtualGemini, Work
+from tests.simulation.upstream import Answer, Open, VirtualGemini, Work
 
 ATTEMPTS, LAPSES = 4, 20
 LEAST_EXCHANGE_S = 0.05
@@ -39,6 +39,8 @@ class Ask:
     body_s: float = 0.0
     """Between the first and the last byte."""
     leaves_after_s: float | None = None
+    uncounted: bool = False
+    """Gemini's answer does not tell how many tokens it counted."""
 
 
 class Story:
@@ -60,6 +62,8 @@ class Story:
         self.served_ms: float | None = None
         self._lapsed: Lease | None = None
         self._connected = False
+        self._request: Open | None = None
+        """The one that this attempt wrote."""
 
     async def run(self) -> None:
         """Returns when it is answered. Raises GatewayError."""
@@ -90,7 +94,7 @@ class Story:
             size_bytes=100,
             again=self._lapsed,
         )
-        self._lapsed = None
+        self._lapsed = self._request = None
         used: int | None = None
         timeout_s = max(LEAST_EXCHANGE_S, min(deadline_s - elapsed_s(), self.admission.agent_config.tau_s))
         try:
@@ -100,7 +104,7 @@ class Story:
             if answer.status == 200:
                 lease.metered(answer.model)
                 lease.answered()
-                used = ask.used_tokens
+                used = None if ask.uncounted else ask.used_tokens
             elif answer.status == 404:
                 lease.answered()
                 lease.not_found()
@@ -114,6 +118,8 @@ class Story:
         except TimeoutError:
             raise UpstreamTimeout("Gemini did not answer in time.") from None
         finally:
+            if self._request is not None:
+                self._request.settled_tokens = used
             await lease.close(used)
 
     async def _exchange(self, lease: Lease, timeout_s: float) -> Answer:
@@ -132,6 +138,7 @@ class Story:
             self._named_ms(project, ask.model),
         )  # fmt: skip
         request = self.gemini.write(work, self.instance, timeout_s - (elapsed_s() - began_s))
+        self._request = request
         try:
             if ask.body_s:
                 await asyncio.sleep(ask.body_s)

@@ -16,6 +16,8 @@ from tests.simulation.history import Bound, Call, Exchange, History, Saturation
 EPSILON_MS = 1e-3
 NEWS_WINDOWS = 3
 """By then all that an instance held for an alias is used, and it has heard what that is metered as."""
+IN_ANY_WINDOW = " in any window"
+COUNTED_TOKENS = "counted tokens less booked debt in any window"
 ENOUGH_PERMITS, NEAR_OF_FEW = 10, 5
 """An index says little of fewer permits per party than that: then counts may differ by so many."""
 
@@ -61,6 +63,7 @@ def check(history: History, goals: Goals = NO_GOALS) -> list[Verdict]:
         worst_window(
             history, "tokens", lambda e: min(e.used_tokens, e.cost.input_tokens), lambda b: b.limits.input_tokens
         ),
+        worst_counted_window(history),
         worst_window(history, "images", lambda e: e.cost.images, lambda b: b.limits.images),
         worst_day(history),
         worst_instant(history),
@@ -85,7 +88,7 @@ def worst_window(
     history: History, what: str, amount: Callable[[Exchange], int], limit: Callable[[Bound], Limit]
 ) -> Verdict:
     """The fullest window of any model, wherever it begins. What took longer to write than the permit's allowance is debt."""
-    worst = Verdict(f"{what} in any window", ok=True)
+    worst = Verdict(what + IN_ANY_WINDOW, ok=True)
     for (project, model), exchanges in _by_section(history.exchanges).items():
         bounds = _bounds(history, project, model)
         timely = [e for e in exchanges if _timely(history, e) and amount(e)]
@@ -101,6 +104,17 @@ def worst_window(
             where = f"{project}/{model}, the window that ends at {at_ms:.3f}"
             worst = _worse(worst, total, allowed, where)
     return worst
+
+
+def worst_counted_window(history: History) -> Verdict:
+    """The tokens that Gemini counted in any window, less the debt that was booked for requests in it. Where a process never
+    learned the count, nobody can book what is beyond the reservation: such an exchange counts up to it."""
+    return worst_window(
+        history,
+        COUNTED_TOKENS.removesuffix(IN_ANY_WINDOW),
+        lambda e: e.used_tokens - (e.debt_tokens if e.settled_tokens is None else e.booked_debt_tokens),
+        lambda b: b.limits.input_tokens,
+    )
 
 
 def worst_day(history: History) -> Verdict:

@@ -37,6 +37,8 @@ class Exchange:
     """The section of the ledger in which its permit was booked, if it is not `model`."""
     named_ms: float = FOREVER
     """When the ledger first knew what `asked` is metered as."""
+    settled_tokens: int | None = None
+    """With how many tokens the process settled it; None: it never learned the count, so that the reservation stays booked."""
 
     @property
     def section(self) -> str:
@@ -45,6 +47,11 @@ class Exchange:
     @property
     def debt_tokens(self) -> int:
         return max(0, self.used_tokens - self.cost.input_tokens)
+
+    @property
+    def booked_debt_tokens(self) -> int:
+        """What the process reported to the ledger as counted beyond the reservation."""
+        return 0 if self.settled_tokens is None else max(0, self.settled_tokens - self.cost.input_tokens)
 
 
 Fate = Literal["answered", "refused", "left", "lost"]

@@ -24,6 +24,7 @@ from tests.simulation.scenario import Scenario
 from tests.simulation.world import LOCAL_LINGER_S, World
 
 STILL_SHUT = "models that one request at a time must try although Gemini answered"
+DEBT = "debts that are booked wrong"
 PROBE_S = 30.0
 """An idle deployment answers within this, however slow the network of the scenario."""
 
@@ -88,6 +89,7 @@ def _come_to_rest(world: World) -> Iterator[Verdict]:
     yield from _probe(world)
     yield from _nothing_held(world, "when the probe was answered", at_once=True)
     yield from _days_counted(world)
+    yield from _debt_booked(world)
 
 
 def _quiet(scenario: Scenario) -> bool:
@@ -219,6 +221,21 @@ def _days_counted(world: World) -> Iterator[Verdict]:
             if counted < count or (reported and counted > most):
                 wrong.append(f"{project}/{model} on {day}: {counted} of {count}")
     yield Verdict("days that are counted wrong", ok=not wrong, worst=len(wrong), limit=0, where="; ".join(wrong))
+
+
+def _debt_booked(world: World) -> Iterator[Verdict]:
+    """The ledger's debt is what Gemini counted beyond the reservations, where nothing can have kept it from being reported."""
+    if not _quiet(world.scenario) or world.scenario.stops_when_idle or world.scenario.repeated:
+        return
+    owed: Counter[tuple[str, str]] = Counter()
+    for exchange in world.gemini.exchanges():
+        owed[exchange.project, exchange.model] += exchange.booked_debt_tokens
+    wrong = []
+    for project, state in world.ledgers().items():
+        for model, section in state.sections.items():
+            if section.debt_tokens != owed[project, model]:
+                wrong.append(f"{project}/{model}: {section.debt_tokens} of {owed[project, model]}")
+    yield Verdict(DEBT, ok=not wrong, worst=len(wrong), limit=0, where="; ".join(wrong))
 
 
 def _day(state: State | None, model: str, day: int) -> int:

@@ -22,7 +22,8 @@ from shared.ledger.calendar import Calendar
 from shared.ledger.refusals import jitter_slots
 from shared.ledger.state import UNPROVEN
 from shared.stores.port import CommitUnknown
-from tests.simulation.judge import STILL_SHUT, Result, judge
+from tests.simulation.checker import COUNTED_TOKENS
+from tests.simulation.judge import DEBT, STILL_SHUT, Result, judge
 from tests.simulation.scenario import Scenario, scenario_of
 from tests.simulation.shapes import (
     aliases,
@@ -38,6 +39,7 @@ from tests.simulation.shapes import (
     scarce_slots,
     scarce_tokens,
     slow_connections,
+    uncertain_tokens,
     unproven_ids,
 )
 
@@ -263,6 +265,26 @@ def answer_opens_nothing(scenario: Scenario) -> Any:
     return patched(scenario, (Lease, "answered", lambda self: None))
 
 
+def unknown_settled_as_zero(scenario: Scenario) -> Any:
+    """What Gemini did not count is given back, as if it had counted nothing."""
+    right = Lease.close
+
+    async def wrong(self: Lease, input_tokens: int | None = None) -> None:
+        await right(self, input_tokens or 0)
+
+    return patched(scenario, (Lease, "close", wrong))
+
+
+def debt_forgotten(scenario: Scenario) -> Any:
+    """What Gemini counted beyond the reservation is not booked."""
+    right = Lease.close
+
+    async def wrong(self: Lease, input_tokens: int | None = None) -> None:
+        await right(self, None if input_tokens is None else min(input_tokens, self.cost.input_tokens))
+
+    return patched(scenario, (Lease, "close", wrong))
+
+
 def lapsed_permits_spent(scenario: Scenario) -> Any:
     """What was spent while a renew travelled is given a second time by its answer."""
     right = Book.adopt
@@ -353,6 +375,10 @@ MUTANTS = (
         shape=processes_that_die, promise=REQUESTS,
     ),
     Mutant("tokens do not bind", lambda s: without_limit("input_tokens", s), shape=scarce_tokens, promise=TOKENS),
+    Mutant(
+        "what was not counted is settled as 0", unknown_settled_as_zero, shape=uncertain_tokens, promise=COUNTED_TOKENS
+    ),
+    Mutant("what is counted beyond the reservation is not booked", debt_forgotten, shape=uncertain_tokens, promise=DEBT),
     Mutant("images do not bind", lambda s: without_limit("images", s), shape=scarce_images, promise=IMAGES),
     Mutant("days do not bind", lambda s: without_limit("requests_per_day", s), shape=scarce_days, promise=DAY),
     Mutant("the cap is ignored", cap_ignored, shape=scarce_slots, promise=SLOTS),

@@ -54,6 +54,8 @@ class Kind:
     hangs: float = 0.0
     leaves: float = 0.0
     slow_body: float = 0.0
+    uncounted: float = 0.0
+    """The share of answers that do not tell how many tokens were counted."""
     connect_s: tuple[float, float] = (0.0, 0.0)
     """Between taking a permit and writing with it, at the first try; what is drawn below 0 is 0."""
 

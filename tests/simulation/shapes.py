@@ -55,6 +55,23 @@ def scarce_tokens(seed: int) -> Scenario:
     return deployment(seed, QUICK, Limits(input_tokens=200))
 
 
+def uncertain_tokens(seed: int) -> Scenario:
+    """Answers that do not tell their tokens, beside estimates that are up to ten times too high, and others that are too low.
+    Where Gemini does not tell what it counted, the reservation is an upper bound: nothing else can be known of it."""
+    random = Random(f"uncertain {seed}")
+    high = replace(
+        QUICK, tokens=(1, random.choice([20, 80])), used=random.choice([(0.1, 1.0), (0.9, 1.0), (1.0, 1.0)]),
+        uncounted=random.choice([0.2, 0.5, 1.0]),
+        hangs=random.choice([0.0, 0.1]), leaves=random.choice([0.0, 0.2]),
+    )  # fmt: skip
+    low = replace(QUICK, tokens=(1, 30), used=(0.5, random.choice([1.5, 3.0])))
+    scenario = deployment(
+        seed, high, Limits(random.choice([None, 12]), random.choice([150, 300])), instances=random.choice([1, 2, 3, 4])
+    )
+    clients = tuple(replace(client, kind=low) if at % 3 == 2 else client for at, client in enumerate(scenario.clients))
+    return replace(scenario, clients=clients)
+
+
 def scarce_images(seed: int) -> Scenario:
     return deployment(seed, replace(QUICK, images=1), Limits(images=4))
 

@@ -77,6 +77,21 @@ def test_tokens_count_up_to_their_reservation_and_what_is_above_it_is_debt() -> 
     assert not verdict(history(*fits, exchange(2, cost=Cost(1, 1), used_tokens=1), limits=limits), "tokens").ok
 
 
+def test_tokens_count_as_gemini_counted_them_less_the_debt_that_was_booked() -> None:
+    limits = Limits(input_tokens=100)
+
+    def counted(used: int, settled: int | None, reserved: int = 50) -> Exchange:
+        return exchange(0, cost=Cost(1, reserved), used_tokens=used, settled_tokens=settled)
+
+    beside = counted(60, 60, reserved=60)
+    assert verdict(history(counted(40, None), beside, limits=limits), "counted tokens").ok
+    assert verdict(history(counted(90, 90, reserved=40), beside, limits=limits), "counted tokens").ok
+    assert verdict(history(counted(90, None, reserved=40), beside, limits=limits), "counted tokens").ok
+    assert not verdict(history(counted(41, None), beside, limits=limits), "counted tokens").ok
+    dropped = verdict(history(counted(90, 40, reserved=40), beside, limits=limits), "counted tokens")
+    assert (dropped.ok, dropped.worst, dropped.limit) == (False, 150, 100)
+
+
 def test_images_have_a_limit_too() -> None:
     twice = exchange(0, cost=Cost(1, 1, 2)), exchange(1, cost=Cost(1, 1, 2))
     assert verdict(history(*twice, limits=Limits(images=4)), "images").ok

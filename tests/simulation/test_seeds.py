@@ -15,11 +15,12 @@ from shared.accounts.account import Account
 from shared.ledger.grid import Grid
 from shared.ledger.limits import Limits
 from shared.secret import Secret
-from tests.simulation.checker import Goals, check
+from tests.simulation.checker import COUNTED_TOKENS, Goals, check
 from tests.simulation.history import Call, Exchange, History
 from tests.simulation.judge import judge
 from tests.simulation.runner import run
 from tests.simulation.scenario import CALM_EVERY, Client, Deployment, Kind, Saturated, Scenario, scenario_of
+from tests.simulation.shapes import uncertain_tokens
 from tests.support.processes import ROOT
 
 SEEDS, WORKERS, STEPPED = 200, 2, 5
@@ -61,6 +62,15 @@ def test_a_wall_clock_that_steps_by_minutes_changes_nothing() -> None:
         others = tuple(fault for fault in scenario.faults if fault.kind != "wall")
         with_steps, without = judge(scenario), judge(replace(scenario, faults=others))
         assert told(with_steps.history) == told(without.history), f"seed {scenario.seed}"
+
+
+@pytest.mark.heavy
+def test_counted_tokens_stay_within_the_limit_and_the_debt() -> None:
+    """Two thousand seeds of answers that do not tell their tokens, and of estimates that are too high and too low."""
+    batches = list(run(0, 2_000, WORKERS, uncertain_tokens))
+    assert [line for batch in batches for line in batch.failures] == []
+    reached = sum((batch.reached for batch in batches), Counter())
+    assert reached[COUNTED_TOKENS] >= 10
 
 
 @pytest.mark.heavy

@@ -48,7 +48,9 @@ class Answer:
 
 
 @dataclass(slots=True)
-class _Open:
+class Open:
+    """One request, from its first byte on. `settled_tokens` is what its process learned of its tokens."""
+
     work: Work
     instance: str
     written_ms: float
@@ -56,6 +58,7 @@ class _Open:
     arrived_ms: float = 0.0
     ended_ms: float | None = None
     status: int = 0
+    settled_tokens: int | None = None
 
 
 @dataclass(slots=True)
@@ -83,7 +86,7 @@ class VirtualGemini:
     aliases: Mapping[str, str] = field(default_factory=dict)
     """By id, as which model it is metered; "" for an id that does not exist."""
     rivals: list[Rival] = field(default_factory=list)
-    sent: list[_Open] = field(default_factory=list)
+    sent: list[Open] = field(default_factory=list)
     refused: list[Refused] = field(default_factory=list)
     """What processes have heard of 429s with a time."""
     _recent: dict[tuple[str, str], deque[tuple[float, int]]] = field(default_factory=dict)
@@ -95,16 +98,16 @@ class VirtualGemini:
     def now_ms(self) -> float:
         return self.began_ms + self.loop.now_s * 1000
 
-    def write(self, work: Work, instance: str, timeout_s: float) -> _Open:
+    def write(self, work: Work, instance: str, timeout_s: float) -> Open:
         """The first byte, now; Gemini ends the request `timeout_s` later (A4). `deliver` is for the last byte."""
         answer = self.loop.create_future()
-        request = _Open(work, instance, self.now_ms(), answer)
+        request = Open(work, instance, self.now_ms(), answer)
         request.arrived_ms = request.written_ms
         self.sent.append(request)
         self.loop.post(timeout_s, self._end, request, 504)
         return request
 
-    def deliver(self, request: _Open) -> None:
+    def deliver(self, request: Open) -> None:
         least, most = self.travel_s
         # Mostly one extreme or the other: that is where windows overflow.
         travel_s = least + (most - least) * min(1.0, max(0.0, self.random.uniform(-1.0, 2.0)))
@@ -112,7 +115,7 @@ class VirtualGemini:
         request.arrived_ms = self.now_ms() + travel_s * 1000
         self.loop.post(travel_s, self._arrive, request)
 
-    def close(self, request: _Open) -> None:
+    def close(self, request: Open) -> None:
         """The process closed its connection: for its concurrency the request is over."""
         self._end(request, 0)
 
@@ -122,11 +125,12 @@ class VirtualGemini:
                 o.work.project, o.work.model, o.instance, o.work.caller, o.work.cost, o.written_ms, o.arrived_ms,
                 self.now_ms() if o.ended_ms is None else o.ended_ms, o.work.used_tokens, o.status, o.work.call,
                 o.work.asked, o.work.booked, o.work.named_ms,
+                o.settled_tokens,
             )
             for o in self.sent
         )  # fmt: skip
 
-    def _arrive(self, request: _Open) -> None:
+    def _arrive(self, request: Open) -> None:
         if request.ended_ms is not None:
             return
         work, now_s = request.work, self.loop.now_s
@@ -156,12 +160,12 @@ class VirtualGemini:
         recent.append((now_s, work.used_tokens))
         return Answer(429) if self.pressure and self.random.random() < self.pressure else None
 
-    def _answer(self, request: _Open, answer: Answer) -> None:
+    def _answer(self, request: Open, answer: Answer) -> None:
         if request.ended_ms is None:
             self._end(request, answer.status)
             self.loop.post(self.random.uniform(*self.travel_s) / 2, _hand_over, request.answer, answer)
 
-    def _end(self, request: _Open, status: int) -> None:
+    def _end(self, request: Open, status: int) -> None:
         if request.ended_ms is None:
             request.ended_ms, request.status = self.now_ms(), status
 

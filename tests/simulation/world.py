@@ -285,6 +285,7 @@ class World:
             hangs=chance.random() < kind.hangs,
             connect_s=max(0.0, chance.uniform(*kind.connect_s)),
             body_s=chance.uniform(0.05, 1.5) if chance.random() < kind.slow_body else 0.0,
+            uncounted=kind.uncounted > 0 and chance.random() < kind.uncounted,
             leaves_after_s=chance.choice([0.0, 0.01, 0.1, 0.5, 2.0]) * chance.random() if hurried else None,
         )
 

@@ -19,12 +19,15 @@ from functions.generate.main import generate
 from shared import image_generation
 from shared.call import Call
 from shared.clock import elapsed_s
-from shared.errors import EmptyResponse, GatewayError, ResponseBlocked, StorageUnavailable
+from shared.errors import EmptyResponse, ResponseBlocked, StorageUnavailable, UpstreamFailed
 from shared.generation import Journal, Stage
 from shared.image_generation import ImagesAsked, ImagesMade, MadeImage, generate_images
+from shared.media import input_image
 from shared.media.input_image import InputImage
 from tests.support.edge import ADMIN, FakeGateway, FakeMedia, FakeServices, ask
+from tests.support.image_samples import written
 
+NOISE = written("PNG", (64, 64))
 PNG = base64.b64decode("iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5ErkJggg==")
 MODEL = "gemini-3-pro-image"
 
@@ -76,11 +79,61 @@ async def test_type_and_size_are_the_file_s_own_whatever_gemini_calls_it() -> No
     assert (image.mime_type, image.width, image.height) == ("image/png", 1, 1)
 
 
-async def test_a_file_that_nobody_can_read_is_kept_all_the_same() -> None:
+def blob(text: str, mime_type: str = "image/png") -> dict[str, Any]:
+    return {"inlineData": {"mimeType": mime_type, "data": text}}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        base64.urlsafe_b64encode(NOISE).decode(),
+        base64.urlsafe_b64encode(NOISE).decode().rstrip("="),
+        base64.b64encode(NOISE).decode().rstrip("="),
+        base64.encodebytes(NOISE).decode(),
+        f"data:image/png;base64,{base64.b64encode(NOISE).decode()}",
+    ],
+    ids=["URL-safe", "URL-safe, unpadded", "unpadded", "in lines", "data URL"],
+)
+async def test_image_in_any_base64_is_stored_byte_for_byte(text: str) -> None:
     media = FakeMedia()
-    (image,) = (await made_of(body(part(b"something new", "image/jxl")), media)).images
-    assert (image.mime_type, image.width, image.height) == ("image/jxl", None, None)
-    assert [*media.images.values()] == [b"something new"]
+    (image,) = (await made_of(body(blob(text)), media)).images
+    assert (image.mime_type, image.size_bytes) == ("image/png", len(NOISE))
+    assert [*media.images.values()] == [NOISE]
+
+
+BROKEN = {
+    "cut": (part(NOISE[: len(NOISE) // 2]), "'image/png' of .* a damaged or incomplete image/png .*89 50 4e 47"),
+    "cut text": (blob(base64.b64encode(NOISE).decode()[:-3]), "its length is wrong"),
+    "HTML": (part(b"<html>502 Bad Gateway</html>"), "not a known image: text/html .*3c 68 74 6d 6c"),
+    "JSON": (part(b'{"error": 1}'), "not a known image: application/json"),
+    "a format that is not known": (part(b"\x8asomething new\0", "image/new"), "'image/new' of .* not a known image"),
+    "no bytes": (blob("data:image/png;base64,"), "0 bytes"),
+    "no type": ({"inlineData": {"data": "AAAA"}}, "a file without a type"),
+    "mixed alphabets": (blob("+_AA"), "characters of both"),
+}
+"""What may come in an image's place, and what is said of it."""
+
+
+@pytest.mark.parametrize("name", BROKEN)
+async def test_what_is_not_a_whole_image_is_an_error_and_not_stored(name: str) -> None:
+    broken, words = BROKEN[name]
+    media = FakeMedia()
+    with pytest.raises(UpstreamFailed, match=words):
+        await made_of(body(broken), media)
+    assert media.images == {}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+async def test_broken_image_costs_no_other_one(name: str) -> None:
+    """Neither one of the same answer nor one of another request; the error names the request."""
+    media = FakeMedia()
+    made = await made_of(body(part(PNG), BROKEN[name][0]), media, count=2)
+    assert [(image.request, image.size_bytes) for image in made.images] == [(0, len(PNG)), (1, len(PNG))]
+    assert [(failure.request, failure.error.code) for failure in made.failures] == [
+        (0, "upstream_failed"),
+        (1, "upstream_failed"),
+    ]
+    assert [*media.images.values()] == [PNG, PNG]
 
 
 async def test_every_image_of_an_answer_is_kept_but_not_its_drafts() -> None:
@@ -97,7 +150,6 @@ async def test_every_image_of_an_answer_is_kept_but_not_its_drafts() -> None:
         (body(reason="NO_IMAGE"), EmptyResponse, "NO_IMAGE"),
         (body(reason="MAX_TOKENS"), EmptyResponse, "MAX_TOKENS"),
         (body({"text": "I would rather write."}), EmptyResponse, "I would rather write."),
-        (body({"inlineData": {"mimeType": "image/png", "data": "a"}}), GatewayError, "not valid base64"),
         (body({"inlineData": {"mimeType": "image/png", "data": 5}}), EmptyResponse, "STOP"),
         ({}, EmptyResponse, "missing"),
     ],
@@ -180,13 +232,16 @@ async def test_an_image_that_is_being_stored_is_stored_though_its_caller_goes() 
 
 
 async def test_while_gemini_works_an_input_image_is_kept_but_not_the_request_that_it_came_in() -> None:
-    """Beside what is sent, which image_generation made, and whose buffer orjson reserves many times too large."""
+    """The decoded image, in the one module that decodes. The buffer of the encoded body, which orjson reserves many times
+    too large, and the base64 in the body that is sent are not counted."""
     data = PNG + bytes(6 * 2**20)
     held: list[int] = []
 
     class Watched(FakeGateway):
         async def generate(self, generation: Any) -> Any:
-            found = tracemalloc.take_snapshot().filter_traces([tracemalloc.Filter(False, image_generation.__file__)])
+            found = tracemalloc.take_snapshot().filter_traces(
+                [*(tracemalloc.Filter(False, module.__file__) for module in (image_generation, input_image))]
+            )
             held.append(sum(one.size for one in found.statistics("filename")))
             return await super().generate(generation)
 

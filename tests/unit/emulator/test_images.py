@@ -162,6 +162,25 @@ async def test_text_can_come_in_an_image_s_place(ask: Asker) -> None:
     assert "text only" in await ask.text("[[fault:text_only]]", model=PRO, responseModalities=["IMAGE"])
 
 
+@pytest.mark.parametrize("fault", sorted(images.ODD_IMAGES))
+async def test_image_can_come_damaged_or_in_the_other_alphabet(ask: Asker, fault: str) -> None:
+    _, whole = await ask.ask("A cat", model=PRO, responseModalities=["IMAGE"])
+    _, odd = await ask.ask(f"A cat [[fault:{fault}]]", model=PRO, responseModalities=["IMAGE"])
+    blob = odd["candidates"][0]["content"]["parts"][0]["inlineData"]
+    data = (
+        base64.urlsafe_b64decode(blob["data"] + "==") if fault == "image_base64url" else base64.b64decode(blob["data"])
+    )
+    assert blob["mimeType"] == "image/png"
+    if fault == "image_html":
+        assert data.startswith(b"<!DOCTYPE html>")
+    elif fault == "image_cut":
+        with pytest.raises(OSError, match="truncated"):
+            Image.open(io.BytesIO(data)).load()
+    else:
+        assert not set("+/=") & set(blob["data"])
+        assert Image.open(io.BytesIO(data)).size == image_in(whole)[0].size
+
+
 @pytest.mark.parametrize(
     ("model", "config", "words"),
     [

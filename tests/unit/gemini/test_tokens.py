@@ -134,6 +134,36 @@ class TestWhatCounts:
             == CACHED_CONTENT_TOKENS
         )
 
+    def test_a_cache_that_is_null_is_none(self):
+        assert estimate({"text": "Hi"}, cachedContent=None) == estimate({"text": "Hi"})
+
+    @pytest.mark.parametrize(
+        "unseen",
+        [
+            {"contents": [{"parts": [{"text": "Hi"}]}], "newField": ENGLISH},
+            {"contents": [{"parts": [{"text": "Hi"}]}], "continuationToken": ENGLISH},
+            {"contents": [{"parts": [{"text": "Hi"}], "newField": {"x": ENGLISH}}]},
+            {"contents": [{"newField": {"x": ENGLISH}}]},
+            {"contents": [{"parts": [{"text": "Hi", "newField": [ENGLISH]}]}]},
+            {"contents": [{"parts": [{"inlineData": {"mimeType": "image/png", "data": "", "displayName": ENGLISH}}]}]},
+            {"contents": [{"parts": [{"functionResponse": {"parts": [{"text": ENGLISH}]}}]}]},
+            {"contents": [{"parts": [{"functionResponse": {"parts": {"text": ENGLISH}}}]}]},
+            {"contents": [{"parts": [{"functionResponse": {"parts": [{"newField": ENGLISH}]}}]}]},
+            {
+                "contents": [
+                    {"parts": [{"functionResponse": {"parts": [{"inlineData": {"mimeType": "a/b"}, "text": ENGLISH}]}}]}
+                ]
+            },
+            {"contents": [{"parts": {"text": ENGLISH}}]},
+            {"contents": {"parts": {"text": ENGLISH}}},
+            {"generationConfig": {"responseFormat": {"schema": {"description": ENGLISH}}}},
+            {"requests": {"content": {"parts": [{"text": ENGLISH}]}}},
+            {"systemInstruction": ENGLISH},
+        ],
+    )
+    def test_every_field_that_is_not_known_by_its_size(self, unseen):
+        assert estimate_input_tokens(unseen) >= text_tokens(ENGLISH)
+
     def test_every_item_of_an_embedding_batch(self):
         one = {"content": {"parts": [{"text": ENGLISH}]}}
         assert estimate_input_tokens({"requests": [one] * 10}) >= 10 * text_tokens(ENGLISH)
@@ -164,6 +194,19 @@ class TestMedia:
         everywhere = estimate(data, generationConfig={"mediaResolution": "MEDIA_RESOLUTION_LOW"})
         assert 280 <= low - nothing == everywhere - nothing < 300
 
+    @pytest.mark.parametrize(
+        "same", ["MEDIA_RESOLUTION_ULTRA_HIGH", "media_resolution_ultra_high", 4, {"level": 4}, {"level": "ULTRA_HIGH"}]
+    )
+    def test_a_resolution_is_read_in_every_spelling(self, same):
+        data = {"inlineData": {"mimeType": "image/jpeg", "data": "A" * 200}}
+        assert 2_240 <= estimate(data | {"mediaResolution": same}) - estimate() < 2_300
+
+    def test_tokens_that_a_part_states_are_reserved(self):
+        data = {"inlineData": {"mimeType": "image/jpeg", "data": "A" * 200}}
+        for stated in (9_000, "9000"):
+            assert 9_000 <= estimate(data | {"mediaResolution": {"numTokens": stated}}) < 9_100
+        assert estimate(data | {"mediaResolution": {"numTokens": 3}}) == estimate(data)
+
     def test_more_bytes_are_more_pixels_pages_and_seconds(self):
         for mime in ("image/png", "application/pdf", "audio/mpeg", "video/mp4", "text/csv"):
             sizes = [media_tokens(mime, size) for size in (1_000, 700_000, 20_000_000)]
@@ -187,7 +230,11 @@ class TestMedia:
         part = {"inlineData": {"mimeType": "video/mp4", "data": ""}}
         assert estimate(part | {"videoMetadata": {"fps": 5}}) > 4 * estimate(part)
         assert estimate(part | {"videoMetadata": {"fps": 1e9}}) < 30 * estimate(part)
-        assert estimate(part | {"videoMetadata": {"fps": "x"}}) == estimate(part)
+        assert estimate(part | {"videoMetadata": {"fps": "5"}}) == estimate(part | {"videoMetadata": {"fps": 5}})
+        for odd in ("x", "NaN", float("nan"), None, [], -3):
+            assert estimate(part | {"videoMetadata": {"fps": odd}}) == estimate(part)
+        assert estimate(part | {"videoMetadata": {"fps": "Infinity"}}) < 30 * estimate(part)
+        assert estimate(part | {"videoMetadata": {"fps": 10**400}}) > 0
 
     def test_a_file_whose_size_is_known_is_estimated_by_it(self):
         part = {"fileData": {"mimeType": "application/pdf", "fileUri": "u"}}
@@ -195,7 +242,18 @@ class TestMedia:
         assert estimate_input_tokens(body(part), file_bytes={"u": 80_000_000}) > estimate(part)
 
     def test_a_video_by_its_address_is_a_video(self):
-        assert estimate({"fileData": {"fileUri": "https://www.youtube.com/watch?v=x"}}) > 50_000
+        for host in (
+            "www.youtube.com/watch?v=",
+            "youtu.be/",
+            "M.YouTube.com/shorts/",
+            "www.youtube-nocookie.com/embed/",
+        ):
+            for mime_type in ("", "text/plain", "video/mp4"):
+                assert estimate({"fileData": {"fileUri": f"https://{host}x", "mimeType": mime_type}}) > 90_000
+
+    @pytest.mark.parametrize("mime_type", ["", "application/octet-stream"])
+    def test_a_file_of_an_unknown_kind_may_be_a_video(self, mime_type):
+        assert estimate({"fileData": {"fileUri": "https://host/v1beta/files/abc", "mimeType": mime_type}}) > 90_000
 
     def test_an_image_in_a_functions_response_is_an_image(self):
         image = {"inlineData": {"mimeType": "image/png", "data": "A" * 200_000}}

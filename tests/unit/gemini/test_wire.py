@@ -354,6 +354,8 @@ class TestCamel:
         ({"responseModalities": ["IMAGE"]}, True, False),
         ({"responseModalities": ["text", "image"]}, True, False),
         ({"responseModalities": ["TEXT"]}, False, True),
+        ({"responseModalities": [2]}, True, False),
+        ({"responseModalities": [1]}, False, True),
         ({"responseModalities": []}, False, False),
         ({"responseModalities": "IMAGE"}, False, False),
         ({}, False, False),
