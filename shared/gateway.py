@@ -55,6 +55,7 @@ class Gateway:
         while True:
             async with attempts.lease() as lease:
                 body = await self.client.generate(attempts.exchange(lease, "generateContent"))
+                attempts.record_time()
                 attempts.answered(lease, wire.usage(body))
                 return attempts.reply(lease, body)
 
@@ -65,13 +66,15 @@ class Gateway:
 
     @asynccontextmanager
     async def _stream(self, generation: Generation) -> AsyncIterator[StreamReply]:
-        attempts = _Attempts(self, generation)
+        attempts = _Attempts(self, generation, streamed=True)
         while True:
             async with (
                 attempts.lease() as lease,
                 self.client.stream(attempts.exchange(lease, "streamGenerateContent")) as frames,
             ):
-                reply = StreamReply(attempts, lease, await anext(frames), frames)
+                first = await anext(frames)
+                attempts.record_time()
+                reply = StreamReply(attempts, lease, first, frames)
                 lease.answered()
                 try:
                     yield reply
@@ -120,7 +123,7 @@ def _serialised(generation: Generation) -> bytes:
 class _Attempts:
     """One request's tries: which accounts are left, how long is left, and what was spent so far."""
 
-    def __init__(self, gateway: Gateway, generation: Generation) -> None:
+    def __init__(self, gateway: Gateway, generation: Generation, *, streamed: bool = False) -> None:
         resolved = models.resolve(generation.model)
         if not resolved.known and resolved.canonical not in gateway.known_models:
             raise ModelNotFound(
@@ -128,7 +131,7 @@ class _Attempts:
                 "by naming it in GEMINI_LIMITS).",
                 details={"field": "model"},
             )
-        self.gateway, self.generation, self.resolved = gateway, generation, resolved
+        self.gateway, self.generation, self.resolved, self.streamed = gateway, generation, resolved, streamed
         self.model = resolved.canonical
         encoded = generation.encoded or Encoded(_serialised(generation), 1)
         self.body, self.queued_bytes = encoded.data, len(encoded.data) // encoded.requests
@@ -202,6 +205,7 @@ class _Attempts:
                     batch=self.generation.priority == "batch",
                     size_bytes=self.queued_bytes,
                     again=self._lapsed,
+                    streamed=self.streamed,
                 )
             finally:
                 wait.ended_s = elapsed_s()
@@ -250,6 +254,16 @@ class _Attempts:
     def measure(self) -> None:
         self.attempt.ended_s = elapsed_s()
 
+    def record_time(self) -> None:
+        """The answer is here, or its first frame: it tells how long the model takes at present."""
+        now_s = elapsed_s()
+        self.gateway.admission.times.record(self.model, now_s - self.attempt.began_s, now_s, streamed=self.streamed)
+
+    def _least_s(self) -> float:
+        """With less time left no other try is of use."""
+        times = self.gateway.admission.times
+        return max(LEAST_EXCHANGE_S, times.fastest_tenth_s(self.model, elapsed_s(), streamed=self.streamed))
+
     def learn(self, failure: UpstreamFailure, lease: Lease) -> None:
         """What a failure says about the account goes to the ledger or the pool before anything else happens."""
         self.attempt.failure = failure.kind
@@ -270,7 +284,8 @@ class _Attempts:
         until_tomorrow = failure.kind == "quota" and any(v.period == "day" for v in failure.violations)
         waits = failure.kind == "pressure" or (failure.kind == "quota" and not until_tomorrow)
         alone = failure.remedy != "same_account" and not others and not waits
-        over = failure.kind == "deadline" and self.generation.deadline_s - elapsed_s() < LEAST_AFTER_DEADLINE_S
+        least_s = LEAST_AFTER_DEADLINE_S if failure.kind == "deadline" else self._least_s()
+        over = self.generation.deadline_s - elapsed_s() < least_s
         if self.tries >= ATTEMPTS or alone or over or failure.remedy in ("caller", "none"):
             raise self.error(failure, lease)
         if failure.remedy == "same_account":
@@ -290,6 +305,6 @@ class _Attempts:
         return caller_error(failure, self.model, now_ms, own_key=lease.account.own_key)
 
     async def _back_off(self, wait_s: float, failure: UpstreamFailure, lease: Lease) -> None:
-        if elapsed_s() + wait_s + LEAST_EXCHANGE_S >= self.generation.deadline_s:
+        if elapsed_s() + wait_s + self._least_s() >= self.generation.deadline_s:
             raise self.error(failure, lease)
         await self.gateway.sleep(wait_s)

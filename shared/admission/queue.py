@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from bisect import bisect_left, insort
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -37,6 +38,9 @@ class Waiter:
     """Whether the ledger's answer was looked at for a reason not to wait."""
     tag: float = 0.0
     sequence: int = 0
+    ends_s: float = math.inf
+    """The request's own deadline. `deadline_s` ends its wait, so that time for an answer is left."""
+    streamed: bool = False
 
 
 Entry = tuple[float, int, Waiter]
@@ -83,17 +87,21 @@ class FairQueue:
     def __len__(self) -> int:
         return len(self._ordered)
 
+    def place(self, waiter: Waiter, after: float = 0.0) -> None:
+        """Give it its turn, later than the turn `after`, unless it has one."""
+        if waiter.tag:
+            return
+        work = 1 + waiter.cost.input_tokens / TOKENS_PER_REQUEST
+        last = max(self._now, self._turns.get(waiter.caller, 0.0), after)
+        waiter.tag = last + work / self.weights.get(waiter.caller, 1.0)
+        self._turns[waiter.caller] = waiter.tag
+        if len(self._turns) > TURNS_KEPT:
+            self._turns = {caller: tag for caller, tag in self._turns.items() if tag > self._now}
+        self._sequence += 1
+        waiter.sequence = self._sequence
+
     def put(self, waiter: Waiter) -> None:
-        if not waiter.tag:
-            work = 1 + waiter.cost.input_tokens / TOKENS_PER_REQUEST
-            waiter.tag = max(self._now, self._turns.get(waiter.caller, 0.0)) + work / self.weights.get(
-                waiter.caller, 1.0
-            )
-            self._turns[waiter.caller] = waiter.tag
-            if len(self._turns) > TURNS_KEPT:
-                self._turns = {caller: tag for caller, tag in self._turns.items() if tag > self._now}
-            self._sequence += 1
-            waiter.sequence = self._sequence
+        self.place(waiter)
         self._ordered.add(waiter)
         self.size_bytes += waiter.size_bytes
 

@@ -62,7 +62,7 @@ class Pacer:
 
     def __init__(self, calendar: Calendar, k: int, kept: Bookings, near: int, shared_from: int) -> None:
         self._now = calendar.now
-        self._pace = pace = pace_of(calendar, k)
+        self.pace = pace = pace_of(calendar, k)
         permits = 0 if k == 1 else int(CATCH_UP_PERMITS / max(pace.full, 1e-3))
         self._quiet = max(CATCH_UP_SLOTS, permits)
         # After a gap as long as the pace's own, one may go whatever the grid says: small limits lose nothing to its phase.
@@ -102,7 +102,7 @@ class Pacer:
         at = slot - self._now
         taken = self._taken[at] if at < len(self._taken) else self._near_taken
         most = (self._allowed + self._units(slot) - self._used[at] - taken) // amount
-        if most < 1 and slot - self._marks[bisect_right(self._marks, slot) - 1] >= self._gaps[slot >= self._pace.until]:
+        if most < 1 and slot - self._marks[bisect_right(self._marks, slot) - 1] >= self._gaps[slot >= self.pace.until]:
             most = 1
         if share is not None and most > 0:
             before = self._taken[min(self._shared, len(self._taken)) - 1]
@@ -112,9 +112,9 @@ class Pacer:
 
     def _units(self, slot: int) -> int:
         """What the pace has for the slots until `slot`, from some first one on."""
-        if slot < self._pace.until:
-            return int(self._pace.rate * (slot + 1))
-        return self._turned + int(self._pace.full * (slot + 1))
+        if slot < self.pace.until:
+            return int(self.pace.rate * (slot + 1))
+        return self._turned + int(self.pace.full * (slot + 1))
 
     def take(self, amount: int, slot: int) -> None:
         at = slot - self._now

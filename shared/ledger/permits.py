@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from shared.generation import NO_COST, Cost
-from shared.ledger.calendar import PINNED_SLOTS, Calendar
+from shared.ledger.calendar import PINNED_SLOTS, Calendar, flexible
 from shared.ledger.grid import Grid
 from shared.ledger.limits import Limits
-from shared.ledger.pacing import Pacer
+from shared.ledger.pacing import CATCH_UP_PERMITS, CATCH_UP_SLOTS, Pace, Pacer
 from shared.ledger.state import Allotment, Bookings, Demand, Section, Validity
+from shared.ledger.supply import DimensionSupply, Supply
 
 FLEX_MS = 8_000
 """How long a flexible booking may be dispatched (in a 60 s window)."""
@@ -119,7 +120,24 @@ class Planner:
             next_ms=self.grid.start_ms(next_slot) if next_slot else 0,
             per_s=self._per_s() if unmet.requests else 0.0,
             day_spent=bool(unmet.requests) and self.calendar.day_room(self.calendar.now, 1) <= 0,
+            supply=self._supply() if unmet.requests else None,
         )
+
+    def _supply(self) -> Supply:
+        dimensions = [self._supply_of(k, pacer.pace) for k, pacer in self._pacers.items()]
+        return Supply(self.grid.slot_ms, self.party.fair, dimensions)
+
+    def _supply_of(self, k: int, pace: Pace) -> DimensionSupply:
+        calendar, span = self.calendar, self.grid.span
+        begins = calendar.begins(k, calendar.now - span, calendar.now + calendar.ahead)
+        for validity, cost in self.granted.items():
+            slot = calendar.now - 1 if flexible(validity) else validity.first
+            begins[slot] = begins.get(slot, 0) + cost[k]
+        # Below one a slot the pacer's gaps are those of the full pace, until the limit has no more room.
+        slow = pace.rate if pace.full >= 1 else pace.full
+        catch_up = max(CATCH_UP_PERMITS if k != 1 else 0, CATCH_UP_SLOTS * pace.full)
+        limit = calendar.limits[k] or 0
+        return DimensionSupply(k, limit, span, calendar.now, begins, slow, pace.until, pace.full, catch_up)
 
     def _per_s(self) -> float:
         """Requests per second that the tightest dimension allows the asker, at the cost of a typical request."""

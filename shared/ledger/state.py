@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from shared.generation import NO_COST, Cost
 from shared.ledger.limits import UNLIMITED, Limits
+from shared.ledger.supply import Supply
 
 MAX_MODELS = 32
 MAX_WANTS = 64
@@ -209,6 +210,8 @@ class Allotment:
     per_s: float = 0.0
     """At what rate this instance is served while demand exceeds the limit; 0 unknown (or not a matter of rate)."""
     day_spent: bool = False
+    supply: Supply | None = field(default=None, compare=False)
+    """When the unmet demand will be granted; None when all of it is met."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,170 @@
+"""Rejected requests that are expected back: each one keeps its place in the queue's order until it returns. Pure.
+
+A request that cannot be served in time is rejected with the time at which a permit will be free for it. Without a record
+of those times every rejected caller would get the same one, and all but one of them would return in vain. An appointment
+reserves nothing: a permit that is free goes to any request that waits for it. It only delays the times that requests with
+a later place are given.
+
+A caller is known by its id, which many clients may share. So an arriving request fulfils the earliest appointment of its
+caller that is due, whichever client made it.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, insort
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from heapq import heappop, heappush
+
+from shared.generation import NO_COST, Cost
+
+GRACE_S = 2.0
+"""An appointment is dropped when its caller has not returned this long after its time."""
+EARLY_S = 0.25
+"""A request that arrives this much before its time still counts as returned: clocks and timers differ."""
+MAX_APPOINTMENTS = 10_000
+"""Per process. One caller may have as many as are still free, so that a flood of one leaves room for all others."""
+MAX_AHEAD_WINDOWS = 15
+"""Appointments reach no further ahead. Callers who never return cannot delay others beyond it."""
+
+
+@dataclass(slots=True, eq=False)
+class Appointment:
+    """One rejected request, expected at `due_s` (elapsed time). `tag` and `sequence` are its place in the queue."""
+
+    ledger: str
+    model: str
+    caller: str
+    batch: bool
+    due_s: float
+    tag: float
+    sequence: int
+    cost: Cost
+    over: bool = False
+    """Whether the caller returned, or was given up."""
+
+    @property
+    def place(self) -> tuple[float, int]:
+        return self.tag, self.sequence
+
+
+@dataclass(slots=True)
+class _Away:
+    """The appointments of one model in one ledger."""
+
+    places: tuple[list[tuple[float, int]], list[tuple[float, int]]] = field(default_factory=lambda: ([], []))
+    """In order, by priority: interactive requests, then batch requests."""
+    of_caller: dict[tuple[str, bool], list[tuple[float, int, Appointment]]] = field(default_factory=dict)
+    """In the order of their times, with their sequence numbers."""
+    cost: Cost = NO_COST
+
+    def __len__(self) -> int:
+        return len(self.places[0]) + len(self.places[1])
+
+
+@dataclass(slots=True)
+class _Share:
+    """What one caller has of all appointments."""
+
+    count: int = 0
+    last_tag: float = 0.0
+
+
+class Returns:
+    """The appointments of one process. Every time is elapsed time in seconds; `max_ahead_s` bounds how far they reach."""
+
+    def __init__(self, max_ahead_s: float, max_appointments: int = MAX_APPOINTMENTS) -> None:
+        self.max_ahead_s, self.max_appointments = max_ahead_s, max_appointments
+        self._away: dict[tuple[str, str], _Away] = {}
+        self._callers: dict[str, _Share] = {}
+        self._by_end: list[tuple[float, int, Appointment]] = []
+        """A heap by the time at which an appointment is dropped. Those that are over stay in it until then."""
+        self._made = 0
+        self._count = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    def expect(self, appointment: Appointment, now_s: float) -> bool:
+        """Record it. False when it lies too far ahead or its caller has its share: then nothing is recorded."""
+        self.forget(now_s)
+        share = self._callers.get(appointment.caller)
+        free = self.max_appointments - len(self._by_end)
+        if appointment.due_s - now_s > self.max_ahead_s or (share.count if share else 0) >= free:
+            return False
+        if share is None:
+            share = self._callers[appointment.caller] = _Share()
+        share.count += 1
+        share.last_tag = max(share.last_tag, appointment.tag)
+        away = self._away.setdefault((appointment.ledger, appointment.model), _Away())
+        insort(away.places[appointment.batch], appointment.place)
+        of_caller = away.of_caller.setdefault((appointment.caller, appointment.batch), [])
+        insort(of_caller, (appointment.due_s, appointment.sequence, appointment))
+        away.cost = away.cost.plus(appointment.cost)
+        self._made += 1
+        self._count += 1
+        heappush(self._by_end, (appointment.due_s + GRACE_S, self._made, appointment))
+        return True
+
+    def back(
+        self, ledgers: Iterable[str], model: str, caller: str, now_s: float, *, batch: bool = False
+    ) -> Appointment | None:
+        """The earliest appointment of `caller` that is due, which its arriving request fulfils; None if there is none."""
+        if not self._count:
+            return None
+        self.forget(now_s)
+        earliest: Appointment | None = None
+        for ledger in ledgers:
+            away = self._away.get((ledger, model))
+            entries = away.of_caller.get((caller, batch)) if away is not None else None
+            if entries and (earliest is None or entries[0][0] < earliest.due_s):
+                earliest = entries[0][2]
+        if earliest is None or earliest.due_s > now_s + EARLY_S:
+            return None
+        self._remove(earliest)
+        return earliest
+
+    def ahead(self, ledger: str, model: str, place: tuple[float, int], now_s: float, *, batch: bool = False) -> int:
+        """How many of a model's appointments have a place before `place`."""
+        self.forget(now_s)
+        away = self._away.get((ledger, model))
+        if away is None:
+            return 0
+        return bisect_left(away.places[batch], place) + (len(away.places[0]) if batch else 0)
+
+    def total(self, ledger: str, model: str) -> tuple[Cost, int]:
+        """The cost of a model's appointments together, and how many they are."""
+        away = self._away.get((ledger, model))
+        return (away.cost, len(away)) if away is not None else (NO_COST, 0)
+
+    def last_tag(self, caller: str) -> float:
+        """The last turn that a caller's appointments have taken: its new requests come after it. 0.0 if it has none."""
+        share = self._callers.get(caller)
+        return share.last_tag if share else 0.0
+
+    def forget(self, now_s: float) -> None:
+        """Drop the appointments whose caller did not return in time."""
+        while self._by_end and self._by_end[0][0] <= now_s:
+            appointment = heappop(self._by_end)[2]
+            if not appointment.over:
+                self._remove(appointment)
+
+    def _remove(self, appointment: Appointment) -> None:
+        appointment.over = True
+        self._count -= 1
+        key = (appointment.ledger, appointment.model)
+        away = self._away[key]
+        places = away.places[appointment.batch]
+        del places[bisect_left(places, appointment.place)]
+        who = (appointment.caller, appointment.batch)
+        entries = away.of_caller[who]
+        del entries[bisect_left(entries, (appointment.due_s, appointment.sequence))]
+        if not entries:
+            del away.of_caller[who]
+        away.cost = away.cost.minus(appointment.cost)
+        if not len(away):
+            del self._away[key]
+        share = self._callers[appointment.caller]
+        share.count -= 1
+        if not share.count:
+            del self._callers[appointment.caller]
