@@ -103,7 +103,7 @@ class Admission:
             waiter.ends_s, waiter.streamed = deadline_s, streamed
             returned = self.returns.back([a.account.ledger_id for a in agents], model, caller.id, now_s, batch=batch)
             if returned is not None:
-                waiter.tag, waiter.sequence = returned.place
+                waiter.tag, waiter.sequence = returned.tag, returned.sequence
         waiter.candidates = agents  # Of a caller's own key, the agent may have been forgotten meanwhile.
         if not any(agent.line.count for agent in agents):
             for at, agent in enumerate(agents):

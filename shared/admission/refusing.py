@@ -100,40 +100,41 @@ def _eta_of(agent: Agent, waiter: Waiter, returns: Returns) -> float | None:
     if book.last is None:
         return None
     last, lo_ms = book.last, agent.clock.lo_ms()
-    behind = _ahead(agent, waiter, returns) - book.available(agent.clock.hi_ms()).requests
-    if behind < 0 and (book.probe_ms or not book.blocked_ms):
+    needed = _needed(agent, waiter, returns)
+    served = all(amount <= 0 or not metered for amount, metered in zip(needed, book.effective.metered, strict=True))
+    if served and (book.probe_ms or not book.blocked_ms):
         return 0.0 if book.any_open(*agent.clock.bounds_ms()) else agent.opens_in_s([waiter.model]) or 0.0
     if book.blocked_ms <= lo_ms and not last.next_ms and last.supply is None:
         return None
-    first_ms = max(lo_ms, last.next_ms, book.blocked_ms)
-    if last.supply is None or behind <= 0:
-        return (first_ms - lo_ms) / 1000
-    mean = _mean_cost(agent, waiter, returns)
-    due_ms = last.supply.granted_ms([behind * one + own for one, own in zip(mean, waiter.cost, strict=True)])
-    return (max(first_ms, due_ms) - lo_ms) / 1000
+    # The first unmet request's slot was searched on the calendar itself.
+    is_first = last.supply is None or (needed[0] <= waiter.cost[0] and last.next_ms)
+    due_ms = last.next_ms if is_first or last.supply is None else last.supply.granted_ms(needed)
+    return max(0.0, max(due_ms, book.blocked_ms) - lo_ms) / 1000
+
+
+def _needed(agent: Agent, waiter: Waiter, returns: Returns) -> tuple[float, float, float]:
+    """What must yet be granted until the waiter is served, by dimension: for it and all before it, less what is held."""
+    requests, tokens = _ahead(agent, waiter, returns)
+    have, own = agent.book(waiter.model).available(agent.clock.hi_ms()), waiter.cost
+    # All requests for a model that makes images make one.
+    return requests + own[0] - have[0], tokens + own[1] - have[1], (requests + 1) * own[2] - have[2]
 
 
 def _slot_eta_s(agent: Agent, waiter: Waiter, returns: Returns) -> float:
     """When `agent` has a slot for the waiter, if exchanges go on taking as long as they did lately (seconds from now)."""
     line = agent.line.models.get(waiter.model)
     others = agent.line.count - (len(line) if line else 0)
-    behind = _ahead(agent, waiter, returns) + others - max(0, agent.cap - len(agent.open))
+    behind = _ahead(agent, waiter, returns)[0] + others - max(0, agent.cap - len(agent.open))
     return max(0, behind + 1) * agent.service_s / max(1, agent.cap)
 
 
-def _ahead(agent: Agent, waiter: Waiter, returns: Returns) -> int:
-    """How many requests of its model have a place before the waiter's: those that wait here, and those that are expected."""
-    line, ledger = agent.line.models.get(waiter.model), agent.account.ledger_id
-    away = returns.ahead(ledger, waiter.model, (waiter.tag, waiter.sequence), elapsed_s(), batch=waiter.batch)
-    return away + (line.ahead(waiter) if line else 0)
-
-
-def _mean_cost(agent: Agent, waiter: Waiter, returns: Returns) -> tuple[float, float, float]:
-    """Of those requests."""
-    away, count = returns.total(agent.account.ledger_id, waiter.model)
+def _ahead(agent: Agent, waiter: Waiter, returns: Returns) -> tuple[int, float]:
+    """How many requests of its model have a place before the waiter's, and their input tokens: those that wait here, and
+    those that were rejected and are expected back."""
     line = agent.line.models.get(waiter.model)
-    total, count = (away.plus(line.cost), count + len(line)) if line else (away, count)
-    return (total[0] / count, total[1] / count, total[2] / count) if count else (0.0, 0.0, 0.0)
+    away, away_tokens = returns.ahead(agent.account.ledger_id, waiter.model, waiter, elapsed_s())
+    here, tokens = line.order.ahead(waiter) if line else (0, 0.0)
+    return away + here, away_tokens + tokens
 
 
 def _too_late(waiter: Waiter, returns: Returns) -> QueueTimeout:

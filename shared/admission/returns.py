@@ -16,7 +16,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
 
-from shared.generation import NO_COST, Cost
+from shared.admission.queue import Ordered, Placed
+from shared.generation import Cost
 
 GRACE_S = 2.0
 """An appointment is dropped when its caller has not returned this long after its time."""
@@ -43,23 +44,14 @@ class Appointment:
     over: bool = False
     """Whether the caller returned, or was given up."""
 
-    @property
-    def place(self) -> tuple[float, int]:
-        return self.tag, self.sequence
-
 
 @dataclass(slots=True)
 class _Away:
     """The appointments of one model in one ledger."""
 
-    places: tuple[list[tuple[float, int]], list[tuple[float, int]]] = field(default_factory=lambda: ([], []))
-    """In order, by priority: interactive requests, then batch requests."""
+    order: Ordered[Appointment] = field(default_factory=Ordered)
     of_caller: dict[tuple[str, bool], list[tuple[float, int, Appointment]]] = field(default_factory=dict)
     """In the order of their times, with their sequence numbers."""
-    cost: Cost = NO_COST
-
-    def __len__(self) -> int:
-        return len(self.places[0]) + len(self.places[1])
 
 
 @dataclass(slots=True)
@@ -97,10 +89,9 @@ class Returns:
         share.count += 1
         share.last_tag = max(share.last_tag, appointment.tag)
         away = self._away.setdefault((appointment.ledger, appointment.model), _Away())
-        insort(away.places[appointment.batch], appointment.place)
+        away.order.add(appointment)
         of_caller = away.of_caller.setdefault((appointment.caller, appointment.batch), [])
         insort(of_caller, (appointment.due_s, appointment.sequence, appointment))
-        away.cost = away.cost.plus(appointment.cost)
         self._made += 1
         self._count += 1
         heappush(self._by_end, (appointment.due_s + GRACE_S, self._made, appointment))
@@ -124,18 +115,11 @@ class Returns:
         self._remove(earliest)
         return earliest
 
-    def ahead(self, ledger: str, model: str, place: tuple[float, int], now_s: float, *, batch: bool = False) -> int:
-        """How many of a model's appointments have a place before `place`."""
+    def ahead(self, ledger: str, model: str, waiter: Placed, now_s: float) -> tuple[int, float]:
+        """How many of a model's appointments have a place before the waiter's, and their input tokens."""
         self.forget(now_s)
         away = self._away.get((ledger, model))
-        if away is None:
-            return 0
-        return bisect_left(away.places[batch], place) + (len(away.places[0]) if batch else 0)
-
-    def total(self, ledger: str, model: str) -> tuple[Cost, int]:
-        """The cost of a model's appointments together, and how many they are."""
-        away = self._away.get((ledger, model))
-        return (away.cost, len(away)) if away is not None else (NO_COST, 0)
+        return away.order.ahead(waiter) if away is not None else (0, 0.0)
 
     def last_tag(self, caller: str) -> float:
         """The last turn that a caller's appointments have taken: its new requests come after it. 0.0 if it has none."""
@@ -154,15 +138,13 @@ class Returns:
         self._count -= 1
         key = (appointment.ledger, appointment.model)
         away = self._away[key]
-        places = away.places[appointment.batch]
-        del places[bisect_left(places, appointment.place)]
+        away.order.remove(appointment)
         who = (appointment.caller, appointment.batch)
         entries = away.of_caller[who]
         del entries[bisect_left(entries, (appointment.due_s, appointment.sequence))]
         if not entries:
             del away.of_caller[who]
-        away.cost = away.cost.minus(appointment.cost)
-        if not len(away):
+        if not len(away.order):
             del self._away[key]
         share = self._callers[appointment.caller]
         share.count -= 1

@@ -211,7 +211,7 @@ class Allotment:
     """At what rate this instance is served while demand exceeds the limit; 0 unknown (or not a matter of rate)."""
     day_spent: bool = False
     supply: Supply | None = field(default=None, compare=False)
-    """When the unmet demand will be granted; None when all of it is met."""
+    """When demand beyond `bookings` will be granted; None while there is plenty."""
 
 
 @dataclass(frozen=True, slots=True)
