@@ -54,31 +54,18 @@ def quiet_slots(k: int, full: float) -> int:
     return max(CATCH_UP_SLOTS, 0 if k == 1 else int(CATCH_UP_PERMITS / max(full, 1e-3)))
 
 
-def gap_slots(rate: float) -> int:
-    """After how many slots without any one may go, whatever the pace's grid has for them."""
-    return int(1 / max(rate, 1e-3)) + 1
+def gaps_of(k: int, pace: Pace) -> tuple[int, int]:
+    """After how many slots without any one may go, whatever the pace's grid has for them: until `pace.until`, and after it.
+
+    Small limits lose nothing to the grid's phase. Below one a slot it is the full pace's: what is spread over more, each renew
+    would put off anew."""
+    quiet = quiet_slots(k, pace.full)
+    slow, full = (
+        min(quiet, int(1 / max(rate, 1e-3)) + 1) for rate in (pace.rate if pace.full >= 1 else pace.full, pace.full)
+    )
+    return slow, full
 
 
 def repaid(pace: Pace) -> int:
     """How much of what was given ahead of a slow pace is paid for out of the slots that follow it."""
     return int(min(CATCH_UP_PERMITS, 2 * pace.full)) if pace.rate < pace.full else 0
-
-
-class PaceRule:
-    """What the pace lets begin in one slot, when a renew in that very slot asks for more than there is."""
-
-    def __init__(self, k: int, pace: Pace) -> None:
-        self.pace = pace
-        self.quiet = quiet_slots(k, pace.full)
-
-    def most(self, slot: int, lately: int, since_last: int) -> int:
-        """`lately`: what began in the `quiet` slots before it; the last of it `since_last` slots ago."""
-        pace = self.pace
-        ahead = lately - pace.units(slot - self.quiet, slot - 1)
-        most = pace.units(slot, slot) - min(ahead, repaid(pace))
-        return 1 if most < 1 and since_last >= self._gap(slot) else most
-
-    def _gap(self, slot: int) -> int:
-        pace = self.pace
-        slow = slot < pace.until and pace.full >= 1
-        return min(self.quiet, gap_slots(pace.rate if slow else pace.full))

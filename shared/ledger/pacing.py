@@ -6,7 +6,7 @@ from bisect import bisect_right, insort
 from itertools import accumulate
 
 from shared.ledger.calendar import Calendar, flexible
-from shared.ledger.pace import Pace, gap_slots, pace_from, quiet_slots, repaid
+from shared.ledger.pace import Pace, gaps_of, pace_from, quiet_slots, repaid
 from shared.ledger.state import Bookings
 
 
@@ -37,10 +37,7 @@ class Pacer:
         self._now = calendar.now
         self._pace = pace = pace_of(calendar, k)
         self._quiet = quiet_slots(k, pace.full)
-        # After a gap as long as the pace's own, one may go whatever the grid says: small limits lose nothing to its phase.
-        # Below one a slot it is the full pace's: what is spread over more, each renew would put off anew.
-        slow = pace.rate if pace.full >= 1 else pace.full
-        self._gaps = [min(self._quiet, gap_slots(rate)) for rate in (slow, pace.full)]
+        self._gaps = gaps_of(k, pace)
         self._since = calendar.now - self._quiet
         end = calendar.now + calendar.ahead
         begins = calendar.begins(k, self._since, end)

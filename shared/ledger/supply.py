@@ -6,13 +6,13 @@ import math
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 
-from shared.ledger.pace import PaceRule, pace_after
+from shared.ledger.pace import Pace, gaps_of, pace_after, quiet_slots, repaid
 
 MAX_WINDOWS = 16
 """The calendar is played on for this many windows; after it permits are taken to come at the limit's own rate."""
 
-REPLAN_SLOTS = 16
-"""How often the pace is taken from the calendar anew: about as often as an instance renews."""
+RENEW_SLOTS = 16
+"""How often renews are taken to come: at every half of the least horizon."""
 
 
 class DimensionSupply:
@@ -24,11 +24,11 @@ class DimensionSupply:
         self.dimension, self.limit, self.span, self.now = dimension, limit, span, now
         self._begins = {slot: amount for slot, amount in begins.items() if slot > now - span and amount}
         self._used = sum(self._begins.values())
-        self._rule = rule = PaceRule(dimension, pace_after(dimension, limit, span, now, self._begins))
-        self._lately = sum(amount for slot, amount in self._begins.items() if now - rule.quiet <= slot < now)
-        """What began in the `quiet` slots before the next one."""
         self._last = max((slot for slot in self._begins if slot < now), default=now - span)
         self._at = now
+        self._pace, self._gaps = Pace(0.0, 0.0, now), (1, 1)
+        self._allowed = 0
+        """What the pace has for the slots so far, less what began in them."""
         self._slots: list[int] = []
         self._granted: list[int] = []
         """Slots in which something is granted, in order, and what was granted until and with each of them."""
@@ -37,29 +37,40 @@ class DimensionSupply:
         """The slot with which `amount` has been granted; infinite where nothing ever is."""
         last = self.now + MAX_WINDOWS * self.span
         while self._at < last and (not self._granted or self._granted[-1] < amount):
-            self._play()
+            if (self._at - self.now) % RENEW_SLOTS == 0:
+                self._renew(self._at)
+            self._play(self._at)
+            self._at += 1
         if self._granted and self._granted[-1] >= amount:
             return self._slots[bisect_left(self._granted, amount)]
-        granted, per_slot = self._granted[-1] if self._granted else 0, self._rule.pace.full
+        granted, per_slot = self._granted[-1] if self._granted else 0, self.limit / self.span
         return last + (amount - granted) / per_slot if per_slot > 0 else math.inf
 
-    def _play(self) -> None:
+    def _renew(self, slot: int) -> None:
+        """The pace is set anew. What went ahead of it is forgiven, what it left unused of late may still be given."""
+        self._pace = pace = pace_after(self.dimension, self.limit, self.span, slot, self._begins)
+        self._gaps = gaps_of(self.dimension, pace)
+        quiet = quiet_slots(self.dimension, pace.full)
+        past = sum(amount for at, amount in self._begins.items() if slot - quiet <= at < slot)
+        self._allowed = max(pace.units(slot - quiet, slot - 1) - past, -repaid(pace))
+
+    def _play(self, slot: int) -> None:
         """One slot: what leaves the window makes room, and the pace lets some of it begin."""
-        slot, rule, begins = self._at, self._rule, self._begins
+        begins, pace = self._begins, self._pace
         self._used -= begins.pop(slot - self.span, 0)
-        if (slot - self.now) % REPLAN_SLOTS == 0:
-            rule.pace = pace_after(self.dimension, self.limit, self.span, slot, begins)
-        most = rule.most(slot, self._lately, slot - self._last) - begins.get(slot, 0)
+        self._allowed += pace.units(slot, slot) - begins.get(slot, 0)
+        most = self._allowed
+        if most < 1 and slot not in begins and slot - self._last >= self._gaps[slot >= pace.until]:
+            most = 1
         amount = min(most, self.limit - self._used)
         if amount > 0:
             begins[slot] = begins.get(slot, 0) + amount
             self._used += amount
+            self._allowed -= amount
             self._slots.append(slot)
             self._granted.append(amount + (self._granted[-1] if self._granted else 0))
         if slot in begins:
             self._last = slot
-        self._lately += begins.get(slot, 0) - begins.get(slot - rule.quiet, 0)
-        self._at += 1
 
 
 class Supply:
