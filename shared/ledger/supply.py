@@ -27,6 +27,9 @@ class DimensionSupply:
         self._last = max((slot for slot in self._begins if slot < now), default=now - span)
         self._at = now
         self._pace, self._gaps = Pace(0.0, 0.0, now), (1, 1)
+        self._quiet = quiet_slots(dimension, limit / span)
+        self._lately = sum(amount for at, amount in self._begins.items() if now - self._quiet <= at < now)
+        """What began in the `quiet` slots before the next one."""
         self._allowed = 0
         """What the pace has for the slots so far, less what began in them."""
         self._slots: list[int] = []
@@ -50,16 +53,14 @@ class DimensionSupply:
         """The pace is set anew. What went ahead of it is forgiven, what it left unused of late may still be given."""
         self._pace = pace = pace_after(self.dimension, self.limit, self.span, slot, self._begins)
         self._gaps = gaps_of(self.dimension, pace)
-        quiet = quiet_slots(self.dimension, pace.full)
-        past = sum(amount for at, amount in self._begins.items() if slot - quiet <= at < slot)
-        self._allowed = max(pace.units(slot - quiet, slot - 1) - past, -repaid(pace))
+        self._allowed = max(pace.units(slot - self._quiet, slot - 1) - self._lately, -repaid(pace))
 
     def _play(self, slot: int) -> None:
         """One slot: what leaves the window makes room, and the pace lets some of it begin."""
         begins, pace = self._begins, self._pace
         self._used -= begins.pop(slot - self.span, 0)
         self._allowed += pace.units(slot, slot) - begins.get(slot, 0)
-        most = self._allowed
+        most = self._allowed = min(self._allowed, pace.units(slot - self._quiet, slot) - self._lately)
         if most < 1 and slot not in begins and slot - self._last >= self._gaps[slot >= pace.until]:
             most = 1
         amount = min(most, self.limit - self._used)
@@ -71,6 +72,7 @@ class DimensionSupply:
             self._granted.append(amount + (self._granted[-1] if self._granted else 0))
         if slot in begins:
             self._last = slot
+        self._lately += begins.get(slot, 0) - begins.get(slot - self._quiet, 0)
 
 
 class Supply:
