@@ -99,25 +99,23 @@ def _eta_of(agent: Agent, waiter: Waiter, returns: Returns) -> float | None:
     book = agent.book(waiter.model)
     if book.last is None:
         return None
-    last, lo_ms = book.last, agent.clock.lo_ms()
-    needed = _needed(agent, waiter, returns)
-    served = all(amount <= 0 or not metered for amount, metered in zip(needed, book.effective.metered, strict=True))
-    if served and (book.probe_ms or not book.blocked_ms):
-        return 0.0 if book.any_open(*agent.clock.bounds_ms()) else agent.opens_in_s([waiter.model]) or 0.0
+    last, lo_ms, hi_ms, own = book.last, *agent.clock.bounds_ms(), waiter.cost
+    requests, tokens = _ahead(agent, waiter, returns)
+    # All requests for a model that makes images make one.
+    needed = (requests + own[0], tokens + own[1], (requests + 1) * own[2])
+    held_ms = book.covered_ms(needed, lo_ms, hi_ms)
+    if held_ms is not None and (book.probe_ms or not book.blocked_ms):
+        return (held_ms - lo_ms) / 1000
     if book.blocked_ms <= lo_ms and not last.next_ms and last.supply is None:
         return None
-    # The first unmet request's slot was searched on the calendar itself.
-    is_first = last.supply is None or (needed[0] <= waiter.cost[0] and last.next_ms)
-    due_ms = last.next_ms if is_first or last.supply is None else last.supply.granted_ms(needed)
+    have = book.available(hi_ms)
+    # The slot of the first unmet request was searched on the calendar itself.
+    is_first = last.supply is None or (needed[0] - have[0] <= own[0] and last.next_ms)
+    if is_first or last.supply is None:
+        due_ms = float(last.next_ms)
+    else:
+        due_ms = last.supply.granted_ms([needed[k] - have[k] for k in range(3)])
     return max(0.0, max(due_ms, book.blocked_ms) - lo_ms) / 1000
-
-
-def _needed(agent: Agent, waiter: Waiter, returns: Returns) -> tuple[float, float, float]:
-    """What must yet be granted until the waiter is served, by dimension: for it and all before it, less what is held."""
-    requests, tokens = _ahead(agent, waiter, returns)
-    have, own = agent.book(waiter.model).available(agent.clock.hi_ms()), waiter.cost
-    # All requests for a model that makes images make one.
-    return requests + own[0] - have[0], tokens + own[1] - have[1], (requests + 1) * own[2] - have[2]
 
 
 def _slot_eta_s(agent: Agent, waiter: Waiter, returns: Returns) -> float:
