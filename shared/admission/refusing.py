@@ -23,6 +23,8 @@ from shared.ledger.limits import Limits
 
 DIMENSIONS = ("requests per minute", "input tokens per minute", "images per minute")
 LEDGER_RETRY_S = 5
+MARGIN_S = 0.5
+"""Added to a computed wait before it is rounded up: a permit may be used from the slot after the one computed for it."""
 
 
 def exceeded(limits: Limits, model: str, cost: Cost) -> str | None:
@@ -69,7 +71,7 @@ def retry_s(waiter: Waiter, returns: Returns) -> float:
     all that have a place before it. From now on it is expected then."""
     soonest = _soonest(waiter, returns, by_slots=True)
     eta_s, agent = (1.0, waiter.candidates[0]) if soonest is None else soonest
-    wait_s = max(1.0, float(math.ceil(eta_s)))
+    wait_s = max(1.0, float(math.ceil(eta_s + MARGIN_S)))
     if soonest is not None and waiter.tag:
         now_s, ledger = elapsed_s(), agent.account.ledger_id
         due_s, model, caller = now_s + wait_s, waiter.model, waiter.caller
