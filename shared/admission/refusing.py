@@ -70,7 +70,7 @@ def retry_s(waiter: Waiter, returns: Returns) -> float:
     """The whole seconds after which a rejected request is to return: a permit and a slot will then be free for it, after
     all that have a place before it. From now on it is expected then."""
     soonest = _soonest(waiter, returns, by_slots=True)
-    eta_s, agent = (1.0, waiter.candidates[0]) if soonest is None else soonest
+    eta_s, agent = (0.0, waiter.candidates[0]) if soonest is None else soonest
     wait_s = max(1.0, float(math.ceil(eta_s + MARGIN_S)))
     if soonest is not None and waiter.tag:
         now_s, ledger = elapsed_s(), agent.account.ledger_id
@@ -111,13 +111,18 @@ def _eta_of(agent: Agent, waiter: Waiter, returns: Returns) -> float | None:
     if book.blocked_ms <= lo_ms and not last.next_ms and last.supply is None:
         return None
     have = book.available(hi_ms)
-    # The slot of the first unmet request was searched on the calendar itself.
-    is_first = last.supply is None or (needed[0] - have[0] <= own[0] and last.next_ms)
-    if is_first or last.supply is None:
-        due_ms = float(last.next_ms)
+    left = (needed[0] - have[0], needed[1] - have[1], needed[2] - have[2])
+    if left[0] <= own[0] and last.next_ms:
+        due_ms = float(last.next_ms)  # The slot of the first unmet request was searched on the calendar itself.
+    elif last.supply is not None:
+        due_ms = last.supply.granted_ms(left)
     else:
-        due_ms = last.supply.granted_ms([needed[k] - have[k] for k in range(3)])
-    return max(0.0, max(due_ms, book.blocked_ms) - lo_ms) / 1000
+        due_ms = float(last.next_ms or lo_ms)
+    if book.blocked_ms > lo_ms:
+        # Nothing is granted before; then those that wait for it are served one after the other.
+        due_ms = max(float(last.next_ms), book.blocked_ms + due_ms - lo_ms)
+    eta_s = max(0.0, due_ms - lo_ms) / 1000
+    return eta_s if eta_s < math.inf else None
 
 
 def _slot_eta_s(agent: Agent, waiter: Waiter, returns: Returns) -> float:

@@ -1,0 +1,143 @@
+"""Clients that wait exactly Retry-After, in virtual time: who is served when it returns, and how late."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import pytest
+
+from shared.accounts.account import Account
+from shared.clock import elapsed_s
+from shared.errors import QueueTimeout
+from shared.generation import Cost
+from tests.support.instances import Site, account
+from tests.support.virtual_time import run
+
+
+@dataclass(slots=True)
+class Client:
+    """What one client met: the waits that it was given, when it came, and when it was served (seconds from the start)."""
+
+    came_s: list[float] = field(default_factory=list)
+    given_s: list[float] = field(default_factory=list)
+    served_s: float = math.inf
+
+    @property
+    def served_at_first_return(self) -> bool:
+        return len(self.given_s) == 1
+
+    @property
+    def is_accurate(self) -> bool:
+        """Whether its first Retry-After was true within 5 % or 1 s."""
+        return self.served_s - self.came_s[1] <= max(1.0, 0.05 * self.given_s[0])
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """`clients` requests at once; each waits `patience_s` for a permit, and returns when it was told to."""
+
+    account: Account
+    clients: int
+    patience_s: float
+    window_s: float = 60.0
+    service_s: tuple[float, float] = (0.2, 0.5)
+    one_caller: bool = True
+    costs: Sequence[Cost] = (Cost(1, 50),)
+
+    def met(self, seed: int = 1) -> list[Client]:
+        return run(lambda: self._met(seed))
+
+    async def _met(self, seed: int) -> list[Client]:
+        random.seed(seed)
+        site = Site(self.account, self.service_s, 0.02, self.window_s, queue_timeout_s=self.patience_s)
+        gate, began_s = site.gates[site.add()], elapsed_s()
+        clients = [Client() for _ in range(self.clients)]
+
+        async def returning(number: int, client: Client) -> None:
+            caller, cost = "one" if self.one_caller else f"caller-{number}", random.choice(self.costs)
+            while client.served_s == math.inf:
+                came_s = elapsed_s()
+                client.came_s.append(came_s - began_s)
+                try:
+                    await site.ask(0, caller, cost=cost)
+                    client.served_s = next(one.began_s for one in site.served if one.came_s == came_s) - began_s
+                except QueueTimeout as error:
+                    assert error.retry_after_s is not None
+                    assert error.retry_after_s == int(error.retry_after_s) >= 1
+                    client.given_s.append(error.retry_after_s)
+                    await asyncio.sleep(error.retry_after_s + random.uniform(0, 0.02))
+
+        await asyncio.gather(*(returning(number, client) for number, client in enumerate(clients)))
+        assert len(gate.returns) == 0, "every client that was expected back has returned"
+        await gate.aclose()
+        return clients
+
+
+def refused(clients: Sequence[Client]) -> list[Client]:
+    return [client for client in clients if client.given_s]
+
+
+def share(parts: Sequence[bool]) -> float:
+    return sum(parts) / len(parts) if parts else 1.0
+
+
+@pytest.mark.parametrize("one_caller", [True, False], ids=["one-caller", "a-caller-each"])
+def test_fifty_clients_return_when_they_are_served(one_caller: bool) -> None:
+    """Limit 20 per 10 s, patience 2 s. About 35 refusals are unavoidable; 105 when all were given the same time."""
+    load = Load(account(15, requests=20), 50, 2.0, window_s=10.0, one_caller=one_caller)
+    clients = load.met()
+    assert sum(len(client.given_s) for client in clients) <= 39
+    assert share([client.served_at_first_return for client in refused(clients)]) >= 0.9
+    assert max(client.served_s for client in clients) <= 28, "no permit lay unused: 50 take 25 s"
+
+
+@pytest.mark.parametrize(
+    "load",
+    [
+        Load(account(15, requests=5), 15, 2.0),
+        Load(account(15, requests=20), 53, 2.0),
+        Load(account(15, requests=60), 150, 2.0),
+        Load(account(60, requests=300), 600, 2.0),
+        Load(account(100, requests=1_000), 1_500, 2.0, service_s=(0.05, 0.2)),
+    ],
+    ids=["5", "20", "60", "300", "1000"],
+)
+def test_they_return_in_time_at_every_limit(load: Load) -> None:
+    clients = load.met()
+    assert share([client.served_at_first_return for client in refused(clients)]) >= 0.9
+
+
+def test_tokens_are_waited_for_where_they_bind() -> None:
+    costs = [Cost(1, tokens) for tokens in (200, 1_000, 3_000)]
+    load = Load(account(15, requests=1_000, input_tokens=30_000), 60, 5.0, costs=costs, one_caller=False)
+    assert share([client.served_at_first_return for client in refused(load.met())]) >= 0.9
+
+
+@pytest.mark.parametrize(("c", "service_s"), [(1, (1.0, 1.0)), (4, (2.0, 4.0)), (15, (1.0, 2.0))])
+def test_slots_are_waited_for_where_they_bind(c: int, service_s: tuple[float, float]) -> None:
+    """The rate leaves room, all slots are in use: the time comes from how long exchanges take."""
+    clients = Load(account(c, requests=100_000), 12 * c, 5.0, service_s=service_s).met()
+    assert len(refused(clients)) >= 2 * c
+    assert share([client.served_at_first_return for client in refused(clients)]) >= 0.9
+
+
+def test_retry_after_is_true_over_random_loads() -> None:
+    """Within 5 % or 1 s for 99 % of the clients that wait exactly that, without newcomers."""
+    chance, accurate = random.Random(7), []
+    for seed in range(24):
+        rate, window_s = chance.choice([5, 10, 20, 60, 100, 300]), chance.choice([10.0, 60.0])
+        load = Load(
+            account(chance.choice([15, 60]), requests=rate),
+            chance.randint(rate // 2 + 2, 3 * rate),
+            chance.choice([2.0, 5.0, 10.0]),
+            window_s=window_s,
+            service_s=chance.choice([(0.05, 0.2), (0.2, 0.5)]),
+            one_caller=chance.random() < 0.5,
+        )
+        accurate += [client.is_accurate for client in refused(load.met(seed))]
+    assert len(accurate) > 500
+    assert share(accurate) >= 0.99
