@@ -12,20 +12,24 @@ MAX_WINDOWS = 16
 """The calendar is played on for this many windows; after it permits are taken to come at the limit's own rate."""
 
 RENEW_SLOTS = 16
-"""How often renews are taken to come: at every half of the least horizon."""
+"""Renews are taken to come at every half of the least horizon."""
+MIN_GAP_SLOTS = 12
+"""Where permits are rarer than this, each goes to the head of the queue, which is not held to the pace's grid. Where they are
+more frequent, only a request that comes at that moment is not: requests return after whole seconds."""
 
 
 class DimensionSupply:
     """What one limited dimension can grant from slot `now` on, in units, to all instances together.
 
-    `begins`: what was dispatched or is booked, by slot. Every slot is taken to be granted to the limit and the pace."""
+    `begins`: what was dispatched or is booked, by slot. Every slot is taken to be granted to the limit and the pace. `second`:
+    so many slots are one."""
 
-    def __init__(self, dimension: int, limit: int, span: int, now: int, begins: Mapping[int, int]) -> None:
+    def __init__(self, dimension: int, limit: int, span: int, now: int, begins: Mapping[int, int], second: int) -> None:
         self.dimension, self.limit, self.span, self.now = dimension, limit, span, now
         self._begins = {slot: amount for slot, amount in begins.items() if slot > now - span and amount}
         self._used = sum(self._begins.values())
         self._last = max((slot for slot in self._begins if slot < now), default=now - span)
-        self._at = now
+        self._at, self._second = now, second
         self._pace, self._gaps = Pace(0.0, 0.0, now), (1, 1)
         self._quiet = quiet_slots(dimension, limit / span)
         self._lately = sum(amount for at, amount in self._begins.items() if now - self._quiet <= at < now)
@@ -61,8 +65,9 @@ class DimensionSupply:
         self._used -= begins.pop(slot - self.span, 0)
         self._allowed += pace.units(slot, slot) - begins.get(slot, 0)
         most = self._allowed = min(self._allowed, pace.units(slot - self._quiet, slot) - self._lately)
-        if most < 1 and slot not in begins and slot - self._last >= self._gaps[slot >= pace.until]:
-            most = 1
+        gap = self._gaps[slot >= pace.until]
+        if most < 1 and slot not in begins and slot - self._last >= gap:
+            most = int(gap >= MIN_GAP_SLOTS or (slot - self.now) % self._second == 0)
         amount = min(most, self.limit - self._used)
         if amount > 0:
             begins[slot] = begins.get(slot, 0) + amount
