@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 import random
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Sequence
+from dataclasses import dataclass, field, replace
 
 import pytest
 
 from shared.accounts.account import Account
+from shared.admission.agent import SILENCE_S
 from shared.clock import elapsed_s
-from shared.errors import QueueTimeout
-from shared.generation import Cost
+from shared.errors import QueueFull, QueueTimeout
+from shared.generation import Caller, Cost
+from shared.ledger.state import Refusal
 from tests.support.instances import Site, account
 from tests.support.virtual_time import run
 
@@ -109,6 +112,8 @@ def test_fifty_clients_return_when_they_are_served(one_caller: bool) -> None:
 def test_they_return_in_time_at_every_limit(load: Load) -> None:
     clients = load.met()
     assert share([client.served_at_first_return for client in refused(clients)]) >= 0.9
+    least_s = 60.0 * load.clients / (load.account.limits.requests or 1)
+    assert max(client.served_s for client in clients) <= 1.05 * least_s + 5.0, "no permit lay unused"
 
 
 def test_tokens_are_waited_for_where_they_bind() -> None:
@@ -141,3 +146,128 @@ def test_retry_after_is_true_over_random_loads() -> None:
         accurate += [client.is_accurate for client in refused(load.met(seed))]
     assert len(accurate) > 500
     assert share(accurate) >= 0.99
+
+
+def test_newcomers_are_given_times_after_the_expected() -> None:
+    """A caller's later request comes after those of it that were rejected before, also when nothing else waits."""
+
+    async def main() -> tuple[list[float], list[float]]:
+        random.seed(1)
+        site = Site(account(15, requests=20), queue_timeout_s=2.0)
+        site.add()
+        due_s: list[float] = []
+
+        async def ask() -> None:
+            try:
+                await site.ask(0, "one")
+            except QueueTimeout as error:
+                due_s.append(elapsed_s() + (error.retry_after_s or 0.0))
+
+        await asyncio.gather(*(ask() for _ in range(50)))
+        early_s, due_s = due_s, []
+        for _ in range(6):
+            await ask()
+        await site.gates[0].aclose()
+        return early_s, due_s
+
+    early_s, late_s = run(main)
+    assert len(late_s) >= 3
+    assert max(early_s) <= min(late_s)
+    assert late_s == sorted(late_s)
+
+
+def test_a_flood_that_never_returns_does_not_delay_others() -> None:
+    """The fair queue's order holds for appointments too: one caller's thousand rejections cost another caller nothing."""
+
+    async def main() -> float:
+        random.seed(1)
+        site = Site(account(15, requests=60), queue_timeout_s=2.0)
+        gate = site.gates[site.add()]
+        await asyncio.gather(*(_ignored(site.ask(0, "flood")) for _ in range(1_000)))
+        assert len(gate.returns) > 500
+        with pytest.raises(QueueTimeout) as of_flood:
+            await site.ask(0, "flood")
+        await site.ask(0, "other")
+        await asyncio.sleep(1_000)
+        gate.returns.forget(elapsed_s())
+        assert len(gate.returns) == 0
+        await gate.aclose()
+        return of_flood.value.retry_after_s or 0.0
+
+    assert 600 <= run(main) <= 1_000
+
+
+def test_a_full_queue_gives_times_of_their_own() -> None:
+    async def main() -> list[float]:
+        random.seed(1)
+        site = Site(account(15, requests=60))
+        gate = site.gates[site.add()]
+        gate.config = replace(gate.config, queue_bytes=2_000)
+        given_s: list[float] = []
+
+        async def ask() -> None:
+            try:
+                lease = await gate.acquire(
+                    [site.account], "m", Cost(1, 50), elapsed_s() + 60.0, Caller("c", "admin"), size_bytes=100
+                )
+                lease.check()
+                await lease.close(50)
+            except QueueFull as error:
+                given_s.append(error.retry_after_s or 0.0)
+
+        async with asyncio.TaskGroup() as asking:
+            for wait_s, requests in ((2.0, 20), (2.0, 20), (0.0, 20)):
+                for _ in range(requests):
+                    asking.create_task(ask())
+                await asyncio.sleep(wait_s)
+        await gate.aclose()
+        return given_s
+
+    given_s = run(main)
+    assert len(given_s) >= 10
+    assert len(set(given_s)) >= len(given_s) / 3
+
+
+def test_after_a_refusal_by_gemini_they_do_not_return_together() -> None:
+    """While the model is closed nothing is granted; then one after the other."""
+
+    async def main() -> list[float]:
+        random.seed(1)
+        site = Site(account(15, requests=60), queue_timeout_s=2.0)
+        gate = site.gates[site.add()]
+        lease = await gate.acquire([site.account], "m", Cost(1, 50), elapsed_s() + 2, Caller("c", "admin"))
+        lease.check()
+        now_ms = gate.clock.hi_ms()
+        lease.refuse(Refusal("m", until_ms=int(now_ms) + 20_000, sent_ms=int(now_ms)))
+        await lease.close(50)
+        given_s: list[float] = []
+
+        async def ask() -> None:
+            with pytest.raises(QueueTimeout) as error:
+                await site.ask(0, "one")
+            given_s.append(error.value.retry_after_s or 0.0)
+
+        await asyncio.gather(*(ask() for _ in range(30)))
+        await gate.aclose()
+        return given_s
+
+    given_s = run(main)
+    assert min(given_s) >= 18
+    assert max(given_s) >= min(given_s) + 10
+
+
+async def _ignored(asking: Awaitable[None]) -> None:
+    with contextlib.suppress(QueueTimeout):
+        await asking
+
+
+async def test_a_ledger_just_asked_is_not_silent() -> None:
+    """A request may wait long before the ledger is asked again; only the time since then can count as silence."""
+    site = Site(account(1, requests=1))
+    gate = site.gates[site.add()]
+    agent = gate._agent(site.account)
+    agent._task, agent._task_s = asyncio.create_task(asyncio.sleep(0)), elapsed_s()
+    assert not agent.silent_since(elapsed_s() - 2 * SILENCE_S)
+    agent._task_s -= 2 * SILENCE_S
+    assert agent.silent_since(elapsed_s() - 2 * SILENCE_S)
+    await agent._task
