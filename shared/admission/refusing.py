@@ -112,15 +112,12 @@ def _eta_of(agent: Agent, waiter: Waiter, returns: Returns) -> float | None:
         return None
     have = book.available(hi_ms)
     left = (needed[0] - have[0], needed[1] - have[1], needed[2] - have[2])
-    if left[0] <= own[0] and last.next_ms:
-        due_ms = float(last.next_ms)  # The slot of the first unmet request was searched on the calendar itself.
-    elif last.supply is not None:
-        due_ms = last.supply.granted_ms(left)
-    else:
-        due_ms = float(last.next_ms or lo_ms)
-    if book.blocked_ms > lo_ms:
-        # Nothing is granted before; then those that wait for it are served one after the other.
-        due_ms = max(float(last.next_ms), book.blocked_ms + due_ms - lo_ms)
+    # The slot of the first unmet request was searched on the calendar itself.
+    is_first = last.next_ms and (left[0] <= own[0] or last.supply is None)
+    due_ms = last.next_ms if is_first or last.supply is None else last.supply.granted_ms(left)
+    if last.cool_ms < book.blocked_ms and not is_first:
+        due_ms += book.blocked_ms - lo_ms  # Gemini refused the model after that calendar was made.
+    due_ms = max(due_ms, book.blocked_ms)
     eta_s = max(0.0, due_ms - lo_ms) / 1000
     return eta_s if eta_s < math.inf else None
 

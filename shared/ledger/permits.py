@@ -134,7 +134,7 @@ class Planner:
         for validity, cost in self.granted.items():
             slot = calendar.now - 1 if flexible(validity) else validity.first
             begins[slot] = begins.get(slot, 0) + cost[k]
-        return DimensionSupply(k, limit, span, calendar.now, begins, max(1, 1000 // self.grid.slot_ms))
+        return DimensionSupply(k, limit, span, calendar.first, begins, max(1, 1000 // self.grid.slot_ms))
 
     def _per_s(self) -> float:
         """Requests per second that the tightest dimension allows the asker, at the cost of a typical request."""
