@@ -13,7 +13,6 @@ import orjson
 from shared.accounts.account import Account
 from shared.accounts.pool import Pool
 from shared.admission.admission import Admission
-from shared.admission.answer_times import AnswerTimes, Kind
 from shared.admission.lease import Lease, PermitLapsed
 from shared.clock import elapsed_s
 from shared.errors import BadRequest, GatewayError, UpstreamTimeout
@@ -52,7 +51,6 @@ class Gateway:
         self.request_timeout_s = request_timeout_s
         self.missing = MissingModels()
         self.sleep = sleep
-        self.answer_times = AnswerTimes()
 
     async def generate(self, generation: Generation) -> Reply:
         """One answer. Raises GatewayError."""
@@ -60,7 +58,7 @@ class Gateway:
         while True:
             async with attempts.lease() as lease:
                 body = await self.client.generate(attempts.exchange(lease, "generateContent"))
-                attempts.arrived()
+                attempts.record_time()
                 attempts.proven(lease, body)
                 attempts.answered(lease, wire.usage(body))
                 return attempts.reply(lease, body)
@@ -79,7 +77,7 @@ class Gateway:
                 self.client.stream(attempts.exchange(lease, "streamGenerateContent")) as frames,
             ):
                 first = await anext(frames)
-                attempts.arrived()
+                attempts.record_time()
                 reply = StreamReply(attempts, lease, first, frames)
                 attempts.proven(lease, first)
                 lease.answered()
@@ -151,9 +149,8 @@ class _Attempts:
 
     def __init__(self, gateway: Gateway, generation: Generation, *, streamed: bool = False) -> None:
         resolved = models.resolve(generation.model)
-        self.gateway, self.generation, self.resolved = gateway, generation, resolved
+        self.gateway, self.generation, self.resolved, self.streamed = gateway, generation, resolved, streamed
         self.model = resolved.canonical
-        self.kind = Kind(self.model, streamed)
         encoded = generation.encoded or Encoded(_serialised(generation), 1)
         self.body, self.queued_bytes = encoded.data, len(encoded.data) // encoded.requests
         self.cost = Cost(1, wire.estimate_input_tokens(generation.body, self.body), self._images())
@@ -240,6 +237,7 @@ class _Attempts:
                     size_bytes=self.queued_bytes,
                     again=self._lapsed,
                     patient_until_s=self._patient_until_s(now_s),
+                    streamed=self.streamed,
                 )
             finally:
                 wait.ended_s = elapsed_s()
@@ -282,11 +280,8 @@ class _Attempts:
         until_s = self.generation.patient_until_s
         if until_s is None:
             return None
-        return max(now_s + MIN_QUEUE_S, until_s - (self.gateway.answer_times.median_s(self.kind) or 0.0))
-
-    def arrived(self) -> None:
-        """The answer is there, or a stream's first frame."""
-        self.gateway.answer_times.record(self.kind, elapsed_s() - self.attempt.began_s)
+        usual_s = self.gateway.admission.times.median_s(self.model, now_s, streamed=self.streamed)
+        return max(now_s + MIN_QUEUE_S, until_s - (usual_s or 0.0))
 
     def answered(self, lease: Lease, usage: Usage) -> None:
         """Gemini took the request; `usage` is what it has counted so far."""
@@ -309,6 +304,16 @@ class _Attempts:
 
     def measure(self) -> None:
         self.attempt.ended_s = elapsed_s()
+
+    def record_time(self) -> None:
+        """The answer is here, or its first frame: it tells how long the model takes at present."""
+        now_s = elapsed_s()
+        self.gateway.admission.times.record(self.model, now_s - self.attempt.began_s, now_s, streamed=self.streamed)
+
+    def _least_s(self) -> float:
+        """With less time left no other try is of use."""
+        times = self.gateway.admission.times
+        return max(LEAST_EXCHANGE_S, times.fastest_tenth_s(self.model, elapsed_s(), streamed=self.streamed))
 
     def learn(self, failure: UpstreamFailure, lease: Lease) -> None:
         """What a failure says about the account goes to the ledger or the pool before anything else happens."""
@@ -340,7 +345,8 @@ class _Attempts:
         others = [account for account in self.usable if account.id != lease.account.id]
         waits = failure.kind == "pressure" or _ends_by_itself(failure)
         alone = failure.remedy != "same_account" and not others and not waits
-        over = failure.kind == "deadline" and self.generation.deadline_s - elapsed_s() < LEAST_AFTER_DEADLINE_S
+        least_s = LEAST_AFTER_DEADLINE_S if failure.kind == "deadline" else self._least_s()
+        over = self.generation.deadline_s - elapsed_s() < least_s
         if self.tries >= ATTEMPTS or alone or over or failure.remedy in ("caller", "none"):
             raise self.error(failure, lease)
         if failure.remedy == "same_account":
@@ -360,6 +366,6 @@ class _Attempts:
         return caller_error(failure, self.model, now_ms, own_key=lease.account.own_key, key_retry_s=key_retry_s)
 
     async def _back_off(self, wait_s: float, failure: UpstreamFailure, lease: Lease) -> None:
-        if elapsed_s() + wait_s + LEAST_EXCHANGE_S >= self.generation.deadline_s:
+        if elapsed_s() + wait_s + self._least_s() >= self.generation.deadline_s:
             raise self.error(failure, lease)
         await self.gateway.sleep(wait_s)

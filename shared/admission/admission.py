@@ -10,12 +10,14 @@ from dataclasses import dataclass
 
 from shared.accounts.account import Account
 from shared.admission.agent import Agent
+from shared.admission.answer_times import AnswerTimes
 from shared.admission.config import AgentConfig
 from shared.admission.journal import Conversation, Journal
 from shared.admission.lease import Lease
 from shared.admission.line import SCAN
 from shared.admission.queue import FairQueue, Waiter
-from shared.admission.refusing import exceeded, expired, hopeless
+from shared.admission.refusing import exceeded, expired, hopeless, retry_s, too_short
+from shared.admission.returns import MAX_AHEAD_WINDOWS, Returns
 from shared.admission.server_clock import ServerClock
 from shared.clock import elapsed_s
 from shared.errors import CostExceedsLimit, GatewayError, QueueFull, Unavailable
@@ -45,6 +47,8 @@ class Admission:
         self.store, self.agent_config, self.config, self.liveness = store, agents, config, liveness
         self.clock = ServerClock()
         self.queue = FairQueue(weights=config.weights or {})
+        self.returns = Returns(MAX_AHEAD_WINDOWS * agents.grid.window_ms / 1000)
+        self.times = AnswerTimes()
         self.agents: OrderedDict[str, Agent] = OrderedDict()
         self._journal = Journal()
         self._offers: deque[tuple[float, Waiter, asyncio.Future[Lease]]] = deque()
@@ -77,12 +81,16 @@ class Admission:
         size_bytes: int = 0,
         again: Lease | None = None,
         patient_until_s: float | None = None,
+        streamed: bool = False,
     ) -> Lease:
         """Wait for a permit of any candidate, until `deadline_s` and for QUEUE_TIMEOUT_SECONDS at most; where it is given,
         until `patient_until_s` instead of the latter. `again`: a lapsed lease, whose place in the queue is kept.
 
-        Raises CostExceedsLimit, DailyQuotaExhausted, QueueTimeout, QueueFull, LedgerUnavailable."""
+        Raises CostExceedsLimit, DailyQuotaExhausted, QueueTimeout, QueueFull, LedgerUnavailable, UpstreamTimeout."""
         now_s = elapsed_s()
+        least_s = self.times.fastest_tenth_s(model, now_s, streamed=streamed)
+        if deadline_s - now_s < least_s:
+            raise too_short(model, deadline_s - now_s, least_s)
         ranked = self._ranked(candidates)
         sentences = {agent: exceeded(agent.book_of(model).limits, model, cost) for agent in ranked}
         agents = [agent for agent in ranked if sentences[agent] is None]
@@ -95,9 +103,14 @@ class Admission:
         waiter = again.waiter if again is not None else None
         if waiter is None:
             longest_s = now_s + self.config.queue_timeout_s if patient_until_s is None else patient_until_s
-            deadline_s = min(deadline_s, longest_s)
+            until_s = min(deadline_s - least_s, longest_s)
             future = asyncio.get_running_loop().create_future()
-            waiter = Waiter(model, cost, caller.id, batch, now_s, deadline_s, size_bytes, agents, servable, future)
+            waiter = Waiter(model, cost, caller.id, batch, now_s, until_s, size_bytes, agents, servable, future)
+            waiter.ends_s, waiter.streamed = deadline_s, streamed
+            places = [(agent.account.ledger_id, agent.names.section(model)) for agent in agents]
+            returned = self.returns.back(places, caller.id, now_s, batch=batch)
+            if returned is not None:
+                waiter.tag, waiter.sequence = returned.tag, returned.sequence
         waiter.candidates = agents  # Of a caller's own key, the agent may have been forgotten meanwhile.
         if not any(agent.line.count for agent in agents):
             for at, agent in enumerate(agents):
@@ -148,8 +161,12 @@ class Admission:
 
     async def _wait(self, waiter: Waiter) -> Lease:
         loop = asyncio.get_running_loop()
+        self.queue.place(waiter, after=self.returns.last_tag(waiter.caller))
         if self.queue.size_bytes + waiter.size_bytes > self.config.queue_bytes:
-            raise QueueFull("Too many bytes wait for a permit here; send the request again later.", retry_after_s=1)
+            again_s = retry_s(waiter, self.returns)
+            raise QueueFull(
+                "The queue is full (byte limit). Retry after the time in Retry-After.", retry_after_s=again_s
+            )
         waiter.future = loop.create_future()
         self.queue.put(waiter)
         timeout = loop.call_later(max(0.0, waiter.deadline_s - elapsed_s()), self._expire, waiter)
@@ -227,6 +244,9 @@ class Admission:
             for waiter in line.turns(self.queue.priorities(), slots, closed):
                 if waiter.future.done():
                     continue
+                if self._has_too_little_left(waiter, now_s):
+                    self._expire(waiter)
+                    continue
                 model = agent.names.section(waiter.model)
                 least = smallest.get(model)
                 lease = None if least is not None and _at_least(waiter.cost, least) else self._try(agent, waiter, now_s)
@@ -240,6 +260,11 @@ class Admission:
                 if misses[model] >= SCAN or agent.out_of_permits(model):
                     closed.add(model)
         agent.expect()
+
+    def _has_too_little_left(self, waiter: Waiter, now_s: float) -> bool:
+        """Whether the model has become too slow for it since it began to wait."""
+        least_s = self.times.fastest_tenth_s(waiter.model, now_s, streamed=waiter.streamed)
+        return waiter.ends_s - now_s < least_s
 
     def _serve_with(self, waiter: Waiter, lease: Lease) -> None:
         waiter.future.set_result(lease)
@@ -294,7 +319,7 @@ class Admission:
 
     def _judge(self, waiter: Waiter) -> None:
         if not waiter.future.done():
-            error = hopeless(waiter)
+            error = hopeless(waiter, self.returns)
             if error is not None:
                 self._refuse(waiter, error)
 
@@ -305,7 +330,7 @@ class Admission:
 
     def _expire(self, waiter: Waiter) -> None:
         if not waiter.future.done():
-            self._refuse(waiter, expired(waiter))
+            self._refuse(waiter, expired(waiter, self.returns))
 
 
 def _at_least(cost: Cost, other: Cost) -> bool:

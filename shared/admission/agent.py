@@ -149,7 +149,7 @@ class Agent:
 
     def silent_since(self, since_s: float) -> bool:
         """The ledger has not answered since then: it failed, or had time enough for one."""
-        unanswered = self._task is not None and elapsed_s() - since_s >= SILENCE_S
+        unanswered = self._task is not None and elapsed_s() - max(since_s, self._task_s) >= SILENCE_S
         return self._heard_s < since_s and (unanswered or self._failures > 0)
 
     def may_write(self, section: str, draw: Draw, tried_ms: float) -> bool:

@@ -1,49 +1,75 @@
-"""How long Gemini took for its last answers, by model: what a request must leave of its time when it takes a permit."""
+"""How long a model's recent answers took in this process: the least time that a request needs. Pure."""
 
 from __future__ import annotations
 
-import statistics
+from bisect import bisect_left, insort
 from collections import OrderedDict, deque
-from typing import NamedTuple
+from dataclasses import dataclass, field
 
 MAX_ANSWERS = 50
-MAX_MODELS = 1_000
+"""Answers remembered per model and kind."""
 MIN_ANSWERS = 10
-"""With fewer, nothing is derived from them."""
+"""With fewer answers nothing is known."""
+MAX_AGE_S = 300.0
+"""An answer is forgotten after this time. When a model becomes faster than its record, requests that the record rejects
+are sent again after it at the latest, and their answers correct the record."""
+MAX_MODELS = 256
 
 
-class Kind(NamedTuple):
-    """Answers that are compared: of a stream, the time to its first frame counts."""
+@dataclass(slots=True)
+class _Recent:
+    """Answers of one model and kind, in the order in which they came: when each was recorded, and how long it took (s)."""
 
-    model: str
-    streamed: bool
+    answers: deque[tuple[float, float]] = field(default_factory=deque)
+    ordered: list[float] = field(default_factory=list)
+    """The times that they took, in order."""
+
+    def add(self, now_s: float, took_s: float) -> None:
+        if len(self.answers) == MAX_ANSWERS:
+            self._drop_oldest()
+        self.answers.append((now_s, took_s))
+        insort(self.ordered, took_s)
+
+    def forget(self, before_s: float) -> None:
+        while self.answers and self.answers[0][0] < before_s:
+            self._drop_oldest()
+
+    def _drop_oldest(self) -> None:
+        _, took_s = self.answers.popleft()
+        del self.ordered[bisect_left(self.ordered, took_s)]
 
 
 class AnswerTimes:
-    """Of one process. The models that were not used for longest are forgotten."""
+    """The last answers of each model, unary and streamed ones apart: a stream's time is that of its first byte.
+
+    Only successful answers are recorded. `now_s` is elapsed time."""
 
     def __init__(self) -> None:
-        self._taken_s: OrderedDict[Kind, deque[float]] = OrderedDict()
+        self._recent: OrderedDict[tuple[str, bool], _Recent] = OrderedDict()
+        """By model and kind, the least recently recorded first."""
 
-    def record(self, kind: Kind, took_s: float) -> None:
-        taken_s = self._taken_s.get(kind)
-        if taken_s is None:
-            if len(self._taken_s) >= MAX_MODELS:
-                self._taken_s.popitem(last=False)
-            taken_s = self._taken_s[kind] = deque(maxlen=MAX_ANSWERS)
-        else:
-            self._taken_s.move_to_end(kind)
-        taken_s.append(took_s)
+    def record(self, model: str, took_s: float, now_s: float, *, streamed: bool = False) -> None:
+        key = (model, streamed)
+        recent = self._recent.get(key)
+        if recent is None:
+            if len(self._recent) >= MAX_MODELS:
+                self._recent.popitem(last=False)
+            recent = self._recent[key] = _Recent()
+        recent.add(now_s, took_s)
+        self._recent.move_to_end(key)
 
-    def median_s(self, kind: Kind) -> float | None:
-        taken_s = self._known(kind)
-        return statistics.median(taken_s) if taken_s else None
+    def quantile_s(self, model: str, share: float, now_s: float, *, streamed: bool = False) -> float | None:
+        """The time within which `share` of the recent answers came; None while fewer than MIN_ANSWERS are known."""
+        recent = self._recent.get((model, streamed))
+        if recent is None:
+            return None
+        recent.forget(now_s - MAX_AGE_S)
+        known = len(recent.ordered)
+        return recent.ordered[max(0, int(share * known + 1e-9) - 1)] if known >= MIN_ANSWERS else None
 
-    def fastest_tenth_s(self, kind: Kind) -> float | None:
-        """The time within which the fastest tenth of the answers came."""
-        taken_s = self._known(kind)
-        return sorted(taken_s)[max(0, len(taken_s) // 10 - 1)] if taken_s else None
+    def fastest_tenth_s(self, model: str, now_s: float, *, streamed: bool = False) -> float:
+        """The longest of the fastest tenth: no request with less time left is worth a permit. 0.0 if not known."""
+        return self.quantile_s(model, 0.1, now_s, streamed=streamed) or 0.0
 
-    def _known(self, kind: Kind) -> deque[float] | None:
-        taken_s = self._taken_s.get(kind)
-        return taken_s if taken_s is not None and len(taken_s) >= MIN_ANSWERS else None
+    def median_s(self, model: str, now_s: float, *, streamed: bool = False) -> float | None:
+        return self.quantile_s(model, 0.5, now_s, streamed=streamed)

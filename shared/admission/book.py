@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from shared.generation import NO_COST, Cost
@@ -149,6 +150,17 @@ class Book:
         slot_ms = self.grid.slot_ms
         starts = [max(v.first * slot_ms, self.blocked_ms) for v, held in self.held.items() if any(held.available)]
         return min((at_ms for at_ms in [*starts, self.blocked_ms] if at_ms > lo_ms), default=None)
+
+    def covered_ms(self, amounts: Sequence[float], lo_ms: float, hi_ms: float) -> float | None:
+        """When bookings that cover `amounts` (by dimension) are open, the earliest ones first; None: what is held does not."""
+        slot, metered = self.grid.slot(hi_ms), self.effective.metered
+        have = NO_COST
+        for validity in sorted(self.held):
+            if validity[1] >= slot:
+                have = have.plus(self.held[validity].available)
+                if all(have[k] >= amounts[k] or not metered[k] for k in range(3)):
+                    return max(lo_ms, validity[0] * self.grid.slot_ms)
+        return None if any(metered) else lo_ms
 
     def may_write(self, draw: Draw, tried_ms: float, lo_ms: float, hi_ms: float) -> bool:
         """Whether what was drawn, under the right to try `tried_ms` if it is not 0, may be written at this moment."""

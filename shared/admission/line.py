@@ -19,7 +19,7 @@ SCAN = 64
 class ModelLine:
     """The waiters of one model."""
 
-    order: Ordered = field(default_factory=Ordered)
+    order: Ordered[Waiter] = field(default_factory=Ordered)
     cost: Cost = NO_COST
     """Of all together."""
     unjudged: dict[int, Waiter] = field(default_factory=dict)
@@ -37,10 +37,6 @@ class ModelLine:
     def head(self) -> Waiter:
         interactive, batch = self.order.lists
         return (interactive or batch)[0][2]
-
-    def ahead(self, waiter: Waiter) -> int:
-        """How many are served before it."""
-        return self.order.place(waiter) + (len(self.order.lists[0]) if waiter.batch else 0)
 
     def patience_s(self, now_s: float) -> float:
         """How long the most patient can wait."""
@@ -131,7 +127,7 @@ class Line:
         """Who may be served, in order: of each model no more than `slots` and SCAN others, none once it is in `closed`.
         Safe against removal of those that were served."""
 
-        def entries(model: str, priority: int) -> Iterator[Entry]:
+        def entries(model: str, priority: int) -> Iterator[Entry[Waiter]]:
             for entry in self.models[model].order.lists[priority][: slots + SCAN]:
                 if model in closed:
                     return

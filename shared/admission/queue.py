@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from bisect import bisect_left, insort
+import math
+from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Generic, Protocol, TypeVar
 
 from shared.generation import Cost
 
 TOKENS_PER_REQUEST = 4096
 """So many input tokens weigh as much as one more request in a caller's turn."""
 TURNS_KEPT = 10_000
+MAX_SUMMED = 2_000
+"""Requests whose costs are added up one by one: a long queue must not make each rejection expensive."""
 BATCH_EVERY = 20
 """One turn in so many is the batch priority's while both wait: never less than 5 %."""
 
@@ -37,35 +40,66 @@ class Waiter:
     """Whether the ledger's answer was looked at for a reason not to wait."""
     tag: float = 0.0
     sequence: int = 0
+    ends_s: float = math.inf
+    """The request's own deadline. `deadline_s` ends its wait, so that time for an answer is left."""
+    streamed: bool = False
 
 
-Entry = tuple[float, int, Waiter]
+class Placed(Protocol):
+    """What has a turn: a waiting request, or one that was rejected and is expected back."""
+
+    cost: Cost
+    batch: bool
+    tag: float
+    sequence: int
+
+
+T = TypeVar("T", bound=Placed)
+Entry = tuple[float, int, T]
 
 
 @dataclass(slots=True)
-class Ordered:
+class Ordered(Generic[T]):
     """Waiters in their turns: interactive ones ([0]) and those of the batch priority ([1])."""
 
-    lists: tuple[list[Entry], list[Entry]] = field(default_factory=lambda: ([], []))
+    lists: tuple[list[Entry[T]], list[Entry[T]]] = field(default_factory=lambda: ([], []))
+    tokens: tuple[list[int], list[int]] = field(default_factory=lambda: ([], []))
+    """Their input tokens, in the same order."""
 
     def __len__(self) -> int:
         return len(self.lists[0]) + len(self.lists[1])
 
-    def add(self, waiter: Waiter) -> None:
-        insort(self.lists[waiter.batch], (waiter.tag, waiter.sequence, waiter))
+    def add(self, waiter: T) -> None:
+        at = self.place(waiter)
+        self.lists[waiter.batch].insert(at, (waiter.tag, waiter.sequence, waiter))
+        self.tokens[waiter.batch].insert(at, waiter.cost[1])
 
-    def remove(self, waiter: Waiter) -> bool:
+    def remove(self, waiter: T) -> bool:
         """False when it is not here."""
         entries, at = self.lists[waiter.batch], self.place(waiter)
         if at == len(entries) or entries[at][2] is not waiter:
             return False
-        del entries[at]
+        del entries[at], self.tokens[waiter.batch][at]
         return True
 
-    def place(self, waiter: Waiter) -> int:
+    def place(self, waiter: Placed) -> int:
         """How many of its priority are before it, whether or not it is here."""
         # A sequence number occurs once, so two entries are never told apart by their waiters.
         return bisect_left(self.lists[waiter.batch], (waiter.tag, waiter.sequence))
+
+    def ahead(self, waiter: Placed) -> tuple[int, float]:
+        """How many are served before it, and their input tokens. Those of many are their average's."""
+        at, tokens = self.place(waiter), self.tokens[waiter.batch]
+        count, amount = at, _sum_before(tokens, at)
+        if waiter.batch:
+            first = self.tokens[0]
+            count, amount = count + len(first), amount + _sum_before(first, len(first))
+        return count, amount
+
+
+def _sum_before(amounts: list[int], at: int) -> float:
+    known = sum(amounts[: min(at, MAX_SUMMED)])
+    return known * at / MAX_SUMMED if at > MAX_SUMMED else known
 
 
 @dataclass(slots=True)
@@ -74,7 +108,7 @@ class FairQueue:
 
     weights: Mapping[str, float] = field(default_factory=dict)
     size_bytes: int = 0
-    _ordered: Ordered = field(default_factory=Ordered)
+    _ordered: Ordered[Waiter] = field(default_factory=Ordered)
     _turns: dict[str, float] = field(default_factory=dict)
     _now: float = 0.0
     _sequence: int = 0
@@ -83,17 +117,21 @@ class FairQueue:
     def __len__(self) -> int:
         return len(self._ordered)
 
+    def place(self, waiter: Waiter, after: float = 0.0) -> None:
+        """Give it its turn, later than the turn `after`, unless it has one."""
+        if waiter.tag:
+            return
+        work = 1 + waiter.cost.input_tokens / TOKENS_PER_REQUEST
+        last = max(self._now, self._turns.get(waiter.caller, 0.0), after)
+        waiter.tag = last + work / self.weights.get(waiter.caller, 1.0)
+        self._turns[waiter.caller] = waiter.tag
+        if len(self._turns) > TURNS_KEPT:
+            self._turns = {caller: tag for caller, tag in self._turns.items() if tag > self._now}
+        self._sequence += 1
+        waiter.sequence = self._sequence
+
     def put(self, waiter: Waiter) -> None:
-        if not waiter.tag:
-            work = 1 + waiter.cost.input_tokens / TOKENS_PER_REQUEST
-            waiter.tag = max(self._now, self._turns.get(waiter.caller, 0.0)) + work / self.weights.get(
-                waiter.caller, 1.0
-            )
-            self._turns[waiter.caller] = waiter.tag
-            if len(self._turns) > TURNS_KEPT:
-                self._turns = {caller: tag for caller, tag in self._turns.items() if tag > self._now}
-            self._sequence += 1
-            waiter.sequence = self._sequence
+        self.place(waiter)
         self._ordered.add(waiter)
         self.size_bytes += waiter.size_bytes
 

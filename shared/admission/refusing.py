@@ -1,9 +1,13 @@
-"""Why a waiter is not served, and when it would be: read from what the ledger said. It changes nothing but `judged`."""
+"""Why a waiting request is not served, and when it would be, as far as the ledger's answers tell. A request that is
+rejected until then is recorded in `Returns`; nothing else is changed but `judged`."""
 
 from __future__ import annotations
 
+import math
+
 from shared.admission.agent import Agent
 from shared.admission.queue import Waiter
+from shared.admission.returns import Appointment, Returns
 from shared.clock import elapsed_s
 from shared.errors import (
     CostExceedsLimit,
@@ -11,6 +15,7 @@ from shared.errors import (
     GatewayError,
     LedgerUnavailable,
     QueueTimeout,
+    UpstreamTimeout,
 )
 from shared.generation import Cost
 from shared.ledger.grid import pacific_day
@@ -18,6 +23,8 @@ from shared.ledger.limits import Limits
 
 DIMENSIONS = ("requests per minute", "input tokens per minute", "images per minute")
 LEDGER_RETRY_S = 5
+MARGIN_S = 0.5
+"""Added to a computed wait before it is rounded up: a permit may be used from the slot after the one computed for it."""
 
 
 def exceeded(limits: Limits, model: str, cost: Cost) -> str | None:
@@ -30,7 +37,7 @@ def exceeded(limits: Limits, model: str, cost: Cost) -> str | None:
     return None
 
 
-def hopeless(waiter: Waiter) -> GatewayError | None:
+def hopeless(waiter: Waiter, returns: Returns) -> GatewayError | None:
     """What no waiting helps against. But for a ledger that cannot be reached, it is judged by what the ledger said
     since this waiter came: what it said before may be over."""
     if all(agent.failing() and not _may_serve(agent, waiter.model) for agent in waiter.candidates):
@@ -44,8 +51,10 @@ def hopeless(waiter: Waiter) -> GatewayError | None:
         return CostExceedsLimit(sentences[0] or "", details={"model": waiter.model})
     if _day_is_spent(waiter):
         return _day_spent(waiter)
-    eta_s = _eta_s(waiter)
-    return _too_late(eta_s) if eta_s is not None and eta_s > waiter.deadline_s - elapsed_s() else None
+    soonest = _soonest(waiter, returns)
+    if soonest is None or soonest[0] <= waiter.deadline_s - elapsed_s():
+        return None
+    return _too_late(waiter, returns)
 
 
 def _may_serve(agent: Agent, model: str) -> bool:
@@ -56,44 +65,101 @@ def _may_serve(agent: Agent, model: str) -> bool:
     return not book.every_request_metered or any(book.available(hi_ms))
 
 
-def expired(waiter: Waiter) -> GatewayError:
+def expired(waiter: Waiter, returns: Returns) -> GatewayError:
     """Its time is up: because no permit was free, or because the ledger has not answered since it came."""
     if all(agent.silent_since(waiter.came_s) for agent in waiter.candidates[: waiter.offered]):
         return _unreachable()
     if _day_is_spent(waiter):
         return _day_spent(waiter)
-    return _too_late(_eta_s(waiter))
+    return _too_late(waiter, returns)
 
 
-def _eta_s(waiter: Waiter) -> float | None:
-    """When the waiter would be served as things stand, by the project that is soonest; None: not known."""
-    etas = [_eta_of(agent, waiter) for agent in waiter.candidates]
-    known = [eta for eta in etas if eta is not None]
-    return min(known) if len(known) == len(etas) else None
+def retry_s(waiter: Waiter, returns: Returns) -> float:
+    """The whole seconds after which a rejected request is to return: a permit and a slot will then be free for it, after
+    all that have a place before it. From now on it is expected then."""
+    soonest = _soonest(waiter, returns, by_slots=True)
+    eta_s, agent = (0.0, waiter.candidates[0]) if soonest is None else soonest
+    wait_s = max(1.0, float(math.ceil(eta_s + MARGIN_S)))
+    if soonest is not None and waiter.tag:
+        now_s, ledger = elapsed_s(), agent.account.ledger_id
+        due_s, section, caller = now_s + wait_s, agent.names.section(waiter.model), waiter.caller
+        place = Appointment(ledger, section, caller, waiter.batch, due_s, waiter.tag, waiter.sequence, waiter.cost)
+        returns.expect(place, now_s)
+    return wait_s
 
 
-def _eta_of(agent: Agent, waiter: Waiter) -> float | None:
-    """When `agent` serves the waiter, as far as the calendar tells (seconds from now)."""
-    section = agent.names.section(waiter.model)
-    book, line = agent.book(section), agent.line.models.get(section)
+def _soonest(waiter: Waiter, returns: Returns, *, by_slots: bool = False) -> tuple[float, Agent] | None:
+    """When the waiter would be served as things stand (seconds from now), and by which project; None: not known.
+
+    `by_slots`: exchanges that are under way are taken into account too. How long they last is an estimate, good enough for
+    the time to return, not for a rejection."""
+    found: list[tuple[float, Agent]] = []
+    for agent in waiter.candidates:
+        eta_s = _eta_of(agent, waiter, returns)
+        if by_slots and agent.book_of(waiter.model).last is not None:
+            eta_s = max(eta_s or 0.0, _slot_eta_s(agent, waiter, returns))
+        if eta_s is None:
+            return None
+        found.append((eta_s, agent))
+    return min(found, key=lambda one: one[0])
+
+
+def _eta_of(agent: Agent, waiter: Waiter, returns: Returns) -> float | None:
+    """When `agent` has a permit for the waiter, as far as the calendar tells (seconds from now)."""
+    book = agent.book_of(waiter.model)
     if book.last is None:
         return None
-    last, lo_ms = book.last, agent.clock.lo_ms()
-    behind = (line.ahead(waiter) if line else 0) - book.available(agent.clock.hi_ms()).requests
-    if behind < 0 and (book.probe_ms or not book.blocked_ms):
-        return 0.0 if book.any_open(*agent.clock.bounds_ms()) else agent.opens_in_s([section]) or 0.0
-    if book.blocked_ms > lo_ms:
-        return (book.blocked_ms - lo_ms) / 1000
-    if not last.next_ms and not last.per_s:
+    last, lo_ms, hi_ms, own = book.last, *agent.clock.bounds_ms(), waiter.cost
+    requests, tokens = _ahead(agent, waiter, returns)
+    # All requests for a model that makes images make one.
+    needed = (requests + own[0], tokens + own[1], (requests + 1) * own[2])
+    held_ms = book.covered_ms(needed, lo_ms, hi_ms)
+    if held_ms is not None and (book.probe_ms or not book.blocked_ms):
+        return (held_ms - lo_ms) / 1000
+    if book.blocked_ms <= lo_ms and not last.next_ms and last.supply is None:
         return None
-    first_s = max(0.0, (last.next_ms - lo_ms) / 1000) if last.next_ms else 0.0
-    return first_s + (behind / last.per_s if last.per_s else 0.0)
+    have = book.available(hi_ms)
+    left = (needed[0] - have[0], needed[1] - have[1], needed[2] - have[2])
+    # The slot of the first unmet request was searched on the calendar itself.
+    is_first = last.next_ms and (left[0] <= own[0] or last.supply is None)
+    due_ms = last.next_ms if is_first or last.supply is None else last.supply.granted_ms(left)
+    if last.cool_ms < book.blocked_ms and not is_first:
+        due_ms += book.blocked_ms - lo_ms  # Gemini refused the model after that calendar was made.
+    due_ms = max(due_ms, book.blocked_ms)
+    eta_s = max(0.0, due_ms - lo_ms) / 1000
+    return eta_s if eta_s < math.inf else None
 
 
-def _too_late(eta_s: float | None) -> QueueTimeout:
+def _slot_eta_s(agent: Agent, waiter: Waiter, returns: Returns) -> float:
+    """When `agent` has a slot for the waiter, if exchanges go on taking as long as they did lately (seconds from now)."""
+    line = agent.line.models.get(agent.names.section(waiter.model))
+    others = agent.line.count - (len(line) if line else 0)
+    behind = _ahead(agent, waiter, returns)[0] + others - max(0, agent.cap - len(agent.open))
+    return max(0, behind + 1) * agent.service_s / max(1, agent.cap)
+
+
+def _ahead(agent: Agent, waiter: Waiter, returns: Returns) -> tuple[int, float]:
+    """How many requests of its model have a place before the waiter's, and their input tokens: those that wait here, and
+    those that were rejected and are expected back."""
+    section = agent.names.section(waiter.model)
+    line = agent.line.models.get(section)
+    away, away_tokens = returns.ahead(agent.account.ledger_id, section, waiter, elapsed_s())
+    here, tokens = line.order.ahead(waiter) if line else (0, 0.0)
+    return away + here, away_tokens + tokens
+
+
+def _too_late(waiter: Waiter, returns: Returns) -> QueueTimeout:
     return QueueTimeout(
         "No permit becomes free before this request's deadline; send it again after the time in Retry-After.",
-        retry_after_s=max(1.0, eta_s or 1.0),
+        retry_after_s=retry_s(waiter, returns),
+    )
+
+
+def too_short(model: str, left_s: float, least_s: float) -> UpstreamTimeout:
+    """Gemini would not answer in the time that this request has left."""
+    return UpstreamTimeout(
+        f"Nothing was sent to Gemini: this request has {max(0.0, left_s):.2f} s left, and the fastest of the recent answers "
+        f"of {model} took up to {least_s:.2f} s. Allow more time."
     )
 
 

@@ -4,29 +4,10 @@ from __future__ import annotations
 
 from bisect import bisect_right, insort
 from itertools import accumulate
-from typing import NamedTuple
 
 from shared.ledger.calendar import Calendar, flexible
+from shared.ledger.pace import Pace, gaps_of, pace_from, quiet_slots, repaid
 from shared.ledger.state import Bookings
-
-PACE_SNAP = 0.92
-CATCH_UP_SLOTS, CATCH_UP_PERMITS = 8, 2
-"""What the pace left unused so lately (the longer of both) may still be given."""
-
-
-class Pace(NamedTuple):
-    """Units per slot: `rate` until slot `until`, `full` after it."""
-
-    rate: float
-    full: float
-    until: int
-
-    def units(self, first: int, last: int) -> int:
-        """What the pace has for slots first..last. All count on one absolute grid, so that a permit given late does not
-        push the next one back."""
-        turn = max(min(self.until, last), first - 1) + 1
-        slow = int(self.rate * turn) - int(self.rate * first)
-        return slow + int(self.full * (last + 1)) - int(self.full * turn)
 
 
 def pace_of(calendar: Calendar, k: int) -> Pace:
@@ -42,15 +23,7 @@ def pace_of(calendar: Calendar, k: int) -> Pace:
             used += amount
             end = slot + shift
             leaving[span if end > span else end if end > 0 else 0] += amount
-    rate = full = limit / span
-    until, free, slack = 0, limit - used, 2 * full if k == 1 else min(CATCH_UP_PERMITS, 2 * full)
-    leaving[span] = 1  # The last slot of a span in which nothing leaves is where least is free for each slot so far.
-    for t, left in enumerate(leaving):
-        if left:
-            if t and free + slack < rate * t + 1e-9:
-                rate, until = max(0.0, free / t), t - 1
-            free += left
-    return Pace(full, full, calendar.now) if rate > PACE_SNAP * full else Pace(rate, full, calendar.now + until)
+    return pace_from(k, limit, calendar.now, used, leaving)
 
 
 class Pacer:
@@ -63,12 +36,8 @@ class Pacer:
     def __init__(self, calendar: Calendar, k: int, kept: Bookings, near: int, shared_from: int) -> None:
         self._now = calendar.now
         self._pace = pace = pace_of(calendar, k)
-        permits = 0 if k == 1 else int(CATCH_UP_PERMITS / max(pace.full, 1e-3))
-        self._quiet = max(CATCH_UP_SLOTS, permits)
-        # After a gap as long as the pace's own, one may go whatever the grid says: small limits lose nothing to its phase.
-        # Below one a slot it is the full pace's: what is spread over more, each renew would put off anew.
-        slow = pace.rate if pace.full >= 1 else pace.full
-        self._gaps = [min(self._quiet, int(1 / max(rate, 1e-3)) + 1) for rate in (slow, pace.full)]
+        self._quiet = quiet_slots(k, pace.full)
+        self._gaps = gaps_of(k, pace)
         self._since = calendar.now - self._quiet
         end = calendar.now + calendar.ahead
         begins = calendar.begins(k, self._since, end)
@@ -82,8 +51,7 @@ class Pacer:
         # A burst slows the pace; it is not also paid for out of the slots that follow it. While it is slow, a request or two
         # ahead of it are: otherwise each renew adds what a slot was late, and the pace is never kept.
         past = sum(used[: self._quiet])
-        repaid = int(min(CATCH_UP_PERMITS, 2 * pace.full)) if pace.rate < pace.full else 0
-        grace = max(0, past - pace.units(self._since, calendar.now - 1) - repaid)
+        grace = max(0, past - pace.units(self._since, calendar.now - 1) - repaid(pace))
         self._turned = int(pace.rate * (pace.until + 1)) - int(pace.full * (pace.until + 1))
         self._allowed = grace - int(pace.rate * self._since)
         self._shared = min(shared_from - calendar.now, len(mine) - 1)

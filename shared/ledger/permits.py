@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from shared.generation import NO_COST, Cost
-from shared.ledger.calendar import PINNED_SLOTS, Calendar
+from shared.ledger.calendar import PINNED_SLOTS, Calendar, flexible
 from shared.ledger.grid import Grid
 from shared.ledger.limits import Limits
 from shared.ledger.pacing import Pacer
 from shared.ledger.state import Allotment, Bookings, Demand, Section, Validity
+from shared.ledger.supply import DimensionSupply, Supply
 
 FLEX_MS = 8_000
 """How long a flexible booking may be dispatched (in a 60 s window)."""
@@ -45,6 +46,7 @@ class Planner:
         self.limits = limits
         self.grid: Grid = calendar.grid
         self.granted: Bookings = {}
+        self._pacers: dict[int, Pacer] = {}
         self.flex = self.grid.slots(FLEX_MS)
 
     def book(self, cost: Cost, count: int, slot: int, width: int) -> None:
@@ -119,7 +121,20 @@ class Planner:
             next_ms=self.grid.start_ms(next_slot) if next_slot else 0,
             per_s=self._per_s() if unmet.requests else 0.0,
             day_spent=bool(unmet.requests) and self.calendar.day_room(self.calendar.now, 1) <= 0,
+            supply=self._supply() if self._pacers else None,
         )
+
+    def _supply(self) -> Supply:
+        return Supply(self.grid.slot_ms, self.party.fair, [self._supply_of(k) for k in self.calendar.dims])
+
+    def _supply_of(self, k: int) -> DimensionSupply:
+        """What comes after all that is booked, by this renew too."""
+        calendar, span, limit = self.calendar, self.grid.span, self.calendar.limits[k] or 0
+        begins = calendar.begins(k, calendar.now - span, calendar.now + calendar.ahead)
+        for validity, cost in self.granted.items():
+            slot = calendar.now - 1 if flexible(validity) else validity.first
+            begins[slot] = begins.get(slot, 0) + cost[k]
+        return DimensionSupply(k, limit, span, calendar.first, begins, max(1, 1000 // self.grid.slot_ms))
 
     def _per_s(self) -> float:
         """Requests per second that the tightest dimension allows the asker, at the cost of a typical request."""

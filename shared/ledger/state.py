@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from shared.generation import NO_COST, Cost
 from shared.ledger.limits import UNLIMITED, Limits
+from shared.ledger.supply import Supply
 
 MAX_MODELS = 32
 MAX_NAMES = 256
@@ -242,6 +243,8 @@ class Allotment:
     per_s: float = 0.0
     """At what rate this instance is served while demand exceeds the limit; 0 unknown (or not a matter of rate)."""
     day_spent: bool = False
+    supply: Supply | None = field(default=None, compare=False)
+    """When demand beyond `bookings` will be granted; None while there is plenty."""
 
 
 @dataclass(frozen=True, slots=True)

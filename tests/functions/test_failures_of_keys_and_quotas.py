@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
 
 import orjson
@@ -278,7 +279,9 @@ class TestMinuteQuotas:
             await path.ask("[[fault:429@30]]", timeout_s=0.3)
             answers = await asyncio.gather(*(path.ask(timeout_s=0.3) for _ in range(3)))
             assert [told(answer) for answer in answers] == [(429, "queue_timeout")] * 3
-            assert all(26 <= retry_after_s(answer) <= 32 for answer in answers)
+            # Gemini refused the second request of a window, so one a window is served after the end (6 s; measured).
+            waits_s = [26, *sorted(retry_after_s(answer) for answer in answers)]
+            assert all(4 <= later - sooner <= 12 for sooner, later in itertools.pairwise(waits_s))
             assert path.sent == 1
 
     async def test_another_project_answers_in_the_meantime(self) -> None:

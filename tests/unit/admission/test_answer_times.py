@@ -1,35 +1,62 @@
-"""What the last answers of a model took."""
+"""What a model's recent answers tell about the time that a request needs."""
 
 from __future__ import annotations
 
-from shared.admission.answer_times import MAX_ANSWERS, MAX_MODELS, MIN_ANSWERS, AnswerTimes, Kind
+from collections.abc import Iterable
 
-UNARY, STREAMED = Kind("some-model", False), Kind("some-model", True)
+from shared.admission.answer_times import MAX_AGE_S, MAX_ANSWERS, MAX_MODELS, AnswerTimes
 
 
-def test_nothing_is_known_of_few_answers() -> None:
+def times_of(took_s: Iterable[float], model: str = "m", *, streamed: bool = False) -> AnswerTimes:
     times = AnswerTimes()
-    for _ in range(MIN_ANSWERS - 1):
-        times.record(UNARY, 1.0)
-    assert (times.median_s(UNARY), times.fastest_tenth_s(UNARY)) == (None, None)
-    times.record(UNARY, 1.0)
-    assert (times.median_s(UNARY), times.fastest_tenth_s(UNARY)) == (1.0, 1.0)
-    assert times.median_s(STREAMED) is None
+    for one in took_s:
+        times.record(model, one, 0.0, streamed=streamed)
+    return times
 
 
-def test_the_last_fifty_count() -> None:
+def test_nothing_is_known_of_fewer_than_ten() -> None:
+    times = times_of([5.0] * 9)
+    assert (times.fastest_tenth_s("m", 0.0), times.median_s("m", 0.0)) == (0.0, None)
+    times.record("m", 5.0, 0.0)
+    assert (times.fastest_tenth_s("m", 0.0), times.median_s("m", 0.0)) == (5.0, 5.0)
+
+
+def test_the_fastest_tenth_of_fifty_are_five() -> None:
+    times = times_of(float(n) for n in reversed(range(1, 51)))
+    assert (times.fastest_tenth_s("m", 0.0), times.median_s("m", 0.0)) == (5.0, 25.0)
+
+
+def test_only_the_last_fifty_count() -> None:
+    times = times_of([1.0] * 100 + [9.0] * MAX_ANSWERS)
+    assert times.fastest_tenth_s("m", 0.0) == 9.0
+
+
+def test_models_and_kinds_are_apart() -> None:
+    times = times_of([5.0] * 10)
+    for _ in range(10):
+        times.record("m", 0.5, 0.0, streamed=True)
+    assert times.fastest_tenth_s("m", 0.0, streamed=True) == 0.5
+    assert times.fastest_tenth_s("m", 0.0) == 5.0
+    assert times.fastest_tenth_s("n", 0.0) == 0.0
+
+
+def test_old_answers_are_forgotten() -> None:
+    """Otherwise a model that became faster would be closed to impatient callers for good."""
+    times = times_of([60.0] * 50)
+    assert times.fastest_tenth_s("m", MAX_AGE_S) == 60.0
+    assert times.fastest_tenth_s("m", MAX_AGE_S + 1) == 0.0
+
+
+def test_a_faster_model_corrects_its_record() -> None:
+    times = times_of([60.0] * 50)
+    for _ in range(5):
+        times.record("m", 1.0, 1.0)
+    assert times.fastest_tenth_s("m", 1.0) == 1.0
+
+
+def test_models_are_bounded() -> None:
     times = AnswerTimes()
-    for took_s in [*[900.0] * 50, *range(MAX_ANSWERS)]:
-        times.record(UNARY, took_s)
-    assert (times.median_s(UNARY), times.fastest_tenth_s(UNARY)) == (24.5, 4)
-
-
-def test_the_model_that_was_not_used_for_longest_is_forgotten() -> None:
-    times = AnswerTimes()
-    for kind in (UNARY, STREAMED):
-        for _ in range(MIN_ANSWERS):
-            times.record(kind, 2.0)
-    times.record(UNARY, 2.0)
-    for number in range(MAX_MODELS - 1):
-        times.record(Kind(str(number), False), 1.0)
-    assert (times.median_s(UNARY), times.median_s(STREAMED)) == (2.0, None)
+    for number in range(MAX_MODELS + 5):
+        for _ in range(10):
+            times.record(f"m{number}", 1.0, 0.0)
+    assert (times.fastest_tenth_s("m4", 0.0), times.fastest_tenth_s("m5", 0.0)) == (0.0, 1.0)

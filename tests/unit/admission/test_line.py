@@ -92,7 +92,7 @@ def test_a_model_without_permits_is_passed_over_and_of_no_model_more_than_a_few_
 def test_who_is_ahead_is_known_by_its_place() -> None:
     waiters = [waiter() for _ in range(9)] + [waiter(batch=True)]
     _, line = filled(waiters)
-    assert [line.models["m"].ahead(one) for one in waiters] == list(range(10))
+    assert [line.models["m"].order.ahead(one)[0] for one in waiters] == list(range(10))
 
 
 @contextmanager

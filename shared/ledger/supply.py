@@ -1,0 +1,92 @@
+"""When demand that found no place will be granted, as far as one renew can tell: its calendar, played on at the pace. Pure."""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
+
+from shared.ledger.pace import Pace, gaps_of, pace_after, quiet_slots, repaid
+
+MAX_WINDOWS = 16
+"""The calendar is played on for this many windows; after it permits are taken to come at the limit's own rate."""
+
+RENEW_SLOTS = 16
+"""Renews are taken to come at every half of the least horizon."""
+MIN_GAP_SLOTS = 12
+"""Where permits are rarer than this, each goes to the head of the queue, which is not held to the pace's grid. Where they are
+more frequent, only a request that comes at that moment is not: requests return after whole seconds."""
+
+
+class DimensionSupply:
+    """What one limited dimension can grant from slot `now` on, in units, to all instances together.
+
+    `begins`: what was dispatched or is booked, by slot. Every slot is taken to be granted to the limit and the pace. `second`:
+    so many slots are one."""
+
+    def __init__(self, dimension: int, limit: int, span: int, now: int, begins: Mapping[int, int], second: int) -> None:
+        self.dimension, self.limit, self.span, self.now = dimension, limit, span, now
+        self._begins = {slot: amount for slot, amount in begins.items() if slot > now - span and amount}
+        self._used = sum(self._begins.values())
+        self._last = max((slot for slot in self._begins if slot < now), default=now - span)
+        self._at, self._second = now, second
+        self._pace, self._gaps = Pace(0.0, 0.0, now), (1, 1)
+        self._quiet = quiet_slots(dimension, limit / span)
+        self._lately = sum(amount for at, amount in self._begins.items() if now - self._quiet <= at < now)
+        """What began in the `quiet` slots before the next one."""
+        self._allowed = 0
+        """What the pace has for the slots so far, less what began in them."""
+        self._slots: list[int] = []
+        self._granted: list[int] = []
+        """Slots in which something is granted, in order, and what was granted until and with each of them."""
+
+    def slot_of(self, amount: float) -> float:
+        """The slot with which `amount` has been granted; infinite where nothing ever is."""
+        last = self.now + MAX_WINDOWS * self.span
+        while self._at < last and (not self._granted or self._granted[-1] < amount):
+            if (self._at - self.now) % RENEW_SLOTS == 0:
+                self._renew(self._at)
+            self._play(self._at)
+            self._at += 1
+        if self._granted and self._granted[-1] >= amount:
+            return self._slots[bisect_left(self._granted, amount)]
+        granted, per_slot = self._granted[-1] if self._granted else 0, self.limit / self.span
+        return last + (amount - granted) / per_slot if per_slot > 0 else math.inf
+
+    def _renew(self, slot: int) -> None:
+        """The pace is set anew. What went ahead of it is forgiven, what it left unused of late may still be given."""
+        self._pace = pace = pace_after(self.dimension, self.limit, self.span, slot, self._begins)
+        self._gaps = gaps_of(self.dimension, pace)
+        self._allowed = max(pace.units(slot - self._quiet, slot - 1) - self._lately, -repaid(pace))
+
+    def _play(self, slot: int) -> None:
+        """One slot: what leaves the window makes room, and the pace lets some of it begin."""
+        begins, pace = self._begins, self._pace
+        self._used -= begins.pop(slot - self.span, 0)
+        self._allowed += pace.units(slot, slot) - begins.get(slot, 0)
+        most = self._allowed = min(self._allowed, pace.units(slot - self._quiet, slot) - self._lately)
+        gap = self._gaps[slot >= pace.until]
+        if most < 1 and slot not in begins and slot - self._last >= gap:
+            most = int(gap >= MIN_GAP_SLOTS or (slot - self.now) % self._second == 0)
+        amount = min(most, self.limit - self._used)
+        if amount > 0:
+            begins[slot] = begins.get(slot, 0) + amount
+            self._used += amount
+            self._allowed -= amount
+            self._slots.append(slot)
+            self._granted.append(amount + (self._granted[-1] if self._granted else 0))
+        if slot in begins:
+            self._last = slot
+        self._lately += begins.get(slot, 0) - begins.get(slot - self._quiet, 0)
+
+
+class Supply:
+    """What is granted to one instance while demand is unmet: `share` of every limited dimension's supply."""
+
+    def __init__(self, slot_ms: int, share: float, dimensions: Sequence[DimensionSupply]) -> None:
+        self.slot_ms, self.share, self.dimensions = slot_ms, share, dimensions
+
+    def granted_ms(self, cost: Sequence[float]) -> float:
+        """The store's time at which `cost`, added up over requests in their order, has been granted to the instance."""
+        slots = [one.slot_of(cost[one.dimension] / self.share) for one in self.dimensions if cost[one.dimension] > 0]
+        return max(slots, default=0.0) * self.slot_ms
