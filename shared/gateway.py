@@ -20,7 +20,7 @@ from shared.gemini.client import Exchange, GeminiClient
 from shared.gemini.counting import count_input_tokens, worth_counting
 from shared.gemini.errors import UpstreamFailure
 from shared.generation import Attempt, Cost, Encoded, Generation, JsonObject, Reply, Stage, Usage
-from shared.refusal import PRESSURE_DELAY_S, caller_error, refusal_of
+from shared.refusal import PRESSURE_DELAY_S, caller_error, kind_of, refusal_of
 
 ATTEMPTS = 4
 """Dispatches of one request at the most, over all accounts; every one takes its own permit."""
@@ -253,8 +253,8 @@ class _Attempts:
     def learn(self, failure: UpstreamFailure, lease: Lease) -> None:
         """What a failure says about the account goes to the ledger or the pool before anything else happens."""
         self.attempt.failure = failure.kind
-        window_s = self.gateway.admission.agent_config.grid.window_ms / 1000
-        refusal = refusal_of(failure, self.model, lease.dispatched_ms, self.gateway.admission.clock.hi_ms(), window_s)
+        now_ms = self.gateway.admission.clock.hi_ms()
+        refusal = refusal_of(failure, self.model, lease.dispatched_ms, now_ms, self._window_s())
         if refusal is not None:
             lease.accepted()
             lease.refuse(refusal)
@@ -267,7 +267,7 @@ class _Attempts:
         """Choose and wait for the next try, or raise what the caller is told."""
         self.tries += 1
         others = [account for account in self.usable if account.id != lease.account.id]
-        until_tomorrow = failure.kind == "quota" and any(v.period == "day" for v in failure.violations)
+        until_tomorrow = failure.kind == "quota" and kind_of(failure) == "day"
         waits = failure.kind == "pressure" or (failure.kind == "quota" and not until_tomorrow)
         alone = failure.remedy != "same_account" and not others and not waits
         over = failure.kind == "deadline" and self.generation.deadline_s - elapsed_s() < LEAST_AFTER_DEADLINE_S
@@ -287,7 +287,12 @@ class _Attempts:
 
     def error(self, failure: UpstreamFailure, lease: Lease) -> GatewayError:
         now_ms = self.gateway.admission.clock.hi_ms()
-        return caller_error(failure, self.model, now_ms, own_key=lease.account.own_key)
+        return caller_error(
+            failure, self.model, lease.dispatched_ms, now_ms, self._window_s(), own_key=lease.account.own_key
+        )
+
+    def _window_s(self) -> float:
+        return self.gateway.admission.agent_config.grid.window_ms / 1000
 
     async def _back_off(self, wait_s: float, failure: UpstreamFailure, lease: Lease) -> None:
         if elapsed_s() + wait_s + LEAST_EXCHANGE_S >= self.generation.deadline_s:

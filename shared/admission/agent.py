@@ -394,6 +394,6 @@ class Agent:
     def keep_refusals(self) -> None:
         """What Gemini said meanwhile holds, whatever the ledger, which has not heard of it yet, says of those models."""
         for refusal in self.refusals:
-            book = self.books.get(refusal.model)
-            if book is not None and not refusal.pressure:
-                book.refused(refusal.until_ms)
+            for model, book in self.books.items():
+                if not refusal.pressure and (refusal.kind == "spend" or model == refusal.model):
+                    book.refused(refusal.reason)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from shared.generation import NO_COST, Cost
 from shared.ledger.grid import Grid, pacific_day
 from shared.ledger.limits import Limits
-from shared.ledger.state import MAX_WANTS, Allotment, Bookings, Demand, Validity
+from shared.ledger.state import MAX_WANTS, Allotment, Bookings, Demand, Reason, Validity
 
 RATE_MEMORY_S = 5.0
 
@@ -39,6 +39,8 @@ class Book:
     last: Allotment | None = None
     blocked_ms: float = 0.0
     """Not 0: Gemini refuses this model until then (the store's time), and after it one request tries whether it still does."""
+    reason: Reason | None = None
+    """Why it does."""
     probe_ms: float = 0.0
     """Not 0: that request may be one of this process, and then it is dispatched before this time."""
     tried_ms: float = 0.0
@@ -115,6 +117,11 @@ class Book:
         return tuple(parts)
 
     @property
+    def configured(self) -> Limits:
+        """The smallest limits that any instance is configured with, as far as the ledger returned them."""
+        return self.limits if self.last is None else self.last.configured
+
+    @property
     def every_request_metered(self) -> bool:
         """Every request counts as one and has input; images are asked for by some."""
         return any(self.effective.metered[:2])
@@ -172,8 +179,10 @@ class Book:
         """Whether a request that was drawn under the right to try `tried_ms` (0: without one) may be written now."""
         return not self.blocked_ms or (tried_ms > 0 and tried_ms == self.tried_ms and hi_ms < tried_ms)
 
-    def refused(self, until_ms: float) -> None:
-        self.blocked_ms = max(self.blocked_ms, until_ms)
+    def refused(self, reason: Reason) -> None:
+        """Gemini refused, and the ledger has not taken it yet."""
+        if reason.until_ms >= self.blocked_ms or self.reason is None:
+            self.blocked_ms, self.reason = max(self.blocked_ms, float(reason.until_ms)), reason
         self.probe_ms = self.tried_ms = 0.0
         for held in self.held.values():
             held.available = NO_COST
@@ -187,10 +196,10 @@ class Book:
             if answered:
                 self.probe_ms = 0.0
 
-    def told(self, cool_ms: int, probe_ms: int) -> None:
-        """What the ledger says of this model's cool-down."""
-        self.blocked_ms, self.probe_ms = float(cool_ms), float(probe_ms)
-        if not cool_ms:
+    def told(self, open_until_ms: int, probe_ms: int, reason: Reason | None) -> None:
+        """What the ledger has of this model's circuits."""
+        self.blocked_ms, self.probe_ms, self.reason = float(open_until_ms), float(probe_ms), reason
+        if not open_until_ms:
             self.tried_ms = 0.0
 
     # -- talking to the ledger ---------------------------------------------------------------------------------------
@@ -275,7 +284,7 @@ class Book:
             if min(left) >= 0:
                 held[validity] = Held(left, mine.reserved)
         self.held, self.last, self.effective = held, allotment, allotment.limits
-        self.told(allotment.cool_ms, allotment.probe_ms)
+        self.told(allotment.open_until_ms, allotment.probe_ms, allotment.stop)
         self.day_end_ms = pacific_day(lo_ms).end_ms
 
 

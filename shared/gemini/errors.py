@@ -33,7 +33,7 @@ Kind = Literal[
     "deadline",  # Google's deadline passed (504)
 ]
 Remedy = Literal["same_account", "next_account", "account_out", "caller", "none"]
-Dimension = Literal["requests", "input_tokens", "images", "other"]
+Dimension = Literal["requests", "input_tokens", "images", "spend", "other"]
 Period = Literal["minute", "day", "other"]
 
 MAX_ERROR_BYTES = 256 * 1024

@@ -142,7 +142,9 @@ def _probe(world: World) -> Iterator[Verdict]:
     shut = [
         f"{project}/{model}"
         for (project, model), heard in last.items()
-        if heard is not None and heard.fate == "answered" and world.ledgers()[project].sections[model].cool_ms
+        if heard is not None
+        and heard.fate == "answered"
+        and world.ledgers()[project].sections[model].circuit.open_until_ms
     ]
     yield Verdict(STILL_SHUT, ok=not shut, worst=len(shut), limit=0, where=", ".join(shut))
 

@@ -145,7 +145,7 @@ class LedgerMachine(RuleBasedStateMachine):
         for model, allotment in grant.allotments.items():
             i.books[model].adopt(allotment, message.demands[model].kept, self.lo(i))
         for refusal in i.refusals:
-            i.books[refusal.model].refused(refusal.until_ms)
+            i.books[refusal.model].refused(refusal.reason)
 
     @rule(at=st.integers(0, 2), model=st.sampled_from(MODELS), tokens=st.integers(1, 200), count=st.integers(1, 12))
     def asks_and_dispatches_what_it_gets(self, at: int, model: str, tokens: int, count: int) -> None:
@@ -191,7 +191,7 @@ class LedgerMachine(RuleBasedStateMachine):
         if model in i.books and i.pending is None:
             minute = (0, 1) if tokens else (0,)
             i.refusals.append(Refusal(model, self.hi(i) + 1 + 1000 * seconds, minute=minute, sent_ms=self.lo(i)))
-            i.books[model].refused(i.refusals[-1].until_ms)
+            i.books[model].refused(i.refusals[-1].reason)
             self.trying.pop(model, None)
 
     @rule(at=st.integers(0, 2), seconds=st.integers(0, 3), others=st.lists(st.integers(0, 2), max_size=3))
