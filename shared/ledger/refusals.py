@@ -74,7 +74,7 @@ def note_dispatches(state: State, grid: Grid) -> None:
             if k == 3:
                 amount = section.days.get(pacific_day(now_ms).ordinal, 0)
             else:
-                amount = _dispatched(section, _booked(state, model), k, grid.slot(now_ms), grid)
+                amount = _occupied(section, _booked(state, model), k, grid.slot(now_ms), grid)
             note_dispatched(lowered, amount, now_ms, grid)
         if section.lowered:
             forget_risen(section, configured_limits(state, model), now_ms, grid)
@@ -114,6 +114,13 @@ def _suspect(state: State, section: Section, refusal: Refusal, configured: Limit
 
 def _booked(state: State, model: str) -> list[Bookings]:
     return [s.bookings for lease in state.leases.values() if (s := lease.shares.get(model)) is not None]
+
+
+def _occupied(section: Section, booked: Iterable[Bookings], k: int, now: int, grid: Grid) -> int:
+    """The occupancy of slot `now` (invariant I1): without a test never more than the limit."""
+    ring = sum(cost[k] for slot, cost in section.ring.items() if now < slot + grid.span)
+    begun = (cost[k] for held in booked for v, cost in held.items() if v.first <= now < v.last + grid.span)
+    return ring + sum(begun)
 
 
 def _dispatched(section: Section, booked: Iterable[Bookings], k: int, sent: int, grid: Grid) -> int:

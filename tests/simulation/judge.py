@@ -12,14 +12,16 @@ from dataclasses import dataclass
 from shared.admission.agent import RETURN_TIMEOUT_S
 from shared.admission.cadence import HOLD_S
 from shared.generation import Caller, Cost
+from shared.ledger.circuit import circuits_of
 from shared.ledger.grid import JITTER_MS, pacific_day
 from shared.ledger.state import State
 from shared.ledger.step import LEASE_MOST_MS
 from tests.simulation.caller import Ask
-from tests.simulation.checker import Goals, Verdict, check
+from tests.simulation.checker import Goals, check
 from tests.simulation.history import Call, History
 from tests.simulation.loop import Livelock
 from tests.simulation.scenario import Scenario
+from tests.simulation.verdict import Verdict
 from tests.simulation.world import LOCAL_LINGER_S, World
 
 STILL_SHUT = "models that one request at a time must try although Gemini answered"
@@ -107,8 +109,13 @@ def _ttl_s(world: World) -> float:
 
 
 def _refused_for_s(world: World) -> float:
-    cool_ms = [section.cool_ms for state in world.ledgers().values() for section in state.sections.values()]
-    return (max(cool_ms, default=0.0) - world.now_ms()) / 1000
+    states = world.ledgers().values()
+    open_ms = [
+        circuit.open_until_ms
+        for state in states
+        for circuit in (state.spend, *(section.circuit for section in state.sections.values()))
+    ]
+    return (max(open_ms, default=0.0) - world.now_ms()) / 1000
 
 
 def _probe(world: World) -> Iterator[Verdict]:
@@ -144,7 +151,7 @@ def _probe(world: World) -> Iterator[Verdict]:
         for (project, model), heard in last.items()
         if heard is not None
         and heard.fate == "answered"
-        and world.ledgers()[project].sections[model].circuit.open_until_ms
+        and circuits_of(world.ledgers()[project], world.ledgers()[project].sections[model])
     ]
     yield Verdict(STILL_SHUT, ok=not shut, worst=len(shut), limit=0, where=", ".join(shut))
 

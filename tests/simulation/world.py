@@ -87,6 +87,7 @@ class World:
             scenario.grid.window_ms / 1000,
             pressure=scenario.pressure,
             rivals=list(scenario.rivals),
+            spells=list(scenario.spells),
         )
         self.ends = Ends()
         self.instances: list[Instance] = []
@@ -143,6 +144,7 @@ class World:
             disturbances=tuple(self.trouble.disturbances),
             refused=tuple(self.gemini.refused),
             saturations=tuple(self._saturations()),
+            spells=self.scenario.spells if self.scenario.judges_spells else (),
         )
 
     def ledgers(self) -> dict[str, State]:
