@@ -38,9 +38,7 @@ def learn(state: State, message: Renew, grid: Grid) -> None:
             state.pressure_ms = state.now_ms
             continue
         section = state.sections.setdefault(refusal.model, Section())
-        configured = configured_limits(state, refusal.model)
-        if refusal.model in message.demands:
-            configured = minimum([configured, message.demands[refusal.model].limits])
+        configured = _configured_with(state, message, refusal.model)
         lower(section, refusal, configured, state.now_ms, grid)
         _suspect(state, section, refusal, configured, grid)
         circuit = state.spend if refusal.kind == "spend" else section.circuit
@@ -60,13 +58,19 @@ def configured_limits(state: State, model: str) -> Limits:
     )
 
 
+def _configured_with(state: State, message: Renew, model: str) -> Limits:
+    """The same, the sender's included, whose lease may have lapsed."""
+    known, demand = configured_limits(state, model), message.demands.get(model)
+    return known if demand is None else minimum([known, demand.limits])
+
+
 def effective_limits(state: State, section: Section, model: str) -> Limits:
     """The configured limits, and those that Gemini named below them."""
     grid = Grid.of(state.window_ms / 1000)
     return lowered_limits(section, configured_limits(state, model), state.now_ms, grid)
 
 
-def note_dispatches(state: State, grid: Grid) -> None:
+def note_dispatches(state: State, message: Renew, grid: Grid) -> None:
     """Whether more than a lowered limit was dispatched while it is tested, and what has risen to the configured one."""
     now_ms = state.now_ms
     for model, section in state.sections.items():
@@ -77,7 +81,7 @@ def note_dispatches(state: State, grid: Grid) -> None:
                 amount = _occupied(section, _booked(state, model), k, grid.slot(now_ms), grid)
             note_dispatched(lowered, amount, now_ms, grid)
         if section.lowered:
-            forget_risen(section, configured_limits(state, model), now_ms, grid)
+            forget_risen(section, _configured_with(state, message, model), now_ms, grid)
 
 
 def give_up_probe(state: State, message: Renew) -> None:

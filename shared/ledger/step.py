@@ -66,7 +66,7 @@ def renew(state: State, message: Renew, store_ms: int, grid: Grid) -> Grant:
     _settle(state, lease, message, grid)
     _prune(state, message.instance, grid)
     learn(state, message, grid)
-    note_dispatches(state, grid)
+    note_dispatches(state, message, grid)
     give_up_probe(state, message)
     c = concurrency(state, message.concurrency, state.now_ms)
     _hold_slots(state, lease, message, c)

@@ -176,6 +176,7 @@ class TestMinuteQuotas:
             answers = await asyncio.gather(*(path.ask(timeout_s=0.3) for _ in range(3)))
             assert [told(answer) for answer in answers] == [(429, "queue_timeout")] * 3
             assert all(26 <= retry_after_s(answer) <= 32 for answer in answers)
+            assert all("You exceeded your current quota" in answer.error["message"] for answer in answers)
             assert path.sent == 1
 
     async def test_another_project_answers_in_the_meantime(self) -> None:
