@@ -29,7 +29,6 @@ LEAST_EXCHANGE_S = 0.05
 LEAST_AFTER_DEADLINE_S = 1.5
 """Gemini is told its deadline in whole seconds: what it gave up then has no time for another try."""
 LAPSES = 20
-MOST_PRESSURE_DELAY_S = 10.0
 
 
 class Gateway:
@@ -108,6 +107,16 @@ class StreamReply:
             self.usage, self.counted = wire.merged_usage(self.usage, frame), True
         self._attempts.measure()
         return frame
+
+
+def _pause_s(failure: UpstreamFailure, tries: int, *, elsewhere: bool) -> float:
+    """Seconds between a failure and the next try: Google's own delay where it names one, for the project that it named it
+    to. The random part keeps callers who failed together from coming back together."""
+    if failure.retry_delay_s is not None and not elsewhere:
+        return failure.retry_delay_s + random.uniform(0, BACKOFF_S)
+    if failure.kind == "pressure":
+        return min(failure.retry_delay_s or PRESSURE_DELAY_S, PRESSURE_DELAY_S) * random.uniform(0.5, 1)
+    return random.uniform(0, BACKOFF_S * 2**tries)
 
 
 def _serialised(generation: Generation) -> bytes:
@@ -260,26 +269,29 @@ class _Attempts:
             lease.refuse(refusal)
         elif failure.status not in (None, 429):
             lease.answered()
+        pool = self.gateway.pool
         if failure.remedy == "account_out":
-            self.gateway.pool.put_out(lease.account, failure.kind)
+            pool.put_out(lease.account, failure.kind, failure.message)
+        elif failure.remedy == "account_paused":
+            pool.pause(lease.account, failure.kind, failure.message)
+        if failure.consumer is not None:
+            pool.learn_consumer(lease.account, failure.consumer)
 
     async def _prepare_next(self, failure: UpstreamFailure, lease: Lease) -> None:
         """Choose and wait for the next try, or raise what the caller is told."""
         self.tries += 1
         others = [account for account in self.usable if account.id != lease.account.id]
-        until_tomorrow = failure.kind == "quota" and kind_of(failure) == "day"
-        waits = failure.kind == "pressure" or (failure.kind == "quota" and not until_tomorrow)
+        waits = failure.kind == "pressure" or (failure.kind == "quota" and kind_of(failure) != "day")
         alone = failure.remedy != "same_account" and not others and not waits
         over = failure.kind == "deadline" and self.generation.deadline_s - elapsed_s() < LEAST_AFTER_DEADLINE_S
         if self.tries >= ATTEMPTS or alone or over or failure.remedy in ("caller", "none"):
             raise self.error(failure, lease)
         if failure.remedy == "same_account":
             self.next = [lease.account]
-            await self._back_off(random.uniform(0, BACKOFF_S * 2**self.tries), failure, lease)
+            await self._back_off(_pause_s(failure, self.tries, elsewhere=False), failure, lease)
         elif failure.kind == "pressure":
             self.next = others or self.usable
-            longest_s = min(failure.retry_delay_s or PRESSURE_DELAY_S, MOST_PRESSURE_DELAY_S)
-            await self._back_off(longest_s * random.uniform(0.5, 1), failure, lease)
+            await self._back_off(_pause_s(failure, self.tries, elsewhere=bool(others)), failure, lease)
         elif waits:
             self.next = self.usable  # A quota's end is waited for in the queue, where other projects may serve first.
         else:
@@ -288,7 +300,13 @@ class _Attempts:
     def error(self, failure: UpstreamFailure, lease: Lease) -> GatewayError:
         now_ms = self.gateway.admission.clock.hi_ms()
         return caller_error(
-            failure, self.model, lease.dispatched_ms, now_ms, self._window_s(), own_key=lease.account.own_key
+            failure,
+            self.model,
+            lease.dispatched_ms,
+            now_ms,
+            self._window_s(),
+            own_key=lease.account.own_key,
+            key_retry_s=self.gateway.pool.server_retry_s(),
         )
 
     def _window_s(self) -> float:

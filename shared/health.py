@@ -44,8 +44,22 @@ async def health_report(settings: Settings, store: Store, pool: Pool) -> JsonObj
             "models": {model: limits_json(limits) for model, limits in settings.model_limits.items()},
         },
         "models": sorted({*MODELS, *settings.model_limits}),
-        "accounts": {"configured": len(pool.server), "out": pool.out()},
+        "accounts": {
+            "configured": len(pool.server),
+            "out": pool.out(),
+            "same_project": [_same_project(ids) for ids in pool.same_projects()],
+        },
         "ledger": ledger,
+    }
+
+
+def _same_project(ids: list[str]) -> JsonObject:
+    """Account ids are the names of the keys' variables, in lower case with hyphens."""
+    names = [f"{name.upper().replace('-', '_')}_PROJECT" for name in ids]
+    return {
+        "accounts": ids,
+        "message": "These keys belong to one Google project and share its limits, but are counted as several projects. "
+        f"Set {', '.join(names[:-1])} and {names[-1]} to the same value.",
     }
 
 

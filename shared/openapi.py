@@ -331,7 +331,7 @@ def _failure(status: int, told: Sequence[type[GatewayError]]) -> JsonObject:
     codes = [error.code for error in told]
     lines = [f"- `{code}`" + (f": {said[code]}" if said.get(code) else "") for code in codes]
     narrowed = {"properties": {"error": {"properties": {"code": {"enum": codes}, "status": {"const": status}}}}}
-    headers = [*EVERY_HEADER, *(["retry-after"] if status in (429, 503) else [])]
+    headers = [*EVERY_HEADER, *(["retry-after"] if status in (429, 502, 503, 504) else [])]
     return {
         "description": "\n".join(lines),
         "headers": _header_references(headers),

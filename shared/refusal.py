@@ -87,23 +87,39 @@ def _learned(violations: tuple[Violation, ...]) -> Limits:
 
 
 def caller_error(
-    failure: UpstreamFailure, model: str, sent_ms: float, now_ms: float, window_s: float, *, own_key: bool
+    failure: UpstreamFailure,
+    model: str,
+    sent_ms: float,
+    now_ms: float,
+    window_s: float,
+    *,
+    own_key: bool,
+    key_retry_s: float = 60.0,
 ) -> GatewayError:
-    """The error that a caller gets, in Google's words where there are any. Times are as for `refusal_of`."""
+    """The error that a caller gets, in Google's words where there are any. Times are as for `refusal_of`; `key_retry_s` is
+    when another key of the server's may serve."""
     details = {"upstream_status": failure.status, "reason": failure.reason, "model": model}
     details = {name: value for name, value in details.items() if value is not None}
     message = failure.message or failure.kind
     match failure.kind:
         case "timeout" | "deadline":
-            return UpstreamTimeout("Gemini did not answer in time.", details=details)
+            return UpstreamTimeout(
+                "Gemini did not answer in time.", retry_after_s=failure.retry_delay_s, details=details
+            )
         case "not_found":
             return ModelNotFound(f"Gemini does not know this model or method: {message}", details=details)
+        case "restricted" if own_key and failure.status == 400:
+            return RejectedByGemini(f"Gemini refused the request for this API key: {message}", details=details)
         case "bad_request":
             return RejectedByGemini(f"Gemini refused the request: {message}", details=details)
-        case "key_invalid" | "account" | "permission" if own_key:
+        case "key_invalid" | "account" | "restricted" | "permission" if own_key:
             return InvalidGeminiKey(f"Gemini refused this API key: {message}", details=details)
-        case "key_invalid" | "account":
-            return NoServerKey("Gemini refused this server's key; its operator has to replace it.", retry_after_s=60)
+        case "key_invalid" | "account" | "restricted":
+            return NoServerKey(
+                f"Gemini refused this server's key, and its operator has to change that. Google's reason: {message}",
+                retry_after_s=key_retry_s,
+                details=details,
+            )
         case "quota" if (kind := kind_of(failure)) != "rate":
             refusal = refusal_of(failure, model, sent_ms, now_ms, window_s)
             until_ms = int(now_ms) if refusal is None else refusal.until_ms
@@ -115,4 +131,5 @@ def caller_error(
         case "connect" | "reset" | "cut" | "malformed":
             return UpstreamFailed(f"No complete answer came from Gemini: {message}", details=details)
         case _:
-            return UpstreamFailed(f"Gemini failed: {message}", details=details)
+            # Google's own delay; where it names none, none is invented.
+            return UpstreamFailed(f"Gemini failed: {message}", retry_after_s=failure.retry_delay_s, details=details)

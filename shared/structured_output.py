@@ -1,11 +1,13 @@
-"""An object instead of a text: what Gemini answers is parsed and checked, and a wrong answer goes back to it once.
+"""An object instead of a text: Gemini's answer is parsed and checked, and a wrong answer goes back to it once.
 
-What is checked is the endpoint's: a caller's JSON Schema, or models of its own with rules between their parts.
+The check is the endpoint's: a caller's JSON Schema, or models of its own with rules between their parts. The data of an
+answer is the model's own JSON text, embedded as it is: numbers keep their digits, entries their order.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -15,11 +17,17 @@ from shared.chat import answer_text, native_body, turn
 from shared.errors import BadRequest, NonconformingAnswer
 from shared.gemini import wire
 from shared.generation import JsonObject, Reply, Usage
-from shared.json_schema import Problem
+from shared.json_schema import Problem, Schema
 
+UNCHECKED = "x-schema-unchecked"
 MOST_TOLD = 20
 """Problems that a repair turn and an error name; the rest is counted."""
 _FENCE = "```"
+_OPENING_FENCE = re.compile(r'```[\w+-]*(?=[\s{\["])')
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_ESCAPE = re.compile(
+    r"(\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2})|\\u[dD][89a-fA-F][0-9a-fA-F]{2}|(\\.)", re.DOTALL
+)
 _OURS = {"responseMimeType", "responseSchema", "responseJsonSchema"}
 
 
@@ -29,7 +37,7 @@ Check = Callable[[Any], Sequence[Problem]]
 def object_body(
     user_content: str, system_prompt: str, schema: JsonObject, config: JsonObject | None = None
 ) -> JsonObject:
-    """A generateContent body whose answer is JSON by `schema` (JSON Schema, passed on untouched). Raises BadRequest."""
+    """A generateContent body whose answer is JSON by `schema` (JSON Schema, passed on as it is). Raises BadRequest."""
     for name in _OURS & (config or {}).keys():
         raise BadRequest(
             f"generation_config.{name} is set by this endpoint; leave it out.", field=f"generation_config.{name}"
@@ -38,22 +46,27 @@ def object_body(
     return native_body([turn("user", user_content)], system_prompt, asked)
 
 
-async def generate_object(call: Call, model: str, body: JsonObject, check: Check) -> JsonObject:
-    """`{"data", "model", "finish_reason", "usage", "request_id"}`; usage adds up both turns if there were two.
+async def generate_object(
+    call: Call, model: str, body: JsonObject, check: Check, headers: Mapping[str, str] | None = None
+) -> JsonObject:
+    """`{"data", "model", "finish_reason", "usage", "request_id"}`; usage adds up both turns if there were two. `data` is an
+    orjson.Fragment.
 
-    Raises what `Call.generate` does, PromptBlocked, ResponseBlocked, EmptyResponse, and NonconformingAnswer when the
-    answer is wrong after its repair too."""
+    Raises what `Call.generate` does, PromptBlocked, ResponseBlocked, EmptyResponse, and NonconformingAnswer, with these
+    headers, when the answer is wrong after its repair too."""
     reply = await call.generate(model, body)
     spent = reply.usage
     text, data, problems = _read(reply, check)
     if problems:
-        _refuse_cut(reply, text, problems)
+        _refuse_cut(reply, text, problems, headers)
         reply = await call.generate(model, _repair_body(body, reply, text, problems))
         spent = Usage(*(first + second for first, second in zip(spent, reply.usage, strict=True)))
         text, data, problems = _read(reply, check)
         if problems:
-            _refuse_cut(reply, text, problems)
-            raise _nonconforming("Gemini's answer does not conform, and neither did its repair", text, problems)
+            _refuse_cut(reply, text, problems, headers)
+            raise _nonconforming(
+                "Gemini's answer does not conform, and neither did its repair", text, problems, headers
+            )
     return {
         "data": data,
         "model": reply.model_used,
@@ -63,21 +76,48 @@ async def generate_object(call: Call, model: str, body: JsonObject, check: Check
     }
 
 
-def _read(reply: Reply, check: Check) -> tuple[str, Any, Sequence[Problem]]:
-    text = answer_text(reply.body)
+def unchecked_header(schema: Schema) -> dict[str, str]:
+    """The keywords of a schema that no answer is checked against: {} if there are none."""
+    if not schema.unchecked:
+        return {}
+    from shared.json_schema.unchecked import fragments
+
+    return {UNCHECKED: fragments(schema.unchecked)}
+
+
+def _read(reply: Reply, check: Check) -> tuple[str, orjson.Fragment, Sequence[Problem]]:
+    """The text of an answer, the JSON in it, and its problems; with no problem, it is valid JSON in UTF-8."""
+    from shared.json_schema.numbers import loads
+
+    text = _well_formed(answer_text(reply.body))
+    bare = _bare(text)
+    data = orjson.Fragment(bare)
     try:
-        data = orjson.loads(_unfenced(text))
-    except orjson.JSONDecodeError as error:
-        return text, None, [Problem("", f"is not JSON: {error}")]
-    return text, data, check(data)
+        value = loads(bare)
+    except ValueError as error:
+        return text, data, [Problem("", f"is not JSON: {error}")]
+    return text, data, check(value)
 
 
-def _unfenced(text: str) -> str:
-    """Models put JSON between fences now and then, even where it was asked for bare."""
-    stripped = text.strip()
-    if stripped.startswith(_FENCE) and stripped.endswith(_FENCE) and "\n" in stripped:
-        return stripped[stripped.index("\n") : -len(_FENCE)]
-    return stripped
+def _bare(text: str) -> str:
+    """Without fences, which models put around JSON now and then, and without a byte order mark."""
+    text = _stripped(text)
+    opening = _OPENING_FENCE.match(text) if text.endswith(_FENCE) else None
+    return text if opening is None else _stripped(text[opening.end() : -len(_FENCE)])
+
+
+def _stripped(text: str) -> str:
+    return text.strip().strip("\ufeff").strip()
+
+
+def _well_formed(text: str) -> str:
+    """Half of a surrogate pair, as a character or as an escape, becomes U+FFFD: no reader of UTF-8 takes it, and one
+    character does not cost the answer. Two halves that meet are one character."""
+    if _SURROGATE.search(text):
+        text = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    if "\\ud" in text or "\\uD" in text:
+        text = _ESCAPE.sub(lambda escape: escape[0] if escape[1] or escape[2] else "\\ufffd", text)
+    return text
 
 
 def _repair_body(body: JsonObject, reply: Reply, text: str, problems: Sequence[Problem]) -> JsonObject:
@@ -96,20 +136,24 @@ def sentence(problem: Problem) -> str:
     return f"{problem.path or 'the whole'}: {problem.message}"
 
 
-def _refuse_cut(reply: Reply, text: str, problems: Sequence[Problem]) -> None:
-    """What was cut off would be cut off again: no repair is paid for."""
+def _refuse_cut(reply: Reply, text: str, problems: Sequence[Problem], headers: Mapping[str, str] | None) -> None:
+    """Raises NonconformingAnswer for an answer that was cut off: its repair would be cut off too, and be paid for."""
     if wire.finish_reason(reply.body) == "MAX_TOKENS":
         raise _nonconforming(
             "Gemini reached the limit of tokens (MAX_TOKENS) before the JSON was complete; raise "
             "generation_config.max_output_tokens (thinking counts against it), or ask for less",
             text,
             problems,
+            headers,
         )
 
 
-def _nonconforming(why: str, text: str, problems: Sequence[Problem]) -> NonconformingAnswer:
+def _nonconforming(
+    why: str, text: str, problems: Sequence[Problem], headers: Mapping[str, str] | None
+) -> NonconformingAnswer:
     errors = [problem._asdict() for problem in problems[:MOST_TOLD]]
     return NonconformingAnswer(
         f"{why} ({len(problems)} {'error' if len(problems) == 1 else 'errors'}; the first: {sentence(problems[0])}).",
         details={"errors": errors, "text": text},
+        headers=headers,
     )

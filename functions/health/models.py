@@ -23,11 +23,22 @@ class AllLimits(BaseModel):
     models: dict[str, Limits] = Field(description="Models with limits of their own.")
 
 
+class SameProject(BaseModel):
+    """Keys that are configured as several Google projects and turned out to be of one."""
+
+    accounts: list[str]
+    message: str = Field(description="What to set.")
+
+
 class Accounts(BaseModel):
     """The server's Gemini keys."""
 
     configured: int
-    out: dict[str, str] = Field(description="Those that cannot serve until somebody acts, and why.")
+    out: dict[str, str] = Field(
+        description="Those that cannot serve now, and why: account and key_invalid until somebody acts, restricted for "
+        "ten minutes at a time."
+    )
+    same_project: list[SameProject] = Field(description="Keys whose limits are counted apart and should not be.")
 
 
 class Outside(BaseModel):

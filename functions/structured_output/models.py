@@ -26,8 +26,17 @@ class Request(GenerationBody):
             }
         ],
     )
+    assert_formats: bool | None = Field(
+        None,
+        description="Whether the answer is checked against `format`: date, date-time, time, duration, email, idn-email, "
+        "ipv4, ipv6, uuid, regex. Otherwise formats only tell Gemini what is wanted.",
+    )
     generation_config: ObjectConfigAsSent | None = None
 
 
 class Answer(GenerationAnswer):
-    data: Any = Field(description="Conforms to json_schema.", examples=[{"name": "Ada Lovelace", "born": 1815}])
+    data: Any = Field(
+        description="Conforms to json_schema, except for keywords that the response header x-schema-unchecked lists: the "
+        "server could not check those. It is the model's own JSON: numbers keep their digits.",
+        examples=[{"name": "Ada Lovelace", "born": 1815}],
+    )

@@ -1,9 +1,15 @@
-"""Which accounts may serve a caller: the server's own, or the one that the caller brought; and which of them are out."""
+"""Which accounts may serve a caller: the server's own, or the one that the caller brought; and which of them are out.
+
+in -- put_out (key refused, credits depleted) --> out, until the process ends
+in -- pause (project not set up, location) -----> out for RESTRICTED_PAUSE_S, then in again
+"""
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 from shared.accounts.account import OWN_LEDGER, Account
 from shared.clock import elapsed_s
@@ -13,8 +19,22 @@ from shared.ledger.limits import Limits
 from shared.secret import Secret
 
 BAD_KEY_MEMORY_S = 600.0
+RESTRICTED_PAUSE_S = 600.0
+"""After this time an account whose project or key is not set up is tried again: its owner may have changed that, and Google
+asks for a few minutes after a change ("wait a few minutes for the action to propagate")."""
+OUT_RETRY_S = 60.0
+MAX_REASON_CHARS = 300
 BAD_KEYS = 10_000
 REFUSED = "Gemini refused this API key. Check it in Google AI Studio, or send another one."
+
+
+@dataclass(frozen=True, slots=True)
+class _Out:
+    """Why an account cannot serve: a failure's kind, Google's words, and until when (elapsed seconds)."""
+
+    kind: str
+    message: str
+    until_s: float = math.inf
 
 
 class Pool:
@@ -32,29 +52,46 @@ class Pool:
         self._by_key: Mapping[Secret, Account] = {account.credential: account for account in server}
         self._caller_limits, self._caller_concurrency = caller_limits, caller_concurrency
         self._elapsed = elapsed
-        self._out: dict[str, str] = {}
+        self._out: dict[str, _Out] = {}
         self._bad: OrderedDict[str, float] = OrderedDict()
+        self._consumers: dict[str, str] = {}
 
     @property
     def server(self) -> tuple[Account, ...]:
         return self._server
 
     def out(self) -> dict[str, str]:
-        """Accounts that are out until a person acts, and why."""
-        return dict(self._out)
+        """The server's accounts that cannot serve now, and why (a failure's kind)."""
+        return {account.id: self._out[account.id].kind for account in self._server if self.is_out(account)}
 
     def candidates(self, caller: Caller) -> list[Account]:
         """Raises NoServerKey, or InvalidGeminiKey for a key that Gemini refused lately."""
         if caller.own_key is not None:
             return [self._own(caller.own_key)]
-        candidates = [account for account in self._server if account.id not in self._out]
+        candidates = [account for account in self._server if not self.is_out(account)]
         if not candidates:
-            raise NoServerKey(
-                "No Gemini key of this server can serve: set GEMINI_API_KEY (or GEMINI_API_KEY_1..N), or replace the "
-                "keys that Gemini refused; or send your own key in credentials.gemini_api_key.",
-                retry_after_s=60,
-            )
+            raise NoServerKey(self._why_none(), retry_after_s=self.server_retry_s())
         return candidates
+
+    def server_retry_s(self) -> float:
+        """When one of the server's accounts may serve again, in seconds: 0 if one may now. OUT_RETRY_S where a person has to
+        act first."""
+        if any(not self.is_out(account) for account in self._server):
+            return 0.0
+        until_s = min((self._out[account.id].until_s for account in self._server), default=math.inf)
+        return OUT_RETRY_S if until_s == math.inf else max(0.0, until_s - self._elapsed())
+
+    def _why_none(self) -> str:
+        if not self._server:
+            return (
+                "This server has no Gemini key: set GEMINI_API_KEY (or GEMINI_API_KEY_1..N), or send your own key in "
+                "credentials.gemini_api_key."
+            )
+        last = list(self._out.values())[-1]
+        return (
+            f"No Gemini key of this server can serve. Google's reason: {last.message} The server's operator has to change "
+            "that; or send your own key in credentials.gemini_api_key."
+        )
 
     def _own(self, key: Secret) -> Account:
         known = self._by_key.get(key)
@@ -75,15 +112,49 @@ class Pool:
     def is_out(self, account: Account) -> bool:
         if account.own_key:
             return self._bad.get(account.credential.fingerprint("ledger"), 0.0) > self._elapsed()
-        return account.id in self._out
+        out = self._out.get(account.id)
+        return out is not None and out.until_s > self._elapsed()
 
-    def put_out(self, account: Account, reason: str) -> None:
+    def put_out(self, account: Account, kind: str, message: str = "") -> None:
         """Gemini will refuse this credential until a person acts. A caller's key is forgotten after ten minutes."""
         if not account.own_key:
-            self._out[account.id] = reason
+            self._note(account, _Out(kind, _shortened(message)))
             return
         fingerprint = account.credential.fingerprint("ledger")
         self._bad[fingerprint] = self._elapsed() + BAD_KEY_MEMORY_S
         self._bad.move_to_end(fingerprint)
         if len(self._bad) > BAD_KEYS:
             self._bad.popitem(last=False)
+
+    def pause(self, account: Account, kind: str, message: str) -> None:
+        """Gemini refuses this account as its project or key is set up now. A caller's own key is asked about each time: its
+        owner pays for the request, and may have changed that."""
+        if not account.own_key and not self.is_out(account):
+            self._note(account, _Out(kind, _shortened(message), self._elapsed() + RESTRICTED_PAUSE_S))
+
+    def _note(self, account: Account, out: _Out) -> None:
+        self._out.pop(account.id, None)
+        self._out[account.id] = out
+
+    # -- which keys are of one Google project ------------------------------------------------------------------------------
+
+    def learn_consumer(self, account: Account, consumer: str) -> None:
+        """`consumer` is the Google project that an error named for this account. Callers' own keys are not kept."""
+        if not account.own_key:
+            self._consumers[account.id] = consumer
+
+    def same_projects(self) -> list[list[str]]:
+        """Ids of accounts that are configured as several projects and turned out to be one, a list for each project."""
+        by_consumer: dict[str, list[Account]] = {}
+        for account in self._server:
+            if account.id in self._consumers:
+                by_consumer.setdefault(self._consumers[account.id], []).append(account)
+        return [
+            [account.id for account in accounts]
+            for accounts in by_consumer.values()
+            if len({account.ledger_id for account in accounts}) > 1
+        ]
+
+
+def _shortened(message: str) -> str:
+    return " ".join(message.split())[:MAX_REASON_CHARS]

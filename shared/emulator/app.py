@@ -146,6 +146,7 @@ class App:
                 raise refusals.by_fault(
                     fault,
                     project=project.settings,
+                    project_name=project.name,
                     model=model.id,
                     asked_model=call.model_id,
                     version=call.version,
@@ -234,7 +235,7 @@ def _directives(request: Request, prompt: str) -> Directives:
 
 async def _fail(exchange: Exchange, fault: Fault) -> None:
     """Raises or hangs, for the faults that give no answer at all."""
-    if fault.kind in refusals.FAILURES:
+    if refusals.fails(fault):
         raise refusals.failure(fault)
     if fault.kind == "hang":
         await asyncio.sleep(min(faults.HANG_S, fault.seconds if fault.seconds is not None else faults.HANG_S))

@@ -6,7 +6,7 @@ Sources: public reports of real answers, the newest of November 2026. Texts that
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,8 +14,8 @@ import orjson
 
 from .config import Tier
 
-_TYPE = "type.googleapis.com/google.rpc."
-_SERVICE = "generativelanguage.googleapis.com"
+TYPE = "type.googleapis.com/google.rpc."
+SERVICE = "generativelanguage.googleapis.com"
 _STATUS = {
     400: "INVALID_ARGUMENT",
     401: "UNAUTHENTICATED",
@@ -42,16 +42,21 @@ class GoogleError(Exception):
         details: Sequence[dict[str, Any]] = (),
         early: bool = False,
         reason: str = "",
+        status: str = "",
+        headers: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(message)
         self.code = code
         self.message = message
         self.details = list(details)
         self.early = early
-        self.reason = reason or _STATUS[code].lower()
+        self.status = status or _STATUS[code]
+        self.reason = reason or self.status.lower()
+        self.headers = dict(headers or {})
+        """Headers of this answer alone. A Content-Type here is that of a body which is not Google's JSON."""
 
     def document(self) -> dict[str, Any]:
-        error: dict[str, Any] = {"code": self.code, "message": self.message, "status": _STATUS[self.code]}
+        error: dict[str, Any] = {"code": self.code, "message": self.message, "status": self.status}
         if self.details:
             error["details"] = self.details
         return {"error": error}
@@ -68,7 +73,7 @@ def bad_fields(violations: Sequence[tuple[str, str]]) -> GoogleError:
     """(field path or "", description) of every field that the JSON transcoder could not place."""
     listed = [{"field": path, "description": text} if path else {"description": text} for path, text in violations]
     message = "\n".join(text for _, text in violations)
-    return GoogleError(400, message, details=[{"@type": _TYPE + "BadRequest", "fieldViolations": listed}])
+    return GoogleError(400, message, details=[{"@type": TYPE + "BadRequest", "fieldViolations": listed}])
 
 
 def model_not_found(version: str, model_id: str, method: str) -> GoogleError:
@@ -94,18 +99,18 @@ def body_too_large(limit_bytes: int) -> GoogleError:
 # --- credentials -------------------------------------------------------------------------------------------------------
 
 
-def _error_info(reason: str, **metadata: str) -> dict[str, Any]:
+def error_info(reason: str, **metadata: str) -> dict[str, Any]:
     return {
-        "@type": _TYPE + "ErrorInfo",
+        "@type": TYPE + "ErrorInfo",
         "reason": reason,
         "domain": "googleapis.com",
-        "metadata": {"service": _SERVICE, **metadata},
+        "metadata": {"service": SERVICE, **metadata},
     }
 
 
 def _bad_key(message: str) -> GoogleError:
-    localized = {"@type": _TYPE + "LocalizedMessage", "locale": "en-US", "message": message}
-    return GoogleError(400, message, details=[_error_info("API_KEY_INVALID"), localized], early=True, reason="bad_key")
+    localized = {"@type": TYPE + "LocalizedMessage", "locale": "en-US", "message": message}
+    return GoogleError(400, message, details=[error_info("API_KEY_INVALID"), localized], early=True, reason="bad_key")
 
 
 def key_invalid() -> GoogleError:
@@ -136,7 +141,7 @@ def unauthenticated(version: str, method: str) -> GoogleError:
         401,
         "Request had invalid authentication credentials. Expected OAuth 2 access token, login cookie or other valid "
         "authentication credential. See https://developers.google.com/identity/sign-in/web/devconsole-project.",
-        details=[_error_info("ACCESS_TOKEN_TYPE_UNSUPPORTED", method=_rpc(version, method))],
+        details=[error_info("ACCESS_TOKEN_TYPE_UNSUPPORTED", method=_rpc(version, method))],
         early=True,
         reason="unauthenticated",
     )
@@ -146,7 +151,7 @@ def key_suspended(shown_key: str) -> GoogleError:
     return GoogleError(
         403,
         f"Permission denied: Consumer 'api_key:{shown_key}' has been suspended.",
-        details=[_error_info("CONSUMER_SUSPENDED", containerInfo=f"api_key:{shown_key}")],
+        details=[error_info("CONSUMER_SUSPENDED", containerInfo=f"api_key:{shown_key}")],
         early=True,
         reason="suspended",
     )
@@ -156,8 +161,8 @@ def key_blocked(version: str, method: str) -> GoogleError:
     rpc = _rpc(version, method)
     return GoogleError(
         403,
-        f"Requests to this API {_SERVICE} method {rpc} are blocked.",
-        details=[_error_info("API_KEY_SERVICE_BLOCKED", methodName=rpc, apiName=_SERVICE)],
+        f"Requests to this API {SERVICE} method {rpc} are blocked.",
+        details=[error_info("API_KEY_SERVICE_BLOCKED", methodName=rpc, apiName=SERVICE)],
         early=True,
         reason="blocked",
     )
@@ -202,17 +207,25 @@ _QUOTAS = {
         "generate_content_paid_tier_input_token_count",
         "GenerateContentPaidTierInputTokensPerModelPerMinute",
     ),
-    # No report shows these two; they follow the pattern of the others.
+    ("free", "tpd"): (
+        "generate_content_free_tier_input_token_count",
+        "GenerateContentInputTokensPerModelPerDay-FreeTier",
+    ),
+    # No report shows these three; they follow the pattern of the others.
+    ("paid", "tpd"): (
+        "generate_content_paid_tier_input_token_count",
+        "GenerateContentPaidTierInputTokensPerModelPerDay",
+    ),
     ("free", "ipm"): ("generate_content_free_tier_images", "GenerateImagesPerMinutePerProjectPerModel-FreeTier"),
     ("paid", "ipm"): ("generate_images_per_model", "GenerateImagesPerMinutePerProjectPerModel"),
 }
-_PLAN = "You exceeded your current quota, please check your plan and billing details."
+PLAN = "You exceeded your current quota, please check your plan and billing details."
 _FREE_LINKS = (
     " For more information on this error, head to: https://ai.google.dev/gemini-api/docs/rate-limits."
     " To monitor your current usage, head to: https://ai.dev/rate-limit. "
 )
-_HELP = {
-    "@type": _TYPE + "Help",
+HELP = {
+    "@type": TYPE + "Help",
     "links": [
         {
             "description": "Learn more about Gemini API quotas",
@@ -229,24 +242,24 @@ def quota_exceeded(tier: Tier, model: str, exceeded: Sequence[Exceeded], *, whol
     lines, violations = [], []
     for one in exceeded:
         metric, quota_id = _QUOTAS[tier, one.dimension]
-        lines.append(f"* Quota exceeded for metric: {_SERVICE}/{metric}, limit: {one.limit}, model: {model}")
+        lines.append(f"* Quota exceeded for metric: {SERVICE}/{metric}, limit: {one.limit}, model: {model}")
         violation: dict[str, Any] = {
-            "quotaMetric": f"{_SERVICE}/{metric}",
+            "quotaMetric": f"{SERVICE}/{metric}",
             "quotaId": quota_id,
             "quotaDimensions": {"location": "global", "model": model},
         }
         if one.limit:
             violation["quotaValue"] = str(one.limit)
         violations.append(violation)
-    head = _PLAN + (_FREE_LINKS if tier == "free" else "")
+    head = PLAN + (_FREE_LINKS if tier == "free" else "")
     message = "\n".join([head, *lines, f"Please retry in {go_duration(wait_s)}."])
     delay = f"{math.floor(wait_s)}s" if whole_seconds else f"{wait_s:.9f}".rstrip("0").rstrip(".") + "s"
     details: list[dict[str, Any]] = [
-        {"@type": _TYPE + "QuotaFailure", "violations": violations},
-        {"@type": _TYPE + "RetryInfo", "retryDelay": delay},
+        {"@type": TYPE + "QuotaFailure", "violations": violations},
+        {"@type": TYPE + "RetryInfo", "retryDelay": delay},
     ]
     reason = exceeded[0].dimension if exceeded else "quota"
-    return GoogleError(429, message, details=[_HELP, *details] if tier == "free" else details, reason=reason)
+    return GoogleError(429, message, details=[HELP, *details] if tier == "free" else details, reason=reason)
 
 
 def exhausted(reason: str = "exhausted") -> GoogleError:

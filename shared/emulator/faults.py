@@ -7,12 +7,26 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Any
 
+from . import error_faults
+
 # Answered before any quota is looked at: Google's front end or quota service would say these.
 REFUSALS = frozenset(
-    {"400", "401", "403", "404", "429", "429-day", "429-tokens", "429-images", "429-bare", "429-depleted"},
+    {
+        "400",
+        "401",
+        "403",
+        "404",
+        "429",
+        "429-day",
+        "429-tokens",
+        "429-images",
+        "429-bare",
+        "429-depleted",
+        *error_faults.REFUSALS,
+    },
 )
 # Fail, or answer oddly, after the request was admitted and counted.
-FAILURES = frozenset({"500", "503", "504", "hang", "reset", "cut", "slow", "malformed"})
+FAILURES = frozenset({"500", "503", "504", "hang", "reset", "cut", "slow", "malformed", *error_faults.FAILURES})
 ODD_ANSWERS = frozenset(
     {"block", "safety", "max_tokens", "wrong_json", "not_json", "image_safety", "no_image", "text_only"}
 )

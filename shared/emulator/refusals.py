@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from . import errors
+from . import error_faults, errors
 from .config import Project
 from .errors import Exceeded, GoogleError
 from .faults import Fault
@@ -36,8 +36,13 @@ def over_quota(
     return errors.quota_exceeded(project.tier, model, exceeded, whole_seconds=window_s >= _REAL_MINUTE_S)
 
 
+def fails(fault: Fault) -> bool:
+    """Whether a fault is an error that Gemini answers after it admitted the request."""
+    return fault.kind in FAILURES or fault.kind in error_faults.FAILURES
+
+
 def failure(fault: Fault) -> GoogleError:
-    error = FAILURES[fault.kind]()
+    error = FAILURES[fault.kind]() if fault.kind in FAILURES else error_faults.failure(fault.kind, fault.seconds)
     error.reason = _ORDERED
     return error
 
@@ -46,6 +51,7 @@ def by_fault(
     fault: Fault,
     *,
     project: Project,
+    project_name: str,
     model: str,
     asked_model: str,
     version: str,
@@ -62,7 +68,23 @@ def by_fault(
         "429-bare": errors.exhausted,
         "429-depleted": errors.depleted,
     }
-    error = simple[fault.kind]() if fault.kind in simple else _quota_refusal(fault, project, model, window_s, wall_s)
+    if fault.kind in error_faults.REFUSALS:
+        rpm = project.limits_for(model).rpm
+        error = error_faults.refusal(
+            fault.kind,
+            error_faults.Asked(
+                model=model,
+                tier=project.tier,
+                limit=_ASSUMED["rpm"] if rpm is None else rpm,
+                consumer=error_faults.project_number(project_name),
+                wait_s=window_s / 2 if fault.seconds is None else fault.seconds,
+                wall_s=wall_s,
+            ),
+        )
+    elif fault.kind in simple:
+        error = simple[fault.kind]()
+    else:
+        error = _quota_refusal(fault, project, model, window_s, wall_s)
     error.reason = _ORDERED
     return error
 

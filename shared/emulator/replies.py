@@ -45,7 +45,8 @@ def document(request: Request, value: Any) -> web.Response:
 
 def refusal(request: Request, error: GoogleError, *, sse: bool) -> web.Response:
     content_type = SSE_TYPE if sse and not error.early else JSON_TYPE
-    return web.Response(status=error.code, body=error.body(), headers=headers(request, content_type))
+    given = {**headers(request, content_type), **error.headers}
+    return web.Response(status=error.code, body=error.body(), headers=given)
 
 
 def missing_page(request: Request) -> web.Response:

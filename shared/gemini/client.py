@@ -15,7 +15,7 @@ import aiohttp
 import orjson
 from yarl import URL
 
-from shared.clock import elapsed_s
+from shared.clock import elapsed_s, unix_s
 from shared.gemini.errors import MAX_ERROR_BYTES, Kind, UpstreamFailure, read_error_frame, read_failure
 from shared.gemini.sse import EventTooLarge, SseParser
 from shared.gemini.upload import PermittedRequest, Refused, Upload
@@ -94,7 +94,7 @@ class GeminiClient:
             raise _malformed(f"Gemini's answer is longer than {MAX_REPLY_BYTES} bytes.")
         reply = _object(body)
         if "error" in reply and "candidates" not in reply:
-            raise read_error_frame(reply, response.headers, secret=exchange.api_key)
+            raise read_error_frame(reply, response.headers, secret=exchange.api_key, now_s=unix_s())
         return reply
 
     def stream(self, exchange: Exchange) -> AbstractAsyncContextManager[AsyncIterator[JsonObject]]:
@@ -214,7 +214,8 @@ class _Stream(AbstractAsyncContextManager[AsyncIterator[JsonObject]], AsyncItera
                 raise _malformed(str(error)) from None
         frame = _object(self._payloads.popleft())
         if "error" in frame and "candidates" not in frame:
-            raise read_error_frame(frame, self._response.headers, secret=self._exchange.api_key)
+            key = self._exchange.api_key
+            raise read_error_frame(frame, self._response.headers, secret=key, now_s=unix_s())
         self._follow(frame)
         return frame
 
@@ -278,7 +279,7 @@ async def _failure(response: aiohttp.ClientResponse, secret: Secret) -> Upstream
     except (aiohttp.ClientError, OSError):
         # The status alone says more than that its body broke off.
         body = b""
-    return read_failure(response.status, body, response.headers, secret=secret)
+    return read_failure(response.status, body, response.headers, secret=secret, now_s=unix_s())
 
 
 def _object(body: bytes) -> JsonObject:

@@ -1,4 +1,4 @@
-"""A caller's JSON Schema: checked before it is sent, and what an answer has against it. Pure.
+"""A caller's JSON Schema: checked before it is sent, and the problems of an answer. Pure.
 
 Nothing is ever fetched, and hostile schemas and answers end: the document is bounded in size, depth and patterns
 (document.py), validation in the keywords it applies (run.py). The libraries cost 60 ms, so the first schema loads them.
@@ -6,6 +6,7 @@ Nothing is ever fetched, and hostile schemas and answers end: the document is bo
 
 from __future__ import annotations
 
+import re
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -22,6 +23,8 @@ MAX_BYTES = 128 * 1024
 MAX_DEPTH = 50
 """Objects and lists inside each other, in the schema."""
 MOST_PROBLEMS = 20
+# What orjson cannot hold exactly it reads as a fraction, and writes as one.
+_HAS_FRACTION = re.compile(rb"[0-9][.eE][0-9]")
 _CACHED = 64
 # 64 of these, parsed, are 25 MB.
 _LARGEST_CACHED_BYTES = 32 * 1024
@@ -35,35 +38,66 @@ class Problem(NamedTuple):
 
 
 class Schema:
-    """A checked schema, ready to validate. `document` is what was given, the order of its properties too."""
+    """A checked schema, ready to validate."""
 
-    def __init__(self, document: JsonObject, validation: Validation) -> None:
+    def __init__(self, document: JsonObject, validation: Validation, assert_formats: bool = False) -> None:
         self.document = document
+        """What is sent to Gemini: the caller's own, in its order, with the keywords of other dialects rewritten."""
         self._validation = validation
+        self._assert_formats = assert_formats
+
+    @property
+    def unchecked(self) -> list[str]:
+        """JSON pointers of the keywords that `problems` leaves out, because it cannot search for their pattern."""
+        return self._validation.unchecked
 
     def problems(self, value: Any) -> list[Problem]:
-        """[] when the value, as parsed from JSON, conforms; else at most 20, nearest to the root first.
+        """[] when the value, as `numbers.loads` reads it, conforms; else at most 20, nearest to the root first.
 
         A value that costs too much to check is a Problem of the whole: what was not checked does not conform."""
-        return [Problem(path, message) for path, message in self._validation.problems(value, MOST_PROBLEMS)]
+        found = self._validation.problems(value, MOST_PROBLEMS, self._assert_formats)
+        return [Problem(path, message) for path, message in found]
 
 
-def check_schema(document: JsonObject, field: str = "json_schema") -> Schema:
+def check_schema(
+    document: JsonObject,
+    field: str = "json_schema",
+    *,
+    assert_formats: bool = False,
+    source: bytes | None = None,
+) -> Schema:
     """Draft 2020-12, or draft-07 where `$schema` says so. Raises BadRequest whose details are
-    `{"field", "pointer"}`; the pointer (JSON pointer) leads into the schema."""
+    `{"field", "pointer"}`; the pointer (JSON pointer) leads into the schema.
+
+    `source`: the JSON object (UTF-8) that orjson read `document` from, as its entry `field`: numbers that are not exact in
+    the document are read from there. `assert_formats`: whether `problems` checks formats; else they are annotations."""
     from shared.json_schema.document import Refused
 
     try:
-        serialised = _serialised(document)
+        document, serialised = _serialised(document)
+        if source is not None and _HAS_FRACTION.search(serialised):
+            document, serialised = _serialised(_exact(source, field))
         # Equal schemas are asked for again and again; the order of their properties is no difference here.
         compiled = _compiled if len(serialised) <= _LARGEST_CACHED_BYTES else _compiled.__wrapped__
-        return Schema(document, compiled(serialised))
+        validation = compiled(serialised)
+        return Schema(_in_one_dialect(document, validation), validation, assert_formats)
     except Refused as refused:
         where = f" at {_shortened(refused.pointer)}" if refused.pointer else ""
         raise BadRequest(f"{field}{where} {refused.rule}.", field=field, details={"pointer": refused.pointer}) from None
 
 
-def _serialised(document: Any) -> bytes:
+def _exact(source: bytes, field: str) -> Any:
+    from shared.json_schema.document import Refused
+    from shared.json_schema.numbers import exactly
+
+    try:
+        return exactly(source.decode("utf-8-sig"))[field]
+    except ValueError as error:
+        raise Refused("", f"has a number that cannot be read: {error}") from None
+
+
+def _serialised(document: Any) -> tuple[JsonObject, bytes]:
+    """The document, with numbers that orjson can write, and its compact form."""
     from shared.json_schema.document import Refused
 
     if not isinstance(document, dict):
@@ -71,22 +105,37 @@ def _serialised(document: Any) -> bytes:
     try:
         serialised = orjson.dumps(document, option=orjson.OPT_SORT_KEYS)
     except orjson.JSONEncodeError:
-        # Its own bound is 254 levels; nothing else in parsed JSON makes it fail.
-        raise _too_deep() from None
+        # Nesting (its own bound is 254 levels) and numbers are all that can make it fail for parsed JSON.
+        from shared.json_schema.numbers import writable
+
+        _bound_depth(document)
+        document = writable(document)
+        serialised = orjson.dumps(document, option=orjson.OPT_SORT_KEYS)
     if len(serialised) > MAX_BYTES:
         raise Refused("", f"has {len(serialised)} bytes; at most {MAX_BYTES} are checked: send a smaller schema")
-    return serialised
+    return document, serialised
 
 
 @lru_cache(maxsize=_CACHED)
 def _compiled(serialised: bytes) -> Validation:
     from shared.json_schema.document import Document
+    from shared.json_schema.numbers import loads
     from shared.json_schema.validation import Validation
 
     # A copy of its own: what is checked and cached stays as it is, whatever the caller does to the document.
-    root = orjson.loads(serialised)
+    root = loads(serialised.decode())
     _bound_depth(root)
     return Validation(Document(root))
+
+
+def _in_one_dialect(document: JsonObject, validation: Validation) -> JsonObject:
+    """The document as it is sent; the same object where nothing has to be rewritten."""
+    read = validation.document
+    if not read.foreign:
+        return document
+    from shared.json_schema.dialect import rewritten
+
+    return rewritten(document, read.foreign, read.local_references)
 
 
 def _bound_depth(root: Any) -> None:

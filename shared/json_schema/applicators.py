@@ -20,6 +20,20 @@ _MOST_ERRORS = 100
 _APPLIED_WORK = 8
 
 
+def _if(validator: Any, condition: JsonObject, instance: Any, schema: JsonObject) -> Iterator[Any]:
+    holds = _valid(validator, condition, instance)
+    branch = {True: "then", False: "else", None: ""}[holds]
+    if branch in schema:
+        yield from validator.descend(instance, schema[branch], schema_path=branch)
+
+
+def dependencies(validator: Any, schemas: JsonObject, instance: Any, _: JsonObject) -> Iterator[Any]:
+    """Draft-07's `dependencies`, whose lists of names have become schemas; 2020-12 has another name for it."""
+    for name, subschema in schemas.items() if isinstance(instance, dict) else ():
+        if name in instance:
+            yield from validator.descend(instance, subschema, schema_path=name)
+
+
 def _pattern_properties(validator: Any, patterns: JsonObject, instance: Any, _: JsonObject) -> Iterator[Any]:
     for pattern, subschema in patterns.items() if isinstance(instance, dict) else ():
         for name, value in instance.items():
@@ -27,15 +41,21 @@ def _pattern_properties(validator: Any, patterns: JsonObject, instance: Any, _: 
                 yield from validator.descend(value, subschema, path=name, schema_path=pattern)
 
 
-def _matched(schema: JsonObject, name: str) -> bool:
-    """Whether `properties` or `patternProperties` has a say about a property."""
-    patterns = schema.get("patternProperties", ())
-    return name in schema.get("properties", ()) or any(current.get().search(pattern, name) for pattern in patterns)
+def _matched(schema: JsonObject, name: str) -> bool | None:
+    """Whether `properties` or `patternProperties` apply to a property; None if a pattern leaves that open."""
+    if name in schema.get("properties", ()):
+        return True
+    results = []
+    for pattern in schema.get("patternProperties", ()):
+        results.append(current.get().search(pattern, name))
+        if results[-1]:
+            return True
+    return None if None in results else False
 
 
 def _additional_properties(validator: Any, others: JsonObject, instance: Any, schema: JsonObject) -> Iterator[Any]:
     for name, value in instance.items() if others and isinstance(instance, dict) else ():
-        if not _matched(schema, name):
+        if _matched(schema, name) is False:
             yield from validator.descend(value, others, path=name)
 
 
@@ -51,8 +71,9 @@ def contains(draft: str) -> Keyword:
             return
         bounds = schema if draft == "2020-12" else {}
         least, most = bounds.get("minContains", 1), bounds.get("maxContains")
-        found = sum(_valid(validator, wanted, item) for item in instance)
-        if found < least:
+        results = [_valid(validator, wanted, item) for item in instance]
+        found = results.count(True)
+        if found + results.count(None) < least:
             yield error(f"must contain at least {count(least, 'item')} by the schema under contains, not {found}")
         if most is not None and found > most:
             yield error(f"must contain at most {count(most, 'item')} by the schema under contains, not {found}")
@@ -67,24 +88,32 @@ def _not(validator: Any, refused: JsonObject, instance: Any, _: JsonObject) -> I
         yield error("must not conform to the schema under not, but does")
 
 
-def _errors(validator: Any, instance: Any, schema: JsonObject) -> list[Any]:
-    return list(islice(validator.descend(instance, schema), _MOST_ERRORS))
+def _errors(validator: Any, instance: Any, schema: JsonObject) -> tuple[list[Any], bool]:
+    """The errors, and whether the absence of any is certain."""
+    run = current.get()
+    before = run.unknown
+    errors = list(islice(validator.descend(instance, schema), _MOST_ERRORS))
+    is_certain = bool(errors) or run.unknown == before
+    if errors:
+        run.unknown = before
+    return errors, is_certain
 
 
-def _any_of(validator: Any, options: list[Any], instance: Any, _: JsonObject) -> Iterator[Any]:
+def _any_of(validator: Any, options: list[Any], instance: Any, __: JsonObject) -> Iterator[Any]:
     branches = []
     for option in options:
-        branches.append(_errors(validator, instance, option))
-        if not branches[-1]:
+        errors, _ = _errors(validator, instance, option)
+        if not errors:
             return
+        branches.append(errors)
     yield _nearest(branches, instance)
 
 
-def _one_of(validator: Any, options: list[Any], instance: Any, _: JsonObject) -> Iterator[Any]:
+def _one_of(validator: Any, options: list[Any], instance: Any, __: JsonObject) -> Iterator[Any]:
     branches = [_errors(validator, instance, option) for option in options]
-    fitting = [str(index) for index, errors in enumerate(branches) if not errors]
-    if not fitting:
-        yield _nearest(branches, instance)
+    fitting = [str(index) for index, (errors, is_certain) in enumerate(branches) if not errors and is_certain]
+    if all(errors for errors, _ in branches):
+        yield _nearest([errors for errors, _ in branches], instance)
     elif len(fitting) > 1:
         told = ", ".join(fitting[:5])
         yield error(f"must conform to exactly one schema under oneOf, but does to {len(fitting)} (numbers {told})")
@@ -135,10 +164,14 @@ def _ref(validator: Any, _: str, instance: Any, schema: JsonObject) -> list[Any]
 
     run = current.get()
     target = _target(validator, schema, "$ref")
-    errors = None if run.document.dynamic else run.known.get((id(target.schema), id(instance)))
-    if errors is None:
+    known = None if run.document.dynamic else run.known.get((id(target.schema), id(instance)))
+    if known is None:
+        before = run.unknown
         errors = list(islice(validator.descend(instance, target.schema, resolver=target.resolver), _MOST_ERRORS))
-        run.known[id(target.schema), id(instance)] = errors
+        run.known[id(target.schema), id(instance)] = errors, run.unknown - before
+    else:
+        errors, unknown = known
+        run.unknown += unknown
     run.spend(len(errors) * ERROR_WORK)
     # An error's path grows as it is handed up, so each use has its own.
     return [ValidationError.create_from(fault) for fault in errors]
@@ -153,7 +186,7 @@ def _unevaluated_properties(validator: Any, others: JsonObject, instance: Any, s
         current.get().spend(len(rest))
         if "additionalProperties" in applied or (applied is not schema and "unevaluatedProperties" in applied):
             return
-        seen.update(name for name in rest if _matched(applied, name))
+        seen.update(name for name in rest if _matched(applied, name) is not False)
     for name, value in instance.items():
         if name not in seen:
             yield from validator.descend(value, others, path=name)
@@ -170,18 +203,25 @@ def _unevaluated_items(validator: Any, others: JsonObject, instance: Any, schema
             return
         seen.update(range(len(applied.get("prefixItems", ()))))
         if "contains" in applied:
-            seen.update(index for index in rest if _valid(scope, applied["contains"], instance[index]))
+            seen.update(index for index in rest if _valid(scope, applied["contains"], instance[index]) is not False)
     for index, item in enumerate(instance):
         if index not in seen:
             yield from validator.descend(item, others, path=index)
 
 
-def _valid(validator: Any, schema: JsonObject, instance: Any) -> bool:
-    return next(iter(validator.descend(instance, schema)), None) is None
+def _valid(validator: Any, schema: JsonObject, instance: Any) -> bool | None:
+    """None if a pattern that cannot be searched for leaves it open."""
+    run = current.get()
+    before = run.unknown
+    if next(iter(validator.descend(instance, schema)), None) is not None:
+        run.unknown = before
+        return False
+    return True if run.unknown == before else None
 
 
 def _all_applied(validator: Any, instance: Any, schema: JsonObject) -> Iterator[tuple[Any, JsonObject]]:
-    """This schema and those it applies to the same value with success: what they look at is evaluated."""
+    """This schema, and those that it applies to the same value and that are not known to fail: what they look at counts as
+    evaluated."""
     current.get().spend(_APPLIED_WORK)
     yield validator, schema
     for word in ("$ref", "$dynamicRef"):
@@ -192,11 +232,12 @@ def _all_applied(validator: Any, instance: Any, schema: JsonObject) -> Iterator[
     parts = [part for word in ("allOf", "anyOf", "oneOf") for part in schema.get(word, ())]
     if "if" in schema:
         holds = _valid(validator, schema["if"], instance)
-        parts += [schema[word] for word in (("if", "then") if holds else ("else",)) if word in schema]
-    if isinstance(instance, dict):
-        parts += [part for name, part in schema.get("dependentSchemas", {}).items() if name in instance]
+        words = {True: ("if", "then"), False: ("else",), None: ("if", "then", "else")}[holds]
+        parts += [schema[word] for word in words if word in schema]
+    for word in ("dependentSchemas", "dependencies") if isinstance(instance, dict) else ():
+        parts += [part for name, part in schema.get(word, {}).items() if name in instance]
     for part in parts:
-        if _valid(validator, part, instance):
+        if _valid(validator, part, instance) is not False:
             yield from _all_applied(validator, instance, part)
 
 
@@ -204,6 +245,7 @@ APPLICATORS: dict[str, Keyword] = {
     "patternProperties": _pattern_properties,
     "additionalProperties": _additional_properties,
     "propertyNames": _property_names,
+    "if": _if,
     "not": _not,
     "anyOf": _any_of,
     "oneOf": _one_of,

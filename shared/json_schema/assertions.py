@@ -7,15 +7,18 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Iterable, Iterator
-from fractions import Fraction
 from typing import Any
 
 from shared.generation import JsonObject
-from shared.json_schema.document import is_number
+from shared.json_schema.dialect import EXCLUSIVE
+from shared.json_schema.numbers import comparable, is_multiple, is_number
 from shared.json_schema.run import current, error, key
 from shared.json_schema.wording import count, named, not_this, of_types, short
 
 Keyword = Callable[[Any, Any, Any, JsonObject], Iterable[Any]]
+_MULTIPLE_WORK = 8
+# 16 characters of a text in a format take as long as a keyword.
+_FORMAT_WORK_SHIFT = 4
 
 
 def _type(validator: Any, types: Any, instance: Any, _: JsonObject) -> Iterator[Any]:
@@ -47,17 +50,30 @@ def _measure(instance: Any, kind: str) -> Any:
 def _bound(kind: str, holds: Callable[[Any, Any], bool], words: str, things: str = "") -> Keyword:
     def keyword(_: Any, bound: Any, instance: Any, __: JsonObject) -> Iterator[Any]:
         measure = _measure(instance, kind)
-        if measure is not None and not holds(measure, bound):
+        if measure is not None and not holds(comparable(measure, bound), comparable(bound, measure)):
             yield error(f"must {words} {count(bound, things)}, not {short(measure)}")
 
     return keyword
 
 
-def _is_multiple(value: int | float, step: int | float) -> bool:
-    """As the numbers are written: 19.99 is a multiple of 0.01, which a division of floats denies."""
-    if isinstance(value, int) and isinstance(step, int):
-        return value % step == 0
-    return (Fraction(repr(value)) / Fraction(repr(step))).denominator == 1
+def _or_flag(word: str, keyword: Keyword) -> Keyword:
+    """Draft 4's `exclusiveMinimum: true` makes `minimum` exclusive."""
+
+    def either(validator: Any, bound: Any, instance: Any, schema: JsonObject) -> Iterable[Any]:
+        if isinstance(bound, bool):
+            bound = schema.get(EXCLUSIVE[word]) if bound else None
+        return () if bound is None else keyword(validator, bound, instance, schema)
+
+    return either
+
+
+def _multiple_of(_: Any, step: Any, instance: Any, __: JsonObject) -> Iterator[Any]:
+    if is_number(instance):
+        current.get().spend(_MULTIPLE_WORK)
+        result = is_multiple(instance, step)
+        if not result:
+            cannot = " (it has too many digits to be checked)" if result is None else ""
+            yield error(f"must be a multiple of {short(step)}, not {short(instance)}{cannot}")
 
 
 _BOUNDS: dict[str, tuple[Any, ...]] = {
@@ -65,7 +81,6 @@ _BOUNDS: dict[str, tuple[Any, ...]] = {
     "maximum": ("number", operator.le, "be at most"),
     "exclusiveMinimum": ("number", operator.gt, "be more than"),
     "exclusiveMaximum": ("number", operator.lt, "be less than"),
-    "multipleOf": ("number", _is_multiple, "be a multiple of"),
     "minLength": ("string", operator.ge, "have at least", "character"),
     "maxLength": ("string", operator.le, "have at most", "character"),
     "minItems": ("list", operator.ge, "have at least", "item"),
@@ -76,12 +91,15 @@ _BOUNDS: dict[str, tuple[Any, ...]] = {
 
 
 def _format(validator: Any, form: str, instance: Any, _: JsonObject) -> Iterator[Any]:
-    if not validator.format_checker.conforms(instance, form):
-        yield error(f"must be in the format {short(form)}{not_this(instance)}")
+    run = current.get()
+    if run.assert_formats and isinstance(instance, str):
+        run.spend(len(instance) >> _FORMAT_WORK_SHIFT)
+        if not validator.format_checker.conforms(instance, form):
+            yield error(f"must be in the format {short(form)}{not_this(instance)}")
 
 
 def _pattern(_: Any, pattern: str, instance: Any, __: JsonObject) -> Iterator[Any]:
-    if isinstance(instance, str) and not current.get().search(pattern, instance):
+    if isinstance(instance, str) and current.get().search(pattern, instance) is False:
         yield error(f"must match the pattern {short(pattern)}{not_this(instance)}")
 
 
@@ -116,5 +134,7 @@ ASSERTIONS: dict[str, Keyword] = {
     "required": _required,
     "dependentRequired": _dependent_required,
     "uniqueItems": _unique_items,
+    "multipleOf": _multiple_of,
     **{word: _bound(*rule) for word, rule in _BOUNDS.items()},
 }
+ASSERTIONS |= {word: _or_flag(word, ASSERTIONS[word]) for word in EXCLUSIVE}

@@ -13,6 +13,8 @@ from urllib.parse import unquote, urlsplit
 
 from shared.fields import kind
 from shared.generation import JsonObject
+from shared.json_schema.dialect import EXCLUSIVE, Reference, is_foreign
+from shared.json_schema.numbers import is_integer, is_number
 from shared.json_schema.patterns import Patterns
 from shared.json_schema.wording import escaped
 
@@ -40,12 +42,9 @@ class Target(NamedTuple):
     resolver: Any
 
 
-def is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
 def _is_count(value: Any) -> bool:
-    return is_number(value) and value >= 0 and float(value).is_integer()
+    # A Decimal is whole only where it has thousands of digits.
+    return isinstance(value, int | float) and is_integer(value) and value >= 0
 
 
 def _are_names(value: Any) -> bool:
@@ -67,7 +66,6 @@ _NUMBER = (is_number, "must be a number")
 _TEXT = (lambda value: isinstance(value, str), "must be a string")
 _FLAG = (lambda value: isinstance(value, bool), "must be true or false")
 _LIST = (lambda value: isinstance(value, list), "must be a list")
-_NAMES = (_are_names, "must be a list of different strings")
 _ANCHOR = (_matches(r"^[A-Za-z_][-A-Za-z0-9._]*$"), "must be a name: a letter or _, then letters, digits, - . _")
 _DEPENDENT = (
     lambda value: isinstance(value, dict) and all(_are_names(names) for names in value.values()),
@@ -75,12 +73,13 @@ _DEPENDENT = (
 )
 _SHAPES: dict[str, tuple[Callable[[Any], bool], str]] = {
     **dict.fromkeys(("minLength", "maxLength", "minItems", "maxItems", "minProperties", "maxProperties"), _COUNT),
-    **dict.fromkeys(("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"), _NUMBER),
+    **dict.fromkeys(("minimum", "maximum"), _NUMBER),
+    **dict.fromkeys(EXCLUSIVE, (lambda value: is_number(value) or isinstance(value, bool), "must be a number")),
     **dict.fromkeys(("$ref", "$comment", "$schema", "title", "description", "format", "pattern"), _TEXT),
     **dict.fromkeys(("contentMediaType", "contentEncoding"), _TEXT),
-    **dict.fromkeys(("readOnly", "writeOnly", "uniqueItems"), _FLAG),
+    **dict.fromkeys(("readOnly", "writeOnly", "uniqueItems", "nullable"), _FLAG),
     **dict.fromkeys(("enum", "examples"), _LIST),
-    "required": _NAMES,
+    "required": (_are_names, "must be a list of different strings: names of properties, on the object that has them"),
     "type": (_is_type, f"must be one of {', '.join(TYPES)}, in lower case, or a list of different ones"),
     "multipleOf": (lambda value: is_number(value) and value > 0, "must be a number above 0"),
 }
@@ -146,6 +145,12 @@ class Document:
         self._references = {"$ref", "$dynamicRef"} if self.draft == "2020-12" else {"$ref"}
         self.pointers: dict[int, str] = {}
         """By the id of every schema in the document."""
+        self.foreign: list[str] = []
+        """Pointers of the schemas with keywords of a neighbouring dialect (dialect.py)."""
+        self.local_references: list[Reference] = []
+        """References by a JSON pointer."""
+        self.unsearched: list[tuple[str, JsonObject]] = []
+        """(pointer of the pattern, schema that has it), for patterns that the local check leaves out."""
         self.children: dict[int, list[JsonObject]] = {}
         self.schemas: list[JsonObject] = []
         self._dynamic_anchors: dict[str, list[JsonObject]] = {}
@@ -187,7 +192,9 @@ class Document:
                 if isinstance(child, bool):
                     child = holder[key] = _of_boolean(child)
                 if not isinstance(child, dict):
-                    raise Refused(where, f"must be a schema (an object, true or false), not {kind(child)}")
+                    is_tuple = key == "items" and isinstance(child, list)
+                    hint = "; use prefixItems, or name draft-07 in $schema" if is_tuple else ""
+                    raise Refused(where, f"must be a schema (an object, true or false), not {kind(child)}{hint}")
                 children.append(child)
                 pending.append((child, where, schema))
             yield schema, pointer, parent
@@ -232,6 +239,10 @@ class Document:
         for where, pattern in patterns.items():
             if fault := self.patterns.add(pattern):
                 raise Refused(where, fault)
+            if not self.patterns.is_searched(pattern):
+                self.unsearched.append((where, schema))
+        if is_foreign(schema):
+            self.foreign.append(pointer)
         if "$dynamicAnchor" in schema and self.draft == "2020-12":
             self._dynamic_anchors.setdefault(schema["$dynamicAnchor"], []).append(schema)
 
@@ -247,14 +258,19 @@ class Document:
     def _follow(self, found: list[tuple[JsonObject, str, JsonObject | None]]) -> None:
         """Resolves every reference; what one leads to may be a schema that no keyword showed."""
         resolvers: dict[int, Any] = {}
+        bases: dict[int, str] = {}
         batches = [(found, self.registry.resolver(self.base))]
         for found, start in batches:
             for schema, pointer, parent in found:
                 resolver = start if parent is None else resolvers[id(parent)]
+                bases[id(schema)] = "" if parent is None else bases[id(parent)]
                 if "$id" in schema:
                     resolver = resolver.in_subresource(self._create_resource(schema))
+                    bases[id(schema)] = bases[id(schema)] if schema["$id"].startswith("#") else pointer
                 resolvers[id(schema)] = resolver
                 for word in self._references & schema.keys():
+                    if _within(schema[word]) is not None:
+                        self.local_references.append(Reference(pointer, word, bases[id(schema)]))
                     target = self._target(resolver, schema[word], f"{pointer}/{word}")
                     if id(target.schema) not in self.pointers:
                         read = self._read(target.schema, _within(schema[word]) or f"{pointer}/{word}")

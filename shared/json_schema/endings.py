@@ -36,7 +36,7 @@ def _refuse_circles(document: Document) -> None:
         if known is None:
             _bound(len(above) + 1)
             above.add(id(schema))
-            known = 1 + max((height(applied) for applied in _applied(document, schema)), default=0)
+            known = 1 + max((height(part) for part in applied(document, schema)), default=0)
             above.remove(id(schema))
             heights[id(schema)] = known
         _bound(len(above) + known)
@@ -51,7 +51,7 @@ def _refuse_circles(document: Document) -> None:
         height(schema)
 
 
-def _applied(document: Document, schema: JsonObject) -> Iterable[JsonObject]:
+def applied(document: Document, schema: JsonObject) -> Iterable[JsonObject]:
     """The schemas that apply to the same value as this one."""
     yield from document.leads(schema)
     schema = document.effective(schema)
@@ -100,6 +100,8 @@ def _first_repeated(document: Document, ended: set[int]) -> JsonObject:
 
 def _blockers(document: Document, schema: JsonObject, ended: set[int]) -> Sequence[JsonObject]:
     """Parts of which one must end before this schema does; none: it ends."""
+    if schema.get("nullable") is True:
+        return ()
     leads = document.leads(schema)
     schema = document.effective(schema)
     choices = [leads] if "$dynamicRef" in schema else [[lead] for lead in leads]

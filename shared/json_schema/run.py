@@ -18,17 +18,23 @@ class TooCostly(Exception):
 
 
 class Run:
-    def __init__(self, document: Document) -> None:
+    def __init__(self, document: Document, assert_formats: bool = False) -> None:
         self.document = document
+        self.assert_formats = assert_formats
         self.work = 0
-        # (schema, value), by identity, -> errors. Alternatives that lead to each other cost 2^depth without.
-        self.known: dict[tuple[int, int], list[Any]] = {}
+        # (schema, value), by identity, -> errors, unknowns. Alternatives that lead to each other cost 2^depth without.
+        self.known: dict[tuple[int, int], tuple[list[Any], int]] = {}
         self.enums: dict[int, frozenset[Any]] = {}
         """The keys of an enum's values, by its identity."""
+        self.unknown = 0
+        """How often the result was left open. A check that took place while this rose, and found no error, is undecided."""
 
-    def search(self, pattern: str, text: str) -> bool:
+    def search(self, pattern: str, text: str) -> bool | None:
+        """None, and one more unknown, where the pattern cannot be searched for."""
         self.spend(self.document.patterns.work(pattern, text))
-        return self.document.patterns.search(pattern, text)
+        result = self.document.patterns.search(pattern, text)
+        self.unknown += result is None
+        return result
 
     def spend(self, work: int) -> None:
         self.work += work

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
+from decimal import Decimal
 from typing import Any
 
 from shared.fields import kind
@@ -27,7 +28,9 @@ def short(value: object) -> str:
         return kind(value)
     if isinstance(value, str):
         value = value if len(value) <= _MOST_QUOTED else value[: _MOST_QUOTED - 1] + "…"
-    return json.dumps(value, ensure_ascii=False)
+    told = str(value) if isinstance(value, Decimal) else json.dumps(value, ensure_ascii=False)
+    # A number may have thousands of digits; a text's escapes are not cut.
+    return told if isinstance(value, str) or len(told) <= _MOST_QUOTED else told[: _MOST_QUOTED - 1] + "…"
 
 
 def not_this(value: object) -> str:
@@ -39,7 +42,7 @@ def count(bound: Any, thing: str) -> str:
     if not thing:
         return short(bound)
     plural = thing.removesuffix("y") + "ies" if thing.endswith("y") else thing + "s"
-    return f"{bound:g} {thing if bound == 1 else plural}"
+    return f"{short(int(bound))} {thing if bound == 1 else plural}"
 
 
 def named(options: Sequence[Any]) -> str:

@@ -19,6 +19,18 @@ to Gemini.
 """
 
 
+_NOTES = {
+    "/structured-output": """Not refused: a `pattern` (or a key of `patternProperties`) that is ECMA-262 but that the local engine
+cannot search for: lookaround, back-references, flags within the pattern, properties that RE2 does not have, repeats over 1,000,
+and what exceeds 100 patterns, 10,000 instructions or 10,000 characters in one schema. Gemini is given the schema all the same;
+no answer is checked against that keyword, nor against those that its result could turn around (`not`, `if`, `oneOf`, `contains`,
+`additionalProperties`, `unevaluatedProperties`, `unevaluatedItems`). The response header `x-schema-unchecked` lists them as URI
+fragments (`#/properties/price/pattern`, percent-encoded, separated by ", "): at most 20 and 1,024 bytes; then `more=N` counts
+the rest.""",
+}
+"""By path, what stands above an endpoint's table."""
+
+
 async def answers() -> list[tuple[Case, Answer]]:
     async with whole_path(LOG_LEVEL="ERROR") as path:
         answered = [(case, await send(path, case)) for case in cases()]
@@ -41,7 +53,8 @@ def document(answered: Iterable[tuple[Case, Answer]]) -> str:
         (of_any if not case.names_field or case.name.startswith("x-") else of_fields).append((case, answer))
     lines = [_HEAD, "## Every endpoint that takes a body", "", *_table(of_any)]
     for path, group in groupby(of_fields, key=lambda pair: pair[0].path):
-        lines += ["", f"## POST {path}", "", *_table(list(group))]
+        note = [_NOTES[path], ""] if path in _NOTES else []
+        lines += ["", f"## POST {path}", "", *note, *_table(list(group))]
     return "\n".join(lines) + "\n"
 
 

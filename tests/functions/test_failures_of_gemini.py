@@ -142,6 +142,52 @@ class TestLastingFailures:
             assert path.sent == FOUR_TRIES
 
 
+DELAYED = ("503-delay", "503-retry-info", "503-sentence", "503-page", "500-delay")
+delayed = pytest.mark.parametrize("fault", DELAYED)
+
+
+class TestDelays:
+    """A 5xx that says how long to wait."""
+
+    @delayed
+    async def test_its_delay_is_waited_for_on_the_same_account(self, fault: str) -> None:
+        async with whole_path(accounts=TWO) as path:
+            began_s = elapsed_s()
+            text_of(await path.ask(f"[[fault:{fault}@0.6x1]]"))
+            assert elapsed_s() - began_s >= 0.6
+            assert list(path.sent_by_key.values()) == [2]
+            assert await total_dispatched(path, *TWO.values()) == 2
+
+    @delayed
+    async def test_delay_beyond_the_deadline_is_returned_at_once(self, fault: str) -> None:
+        async with whole_path() as path:
+            began_s = elapsed_s()
+            answer = await path.ask(f"[[fault:{fault}@7]]")
+            assert told(answer) == (502, "upstream_failed")
+            assert answer.headers["retry-after"] == "7"
+            assert elapsed_s() - began_s < 4
+            assert (path.sent, await path.dispatched()) == (1, 1)
+
+    @ways
+    async def test_every_way_of_asking(self, way: str) -> None:
+        async with whole_path() as path:
+            answer = await path.ask("[[fault:503-delay@7]]", way=way)
+            assert (told(answer), answer.headers["retry-after"]) == ((502, "upstream_failed"), "7")
+            assert path.sent == 1
+
+    async def test_lasting_failure_carries_the_delay(self) -> None:
+        async with whole_path() as path:
+            answer = await path.ask("[[fault:503-delay@0.05]]")
+            assert (told(answer), answer.headers["retry-after"]) == ((502, "upstream_failed"), "1")
+            assert (path.sent, await path.dispatched()) == (FOUR_TRIES, FOUR_TRIES)
+
+    async def test_no_delay_is_invented(self) -> None:
+        async with whole_path() as path:
+            answer = await path.ask("[[fault:503]]")
+            assert told(answer) == (502, "upstream_failed")
+            assert "retry-after" not in answer.headers
+
+
 class TestStreams:
     async def test_a_stream_that_is_cut_ends_with_an_error_event_after_what_had_come(self) -> None:
         async with whole_path() as path:

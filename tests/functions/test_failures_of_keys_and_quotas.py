@@ -86,18 +86,15 @@ class TestServerKeys:
             assert (retry_after_s(first), retry_after_s(second)) == (60, 60)
             assert path.sent == 1
 
-    async def test_a_permission_that_is_missing_leads_to_the_next_account_and_puts_none_out(self) -> None:
+    async def test_missing_permission_puts_no_account_out(self) -> None:
+        """A file of another project's is the request's affair, not the account's."""
         async with whole_path(accounts=PROJECTS) as path:
-            path.gemini.inject("403")
-            text_of(await path.ask())
-            assert (sorted(path.sent_by_key.values()), await out(path)) == ([1, 1], {})
-
-    async def test_a_permission_that_every_account_misses_is_told_in_googles_words(self) -> None:
-        async with whole_path(accounts=PROJECTS) as path:
-            answer = await path.ask("[[fault:403]]")
+            file = {"fileData": {"fileUri": f"{path.gemini.url}/v1beta/files/abc", "mimeType": "text/plain"}}
+            body = {"contents": [{"role": "user", "parts": [file, {"text": "Summarise it."}]}]}
+            answer = await path.send(content=orjson.dumps(body))
             assert told(answer) == (502, "upstream_failed")
-            assert "are blocked" in answer.error["message"]
-            assert answer.error["details"]["reason"] == "API_KEY_SERVICE_BLOCKED"
+            assert "You do not have permission to access the File" in answer.error["message"]
+            assert (sorted(path.sent_by_key.values()), await out(path)) == ([1, 1], {})
 
     async def test_without_a_key_of_the_servers_a_caller_with_one_is_served(self) -> None:
         async with whole_path(accounts={}) as path:
@@ -149,6 +146,112 @@ class TestOwnKeys:
             assert told(await path.ask("[[fault:404]]", key=SERVER_KEY)) == (404, "model_not_found")
             text_of(await path.ask())
             assert shelf.entries["ledger/server"].put.expires_at_ms is None
+
+
+RESTRICTED = {
+    "400-location": "User location is not supported",
+    "400-unbilled": "without a billing account linked",
+    "400-country": "free tier is not available in your country",
+    "403": "are blocked",
+    "403-disabled": "has not been used in project",
+    "403-unbilled": "requires billing to be enabled",
+    "403-referer": "Requests from referer",
+    "403-ip": "IP address restriction",
+    "403-android": "Requests from this Android client application",
+    "403-consumer": "Permission denied on resource project",
+    "403-country": "restricted from your billing country",
+    "403-dunning": "dunning decision is deny",
+    "403-denied": "denied access",
+}
+restricted = pytest.mark.parametrize("fault", RESTRICTED)
+
+
+class TestRestrictedKeys:
+    """A key or project that is not set up for this use: no request of another kind would help."""
+
+    @restricted
+    async def test_next_account_answers(self, fault: str) -> None:
+        async with whole_path(accounts=PROJECTS) as path:
+            path.gemini.inject(fault)
+            text_of(await path.ask())
+            (refused,) = await out(path)
+            for _ in range(3):
+                text_of(await path.ask())
+            assert sorted(path.sent_by_key.values()) == [1, 4]
+            assert await out(path) == {refused: "restricted"}
+
+    @restricted
+    async def test_without_any_left_it_is_the_servers_error(self, fault: str) -> None:
+        """Each account is asked once; then nothing is sent until the pause is over."""
+        async with whole_path(accounts=PROJECTS) as path:
+            for answer in (await path.ask(f"[[fault:{fault}]]"), await path.ask()):
+                assert told(answer) == (503, "no_server_key")
+                assert RESTRICTED[fault] in answer.error["message"]
+                assert 590 <= retry_after_s(answer) <= 600
+            assert (path.sent_by_key, await total_dispatched(path)) == ({ONE: 1, TWO: 1}, 2)
+
+    @ways
+    async def test_every_way_of_asking(self, way: str) -> None:
+        async with whole_path(accounts=PROJECTS) as path:
+            path.gemini.inject("400-location")
+            text_of(await path.ask(way=way))
+            assert sorted(path.sent_by_key.values()) == [1, 1]
+
+    async def test_account_is_tried_again_after_the_pause(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("shared.accounts.pool.RESTRICTED_PAUSE_S", 0.3)
+        async with whole_path() as path:
+            assert told(await path.ask("[[fault:403-disabledx1]]")) == (503, "no_server_key")
+            await eventually(lambda: not path.services.pool.out())
+            text_of(await path.ask())
+            assert path.sent == 2
+
+    @pytest.mark.parametrize("fault", ["400-key-not-found", "400-key-expired"])
+    async def test_key_that_is_gone_is_out(self, fault: str) -> None:
+        async with whole_path(accounts=PROJECTS) as path:
+            path.gemini.inject(fault)
+            text_of(await path.ask())
+            text_of(await path.ask())
+            assert sorted(path.sent_by_key.values()) == [1, 2]
+            assert list((await out(path)).values()) == ["key_invalid"]
+
+    @restricted
+    async def test_callers_own_key_gets_googles_words(self, fault: str) -> None:
+        """It is asked about again each time, and none of the server's keys serves instead."""
+        async with whole_path() as path:
+            expected = (400, "rejected_by_gemini") if fault.startswith("400") else (401, "invalid_gemini_key")
+            for number in (1, 2):
+                answer = await path.ask(f"{number} [[fault:{fault}]]", key=OWN_KEY)
+                assert told(answer) == expected
+                assert RESTRICTED[fault] in answer.error["message"]
+            assert path.sent_by_key == {OWN_KEY: 2}
+            assert await out(path) == {}
+
+    async def test_callers_mistake_reaches_one_account(self) -> None:
+        async with whole_path(accounts=PROJECTS) as path:
+            assert told(await path.ask("[[fault:400]]")) == (400, "rejected_by_gemini")
+            assert (list(path.sent_by_key.values()), await out(path)) == ([1], {})
+
+    @restricted
+    async def test_project_is_not_shown(self, fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("shared.emulator.error_faults.project_number", lambda _: "411082643095")
+        async with whole_path() as path:
+            for answer in (await path.ask(f"[[fault:{fault}]]"), await path.ask(), await path.send("GET", "/health")):
+                assert "411082643095" not in answer.body.decode()
+
+    async def test_health_names_keys_of_one_project(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("shared.emulator.error_faults.project_number", lambda _: "411082643095")
+        async with whole_path(accounts=PROJECTS) as path:
+            path.gemini.inject("403-disabled", key=ONE)
+            path.gemini.inject("429-region", key=TWO)
+            await asyncio.gather(*(path.ask(timeout_s=1) for _ in range(4)))
+            assert set(path.sent_by_key) == {ONE, TWO}
+            (found,) = (await path.send("GET", "/health")).json()["accounts"]["same_project"]
+            assert found["accounts"] == ["gemini-api-key-1", "gemini-api-key-2"]
+            assert "Set GEMINI_API_KEY_1_PROJECT and GEMINI_API_KEY_2_PROJECT" in found["message"]
+
+
+async def total_dispatched(path: WholePath) -> int:
+    return sum([await path.dispatched(project) for project in PROJECTS.values()])
 
 
 class TestMinuteQuotas:
@@ -250,6 +353,82 @@ class TestSharedPressure:
             (state,) = (await path.ledgers()).values()
             assert 0 < state.pressure_c < 8
             assert state.sections[MODEL].circuit.open_until_ms == 0
+
+    @pytest.mark.parametrize("fault", ["429-retry-after", "429-date", "429-ms"])
+    async def test_googles_delay_is_waited_for(self, fault: str) -> None:
+        """A date has whole seconds."""
+        async with whole_path() as path:
+            delay_s = 1.0 if fault == "429-date" else 0.4
+            began_s = elapsed_s()
+            text_of(await path.ask(f"[[fault:{fault}@{delay_s}x1]]"))
+            assert elapsed_s() - began_s >= delay_s
+            assert (path.sent, await path.dispatched()) == (2, 2)
+
+    @pytest.mark.parametrize("fault", ["429-retry-after", "429-date", "429-ms"])
+    async def test_delay_beyond_the_deadline_is_returned_at_once(self, fault: str) -> None:
+        async with whole_path() as path:
+            began_s = elapsed_s()
+            answer = await path.ask(f"[[fault:{fault}@30]]")
+            assert (told(answer), retry_after_s(answer)) == ((429, "rate_limited"), 30)
+            assert elapsed_s() - began_s < 4
+            assert (path.sent, await path.dispatched()) == (1, 1)
+
+    async def test_delay_of_one_project_does_not_hold_up_another(self) -> None:
+        async with whole_path(accounts=PROJECTS) as path:
+            path.gemini.inject("429-retry-after@30")
+            text_of(await path.ask())
+            assert sorted(path.sent_by_key.values()) == [1, 1]
+
+
+class TestFormsOfQuotas:
+    """A quota is one in whichever form Google or a proxy names it: one dispatch, and no retry against it."""
+
+    @pytest.mark.parametrize("fault", ["429-region", "429-sentence", "429-bullets@30", "429-array@30", "429-plan"])
+    async def test_minute_is_learned_from_one_dispatch(self, fault: str) -> None:
+        async with whole_path() as path:
+            answer = await path.ask(f"[[fault:{fault}]]", timeout_s=0.5)
+            assert answer.status == 429
+            assert told(await path.ask(timeout_s=0.3))[0] == 429
+            assert (path.sent, await path.dispatched()) == (1, 1)
+            (state,) = (await path.ledgers()).values()
+            assert state.sections[MODEL].circuit.kind == "rate"
+            assert state.sections[MODEL].circuit.open_until_ms > 0
+            assert state.pressure_c == 0
+
+    @pytest.mark.parametrize("fault", ["429-region", "429-region-zero", "429-zero", "429-sentence", "429-bullets@30"])
+    async def test_another_project_answers(self, fault: str) -> None:
+        async with whole_path(accounts=PROJECTS) as path:
+            path.gemini.inject(fault)
+            text_of(await path.ask())
+            assert sorted(path.sent_by_key.values()) == [1, 1]
+
+    @pytest.mark.parametrize(
+        "fault",
+        ["429-nested", "429-nested-twice", "429-prefixed", "429-python", "429-in-500", "429-tokens-day"],
+    )
+    async def test_spent_day_is_a_spent_day(self, fault: str) -> None:
+        async with whole_path() as path:
+            answer = await path.ask(f"[[fault:{fault}@2]]")
+            assert told(answer) == (429, "daily_quota_exhausted")
+            assert_until_midnight(answer)
+            assert (path.sent, await path.dispatched()) == (1, 1)
+
+    @pytest.mark.parametrize("fault", ["429-spend", "429-region-zero"])
+    async def test_what_no_wait_ends_is_told_at_once(self, fault: str) -> None:
+        """Money, and a quota of zero: the request does not wait in the queue."""
+        async with whole_path() as path:
+            began_s = elapsed_s()
+            answer = await path.ask(f"[[fault:{fault}]]")
+            assert answer.status in (429, 503)
+            assert any(words in answer.error["message"] for words in ("spend-based", "Quota exceeded"))
+            assert elapsed_s() - began_s < 4
+            assert (path.sent, await path.dispatched()) == (1, 1)
+
+    async def test_monthly_cap_puts_the_account_out(self) -> None:
+        async with whole_path(accounts=PROJECTS) as path:
+            path.gemini.inject("429-spending-cap")
+            text_of(await path.ask())
+            assert list((await out(path)).values()) == ["account"]
 
 
 class TestDailyQuotas:

@@ -14,6 +14,7 @@ from shared.clock import elapsed_s
 from tests.support.edge import Answer
 from tests.support.whole_path import MODEL, OWN_KEY, OWN_LEDGER, WAYS, text_of, told, whole_path
 
+OTHER_MODEL = "gemini-3.5-flash-lite"
 SERVICE = "generativelanguage.googleapis.com"
 METRIC = f"{SERVICE}/generate_content_free_tier_"
 QUOTAS = (
@@ -98,7 +99,7 @@ async def test_every_caller_gets_googles_sentence_and_a_true_time(
         assert (circuit.kind, circuit.message.startswith(WORDS)) == ("zero", True)
 
 
-async def test_after_fifteen_windows_one_request_asks_again_and_all_are_served() -> None:
+async def test_after_fifteen_windows_one_request_asks_again() -> None:
     settings = {"LEDGER_WINDOW_SECONDS": 0.5, "REQUEST_TIMEOUT_SECONDS": 60, "QUEUE_TIMEOUT_SECONDS": 60}
     async with gemini(no_quota()) as (url, asked), whole_path(base_url=url, **settings) as path:
         pause_s = 15 * 0.5
@@ -126,3 +127,46 @@ async def test_health_lists_the_stop_in_googles_words() -> None:
         stopped = project["models"][MODEL]["stopped"]
         assert (stopped["kind"], stopped["state"]) == ("zero", "open")
         assert stopped["message"].startswith(WORDS)
+
+
+@pytest.mark.parametrize("fault", ["429-zero", "429-region-zero"])
+async def test_a_zero_in_any_form_leads_to_no_quota(fault: str) -> None:
+    async with whole_path(LEDGER_WINDOW_SECONDS=60) as path:
+        for prompt in (f"[[fault:{fault}]]", "Hello"):
+            answer = await path.ask(prompt)
+            assert told(answer) == (503, "no_quota")
+            assert "uota exceeded" in answer.error["message"] or WORDS in answer.error["message"]
+            assert 880 <= retry_after_s(answer) <= 900
+        assert path.sent == 1
+
+
+@pytest.mark.parametrize(("key", "status"), [(None, 503), (OWN_KEY, 429)], ids=["server", "own key"])
+async def test_a_stop_for_spend_stops_every_model_of_the_project(key: str | None, status: int) -> None:
+    async with whole_path(LEDGER_WINDOW_SECONDS=60) as path:
+        for prompt, model in (("[[fault:429-spend]]", MODEL), ("Hello", OTHER_MODEL), ("Hello", MODEL)):
+            answer = await path.ask(prompt, key=key, model=model)
+            assert told(answer) == (status, "no_quota")
+            assert "spend-based rate limit" in answer.error["message"]
+            assert 50 <= retry_after_s(answer) <= 60
+            assert "x-should-retry" not in answer.headers
+        assert path.sent == 1
+        text_of(await path.ask(key=OWN_KEY if key is None else None))
+
+
+async def test_health_lists_a_stop_for_spend_of_the_project() -> None:
+    async with whole_path(LEDGER_WINDOW_SECONDS=60) as path:
+        await path.ask("[[fault:429-spend]]")
+        (project,) = (await path.send("GET", "/health")).json()["ledger"]["projects"]
+        assert project["stopped"]["kind"] == "spend"
+        assert "spend-based" in project["stopped"]["message"]
+
+
+async def test_every_waiter_gets_the_reason_of_the_wait() -> None:
+    """Google names neither a quota nor a time: a minute is waited for, and the callers read why."""
+    async with whole_path(LEDGER_WINDOW_SECONDS=60) as path:
+        for prompt in ("[[fault:429-plan]]", "Hello"):
+            answer = await path.ask(prompt, timeout_s=1)
+            assert told(answer) == (429, "queue_timeout")
+            assert WORDS in answer.error["message"]
+            assert 50 <= retry_after_s(answer) <= 60
+        assert path.sent == 1

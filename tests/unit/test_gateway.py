@@ -6,8 +6,11 @@ from collections.abc import AsyncIterator
 from types import SimpleNamespace
 from typing import Any, cast
 
-from shared.gateway import StreamReply
+import pytest
+
+from shared.gateway import BACKOFF_S, PRESSURE_DELAY_S, StreamReply, _ends_by_itself, _pause_s
 from shared.gemini import wire
+from shared.gemini.errors import Kind, UpstreamFailure, Violation
 from shared.generation import JsonObject, Usage
 
 
@@ -27,3 +30,37 @@ async def test_a_count_that_the_last_frame_does_not_repeat_is_kept() -> None:
     assert len(passed_on) == 3
     assert reply.usage == Usage(8, 3, 50, 61)
     assert reply.counted
+
+
+class TestPauses:
+    @pytest.mark.parametrize("kind", ["overloaded", "server", "deadline", "pressure"])
+    def test_googles_delay_is_never_cut_short(self, kind: Kind) -> None:
+        failure = UpstreamFailure(kind, "x", retry_delay_s=30.0)
+        pauses = [_pause_s(failure, 1, elsewhere=False) for _ in range(100)]
+        assert min(pauses) >= 30 and max(pauses) <= 30 + BACKOFF_S
+        assert len(set(pauses)) > 1
+
+    def test_delay_of_one_project_does_not_hold_up_another(self) -> None:
+        failure = UpstreamFailure("pressure", "x", retry_delay_s=30.0)
+        assert all(_pause_s(failure, 1, elsewhere=True) <= PRESSURE_DELAY_S for _ in range(100))
+
+    def test_without_a_delay_it_grows_with_the_tries(self) -> None:
+        failure = UpstreamFailure("overloaded", "x")
+        longest = [max(_pause_s(failure, tries, elsewhere=False) for _ in range(300)) for tries in (1, 2, 3)]
+        assert longest[0] < longest[1] < longest[2] <= BACKOFF_S * 8
+
+
+@pytest.mark.parametrize(
+    ("violation", "expected"),
+    [
+        (Violation("requests", "minute", 5), True),
+        (Violation("other", "other"), True),
+        (Violation("requests", "minute", 0), False),
+        (Violation("input_tokens", "day", 5), False),
+        (Violation("spend", "other"), False),
+    ],
+)
+def test_quota_that_ends_by_itself_is_waited_for(violation: Violation, expected: bool) -> None:
+    minute = Violation("requests", "minute", 5)
+    failure = UpstreamFailure("quota", "x", status=429, violations=(minute, violation))
+    assert _ends_by_itself(failure) is expected

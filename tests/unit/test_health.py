@@ -83,3 +83,15 @@ async def test_without_a_ledger_nothing_is_told_of_projects() -> None:
     assert report["status"] == "degraded"
     assert "projects" not in report["ledger"]
     assert store.reads == 1
+
+
+async def test_keys_of_one_project_are_named_with_what_to_set() -> None:
+    accounts = pool("one", "two", "three")
+    for account in accounts.server[:2]:
+        accounts.learn_consumer(account, "411082643095")
+    report = await health_report(Settings.from_environment({"LEDGER_URL": "memory://"}), CountedStore(), accounts)
+    Answer.model_validate(report)
+    (found,) = report["accounts"]["same_project"]
+    assert found["accounts"] == ["account-0", "account-1"]
+    assert found["message"].endswith("Set ACCOUNT_0_PROJECT and ACCOUNT_1_PROJECT to the same value.")
+    assert "411082643095" not in str(report)

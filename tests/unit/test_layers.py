@@ -41,6 +41,12 @@ PURE = (
     "shared/refusal.py",
     "shared/stopped.py",
     "shared/gemini/errors.py",
+    "shared/gemini/error_body.py",
+    "shared/gemini/quotas.py",
+    "shared/gemini/delays.py",
+    "shared/gemini/account_trouble.py",
+    "shared/gemini/consumer.py",
+    "shared/gemini/redaction.py",
     "shared/openapi.py",
     "shared/openapi_components.py",
 )

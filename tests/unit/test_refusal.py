@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from shared.errors import CallerNoQuota, DailyQuotaExhausted, GatewayError, NoQuota, RateLimited
+from shared.gemini.errors import Kind as FailureKind
 from shared.gemini.errors import UpstreamFailure, Violation
 from shared.ledger.grid import pacific_day
 from shared.ledger.limits import UNLIMITED
@@ -27,7 +28,7 @@ def test_a_spent_day_ends_at_midnight_pacific() -> None:
     assert until_ms(DAY.end_ms - 1) == DAY.end_ms + 1
 
 
-def test_a_spent_day_that_has_just_begun_may_be_the_one_before_and_is_asked_about_again_after_a_minute() -> None:
+def test_a_day_spent_right_after_midnight_is_tested_in_a_minute() -> None:
     """Gemini's quota may begin anew a moment later than our midnight: else the model is shut for the whole day."""
     assert until_ms(DAY.start_ms) == DAY.start_ms + 100 + 60_000 + 1
 
@@ -118,8 +119,37 @@ def test_the_caller_gets_googles_sentence_and_a_true_time(
     assert (found.headers == {"x-should-retry": "false"}) == (violation in (NO_DAY, DAILY))
 
 
-def test_a_day_that_ended_meanwhile_is_not_told_until_the_next_midnight() -> None:
+def test_a_day_that_is_over_does_not_last_until_next_midnight() -> None:
     sent_ms, now_ms = DAY.end_ms - 1_000, DAY.end_ms + 1_000
     found = caller_error(failure(DAILY), "m", sent_ms, now_ms, WINDOW_S, own_key=False)
     assert found.retry_after_s == 1
     assert "midnight" not in found.message
+
+
+@pytest.mark.parametrize(
+    ("kind", "upstream_status", "own_key", "status", "code"),
+    [
+        ("restricted", 400, False, 503, "no_server_key"),
+        ("restricted", 403, False, 503, "no_server_key"),
+        ("key_invalid", 400, False, 503, "no_server_key"),
+        ("account", 429, False, 503, "no_server_key"),
+        ("restricted", 400, True, 400, "rejected_by_gemini"),
+        ("restricted", 403, True, 401, "invalid_gemini_key"),
+        ("key_invalid", 400, True, 401, "invalid_gemini_key"),
+        ("account", 429, True, 401, "invalid_gemini_key"),
+    ],
+)
+def test_refused_account(kind: FailureKind, upstream_status: int, own_key: bool, status: int, code: str) -> None:
+    """A key's trouble is the server's error for its own keys, and the caller's for a key that they brought."""
+    failure = UpstreamFailure(kind, "Google's own words.", status=upstream_status)
+    error = caller_error(failure, "m", DAY.start_ms, DAY.start_ms, WINDOW_S, own_key=own_key, key_retry_s=33)
+    assert (error.status, error.code) == (status, code)
+    assert "Google's own words." in error.message
+    assert error.retry_after_s == (33 if status == 503 else None)
+
+
+@pytest.mark.parametrize("delay_s", [7.0, None])
+@pytest.mark.parametrize("kind", ["overloaded", "server", "deadline"])
+def test_delay_of_a_5xx_is_passed_on(kind: FailureKind, delay_s: float | None) -> None:
+    failure = UpstreamFailure(kind, "x", status=503, retry_delay_s=delay_s)
+    assert caller_error(failure, "m", DAY.start_ms, DAY.start_ms, WINDOW_S, own_key=False).retry_after_s == delay_s

@@ -116,7 +116,7 @@ class TestPauses:
 
 
 class TestKinds:
-    def test_reason_and_sentence_reach_every_instance_while_the_circuit_is_open(self) -> None:
+    def test_reason_and_sentence_reach_every_instance(self) -> None:
         ledger = Ledger()
         ledger.refuse("zero")
         stop = ledger.ask("b").stop
@@ -221,7 +221,7 @@ class TestLowerLimits:
             ledger.now_ms += 250
         return max((sum(1 for t in sent if t0 - WINDOW_MS < t <= t0) for t0 in sent), default=0)
 
-    def test_it_holds_for_ten_windows_and_no_longer_than_a_window_after_one_more_is_sent(self) -> None:
+    def test_after_ten_windows_one_request_more_is_sent(self) -> None:
         ledger = self.learned()
         assert self.saturate(ledger, 595) == 4
         assert self.saturate(ledger, 65) == 5
@@ -235,7 +235,7 @@ class TestLowerLimits:
         assert pauses == [20, 40, 80, 160, 320, 640, 1280, 1440, 1440]
         assert ledger.lowered[0].test_ms == ledger.now_ms + 1440 * WINDOW_MS
 
-    def test_a_refused_test_that_names_no_limit_doubles_the_pause_too(self) -> None:
+    def test_a_refused_test_without_a_named_limit_doubles_it_too(self) -> None:
         ledger = self.learned()
         ledger.passes(11)
         ledger.refuse(until_ms=ledger.now_ms + 1, guessed=False, minute=(0,))
@@ -250,7 +250,7 @@ class TestLowerLimits:
             ledger.now_ms += 100
         assert ledger.lowered[0].pause_ms == 20 * WINDOW_MS
 
-    def test_after_a_passed_test_it_rises_by_a_tenth_of_the_configured_limit_a_window(self) -> None:
+    def test_after_a_passed_test_it_rises_by_a_tenth_a_window(self) -> None:
         ledger = self.learned(Limits(requests=100), requests=40)
         ledger.passes(10)
         ledger.send(41)
@@ -271,7 +271,7 @@ class TestLowerLimits:
         ledger.refuse(learned=Limits(requests=40), until_ms=ledger.now_ms + 1, minute=(0,))
         assert (ledger.lowered[0].limit, ledger.lowered[0].pause_ms) == (40, 20 * WINDOW_MS)
 
-    def test_a_higher_limit_that_gemini_names_begins_with_the_first_pause(self) -> None:
+    def test_a_higher_named_limit_begins_with_the_first_pause(self) -> None:
         ledger = self.learned(Limits(requests=100), requests=40)
         ledger.passes(10)
         ledger.refuse(learned=Limits(requests=60), until_ms=ledger.now_ms + 1, minute=(0,))
@@ -302,7 +302,7 @@ class TestLowerLimits:
         ledger.passes(1)
         assert at_once(ledger, ledger.ask(cost=Cost(1, 800))) == 1, "what was served fits from then on"
 
-    def test_a_lower_limit_of_an_unlimited_model_rises_and_is_forgotten(self) -> None:
+    def test_a_lower_limit_of_an_unlimited_model_is_forgotten(self) -> None:
         ledger = self.learned(UNLIMITED, requests=40)
         assert ledger.ask().limits.requests == 40
         ledger.passes(10)

@@ -82,7 +82,7 @@ def test_another_version_is_refused_with_the_reason(version: int) -> None:
         unpack(blob)
 
 
-async def test_an_instance_that_meets_a_later_version_refuses_and_leaves_the_document_as_it_is(tmp_path: Path) -> None:
+async def test_a_document_of_another_version_is_left_alone(tmp_path: Path) -> None:
     later = b"GL\x04" + pack(a_state())[3:]
     store = SqliteStore(str(tmp_path / "ledger.db"))
     await store.transact(["ledger/p"], lambda values, now_ms: Change(None, {"ledger/p": Put(later)}))

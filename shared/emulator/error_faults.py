@@ -1,0 +1,309 @@
+"""Errors that only a fault brings: each form in which a 429, a 5xx or a refused account is known to come.
+
+The texts are those of public reports up to November 2026. `REFUSALS` are answered before a quota is looked at, `FAILURES`
+after the request was admitted and counted.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from email.utils import formatdate
+from typing import Any
+
+import orjson
+
+from . import errors
+from .config import Tier
+from .errors import HELP, PLAN, SERVICE, TYPE, Exceeded, GoogleError, error_info
+
+_HTML = "text/html; charset=UTF-8"
+_DEFAULT_DELAY_S = 7.0
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a refusal is told about: `consumer` is the project's number, `wait_s` the delay that the error names, `wall_s` the
+    Unix time."""
+
+    model: str
+    tier: Tier
+    limit: int
+    consumer: str
+    wait_s: float
+    wall_s: float
+
+
+class Wrapped(GoogleError):
+    """An error of Google's as a proxy in between hands it on: `raw` is the body."""
+
+    def __init__(self, error: GoogleError, raw: bytes, content_type: str | None = None) -> None:
+        named = {} if content_type is None else {"Content-Type": content_type}
+        super().__init__(
+            error.code, error.message, details=error.details, early=True, status=error.status, headers=named
+        )
+        self.raw = raw
+
+    def body(self) -> bytes:
+        return self.raw
+
+
+def project_number(name: str) -> str:
+    """The number of the Google project of that name: the same one each time."""
+    return str(100_000_000_000 + zlib.crc32(name.encode()))
+
+
+# --- quotas ------------------------------------------------------------------------------------------------------------
+
+
+def _quota(asked: Asked, *dimensions: str, limit: int | None = None) -> GoogleError:
+    value = asked.limit if limit is None else limit
+    exceeded = [Exceeded(dimension, value, asked.wait_s) for dimension in dimensions]
+    return errors.quota_exceeded(asked.tier, asked.model, exceeded, whole_seconds=asked.wait_s.is_integer())
+
+
+def _region(asked: Asked, limit: int, *, method: str = "GenerateContent", details: bool = True) -> GoogleError:
+    """A quota of a region, which comes as ErrorInfo and not as QuotaFailure."""
+    snake = "batch_embed_contents" if method == "BatchEmbedContents" else "generate_content"
+    words = "Batch Embed Contents" if method == "BatchEmbedContents" else "Generate Content"
+    message = (
+        f"Quota exceeded for quota metric '{words} API requests per minute' and limit '{method} request limit per minute "
+        f"for a region' of service '{SERVICE}' for consumer 'project_number:{asked.consumer}'."
+    )
+    info = error_info(
+        "RATE_LIMIT_EXCEEDED",
+        consumer=f"projects/{asked.consumer}",
+        quota_limit=f"{method}RequestsPerMinutePerProjectPerRegion",
+        quota_limit_value=str(limit),
+        quota_location="us-west4",
+        quota_metric=f"{SERVICE}/{snake}_requests",
+        quota_unit="1/min/{project}/{region}",
+    )
+    return GoogleError(429, message, details=[info, HELP] if details else [])
+
+
+def _bullets(asked: Asked) -> GoogleError:
+    return GoogleError(429, _quota(asked, "rpm").message)
+
+
+def _plan(_: Asked) -> GoogleError:
+    text = f"{PLAN} For more information on this error, head to: https://ai.google.dev/gemini-api/docs/rate-limits."
+    return GoogleError(429, text, details=[HELP])
+
+
+def _spend(_: Asked) -> GoogleError:
+    return GoogleError(
+        429,
+        "You exceeded your spend-based rate limit. Your spending rate has exceeded the allowed limit for your account's "
+        "billing history and tier.",
+        reason="spend",
+    )
+
+
+def _spending_cap(_: Asked) -> GoogleError:
+    return GoogleError(
+        429,
+        "Your project has exceeded its monthly spending cap. Please go to AI Studio at https://ai.studio/spend to manage "
+        "your project spend cap.",
+        reason="spending_cap",
+    )
+
+
+# --- delays ------------------------------------------------------------------------------------------------------------
+
+
+def _bare(asked: Asked, header: str) -> GoogleError:
+    """The 429 that names no quota, with its delay in a header."""
+    error = GoogleError(429, "Resource exhausted. Please try again later.")
+    values = {
+        "Retry-After": f"{asked.wait_s:g}",
+        "date": formatdate(asked.wall_s + asked.wait_s, usegmt=True),
+        "retry-after-ms": f"{asked.wait_s * 1000:.0f}",
+    }
+    error.headers = {"Retry-After" if header == "date" else header: values[header]}
+    if header == "date":
+        error.headers["Date"] = formatdate(asked.wall_s, usegmt=True)
+    return error
+
+
+def _overloaded(text: str = "", **headers: str) -> GoogleError:
+    return GoogleError(503, f"The model is overloaded. Please try again later.{text}", headers=headers)
+
+
+def _overloaded_info(delay_s: float) -> GoogleError:
+    error = _overloaded()
+    error.details = [{"@type": TYPE + "RetryInfo", "retryDelay": f"{delay_s:g}s"}]
+    return error
+
+
+def _overloaded_page(delay_s: float) -> GoogleError:
+    """Google's front end answers in HTML when no backend is there."""
+    page = (
+        "<!DOCTYPE html>\n<html lang=en>\n  <title>Error 503 (Server Error)!!1</title>\n  <p><b>503.</b> <ins>That’s an "
+        "error.</ins>\n  <p>The service you requested is not available at this time. Please try again in "
+        f"{delay_s:g} seconds.  <ins>That’s all we know.</ins>\n"
+    )
+    return Wrapped(_overloaded(), page.encode(), _HTML)
+
+
+def _internal(delay_s: float) -> GoogleError:
+    error = errors.internal()
+    error.headers = {"Retry-After": f"{delay_s:g}"}
+    return error
+
+
+# --- proxies in between ------------------------------------------------------------------------------------------------
+
+
+def _nested(error: GoogleError, levels: int = 1) -> GoogleError:
+    """Google's whole error as a text inside error.message, as gateways on the Node SDK write it."""
+    body = error.body()
+    for _ in range(levels):
+        wrapped = {"message": body.decode(), "code": error.code, "status": "Too Many Requests"}
+        body = orjson.dumps({"error": wrapped})
+    return Wrapped(error, body)
+
+
+def _prefixed(error: GoogleError) -> GoogleError:
+    text = (
+        f"[GoogleGenerativeAI Error]: Error fetching from https://{SERVICE}/v1beta/models/m:generateContent: "
+        f"[{error.code} Too Many Requests] {error.message} {orjson.dumps(error.details).decode()}"
+    )
+    return Wrapped(error, orjson.dumps({"error": {"message": text, "type": "upstream_error"}}))
+
+
+def _python(error: GoogleError) -> GoogleError:
+    text = f"{error.code} {error.status}. {error.document()!r}"
+    return Wrapped(error, orjson.dumps({"error": {"message": text, "code": error.code}}))
+
+
+def _in_500(error: GoogleError) -> GoogleError:
+    wrapped = _nested(error)
+    wrapped.code = 500
+    return wrapped
+
+
+def _page(error: GoogleError) -> GoogleError:
+    return Wrapped(error, b"<html><head><title>429 Too Many Requests</title></head></html>\n", _HTML)
+
+
+# --- accounts ----------------------------------------------------------------------------------------------------------
+
+
+def _precondition(message: str) -> GoogleError:
+    return GoogleError(400, message, status="FAILED_PRECONDITION", reason="restricted")
+
+
+def _forbidden(message: str, reason: str | None = None, **metadata: str) -> GoogleError:
+    details: list[dict[str, Any]] = []
+    if reason is not None:
+        details = [
+            error_info(reason, **metadata),
+            {"@type": TYPE + "LocalizedMessage", "locale": "en-US", "message": message},
+        ]
+    return GoogleError(403, message, details=details, early=True, reason="restricted")
+
+
+def _disabled(asked: Asked) -> GoogleError:
+    url = f"https://console.developers.google.com/apis/api/{SERVICE}/overview?project={asked.consumer}"
+    return _forbidden(
+        f"Gemini API has not been used in project {asked.consumer} before or it is disabled. Enable it by visiting {url} "
+        "then retry. If you enabled this API recently, wait a few minutes for the action to propagate to our systems and "
+        "retry.",
+        "SERVICE_DISABLED",
+        consumer=f"projects/{asked.consumer}",
+        containerInfo=asked.consumer,
+        activationUrl=url,
+        serviceTitle="Gemini API",
+    )
+
+
+def _unbilled(asked: Asked) -> GoogleError:
+    return _forbidden(
+        f"This API method requires billing to be enabled. Please enable billing on project #{asked.consumer} by visiting "
+        f"https://console.developers.google.com/billing/enable?project={asked.consumer} then retry.",
+        "BILLING_DISABLED",
+        consumer=f"projects/{asked.consumer}",
+    )
+
+
+def _blocked(message: str, reason: str) -> Callable[[Asked], GoogleError]:
+    return lambda asked: _forbidden(message, reason, consumer=f"projects/{asked.consumer}")
+
+
+_REFUSALS: dict[str, Callable[[Asked], GoogleError]] = {
+    # Quotas.
+    "429-zero": lambda asked: _quota(asked, "tpm", "rpd", "rpm", "tpd", limit=0),
+    "429-tokens-day": lambda asked: _quota(asked, "tpd", limit=1_000_000),
+    "429-region": lambda asked: _region(asked, asked.limit),
+    "429-region-zero": lambda asked: _region(asked, 0),
+    "429-embed-batch": lambda asked: _region(asked, 150, method="BatchEmbedContents"),
+    "429-sentence": lambda asked: _region(asked, asked.limit, details=False),
+    "429-bullets": _bullets,
+    "429-plan": _plan,
+    "429-spend": _spend,
+    "429-spending-cap": _spending_cap,
+    # Delays of a 429 that names no quota.
+    "429-retry-after": lambda asked: _bare(asked, "Retry-After"),
+    "429-date": lambda asked: _bare(asked, "date"),
+    "429-ms": lambda asked: _bare(asked, "retry-after-ms"),
+    # A proxy in between.
+    "429-nested": lambda asked: _nested(_quota(asked, "rpd")),
+    "429-nested-twice": lambda asked: _nested(_quota(asked, "rpd"), 2),
+    "429-prefixed": lambda asked: _prefixed(_quota(asked, "rpd")),
+    "429-python": lambda asked: _python(_quota(asked, "rpd")),
+    "429-in-500": lambda asked: _in_500(_quota(asked, "rpd")),
+    "429-array": lambda asked: Wrapped(_quota(asked, "rpm"), b"[" + _quota(asked, "rpm").body() + b"]\n"),
+    "429-html": lambda asked: _page(_quota(asked, "rpm")),
+    # Keys and projects.
+    "400-location": lambda _: _precondition("User location is not supported for the API use."),
+    "400-unbilled": lambda _: _precondition(
+        "User location is not supported for the API use without a billing account linked."
+    ),
+    "400-country": lambda _: _precondition(
+        "Gemini API free tier is not available in your country. Please enable billing on your project in Google AI Studio."
+    ),
+    "400-key-not-found": lambda _: GoogleError(400, "API Key not found. Please pass a valid API key.", early=True),
+    "400-key-expired": lambda _: errors.key_expired(),
+    "403-disabled": _disabled,
+    "403-unbilled": _unbilled,
+    "403-referer": _blocked("Requests from referer <empty> are blocked.", "API_KEY_HTTP_REFERRER_BLOCKED"),
+    "403-ip": _blocked(
+        "The provided API key has an IP address restriction. The originating IP address of the call (203.0.113.7) violates "
+        "this restriction.",
+        "API_KEY_IP_ADDRESS_BLOCKED",
+    ),
+    "403-android": _blocked(
+        "Requests from this Android client application <empty> are blocked.", "API_KEY_ANDROID_APP_BLOCKED"
+    ),
+    "403-consumer": lambda asked: _forbidden(
+        f"Permission denied on resource project {asked.consumer}.",
+        "CONSUMER_INVALID",
+        consumer=f"projects/{asked.consumer}",
+    ),
+    "403-country": lambda asked: _forbidden(
+        f"Access to {SERVICE} is restricted from your billing country and was denied for projects/{asked.consumer}."
+    ),
+    "403-dunning": lambda asked: _forbidden(
+        f"Lightning dunning decision is deny for project: projects/{asked.consumer}"
+    ),
+    "403-denied": lambda _: _forbidden("Your project has been denied access. Please contact support."),
+}
+_FAILURES: dict[str, Callable[[float], GoogleError]] = {
+    "503-delay": lambda delay_s: _overloaded(**{"Retry-After": f"{delay_s:g}"}),
+    "503-retry-info": _overloaded_info,
+    "503-sentence": lambda delay_s: _overloaded(f" Please retry in {errors.go_duration(delay_s)}."),
+    "503-page": _overloaded_page,
+    "500-delay": _internal,
+}
+REFUSALS = frozenset(_REFUSALS)
+FAILURES = frozenset(_FAILURES)
+
+
+def refusal(kind: str, asked: Asked) -> GoogleError:
+    return _REFUSALS[kind](asked)
+
+
+def failure(kind: str, seconds: float | None) -> GoogleError:
+    return _FAILURES[kind](_DEFAULT_DELAY_S if seconds is None else seconds)

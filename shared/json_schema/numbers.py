@@ -1,0 +1,108 @@
+"""JSON whose numbers keep their value: read, compared and written as they are spelled, not as doubles. Pure.
+
+orjson reads an integer of more than 64 bits as a double (123456789012345678901234 becomes 123456789012345680000000), rounds
+long decimals, and refuses 1e400. A number read here is an int; or a float where the float's own spelling is the number (and
+below 2**53 if it is whole); or else a Decimal. So `==` and `hash` agree with the numbers' values whatever their types.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from decimal import Decimal, InvalidOperation
+from fractions import Fraction
+from typing import Any
+
+import orjson
+
+MAX_DIGITS = 4_000
+"""An integer of more digits stays a Decimal: CPython converts at most 4,300 digits, in quadratic time."""
+_LARGEST_EXACT_FLOAT = 2**53
+_INT64, _UINT64 = -(2**63), 2**64 - 1
+# Many digits, or an exponent: what a double may not hold. It is found in texts too, which costs only time. With one set
+# of characters to begin with, the search takes a quarter of the time.
+_MAY_BE_INEXACT = re.compile(r"[0-9.](?:[0-9.]{15}|[eE][+-]?[0-9])")
+
+
+def loads(text: str) -> Any:
+    """A JSON text as Python values. Raises ValueError (a JSONDecodeError names the place).
+
+    Of two entries with one name the last counts. A lone surrogate may be refused; write it otherwise before."""
+    return orjson.loads(text) if _MAY_BE_INEXACT.search(text) is None else exactly(text)
+
+
+def exactly(text: str) -> Any:
+    """The same, without a look at whether orjson would do: for a long text that is mostly strings."""
+    try:
+        return json.loads(text, parse_int=_whole, parse_float=_fraction, parse_constant=_refused)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
+def _whole(digits: str) -> int | Decimal:
+    return int(digits) if len(digits) <= MAX_DIGITS else Decimal(digits)
+
+
+def _fraction(digits: str) -> int | float | Decimal:
+    try:
+        number = Decimal(digits)
+    except InvalidOperation:
+        raise ValueError(f"the exponent of {digits[:20]}… is too large") from None
+    nearest = float(digits)
+    if abs(nearest) < _LARGEST_EXACT_FLOAT or not nearest.is_integer():
+        return nearest if Decimal(repr(nearest)) == number else number
+    return int(number) if number.adjusted() < MAX_DIGITS and is_integer(number) else number
+
+
+def _refused(word: str) -> Any:
+    raise ValueError(f"{word} is not a JSON value")
+
+
+def is_number(value: object) -> bool:
+    return isinstance(value, int | float | Decimal) and not isinstance(value, bool)
+
+
+def is_integer(value: object) -> bool:
+    """Whether a value is a whole number, as JSON Schema counts: 1.0 and 1e2 are."""
+    if isinstance(value, float):
+        return value.is_integer()
+    if isinstance(value, Decimal):
+        _, digits, exponent = value.as_tuple()
+        return isinstance(exponent, int) and (exponent >= 0 or not any(digits[exponent:]))
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def comparable(value: Any, other: Any) -> Any:
+    """`value`, to be compared with `other`: a float stands for its spelling, not for the double behind it."""
+    return Decimal(repr(value)) if isinstance(value, float) and isinstance(other, Decimal) else value
+
+
+def is_multiple(value: Any, step: Any) -> bool | None:
+    """As the numbers are spelled: 19.99 is a multiple of 0.01, which a division of floats denies. None if one of them has
+    too many digits to tell."""
+    if isinstance(value, int) and isinstance(step, int):
+        return value % step == 0
+    quotient, divisor = _as_fraction(value), _as_fraction(step)
+    if quotient is None or divisor is None:
+        return None
+    return (quotient / divisor).denominator == 1
+
+
+def _as_fraction(value: Any) -> Fraction | None:
+    if isinstance(value, Decimal):
+        _, digits, exponent = value.as_tuple()
+        if not isinstance(exponent, int) or max(len(digits), abs(exponent)) > MAX_DIGITS:
+            return None
+        return Fraction(value)
+    return Fraction(repr(value)) if isinstance(value, float) else Fraction(value)
+
+
+def writable(value: Any) -> Any:
+    """The same JSON for orjson, which writes no integer of more than 64 bits and no Decimal."""
+    if isinstance(value, dict):
+        return {name: writable(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [writable(item) for item in value]
+    if isinstance(value, Decimal) or (isinstance(value, int) and not _INT64 <= value <= _UINT64):
+        return orjson.Fragment(str(value))
+    return value
