@@ -18,6 +18,7 @@ from shared.ledger.circuit import (
     tested_limits,
 )
 from shared.ledger.grid import Grid, pacific_day
+from shared.ledger.limits import Limits
 from shared.ledger.permits import IMMINENT_SLOTS, Party, Planner
 from shared.ledger.refusals import (
     configured_limits,
@@ -93,10 +94,11 @@ def _repeated(state: State, lease: Lease, message: Renew, grid: Grid) -> Grant:
     allotments = {}
     for model, share in lease.shares.items():
         section = state.sections[model]
-        limits = lowered_limits(section, configured_limits(state, model), state.now_ms, grid)
+        configured = configured_limits(state, model)
+        limits = lowered_limits(section, configured, state.now_ms, grid)
         allotment = Allotment(dict(share.bookings), limits, unmet=share.unmet)
         demand = message.demands.get(model, Demand(share.limits))
-        allotments[model] = _with_reasons(allotment, state, message.instance, model, demand, grid)
+        allotments[model] = _with_reasons(allotment, state, message.instance, model, demand, configured, grid)
     active = active_instances(state)
     return Grant(lease.cap, lease.authority_ms, False, active, horizon_ms(active, grid), allotments, fresh=False)
 
@@ -237,7 +239,9 @@ def _allot(state: State, lease: Lease, message: Renew, model: str, demand: Deman
     if not lease.cap or (not demand.wants and not demand.spare):
         # Without a slot nothing can be dispatched: what was booked now would be lost to all.
         share.unmet = NO_COST
-        return _with_reasons(Allotment(share.bookings, limits), state, message.instance, model, demand, grid)
+        return _with_reasons(
+            Allotment(share.bookings, limits), state, message.instance, model, demand, configured, grid
+        )
     party = _party(state, message.instance, model, grid)
     booked = summed(s.bookings for i in state.leases.values() if (s := i.shares.get(model)) is not None)
     furthest = max((validity[0] for validity, _ in booked), default=0) - grid.slot(state.now_ms)
@@ -260,14 +264,14 @@ def _allot(state: State, lease: Lease, message: Renew, model: str, demand: Deman
     else:
         allotment = planner.plan(state.now_ms)
     share.bookings, share.unmet = allotment.bookings, allotment.unmet
-    return _with_reasons(allotment, state, message.instance, model, demand, grid)
+    return _with_reasons(allotment, state, message.instance, model, demand, configured, grid)
 
 
 def _with_reasons(
-    allotment: Allotment, state: State, instance: str, model: str, demand: Demand, grid: Grid
+    allotment: Allotment, state: State, instance: str, model: str, demand: Demand, configured: Limits, grid: Grid
 ) -> Allotment:
     """The allotment with what stops or slows the model, and whether `instance` may send the probe."""
-    section, configured = state.sections[model], configured_limits(state, model)
+    section = state.sections[model]
     circuits = circuits_of(state, section)
     return replace(
         allotment,
