@@ -15,6 +15,7 @@ GatewayError
 ├── RangeNotSatisfiable 416   range_not_satisfiable  carries Content-Range
 ├── RateLimited 429           rate_limited           carries Retry-After
 │   ├── QueueTimeout          queue_timeout          no permit before the deadline
+│   ├── CallerNoQuota         no_quota               the caller's own key has no quota for the model, or spent too much
 │   └── DailyQuotaExhausted   daily_quota_exhausted  until midnight Pacific
 ├── CallerGone 499            caller_gone            logged, never sent
 ├── UpstreamFailed 502        upstream_failed        Gemini failed, with its reason
@@ -24,6 +25,7 @@ GatewayError
 ├── Unavailable 503           unavailable            carries Retry-After
 │   ├── LedgerUnavailable     ledger_unavailable
 │   ├── NoServerKey           no_server_key          the admin key is right, but no account can serve
+│   ├── NoQuota               no_quota               the server's project has no quota for the model, or spent too much
 │   ├── QueueFull             queue_full             too many bytes waiting
 │   └── StorageUnavailable    storage_unavailable    images cannot be stored or read
 └── UpstreamTimeout 504       upstream_timeout
@@ -120,6 +122,10 @@ class QueueTimeout(RateLimited):
     code = "queue_timeout"
 
 
+class CallerNoQuota(RateLimited):
+    code = "no_quota"
+
+
 class DailyQuotaExhausted(RateLimited):
     code, retryable = "daily_quota_exhausted", False
 
@@ -154,6 +160,10 @@ class LedgerUnavailable(Unavailable):
 
 class NoServerKey(Unavailable):
     code, retryable = "no_server_key", False
+
+
+class NoQuota(Unavailable):
+    code = "no_quota"
 
 
 class QueueFull(Unavailable):

@@ -22,7 +22,7 @@ from shared.gemini.counting import count_input_tokens, worth_counting
 from shared.gemini.errors import UpstreamFailure
 from shared.gemini.missing import MissingModels
 from shared.generation import UNKNOWN_USAGE, Attempt, Cost, Encoded, Generation, JsonObject, Reply, Stage, Usage
-from shared.refusal import PRESSURE_DELAY_S, caller_error, refusal_of
+from shared.refusal import PRESSURE_DELAY_S, caller_error, kind_of, refusal_of
 
 ATTEMPTS = 4
 """Dispatches of one request at the most, over all accounts; every one takes its own permit."""
@@ -119,14 +119,6 @@ class StreamReply:
         return frame
 
 
-def _ends_by_itself(failure: UpstreamFailure) -> bool:
-    """Whether a quota is one whose end a request can wait for in the queue: not a day's, not one of zero, and not money."""
-    return failure.kind == "quota" and not any(
-        violation.period == "day" or violation.limit == 0 or violation.dimension == "spend"
-        for violation in failure.violations
-    )
-
-
 def _pause_s(failure: UpstreamFailure, tries: int, *, elsewhere: bool) -> float:
     """Seconds between a failure and the next try: Google's own delay where it names one, for the project that it named it
     to. The random part keeps callers who failed together from coming back together."""
@@ -174,7 +166,7 @@ class _Attempts:
         said = [self.gateway.missing.message(account.ledger_id, self.model) for account in candidates]
         if candidates and all(said):
             failure = UpstreamFailure("not_found", said[0] or "", status=404)
-            raise caller_error(failure, self.model, 0.0, own_key=candidates[0].own_key)
+            raise caller_error(failure, self.model, 0.0, 0.0, self._window_s(), own_key=candidates[0].own_key)
         return [account for account, message in zip(candidates, said, strict=True) if message is None]
 
     def _images(self) -> int:
@@ -320,8 +312,8 @@ class _Attempts:
         self.attempt.failure = failure.kind
         if failure.status == 200 and self.attempt.usage is None:
             self.attempt.usage = UNKNOWN_USAGE  # An answer came and was paid for, and its counts were lost with it.
-        window_s = self.gateway.admission.agent_config.grid.window_ms / 1000
-        refusal = refusal_of(failure, self.model, lease.dispatched_ms, self.gateway.admission.clock.hi_ms(), window_s)
+        now_ms = self.gateway.admission.clock.hi_ms()
+        refusal = refusal_of(failure, self.model, lease.dispatched_ms, now_ms, self._window_s())
         if refusal is not None:
             lease.accepted()
             named = [models.model_id(violation.model) for violation in failure.violations if violation.model]
@@ -343,7 +335,7 @@ class _Attempts:
         """Choose and wait for the next try, or raise what the caller is told."""
         self.tries += 1
         others = [account for account in self.usable if account.id != lease.account.id]
-        waits = failure.kind == "pressure" or _ends_by_itself(failure)
+        waits = failure.kind == "pressure" or (failure.kind == "quota" and kind_of(failure) != "day")
         alone = failure.remedy != "same_account" and not others and not waits
         least_s = LEAST_AFTER_DEADLINE_S if failure.kind == "deadline" else self._least_s()
         over = self.generation.deadline_s - elapsed_s() < least_s
@@ -362,8 +354,18 @@ class _Attempts:
 
     def error(self, failure: UpstreamFailure, lease: Lease) -> GatewayError:
         now_ms = self.gateway.admission.clock.hi_ms()
-        key_retry_s = self.gateway.pool.server_retry_s()
-        return caller_error(failure, self.model, now_ms, own_key=lease.account.own_key, key_retry_s=key_retry_s)
+        return caller_error(
+            failure,
+            self.model,
+            lease.dispatched_ms,
+            now_ms,
+            self._window_s(),
+            own_key=lease.account.own_key,
+            key_retry_s=self.gateway.pool.server_retry_s(),
+        )
+
+    def _window_s(self) -> float:
+        return self.gateway.admission.agent_config.grid.window_ms / 1000
 
     async def _back_off(self, wait_s: float, failure: UpstreamFailure, lease: Lease) -> None:
         if elapsed_s() + wait_s + self._least_s() >= self.generation.deadline_s:

@@ -9,7 +9,7 @@ from shared.accounts.account import Account
 from shared.accounts.pool import Pool
 from shared.gemini.models import MODELS
 from shared.generation import JsonObject
-from shared.ledger.inspection import refusals
+from shared.ledger.inspection import refusals, stopped
 from shared.ledger.limits import Limits
 from shared.ledger.packing import UnreadableState, unpack
 from shared.ledger.state import COLLECTION
@@ -77,13 +77,14 @@ async def _project(settings: Settings, store: Store, ledger_id: str) -> JsonObje
     try:
         reading = await store.read(COLLECTION + ledger_id, timeout_s=PROBE_TIMEOUT_S)
         if reading.value is None:
-            return {"models": {}}
+            return {"stopped": None, "models": {}}
         state = unpack(reading.value)
     except (StoreError, UnreadableState) as error:
-        return {"models": {}, "reason": str(error)}
+        return {"stopped": None, "models": {}, "reason": str(error)}
     now_ms = int(reading.sample.server_ms)
     found = {model: refusals(state, model, now_ms, settings.limits_of(model)) for model in state.sections}
-    return {"models": {model: about for model, about in found.items() if any(about.values())}}
+    models = {model: about for model, about in found.items() if any(about.values())}
+    return {"stopped": stopped(state.spend, now_ms), "models": models}
 
 
 def limits_json(limits: Limits) -> JsonObject:

@@ -65,7 +65,7 @@ def _parser() -> argparse.ArgumentParser:
     what = reset.add_mutually_exclusive_group()
     what.add_argument("--model", help="only of this model")
     what.add_argument("--all", action="store_true", help="delete the project's whole document")
-    reset.add_argument("--cool-only", action="store_true", help="only the cool-downs, not the limits that were learned")
+    reset.add_argument("--cool-only", action="store_true", help="only the stops, not the limits that were learned")
     reset.add_argument("--yes", action="store_true", help="with --all: I know what can happen")
     return parser
 
@@ -138,6 +138,8 @@ def _lines(found: Mapping[str, Any]) -> list[str]:
         f"  document  {document['bytes']} bytes, written {document['age_s']} s ago",
         f"  slots     {slots['held']}{limit} held{': ' if by else ''}{by} ({_counted(found['instances'], 'instance')})",
     ]
+    if found["stopped"]:
+        lines.append(f"  all models: {_stopped(found['stopped'])}")
     lines += [f"  {name} is metered as {model}" for name, model in found["metered_as"].items()]
     for model, about in found["models"].items():
         lines += [f"  {model}", *(f"    {line}" for line in _model_lines(about))]
@@ -152,19 +154,25 @@ def _model_lines(about: Mapping[str, Any]) -> list[str]:
             lines.append(f"{name.replace('_', ' ')}: {amount['used']} used, {amount['booked']} booked, limit {limit}")
     limit = "" if about["day_limit"] is None else f" of {about['day_limit']}"
     lines += [f"{day}: {count}{limit} requests" for day, count in about["days"].items()]
-    if about["cooling_until"]:
-        lines.append(f"cooling until {about['cooling_until']}")
-    if about["one_request_tries"]:
-        lines.append("cooled down: one request is to try first")
-    if about["learned_limits"]:
-        named = ", ".join(f"{name} {value}" for name, value in about["learned_limits"].items())
-        lines.append(f"limits that Gemini named: {named}, until {about['learned_until']}")
+    if about["stopped"]:
+        lines.append(_stopped(about["stopped"]))
+    for name, learned in (about["learned_limits"] or {}).items():
+        tested = "being tested" if learned["state"] == "half-open" else learned["state"]
+        tested = f"tested again at {learned['tested_at']}" if learned["state"] == "open" else tested
+        lines.append(
+            f"Gemini named a limit of {learned['named']} {name.replace('_', ' ')}: {learned['usable']} used, {tested}"
+        )
     for name, outside in (about["outside_consumer"] or {}).items():
         usable = f"{outside['usable']} {name.replace('_', ' ')} are used at the most"
         lines.append(f"an outside consumer is suspected since {outside['since']}: {usable}")
     if about["debt_tokens"]:
         lines.append(f"{about['debt_tokens']} input tokens beyond their reservations so far")
     return lines
+
+
+def _stopped(about: Mapping[str, Any]) -> str:
+    when = f"until {about['until']}" if about["state"] == "open" else "one request tests whether it still is"
+    return f"stopped ({about['kind']}), {when}: {about['message'] or 'Gemini gave no reason'}"
 
 
 # -- reset -------------------------------------------------------------------------------------------------------------

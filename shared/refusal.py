@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from shared.errors import (
-    DailyQuotaExhausted,
     GatewayError,
     InvalidGeminiKey,
     ModelNotFound,
@@ -15,9 +14,11 @@ from shared.errors import (
 )
 from shared.gemini.errors import UpstreamFailure, Violation
 from shared.generation import Cost
+from shared.ledger.circuit import RULES, first_pause_ms, sentence
 from shared.ledger.grid import pacific_day
 from shared.ledger.limits import UNLIMITED, Limits, minimum
-from shared.ledger.state import Refusal
+from shared.ledger.state import Kind, Reason, Refusal
+from shared.stopped import stopped_error
 
 PRESSURE_DELAY_S = 1.0
 DAY_LAG_MS = 600_000
@@ -31,8 +32,19 @@ _FIELDS = {
 }
 
 
+def kind_of(failure: UpstreamFailure) -> Kind:
+    """Why Gemini refused for a quota. A stop for spend is the project's, whatever else is named; a limit of zero is not mended
+    by its period's end."""
+    violations = failure.violations
+    if any(violation.dimension == "spend" for violation in violations):
+        return "spend"
+    if any(violation.limit == 0 for violation in violations):
+        return "zero"
+    return "day" if any(violation.period == "day" for violation in violations) else "rate"
+
+
 def refusal_of(failure: UpstreamFailure, model: str, sent_ms: float, now_ms: float, window_s: float) -> Refusal | None:
-    """What every instance must learn from a 429; None for any other failure.
+    """What every instance must learn from a 429; None for any other failure. `now_ms` is the store's time.
 
     A daily quota ends at the midnight (Pacific) of the day in which the request was sent, whatever retryDelay says (on the
     free tier it says seconds). Right after midnight it is asked about again a window later."""
@@ -40,19 +52,23 @@ def refusal_of(failure: UpstreamFailure, model: str, sent_ms: float, now_ms: flo
         return Refusal(model, pressure=True)
     if failure.kind != "quota":
         return None
-    by_day = any(violation.period == "day" for violation in failure.violations)
-    if by_day:
-        day = pacific_day(sent_ms)
-        until_ms = day.end_ms if sent_ms >= day.start_ms + DAY_LAG_MS else now_ms + 1000 * window_s
-    else:
-        until_ms = now_ms + 1000 * (window_s if failure.retry_delay_s is None else failure.retry_delay_s)
+    kind = kind_of(failure)
+    until_ms, guessed = now_ms + first_pause_ms(kind, 1000 * window_s), kind != "day"
+    day = pacific_day(sent_ms)
+    if kind == "day" and sent_ms >= day.start_ms + DAY_LAG_MS:
+        until_ms = day.end_ms
+    elif failure.retry_delay_s is not None and RULES[kind].believes_delay:
+        until_ms, guessed = now_ms + 1000 * failure.retry_delay_s, False
+    limited = kind in ("rate", "day")
     return Refusal(
         model,
         until_ms=int(until_ms) + 1,
-        learned=_learned(failure.violations),
-        minute=_minute(failure.violations),
+        learned=_learned(failure.violations) if limited else UNLIMITED,
+        minute=_minute(failure.violations) if limited else (),
         sent_ms=int(sent_ms),
-        guessed=failure.retry_delay_s is None and not by_day,
+        guessed=guessed,
+        kind=kind,
+        message=sentence(failure.message),
     )
 
 
@@ -71,9 +87,16 @@ def _learned(violations: tuple[Violation, ...]) -> Limits:
 
 
 def caller_error(
-    failure: UpstreamFailure, model: str, now_ms: float, *, own_key: bool, key_retry_s: float = 60.0
+    failure: UpstreamFailure,
+    model: str,
+    sent_ms: float,
+    now_ms: float,
+    window_s: float,
+    *,
+    own_key: bool,
+    key_retry_s: float = 60.0,
 ) -> GatewayError:
-    """The error that a caller gets, in Google's words where there are any. `now_ms` is the store's time; `key_retry_s` is
+    """The error that a caller gets, in Google's words where there are any. Times are as for `refusal_of`; `key_retry_s` is
     when another key of the server's may serve."""
     details = {"upstream_status": failure.status, "reason": failure.reason, "model": model}
     details = {name: value for name, value in details.items() if value is not None}
@@ -97,12 +120,10 @@ def caller_error(
                 retry_after_s=key_retry_s,
                 details=details,
             )
-        case "quota" if any(violation.period == "day" for violation in failure.violations):
-            return DailyQuotaExhausted(
-                f"The daily quota of {model} is spent, says Gemini; it begins anew at midnight Pacific time.",
-                retry_after_s=(pacific_day(now_ms).end_ms - now_ms) / 1000,
-                details=details,
-            )
+        case "quota" if (kind := kind_of(failure)) != "rate":
+            refusal = refusal_of(failure, model, sent_ms, now_ms, window_s)
+            until_ms = int(now_ms) if refusal is None else refusal.until_ms
+            return stopped_error(Reason(kind, sentence(message), until_ms), model, now_ms, own_key=own_key)
         case "quota" | "pressure":
             return RateLimited(
                 f"Gemini refused for now: {message}", retry_after_s=failure.retry_delay_s or 1.0, details=details

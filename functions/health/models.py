@@ -48,15 +48,36 @@ class Outside(BaseModel):
     usable: int = Field(description="What is used of the limit per minute meanwhile; it recovers.")
 
 
+class Stopped(BaseModel):
+    """Nothing is sent until Gemini is asked again with one request."""
+
+    kind: Literal["rate", "day", "zero", "spend", "lower"] = Field(
+        description="rate: a quota per minute; day: the daily quota; zero: no quota at all; spend: what the project spends."
+    )
+    message: str = Field(description="Google's own words.")
+    until: str = Field(description="When Gemini is asked again (UTC).")
+    state: Literal["open", "half-open"] = Field(
+        description="half-open: one request asks; the others wait for its result."
+    )
+
+
+class Learned(BaseModel):
+    """A limit that Gemini named below the configured one."""
+
+    named: int
+    usable: int | None = Field(description="What is used by now.")
+    message: str = Field(description="Google's own words.")
+    tested_at: str = Field(description="From then on one request more is sent, to see whether it still holds (UTC).")
+    state: Literal["open", "half-open", "rising"]
+
+
 class Refused(BaseModel):
     """What Gemini's refusals taught about a model; null where nothing holds."""
 
-    cooling_until: str | None = Field(description="Gemini refuses until then (UTC).")
-    one_request_tries: bool = Field(
-        description="The cool-down is over, and one request tries before the others follow."
+    stopped: Stopped | None
+    learned_limits: dict[str, Learned] | None = Field(
+        description="Limits that Gemini named below the configured ones, by requests, input_tokens, images, requests_per_day."
     )
-    learned_limits: dict[str, int] | None = Field(description="Limits that Gemini named below the configured ones.")
-    learned_until: str | None
     outside_consumer: dict[str, Outside] | None = Field(
         description="By what is counted: requests, input_tokens, images."
     )
@@ -67,6 +88,7 @@ class Project(BaseModel):
     """A Google project of the server's, told by the accounts that share it."""
 
     accounts: list[str]
+    stopped: Stopped | None = Field(description="All models are stopped for what the project spends.")
     models: dict[str, Refused] = Field(description="Those of which there is something to say.")
     reason: str | None = Field(None, description="Why nothing is known; absent otherwise.")
 

@@ -86,7 +86,8 @@ class Admission:
         """Wait for a permit of any candidate, until `deadline_s` and for QUEUE_TIMEOUT_SECONDS at most; where it is given,
         until `patient_until_s` instead of the latter. `again`: a lapsed lease, whose place in the queue is kept.
 
-        Raises CostExceedsLimit, DailyQuotaExhausted, QueueTimeout, QueueFull, LedgerUnavailable, UpstreamTimeout."""
+        Raises CostExceedsLimit, NoQuota, CallerNoQuota, DailyQuotaExhausted, QueueTimeout, QueueFull, LedgerUnavailable,
+        UpstreamTimeout."""
         now_s = elapsed_s()
         least_s = self.times.fastest_tenth_s(model, now_s, streamed=streamed)
         if deadline_s - now_s < least_s:
@@ -305,9 +306,14 @@ class Admission:
         """Look for reasons not to wait: once per waiter, when the ledger has spoken; whenever it cannot be reached."""
         failing = agent.failing()
         for name, model in list(agent.line.models.items()):
-            told_s = agent.book(name).told_s
-            if failing:
+            book = agent.book(name)
+            told_s, stopped_ms = book.told_s, book.blocked_ms
+            stops = stopped_ms > max(model.stopped_ms, agent.clock.lo_ms())
+            if failing or stops:
                 waiters = [entry[2] for priority in model.order.lists for entry in priority]
+                model.stopped_ms = stopped_ms
+                for waiter in waiters:
+                    waiter.judged = waiter.judged and not stops
             elif told_s > model.told_s:
                 model.told_s, waiters = told_s, list(model.unjudged.values())
             else:

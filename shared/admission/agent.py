@@ -380,9 +380,10 @@ class Agent:
     def keep_refusals(self) -> None:
         """What Gemini said meanwhile holds, whatever the ledger, which has not heard of it yet, says of those models."""
         for refusal in self.refusals:
-            book = self.books.get(self.names.root(refusal.model))
-            if book is not None and not refusal.pressure:
-                book.refused(refusal.until_ms)
+            stopped = self.names.root(refusal.model)
+            for section, book in self.books.items():
+                if not refusal.pressure and (refusal.kind == "spend" or section == stopped):
+                    book.refused(refusal.reason)
 
     def metered(self, model: str, metered: str, section: str, slot: int, cost: Cost) -> None:
         """An answer to the id `model` named the model `metered`; the request was booked in `section`."""

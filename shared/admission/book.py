@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from shared.generation import NO_COST, Cost
 from shared.ledger.grid import Grid, pacific_day
 from shared.ledger.limits import Limits, minimum
-from shared.ledger.state import MAX_WANTS, Allotment, Bookings, Demand, Validity
+from shared.ledger.state import MAX_WANTS, Allotment, Bookings, Demand, Reason, Validity
 
 RATE_MEMORY_S = 5.0
 
@@ -44,6 +44,8 @@ class Book:
     last: Allotment | None = None
     blocked_ms: float = 0.0
     """Not 0: Gemini refuses this model until then (the store's time), and after it one request tries whether it still does."""
+    reason: Reason | None = None
+    """Why it does."""
     probe_ms: float = 0.0
     """Not 0: that request may be one of this process, and then it is dispatched before this time."""
     tried_ms: float = 0.0
@@ -65,7 +67,7 @@ class Book:
     since_s: float = 0.0
 
     def __post_init__(self) -> None:
-        self.told(0, 0)
+        self.told(0, 0, None)
 
     @property
     def has_news(self) -> bool:
@@ -126,6 +128,11 @@ class Book:
             held.available, held.reserved = held.available.minus(part), held.reserved.plus(part)
         self.tried_ms = self.probe_ms
         return tuple(parts)
+
+    @property
+    def configured(self) -> Limits:
+        """The smallest limits that any instance is configured with, as far as the ledger returned them."""
+        return self.limits if self.last is None else self.last.configured
 
     @property
     def every_request_metered(self) -> bool:
@@ -200,8 +207,10 @@ class Book:
         """Whether a request that was drawn under the right to try `tried_ms` (0: without one) may be written now."""
         return not self.blocked_ms or (tried_ms > 0 and tried_ms == self.tried_ms and hi_ms < tried_ms)
 
-    def refused(self, until_ms: float) -> None:
-        self.blocked_ms = max(self.blocked_ms, until_ms)
+    def refused(self, reason: Reason) -> None:
+        """Gemini refused, and the ledger has not taken it yet."""
+        if reason.until_ms >= self.blocked_ms or self.reason is None:
+            self.blocked_ms, self.reason = max(self.blocked_ms, float(reason.until_ms)), reason
         self.probe_ms = self.tried_ms = 0.0
         for held in self.held.values():
             held.available = NO_COST
@@ -215,9 +224,10 @@ class Book:
             if answered:
                 self.probe_ms = 0.0
 
-    def told(self, cool_ms: int, probe_ms: int) -> None:
-        """What the ledger says of this model's cool-down."""
-        self.blocked_ms, self.probe_ms = max(float(cool_ms), float(self.single)), float(probe_ms)
+    def told(self, open_until_ms: int, probe_ms: int, reason: Reason | None) -> None:
+        """What the ledger has of this model's circuits."""
+        self.blocked_ms, self.probe_ms = max(float(open_until_ms), float(self.single)), float(probe_ms)
+        self.reason = reason
         if not self.blocked_ms:
             self.tried_ms = 0.0
 
@@ -297,6 +307,7 @@ class Book:
             self.effective = minimum([self.effective, moved.effective])
         if moved.blocked_ms > self.blocked_ms:
             self.blocked_ms, self.probe_ms, self.tried_ms = moved.blocked_ms, moved.probe_ms, moved.tried_ms
+            self.reason = moved.reason
         self.answered_ms = max(self.answered_ms, moved.answered_ms)
         self.arrivals, self.per_s = self.arrivals + moved.arrivals, self.per_s + moved.per_s
         self.typical = Cost(*map(max, self.typical, moved.typical))
@@ -326,7 +337,7 @@ class Book:
             if min(left) >= 0:
                 held[validity] = Held(left, mine.reserved)
         self.held, self.last, self.effective = held, allotment, allotment.limits
-        self.told(allotment.cool_ms, allotment.probe_ms)
+        self.told(allotment.open_until_ms, allotment.probe_ms, allotment.stop)
         self.day_end_ms = pacific_day(lo_ms).end_ms
 
 

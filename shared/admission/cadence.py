@@ -11,6 +11,7 @@ from shared.admission.book import Book
 from shared.admission.line import ModelLine
 from shared.clock import elapsed_s
 from shared.generation import NO_COST
+from shared.ledger.circuit import circuits_of, open_until_ms, probe_ms_of, reason_of
 from shared.ledger.packing import unpack
 from shared.ledger.permits import IMMINENT_SLOTS
 from shared.ledger.slots import Standing, claim_of, concurrency, standing
@@ -284,12 +285,18 @@ class Cadence:
         return self._gets_permits(state, now_ms)
 
     def _hear_of_refusals(self, state: State) -> None:
-        """A model that somebody else's request has opened again is served here from now on, without a write."""
+        """A model that another instance's probe has opened again is served here from now on, without a write; one that was
+        stopped is not."""
         for model, book in self.agent.books.items():
             section = state.sections.get(model)
-            # A turn of unproven ids is only taken with a write: one that is over here may yet stand in the document.
-            if book.blocked_ms and section is not None and not book.single:
-                book.told(section.cool_ms, section.probe_ms_of(self.agent.config.instance))
+            circuits = circuits_of(state, section)
+            if book.single:
+                # A turn of unproven ids is only taken with a write: one that is over here may still stand in the document.
+                if circuits:
+                    book.told(open_until_ms(circuits), 0, reason_of(circuits))
+            elif circuits or (book.blocked_ms and section is not None):
+                probe_ms = probe_ms_of(circuits, self.agent.config.instance, model)
+                book.told(open_until_ms(circuits), probe_ms, reason_of(circuits))
         self.agent.keep_refusals()
 
     def _changes_slots(self, state: State) -> bool:

@@ -26,6 +26,8 @@ class ModelLine:
     """Those about which the ledger has said nothing yet, by sequence."""
     told_s: float = 0.0
     """When the ledger last spoke of this model, as far as its waiters were judged by it."""
+    stopped_ms: float = 0.0
+    """The end of the last stop by which all waiters were judged (the store's time)."""
 
     def __len__(self) -> int:
         return len(self.order)

@@ -11,15 +11,15 @@ from shared.admission.returns import Appointment, Returns
 from shared.clock import elapsed_s
 from shared.errors import (
     CostExceedsLimit,
-    DailyQuotaExhausted,
     GatewayError,
     LedgerUnavailable,
     QueueTimeout,
     UpstreamTimeout,
 )
 from shared.generation import Cost
-from shared.ledger.grid import pacific_day
 from shared.ledger.limits import Limits
+from shared.ledger.state import Reason
+from shared.stopped import explanation, stopped_error
 
 DIMENSIONS = ("requests per minute", "input tokens per minute", "images per minute")
 LEDGER_RETRY_S = 5
@@ -38,23 +38,24 @@ def exceeded(limits: Limits, model: str, cost: Cost) -> str | None:
 
 
 def hopeless(waiter: Waiter, returns: Returns) -> GatewayError | None:
-    """What no waiting helps against. But for a ledger that cannot be reached, it is judged by what the ledger said
-    since this waiter came: what it said before may be over."""
+    """Why `waiter` cannot be served before its deadline; None if it may be. Except for a ledger that cannot be reached, this
+    is judged by what the ledger returned since the waiter came: what it returned before may be over."""
     if all(agent.failing() and not _may_serve(agent, waiter.model) for agent in waiter.candidates):
         return _unreachable()
     books = [agent.book_of(waiter.model) for agent in waiter.candidates]
     if waiter.judged or min(book.told_s for book in books) <= waiter.came_s:
         return None
     waiter.judged = True
-    sentences = [exceeded(book.effective, waiter.model, waiter.cost) for book in books]
+    # A limit that Gemini named is never the caller's mistake: only configured ones are.
+    sentences = [exceeded(book.configured, waiter.model, waiter.cost) for book in books]
     if all(sentences):
         return CostExceedsLimit(sentences[0] or "", details={"model": waiter.model})
-    if _day_is_spent(waiter):
-        return _day_spent(waiter)
+    left_s = waiter.deadline_s - elapsed_s()
+    stop = _stop(waiter)
+    if stop is not None:
+        return _stopped(waiter, stop) if _until_s(waiter, stop) > left_s else None
     soonest = _soonest(waiter, returns)
-    if soonest is None or soonest[0] <= waiter.deadline_s - elapsed_s():
-        return None
-    return _too_late(waiter, returns)
+    return _too_late(waiter, returns) if soonest is not None and soonest[0] > left_s else None
 
 
 def _may_serve(agent: Agent, model: str) -> bool:
@@ -66,12 +67,48 @@ def _may_serve(agent: Agent, model: str) -> bool:
 
 
 def expired(waiter: Waiter, returns: Returns) -> GatewayError:
-    """Its time is up: because no permit was free, or because the ledger has not answered since it came."""
+    """The waiter's time is up: because no permit was free, or because the ledger has not answered since it came."""
     if all(agent.silent_since(waiter.came_s) for agent in waiter.candidates[: waiter.offered]):
         return _unreachable()
-    if _day_is_spent(waiter):
-        return _day_spent(waiter)
-    return _too_late(waiter, returns)
+    stop = _stop(waiter)
+    return _too_late(waiter, returns) if stop is None else _stopped(waiter, stop)
+
+
+# -- stops -------------------------------------------------------------------------------------------------------------
+
+
+def _stop(waiter: Waiter) -> Reason | None:
+    """Why no candidate can serve the waiter, however many permits are free: of the stop that ends first."""
+    stops = [stop for agent in waiter.candidates if (stop := _stop_of(agent, waiter)) is not None]
+    return min(stops, key=lambda stop: stop.until_ms) if len(stops) == len(waiter.candidates) else None
+
+
+def _stop_of(agent: Agent, waiter: Waiter) -> Reason | None:
+    book, lo_ms = agent.book_of(waiter.model), agent.clock.lo_ms()
+    if book.blocked_ms and book.reason is not None and book.reason.kind != "rate":
+        return book.reason
+    lower = book.last.lower if book.last is not None else None
+    if book.day_is_spent(lo_ms):
+        # Where Gemini named the day's limit, it is tested before midnight.
+        tested_ms = lower.until_ms if lower is not None and lower.until_ms > lo_ms else book.day_end_ms
+        message = "" if lower is None else lower.message
+        return Reason("day", message, int(min(book.day_end_ms, tested_ms)))
+    if lower is not None and exceeded(book.effective, waiter.model, waiter.cost) is not None:
+        return lower
+    return None
+
+
+def _until_s(waiter: Waiter, stop: Reason) -> float:
+    lo_ms: float = waiter.candidates[0].clock.lo_ms()
+    return (stop.until_ms - lo_ms) / 1000
+
+
+def _stopped(waiter: Waiter, stop: Reason) -> GatewayError:
+    own_key = any(account.own_key for account in waiter.accounts)
+    return stopped_error(stop, waiter.model, waiter.candidates[0].clock.lo_ms(), own_key=own_key)
+
+
+# -- waits -------------------------------------------------------------------------------------------------------------
 
 
 def retry_s(waiter: Waiter, returns: Returns) -> float:
@@ -123,7 +160,7 @@ def _eta_of(agent: Agent, waiter: Waiter, returns: Returns) -> float | None:
     # The slot of the first unmet request was searched on the calendar itself.
     is_first = last.next_ms and (left[0] <= own[0] or last.supply is None)
     due_ms = last.next_ms if is_first or last.supply is None else last.supply.granted_ms(left)
-    if last.cool_ms < book.blocked_ms and not is_first:
+    if last.open_until_ms < book.blocked_ms and not is_first:
         due_ms += book.blocked_ms - lo_ms  # Gemini refused the model after that calendar was made.
     due_ms = max(due_ms, book.blocked_ms)
     eta_s = max(0.0, due_ms - lo_ms) / 1000
@@ -149,10 +186,20 @@ def _ahead(agent: Agent, waiter: Waiter, returns: Returns) -> tuple[int, float]:
 
 
 def _too_late(waiter: Waiter, returns: Returns) -> QueueTimeout:
-    return QueueTimeout(
-        "No permit becomes free before this request's deadline; send it again after the time in Retry-After.",
-        retry_after_s=retry_s(waiter, returns),
-    )
+    text = "No permit becomes free before this request's deadline. Send it again after the time in Retry-After."
+    reasons = [reason for agent in waiter.candidates if (reason := _wait_reason(agent, waiter)) is not None]
+    if reasons:
+        reason = min(reasons, key=lambda reason: reason.until_ms)
+        text = f"{text} {explanation(reason, waiter.model)}"
+    return QueueTimeout(text, retry_after_s=retry_s(waiter, returns))
+
+
+def _wait_reason(agent: Agent, waiter: Waiter) -> Reason | None:
+    """Why Gemini gives `agent` less than its configured limits; None if it does not."""
+    book = agent.book_of(waiter.model)
+    if book.blocked_ms and book.reason is not None:
+        return book.reason
+    return book.last.lower if book.last is not None else None
 
 
 def too_short(model: str, left_s: float, least_s: float) -> UpstreamTimeout:
@@ -166,16 +213,3 @@ def too_short(model: str, left_s: float, least_s: float) -> UpstreamTimeout:
 def _unreachable() -> LedgerUnavailable:
     message = "The rate ledger cannot be reached, so nothing is sent to Gemini; try again."
     return LedgerUnavailable(message, retry_after_s=LEDGER_RETRY_S)
-
-
-def _day_is_spent(waiter: Waiter) -> bool:
-    return all(agent.book_of(waiter.model).day_is_spent(agent.clock.lo_ms()) for agent in waiter.candidates)
-
-
-def _day_spent(waiter: Waiter) -> DailyQuotaExhausted:
-    now_ms = waiter.candidates[0].clock.lo_ms()
-    left_s = (pacific_day(now_ms).end_ms - now_ms) / 1000
-    return DailyQuotaExhausted(
-        f"The daily limit of {waiter.model} is spent; it begins anew at midnight Pacific time.",
-        retry_after_s=left_s,
-    )

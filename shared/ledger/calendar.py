@@ -34,14 +34,22 @@ class Calendar:
     """One model's occupancy from slot `now` on, and what may still be placed there.
 
     `booked` are the bookings of every instance, the asker's included, as `summed` adds them up. Nothing here changes the
-    state: `place` remembers what was placed during this renew and the rooms shrink by it.
+    state: `place` remembers what was placed during this renew and the rooms shrink by it. Nothing is placed before
+    `open_until_ms`, the end of a circuit.
     """
 
     def __init__(
-        self, section: Section, booked: list[tuple[Validity, Cost]], limits: Limits, grid: Grid, now_ms: int, ahead: int
+        self,
+        section: Section,
+        booked: list[tuple[Validity, Cost]],
+        limits: Limits,
+        grid: Grid,
+        now_ms: int,
+        ahead: int,
+        open_until_ms: int = 0,
     ) -> None:
         self.grid, self.now = grid, grid.slot(now_ms)
-        self.first = max(self.now, grid.slot(section.cool_ms) + 1 if section.cool_ms > now_ms else 0)
+        self.first = max(self.now, grid.slot(open_until_ms) + 1 if open_until_ms > now_ms else 0)
         self.limits = limits.per_window
         self.dims = [k for k, limit in enumerate(self.limits) if limit is not None]
         self.everyone = booked

@@ -7,11 +7,12 @@ from datetime import UTC, date, datetime
 from typing import Any
 
 from shared.generation import Cost
+from shared.ledger.circuit import close, lowered_phase, phase
 from shared.ledger.grid import Grid
-from shared.ledger.limits import UNLIMITED, Limits, minimum
+from shared.ledger.limits import Limits, minimum
 from shared.ledger.refusals import effective_limits, recovered
 from shared.ledger.slots import concurrency, fresh
-from shared.ledger.state import UNPROVEN, Outside, State
+from shared.ledger.state import UNPROVEN, Circuit, Outside, Section, State
 
 Report = dict[str, Any]
 ID_CHARS = 8
@@ -32,6 +33,7 @@ def report(state: State, now_ms: int, configured: Callable[[str], Limits]) -> Re
             "by": {i[:ID_CHARS]: lease.slots for i, lease in leases if lease.slots and lease.reuse_ms >= now_ms},
         },
         "metered_as": {name: known.model for name, known in sorted(state.names.items()) if known.model != name},
+        "stopped": stopped(state.spend, now_ms),
         "models": {model: _model(state, model, now_ms, configured(model)) for model in state.sections},
     }
 
@@ -64,20 +66,42 @@ def refusals(state: State, model: str, now_ms: int, configured: Limits) -> Repor
     """What Gemini's refusals of `model` taught: null where nothing holds."""
     section, grid = state.sections[model], Grid.of(state.window_ms / 1000)
     limits = _limits(state, model, configured)
-    learned = {name: value for name, value in section.learned._asdict().items() if value is not None}
-    learns = bool(learned) and section.learned_until_ms > now_ms
     suspected = {
         Cost._fields[k]: _suspected(outside, limits.per_window[k], now_ms, grid)
         for k, outside in sorted(section.outside.items())
     }
     return {
-        "cooling_until": iso(section.cool_ms) if section.cool_ms > now_ms else None,
-        "one_request_tries": 0 < section.cool_ms <= now_ms,
-        "learned_limits": learned if learns else None,
-        "learned_until": iso(section.learned_until_ms) if learns else None,
+        "stopped": stopped(section.circuit, now_ms),
+        "learned_limits": _learned(section, limits, now_ms),
         "outside_consumer": suspected or None,
         "debt_tokens": section.debt_tokens,
     }
+
+
+def stopped(circuit: Circuit, now_ms: int) -> Report | None:
+    """An open circuit: why, when Gemini is asked again, and whether that is being done; None while it is closed."""
+    if not circuit.open_until_ms:
+        return None
+    return {
+        "kind": circuit.kind,
+        "message": circuit.message,
+        "until": iso(circuit.open_until_ms),
+        "state": phase(circuit, now_ms),
+    }
+
+
+def _learned(section: Section, limits: Limits, now_ms: int) -> Report | None:
+    """By name, the limits that Gemini named below the configured ones: what holds now, and when they are tested."""
+    return {
+        Limits._fields[k]: {
+            "named": lowered.limit,
+            "usable": limits[k],
+            "message": lowered.message,
+            "tested_at": iso(lowered.test_ms),
+            "state": lowered_phase(lowered, now_ms),
+        }
+        for k, lowered in sorted(section.lowered.items())
+    } or None
 
 
 def _suspected(outside: Outside, limit: int | None, now_ms: int, grid: Grid) -> Report:
@@ -90,20 +114,21 @@ def iso(ms: float) -> str:
 
 
 def forget_learned(state: State, model: str | None, *, cool_only: bool) -> list[str]:
-    """Clear what refusals taught about one model or all (`cool_only`: the cool-downs alone); the models that changed.
+    """Clear what refusals taught about one model or all (`cool_only`: the open circuits alone); the models that changed.
 
     What was dispatched and booked stays: no limit can be exceeded by this, but those that Gemini named."""
     changed = []
     for name, section in state.sections.items():
         if name == UNPROVEN or (model is not None and name != model):
             continue  # Of unproven ids nothing is refused; whose turn it is must not be forgotten.
-        before = (section.cool_ms, section.learned, section.outside)
-        section.cool_ms = section.cool_length_ms = section.probe_ms = 0
-        section.prober = ""
-        if not cool_only:
-            section.learned, section.learned_until_ms, section.outside = UNLIMITED, 0, {}
-        if before != (section.cool_ms, section.learned, section.outside):
+        learned = bool(section.lowered or section.outside) and not cool_only
+        if section.circuit.open_until_ms or learned:
             changed.append(name)
-    if model is None and not cool_only:
-        state.pressure_c = state.pressure_ms = 0
+        close(section.circuit)
+        if learned:
+            section.lowered, section.outside = {}, {}
+    if model is None:
+        close(state.spend)
+        if not cool_only:
+            state.pressure_c = state.pressure_ms = 0
     return changed

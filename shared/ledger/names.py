@@ -12,6 +12,7 @@ from dataclasses import replace
 
 from shared.generation import NO_COST, Cost
 from shared.ledger.calendar import count_day
+from shared.ledger.circuit import release
 from shared.ledger.grid import Grid
 from shared.ledger.limits import minimum
 from shared.ledger.state import (
@@ -77,7 +78,10 @@ def _merge_sections(state: State) -> None:
             continue
         moved = state.sections.pop(name)
         known = state.sections.get(target)
-        state.sections[target] = moved if known is None else _merged(known, moved)
+        state.sections[target] = merged = moved if known is None else _merged(known, moved)
+        for circuit in (state.spend, merged.circuit):
+            if circuit.model == name:
+                circuit.model = target
         for lease in state.leases.values():
             share = lease.shares.pop(name, None)
             if share is not None:
@@ -93,13 +97,13 @@ def _merged(into: Section, moved: Section) -> Section:
         into.days[day] = into.days.get(day, 0) + count
     into.paced_ms = max(into.paced_ms, moved.paced_ms)
     into.debt_tokens += moved.debt_tokens
-    into.learned = minimum([into.learned, moved.learned])
-    into.learned_until_ms = max(into.learned_until_ms, moved.learned_until_ms)
+    for k, lowered in moved.lowered.items():
+        known = into.lowered.get(k)
+        if known is None or lowered.limit < known.limit:
+            into.lowered[k] = lowered
     for k, outside in moved.outside.items():
         into.outside[k] = min(outside, into.outside.get(k, outside))
-    if moved.cool_ms > into.cool_ms:
-        into.cool_ms, into.cool_length_ms = moved.cool_ms, moved.cool_length_ms
-        into.prober, into.probe_ms = moved.prober, moved.probe_ms
+    into.circuit = max(into.circuit, moved.circuit, key=lambda circuit: circuit.open_until_ms)
     return into
 
 
@@ -169,7 +173,10 @@ def combined_allotment(a: Allotment, b: Allotment) -> Allotment:
         bookings=added(a.bookings, b.bookings),
         limits=minimum([a.limits, b.limits]),
         free=Cost(*map(min, a.free, b.free)),
-        cool_ms=max(a.cool_ms, b.cool_ms),
+        configured=minimum([a.configured, b.configured]),
+        open_until_ms=max(a.open_until_ms, b.open_until_ms),
+        stop=max(filter(None, (a.stop, b.stop)), key=lambda stop: stop.until_ms, default=None),
+        lower=max(filter(None, (a.lower, b.lower)), key=lambda lower: lower.until_ms, default=None),
         probe_ms=min(a.probe_ms, b.probe_ms),
         unmet=a.unmet.plus(b.unmet),
         next_ms=max(a.next_ms, b.next_ms),
@@ -211,8 +218,8 @@ def take_back_void(section: Section, demand: Demand, now_slot: int, grid: Grid) 
 def end_turn(state: State, message: Renew) -> None:
     """The request of an unproven id was answered: the next one may begin."""
     section, demand = state.sections.get(UNPROVEN), message.demands.get(UNPROVEN)
-    if section is not None and demand is not None and demand.answered_ms and section.prober == message.instance:
-        section.prober, section.probe_ms = "", 0
+    if section is not None and demand is not None and demand.answered_ms and section.circuit.owner == message.instance:
+        release(section.circuit)
 
 
 def takes_turn(state: State, message: Renew, turn_ms: int) -> bool:
@@ -221,20 +228,20 @@ def takes_turn(state: State, message: Renew, turn_ms: int) -> bool:
     Its turn lasts until the sender reports that the request was answered, or that it has none; of an instance that is not heard
     of, until its slots are free, since its open requests have ended at Gemini by then (A4). The right to begin ends `turn_ms`
     after it was given or renewed. Who has just had a turn leaves the next one to others that wait."""
-    section, demand = state.sections[UNPROVEN], message.demands[UNPROVEN]
-    holder = state.leases.get(section.prober)
-    if section.prober == message.instance:
-        if demand.waiting and not demand.probing and section.probe_ms <= state.now_ms:
-            section.probe_ms = state.now_ms + turn_ms
+    turn, demand = state.sections[UNPROVEN].circuit, message.demands[UNPROVEN]
+    holder = state.leases.get(turn.owner)
+    if turn.owner == message.instance:
+        if demand.waiting and not demand.probing and turn.probe_ms <= state.now_ms:
+            turn.probe_ms = state.now_ms + turn_ms
         if demand.probing or demand.waiting:
             return True
-        section.prober, section.probe_ms = "", 0
+        release(turn)
         return False
     if not demand.waiting or (holder is not None and holder.slots > 0):
         return False
     if demand.answered_ms and _others_wait(state, message.instance):
         return False
-    section.prober, section.probe_ms = message.instance, state.now_ms + turn_ms
+    turn.owner, turn.model, turn.probe_ms = message.instance, UNPROVEN, state.now_ms + turn_ms
     return True
 
 

@@ -1,7 +1,6 @@
 """The state as bytes: `GL`, a version byte, then (zlib) a table of names and one column of 64-bit integers.
 
-Version 2 is what is written; version 1 is read too: in it a model has neither `outside` nor a request that tries. What follows
-the last section (`accepted` and `names`, where there is something to say) is passed over by releases that do not know it."""
+Google's sentences are in the table of names too: they are single lines."""
 
 from __future__ import annotations
 
@@ -12,27 +11,29 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from itertools import islice
 from operator import add
-from typing import cast
+from typing import cast, get_args
 
 from shared.generation import Cost
 from shared.ledger.limits import Limits
-from shared.ledger.state import Lease, Metered, Outside, Section, Share, State, Validity
+from shared.ledger.state import Circuit, Kind, Lease, Lowered, Metered, Outside, Section, Share, State, Validity
 
-MAGIC, VERSION, FIRST_VERSION = b"GL", 2, 1
+MAGIC, VERSION = b"GL", 3
+KINDS: tuple[Kind, ...] = get_args(Kind)
 _MOST = 2**62
 _NONE = -1
 """Stands for `unlimited`; every stored limit is >= 0."""
 
 
 class UnreadableState(ValueError):
-    """These bytes were not written by this version or an earlier one."""
+    """These bytes were not written by this version."""
 
 
 def pack(state: State) -> bytes:
     names = sorted(
         {*state.leases, *state.sections, *state.names, *(known.model for known in state.names.values())}.union(
             *(lease.shares for lease in state.leases.values()),
-            (section.prober for section in state.sections.values() if section.prober),
+            *(_names(circuit) for circuit in (state.spend, *(s.circuit for s in state.sections.values()))),
+            (lowered.message for section in state.sections.values() for lowered in section.lowered.values()),
         )
     )
     index = {name: i for i, name in enumerate(names)}
@@ -45,8 +46,8 @@ def pack(state: State) -> bytes:
     for name, section in state.sections.items():
         _pack_section(column, index[name], section, base)
         _pack_refused(column, section, index)
-    if state.accepted or state.names:
-        column.extend((int(state.accepted), len(state.names)))
+    _pack_circuit(column, state.spend, index)
+    column.extend((state.accepted, len(state.names)))
     for name, known in state.names.items():
         column.extend((index[name], index[known.model], known.until_ms - state.now_ms))
     if sys.byteorder == "big":
@@ -57,8 +58,8 @@ def pack(state: State) -> bytes:
 
 def unpack(blob: bytes) -> State:
     """Raises UnreadableState."""
-    if blob[:2] != MAGIC or len(blob) < 4 or not FIRST_VERSION <= blob[2] <= VERSION:
-        raise UnreadableState("the ledger's document was written by another program or by a later version")
+    if blob[:2] != MAGIC or len(blob) < 4 or blob[2] != VERSION:
+        raise UnreadableState("the ledger's document was written by another program or by another version")
     try:
         body = zlib.decompress(blob[3:])
         size = int.from_bytes(body[:4], "little")
@@ -67,12 +68,12 @@ def unpack(blob: bytes) -> State:
         column.frombytes(body[4 + size :])
         if sys.byteorder == "big":
             column.byteswap()
-        return _state(iter(column.tolist()), names, blob[2])
+        return _state(iter(column.tolist()), names)
     except (zlib.error, UnicodeDecodeError, StopIteration, IndexError, ValueError) as error:
         raise UnreadableState(f"the ledger's document is damaged: {type(error).__name__}") from error
 
 
-def _state(read: Iterator[int], names: list[str], version: int) -> State:
+def _state(read: Iterator[int], names: list[str]) -> State:
     take = read.__next__
     state = State(window_ms=take(), now_ms=take(), pressure_c=take(), pressure_ms=take())
     base = take()
@@ -82,12 +83,10 @@ def _state(read: Iterator[int], names: list[str], version: int) -> State:
     for _ in range(take()):
         name = names[take()]
         section = state.sections[name] = _unpack_section(read, base)
-        if version >= 2:
-            _unpack_refused(read, section, names)
-        elif section.cool_ms <= state.now_ms:
-            section.cool_ms = 0  # In version 1 the end of a cool-down stayed where it was.
-    state.accepted = bool(next(read, 0))
-    for _ in range(next(read, 0)):
+        _unpack_refused(read, section, names)
+    state.spend = _circuit(read, names)
+    state.accepted = bool(take())
+    for _ in range(take()):
         name = names[take()]
         state.names[name] = Metered(names[take()], take() + state.now_ms)
     return state
@@ -145,9 +144,7 @@ def _lease(read: Iterator[int], names: list[str], base: int, now_ms: int) -> Lea
 
 
 def _pack_section(column: array[int], name: int, section: Section, base: int) -> None:
-    column.extend((name, section.paced_ms, section.cool_ms, section.learned_until_ms, section.debt_tokens))
-    _pack_limits(column, section.learned)
-    column.append(len(section.ring))
+    column.extend((name, section.paced_ms, section.debt_tokens, len(section.ring)))
     for slot, cost in section.ring.items():
         column.extend((slot - base, *cost))
     column.append(len(section.days))
@@ -157,8 +154,7 @@ def _pack_section(column: array[int], name: int, section: Section, base: int) ->
 
 def _unpack_section(read: Iterator[int], base: int) -> Section:
     take = read.__next__
-    section = Section(paced_ms=take(), cool_ms=take(), learned_until_ms=take(), debt_tokens=take())
-    section.learned = _limits(read)
+    section = Section(paced_ms=take(), debt_tokens=take())
     offsets, *amounts = _columns(read, take(), 4)
     slots = [offset + base for offset in offsets]
     section.ring.update(zip(slots, _costs(zip(*amounts, strict=True)), strict=True))
@@ -169,19 +165,49 @@ def _unpack_section(read: Iterator[int], base: int) -> Section:
 
 
 def _pack_refused(column: array[int], section: Section, index: dict[str, int]) -> None:
-    prober = index[section.prober] if section.prober else _NONE
-    column.extend((section.cool_length_ms, prober, section.probe_ms, len(section.outside)))
+    _pack_circuit(column, section.circuit, index)
+    column.append(len(section.lowered))
+    for k, one in section.lowered.items():
+        column.extend((k, min(one.limit, _MOST), index[one.message], one.pause_ms, one.test_ms))
+        column.extend((min(one.reached, _MOST), one.reached_ms, one.rising_ms))
+    column.append(len(section.outside))
     for k, outside in section.outside.items():
         column.extend((k, *outside))
 
 
 def _unpack_refused(read: Iterator[int], section: Section, names: list[str]) -> None:
     take = read.__next__
-    section.cool_length_ms, prober, section.probe_ms = take(), take(), take()
-    section.prober = "" if prober == _NONE else names[prober]
+    section.circuit = _circuit(read, names)
+    for _ in range(take()):
+        k = take()
+        section.lowered[k] = Lowered(take(), names[take()], take(), take(), take(), take(), take())
     for _ in range(take()):
         k = take()
         section.outside[k] = Outside(take(), take(), take())
+
+
+def _in_use(circuit: Circuit) -> bool:
+    """Whether it is open, or holds the turn of unproven ids."""
+    return bool(circuit.open_until_ms or circuit.owner)
+
+
+def _names(circuit: Circuit) -> tuple[str, ...]:
+    return (circuit.message, circuit.owner, circuit.model) if _in_use(circuit) else ()
+
+
+def _pack_circuit(column: array[int], circuit: Circuit, index: dict[str, int]) -> None:
+    """Of a circuit that is not in use only that."""
+    column.append(_in_use(circuit))
+    if _in_use(circuit):
+        column.extend((KINDS.index(circuit.kind), index[circuit.message], circuit.open_until_ms, circuit.pause_ms))
+        column.extend((circuit.refused_ms, index[circuit.owner], index[circuit.model], circuit.probe_ms))
+
+
+def _circuit(read: Iterator[int], names: list[str]) -> Circuit:
+    take = read.__next__
+    if not take():
+        return Circuit()
+    return Circuit(KINDS[take()], names[take()], take(), take(), take(), names[take()], names[take()], take())
 
 
 def _pack_limits(column: array[int], limits: Limits) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from shared.generation import NO_COST, Cost
 from shared.ledger.calendar import PINNED_SLOTS, Calendar, flexible
@@ -86,22 +86,19 @@ class Planner:
         free = self.calendar.free_now()
         return any(free[k] < RESERVE_SHARE * (self.calendar.limits[k] or 0) for k in self.calendar.dims)
 
-    def plan_shut(self, now_ms: int, *, probes: bool) -> Allotment:
-        """While Gemini refuses, and until one request was answered after that: only that one is booked, if it is the
-        asker's."""
+    def plan_open(self, now_ms: int, *, probes: bool) -> tuple[Allotment, bool]:
+        """While a circuit is open, and until the probe is answered after that, only the probe is booked, if it is the
+        asker's. Also returns whether it found a place, or needs none."""
         runs = list(self.demand.wants)
         self._prepare_pace()
         if probes and self.demand.head and runs:
             cost, count = runs[0]
-            if self._book_probe(cost):
+            probes = self._book_probe(cost)
+            if probes:
                 runs = ([(cost, count - 1)] if count > 1 else []) + runs[1:]
-            else:
-                self.section.prober, self.section.probe_ms = "", 0
-                probes = False
         if runs:
             self._pace_on(now_ms, 1.0)
-        allotment = self._allotment(total(runs), self._next(runs[0][0]) if runs else 0)
-        return replace(allotment, probe_ms=self.section.probe_ms) if probes else allotment
+        return self._allotment(total(runs), self._next(runs[0][0]) if runs else 0), probes
 
     def _book_probe(self, cost: Cost) -> bool:
         """Nobody competes with the request that tries: where there is room it may begin late, however slow the ledger is."""
@@ -116,7 +113,6 @@ class Planner:
             bookings=merged(self.demand.kept, self.granted),
             limits=self.limits,
             free=self.calendar.free_now(),
-            cool_ms=self.section.cool_ms,
             unmet=unmet,
             next_ms=self.grid.start_ms(next_slot) if next_slot else 0,
             per_s=self._per_s() if unmet.requests else 0.0,

@@ -1,18 +1,24 @@
-"""What Gemini's refusals teach all instances: when to stop, who tries first after it, and what others seem to spend."""
+"""What Gemini's refusals teach all instances: which circuit opens, which limit is lower, and what others seem to spend."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-from shared.ledger.grid import JITTER_MS, Grid
-from shared.ledger.limits import UNLIMITED, Limits, minimum
+from shared.ledger.circuit import (
+    circuits_of,
+    close_answered,
+    forget_risen,
+    lower,
+    lowered_limits,
+    note_dispatched,
+    open_circuit,
+    release,
+)
+from shared.ledger.grid import JITTER_MS, Grid, pacific_day
+from shared.ledger.limits import Limits, minimum
 from shared.ledger.slots import PRESSURE_KEPT, concurrency, fresh
-from shared.ledger.state import Bookings, Demand, Lease, Outside, Refusal, Renew, Section, State
+from shared.ledger.state import Bookings, Demand, Outside, Refusal, Renew, Section, State
 
-PROBE_MS = 10_000
-"""Who may try whether Gemini takes requests again has so long for it, answer included; then the next one may."""
-LEARNED_WINDOWS = 60
-"""A limit that Gemini named below the configured one holds for so many windows."""
 OUTSIDE_KEPT_PERCENT = 90
 """Of what was dispatched here in the window in which somebody else's requests led to a refusal."""
 RECOVERY_PERCENT = 2
@@ -20,12 +26,11 @@ RECOVERY_PERCENT = 2
 
 
 def learn(state: State, message: Renew, grid: Grid) -> None:
-    """What `message` reports of Gemini's answers: first that a cool-down is over, then what was refused since."""
+    """What `message` reports of Gemini's answers: first probes that were answered, then what was refused since."""
     for model, demand in message.demands.items():
-        section = state.sections.get(model)
-        if section is not None and section.cool_ms and demand.answered_ms > section.cool_ms:
-            section.cool_ms = section.cool_length_ms = section.probe_ms = 0
-            section.prober = ""
+        if demand.answered_ms:
+            for circuit in circuits_of(state, state.sections.get(model)):
+                close_answered(circuit, demand.answered_ms)
     for refusal in message.refusals:
         if refusal.pressure:
             c = concurrency(state, message.concurrency, state.now_ms)
@@ -33,34 +38,67 @@ def learn(state: State, message: Renew, grid: Grid) -> None:
             state.pressure_ms = state.now_ms
             continue
         section = state.sections.setdefault(refusal.model, Section())
-        if refusal.learned != UNLIMITED:
-            section.learned = minimum([section.learned, refusal.learned])
-            learned_ms = state.now_ms + LEARNED_WINDOWS * grid.window_ms
-            section.learned_until_ms = max(section.learned_until_ms, learned_ms)
-        _suspect(state, section, message, refusal, grid)
-        _cool(section, refusal, message.instance, state.now_ms, grid)
+        configured = _configured_with(state, message, refusal.model)
+        lower(section, refusal, configured, state.now_ms, grid)
+        _suspect(state, section, refusal, configured, grid)
+        circuit = state.spend if refusal.kind == "spend" else section.circuit
+        open_circuit(circuit, refusal, message.instance, state.now_ms, grid)
+        if circuit is state.spend and section.circuit.owner == message.instance:
+            release(section.circuit)
+        elif circuit is section.circuit and (state.spend.owner, state.spend.model) == (message.instance, refusal.model):
+            release(state.spend)
 
 
-def effective_limits(state: State, section: Section, model: str) -> Limits:
-    """The smallest that any instance with a say believes in, and what Gemini said."""
-    opinions = [
+def configured_limits(state: State, model: str) -> Limits:
+    """The smallest that any instance with a say is configured with."""
+    return minimum(
         share.limits
         for lease in state.leases.values()
         if (share := lease.shares.get(model)) is not None and (share.bookings or fresh(lease, state.now_ms))
-    ]
-    return minimum([*opinions, section.learned])
+    )
+
+
+def _configured_with(state: State, message: Renew, model: str) -> Limits:
+    """The same, the sender's included, whose lease may have lapsed."""
+    known, demand = configured_limits(state, model), message.demands.get(model)
+    return known if demand is None else minimum([known, demand.limits])
+
+
+def effective_limits(state: State, section: Section, model: str) -> Limits:
+    """The configured limits, and those that Gemini named below them."""
+    grid = Grid.of(state.window_ms / 1000)
+    return lowered_limits(section, configured_limits(state, model), state.now_ms, grid)
+
+
+def note_dispatches(state: State, message: Renew, grid: Grid) -> None:
+    """Whether more than a lowered limit was dispatched while it is tested, and what has risen to the configured one."""
+    now_ms = state.now_ms
+    for model, section in state.sections.items():
+        for k, lowered in section.lowered.items():
+            if k == 3:
+                amount = section.days.get(pacific_day(now_ms).ordinal, 0)
+            else:
+                amount = _occupied(section, _booked(state, model), k, grid.slot(now_ms), grid)
+            note_dispatched(lowered, amount, now_ms, grid)
+        if section.lowered:
+            forget_risen(section, _configured_with(state, message, model), now_ms, grid)
+
+
+def give_up_probe(state: State, message: Renew) -> None:
+    """An instance that asks for nothing of a model any more does not send its probe either: the next one may."""
+    for circuit in (state.spend, *(section.circuit for section in state.sections.values())):
+        if circuit.owner == message.instance and circuit.model not in message.demands:
+            release(circuit)
 
 
 # -- an outside consumer -----------------------------------------------------------------------------------------------
 
 
-def _suspect(state: State, section: Section, message: Renew, refusal: Refusal, grid: Grid) -> None:
+def _suspect(state: State, section: Section, refusal: Refusal, configured: Limits, grid: Grid) -> None:
     """Within our limit Gemini refuses only if somebody else spends the same quota. Then no more of it is used here than
     was when it refused, less a tenth. What is unlimited here has no share that could be lowered."""
-    demand = message.demands.get(refusal.model)
-    own = UNLIMITED if demand is None else demand.limits
-    limits = minimum([effective_limits(state, section, refusal.model), own]).per_window
-    booked = [s.bookings for lease in state.leases.values() if (s := lease.shares.get(refusal.model)) is not None]
+    limits = lowered_limits(section, configured, state.now_ms, grid).per_window
+    booked = _booked(state, refusal.model)
     sent = grid.slot(refusal.sent_ms)
     late = max(0, grid.slot(state.now_ms) - sent) + jitter_slots(grid)
     for k in refusal.minute:
@@ -76,6 +114,17 @@ def _suspect(state: State, section: Section, message: Renew, refusal: Refusal, g
             known = Outside(holds, known.since_ms if known else state.now_ms, 0)
         if known is not None:
             section.outside[k] = Outside(holds, known.since_ms, state.now_ms)
+
+
+def _booked(state: State, model: str) -> list[Bookings]:
+    return [s.bookings for lease in state.leases.values() if (s := lease.shares.get(model)) is not None]
+
+
+def _occupied(section: Section, booked: Iterable[Bookings], k: int, now: int, grid: Grid) -> int:
+    """The occupancy of slot `now` (invariant I1): without a test never more than the limit."""
+    ring = sum(cost[k] for slot, cost in section.ring.items() if now < slot + grid.span)
+    begun = (cost[k] for held in booked for v, cost in held.items() if v.first <= now < v.last + grid.span)
+    return ring + sum(begun)
 
 
 def _dispatched(section: Section, booked: Iterable[Bookings], k: int, sent: int, grid: Grid) -> int:
@@ -118,49 +167,3 @@ def left_by_others(section: Section, limits: Limits, demand: Demand, now_ms: int
         if limit is not None and value is not None:
             result[k] = min(limit, max(value, *(cost[k] for cost in costs)))
     return Limits(*result)
-
-
-# -- cool-downs and the request that ends them -------------------------------------------------------------------------
-
-
-def _cool(section: Section, refusal: Refusal, instance: str, now_ms: int, grid: Grid) -> None:
-    """Nothing more is dispatched until the refusal's end. When the request that tried was refused, and Gemini did not say
-    for how long, the next cool-down is twice as long as the last, a window at the most. What ended longer ago than a window
-    says nothing of now: its sender stood still."""
-    until_ms = refusal.until_ms
-    if now_ms - until_ms > grid.window_ms:
-        return
-    tried = section.prober == instance and 0 < section.cool_ms <= refusal.sent_ms
-    if refusal.guessed and tried:
-        until_ms = min(until_ms, now_ms + min(grid.window_ms, 2 * section.cool_length_ms))
-    if until_ms > section.cool_ms:
-        section.cool_ms, section.cool_length_ms = until_ms, max(0, until_ms - now_ms)
-    if section.prober == instance or section.probe_ms <= section.cool_ms:
-        section.prober, section.probe_ms = "", 0
-
-
-def may_probe(state: State, lease: Lease, message: Renew, model: str, grid: Grid) -> bool:
-    """Whether the sender is to try, once the cool-down is over, if Gemini takes requests again; one instance at a time.
-
-    It is, until PROBE_MS after it could begin: while its lease lasts, and a request waits there or is trying."""
-    section, demand, now_ms = state.sections[model], message.demands[model], state.now_ms
-    mine = section.prober == message.instance
-    holder = state.leases.get(section.prober)
-    taken = holder is not None and fresh(holder, now_ms) and now_ms < section.probe_ms
-    if taken and not mine:
-        return False
-    if taken and (demand.probing or (demand.waiting and lease.cap)):
-        return True
-    section.prober, section.probe_ms = "", 0
-    reach_ms = max(demand.reach_ms, grid.window_ms // 60)
-    if demand.waiting and lease.cap and section.cool_ms <= now_ms + reach_ms:
-        section.prober, section.probe_ms = message.instance, max(now_ms, section.cool_ms) + PROBE_MS
-        return True
-    return False
-
-
-def give_up_probe(state: State, message: Renew) -> None:
-    """Who asks for nothing any more does not try either: the next one may."""
-    for model, section in state.sections.items():
-        if section.prober == message.instance and model not in message.demands:
-            section.prober, section.probe_ms = "", 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from shared.generation import NO_COST, Cost
 from shared.ledger.limits import UNLIMITED, Limits
@@ -74,6 +74,55 @@ class Outside(NamedTuple):
     """When Gemini last refused this dimension: `limit` recovers from then on."""
 
 
+Kind = Literal["rate", "lower", "day", "zero", "spend"]
+"""Why Gemini refuses: a rate for now, a limit below the configured one, a spent day, no quota at all, a stop for spend."""
+
+
+class Reason(NamedTuple):
+    """Why requests are refused, for callers and operators. `message` is Google's sentence (`circuit.sentence`), "" if unknown."""
+
+    kind: Kind
+    message: str = ""
+    until_ms: int = 0
+    """When Gemini is asked again."""
+
+
+@dataclass(slots=True)
+class Circuit:
+    """A stop of all requests to one model, or to all models of the project. See `circuit.py`."""
+
+    kind: Kind = "rate"
+    message: str = ""
+    open_until_ms: int = 0
+    """Nothing is dispatched before this time, and afterwards one probe until it is answered; 0 while the circuit is closed."""
+    pause_ms: int = 0
+    """How long the circuit was opened for, the last time."""
+    refused_ms: int = 0
+    """When the last refused request was dispatched."""
+    owner: str = ""
+    """The instance that may send, or has sent, the probe."""
+    model: str = ""
+    """The probe's model."""
+    probe_ms: int = 0
+    """Until when the owner may send it; then the next instance may."""
+
+
+@dataclass(slots=True)
+class Lowered:
+    """A limit that Gemini named below the configured one. See `circuit.py`."""
+
+    limit: int
+    message: str = ""
+    pause_ms: int = 0
+    test_ms: int = 0
+    """From this time on one request more is allowed, to find out whether the limit still holds."""
+    reached: int = 0
+    """More than `limit` that was dispatched within one window since then; 0 until it was."""
+    reached_ms: int = 0
+    rising_ms: int = 0
+    """Since when the limit rises because Gemini took more; 0 while it does not."""
+
+
 @dataclass(slots=True)
 class Section:
     """What was dispatched to one model, and what Gemini said about its limits."""
@@ -83,26 +132,13 @@ class Section:
     """Requests per Pacific date (ordinal)."""
     paced_ms: int = 0
     """Until then demand is paced: it was left unmet lately."""
-    cool_ms: int = 0
-    """Gemini refuses until then, and afterwards one request tries whether it still does: nothing else is dispatched before
-    that one was answered. 0: Gemini takes requests, as far as is known."""
-    cool_length_ms: int = 0
-    """How long the last cool-down was to be."""
-    prober: str = ""
-    """The instance that may dispatch, or has dispatched, the request that tries."""
-    probe_ms: int = 0
-    """Until when it may; then the next one may."""
+    circuit: Circuit = field(default_factory=Circuit)
     outside: dict[int, Outside] = field(default_factory=dict)
     """By dimension of a Cost."""
-    learned: Limits = UNLIMITED
-    """Limits that Gemini named in a refusal, below the configured ones; they hold until `learned_until_ms`."""
-    learned_until_ms: int = 0
+    lowered: dict[int, Lowered] = field(default_factory=dict)
+    """By field of Limits."""
     debt_tokens: int = 0
     """Input tokens used beyond what was reserved for them, ever: the under-estimates."""
-
-    def probe_ms_of(self, instance: str) -> int:
-        """Until when `instance` may dispatch the request that tries; 0: it may not."""
-        return self.probe_ms if self.prober == instance else 0
 
 
 class Metered(NamedTuple):
@@ -130,13 +166,15 @@ class State:
     pressure_c: int = 0
     """Concurrency after the last refusal without a quota (shared capacity); recovers from `pressure_ms` on."""
     pressure_ms: int = 0
+    spend: Circuit = field(default_factory=Circuit)
+    """The stop of all models for what the project spends."""
     accepted: bool = False
     """Of a caller's own key: Gemini took it once, so that its days are worth remembering."""
 
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """A 429 of Gemini's, for the ledger. `model` None and `pressure`: shared capacity, no quota of ours."""
+    """A 429 of Gemini's, for the ledger. `pressure`: shared capacity, no quota of the project."""
 
     model: str
     until_ms: int = 0
@@ -147,7 +185,13 @@ class Refusal:
     sent_ms: int = 0
     """When the refused request was dispatched (the store's time)."""
     guessed: bool = False
-    """Gemini did not say when to come again."""
+    """Whether `until_ms` is the first pause of its kind, because Gemini named no time (or none that is believed)."""
+    kind: Kind = "rate"
+    message: str = ""
+
+    @property
+    def reason(self) -> Reason:
+        return Reason(self.kind, self.message, self.until_ms)
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,13 +274,19 @@ class Allotment:
 
     bookings: Bookings
     limits: Limits = UNLIMITED
-    """What holds for all: the smallest that any instance believes in. A part of it may be left to an outside consumer."""
+    """The limits that hold: the configured ones and what Gemini named. A part may be left to an outside consumer."""
+    configured: Limits = UNLIMITED
+    """The smallest that any instance is configured with."""
     free: Cost = NO_COST
     """What a window that ends now has left, by dimension (of the limited ones)."""
-    cool_ms: int = 0
-    """Not 0: nothing of this model is dispatched, but for one request after that time by who has `probe_ms`."""
+    open_until_ms: int = 0
+    """Not 0 while a circuit is open: nothing is dispatched before this time, and afterwards only the probe."""
     probe_ms: int = 0
-    """Not 0: this instance may dispatch that one request, before then."""
+    """Not 0 if this instance may send the probe: until then."""
+    stop: Reason | None = None
+    """Why the circuit is open; None while it is closed."""
+    lower: Reason | None = None
+    """The limit that Gemini named below the configured one: its sentence, and when the costliest waiting request may be sent."""
     unmet: Cost = NO_COST
     next_ms: int = 0
     """When the first unmet request could be served at the earliest, as far as the calendar tells; 0 unknown."""

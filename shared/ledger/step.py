@@ -6,18 +6,29 @@ from dataclasses import replace
 
 from shared.generation import NO_COST, Cost
 from shared.ledger.calendar import Calendar, count_day, summed
+from shared.ledger.circuit import (
+    PROBE_MS,
+    circuits_of,
+    claim_probe,
+    lower_reason,
+    lowered_limits,
+    open_until_ms,
+    probe_ms_of,
+    reason_of,
+    release,
+    tested_limits,
+)
 from shared.ledger.grid import Grid, pacific_day
-from shared.ledger.limits import UNLIMITED
+from shared.ledger.limits import Limits
 from shared.ledger.names import end_turn, has_room, learn_names, move_named, redirected, take_back_void, takes_turn
 from shared.ledger.permits import IMMINENT_SLOTS, Party, Planner
 from shared.ledger.refusals import (
-    PROBE_MS,
-    effective_limits,
+    configured_limits,
     forget_recovered,
     give_up_probe,
     learn,
     left_by_others,
-    may_probe,
+    note_dispatches,
 )
 from shared.ledger.slots import concurrency, fresh, held_by_others, share_slots, water_level
 from shared.ledger.state import (
@@ -62,6 +73,7 @@ def renew(state: State, message: Renew, store_ms: int, grid: Grid) -> Grant:
     move_named(state, message, grid)
     _prune(state, message.instance, grid)
     learn(state, message, grid)
+    note_dispatches(state, message, grid)
     give_up_probe(state, message)
     c = concurrency(state, message.concurrency, state.now_ms)
     _hold_slots(state, lease, message, c)
@@ -89,13 +101,11 @@ def _repeated(state: State, lease: Lease, message: Renew, grid: Grid) -> Grant:
     allotments = {}
     for model, share in lease.shares.items():
         section = state.sections[model]
-        allotments[model] = Allotment(
-            dict(share.bookings),
-            effective_limits(state, section, model),
-            cool_ms=section.cool_ms,
-            probe_ms=section.probe_ms_of(message.instance),
-            unmet=share.unmet,
-        )
+        configured = configured_limits(state, model)
+        limits = lowered_limits(section, configured, state.now_ms, grid)
+        allotment = Allotment(dict(share.bookings), limits, unmet=share.unmet)
+        demand = message.demands.get(model, Demand(share.limits))
+        allotments[model] = _with_reasons(allotment, state, message.instance, model, demand, configured, grid)
     active = active_instances(state)
     horizon = horizon_ms(active, grid)
     return Grant(lease.cap, lease.authority_ms, False, active, horizon, allotments, state.names, fresh=False)
@@ -172,8 +182,6 @@ def _prune(state: State, instance: str, grid: Grid) -> None:
             del section.ring[slot]
         for day in [d for d in section.days if d < yesterday]:
             del section.days[day]
-        if section.learned_until_ms <= now_ms:
-            section.learned, section.learned_until_ms = UNLIMITED, 0
         if section.outside:
             forget_recovered(state, model, grid)
     for i in list(state.leases):
@@ -195,7 +203,8 @@ def _drop_empty(state: State) -> None:
     used = {model for lease in state.leases.values() for model in lease.shares}
     for model in list(state.sections):
         section = state.sections[model]
-        if model not in used and not section.ring and not section.days and section.cool_ms <= state.now_ms:
+        open_now = section.circuit.open_until_ms > state.now_ms
+        if model not in used and not section.ring and not section.days and not open_now:
             del state.sections[model]
 
 
@@ -226,46 +235,61 @@ def _last_until_served(lease: Lease, message: Renew, now_ms: int, grid: Grid) ->
 
 def _allot(state: State, lease: Lease, message: Renew, model: str, demand: Demand, grid: Grid) -> Allotment:
     share, section = lease.shares[model], _section(state, model)
-    limits = effective_limits(state, section, model)
+    configured = configured_limits(state, model)
+    limits = lowered_limits(section, configured, state.now_ms, grid)
+    circuits = circuits_of(state, section)
+    begins = model != UNPROVEN or takes_turn(state, message, PROBE_MS)
+    probes = begins and bool(circuits) and claim_probe(circuits, state, lease, message, model, grid)
     if model == UNPROVEN:
-        probes = takes_turn(state, message, PROBE_MS)
-    else:
-        probes = bool(section.cool_ms) and may_probe(state, lease, message, model, grid)
+        # One request at a time: the one whose turn it is takes the part of a probe, also while no circuit is open.
+        probes = begins and not demand.probing and (probes or not circuits)
     if not lease.cap or (not demand.wants and not demand.spare):
         # Without a slot nothing can be dispatched: what was booked now would be lost to all.
         share.unmet = NO_COST
-        probe_ms = section.probe_ms if probes else 0
-        return Allotment(share.bookings, limits, cool_ms=section.cool_ms, probe_ms=probe_ms)
+        return _with_reasons(
+            Allotment(share.bookings, limits), state, message.instance, model, demand, configured, grid
+        )
     party = _party(state, message.instance, model, grid)
     booked = summed(s.bookings for i in state.leases.values() if (s := i.shares.get(model)) is not None)
     furthest = max((validity[0] for validity, _ in booked), default=0) - grid.slot(state.now_ms)
     reach = min(demand.reach_ms // grid.slot_ms, AHEAD_WINDOWS * grid.span)
     # At least as far as the next free slot can be, so that who is not served learns when to come again.
     ahead = max(grid.span + party.horizon_slots, furthest, reach) + 2
-    # The request that tries is to find out what others leave: for it the whole limit holds.
-    usable = limits if probes else left_by_others(section, limits, demand, state.now_ms, grid)
-    calendar = Calendar(section, booked, usable, grid, state.now_ms, ahead)
+    costs = [cost for cost, _ in demand.wants] or [demand.typical]
+    tested = tested_limits(section, limits, configured, costs, state.now_ms)
+    # The probe is to find out what others leave: the whole limit holds for it.
+    usable = tested if probes else left_by_others(section, tested, demand, state.now_ms, grid)
+    calendar = Calendar(section, booked, usable, grid, state.now_ms, ahead, open_until_ms(circuits))
     planner = Planner(
         calendar, replace(demand, kept=share.bookings, wants=demand.wants[:MAX_WANTS]), party, section, limits
     )
-    if model == UNPROVEN:
-        allotment = _plan_unproven(planner, message.instance, demand, state.now_ms)
-    elif section.cool_ms:
-        allotment = planner.plan_shut(state.now_ms, probes=probes)
+    if circuits or model == UNPROVEN:
+        allotment, sends = planner.plan_open(state.now_ms, probes=probes)
+        if probes and not sends:
+            for circuit in circuits:
+                release(circuit)
     else:
         allotment = planner.plan(state.now_ms)
     share.bookings, share.unmet = allotment.bookings, allotment.unmet
-    return allotment
+    return _with_reasons(allotment, state, message.instance, model, demand, configured, grid)
 
 
-def _plan_unproven(planner: Planner, instance: str, demand: Demand, now_ms: int) -> Allotment:
-    """One request for the instance whose turn it is. The turn stays its own even if nothing can be booked for it now: until
-    it hears that, it may use what it holds."""
-    turn = planner.section.prober, planner.section.probe_ms
-    begins = turn[0] == instance and not demand.probing
-    allotment = planner.plan_shut(now_ms, probes=begins)
-    planner.section.prober, planner.section.probe_ms = turn
-    return replace(allotment, probe_ms=planner.section.probe_ms_of(instance))
+def _with_reasons(
+    allotment: Allotment, state: State, instance: str, model: str, demand: Demand, configured: Limits, grid: Grid
+) -> Allotment:
+    """The allotment with what stops or slows the model, and whether `instance` may send the probe."""
+    section = state.sections[model]
+    circuits = circuits_of(state, section)
+    # The turn of unproven ids is a probe's right that does not depend on an open circuit.
+    rights = [*circuits, section.circuit] if model == UNPROVEN else circuits
+    return replace(
+        allotment,
+        configured=configured,
+        open_until_ms=open_until_ms(circuits),
+        probe_ms=probe_ms_of(rights, instance, model),
+        stop=reason_of(circuits),
+        lower=lower_reason(section, configured, demand, state.now_ms, grid, day_spent=allotment.day_spent),
+    )
 
 
 def _competes(share: Share, soon: int) -> bool:

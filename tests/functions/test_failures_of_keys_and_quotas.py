@@ -282,6 +282,7 @@ class TestMinuteQuotas:
             # Gemini refused the second request of a window, so one a window is served after the end (6 s; measured).
             waits_s = [26, *sorted(retry_after_s(answer) for answer in answers)]
             assert all(4 <= later - sooner <= 12 for sooner, later in itertools.pairwise(waits_s))
+            assert all("You exceeded your current quota" in answer.error["message"] for answer in answers)
             assert path.sent == 1
 
     async def test_another_project_answers_in_the_meantime(self) -> None:
@@ -300,7 +301,7 @@ class TestMinuteQuotas:
             seen = path.gemini.stats()["projects"]["server"]["models"][MODEL]
             assert (seen["admitted"], seen["max_requests_in_window"]) == (4, 2)
             (state,) = (await path.ledgers()).values()
-            assert state.sections[MODEL].learned.requests == 2
+            assert state.sections[MODEL].lowered[0].limit == 2
 
     async def test_what_somebody_else_spends_is_left_to_them_and_health_says_so(self) -> None:
         limited = Project(limits=Limits(rpm=10))
@@ -313,7 +314,7 @@ class TestMinuteQuotas:
             about = project["models"][MODEL]
             assert project["accounts"] == ["gemini-api-key-1"]
             assert about["outside_consumer"]["requests"]["usable"] == 3, "nine tenths of four"
-            assert about["cooling_until"]
+            assert about["stopped"]["kind"] == "rate"
             (state,) = (await path.ledgers()).values()
             assert state.sections[MODEL].outside[0].limit == 3
 
@@ -354,7 +355,7 @@ class TestSharedPressure:
             await asyncio.gather(*(path.ask(f"{number} [[latency:200]]") for number in range(6)))
             (state,) = (await path.ledgers()).values()
             assert 0 < state.pressure_c < 8
-            assert state.sections[MODEL].cool_ms == 0
+            assert state.sections[MODEL].circuit.open_until_ms == 0
 
     @pytest.mark.parametrize("fault", ["429-retry-after", "429-date", "429-ms"])
     async def test_googles_delay_is_waited_for(self, fault: str) -> None:
@@ -393,7 +394,8 @@ class TestFormsOfQuotas:
             assert told(await path.ask(timeout_s=0.3))[0] == 429
             assert (path.sent, await path.dispatched()) == (1, 1)
             (state,) = (await path.ledgers()).values()
-            assert state.sections[MODEL].cool_ms > 0
+            assert state.sections[MODEL].circuit.kind == "rate"
+            assert state.sections[MODEL].circuit.open_until_ms > 0
             assert state.pressure_c == 0
 
     @pytest.mark.parametrize("fault", ["429-region", "429-region-zero", "429-zero", "429-sentence", "429-bullets@30"])

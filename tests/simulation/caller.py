@@ -11,13 +11,16 @@ from shared.admission.admission import Admission
 from shared.admission.lease import Lease, PermitLapsed
 from shared.clock import elapsed_s
 from shared.errors import ModelNotFound, RateLimited, UpstreamTimeout
+from shared.gemini.errors import UpstreamFailure
 from shared.generation import Caller, Cost
 from shared.ledger.limits import UNLIMITED
 from shared.ledger.state import Refusal
+from shared.refusal import refusal_of
 from tests.simulation.history import FOREVER, Refused
 from tests.simulation.upstream import Answer, Open, VirtualGemini, Work
 
 ATTEMPTS, LAPSES = 4, 20
+WORDS = "You exceeded your current quota, please check your plan and billing details."
 LEAST_EXCHANGE_S = 0.05
 
 
@@ -77,7 +80,7 @@ class Story:
             if answer.status == 200:
                 return
             tries += 1
-            if answer.retry_s is None:
+            if answer.retry_s is None and not answer.violations:
                 await asyncio.sleep(min(0.1, max(0.0, deadline_s - elapsed_s())))
         raise RateLimited("Gemini refused for now, or this process stalls", retry_after_s=1.0)
 
@@ -149,6 +152,9 @@ class Story:
             self.gemini.close(request)
 
     def _learn(self, lease: Lease, answer: Answer) -> None:
+        if answer.violations:
+            self._learn_as_the_gateway(lease, answer)
+            return
         if answer.retry_s is None:
             lease.refuse(Refusal(self.ask.model, pressure=True))
             return
@@ -168,3 +174,18 @@ class Story:
             ),
             answer.model,
         )
+
+    def _learn_as_the_gateway(self, lease: Lease, answer: Answer) -> None:
+        admission = self.admission
+        failure = UpstreamFailure(
+            "quota", WORDS, status=429, retry_delay_s=answer.retry_s, violations=answer.violations
+        )
+        window_s = admission.agent_config.grid.window_ms / 1000
+        hi_ms = admission.clock.hi_ms()
+        refusal = refusal_of(failure, self.ask.model, lease.dispatched_ms, hi_ms, window_s)
+        assert refusal is not None
+        now_ms = self.gemini.now_ms()
+        self.gemini.refused.append(
+            Refused(lease.account.ledger_id, self.ask.model, self.instance, now_ms, now_ms + refusal.until_ms - hi_ms)
+        )
+        lease.refuse(refusal, answer.model)

@@ -12,6 +12,8 @@ from shared.ledger.grid import pacific_day
 from shared.ledger.limits import Limit
 from shared.ledger.state import UNPROVEN
 from tests.simulation.history import Bound, Call, Exchange, History, Saturation
+from tests.simulation.spells import spells_judged
+from tests.simulation.verdict import Verdict
 
 EPSILON_MS = 1e-3
 NEWS_WINDOWS = 3
@@ -20,21 +22,6 @@ IN_ANY_WINDOW = " in any window"
 COUNTED_TOKENS = "counted tokens less booked debt in any window"
 ENOUGH_PERMITS, NEAR_OF_FEW = 10, 5
 """An index says little of fewer permits per party than that: then counts may differ by so many."""
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """`worst` is what was found at the worst place, `limit` what may be there; None where there is nothing to judge by."""
-
-    promise: str
-    ok: bool
-    worst: float = 0.0
-    limit: float | None = None
-    where: str = ""
-
-    def __str__(self) -> str:
-        bound = "" if self.limit is None else f" (limit {self.limit:g})"
-        return f"{'ok  ' if self.ok else 'FAIL'} {self.promise}: {self.worst:g}{bound} {self.where}".rstrip()
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +58,7 @@ def check(history: History, goals: Goals = NO_GOALS) -> list[Verdict]:
         booked_elsewhere(history),
         refusals_obeyed(history),
         answered_in_time(history, goals.answer_slack_ms),
+        *spells_judged(history),
     ]
     for period in history.saturations:
         verdicts.append(lost_capacity(history, period, goals.used_share))

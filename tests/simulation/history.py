@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from shared.generation import Cost
-from shared.ledger.limits import Limits
+from shared.ledger.limits import UNLIMITED, Limits
+from shared.ledger.state import Kind
 
 FOREVER = float("inf")
 
@@ -126,6 +127,23 @@ class Refused:
 
 
 @dataclass(frozen=True, slots=True)
+class Spell:
+    """For a while Gemini refuses requests that it usually serves: all of a model (`zero`), all of a project (`spend`, `model`
+    empty), all until midnight (`day`), or those beyond `limits` (`lower`). Judged only where demand lasts throughout."""
+
+    kind: Kind
+    project: str
+    model: str
+    from_ms: float
+    until_ms: float
+    limits: Limits = UNLIMITED
+    delay_s: float | None = None
+    """The delay that its refusals name."""
+    relents: bool = True
+    """Whether callers go on asking after it, so that it is judged when they are served again."""
+
+
+@dataclass(frozen=True, slots=True)
 class History:
     window_ms: float
     exchanges: tuple[Exchange, ...]
@@ -134,5 +152,6 @@ class History:
     disturbances: tuple[Disturbance, ...] = ()
     refused: tuple[Refused, ...] = ()
     saturations: tuple[Saturation, ...] = ()
+    spells: tuple[Spell, ...] = ()
     jitter_ms: float = 250.0
     """What may pass between an exchange's first byte and its arrival (A1, A2); a later one is booked as debt."""

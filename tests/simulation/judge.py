@@ -12,15 +12,17 @@ from dataclasses import dataclass
 from shared.admission.agent import RETURN_TIMEOUT_S
 from shared.admission.cadence import HOLD_S
 from shared.generation import Caller, Cost
+from shared.ledger.circuit import circuits_of
 from shared.ledger.grid import JITTER_MS, pacific_day
 from shared.ledger.names import section_of
 from shared.ledger.state import State
 from shared.ledger.step import LEASE_MOST_MS
 from tests.simulation.caller import Ask
-from tests.simulation.checker import Goals, Verdict, check
+from tests.simulation.checker import Goals, check
 from tests.simulation.history import Call, History
 from tests.simulation.loop import Livelock
 from tests.simulation.scenario import Scenario
+from tests.simulation.verdict import Verdict
 from tests.simulation.world import LOCAL_LINGER_S, World
 
 STILL_SHUT = "models that one request at a time must try although Gemini answered"
@@ -110,8 +112,13 @@ def _ttl_s(world: World) -> float:
 
 
 def _refused_for_s(world: World) -> float:
-    cool_ms = [section.cool_ms for state in world.ledgers().values() for section in state.sections.values()]
-    return (max(cool_ms, default=0.0) - world.now_ms()) / 1000
+    states = world.ledgers().values()
+    open_ms = [
+        circuit.open_until_ms
+        for state in states
+        for circuit in (state.spend, *(section.circuit for section in state.sections.values()))
+    ]
+    return (max(open_ms, default=0.0) - world.now_ms()) / 1000
 
 
 def _probe(world: World) -> Iterator[Verdict]:
@@ -148,7 +155,7 @@ def _probe(world: World) -> Iterator[Verdict]:
         for (project, model), heard in last.items()
         if heard is not None
         and heard.fate == "answered"
-        and _cool_ms(world.ledgers()[project], model)
+        and _stops(world.ledgers()[project], model)
         and not _unsaid(world, project)
     ]
     yield Verdict(STILL_SHUT, ok=not shut, worst=len(shut), limit=0, where=", ".join(shut))
@@ -160,8 +167,8 @@ def _unsaid(world: World, project: str) -> bool:
     return any(agent.pending is not None for agent in agents if agent.account.ledger_id == project)
 
 
-def _cool_ms(state: State, model: str) -> int:
-    return state.sections[section_of(state.names, model)].cool_ms
+def _stops(state: State, model: str) -> bool:
+    return bool(circuits_of(state, state.sections[section_of(state.names, model)]))
 
 
 def _nothing_held(world: World, when: str, *, at_once: bool = False) -> Iterator[Verdict]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 from unittest.mock import patch
 
+from shared import refusal
 from shared.admission import agent as agents
 from shared.admission import names as admission_names
 from shared.admission.admission import Admission
@@ -16,9 +17,11 @@ from shared.admission.book import Book
 from shared.admission.lease import Lease
 from shared.admission.server_clock import ServerClock
 from shared.generation import NO_COST
-from shared.ledger import calendar, step
+from shared.ledger import calendar, circuit, step
 from shared.ledger import names as ledger_names
+from shared.ledger import refusals as refusals_of_ledger
 from shared.ledger.calendar import Calendar
+from shared.ledger.limits import Limits
 from shared.ledger.refusals import jitter_slots
 from shared.ledger.state import UNPROVEN
 from shared.stores.port import CommitUnknown
@@ -28,6 +31,10 @@ from tests.simulation.scenario import Scenario, scenario_of
 from tests.simulation.shapes import (
     aliases,
     an_alias_in_demand,
+    lower_limit,
+    lower_limit_that_stays,
+    lower_tokens,
+    no_quota,
     processes_that_die,
     processes_that_stand_still,
     processes_that_stop_with_their_last_answer,
@@ -39,9 +46,13 @@ from tests.simulation.shapes import (
     scarce_slots,
     scarce_tokens,
     slow_connections,
+    spent_day,
+    spent_too_much,
+    spent_too_much_for_a_time,
     uncertain_tokens,
     unproven_ids,
 )
+from tests.simulation.spells import AGAIN, ASKED, SERVED
 
 MOST_SEEDS = 1_000
 
@@ -193,14 +204,73 @@ def dead_bookings_end_with_their_slots(scenario: Scenario) -> Any:
 
 
 def without_limit(dimension: str, scenario: Scenario) -> Any:
-    right = step.effective_limits
+    right = step.lowered_limits
 
-    def wrong(state: Any, section: Any, model: str) -> Any:
-        limits = right(state, section, model)
+    def wrong(*given: Any) -> Any:
+        limits = right(*given)
         # Still metered, so that permits are booked; but nothing binds.
         return limits if getattr(limits, dimension) is None else limits._replace(**{dimension: 1 << 30})
 
-    return patched(scenario, (step, "effective_limits", wrong))
+    return patched(scenario, (step, "lowered_limits", wrong))
+
+
+# -- circuits --------------------------------------------------------------------------------------------------------
+
+
+def with_rule(kind: Any, scenario: Scenario, **changes: int) -> Any:
+    rules = {**circuit.RULES, kind: circuit.RULES[kind]._replace(**changes)}
+    return patched(scenario, (circuit, "RULES", rules), (refusal, "RULES", rules))
+
+
+def taken_for(wrong: str, kind: str, scenario: Scenario) -> Any:
+    right = refusal.kind_of
+
+    def mistaken(failure: Any) -> str:
+        found = right(failure)
+        return wrong if found == kind else found
+
+    return patched(scenario, (refusal, "kind_of", mistaken))
+
+
+def everybody_probes(scenario: Scenario) -> Any:
+    right = step.claim_probe
+
+    def wrong(circuits: Any, *rest: Any) -> Any:
+        for one in circuits:
+            circuit.release(one)
+        return right(circuits, *rest)
+
+    return patched(scenario, (step, "claim_probe", wrong))
+
+
+def spend_stops_one_model(scenario: Scenario) -> Any:
+    right = Agent.refuse
+
+    def wrong(self: Agent, refusal: Any) -> None:
+        right(self, replace(refusal, kind="zero" if refusal.kind == "spend" else refusal.kind))
+
+    return patched(scenario, (Agent, "refuse", wrong))
+
+
+def lower_limits_ignored(scenario: Scenario) -> Any:
+    return patched(scenario, (step, "lowered_limits", lambda section, configured, now_ms, grid: configured))
+
+
+def lower_limits_never_tested(scenario: Scenario) -> Any:
+    return patched(scenario, (step, "tested_limits", lambda section, limits, configured, costs, now_ms: limits))
+
+
+def tests_exceed_what_is_configured(scenario: Scenario) -> Any:
+    right = step.tested_limits
+
+    def wrong(section: Any, limits: Any, configured: Any, costs: Any, now_ms: int) -> Any:
+        return right(section, limits, Limits(), costs, now_ms)
+
+    return patched(scenario, (step, "tested_limits", wrong))
+
+
+def passed_tests_raise_nothing(scenario: Scenario) -> Any:
+    return patched(scenario, (refusals_of_ledger, "note_dispatched", lambda lowered, amount, now_ms, grid: None))
 
 
 # -- the instance ----------------------------------------------------------------------------------------------------
@@ -389,6 +459,30 @@ MUTANTS = (
     Mutant(
         "a refusal is kept from the ledger", refusal_kept_to_itself, shape=refusals, promise="written while refused"
     ),
+    Mutant("a zero is not asked about again", lambda s: with_rule("zero", s, pause=99, min_pause=99, max_pause=99),
+           100, no_quota, AGAIN),
+    Mutant("a zero lasts until midnight", lambda s: taken_for("day", "zero", s), 100, no_quota, AGAIN),
+    Mutant("a zero's own delay is believed", lambda s: with_rule("zero", s, believes_delay=True), 100, no_quota, ASKED),
+    Mutant("every instance sends the probe", everybody_probes, 100, spent_too_much, ASKED),
+    Mutant("a stop for spend stops one model", spend_stops_one_model, 100, spent_too_much, ASKED),
+    Mutant("pauses for spend do not grow", lambda s: with_rule("spend", s, growth=1), 100, spent_too_much, ASKED),
+    Mutant(
+        "pauses for spend grow without bound", lambda s: with_rule("spend", s, growth=8, max_pause=999), 100,
+        spent_too_much, AGAIN,
+    ),
+    Mutant(
+        "the delay of a stop for spend is not believed", lambda s: with_rule("spend", s, believes_delay=False), 100,
+        spent_too_much_for_a_time, ASKED,
+    ),
+    Mutant("a day's delay is believed", lambda s: taken_for("rate", "day", s), 100, spent_day, ASKED),
+    Mutant("a lower limit is ignored", lower_limits_ignored, 100, lower_limit, ASKED),
+    Mutant("a lower limit is never tested", lower_limits_never_tested, 100, lower_limit, AGAIN),
+    Mutant(
+        "a refused test does not lengthen the pause", lambda s: with_rule("lower", s, growth=1), 100, lower_limit_that_stays,
+        ASKED,
+    ),
+    Mutant("a passed test raises nothing", passed_tests_raise_nothing, 100, lower_limit, SERVED),
+    Mutant("a test exceeds what is configured", tests_exceed_what_is_configured, 100, lower_tokens, TOKENS),
     Mutant("an answer opens nothing", answer_opens_nothing, shape=refusals, promise=STILL_SHUT),
     Mutant("what was spent meanwhile is given again", lapsed_permits_spent, shape=scarce_requests, promise=REQUESTS),
     Mutant("an alias's permits are kept", permits_of_an_alias_are_kept, shape=an_alias_in_demand, promise=REQUESTS),

@@ -9,6 +9,7 @@ from typing import Any
 from shared.accounts.account import Account
 from shared.ledger.limits import Limits
 from shared.secret import Secret
+from tests.simulation.history import Spell
 from tests.simulation.scenario import DAY, Client, Deployment, Fault, FaultKind, Kind, Scenario, grid_of
 from tests.simulation.upstream import Rival
 
@@ -145,3 +146,82 @@ def refusals(seed: int) -> Scenario:
     """Somebody else spends the quota, again and again; the ledger itself allows more."""
     rivals = tuple(Rival("p0", "m0", Limits(requests=1), at, at + 2.0, names_the_limit=False) for at in (2.0, 5.0, 8.0))
     return deployment(seed, QUICK, Limits(20), rivals=rivals)
+
+
+# -- Gemini refuses for a while ------------------------------------------------------------------------------------------
+
+WINDOW_S = 3.0
+PATIENT = replace(QUICK, patience_s=(1.0, 2.0), connect_s=(0.0, 0.0))
+"""Its callers are refused in a pause of any length, and come back when they were told to."""
+
+
+def spell(
+    seed: int, kind: Any, until_s: float, busy_s: float, *, requests: int | None = 20, **more: Any
+) -> Scenario:  # fmt: skip
+    """One spell from 2 s on, and callers that want to be served all the time."""
+    fields = {
+        "limits": Limits(requests),
+        "named": Limits(),
+        "delay_s": None,
+        "kinds": (PATIENT,),
+        "model": "m0",
+        **more,
+    }
+    random = Random(f"spell {seed}")
+    clients = tuple(
+        Client(f"c{at}", fields["kinds"][at % len(fields["kinds"])], 0.05, random.uniform(0, 1), busy_s)
+        for at in range(9)
+    )
+    began_ms = fields.get("began_ms", float(DAY.start_ms) + 36_000_000)
+    from_ms = began_ms + 2_000
+    one = Spell(
+        kind,
+        "p0",
+        fields["model"],
+        from_ms,
+        began_ms + 1000 * until_s,
+        fields["named"],
+        fields["delay_s"],
+        until_s < busy_s,
+    )
+    plain = deployment(seed, PATIENT, fields["limits"], began_ms=began_ms)
+    return replace(plain, busy_s=busy_s, clients=clients, spells=(one,), judges_spells=True)
+
+
+def no_quota(seed: int) -> Scenario:
+    """A limit of zero that ends between the second probe and the third; its refusals name a delay that is not true."""
+    return spell(seed, "zero", 75.0, 105.0, delay_s=25.0)
+
+
+def spent_too_much(seed: int) -> Scenario:
+    """All models are stopped, for pauses of 1, 2, 4 and 8 windows."""
+    other = replace(PATIENT, model="m1")
+    return spell(seed, "spend", 40.0, 80.0, kinds=(PATIENT, other), model="")
+
+
+def spent_too_much_for_a_time(seed: int) -> Scenario:
+    return spell(seed, "spend", 12.0, 25.0, delay_s=5.0, model="")
+
+
+def spent_day(seed: int) -> Scenario:
+    """Before midnight; on the free tier its refusals name a delay of seconds."""
+    began_ms = float(DAY.end_ms) - 20_000
+    return spell(seed, "day", 20.0, 30.0, began_ms=began_ms, delay_s=4.0)
+
+
+def lower_limit(seed: int) -> Scenario:
+    """Tested after 10 windows and again after 20; between them Gemini relents."""
+    return spell(seed, "lower", 60.0, 180.0, limits=Limits(10), named=Limits(requests=4), delay_s=1.0)
+
+
+def lower_limit_that_stays(seed: int) -> Scenario:
+    """Tested twice, after 10 windows and after 20 more."""
+    return spell(seed, "lower", 112.0, 112.0, limits=Limits(10), named=Limits(requests=4), delay_s=1.0)
+
+
+def lower_tokens(seed: int) -> Scenario:
+    """A test may not exceed what is configured: a request is larger than what lies between the two limits."""
+    kind = replace(PATIENT, tokens=(30, 50))
+    return spell(
+        seed, "lower", 20.0, 60.0, limits=Limits(input_tokens=200), named=Limits(input_tokens=180), kinds=(kind,)
+    )  # fmt: skip

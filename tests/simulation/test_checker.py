@@ -9,8 +9,9 @@ import pytest
 from shared.generation import Cost
 from shared.ledger.grid import pacific_day
 from shared.ledger.limits import Limits
-from tests.simulation.checker import NO_GOALS, Goals, Verdict, check, jain
+from tests.simulation.checker import NO_GOALS, Goals, check, jain
 from tests.simulation.history import Bound, Call, Disturbance, Exchange, History, Refused, Saturation
+from tests.simulation.verdict import Verdict
 
 NOON_MS = pacific_day(1_800_000_000_000).start_ms + 12 * 3_600_000.0
 WINDOW_MS = 60_000.0

@@ -143,11 +143,11 @@ def test_while_gemini_refuses_the_end_of_that_is_told() -> None:
     until_ms = int(ledger.now_ms) + 30_000
     limits = Limits(requests=1)
     section = ledger.state.sections.setdefault(MODEL, Section())
-    section.cool_ms = until_ms
+    section.circuit.open_until_ms = until_ms
     wants = Demand(limits, wants=((Cost(1), 2),), head=True, reach_ms=2_000)
     told = ledger.renew("a", 1, wants).allotments[MODEL]
     assert not told.bookings
-    assert told.cool_ms == until_ms
+    assert told.open_until_ms == until_ms
 
 
 def test_the_last_request_of_a_small_limit_is_not_put_off_until_others_leave_the_window() -> None:

@@ -58,6 +58,7 @@ class Trouble:
         world.network.lost = world.network.repeated = world.network.late = 0.0
         world.gemini.pressure = 0.0
         world.gemini.rivals.clear()
+        world.gemini.spells.clear()
         self._end_outage()
 
     def _end_outage(self) -> None:

@@ -8,9 +8,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from random import Random
 
+from shared.gemini.errors import Violation
 from shared.generation import Cost
 from shared.ledger.limits import Limits
-from tests.simulation.history import FOREVER, Exchange, Refused
+from tests.simulation.history import FOREVER, Exchange, Refused, Spell
 from tests.simulation.loop import VirtualLoop
 
 TRAVEL_S = (0.001, 0.250)
@@ -45,6 +46,8 @@ class Answer:
     """The dimensions of a Cost of which there was too much."""
     model: str = ""
     """As which the request was metered."""
+    violations: tuple[Violation, ...] = ()
+    """The quotas that a spell's refusal names; empty for any other answer."""
 
 
 @dataclass(slots=True)
@@ -86,6 +89,7 @@ class VirtualGemini:
     aliases: Mapping[str, str] = field(default_factory=dict)
     """By id, as which model it is metered; "" for an id that does not exist."""
     rivals: list[Rival] = field(default_factory=list)
+    spells: list[Spell] = field(default_factory=list)
     sent: list[Open] = field(default_factory=list)
     refused: list[Refused] = field(default_factory=list)
     """What processes have heard of 429s with a time."""
@@ -147,6 +151,13 @@ class VirtualGemini:
         recent = self._recent.setdefault((work.project, work.model), deque())
         while recent and recent[0][0] <= now_s - self.window_s:
             recent.popleft()
+        for spell in self.spells:
+            concerned = spell.project == work.project and spell.model in (work.model, "")
+            if concerned and spell.from_ms <= self.now_ms() < spell.until_ms:
+                spent = (len(recent) + 1, sum(tokens for _, tokens in recent) + work.used_tokens)
+                violations = _violations(spell, spent)
+                if violations:
+                    return Answer(429, spell.delay_s, violations=violations)
         for rival in self.rivals:
             if (rival.project, rival.model) == (work.project, work.model) and rival.from_s <= now_s < rival.until_s:
                 requests, tokens = rival.limits.requests, rival.limits.input_tokens
@@ -168,6 +179,24 @@ class VirtualGemini:
     def _end(self, request: Open, status: int) -> None:
         if request.ended_ms is None:
             request.ended_ms, request.status = self.now_ms(), status
+
+
+def _violations(spell: Spell, spent: tuple[int, int]) -> tuple[Violation, ...]:
+    match spell.kind:
+        case "spend":
+            return (Violation("spend", "other"),)
+        case "zero":
+            return (Violation("requests", "minute", 0), Violation("requests", "day", 0))
+        case "day":
+            return (Violation("requests", "day", spell.limits.requests_per_day),)
+        case _:
+            limits = (("requests", spell.limits.requests), ("input_tokens", spell.limits.input_tokens))
+            over = zip(limits, spent, strict=True)
+            return tuple(
+                Violation(dimension, "minute", limit)  # type: ignore[arg-type]
+                for (dimension, limit), amount in over
+                if limit is not None and amount > limit
+            )
 
 
 def _hand_over(answer: asyncio.Future[Answer], value: Answer) -> None:

@@ -88,6 +88,7 @@ class World:
             pressure=scenario.pressure,
             aliases=dict(scenario.aliases),
             rivals=list(scenario.rivals),
+            spells=list(scenario.spells),
         )
         self.ends = Ends()
         self.instances: list[Instance] = []
@@ -145,6 +146,7 @@ class World:
             disturbances=tuple(self.trouble.disturbances),
             refused=tuple(self.gemini.refused),
             saturations=tuple(self._saturations()),
+            spells=self.scenario.spells if self.scenario.judges_spells else (),
         )
 
     def ledgers(self) -> dict[str, State]:

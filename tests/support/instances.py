@@ -63,7 +63,7 @@ class DistantStore(MemoryStore):
     async def transact(
         self, keys: Sequence[str], step: Step[T], *, cached: bool = False, timeout_s: float = 5.0
     ) -> Outcome[T]:
-        seen = self._seen if cached else None
+        seen = self._seen if cached and self._seen is not None and self._seen[0].keys() == set(keys) else None
         conflicts, reads = 0, 0
         until_s = elapsed_s() + timeout_s
         samples: list[TimeSample] = []

@@ -22,8 +22,9 @@ from dataclasses import dataclass, replace
 import pytest
 
 from shared.ledger.state import State
-from tests.simulation.checker import Goals, Verdict, check
+from tests.simulation.checker import Goals, check
 from tests.simulation.history import History, Saturation
+from tests.simulation.verdict import Verdict
 from tests.support.firestore_proxy import FirestoreProxy
 from tests.support.fleet import MODELS, Fleet, Quota, Seen, fleet, frozen
 from tests.support.load import NOT_ANSWERED, Load, Manners, closed_loop

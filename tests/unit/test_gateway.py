@@ -8,9 +8,9 @@ from typing import Any, cast
 
 import pytest
 
-from shared.gateway import BACKOFF_S, PRESSURE_DELAY_S, StreamReply, _ends_by_itself, _pause_s
+from shared.gateway import BACKOFF_S, PRESSURE_DELAY_S, StreamReply, _pause_s
 from shared.gemini import wire
-from shared.gemini.errors import Kind, UpstreamFailure, Violation
+from shared.gemini.errors import Kind, UpstreamFailure
 from shared.generation import JsonObject, Usage
 
 
@@ -47,19 +47,3 @@ class TestPauses:
         failure = UpstreamFailure("overloaded", "x")
         longest = [max(_pause_s(failure, tries, elsewhere=False) for _ in range(300)) for tries in (1, 2, 3)]
         assert longest[0] < longest[1] < longest[2] <= BACKOFF_S * 8
-
-
-@pytest.mark.parametrize(
-    ("violation", "expected"),
-    [
-        (Violation("requests", "minute", 5), True),
-        (Violation("other", "other"), True),
-        (Violation("requests", "minute", 0), False),
-        (Violation("input_tokens", "day", 5), False),
-        (Violation("spend", "other"), False),
-    ],
-)
-def test_quota_that_ends_by_itself_is_waited_for(violation: Violation, expected: bool) -> None:
-    minute = Violation("requests", "minute", 5)
-    failure = UpstreamFailure("quota", "x", status=429, violations=(minute, violation))
-    assert _ends_by_itself(failure) is expected

@@ -8,7 +8,7 @@ from shared.accounts.pool import Pool
 from shared.health import MOST_PROJECTS, health_report
 from shared.ledger.limits import Limits
 from shared.ledger.packing import pack
-from shared.ledger.state import Outside, Section, State
+from shared.ledger.state import Circuit, Outside, Section, State
 from shared.secret import Secret
 from shared.settings import Settings
 from shared.stores.memory import MemoryStore
@@ -50,7 +50,9 @@ async def projects_of(store: CountedStore, accounts: Pool) -> list[dict[str, obj
 
 async def test_projects_are_told_by_their_accounts_and_only_models_with_something_to_say() -> None:
     store, now_ms = CountedStore(), 4_000_000_000_000
-    refused = Section(outside={0: Outside(5, now_ms - 60_000, now_ms)}, cool_ms=now_ms + 9_000, debt_tokens=3)
+    refused = Section(
+        outside={0: Outside(5, now_ms - 60_000, now_ms)}, circuit=Circuit(open_until_ms=now_ms + 9_000), debt_tokens=3
+    )
     await store.fill("secret-project", pack(State(60_000, now_ms, {}, {"m": refused, "calm": Section(days={1: 1})})))
     (found,) = await projects_of(store, pool("secret-project", "secret-project"))
     assert found["accounts"] == ["account-0", "account-1"]
@@ -64,9 +66,9 @@ async def test_a_document_that_cannot_be_read_says_why_and_the_rest_is_told() ->
     store = CountedStore("ledger/broken")
     await store.fill("later", b"GL\x09abc")
     later, broken, fine = await projects_of(store, pool("later", "broken", "fine"))
-    assert "by a later version" in str(later["reason"])
+    assert "by another version" in str(later["reason"])
     assert broken["reason"] == "no answer came in time"
-    assert fine == {"accounts": ["account-2"], "models": {}}
+    assert fine == {"accounts": ["account-2"], "stopped": None, "models": {}}
 
 
 async def test_of_many_projects_a_bounded_number_is_read() -> None:

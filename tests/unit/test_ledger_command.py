@@ -15,7 +15,7 @@ from shared.generation import Cost
 from shared.ledger.grid import Grid, pacific_day
 from shared.ledger.limits import Limits
 from shared.ledger.packing import pack, unpack
-from shared.ledger.state import Lease, Outside, Section, Share, State, Validity
+from shared.ledger.state import Circuit, Lease, Lowered, Outside, Section, Share, State, Validity
 from shared.ledger_command import main
 from shared.stores.memory import MemoryStore, Shelf
 from shared.stores.port import Change, Put, Store
@@ -37,11 +37,12 @@ def state_at(now_ms: int) -> State:
     lease.shares[MODEL] = Share(Limits(requests=300), {Validity(slot, slot + 20): Cost(7, 70)})
     state.leases["f" * 32] = lease
     state.sections[MODEL] = Section(
-        ring={slot - 4: Cost(20, 2_000)}, days={pacific_day(now_ms).ordinal: 55}, cool_ms=now_ms + 30_000,
-        cool_length_ms=30_000, prober="f" * 32, probe_ms=now_ms + 40_000, learned=Limits(requests=250),
-        learned_until_ms=now_ms + 3_600_000, outside={0: Outside(18, now_ms - 60_000, now_ms)}, debt_tokens=17,
+        ring={slot - 4: Cost(20, 2_000)}, days={pacific_day(now_ms).ordinal: 55},
+        circuit=Circuit("zero", "Google says no.", now_ms + 30_000, 30_000, now_ms, "f" * 32, MODEL, now_ms + 40_000),
+        lowered={0: Lowered(250, "limit: 250", 600_000, now_ms + 600_000)},
+        outside={0: Outside(18, now_ms - 60_000, now_ms)}, debt_tokens=17,
     )  # fmt: skip
-    state.sections["other"] = Section(ring={slot: Cost(1, 10)}, days={}, cool_ms=now_ms + 5_000)
+    state.sections["other"] = Section(ring={slot: Cost(1, 10)}, days={}, circuit=Circuit(open_until_ms=now_ms + 5_000))
     return state
 
 
@@ -108,8 +109,9 @@ class TestShow:
             "slots     4 of 15 held: ffffffff 4",
             "requests: 20 used, 7 booked, limit 250",
             ": 55 of 1000 requests",
-            "cooling until 20",
-            "limits that Gemini named: requests 250",
+            "stopped (zero), until 20",
+            ": Google says no.",
+            "Gemini named a limit of 250 requests: 250 used, tested again at 20",
             "an outside consumer is suspected since 20",
             "18 requests are used at the most",
             "17 input tokens beyond",
@@ -145,7 +147,7 @@ class TestShow:
 
         asyncio.run(overwrite())
         assert (
-            "6 bytes: the ledger's document was written by another program or by a later version"
+            "6 bytes: the ledger's document was written by another program or by another version"
             in ledger.run("show")[1]
         )
         assert ledger.run("reset", "new")[0] == 1
@@ -157,13 +159,13 @@ class TestReset:
         assert ledger.run("reset", "my-project") == (0, f"project my-project: cleared: {MODEL}, other\n")
         after = ledger.section
         assert (after.ring, after.days, after.debt_tokens) == (before.ring, before.days, before.debt_tokens)
-        assert (after.cool_ms, after.prober, after.outside, after.learned) == (0, "", {}, Limits())
+        assert (after.circuit, after.outside, after.lowered) == (Circuit(), {}, {})
 
     def test_of_one_model_or_of_cool_downs_only(self, ledger: Ledger) -> None:
         ledger.run("reset", "my-project", "--model", "other")
-        assert ledger.section.cool_ms > 0
+        assert ledger.section.circuit.open_until_ms > 0
         ledger.run("reset", "my-project", "--model", MODEL, "--cool-only")
-        assert (ledger.section.cool_ms, ledger.section.learned.requests) == (0, 250)
+        assert (ledger.section.circuit, ledger.section.lowered[0].limit) == (Circuit(), 250)
         assert ledger.section.outside
 
     def test_the_whole_document_goes_only_when_the_danger_was_confirmed(self, ledger: Ledger) -> None:

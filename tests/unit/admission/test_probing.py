@@ -14,9 +14,9 @@ import pytest
 from shared.clock import elapsed_s
 from shared.errors import QueueTimeout
 from shared.generation import Caller, Cost
+from shared.ledger.circuit import PROBE_MS
 from shared.ledger.packing import pack, unpack
-from shared.ledger.refusals import PROBE_MS
-from shared.ledger.state import Lease, Refusal, Section, State
+from shared.ledger.state import Circuit, Lease, Refusal, Section, State
 from shared.stores.port import Change, Put
 from tests.support.instances import LEDGER, Site, account
 from tests.support.virtual_time import run
@@ -113,7 +113,7 @@ def busy(
 async def cool_ms(site: Site) -> int:
     blob = (await site.stores[0].read(KEY)).value
     assert blob is not None
-    return unpack(blob).sections["m"].cool_ms
+    return unpack(blob).sections["m"].circuit.open_until_ms
 
 
 @limited
@@ -174,7 +174,8 @@ def test_when_who_was_to_try_has_ended_another_one_tries(limits: dict[str, int])
 
         def step(_: object, now_ms: int) -> Change[None]:
             dead = Lease(seen_ms=now_ms, authority_ms=now_ms + 60_000, reuse_ms=now_ms + 60_000, concurrency=40)
-            section = Section(cool_ms=now_ms + 1_000, prober="dead", probe_ms=now_ms + 1_000 + PROBE_MS)
+            stop = Circuit(open_until_ms=now_ms + 1_000, owner="dead", model="m", probe_ms=now_ms + 1_000 + PROBE_MS)
+            section = Section(circuit=stop)
             state = State(60_000, now_ms, {"dead": dead}, {"m": section})
             return Change(None, {KEY: Put(pack(state))})
 

@@ -76,7 +76,7 @@ def test_a_caller_who_is_late_is_forgotten() -> None:
 
 def test_only_earlier_places_are_ahead() -> None:
     returns = expecting(*(appointment(10.0, tag, cost=Cost(1, int(tag) * 100)) for tag in (3.0, 1.0, 2.0)))
-    returns.expect(appointment(10.0, 1.0, model="n"), 0.0)
+    returns.expect(appointment(10.0, 1.0, section="n"), 0.0)
     assert returns.ahead("p", "m", waiting(2.5), 0.0) == (2, 300)
     assert returns.ahead("p", "m", waiting(0.5), 0.0) == (0, 0)
 

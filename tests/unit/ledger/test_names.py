@@ -8,18 +8,20 @@ from dataclasses import replace
 import pytest
 
 from shared.generation import Cost
+from shared.ledger.circuit import PROBE_MS
 from shared.ledger.grid import Grid, pacific_day
 from shared.ledger.limits import Limits
 from shared.ledger.names import section_of
 from shared.ledger.packing import pack, unpack
-from shared.ledger.refusals import PROBE_MS
 from shared.ledger.state import (
     MAX_MODELS,
     MAX_NAMES,
     NAME_KEPT_MS,
     UNPROVEN,
+    Circuit,
     Demand,
     Grant,
+    Lowered,
     Metered,
     Named,
     Refusal,
@@ -134,7 +136,7 @@ class TestMerging:
         ledger.renew("i", {"t": wants(0)}, names=(Named("x", "t", "x", ledger.slot, ONE),))
         refusal = Refusal("x", until_ms=ledger.now_ms + 5_000, sent_ms=ledger.now_ms)
         ledger.renew("j", {}, refusals=(refusal,))
-        assert ledger.state.sections["t"].cool_ms == ledger.now_ms + 5_000
+        assert ledger.state.sections["t"].circuit.open_until_ms == ledger.now_ms + 5_000
         assert "x" not in ledger.state.sections
 
     def test_smaller_limit_holds(self, ledger):
@@ -146,12 +148,12 @@ class TestMerging:
         assert grant.allotments["t"].limits.requests == 3
 
     def test_what_refusals_taught_holds_for_both(self, ledger):
-        ledger.state.sections["x"] = Section(
-            cool_ms=NOON_MS + 9_000, learned=Limits(4), learned_until_ms=NOON_MS + 60_000
-        )
+        stop = Circuit(open_until_ms=NOON_MS + 9_000, owner="j", model="x", probe_ms=NOON_MS + 19_000)
+        ledger.state.sections["x"] = Section(circuit=stop, lowered={0: Lowered(4, test_ms=NOON_MS + 600_000)})
         ledger.renew("i", {"t": sent(ledger)}, names=(Named("x", "t", "x", ledger.slot, ONE),))
         section = ledger.state.sections["t"]
-        assert (section.cool_ms, section.learned) == (NOON_MS + 9_000, Limits(4))
+        assert (section.circuit.open_until_ms, section.lowered[0].limit) == (NOON_MS + 9_000, 4)
+        assert section.circuit.model != "x"
 
     def test_alias_that_is_pointed_elsewhere_counts_in_both(self, ledger):
         ledger.renew("i", {"t": sent(ledger)}, names=(Named("x", "t", "x", ledger.slot, ONE),))

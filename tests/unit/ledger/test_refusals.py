@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 
 from shared.generation import Cost
+from shared.ledger.circuit import PROBE_MS
 from shared.ledger.grid import Grid, pacific_day
 from shared.ledger.limits import UNLIMITED, Limits
 from shared.ledger.packing import pack, unpack
-from shared.ledger.refusals import PROBE_MS, left_by_others
+from shared.ledger.refusals import left_by_others
 from shared.ledger.state import Allotment, Demand, Grant, Refusal, Renew, State
 from shared.ledger.step import renew
 
@@ -124,7 +125,7 @@ class TestAnOutsideConsumer:
         ledger = Ledger(UNLIMITED)
         ledger.refused("a", sent=5)
         assert not ledger.section.outside
-        assert ledger.section.cool_ms == NOON_MS + 20_000
+        assert ledger.section.circuit.open_until_ms == NOON_MS + 20_000
 
     def test_of_a_named_limit_the_smaller_holds(self) -> None:
         ledger = Ledger(Limits(requests=100))
@@ -177,24 +178,24 @@ class TestTheRequestThatTries:
         ledger = Ledger()
         heard_late = Refusal("m", NOON_MS + 1_000, minute=(0,), sent_ms=NOON_MS)
         ledger.now_ms += 1_000 + WINDOW_MS + 1
-        assert ledger.ask("b").cool_ms == 0
-        assert ledger.ask("a", refusals=(heard_late,)).cool_ms == 0
+        assert ledger.ask("b").open_until_ms == 0
+        assert ledger.ask("a", refusals=(heard_late,)).open_until_ms == 0
 
     def test_one_that_ended_less_long_ago_still_has_one_request_try(self):
         ledger = Ledger()
         heard_late = Refusal("m", NOON_MS + 1_000, minute=(0,), sent_ms=NOON_MS)
         ledger.now_ms += 1_000 + WINDOW_MS
-        assert ledger.ask("a", refusals=(heard_late,)).cool_ms == heard_late.until_ms
+        assert ledger.ask("a", refusals=(heard_late,)).open_until_ms == heard_late.until_ms
 
     def test_during_a_cool_down_one_request_is_booked_behind_it_and_no_other(self) -> None:
         ledger = Ledger(Limits(requests=100))
         first = ledger.refused("a", sent=1)
         assert requests(first) == 1
-        assert first.probe_ms == first.cool_ms + PROBE_MS
-        assert all(GRID.start_ms(v.first) >= first.cool_ms for v in first.bookings)
+        assert first.probe_ms == first.open_until_ms + PROBE_MS
+        assert all(GRID.start_ms(v.first) >= first.open_until_ms for v in first.bookings)
         other = ledger.ask("b", 20)
-        assert (requests(other), other.probe_ms, other.cool_ms) == (0, 0, first.cool_ms)
-        assert other.next_ms >= first.cool_ms
+        assert (requests(other), other.probe_ms, other.open_until_ms) == (0, 0, first.open_until_ms)
+        assert other.next_ms >= first.open_until_ms
 
     def test_where_there_is_room_it_may_begin_seconds_late_so_that_a_slow_ledger_does_not_lose_it(self) -> None:
         ledger = Ledger(Limits(requests=100))
@@ -210,7 +211,7 @@ class TestTheRequestThatTries:
         ledger.now_ms += 3_000
         assert requests(ledger.ask("b", 1)) == 0
         ledger.answered("a", first)
-        assert ledger.section.cool_ms == 0
+        assert ledger.section.circuit.open_until_ms == 0
         ledger.now_ms += WINDOW_MS
         assert requests(ledger.ask("b", 1)) == 1
 
@@ -219,23 +220,23 @@ class TestTheRequestThatTries:
         right = ledger.refused("a", sent=1, seconds=1)
         ledger.now_ms += 2_000
         grant = ledger.answered("a", right, 5).allotments["m"]
-        assert (requests(grant), grant.cool_ms) == (5, 0)
+        assert (requests(grant), grant.open_until_ms) == (5, 0)
 
     def test_a_refused_one_begins_the_next_cool_down_and_others_may_try_after_it(self) -> None:
         ledger = Ledger(Limits(requests=100))
         ledger.refused("a", sent=1, seconds=1)
         ledger.now_ms += 2_000
         ledger.renew("a", 0, refusals=(Refusal("m", ledger.now_ms + 7_000, sent_ms=ledger.now_ms),))
-        assert ledger.section.cool_ms == ledger.now_ms + 7_000
+        assert ledger.section.circuit.open_until_ms == ledger.now_ms + 7_000
         assert ledger.ask("b").probe_ms == ledger.now_ms + 7_000 + PROBE_MS
 
     def test_when_gemini_names_no_time_each_refused_try_doubles_the_cool_down_up_to_a_window(self) -> None:
         ledger, lengths = Ledger(Limits(requests=100)), []
         ledger.refused("a", sent=1, seconds=10)
         for _ in range(4):
-            ledger.now_ms = ledger.section.cool_ms + 500
+            ledger.now_ms = ledger.section.circuit.open_until_ms + 500
             ledger.refused("a", sent=1, seconds=60, guessed=True)
-            lengths.append(ledger.section.cool_ms - ledger.now_ms)
+            lengths.append(ledger.section.circuit.open_until_ms - ledger.now_ms)
         assert lengths == [20_000, 40_000, 60_000, 60_000]
 
     @pytest.mark.parametrize("limits", [Limits(requests=100), UNLIMITED], ids=["metered", "unmetered"])
@@ -263,7 +264,7 @@ class TestTheRequestThatTries:
         ledger.now_ms = first.probe_ms + 1
         ledger.ask("b")
         ledger.answered("slow", first)
-        assert ledger.section.cool_ms == 0
+        assert ledger.section.circuit.open_until_ms == 0
 
     def test_an_answer_from_before_a_later_refusal_does_not(self) -> None:
         ledger = Ledger(Limits(requests=100))
@@ -271,7 +272,7 @@ class TestTheRequestThatTries:
         ledger.now_ms += 2_000
         ledger.refused("b", sent=1, seconds=60)
         ledger.answered("a", first)
-        assert ledger.section.cool_ms == ledger.now_ms + 60_000
+        assert ledger.section.circuit.open_until_ms == ledger.now_ms + 60_000
 
     def test_who_gives_everything_back_gives_the_right_back_too(self) -> None:
         ledger = Ledger(Limits(requests=100))
@@ -284,12 +285,12 @@ class TestTheRequestThatTries:
         ledger.renew("holder", 50, hold=50)
         ledger.refused("a", sent=1)
         assert ledger.state.leases["a"].cap == 0
-        assert ledger.section.prober == ""
+        assert ledger.section.circuit.owner == ""
 
     def test_who_cannot_wait_so_long_does_not_get_it(self) -> None:
         ledger = Ledger(Limits(requests=100))
         ledger.refused("a", sent=1, seconds=200)
-        assert ledger.section.prober == ""
+        assert ledger.section.circuit.owner == ""
 
     def test_after_midnight_too_one_request_tries_first(self) -> None:
         ledger = Ledger(Limits(requests=100, requests_per_day=1_000))
@@ -311,7 +312,7 @@ class TestTheRequestThatTries:
         first = ledger.refused("a", sent=1)
         ledger.numbers["a"] -= 1
         again = ledger.ask("a")
-        assert (again.cool_ms, again.probe_ms) == (first.cool_ms, first.probe_ms)
+        assert (again.open_until_ms, again.probe_ms) == (first.open_until_ms, first.probe_ms)
 
     def test_nothing_is_booked_behind_a_cool_down_that_the_limit_has_no_room_for(self) -> None:
         ledger = Ledger(Limits(requests=3))

@@ -14,7 +14,7 @@ from shared.generation import Cost
 from shared.ledger.grid import JITTER_MS, Grid, pacific_day
 from shared.ledger.limits import Limits
 from shared.ledger.packing import pack, unpack
-from shared.ledger.state import Grant, Refusal, Renew, State
+from shared.ledger.state import Grant, Kind, Refusal, Renew, State
 from shared.ledger.step import renew
 from tests.support.invariants import check_days, check_slots, check_windows, most_at_once, worst_weight
 
@@ -69,7 +69,11 @@ class LedgerMachine(RuleBasedStateMachine):
     def hi(self, i: Instance) -> int:
         return self.now + i.late_ms
 
-    @rule(ms=st.one_of(st.integers(1, 300), st.sampled_from([1_000, 5_000, 11_000, 21_000, 31_000, 60_000])))
+    @rule(
+        ms=st.one_of(
+            st.integers(1, 300), st.sampled_from([1_000, 5_000, 11_000, 21_000, 31_000, 60_000, 600_000, 900_000])
+        )
+    )
     def time_passes(self, ms: int) -> None:
         self.now += ms
 
@@ -145,7 +149,9 @@ class LedgerMachine(RuleBasedStateMachine):
         for model, allotment in grant.allotments.items():
             i.books[model].adopt(allotment, message.demands[model].kept, self.lo(i))
         for refusal in i.refusals:
-            i.books[refusal.model].refused(refusal.until_ms)
+            for model, book in i.books.items():
+                if model == refusal.model or refusal.kind == "spend":
+                    book.refused(refusal.reason)
 
     @rule(at=st.integers(0, 2), model=st.sampled_from(MODELS), tokens=st.integers(1, 200), count=st.integers(1, 12))
     def asks_and_dispatches_what_it_gets(self, at: int, model: str, tokens: int, count: int) -> None:
@@ -191,8 +197,33 @@ class LedgerMachine(RuleBasedStateMachine):
         if model in i.books and i.pending is None:
             minute = (0, 1) if tokens else (0,)
             i.refusals.append(Refusal(model, self.hi(i) + 1 + 1000 * seconds, minute=minute, sent_ms=self.lo(i)))
-            i.books[model].refused(i.refusals[-1].until_ms)
+            i.books[model].refused(i.refusals[-1].reason)
             self.trying.pop(model, None)
+
+    @rule(
+        at=st.integers(0, 2),
+        model=st.sampled_from(MODELS),
+        kind=st.sampled_from(["rate", "zero", "spend"]),
+        requests=st.sampled_from([None, 1, 3]),
+        tokens=st.sampled_from([None, 50, 200]),
+        seconds=st.integers(0, 2),
+    )
+    def gemini_stops_or_slows(
+        self, at: int, model: str, kind: Kind, requests: int | None, tokens: int | None, seconds: int
+    ) -> None:
+        """Limits that are tested again must never lead beyond what is configured."""
+        i = self.instances[at]
+        if model in i.books and i.pending is None:
+            learned = Limits(requests, tokens) if kind == "rate" else Limits()
+            until_ms = self.hi(i) + 1 + 1000 * seconds
+            refusal = Refusal(
+                model, until_ms, learned, minute=(), sent_ms=self.lo(i), guessed=True, kind=kind, message="No.\n"
+            )
+            i.refusals.append(refusal)
+            for name, book in i.books.items():
+                if name == model or kind == "spend":
+                    book.refused(refusal.reason)
+                    self.trying.pop(name, None)
 
     @rule(at=st.integers(0, 2), seconds=st.integers(0, 3), others=st.lists(st.integers(0, 2), max_size=3))
     def gemini_refuses_and_all_try_afterwards(self, at: int, seconds: int, others: list[int]) -> None:

@@ -1,0 +1,303 @@
+"""What stops requests after a 429, and how it is found out that Gemini takes them again. Pure: `now_ms` is an argument.
+
+A `Circuit` stops all requests to a model, or to the project's models for spend:
+
+                       a refusal                        `open_until_ms` is over, and an instance claims the probe
+          CLOSED ------------------------> OPEN -------------------------------------------------> HALF-OPEN
+             ^                             ^  ^                                                     |  |   |
+             |                             |  +------- the probe is refused: the next pause --------+  |   |
+             |                             +--- PROBE_MS is over, or its instance ended: next claim ---+   |
+             +-------------------------------- the probe is answered -------------------------------------+
+
+A `Lowered` limit is a circuit of one dimension. Requests below it go on; its probe is one request beyond it:
+
+                       a refusal that names less        `test_ms` is over: one more fits in a window
+          CLOSED ------------------------> OPEN -----------------------------------------> HALF-OPEN
+             ^                               ^                                                  |
+             |                               +-------- refused: twice the pause ----------------+
+             |                               |                                                  | not refused for a window
+             +--- the configured limit ------+------------------ RISING <-----------------------+ after more was dispatched
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Literal, NamedTuple
+
+from shared.generation import Cost
+from shared.ledger.grid import Grid
+from shared.ledger.limits import Limit, Limits, smaller
+from shared.ledger.slots import fresh
+from shared.ledger.state import Circuit, Demand, Kind, Lease, Lowered, Reason, Refusal, Renew, Section, State
+
+Phase = Literal["closed", "open", "half-open", "rising"]
+
+PROBE_MS = 10_000
+"""How long one instance may keep the probe to itself, its answer included."""
+RISE_PERCENT = 10
+"""How much of the configured limit a lowered one rises by, at once and per window, when Gemini took more."""
+MAX_SENTENCE_CHARS = 300
+
+
+class Rule(NamedTuple):
+    """How long a circuit opens for, in windows. Pauses grow only where Gemini names no time, or none that is believed."""
+
+    rank: int
+    """While a circuit is open, a refusal of a lower rank does not change it."""
+    pause: int
+    """The first pause."""
+    growth: int = 1
+    """The factor for each probe that is refused."""
+    min_pause: int = 0
+    max_pause: int = 0
+    believes_delay: bool = False
+    """Whether the delay that Gemini names is the pause."""
+
+
+RULES: dict[Kind, Rule] = {
+    "rate": Rule(0, pause=1, growth=2, max_pause=1, believes_delay=True),
+    "lower": Rule(0, pause=10, growth=2, min_pause=10, max_pause=1_440),
+    "day": Rule(1, pause=1, min_pause=1, max_pause=1),
+    "zero": Rule(2, pause=15, min_pause=15, max_pause=15),
+    "spend": Rule(3, pause=1, growth=2, min_pause=1, max_pause=10, believes_delay=True),
+}
+"""The refusal of a spent day carries its end, midnight Pacific; the pause is for the minutes after a midnight."""
+
+
+def first_pause_ms(kind: Kind, window_ms: float) -> float:
+    return RULES[kind].pause * window_ms
+
+
+def next_pause_ms(kind: Kind, pause_ms: int, window_ms: int) -> int:
+    """The pause after one of `pause_ms` whose probe was refused."""
+    rule = RULES[kind]
+    return min(rule.max_pause * window_ms, max(rule.min_pause * window_ms, rule.growth * pause_ms))
+
+
+def sentence(text: str) -> str:
+    """`text` as one line of at most MAX_SENTENCE_CHARS that UTF-8 can encode."""
+    line = " ".join(text.encode(errors="replace").decode().split())
+    return line if len(line) <= MAX_SENTENCE_CHARS else line[: MAX_SENTENCE_CHARS - 3].rstrip() + "..."
+
+
+# -- a stop of all requests --------------------------------------------------------------------------------------------
+
+
+def phase(circuit: Circuit, now_ms: int) -> Phase:
+    if not circuit.open_until_ms:
+        return "closed"
+    return "open" if now_ms < circuit.open_until_ms else "half-open"
+
+
+def open_circuit(circuit: Circuit, refusal: Refusal, instance: str, now_ms: int, grid: Grid) -> None:
+    """Gemini refused a request of `instance`: nothing more is dispatched until the refusal's end.
+
+    A refusal that ended more than a window ago is ignored: its instance was suspended, and others were served since."""
+    if now_ms - refusal.until_ms > grid.window_ms:
+        return
+    before, rule = phase(circuit, now_ms), RULES[refusal.kind]
+    if before == "open" and rule.rank < RULES[circuit.kind].rank:
+        return
+    until_ms = refusal.until_ms
+    # The time of a dispatch is the beginning of its slot, which may be before the circuit's end.
+    after_ms = refusal.sent_ms + grid.slot_ms
+    of_probe = before != "closed" and circuit.owner == instance and circuit.open_until_ms < after_ms
+    if refusal.guessed and of_probe and refusal.kind == circuit.kind:
+        until_ms = now_ms + next_pause_ms(refusal.kind, circuit.pause_ms, grid.window_ms)
+    if until_ms > circuit.open_until_ms or (before == "open" and rule.rank > RULES[circuit.kind].rank):
+        circuit.kind, circuit.message = refusal.kind, sentence(refusal.message)
+        circuit.open_until_ms, circuit.pause_ms = until_ms, max(0, until_ms - now_ms)
+    if circuit.open_until_ms:
+        circuit.refused_ms = max(circuit.refused_ms, refusal.sent_ms)
+    if circuit.owner == instance or circuit.probe_ms <= circuit.open_until_ms:
+        release(circuit)
+
+
+def release(circuit: Circuit) -> None:
+    """The next instance may claim the probe."""
+    circuit.owner, circuit.model, circuit.probe_ms = "", "", 0
+
+
+def close(circuit: Circuit) -> None:
+    circuit.kind, circuit.message = "rate", ""
+    circuit.open_until_ms = circuit.pause_ms = circuit.refused_ms = 0
+    release(circuit)
+
+
+def close_answered(circuit: Circuit, answered_ms: int) -> None:
+    """A probe was answered whose right ended at `answered_ms`. It was dispatched after the right began, and proves something
+    if that was later than the last refused request."""
+    if circuit.open_until_ms and answered_ms - PROBE_MS >= circuit.refused_ms:
+        close(circuit)
+
+
+def circuits_of(state: State, section: Section | None) -> list[Circuit]:
+    """Those that stop a model's requests now: its own, and the project's."""
+    own = [] if section is None else [section.circuit]
+    return [circuit for circuit in (*own, state.spend) if circuit.open_until_ms]
+
+
+def open_until_ms(circuits: Iterable[Circuit]) -> int:
+    return max((circuit.open_until_ms for circuit in circuits), default=0)
+
+
+def reason_of(circuits: Iterable[Circuit]) -> Reason | None:
+    """Of the circuit that is open for longest."""
+    longest = max(circuits, key=lambda circuit: circuit.open_until_ms, default=None)
+    return None if longest is None else Reason(longest.kind, longest.message, longest.open_until_ms)
+
+
+def probe_ms_of(circuits: Iterable[Circuit], instance: str, model: str) -> int:
+    """Until when `instance` may send the probe of `model`: it must own that of every circuit. 0 if it may not."""
+    rights = [circuit.probe_ms * ((circuit.owner, circuit.model) == (instance, model)) for circuit in circuits]
+    return min(rights, default=0)
+
+
+def claim_probe(circuits: list[Circuit], state: State, lease: Lease, message: Renew, model: str, grid: Grid) -> bool:
+    """Whether the sender is to send the probe, of `model`, once the circuits' time is over; one instance at a time.
+
+    It may until PROBE_MS after it could begin: while its lease lasts, and a request waits there or is the probe."""
+    demand, now_ms = message.demands[model], state.now_ms
+    mine = [(circuit.owner, circuit.model) == (message.instance, model) for circuit in circuits]
+    taken = [_is_taken(circuit, state) for circuit in circuits]
+    if any(held and not own for held, own in zip(taken, mine, strict=True)):
+        return False
+    may_send = bool(demand.waiting and lease.cap)
+    if all(taken) and (demand.probing or may_send):
+        return True
+    for circuit in circuits:
+        release(circuit)
+    until_ms = open_until_ms(circuits)
+    if not may_send or until_ms > now_ms + max(demand.reach_ms, grid.window_ms // 60):
+        return False
+    for circuit in circuits:
+        circuit.owner, circuit.model = message.instance, model
+        circuit.probe_ms = max(now_ms, until_ms) + PROBE_MS
+    return True
+
+
+def _is_taken(circuit: Circuit, state: State) -> bool:
+    holder = state.leases.get(circuit.owner)
+    return holder is not None and fresh(holder, state.now_ms) and state.now_ms < circuit.probe_ms
+
+
+# -- a limit below the configured one ----------------------------------------------------------------------------------
+
+
+def lowered_phase(lowered: Lowered, now_ms: int) -> Phase:
+    if lowered.rising_ms:
+        return "rising"
+    return "open" if now_ms < lowered.test_ms else "half-open"
+
+
+def lower(section: Section, refusal: Refusal, configured: Limits, now_ms: int, grid: Grid) -> None:
+    """Gemini named limits in a refusal. Those below the configured ones hold until a test shows that they do not."""
+    for k, (named, limit) in enumerate(zip(refusal.learned, configured, strict=True)):
+        known = section.lowered.get(k)
+        tested = known is not None and (known.rising_ms or refusal.sent_ms >= known.test_ms)
+        if named is None:
+            refused = k in refusal.minute or (k == 3 and refusal.kind == "day")
+            if known is None or not tested or not refused:
+                continue
+            named = known.limit
+        if limit is not None and named >= limit:
+            section.lowered.pop(k, None)
+            continue
+        pause_ms = int(first_pause_ms("lower", grid.window_ms))
+        test_ms = now_ms + pause_ms
+        if known is not None and named <= known.limit:
+            if tested:
+                pause_ms = next_pause_ms("lower", known.pause_ms, grid.window_ms)
+                test_ms = now_ms + pause_ms
+            elif named == known.limit:
+                pause_ms, test_ms = known.pause_ms, known.test_ms
+        section.lowered[k] = Lowered(named, sentence(refusal.message), pause_ms, test_ms)
+
+
+def value(lowered: Lowered, configured: Limit, now_ms: int, grid: Grid) -> int:
+    """What holds by now. Where the configured limit is unlimited, it rises by parts of the one that Gemini named."""
+    if not lowered.rising_ms:
+        return lowered.limit
+    whole = lowered.limit if configured is None else configured
+    return lowered.limit + -(-whole * RISE_PERCENT * _steps(lowered, now_ms, grid) // 100)
+
+
+def _steps(lowered: Lowered, now_ms: int, grid: Grid) -> int:
+    return 1 + max(0, now_ms - lowered.rising_ms) // grid.window_ms
+
+
+def lowered_limits(section: Section, configured: Limits, now_ms: int, grid: Grid) -> Limits:
+    """The configured limits, as far as Gemini did not name less."""
+    if not section.lowered:
+        return configured
+    result = list(configured)
+    for k, lowered in section.lowered.items():
+        result[k] = smaller(configured[k], value(lowered, configured[k], now_ms, grid))
+    return Limits(*result)
+
+
+def tested_limits(section: Section, limits: Limits, configured: Limits, costs: list[Cost], now_ms: int) -> Limits:
+    """`limits` for a renew: a lowered one that is to be tested has room for one request more, never beyond what is configured."""
+    result = list(limits)
+    for k, lowered in section.lowered.items():
+        if lowered_phase(lowered, now_ms) == "half-open":
+            result[k] = smaller(configured[k], lowered.limit + max(cost[_dimension(k)] for cost in costs))
+    return Limits(*result)
+
+
+def _fits_ms(section: Section, configured: Limits, cost: Cost, now_ms: int, grid: Grid) -> int:
+    """When a request of `cost` may be sent although a lowered limit is smaller than it; 0 if none is."""
+    latest_ms = 0
+    for k, lowered in section.lowered.items():
+        amount, limit = cost[_dimension(k)], configured[k]
+        missing = amount - value(lowered, limit, now_ms, grid)
+        if missing <= 0:
+            continue
+        if lowered.rising_ms:
+            step = max(1, (lowered.limit if limit is None else limit) * RISE_PERCENT // 100)
+            latest_ms = max(latest_ms, now_ms + -(-missing // step) * grid.window_ms)
+        else:
+            latest_ms = max(latest_ms, lowered.test_ms, now_ms)
+    return latest_ms
+
+
+def lower_reason(
+    section: Section, configured: Limits, demand: Demand, now_ms: int, grid: Grid, *, day_spent: bool
+) -> Reason | None:
+    """Which limit Gemini named below the configured ones; `until_ms` is when the costliest request may be sent that the limit
+    does not allow at all, or that its day does not allow any more; 0 if it allows all."""
+    if not section.lowered:
+        return None
+    costs = [cost for cost, _ in demand.wants] or [demand.typical]
+    until_ms = max(_fits_ms(section, configured, cost, now_ms, grid) for cost in costs)
+    if day_spent and 3 in section.lowered:
+        until_ms = max(until_ms, section.lowered[3].test_ms)
+    latest = max(section.lowered.values(), key=lambda lowered: lowered.test_ms)
+    return Reason("lower", latest.message, until_ms)
+
+
+def _dimension(k: int) -> int:
+    """The dimension of a Cost that the limit of that index counts: a day's limit counts requests."""
+    return 0 if k == 3 else k
+
+
+def note_dispatched(lowered: Lowered, amount: int, now_ms: int, grid: Grid) -> None:
+    """`amount` was dispatched within the last window (or this day). A window after it was more than the limit, and was not
+    refused, the limit rises."""
+    if lowered_phase(lowered, now_ms) != "half-open":
+        return
+    if amount > lowered.reached:
+        lowered.reached_ms = lowered.reached_ms or (now_ms if amount > lowered.limit else 0)
+        lowered.reached = amount if lowered.reached_ms else 0
+    if lowered.reached_ms and now_ms >= lowered.reached_ms + grid.span * grid.slot_ms:
+        lowered.limit, lowered.rising_ms = lowered.reached, now_ms
+
+
+def forget_risen(section: Section, configured: Limits, now_ms: int, grid: Grid) -> None:
+    """A limit that rose to the configured one is not lowered any more; one that is configured as unlimited, after as many
+    steps."""
+    for k, lowered in list(section.lowered.items()):
+        limit = configured[k]
+        risen = limit is not None and value(lowered, limit, now_ms, grid) >= limit
+        if risen or (lowered.rising_ms and _steps(lowered, now_ms, grid) * RISE_PERCENT >= 100):
+            del section.lowered[k]
