@@ -235,6 +235,8 @@ def unknown_commit_forgotten(scenario: Scenario) -> Any:
         except CommitUnknown:
             self.pending = None
             raise
+        except KeyError:  # The reply to a forgotten renew grants a model that the new one does not name.
+            raise CommitUnknown("the reply does not fit the request") from None
 
     return patched(scenario, (Agent, "_renew", wrong))
 
@@ -315,7 +317,7 @@ MUTANTS = (
     ),
     Mutant("an answer opens nothing", answer_opens_nothing, shape=refusals, promise=STILL_SHUT),
     Mutant("what was spent meanwhile is given again", lapsed_permits_spent, shape=scarce_requests, promise=REQUESTS),
-    Mutant("a deadline wakes nobody", nobody_wakes, shape=scarce_images, promise="heard after the deadline by ms"),
+    Mutant("a deadline wakes nobody", nobody_wakes, shape=scarce_images, promise="calls that nobody answered"),
     Mutant(
         "nothing is given back", nothing_given_back,
         shape=processes_that_stop_with_their_last_answer, promise="held while idle, when the last was answered",
