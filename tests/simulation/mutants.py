@@ -313,6 +313,8 @@ def unknown_commit_forgotten(scenario: Scenario) -> Any:
         except CommitUnknown:
             self.pending = None
             raise
+        except KeyError:  # The reply to a forgotten renew grants a model that the new one does not name.
+            raise CommitUnknown("the reply does not fit the request") from None
 
     return patched(scenario, (Agent, "_renew", wrong))
 
@@ -489,7 +491,7 @@ MUTANTS = (
     Mutant("an alias keeps its section", aliases_keep_their_sections, shape=aliases, promise=ELSEWHERE),
     Mutant("everyone has the turn", everyone_has_the_turn, shape=unproven_ids, promise=UNPROVEN_ONES),
     Mutant("a turn ends too soon", turns_end_with_their_right, shape=unproven_ids, promise=UNPROVEN_ONES),
-    Mutant("a deadline wakes nobody", nobody_wakes, shape=scarce_images, promise="heard after the deadline by ms"),
+    Mutant("a deadline wakes nobody", nobody_wakes, shape=scarce_images, promise="calls that nobody answered"),
     Mutant(
         "nothing is given back", nothing_given_back,
         shape=processes_that_stop_with_their_last_answer, promise="held while idle, when the last was answered",

@@ -218,7 +218,7 @@ def test_the_33rd_model_waits_without_a_storm_of_writes() -> None:
 
 
 def test_where_two_deployments_run_together_the_smaller_limit_holds_for_both() -> None:
-    """As soon as what was booked under the larger one has run out (A6)."""
+    """As soon as what was booked under the larger one has run out (A6), while the second one has requests waiting."""
     old, new = account(c=8, requests=12), account(c=8, requests=3)
     deployments = (Deployment((old,)), Deployment((new,), from_s=2.0))
     with story(old, deployments=deployments, lease_s=5.0) as told:
@@ -227,7 +227,7 @@ def test_where_two_deployments_run_together_the_smaller_limit_holds_for_both() -
             if second == 5:
                 told.world.start()
             if second > 5:
-                told.asks(old, at=1, patience_s=4.0)
+                told.asks(old, at=1, patience_s=30.0)
             told.passes(0.5)
         arrivals = [e for e in told.world.gemini.exchanges() if e.arrived_ms > START_MS + 8_000]
         assert {e.instance for e in arrivals} == {"i0", "i1"}
