@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left, insort
+from bisect import bisect_left, bisect_right, insort
 from collections import OrderedDict, deque
 from dataclasses import dataclass, field
 
@@ -70,6 +70,16 @@ class AnswerTimes:
     def fastest_tenth_s(self, model: str, now_s: float, *, streamed: bool = False) -> float:
         """The longest of the fastest tenth: no request with less time left is worth a permit. 0.0 if not known."""
         return self.quantile_s(model, 0.1, now_s, streamed=streamed) or 0.0
+
+    def left_s(self, model: str, waited_s: float, now_s: float) -> float | None:
+        """How much longer an answer usually takes that is not there after `waited_s`: the time within which 90 % of the recent
+        answers came that took longer than that; None if none did."""
+        recent = self._recent.get((model, False))
+        if recent is None:
+            return None
+        recent.forget(now_s - MAX_AGE_S)
+        longer = recent.ordered[bisect_right(recent.ordered, waited_s) :]
+        return longer[-(len(longer) // 10) - 1] - waited_s if longer else None
 
     def median_s(self, model: str, now_s: float, *, streamed: bool = False) -> float | None:
         return self.quantile_s(model, 0.5, now_s, streamed=streamed)

@@ -9,8 +9,8 @@ from typing import Any
 from unittest.mock import patch
 
 from shared import refusal
-from shared.admission import agent as agents
 from shared.admission import names as admission_names
+from shared.admission import renewal
 from shared.admission.admission import Admission
 from shared.admission.agent import Agent
 from shared.admission.book import Book
@@ -158,7 +158,7 @@ def settled_dropped(scenario: Scenario) -> Any:
 
 def applied_twice(scenario: Scenario) -> Any:
     """A renew whose reply was lost is taken for a new one."""
-    right = agents.renew_step
+    right = renewal.renew_step
 
     def wrong(state: Any, message: Any, store_ms: int, grid: Any) -> Any:
         lease = state.leases.get(message.instance)
@@ -166,7 +166,7 @@ def applied_twice(scenario: Scenario) -> Any:
             lease.renew = message.number - 1
         return right(state, message, store_ms, grid)
 
-    return patched(scenario, (agents, "renew_step", wrong))
+    return patched(scenario, (renewal, "renew_step", wrong))
 
 
 def one_day_at_midnight(scenario: Scenario) -> Any:
