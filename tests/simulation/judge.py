@@ -29,6 +29,7 @@ STILL_SHUT = "models that one request at a time must try although Gemini answere
 DEBT = "debts that are booked wrong"
 PROBE_S = 30.0
 """An idle deployment answers within this, however slow the network of the scenario."""
+MAX_PROBE_PAUSE_S = 5.0
 
 FEW = 6
 """So many instances do not keep one another from writing."""
@@ -132,8 +133,9 @@ def _probe(world: World) -> Iterator[Verdict]:
             if heard.fate == "answered" or heard.code in ("daily_quota_exhausted", "model_not_found"):
                 return
             # A process that thaws may find a call to the store that failed long ago; on a slow network a queue may be
-            # shorter than a conversation with the store.
-            await asyncio.sleep(heard.retry_after_s or 1.0)
+            # shorter than a conversation with the store. Retry-After leaves time for callers that were rejected before and are
+            # expected back, but here nobody comes back.
+            await asyncio.sleep(min(heard.retry_after_s or 1.0, MAX_PROBE_PAUSE_S))
 
     deployment = world.scenario.deployments[-1]
     models = {client.kind.model for client in world.scenario.clients}
@@ -180,6 +182,7 @@ def _nothing_held(world: World, when: str, *, at_once: bool = False) -> Iterator
         if cut_short or not _quiet(scenario):
             return
         lingers_s = 3 * LOCAL_LINGER_S * scenario.local + 3 * HOLD_S * scenario.holds_on
+        lingers_s += scenario.tau_s * (not scenario.cancels)
         world.loop.run_until(world.loop.now_s + 1.0 + lingers_s)
     held = []
     now_ms = world.now_ms()
@@ -187,6 +190,8 @@ def _nothing_held(world: World, when: str, *, at_once: bool = False) -> Iterator
         for name, lease in state.leases.items():
             bookings = [v for share in lease.shares.values() for v in share.bookings]
             slots = lease.slots if at_once or lease.reuse_ms >= now_ms else 0
+            if lease.ends_ms:
+                slots = sum(end_ms >= now_ms for end_ms in lease.ends_ms)
             booked = sum(at_once or world.grid.start_ms(v.last + world.grid.span) >= now_ms for v in bookings)
             if slots or booked:
                 held.append(f"{project}: {name} has {slots} slots, {booked} bookings")

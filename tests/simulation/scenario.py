@@ -10,15 +10,14 @@ from shared.accounts.account import Account
 from shared.generation import Cost
 from shared.ledger.grid import JITTER_MS, Grid, pacific_day
 from shared.ledger.limits import Limits
-from shared.ledger.state import Kind as Reason
 from shared.secret import Secret
+from tests.simulation.drawn_spells import spells_of
 from tests.simulation.history import Spell
 from tests.simulation.upstream import Rival
+from tests.simulation.variations import with_leavers, with_names
 
 FaultKind = Literal["kill", "freeze", "cut", "refuse", "overloaded", "hang", "mute", "wall"]
 DAY = pacific_day(1_800_000_000_000)
-SPELLS = 0.25
-"""The share of seeds in which Gemini refuses more than usual for a while."""
 LARGE_EVERY = 50
 """One seed in so many is a large deployment."""
 CALM_EVERY = 10
@@ -27,6 +26,8 @@ TIGHT_EVERY = 20
 """And one in so many has nothing but a few slots, and processes that stand still between taking one and using it."""
 NAMES_EVERY = 4
 """In one seed in so many ids are aliases, unknown, or of models that do not exist."""
+LEAVERS_EVERY = 10
+"""In one seed in so many many callers leave, and Gemini works on for them."""
 GRIDS = [(3_000, 50), (4_000, 100), (4_000, 100), (5_000, 250), (6_000, 150)]
 """Windows and slots in ms. Fewer slots per window than in production: the arithmetic is the same, and faster."""
 
@@ -124,12 +125,14 @@ class Scenario:
     """Processes on one machine: the store notices their ends, and permits linger."""
     stops_when_idle: bool = False
     """The CPU stops with the last response, as on Cloud Functions."""
+    cancels: bool = True
+    """Gemini stops working on an exchange when its connection is closed, and the deployment is configured so."""
     holds_on: bool = False
     """An idle instance holds on where requests come often."""
     rivals: tuple[Rival, ...] = ()
     spells: tuple[Spell, ...] = ()
     judges_spells: bool = False
-    """Whether demand lasts and nothing else goes wrong, so that it is judged when Gemini is asked again."""
+    """Whether demand lasts, so that it is judged when Gemini is asked again."""
     pressure: float = 0.0
     aliases: tuple[tuple[str, str], ...] = ()
     """Ids, each with the model that Gemini meters it as; "" for one that does not exist."""
@@ -151,22 +154,9 @@ def scenario_of(seed: int) -> Scenario:
     if seed % (2 * TIGHT_EVERY) == 5:
         return distant(random, seed)
     drawn = _Drawing(random, seed, large=seed % LARGE_EVERY == LARGE_EVERY - 1).scenario()
+    if seed % LEAVERS_EVERY == LEAVERS_EVERY - 4:
+        return with_leavers(drawn)
     return with_names(drawn) if seed % NAMES_EVERY == NAMES_EVERY - 1 else drawn
-
-
-def with_names(scenario: Scenario) -> Scenario:
-    """Some of the callers ask for an alias, which the deployment may know as a model of its own, or for nothing that exists."""
-    random = Random(f"names {scenario.seed}")
-    models = sorted({client.kind.model for client in scenario.clients})
-    aliases = {f"x{at}": random.choice(models) for at in range(random.choice([1, 2, 3]))}
-    known = {*models, *(name for name in aliases if random.random() < 0.25)}
-    if random.random() < 0.3:
-        aliases["gone"] = ""
-    clients = []
-    for client in scenario.clients:
-        model = random.choice([client.kind.model, *aliases]) if random.random() < 0.6 else client.kind.model
-        clients.append(replace(client, kind=replace(client.kind, model=model)))
-    return replace(scenario, clients=tuple(clients), aliases=tuple(sorted(aliases.items())), known=frozenset(known))
 
 
 def calm(random: Random, seed: int) -> Scenario:
@@ -289,23 +279,9 @@ class _Drawing:
             rivals=self._rivals(accounts, random.choice(clients).kind) if faulty and self.chance(0.25) else (),
             pressure=0.02 if faulty and self.chance(0.1) else 0.0,
         )
-        return replace(scenario, spells=self._spells(accounts, scenario.began_ms)) if faulty else scenario
-
-    def _spells(self, accounts: tuple[Account, ...], began_ms: float) -> tuple[Spell, ...]:
-        """Drawn apart, so that the rest of a seed's story stays as it was."""
-        random = Random(f"spells {self.seed}")
-        if random.random() >= SPELLS:
-            return ()
-        account = random.choice(accounts)
-        kind: Reason = random.choice(["zero", "lower", "spend"])
-        model = "" if kind == "spend" else random.choice(self.models)
-        limits = Limits(requests=random.choice([1, 2, 4]), input_tokens=random.choice([None, 50, 200]))
-        from_s = random.uniform(0.1, 0.5) * self.busy_s
-        until_s = from_s + random.uniform(1.0, 0.5 * self.busy_s)
-        delay_s = random.choice([None, 0.5, 5.0])
-        return (
-            Spell(kind, account.ledger_id, model, began_ms + 1000 * from_s, began_ms + 1000 * until_s, limits, delay_s),
-        )
+        if not faulty:
+            return scenario
+        return replace(scenario, spells=spells_of(self.seed, self.busy_s, self.models, accounts, scenario.began_ms))
 
     def _limits(self) -> Limits:
         random = self.random
