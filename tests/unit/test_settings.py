@@ -55,6 +55,7 @@ def test_the_version_is_the_installed_packages() -> None:
 WRONG = [
     ("GEMINI_CONCURRENCY_LIMIT", "0", "1 to 10000"),
     ("GEMINI_CONCURRENCY_LIMIT", "15.5", "15.5"),
+    ("GEMINI_CANCELS", "yes", "0, 1"),
     ("GEMINI_TIER", "gold", "free, tier1, tier2, tier3, custom"),
     ("CALLER_KEY_TIER", "gold", "free"),
     ("GEMINI_RPM", "-1", "unlimited"),
