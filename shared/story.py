@@ -2,7 +2,7 @@
 
 Docstrings and descriptions here are for Gemini too: they go into the schema, and tell what a schema cannot demand. What a
 rule can judge is checked afterwards by `story_problems`, the form by pydantic and the references by hand, in one pass: there
-is one repair, so it is told everything. What is referred to is written before what refers to it.
+is one repair, so it names both, up to 20 problems. What is referred to is written before what refers to it.
 
 Only a function that designs stories imports this module: pydantic costs the others 75 ms of a cold start.
 """
@@ -12,13 +12,27 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from functools import cache
+from hashlib import blake2b
+from itertools import islice
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+import orjson
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ModelWrapValidatorHandler,
+    ValidationError,
+    ValidationInfo,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from shared.generation import JsonObject
-from shared.json_schema import Problem
+from shared.json_schema import MOST_PROBLEMS, Problem
 
 NARRATOR = "narrator"
 """The speaker of a line that no character speaks."""
@@ -90,8 +104,36 @@ def _are_tags(tags: list[str]) -> list[str]:
     return tags
 
 
-Text = Annotated[str, AfterValidator(_not_empty)]
-Id = Annotated[str, AfterValidator(_is_id)]
+class _Search:
+    """One check of an answer: how many problems it has found. It ends at MOST_PROBLEMS: an answer may have 300,000."""
+
+    def __init__(self) -> None:
+        self.found = 0
+
+    @property
+    def is_over(self) -> bool:
+        return self.found >= MOST_PROBLEMS
+
+    def run(self, value: Any, handler: ValidatorFunctionWrapHandler | ModelWrapValidatorHandler[Any]) -> Any:
+        before = self.found
+        try:
+            return handler(value)
+        except ValidationError as error:
+            # Those of inner values are among them, and have been counted there.
+            self.found = before + error.error_count()
+            raise
+
+
+def _until_over(value: Any, handler: ValidatorFunctionWrapHandler, info: ValidationInfo) -> Any:
+    """A text is not looked at once the search is over: the answer is wrong already."""
+    search: _Search | None = info.context
+    if search is None:
+        return handler(value)
+    return "" if search.is_over else search.run(value, handler)
+
+
+Text = Annotated[str, AfterValidator(_not_empty), WrapValidator(_until_over)]
+Id = Annotated[str, AfterValidator(_is_id), WrapValidator(_until_over)]
 Gender = Literal["female", "male", "neutral"]
 Category = Literal[
     "Film & Animation",
@@ -122,6 +164,20 @@ class Part(BaseModel):
     """A JSON object that has what is declared, and nothing else."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _until_over(cls, value: Any, handler: ModelWrapValidatorHandler[Any], info: ValidationInfo) -> Any:
+        """A part is not looked at once the search is over, and of what it should not have only the first few entries are."""
+        search: _Search | None = info.context
+        if search is None:
+            return handler(value)
+        if search.is_over:
+            return value
+        if isinstance(value, dict) and len(value) > len(cls.model_fields) + MOST_PROBLEMS:
+            others = islice((name for name in value if name not in cls.model_fields), MOST_PROBLEMS)
+            value = {name: value[name] for name in (*cls.model_fields, *others) if name in value}
+        return search.run(value, handler)
 
 
 class YouTubeVideo(Part):
@@ -241,7 +297,7 @@ class Story(Part):
     characters: list[Character] = Field(description="All who are seen or heard; empty if there is only the narrator.")
     scenes: list[Scene] = Field(min_length=1, description="All scenes, in order.")
     chapters: list[Chapter] = Field(min_length=1, description="All chapters, in order; every scene is in at least one.")
-    tweet_summaries: list[Annotated[str, AfterValidator(_is_tweet)]] = Field(
+    tweet_summaries: list[Annotated[str, AfterValidator(_is_tweet), WrapValidator(_until_over)]] = Field(
         min_length=1, description=f"The story as 1 to 5 tweets, each at most {MAX_TWEET} characters, hashtags included."
     )
 
@@ -275,13 +331,22 @@ def _sent(schema: Any) -> Any:
 
 
 def story_problems(data: Any) -> list[Problem]:
-    """All that is wrong with an answer; [] if it is a Story whose references hold."""
+    """What is wrong with an answer, at most 20 problems; [] if it is a Story whose references hold."""
     problems: list[Problem] = []
     try:
-        Story.model_validate(data)
+        Story.model_validate(data, context=_Search())
     except ValidationError as error:
         problems = [Problem(_pointer(found["loc"]), found["msg"]) for found in error.errors(include_url=False)]
-    return [*problems, *_broken_references(data)]
+    return [*problems, *islice(_broken_references(data), MOST_PROBLEMS)][:MOST_PROBLEMS]
+
+
+class StoryCheck:
+    """As structured_output.Check. The time of a check is linear in the answer, so its length alone decides where it runs."""
+
+    def problems(self, value: Any, /) -> list[Problem]:
+        return story_problems(value)
+
+    quick_problems = problems
 
 
 def _pointer(location: Iterable[int | str]) -> str:
@@ -334,15 +399,19 @@ def _repeated_ids(rows: list[_Row]) -> Iterator[Problem]:
 
 def _repeated_scenes(scenes: list[_Row]) -> Iterator[Problem]:
     """Only a scene that is the same in every word: whether a paraphrase is a repetition is not for a rule to say."""
-    earlier: list[_Row] = []
+    earlier: dict[bytes, str] = {}
     for at, scene in scenes:
         content = {name: value for name, value in scene.items() if name not in ("id", "intentional_repetition")}
-        same = next((where for where, other in earlier if other == content), None)
-        if same is not None and scene.get("intentional_repetition") is False:
+        try:
+            written = orjson.dumps(content, option=orjson.OPT_SORT_KEYS)
+        except orjson.JSONEncodeError:
+            # A number of many digits, or nesting without end: no scene has that, which is a problem already.
+            continue
+        same = earlier.setdefault(blake2b(written, digest_size=16).digest(), at)
+        if same != at and scene.get("intentional_repetition") is False:
             yield Problem(
                 at, f"is the same as {same}; write another scene, or set intentional_repetition if it is meant"
             )
-        earlier.append((at, content))
 
 
 def _unknown(references: Iterable[tuple[str, str]], known: set[str], kind: str, besides: str = "") -> Iterator[Problem]:
