@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol, TypeVar
 
 import orjson
 
@@ -46,12 +46,7 @@ class Check(Protocol):
         """None where the check would hold up an event loop."""
 
 
-class _Read(NamedTuple):
-    text: str
-    data: orjson.Fragment
-    """The JSON in the text; where there are no problems, it is valid and in UTF-8."""
-    problems: Sequence[Problem] | None
-    """None: not checked yet."""
+_Found = TypeVar("_Found")
 
 
 def object_body(
@@ -106,18 +101,20 @@ def unchecked_header(schema: Schema) -> dict[str, str]:
 
 
 async def _read(reply: Reply, check: Check) -> tuple[str, orjson.Fragment, Sequence[Problem]]:
-    """The text of an answer, the JSON in it, and its problems. Every answer is checked, however long that takes."""
+    """The text of an answer, the JSON in it, and its problems: with none, it is valid JSON in UTF-8. No answer goes
+    unchecked, but one whose check would take more than a second does not conform."""
     text = answer_text(reply.body)
     if len(text) <= MAX_TEXT_ON_LOOP:
         well_formed, data, problems = _checked(text, check.quick_problems)
         if problems is not None:
             return well_formed, data, problems
     loop = asyncio.get_running_loop()
-    well_formed, data, problems = await loop.run_in_executor(_checker(), _checked, text, check.problems)
-    return well_formed, data, problems or ()
+    return await loop.run_in_executor(_checker(), _checked, text, check.problems)
 
 
-def _checked(text: str, problems_of: Callable[[Any], Sequence[Problem] | None]) -> _Read:
+def _checked(
+    text: str, problems_of: Callable[[Any], _Found]
+) -> tuple[str, orjson.Fragment, _Found | Sequence[Problem]]:
     from shared.json_schema.numbers import loads
 
     text = _well_formed(text)
@@ -125,8 +122,8 @@ def _checked(text: str, problems_of: Callable[[Any], Sequence[Problem] | None]) 
     try:
         value = loads(bare)
     except ValueError as error:
-        return _Read(text, orjson.Fragment(bare), [Problem("", f"is not JSON: {error}")])
-    return _Read(text, orjson.Fragment(bare), problems_of(value))
+        return text, orjson.Fragment(bare), [Problem("", f"is not JSON: {error}")]
+    return text, orjson.Fragment(bare), problems_of(value)
 
 
 @cache

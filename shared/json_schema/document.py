@@ -23,6 +23,9 @@ _DRAFTS = {
     "http://json-schema.org/draft-07/schema": "draft-07",
     "https://json-schema.org/draft-07/schema": "draft-07",
 }
+MAX_POINTER_CHARS = 4_000_000
+"""Characters of the pointers to all subschemas and patterns. One long name, and thousands of schemas under it, would take
+gigabytes."""
 MAX_SCHEMAS = 10_000
 """Subschemas of a document. Reading one takes 12 us; generators write a few hundred."""
 TYPES = ("array", "boolean", "integer", "null", "number", "object", "string")
@@ -155,6 +158,7 @@ class Document:
         """(pointer of the pattern, schema that has it), for patterns that the local check leaves out."""
         self.children: dict[int, list[JsonObject]] = {}
         self.schemas: list[JsonObject] = []
+        self._pointer_chars = 0
         self.dynamic_anchors: dict[str, list[JsonObject]] = {}
         """The schemas that have a $dynamicAnchor, by its name."""
         self._dynamic_targets: dict[int, JsonObject] = {}
@@ -190,7 +194,7 @@ class Document:
             if len(self.schemas) > MAX_SCHEMAS:
                 raise Refused(pointer, f"is one schema too many: a document has at most {MAX_SCHEMAS}; simplify it")
             children = self.children[id(schema)] = []
-            places = list(self._places(schema, pointer))
+            places = [place for place in self._places(schema, pointer) if self._counted(place[2])]
             self._check(schema, pointer)
             for holder, key, where in places:
                 child = holder[key]
@@ -203,6 +207,14 @@ class Document:
                 children.append(child)
                 pending.append((child, where, schema))
             yield schema, pointer, parent
+
+    def _counted(self, pointer: str) -> str:
+        """The pointer; raises Refused when all of them have too many characters."""
+        self._pointer_chars += len(pointer)
+        if self._pointer_chars > MAX_POINTER_CHARS:
+            most = f"{MAX_POINTER_CHARS} characters"
+            raise Refused("", f"has so long names that the pointers to its schemas take over {most}; shorten the names")
+        return pointer
 
     def _places(self, schema: JsonObject, pointer: str) -> Iterator[tuple[Any, Any, str]]:
         """(holder, key, pointer) of each subschema."""
@@ -240,7 +252,7 @@ class Document:
                 raise Refused(f"{pointer}/{word}", "must be a URI") from None
         patterns = {f"{pointer}/pattern": schema["pattern"]} if "pattern" in schema else {}
         for pattern in schema.get("patternProperties", {}):
-            patterns[f"{pointer}/patternProperties/{escaped(pattern)}"] = pattern
+            patterns[self._counted(f"{pointer}/patternProperties/{escaped(pattern)}")] = pattern
         for where, pattern in patterns.items():
             if fault := self.patterns.add(pattern):
                 raise Refused(where, fault)
