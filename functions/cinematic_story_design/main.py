@@ -6,7 +6,8 @@ from shared.chat import model_for
 from shared.endpoint import Call, endpoint
 from shared.generation import JsonObject
 from shared.generation_config import generation_config
-from shared.story import StoryCheck, instruction, story_schema
+from shared.story import instruction, story_schema
+from shared.story_check import StoryCheck
 from shared.structured_output import generate_object, object_body
 
 

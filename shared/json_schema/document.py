@@ -194,7 +194,10 @@ class Document:
             if len(self.schemas) > MAX_SCHEMAS:
                 raise Refused(pointer, f"is one schema too many: a document has at most {MAX_SCHEMAS}; simplify it")
             children = self.children[id(schema)] = []
-            places = [place for place in self._places(schema, pointer) if self._counted(place[2])]
+            places = []
+            for place in self._places(schema, pointer):
+                self._count(place[2])
+                places.append(place)
             self._check(schema, pointer)
             for holder, key, where in places:
                 child = holder[key]
@@ -208,13 +211,12 @@ class Document:
                 pending.append((child, where, schema))
             yield schema, pointer, parent
 
-    def _counted(self, pointer: str) -> str:
-        """The pointer; raises Refused when all of them have too many characters."""
+    def _count(self, pointer: str) -> None:
+        """Raises Refused when all pointers together have too many characters."""
         self._pointer_chars += len(pointer)
         if self._pointer_chars > MAX_POINTER_CHARS:
             most = f"{MAX_POINTER_CHARS} characters"
             raise Refused("", f"has so long names that the pointers to its schemas take over {most}; shorten the names")
-        return pointer
 
     def _places(self, schema: JsonObject, pointer: str) -> Iterator[tuple[Any, Any, str]]:
         """(holder, key, pointer) of each subschema."""
@@ -252,7 +254,9 @@ class Document:
                 raise Refused(f"{pointer}/{word}", "must be a URI") from None
         patterns = {f"{pointer}/pattern": schema["pattern"]} if "pattern" in schema else {}
         for pattern in schema.get("patternProperties", {}):
-            patterns[self._counted(f"{pointer}/patternProperties/{escaped(pattern)}")] = pattern
+            where = f"{pointer}/patternProperties/{escaped(pattern)}"
+            self._count(where)
+            patterns[where] = pattern
         for where, pattern in patterns.items():
             if fault := self.patterns.add(pattern):
                 raise Refused(where, fault)

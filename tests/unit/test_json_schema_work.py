@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import tracemalloc
 from collections.abc import Callable
 from typing import Any
 
@@ -53,6 +54,34 @@ def test_a_document_has_a_bounded_number_of_schemas() -> None:
     check_schema({"allOf": [{}] * (MAX_SCHEMAS - 1)})
     with pytest.raises(BadRequest, match=r"at /allOf/0 is one schema too many: a document has at most 10000"):
         check_schema({"allOf": [{}] * MAX_SCHEMAS})
+
+
+@pytest.mark.parametrize(
+    "within",
+    [{"allOf": [{}] * 9_000}, {"patternProperties": {f"^{number}": True for number in range(4_000)}}],
+    ids=["schemas", "patterns"],
+)
+def test_pointers_under_a_long_name_are_bounded(within: dict[str, Any]) -> None:
+    """Each pointer repeats the name: 9,000 times 60 KB were half a gigabyte."""
+    tracemalloc.start()
+    try:
+        with pytest.raises(BadRequest, match=r"has so long names that the pointers .* shorten the names"):
+            check_schema({"properties": {"x" * 60_000: within}})
+        assert tracemalloc.get_traced_memory()[1] < 64 * 1024 * 1024
+    finally:
+        tracemalloc.stop()
+
+
+def test_many_moves_and_references_are_not_paired() -> None:
+    """`nullable` moves a schema under anyOf; the references into it follow."""
+    options = [
+        {"nullable": True, "not": {"type": "null"}, "allOf": [{"$ref": f"#/allOf/{number}/not"}]}
+        for number in range(1_500)
+    ]
+    checked: list[Any] = []
+    assert cpu_s(lambda: checked.append(check_schema({"allOf": options}))) < MAX_CPU_S
+    moved = checked[0].document["allOf"][7]["anyOf"][0]
+    assert moved == {"not": {"type": "null"}, "allOf": [{"$ref": "#/allOf/7/anyOf/0/not"}]}
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,8 @@ from jsonschema import Draft202012Validator
 from shared.emulator.schema_answers import value_for
 from shared.generation import JsonObject
 from shared.json_schema import MOST_PROBLEMS
-from shared.story import RULES, Story, instruction, story_problems, story_schema
+from shared.story import RULES, Story, instruction, story_schema
+from shared.story_check import story_problems
 from tests.support.stories import chinese, english, line
 
 ROOT = Path(__file__).parents[2]
