@@ -79,18 +79,16 @@ def key(value: Any) -> str | bytes:
         current.get().spend(numbers.work(value))
         return numbers.spelled(value)
     current.get().spend(1 + len(value))
-    digest = blake2b(b"[" if isinstance(value, list) else b"{", key=_SECRET, digest_size=16)
     if isinstance(value, list):
-        for item in value:
-            digest.update(_fixed(key(item)))
+        kind, entries = b"[", [_framed(key(item)) for item in value]
     else:
-        for entry in sorted(_fixed(key(name)) + _fixed(key(item)) for name, item in value.items()):
-            digest.update(entry)
-    return digest.digest()
+        kind, entries = b"{", sorted(_framed(key(name)) + _framed(key(item)) for name, item in value.items())
+    return blake2b(kind + b"".join(entries), key=_SECRET, digest_size=16).digest()
 
 
-def _fixed(key: str | bytes) -> bytes:
-    """16 bytes in place of a key: one beside the other stays unambiguous."""
+def _framed(key: str | bytes) -> bytes:
+    """A key as it stands beside others: with its kind and its length, so that they cannot be read otherwise."""
     if isinstance(key, str):
-        return blake2b(key.encode("utf-8", "surrogatepass"), key=_SECRET, digest_size=16, person=b"text").digest()
-    return blake2b(key, key=_SECRET, digest_size=16).digest()
+        text = key.encode("utf-8", "surrogatepass")
+        return b"s%d:%b" % (len(text), text)
+    return b"b%d:%b" % (len(key), key)
