@@ -137,9 +137,9 @@ class Lease:
             excess = input_tokens - self.cost.input_tokens
             book, also = agent.book(self.section), agent.book_of(self.model)
             book.correct(Cost(0, excess), self._slot)
-            book.debt_tokens += max(0, excess)
             if self._named and also is not book:  # In the section that its answer named it counts too.
                 also.correct(Cost(0, excess), self._slot)
+            (also if self._named else book).debt_tokens += max(0, excess)
         if self._tried_ms:
             agent.book(self.section).tried(self._tried_ms, answered=False)
         self._owner.released(agent)
