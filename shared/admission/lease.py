@@ -93,9 +93,9 @@ class Lease:
             self._slot = slot
 
     def refuse(self, refusal: Refusal, named: str | None = None) -> None:
-        """A 429. Where it is about a model's quota it proves that the model exists; `named`: the model that it names."""
+        """A 429. Where it is about a model's quota it proves that the model exists; `named` is the model whose quota it is."""
         names = self._agent.names
-        if not refusal.pressure and refusal.kind != "spend" and names.section(self.model) == UNPROVEN:
+        if not refusal.pressure and refusal.kind != "spend" and (named or names.section(self.model) == UNPROVEN):
             self.metered(named)
         self._agent.refuse(replace(refusal, model=names.section(refusal.model)))
 
