@@ -167,9 +167,7 @@ async def _supervise(workers: int, listener: socket.socket, ready: Callable[[], 
     running: dict[asyncio.Task[int], asyncio.subprocess.Process] = {}
 
     async def start() -> None:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, *arguments, pass_fds=(listener.fileno(), pipe)
-        )
+        process = await asyncio.create_subprocess_exec(sys.executable, *arguments, pass_fds=(listener.fileno(), pipe))
         running[asyncio.create_task(process.wait())] = process
 
     lost_s: list[float] = []

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, cast
 
 from shared.accounts.account import Account
 from shared.accounts.pool import Pool
+from shared.admin_guesses import AdminGuesses
 from shared.admission.admission import Admission, AdmissionConfig
 from shared.admission.config import AgentConfig
 from shared.caller_rate import CallerRate
@@ -74,6 +75,7 @@ class Services:
             request_timeout_s=settings.request_timeout_s,
         )
         self.caller_rate = CallerRate(self.store, settings.rate_limit, settings.window_s)
+        self.admin_guesses = AdminGuesses()
         self.tracer = self._tracer(settings)
         self._writes_told = 0
 

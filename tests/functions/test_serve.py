@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from functions.serve import recent
 from shared.manifest import load_all
 from tests.support.checkout import copy_checkout
-from functions.serve import recent
 from tests.support.processes import ADMIN, ADMIN_KEY, ROOT, Running, environment, request, served, started
 from tests.support.whole_path import eventually
 
@@ -151,6 +151,10 @@ def children(server: Running) -> list[int]:
     return [pid for pid in pids if Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] != "Z"]
 
 
+def modes_below(folder: Path) -> dict[Path, int]:
+    return {path: path.stat().st_mode & 0o777 for path in folder.rglob("*")}
+
+
 class TestWorkers:
     def env(self, tmp_path: Path) -> dict[str, str]:
         return {"WORKERS": "2", "LEDGER_URL": f"sqlite:///{tmp_path}/ledger.db"}
@@ -179,18 +183,22 @@ class TestWorkers:
             for lost in range(1, 4):
                 os.kill(min(children(server)), signal.SIGKILL)
                 if lost < 3:
-                    await eventually(lambda: server.output.count("another one starts") == lost, within_s=30)
+                    await eventually(lambda lost=lost: server.output.count("another one starts") == lost, within_s=30)
                     await eventually(lambda: len(children(server)) == 2, within_s=30)
             assert await server.ended(50) == 1
         assert "3 worker processes ended within 60 s" in server.output
         assert "Traceback" not in server.output
 
     async def test_its_files_are_its_owners_alone(self, tmp_path: Path) -> None:
-        env = {"WORKERS": "1", "LEDGER_URL": f"sqlite:///{tmp_path}/l/ledger.db", "STORAGE_URL": f"file://{tmp_path}/s/i"}
+        env = {
+            "WORKERS": "1",
+            "LEDGER_URL": f"sqlite:///{tmp_path}/l/ledger.db",
+            "STORAGE_URL": f"file://{tmp_path}/s/i",
+        }
         async with served({**env, "ALLOW_ANONYMOUS": "generate"}) as server:
             status, _, _ = await request("POST", f"{server.url}/generate", json={"prompt": "a cat"})
             assert status == 200
-            modes = {path: path.stat().st_mode & 0o777 for path in tmp_path.rglob("*")}
+            modes = modes_below(tmp_path)
         assert {path.parent.name for path in modes} >= {"l", "s", "i", "images", "about"}
         assert {path: oct(mode) for path, mode in modes.items() if mode & 0o077} == {}
 
