@@ -68,6 +68,12 @@ async def test_a_given_admin_key_is_not_shown() -> None:
     assert ADMIN_KEY not in server.output
 
 
+async def test_a_short_admin_key_is_warned_about() -> None:
+    async with served({"ADMIN_API_KEY": "a"}) as server:
+        assert (await request("GET", f"{server.url}/health"))[0] == 200
+        await server.line("ADMIN_API_KEY has a key of fewer than 16 characters")
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_it_ends_cleanly_when_it_is_told_to(number: signal.Signals) -> None:
     async with served({}) as server:
