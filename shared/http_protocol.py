@@ -15,23 +15,30 @@ them to the headers, so that a client could replace what a proxy in front has ch
 from __future__ import annotations
 
 import asyncio
-import os
 import resource
 from asyncio import TimerHandle
 from functools import cache
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
-import orjson
 from uvicorn.config import Config
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
 from shared.clock import elapsed_s
+from shared.http_head import (
+    INVALID,
+    MAX_HEAD_BYTES,
+    MAX_HEADERS,
+    NO_ROOM,
+    TOO_LARGE,
+    TOO_SLOW,
+    Rejection,
+    head_bytes,
+    head_fault,
+    response,
+)
 from shared.telemetry import log_problem
 
-MAX_HEAD_BYTES = 64 * 1024
-MAX_HEADERS = 256
-"""A header of four bytes takes 150 in memory."""
 MAX_CLIENTS = 2000
 """Connections of one process at once: with a full head each, 200 MB."""
 MIN_CLIENTS = 16
@@ -46,51 +53,6 @@ _LINGER_S = 1.0
 """How long what a rejected client still sends is read and dropped: closing at once would reset the connection, and lose the
 response."""
 _IDLE, _HEAD, _BODY = range(3)
-Headers = list[tuple[bytes, bytes]]
-
-
-class Rejection(NamedTuple):
-    """A response to what is not a request that could be routed."""
-
-    status: int
-    code: str
-    message: str
-
-
-INVALID = Rejection(400, "invalid_request", "This is not a valid HTTP/1.1 request. Correct its syntax.")
-TOO_LARGE = Rejection(
-    431,
-    "head_too_large",
-    f"The request's head (or trailer) has over {MAX_HEAD_BYTES // 1024} KB or {MAX_HEADERS} headers. Send fewer or shorter ones.",
-)
-TOO_SLOW = Rejection(408, "head_timeout", "The request's head did not arrive in time. Send it at once.")
-NO_ROOM = Rejection(503, "unavailable", "This server has too many open connections. Retry later, or reuse connections.")
-
-
-def head_fault(version: str, headers: Headers) -> Rejection | None:
-    """What makes a head ambiguous to the next reader; None if nothing does. Names are in lower case. Pure."""
-    hosts = 0
-    coding: bytes | None = None
-    for name, value in headers:
-        if name == b"host":
-            hosts += 1
-        elif name == b"transfer-encoding":
-            coding = value.lower() if coding is None else coding + b", " + value.lower()
-    if hosts > 1 or (not hosts and version == "1.1"):
-        return INVALID._replace(message=f"The request has {hosts} Host headers. Send exactly one.")
-    if coding is None:
-        return None
-    if version != "1.1":
-        return INVALID._replace(message=f"HTTP/{version} has no Transfer-Encoding. Send Content-Length, or HTTP/1.1.")
-    if coding != b"chunked":
-        return Rejection(
-            501, "not_implemented", "Only the Transfer-Encoding `chunked` is supported. Send the body without others."
-        )
-    return None
-
-
-def head_bytes(url: bytes, headers: Headers) -> int:
-    return len(url) + sum(len(name) + len(value) + 4 for name, value in headers)
 
 
 def client_limit(files: int) -> int:
@@ -215,8 +177,8 @@ class BoundedProtocol(HttpToolsProtocol):
         self._cancel_timer()
         super().on_headers_complete()
         if self.parser.should_upgrade() and any(name in _BODY_HEADERS for name, _ in self.headers):
-            # The parser drops a body that follows such a head, or takes it for the next request.
-            self.cycle.keep_alive = False
+            # The parser drops a body that follows such a head, or takes it for the next request. So nothing more is read;
+            # the client may still send it, and closing with the response would reset the connection.
             self._ended = True
 
     def on_body(self, body: bytes) -> None:
@@ -236,7 +198,10 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         self._idle_since_s = self.loop.time()
         super().on_response_complete()
-        self._await_client()
+        if self._ended and not self.transport.is_closing():
+            self._linger()
+        else:
+            self._await_client()
 
     def send_400_response(self, msg: str) -> None:
         """The parser failed, or a callback of it (`_fail`)."""
@@ -310,7 +275,12 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._answering and self.cycle.response_started:
             self._close()
             return
-        self.transport.write(_response(rejection, self.server_state.default_headers))
+        self.transport.write(response(rejection, self.server_state.default_headers))
+        self._linger()
+
+    def _linger(self) -> None:
+        self._unset_keepalive_if_required()
+        self._cancel_timer()
         if self.transport.can_write_eof():
             self.transport.write_eof()
         self._timer = self.loop.call_later(_LINGER_S, self._close)
@@ -361,25 +331,6 @@ class BoundedProtocol(HttpToolsProtocol):
 
 
 _BODY_HEADERS = (b"content-length", b"transfer-encoding")
-
-
-def _response(rejection: Rejection, default_headers: Headers) -> bytes:
-    status, code, message = rejection
-    request_id = f"req_{os.urandom(12).hex()}"
-    error = {"code": code, "message": message, "status": status, "request_id": request_id}
-    body = orjson.dumps({"error": error})
-    headers = [
-        *default_headers,
-        (b"content-type", b"application/json"),
-        (b"content-length", b"%d" % len(body)),
-        (b"x-content-type-options", b"nosniff"),
-        (b"cache-control", b"no-store"),
-        (b"x-request-id", request_id.encode()),
-        *([(b"retry-after", b"5")] if status == 503 else []),
-        (b"connection", b"close"),
-    ]
-    lines = b"".join(name + b": " + value + b"\r\n" for name, value in headers)
-    return STATUS_LINE[status] + lines + b"\r\n" + body
 
 
 def _warn_of_limit() -> None:
