@@ -15,7 +15,11 @@ them to the headers, so that a client could replace what a proxy in front has ch
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import fcntl
 import resource
+import sys
+import termios
 from asyncio import TimerHandle
 from functools import cache
 from typing import Any, ClassVar
@@ -198,7 +202,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         self._idle_since_s = self.loop.time()
         super().on_response_complete()
-        if self._ended and not self.transport.is_closing():
+        if self._ended and not self._answering and not self.transport.is_closing():
             self._linger()
         else:
             self._await_client()
@@ -221,7 +225,10 @@ class BoundedProtocol(HttpToolsProtocol):
         idle = [
             one
             for one in self.connections
-            if isinstance(one, BoundedProtocol) and not one._answering and now_s - one._idle_since_s >= MIN_IDLE_S
+            if isinstance(one, BoundedProtocol)
+            and one is not self
+            and not one._answering
+            and now_s - one._idle_since_s >= MIN_IDLE_S
         ]
         idle.sort(key=lambda one: one._idle_since_s)
         chosen = idle[: max(1, _client_limit() // 8)]
@@ -308,16 +315,24 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _watch_unsent(self) -> None:
         self._cancel_stall_timer()
-        self._unsent_bytes = self.transport.get_write_buffer_size()
+        self._unsent_bytes = self._count_unsent()
         self._stall_timer = self.loop.call_later(self.STALL_S, self._check_unsent)
 
     def _check_unsent(self) -> None:
-        if self.transport.get_write_buffer_size() < self._unsent_bytes:
+        if self._count_unsent() < self._unsent_bytes:
             self._watch_unsent()
         else:
             self._stall_timer = None
             self._ended = True
             self.transport.abort()
+
+    def _count_unsent(self) -> int:
+        """With what the system has not delivered: it takes more from here only when a third of its buffer is free, which a
+        slow client may not manage in STALL_S."""
+        undelivered = bytes(4)
+        with contextlib.suppress(OSError):
+            undelivered = fcntl.ioctl(self.transport.get_extra_info("socket").fileno(), termios.TIOCOUTQ, undelivered)
+        return self.transport.get_write_buffer_size() + int.from_bytes(undelivered, sys.byteorder)
 
     def _cancel_timer(self) -> None:
         if self._timer is not None:
