@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import NamedTuple
 from urllib.parse import urlsplit
@@ -22,6 +23,7 @@ _HOST = r"(?:\[([0-9a-f:.]{2,45})\]|([a-z0-9._-]{1,253}?)\.?)(?::([0-9]{1,5}))?"
 _AUTHORITY = re.compile(_HOST, re.IGNORECASE)
 _ORIGIN = re.compile(f"(https?)://{_HOST}", re.IGNORECASE)
 _DEFAULT_PORTS = {"http": 80, "https": 443}
+_REMEMBERED = 64
 _CREDENTIAL = "or send a credential in the header Admin-API-Key or x-goog-api-key."
 
 
@@ -114,11 +116,13 @@ def _named_hosts(settings: Settings) -> Iterator[str]:
             yield host
 
 
+@lru_cache(maxsize=_REMEMBERED)
 def _authority(text: str) -> Authority | None:
     found = _AUTHORITY.fullmatch(text.strip())
     return Authority((found[1] or found[2]).lower(), int(found[3]) if found[3] else None) if found else None
 
 
+@lru_cache(maxsize=_REMEMBERED)
 def _address(text: str) -> IPv4Address | IPv6Address | None:
     try:
         address = ip_address(text.partition("%")[0])

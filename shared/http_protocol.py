@@ -140,11 +140,8 @@ class BoundedProtocol(HttpToolsProtocol):
             return
         self._silent = True
         super().data_received(data)
-        if not self._silent:
-            self._held_bytes = 0
-            return
-        self._held_bytes += len(data)
-        if self._held_bytes > MAX_HEAD_BYTES:
+        self._held_bytes = self._held_bytes + len(data) if self._silent else 0
+        if self._held_bytes > MAX_HEAD_BYTES or (self._stage == _HEAD and len(self.headers) > MAX_HEADERS):
             self._reject(TOO_LARGE)
 
     def pause_writing(self) -> None:
@@ -162,17 +159,14 @@ class BoundedProtocol(HttpToolsProtocol):
         super().on_message_begin()
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if self._stage != _HEAD:
-            return
-        if len(self.headers) >= MAX_HEADERS:
-            self._fail(TOO_LARGE)
-        # The parser keeps the white space behind a value, which is no part of it (RFC 9112, 5.1).
-        super().on_header(name, value.strip(b" \t"))
+        if self._stage == _HEAD:
+            # The parser keeps the white space behind a value, which is no part of it (RFC 9112, 5.1).
+            super().on_header(name, value.strip(b" \t"))
 
     def on_headers_complete(self) -> None:
         self._silent = False
-        too_large = self._held_bytes > MAX_HEAD_BYTES - 2 * _PIECE_BYTES and (
-            head_bytes(self.url, self.headers) > MAX_HEAD_BYTES
+        too_large = len(self.headers) > MAX_HEADERS or (
+            self._held_bytes > MAX_HEAD_BYTES - 2 * _PIECE_BYTES and head_bytes(self.url, self.headers) > MAX_HEAD_BYTES
         )
         fault = TOO_LARGE if too_large else head_fault(self.parser.get_http_version(), self.headers)
         if fault is not None:
@@ -243,9 +237,11 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _await_client(self) -> None:
         """Starts the time of what the client owes now, unless it runs."""
+        answering = self.cycle is not None and not self.cycle.response_complete
+        if answering and self._timer is None and self._stage != _HEAD:
+            return
         if self._ended or self.transport.is_closing():
             return
-        answering = self._answering
         if self._stage == _HEAD or (self._stage == _BODY and not answering):
             if self._timer is None:
                 self._timer = self.loop.call_later(self.HEAD_S, self._late)
