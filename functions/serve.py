@@ -28,6 +28,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from shared.bootstrap import services
 from shared.clock import elapsed_s
 from shared.endpoint import Edge
+from shared.http_protocol import BoundedProtocol
 from shared.manifest import Manifest, ManifestError, load_all, slashes_as_sent
 from shared.settings import Settings, SettingsError
 from shared.stores.port import StoreUnavailable
@@ -73,12 +74,13 @@ class Server(uvicorn.Server):
     def __init__(self, app: ASGIApp, ready: Callable[[], None]) -> None:
         config = uvicorn.Config(
             app,
-            http="httptools",
+            http=BoundedProtocol,
             ws="none",
             lifespan="off",
             log_level="warning",
             access_log=False,
             proxy_headers=False,
+            server_header=False,
             timeout_keep_alive=75,
             timeout_graceful_shutdown=GRACE_S,
         )

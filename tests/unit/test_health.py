@@ -172,7 +172,7 @@ async def test_a_full_disk_is_not_healthy(tmp_path: Path) -> None:
 async def test_a_function_without_keys_reports_the_projects_of_its_setting() -> None:
     store = CountedStore()
     now_ms = 4_000_000_000_000
-    refused = Section(cool_ms=now_ms + 9_000)
+    refused = Section(circuit=Circuit(open_until_ms=now_ms + 9_000))
     await store.fill("quota-project-1", pack(State(60_000, now_ms, {}, {"m": refused})))
     given = "GEMINI_API_KEY_1=quota-project-1,GEMINI_API_KEY_2=GEMINI_API_KEY_2,GEMINI_API_KEY_3=quota-project-1"
     report = await health(store, pool(), GEMINI_PROJECTS=given).report()
@@ -180,5 +180,5 @@ async def test_a_function_without_keys_reports_the_projects_of_its_setting() -> 
     assert report["accounts"]["configured"] == 3
     first, second = report["ledger"]["projects"]
     assert (first["accounts"], list(first["models"])) == (["gemini-api-key-1", "gemini-api-key-3"], ["m"])
-    assert second == {"accounts": ["gemini-api-key-2"], "models": {}}
+    assert second == {"accounts": ["gemini-api-key-2"], "stopped": None, "models": {}}
     assert "quota-project-1" not in str(report)
