@@ -93,7 +93,7 @@ class BoundedProtocol(HttpToolsProtocol):
         """Nothing that the client still sends is read."""
         self._timer: TimerHandle | None = None
         self._stall_timer: TimerHandle | None = None
-        self._unsent_bytes = 0
+        self._unsent_bytes, self._progress_s = 0, 0.0
         self._idle_since_s = self.loop.time()
 
     @property
@@ -311,12 +311,16 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _watch_unsent(self) -> None:
         self._cancel_stall_timer()
-        self._unsent_bytes = self._count_unsent()
-        self._stall_timer = self.loop.call_later(self.STALL_S, self._check_unsent)
+        self._unsent_bytes, self._progress_s = self._count_unsent(), self.loop.time()
+        self._stall_timer = self.loop.call_later(self.STALL_S / 4, self._check_unsent)
 
     def _check_unsent(self) -> None:
-        if self._count_unsent() < self._unsent_bytes:
-            self._watch_unsent()
+        now_s, unsent_bytes = self.loop.time(), self._count_unsent()
+        if unsent_bytes < self._unsent_bytes:
+            self._unsent_bytes, self._progress_s = unsent_bytes, now_s
+        left_s = self._progress_s + self.STALL_S - now_s
+        if left_s > 0:
+            self._stall_timer = self.loop.call_later(min(left_s, self.STALL_S / 4), self._check_unsent)
         else:
             self._stall_timer = None
             self._ended = True
