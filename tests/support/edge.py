@@ -13,6 +13,7 @@ import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 
+from shared.admin_guesses import AdminGuesses
 from shared.call import Tracer
 from shared.caller_rate import CallerRate
 from shared.clock import elapsed_s
@@ -139,6 +140,7 @@ class FakeServices:
         self.settings = Settings.from_environment({**ENVIRONMENT, **self.environment})
         self.tracer: Tracer | None = None
         self.caller_rate = CallerRate(MemoryStore(), self.settings.rate_limit)
+        self.admin_guesses = AdminGuesses()
         self.stored = FakeMedia()
         self.written = 0
 
