@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import secrets
 import weakref
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from shared.tracing import Tracer
 
 
+MIN_OBJECTS_PER_COLLECTION = 10_000
 LINGER_S = 1.0
 """On one machine a process keeps its CPU between requests and its end is noticed: its permits may wait for the next."""
 
@@ -148,4 +150,14 @@ def services() -> Services:
         if settings.warning is not None:
             log_problem(settings.warning, "WARNING")
         made = _services[loop] = Services(settings)
+        _collect_less()
     return made
+
+
+def _collect_less() -> None:
+    """Run the cyclic garbage collector less often, and never over what was there before the first request.
+
+    Measured at 32 callers: with Python's threshold of 700 it took 0.06 ms of a request's 0.6 ms. No reference cycle keeps a
+    request's body, so little memory waits for the collector."""
+    gc.freeze()
+    gc.set_threshold(MIN_OBJECTS_PER_COLLECTION, 10, 10)
