@@ -23,6 +23,7 @@ from shared.gemini.models import MODELS
 from shared.generation import JsonObject
 from shared.health import Health
 from shared.ledger.grid import Grid
+from shared.ledger.step import MIN_DEADLINE_MS
 from shared.media.url import open_media
 from shared.settings import ServerKey, Settings, account_id
 from shared.stores.url import open_store
@@ -57,10 +58,11 @@ class Services:
             AgentConfig(
                 instance=secrets.token_hex(16),
                 grid=Grid.of(settings.window_s),
-                tau_s=settings.request_timeout_s,
+                tau_s=max(MIN_DEADLINE_MS / 1000, settings.request_timeout_s),
                 lease_s=settings.lease_s,
                 linger_s=LINGER_S if liveness else 0.0,
                 holds_on=liveness is None,
+                cancels=settings.cancels,
                 known=frozenset([*MODELS, *settings.model_limits, *filter(None, [settings.model_override])]),
             ),
             AdmissionConfig(settings.queue_timeout_s, settings.queue_max_bytes, settings.caller_weights),

@@ -59,6 +59,7 @@ class Gateway:
             async with attempts.lease() as lease:
                 body = await self.client.generate(attempts.exchange(lease, "generateContent"))
                 attempts.record_time()
+                attempts.complete(lease)
                 attempts.proven(lease, body)
                 attempts.answered(lease, wire.usage(body))
                 return attempts.reply(lease, body)
@@ -109,6 +110,9 @@ class StreamReply:
             return first
         try:
             frame = await anext(self._frames)
+        except StopAsyncIteration:
+            self._attempts.complete(self._lease)
+            raise
         except UpstreamFailure as failure:
             self._attempts.learn(failure, self._lease)
             raise self._attempts.error(failure, self._lease) from failure
@@ -156,6 +160,8 @@ class _Attempts:
             self.journal.model = self.model
         self.attempt = Attempt(0.0, 0.0, "")
         """The one under way, or the last."""
+        self.over = False
+        """Whether Gemini has ended the exchange under way."""
         self.tries = self.lapses = 0
         self._lapsed: Lease | None = None
 
@@ -183,6 +189,7 @@ class _Attempts:
         now_s = elapsed_s()
         self.attempt = Attempt(now_s, now_s, lease.account.id)
         self.journal.attempts.append(self.attempt)
+        self.over = False
         failed: UpstreamFailure | None = None
         try:
             yield lease
@@ -205,7 +212,7 @@ class _Attempts:
             self.measure()
             used = self.attempt.usage
             # What Gemini did not count stays reserved.
-            await lease.close(None if used is None else used.prompt_tokens)
+            await lease.close(None if used is None else used.prompt_tokens, cancelled=not self.over)
         if failed is not None:
             await self._prepare_next(failed, lease)
 
@@ -251,13 +258,15 @@ class _Attempts:
                 self.cost = self.cost._replace(input_tokens=tokens)
 
     def exchange(self, lease: Lease, verb: str) -> Exchange:
-        left_s = self.generation.deadline_s - elapsed_s()
+        now_s = elapsed_s()
+        timeout_s = max(LEAST_EXCHANGE_S, min(self.generation.deadline_s - now_s, self.gateway.request_timeout_s))
+        lease.deadline_s = now_s + timeout_s
         return Exchange(
             api_key=lease.account.credential,
             model=self.model,
             verb=verb,
             body=self.body,
-            timeout_s=max(LEAST_EXCHANGE_S, min(left_s, self.gateway.request_timeout_s)),
+            timeout_s=timeout_s,
             before_write=partial(self._check, lease),
             after_write=lease.sent,
         )
@@ -280,6 +289,12 @@ class _Attempts:
         self.attempt.usage = usage
         lease.accepted()
         lease.answered()
+
+    def complete(self, lease: Lease) -> None:
+        """The answer is here to its last byte."""
+        if not self.over:
+            self.over = True
+            lease.completed()
 
     def proven(self, lease: Lease, body: JsonObject) -> None:
         """An answer shows that the model exists, and which one Gemini metered."""
@@ -310,6 +325,7 @@ class _Attempts:
     def learn(self, failure: UpstreamFailure, lease: Lease) -> None:
         """What a failure says about the account goes to the ledger or the pool before anything else happens."""
         self.attempt.failure = failure.kind
+        self.over = not failure.severed
         if failure.status == 200 and self.attempt.usage is None:
             self.attempt.usage = UNKNOWN_USAGE  # An answer came and was paid for, and its counts were lost with it.
         now_ms = self.gateway.admission.clock.hi_ms()

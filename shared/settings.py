@@ -82,6 +82,8 @@ class Settings:
     """Of a key that a caller brought."""
     model_override: str | None
     """The model where a caller names none (chat, generate_text, stream, batch), without `models/`."""
+    cancels: bool
+    """GEMINI_CANCELS: Gemini stops working on a request when its connection is closed."""
     base_url: str
     """Gemini's origin, without a trailing slash and without a version."""
     proxies: ProxySettings
@@ -132,6 +134,7 @@ class Settings:
             model_limits=_model_limits(read, limits),
             caller_limits=_caller_limits(read, tier, limits),
             model_override=_model_override(read),
+            cancels=read.choice("GEMINI_CANCELS", "0", {"0": "0", "1": "1"}) == "1",
             base_url=read_base_url(read),
             proxies=ProxySettings.read(read),
             request_timeout_s=read.number("REQUEST_TIMEOUT_SECONDS", 120.0, 0.1, 3600.0),

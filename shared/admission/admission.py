@@ -49,6 +49,8 @@ class Admission:
         self.queue = FairQueue(weights=config.weights or {})
         self.returns = Returns(MAX_AHEAD_WINDOWS * agents.grid.window_ms / 1000)
         self.times = AnswerTimes()
+        self.durations = AnswerTimes()
+        """How long exchanges took from the dispatch to the last byte, unary and streamed ones alike."""
         self.agents: OrderedDict[str, Agent] = OrderedDict()
         self._journal = Journal()
         self._offers: deque[tuple[float, Waiter, asyncio.Future[Lease]]] = deque()
@@ -234,7 +236,7 @@ class Admission:
 
     def _serve(self, agent: Agent) -> None:
         """Serve whoever can be served, in order; the first of a model that does not fit lets smaller ones pass."""
-        line, slots = agent.line, agent.cap - len(agent.open)
+        line, slots = agent.line, agent.cap - agent.in_use()
         if not line.count:
             return
         if slots > 0:
@@ -253,7 +255,7 @@ class Admission:
                 lease = None if least is not None and _at_least(waiter.cost, least) else self._try(agent, waiter, now_s)
                 if lease is not None:
                     self._serve_with(waiter, lease)
-                    if len(agent.open) >= agent.cap:
+                    if agent.in_use() >= agent.cap:
                         break
                     continue
                 smallest[model] = waiter.cost if least is None or _at_least(least, waiter.cost) else least

@@ -5,24 +5,22 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
-from functools import partial
+from collections.abc import Callable, Iterable
 
 from shared.accounts.account import Account
 from shared.admission.book import Book, Draw
 from shared.admission.cadence import Cadence
+from shared.admission.cancelled import Cancelled
 from shared.admission.config import AgentConfig
 from shared.admission.journal import Conversation, Journal
 from shared.admission.line import Line
 from shared.admission.names import Names
+from shared.admission.renewal import Renewal
 from shared.admission.server_clock import ServerClock
 from shared.clock import elapsed_s
 from shared.generation import Cost
-from shared.ledger.packing import pack, unpack
-from shared.ledger.state import COLLECTION, UNPROVEN, Grant, Refusal, Renew, State
-from shared.ledger.step import renew as renew_step
-from shared.stores.port import Change, CommitUnknown, Liveness, Outcome, Put, Store, StoreError, TimeSample
+from shared.ledger.state import COLLECTION, UNPROVEN, Grant, Refusal, Renew
+from shared.stores.port import CommitUnknown, Liveness, Outcome, Store, StoreError, TimeSample
 
 log = logging.getLogger(__name__)
 
@@ -61,6 +59,8 @@ class Agent:
         self.line = Line(self.names.section)
         self.open: dict[int, str] = {}
         """Requests, each with its caller, that hold a slot: from the moment a permit was taken until the exchange is over."""
+        self.cancelled = Cancelled(self._slot_freed)
+        """Exchanges that hold a slot although nobody waits for them here any more."""
         self.cap = 0
         self.held = 0
         """Slots that the ledger keeps for this process; more than `cap` while it drains."""
@@ -114,31 +114,39 @@ class Agent:
 
     def draw(self, section: str, cost: Cost) -> Draw | None:
         """Permits and a slot for one request, now; None when one of them is missing."""
-        if len(self.open) >= self.cap:
+        if self.in_use() >= self.cap:
             return None
         lo_ms, hi_ms = self.clock.bounds_ms()
         if hi_ms > self.authority_ms:
             return None
         return self.book(section).draw(cost, lo_ms, hi_ms)
 
+    def in_use(self) -> int:
+        """Slots that exchanges hold now."""
+        return len(self.open) + len(self.cancelled)
+
     def opened(self, request: int, caller: str) -> None:
         self.open[request] = caller
         self.line.enter(caller)
         self._busy_lately = True
-        self.peak, self.busiest = max(self.peak, len(self.open)), max(self.busiest, len(self.open))
+        in_use = self.in_use()
+        self.peak, self.busiest = max(self.peak, in_use), max(self.busiest, in_use)
 
-    def closed(self, request: int, took_s: float) -> bool:
-        """False when it was closed before."""
+    def closed(self, request: int, took_s: float, runs_on_s: float = 0.0) -> bool:
+        """`runs_on_s`: for how long Gemini may still work on it. False when it was closed before."""
         if request not in self.open:
             return False
         self.line.leave(self.open.pop(request))
+        if runs_on_s > 0:
+            self.cancelled.add(runs_on_s)
+            took_s += runs_on_s
         self.service_s = took_s if not self.service_s else 0.9 * self.service_s + 0.1 * took_s
         return True
 
     def out_of_permits(self, section: str) -> bool:
         """Whether not even the smallest request that counts in `section` could be dispatched now."""
         book = self.book(section)
-        if len(self.open) >= self.cap:
+        if self.in_use() >= self.cap:
             return True
         lo_ms, hi_ms = self.clock.bounds_ms()
         return hi_ms > self.authority_ms or not book.any_open(lo_ms, hi_ms)
@@ -170,12 +178,17 @@ class Agent:
         if self._wake is not None:
             self._wake.cancel()
             self._wake = None
-        opens_s = self.opens_in_s(self.line.models) if self.line.count and len(self.open) < self.cap else None
+        opens_s = self.opens_in_s(self.line.models) if self.line.count and self.in_use() < self.cap else None
         if opens_s is not None:
             self._wake = asyncio.get_running_loop().call_later(opens_s + 0.0005, self._woken)
 
     def _woken(self) -> None:
         self._wake = None
+        self.changed(self)
+        self.poke()
+
+    def _slot_freed(self) -> None:
+        """A cancelled exchange is over at Gemini."""
         self.changed(self)
         self.poke()
 
@@ -189,7 +202,7 @@ class Agent:
         return bool(unsaid or self.held or self.pending or self.refusals or self.names.unsaid)
 
     def unused(self) -> bool:
-        return self.idle() and not self.holds() and self._task is None
+        return self.idle() and not self.holds() and not self.cancelled and self._task is None
 
     def poke(self) -> None:
         """Something changed: renew now, or later, or not at all."""
@@ -263,12 +276,12 @@ class Agent:
             for book in self.books.values():
                 book.settled, book.void, book.debt_tokens, book.answered_ms = {}, {}, 0, 0.0
             # What is given up with this message must not be used while it travels.
-            self.cap = min(self.cap, self.pending.hold)
+            self.cap = min(self.cap, self.pending.hold) if self.pending.want_slots else 0
         message = self.pending
         cached = self.grant is not None and self.grant.instances == 1
-        step = partial(self._step, message)
+        renewal = Renewal(self.key, message, self.account, self.config, self.accepted, self.liveness)
         try:
-            outcome: Outcome[Grant] = await self.store.transact([self.key], step, cached=cached)
+            outcome: Outcome[Grant] = await self.store.transact([self.key], renewal.step, cached=cached)
         except CommitUnknown:
             self._wrote(1)
             raise
@@ -279,32 +292,20 @@ class Agent:
         self._observe(outcome.samples)
         self._adopt(outcome.result, message)
 
-    def _step(self, message: Renew, values: Mapping[str, bytes | None], now_ms: int) -> Change[Grant]:
-        blob = values[self.key]
-        state = unpack(blob) if blob else State(self.config.grid.window_ms)
-        if self.liveness is not None:
-            gone = frozenset(i for i in state.leases if i != message.instance and self.liveness.gone(i))
-            message = replace(message, gone=gone)
-        grant = renew_step(state, message, now_ms, self.config.grid)
-        if not grant.fresh:
-            return Change(grant)
-        expires_ms = None
-        if self.account.passing:
-            state.accepted = state.accepted or self.accepted
-            expires_ms = state.now_ms + int(1000 * self.config.own_key_kept_s(state.accepted))
-        return Change(grant, {self.key: Put(pack(state), expires_ms)})
-
     def _measure(self) -> None:
         now_s = elapsed_s()
         for book in self.books.values():
             book.measure(now_s)
-        self.peak, self.busiest = max(len(self.open), int(self.peak * 0.8)), len(self.open)
+        in_use = self.in_use()
+        self.peak, self.busiest = max(in_use, int(self.peak * 0.8)), in_use
 
     def _adopt(self, grant: Grant, message: Renew) -> None:
         if self.clock.hi_ms() > self.authority_ms:
             self.tenure += 1
         self.grant, self.cap, self.authority_ms = grant, grant.cap, float(grant.authority_ms)
-        self.held, self.claimed = max(message.hold, grant.cap), message.want_slots
+        # Of the slots of cancelled exchanges that an idle instance returned the ledger knows the ends: they need no renew.
+        self.held = max(message.hold, grant.cap) if message.want_slots else 0
+        self.claimed = message.want_slots
         self.cadence.scarce = grant.scarce_slots
         retry_s = elapsed_s() + grant.horizon_ms / 1000 * random.uniform(0.48, 0.56)
         self.renamed(self.names.hear(grant.names))
@@ -365,6 +366,7 @@ class Agent:
         for handle in filter(None, (self._timer, self._linger, self._wake)):
             handle.cancel()
         self._timer = self._linger = self._wake = None
+        self.cancelled.close()
         if self._task is not None:
             await asyncio.wait({self._task}, timeout=RETURN_TIMEOUT_S)
         await self.give_back()

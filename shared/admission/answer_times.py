@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left, insort
+from bisect import bisect_left, bisect_right, insort
 from collections import OrderedDict, deque
 from dataclasses import dataclass, field
 
@@ -10,6 +10,8 @@ MAX_ANSWERS = 50
 """Answers remembered per model and kind."""
 MIN_ANSWERS = 10
 """With fewer answers nothing is known."""
+MIN_DURATIONS = 3
+"""The rest of an answer is judged by as few: what is unknown keeps a slot until the deadline."""
 MAX_AGE_S = 300.0
 """An answer is forgotten after this time. When a model becomes faster than its record, requests that the record rejects
 are sent again after it at the latest, and their answers correct the record."""
@@ -70,6 +72,18 @@ class AnswerTimes:
     def fastest_tenth_s(self, model: str, now_s: float, *, streamed: bool = False) -> float:
         """The longest of the fastest tenth: no request with less time left is worth a permit. 0.0 if not known."""
         return self.quantile_s(model, 0.1, now_s, streamed=streamed) or 0.0
+
+    def left_s(self, model: str, waited_s: float, now_s: float) -> float | None:
+        """How much longer an answer usually takes that is not there after `waited_s`: the time within which 90 % of the recent
+        answers came that took longer than that; None if none did, or if too little is known."""
+        recent = self._recent.get((model, False))
+        if recent is None:
+            return None
+        recent.forget(now_s - MAX_AGE_S)
+        if len(recent.ordered) < MIN_DURATIONS:
+            return None
+        longer = recent.ordered[bisect_right(recent.ordered, waited_s) :]
+        return longer[-(len(longer) // 10) - 1] - waited_s if longer else None
 
     def median_s(self, model: str, now_s: float, *, streamed: bool = False) -> float | None:
         return self.quantile_s(model, 0.5, now_s, streamed=streamed)

@@ -14,7 +14,7 @@ from shared.generation import NO_COST
 from shared.ledger.circuit import circuits_of, open_until_ms, probe_ms_of, reason_of
 from shared.ledger.packing import unpack
 from shared.ledger.permits import IMMINENT_SLOTS
-from shared.ledger.slots import Standing, claim_of, concurrency, standing
+from shared.ledger.slots import Standing, claim_of, concurrency, free_what_is_over, standing
 from shared.ledger.state import UNPROVEN, Demand, Renew, State
 from shared.ledger.step import renew as renew_step
 from shared.stores.port import Reading
@@ -70,15 +70,15 @@ class Cadence:
             return 0.0
         waits: list[float] = []
         if line.count:
-            if len(agent.open) >= agent.cap:
+            if agent.in_use() >= agent.cap:
                 waits.append(self._poll_s() if self.scarce else 0.0)
             now_s = elapsed_s()
             waits += [self._permit_wait_s(agent.book(name), model, now_s) for name, model in line.models.items()]
             waits.append(max(0.0, self._authority_left_s() - self._lease_s() / 2))
-        elif max(agent.held, agent.claimed) > len(agent.open):
+        elif max(agent.held, agent.claimed) > agent.in_use():
             waits.append(self._poll_s() if self.scarce else SPARE_POLL_S)
-        if agent.held > max(agent.cap, len(agent.open)):
-            waits.append(0.0 if len(agent.open) <= agent.cap else self._poll_s())
+        if agent.held > max(agent.cap, agent.in_use()):
+            waits.append(0.0 if agent.in_use() <= agent.cap else self._poll_s())
         if any(book.settled for book in agent.books.values()):
             # Reported while its booking is still counted, or another instance would count both.
             waits.append(max(0.0, self._authority_left_s()))
@@ -95,12 +95,12 @@ class Cadence:
             return False
         if (line.count and self._authority_left_s() <= self._lease_s() / 2) or self._any_low():
             return False
-        if self._authority_left_s() <= 0 or agent.held > max(agent.cap, len(agent.open)):
+        if self._authority_left_s() <= 0 or agent.held > max(agent.cap, agent.in_use()):
             return False
         now_s = elapsed_s()
         if any(self._permit_wait_s(agent.book(name), model, now_s) <= 0 for name, model in line.models.items()):
             return False
-        return self.scarce or not (line.count and len(agent.open) >= agent.cap)
+        return self.scarce or not (line.count and agent.in_use() >= agent.cap)
 
     def _news(self) -> bool:
         """What Gemini answered and every instance must learn."""
@@ -203,7 +203,7 @@ class Cadence:
         if agent.grant is None or not agent.service_s or not agent.cap:
             return agent.account.concurrency * 4
         turns = int(agent.cap * agent.grant.horizon_ms / 1000 / agent.service_s)
-        return max(1, agent.cap - len(agent.open) + turns + 1)
+        return max(1, agent.cap - agent.in_use() + turns + 1)
 
     # -- what --------------------------------------------------------------------------------------------------------
 
@@ -219,11 +219,13 @@ class Cadence:
         busy = any(self.spare(book) for book in agent.books.values())
         spare_slots = (max(0, agent.peak - wanted) + 2) if wanted and busy else 0
         message = self._renew(wanted, demands)
-        hold = max(len(agent.open), min(agent.cap, wanted + spare_slots))
+        in_use = agent.in_use()
+        hold = max(in_use, min(agent.cap, wanted + spare_slots)) if wanted else in_use
         unclaimed, self._unclaimed = self._unclaimed, False
         return replace(
             message,
             hold=hold,
+            ends_ms=() if wanted else agent.cancelled.ends_ms(agent.clock.hi_ms()),
             spare_slots=spare_slots,
             unclaimed=unclaimed,
             refusals=tuple(agent.refusals),
@@ -232,11 +234,13 @@ class Cadence:
 
     def _wanted(self) -> int:
         """Slots that requests need now, or needed at once lately; 0 when nothing is open and nothing waits."""
-        open_now, waiting = len(self.agent.open), self.agent.line.count
+        if self.agent.idle():
+            return 0
+        in_use, waiting = self.agent.in_use(), self.agent.line.count
         unproven = self.agent.line.models.get(UNPROVEN)
         if unproven is not None:
             waiting -= len(unproven) - 1  # One of them may begin.
-        return max(open_now + waiting, self.agent.busiest) if open_now or waiting else 0
+        return max(in_use + waiting, self.agent.busiest)
 
     def _renew(self, wanted: int, demands: dict[str, Demand]) -> Renew:
         agent, line = self.agent, self.agent.line
@@ -275,6 +279,7 @@ class Cadence:
             return True
         state, now_ms = unpack(reading.value), int(reading.sample.server_ms)
         state.now_ms = max(state.now_ms, now_ms)
+        free_what_is_over(state, state.now_ms)
         self.agent.renamed(self.agent.names.hear(state.names))
         self._hear_of_refusals(state)
         if self._changes_slots(state):
@@ -310,10 +315,10 @@ class Cadence:
         place = standing(state, me, claim_of(self._renew(wanted, {}), state.now_ms), c)
         known = standing(state, me, claim_of(lease, state.now_ms), c)
         self.scarce = place.owed > 0 or place.free <= 0
-        agent.busiest = len(agent.open)
+        agent.busiest = agent.in_use()
         gives = min(place.held - place.due, max(0, place.owed - place.free))
         agent.cap = min(agent.grant.cap, place.held - max(0, gives))
-        if agent.held > max(agent.cap, len(agent.open)):
+        if agent.held > max(agent.cap, agent.in_use()):
             return True
         ahead = place.due - place.held
         return self._may_take(place, wanted) or (ahead > 0 and place.due != known.due)

@@ -22,6 +22,8 @@ class AgentConfig:
     requests and the store learns of its end (`Liveness`)."""
     holds_on: bool = False
     """Whether to hold on between requests that come often, although this process may be stopped between them."""
+    cancels: bool = False
+    """Whether Gemini stops working on an exchange when its connection is closed. If not, a cancelled one keeps its slot."""
     known: frozenset[str] | None = None
     """The ids that the model table or the configuration knows: each has a section of its own at once. None: all are known."""
 

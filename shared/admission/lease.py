@@ -7,11 +7,14 @@ from typing import Protocol
 
 from shared.accounts.account import Account
 from shared.admission.agent import Agent
+from shared.admission.answer_times import AnswerTimes
 from shared.admission.book import Draw
+from shared.admission.cancelled import runs_on_s
 from shared.admission.queue import Waiter
 from shared.clock import elapsed_s
 from shared.generation import NO_COST, Cost
 from shared.ledger.state import UNPROVEN, Refusal
+from shared.ledger.step import MIN_DEADLINE_MS
 
 
 class PermitLapsed(Exception):
@@ -25,13 +28,16 @@ class Owner(Protocol):
 
     async def settle_idle(self, waiter: Waiter) -> None: ...
 
+    @property
+    def durations(self) -> AnswerTimes: ...
+
 
 class Lease:
     """The right to one exchange with Gemini on `account`. `check` right before the first byte, `close` when it ended."""
 
     __slots__ = (
-        "_agent", "_draw", "_named", "_owner", "_since_s", "_slot", "_tenure", "_tried_ms", "account", "cost", "model",
-        "queued_s", "section", "waiter",
+        "_agent", "_dispatched_s", "_draw", "_named", "_owner", "_since_s", "_slot", "_tenure", "_tried_ms", "account", "cost",
+        "deadline_s", "model", "queued_s", "section", "waiter",
     )  # fmt: skip
 
     def __init__(
@@ -45,7 +51,9 @@ class Lease:
         self.section = agent.names.section(waiter.model)
         """Of the ledger, in which its permit was booked."""
         self.queued_s = queued_s
-        self._since_s = elapsed_s()
+        self._since_s = self._dispatched_s = elapsed_s()
+        self.deadline_s = waiter.ends_s
+        """When Gemini ends the exchange at the latest (elapsed time)."""
         book = agent.book(self.section)
         self._tried_ms = book.tried_ms if book.blocked_ms else 0.0
         """Not 0: this is the request that tries whether a cool-down is over."""
@@ -73,6 +81,7 @@ class Lease:
             self.sent()
             return
         hi_ms = agent.clock.hi_ms()
+        self._dispatched_s = elapsed_s()
         self._slot = agent.config.grid.slot(hi_ms)
         agent.book(self.section).spend(self._draw, self.cost, self._slot)
         agent.poke()  # However long the exchange takes, its dispatch is reported while its booking is still counted.
@@ -124,12 +133,27 @@ class Lease:
             self._tried_ms = 0.0
             self._agent.poke()  # It is told at once.
 
-    async def close(self, input_tokens: int | None = None) -> None:
-        """The exchange is over, or never began. With the tokens Gemini counted, the reservation is corrected to them.
+    def completed(self) -> None:
+        """The whole answer is here: it tells how long exchanges with the model take."""
+        now_s = elapsed_s()
+        self._owner.durations.record(self.model, now_s - self._dispatched_s, now_s)
+
+    def _runs_on_s(self) -> float:
+        """For how long Gemini may still work on the exchange, which was cancelled just now."""
+        if self._slot is None or self._agent.config.cancels:
+            return 0.0
+        now_s = elapsed_s()
+        deadline_s = max(self.deadline_s, self._dispatched_s + MIN_DEADLINE_MS / 1000)
+        usual_s = self._owner.durations.left_s(self.model, now_s - self._dispatched_s, now_s)
+        return runs_on_s(deadline_s - now_s, usual_s)
+
+    async def close(self, input_tokens: int | None = None, *, cancelled: bool = False) -> None:
+        """The exchange is over, or never began. With the tokens Gemini counted, the reservation is corrected to them. One that
+        was `cancelled` before Gemini had ended it keeps its slot for as long as Gemini may work on it.
 
         When nothing else is open or waiting, all that this process holds is settled and returned before this returns."""
         agent = self._agent
-        if not agent.closed(id(self), elapsed_s() - self._since_s):
+        if not agent.closed(id(self), elapsed_s() - self._since_s, self._runs_on_s() if cancelled else 0.0):
             return
         if self._slot is None:
             agent.book(self.section).put_back(self._draw)

@@ -172,7 +172,7 @@ def _slot_eta_s(agent: Agent, waiter: Waiter, returns: Returns) -> float:
     """When `agent` has a slot for the waiter, if exchanges go on taking as long as they did lately (seconds from now)."""
     line = agent.line.models.get(agent.names.section(waiter.model))
     others = agent.line.count - (len(line) if line else 0)
-    behind = _ahead(agent, waiter, returns)[0] + others - max(0, agent.cap - len(agent.open))
+    behind = _ahead(agent, waiter, returns)[0] + others - max(0, agent.cap - agent.in_use())
     return max(0, behind + 1) * agent.service_s / max(1, agent.cap)
 
 

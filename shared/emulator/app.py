@@ -161,6 +161,8 @@ class App:
             self._config.chunk_delay_s,
             _deadline_s(request),
         )
+        hangs = fault is not None and fault.kind == "hang"
+        exchange.works_until((pace.deadline_s or time.monotonic() + faults.HANG_S) if hangs else pace.ready_s(1))
         await pace.before_answer()
         if fault is not None:
             await _fail(exchange, fault)

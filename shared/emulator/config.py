@@ -57,6 +57,8 @@ class EmulatorConfig:
     window_s: float = 60.0
     latency_s: float = 0.0
     chunk_delay_s: float = 0.0
+    cancels: bool = True
+    """Whether work on a request ends when its client disconnects. If not, it keeps its slot until it would have been answered."""
     max_body_bytes: int = MAX_BODY_BYTES
     arrivals_kept: int = 200_000
     # Gemini refuses a function call that is sent back without its signature, which a translating gateway must survive.
@@ -95,6 +97,7 @@ def from_env(environ: Mapping[str, str], *, latency_ms: float = 0.0, chunk_delay
         window_s=window_s,
         latency_s=_number(environ, "EMULATOR_LATENCY_MS", latency_ms) / 1000,
         chunk_delay_s=_number(environ, "EMULATOR_CHUNK_DELAY_MS", chunk_delay_ms) / 1000,
+        cancels=_number(environ, "EMULATOR_CANCELS", 1.0) != 0,
     )
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import socket
 import struct
+import time
 
 from .errors import exhausted
 from .server import Request
@@ -18,7 +20,8 @@ class Aborted(Exception):
 
 
 class Exchange:
-    """A slot is taken by `open` and freed by `done`, or in the moment the client disconnects."""
+    """A slot is taken by `open` and freed by `done`, or in the moment the client disconnects. Where work does not end with the
+    connection (`EmulatorConfig.cancels`), it is freed when the answer would have been complete."""
 
     def __init__(self, stats: Stats, request: Request) -> None:
         self._stats = stats
@@ -26,6 +29,7 @@ class Exchange:
         self.key = ""
         self._project: ProjectRecord | None = None
         self._ended = False
+        self._ready_s = 0.0
         request.on_lost(self.lost)
 
     def open(self, project: ProjectRecord) -> None:
@@ -33,6 +37,10 @@ class Exchange:
         if not project.take_slot():
             raise exhausted("concurrency")
         self._project = project
+
+    def works_until(self, ready_s: float) -> None:
+        """When the answer will be complete (CLOCK_MONOTONIC)."""
+        self._ready_s = ready_s
 
     def done(self, outcome: str) -> None:
         """Everything was handed to the transport. Only the first end counts."""
@@ -45,9 +53,15 @@ class Exchange:
 
     def lost(self) -> None:
         """The client went before everything was handed to the transport."""
-        if not self._ended:
-            self._stats.disconnects += 1
-            self.done("disconnected")
+        if self._ended:
+            return
+        self._stats.disconnects += 1
+        left_s = self._ready_s - time.monotonic()
+        project = self._project
+        if project is not None and left_s > 0 and not self._stats.cancels:
+            self._project = None
+            asyncio.get_running_loop().call_later(left_s, project.free_slot)
+        self.done("disconnected")
 
     def close(self) -> None:
         """The handler is over, however."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from aiohttp import web
@@ -68,6 +68,11 @@ class Pace:
     latency_s: float
     gap_s: float
     deadline_s: float | None
+
+    def ready_s(self, frames: int) -> float:
+        """When an answer of so many frames that begins now is complete (CLOCK_MONOTONIC)."""
+        ready_s = time.monotonic() + self.latency_s + (frames - 1) * self.gap_s
+        return ready_s if self.deadline_s is None else min(ready_s, self.deadline_s)
 
     async def before_answer(self) -> None:
         await self._pause(self.latency_s)
@@ -135,6 +140,7 @@ async def send_stream(
         gap_s = SLOW_GAP_S if fault is None or fault.seconds is None else fault.seconds
         pace = Pace(pace.latency_s, gap_s, pace.deadline_s)
     whole = len(chunks)
+    exchange.works_until(replace(pace, latency_s=0.0).ready_s(whole))
     if kind == "cut":
         chunks = chunks[: max(1, whole // 2)]
     response = web.StreamResponse(headers=shown)

@@ -98,6 +98,7 @@ class Stats:
 
     def __init__(self, config: EmulatorConfig) -> None:
         self._config = config
+        self.cancels = config.cancels
         self._projects: dict[str, ProjectRecord] = {}
         self._clear()
 

@@ -89,7 +89,7 @@ class GeminiClient:
         finally:
             _sever(response)
         if len(body) > MAX_REPLY_BYTES:
-            raise _malformed(f"Gemini's answer is longer than {MAX_REPLY_BYTES} bytes.")
+            raise _malformed(f"Gemini's answer is longer than {MAX_REPLY_BYTES} bytes.", severed=True)
         encoding = response.headers.get(hdrs.CONTENT_ENCODING, "")
         try:
             reply = read_answer(body, encoding, MAX_REPLY_BYTES)
@@ -238,7 +238,7 @@ class _Stream(AbstractAsyncContextManager[AsyncIterator[JsonObject]], AsyncItera
             return
         self._read_bytes += len(chunk)
         if self._read_bytes > MAX_STREAM_BYTES:
-            raise _malformed(f"Gemini's stream is longer than {MAX_STREAM_BYTES} bytes.")
+            raise _malformed(f"Gemini's stream is longer than {MAX_STREAM_BYTES} bytes.", severed=True)
         self._reader.feed(chunk)
 
     def _end(self) -> JsonObject:
@@ -256,7 +256,9 @@ class _Stream(AbstractAsyncContextManager[AsyncIterator[JsonObject]], AsyncItera
 
     def _unreadable(self, error: Unreadable) -> UpstreamFailure:
         error.head = self._reader.head
-        return _unreadable(error, self._response, self._exchange.api_key)
+        failure = _unreadable(error, self._response, self._exchange.api_key)
+        failure.severed = not self._ended
+        return failure
 
     def _cut(self) -> UpstreamFailure:
         ended = "Gemini's stream ended before the answer was finished."
@@ -314,8 +316,8 @@ def _unreadable(error: Unreadable, response: aiohttp.ClientResponse, secret: Sec
     )
 
 
-def _malformed(message: str) -> UpstreamFailure:
-    return UpstreamFailure("malformed", message, status=200)
+def _malformed(message: str, *, severed: bool = False) -> UpstreamFailure:
+    return UpstreamFailure("malformed", message, status=200, severed=severed)
 
 
 def _broken(error: Exception, upload: Upload, *, answered: bool) -> UpstreamFailure:
@@ -324,12 +326,13 @@ def _broken(error: Exception, upload: Upload, *, answered: bool) -> UpstreamFail
     if isinstance(error, aiohttp.ConnectionTimeoutError | aiohttp.ClientConnectorError | aiohttp.ClientHttpProxyError):
         return UpstreamFailure("connect", f"Gemini could not be reached ({name}).", written=False)
     kind: Kind = "cut" if answered else "reset"
+    severed = isinstance(error, TimeoutError | aiohttp.ClientResponseError)
     message = f"The connection to Gemini broke ({name})."
     if isinstance(error, TimeoutError):
         kind, message = "timeout", "Gemini did not answer before the deadline."
     elif isinstance(error, aiohttp.ClientResponseError):
         kind, message = "malformed", "Gemini's answer is not HTTP."
-    return UpstreamFailure(kind, message, status=200 if answered else None, written=upload.written)
+    return UpstreamFailure(kind, message, status=200 if answered else None, written=upload.written, severed=severed)
 
 
 def _sever(response: aiohttp.ClientResponse) -> None:

@@ -87,8 +87,9 @@ class UpstreamFailure(Exception):
 
     `message` is Google's where there is one, always without keys, projects and URL queries. `status` is the one that Google
     gave, which a proxy may have wrapped in another; None when there was no answer. `violations` is never empty for the kind
-    `quota`. `written`: a byte of the request may have reached Gemini, so the dispatch counts. `consumer` is the Google
-    project that the error names (its number or id): for operators, never for callers."""
+    `quota`. `written`: a byte of the request may have reached Gemini, so the dispatch counts. `severed`: this side closed the
+    connection before the answer had ended, so that Gemini may still work on it. `consumer` is the Google project that the error
+    names (its number or id): for operators, never for callers."""
 
     def __init__(
         self,
@@ -100,6 +101,7 @@ class UpstreamFailure(Exception):
         retry_delay_s: float | None = None,
         violations: tuple[Violation, ...] = (),
         written: bool = True,
+        severed: bool = False,
         consumer: str | None = None,
     ) -> None:
         self.kind: Kind = kind
@@ -108,7 +110,7 @@ class UpstreamFailure(Exception):
         self.reason = reason
         self.retry_delay_s = retry_delay_s
         self.violations = violations
-        self.written = written
+        self.written, self.severed = written, severed
         self.consumer = consumer
         super().__init__(f"{kind}{'' if status is None else f' {status}'}: {self.message}")
 

@@ -17,7 +17,7 @@ from shared.generation import Cost
 from shared.ledger.limits import Limits
 from shared.ledger.state import Circuit, Kind, Lease, Lowered, Metered, Outside, Section, Share, State, Validity
 
-MAGIC, VERSION = b"GL", 3
+MAGIC, VERSION = b"GL", 4
 KINDS: tuple[Kind, ...] = get_args(Kind)
 _MOST = 2**62
 _NONE = -1
@@ -95,7 +95,9 @@ def _state(read: Iterator[int], names: list[str]) -> State:
 def _pack_lease(column: array[int], name: int, lease: Lease, index: dict[str, int], base: int, now_ms: int) -> None:
     column.extend((name, lease.renew, lease.seen_ms - now_ms, lease.slots, lease.cap))
     column.extend((lease.authority_ms - now_ms, lease.reuse_ms - now_ms, lease.want_slots, lease.oldest_ms))
-    column.extend((lease.callers, lease.concurrency, len(lease.shares)))
+    column.extend((lease.callers, lease.concurrency, len(lease.ends_ms)))
+    column.extend(end_ms - now_ms for end_ms in lease.ends_ms)
+    column.append(len(lease.shares))
     for model, share in lease.shares.items():
         column.append(index[model])
         _pack_limits(column, share.limits)
@@ -131,6 +133,7 @@ def _lease(read: Iterator[int], names: list[str], base: int, now_ms: int) -> Lea
         oldest_ms=take(),
         callers=take(),
         concurrency=take(),
+        ends_ms=tuple(take() + now_ms for _ in range(take())),
     )
     for _ in range(take()):
         model = names[take()]

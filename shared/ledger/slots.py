@@ -45,6 +45,16 @@ def concurrency(state: State, renew_c: int, now_ms: int) -> int:
     return c
 
 
+def free_what_is_over(state: State, now_ms: int) -> None:
+    """Slots whose time is over are free: those of lapsed leases, and those of cancelled exchanges."""
+    for lease in state.leases.values():
+        if lease.ends_ms:
+            lease.ends_ms = tuple(end_ms for end_ms in lease.ends_ms if end_ms >= now_ms)
+            lease.slots = len(lease.ends_ms)
+        if lease.reuse_ms < now_ms:
+            lease.slots = lease.cap = 0
+
+
 def held_by_others(state: State, instance: str) -> int:
     return sum(lease.slots for i, lease in state.leases.items() if i != instance)
 

@@ -61,6 +61,8 @@ class Lease:
     """Its weight in sharing: how many callers are active there."""
     concurrency: int = 0
     """C as that instance was configured; the smallest of the fresh ones holds."""
+    ends_ms: tuple[int, ...] = ()
+    """When each of the cancelled exchanges of an idle instance is over at Gemini, in order; each keeps one slot."""
     shares: dict[str, Share] = field(default_factory=dict)
 
 
@@ -253,9 +255,13 @@ class Renew:
     lease_ms: int = 0
     """0: as the ledger thinks fit."""
     hold: int = 0
-    """Slots that it goes on using until it hears the answer: its open requests, and what it may still begin meanwhile."""
+    """Slots that it goes on using until it hears the answer: its open requests, cancelled ones on which Gemini still works, and
+    what it may still begin meanwhile."""
+    ends_ms: tuple[int, ...] = ()
+    """When each of the cancelled exchanges is over at Gemini (the store's time); only from an idle instance, which may be stopped
+    before then."""
     want_slots: int = 0
-    """Open requests and those that could be dispatched now; 0 gives everything back."""
+    """Open requests and those that could be dispatched now; 0 gives everything back but the slots of `ends_ms`."""
     spare_slots: int = 0
     unclaimed: bool = False
     """Slots lie free that others asked for and do not take: they may have ended. Who lives asks again."""

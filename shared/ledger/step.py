@@ -30,7 +30,7 @@ from shared.ledger.refusals import (
     left_by_others,
     note_dispatches,
 )
-from shared.ledger.slots import concurrency, fresh, held_by_others, share_slots, water_level
+from shared.ledger.slots import concurrency, free_what_is_over, fresh, held_by_others, share_slots, water_level
 from shared.ledger.state import (
     MAX_WANTS,
     UNPROVEN,
@@ -50,6 +50,8 @@ LEASE_LEAST_MS, LEASE_MOST_MS = 10_000, 60_000
 HORIZON_LEAST_MS, HORIZON_MOST_MS = 8_000, 20_000
 TOMBSTONE_MS = 60_000
 """An instance that holds nothing is remembered so long, so that a repeated renew is recognised."""
+MIN_DEADLINE_MS = 1_000
+"""Gemini takes deadlines in whole seconds, so that the shortest is one second, whatever a request had left."""
 AHEAD_WINDOWS = 4
 """No booking lies further ahead: a request that would wait longer polls."""
 
@@ -126,8 +128,10 @@ def _release_gone(state: State, message: Renew) -> None:
     for instance in message.gone:
         lost = state.leases.get(instance)
         if lost is not None and instance != message.instance:
-            lost.slots = lost.cap = lost.want_slots = lost.oldest_ms = 0
-            lost.authority_ms = lost.reuse_ms = min(lost.reuse_ms, state.now_ms)
+            lost.cap = lost.want_slots = lost.oldest_ms = 0
+            lost.slots = len(lost.ends_ms)
+            lost.authority_ms = min(lost.authority_ms, state.now_ms)
+            lost.reuse_ms = max((state.now_ms, *lost.ends_ms)) if lost.slots else min(lost.reuse_ms, state.now_ms)
 
 
 def _settle(state: State, lease: Lease, message: Renew, grid: Grid) -> None:
@@ -177,6 +181,7 @@ def _prune(state: State, instance: str, grid: Grid) -> None:
     now_slot, now_ms = grid.slot(state.now_ms), state.now_ms
     oldest = now_slot - grid.span
     yesterday = pacific_day(now_ms).ordinal - 1
+    free_what_is_over(state, now_ms)
     for model, section in state.sections.items():
         for slot in [d for d, cost in section.ring.items() if d <= oldest or not any(cost)]:
             del section.ring[slot]
@@ -186,8 +191,6 @@ def _prune(state: State, instance: str, grid: Grid) -> None:
             forget_recovered(state, model, grid)
     for i in list(state.leases):
         lease = state.leases[i]
-        if lease.reuse_ms < now_ms:
-            lease.slots = lease.cap = 0
         for model, share in lease.shares.items():
             for validity in [v for v in share.bookings if v[1] <= oldest]:
                 # Nobody said what became of it: it may have been dispatched, and then it counts in its day.
@@ -217,12 +220,22 @@ def _hold_slots(state: State, lease: Lease, message: Renew, c: int) -> None:
     held = min(message.hold, lease.slots)
     lease.cap = share_slots(state, message, c) if message.want_slots else 0
     lease.slots = max(held, lease.cap)
-    if not lease.slots and not message.want_slots:
-        lease.authority_ms = lease.reuse_ms = now_ms
+    lease.ends_ms = ()
+    if not message.want_slots and (message.ends_ms or not lease.slots):
+        _keep_cancelled(lease, message, held, now_ms)
         return
     length_ms = message.lease_ms or min(max(2_000 * active_instances(state), LEASE_LEAST_MS), LEASE_MOST_MS)
     lease.authority_ms = max(now_ms + length_ms, lease.authority_ms if held else 0)
     lease.reuse_ms = lease.authority_ms + message.tau_ms
+
+
+def _keep_cancelled(lease: Lease, message: Renew, held: int, now_ms: int) -> None:
+    """Nothing is dispatched any more; what Gemini still works on keeps its slots, each until its own end, without a renew."""
+    latest_ms = now_ms + max(message.tau_ms, MIN_DEADLINE_MS)
+    ends_ms = sorted(min(end_ms, latest_ms) for end_ms in message.ends_ms if end_ms > now_ms)
+    lease.ends_ms = tuple(ends_ms[-held:]) if held else ()
+    lease.slots = len(lease.ends_ms)
+    lease.authority_ms, lease.reuse_ms = now_ms, max((now_ms, *lease.ends_ms))
 
 
 def _last_until_served(lease: Lease, message: Renew, now_ms: int, grid: Grid) -> None:

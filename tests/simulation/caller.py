@@ -99,12 +99,16 @@ class Story:
         )
         self._lapsed = self._request = None
         used: int | None = None
+        over = False
         timeout_s = max(LEAST_EXCHANGE_S, min(deadline_s - elapsed_s(), self.admission.agent_config.tau_s))
+        lease.deadline_s = elapsed_s() + timeout_s
         try:
             async with asyncio.timeout(timeout_s):
                 answer = await self._exchange(lease, timeout_s)
+            over = True
             lease.accepted()
             if answer.status == 200:
+                lease.completed()
                 lease.metered(answer.model)
                 lease.answered()
                 used = None if ask.uncounted else ask.used_tokens
@@ -123,7 +127,7 @@ class Story:
         finally:
             if self._request is not None:
                 self._request.settled_tokens = used
-            await lease.close(used)
+            await lease.close(used, cancelled=not over)
 
     async def _exchange(self, lease: Lease, timeout_s: float) -> Answer:
         ask = self.ask

@@ -182,6 +182,7 @@ def _nothing_held(world: World, when: str, *, at_once: bool = False) -> Iterator
         if cut_short or not _quiet(scenario):
             return
         lingers_s = 3 * LOCAL_LINGER_S * scenario.local + 3 * HOLD_S * scenario.holds_on
+        lingers_s += scenario.tau_s * (not scenario.cancels)
         world.loop.run_until(world.loop.now_s + 1.0 + lingers_s)
     held = []
     now_ms = world.now_ms()
@@ -189,6 +190,8 @@ def _nothing_held(world: World, when: str, *, at_once: bool = False) -> Iterator
         for name, lease in state.leases.items():
             bookings = [v for share in lease.shares.values() for v in share.bookings]
             slots = lease.slots if at_once or lease.reuse_ms >= now_ms else 0
+            if lease.ends_ms:
+                slots = sum(end_ms >= now_ms for end_ms in lease.ends_ms)
             booked = sum(at_once or world.grid.start_ms(v.last + world.grid.span) >= now_ms for v in bookings)
             if slots or booked:
                 held.append(f"{project}: {name} has {slots} slots, {booked} bookings")

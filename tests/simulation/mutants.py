@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
-from shared.admission import agent as agents
 from shared.admission import names as admission_names
+from shared.admission import renewal
 from shared.admission.admission import Admission
 from shared.admission.agent import Agent
 from shared.admission.book import Book
@@ -29,6 +29,7 @@ from tests.simulation.scenario import Scenario
 from tests.simulation.shapes import (
     aliases,
     an_alias_in_demand,
+    callers_who_leave,
     processes_that_die,
     processes_that_stand_still,
     processes_that_stop_with_their_last_answer,
@@ -106,7 +107,7 @@ def settled_dropped(scenario: Scenario) -> Any:
 
 def applied_twice(scenario: Scenario) -> Any:
     """A renew whose reply was lost is taken for a new one."""
-    right = agents.renew_step
+    right = renewal.renew_step
 
     def wrong(state: Any, message: Any, store_ms: int, grid: Any) -> Any:
         lease = state.leases.get(message.instance)
@@ -114,7 +115,7 @@ def applied_twice(scenario: Scenario) -> Any:
             lease.renew = message.number - 1
         return right(state, message, store_ms, grid)
 
-    return patched(scenario, (agents, "renew_step", wrong))
+    return patched(scenario, (renewal, "renew_step", wrong))
 
 
 def one_day_at_midnight(scenario: Scenario) -> Any:
@@ -176,6 +177,27 @@ def cap_ignored(scenario: Scenario) -> Any:
             self.cap = cap
 
     return patched(scenario, (Agent, "draw", wrong))
+
+
+def slot_of_a_leaver_freed(scenario: Scenario) -> Any:
+    return patched(scenario, (Lease, "_runs_on_s", lambda self: 0.0))
+
+
+def slots_of_leavers_returned(scenario: Scenario) -> Any:
+    """A cancelled exchange keeps its slot only while the process has something else to do."""
+    return patched(scenario, (step, "_keep_cancelled", _returned))
+
+
+def _returned(lease: Any, message: Any, held: int, now_ms: int) -> None:
+    lease.slots, lease.authority_ms, lease.reuse_ms = 0, now_ms, now_ms
+
+
+def slots_of_leavers_kept(scenario: Scenario) -> Any:
+    return patched(scenario, (step, "_keep_cancelled", _kept))
+
+
+def _kept(lease: Any, message: Any, held: int, now_ms: int) -> None:
+    lease.slots, lease.authority_ms, lease.reuse_ms = held, now_ms, now_ms + 600_000
 
 
 def last_check_skipped(scenario: Scenario) -> Any:
@@ -316,6 +338,7 @@ SCRIPTED = (Mutant("the ring counts from its slot on", ring_counts_from_its_slot
 """Too rare for seeds: a named regression shows them."""
 REQUESTS, TOKENS, IMAGES = "requests in any window", "tokens in any window", "images in any window"
 ELSEWHERE, UNPROVEN_ONES = "booked elsewhere than metered, though it was known", "unproven requests at once"
+HELD = "held while idle, after every lease"
 SLOTS, DAY, COUNTED = "exchanges at once", "requests in any day", "days that are counted wrong"
 
 MUTANTS = (
@@ -342,6 +365,9 @@ MUTANTS = (
     Mutant("what is counted beyond the reservation is not booked", debt_forgotten, shape=uncertain_tokens, promise=DEBT),
     Mutant("images do not bind", lambda s: without_limit("images", s), shape=scarce_images, promise=IMAGES),
     Mutant("days do not bind", lambda s: without_limit("requests_per_day", s), shape=scarce_days, promise=DAY),
+    Mutant("a cancelled exchange frees its slot", slot_of_a_leaver_freed, shape=callers_who_leave, promise=SLOTS),
+    Mutant("an idle instance frees such slots", slots_of_leavers_returned, shape=callers_who_leave, promise=SLOTS),
+    Mutant("such slots are never free", slots_of_leavers_kept, shape=callers_who_leave, promise=HELD),
     Mutant("the cap is ignored", cap_ignored, shape=scarce_slots, promise=SLOTS),
     Mutant("the last check is skipped", last_check_skipped, shape=slow_connections, promise=REQUESTS),
     Mutant("authority is ignored after a freeze", authority_ignored, shape=scarce_slots, promise=SLOTS),

@@ -14,6 +14,7 @@ from shared.secret import Secret
 from tests.simulation.drawn_spells import spells_of
 from tests.simulation.history import Spell
 from tests.simulation.upstream import Rival
+from tests.simulation.variations import with_leavers, with_names
 
 FaultKind = Literal["kill", "freeze", "cut", "refuse", "overloaded", "hang", "mute", "wall"]
 DAY = pacific_day(1_800_000_000_000)
@@ -25,6 +26,8 @@ TIGHT_EVERY = 20
 """And one in so many has nothing but a few slots, and processes that stand still between taking one and using it."""
 NAMES_EVERY = 4
 """In one seed in so many ids are aliases, unknown, or of models that do not exist."""
+LEAVERS_EVERY = 10
+"""In one seed in so many many callers leave, and Gemini works on for them."""
 GRIDS = [(3_000, 50), (4_000, 100), (4_000, 100), (5_000, 250), (6_000, 150)]
 """Windows and slots in ms. Fewer slots per window than in production: the arithmetic is the same, and faster."""
 
@@ -122,6 +125,8 @@ class Scenario:
     """Processes on one machine: the store notices their ends, and permits linger."""
     stops_when_idle: bool = False
     """The CPU stops with the last response, as on Cloud Functions."""
+    cancels: bool = True
+    """Gemini stops working on an exchange when its connection is closed, and the deployment is configured so."""
     holds_on: bool = False
     """An idle instance holds on where requests come often."""
     rivals: tuple[Rival, ...] = ()
@@ -149,22 +154,9 @@ def scenario_of(seed: int) -> Scenario:
     if seed % (2 * TIGHT_EVERY) == 5:
         return distant(random, seed)
     drawn = _Drawing(random, seed, large=seed % LARGE_EVERY == LARGE_EVERY - 1).scenario()
+    if seed % LEAVERS_EVERY == LEAVERS_EVERY - 4:
+        return with_leavers(drawn)
     return with_names(drawn) if seed % NAMES_EVERY == NAMES_EVERY - 1 else drawn
-
-
-def with_names(scenario: Scenario) -> Scenario:
-    """Some of the callers ask for an alias, which the deployment may know as a model of its own, or for nothing that exists."""
-    random = Random(f"names {scenario.seed}")
-    models = sorted({client.kind.model for client in scenario.clients})
-    aliases = {f"x{at}": random.choice(models) for at in range(random.choice([1, 2, 3]))}
-    known = {*models, *(name for name in aliases if random.random() < 0.25)}
-    if random.random() < 0.3:
-        aliases["gone"] = ""
-    clients = []
-    for client in scenario.clients:
-        model = random.choice([client.kind.model, *aliases]) if random.random() < 0.6 else client.kind.model
-        clients.append(replace(client, kind=replace(client.kind, model=model)))
-    return replace(scenario, clients=tuple(clients), aliases=tuple(sorted(aliases.items())), known=frozenset(known))
 
 
 def calm(random: Random, seed: int) -> Scenario:

@@ -87,6 +87,16 @@ def scarce_slots(seed: int) -> Scenario:
     return deployment(seed, SLOW, Limits(), c=Random(seed).choice([2, 3, 4]))
 
 
+def callers_who_leave(seed: int) -> Scenario:
+    """Gemini works on for them, for as long as any answer takes; instances are stopped when nobody waits there."""
+    random = Random(f"leavers {seed}")
+    kind = replace(SLOW, service_s=(random.choice([0.3, 0.6]),) * 2, leaves=0.5)
+    return deployment(
+        seed, kind, Limits(), c=random.choice([2, 3, 4]), instances=random.choice([2, 3]), callers=6, cancels=False,
+        stops_when_idle=seed % 2 == 0,
+    )  # fmt: skip
+
+
 def processes_that_stand_still(seed: int) -> Scenario:
     """For longer than their authority lasts, right when they have taken a slot, and others take it meanwhile."""
     return replace(scarce_slots(seed), lease_s=0.5, faults=troubles(seed, "freeze", 10, (1.0, 3.0)))

@@ -59,6 +59,7 @@ class Open:
     written_ms: float
     answer: asyncio.Future[Answer]
     arrived_ms: float = 0.0
+    delivered: bool = False
     ended_ms: float | None = None
     status: int = 0
     settled_tokens: int | None = None
@@ -86,6 +87,8 @@ class VirtualGemini:
     window_s: float
     travel_s: tuple[float, float] = TRAVEL_S
     pressure: float = 0.0
+    cancels: bool = True
+    """Whether a request ends when its connection is closed. If not, it ends when it would have been answered."""
     aliases: Mapping[str, str] = field(default_factory=dict)
     """By id, as which model it is metered; "" for an id that does not exist."""
     rivals: list[Rival] = field(default_factory=list)
@@ -117,11 +120,13 @@ class VirtualGemini:
         travel_s = least + (most - least) * min(1.0, max(0.0, self.random.uniform(-1.0, 2.0)))
         # Known now, so that a request whose writer dies meanwhile is counted too.
         request.arrived_ms = self.now_ms() + travel_s * 1000
+        request.delivered = True
         self.loop.post(travel_s, self._arrive, request)
 
     def close(self, request: Open) -> None:
-        """The process closed its connection: for its concurrency the request is over."""
-        self._end(request, 0)
+        """The process closed its connection. A request of which a part is missing is over with it in any case."""
+        if self.cancels or not request.delivered:
+            self._end(request, 0)
 
     def exchanges(self) -> tuple[Exchange, ...]:
         return tuple(

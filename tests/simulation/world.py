@@ -86,6 +86,7 @@ class World:
             scenario.began_ms,
             scenario.grid.window_ms / 1000,
             pressure=scenario.pressure,
+            cancels=scenario.cancels,
             aliases=dict(scenario.aliases),
             rivals=list(scenario.rivals),
             spells=list(scenario.spells),
@@ -184,6 +185,7 @@ class World:
             scenario.lease_s,
             linger_s=LOCAL_LINGER_S if scenario.local else 0.0,
             holds_on=scenario.holds_on,
+            cancels=scenario.cancels,
             known=scenario.known,
         )
         self.loop.current = process

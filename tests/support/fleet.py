@@ -130,6 +130,7 @@ async def fleet(
         given = {
             "GEMINI_BASE_URL": gemini.url,
             "GEMINI_API_KEY": _KEY,
+            "GEMINI_CANCELS": "1",  # As the offline Gemini does.
             "GEMINI_API_KEY_PROJECT": project,
             "LEDGER_URL": f"firestore://{_FIRESTORE_PROJECT}/(default)",
             "FIRESTORE_EMULATOR_HOST": ledger_host or firestore_host,

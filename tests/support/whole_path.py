@@ -48,6 +48,8 @@ WAYS = ("chat", "generate_text", "stream")
 
 _SETTINGS = {
     "ADMIN_API_KEY": ADMIN_KEY,
+    # The offline Gemini stops working when its client disconnects.
+    "GEMINI_CANCELS": "1",
     "LEDGER_URL": "memory://",
     "REQUEST_TIMEOUT_SECONDS": "5",
     "LEDGER_WINDOW_SECONDS": "6",
@@ -245,7 +247,8 @@ class WholePath:
         states = await self.ledgers()
         for project, state in states.items():
             for lease in state.leases.values():
-                held = (lease.slots, lease.cap, lease.want_slots, lease.oldest_ms)
+                slots = sum(end_ms > self.services.admission.clock.hi_ms() for end_ms in lease.ends_ms)
+                held = (slots if lease.ends_ms else lease.slots, lease.cap, lease.want_slots, lease.oldest_ms)
                 assert held == (0, 0, 0, 0), f"{project}: (slots, cap, wanted, oldest) are {held}"
                 for model, share in lease.shares.items():
                     assert not share.bookings, f"{project}: {model} has bookings {share.bookings}"
@@ -292,11 +295,12 @@ async def whole_path(
     store: Store | None = None,
     base_url: str | None = None,
     aliases: Mapping[str, str] | None = None,
+    cancels: bool = True,
     **settings: Any,
 ) -> AsyncIterator[WholePath]:
     """`settings` are environment variables; `accounts` maps the gateway's Gemini keys to their projects; `upstream` is
     what Gemini allows each project (anything, if not given); `base_url` leads elsewhere than to Gemini; `aliases` are further ids
-    there, each with the model that it is metered as."""
+    there, each with the model that it is metered as; `cancels`: Gemini stops working on a request when its client disconnects."""
     before = asyncio.all_tasks()
     accounts = {SERVER_KEY: "server"} if accounts is None else accounts
     folder = tempfile.TemporaryDirectory()
@@ -312,6 +316,7 @@ async def whole_path(
         default_project=upstream or Project(),
         aliases=aliases or {},
         window_s=float(given["LEDGER_WINDOW_SECONDS"]),
+        cancels=cancels,
     )
     async with running(config) as gemini:
         services = _services(Settings.from_environment({"GEMINI_BASE_URL": base_url or gemini.url, **given}), store)

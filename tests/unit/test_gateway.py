@@ -23,7 +23,9 @@ async def test_a_count_that_the_last_frame_does_not_repeat_is_kept() -> None:
         yield counted(promptTokenCount=8, thoughtsTokenCount=50, totalTokenCount=58)
         yield counted(promptTokenCount=8, candidatesTokenCount=3, totalTokenCount=61)
 
-    attempts = SimpleNamespace(reply=lambda _, first: SimpleNamespace(usage=wire.usage(first)), measure=lambda: None)
+    attempts = SimpleNamespace(
+        reply=lambda _, first: SimpleNamespace(usage=wire.usage(first)), measure=lambda: None, complete=lambda _: None
+    )
     first = counted(promptTokenCount=8, totalTokenCount=8)
     reply = StreamReply(cast(Any, attempts), cast(Any, None), first, frames())
     passed_on = [frame async for frame in reply]

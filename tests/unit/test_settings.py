@@ -59,6 +59,7 @@ WRONG = [
     ("GEMINI_PROJECTS", "OTHER_KEY=my-project", "GEMINI_API_KEY_1=my-project"),
     ("GEMINI_CONCURRENCY_LIMIT", "0", "1 to 10000"),
     ("GEMINI_CONCURRENCY_LIMIT", "15.5", "15.5"),
+    ("GEMINI_CANCELS", "yes", "0, 1"),
     ("GEMINI_TIER", "gold", "free, tier1, tier2, tier3, custom"),
     ("CALLER_KEY_TIER", "gold", "free"),
     ("GEMINI_RPM", "-1", "unlimited"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from shared.admission.answer_times import MAX_AGE_S, MAX_ANSWERS, MAX_MODELS, AnswerTimes
+from shared.admission.answer_times import MAX_AGE_S, MAX_ANSWERS, MAX_MODELS, MIN_DURATIONS, AnswerTimes
 
 
 def times_of(took_s: Iterable[float], model: str = "m", *, streamed: bool = False) -> AnswerTimes:
@@ -60,3 +60,18 @@ def test_models_are_bounded() -> None:
         for _ in range(10):
             times.record(f"m{number}", 1.0, 0.0)
     assert (times.fastest_tenth_s("m4", 0.0), times.fastest_tenth_s("m5", 0.0)) == (0.0, 1.0)
+
+
+def test_the_rest_is_that_of_answers_that_took_longer() -> None:
+    times = times_of(float(n) for n in range(1, 21))
+    assert times.left_s("m", 0.0, 0.0) == 18.0
+    assert times.left_s("m", 10.0, 0.0) == 9.0
+    assert times.left_s("m", 19.5, 0.0) == 0.5
+
+
+def test_the_rest_is_unknown_beyond_every_answer() -> None:
+    times = times_of([1.0, 2.0, 3.0])
+    assert times.left_s("m", 3.0, 0.0) is None
+    assert times.left_s("other", 0.0, 0.0) is None
+    assert times_of([1.0] * (MIN_DURATIONS - 1)).left_s("m", 0.0, 0.0) is None
+    assert times.left_s("m", 0.0, MAX_AGE_S + 1) is None
