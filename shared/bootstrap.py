@@ -13,6 +13,7 @@ from shared.accounts.account import Account
 from shared.accounts.pool import Pool
 from shared.admission.admission import Admission, AdmissionConfig
 from shared.admission.config import AgentConfig
+from shared.auth import id_of
 from shared.caller_rate import CallerRate
 from shared.errors import StorageUnavailable
 from shared.gateway import Gateway
@@ -26,6 +27,7 @@ from shared.settings import ServerKey, Settings
 from shared.stores.url import open_store
 
 if TYPE_CHECKING:
+    from shared.media.look_ups import LookUps
     from shared.media.media import MediaStore
     from shared.stores.port import Liveness, Store
     from shared.tracing import Tracer
@@ -59,7 +61,11 @@ class Services:
                 holds_on=liveness is None,
                 known=frozenset([*MODELS, *settings.model_limits, *filter(None, [settings.model_override])]),
             ),
-            AdmissionConfig(settings.queue_timeout_s, settings.queue_max_bytes, settings.caller_weights),
+            AdmissionConfig(
+                settings.queue_timeout_s,
+                settings.queue_max_bytes,
+                {id_of(caller): weight for caller, weight in settings.caller_weights.items()},
+            ),
             liveness,
         )
         self.client = GeminiClient(
@@ -74,8 +80,16 @@ class Services:
             request_timeout_s=settings.request_timeout_s,
         )
         self.caller_rate = CallerRate(self.store, settings.rate_limit, settings.window_s)
+        self.fetch_rate = CallerRate(self.store, settings.fetch_limit, settings.window_s, counted="fetched addresses")
         self.tracer = self._tracer(settings)
         self._writes_told = 0
+
+    @cached_property
+    def look_ups(self) -> LookUps:
+        """Of the hosts of input images. Imported by the functions that have any."""
+        from shared.media.look_ups import LookUps
+
+        return LookUps()
 
     @cached_property
     def media(self) -> MediaStore:

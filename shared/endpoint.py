@@ -20,7 +20,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from shared import telemetry
-from shared.auth import authenticate, client_address, key_in, refuse_credential_in_query
+from shared.auth import authenticate, key_in, refuse_credential_in_query
 from shared.call import Call, Services, headers_of, request_id
 from shared.clock import elapsed_s
 from shared.disconnect import DisconnectWatch
@@ -147,6 +147,8 @@ class Edge:
         if self.manifest.access != "public":
             call.caller = await self._authenticate(call)
             record.asked_by(call.caller)
+            if call.caller.kind == "anonymous" or self.manifest.rated == "everybody":
+                await call.services.caller_rate.admit(call.holders)
         if not call.body_consumed:
             return await self._handle(call, record)
         with DisconnectWatch(call.request.receive):
@@ -189,7 +191,7 @@ class Edge:
                 call.headers,
                 key_in(body),
                 settings,
-                _address(call) if anonymous else "",
+                call.address if anonymous else "",
                 bearer_is_credential=self._bearer_is_credential,
                 anonymous_allowed=anonymous,
                 user=user if isinstance(user, str) else None,
@@ -283,9 +285,3 @@ def _reply_headers(call: Call) -> RawHeaders:
 
 _HEADERS = (_request_id_header, _timing_header, _cors_headers, _reply_headers)
 """What every response carries besides its own."""
-
-
-def _address(call: Call) -> str:
-    peer = call.request.scope.get("client")
-    forwarded = call.request.headers.getlist("x-forwarded-for")
-    return client_address(forwarded, peer[0] if peer else "unknown", call.settings.deployed)

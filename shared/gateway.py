@@ -21,7 +21,7 @@ from shared.gemini.client import Exchange, GeminiClient
 from shared.gemini.counting import count_input_tokens, worth_counting
 from shared.gemini.errors import UpstreamFailure
 from shared.gemini.missing import MissingModels
-from shared.generation import UNKNOWN_USAGE, Attempt, Cost, Encoded, Generation, JsonObject, Reply, Stage, Usage
+from shared.generation import UNKNOWN_USAGE, Attempt, Caller, Cost, Encoded, Generation, JsonObject, Reply, Stage, Usage
 from shared.refusal import PRESSURE_DELAY_S, caller_error, kind_of, refusal_of
 
 ATTEMPTS = 4
@@ -62,6 +62,14 @@ class Gateway:
                 attempts.proven(lease, body)
                 attempts.answered(lease, wire.usage(body))
                 return attempts.reply(lease, body)
+
+    def accepted(self, caller: Caller) -> bool:
+        """Whether Gemini has accepted the caller's own key, as far as this process knows; True for callers without one.
+        Raises InvalidGeminiKey for a key that Gemini refused lately."""
+        if caller.own_key is None:
+            return True
+        agent = self.admission.agents.get(self.pool.candidates(caller)[0].ledger_id)
+        return agent is not None and agent.accepted
 
     def stream(self, generation: Generation) -> AbstractAsyncContextManager[StreamReply]:
         """Entering waits for the first frame, so that what fails before it is an error with a status. Raises GatewayError,

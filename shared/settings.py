@@ -25,6 +25,8 @@ PLATFORM_BODY_BYTES = 32 * 1024 * 1024
 """Cloud Run and Cloud Functions refuse larger HTTP/1 requests (cloud.google.com/functions/quotas)."""
 
 MAX_RATE_LIMIT = 10_000
+MIN_FETCH_LIMIT = 14
+"""As many as one request may name (`image_inputs.MAX_INPUTS`)."""
 
 _TIER_NAMES = {**{name: name for name in TIERS}, "custom": "tier3"}
 _LEVELS = {name: name.upper() for name in ("debug", "info", "warning", "error")}
@@ -156,6 +158,11 @@ class Settings:
 
     def limits_of(self, model: str) -> Limits:
         return self.model_limits.get(model, self.limits)
+
+    @property
+    def fetch_limit(self) -> int | None:
+        """Addresses per minute that are fetched for one caller. One request may always name as many as it takes."""
+        return None if self.rate_limit is None else max(self.rate_limit, MIN_FETCH_LIMIT)
 
     def proxy_for(self, url: str) -> Secret | None:
         """The proxy that requests to `url` go through."""

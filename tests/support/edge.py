@@ -16,7 +16,8 @@ from starlette.responses import Response
 from shared.call import Tracer
 from shared.caller_rate import CallerRate
 from shared.clock import elapsed_s
-from shared.generation import Attempt, Generation, JsonObject, Reply, Stage, Usage
+from shared.generation import Attempt, Caller, Generation, JsonObject, Reply, Stage, Usage
+from shared.media.look_ups import LookUps
 from shared.settings import Settings
 from shared.stores.memory import MemoryStore
 from tests.support.processes import ADMIN_KEY
@@ -43,7 +44,12 @@ class FakeGateway:
         self.began = asyncio.Event()
         self.cancelled = False
         self.closed = 0
+        self.unaccepted: set[str] = set()
+        """Ids of callers whose keys Gemini has not accepted."""
         self._began_s = elapsed_s()
+
+    def accepted(self, caller: Caller) -> bool:
+        return caller.id not in self.unaccepted
 
     async def generate(self, generation: Generation) -> Reply:
         await self._take(generation)
@@ -138,7 +144,10 @@ class FakeServices:
     def __post_init__(self) -> None:
         self.settings = Settings.from_environment({**ENVIRONMENT, **self.environment})
         self.tracer: Tracer | None = None
-        self.caller_rate = CallerRate(MemoryStore(), self.settings.rate_limit)
+        store = MemoryStore()
+        self.caller_rate = CallerRate(store, self.settings.rate_limit)
+        self.fetch_rate = CallerRate(store, self.settings.fetch_limit, counted="fetched addresses")
+        self.look_ups = LookUps()
         self.stored = FakeMedia()
         self.written = 0
 
