@@ -65,6 +65,8 @@ class Services:
                 settings.queue_timeout_s,
                 settings.queue_max_bytes,
                 {id_of(caller): weight for caller, weight in settings.caller_weights.items()},
+                settings.max_connections,
+                settings.own_key_connections,
             ),
             liveness,
         )

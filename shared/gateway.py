@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from functools import partial
 
 import orjson
@@ -224,9 +224,7 @@ class _Attempts:
             await self._count()
         while True:
             now_s = elapsed_s()
-            wait = Stage(now_s, now_s)
-            self.journal.waits.append(wait)
-            try:
+            with self._waiting():
                 lease = await self.gateway.admission.acquire(
                     self.next,
                     self.model,
@@ -239,8 +237,6 @@ class _Attempts:
                     patient_until_s=self._patient_until_s(now_s),
                     streamed=self.streamed,
                 )
-            finally:
-                wait.ended_s = elapsed_s()
             self._lapsed = None
             missing = self.gateway.missing.message(lease.account.ledger_id, self.model)
             if missing is None and not self.gateway.pool.is_out(lease.account):
@@ -248,13 +244,33 @@ class _Attempts:
             await lease.close()
             self.next = self.usable = self._candidates()
 
+    @contextmanager
+    def _waiting(self) -> Iterator[None]:
+        """What happens in the block is a wait in the queue."""
+        now_s = elapsed_s()
+        wait = Stage(now_s, now_s)
+        self.journal.waits.append(wait)
+        try:
+            yield
+        finally:
+            wait.ended_s = elapsed_s()
+
     async def _count(self) -> None:
         """A large request reserves what Gemini counts, not what is estimated. What is waited for it is no time of the queue's."""
         limits = {account.limits_for(self.model).input_tokens for account in self.usable}
         if worth_counting(self.cost.input_tokens, limits) and "model" not in self.generation.body:
             left_s = max(LEAST_EXCHANGE_S, (self.generation.deadline_s - elapsed_s()) / 2)
-            key = random.choice(self.usable).credential
-            tokens = await count_input_tokens(self.gateway.client, key, self.model, self.body, left_s)
+            account = random.choice(self.usable)
+            with self._waiting():
+                held = await self.gateway.admission.connect(account, left_s)
+            if not held:
+                return
+            try:
+                tokens = await count_input_tokens(
+                    self.gateway.client, account.credential, self.model, self.body, left_s
+                )
+            finally:
+                self.gateway.admission.disconnect(account)
             if tokens is not None:
                 self.cost = self.cost._replace(input_tokens=tokens)
 

@@ -164,6 +164,11 @@ class Settings:
         """Addresses per minute that are fetched for one caller. One request may always name as many as it takes."""
         return None if self.rate_limit is None else max(self.rate_limit, MIN_FETCH_LIMIT)
 
+    @property
+    def own_key_connections(self) -> int | None:
+        """Connections to Gemini that callers' own keys hold together at most; None where no other keys are served."""
+        return max(1, self.max_connections // 2) if self.server_keys else None
+
     def proxy_for(self, url: str) -> Secret | None:
         """The proxy that requests to `url` go through."""
         return self.proxies.proxy_for(url)

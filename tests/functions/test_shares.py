@@ -107,3 +107,40 @@ class TestFetches:
             assert len(asked) == 2
             answered.set()
             assert {(await task).status for task in silent} == {400}
+
+
+class TestConnections:
+    async def test_own_keys_leave_half_of_the_connections(self) -> None:
+        """Three keys with slow answers: without a share they had all four connections, and permits ran out waiting."""
+        keys = [made_up(number)["credentials"]["gemini_api_key"] for number in range(3)]
+        async with whole_path(callers=keys, MAX_CONNECTIONS=4, REQUEST_TIMEOUT_SECONDS=20) as path:
+            slow = [asyncio.create_task(path.ask("[[latency:1500]]", key=keys[number % 3])) for number in range(6)]
+            await eventually(lambda: path.open_upstream == 2)
+            innocent = await asyncio.gather(*(path.ask() for _ in range(8)))
+            assert {answer.status for answer in innocent} == {200}
+            assert not any(task.done() for task in slow)
+            assert {(await task).status for task in slow} == {200}
+            connections = path.services.admission.connections
+            assert (connections.held, path.gemini.stats()["refused"]) == (0, {})
+
+    async def test_without_keys_of_its_own_the_server_gives_them_all(self) -> None:
+        keys = [made_up(number)["credentials"]["gemini_api_key"] for number in range(4)]
+        async with whole_path(accounts={}, callers=keys, MAX_CONNECTIONS=4) as path:
+            slow = [asyncio.create_task(path.ask("[[latency:500]]", key=key)) for key in keys]
+            await eventually(lambda: path.open_upstream == 4)
+            assert {(await task).status for task in slow} == {200}
+
+    async def test_a_stream_holds_its_connection_to_its_end(self) -> None:
+        keys = [made_up(number)["credentials"]["gemini_api_key"] for number in range(2)]
+        async with whole_path(callers=keys, MAX_CONNECTIONS=2) as path:
+            answer = Answer()
+            stream = asyncio.create_task(
+                path.ask("[[fault:slow@1]] [[words:60]]", way="stream", key=keys[0], into=answer)
+            )
+            await asyncio.wait_for(answer.arrived.wait(), 10)
+            assert path.services.admission.connections.held_by_guests == 1
+            late = await path.ask(key=keys[1], timeout_s=1.2)
+            assert (late.status, late.error["code"]) == (429, "queue_timeout")
+            assert "callers' own keys are under way" in late.error["message"]
+            await stream
+            assert (await path.ask(key=keys[1])).status == 200
