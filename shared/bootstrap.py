@@ -15,6 +15,7 @@ from shared.admission.admission import Admission, AdmissionConfig
 from shared.admission.config import AgentConfig
 from shared.auth import id_of
 from shared.caller_rate import CallerRate
+from shared.day_share import DayShare
 from shared.errors import StorageUnavailable
 from shared.gateway import Gateway
 from shared.gemini.client import GeminiClient
@@ -80,6 +81,7 @@ class Services:
             self.admission,
             self.client,
             request_timeout_s=settings.request_timeout_s,
+            day_share=DayShare(self.store, self.admission) if settings.shares_day else None,
         )
         self.caller_rate = CallerRate(self.store, settings.rate_limit, settings.window_s)
         self.fetch_rate = CallerRate(self.store, settings.fetch_limit, settings.window_s, counted="fetched addresses")

@@ -15,6 +15,7 @@ from shared.accounts.pool import Pool
 from shared.admission.admission import Admission
 from shared.admission.lease import Lease, PermitLapsed
 from shared.clock import elapsed_s
+from shared.day_share import DayShare, PartOfDay
 from shared.errors import BadRequest, GatewayError, UpstreamTimeout
 from shared.gemini import models, wire
 from shared.gemini.client import Exchange, GeminiClient
@@ -23,6 +24,7 @@ from shared.gemini.errors import UpstreamFailure
 from shared.gemini.missing import MissingModels
 from shared.generation import UNKNOWN_USAGE, Attempt, Caller, Cost, Encoded, Generation, JsonObject, Reply, Stage, Usage
 from shared.refusal import PRESSURE_DELAY_S, caller_error, kind_of, refusal_of
+from shared.stream_reply import StreamReply
 
 ATTEMPTS = 4
 """Dispatches of one request at the most, over all accounts; every one takes its own permit."""
@@ -45,10 +47,13 @@ class Gateway:
         client: GeminiClient,
         *,
         request_timeout_s: float,
+        day_share: DayShare | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self.pool, self.admission, self.client = pool, admission, client
         self.request_timeout_s = request_timeout_s
+        self.day_share = day_share
+        """None where anonymous callers may use the whole day."""
         self.missing = MissingModels()
         self.sleep = sleep
 
@@ -96,37 +101,6 @@ class Gateway:
                 return
 
 
-class StreamReply:
-    """Frames as Gemini sends them. `head` is complete but for its body; `usage` is what the frames said so far."""
-
-    def __init__(self, attempts: _Attempts, lease: Lease, first: JsonObject, frames: AsyncIterator[JsonObject]) -> None:
-        self.head = attempts.reply(lease, first)
-        self.usage = self.head.usage
-        self._counts = wire.merge_counts(None, first)
-        self._attempts, self._lease = attempts, lease
-        self._first: JsonObject | None = first
-        self._frames = frames
-
-    def __aiter__(self) -> StreamReply:
-        return self
-
-    async def __anext__(self) -> JsonObject:
-        """Raises GatewayError when the stream breaks."""
-        if self._first is not None:
-            first, self._first = self._first, None
-            return first
-        try:
-            frame = await anext(self._frames)
-        except UpstreamFailure as failure:
-            self._attempts.learn(failure, self._lease)
-            raise self._attempts.error(failure, self._lease) from failure
-        if "usageMetadata" in frame:
-            self._counts = wire.merge_counts(self._counts, frame)
-            self.usage = wire.usage({"usageMetadata": self._counts})
-        self._attempts.measure()
-        return frame
-
-
 def _pause_s(failure: UpstreamFailure, tries: int, *, elsewhere: bool) -> float:
     """Seconds between a failure and the next try: Google's own delay where it names one, for the project that it named it
     to. The random part keeps callers who failed together from coming back together."""
@@ -166,6 +140,7 @@ class _Attempts:
         """The one under way, or the last."""
         self.tries = self.lapses = 0
         self._lapsed: Lease | None = None
+        self._of_day = PartOfDay(gateway.day_share if generation.caller.kind == "anonymous" else None)
 
     def _candidates(self) -> list[Account]:
         """The caller's accounts whose project may have the model. Raises ModelNotFound in the words in which Gemini said that
@@ -187,7 +162,11 @@ class _Attempts:
     async def lease(self) -> AsyncIterator[Lease]:
         """A permit for one exchange. A failure inside that another try may mend ends here, after its backoff; the caller
         loops. Any other one is raised as the GatewayError that it means."""
-        lease = await self._admitted()
+        try:
+            lease = await self._admitted()
+        except BaseException:
+            self._of_day.settle(spent=False)
+            raise
         now_s = elapsed_s()
         self.attempt = Attempt(now_s, now_s, lease.account.id)
         self.journal.attempts.append(self.attempt)
@@ -211,6 +190,7 @@ class _Attempts:
         finally:
             self.journal.dispatched_s = None
             self.measure()
+            self._of_day.settle(spent=lease.dispatched and not (failed is not None and failed.kind == "not_found"))
             used = self.attempt.usage
             # What Gemini did not count stays reserved.
             await lease.close(None if used is None else used.prompt_tokens)
@@ -225,6 +205,7 @@ class _Attempts:
         while True:
             now_s = elapsed_s()
             with self._waiting():
+                await self._of_day.take(self.usable, self.model)
                 lease = await self.gateway.admission.acquire(
                     self.next,
                     self.model,
@@ -288,6 +269,8 @@ class _Attempts:
 
     def _check(self, lease: Lease) -> None:
         """Raises PermitLapsed; else the request counts as dispatched."""
+        if self._of_day.is_over():
+            raise PermitLapsed
         lease.check()
         self.journal.dispatched_s = elapsed_s()
 

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
+from ipaddress import ip_address
 from types import MappingProxyType
 from urllib.parse import unquote, urlsplit
 
@@ -165,6 +166,12 @@ class Settings:
         return None if self.rate_limit is None else max(self.rate_limit, MIN_FETCH_LIMIT)
 
     @property
+    def shares_day(self) -> bool:
+        """Whether anonymous callers have at most half of a day: where others can reach the server, and an admin key has the
+        other half."""
+        return bool(self.admin_api_keys) and (self.deployed or not _is_loopback(self.host))
+
+    @property
     def own_key_connections(self) -> int | None:
         """Connections to Gemini that callers' own keys hold together at most; None where no other keys are served."""
         return max(1, self.max_connections // 2) if self.server_keys else None
@@ -172,6 +179,13 @@ class Settings:
     def proxy_for(self, url: str) -> Secret | None:
         """The proxy that requests to `url` go through."""
         return self.proxies.proxy_for(url)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 @cache

@@ -17,6 +17,12 @@ from tests.support.edge import ADMIN, Answer
 from tests.support.whole_path import WholePath, eventually, told, whole_path
 
 ANONYMOUS: dict[str, str] = {}
+FEW_A_DAY = {
+    "ALLOW_ANONYMOUS": "generate_text",
+    "RATE_LIMIT_PER_MINUTE": "unlimited",
+    "GEMINI_RPD": 8,
+    "LEDGER_WINDOW_SECONDS": 6,
+}
 
 
 @pytest.fixture
@@ -144,3 +150,39 @@ class TestConnections:
             assert "callers' own keys are under way" in late.error["message"]
             await stream
             assert (await path.ask(key=keys[1])).status == 200
+
+
+class TestDay:
+    async def test_anonymous_callers_have_at_most_half_of_the_day(self) -> None:
+        async with whole_path(HOST="0.0.0.0", **FEW_A_DAY) as path:
+            answers = [await text(path) for _ in range(6)]
+            assert [answer.status for answer in answers] == [200, 200, 200, 200, 429, 429]
+            assert told(answers[5]) == (429, "daily_quota_exhausted")
+            assert answers[5].headers["x-should-retry"] == "false"
+            assert "used their 4 requests" in answers[5].error["message"]
+            assert [(await text(path, ADMIN)).status for _ in range(5)] == [200, 200, 200, 200, 429]
+            assert await path.dispatched() == 8
+
+    async def test_it_holds_over_instances_and_retries(self, tmp_path: Path) -> None:
+        """Each dispatch counts, also one that fails."""
+        given = {"LEDGER_URL": f"sqlite:///{tmp_path}/ledger.db", "HOST": "0.0.0.0", **FEW_A_DAY}
+        async with whole_path(**given) as one, whole_path(**given) as other:
+            assert (await text(one, prompt="[[fault:500x1]]")).status == 200
+            answers = await asyncio.gather(*(text(path) for path in (one, other) * 4))
+            assert sorted(answer.status for answer in answers) == [200] * 2 + [429] * 6
+            assert await one.dispatched() == 4
+
+    async def test_a_request_that_is_not_sent_leaves_its_part(self) -> None:
+        async with whole_path(HOST="0.0.0.0", GEMINI_CONCURRENCY_LIMIT=1, **FEW_A_DAY) as path:
+            async with path.asking("[[latency:2000]]", way="generate_text"):
+                await eventually(lambda: path.open_upstream == 1)
+                headers = {"x-request-timeout": "0.5"}
+                late = await asyncio.gather(*(text(path, headers) for _ in range(6)))
+                assert {answer.error["code"] for answer in late} <= {"queue_timeout", "daily_quota_exhausted"}
+            await path.quiet()
+            assert [(await text(path)).status for _ in range(5)] == [200, 200, 200, 200, 429]
+
+    @pytest.mark.parametrize("alone", [{"HOST": "127.0.0.1"}, {"HOST": "0.0.0.0", "ADMIN_API_KEY": ""}])
+    async def test_it_does_not_bind_where_nobody_else_is(self, alone: dict[str, str]) -> None:
+        async with whole_path(**{**FEW_A_DAY, **alone}) as path:
+            assert [(await text(path)).status for _ in range(9)] == [200] * 8 + [429]
