@@ -59,7 +59,8 @@ format: $(STAMP) ## put the sources into the agreed format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-fuzz: $(STAMP) ## ask what the specification allows and what it does not, for SECONDS=60; ARGS="--seed 1" repeats
+fuzz: $(STAMP) ## ask what the specification allows and what it does not, and check random schemas, SECONDS=60 each; ARGS="--seed 1" repeats
+	$(BIN)/python -m tests.fuzz.schemas --seconds $(SECONDS) $(ARGS)
 	$(BIN)/python -m tests.fuzz --seconds $(SECONDS) $(ARGS)
 
 bench: $(STAMP) ## measure what a request costs; ARGS chooses

@@ -15,7 +15,7 @@ import secrets
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import uvicorn
@@ -26,7 +26,9 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from shared.bootstrap import services
+from shared.clock import elapsed_s
 from shared.endpoint import Edge
+from shared.http_protocol import BoundedProtocol
 from shared.manifest import Manifest, ManifestError, load_all, slashes_as_sent
 from shared.settings import Settings, SettingsError
 from shared.stores.port import StoreUnavailable
@@ -35,6 +37,10 @@ from shared.upstream_settings import GOOGLE_ORIGIN
 FUNCTIONS = Path(__file__).resolve().parent
 GRACE_S = 5
 """How long requests under way may take to end, once the server is told to stop."""
+MAX_LOST_WORKERS = 3
+LOST_WORKERS_WINDOW_S = 60.0
+"""Worker processes that may end by themselves within this time; at the last of them the server stops, since replacing
+them does not help."""
 _BACKLOG = 2048
 _REACHED_AS = {"0.0.0.0": "127.0.0.1", "::": "[::1]", "::1": "[::1]"}
 
@@ -68,12 +74,13 @@ class Server(uvicorn.Server):
     def __init__(self, app: ASGIApp, ready: Callable[[], None]) -> None:
         config = uvicorn.Config(
             app,
-            http="httptools",
+            http=BoundedProtocol,
             ws="none",
             lifespan="off",
             log_level="warning",
             access_log=False,
             proxy_headers=False,
+            server_header=False,
             timeout_keep_alive=75,
             timeout_graceful_shutdown=GRACE_S,
         )
@@ -91,8 +98,10 @@ class Server(uvicorn.Server):
 
 
 def main(arguments: Sequence[str]) -> int:
-    """0 when it was told to stop, 1 when it could not start or a worker was lost."""
+    """0 when it was told to stop, 1 when it could not start or lost too many workers."""
     options = _options(arguments)
+    # Images' names are their only credential, and the ledger is the server's alone: other users of the machine read neither.
+    os.umask(0o077)
     try:
         if options.worker:
             uvloop.run(_worker(*options.worker))
@@ -152,29 +161,61 @@ async def _work(manifests: Sequence[Manifest], listener: socket.socket, ready: C
 
 
 async def _supervise(workers: int, listener: socket.socket, ready: Callable[[], None]) -> None:
-    """Processes that share one socket. They end with this one, however it ends: their end of a pipe tells them."""
+    """Worker processes that share one socket. A worker that ends by itself is replaced, until too many have ended.
+    All of them end with this process, however it ends: they read the end of a pipe that only this process holds open."""
     pipe, held = os.pipe()
     arguments = ["-m", "functions.serve", "--worker", str(listener.fileno()), str(pipe)]
-    processes = [
-        await asyncio.create_subprocess_exec(sys.executable, *arguments, pass_fds=(listener.fileno(), pipe))
-        for _ in range(workers)
-    ]
-    os.close(pipe)
-    ready()
+
+    running: dict[asyncio.Task[int], asyncio.subprocess.Process] = {}
+
+    async def start() -> None:
+        process = await asyncio.create_subprocess_exec(sys.executable, *arguments, pass_fds=(listener.fileno(), pipe))
+        running[asyncio.create_task(process.wait())] = process
+
+    lost_s: list[float] = []
     stopped = asyncio.Event()
-    ended = [asyncio.create_task(process.wait()) for process in processes]
+    stop = asyncio.create_task(stopped.wait())
     with on_signal(lambda _: stopped.set()):
-        told = asyncio.create_task(stopped.wait())
-        await asyncio.wait([told, *ended], return_when=asyncio.FIRST_COMPLETED)
+        for _ in range(workers):
+            await start()
+        ready()
+        while not stop.done() and len(lost_s) < MAX_LOST_WORKERS:
+            await asyncio.wait([stop, *running], return_when=asyncio.FIRST_COMPLETED)
+            for ended in [task for task in running if task.done()]:
+                del running[ended]
+                lost_s = recent([*lost_s, elapsed_s()])
+                if not stop.done() and len(lost_s) < MAX_LOST_WORKERS:
+                    why = _end_of(ended.result())
+                    print(f"A worker process ended ({why}); another one starts.", file=sys.stderr, flush=True)
+                    await start()
         os.close(held)
-        told.cancel()
-        await asyncio.wait(ended, timeout=3 * GRACE_S)
-    for process in processes:
-        if process.returncode is None:
-            process.kill()
-    await asyncio.wait(ended)
-    if not stopped.is_set():
-        raise ServeError("A worker process ended by itself, so the server stopped; what it said is above.")
+        os.close(pipe)
+        await _all_ended(running)
+    if not stop.done():
+        stop.cancel()
+        raise ServeError(
+            f"{MAX_LOST_WORKERS} worker processes ended within {LOST_WORKERS_WINDOW_S:g} s, so the server stopped. What "
+            "they printed is above; one that ended by signal 9 may have been out of memory."
+        )
+
+
+def recent(lost_s: Sequence[float]) -> list[float]:
+    """Of the times (elapsed seconds, ascending) those within the window that ends at the last of them."""
+    return [lost for lost in lost_s if lost > lost_s[-1] - LOST_WORKERS_WINDOW_S]
+
+
+def _end_of(status: int) -> str:
+    return f"signal {-status}" if status < 0 else f"status {status}"
+
+
+async def _all_ended(running: Mapping[asyncio.Task[int], asyncio.subprocess.Process]) -> None:
+    """Waits for processes that were told to stop, and kills those that do not stop in time."""
+    if not running:
+        return
+    _, late = await asyncio.wait(running, timeout=3 * GRACE_S)
+    for task in late:
+        running[task].kill()
+    await asyncio.gather(*running)
 
 
 async def _worker(listener_fd: int, pipe_fd: int) -> None:

@@ -6,6 +6,7 @@ which reads the same whichever part failed.
 
 from __future__ import annotations
 
+import base64
 import re
 from collections.abc import Mapping, Sequence
 from ipaddress import IPv6Address, ip_address, ip_network
@@ -19,8 +20,12 @@ from shared.settings import Settings
 
 KEY_FIELD = "credentials.gemini_api_key"
 _KEY = re.compile(r"[\x21-\x7e]{10,4096}")
-_JWT = re.compile(r"eyJ[A-Za-z0-9_-]*\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
-"""A header that starts `{"` in base64url: an identity token that Google signed for the platform, not a Gemini key."""
+_TOKEN = re.compile(r"([A-Za-z0-9_-]+)=*(?:\.[A-Za-z0-9_=-]*){2}(?:(?:\.[A-Za-z0-9_=-]*){2})?")
+"""The form of a JWS (RFC 7515: three parts, the last one empty if it is unsigned) or of a JWE (RFC 7516: five parts). The
+first part of both is a JSON object in base64url."""
+_HEADER_CHARS = 400
+_ACCESS_TOKEN = "ya29."
+"""What Google's OAuth 2.0 access tokens begin with."""
 _NAME = re.compile(r"[\x20-\x7e]{1,200}")
 _IPV6_NETWORK_BITS = 64
 _ID_KINDS = ("name:", "user:", "key:", "ip:", "admin:")
@@ -81,9 +86,9 @@ def authenticate(
     google_key = headers.get("x-goog-api-key")
     candidates = [headers.get("admin-api-key"), *((bearer, google_key) if bearer_is_credential else ())]
     matched = [_admin_key(candidate, settings.admin_api_keys) for candidate in candidates]
-    for admin_key in matched:
-        if admin_key is not None:
-            return Caller(_admin_id(headers, user, admin_key), "admin")
+    for number in matched:
+        if number:
+            return Caller(_admin_id(headers, user, number), "admin")
     if payload_key and _own_key_possible(payload_key, settings):
         if not _KEY.fullmatch(payload_key):
             raise BadRequest(
@@ -101,10 +106,16 @@ def authenticate(
 
 def require_admin(headers: Mapping[str, str], settings: Settings) -> Caller:
     """For paths that are the admin's alone in a function that is public otherwise. Raises Unauthorized."""
-    admin_key = _admin_key(headers.get("admin-api-key"), settings.admin_api_keys)
-    if admin_key is None:
+    number = _admin_key(headers.get("admin-api-key"), settings.admin_api_keys)
+    if not number:
         raise Unauthorized("No valid admin key. Send the server's in the header Admin-API-Key.")
-    return Caller(_admin_id(headers, None, admin_key), "admin")
+    return Caller(_admin_id(headers, None, number), "admin")
+
+
+def has_wrong_admin_key(headers: Mapping[str, str], settings: Settings) -> bool:
+    """Whether Admin-API-Key is sent and matches none of the server's keys. False where the server has none to guess."""
+    given = headers.get("admin-api-key")
+    return bool(given and settings.admin_api_keys) and not _admin_key(given, settings.admin_api_keys)
 
 
 def client_address(forwarded_for: Sequence[str], peer: str, deployed: bool) -> str:
@@ -139,19 +150,32 @@ def _bearer(headers: Mapping[str, str]) -> str | None:
     return token.strip() if scheme.lower() == "bearer" else None
 
 
-def _admin_key(candidate: str | None, admin_keys: Sequence[Secret]) -> Secret | None:
-    """Compares with every key in constant time each, so that the time tells neither whether nor which one matched."""
-    found = None
+def _admin_key(candidate: str | None, admin_keys: Sequence[Secret]) -> int:
+    """The number (from 1) of the matching key in ADMIN_API_KEY; 0 if none matches. Compares with every key in constant time
+    each, so that the duration shows neither whether nor which key matched."""
+    found = 0
     given = Secret(candidate or "")
-    for key in admin_keys:
-        if given == key and candidate:
-            found = key
+    for number, key in enumerate(admin_keys, 1):
+        if given == key and candidate and not found:
+            found = number
     return found
 
 
 def _own_key_possible(token: str, settings: Settings) -> bool:
-    """Never pass on to Google what is certainly not a Gemini key: an admin key, or an identity token."""
-    return _admin_key(token, settings.admin_api_keys) is None and not _JWT.fullmatch(token)
+    """False for what is certainly not a Gemini key, and so must not be sent to Gemini: an admin key, or a token."""
+    return not _admin_key(token, settings.admin_api_keys) and not _is_token(token)
+
+
+def _is_token(text: str) -> bool:
+    """An identity token (signed, unsigned or encrypted), or an OAuth access token: it opens other services than Gemini."""
+    if text.startswith(_ACCESS_TOKEN):
+        return True
+    form = _TOKEN.fullmatch(text) if "." in text else None
+    if form is None:
+        return False
+    # Whole groups of four, without padding: only the beginning matters.
+    start = form[1][: min(len(form[1]), _HEADER_CHARS) // 4 * 4]
+    return base64.urlsafe_b64decode(start).lstrip().startswith(b"{")
 
 
 def _own_key(token: str) -> Caller:
@@ -159,7 +183,7 @@ def _own_key(token: str) -> Caller:
     return Caller(f"key:{secret.fingerprint('caller')}", "own_key", secret)
 
 
-def _admin_id(headers: Mapping[str, str], user: str | None, admin_key: Secret) -> str:
+def _admin_id(headers: Mapping[str, str], user: str | None, number: int) -> str:
     name = headers.get("x-caller-id")
     if name is not None:
         if not _NAME.fullmatch(name):
@@ -168,4 +192,5 @@ def _admin_id(headers: Mapping[str, str], user: str | None, admin_key: Secret) -
     if user:
         # Clients put anything into `user`; one that is no name still tells two callers apart.
         return f"name:{user}" if _NAME.fullmatch(user) else f"user:{Secret(user).fingerprint('user')}"
-    return f"admin:{admin_key.fingerprint('caller')[:12]}"
+    # Not a hash of the key: logs have this id, and a weak key could be found from its hash.
+    return f"admin:{number}"

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, cast
 
 from shared.accounts.account import Account
 from shared.accounts.pool import Pool
+from shared.admin_guesses import AdminGuesses
 from shared.admission.admission import Admission, AdmissionConfig
 from shared.admission.config import AgentConfig
 from shared.auth import id_of
@@ -21,11 +22,13 @@ from shared.gateway import Gateway
 from shared.gemini.client import GeminiClient
 from shared.gemini.models import MODELS
 from shared.generation import JsonObject
-from shared.health import health_report
+from shared.health import Health
 from shared.ledger.grid import Grid
 from shared.media.url import open_media
-from shared.settings import ServerKey, Settings
+from shared.settings import ServerKey, Settings, account_id
+from shared.shares import fetch_limit, own_key_connections, shares_day
 from shared.stores.url import open_store
+from shared.telemetry import log_problem
 
 if TYPE_CHECKING:
     from shared.media.look_ups import LookUps
@@ -67,7 +70,7 @@ class Services:
                 settings.queue_max_bytes,
                 {id_of(caller): weight for caller, weight in settings.caller_weights.items()},
                 settings.max_connections,
-                settings.own_key_connections,
+                own_key_connections(settings),
             ),
             liveness,
         )
@@ -81,10 +84,12 @@ class Services:
             self.admission,
             self.client,
             request_timeout_s=settings.request_timeout_s,
-            day_share=DayShare(self.store, self.admission) if settings.shares_day else None,
+            day_share=DayShare(self.store, self.admission) if shares_day(settings) else None,
         )
         self.caller_rate = CallerRate(self.store, settings.rate_limit, settings.window_s)
-        self.fetch_rate = CallerRate(self.store, settings.fetch_limit, settings.window_s, counted="fetched addresses")
+        self.fetch_rate = CallerRate(self.store, fetch_limit(settings), settings.window_s, counted="fetched addresses")
+        self.admin_guesses = AdminGuesses()
+        self._health = Health(settings, self.store, self.pool)
         self.tracer = self._tracer(settings)
         self._writes_told = 0
 
@@ -107,7 +112,7 @@ class Services:
 
     async def health(self) -> JsonObject:
         """The body of GET /health."""
-        return await health_report(self.settings, self.store, self.pool)
+        return await self._health.report()
 
     def ledger_writes(self) -> int:
         """Commits to the ledger by this process since this was last asked: a request's own and what was written for
@@ -141,7 +146,7 @@ class Services:
 
 def account_of(key: ServerKey, settings: Settings) -> Account:
     return Account(
-        id=key.source.lower().replace("_", "-"),
+        id=account_id(key.source),
         ledger_id=key.project,
         credential=key.secret,
         concurrency=settings.concurrency_limit,
@@ -158,5 +163,8 @@ def services() -> Services:
     loop = get_running_loop()
     made = _services.get(loop)
     if made is None:
-        made = _services[loop] = Services(Settings.from_environment(os.environ))
+        settings = Settings.from_environment(os.environ)
+        if settings.warning is not None:
+            log_problem(settings.warning, "WARNING")
+        made = _services[loop] = Services(settings)
     return made

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from starlette.requests import Request
 
-from shared.auth import client_address, network_of
+from shared.auth import client_address, has_wrong_admin_key, network_of, require_admin
 from shared.errors import BadRequest
 from shared.event_stream import MIN_SILENCE_S, SILENCE_S, Events, EventStream
 from shared.generation import Caller, Encoded, Generation, Journal, JsonObject, Reply, Usage
@@ -21,6 +21,7 @@ from shared.patience import HEADER, SDK_HEADERS, Patience, patience_of
 from shared.settings import Settings
 
 if TYPE_CHECKING:
+    from shared.admin_guesses import AdminGuesses
     from shared.caller_rate import CallerRate
     from shared.media.look_ups import LookUps
     from shared.media.media import MediaStore
@@ -87,6 +88,9 @@ class Services(Protocol):
     @property
     def look_ups(self) -> LookUps: ...
 
+    @property
+    def admin_guesses(self) -> AdminGuesses: ...
+
     async def health(self) -> JsonObject: ...
 
     def ledger_writes(self) -> int:
@@ -127,13 +131,6 @@ class Call:
         self._object: JsonObject | None = None
 
     @cached_property
-    def address(self) -> str:
-        """Of the client."""
-        peer = self.request.scope.get("client")
-        forwarded = self.request.headers.getlist("x-forwarded-for")
-        return client_address(forwarded, peer[0] if peer else "unknown", self.settings.deployed)
-
-    @cached_property
     def holders(self) -> tuple[str, ...]:
         """The ids in whose rates this request counts. Anybody can make up keys: until Gemini has accepted a caller's key, its
         network is limited too. Raises InvalidGeminiKey for a key that Gemini refused lately."""
@@ -171,6 +168,23 @@ class Call:
             self.unreadable = error.message if body.strip() else None
             return None
         return self._object
+
+    async def refuse_guesses(self) -> None:
+        """Counts a wrong admin key. Raises RateLimited where the caller's network has sent too many."""
+        if has_wrong_admin_key(self.headers, self.settings):
+            await self.services.admin_guesses.wrong_key(self.address)
+
+    async def require_admin(self) -> None:
+        """For paths that are the admin's alone in a function that is public otherwise. Raises Unauthorized, RateLimited."""
+        await self.refuse_guesses()
+        self.caller = require_admin(self.headers, self.settings)
+
+    @property
+    def address(self) -> str:
+        """The client's network address, as far as it can be trusted."""
+        peer = self.request.scope.get("client")
+        forwarded = self.request.headers.getlist("x-forwarded-for")
+        return client_address(forwarded, peer[0] if peer else "unknown", self.settings.deployed)
 
     def forget_body(self) -> None:
         """It is read and done with: a large one is not kept while Gemini works."""

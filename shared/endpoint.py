@@ -21,6 +21,7 @@ from starlette.responses import Response
 
 from shared import telemetry
 from shared.auth import authenticate, key_in, refuse_credential_in_query
+from shared.browser_origin import anonymous_fault
 from shared.call import Call, Services, headers_of, request_id
 from shared.clock import elapsed_s
 from shared.disconnect import DisconnectWatch
@@ -60,6 +61,9 @@ def endpoint(
     def decorate(handler: Handler) -> Function:
         from functions_framework import aio
 
+        from shared import framework_server
+
+        framework_server.configure()
         handler_function = cast(FunctionType, handler)
         manifest = Manifest.load(Path(handler_function.__code__.co_filename).parent)
         edge = Edge(handler, manifest, error_body=error_body, bearer_is_credential=bearer_is_credential)
@@ -145,8 +149,12 @@ class Edge:
         if route == _HEALTH and route not in self.manifest.paths:
             return JsonAnswer(await call.services.health())
         if self.manifest.access != "public":
+            # Before the body is read: a network that guesses the key costs no more than its request's head.
+            await call.refuse_guesses()
             call.caller = await self._authenticate(call)
             record.asked_by(call.caller)
+            if call.caller.kind == "anonymous":
+                _reject_foreign_page(call)
             if call.caller.kind == "anonymous" or self.manifest.rated == "everybody":
                 await call.services.caller_rate.admit(call.holders)
         if not call.body_consumed:
@@ -285,3 +293,10 @@ def _reply_headers(call: Call) -> RawHeaders:
 
 _HEADERS = (_request_id_header, _timing_header, _cors_headers, _reply_headers)
 """What every response carries besides its own."""
+
+
+def _reject_foreign_page(call: Call) -> None:
+    server = call.request.scope.get("server")
+    fault = anonymous_fault(call.method, call.headers, call.settings, server[0] if server else None)
+    if fault is not None:
+        raise fault

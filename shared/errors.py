@@ -7,6 +7,7 @@ GatewayError
 │   └── RejectedByGemini      rejected_by_gemini     Gemini's own INVALID_ARGUMENT, in its words
 ├── Unauthorized 401          unauthorized           no valid credential; never says which part was wrong
 │   └── InvalidGeminiKey      invalid_gemini_key     the caller's own key, refused by Google
+├── Forbidden 403             forbidden              a request without a credential from a page of another origin
 ├── NotFound 404              not_found
 │   └── ModelNotFound         model_not_found
 ├── MethodNotAllowed 405      method_not_allowed     carries Allow
@@ -88,6 +89,10 @@ class Unauthorized(GatewayError):
 
 class InvalidGeminiKey(Unauthorized):
     code = "invalid_gemini_key"
+
+
+class Forbidden(GatewayError):
+    status, code = 403, "forbidden"
 
 
 class NotFound(GatewayError):

@@ -8,6 +8,9 @@ gives a sign of life:
     headers sent               a comment is sent whenever nothing else was for `silence_s`
 
 The comments do not depend on what Gemini sends: frames that the client is not shown (thoughts) are silence to it.
+
+A client that does not read holds a slot at Gemini. The server counts the bytes that leave, which a stream cannot: it aborts the
+connection after 10 s without one (`BoundedProtocol.STALL_S`), and the stream ends as for any client that goes away.
 """
 
 from __future__ import annotations
@@ -67,7 +70,7 @@ class EventStream(Response):
         self.status_code = 200
         self.background = None
         # Proxies that collect a response before they pass it on are told not to.
-        self.init_headers({"cache-control": "no-cache", "x-accel-buffering": "no"})
+        self.init_headers({"cache-control": "no-store", "x-content-type-options": "nosniff", "x-accel-buffering": "no"})
         self._events = events
         self._deadline_s = deadline_s
         self._dispatched_s = dispatched_s

@@ -15,6 +15,7 @@ from typing import Any, Literal, get_args
 import orjson
 
 FILE_NAME = "endpoint.json"
+_GEMINI_KEY = "GEMINI_API_KEY"
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 Access = Literal["public", "credential", "anonymous"]
 """public: none is read. credential: always needed. anonymous: not needed where ALLOW_ANONYMOUS names the function."""
@@ -108,6 +109,10 @@ def _read(file: Path, given: dict[str, Any]) -> dict[str, Any]:
         if value is None:
             raise ManifestError(f"{file}: {name} must be {allowed}.")
         result[name] = value
+    if result["access"] == "public" and _GEMINI_KEY in result["secrets"]:
+        raise ManifestError(
+            f"{file}: a public function, which anybody may call, must not have {_GEMINI_KEY} in secrets."
+        )
     return result
 
 

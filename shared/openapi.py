@@ -261,6 +261,7 @@ def _traits(manifest: Manifest, pattern: str, operation: Operation) -> set[str]:
     return {
         "always",
         *(["credential"] if _reads_credential(manifest, operation) else []),
+        *(["anonymous"] if manifest.access == "anonymous" else []),
         *(["body"] if operation.request is not None else []),
         *(["below"] if pattern.endswith("/*") else []),
         *(["generation"] if operation.generates else []),
@@ -280,6 +281,7 @@ _OCCASIONS: dict[type[GatewayError], set[str]] = {
     errors.RejectedByGemini: {"generation"},
     errors.Unauthorized: {"credential"},
     errors.InvalidGeminiKey: {"own_key"},
+    errors.Forbidden: {"anonymous"},
     errors.NotFound: {"below"},
     errors.ModelNotFound: {"generation"},
     errors.MethodNotAllowed: set(),
@@ -331,12 +333,10 @@ def _failure(status: int, told: Sequence[type[GatewayError]]) -> JsonObject:
     codes = [error.code for error in told]
     lines = [f"- `{code}`" + (f": {said[code]}" if said.get(code) else "") for code in codes]
     narrowed = {"properties": {"error": {"properties": {"code": {"enum": codes}, "status": {"const": status}}}}}
-    retries = ["retry-after"] if status in (429, 502, 503, 504) else []
-    final = ["x-should-retry"] if status in (429, 503) else []
-    headers = [*EVERY_HEADER, *retries, *final]
+    retries = ["retry-after"] * (status in (429, 502, 503, 504)) + ["x-should-retry"] * (status in (429, 503))
     return {
         "description": "\n".join(lines),
-        "headers": _header_references(headers),
+        "headers": _header_references([*EVERY_HEADER, *retries]),
         "content": {"application/json": {"schema": {"allOf": [{"$ref": _SCHEMAS + "Error"}, narrowed]}}},
     }
 

@@ -6,7 +6,6 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from ipaddress import ip_address
 from types import MappingProxyType
 from urllib.parse import unquote, urlsplit
 
@@ -26,8 +25,8 @@ PLATFORM_BODY_BYTES = 32 * 1024 * 1024
 """Cloud Run and Cloud Functions refuse larger HTTP/1 requests (cloud.google.com/functions/quotas)."""
 
 MAX_RATE_LIMIT = 10_000
-MIN_FETCH_LIMIT = 14
-"""As many as one request may name (`image_inputs.MAX_INPUTS`)."""
+MIN_ADMIN_KEY_CHARS = 16
+"""A shorter key could be guessed: the right one is accepted at once, however many wrong ones came before."""
 
 _TIER_NAMES = {**{name: name for name in TIERS}, "custom": "tier3"}
 _LEVELS = {name: name.upper() for name in ("debug", "info", "warning", "error")}
@@ -38,6 +37,8 @@ _LIMIT_FIELDS = {
     "rpd": "requests_per_day",
 }
 _MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+_PROJECT_ID = r"[A-Za-z0-9][A-Za-z0-9:._-]{0,99}"
+_REPORTED = re.compile(rf"(GEMINI_API_KEY(?:_\d{{1,4}})?)=({_PROJECT_ID})")
 _MIB = 1024 * 1024
 _OTLP_HEADERS = "OTEL_EXPORTER_OTLP_HEADERS"
 
@@ -68,6 +69,8 @@ class Settings:
 
     admin_api_keys: tuple[Secret, ...]
     server_keys: tuple[ServerKey, ...]
+    reported_projects: Mapping[str, str]
+    """Account -> ledger id of its project: what GET /health reports in a function that holds no Gemini key."""
     concurrency_limit: int
     """At once, per Google project, over all its models."""
     tier: str
@@ -120,8 +123,9 @@ class Settings:
         deployed = read.text("K_SERVICE") is not None
         workers = read.integer("WORKERS", 1, 1, 64)
         return cls(
-            admin_api_keys=tuple(read.secret("ADMIN_API_KEY", key, 1) for key in read.items("ADMIN_API_KEY")),
+            admin_api_keys=_admin_keys(read, deployed),
             server_keys=_server_keys(read),
+            reported_projects=_reported_projects(read),
             concurrency_limit=read.integer("GEMINI_CONCURRENCY_LIMIT", 15, 1, 10_000),
             tier=tier,
             limits=limits,
@@ -157,35 +161,32 @@ class Settings:
     def version(self) -> str:
         return _version()
 
+    @property
+    def warning(self) -> str | None:
+        """One sentence about a setting that is allowed here, but would be refused where the gateway is deployed."""
+        if all(len(key.reveal()) >= MIN_ADMIN_KEY_CHARS for key in self.admin_api_keys):
+            return None
+        return f"{_SHORT_ADMIN_KEY} Deployed, the server refuses it."
+
     def limits_of(self, model: str) -> Limits:
         return self.model_limits.get(model, self.limits)
-
-    @property
-    def fetch_limit(self) -> int | None:
-        """Addresses per minute that are fetched for one caller. One request may always name as many as it takes."""
-        return None if self.rate_limit is None else max(self.rate_limit, MIN_FETCH_LIMIT)
-
-    @property
-    def shares_day(self) -> bool:
-        """Whether anonymous callers have at most half of a day: where others can reach the server, and an admin key has the
-        other half."""
-        return bool(self.admin_api_keys) and (self.deployed or not _is_loopback(self.host))
-
-    @property
-    def own_key_connections(self) -> int | None:
-        """Connections to Gemini that callers' own keys hold together at most; None where no other keys are served."""
-        return max(1, self.max_connections // 2) if self.server_keys else None
 
     def proxy_for(self, url: str) -> Secret | None:
         """The proxy that requests to `url` go through."""
         return self.proxies.proxy_for(url)
 
 
-def _is_loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+_SHORT_ADMIN_KEY = (
+    f"ADMIN_API_KEY has a key of fewer than {MIN_ADMIN_KEY_CHARS} characters, which can be guessed; "
+    "make a longer one, for example with `openssl rand -base64 24`."
+)
+
+
+def _admin_keys(read: Environment, deployed: bool) -> tuple[Secret, ...]:
+    keys = tuple(read.secret("ADMIN_API_KEY", key, 1) for key in read.items("ADMIN_API_KEY"))
+    if deployed and any(len(key.reveal()) < MIN_ADMIN_KEY_CHARS for key in keys):
+        raise SettingsError(_SHORT_ADMIN_KEY)
+    return keys
 
 
 @cache
@@ -274,9 +275,24 @@ def _server_keys(read: Environment) -> tuple[ServerKey, ...]:
     return tuple(keys.values())
 
 
+def _reported_projects(read: Environment) -> Mapping[str, str]:
+    name, found = "GEMINI_PROJECTS", {}
+    for item in read.items(name):
+        match = _REPORTED.fullmatch(item)
+        if match is None:
+            raise read.refuse(name, "a list of keys' variables and their projects like GEMINI_API_KEY_1=my-project")
+        found[account_id(match[1])] = match[2]
+    return MappingProxyType(found)
+
+
+def account_id(variable: str) -> str:
+    """What an account is called where it may be seen, by the variable that holds its key."""
+    return variable.lower().replace("_", "-")
+
+
 def _project(read: Environment, name: str) -> str | None:
     text = read.text(name)
-    if text is not None and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9:._-]{0,99}", text):
+    if text is not None and not re.fullmatch(_PROJECT_ID, text):
         raise read.refuse(name, "a Google Cloud project's id")
     return text
 

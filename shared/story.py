@@ -1,8 +1,7 @@
-"""A cinematic story as pydantic models, the schema of it that Gemini is sent, and the rules between its parts. Pure.
+"""A cinematic story as pydantic models, and the schema of it that Gemini is sent. Pure.
 
 Docstrings and descriptions here are for Gemini too: they go into the schema, and tell what a schema cannot demand. What a
-rule can judge is checked afterwards by `story_problems`, the form by pydantic and the references by hand, in one pass: there
-is one repair, so it is told everything. What is referred to is written before what refers to it.
+rule can judge is checked afterwards (story_check.py). What is referred to is written before what refers to it.
 
 Only a function that designs stories imports this module: pydantic costs the others 75 ms of a cold start.
 """
@@ -10,15 +9,27 @@ Only a function that designs stories imports this module: pydantic costs the oth
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable
 from functools import cache
+from itertools import islice
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ModelWrapValidatorHandler,
+    ValidationError,
+    ValidationInfo,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from shared.generation import JsonObject
-from shared.json_schema import Problem
+from shared.json_schema import MOST_PROBLEMS
 
 NARRATOR = "narrator"
 """The speaker of a line that no character speaks."""
@@ -90,8 +101,37 @@ def _are_tags(tags: list[str]) -> list[str]:
     return tags
 
 
+class Search:
+    """One check of an answer: how many problems it has found. It ends at MOST_PROBLEMS: an answer may have 300,000."""
+
+    __slots__ = ("found",)
+
+    def __init__(self) -> None:
+        self.found = 0
+
+
+def _by(rule: Callable[[str], str]) -> WrapValidator:
+    """A text in a list, by a rule. It is not looked at once the search is over: the answer is wrong already."""
+
+    def checked(value: Any, handler: ValidatorFunctionWrapHandler, info: ValidationInfo) -> Any:
+        search: Search | None = info.context
+        if search is not None and search.found >= MOST_PROBLEMS:
+            return ""
+        try:
+            return rule(handler(value))
+        except ValueError:
+            # ValidationError and PydanticCustomError, both.
+            if search is not None:
+                search.found += 1
+            raise
+
+    return WrapValidator(checked)
+
+
 Text = Annotated[str, AfterValidator(_not_empty)]
 Id = Annotated[str, AfterValidator(_is_id)]
+Texts = list[Annotated[str, _by(_not_empty)]]
+Ids = list[Annotated[str, _by(_is_id)]]
 Gender = Literal["female", "male", "neutral"]
 Category = Literal[
     "Film & Animation",
@@ -123,6 +163,26 @@ class Part(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
+    @model_validator(mode="wrap")
+    @classmethod
+    def _until_over(cls, value: Any, handler: ModelWrapValidatorHandler[Any], info: ValidationInfo) -> Any:
+        """A part is not looked at once the search is over, and of what it should not have only the first few entries are."""
+        search: Search | None = info.context
+        if search is None:
+            return handler(value)
+        if search.found >= MOST_PROBLEMS:
+            return value
+        if isinstance(value, dict) and len(value) > 2 * MOST_PROBLEMS:
+            others = islice((name for name in value if name not in cls.model_fields), MOST_PROBLEMS)
+            value = {name: value[name] for name in (*cls.model_fields, *others) if name in value}
+        before = search.found
+        try:
+            return handler(value)
+        except ValidationError as error:
+            # Those of inner values are among them, and have been counted there.
+            search.found = before + error.error_count()
+            raise
+
 
 class YouTubeVideo(Part):
     """How the story is published as a video on YouTube."""
@@ -133,7 +193,7 @@ class YouTubeVideo(Part):
     description: Annotated[str, AfterValidator(_is_video_description)] = Field(
         description="What the video is about, its first sentence as a hook; at most 1500 characters."
     )
-    tags: Annotated[list[Text], AfterValidator(_are_tags)] = Field(
+    tags: Annotated[Texts, AfterValidator(_are_tags)] = Field(
         min_length=1, description="5 to 15 search terms, without #; together at most 400 characters."
     )
     category: Category = Field(description="YouTube's category, by its English name.")
@@ -147,7 +207,7 @@ class Metadata(Part):
     logline: Text = Field(description="The story in one or two sentences.")
     language: Text = Field(description="BCP 47 code of the language that the texts are in, such as en or zh-Hans.")
     youtube: YouTubeVideo
-    hashtags: list[Text] = Field(min_length=1, description="3 to 10, each beginning with # and without spaces.")
+    hashtags: Texts = Field(min_length=1, description="3 to 10, each beginning with # and without spaces.")
 
 
 class Visuals(Part):
@@ -197,7 +257,7 @@ class Setting(Part):
 class Interaction(Part):
     """Something that characters do to each other, or one does alone."""
 
-    character_ids: list[Id] = Field(min_length=1, description="Who takes part: ids of `characters`.")
+    character_ids: Ids = Field(min_length=1, description="Who takes part: ids of `characters`.")
     action: Text = Field(description="What happens between them, as the camera sees it.")
 
 
@@ -229,7 +289,7 @@ class Chapter(Part):
 
     id: Id = Field(description="ASCII letters, digits, - and _, such as chapter-1.")
     title: Text
-    scene_ids: list[Id] = Field(min_length=1, description="Ids of `scenes`, in the order of the telling.")
+    scene_ids: Ids = Field(min_length=1, description="Ids of `scenes`, in the order of the telling.")
 
 
 class Story(Part):
@@ -241,7 +301,7 @@ class Story(Part):
     characters: list[Character] = Field(description="All who are seen or heard; empty if there is only the narrator.")
     scenes: list[Scene] = Field(min_length=1, description="All scenes, in order.")
     chapters: list[Chapter] = Field(min_length=1, description="All chapters, in order; every scene is in at least one.")
-    tweet_summaries: list[Annotated[str, AfterValidator(_is_tweet)]] = Field(
+    tweet_summaries: list[Annotated[str, _by(_is_tweet)]] = Field(
         min_length=1, description=f"The story as 1 to 5 tweets, each at most {MAX_TWEET} characters, hashtags included."
     )
 
@@ -272,101 +332,3 @@ def _sent(schema: Any) -> Any:
     if "properties" in sent:
         sent["propertyOrdering"] = list(sent["properties"])
     return sent
-
-
-def story_problems(data: Any) -> list[Problem]:
-    """All that is wrong with an answer; [] if it is a Story whose references hold."""
-    problems: list[Problem] = []
-    try:
-        Story.model_validate(data)
-    except ValidationError as error:
-        problems = [Problem(_pointer(found["loc"]), found["msg"]) for found in error.errors(include_url=False)]
-    return [*problems, *_broken_references(data)]
-
-
-def _pointer(location: Iterable[int | str]) -> str:
-    return "".join("/" + str(step).replace("~", "~0").replace("/", "~1") for step in location)
-
-
-def _broken_references(data: Any) -> Iterator[Problem]:
-    """Of an object of any form: what is not as it should be was told by pydantic, and is passed over here."""
-    characters, scenes, chapters = (list(_objects(data, name)) for name in ("characters", "scenes", "chapters"))
-    for rows in (characters, scenes, chapters):
-        yield from _repeated_ids(rows)
-    for at, character in characters:
-        if character.get("id") == NARRATOR:
-            yield Problem(f"{at}/id", f"is {NARRATOR!r}, which is the narrator's; give the character another id")
-    yield from _scene_references(scenes, chapters)
-    known = _ids(characters)
-    for at, scene in scenes:
-        for where, interaction in _objects(scene, "interactions", at):
-            yield from _unknown(_texts(interaction, "character_ids", where), known, "character")
-        lines = [(f"{where}/speaker", line.get("speaker")) for where, line in _objects(scene, "audio_script", at)]
-        speaking = [(where, name) for where, name in lines if isinstance(name, str) and name != NARRATOR]
-        yield from _unknown(speaking, known, "character", f", and it is not {NARRATOR!r} either")
-    yield from _repeated_scenes(scenes)
-
-
-_Row = tuple[str, JsonObject]
-"""An object and the pointer to it."""
-
-
-def _scene_references(scenes: list[_Row], chapters: list[_Row]) -> Iterator[Problem]:
-    known = _ids(scenes)
-    named: set[str] = set()
-    for at, chapter in chapters:
-        references = list(_texts(chapter, "scene_ids", at))
-        named.update(name for _, name in references)
-        yield from _unknown(references, known, "scene")
-    for at, scene in scenes:
-        if isinstance(scene.get("id"), str) and scene["id"] not in named:
-            yield Problem(
-                f"{at}/id", f"is {scene['id']!r}, a scene that no chapter has in its scene_ids; add it to one"
-            )
-
-
-def _repeated_ids(rows: list[_Row]) -> Iterator[Problem]:
-    first: dict[str, str] = {}
-    for at, row in rows:
-        if isinstance(row.get("id"), str) and (before := first.setdefault(row["id"], at)) != at:
-            yield Problem(f"{at}/id", f"is {row['id']!r}, which is the id of {before} already; ids are unique")
-
-
-def _repeated_scenes(scenes: list[_Row]) -> Iterator[Problem]:
-    """Only a scene that is the same in every word: whether a paraphrase is a repetition is not for a rule to say."""
-    earlier: list[_Row] = []
-    for at, scene in scenes:
-        content = {name: value for name, value in scene.items() if name not in ("id", "intentional_repetition")}
-        same = next((where for where, other in earlier if other == content), None)
-        if same is not None and scene.get("intentional_repetition") is False:
-            yield Problem(
-                at, f"is the same as {same}; write another scene, or set intentional_repetition if it is meant"
-            )
-        earlier.append((at, content))
-
-
-def _unknown(references: Iterable[tuple[str, str]], known: set[str], kind: str, besides: str = "") -> Iterator[Problem]:
-    for at, name in references:
-        if name not in known:
-            yield Problem(at, f"is {name!r}, but no {kind} has this id{besides}")
-
-
-def _objects(parent: Any, name: str, at: str = "") -> Iterator[_Row]:
-    for index, value in enumerate(_list(parent, name)):
-        if isinstance(value, dict):
-            yield f"{at}/{name}/{index}", value
-
-
-def _texts(parent: Any, name: str, at: str) -> Iterator[tuple[str, str]]:
-    for index, value in enumerate(_list(parent, name)):
-        if isinstance(value, str):
-            yield f"{at}/{name}/{index}", value
-
-
-def _list(parent: Any, name: str) -> list[Any]:
-    value = parent.get(name) if isinstance(parent, dict) else None
-    return value if isinstance(value, list) else []
-
-
-def _ids(rows: list[_Row]) -> set[str]:
-    return {row["id"] for _, row in rows if isinstance(row.get("id"), str)}

@@ -6,9 +6,12 @@ answer is the model's own JSON text, embedded as it is: numbers keep their digit
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from typing import Any, Protocol, TypeVar
 
 import orjson
 
@@ -22,6 +25,9 @@ from shared.json_schema import Problem, Schema
 UNCHECKED = "x-schema-unchecked"
 MOST_TOLD = 20
 """Problems that a repair turn and an error name; the rest is counted."""
+MAX_TEXT_ON_LOOP = 64 * 1024
+"""Characters of an answer that is read and checked on the event loop: within about 60 ms. A longer one, or one whose check
+takes longer, is checked in a thread."""
 _FENCE = "```"
 _OPENING_FENCE = re.compile(r'```[\w+-]*(?=[\s{\["])')
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -31,7 +37,16 @@ _ESCAPE = re.compile(
 _OURS = {"responseMimeType", "responseSchema", "responseJsonSchema"}
 
 
-Check = Callable[[Any], Sequence[Problem]]
+class Check(Protocol):
+    """What an answer must conform to. Both return [] for one that does; they may be called in any thread."""
+
+    def problems(self, value: Any, /) -> Sequence[Problem]: ...
+
+    def quick_problems(self, value: Any, /) -> Sequence[Problem] | None:
+        """None where the check would hold up an event loop."""
+
+
+_Found = TypeVar("_Found")
 
 
 def object_body(
@@ -56,12 +71,12 @@ async def generate_object(
     headers, when the answer is wrong after its repair too."""
     reply = await call.generate(model, body)
     spent = reply.usage
-    text, data, problems = _read(reply, check)
+    text, data, problems = await _read(reply, check)
     if problems:
         _refuse_cut(reply, text, problems, headers)
         reply = await call.generate(model, _repair_body(body, reply, text, problems))
         spent = spent.plus(reply.usage)
-        text, data, problems = _read(reply, check)
+        text, data, problems = await _read(reply, check)
         if problems:
             _refuse_cut(reply, text, problems, headers)
             raise _nonconforming(
@@ -85,18 +100,36 @@ def unchecked_header(schema: Schema) -> dict[str, str]:
     return {UNCHECKED: fragments(schema.unchecked)}
 
 
-def _read(reply: Reply, check: Check) -> tuple[str, orjson.Fragment, Sequence[Problem]]:
-    """The text of an answer, the JSON in it, and its problems; with no problem, it is valid JSON in UTF-8."""
+async def _read(reply: Reply, check: Check) -> tuple[str, orjson.Fragment, Sequence[Problem]]:
+    """The text of an answer, the JSON in it, and its problems: with none, it is valid JSON in UTF-8. No answer goes
+    unchecked, but one whose check would take more than a second does not conform."""
+    text = answer_text(reply.body)
+    if len(text) <= MAX_TEXT_ON_LOOP:
+        well_formed, data, problems = _checked(text, check.quick_problems)
+        if problems is not None:
+            return well_formed, data, problems
+    loop = asyncio.get_running_loop()
+    return await loop.run_in_executor(_checker(), _checked, text, check.problems)
+
+
+def _checked(
+    text: str, problems_of: Callable[[Any], _Found]
+) -> tuple[str, orjson.Fragment, _Found | Sequence[Problem]]:
     from shared.json_schema.numbers import loads
 
-    text = _well_formed(answer_text(reply.body))
+    text = _well_formed(text)
     bare = _bare(text)
-    data = orjson.Fragment(bare)
     try:
         value = loads(bare)
     except ValueError as error:
-        return text, data, [Problem("", f"is not JSON: {error}")]
-    return text, data, check(value)
+        return text, orjson.Fragment(bare), [Problem("", f"is not JSON: {error}")]
+    return text, orjson.Fragment(bare), problems_of(value)
+
+
+@cache
+def _checker() -> ThreadPoolExecutor:
+    """One thread: costly checks wait for each other, and share the interpreter with the event loop as one."""
+    return ThreadPoolExecutor(max_workers=1, thread_name_prefix="check")
 
 
 def _bare(text: str) -> str:

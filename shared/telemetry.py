@@ -27,6 +27,10 @@ _TRACEPARENT = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f
 _CLOUD_TRACE = re.compile(r"([0-9a-fA-F]{32})(?:/(\d{1,20}))?(?:;o=([01]))?")
 
 
+_UNPRINTABLE = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]")
+"""Of what JSON leaves as it is: what ends a line (U+0085, U+2028), steers a terminal (U+009B) or reorders a text."""
+
+
 class Trace(NamedTuple):
     """Hexadecimal, as Cloud Logging wants them: 32 and 16 digits. None: the header left it open."""
 
@@ -57,6 +61,8 @@ class RequestRecord:
     """The body's; None for a stream."""
     journal: Journal = field(default_factory=Journal)
     trace: Trace | None = None
+    kind: str = "anonymous"
+    """The caller's: `Caller.kind`."""
 
     @property
     def severity(self) -> str:
@@ -65,7 +71,13 @@ class RequestRecord:
             return "ERROR"
         return "WARNING" if status == 429 else "INFO"
 
+    @property
+    def may_force_trace(self) -> bool:
+        """Whether the caller is known: a key that somebody made up is a credential until Gemini refuses it."""
+        return self.kind == "admin" or (self.kind == "own_key" and self.outcome == "ok" and bool(self.journal.attempts))
+
     def asked_by(self, caller: Caller) -> None:
+        self.kind = caller.kind
         self.caller = "anonymous" if caller.kind == "anonymous" else caller.id
 
     def answered(self, response: Response) -> None:
@@ -191,8 +203,15 @@ def log_problem(message: str, severity: str = "CRITICAL") -> None:
     _write({"severity": severity, "message": message})
 
 
+def printable(json: str) -> str:
+    """The same JSON with every control character as an escape."""
+    if json.isascii() and "\x7f" not in json:
+        return json
+    return _UNPRINTABLE.sub(lambda found: f"\\u{ord(found[0]):04x}", json)
+
+
 def _write(entry: dict[str, Any]) -> None:
     # A reader of our output that went away must not fail the request that is told of.
     with contextlib.suppress(OSError):
-        sys.stdout.write(orjson.dumps(entry).decode() + "\n")
+        sys.stdout.write(printable(orjson.dumps(entry).decode()) + "\n")
         sys.stdout.flush()

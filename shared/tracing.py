@@ -7,6 +7,7 @@ Imported only where an endpoint is set. Names follow the semantic conventions fo
 from __future__ import annotations
 
 import asyncio
+import random
 import time
 from collections.abc import Callable, Sequence
 from urllib.parse import urlsplit
@@ -88,7 +89,7 @@ class Tracer:
         clock = _Clock()
         name = record.method if record.route == NO_ROUTE else f"{record.method} {record.route}"
         root = self._tracer.start_span(
-            name, self._parent(record.trace), SpanKind.SERVER, start_time=clock.unix_ns(record.began_s)
+            name, self._parent(record), SpanKind.SERVER, start_time=clock.unix_ns(record.began_s)
         )
         if not root.is_recording():
             return ()
@@ -120,14 +121,17 @@ class Tracer:
         if session is not None:
             await session.close()
 
-    def _parent(self, given: Trace | None) -> Context:
-        """Its decision holds; where it made none, the ratio's does."""
+    def _parent(self, record: RequestRecord) -> Context:
+        """The trace that the request names. Its decision to sample holds if the caller is known, its decision not to sample
+        always; else the ratio decides, for a stranger by a random number, since it chose the trace's id."""
+        given = record.trace
         if given is None:
             return _ROOT
         trace_id = int(given.trace_id, 16)
-        sampled = given.sampled
-        if sampled is None:
-            sampled = self._ratio.should_sample(None, trace_id, "").decision == Decision.RECORD_AND_SAMPLE
+        sampled, known = given.sampled, record.may_force_trace
+        if sampled is None or (sampled and not known):
+            drawn = trace_id if known else random.getrandbits(128)
+            sampled = self._ratio.should_sample(None, drawn, "").decision == Decision.RECORD_AND_SAMPLE
         flags = TraceFlags(TraceFlags.SAMPLED if sampled else TraceFlags.DEFAULT)
         # A parent without a span's id would be none at all, and another trace would begin.
         span_id = int(given.span_id or "1", 16)

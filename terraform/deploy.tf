@@ -1,6 +1,8 @@
 # Deploying from a repository: cloudbuild.yaml plans every push, and applies that very plan once a person approved.
+# Until then a push is untrusted: its checks run any code of the commit, as an account that can only read and keep a plan.
 locals {
   deploys = var.cloud_build == null ? {} : { deploy = var.cloud_build }
+  plans   = var.cloud_build == null ? {} : { plan = var.cloud_build }
   # It asks the functions that it deployed.
   deployer = var.cloud_build == null ? [] : ["serviceAccount:${var.name_prefix}-deploy@${var.project_id}.iam.gserviceaccount.com"]
   # What the deployer may do to the whole project. It may pass on only the roles in `granted`.
@@ -28,7 +30,7 @@ resource "google_service_account" "deploy" {
   for_each = local.deploys
 
   account_id   = "${var.name_prefix}-deploy"
-  display_name = "${var.name_prefix}: plans and applies Terraform"
+  display_name = "${var.name_prefix}: applies Terraform's approved plans"
 
   depends_on = [google_project_service.api["iam.googleapis.com"]]
 }
@@ -53,8 +55,48 @@ resource "google_project_iam_member" "deploy_grants" {
   }
 }
 
+# It reads what Terraform compares (resources and their policies, no value of a secret), and writes the log of its build.
+resource "google_service_account" "plan" {
+  for_each = local.plans
+
+  account_id   = "${var.name_prefix}-plan"
+  display_name = "${var.name_prefix}: checks and plans each push"
+
+  depends_on = [google_project_service.api["iam.googleapis.com"]]
+}
+
+resource "google_project_iam_member" "plan" {
+  for_each = var.cloud_build == null ? [] : toset(["roles/viewer", "roles/iam.securityReviewer", "roles/logging.logWriter"])
+
+  project = var.project_id
+  role    = each.key
+  member  = google_service_account.plan["plan"].member
+}
+
+# The state, the values, and the bundle that is deployed. roles/viewer does not read objects.
+resource "google_storage_bucket_iam_member" "plan_reads" {
+  for_each = var.cloud_build == null ? {} : { state = var.cloud_build.state_bucket, source = google_storage_bucket.source.name }
+
+  bucket = each.value
+  role   = "roles/storage.objectViewer"
+  member = google_service_account.plan["plan"].member
+}
+
+# It creates plans and cannot replace one: what a person approves is what was kept first.
+resource "google_storage_bucket_iam_member" "plan_keeps" {
+  for_each = local.plans
+
+  bucket = each.value.state_bucket
+  role   = "roles/storage.objectCreator"
+  member = google_service_account.plan[each.key].member
+  condition {
+    title      = "only plans"
+    expression = "resource.name.startsWith(\"projects/_/buckets/${each.value.state_bucket}/objects/plans/\")"
+  }
+}
+
 resource "google_service_account_iam_member" "deploy_acts_as" {
-  for_each = var.cloud_build == null ? {} : merge({ build = google_service_account.build.name }, { for name, account in google_service_account.function : "function/${name}" => account.name })
+  for_each = var.cloud_build == null ? {} : merge({ build = google_service_account.build.name, plan = google_service_account.plan["plan"].name }, { for name, account in google_service_account.function : "function/${name}" => account.name })
 
   service_account_id = each.value
   role               = "roles/iam.serviceAccountUser"
@@ -62,13 +104,16 @@ resource "google_service_account_iam_member" "deploy_acts_as" {
 }
 
 resource "google_cloudbuild_trigger" "trigger" {
-  for_each = var.cloud_build == null ? {} : { plan = false, apply = true }
+  for_each = var.cloud_build == null ? {} : {
+    plan  = { approval = false, account = google_service_account.plan["plan"].id }
+    apply = { approval = true, account = google_service_account.deploy["deploy"].id }
+  }
 
   name            = "${var.name_prefix}-${each.key}"
   location        = var.region
-  description     = each.value ? "Applies the plan of this commit; waits for an approval." : "Checks, builds and plans this commit."
+  description     = each.value.approval ? "Applies the plan of this commit; waits for an approval." : "Checks, builds and plans this commit."
   filename        = "cloudbuild.yaml"
-  service_account = google_service_account.deploy["deploy"].id
+  service_account = each.value.account
   substitutions = {
     _STAGE        = each.key
     _STATE_BUCKET = var.cloud_build.state_bucket
@@ -77,7 +122,7 @@ resource "google_cloudbuild_trigger" "trigger" {
     _SMOKE_ARGUMENTS = alltrue([for function in values(local.functions) : contains(function.invokers, "allUsers")]) ? "" : "--private"
   }
   approval_config {
-    approval_required = each.value
+    approval_required = each.value.approval
   }
   repository_event_config {
     repository = var.cloud_build.repository

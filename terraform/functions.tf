@@ -9,7 +9,7 @@ locals {
   # The only modules that read the environment name every variable.
   settings_modules  = [for file in fileset("${local.root}/shared", "*settings.py") : file("${local.root}/shared/${file}")]
   known_settings    = toset([for name in regexall("\"([A-Z][A-Z0-9]*_[A-Z0-9_]+)\"", join("\n", local.settings_modules)) : name[0]])
-  reserved_settings = toset(["GOOGLE_CLOUD_PROJECT", "LEDGER_URL", "STORAGE_URL", "PUBLIC_BASE_URL", "IMAGE_TTL_DAYS", "K_SERVICE"])
+  reserved_settings = toset(["GOOGLE_CLOUD_PROJECT", "LEDGER_URL", "STORAGE_URL", "PUBLIC_BASE_URL", "IMAGE_TTL_DAYS", "K_SERVICE", "GEMINI_PROJECTS"])
   # They may hold a credential.
   secret_settings = toset(["ALL_PROXY", "HTTP_PROXY", "HTTPS_PROXY", "OTEL_EXPORTER_OTLP_HEADERS"])
   # Google's libraries read the proxies too, and get the function's own credential from the metadata server, which no proxy reaches.
@@ -28,6 +28,10 @@ locals {
   # Functions for which nothing is said share what the others leave.
   given_max_instances   = { for name, one in var.functions : name => one.max_instances if one.max_instances != null }
   default_max_instances = max(1, min(10, floor((local.instances_of_a_region - sum(concat([0], values(local.given_max_instances)))) / max(1, length(local.manifests) - length(local.given_max_instances)))))
+
+  # Variable of a key -> the project whose limits it counts against. A key without one counts under its variable's name, which no
+  # project can have, so that a function without the key knows the name too.
+  key_projects = { for variable, project in var.gemini_api_keys : variable => coalesce(project, variable) }
 
   functions = {
     for name, manifest in local.manifests : name => {
@@ -105,7 +109,9 @@ resource "google_cloudfunctions2_function" "function" {
 
     environment_variables = merge(
       local.environment,
-      { for key, project in var.gemini_api_keys : "${key}_PROJECT" => project if project != null && contains(each.value.secrets, key) },
+      { for variable, project in local.key_projects : "${variable}_PROJECT" => project if contains(each.value.secrets, variable) },
+      # Anybody may call a public function, so it holds no Gemini key; its GET /health reports these projects.
+      each.value.public ? { GEMINI_PROJECTS = join(",", [for variable, project in local.key_projects : "${variable}=${project}"]) } : {},
       each.value.storage == "none" ? {} : local.storage_environment,
     )
 
@@ -140,6 +146,10 @@ resource "google_cloudfunctions2_function" "function" {
     precondition {
       condition     = each.value.timeout_s >= lookup(local.needed_timeout_s, each.key, 0)
       error_message = "${each.key}: timeout_s must be at least ${lookup(local.needed_timeout_s, each.key, 0)}, or the platform ends what REQUEST_TIMEOUT_SECONDS allows: raise it in `functions`."
+    }
+    precondition {
+      condition     = !each.value.public || length(setintersection(each.value.secrets, keys(var.gemini_api_keys))) == 0
+      error_message = "${each.key}: a public function, which anybody may call, must not have GEMINI_API_KEY in its secrets."
     }
     precondition {
       condition     = contains(["none", "read", "write"], each.value.storage)

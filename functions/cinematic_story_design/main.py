@@ -6,7 +6,8 @@ from shared.chat import model_for
 from shared.endpoint import Call, endpoint
 from shared.generation import JsonObject
 from shared.generation_config import generation_config
-from shared.story import instruction, story_problems, story_schema
+from shared.story import instruction, story_schema
+from shared.story_check import StoryCheck
 from shared.structured_output import generate_object, object_body
 
 
@@ -20,4 +21,4 @@ async def cinematic_story_design(call: Call) -> JsonObject:
         generation_config(asked.generation_config),
     )
     model = model_for(asked.model, "cinematic_story_design", call.settings)
-    return await generate_object(call, model, body, story_problems)
+    return await generate_object(call, model, body, StoryCheck())

@@ -85,7 +85,7 @@ class Refused(BaseModel):
 
 
 class Project(BaseModel):
-    """A Google project of the server's, told by the accounts that share it."""
+    """A Google project of the server's, shown as the accounts that share it."""
 
     accounts: list[str]
     stopped: Stopped | None = Field(description="All models are stopped for what the project spends.")
@@ -97,15 +97,19 @@ class Ledger(BaseModel):
     """Where the limits are kept."""
 
     kind: Literal["memory", "sqlite", "firestore"]
-    reachable: bool
-    reason: str | None = Field(None, description="Why it cannot be reached; absent while it can.")
+    reachable: bool = Field(
+        description="Whether it could be read and, where that costs nothing, written; up to 5 s ago."
+    )
+    reason: str | None = Field(None, description="Why it cannot be read or written; absent while it can.")
     projects: list[Project] | None = Field(
         None, description="The first 20 projects; absent while it cannot be reached."
     )
 
 
 class Answer(BaseModel):
-    status: Literal["healthy", "degraded"] = Field(description="degraded: the ledger cannot be reached.")
+    status: Literal["healthy", "degraded"] = Field(
+        description="degraded: the ledger cannot be used, so generation answers 503."
+    )
     message: str
     version: str
     concurrency_limit: int = Field(description="Exchanges open at once per Google project.")

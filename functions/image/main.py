@@ -2,7 +2,6 @@
 
 from starlette.responses import Response
 
-from shared.auth import require_admin
 from shared.endpoint import Call, endpoint
 from shared.generation import JsonObject
 from shared.images import PREFIX, delete_image, image_answer, recent_images
@@ -12,7 +11,7 @@ from shared.images import PREFIX, delete_image, image_answer, recent_images
 async def image(call: Call) -> Response | JsonObject:
     if call.path.startswith(PREFIX):
         return await image_answer(call, call.path.removeprefix(PREFIX))
-    call.caller = require_admin(call.headers, call.settings)
+    await call.require_admin()
     if call.method == "DELETE":
         return await delete_image(call, call.path.removeprefix("/images/"))
     return await recent_images(call)

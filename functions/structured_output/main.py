@@ -21,4 +21,4 @@ async def structured_output(call: Call) -> Response:
         asked.user_content, asked.system_prompt, schema.document, generation_config(asked.generation_config)
     )
     model = model_for(asked.model, "structured_output", call.settings)
-    return JsonAnswer(await generate_object(call, model, body, schema.problems, headers), headers=headers)
+    return JsonAnswer(await generate_object(call, model, body, schema, headers), headers=headers)

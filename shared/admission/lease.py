@@ -93,9 +93,9 @@ class Lease:
             self._slot = slot
 
     def refuse(self, refusal: Refusal, named: str | None = None) -> None:
-        """A 429. Where it is about a quota it proves that the model exists; `named`: the model that it names."""
+        """A 429. Where it is about a model's quota it proves that the model exists; `named` is the model whose quota it is."""
         names = self._agent.names
-        if not refusal.pressure and names.section(self.model) == UNPROVEN:
+        if not refusal.pressure and refusal.kind != "spend" and (named or names.section(self.model) == UNPROVEN):
             self.metered(named)
         self._agent.refuse(replace(refusal, model=names.section(refusal.model)))
 
@@ -137,9 +137,9 @@ class Lease:
             excess = input_tokens - self.cost.input_tokens
             book, also = agent.book(self.section), agent.book_of(self.model)
             book.correct(Cost(0, excess), self._slot)
-            book.debt_tokens += max(0, excess)
             if self._named and also is not book:  # In the section that its answer named it counts too.
                 also.correct(Cost(0, excess), self._slot)
+            (also if self._named else book).debt_tokens += max(0, excess)
         if self._tried_ms:
             agent.book(self.section).tried(self._tried_ms, answered=False)
         self._owner.released(agent)

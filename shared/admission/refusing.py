@@ -85,18 +85,19 @@ def _stop(waiter: Waiter) -> Reason | None:
 
 
 def _stop_of(agent: Agent, waiter: Waiter) -> Reason | None:
+    """Of the stops that `agent` has for the waiter the one that ends last."""
     book, lo_ms = agent.book_of(waiter.model), agent.clock.lo_ms()
-    if book.blocked_ms and book.reason is not None and book.reason.kind != "rate":
-        return book.reason
     lower = book.last.lower if book.last is not None else None
+    stops = []
+    if book.reason is not None and book.reason.kind != "rate":
+        stops.append(book.reason)
     if book.day_is_spent(lo_ms):
         # Where Gemini named the day's limit, it is tested before midnight.
         tested_ms = lower.until_ms if lower is not None and lower.until_ms > lo_ms else book.day_end_ms
-        message = "" if lower is None else lower.message
-        return Reason("day", message, int(min(book.day_end_ms, tested_ms)))
+        stops.append(Reason("day", "" if lower is None else lower.message, int(min(book.day_end_ms, tested_ms))))
     if lower is not None and exceeded(book.effective, waiter.model, waiter.cost) is not None:
-        return lower
-    return None
+        stops.append(lower)
+    return max(stops, key=lambda stop: stop.until_ms, default=None)
 
 
 def _until_s(waiter: Waiter, stop: Reason) -> float:

@@ -1,7 +1,8 @@
 """A caller's JSON Schema: checked before it is sent, and the problems of an answer. Pure.
 
-Nothing is ever fetched, and hostile schemas and answers end: the document is bounded in size, depth and patterns
-(document.py), validation in the keywords it applies (run.py). The libraries cost 60 ms, so the first schema loads them.
+Nothing is ever fetched, and hostile schemas and answers end: a document is bounded in size, depth, schemas, pointers and
+patterns (document.py, patterns.py), so that checking one takes at most 150 ms; validation is bounded in the work that its
+keywords charge before they do it (run.py). The libraries cost 60 ms, so the first schema loads them.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ MAX_BYTES = 128 * 1024
 MAX_DEPTH = 50
 """Objects and lists inside each other, in the schema."""
 MOST_PROBLEMS = 20
+QUICK_WORK = 20_000
+"""Units (run.MAX_WORK) of a check on the event loop: four times what 10 KB of answer take."""
 # What orjson cannot hold exactly it reads as a fraction, and writes as one.
 _HAS_FRACTION = re.compile(rb"[0-9][.eE][0-9]")
 _CACHED = 64
@@ -38,7 +41,7 @@ class Problem(NamedTuple):
 
 
 class Schema:
-    """A checked schema, ready to validate."""
+    """A checked schema, ready to validate. Its check may run in any thread."""
 
     def __init__(self, document: JsonObject, validation: Validation, assert_formats: bool = False) -> None:
         self.document = document
@@ -54,8 +57,26 @@ class Schema:
     def problems(self, value: Any) -> list[Problem]:
         """[] when the value, as `numbers.loads` reads it, conforms; else at most 20, nearest to the root first.
 
-        A value that costs too much to check is a Problem of the whole: what was not checked does not conform."""
-        found = self._validation.problems(value, MOST_PROBLEMS, self._assert_formats)
+        A value that costs too much to check is a Problem of the whole: what was not checked does not conform. That takes a
+        second at most: on an event loop ask `quick_problems` first."""
+        from shared.json_schema.run import MAX_WORK, TooCostly
+
+        try:
+            return self._problems(value, MAX_WORK)
+        except TooCostly:
+            return [Problem("", "is too costly to check against this schema: ask for less, or simplify the schema")]
+
+    def quick_problems(self, value: Any) -> list[Problem] | None:
+        """The same within about 60 ms; None if the check would take longer."""
+        from shared.json_schema.run import TooCostly
+
+        try:
+            return self._problems(value, QUICK_WORK)
+        except TooCostly:
+            return None
+
+    def _problems(self, value: Any, max_work: int) -> list[Problem]:
+        found = self._validation.problems(value, MOST_PROBLEMS, self._assert_formats, max_work)
         return [Problem(path, message) for path, message in found]
 
 

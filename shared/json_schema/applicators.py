@@ -155,6 +155,7 @@ def _target(validator: Any, schema: JsonObject, word: str) -> Target:
     document = current.get().document
     if not document.dynamic:
         return document.targets[id(schema)]
+    current.get().spend(_APPLIED_WORK + schema[word].count("/"))
     resolved = validator._resolver.lookup(schema[word])
     return Target(resolved.contents, resolved.resolver)
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from shared.generation import JsonObject
+from shared.json_schema import formats, numbers
 from shared.json_schema.dialect import EXCLUSIVE
 from shared.json_schema.numbers import comparable, is_multiple, is_number
 from shared.json_schema.run import current, error, key
@@ -17,12 +18,12 @@ from shared.json_schema.wording import count, named, not_this, of_types, short
 
 Keyword = Callable[[Any, Any, Any, JsonObject], Iterable[Any]]
 _MULTIPLE_WORK = 8
-# 16 characters of a text in a format take as long as a keyword.
-_FORMAT_WORK_SHIFT = 4
 
 
 def _type(validator: Any, types: Any, instance: Any, _: JsonObject) -> Iterator[Any]:
     names = [types] if isinstance(types, str) else types
+    if is_number(instance):
+        current.get().spend(numbers.work(instance))
     if not any(validator.is_type(instance, name) for name in names):
         yield error(f"must be {of_types(names)}{not_this(instance)}")
 
@@ -30,6 +31,7 @@ def _type(validator: Any, types: Any, instance: Any, _: JsonObject) -> Iterator[
 def _enum(_: Any, options: list[Any], instance: Any, __: JsonObject) -> Iterator[Any]:
     allowed = current.get().enums
     if id(options) not in allowed:
+        current.get().spend(len(options))
         allowed[id(options)] = frozenset(key(option) for option in options)
     if key(instance) not in allowed[id(options)]:
         yield error(f"must be {named(options)}{not_this(instance)}")
@@ -50,7 +52,10 @@ def _measure(instance: Any, kind: str) -> Any:
 def _bound(kind: str, holds: Callable[[Any, Any], bool], words: str, things: str = "") -> Keyword:
     def keyword(_: Any, bound: Any, instance: Any, __: JsonObject) -> Iterator[Any]:
         measure = _measure(instance, kind)
-        if measure is not None and not holds(comparable(measure, bound), comparable(bound, measure)):
+        if measure is None:
+            return
+        current.get().spend(numbers.work(measure) + numbers.work(bound))
+        if not holds(comparable(measure, bound), comparable(bound, measure)):
             yield error(f"must {words} {count(bound, things)}, not {short(measure)}")
 
     return keyword
@@ -69,7 +74,8 @@ def _or_flag(word: str, keyword: Keyword) -> Keyword:
 
 def _multiple_of(_: Any, step: Any, instance: Any, __: JsonObject) -> Iterator[Any]:
     if is_number(instance):
-        current.get().spend(_MULTIPLE_WORK)
+        # Both are brought to the same power of ten first.
+        current.get().spend(_MULTIPLE_WORK + 4 * (numbers.work(instance) + numbers.work(step)))
         result = is_multiple(instance, step)
         if not result:
             cannot = " (it has too many digits to be checked)" if result is None else ""
@@ -93,8 +99,12 @@ _BOUNDS: dict[str, tuple[Any, ...]] = {
 def _format(validator: Any, form: str, instance: Any, _: JsonObject) -> Iterator[Any]:
     run = current.get()
     if run.assert_formats and isinstance(instance, str):
-        run.spend(len(instance) >> _FORMAT_WORK_SHIFT)
-        if not validator.format_checker.conforms(instance, form):
+        # An answer's text has one identity as long as the answer is there: it is read once, however many schemas ask.
+        known = run.formats.get((form, id(instance)))
+        if known is None:
+            run.spend(formats.work(form, instance))
+            known = run.formats[form, id(instance)] = formats.conforms(validator.format_checker, form, instance)
+        if not known:
             yield error(f"must be in the format {short(form)}{not_this(instance)}")
 
 
@@ -117,7 +127,8 @@ def _dependent_required(_: Any, needs: dict[str, list[str]], instance: Any, __: 
 
 
 def _unique_items(_: Any, unique: bool, instance: Any, __: JsonObject) -> Iterator[Any]:
-    seen: dict[Any, int] = {}
+    seen: dict[str | bytes, int] = {}
+    current.get().spend(len(instance) if unique and isinstance(instance, list) else 0)
     for index, item in enumerate(instance if unique and isinstance(instance, list) else ()):
         first = seen.setdefault(key(item), index)
         if first != index:

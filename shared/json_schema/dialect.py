@@ -43,10 +43,8 @@ def rewritten(document: JsonObject, pointers: Iterable[str], references: Iterabl
     """A copy in which the schemas at `pointers`, which are foreign, are JSON Schema of the same meaning."""
     copy: JsonObject = _copied(document)
     found = [(pointer, schema) for pointer in pointers if isinstance(schema := _at(copy, pointer), dict)]
-    moves = [(pointer + old, pointer + new) for pointer, schema in found for old, new in _moves(schema)]
+    moves = {pointer + old: pointer + new for pointer, schema in found for old, new in _moves(schema)}
     if moves:
-        # The longest first: an inner move is within what an outer one moves.
-        moves.sort(key=lambda move: len(move[0]), reverse=True)
         for reference in references:
             _redirect(copy, reference, moves)
     for _, schema in sorted(found, key=lambda item: len(item[0]), reverse=True):
@@ -124,7 +122,7 @@ def _moves(schema: JsonObject) -> list[tuple[str, str]]:
     return [(f"/{escaped(word)}", f"/anyOf/0/{escaped(word)}") for word in inner]
 
 
-def _redirect(copy: JsonObject, reference: Reference, moves: list[tuple[str, str]]) -> None:
+def _redirect(copy: JsonObject, reference: Reference, moves: dict[str, str]) -> None:
     schema = _at(copy, reference.pointer)
     if not isinstance(schema, dict) or not isinstance(schema.get(reference.word), str):
         return
@@ -134,11 +132,16 @@ def _redirect(copy: JsonObject, reference: Reference, moves: list[tuple[str, str
         schema[reference.word] = "#" + quote(moved.removeprefix(base), safe="/~$")
 
 
-def _moved(pointer: str, moves: list[tuple[str, str]]) -> str:
-    for old, new in moves:
-        if pointer == old or pointer.startswith(old + "/"):
-            pointer = new + pointer[len(old) :]
-    return pointer
+def _moved(pointer: str, moves: dict[str, str]) -> str:
+    """Where a pointer leads after the moves: each of its steps is looked up, so that many moves cost no more than few.
+
+    The longest first: an inner move is within what an outer one moves, and leaves what is before it as it is."""
+    result = around = pointer
+    while around:
+        if around in moves:
+            result = moves[around] + result[len(around) :]
+        around = around.rpartition("/")[0]
+    return result
 
 
 def _at(document: Any, pointer: str) -> Any:

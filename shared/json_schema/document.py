@@ -1,4 +1,4 @@
-"""A JSON Schema read once: every keyword's shape, every reference, every pattern, and whether it can end. Pure.
+"""A JSON Schema read once: every keyword's shape, every reference and every pattern. Pure.
 
 The shapes are those of the metaschemas (json-schema.org/draft/2020-12/schema, draft-07), told in words. They are a table and
 not the metaschema itself: validating by that takes 20 ms for 5 KB, 30 times as long, and a test holds the two together.
@@ -23,6 +23,11 @@ _DRAFTS = {
     "http://json-schema.org/draft-07/schema": "draft-07",
     "https://json-schema.org/draft-07/schema": "draft-07",
 }
+MAX_POINTER_CHARS = 4_000_000
+"""Characters of the pointers to all subschemas and patterns. One long name, and thousands of schemas under it, would take
+gigabytes."""
+MAX_SCHEMAS = 10_000
+"""Subschemas of a document. Reading one takes 12 us; generators write a few hundred."""
 TYPES = ("array", "boolean", "integer", "null", "number", "object", "string")
 
 
@@ -87,8 +92,8 @@ _SHAPES_OF = {
     "2020-12": {
         **_SHAPES,
         **dict.fromkeys(("minContains", "maxContains"), _COUNT),
-        **dict.fromkeys(("$anchor", "$dynamicAnchor", "$recursiveAnchor"), _ANCHOR),
-        **dict.fromkeys(("$dynamicRef", "$recursiveRef"), _TEXT),
+        **dict.fromkeys(("$anchor", "$dynamicAnchor"), _ANCHOR),
+        "$dynamicRef": _TEXT,
         "$id": (_matches(r"^[^#]*#?$"), "must be a URI without a fragment"),
         "$vocabulary": (
             lambda value: isinstance(value, dict) and all(isinstance(flag, bool) for flag in value.values()),
@@ -153,7 +158,9 @@ class Document:
         """(pointer of the pattern, schema that has it), for patterns that the local check leaves out."""
         self.children: dict[int, list[JsonObject]] = {}
         self.schemas: list[JsonObject] = []
-        self._dynamic_anchors: dict[str, list[JsonObject]] = {}
+        self._pointer_chars = 0
+        self.dynamic_anchors: dict[str, list[JsonObject]] = {}
+        """The schemas that have a $dynamicAnchor, by its name."""
         self._dynamic_targets: dict[int, JsonObject] = {}
 
         specification = DRAFT202012 if self.draft == "2020-12" else DRAFT7
@@ -184,8 +191,13 @@ class Document:
                 continue
             self.pointers[id(schema)] = pointer
             self.schemas.append(schema)
+            if len(self.schemas) > MAX_SCHEMAS:
+                raise Refused(pointer, f"is one schema too many: a document has at most {MAX_SCHEMAS}; simplify it")
             children = self.children[id(schema)] = []
-            places = list(self._places(schema, pointer))
+            places = []
+            for place in self._places(schema, pointer):
+                self._count(place[2])
+                places.append(place)
             self._check(schema, pointer)
             for holder, key, where in places:
                 child = holder[key]
@@ -198,6 +210,13 @@ class Document:
                 children.append(child)
                 pending.append((child, where, schema))
             yield schema, pointer, parent
+
+    def _count(self, pointer: str) -> None:
+        """Raises Refused when all pointers together have too many characters."""
+        self._pointer_chars += len(pointer)
+        if self._pointer_chars > MAX_POINTER_CHARS:
+            most = f"{MAX_POINTER_CHARS} characters"
+            raise Refused("", f"has so long names that the pointers to its schemas take over {most}; shorten the names")
 
     def _places(self, schema: JsonObject, pointer: str) -> Iterator[tuple[Any, Any, str]]:
         """(holder, key, pointer) of each subschema."""
@@ -235,7 +254,9 @@ class Document:
                 raise Refused(f"{pointer}/{word}", "must be a URI") from None
         patterns = {f"{pointer}/pattern": schema["pattern"]} if "pattern" in schema else {}
         for pattern in schema.get("patternProperties", {}):
-            patterns[f"{pointer}/patternProperties/{escaped(pattern)}"] = pattern
+            where = f"{pointer}/patternProperties/{escaped(pattern)}"
+            self._count(where)
+            patterns[where] = pattern
         for where, pattern in patterns.items():
             if fault := self.patterns.add(pattern):
                 raise Refused(where, fault)
@@ -244,16 +265,25 @@ class Document:
         if is_foreign(schema):
             self.foreign.append(pointer)
         if "$dynamicAnchor" in schema and self.draft == "2020-12":
-            self._dynamic_anchors.setdefault(schema["$dynamicAnchor"], []).append(schema)
+            self.dynamic_anchors.setdefault(schema["$dynamicAnchor"], []).append(schema)
 
     def leads(self, schema: JsonObject) -> list[JsonObject]:
-        """Where its references lead; a $dynamicRef to each schema with that $dynamicAnchor, too."""
+        """The schemas that its references name; where a $dynamicRef may lead besides is in `dynamic_name`."""
         target = self.targets.get(id(schema))
         found = [] if target is None else [target.schema]
         if id(schema) in self._dynamic_targets:
-            name = schema["$dynamicRef"].rpartition("#")[2]
-            found += [self._dynamic_targets[id(schema)], *self._dynamic_anchors.get(name, ())]
+            found.append(self._dynamic_targets[id(schema)])
         return found
+
+    def dynamic_name(self, schema: JsonObject) -> str | None:
+        """The name by which its $dynamicRef may lead to each schema in `dynamic_anchors`."""
+        if id(schema) not in self._dynamic_targets:
+            return None
+        return str(schema["$dynamicRef"]).rpartition("#")[2]
+
+    def named(self, schema: JsonObject, word: str) -> list[JsonObject]:
+        """The subschemas under a keyword whose value has one for each name; [] where the draft has no such keyword."""
+        return list(schema[word].values()) if word in self._named and word in schema else []
 
     def _follow(self, found: list[tuple[JsonObject, str, JsonObject | None]]) -> None:
         """Resolves every reference; what one leads to may be a schema that no keyword showed."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from decimal import Decimal, InvalidOperation
-from fractions import Fraction
+from sys import getsizeof
 from typing import Any
 
 import orjson
@@ -18,6 +18,8 @@ import orjson
 MAX_DIGITS = 4_000
 """An integer of more digits stays a Decimal: CPython converts at most 4,300 digits, in quadratic time."""
 _LARGEST_EXACT_FLOAT = 2**53
+# A little more than what a Decimal of MAX_DIGITS takes.
+_MAX_SCALED_WORK = 20
 _INT64, _UINT64 = -(2**63), 2**64 - 1
 # Many digits, or an exponent: what a double may not hold. It is found in texts too, which costs only time. With one set
 # of characters to begin with, the search takes a quarter of the time.
@@ -67,8 +69,8 @@ def is_integer(value: object) -> bool:
     if isinstance(value, float):
         return value.is_integer()
     if isinstance(value, Decimal):
-        _, digits, exponent = value.as_tuple()
-        return isinstance(exponent, int) and (exponent >= 0 or not any(digits[exponent:]))
+        # Not by as_tuple, which makes a Python object of each digit.
+        return value == value.to_integral_value()
     return isinstance(value, int) and not isinstance(value, bool)
 
 
@@ -82,19 +84,44 @@ def is_multiple(value: Any, step: Any) -> bool | None:
     too many digits to tell."""
     if isinstance(value, int) and isinstance(step, int):
         return value % step == 0
-    quotient, divisor = _as_fraction(value), _as_fraction(step)
-    if quotient is None or divisor is None:
+    scaled, scaled_step = _scaled(value), _scaled(step)
+    if scaled is None or scaled_step is None:
         return None
-    return (quotient / divisor).denominator == 1
+    (digits, exponent), (step_digits, step_exponent) = scaled, scaled_step
+    least = min(exponent, step_exponent)
+    return bool(digits * 10 ** (exponent - least) % (step_digits * 10 ** (step_exponent - least)) == 0)
 
 
-def _as_fraction(value: Any) -> Fraction | None:
+def _scaled(value: Any) -> tuple[int, int] | None:
+    """(digits, exponent of ten) whose product is the number; None for more digits than MAX_DIGITS."""
+    if isinstance(value, int):
+        return value, 0
+    # The size first: as_tuple makes a Python object of each digit.
+    number = Decimal(repr(value)) if isinstance(value, float) else value
+    if work(number) > _MAX_SCALED_WORK:
+        return None
+    sign, digits, exponent = number.as_tuple()
+    if not isinstance(exponent, int) or max(len(digits), abs(exponent)) > MAX_DIGITS:
+        return None
+    whole = int("".join(map(str, digits)))
+    return -whole if sign else whole, exponent
+
+
+def work(value: Any) -> int:
+    """What looking at a number takes, in keywords: 0 for one of a few digits, 1 for each 200 or so."""
+    return 0 if isinstance(value, float) else getsizeof(value) >> 7
+
+
+def spelled(value: Any) -> bytes:
+    """The same for numbers of equal value, and only for them."""
+    if isinstance(value, float):
+        value = int(value) if value.is_integer() else value
     if isinstance(value, Decimal):
-        _, digits, exponent = value.as_tuple()
-        if not isinstance(exponent, int) or max(len(digits), abs(exponent)) > MAX_DIGITS:
-            return None
-        return Fraction(value)
-    return Fraction(repr(value)) if isinstance(value, float) else Fraction(value)
+        mantissa, _, exponent = f"{value:e}".partition("e")
+        mantissa = mantissa.rstrip("0").rstrip(".") if "." in mantissa else mantissa
+        return f"{mantissa}e{exponent}".encode()
+    # Hexadecimal takes time that is linear in the digits.
+    return (b"%x" % value) if isinstance(value, int) else repr(value).encode()
 
 
 def writable(value: Any) -> Any:

@@ -23,8 +23,6 @@ MAX_SIZE = 10_000
 """RE2 instructions of all patterns of a schema; a letter is about one."""
 MAX_PARSED = 10_000
 """Characters of all patterns of a schema that are parsed: 0.1 s at worst. A pattern beyond is passed on unread."""
-MAX_REGEX_TEXT = 1_000
-"""Characters of an answer's text that is checked against the format `regex`."""
 MAX_FAILURES = 20
 """Patterns of a schema that are translated or compiled in vain; one takes up to 9 ms."""
 # Of one pattern, half for its program and half for what a search remembers.
@@ -82,7 +80,7 @@ class Patterns:
         """Returns what is wrong with the pattern, as the end of a sentence; None if it is valid, or too long to tell."""
         if pattern in self._programs:
             return None
-        self._parsed += len(pattern) * (_CASE_WEIGHT if _IGNORES_CASE.search(pattern) else 1)
+        self._parsed += _parsed_weight(pattern)
         verdict = _Verdict() if self._parsed > MAX_PARSED else _parse(pattern)
         if verdict.fault:
             return f"must be a regular expression as ECMA-262 (JavaScript) has them: {verdict.fault[:100]}"
@@ -126,9 +124,18 @@ class _Verdict(NamedTuple):
     """Whether the pattern is valid with the `u` flag."""
 
 
+def _parsed_weight(pattern: str) -> int:
+    return len(pattern) * (_CASE_WEIGHT if _IGNORES_CASE.search(pattern) else 1)
+
+
 def is_regex(text: str) -> bool:
-    """Whether a text conforms to the format `regex`."""
-    return len(text) <= MAX_REGEX_TEXT and not _parse(text).fault
+    """Whether a text conforms to the format `regex`. Its length is for the caller to bound."""
+    return not _parse(text).fault
+
+
+def regex_work(text: str) -> int:
+    """What `is_regex` takes, in keywords."""
+    return 1 + _parsed_weight(text)
 
 
 def _parse(pattern: str) -> _Verdict:

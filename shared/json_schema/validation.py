@@ -10,15 +10,15 @@ from typing import Any
 from shared.generation import JsonObject
 from shared.json_schema.applicators import APPLICATORS, contains, dependencies
 from shared.json_schema.assertions import ASSERTIONS, Keyword
-from shared.json_schema.document import Document
-from shared.json_schema.endings import refuse_endless
+from shared.json_schema.document import Document, Refused
 from shared.json_schema.formats import checker
 from shared.json_schema.numbers import is_integer, is_number
-from shared.json_schema.run import Run, TooCostly, current
+from shared.json_schema.run import MAX_WORK, Run, TooCostly, current
 from shared.json_schema.unchecked import unchecked
 from shared.json_schema.wording import pointer
 
 _MOST_COLLECTED = 1000
+_PROBE_WORK = 5_000
 _DYNAMIC_WORK = 8
 _PER_ENTRY = {"allOf", "anyOf", "oneOf", "prefixItems", "properties", "required"}
 _PER_ENTRY |= {"dependentRequired", "dependentSchemas", "dependencies", "patternProperties"}
@@ -30,47 +30,70 @@ class Validation:
     """A document ready to validate by. Raises document.Refused."""
 
     def __init__(self, document: Document) -> None:
-        refuse_endless(document)
         self.document = document
         self.unchecked = unchecked(document)
         """JSON pointers of the keywords that are left out of the check."""
         self._validator = _validator_class(document.draft)(
             document.root, registry=document.registry, format_checker=checker()
         )
+        self._refuse_endless()
 
-    def problems(self, value: Any, most: int, assert_formats: bool = False) -> list[tuple[str, str]]:
-        """(JSON pointer, message), nearest to the root first; found among the first thousand."""
-        found, fault = self.errors(value, assert_formats)
-        if fault and not found:
-            return [("", fault)]
-        found.sort(key=lambda error: len(error.path))
-        # Two ways through a schema may say the same.
-        return list(dict.fromkeys((pointer(error.path), error.message) for error in found))[:most]
+    def _refuse_endless(self) -> None:
+        """One object is checked before the schema is sent: Gemini would be paid for answers that no check accepts."""
+        try:
+            self._errors({}, False, _PROBE_WORK, [])
+        except RecursionError:
+            raise Refused(
+                "", "refers to itself for the same value, or in too long a chain; refer to it from a property or item"
+            ) from None
+        except TooCostly:
+            pass
 
-    def errors(self, value: Any, assert_formats: bool = False) -> tuple[list[Any], str]:
-        """What was found, and why the validation did not end, if so."""
+    def problems(
+        self, value: Any, most: int, assert_formats: bool = False, max_work: int = MAX_WORK
+    ) -> list[tuple[str, str]]:
+        """(JSON pointer, message), nearest to the root first; found among the first thousand.
+
+        A value that is wrong before the work is done, or that is nested too deeply, is wrong; raises TooCostly for one in
+        which nothing was found by then, and whenever `max_work` is below MAX_WORK."""
         found: list[Any] = []
-        token = current.set(Run(self.document, assert_formats))
+        try:
+            self._errors(value, assert_formats, max_work, found)
+        except TooCostly:
+            if not found or max_work < MAX_WORK:
+                raise
+        except RecursionError:
+            if not found:
+                return [("", "is nested too deeply to be checked")]
+        found.sort(key=lambda error: len(error.path))
+        # Two ways through a schema may say the same. A pointer is made from up to a thousand steps: for few only.
+        different = dict.fromkeys((tuple(error.path), error.message) for error in found)
+        told: dict[tuple[str, str], None] = {}
+        for path, message in different:
+            told[pointer(path), message] = None
+            if len(told) == most:
+                break
+        return list(told)
+
+    def _errors(self, value: Any, assert_formats: bool, max_work: int, found: list[Any]) -> None:
+        """Appends to `found`. Raises TooCostly and RecursionError."""
+        token = current.set(Run(self.document, assert_formats, max_work))
         try:
             for error in islice(self._validator.iter_errors(value), _MOST_COLLECTED):
                 found.append(error)
-        except TooCostly:
-            return found, "is too costly to check against this schema: ask for less, or simplify the schema"
-        except RecursionError:
-            return found, "is nested too deeply to be checked"
         finally:
             current.reset(token)
-        return found, ""
 
 
 def _counted(word: str, keyword: Keyword) -> Keyword:
-    least = _DYNAMIC_WORK if word == "$dynamicRef" else 1
+    is_dynamic = word == "$dynamicRef"
     per_entry, per_child = word in _PER_ENTRY, word in _PER_CHILD
 
     def counted(validator: Any, value: Any, instance: Any, schema: JsonObject) -> Iterable[Any]:
         if instance is None and schema.get("nullable") is True:
             return ()
-        work = least
+        # A dynamic reference asks each document that the way here led through.
+        work = _DYNAMIC_WORK + len(validator._resolver._previous) if is_dynamic else 1
         if per_entry and isinstance(value, list | dict):
             work += len(value)
         if per_child and isinstance(instance, list | dict):

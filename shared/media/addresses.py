@@ -10,9 +10,9 @@ from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 _NAT64 = ip_network("64:ff9b::/96")
 _UNICAST = ip_network("2000::/3")
 """All that IANA has given out of IPv6."""
-_NEVER = [ip_network(text) for text in ("168.63.129.16/32", "192.0.0.0/24", "3fff::/20")]
-"""Azure's metadata, which stand among the public addresses; and what not every version of Python knows (in the second
-are Oracle's metadata)."""
+_NEVER = [ip_network(text) for text in ("168.63.129.16/32", "192.0.0.0/24", "192.88.99.0/24", "3fff::/20")]
+"""Azure's metadata service, which has a public address; the relays of 6to4, which lead to addresses wrapped in IPv6
+(deprecated by RFC 7526); and networks that not every version of Python knows (Oracle's metadata service is in the second)."""
 
 
 def is_public(text: str) -> bool:

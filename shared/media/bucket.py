@@ -128,6 +128,8 @@ def reason(error: Exception) -> str:
     """Words for the operator; what obstore says itself has addresses and objects' names in it."""
     if isinstance(error, TimeoutError):
         return f"it did not answer within {OPERATION_TIMEOUT_S:g} s"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror.lower()
     text = str(error)
     if answered := _ANSWERED.search(text):
         return f"it answered with status {answered[1]}"

@@ -88,16 +88,15 @@ class Fetcher:
                 raise _refuse(where, f"cannot be fetched: {_why(error)}") from None
 
     async def _public_addresses(self, target: URL, where: str) -> Sequence[str]:
-        """One that is not public among them condemns all: nobody who means well has such a name."""
+        """A name with one address that is not public is not fetched at all: nobody who means well has such a name. The error
+        is the same as for a name without any address, so that nobody can find out which internal names exist."""
         host, port = target.raw_host or "", target.port or 443
         try:
             addresses = [host] if _is_address(host) else list(await self._resolve(host, port))
         except (OSError, UnicodeError):
             addresses = []
-        if not addresses:
-            raise _refuse(where, "cannot be fetched: its host is not known")
-        if not all(self._is_public(address) for address in addresses):
-            raise _refuse(where, "is not fetched: its host is not at a public address")
+        if not addresses or not all(self._is_public(address) for address in addresses):
+            raise _refuse(where, "is not fetched: its host is not known or not at a public address")
         return addresses
 
 

@@ -36,8 +36,14 @@ class Folder(Bucket):
 
     async def put(self, name: str, data: bytes, attributes: Mapping[str, str]) -> None:
         async with answering():
-            await obstore.put_async(self._store, _about(name), orjson.dumps(dict(attributes)), use_multipart=False)
-            await obstore.put_async(self._store, f"{FOLDER}/{name}", data, use_multipart=False)
+            _make_private(self._root)
+            await self._write(_about(name), orjson.dumps(dict(attributes)))
+            await self._write(f"{FOLDER}/{name}", data)
+
+    async def _write(self, path: str, data: bytes) -> None:
+        await obstore.put_async(self._store, path, data, use_multipart=False)
+        # obstore creates files with the process's umask. Until this line the mode of the folder keeps others out.
+        (self._root / path).chmod(0o600)
 
     async def get(self, name: str, part: tuple[int, int] | None = None) -> Found:
         return await self._with_attributes(name, await super().get(name, part))
@@ -91,9 +97,23 @@ class Folder(Bucket):
 def open_folder(root: Path) -> Folder:
     """The folder is made if it is not there. Raises StorageUnavailable."""
     try:
-        return Folder(LocalStore(root.resolve(), mkdir=True), root.resolve())
+        _make_private(root.resolve())
+        return Folder(LocalStore(root.resolve()), root.resolve())
     except (BaseError, OSError) as error:
         raise unavailable(reason(error)) from None
+
+
+def _make_private(root: Path) -> None:
+    """An image's name is the only credential it needs, so that only this user may list the folders (mode 0700). The mode
+    of a root that exists is left alone, since STORAGE_URL may name a folder that has other uses."""
+    root.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for name in (FOLDER, _ABOUT):
+        folder = root / name
+        folder.mkdir(mode=0o700, exist_ok=True)
+        status = folder.stat()
+        # Only the owner may change a mode. A folder of another user (a mounted volume) keeps what its owner chose.
+        if status.st_mode & 0o077 and status.st_uid == os.geteuid():
+            folder.chmod(0o700)
 
 
 def _about(name: str) -> str:

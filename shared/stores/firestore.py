@@ -103,7 +103,10 @@ class FirestoreStore:
                 return Outcome(change.result, tuple(samples), writes, reads, writes)
             # Here a commit was refused, or nothing is to be written because of values that nobody compared: read (again).
             if not remembered and not await patience.pause():
-                raise StoreUnavailable(f"Firestore: {keys[0][:100]} was changed by others {writes} times in a row.")
+                name = f" {keys[0][:100]}"
+                raise StoreUnavailable(
+                    f"Firestore: the entry{name} was changed by others {writes} times in a row.", name
+                )
             seen = None
 
     async def read(self, key: str, *, timeout_s: float = 5.0) -> Reading:
@@ -161,7 +164,7 @@ class FirestoreStore:
             except aio.AioRpcError as error:
                 tries_left -= 1
                 if error.code() not in _MAY_PASS or not tries_left or not await patience.pause():
-                    raise StoreUnavailable(_told(error)) from None
+                    raise StoreUnavailable(*_told(error)) from None
             except asyncio.CancelledError:
                 if _is_cancelled():
                     raise
@@ -182,8 +185,9 @@ class FirestoreStore:
             if error.code() in _CHANGED:
                 return None
             if error.code() in _REFUSED:
-                raise StoreUnavailable(_told(error)) from None
-            raise CommitUnknown(f"{_told(error)} The commit may have been applied.") from None
+                raise StoreUnavailable(*_told(error)) from None
+            message, details = _told(error)
+            raise CommitUnknown(f"{message} The commit may have been applied.", details) from None
         except asyncio.CancelledError:
             if _is_cancelled():
                 raise
@@ -219,7 +223,8 @@ class FirestoreStore:
         except TimeoutError:
             raise StoreUnavailable("Firestore: Google credentials were not found in time.") from None
         except GoogleAuthError as error:
-            raise StoreUnavailable(f"Firestore: there are no usable Google credentials: {str(error)[:200]}") from None
+            details = f": {str(error)[:200]}"
+            raise StoreUnavailable(f"Firestore: there are no usable Google credentials{details}", details) from None
 
 
 def _patience(timeout_s: float, tries: int) -> Patience:
@@ -240,6 +245,7 @@ def _is_there(entry: Named) -> bool:
     return entry.expires_at_ms is None or entry.expires_at_ms > entry.read_ms
 
 
-def _told(error: aio.AioRpcError) -> str:
-    details = " ".join((error.details() or "").split())[:200]
-    return f"Firestore answered {error.code().name}: {details}."
+def _told(error: aio.AioRpcError) -> tuple[str, str]:
+    """The message, and what of it only the operator may know: details name projects and documents."""
+    details = ": " + " ".join((error.details() or "").split())[:200]
+    return f"Firestore answered {error.code().name}{details}.", details

@@ -44,7 +44,9 @@ class Owners:
             _held[path] = _locked_file(path)
             self._sweep()
         except OSError as error:
-            raise StoreUnavailable(f"{self._folder} cannot be written: {error.strerror}.") from None
+            raise StoreUnavailable(
+                f"The store's folder {self._folder} cannot be written: {error.strerror}.", str(self._folder)
+            ) from None
 
     def gone(self, owner: str) -> bool:
         """True only if `owner` claimed in this folder and its process has ended. About 5 us."""

@@ -67,7 +67,17 @@ class Reading:
 
 
 class StoreError(Exception):
-    """A transaction or read that did not succeed."""
+    """A transaction or read that did not succeed. The message is for the operator."""
+
+    def __init__(self, message: str, place: str = "") -> None:
+        """`place`: what the message names that only the operator may know, like a file's path."""
+        super().__init__(message)
+        self.place = place
+
+    @property
+    def public_message(self) -> str:
+        """The message without the place, for everybody."""
+        return " ".join(str(self).replace(self.place, "").split()) if self.place else str(self)
 
 
 class StoreUnavailable(StoreError):

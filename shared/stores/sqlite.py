@@ -56,7 +56,8 @@ class SqliteStore:
             except Busy:
                 reason = "is locked by another process, which may be stopped"
             if not await patience.pause():
-                raise StoreUnavailable(f"The store's file {self._path} {reason}; gave up after {timeout_s:g} s.")
+                message = f"The store's file {self._path} {reason}; gave up after {timeout_s:g} s."
+                raise StoreUnavailable(message, str(self._path))
 
     async def read(self, key: str, *, timeout_s: float = 5.0) -> Reading:
         split_key(key)
@@ -89,7 +90,8 @@ class SqliteStore:
 
     async def _wait(self, patience: Patience, timeout_s: float) -> None:
         if not await patience.pause():
-            raise StoreUnavailable(f"The store's file {self._path} stayed locked for {timeout_s:g} s.")
+            message = f"The store's file {self._path} stayed locked for {timeout_s:g} s."
+            raise StoreUnavailable(message, str(self._path))
 
     def _open(self) -> SqliteFile:
         if self._closed:

@@ -170,7 +170,9 @@ class SqliteFile:
         except sqlite3.Error as error:
             self._roll_back()
             translated = _translated(self.path, error)
-            raise translated if isinstance(translated, Busy) else CommitUnknown(str(translated)) from None
+            if isinstance(translated, StoreUnavailable):
+                raise CommitUnknown(str(translated), translated.place) from None
+            raise translated from None
 
     def _roll_back(self) -> None:
         # SQLite has often rolled back by itself; the first error is the one that matters.
@@ -189,7 +191,8 @@ class SqliteFile:
             version == 0 and db.execute("SELECT 1 FROM sqlite_master").fetchone()
         ):
             raise StoreUnavailable(
-                f"{self.path} is another program's database, or a newer version's; name another file."
+                f"The store's file {self.path} is another program's database, or a newer version's; name another file.",
+                str(self.path),
             )
         if version == 0:
             for statement in _SCHEMA:
@@ -235,9 +238,11 @@ def _create(path: Path) -> None:
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
     except FileExistsError:
         if path.is_dir() or not path.parent.is_dir():
-            raise StoreUnavailable(f"The store's file {path} cannot be made: a folder or file is in the way.") from None
+            raise StoreUnavailable(
+                f"The store's file {path} cannot be made: a folder or file is in the way.", str(path)
+            ) from None
     except OSError as error:
-        raise StoreUnavailable(f"The store's file {path} cannot be made: {error.strerror}.") from None
+        raise StoreUnavailable(f"The store's file {path} cannot be made: {error.strerror}.", str(path)) from None
 
 
 def _identity(path: Path) -> tuple[int, int] | None:
@@ -252,8 +257,8 @@ def _marks(keys: Sequence[str]) -> str:
     return ",".join("?" * len(keys))
 
 
-def _translated(path: Path, error: sqlite3.Error) -> Exception:
+def _translated(path: Path, error: sqlite3.Error) -> Busy | StoreUnavailable:
     code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
     if code in _BUSY:
         return Busy()
-    return StoreUnavailable(f"The store's file {path} cannot be used: {_REMEDIES.get(code, str(error))}.")
+    return StoreUnavailable(f"The store's file {path} cannot be used: {_REMEDIES.get(code, str(error))}.", str(path))

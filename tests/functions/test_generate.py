@@ -334,7 +334,7 @@ class TestBadInput:
             ("https://localhost/a.png", "not at a public address"),
             ("https://[::ffff:127.0.0.1]/a.png", "not at a public address"),
             ("https://2130706433/a.png", "not at a public address"),
-            ("https://xn--/a.png", "its host is not known"),
+            ("https://xn--/a.png", "not known or not at a public address"),
             ("https://user:password@images.example/a.png", "credentials in it"),
         ],
         ids=lambda value: str(value)[:40],

@@ -168,5 +168,5 @@ async def test_every_waiter_gets_the_reason_of_the_wait() -> None:
             answer = await path.ask(prompt, timeout_s=1)
             assert told(answer) == (429, "queue_timeout")
             assert WORDS in answer.error["message"]
-            assert 50 <= retry_after_s(answer) <= 60
+            assert 50 <= retry_after_s(answer) <= 62, "the pause, and half a second for the slot after it"
         assert path.sent == 1

@@ -243,7 +243,14 @@ async def test_what_is_wrong_with_a_request_is_told_as_it_says() -> None:
                 check(document, operation, told, sent, answer)
 
 
-OF_THE_EDGE = {"unauthorized", "not_found", "payload_too_large", "unsupported_media_type", "range_not_satisfiable"}
+OF_THE_EDGE = {
+    "unauthorized",
+    "forbidden",
+    "not_found",
+    "payload_too_large",
+    "unsupported_media_type",
+    "range_not_satisfiable",
+}
 
 
 def raised(manifest: Manifest) -> list[type[GatewayError]]:

@@ -10,9 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from functions.serve import recent
 from shared.manifest import load_all
 from tests.support.checkout import copy_checkout
 from tests.support.processes import ADMIN, ADMIN_KEY, ROOT, Running, environment, request, served, started
+from tests.support.whole_path import eventually
 
 SERVE = [sys.executable, "-m", "functions.serve"]
 
@@ -64,6 +66,12 @@ async def test_a_given_admin_key_is_not_shown() -> None:
         await server.line("^Try")
         assert await chat(server) == 200
     assert ADMIN_KEY not in server.output
+
+
+async def test_a_short_admin_key_is_warned_about() -> None:
+    async with served({"ADMIN_API_KEY": "a"}) as server:
+        assert (await request("GET", f"{server.url}/health"))[0] == 200
+        await server.line("ADMIN_API_KEY has a key of fewer than 16 characters")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -134,6 +142,25 @@ async def test_a_wrong_setting_is_told_in_one_sentence(env: dict[str, str], told
     assert len(said.splitlines()) == 1
 
 
+@pytest.mark.parametrize(
+    ("lost_s", "counted"),
+    [([5.0], 1), ([1.0, 61.0], 1), ([1.0, 60.9], 2), ([0.0, 30.0, 59.0], 3), ([0.0, 61.0, 62.0], 2)],
+)
+def test_only_workers_lost_within_a_minute_count(lost_s: list[float], counted: int) -> None:
+    assert len(recent(lost_s)) == counted
+
+
+def children(server: Running) -> list[int]:
+    """The processes that the server started, which have not ended."""
+    tasks = Path(f"/proc/{server.process.pid}/task").glob("*/children")
+    pids = [int(pid) for file in tasks for pid in file.read_text().split()]
+    return [pid for pid in pids if Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] != "Z"]
+
+
+def modes_below(folder: Path) -> dict[Path, int]:
+    return {path: path.stat().st_mode & 0o777 for path in folder.rglob("*")}
+
+
 class TestWorkers:
     def env(self, tmp_path: Path) -> dict[str, str]:
         return {"WORKERS": "2", "LEDGER_URL": f"sqlite:///{tmp_path}/ledger.db"}
@@ -143,6 +170,43 @@ class TestWorkers:
             assert [await chat(server) for _ in range(6)] == [200] * 6
             assert await server.end(signal.SIGTERM, 25) == 0
         assert "Traceback" not in server.output
+
+    async def test_a_lost_worker_is_replaced(self, tmp_path: Path) -> None:
+        """A worker that the system kills ends its own requests and nothing else."""
+        async with served(self.env(tmp_path)) as server:
+            assert await chat(server) == 200
+            before = set(children(server))
+            os.kill(min(before), signal.SIGKILL)
+            await server.line(r"^A worker process ended \(signal 9\); another one starts\.$")
+            await eventually(lambda: len(children(server)) == 2, within_s=30)
+            assert set(children(server)) & before == {max(before)}
+            assert [await chat(server) for _ in range(6)] == [200] * 6
+            assert await server.end(signal.SIGTERM, 50) == 0
+        assert "Traceback" not in server.output
+
+    async def test_three_lost_workers_stop_the_server(self, tmp_path: Path) -> None:
+        async with served(self.env(tmp_path)) as server:
+            for lost in range(1, 4):
+                os.kill(min(children(server)), signal.SIGKILL)
+                if lost < 3:
+                    await eventually(lambda lost=lost: server.output.count("another one starts") == lost, within_s=30)
+                    await eventually(lambda: len(children(server)) == 2, within_s=30)
+            assert await server.ended(50) == 1
+        assert "3 worker processes ended within 60 s" in server.output
+        assert "Traceback" not in server.output
+
+    async def test_its_files_are_its_owners_alone(self, tmp_path: Path) -> None:
+        env = {
+            "WORKERS": "1",
+            "LEDGER_URL": f"sqlite:///{tmp_path}/l/ledger.db",
+            "STORAGE_URL": f"file://{tmp_path}/s/i",
+        }
+        async with served({**env, "ALLOW_ANONYMOUS": "generate"}) as server:
+            status, _, _ = await request("POST", f"{server.url}/generate", json={"prompt": "a cat"})
+            assert status == 200
+            modes = modes_below(tmp_path)
+        assert {path.parent.name for path in modes} >= {"l", "s", "i", "images", "about"}
+        assert {path: oct(mode) for path, mode in modes.items() if mode & 0o077} == {}
 
     async def test_they_do_not_outlive_the_server_that_started_them(self, tmp_path: Path) -> None:
         # The output is read to its end by `ended`: it is closed only when the last worker has gone.

@@ -12,7 +12,7 @@ import orjson
 import pytest
 
 from shared.image_inputs import MAX_INPUTS
-from shared.settings import MIN_FETCH_LIMIT
+from shared.shares import MIN_FETCH_LIMIT
 from tests.support.edge import ADMIN, Answer
 from tests.support.whole_path import WholePath, eventually, told, whole_path
 

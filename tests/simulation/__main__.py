@@ -14,7 +14,8 @@ import time
 
 from tests.simulation import shapes
 from tests.simulation.judge import Result, judge
-from tests.simulation.mutants import MUTANTS, caught
+from tests.simulation.mutant import caught
+from tests.simulation.mutants import MUTANTS
 from tests.simulation.runner import run
 from tests.simulation.scenario import scenario_of
 
@@ -61,7 +62,8 @@ def report(result: Result) -> str:
 def mutants(first: int) -> int:
     survived = 0
     for mutant in MUTANTS:
-        result = caught(mutant, range(first, first + mutant.seeds))
+        seeds = range(first, first + mutant.seeds)
+        result = caught(mutant, seeds) if mutant.among_seeds else caught(mutant, seeds, mutant.shape, mutant.promise)
         survived += result is None
         found = "SURVIVED" if result is None else f"seed {result.seed}: {result.failures[0]}"
         print(f"{mutant.name}: {found}", flush=True)

@@ -186,6 +186,12 @@ class Story:
         assert refusal is not None
         now_ms = self.gemini.now_ms()
         self.gemini.refused.append(
-            Refused(lease.account.ledger_id, self.ask.model, self.instance, now_ms, now_ms + refusal.until_ms - hi_ms)
+            Refused(
+                lease.account.ledger_id,
+                answer.model or self.ask.model,
+                self.instance,
+                now_ms,
+                now_ms + refusal.until_ms - hi_ms,
+            )
         )
         lease.refuse(refusal, answer.model)

@@ -29,6 +29,7 @@ STILL_SHUT = "models that one request at a time must try although Gemini answere
 DEBT = "debts that are booked wrong"
 PROBE_S = 30.0
 """An idle deployment answers within this, however slow the network of the scenario."""
+MAX_PROBE_PAUSE_S = 5.0
 
 FEW = 6
 """So many instances do not keep one another from writing."""
@@ -132,8 +133,9 @@ def _probe(world: World) -> Iterator[Verdict]:
             if heard.fate == "answered" or heard.code in ("daily_quota_exhausted", "model_not_found"):
                 return
             # A process that thaws may find a call to the store that failed long ago; on a slow network a queue may be
-            # shorter than a conversation with the store.
-            await asyncio.sleep(heard.retry_after_s or 1.0)
+            # shorter than a conversation with the store. Retry-After leaves time for callers that were rejected before and are
+            # expected back, but here nobody comes back.
+            await asyncio.sleep(min(heard.retry_after_s or 1.0, MAX_PROBE_PAUSE_S))
 
     deployment = world.scenario.deployments[-1]
     models = {client.kind.model for client in world.scenario.clients}

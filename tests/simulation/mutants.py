@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
-from unittest.mock import patch
 
-from shared import refusal
 from shared.admission import agent as agents
 from shared.admission import names as admission_names
 from shared.admission.admission import Admission
@@ -17,24 +15,20 @@ from shared.admission.book import Book
 from shared.admission.lease import Lease
 from shared.admission.server_clock import ServerClock
 from shared.generation import NO_COST
-from shared.ledger import calendar, circuit, step
+from shared.ledger import calendar, step
 from shared.ledger import names as ledger_names
-from shared.ledger import refusals as refusals_of_ledger
 from shared.ledger.calendar import Calendar
-from shared.ledger.limits import Limits
 from shared.ledger.refusals import jitter_slots
 from shared.ledger.state import UNPROVEN
 from shared.stores.port import CommitUnknown
 from tests.simulation.checker import COUNTED_TOKENS
-from tests.simulation.judge import DEBT, STILL_SHUT, Result, judge
-from tests.simulation.scenario import Scenario, scenario_of
+from tests.simulation.judge import DEBT, STILL_SHUT
+from tests.simulation.mutant import Mutant, patched
+from tests.simulation.mutants_of_circuits import CIRCUITS
+from tests.simulation.scenario import Scenario
 from tests.simulation.shapes import (
     aliases,
     an_alias_in_demand,
-    lower_limit,
-    lower_limit_that_stays,
-    lower_tokens,
-    no_quota,
     processes_that_die,
     processes_that_stand_still,
     processes_that_stop_with_their_last_answer,
@@ -46,55 +40,9 @@ from tests.simulation.shapes import (
     scarce_slots,
     scarce_tokens,
     slow_connections,
-    spent_day,
-    spent_too_much,
-    spent_too_much_for_a_time,
     uncertain_tokens,
     unproven_ids,
 )
-from tests.simulation.spells import AGAIN, ASKED, SERVED
-
-MOST_SEEDS = 1_000
-
-
-@dataclass(frozen=True, slots=True)
-class Mutant:
-    """`change` patches the code, or answers with a changed scenario, while it is entered."""
-
-    name: str
-    change: Callable[[Scenario], Any]
-    seeds: int = MOST_SEEDS
-    shape: Callable[[int], Scenario] | None = None
-    """Deployments made for it: one of the first few shows it, so that every run of the tests can see to it."""
-    promise: str = ""
-    """What it breaks there."""
-
-
-@contextmanager
-def patched(scenario: Scenario, *places: tuple[Any, str, Any]) -> Iterator[Scenario]:
-    patches = [patch.object(where, name, new) for where, name, new in places]
-    for one in patches:
-        one.start()
-    try:
-        yield scenario
-    finally:
-        for one in reversed(patches):
-            one.stop()
-
-
-def caught(
-    mutant: Mutant, seeds: Iterable[int], scenario_by: Callable[[int], Scenario] = scenario_of, promise: str = ""
-) -> Result | None:
-    """The first seed that fails (in `promise`, where one is named); None when none of them does."""
-    for seed in seeds:
-        with mutant.change(scenario_by(seed)) as scenario:
-            result = judge(scenario)
-        errors = [verdict for verdict in result.failures if verdict.promise == "no error inside"]
-        assert not errors, f"{mutant.name} does not fit the code that it is put into: {errors[0]}"
-        if any(verdict.promise == (promise or verdict.promise) for verdict in result.failures):
-            return result
-    return None
-
 
 # -- the ledger ------------------------------------------------------------------------------------------------------
 
@@ -212,65 +160,6 @@ def without_limit(dimension: str, scenario: Scenario) -> Any:
         return limits if getattr(limits, dimension) is None else limits._replace(**{dimension: 1 << 30})
 
     return patched(scenario, (step, "lowered_limits", wrong))
-
-
-# -- circuits --------------------------------------------------------------------------------------------------------
-
-
-def with_rule(kind: Any, scenario: Scenario, **changes: int) -> Any:
-    rules = {**circuit.RULES, kind: circuit.RULES[kind]._replace(**changes)}
-    return patched(scenario, (circuit, "RULES", rules), (refusal, "RULES", rules))
-
-
-def taken_for(wrong: str, kind: str, scenario: Scenario) -> Any:
-    right = refusal.kind_of
-
-    def mistaken(failure: Any) -> str:
-        found = right(failure)
-        return wrong if found == kind else found
-
-    return patched(scenario, (refusal, "kind_of", mistaken))
-
-
-def everybody_probes(scenario: Scenario) -> Any:
-    right = step.claim_probe
-
-    def wrong(circuits: Any, *rest: Any) -> Any:
-        for one in circuits:
-            circuit.release(one)
-        return right(circuits, *rest)
-
-    return patched(scenario, (step, "claim_probe", wrong))
-
-
-def spend_stops_one_model(scenario: Scenario) -> Any:
-    right = Agent.refuse
-
-    def wrong(self: Agent, refusal: Any) -> None:
-        right(self, replace(refusal, kind="zero" if refusal.kind == "spend" else refusal.kind))
-
-    return patched(scenario, (Agent, "refuse", wrong))
-
-
-def lower_limits_ignored(scenario: Scenario) -> Any:
-    return patched(scenario, (step, "lowered_limits", lambda section, configured, now_ms, grid: configured))
-
-
-def lower_limits_never_tested(scenario: Scenario) -> Any:
-    return patched(scenario, (step, "tested_limits", lambda section, limits, configured, costs, now_ms: limits))
-
-
-def tests_exceed_what_is_configured(scenario: Scenario) -> Any:
-    right = step.tested_limits
-
-    def wrong(section: Any, limits: Any, configured: Any, costs: Any, now_ms: int) -> Any:
-        return right(section, limits, Limits(), costs, now_ms)
-
-    return patched(scenario, (step, "tested_limits", wrong))
-
-
-def passed_tests_raise_nothing(scenario: Scenario) -> Any:
-    return patched(scenario, (refusals_of_ledger, "note_dispatched", lambda lowered, amount, now_ms, grid: None))
 
 
 # -- the instance ----------------------------------------------------------------------------------------------------
@@ -392,8 +281,8 @@ def everyone_has_the_turn(scenario: Scenario) -> Any:
     """Each instance sends an unproven request of its own."""
 
     def wrong(state: Any, message: Any, turn_ms: int) -> bool:
-        section = state.sections[UNPROVEN]
-        section.prober, section.probe_ms = message.instance, state.now_ms + turn_ms
+        turn = state.sections[UNPROVEN].circuit
+        turn.owner, turn.model, turn.probe_ms = message.instance, UNPROVEN, state.now_ms + turn_ms
         return bool(message.demands[UNPROVEN].waiting)
 
     return patched(scenario, (step, "takes_turn", wrong))
@@ -404,9 +293,9 @@ def turns_end_with_their_right(scenario: Scenario) -> Any:
     right = step.takes_turn
 
     def wrong(state: Any, message: Any, turn_ms: int) -> bool:
-        section = state.sections[UNPROVEN]
-        if section.prober and section.prober != message.instance:
-            section.prober = ""
+        turn = state.sections[UNPROVEN].circuit
+        if turn.owner and turn.owner != message.instance:
+            turn.owner = ""
         return right(state, message, turn_ms)
 
     return patched(scenario, (step, "takes_turn", wrong))
@@ -461,30 +350,6 @@ MUTANTS = (
     Mutant(
         "a refusal is kept from the ledger", refusal_kept_to_itself, shape=refusals, promise="written while refused"
     ),
-    Mutant("a zero is not asked about again", lambda s: with_rule("zero", s, pause=99, min_pause=99, max_pause=99),
-           100, no_quota, AGAIN),
-    Mutant("a zero lasts until midnight", lambda s: taken_for("day", "zero", s), 100, no_quota, AGAIN),
-    Mutant("a zero's own delay is believed", lambda s: with_rule("zero", s, believes_delay=True), 100, no_quota, ASKED),
-    Mutant("every instance sends the probe", everybody_probes, 100, spent_too_much, ASKED),
-    Mutant("a stop for spend stops one model", spend_stops_one_model, 100, spent_too_much, ASKED),
-    Mutant("pauses for spend do not grow", lambda s: with_rule("spend", s, growth=1), 100, spent_too_much, ASKED),
-    Mutant(
-        "pauses for spend grow without bound", lambda s: with_rule("spend", s, growth=8, max_pause=999), 100,
-        spent_too_much, AGAIN,
-    ),
-    Mutant(
-        "the delay of a stop for spend is not believed", lambda s: with_rule("spend", s, believes_delay=False), 100,
-        spent_too_much_for_a_time, ASKED,
-    ),
-    Mutant("a day's delay is believed", lambda s: taken_for("rate", "day", s), 100, spent_day, ASKED),
-    Mutant("a lower limit is ignored", lower_limits_ignored, 100, lower_limit, ASKED),
-    Mutant("a lower limit is never tested", lower_limits_never_tested, 100, lower_limit, AGAIN),
-    Mutant(
-        "a refused test does not lengthen the pause", lambda s: with_rule("lower", s, growth=1), 100, lower_limit_that_stays,
-        ASKED,
-    ),
-    Mutant("a passed test raises nothing", passed_tests_raise_nothing, 100, lower_limit, SERVED),
-    Mutant("a test exceeds what is configured", tests_exceed_what_is_configured, 100, lower_tokens, TOKENS),
     Mutant("an answer opens nothing", answer_opens_nothing, shape=refusals, promise=STILL_SHUT),
     Mutant("what was spent meanwhile is given again", lapsed_permits_spent, shape=scarce_requests, promise=REQUESTS),
     Mutant("an alias's permits are kept", permits_of_an_alias_are_kept, shape=an_alias_in_demand, promise=REQUESTS),
@@ -496,4 +361,5 @@ MUTANTS = (
         "nothing is given back", nothing_given_back,
         shape=processes_that_stop_with_their_last_answer, promise="held while idle, when the last was answered",
     ),
+    *CIRCUITS,
 )  # fmt: skip

@@ -10,15 +10,13 @@ from shared.accounts.account import Account
 from shared.generation import Cost
 from shared.ledger.grid import JITTER_MS, Grid, pacific_day
 from shared.ledger.limits import Limits
-from shared.ledger.state import Kind as Reason
 from shared.secret import Secret
+from tests.simulation.drawn_spells import spells_of
 from tests.simulation.history import Spell
 from tests.simulation.upstream import Rival
 
 FaultKind = Literal["kill", "freeze", "cut", "refuse", "overloaded", "hang", "mute", "wall"]
 DAY = pacific_day(1_800_000_000_000)
-SPELLS = 0.25
-"""The share of seeds in which Gemini refuses more than usual for a while."""
 LARGE_EVERY = 50
 """One seed in so many is a large deployment."""
 CALM_EVERY = 10
@@ -129,7 +127,7 @@ class Scenario:
     rivals: tuple[Rival, ...] = ()
     spells: tuple[Spell, ...] = ()
     judges_spells: bool = False
-    """Whether demand lasts and nothing else goes wrong, so that it is judged when Gemini is asked again."""
+    """Whether demand lasts, so that it is judged when Gemini is asked again."""
     pressure: float = 0.0
     aliases: tuple[tuple[str, str], ...] = ()
     """Ids, each with the model that Gemini meters it as; "" for one that does not exist."""
@@ -289,23 +287,9 @@ class _Drawing:
             rivals=self._rivals(accounts, random.choice(clients).kind) if faulty and self.chance(0.25) else (),
             pressure=0.02 if faulty and self.chance(0.1) else 0.0,
         )
-        return replace(scenario, spells=self._spells(accounts, scenario.began_ms)) if faulty else scenario
-
-    def _spells(self, accounts: tuple[Account, ...], began_ms: float) -> tuple[Spell, ...]:
-        """Drawn apart, so that the rest of a seed's story stays as it was."""
-        random = Random(f"spells {self.seed}")
-        if random.random() >= SPELLS:
-            return ()
-        account = random.choice(accounts)
-        kind: Reason = random.choice(["zero", "lower", "spend"])
-        model = "" if kind == "spend" else random.choice(self.models)
-        limits = Limits(requests=random.choice([1, 2, 4]), input_tokens=random.choice([None, 50, 200]))
-        from_s = random.uniform(0.1, 0.5) * self.busy_s
-        until_s = from_s + random.uniform(1.0, 0.5 * self.busy_s)
-        delay_s = random.choice([None, 0.5, 5.0])
-        return (
-            Spell(kind, account.ledger_id, model, began_ms + 1000 * from_s, began_ms + 1000 * until_s, limits, delay_s),
-        )
+        if not faulty:
+            return scenario
+        return replace(scenario, spells=spells_of(self.seed, self.busy_s, self.models, accounts, scenario.began_ms))
 
     def _limits(self) -> Limits:
         random = self.random

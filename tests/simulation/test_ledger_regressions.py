@@ -15,7 +15,8 @@ from shared.ledger.state import Bookings, Demand, Grant, Refusal, Renew, Section
 from shared.ledger.step import renew
 from tests.simulation.checker import check
 from tests.simulation.history import Bound, Exchange, History
-from tests.simulation.mutants import MUTANTS, SCRIPTED, Mutant
+from tests.simulation.mutant import Mutant
+from tests.simulation.mutants import MUTANTS, SCRIPTED
 from tests.simulation.scenario import DAY, grid_of, scenario_of
 
 MODEL = "m0"

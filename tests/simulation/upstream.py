@@ -157,7 +157,7 @@ class VirtualGemini:
                 spent = (len(recent) + 1, sum(tokens for _, tokens in recent) + work.used_tokens)
                 violations = _violations(spell, spent)
                 if violations:
-                    return Answer(429, spell.delay_s, violations=violations)
+                    return Answer(429, spell.delay_s, violations=violations, model=work.model)
         for rival in self.rivals:
             if (rival.project, rival.model) == (work.project, work.model) and rival.from_s <= now_s < rival.until_s:
                 requests, tokens = rival.limits.requests, rival.limits.input_tokens

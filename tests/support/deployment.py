@@ -16,6 +16,8 @@ WAITERS_AT_ONCE = range(80, 251)
 INSTANCES = 100
 BASIC_ROLES = {"roles/owner", "roles/editor", "roles/viewer"}
 ROLES = {"read": "roles/storage.objectViewer", "write": "roles/storage.objectUser"}
+PLANNER_ROLES = {"roles/viewer", "roles/iam.securityReviewer", "roles/logging.logWriter"}
+"""What the account that plans has on the project: it reads, and writes its log."""
 EVERYBODY = {"allUsers", "allAuthenticatedUsers"}
 WAITED_FOR = {
     "google_project_service.api",
@@ -34,7 +36,9 @@ class Deployment:
     def __init__(self, plan: Mapping[str, Any], manifests: Sequence[Manifest]) -> None:
         self.manifests = {manifest.name: manifest for manifest in manifests}
         self.project: str = plan["variables"]["project_id"]["value"]
-        self.keys = set(plan["variables"]["gemini_api_keys"]["value"])
+        self.key_projects: dict[str, str | None] = plan["variables"]["gemini_api_keys"]["value"]
+        self.keys = set(self.key_projects)
+        self.cloud_build: Values | None = plan["variables"]["cloud_build"]["value"]
         self.secret_settings = set(plan["variables"]["secret_settings"]["value"])
         self.signed_images = plan["variables"]["settings"]["value"].get("IMAGE_URLS") == "signed"
         self.base_url = f"https://{plan['variables']['domain']['value']}"
@@ -124,6 +128,10 @@ def _environment(it: Deployment) -> Iterator[str]:
         for key, value in (_of_the_storage(it) if stores else {}).items():
             if env.get(key) != value:
                 yield f"environment: {name} has {key} = {env.get(key)!r}, not {value!r}"
+        public = name in it.manifests and it.manifests[name].access == "public"
+        projects = ",".join(f"{key}={project or key}" for key, project in sorted(it.key_projects.items()))
+        if env.get("GEMINI_PROJECTS") != (projects if public else None):
+            yield f"environment: {name} has GEMINI_PROJECTS = {env.get('GEMINI_PROJECTS')!r}"
         plain = [key for key in env if re.search(r"(API_KEY(_\d+)?|TOKEN|PASSWORD)$", key)]
         if plain:
             yield f"environment: {name} has {plain} in plain sight"
@@ -154,6 +162,8 @@ def _secrets(it: Deployment) -> Iterator[str]:
         wanted = it.secrets_of(it.manifests[name]) if name in it.manifests else set()
         if mounted != {key: ids.get(key) for key in wanted}:
             yield f"secrets: {name} has {sorted(mounted)}, endpoint.json says {sorted(wanted)}"
+        if name in it.manifests and it.manifests[name].access == "public" and mounted.keys() & it.keys:
+            yield f"secrets: anybody may call {name}, and it has {sorted(mounted.keys() & it.keys)}"
         readable = readers.pop(f"serviceAccount:{service['service_account_email']}", set())
         if readable != set(mounted.values()):
             yield f"secrets: {name} may read {sorted(readable)}, it has {sorted(mounted.values())}"
@@ -169,7 +179,7 @@ def _accounts(it: Deployment) -> Iterator[str]:
     granted: dict[str, list[Values]] = {}
     for one in it.of("google_project_iam_member").values():
         granted.setdefault(one["member"], []).append(one)
-        if one["role"] in BASIC_ROLES:
+        if one["role"] in BASIC_ROLES and (one["role"], one["member"]) != ("roles/viewer", _planner(it)):
             yield f"accounts: {one['member']} has {one['role']}"
         if one["member"] in EVERYBODY:
             yield f"accounts: everybody has {one['role']} on the project"
@@ -184,6 +194,38 @@ def _accounts(it: Deployment) -> Iterator[str]:
         ]
         if has != [(role, [database])]:
             yield f"accounts: {name} has {has} on the project, not {role} on its database alone"
+
+
+def _planner(it: Deployment) -> str | None:
+    """The account of the trigger that runs for every push, with nobody's approval."""
+    accounts = it.of("google_service_account", "plan")
+    return f"serviceAccount:{accounts['plan']['email']}" if accounts else None
+
+
+def _unapproved(it: Deployment) -> Iterator[str]:
+    """What the account of an unapproved push may do. A push can run any code as it."""
+    triggers = it.of("google_cloudbuild_trigger", "trigger")
+    if it.cloud_build is None or not triggers:
+        return
+    planner, state = _planner(it), it.cloud_build["state_bucket"]
+    for stage, trigger in triggers.items():
+        email = trigger["service_account"].rpartition("/")[2]
+        if not trigger["approval_config"][0]["approval_required"] and f"serviceAccount:{email}" != planner:
+            yield f"unapproved: the trigger {stage} runs as {email}"
+    for one in it.of("google_project_iam_member").values():
+        if one["member"] == planner and one["role"] not in PLANNER_ROLES:
+            yield f"unapproved: a push has {one['role']} on the project"
+    for one in it.of("google_storage_bucket_iam_member").values():
+        if one["member"] != planner or one["role"] == "roles/storage.objectViewer":
+            continue
+        conditions = [condition["expression"] for condition in one["condition"]]
+        plans = f'resource.name.startsWith("projects/_/buckets/{state}/objects/plans/")'
+        if (one["bucket"], one["role"], conditions) != (state, "roles/storage.objectCreator", [plans]):
+            yield f"unapproved: a push has {one['role']} on {one['bucket']} {conditions}"
+    for kind in ("google_service_account_iam_member", "google_secret_manager_secret_iam_member"):
+        for address, one in it.of(kind).items():
+            if one["member"] == planner:
+                yield f"unapproved: a push has {one['role']} by {address}"
 
 
 def _invokers(it: Deployment) -> Iterator[str]:
@@ -276,6 +318,7 @@ RULES: Sequence[Callable[[Deployment], Iterator[str]]] = (
     _environment,
     _secrets,
     _accounts,
+    _unapproved,
     _invokers,
     _buckets,
     _ledger,

@@ -13,12 +13,14 @@ import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 
+from shared.admin_guesses import AdminGuesses
 from shared.call import Tracer
 from shared.caller_rate import CallerRate
 from shared.clock import elapsed_s
 from shared.generation import Attempt, Caller, Generation, JsonObject, Reply, Stage, Usage
 from shared.media.look_ups import LookUps
 from shared.settings import Settings
+from shared.shares import fetch_limit
 from shared.stores.memory import MemoryStore
 from tests.support.processes import ADMIN_KEY
 
@@ -146,8 +148,9 @@ class FakeServices:
         self.tracer: Tracer | None = None
         store = MemoryStore()
         self.caller_rate = CallerRate(store, self.settings.rate_limit)
-        self.fetch_rate = CallerRate(store, self.settings.fetch_limit, counted="fetched addresses")
+        self.fetch_rate = CallerRate(store, fetch_limit(self.settings), counted="fetched addresses")
         self.look_ups = LookUps()
+        self.admin_guesses = AdminGuesses()
         self.stored = FakeMedia()
         self.written = 0
 

@@ -28,6 +28,7 @@ case "$tool $*" in
   "terraform output -json"*) echo "{}" ;;
   "gcloud storage cp"*gateway.tfplan*" .") [ -n "$PLANNED" ] && touch gateway.tfplan terraform.lock.hcl ;;
   "python -m tests.smoke"*) [ -n "$SERVES" ] ;;
+  "gcloud storage cp gateway.tfplan"*) [ -z "$KEPT" ] ;;
   "make $BROKEN") exit 1 ;;
 esac
 """
@@ -41,6 +42,7 @@ class Workspace:
     stage: str
     before: str = BEFORE
     planned: bool = True
+    kept: bool = False
     serves: bool = True
     broken: str = ""
     calls: list[str] = field(default_factory=list)
@@ -60,12 +62,14 @@ class Workspace:
             "CALLS": str(log),
             "BEFORE": self.before,
             "PLANNED": "yes" if self.planned else "",
+            "KEPT": "yes" if self.kept else "",
             "SERVES": "yes" if self.serves else "",
             "BROKEN": self.broken,
             **BUILD["substitutions"],
             "_STAGE": self.stage,
             "_STATE_BUCKET": "state",
             "COMMIT_SHA": COMMIT,
+            "PROJECT_ID": "demo-project",
         }
         passed = all(self._step(step, work, env) for step in BUILD["steps"])
         self.calls = log.read_text().splitlines()
@@ -94,9 +98,9 @@ def test_google_takes_it(offline: Path) -> None:
     ("old", "new", "told"),
     [
         ("waitFor: [check, values]", "waitFor: [checks]", "is no earlier step"),
-        ("secretEnv: [SMOKE_ADMIN_KEY]", "secretEnvironment: [SMOKE_ADMIN_KEY]", "no field 'secretEnvironment'"),
+        ("env: [CI=true", "environment: [CI=true", "no field 'environment'"),
         ("machineType: E2_HIGHCPU_8", "machineType: HUGE", "is none of"),
-        ("$_ADMIN_SECRET/versions", "$_ADMIN_KEY/versions", "$_ADMIN_KEY is neither built in nor under substitutions"),
+        ("_ADMIN_SECRET: gemini", "_ADMIN_KEY: gemini", "_ADMIN_KEY: never used"),
         ("timeout: 3600s", "timeout: 1 hour", "is no duration"),
     ],
 )
@@ -138,10 +142,27 @@ def test_a_push_is_checked_planned_and_kept_but_not_applied(tmp_path: Path) -> N
     build = Workspace(tmp_path, "plan")
     assert build.run()
     assert [call for call in build.calls if call.startswith("make")] == ["make bundle", "make lint", "make test"]
-    assert build.called("terraform plan -input=false -out=../gateway.tfplan")
+    assert build.called("terraform plan -input=false -lock=false -out=../gateway.tfplan")
     assert build.called(f"gcloud storage cp gateway.tfplan terraform.lock.hcl gs://state/plans/{COMMIT}/")
     assert not build.called("terraform apply")
     assert not build.called("python")
+    assert not build.called("gcloud secrets")
+
+
+def test_only_the_apply_stage_reads_the_admin_key(tmp_path: Path) -> None:
+    """Secrets that a build declares are read for all of its stages."""
+    assert "availableSecrets" not in BUILD
+    assert not any("secretEnv" in step for step in BUILD["steps"])
+    build = Workspace(tmp_path, "apply")
+    assert build.run()
+    (call,) = build.called("gcloud secrets")
+    assert call == "gcloud secrets versions access latest --secret=gemini-admin-api-key --project=demo-project"
+
+
+def test_a_kept_plan_is_not_replaced(tmp_path: Path) -> None:
+    """The account that plans may only create; what is approved is what was kept first."""
+    build = Workspace(tmp_path, "plan", kept=True)
+    assert not build.run()
 
 
 @pytest.mark.parametrize("broken", ["bundle", "lint", "test"])

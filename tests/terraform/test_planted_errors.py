@@ -107,6 +107,60 @@ SEEN_IN_THE_PLAN = [
         r"accounts: chat has \[\('roles/datastore.owner'",
     ),
     Planted(
+        "a push that runs with the deployer's rights",
+        "deploy.tf",
+        'approval = false, account = google_service_account.plan["plan"].id',
+        'approval = false, account = google_service_account.deploy["deploy"].id',
+        r"unapproved: the trigger plan runs as gemini-deploy@",
+    ),
+    Planted(
+        "a push that may change the project",
+        "deploy.tf",
+        '"roles/iam.securityReviewer", "roles/logging.logWriter"])',
+        '"roles/iam.securityReviewer", "roles/logging.logWriter", "roles/run.admin"])',
+        r"unapproved: a push has roles/run.admin on the project",
+    ),
+    Planted(
+        "a push that may read a key",
+        "deploy.tf",
+        "",
+        'resource "google_secret_manager_secret_iam_member" "plan" {\n'
+        '  secret_id = google_secret_manager_secret.secret["ADMIN_API_KEY"].secret_id\n'
+        '  role      = "roles/secretmanager.secretAccessor"\n  member    = google_service_account.plan["plan"].member\n}',
+        r"unapproved: a push has roles/secretmanager.secretAccessor",
+    ),
+    Planted(
+        "a push that replaces plans",
+        "deploy.tf",
+        "roles/storage.objectCreator",
+        "roles/storage.objectUser",
+        r"unapproved: a push has roles/storage.objectUser on demo-project-terraform-state",
+    ),
+    Planted(
+        "a push that writes the state",
+        "deploy.tf",
+        "/objects/plans/",
+        "/objects/",
+        r"unapproved: a push has roles/storage.object\w+ on demo-project-terraform-state .*/objects/\\?\"\)",
+    ),
+    Planted(
+        "a push that acts as the deployer",
+        "deploy.tf",
+        "",
+        'resource "google_service_account_iam_member" "plan" {\n'
+        '  service_account_id = google_service_account.deploy["deploy"].name\n'
+        '  role               = "roles/iam.serviceAccountTokenCreator"\n'
+        '  member             = google_service_account.plan["plan"].member\n}',
+        r"unapproved: a push has roles/iam.serviceAccountTokenCreator",
+    ),
+    Planted(
+        "projects that health does not know",
+        "functions.tf",
+        "each.value.public ? { GEMINI_PROJECTS =",
+        "false ? { GEMINI_PROJECTS =",
+        r"environment: health has GEMINI_PROJECTS = None",
+    ),
+    Planted(
         "a ledger that is not the gateway's alone",
         "iam.tf",
         'expression = "resource.name == \\"${local.gateway_database}\\""',
@@ -304,7 +358,15 @@ def test_it_is_not_valid(validated: Finished, error: Planted) -> None:
     assert re.search(error.told, validated.output), validated.error
 
 
+PUBLIC_KEY = Planted(
+    "a public function with a Gemini key",
+    "functions.tf",
+    "      secrets = setunion(var.secret_settings, ",
+    "      secrets = setunion(var.secret_settings, keys(var.gemini_api_keys), ",
+    r"health: a public function, which anybody may call, must not have GEMINI_API_KEY in its secrets",
+)
 REFUSED = [
+    PUBLIC_KEY,
     Planted(
         "a value that is none of those allowed",
         "firestore.tf",
@@ -343,6 +405,16 @@ def test_terraform_refuses_to_plan_it(offline: Path, applied: Terraform, tmp_pat
     done = applied.run(checkout, "plan", *given("-refresh=false"))
     assert done.status != 0
     assert re.search(error.told, done.output), done.error
+
+
+def test_a_public_function_with_a_key_is_found_wrong(applied: Terraform, tmp_path: Path) -> None:
+    """Where Terraform's own precondition is missing too."""
+    checkout = stage(tmp_path / "checkout")
+    PUBLIC_KEY.into(checkout)
+    file = checkout / "terraform" / "functions.tf"
+    file.write_text(file.read_text().replace("condition     = !each.value.public || ", "condition     = true || "))
+    found = problems(Deployment(applied.plan(checkout), load_all(checkout / "functions")))
+    assert "secrets: anybody may call health, and it has ['GEMINI_API_KEY_1', 'GEMINI_API_KEY_2']" in found
 
 
 NOT_ALLOWED = [

@@ -16,6 +16,7 @@ from shared.clock import elapsed_s
 from shared.endpoint import Call, Edge
 from shared.errors import BadRequest, DailyQuotaExhausted, NoServerKey, QueueTimeout, Unavailable, UpstreamFailed
 from shared.generation import JsonObject
+from shared.http_answer import JsonAnswer
 from shared.manifest import Manifest
 from shared.settings import SettingsError
 from tests.support.edge import ADMIN, ADMIN_KEY, Answer, FakeGateway, FakeServices, ask, native
@@ -555,6 +556,32 @@ class TestHeaders:
         assert answer.headers["x-ratelimit-limit-requests"] == "300"
         assert answer.headers["x-model-used"] == "some-model"
         assert answer.headers["server-timing"].startswith("queue;dur=250.0, upstream;dur=500.0, total;dur=")
+
+    async def test_json_is_neither_stored_nor_sniffed(self) -> None:
+        answers = [
+            await thing().ask(json={}),
+            await thing().ask(json={}, headers={}),
+            await thing().ask(path="/nope"),
+            await thing().ask("GET", "/health"),
+        ]
+        for answer in answers:
+            assert answer.headers["cache-control"] == "no-store"
+            assert answer.headers["x-content-type-options"] == "nosniff"
+
+    async def test_an_answers_own_cache_control_is_kept(self) -> None:
+        async def run(call: Call) -> Response:
+            return JsonAnswer({}, headers={"cache-control": "max-age=5"})
+
+        answer = await thing(run).ask(json={})
+        assert (answer.headers["cache-control"], answer.headers["content-type"]) == ("max-age=5", "application/json")
+
+    async def test_a_foreign_page_is_rejected_before_the_handler(self) -> None:
+        made = thing(services=FakeServices(environment={"ALLOW_ANONYMOUS": "thing"}), access="anonymous")
+        evil = {"origin": "https://evil.example"}
+        answer = await made.ask(json={}, headers=evil)
+        assert (answer.status, answer.error["code"], made.calls) == (403, "forbidden", [])
+        assert (await made.ask(json={}, headers={**ADMIN, **evil})).status == 200
+        assert (await made.ask(json={}, headers={"x-goog-api-key": "AQ.callers-own-key", **evil})).status == 200
 
     async def test_anybody_may_read_the_answers_by_default(self) -> None:
         good, bad = await thing().ask(json={}), await thing().ask(json={}, headers={})

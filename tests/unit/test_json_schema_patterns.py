@@ -449,9 +449,7 @@ def test_header_is_bounded(pointers: list[str]) -> None:
         assert len(entries) + 1 == len(pointers) <= MAX_FRAGMENTS
 
 
-@pytest.mark.parametrize(
-    ("text", "expected"), [("^(?!a)", True), ("a{1,5000}", True), ("(", False), ("a" * 1_001, False), ("", True)]
-)
+@pytest.mark.parametrize(("text", "expected"), [("^(?!a)", True), ("a{1,5000}", True), ("(", False), ("", True)])
 def test_format_regex_takes_ecma_262(text: str, expected: bool) -> None:
     assert is_regex(text) is expected
     assert (check_schema({"format": "regex"}, assert_formats=True).problems(text) == []) is expected

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
 from typing import Any
 
@@ -136,3 +137,18 @@ def test_every_function_of_the_product_is_described_and_has_its_entry_point() ->
         source = (FUNCTIONS / manifest.name / "main.py").read_text()
         assert f"async def {manifest.name}(call: Call)" in source
         assert len(source.splitlines()) <= 40
+
+
+def test_a_public_function_holds_no_gemini_key(tmp_path: Path) -> None:
+    """Whoever finds a way to read its memory finds no key there."""
+    given = {**GOOD, "access": "public", "secrets": ["ADMIN_API_KEY", "GEMINI_API_KEY"]}
+    with pytest.raises(ManifestError, match="must not have GEMINI_API_KEY"):
+        Manifest.load(write(tmp_path, "thing", given))
+
+
+@pytest.mark.parametrize("manifest", load_all(FUNCTIONS), ids=lambda manifest: manifest.name)
+def test_the_admin_key_is_only_where_a_path_asks_for_it(manifest: Manifest) -> None:
+    models = importlib.import_module(f"functions.{manifest.name}.models")
+    operations = getattr(models, "OPERATIONS", {})
+    asked_for = manifest.access != "public" or any(operation.admin_only for operation in operations.values())
+    assert ("ADMIN_API_KEY" in manifest.secrets) == asked_for

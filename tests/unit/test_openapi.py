@@ -18,7 +18,19 @@ from shared.openapi import Operation, Server, document, failures, meanings, oper
 from shared.settings import Settings
 
 SERVER = Server("1.2.3", ("gemini-3.8-flash",), 120.0, 32 * 2**20, ("gemini-3-pro-image",))
-EVERYTHING = {"always", "body", "credential", "below", "generation", "own_key", "object", "query", "range", "storage"}
+EVERYTHING = {
+    "always",
+    "anonymous",
+    "body",
+    "credential",
+    "below",
+    "generation",
+    "own_key",
+    "object",
+    "query",
+    "range",
+    "storage",
+}
 
 
 class Request(GenerationBody):
@@ -73,7 +85,7 @@ class TestErrors:
             ({"always", "below"}, {404, 500, 503}),
             ({"always", "query"}, {400, 500, 503}),
             ({"always", "range"}, {416, 500, 503}),
-            (EVERYTHING, {400, 401, 404, 413, 415, 416, 429, 500, 502, 503, 504}),
+            (EVERYTHING, {400, 401, 403, 404, 413, 415, 416, 429, 500, 502, 503, 504}),
         ],
     )
     def test_an_operation_has_the_statuses_of_what_it_does(self, traits: set[str], statuses: set[int]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import ClassVar
 
 import pytest
 
@@ -53,6 +54,9 @@ def test_the_version_is_the_installed_packages() -> None:
 
 # Each wrong value: the variable, what was given, what the sentence must tell besides its name.
 WRONG = [
+    ("GEMINI_PROJECTS", "my-project", "GEMINI_API_KEY_1=my-project"),
+    ("GEMINI_PROJECTS", "GEMINI_API_KEY_1=my project", "GEMINI_API_KEY_1=my-project"),
+    ("GEMINI_PROJECTS", "OTHER_KEY=my-project", "GEMINI_API_KEY_1=my-project"),
     ("GEMINI_CONCURRENCY_LIMIT", "0", "1 to 10000"),
     ("GEMINI_CONCURRENCY_LIMIT", "15.5", "15.5"),
     ("GEMINI_TIER", "gold", "free, tier1, tier2, tier3, custom"),
@@ -417,3 +421,31 @@ class TestImages:
         said = refusal(**{name: value})
         assert name in said
         assert SECRET not in said
+
+
+class TestAdminKeys:
+    SHORT, LONG = "k" * 15, "k" * 16
+    DEPLOYED: ClassVar = {"K_SERVICE": "chat", "GOOGLE_CLOUD_PROJECT": "p"}
+
+    @pytest.mark.parametrize("given", ["a", SHORT, f"{LONG},{SHORT}"])
+    def test_a_short_one_is_refused_when_deployed(self, given: str) -> None:
+        sentence = refusal(ADMIN_API_KEY=given, **self.DEPLOYED)
+        assert "ADMIN_API_KEY has a key of fewer than 16 characters" in sentence
+        assert self.SHORT not in sentence
+
+    def test_a_short_one_is_warned_about_elsewhere(self) -> None:
+        made = settings(ADMIN_API_KEY=f"{self.LONG},{self.SHORT}")
+        assert made.warning is not None
+        assert "fewer than 16 characters" in made.warning
+        assert self.SHORT not in made.warning
+
+    @pytest.mark.parametrize("given", ["", LONG, f"{LONG},{LONG}2"])
+    def test_long_ones_serve_everywhere(self, given: str) -> None:
+        assert settings(ADMIN_API_KEY=given).warning is None
+        assert len(settings(ADMIN_API_KEY=given, **self.DEPLOYED).admin_api_keys) == len(given.split(",")) * bool(given)
+
+
+def test_reported_projects_are_by_account() -> None:
+    made = settings(GEMINI_PROJECTS="GEMINI_API_KEY=a, GEMINI_API_KEY_2=example.com:b")
+    assert made.reported_projects == {"gemini-api-key": "a", "gemini-api-key-2": "example.com:b"}
+    assert made.server_keys == ()

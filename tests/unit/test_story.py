@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,9 @@ from jsonschema import Draft202012Validator
 
 from shared.emulator.schema_answers import value_for
 from shared.generation import JsonObject
-from shared.story import RULES, Story, instruction, story_problems, story_schema
+from shared.json_schema import MOST_PROBLEMS
+from shared.story import RULES, Story, instruction, story_schema
+from shared.story_check import story_problems
 from tests.support.stories import chinese, english, line
 
 ROOT = Path(__file__).parents[2]
@@ -271,6 +274,53 @@ class TestABrokenForm:
             put(value, *place)(story)
             pointer = "".join(f"/{step}" for step in place)
             assert any(problem.path.startswith(pointer) for problem in story_problems(story)), pointer
+
+
+class TestWhatACheckCosts:
+    """An answer is as large as Gemini makes it; each of these has up to 300,000 problems, or compares every two scenes."""
+
+    @pytest.mark.parametrize(
+        "data",
+        [
+            {"scenes": [{"number": number} for number in range(8_000)]},
+            {"scenes": [{"intentional_repetition": False}] * 8_000},
+            {"characters": [{}] * 30_000},
+            {"chapters": [{"scene_ids": ["x"] * 100_000}]},
+            {"tweet_summaries": [1] * 100_000},
+            {"metadata": {"youtube": {"tags": [1] * 100_000}}},
+            {f"extra {number}": 1 for number in range(100_000)},
+        ],
+        ids=["scenes", "equal scenes", "characters", "ids", "tweets", "tags", "other properties"],
+    )
+    def test_ends_after_the_first_problems(self, data: Any) -> None:
+        before = time.thread_time()
+        assert len(story_problems(data)) == MOST_PROBLEMS
+        assert time.thread_time() - before < 3
+
+    def test_names_the_first_of_many_problems(self) -> None:
+        story = english()
+        story["tweet_summaries"] = [" "] * 100
+        expected = [(f"/tweet_summaries/{number}", "is empty; it needs a text") for number in range(MOST_PROBLEMS)]
+        assert story_problems(story) == expected
+
+    def test_leaves_room_for_no_other_problem_only_when_there_are_many(self) -> None:
+        story = english()
+        story["tweet_summaries"] = [" "] * (MOST_PROBLEMS - 1)
+        story["chapters"][0]["scene_ids"].append("scene-9")
+        assert [problem.path for problem in story_problems(story)][-1].startswith("/chapters/0/scene_ids/")
+
+    def test_looks_at_every_scene_of_a_right_story(self) -> None:
+        """The search ends at problems, never at a size."""
+        story = english()
+        story["tweet_summaries"] = ["a tweet"] * 5_000
+        assert story_problems(story) == []
+        story["tweet_summaries"].append("")
+        assert [problem.path for problem in story_problems(story)] == ["/tweet_summaries/5000"]
+
+    def test_takes_numbers_of_any_size(self) -> None:
+        story = english()
+        story["scenes"][0]["number"] = 10**40
+        assert [problem.path for problem in story_problems(story)] == ["/scenes/0/number"]
 
 
 class TestTheSchema:

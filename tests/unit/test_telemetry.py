@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import unicodedata
 from functools import partial
 from typing import Any
 
@@ -23,7 +24,7 @@ from shared.errors import (
 )
 from shared.generation import JsonObject
 from shared.manifest import Manifest
-from shared.telemetry import Trace, trace_of
+from shared.telemetry import Trace, log_problem, trace_of
 from tests.support.edge import ADMIN, Answer, FakeGateway, FakeServices, ask, native
 
 TRACE, SPAN = "0123456789abcdef0123456789abcdef", "00f067aa0ba902b7"
@@ -216,6 +217,22 @@ class TestShape:
     async def test_a_user_agent_is_cut(self, capsys: pytest.CaptureFixture[str]) -> None:
         await post(edge(), headers={**ADMIN, "user-agent": "é" * 1000})
         assert only_record(capsys)["httpRequest"]["userAgent"] == "é" * 256
+
+    async def test_control_characters_are_escaped(self, capsys: pytest.CaptureFixture[str]) -> None:
+        """What ends a line for some readers, or steers a terminal."""
+        agent = "".join(map(chr, range(256)))
+        await post(edge(), headers={**ADMIN, "user-agent": agent})
+        (line,) = capsys.readouterr().out.removesuffix("\n").splitlines()
+        assert parsed(line)["httpRequest"]["userAgent"] == agent
+        assert not [character for character in line if unicodedata.category(character) == "Cc"]
+        assert "é" in line
+
+    def test_format_characters_in_a_message_are_escaped(self, capsys: pytest.CaptureFixture[str]) -> None:
+        log_problem("a\u2028b\u2029c\u202ed\u2066e\u200ff\ufeffg 月 😀")
+        (line,) = capsys.readouterr().out.removesuffix("\n").splitlines()
+        assert orjson.loads(line)["message"] == "a\u2028b\u2029c\u202ed\u2066e\u200ff\ufeffg 月 😀"
+        assert "月 😀" in line
+        assert not set("\u2028\u2029\u202e\u2066\u200f\ufeff") & set(line)
 
 
 class TestLedgerWrites:

@@ -20,7 +20,7 @@ from shared import tracing
 from shared.chat import chat_events
 from shared.clock import elapsed_s
 from shared.endpoint import Call, Edge
-from shared.errors import UpstreamFailed
+from shared.errors import BadRequest, InvalidGeminiKey, UpstreamFailed
 from shared.generation import UNKNOWN_USAGE, Attempt, Journal, JsonObject, Stage, Usage
 from shared.manifest import Manifest
 from shared.settings import Settings
@@ -239,6 +239,43 @@ class TestSampling:
             for digit in "07f":
                 await post(edge, {"x-cloud-trace-context": f"{'1' * 16}{digit * 16}/1"})
             assert [span.trace_id[-1] for span in received.named("POST /thing")] == ["0", "7"]
+
+    @pytest.mark.parametrize("google", [False, True])
+    @pytest.mark.parametrize(
+        ("headers", "body", "says"),
+        [
+            ({}, {}, "Hello"),
+            ({"admin-api-key": "wrong"}, {}, "Hello"),
+            ({"x-goog-api-key": "made-up-key"}, {}, InvalidGeminiKey("x")),
+            ({}, {"credentials": {"gemini_api_key": "made-up-key"}}, InvalidGeminiKey("x")),
+            ({"x-goog-api-key": "made-up-key"}, {"prompt": 1}, BadRequest("x")),
+        ],
+        ids=["none", "wrong", "made up", "made up in the body", "not tried"],
+    )
+    async def test_a_stranger_cannot_force_a_trace(
+        self, headers: dict[str, str], body: JsonObject, says: Any, google: bool
+    ) -> None:
+        sampled = {"x-cloud-trace-context": f"{TRACE}/1;o=1"} if google else SAMPLED
+        async with traced(ratio="0", says=says) as (edge, received):
+            await ask(edge.answer, path="/thing", json={"prompt": "x", **body}, headers={**headers, **sampled})
+            assert received.bodies == []
+
+    async def test_a_key_that_gemini_accepted_decides_about_its_trace(self) -> None:
+        async with traced(ratio="0") as (edge, received):
+            await ask(
+                edge.answer, path="/thing", json={"prompt": "x"}, headers={"x-goog-api-key": "good-key-1", **SAMPLED}
+            )
+            assert received.one("POST /thing").trace_id == TRACE
+
+    async def test_a_stranger_cannot_choose_an_id_that_is_sampled(self) -> None:
+        """The ratio takes the ids whose last 64 bits are small."""
+        small = {"x-cloud-trace-context": f"{'1' * 16}{'0' * 15}1/1"}
+        async with traced(ratio="0.001") as (edge, received):
+            for _ in range(10):
+                await ask(edge.answer, path="/thing", json={"prompt": "x"}, headers=small)
+            assert len(received.bodies) < 3
+            await post(edge, small)
+            assert received.one("POST /thing").trace_id == f"{'1' * 16}{'0' * 15}1"
 
 
 class TestOfARequest:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -17,7 +18,7 @@ from shared.generation import Caller, Cost
 from shared.ledger.circuit import first_pause_ms
 from shared.ledger.grid import pacific_day
 from shared.ledger.limits import Limits
-from shared.ledger.state import Kind, Refusal
+from shared.ledger.state import UNPROVEN, Kind, Refusal
 from shared.secret import Secret
 from tests.support.instances import LEDGER, Site, account
 from tests.support.virtual_time import run
@@ -257,3 +258,29 @@ class TestALimitBelowTheConfiguredOne:
         assert type(error) is QueueTimeout
         assert "less for m than is configured" in error.message
         assert WORDS in error.message
+
+
+def test_a_spent_day_outlasts_a_stop_for_spend() -> None:
+    async def then(site: Site) -> GatewayError:
+        daily = account(5, requests_per_day=1)
+        await refuse(site, "spend", by=daily)
+        return await refusal(site, 0, daily)
+
+    error = story(then)
+    assert type(error) is DailyQuotaExhausted
+    assert error.retry_after_s is not None
+    assert error.retry_after_s > 60
+
+
+@pytest.mark.parametrize(("kind", "proven"), [("zero", True), ("rate", True), ("spend", False)])
+def test_a_stop_for_spend_proves_no_unknown_model(kind: Kind, proven: bool) -> None:
+    """Gemini may look at the project's money before it looks for the model."""
+
+    async def then(site: Site) -> str:
+        for gate in site.gates:
+            gate.agent_config = replace(gate.agent_config, known=frozenset())
+        await refuse(site, kind)
+        (agent,) = site.gates[0].agents.values()
+        return agent.names.section("m")
+
+    assert (story(then) != UNPROVEN) is proven

@@ -9,7 +9,7 @@ from shared.media.addresses import is_public
 
 @pytest.mark.parametrize(
     "address",
-    ["8.8.8.8", "142.250.72.1", "2606:4700::1111", "2a00:1450:4001:80b::200e", "64:ff9b::8.8.8.8", "192.88.99.1"],
+    ["8.8.8.8", "142.250.72.1", "2606:4700::1111", "2a00:1450:4001:80b::200e", "64:ff9b::8.8.8.8", "192.88.98.1"],
 )
 def test_a_public_address_is_public(address: str) -> None:
     assert is_public(address)
@@ -29,6 +29,9 @@ def test_a_public_address_is_public(address: str) -> None:
         "100.64.0.1",
         "100.100.100.200",
         "192.0.0.192",
+        "192.88.99.1",
+        "192.88.99.255",
+        "64:ff9b::192.88.99.1",
         "198.18.0.1",
         "192.0.2.1",
         "203.0.113.5",

@@ -84,7 +84,7 @@ async def test_a_redirect_is_followed_to_a_public_place(site: Site, pem: Path) -
 @pytest.mark.parametrize(
     ("location", "words"),
     [
-        ("https://localhost/a.png", "its host is not known"),
+        ("https://localhost/a.png", "not known or not at a public address"),
         ("https://inside.example/a.png", "not at a public address"),
         ("https://127.0.0.1/a.png", "not at a public address"),
         ("https://[::1]/a.png", "not at a public address"),
@@ -208,3 +208,13 @@ async def test_what_is_no_url_is_told(site: Site, pem: Path, url: str) -> None:
 
 async def test_a_site_that_is_down_is_told(site: Site, pem: Path) -> None:
     assert "cannot be reached" in await refusal(site, pem, f"https://{HOST}:1/a.png")
+
+
+async def test_unknown_and_internal_names_read_the_same(site: Site, pem: Path) -> None:
+    """Otherwise a caller could find out which names exist in the network of this server."""
+    hosts = {"mixed_example": [[PUBLIC, "127.0.0.1"]], "empty_example": [[]]}
+    names = ("nowhere.example", "inside.example", "mixed.example", "empty.example", "127.0.0.1", "[::1]")
+    site.pages.update({f"/to/{name}": f"https://{name}/a.png" for name in names})
+    said = {await refusal(site, pem, f"https://{name}/a.png", **hosts) for name in names}
+    said |= {await refusal(site, pem, f"https://{HOST}:PORT/to/{name}", **hosts) for name in names}
+    assert said == {"input_images[0] is not fetched: its host is not known or not at a public address."}

@@ -1,0 +1,82 @@
+"""What makes a request's head unfit to be served, and the response to it. Without I/O.
+
+It rejects what two HTTP servers in a row could read differently (RFC 9112, 11.2), and what is larger than any client needs.
+"""
+
+from __future__ import annotations
+
+import os
+from http import HTTPStatus
+from typing import NamedTuple
+
+import orjson
+
+MAX_HEAD_BYTES = 64 * 1024
+MAX_HEADERS = 256
+"""A header of four bytes takes 150 in memory."""
+Headers = list[tuple[bytes, bytes]]
+
+
+class Rejection(NamedTuple):
+    """A response to what is not a request that could be routed."""
+
+    status: int
+    code: str
+    message: str
+
+
+INVALID = Rejection(400, "invalid_request", "This is not a valid HTTP/1.1 request. Correct its syntax.")
+TOO_LARGE = Rejection(
+    431,
+    "head_too_large",
+    f"The request's head (or trailer) has over {MAX_HEAD_BYTES // 1024} KB or {MAX_HEADERS} headers. Send fewer or shorter ones.",
+)
+TOO_SLOW = Rejection(408, "head_timeout", "The request's head did not arrive in time. Send it at once.")
+NO_ROOM = Rejection(503, "unavailable", "This server has too many open connections. Retry later, or reuse connections.")
+
+
+def head_fault(version: str, headers: Headers) -> Rejection | None:
+    """What makes a head ambiguous to the next reader; None if nothing does. Names are in lower case. Pure."""
+    hosts = 0
+    coding: bytes | None = None
+    for name, value in headers:
+        if name == b"host":
+            hosts += 1
+        elif name == b"transfer-encoding":
+            coding = value.lower() if coding is None else coding + b", " + value.lower()
+    if hosts > 1 or (not hosts and version == "1.1"):
+        return INVALID._replace(message=f"The request has {hosts} Host headers. Send exactly one.")
+    if coding is None:
+        return None
+    if version != "1.1":
+        return INVALID._replace(message=f"HTTP/{version} has no Transfer-Encoding. Send Content-Length, or HTTP/1.1.")
+    if coding != b"chunked":
+        return Rejection(
+            501, "not_implemented", "Only the Transfer-Encoding `chunked` is supported. Send the body without others."
+        )
+    return None
+
+
+def head_bytes(url: bytes, headers: Headers) -> int:
+    return len(url) + sum(len(name) + len(value) + 4 for name, value in headers)
+
+
+def response(rejection: Rejection, default_headers: Headers) -> bytes:
+    """The whole response, with which the connection ends."""
+    status, code, message = rejection
+    request_id = f"req_{os.urandom(12).hex()}"
+    error = {"code": code, "message": message, "status": status, "request_id": request_id}
+    body = orjson.dumps({"error": error})
+    headers = [
+        *default_headers,
+        (b"content-type", b"application/json"),
+        (b"content-length", b"%d" % len(body)),
+        (b"x-content-type-options", b"nosniff"),
+        (b"cache-control", b"no-store"),
+        (b"x-request-id", request_id.encode()),
+        *([(b"retry-after", b"5")] if status == 503 else []),
+        (b"connection", b"close"),
+    ]
+    status_line = b"HTTP/1.1 %d %b\r\n" % (status, HTTPStatus(status).phrase.encode())
+    lines = b"".join(name + b": " + value + b"\r\n" for name, value in headers)
+    return status_line + lines + b"\r\n" + body

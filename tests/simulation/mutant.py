@@ -1,0 +1,55 @@
+"""What a defect put in on purpose is, and how it is looked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+from unittest.mock import patch
+
+from tests.simulation.judge import Result, judge
+from tests.simulation.scenario import Scenario, scenario_of
+
+MOST_SEEDS = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Mutant:
+    """`change` patches the code, or answers with a changed scenario, while it is entered."""
+
+    name: str
+    change: Callable[[Scenario], Any]
+    seeds: int = MOST_SEEDS
+    shape: Callable[[int], Scenario] | None = None
+    """Deployments made for it: one of the first few shows it, so that every run of the tests can see to it."""
+    promise: str = ""
+    """What it breaks there."""
+    among_seeds: bool = True
+    """Whether one of the seeds shows it too."""
+
+
+@contextmanager
+def patched(scenario: Scenario, *places: tuple[Any, str, Any]) -> Iterator[Scenario]:
+    patches = [patch.object(where, name, new) for where, name, new in places]
+    for one in patches:
+        one.start()
+    try:
+        yield scenario
+    finally:
+        for one in reversed(patches):
+            one.stop()
+
+
+def caught(
+    mutant: Mutant, seeds: Iterable[int], scenario_by: Callable[[int], Scenario] = scenario_of, promise: str = ""
+) -> Result | None:
+    """The first seed that fails (in `promise`, where one is named); None when none of them does."""
+    for seed in seeds:
+        with mutant.change(scenario_by(seed)) as scenario:
+            result = judge(scenario)
+        errors = [verdict for verdict in result.failures if verdict.promise == "no error inside"]
+        assert not errors, f"{mutant.name} does not fit the code that it is put into: {errors[0]}"
+        if any(verdict.promise == (promise or verdict.promise) for verdict in result.failures):
+            return result
+    return None
