@@ -10,8 +10,8 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable
-from ipaddress import IPv6Address, ip_address
 
+from shared.auth import network_of
 from shared.clock import elapsed_s
 from shared.errors import RateLimited
 
@@ -23,7 +23,6 @@ MAX_DELAYED = 32
 """Requests that may wait at the same time; others are rejected without a delay, so that none holds memory for it."""
 MAX_NETWORKS = 4096
 """Networks that are remembered; beyond that the one whose last guess is longest ago is forgotten."""
-_IPV6_SITE_BITS = 64
 
 
 class AdminGuesses:
@@ -65,14 +64,3 @@ class AdminGuesses:
         if len(times) <= MAX_WRONG_KEYS or times[0] + WINDOW_S <= now_s:
             return 0.0
         return times[1] + WINDOW_S - now_s
-
-
-def network_of(address: str) -> str:
-    """An IPv4 address, or the /64 of an IPv6 address, since one household has all the addresses of a /64."""
-    try:
-        parsed = ip_address(address)
-    except ValueError:
-        return address
-    if isinstance(parsed, IPv6Address) and parsed.ipv4_mapped is None:
-        return f"ip6:{int(parsed) >> (128 - _IPV6_SITE_BITS):x}"
-    return str(parsed)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Mapping, Sequence
+from ipaddress import IPv6Address, ip_address, ip_network
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -26,6 +27,9 @@ _HEADER_CHARS = 400
 _ACCESS_TOKEN = "ya29."
 """What Google's OAuth 2.0 access tokens begin with."""
 _NAME = re.compile(r"[\x20-\x7e]{1,200}")
+_IPV6_NETWORK_BITS = 64
+_ID_KINDS = ("name:", "user:", "key:", "ip:", "admin:")
+"""How the ids of callers begin. Each is made in this module, and a caller chooses only what follows `name:`."""
 _QUERY_CREDENTIALS = frozenset(
     {"key", "api_key", "apikey", "access_token", "admin_api_key", "gemini_api_key", "google_api_key", "x_goog_api_key"}
     | {"authorization", "bearer_token"}
@@ -96,7 +100,7 @@ def authenticate(
         if token and _own_key_possible(token, settings) and _KEY.fullmatch(token):
             return _own_key(token)
     if anonymous_allowed and not headers.get("admin-api-key"):
-        return Caller(f"ip:{client_address}", "anonymous")
+        return Caller(network_of(client_address), "anonymous")
     raise Unauthorized(_UNAUTHORIZED, headers={"www-authenticate": "Bearer"})
 
 
@@ -119,6 +123,26 @@ def client_address(forwarded_for: Sequence[str], peer: str, deployed: bool) -> s
     if deployed and forwarded_for:
         return forwarded_for[-1].rpartition(",")[2].strip() or peer
     return peer
+
+
+def network_of(address: str) -> str:
+    """The id of the callers at `address`, for rates, turns and bytes: an IPv4 address, or the network of an IPv6 address,
+    since one household has 2**64 of those."""
+    try:
+        ip = ip_address(address)
+    except ValueError:
+        return f"ip:{address}"
+    if not isinstance(ip, IPv6Address):
+        return f"ip:{ip}"
+    # All mapped addresses are in one network of 64 bits, and belong to different callers.
+    if ip.ipv4_mapped is not None:
+        return f"ip:{ip.ipv4_mapped}"
+    return f"ip:{ip_network((int(ip), _IPV6_NETWORK_BITS), strict=False)}"
+
+
+def id_of(caller: str) -> str:
+    """The id of a caller that the operator names: the id itself, as the log has it, or the caller's x-caller-id."""
+    return caller if caller.startswith(_ID_KINDS) else f"name:{caller}"
 
 
 def _bearer(headers: Mapping[str, str]) -> str | None:
@@ -164,9 +188,9 @@ def _admin_id(headers: Mapping[str, str], user: str | None, number: int) -> str:
     if name is not None:
         if not _NAME.fullmatch(name):
             raise BadRequest("x-caller-id must have 1 to 200 printable ASCII characters.", field="x-caller-id")
-        return name
+        return f"name:{name}"
     if user:
         # Clients put anything into `user`; one that is no name still tells two callers apart.
-        return user if _NAME.fullmatch(user) else f"user:{Secret(user).fingerprint('user')}"
+        return f"name:{user}" if _NAME.fullmatch(user) else f"user:{Secret(user).fingerprint('user')}"
     # Not a hash of the key: logs have this id, and a weak key could be found from its hash.
     return f"admin:{number}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import secrets
 import weakref
@@ -14,7 +15,9 @@ from shared.accounts.pool import Pool
 from shared.admin_guesses import AdminGuesses
 from shared.admission.admission import Admission, AdmissionConfig
 from shared.admission.config import AgentConfig
+from shared.auth import id_of
 from shared.caller_rate import CallerRate
+from shared.day_share import DayShare
 from shared.errors import StorageUnavailable
 from shared.gateway import Gateway
 from shared.gemini.client import GeminiClient
@@ -25,15 +28,18 @@ from shared.ledger.grid import Grid
 from shared.ledger.step import MIN_DEADLINE_MS
 from shared.media.url import open_media
 from shared.settings import ServerKey, Settings, account_id
+from shared.shares import fetch_limit, own_key_connections, shares_day
 from shared.stores.url import open_store
 from shared.telemetry import log_problem
 
 if TYPE_CHECKING:
+    from shared.media.look_ups import LookUps
     from shared.media.media import MediaStore
     from shared.stores.port import Liveness, Store
     from shared.tracing import Tracer
 
 
+MIN_OBJECTS_PER_COLLECTION = 10_000
 LINGER_S = 1.0
 """On one machine a process keeps its CPU between requests and its end is noticed: its permits may wait for the next."""
 
@@ -63,7 +69,13 @@ class Services:
                 cancels=settings.cancels,
                 known=frozenset([*MODELS, *settings.model_limits, *filter(None, [settings.model_override])]),
             ),
-            AdmissionConfig(settings.queue_timeout_s, settings.queue_max_bytes, settings.caller_weights),
+            AdmissionConfig(
+                settings.queue_timeout_s,
+                settings.queue_max_bytes,
+                {id_of(caller): weight for caller, weight in settings.caller_weights.items()},
+                settings.max_connections,
+                own_key_connections(settings),
+            ),
             liveness,
         )
         self.client = GeminiClient(
@@ -76,12 +88,21 @@ class Services:
             self.admission,
             self.client,
             request_timeout_s=settings.request_timeout_s,
+            day_share=DayShare(self.store, self.admission) if shares_day(settings) else None,
         )
         self.caller_rate = CallerRate(self.store, settings.rate_limit, settings.window_s)
+        self.fetch_rate = CallerRate(self.store, fetch_limit(settings), settings.window_s, counted="fetched addresses")
         self.admin_guesses = AdminGuesses()
         self._health = Health(settings, self.store, self.pool)
         self.tracer = self._tracer(settings)
         self._writes_told = 0
+
+    @cached_property
+    def look_ups(self) -> LookUps:
+        """Of the hosts of input images. Imported by the functions that have any."""
+        from shared.media.look_ups import LookUps
+
+        return LookUps()
 
     @cached_property
     def media(self) -> MediaStore:
@@ -150,4 +171,14 @@ def services() -> Services:
         if settings.warning is not None:
             log_problem(settings.warning, "WARNING")
         made = _services[loop] = Services(settings)
+        _collect_less()
     return made
+
+
+def _collect_less() -> None:
+    """Run the cyclic garbage collector less often, and never over what was there before the first request.
+
+    Measured at 32 callers: with Python's threshold of 700 it took 0.06 ms of a request's 0.6 ms. No reference cycle keeps a
+    request's body, so little memory waits for the collector."""
+    gc.freeze()
+    gc.set_threshold(MIN_OBJECTS_PER_COLLECTION, 10, 10)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from starlette.requests import Request
 
-from shared.auth import client_address, has_wrong_admin_key, require_admin
+from shared.auth import client_address, has_wrong_admin_key, network_of, require_admin
 from shared.errors import BadRequest
 from shared.event_stream import MIN_SILENCE_S, SILENCE_S, Events, EventStream
 from shared.generation import Caller, Encoded, Generation, Journal, JsonObject, Reply, Usage
@@ -23,6 +23,7 @@ from shared.settings import Settings
 if TYPE_CHECKING:
     from shared.admin_guesses import AdminGuesses
     from shared.caller_rate import CallerRate
+    from shared.media.look_ups import LookUps
     from shared.media.media import MediaStore
     from shared.telemetry import RequestRecord
 
@@ -51,6 +52,11 @@ class StreamReply(Protocol):
 class Gateway(Protocol):
     async def generate(self, generation: Generation) -> Reply: ...
 
+    def accepted(self, caller: Caller) -> bool:
+        """Whether Gemini has accepted the caller's own key, as far as this process knows; True for callers without one.
+        Raises InvalidGeminiKey for a key that Gemini refused lately."""
+        ...
+
     def stream(self, generation: Generation) -> AbstractAsyncContextManager[StreamReply]:
         """Entering it waits for a 200 from Gemini and its first frame; errors until then are raised there."""
         ...
@@ -75,6 +81,12 @@ class Services(Protocol):
 
     @property
     def caller_rate(self) -> CallerRate: ...
+
+    @property
+    def fetch_rate(self) -> CallerRate: ...
+
+    @property
+    def look_ups(self) -> LookUps: ...
 
     @property
     def admin_guesses(self) -> AdminGuesses: ...
@@ -117,6 +129,19 @@ class Call:
         """Why no credential could be looked for in a body that has something in it: a sentence."""
         self._body: bytes | None = None
         self._object: JsonObject | None = None
+
+    @cached_property
+    def holders(self) -> tuple[str, ...]:
+        """The ids in whose rates this request counts. Anybody can make up keys: until Gemini has accepted a caller's key, its
+        network is limited too. Raises InvalidGeminiKey for a key that Gemini refused lately."""
+        if self.caller.kind != "own_key" or self.services.gateway.accepted(self.caller):
+            return (self.caller.id,)
+        return (self.caller.id, network_of(self.address))
+
+    @property
+    def is_stranger(self) -> bool:
+        """Whether nobody has accepted the caller yet: it has no credential, or a key that Gemini has not seen."""
+        return self.caller.kind == "anonymous" or len(self.holders) > 1
 
     async def body(self) -> bytes:
         """The whole body, at most `settings.max_body_bytes`."""

@@ -155,6 +155,8 @@ class Edge:
             record.asked_by(call.caller)
             if call.caller.kind == "anonymous":
                 _reject_foreign_page(call)
+            if call.caller.kind == "anonymous" or self.manifest.rated == "everybody":
+                await call.services.caller_rate.admit(call.holders)
         if not call.body_consumed:
             return await self._handle(call, record)
         with DisconnectWatch(call.request.receive):

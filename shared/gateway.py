@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from functools import partial
 
 import orjson
@@ -15,14 +15,16 @@ from shared.accounts.pool import Pool
 from shared.admission.admission import Admission
 from shared.admission.lease import Lease, PermitLapsed
 from shared.clock import elapsed_s
+from shared.day_share import DayShare, PartOfDay
 from shared.errors import BadRequest, GatewayError, UpstreamTimeout
 from shared.gemini import models, wire
 from shared.gemini.client import Exchange, GeminiClient
 from shared.gemini.counting import count_input_tokens, worth_counting
 from shared.gemini.errors import UpstreamFailure
 from shared.gemini.missing import MissingModels
-from shared.generation import UNKNOWN_USAGE, Attempt, Cost, Encoded, Generation, JsonObject, Reply, Stage, Usage
+from shared.generation import UNKNOWN_USAGE, Attempt, Caller, Cost, Encoded, Generation, JsonObject, Reply, Stage, Usage
 from shared.refusal import PRESSURE_DELAY_S, caller_error, kind_of, refusal_of
+from shared.stream_reply import StreamReply
 
 ATTEMPTS = 4
 """Dispatches of one request at the most, over all accounts; every one takes its own permit."""
@@ -45,10 +47,13 @@ class Gateway:
         client: GeminiClient,
         *,
         request_timeout_s: float,
+        day_share: DayShare | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self.pool, self.admission, self.client = pool, admission, client
         self.request_timeout_s = request_timeout_s
+        self.day_share = day_share
+        """None where anonymous callers may use the whole day."""
         self.missing = MissingModels()
         self.sleep = sleep
 
@@ -63,6 +68,14 @@ class Gateway:
                 attempts.proven(lease, body)
                 attempts.answered(lease, wire.usage(body))
                 return attempts.reply(lease, body)
+
+    def accepted(self, caller: Caller) -> bool:
+        """Whether Gemini has accepted the caller's own key, as far as this process knows; True for callers without one.
+        Raises InvalidGeminiKey for a key that Gemini refused lately."""
+        if caller.own_key is None:
+            return True
+        agent = self.admission.agents.get(self.pool.candidates(caller)[0].ledger_id)
+        return agent is not None and agent.accepted
 
     def stream(self, generation: Generation) -> AbstractAsyncContextManager[StreamReply]:
         """Entering waits for the first frame, so that what fails before it is an error with a status. Raises GatewayError,
@@ -87,40 +100,6 @@ class Gateway:
                 finally:
                     attempts.answered(lease, reply.usage)
                 return
-
-
-class StreamReply:
-    """Frames as Gemini sends them. `head` is complete but for its body; `usage` is what the frames said so far."""
-
-    def __init__(self, attempts: _Attempts, lease: Lease, first: JsonObject, frames: AsyncIterator[JsonObject]) -> None:
-        self.head = attempts.reply(lease, first)
-        self.usage = self.head.usage
-        self._counts = wire.merge_counts(None, first)
-        self._attempts, self._lease = attempts, lease
-        self._first: JsonObject | None = first
-        self._frames = frames
-
-    def __aiter__(self) -> StreamReply:
-        return self
-
-    async def __anext__(self) -> JsonObject:
-        """Raises GatewayError when the stream breaks."""
-        if self._first is not None:
-            first, self._first = self._first, None
-            return first
-        try:
-            frame = await anext(self._frames)
-        except StopAsyncIteration:
-            self._attempts.complete(self._lease)
-            raise
-        except UpstreamFailure as failure:
-            self._attempts.learn(failure, self._lease)
-            raise self._attempts.error(failure, self._lease) from failure
-        if "usageMetadata" in frame:
-            self._counts = wire.merge_counts(self._counts, frame)
-            self.usage = wire.usage({"usageMetadata": self._counts})
-        self._attempts.measure()
-        return frame
 
 
 def _pause_s(failure: UpstreamFailure, tries: int, *, elsewhere: bool) -> float:
@@ -164,6 +143,7 @@ class _Attempts:
         """Whether Gemini has ended the exchange under way."""
         self.tries = self.lapses = 0
         self._lapsed: Lease | None = None
+        self._of_day = PartOfDay(gateway.day_share if generation.caller.kind == "anonymous" else None)
 
     def _candidates(self) -> list[Account]:
         """The caller's accounts whose project may have the model. Raises ModelNotFound in the words in which Gemini said that
@@ -185,7 +165,11 @@ class _Attempts:
     async def lease(self) -> AsyncIterator[Lease]:
         """A permit for one exchange. A failure inside that another try may mend ends here, after its backoff; the caller
         loops. Any other one is raised as the GatewayError that it means."""
-        lease = await self._admitted()
+        try:
+            lease = await self._admitted()
+        except BaseException:
+            self._of_day.settle(spent=False)
+            raise
         now_s = elapsed_s()
         self.attempt = Attempt(now_s, now_s, lease.account.id)
         self.journal.attempts.append(self.attempt)
@@ -210,6 +194,7 @@ class _Attempts:
         finally:
             self.journal.dispatched_s = None
             self.measure()
+            self._of_day.settle(spent=lease.dispatched and not (failed is not None and failed.kind == "not_found"))
             used = self.attempt.usage
             # What Gemini did not count stays reserved.
             await lease.close(None if used is None else used.prompt_tokens, cancelled=not self.over)
@@ -223,9 +208,8 @@ class _Attempts:
             await self._count()
         while True:
             now_s = elapsed_s()
-            wait = Stage(now_s, now_s)
-            self.journal.waits.append(wait)
-            try:
+            with self._waiting():
+                await self._of_day.take(self.usable, self.model)
                 lease = await self.gateway.admission.acquire(
                     self.next,
                     self.model,
@@ -238,8 +222,6 @@ class _Attempts:
                     patient_until_s=self._patient_until_s(now_s),
                     streamed=self.streamed,
                 )
-            finally:
-                wait.ended_s = elapsed_s()
             self._lapsed = None
             missing = self.gateway.missing.message(lease.account.ledger_id, self.model)
             if missing is None and not self.gateway.pool.is_out(lease.account):
@@ -247,13 +229,33 @@ class _Attempts:
             await lease.close()
             self.next = self.usable = self._candidates()
 
+    @contextmanager
+    def _waiting(self) -> Iterator[None]:
+        """What happens in the block is a wait in the queue."""
+        now_s = elapsed_s()
+        wait = Stage(now_s, now_s)
+        self.journal.waits.append(wait)
+        try:
+            yield
+        finally:
+            wait.ended_s = elapsed_s()
+
     async def _count(self) -> None:
         """A large request reserves what Gemini counts, not what is estimated. What is waited for it is no time of the queue's."""
         limits = {account.limits_for(self.model).input_tokens for account in self.usable}
         if worth_counting(self.cost.input_tokens, limits) and "model" not in self.generation.body:
             left_s = max(LEAST_EXCHANGE_S, (self.generation.deadline_s - elapsed_s()) / 2)
-            key = random.choice(self.usable).credential
-            tokens = await count_input_tokens(self.gateway.client, key, self.model, self.body, left_s)
+            account = random.choice(self.usable)
+            with self._waiting():
+                held = await self.gateway.admission.connect(account, left_s)
+            if not held:
+                return
+            try:
+                tokens = await count_input_tokens(
+                    self.gateway.client, account.credential, self.model, self.body, left_s
+                )
+            finally:
+                self.gateway.admission.disconnect(account)
             if tokens is not None:
                 self.cost = self.cost._replace(input_tokens=tokens)
 
@@ -273,6 +275,8 @@ class _Attempts:
 
     def _check(self, lease: Lease) -> None:
         """Raises PermitLapsed; else the request counts as dispatched."""
+        if self._of_day.is_over():
+            raise PermitLapsed
         lease.check()
         self.journal.dispatched_s = elapsed_s()
 

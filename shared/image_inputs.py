@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import partial
 
 from shared.call import Call
 from shared.clock import elapsed_s
@@ -23,7 +24,10 @@ _OTHER_FORMS = "; it may also be a data URL, the name of a stored image, or an h
 
 
 async def read_inputs(call: Call, sent: Sequence[str]) -> list[InputImage]:
-    """Raises BadRequest that names the entry, StorageUnavailable, UpstreamTimeout."""
+    """Raises BadRequest that names the entry, RateLimited, LedgerUnavailable, StorageUnavailable, UpstreamTimeout."""
+    fetched = sum(_is_fetched(call, text.strip()) for text in sent)
+    if fetched:
+        await call.services.fetch_rate.admit(call.holders, fetched)
     images: list[InputImage] = []
     total_bytes = 0
     for number, text in enumerate(sent):
@@ -68,14 +72,22 @@ def _stored_name(call: Call, text: str) -> str | None:
     return name if text in (name, image_url(name, call.settings, call.request)) else None
 
 
+def _is_fetched(call: Call, text: str) -> bool:
+    scheme = _SCHEME.match(text)
+    return scheme is not None and scheme[1].lower() == "https" and _stored_name(call, text) is None
+
+
 async def _fetched(call: Call, url: str, where: str) -> bytes:
-    # Only who sends an address pays for the import.
+    # Imported on demand: only requests with an address need it.
     from shared.media.fetch import TIMEOUT_S, Fetcher
+    from shared.media.look_ups import Asker
 
     left_s = call.deadline_s - elapsed_s()
     if left_s <= 0:
         raise UpstreamTimeout("The time of this request was over before its input images were fetched.")
-    return await Fetcher().fetch(url, where, MAX_BYTES, min(left_s, TIMEOUT_S))
+    # A stranger's network stands for all the keys that it may make up.
+    resolve = partial(call.services.look_ups.resolve, Asker(call.holders[-1], call.is_stranger))
+    return await Fetcher(resolve).fetch(url, where, MAX_BYTES, min(left_s, TIMEOUT_S))
 
 
 def _refuse(where: str, why: str) -> BadRequest:

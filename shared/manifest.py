@@ -21,6 +21,8 @@ Access = Literal["public", "credential", "anonymous"]
 """public: none is read. credential: always needed. anonymous: not needed where ALLOW_ANONYMOUS names the function."""
 Storage = Literal["none", "read", "write"]
 """What it does with stored images and files; `none` where nothing is said."""
+Rated = Literal["anonymous", "everybody"]
+"""Whose requests RATE_LIMIT_PER_MINUTE limits: every anonymous caller's, wherever one is served; here also all others'."""
 
 
 class ManifestError(Exception):
@@ -42,6 +44,7 @@ class Manifest:
     secrets: tuple[str, ...]
     """Environment variables that Secret Manager fills."""
     storage: Storage = "none"
+    rated: Rated = "anonymous"
 
     @classmethod
     def load(cls, folder: Path) -> Manifest:
@@ -127,6 +130,12 @@ def _storage(value: object) -> str | None:
     return value if isinstance(value, str) and value in get_args(Storage) else None
 
 
+def _rated(value: object) -> str | None:
+    if value is None:
+        return "anonymous"
+    return value if isinstance(value, str) and value in get_args(Rated) else None
+
+
 def _paths(value: object) -> Mapping[str, tuple[str, ...]] | None:
     if not isinstance(value, dict) or not value:
         return None
@@ -161,4 +170,5 @@ _FIELDS: dict[str, tuple[Any, str]] = {
     "timeout_s": (_count, "a whole number over 0"),
     "secrets": (_names, "a list of variables' names"),
     "storage": (_storage, f"one of {', '.join(get_args(Storage))}, or left out"),
+    "rated": (_rated, f"one of {', '.join(get_args(Rated))}, or left out"),
 }

@@ -22,7 +22,6 @@ async def generate(call: Call) -> Response | JsonObject:
 async def _asked(call: Call) -> ImagesAsked:
     sent = read(Request, await call.json())
     model = image_model(model_for(sent.model, "image", call.settings))
-    await call.services.caller_rate.admit(call.caller)
     return ImagesAsked(
         prompt=sent.prompt,
         model=model,

@@ -12,11 +12,12 @@ from shared.accounts.account import Account
 from shared.admission.agent import Agent
 from shared.admission.answer_times import AnswerTimes
 from shared.admission.config import AgentConfig
+from shared.admission.connections import Connections
 from shared.admission.journal import Conversation, Journal
 from shared.admission.lease import Lease
 from shared.admission.line import SCAN
 from shared.admission.queue import FairQueue, Waiter
-from shared.admission.refusing import exceeded, expired, hopeless, retry_s, too_short
+from shared.admission.refusing import exceeded, expired, hopeless, retry_s, too_short, unconnected
 from shared.admission.returns import MAX_AHEAD_WINDOWS, Returns
 from shared.admission.server_clock import ServerClock
 from shared.clock import elapsed_s
@@ -36,6 +37,10 @@ class AdmissionConfig:
     queue_timeout_s: float = 30.0
     queue_bytes: int = 128 << 20
     weights: Mapping[str, float] | None = None
+    connections: int = 10_000
+    """Exchanges of the process that may be open at once."""
+    own_key_connections: int | None = None
+    """How many of them with callers' own keys; None: as many."""
 
 
 class Admission:
@@ -51,6 +56,7 @@ class Admission:
         self.times = AnswerTimes()
         self.durations = AnswerTimes()
         """How long exchanges took from the dispatch to the last byte, unary and streamed ones alike."""
+        self.connections: Connections[Agent] = Connections(config.connections, config.own_key_connections)
         self.agents: OrderedDict[str, Agent] = OrderedDict()
         self._journal = Journal()
         self._offers: deque[tuple[float, Waiter, asyncio.Future[Lease]]] = deque()
@@ -154,9 +160,12 @@ class Admission:
                     return
 
     def _try(self, agent: Agent, waiter: Waiter, now_s: float) -> Lease | None:
+        if not self.connections.has_room(agent.account.passing):
+            return None
         draw = agent.draw(agent.names.section(waiter.model), waiter.cost)
         if draw is None:
             return None
+        self.connections.take(agent.account.passing)
         of_project = [account for account in waiter.accounts if account.ledger_id == agent.account.ledger_id]
         self._turn += 1
         account = of_project[self._turn % len(of_project)]
@@ -226,8 +235,31 @@ class Admission:
     # -- serving -----------------------------------------------------------------------------------------------------
 
     def released(self, agent: Agent) -> None:
+        self.disconnect(agent.account)
         self._serve(agent)
         agent.poke()
+
+    async def connect(self, account: Account, wait_s: float) -> bool:
+        """Take a connection for a request that needs no permit. False: none became free within `wait_s`."""
+        try:
+            async with asyncio.timeout(wait_s):
+                await self.connections.wait(account.passing)
+            return True
+        except TimeoutError:
+            return False
+        finally:
+            self._hand_out()
+
+    def disconnect(self, account: Account) -> None:
+        """A request to `account` has ended that held a connection."""
+        self.connections.release(account.passing)
+        self._hand_out()
+
+    def _hand_out(self) -> None:
+        """Free connections go to the waiting requests whose turn is the earliest, of whatever ledger."""
+        while (agent := self.connections.next_line()) is not None:
+            self._serve(agent)
+            agent.poke()
 
     def _changed(self, agent: Agent) -> None:
         """The ledger answered, or failed to, or a booking opened."""
@@ -239,7 +271,10 @@ class Admission:
         line, slots = agent.line, agent.cap - agent.in_use()
         if not line.count:
             return
-        if slots > 0:
+        guest = agent.account.passing
+        if slots > 0 and not self.connections.has_room(guest):
+            self.connections.enter(agent, guest, line.first_turn())
+        elif slots > 0:
             now_s = elapsed_s()
             closed = {model for model in line.models if agent.out_of_permits(model)}
             misses: dict[str, int] = {}
@@ -256,6 +291,10 @@ class Admission:
                 if lease is not None:
                     self._serve_with(waiter, lease)
                     if agent.in_use() >= agent.cap:
+                        break
+                    if not self.connections.has_room(guest):
+                        if line.count:
+                            self.connections.enter(agent, guest, line.first_turn())
                         break
                     continue
                 smallest[model] = waiter.cost if least is None or _at_least(least, waiter.cost) else least
@@ -337,7 +376,12 @@ class Admission:
         self._leave(waiter)
 
     def _expire(self, waiter: Waiter) -> None:
-        if not waiter.future.done():
+        if waiter.future.done():
+            return
+        starved = [agent for agent in waiter.candidates[: waiter.offered] if agent in self.connections]
+        if starved:
+            self._refuse(waiter, unconnected(waiter, self.returns, starved[0], self.connections.most))
+        else:
             self._refuse(waiter, expired(waiter, self.returns))
 
 

@@ -71,6 +71,10 @@ class Line:
         """When the oldest of them came (elapsed time); 0.0 when none waits."""
         return next(iter(self._waiting.values())).came_s if self._waiting else 0.0
 
+    def first_turn(self) -> tuple[float, int]:
+        """The earliest turn of those that wait, of any model and priority. There must be one."""
+        return min(order[0][:2] for model in self.models.values() for order in model.order.lists if order)
+
     def __contains__(self, waiter: Waiter) -> bool:
         return waiter.sequence in self._waiting
 

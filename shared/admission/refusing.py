@@ -4,6 +4,7 @@ rejected until then is recorded in `Returns`; nothing else is changed but `judge
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 from shared.admission.agent import Agent
 from shared.admission.queue import Waiter
@@ -193,6 +194,18 @@ def _too_late(waiter: Waiter, returns: Returns) -> QueueTimeout:
         reason = min(reasons, key=lambda reason: reason.until_ms)
         text = f"{text} {explanation(reason, waiter.model)}"
     return QueueTimeout(text, retry_after_s=retry_s(waiter, returns))
+
+
+def unconnected(waiter: Waiter, returns: Returns, agent: Agent, most: Callable[[bool], int]) -> QueueTimeout:
+    """The waiter's time is up, and there were permits but no connection: `most` tells how many there are."""
+    guest = agent.account.passing
+    whose = " with callers' own keys" if guest else ""
+    text = (
+        f"No connection to Gemini becomes free before this request's deadline: {most(guest)} requests{whose} are under way "
+        "here, the most that may be. Send it again after the time in Retry-After."
+    )
+    turn_s = math.ceil(agent.service_s * (1 + _ahead(agent, waiter, returns)[0]) / most(guest))
+    return QueueTimeout(text, retry_after_s=max(retry_s(waiter, returns), float(turn_s)))
 
 
 def _wait_reason(agent: Agent, waiter: Waiter) -> Reason | None:

@@ -11,8 +11,6 @@ import asyncio
 import socket
 import ssl
 from collections.abc import Awaitable, Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -33,27 +31,17 @@ _HEADERS = {
 }
 _REDIRECTS = {301, 302, 303, 307, 308}
 
-_ASKING = ThreadPoolExecutor(8, thread_name_prefix="resolve")
-"""Threads of their own: a name server that keeps silent holds one for longer than it is waited for, and in those that
-everybody shares nothing could be stored meanwhile."""
-
 Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
 """(host, port) -> its addresses. Raises OSError."""
 
 
-async def resolve(host: str, port: int) -> Sequence[str]:
-    ask = partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
-    found = await asyncio.get_running_loop().run_in_executor(_ASKING, ask)
-    return [str(address[0]) for *_, address in found]
-
-
 class Fetcher:
-    """The arguments are what a test replaces."""
+    """`resolve` looks names up; the other arguments are what a test replaces."""
 
     def __init__(
         self,
+        resolve: Resolve,
         *,
-        resolve: Resolve = resolve,
         is_public: Callable[[str], bool] = is_public,
         tls: ssl.SSLContext | None = None,
     ) -> None:

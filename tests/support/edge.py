@@ -17,8 +17,10 @@ from shared.admin_guesses import AdminGuesses
 from shared.call import Tracer
 from shared.caller_rate import CallerRate
 from shared.clock import elapsed_s
-from shared.generation import Attempt, Generation, JsonObject, Reply, Stage, Usage
+from shared.generation import Attempt, Caller, Generation, JsonObject, Reply, Stage, Usage
+from shared.media.look_ups import LookUps
 from shared.settings import Settings
+from shared.shares import fetch_limit
 from shared.stores.memory import MemoryStore
 from tests.support.processes import ADMIN_KEY
 
@@ -44,7 +46,12 @@ class FakeGateway:
         self.began = asyncio.Event()
         self.cancelled = False
         self.closed = 0
+        self.unaccepted: set[str] = set()
+        """Ids of callers whose keys Gemini has not accepted."""
         self._began_s = elapsed_s()
+
+    def accepted(self, caller: Caller) -> bool:
+        return caller.id not in self.unaccepted
 
     async def generate(self, generation: Generation) -> Reply:
         await self._take(generation)
@@ -139,7 +146,10 @@ class FakeServices:
     def __post_init__(self) -> None:
         self.settings = Settings.from_environment({**ENVIRONMENT, **self.environment})
         self.tracer: Tracer | None = None
-        self.caller_rate = CallerRate(MemoryStore(), self.settings.rate_limit)
+        store = MemoryStore()
+        self.caller_rate = CallerRate(store, self.settings.rate_limit)
+        self.fetch_rate = CallerRate(store, fetch_limit(self.settings), counted="fetched addresses")
+        self.look_ups = LookUps()
         self.admin_guesses = AdminGuesses()
         self.stored = FakeMedia()
         self.written = 0

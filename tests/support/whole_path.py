@@ -13,7 +13,7 @@ import re
 import socket
 import tempfile
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 from unittest.mock import patch
@@ -296,11 +296,13 @@ async def whole_path(
     base_url: str | None = None,
     aliases: Mapping[str, str] | None = None,
     cancels: bool = True,
+    callers: Iterable[str] = (OWN_KEY,),
     **settings: Any,
 ) -> AsyncIterator[WholePath]:
     """`settings` are environment variables; `accounts` maps the gateway's Gemini keys to their projects; `upstream` is
     what Gemini allows each project (anything, if not given); `base_url` leads elsewhere than to Gemini; `aliases` are further ids
-    there, each with the model that it is metered as; `cancels`: Gemini stops working on a request when its client disconnects."""
+    there, each with the model that it is metered as; `cancels`: Gemini stops working on a request when its client disconnects;
+    `callers` are the keys that callers bring."""
     before = asyncio.all_tasks()
     accounts = {SERVER_KEY: "server"} if accounts is None else accounts
     folder = tempfile.TemporaryDirectory()
@@ -312,7 +314,7 @@ async def whole_path(
     for number, (key, project) in enumerate(accounts.items(), 1):
         given[f"GEMINI_API_KEY_{number}"], given[f"GEMINI_API_KEY_{number}_PROJECT"] = key, project
     config = EmulatorConfig(
-        keys={OWN_KEY: OWN_LEDGER, **accounts},
+        keys={**{key: f"u-{Secret(key).fingerprint('ledger')}" for key in callers}, **accounts},
         default_project=upstream or Project(),
         aliases=aliases or {},
         window_s=float(given["LEDGER_WINDOW_SECONDS"]),

@@ -6,7 +6,8 @@ import asyncio
 
 import pytest
 
-from shared.admin_guesses import DELAY_S, MAX_DELAYED, MAX_NETWORKS, MAX_WRONG_KEYS, WINDOW_S, AdminGuesses, network_of
+from shared.admin_guesses import DELAY_S, MAX_DELAYED, MAX_NETWORKS, MAX_WRONG_KEYS, WINDOW_S, AdminGuesses
+from shared.auth import network_of
 from shared.endpoint import Edge
 from shared.errors import RateLimited
 from shared.manifest import Manifest
@@ -77,7 +78,7 @@ async def test_an_ipv6_network_counts_as_one(guesses: AdminGuesses) -> None:
 
 def test_an_ipv4_address_is_one_however_it_is_written() -> None:
     assert network_of("::ffff:192.0.2.7") == network_of("::ffff:c000:207")
-    assert network_of("unknown") == "unknown"
+    assert network_of("unknown") == "ip:unknown"
 
 
 async def test_the_number_of_delayed_requests_is_bounded() -> None:

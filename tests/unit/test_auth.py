@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from shared.auth import authenticate, client_address, key_in, require_admin
+from shared.auth import authenticate, client_address, id_of, key_in, network_of, require_admin
 from shared.errors import BadRequest, Unauthorized
 from shared.generation import Caller
 from shared.settings import Settings
@@ -75,10 +75,23 @@ class TestAdmin:
                 who({"admin-api-key": key}, settings=NO_ADMIN, bearer_is_credential=True)
 
     def test_the_caller_is_the_name_given_else_the_key(self) -> None:
-        assert who({"admin-api-key": ADMIN, "x-caller-id": "team a"}, user="someone").id == "team a"
-        assert who({"admin-api-key": ADMIN}, user="someone").id == "someone"
+        assert who({"admin-api-key": ADMIN, "x-caller-id": "team a"}, user="someone").id == "name:team a"
+        assert who({"admin-api-key": ADMIN}, user="someone").id == "name:someone"
         first, second = who({"admin-api-key": ADMIN}).id, who({"admin-api-key": SECOND}).id
         assert (first, second) == ("admin:1", "admin:2"), "its place in ADMIN_API_KEY, and nothing made from the key"
+
+    @pytest.mark.parametrize("name", ["ip:192.0.2.1", f"key:{'0' * 32}", "admin:a593486c14a2", "user:1", "name:x"])
+    def test_a_name_collides_with_no_other_id(self, name: str) -> None:
+        """Otherwise whoever chooses a name could use up another caller's rate, turns and bytes."""
+        for caller in (who({"admin-api-key": ADMIN, "x-caller-id": name}), who({"admin-api-key": ADMIN}, user=name)):
+            assert caller.id == f"name:{name}"
+
+    def test_weights_name_a_caller_by_its_id_or_its_name(self) -> None:
+        assert [id_of(name) for name in ("team-a", "admin:1", "ip:192.0.2.1")] == [
+            "name:team-a",
+            "admin:1",
+            "ip:192.0.2.1",
+        ]
 
     @pytest.mark.parametrize("name", ["", "x" * 201, "tab\there", "caf\xe9"])
     def test_a_callers_name_that_is_none_is_refused(self, name: str) -> None:
@@ -177,6 +190,14 @@ class TestAnonymous:
     def test_it_is_the_address_where_no_credential_is_needed(self) -> None:
         assert who(anonymous_allowed=True) == Caller("ip:192.0.2.7", "anonymous")
 
+    def test_it_is_the_network_of_an_ipv6_address(self) -> None:
+        """One household has 2**64 addresses; mapped IPv4 addresses are in one network and stay apart."""
+        assert network_of("2001:db8:1:2::5") == network_of("2001:db8:1:2:ffff::1") == "ip:2001:db8:1:2::/64"
+        assert network_of("2001:db8:1:3::5") != network_of("2001:db8:1:2::5")
+        assert network_of("::ffff:192.0.2.1") == network_of("192.0.2.1") == "ip:192.0.2.1"
+        assert network_of("192.0.2.1") != network_of("192.0.2.2")
+        assert network_of("unknown") == "ip:unknown"
+
     def test_a_credential_is_used_all_the_same(self) -> None:
         assert who({"admin-api-key": ADMIN}, anonymous_allowed=True).kind == "admin"
         assert who(key=OWN, anonymous_allowed=True).kind == "own_key"
@@ -221,7 +242,7 @@ class TestAdminOnly:
     @pytest.mark.parametrize("key", [ADMIN, SECOND])
     def test_every_valid_admin_key_opens(self, key: str) -> None:
         caller = require_admin({"admin-api-key": key, "x-caller-id": "team"}, SETTINGS)
-        assert (caller.kind, caller.id, caller.own_key) == ("admin", "team", None)
+        assert (caller.kind, caller.id, caller.own_key) == ("admin", "name:team", None)
 
     @pytest.mark.parametrize("headers", [{}, {"admin-api-key": ""}, {"admin-api-key": "wrong"}, bearer(ADMIN)])
     @pytest.mark.parametrize("settings", [SETTINGS, NO_ADMIN])

@@ -8,14 +8,13 @@ from array import array
 
 import pytest
 
-from shared.caller_rate import CallerRate, bucket_of, counted
+from shared.caller_rate import CallerRate, counted
 from shared.errors import LedgerUnavailable, RateLimited
-from shared.generation import Caller
 from shared.stores.memory import MemoryStore, Shelf
 from shared.stores.port import StoreUnavailable
 from tests.support.faulty_store import FaultyStore
 
-CALLER = Caller("team-a", "admin")
+CALLER = ["name:team-a"]
 WINDOW_MS = 60_000
 
 
@@ -79,7 +78,7 @@ async def test_two_instances_on_one_store_share_a_caller_s_rate() -> None:
             assert isinstance(result, RateLimited)
             assert result.retry_after_s is not None
             assert 59 < result.retry_after_s <= 60
-    await rates[0].admit(Caller("team-b", "admin"))
+    await rates[0].admit(["name:team-b"])
 
 
 async def test_without_a_limit_the_store_is_not_asked() -> None:
@@ -120,11 +119,34 @@ async def test_no_caller_can_be_read_from_the_store() -> None:
     assert "team-a" not in key
 
 
-def test_an_anonymous_caller_is_its_network_where_that_is_its_own() -> None:
-    def bucket(address: str) -> str:
-        return bucket_of(Caller(f"ip:{address}", "anonymous"))
+async def test_requests_that_count_for_two_need_room_in_both() -> None:
+    rate = CallerRate(MemoryStore(), 2)
+    await rate.admit(["key:1", "ip:192.0.2.1"])
+    await rate.admit(["key:2", "ip:192.0.2.1"])
+    with pytest.raises(RateLimited):
+        await rate.admit(["key:3", "ip:192.0.2.1"])
+    await rate.admit(["key:3", "ip:192.0.2.2"])
+    await rate.admit(["key:3"])
+    with pytest.raises(RateLimited):
+        await rate.admit(["key:3"])
 
-    assert bucket("2001:db8:1:2::5") == bucket("2001:db8:1:2:ffff::1") != bucket("2001:db8:1:3::5")
-    assert bucket("192.0.2.1") != bucket("192.0.2.2")
-    assert bucket("unknown") == "ip:unknown"
-    assert bucket_of(Caller("ip:::1", "admin")) == "ip:::1", "a name that only looks like an address"
+
+async def test_several_at_once_count_all_or_none() -> None:
+    rate = CallerRate(MemoryStore(), 5, counted="fetched addresses")
+    await rate.admit(["a"], 3)
+    with pytest.raises(RateLimited, match="5 fetched addresses in 60 s"):
+        await rate.admit(["a"], 3)
+    await rate.admit(["a"], 2)
+
+
+async def test_requests_and_fetches_are_counted_apart() -> None:
+    store = MemoryStore()
+    await CallerRate(store, 1).admit(["a"])
+    await CallerRate(store, 1, counted="fetched addresses").admit(["a"])
+
+
+@pytest.mark.parametrize(("held", "count", "freed"), [(5, 2, 2), (4, 2, 1), (4, 5, 4), (0, 6, None)])
+def test_the_wait_for_several_ends_when_enough_are_over(held: int, count: int, freed: int | None) -> None:
+    times = array("q", range(1_000, 1_000 * (held + 1), 1_000))
+    wait_ms = counted("k", times.tobytes(), 10_000, 5, WINDOW_MS, count).result
+    assert wait_ms == (WINDOW_MS if freed is None else 1_000 * freed + WINDOW_MS - 10_000)

@@ -141,7 +141,7 @@ class TestCredentials:
         await made.ask(json={}, headers={**ADMIN, "x-caller-id": "team"})
         await made.ask(json=OWN, headers={})
         assert [(call.caller.kind, call.caller.id[:4]) for call in made.calls] == [
-            ("admin", "team"),
+            ("admin", "name"),
             ("own_key", "key:"),
         ]
 
@@ -173,7 +173,7 @@ class TestCredentials:
         compatible = thing(bearer_is_credential=True)
         bearer = {"authorization": f"Bearer {ADMIN_KEY}"}
         await compatible.ask(json={"user": "someone"}, headers=bearer)
-        assert compatible.calls[0].caller.id == "someone"
+        assert compatible.calls[0].caller.id == "name:someone"
         assert (await thing().ask(json={"user": "someone"}, headers=bearer)).status == 401
 
     async def test_a_key_in_a_body_that_is_no_json_is_missed_with_the_place_where_the_json_breaks(self) -> None:

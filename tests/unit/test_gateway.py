@@ -8,10 +8,11 @@ from typing import Any, cast
 
 import pytest
 
-from shared.gateway import BACKOFF_S, PRESSURE_DELAY_S, StreamReply, _pause_s
+from shared.gateway import BACKOFF_S, PRESSURE_DELAY_S, _pause_s
 from shared.gemini import wire
 from shared.gemini.errors import Kind, UpstreamFailure
 from shared.generation import JsonObject, Usage
+from shared.stream_reply import StreamReply
 
 
 def counted(**counts: int) -> JsonObject:

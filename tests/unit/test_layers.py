@@ -30,7 +30,17 @@ ALLOWED: dict[str, set[str]] = {
     "shared/emulator": {"shared.emulator"},
     "shared/stopped.py": {"shared.ledger", *VALUES},
     "shared/refusal.py": {"shared.gemini.errors", "shared.ledger", "shared.stopped", *VALUES},
-    "shared/gateway.py": {"shared.accounts", "shared.admission", "shared.gemini", "shared.refusal", *VALUES},
+    "shared/day_share.py": {"shared.accounts", "shared.admission", "shared.ledger", "shared.stores.port", *VALUES},
+    "shared/gateway.py": {
+        "shared.accounts",
+        "shared.admission",
+        "shared.day_share",
+        "shared.gemini",
+        "shared.refusal",
+        "shared.stream_reply",
+        *VALUES,
+    },
+    "shared/stream_reply.py": {"shared.admission", "shared.gemini", *VALUES},
 }
 """Package or module -> the shared modules (by prefix) that it may import."""
 

@@ -97,6 +97,7 @@ def test_the_longest_pattern_wins(tmp_path: Path) -> None:
         ({"secrets": "KEY"}, "secrets"),
         ({"storage": "all"}, "none, read, write"),
         ({"storage": True}, "storage"),
+        ({"rated": "admin"}, "anonymous, everybody"),
     ],
 )
 def test_what_is_wrong_is_told_with_the_files_name(tmp_path: Path, change: dict[str, Any], told: str) -> None:
@@ -115,6 +116,11 @@ def test_a_file_that_is_no_json_object_is_refused(tmp_path: Path, content: bytes
 def test_a_function_stores_nothing_unless_it_says_so(tmp_path: Path) -> None:
     assert Manifest.load(write(tmp_path, "thing", GOOD)).storage == "none"
     assert Manifest.load(write(tmp_path, "images", {**GOOD, "storage": "write"})).storage == "write"
+
+
+def test_whose_requests_are_rated_is_optional(tmp_path: Path) -> None:
+    assert Manifest.load(write(tmp_path, "thing", GOOD)).rated == "anonymous"
+    assert Manifest.load(write(tmp_path, "images", {**GOOD, "rated": "everybody"})).rated == "everybody"
 
 
 def test_two_functions_cannot_have_one_path(tmp_path: Path) -> None:

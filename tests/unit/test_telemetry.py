@@ -163,7 +163,7 @@ class TestShape:
                 "function": "thing",
                 "request_id": "id-1",
                 "outcome": "ok",
-                "caller": "team",
+                "caller": "name:team",
                 "model": "some-model",
                 "account": "account-1",
                 "queue_ms": "250.000",

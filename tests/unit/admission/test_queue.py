@@ -6,6 +6,7 @@ from collections import Counter
 from typing import Any
 
 from shared.admission.queue import FairQueue, Waiter
+from shared.auth import network_of
 from shared.generation import Cost
 
 NOBODY: Any = None
@@ -41,6 +42,17 @@ def test_a_flooder_does_not_delay_others_by_more_than_a_turn() -> None:
     queue.put(waiter("quiet"))
     order = drain(queue)
     assert [order.index("quiet"), order.index("quiet", order.index("quiet") + 1)] <= [2, 4]
+
+
+def test_addresses_of_one_network_take_turns_as_one_caller() -> None:
+    """A household has 2**64 IPv6 addresses: sixty of them put another caller's requests at places 61, 62 and 63."""
+    queue = FairQueue()
+    for number in range(60):
+        queue.put(waiter(network_of(f"2001:db8:1:2::{number:x}")))
+    for _ in range(3):
+        queue.put(waiter("name:quiet"))
+    order = drain(queue)
+    assert [at for at, caller in enumerate(order, 1) if caller == "name:quiet"] == [2, 4, 6]
 
 
 def test_weights_give_more_turns() -> None:
