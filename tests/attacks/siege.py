@@ -109,6 +109,8 @@ class Siege:
             await asyncio.sleep(0.5)  # It has begun.
             yield
         finally:
+            assert process.stdin is not None
+            process.stdin.close()
             output, _ = await process.communicate()
         seen = Experience(**orjson.loads(output))
         after = set(_tree(self.server.process.pid))
