@@ -13,6 +13,7 @@ from shared.accounts.account import Account
 from shared.accounts.pool import Pool
 from shared.admission.admission import Admission, AdmissionConfig
 from shared.admission.config import AgentConfig
+from shared.byte_budget import ByteBudget
 from shared.caller_rate import CallerRate
 from shared.errors import StorageUnavailable
 from shared.gateway import Gateway
@@ -20,8 +21,10 @@ from shared.gemini.client import GeminiClient
 from shared.gemini.models import MODELS
 from shared.generation import JsonObject
 from shared.health import health_report
+from shared.large_work import LargeWork
 from shared.ledger.grid import Grid
 from shared.media.url import open_media
+from shared.memory import memory_bytes
 from shared.settings import ServerKey, Settings
 from shared.stores.url import open_store
 
@@ -31,6 +34,7 @@ if TYPE_CHECKING:
     from shared.tracing import Tracer
 
 
+MIN_BUDGET_BYTES, MAX_BUDGET_BYTES = 48 << 20, 1 << 30
 LINGER_S = 1.0
 """On one machine a process keeps its CPU between requests and its end is noticed: its permits may wait for the next."""
 
@@ -40,6 +44,8 @@ class Services:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
+        self.byte_budget = budget_of(settings)
+        self.large_work = LargeWork()
         self.store: Store = open_store(settings.ledger_url)
         liveness = cast("Liveness", self.store) if hasattr(self.store, "gone") else None
         proxy = settings.proxy_for(settings.base_url)
@@ -59,19 +65,22 @@ class Services:
                 holds_on=liveness is None,
                 known=frozenset([*MODELS, *settings.model_limits, *filter(None, [settings.model_override])]),
             ),
-            AdmissionConfig(settings.queue_timeout_s, settings.queue_max_bytes, settings.caller_weights),
+            AdmissionConfig(settings.queue_timeout_s, settings.caller_weights),
             liveness,
         )
         self.client = GeminiClient(
             base_url=settings.base_url,
             max_connections=settings.max_connections,
             proxy=proxy.reveal() if proxy else None,
+            large_work=self.large_work,
         )
         self.gateway = Gateway(
             self.pool,
             self.admission,
             self.client,
             request_timeout_s=settings.request_timeout_s,
+            byte_budget=self.byte_budget,
+            large_work=self.large_work,
         )
         self.caller_rate = CallerRate(self.store, settings.rate_limit, settings.window_s)
         self.tracer = self._tracer(settings)
@@ -118,7 +127,18 @@ class Services:
         if self.tracer is not None:
             await self.tracer.aclose()
         await self.client.aclose()
+        self.large_work.close()
         await self.store.aclose()
+
+
+def budget_of(settings: Settings) -> ByteBudget:
+    """QUEUE_MAX_MB; else a quarter of the memory that the process has: a body takes up to twice its bytes in memory while
+    it waits for Gemini, and the process itself, and the one body that is worked on, take the other half."""
+    total = settings.queue_max_bytes
+    if total is None:
+        total = min(max(memory_bytes() // (4 * settings.workers), MIN_BUDGET_BYTES), MAX_BUDGET_BYTES)
+    shared_with_others = settings.admin_api_keys and settings.server_keys
+    return ByteBudget(total, strangers_bytes=total // 2 if shared_with_others else None)
 
 
 def account_of(key: ServerKey, settings: Settings) -> Account:

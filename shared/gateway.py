@@ -4,25 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from functools import partial
-
-import orjson
 
 from shared.accounts.account import Account
 from shared.accounts.pool import Pool
 from shared.admission.admission import Admission
 from shared.admission.answer_times import AnswerTimes, Kind
 from shared.admission.lease import Lease, PermitLapsed
+from shared.byte_budget import Bucket, ByteBudget
 from shared.clock import elapsed_s
-from shared.errors import BadRequest, GatewayError, UpstreamTimeout
+from shared.errors import GatewayError, UpstreamTimeout
 from shared.gemini import models, wire
 from shared.gemini.client import Exchange, GeminiClient
 from shared.gemini.counting import count_input_tokens, worth_counting
+from shared.gemini.encoding import encode
 from shared.gemini.errors import UpstreamFailure
 from shared.gemini.missing import MissingModels
 from shared.generation import UNKNOWN_USAGE, Attempt, Cost, Encoded, Generation, JsonObject, Reply, Stage, Usage
+from shared.large_work import LARGE_BYTES, LargeWork
 from shared.refusal import PRESSURE_DELAY_S, caller_error, refusal_of
 
 ATTEMPTS = 4
@@ -46,24 +47,29 @@ class Gateway:
         client: GeminiClient,
         *,
         request_timeout_s: float,
+        byte_budget: ByteBudget,
+        large_work: LargeWork,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self.pool, self.admission, self.client = pool, admission, client
         self.request_timeout_s = request_timeout_s
+        self.byte_budget, self.large_work = byte_budget, large_work
         self.missing = MissingModels()
         self.sleep = sleep
         self.answer_times = AnswerTimes()
 
     async def generate(self, generation: Generation) -> Reply:
         """One answer. Raises GatewayError."""
-        attempts = _Attempts(self, generation)
-        while True:
-            async with attempts.lease() as lease:
-                body = await self.client.generate(attempts.exchange(lease, "generateContent"))
-                attempts.arrived()
-                attempts.proven(lease, body)
-                attempts.answered(lease, wire.usage(body))
-                return attempts.reply(lease, body)
+        encoded = await self._encoded(generation)
+        with self._claimed(generation, encoded):
+            attempts = _Attempts(self, generation, encoded)
+            while True:
+                async with attempts.lease() as lease:
+                    body = await self.client.generate(attempts.exchange(lease, "generateContent"))
+                    attempts.arrived()
+                    attempts.proven(lease, body)
+                    attempts.answered(lease, wire.usage(body))
+                    return attempts.reply(lease, body)
 
     def stream(self, generation: Generation) -> AbstractAsyncContextManager[StreamReply]:
         """Entering waits for the first frame, so that what fails before it is an error with a status. Raises GatewayError,
@@ -72,22 +78,48 @@ class Gateway:
 
     @asynccontextmanager
     async def _stream(self, generation: Generation) -> AsyncIterator[StreamReply]:
-        attempts = _Attempts(self, generation, streamed=True)
-        while True:
-            async with (
-                attempts.lease() as lease,
-                self.client.stream(attempts.exchange(lease, "streamGenerateContent")) as frames,
-            ):
-                first = await anext(frames)
-                attempts.arrived()
-                reply = StreamReply(attempts, lease, first, frames)
-                attempts.proven(lease, first)
-                lease.answered()
-                try:
-                    yield reply
-                finally:
-                    attempts.answered(lease, reply.usage)
-                return
+        encoded = await self._encoded(generation)
+        with self._claimed(generation, encoded):
+            attempts = _Attempts(self, generation, encoded, streamed=True)
+            while True:
+                async with (
+                    attempts.lease() as lease,
+                    self.client.stream(attempts.exchange(lease, "streamGenerateContent")) as frames,
+                ):
+                    first = await anext(frames)
+                    attempts.arrived()
+                    reply = StreamReply(attempts, lease, first, frames)
+                    attempts.proven(lease, first)
+                    lease.answered()
+                    try:
+                        yield reply
+                    finally:
+                        attempts.answered(lease, reply.usage)
+                    return
+
+    async def _encoded(self, generation: Generation) -> Encoded:
+        """A large body is encoded, and its tokens are estimated, without holding up other requests. Raises BadRequest."""
+        claim, encoded = generation.claim, generation.encoded
+        if encoded is not None and encoded.input_tokens is not None:
+            return encoded
+        job = partial(encode, generation.body, encoded)
+        if claim is None or claim.held_bytes < LARGE_BYTES:
+            return job()
+        return await self.large_work.run(job, first=generation.caller.kind == "admin")
+
+    @contextmanager
+    def _claimed(self, generation: Generation, encoded: Encoded) -> Iterator[None]:
+        """The body's bytes are held: by the request, or by the gateway for as long as it works. Raises QueueFull."""
+        if generation.claim is not None:
+            generation.claim.cover(len(encoded.data))
+            yield
+            return
+        claim = self.byte_budget.claim(Bucket(generation.caller.id, generation.caller.kind == "admin"))
+        claim.grow(len(encoded.data) // encoded.requests)
+        try:
+            yield
+        finally:
+            claim.release()
 
 
 class StreamReply:
@@ -139,24 +171,16 @@ def _pause_s(failure: UpstreamFailure, tries: int, *, elsewhere: bool) -> float:
     return random.uniform(0, BACKOFF_S * 2**tries)
 
 
-def _serialised(generation: Generation) -> bytes:
-    try:
-        return orjson.dumps(generation.body)
-    except orjson.JSONEncodeError:  # What can be read may be nested deeper than what can be written again.
-        raise BadRequest("The body is nested too deeply: 250 levels are the most.") from None
-
-
 class _Attempts:
     """One request's tries: which accounts are left, how long is left, and what was spent so far."""
 
-    def __init__(self, gateway: Gateway, generation: Generation, *, streamed: bool = False) -> None:
+    def __init__(self, gateway: Gateway, generation: Generation, encoded: Encoded, *, streamed: bool = False) -> None:
         resolved = models.resolve(generation.model)
         self.gateway, self.generation, self.resolved = gateway, generation, resolved
         self.model = resolved.canonical
         self.kind = Kind(self.model, streamed)
-        encoded = generation.encoded or Encoded(_serialised(generation), 1)
-        self.body, self.queued_bytes = encoded.data, len(encoded.data) // encoded.requests
-        self.cost = Cost(1, wire.estimate_input_tokens(generation.body, self.body), self._images())
+        self.body = encoded.data
+        self.cost = Cost(1, encoded.input_tokens or 0, self._images())
         self._counted = False
         self.usable: list[Account] = self._candidates()
         """The accounts that have not failed this request."""
@@ -237,7 +261,6 @@ class _Attempts:
                     self.generation.deadline_s,
                     self.generation.caller,
                     batch=self.generation.priority == "batch",
-                    size_bytes=self.queued_bytes,
                     again=self._lapsed,
                     patient_until_s=self._patient_until_s(now_s),
                 )

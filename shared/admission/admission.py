@@ -18,7 +18,7 @@ from shared.admission.queue import FairQueue, Waiter
 from shared.admission.refusing import exceeded, expired, hopeless
 from shared.admission.server_clock import ServerClock
 from shared.clock import elapsed_s
-from shared.errors import CostExceedsLimit, GatewayError, QueueFull, Unavailable
+from shared.errors import CostExceedsLimit, GatewayError, Unavailable
 from shared.generation import Caller, Cost
 from shared.stores.port import Liveness, Store
 
@@ -32,7 +32,6 @@ class AdmissionConfig:
     """Bounds of the queue, and how its callers are weighed."""
 
     queue_timeout_s: float = 30.0
-    queue_bytes: int = 128 << 20
     weights: Mapping[str, float] | None = None
 
 
@@ -74,14 +73,13 @@ class Admission:
         caller: Caller,
         *,
         batch: bool = False,
-        size_bytes: int = 0,
         again: Lease | None = None,
         patient_until_s: float | None = None,
     ) -> Lease:
         """Wait for a permit of any candidate, until `deadline_s` and for QUEUE_TIMEOUT_SECONDS at most; where it is given,
         until `patient_until_s` instead of the latter. `again`: a lapsed lease, whose place in the queue is kept.
 
-        Raises CostExceedsLimit, DailyQuotaExhausted, QueueTimeout, QueueFull, LedgerUnavailable."""
+        Raises CostExceedsLimit, DailyQuotaExhausted, QueueTimeout, LedgerUnavailable."""
         now_s = elapsed_s()
         ranked = self._ranked(candidates)
         sentences = {agent: exceeded(agent.book_of(model).limits, model, cost) for agent in ranked}
@@ -97,7 +95,7 @@ class Admission:
             longest_s = now_s + self.config.queue_timeout_s if patient_until_s is None else patient_until_s
             deadline_s = min(deadline_s, longest_s)
             future = asyncio.get_running_loop().create_future()
-            waiter = Waiter(model, cost, caller.id, batch, now_s, deadline_s, size_bytes, agents, servable, future)
+            waiter = Waiter(model, cost, caller.id, batch, now_s, deadline_s, agents, servable, future)
         waiter.candidates = agents  # Of a caller's own key, the agent may have been forgotten meanwhile.
         if not any(agent.line.count for agent in agents):
             for at, agent in enumerate(agents):
@@ -148,8 +146,6 @@ class Admission:
 
     async def _wait(self, waiter: Waiter) -> Lease:
         loop = asyncio.get_running_loop()
-        if self.queue.size_bytes + waiter.size_bytes > self.config.queue_bytes:
-            raise QueueFull("Too many bytes wait for a permit here; send the request again later.", retry_after_s=1)
         waiter.future = loop.create_future()
         self.queue.put(waiter)
         timeout = loop.call_later(max(0.0, waiter.deadline_s - elapsed_s()), self._expire, waiter)

@@ -13,10 +13,12 @@ import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 
+from shared.byte_budget import ByteBudget
 from shared.call import Tracer
 from shared.caller_rate import CallerRate
 from shared.clock import elapsed_s
 from shared.generation import Attempt, Generation, JsonObject, Reply, Stage, Usage
+from shared.large_work import LargeWork
 from shared.settings import Settings
 from shared.stores.memory import MemoryStore
 from tests.support.processes import ADMIN_KEY
@@ -139,6 +141,8 @@ class FakeServices:
         self.settings = Settings.from_environment({**ENVIRONMENT, **self.environment})
         self.tracer: Tracer | None = None
         self.caller_rate = CallerRate(MemoryStore(), self.settings.rate_limit)
+        self.byte_budget = ByteBudget(self.settings.queue_max_bytes or 128 << 20)
+        self.large_work = LargeWork()
         self.stored = FakeMedia()
         self.written = 0
 

@@ -11,7 +11,15 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-VALUES = {"shared.errors", "shared.generation", "shared.secret", "shared.clock"}
+VALUES = {
+    "shared.errors",
+    "shared.generation",
+    "shared.secret",
+    "shared.clock",
+    "shared.byte_budget",
+    "shared.json_structure",
+    "shared.large_work",
+}
 
 ALLOWED: dict[str, set[str]] = {
     "shared/ledger": {"shared.ledger", *VALUES},
@@ -30,6 +38,8 @@ PURE = (
     "shared/ledger",
     "shared/generation.py",
     "shared/errors.py",
+    "shared/byte_budget.py",
+    "shared/json_structure.py",
     "shared/refusal.py",
     "shared/gemini/errors.py",
     "shared/gemini/error_body.py",
