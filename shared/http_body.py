@@ -22,6 +22,7 @@ MIN_BYTES_PER_S = 256 * 1024
 """The rate at which a body must arrive once GRACE_S have passed: a connection over which 31 MB take two minutes."""
 _MAX_LENGTH_DIGITS = 18
 _WIDE = bytes(range(0xF0))
+"""Bytes that no character beyond U+FFFF begins with."""
 _HALF_OF_A_PAIR = re.compile(rb"\\u[dD][89abAB]")
 _ELEMENT = re.compile(r'(?:[^,"]|"[^"]*"?)+')
 """Of a list that is joined with commas; one in quotes does not separate."""
@@ -115,7 +116,8 @@ def weighed(body: bytes) -> int:
     one character beyond Latin-1 (or beyond U+FFFF) makes each character of a text take two bytes (or four)."""
     if body.isascii() and b"\\u" not in body:
         return len(body)
-    wide = len(body.translate(None, _WIDE)) or _HALF_OF_A_PAIR.search(body)
+    pieces = (body[at : at + _MIB] for at in range(0, len(body), _MIB))
+    wide = any(piece.translate(None, _WIDE) for piece in pieces) or _HALF_OF_A_PAIR.search(body)
     return len(body) * 5 // 2 if wide else len(body) * 3 // 2
 
 

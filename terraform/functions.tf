@@ -104,6 +104,8 @@ resource "google_cloudfunctions2_function" "function" {
     service_account_email            = google_service_account.function[each.key].email
 
     environment_variables = merge(
+      # Of the instance's memory; a sandbox need not show its limit to the process. `settings` may set another one.
+      { QUEUE_MAX_MB = tostring(floor(each.value.memory_mb / 4)) },
       local.environment,
       { for key, project in var.gemini_api_keys : "${key}_PROJECT" => project if project != null && contains(each.value.secrets, key) },
       each.value.storage == "none" ? {} : local.storage_environment,

@@ -18,7 +18,7 @@ from yarl import URL
 from shared.clock import elapsed_s, unix_s
 from shared.gemini.errors import MAX_ERROR_BYTES, Kind, UpstreamFailure, read_error_frame, read_failure
 from shared.gemini.reading import AnswerReader, Unreadable, describe, is_error, read_answer, read_error_body
-from shared.gemini.upload import PermittedRequest, Refused, Upload
+from shared.gemini.upload import BoundedResponse, PermittedRequest, Refused, Upload
 from shared.generation import JsonObject
 from shared.large_work import LARGE_BYTES, LargeWork
 from shared.secret import Secret
@@ -180,6 +180,7 @@ class GeminiClient:
                 limit=self._max_connections, keepalive_timeout=KEEPALIVE_S, ttl_dns_cache=60
             ),
             request_class=PermittedRequest,
+            response_class=BoundedResponse,
             cookie_jar=aiohttp.DummyCookieJar(),
             headers=_HEADERS,
             proxy=self._proxy,

@@ -21,6 +21,7 @@ Python 3.12 aiohttp writes a turn of the event loop later, so that any other wor
 same turn, and only a process that stands still takes so long."""
 
 
+MAX_INTERIM = 16
 _PIECE_BYTES = 256 * 1024
 
 
@@ -90,6 +91,20 @@ class Upload(Payload):
         the body would still be sent. A connection that went back to the pool is left alone."""
         if self.transport is not None and self.transport.is_closing():
             self.transport.abort()
+
+
+class BoundedResponse(aiohttp.ClientResponse):
+    """Takes only so many interim answers (`100 Continue`) before the real one. aiohttp skips them without end, and without
+    giving way to other requests as long as there are more."""
+
+    _interim = 0
+
+    @property  # type: ignore[override]
+    def _continue(self) -> None:
+        """aiohttp looks at it once for each interim answer: it is what waits for the first one, and nothing does here."""
+        self._interim += 1
+        if self._interim > MAX_INTERIM:
+            raise aiohttp.ClientResponseError(self.request_info, self.history, message="too many interim answers")
 
 
 class PermittedRequest(aiohttp.ClientRequest):
