@@ -63,7 +63,7 @@ class Unreadable(Exception):
 class AnswerReader:
     """The frames of one answer, as soon as their bytes are there."""
 
-    def __init__(self, content_encoding: str, max_bytes: int) -> None:
+    def __init__(self, content_encoding: str, max_bytes: int, max_values: int | None = None) -> None:
         """`content_encoding` is the answer's header, "" if it has none; `max_bytes` bounds the decoded answer."""
         self._encoding = content_encoding
         self._max_bytes = max_bytes
@@ -72,7 +72,7 @@ class AnswerReader:
         self._objects: ObjectScanner | None = None
         self._undecided = b""
         self._started = False
-        self._values = ValueCounter(MAX_STREAM_VALUES)
+        self._values = ValueCounter(MAX_STREAM_VALUES if max_values is None else max_values)
         self._payloads: deque[bytes] = deque()
         self._unended: bytes | None = None
         self._frames: deque[JsonObject] = deque()
@@ -292,7 +292,7 @@ def read_answer(body: bytes, content_encoding: str, max_bytes: int) -> JsonObjec
             value = None
         if type(value) is dict:
             return value
-    reader = AnswerReader(content_encoding, max_bytes)
+    reader = AnswerReader(content_encoding, max_bytes, MAX_VALUES)
     try:
         return _merged_answer(reader, body)
     except Unreadable as error:

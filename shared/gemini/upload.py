@@ -99,8 +99,8 @@ class BoundedResponse(aiohttp.ClientResponse):
 
     _interim = 0
 
-    @property  # type: ignore[override]
-    def _continue(self) -> None:
+    @property
+    def _continue(self) -> None:  # type: ignore[override]
         """aiohttp looks at it once for each interim answer: it is what waits for the first one, and nothing does here."""
         self._interim += 1
         if self._interim > MAX_INTERIM:

@@ -86,7 +86,7 @@ class TestReading:
     ) -> None:
         monkeypatch.setattr(http_body, "GRACE_S", 0.2)
         claim = ByteBudget(MB).claim(STRANGER)
-        with pytest.raises(BadRequest, match="arrives too slowly: .* 256 KB per second"):
+        with pytest.raises(BadRequest, match=r"arrives too slowly: .* 256 KB per second"):
             async with asyncio.timeout(20):
                 await read_body({}, Sender([b"x"] * 10_000, pause_s=0.02), 32 * MB, 600, claim)
         assert claim.held_bytes == 0

@@ -26,7 +26,7 @@ SLOWEST_S = 5.0
 def test_a_whole_answer_of_structure_is_unreadable(unit: bytes, form: bytes, coding: str) -> None:
     body = form % b",".join([unit] * (6_000_000 // (len(unit) + 1)))
     began_s = time.process_time()
-    with pytest.raises(Unreadable, match="values and field names|no JSON object"):
+    with pytest.raises(Unreadable, match=r"values and field names|no JSON object"):
         read_answer(gzip.compress(body, 1) if coding else body, coding, MAX_BYTES)
     assert time.process_time() - began_s < SLOWEST_S
 
