@@ -132,11 +132,11 @@ class Services:
 
 
 def budget_of(settings: Settings) -> ByteBudget:
-    """QUEUE_MAX_MB; else a quarter of the memory that the process has: a body takes up to twice its bytes in memory while
-    it waits for Gemini, and the process itself, and the one body that is worked on, take the other half."""
+    """QUEUE_MAX_MB; else a sixth of the memory that the process has. A body takes up to twice its bytes in memory while it
+    waits for Gemini; the process itself and the one body that is worked on take the rest (measured with 512 MiB)."""
     total = settings.queue_max_bytes
     if total is None:
-        total = min(max(memory_bytes() // (4 * settings.workers), MIN_BUDGET_BYTES), MAX_BUDGET_BYTES)
+        total = min(max(memory_bytes() // (6 * settings.workers), MIN_BUDGET_BYTES), MAX_BUDGET_BYTES)
     shared_with_others = settings.admin_api_keys and settings.server_keys
     return ByteBudget(total, strangers_bytes=total // 2 if shared_with_others else None)
 

@@ -189,9 +189,10 @@ class Call:
     async def read(self, reader: Callable[[JsonObject], Result]) -> Result:
         """What `reader` makes of the JSON object, after which the body is forgotten. `reader` must not need the event
         loop: for a large body it runs in a thread. Raises what `reader` raises."""
-        result = await self.work(partial(reader, await self.json()))
+        job = partial(reader, await self.json())
+        # Not while it waits for its turn either: what was parsed takes as much again.
         self.forget_body()
-        return result
+        return await self.work(job)
 
     async def work(self, job: Callable[[], Result], size_bytes: int = 0) -> Result:
         """What `job` returns or raises, without holding up other requests where this one's body is large, or the

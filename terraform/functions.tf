@@ -105,7 +105,7 @@ resource "google_cloudfunctions2_function" "function" {
 
     environment_variables = merge(
       # Of the instance's memory; a sandbox need not show its limit to the process. `settings` may set another one.
-      { QUEUE_MAX_MB = tostring(floor(each.value.memory_mb / 4)) },
+      { QUEUE_MAX_MB = tostring(floor(each.value.memory_mb / 6)) },
       local.environment,
       { for key, project in var.gemini_api_keys : "${key}_PROJECT" => project if project != null && contains(each.value.secrets, key) },
       each.value.storage == "none" ? {} : local.storage_environment,
