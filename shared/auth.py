@@ -82,13 +82,10 @@ def authenticate(
     `user` names the caller where the body has a field for that. A wrong Admin-API-Key is refused even where none is
     needed. Raises Unauthorized, and BadRequest for a key or a caller's name that cannot be one.
     """
-    bearer = _bearer(headers)
-    google_key = headers.get("x-goog-api-key")
-    candidates = [headers.get("admin-api-key"), *((bearer, google_key) if bearer_is_credential else ())]
-    matched = [_admin_key(candidate, settings.admin_api_keys) for candidate in candidates]
-    for number in matched:
-        if number:
-            return Caller(_admin_id(headers, user, number), "admin")
+    number = _admin_key_in(headers, settings, bearer_is_credential)
+    if number:
+        return Caller(_admin_id(headers, user, number), "admin")
+    bearer, google_key = _bearer(headers), headers.get("x-goog-api-key")
     if payload_key and _own_key_possible(payload_key, settings):
         if not _KEY.fullmatch(payload_key):
             raise BadRequest(
@@ -102,6 +99,18 @@ def authenticate(
     if anonymous_allowed and not headers.get("admin-api-key"):
         return Caller(network_of(client_address), "anonymous")
     raise Unauthorized(_UNAUTHORIZED, headers={"www-authenticate": "Bearer"})
+
+
+def has_admin_key(headers: Mapping[str, str], settings: Settings, *, bearer_is_credential: bool = False) -> bool:
+    """Whether the headers alone say who asks, so that no key needs to be looked for in the body."""
+    return _admin_key_in(headers, settings, bearer_is_credential) > 0
+
+
+def _admin_key_in(headers: Mapping[str, str], settings: Settings, bearer_is_credential: bool) -> int:
+    """The number of the first one that is valid; 0 if none is. All are compared, whichever matches."""
+    others = (_bearer(headers), headers.get("x-goog-api-key")) if bearer_is_credential else ()
+    matched = [_admin_key(one, settings.admin_api_keys) for one in (headers.get("admin-api-key"), *others)]
+    return next((number for number in matched if number), 0)
 
 
 def require_admin(headers: Mapping[str, str], settings: Settings) -> Caller:

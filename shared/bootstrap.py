@@ -16,6 +16,7 @@ from shared.admin_guesses import AdminGuesses
 from shared.admission.admission import Admission, AdmissionConfig
 from shared.admission.config import AgentConfig
 from shared.auth import id_of
+from shared.byte_budget import ByteBudget
 from shared.caller_rate import CallerRate
 from shared.day_share import DayShare
 from shared.errors import StorageUnavailable
@@ -24,9 +25,11 @@ from shared.gemini.client import GeminiClient
 from shared.gemini.models import MODELS
 from shared.generation import JsonObject
 from shared.health import Health
+from shared.large_work import LargeWork
 from shared.ledger.grid import Grid
 from shared.ledger.step import MIN_DEADLINE_MS
 from shared.media.url import open_media
+from shared.memory import memory_bytes
 from shared.settings import ServerKey, Settings, account_id
 from shared.shares import fetch_limit, own_key_connections, shares_day
 from shared.stores.url import open_store
@@ -40,6 +43,7 @@ if TYPE_CHECKING:
 
 
 MIN_OBJECTS_PER_COLLECTION = 10_000
+MIN_BUDGET_BYTES, MAX_BUDGET_BYTES = 48 << 20, 1 << 30
 LINGER_S = 1.0
 """On one machine a process keeps its CPU between requests and its end is noticed: its permits may wait for the next."""
 
@@ -49,6 +53,8 @@ class Services:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
+        self.byte_budget = budget_of(settings)
+        self.large_work = LargeWork()
         self.store: Store = open_store(settings.ledger_url)
         liveness = cast("Liveness", self.store) if hasattr(self.store, "gone") else None
         proxy = settings.proxy_for(settings.base_url)
@@ -71,7 +77,6 @@ class Services:
             ),
             AdmissionConfig(
                 settings.queue_timeout_s,
-                settings.queue_max_bytes,
                 {id_of(caller): weight for caller, weight in settings.caller_weights.items()},
                 settings.max_connections,
                 own_key_connections(settings),
@@ -82,6 +87,7 @@ class Services:
             base_url=settings.base_url,
             max_connections=settings.max_connections,
             proxy=proxy.reveal() if proxy else None,
+            large_work=self.large_work,
         )
         self.gateway = Gateway(
             self.pool,
@@ -89,6 +95,8 @@ class Services:
             self.client,
             request_timeout_s=settings.request_timeout_s,
             day_share=DayShare(self.store, self.admission) if shares_day(settings) else None,
+            byte_budget=self.byte_budget,
+            large_work=self.large_work,
         )
         self.caller_rate = CallerRate(self.store, settings.rate_limit, settings.window_s)
         self.fetch_rate = CallerRate(self.store, fetch_limit(settings), settings.window_s, counted="fetched addresses")
@@ -145,7 +153,18 @@ class Services:
         if self.tracer is not None:
             await self.tracer.aclose()
         await self.client.aclose()
+        self.large_work.close()
         await self.store.aclose()
+
+
+def budget_of(settings: Settings) -> ByteBudget:
+    """QUEUE_MAX_MB; else a sixth of the memory that the process has. A body takes up to twice its bytes in memory while it
+    waits for Gemini; the process itself and the one body that is worked on take the rest (measured with 512 MiB)."""
+    total = settings.queue_max_bytes
+    if total is None:
+        total = min(max(memory_bytes() // (6 * settings.workers), MIN_BUDGET_BYTES), MAX_BUDGET_BYTES)
+    shared_with_others = settings.admin_api_keys and settings.server_keys
+    return ByteBudget(total, strangers_bytes=total // 2 if shared_with_others else None)
 
 
 def account_of(key: ServerKey, settings: Settings) -> Account:

@@ -7,16 +7,18 @@ import re
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing
 from dataclasses import replace
-from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
 from starlette.requests import Request
 
-from shared.auth import client_address, has_wrong_admin_key, network_of, require_admin
+from shared.auth import client_address, has_wrong_admin_key, key_in, network_of, require_admin
+from shared.byte_budget import Bucket, ByteBudget
 from shared.errors import BadRequest
 from shared.event_stream import MIN_SILENCE_S, SILENCE_S, Events, EventStream
 from shared.generation import Caller, Encoded, Generation, Journal, JsonObject, Reply, Usage
-from shared.http_body import may_be_json, parse_object, read_body, require_json
+from shared.http_body import may_be_json, parse_object, read_body, require_json, weighed
+from shared.large_work import LARGE_BYTES, LargeWork
 from shared.patience import HEADER, SDK_HEADERS, Patience, patience_of
 from shared.settings import Settings
 
@@ -33,6 +35,8 @@ _SINGLE = frozenset(
     {"authorization", "admin-api-key", "x-goog-api-key", "x-request-id", "x-priority", HEADER, *SDK_HEADERS}
 )
 """Headers whose value has no comma of its own."""
+_NOT_YET_KNOWN = Caller("public", "anonymous")
+Result = TypeVar("Result")
 
 
 class StreamReply(Protocol):
@@ -91,6 +95,12 @@ class Services(Protocol):
     @property
     def admin_guesses(self) -> AdminGuesses: ...
 
+    @property
+    def byte_budget(self) -> ByteBudget: ...
+
+    @property
+    def large_work(self) -> LargeWork: ...
+
     async def health(self) -> JsonObject: ...
 
     def ledger_writes(self) -> int:
@@ -120,8 +130,10 @@ class Call:
         self.headers = headers_of(request)
         self.request_id = request_id(self.headers)
         self.received_s = received_s
-        self.caller = Caller("public", "anonymous")
+        self.caller = _NOT_YET_KNOWN
         """Who asks, once the edge has found out. A public function is not told."""
+        self.claim = services.byte_budget.claim(Bucket("", known=False))
+        """What this request holds of the process's bytes, until the edge has finished it."""
         self.journal = Journal()
         self.reply: Reply | None = None
         """What the gateway answered: its headers go into the response."""
@@ -129,6 +141,19 @@ class Call:
         """Why no credential could be looked for in a body that has something in it: a sentence."""
         self._body: bytes | None = None
         self._object: JsonObject | None = None
+        self._not_json: BadRequest | None = None
+
+    @cached_property
+    def address(self) -> str:
+        """Of the client."""
+        peer = self.request.scope.get("client")
+        forwarded = self.request.headers.getlist("x-forwarded-for")
+        return client_address(forwarded, peer[0] if peer else "unknown", self.settings.deployed)
+
+    def known_as(self, caller: Caller) -> None:
+        """The bytes held so far are that caller's from now on. Raises QueueFull where it holds too many already."""
+        self.caller = caller
+        self.claim.move(Bucket(caller.id, caller.kind == "admin"))
 
     @cached_property
     def holders(self) -> tuple[str, ...]:
@@ -144,29 +169,48 @@ class Call:
         return self.caller.kind == "anonymous" or len(self.holders) > 1
 
     async def body(self) -> bytes:
-        """The whole body, at most `settings.max_body_bytes`."""
+        """The whole body, at most `settings.max_body_bytes`. Raises QueueFull where the process holds too many bytes."""
         if self._body is None:
+            if self.caller is _NOT_YET_KNOWN:
+                self.claim.move(Bucket(network_of(self.address), known=False))
             limit_bytes, timeout_s = self.settings.max_body_bytes, self.settings.request_timeout_s
-            self._body = await read_body(self.headers, self.request.receive, limit_bytes, timeout_s)
+            self._body = await read_body(self.headers, self.request.receive, limit_bytes, timeout_s, self.claim)
         return self._body
 
+    @property
+    def body_may_be_json(self) -> bool:
+        return self.method not in _BODILESS and may_be_json(self.headers)
+
     async def json(self) -> JsonObject:
-        """The body as a JSON object."""
+        """The body as a JSON object, whose `credentials` are an object if there are any."""
         require_json(self.headers)
-        if self._object is None:
-            self._object = parse_object(await self.body())
-        return self._object
+        values = await self._parsed()
+        key_in(values)
+        return values
 
     async def json_if_any(self) -> JsonObject | None:
         """The body if it is a JSON object, else None: who asks is found out before anything is said of the body."""
-        if self.method in _BODILESS or not may_be_json(self.headers):
+        if not self.body_may_be_json:
             return None
         body = await self.body()
         try:
-            self._object = parse_object(body)
+            return await self._parsed()
         except BadRequest as error:
-            self.unreadable = error.message if body.strip() else None
+            self.unreadable = error.message if body and not body.isspace() else None
             return None
+
+    async def _parsed(self) -> JsonObject:
+        if self._not_json is not None:
+            raise self._not_json
+        if self._object is None:
+            body = await self.body()
+            if len(body) >= LARGE_BYTES:
+                self.claim.cover(await self.work(partial(weighed, body)))
+            try:
+                self._object = await self.work(partial(parse_object, body))
+            except BadRequest as error:
+                self._not_json = BadRequest(error.message, details=error.details)
+                raise
         return self._object
 
     async def refuse_guesses(self) -> None:
@@ -179,12 +223,20 @@ class Call:
         await self.refuse_guesses()
         self.caller = require_admin(self.headers, self.settings)
 
-    @property
-    def address(self) -> str:
-        """The client's network address, as far as it can be trusted."""
-        peer = self.request.scope.get("client")
-        forwarded = self.request.headers.getlist("x-forwarded-for")
-        return client_address(forwarded, peer[0] if peer else "unknown", self.settings.deployed)
+    async def read(self, reader: Callable[[JsonObject], Result]) -> Result:
+        """What `reader` makes of the JSON object, after which the body is forgotten. `reader` must not need the event
+        loop: for a large body it runs in a thread. Raises what `reader` raises."""
+        job = partial(reader, await self.json())
+        # Not while it waits for its turn either: what was parsed takes as much again.
+        self.forget_body()
+        return await self.work(job)
+
+    async def work(self, job: Callable[[], Result], size_bytes: int = 0) -> Result:
+        """What `job` returns or raises, without holding up other requests where this one's body is large, or the
+        `size_bytes` are that it works on."""
+        if self.claim.held_bytes < LARGE_BYTES and size_bytes < LARGE_BYTES:
+            return job()
+        return await self.services.large_work.run(job, first=self.claim.bucket.known)
 
     def forget_body(self) -> None:
         """It is read and done with: a large one is not kept while Gemini works."""
@@ -250,6 +302,7 @@ class Call:
             self.priority,
             self.journal,
             encoded,
+            claim=self.claim,
             patient_until_s=self.deadline_s if patient else None,
         )
 

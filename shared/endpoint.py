@@ -2,7 +2,7 @@
 
 @endpoint()
 async def chat(call: Call) -> JsonObject:
-    asked = read_chat(await call.json())
+    asked = await call.read(read_chat)
     reply = await call.generate(model_for(asked.model, "chat", call.settings), asked.body)
     return chat_answer(reply, call.request_id)
 """
@@ -20,7 +20,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from shared import telemetry
-from shared.auth import authenticate, key_in, refuse_credential_in_query
+from shared.auth import authenticate, has_admin_key, key_in, refuse_credential_in_query
 from shared.browser_origin import anonymous_fault
 from shared.call import Call, Services, headers_of, request_id
 from shared.clock import elapsed_s
@@ -151,12 +151,14 @@ class Edge:
         if self.manifest.access != "public":
             # Before the body is read: a network that guesses the key costs no more than its request's head.
             await call.refuse_guesses()
-            call.caller = await self._authenticate(call)
+            call.known_as(await self._authenticate(call))
             record.asked_by(call.caller)
             if call.caller.kind == "anonymous":
                 _reject_foreign_page(call)
             if call.caller.kind == "anonymous" or self.manifest.rated == "everybody":
                 await call.services.caller_rate.admit(call.holders)
+            if call.body_may_be_json:
+                await call.body()
         if not call.body_consumed:
             return await self._handle(call, record)
         with DisconnectWatch(call.request.receive):
@@ -191,7 +193,11 @@ class Edge:
 
     async def _authenticate(self, call: Call) -> Caller:
         settings = call.settings
-        body = await call.json_if_any()
+        body: JsonObject | None = None
+        admin = has_admin_key(call.headers, settings, bearer_is_credential=self._bearer_is_credential)
+        if not admin or (self._bearer_is_credential and "x-caller-id" not in call.headers):
+            # A key may be in the body, or the caller's name beside an admin key.
+            body = await call.json_if_any()
         anonymous = self.manifest.access == "anonymous" and self.manifest.name in settings.allow_anonymous
         user = body.get("user") if body is not None and self._bearer_is_credential else None
         try:
@@ -256,6 +262,7 @@ class Edge:
 
     async def _finish(self, call: Call, record: telemetry.RequestRecord) -> None:
         """Before the last byte of the answer: after it the CPU may stop."""
+        call.claim.release()
         record.ended_s = elapsed_s()
         record.trace = telemetry.trace_of(call.headers)
         tracer = call.services.tracer

@@ -8,22 +8,23 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from functools import partial
 
-import orjson
-
 from shared.accounts.account import Account
 from shared.accounts.pool import Pool
 from shared.admission.admission import Admission
 from shared.admission.lease import Lease, PermitLapsed
+from shared.byte_budget import ByteBudget
 from shared.clock import elapsed_s
 from shared.day_share import DayShare, PartOfDay
-from shared.errors import BadRequest, GatewayError, UpstreamTimeout
+from shared.errors import GatewayError, UpstreamTimeout
 from shared.gemini import models, wire
 from shared.gemini.client import Exchange, GeminiClient
 from shared.gemini.counting import count_input_tokens, worth_counting
 from shared.gemini.errors import UpstreamFailure
 from shared.gemini.missing import MissingModels
 from shared.generation import UNKNOWN_USAGE, Attempt, Caller, Cost, Encoded, Generation, JsonObject, Reply, Stage, Usage
+from shared.large_work import LargeWork
 from shared.refusal import PRESSURE_DELAY_S, caller_error, kind_of, refusal_of
+from shared.request_bodies import RequestBodies
 from shared.stream_reply import StreamReply
 
 ATTEMPTS = 4
@@ -47,6 +48,8 @@ class Gateway:
         client: GeminiClient,
         *,
         request_timeout_s: float,
+        byte_budget: ByteBudget,
+        large_work: LargeWork,
         day_share: DayShare | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
@@ -54,20 +57,23 @@ class Gateway:
         self.request_timeout_s = request_timeout_s
         self.day_share = day_share
         """None where anonymous callers may use the whole day."""
+        self.bodies = RequestBodies(byte_budget, large_work)
         self.missing = MissingModels()
         self.sleep = sleep
 
     async def generate(self, generation: Generation) -> Reply:
         """One answer. Raises GatewayError."""
-        attempts = _Attempts(self, generation)
-        while True:
-            async with attempts.lease() as lease:
-                body = await self.client.generate(attempts.exchange(lease, "generateContent"))
-                attempts.record_time()
-                attempts.complete(lease)
-                attempts.proven(lease, body)
-                attempts.answered(lease, wire.usage(body))
-                return attempts.reply(lease, body)
+        encoded = await self.bodies.encoded(generation)
+        with self.bodies.held(generation, encoded):
+            attempts = _Attempts(self, generation, encoded)
+            while True:
+                async with attempts.lease() as lease:
+                    body = await self.client.generate(attempts.exchange(lease, "generateContent"))
+                    attempts.record_time()
+                    attempts.complete(lease)
+                    attempts.proven(lease, body)
+                    attempts.answered(lease, wire.usage(body))
+                    return attempts.reply(lease, body)
 
     def accepted(self, caller: Caller) -> bool:
         """Whether Gemini has accepted the caller's own key, as far as this process knows; True for callers without one.
@@ -84,22 +90,24 @@ class Gateway:
 
     @asynccontextmanager
     async def _stream(self, generation: Generation) -> AsyncIterator[StreamReply]:
-        attempts = _Attempts(self, generation, streamed=True)
-        while True:
-            async with (
-                attempts.lease() as lease,
-                self.client.stream(attempts.exchange(lease, "streamGenerateContent")) as frames,
-            ):
-                first = await anext(frames)
-                attempts.record_time()
-                reply = StreamReply(attempts, lease, first, frames)
-                attempts.proven(lease, first)
-                lease.answered()
-                try:
-                    yield reply
-                finally:
-                    attempts.answered(lease, reply.usage)
-                return
+        encoded = await self.bodies.encoded(generation)
+        with self.bodies.held(generation, encoded):
+            attempts = _Attempts(self, generation, encoded, streamed=True)
+            while True:
+                async with (
+                    attempts.lease() as lease,
+                    self.client.stream(attempts.exchange(lease, "streamGenerateContent")) as frames,
+                ):
+                    first = await anext(frames)
+                    attempts.record_time()
+                    reply = StreamReply(attempts, lease, first, frames)
+                    attempts.proven(lease, first)
+                    lease.answered()
+                    try:
+                        yield reply
+                    finally:
+                        attempts.answered(lease, reply.usage)
+                    return
 
 
 def _pause_s(failure: UpstreamFailure, tries: int, *, elsewhere: bool) -> float:
@@ -112,23 +120,15 @@ def _pause_s(failure: UpstreamFailure, tries: int, *, elsewhere: bool) -> float:
     return random.uniform(0, BACKOFF_S * 2**tries)
 
 
-def _serialised(generation: Generation) -> bytes:
-    try:
-        return orjson.dumps(generation.body)
-    except orjson.JSONEncodeError:  # What can be read may be nested deeper than what can be written again.
-        raise BadRequest("The body is nested too deeply: 250 levels are the most.") from None
-
-
 class _Attempts:
     """One request's tries: which accounts are left, how long is left, and what was spent so far."""
 
-    def __init__(self, gateway: Gateway, generation: Generation, *, streamed: bool = False) -> None:
+    def __init__(self, gateway: Gateway, generation: Generation, encoded: Encoded, *, streamed: bool = False) -> None:
         resolved = models.resolve(generation.model)
         self.gateway, self.generation, self.resolved, self.streamed = gateway, generation, resolved, streamed
         self.model = resolved.canonical
-        encoded = generation.encoded or Encoded(_serialised(generation), 1)
-        self.body, self.queued_bytes = encoded.data, len(encoded.data) // encoded.requests
-        self.cost = Cost(1, wire.estimate_input_tokens(generation.body, self.body), self._images())
+        self.body = encoded.data
+        self.cost = Cost(1, encoded.input_tokens or 0, self._images())
         self._counted = False
         self.usable: list[Account] = self._candidates()
         """The accounts that have not failed this request."""
@@ -217,7 +217,6 @@ class _Attempts:
                     self.generation.deadline_s,
                     self.generation.caller,
                     batch=self.generation.priority == "batch",
-                    size_bytes=self.queued_bytes,
                     again=self._lapsed,
                     patient_until_s=self._patient_until_s(now_s),
                     streamed=self.streamed,

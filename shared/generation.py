@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
+from shared.byte_budget import Claim
 from shared.secret import Secret
 
 JsonObject = dict[str, Any]
@@ -120,6 +121,8 @@ class Encoded:
 
     data: bytes = field(repr=False)
     requests: int
+    input_tokens: int | None = None
+    """As estimated; None: not yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +138,8 @@ class Generation:
     journal: Journal = field(default_factory=Journal)
     encoded: Encoded | None = None
     """Of `body`, where several requests have it."""
+    claim: Claim | None = None
+    """The bytes that the request holds already; None: it holds none, and the gateway claims them while it works."""
     patient_until_s: float | None = None
     """On `clock.elapsed_s()`: how long the caller said that it waits for the answer (of a stream, for its first byte), in
     place of the queue's own limit. None: that limit holds."""

@@ -9,27 +9,56 @@ from collections.abc import Mapping
 import orjson
 from starlette.types import Receive
 
+from shared.byte_budget import Claim
 from shared.errors import BadRequest, CallerGone, PayloadTooLarge, UnsupportedMediaType
 from shared.fields import kind
 from shared.generation import JsonObject
+from shared.json_structure import TooManyValues, check_values
 
 _BOM = b"\xef\xbb\xbf"
 _MIB = 1024 * 1024
+GRACE_S = 10.0
+MIN_BYTES_PER_S = 256 * 1024
+"""The rate at which a body must arrive once GRACE_S have passed: a connection over which 31 MB take two minutes."""
+_MAX_LENGTH_DIGITS = 18
+_WIDE = bytes(range(0xF0))
+"""Bytes that no character beyond U+FFFF begins with."""
+_HALF_OF_A_PAIR = re.compile(rb"\\u[dD][89abAB]")
 _ELEMENT = re.compile(r'(?:[^,"]|"[^"]*"?)+')
 """Of a list that is joined with commas; one in quotes does not separate."""
 _PARAMETER = re.compile(r';\s*([^\s=;"]+)\s*=\s*("[^"]*"|[^;]*)')
 """Of a Content-Type (RFC 9110, 8.3.1): its name and its value, which may be quoted."""
 
 
-async def read_body(headers: Mapping[str, str], receive: Receive, max_bytes: int, timeout_s: float) -> bytes:
-    """The whole body. Raises PayloadTooLarge before reading more than `max_bytes`, BadRequest when it is too slow."""
-    declared = headers.get("content-length", "")
-    if declared.isdigit() and int(declared) > max_bytes:
-        raise _too_large(max_bytes)
-    chunks: list[bytes] = []
-    size_bytes = 0
+async def read_body(
+    headers: Mapping[str, str], receive: Receive, max_bytes: int, timeout_s: float, claim: Claim
+) -> bytes:
+    """The whole body, whose bytes `claim` takes as they arrive; it holds none of them after an error. Raises
+    PayloadTooLarge before reading more than `max_bytes`, QueueFull, and BadRequest when the body arrives too slowly."""
     try:
-        async with asyncio.timeout(timeout_s):
+        return await _read_body(headers, receive, max_bytes, timeout_s, claim)
+    except BaseException:
+        claim.release()
+        raise
+
+
+async def _read_body(
+    headers: Mapping[str, str], receive: Receive, max_bytes: int, timeout_s: float, claim: Claim
+) -> bytes:
+    declared = headers.get("content-length", "")
+    # A number of more digits than this is not read: int() takes time by the square of them.
+    declared_bytes = int(declared) if declared.isdigit() and len(declared) <= _MAX_LENGTH_DIGITS else 0
+    if declared_bytes > max_bytes or len(declared) > _MAX_LENGTH_DIGITS:
+        raise _too_large(max_bytes)
+    claim.expect(declared_bytes)
+    first, rest = (
+        b"",
+        bytearray(),
+    )  # A list of chunks would take 40 bytes more for each: a client may send them one by one.
+    size_bytes = 0
+    began_s = asyncio.get_running_loop().time()
+    try:
+        async with asyncio.timeout(min(timeout_s, GRACE_S)) as timeout:
             while True:
                 message = await receive()
                 if message["type"] == "http.disconnect":
@@ -38,13 +67,18 @@ async def read_body(headers: Mapping[str, str], receive: Receive, max_bytes: int
                 size_bytes += len(chunk)
                 if size_bytes > max_bytes:
                     raise _too_large(max_bytes)
-                chunks.append(chunk)
+                claim.grow(len(chunk))
+                if size_bytes == len(chunk):
+                    first = chunk
+                else:
+                    rest += chunk
                 if not message.get("more_body", False):
                     if not size_bytes and "upgrade" in headers:
                         raise _not_read()
-                    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+                    return first + rest if rest else first
+                timeout.reschedule(began_s + min(timeout_s, GRACE_S + size_bytes / MIN_BYTES_PER_S))
     except TimeoutError:
-        raise BadRequest(f"The body did not arrive within {timeout_s:g} s. Send it faster, or less of it.") from None
+        raise _too_slow(size_bytes, timeout_s) from None
 
 
 def may_be_json(headers: Mapping[str, str]) -> bool:
@@ -77,12 +111,29 @@ def require_json(headers: Mapping[str, str]) -> None:
         raise UnsupportedMediaType(f"The body's Content-Encoding is {encoding[:40]}; send it uncompressed.")
 
 
+def weighed(body: bytes) -> int:
+    """The bytes that a JSON body is to hold of the process's budget: its own for it and its parsed texts, and more where
+    one character beyond Latin-1 (or beyond U+FFFF) makes each character of a text take two bytes (or four)."""
+    if body.isascii() and b"\\u" not in body:
+        return len(body)
+    pieces = (body[at : at + _MIB] for at in range(0, len(body), _MIB))
+    wide = any(piece.translate(None, _WIDE) for piece in pieces) or _HALF_OF_A_PAIR.search(body)
+    return len(body) * 5 // 2 if wide else len(body) * 3 // 2
+
+
 def parse_object(body: bytes) -> JsonObject:
-    """Raises BadRequest that says where the body stops being a JSON object."""
+    """Raises BadRequest that says where the body stops being a JSON object, or that it has too many values."""
     # Clients on Windows write the mark; JSON's own rules (RFC 8259, 8.1) let a reader ignore it.
     text = body.removeprefix(_BOM)
-    if not text.strip():
+    if not text or text.isspace():
         raise BadRequest("The body is empty; send a JSON object.")
+    try:
+        check_values(text)
+    except TooManyValues as error:
+        raise BadRequest(
+            f"The body has {error}, the most that are read; send fewer in one request.",
+            details={"limit_values": error.limit},
+        ) from None
     try:
         value = orjson.loads(text)
     except orjson.JSONDecodeError as error:
@@ -104,6 +155,15 @@ def _too_large(max_bytes: int) -> PayloadTooLarge:
     limit = f"{max_bytes // _MIB} MB" if max_bytes >= _MIB else f"{max_bytes} bytes"
     return PayloadTooLarge(
         f"The body is larger than {limit}, the most that this endpoint takes.", details={"limit_bytes": max_bytes}
+    )
+
+
+def _too_slow(size_bytes: int, timeout_s: float) -> BadRequest:
+    if GRACE_S + size_bytes / MIN_BYTES_PER_S >= timeout_s:
+        return BadRequest(f"The body did not arrive within {timeout_s:g} s. Send it faster, or less of it.")
+    return BadRequest(
+        f"The body arrives too slowly: {size_bytes} bytes so far. After the first {GRACE_S:g} s it must arrive at "
+        f"{MIN_BYTES_PER_S // 1024} KB per second or more; send it faster."
     )
 
 

@@ -10,9 +10,8 @@ import asyncio
 import hashlib
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal, NamedTuple, Protocol
-
-import orjson
 
 from shared.call import Call
 from shared.chat import native_body, refuse_blocked_prompt
@@ -25,7 +24,9 @@ from shared.errors import (
     UpstreamFailed,
 )
 from shared.gemini import models, wire
+from shared.gemini.encoding import encode
 from shared.generation import Encoded, JsonObject
+from shared.large_work import LARGE_BYTES
 from shared.media.base64_text import decode
 from shared.media.image_file import ImageFile, what_is
 from shared.media.input_image import InputImage, inline_part
@@ -130,8 +131,8 @@ def image_model(model: str) -> str:
 async def generate_images(call: Call, asked: ImagesAsked, store: Callable[[], ImageStore]) -> ImagesMade:
     """`store` may raise StorageUnavailable. Raises what the first request failed with if all did; its details then have
     the others' too."""
-    body = _native(asked)
-    encoded = Encoded(orjson.dumps(body), asked.count)
+    size_bytes = sum(len(image.data) for image in asked.inputs)
+    body, encoded = await call.work(partial(_prepared, asked), size_bytes)
     results = await asyncio.gather(
         *(_one(call, asked, body, encoded, number, store) for number in range(asked.count)), return_exceptions=True
     )
@@ -153,6 +154,11 @@ async def generate_images(call: Call, asked: ImagesAsked, store: Callable[[], Im
     )
 
 
+def _prepared(asked: ImagesAsked) -> tuple[JsonObject, Encoded]:
+    body = _native(asked)
+    return body, encode(body, requests=asked.count)
+
+
 def _native(asked: ImagesAsked) -> JsonObject:
     """Only images are asked for: asked for text too, models answer with text alone every now and then."""
     parts: list[JsonObject] = [inline_part(image) for image in asked.inputs]
@@ -168,7 +174,7 @@ async def _one(
     call: Call, asked: ImagesAsked, body: JsonObject, encoded: Encoded, number: int, store: Callable[[], ImageStore]
 ) -> _Made:
     reply = await call.generate(asked.model, body, encoded)
-    files, broken = _files(reply.body)
+    files, broken = await call.work(partial(_files, reply.body), LARGE_BYTES)
     kept = await _finished(_all_kept(call, asked, number, files, store))
     failures = [Failure(number, error) for error in (*(error for _, error in kept if error is not None), *broken)]
     # Not the reply itself: with its image it would stay in memory until the last of the others is there.

@@ -32,7 +32,7 @@ async def read_inputs(call: Call, sent: Sequence[str]) -> list[InputImage]:
     total_bytes = 0
     for number, text in enumerate(sent):
         where = f"{FIELD}[{number}]"
-        image = checked(await _bytes(call, text.strip(), where), where)
+        image = await _image(call, text, where)
         total_bytes += len(image.data)
         if total_bytes > MAX_TOTAL_BYTES:
             raise BadRequest(
@@ -41,6 +41,12 @@ async def read_inputs(call: Call, sent: Sequence[str]) -> list[InputImage]:
             )
         images.append(image)
     return images
+
+
+async def _image(call: Call, text: str, where: str) -> InputImage:
+    text = text.strip()
+    data = await _bytes(call, text, where)
+    return await call.work(partial(checked, data, where), len(data))
 
 
 async def _bytes(call: Call, text: str, where: str) -> bytes:
@@ -52,10 +58,10 @@ async def _bytes(call: Call, text: str, where: str) -> bytes:
             raise _refuse(where, "is the name of no image that is stored here (any more)") from None
     scheme = _SCHEME.match(text)
     if scheme is None:
-        return decoded(text, where, other_forms=_OTHER_FORMS)
+        return await call.work(partial(decoded, text, where, other_forms=_OTHER_FORMS))
     match scheme[1].lower():
         case "data":
-            return decoded(text, where)
+            return await call.work(partial(decoded, text, where))
         case "https":
             return await _fetched(call, text, where)
         case "http":

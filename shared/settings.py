@@ -94,7 +94,8 @@ class Settings:
     max_connections: int
     rate_limit: int | None
     """Requests per minute of one caller, where that is limited; None: unlimited."""
-    queue_max_bytes: int
+    queue_max_bytes: int | None
+    """Of all requests that a process holds at once; None: chosen by the memory it has."""
     max_body_bytes: int
     ledger_url: str
     lease_s: float | None
@@ -142,7 +143,7 @@ class Settings:
             queue_timeout_given=read.text("QUEUE_TIMEOUT_SECONDS") is not None,
             max_connections=read.integer("MAX_CONNECTIONS", 100, 1, 10_000),
             rate_limit=_rate_limit(read),
-            queue_max_bytes=read.integer("QUEUE_MAX_MB", 128, 1, 16_384) * _MIB,
+            queue_max_bytes=read.integer("QUEUE_MAX_MB", 0, 1, 16_384) * _MIB or None,
             max_body_bytes=PLATFORM_BODY_BYTES,
             ledger_url=_ledger_url(read, deployed, workers),
             lease_s=read.number("LEDGER_LEASE_SECONDS", 0.0, 0.1, 600.0) or None,

@@ -11,7 +11,7 @@ from shared.generation import JsonObject
 
 @endpoint()
 async def chat(call: Call) -> Response | JsonObject:
-    asked = read_chat(await call.json())
+    asked = await call.read(read_chat)
     model = model_for(asked.model, "chat", call.settings)
     if asked.stream:
         return call.stream(model, asked.body, partial(chat_events, request_id=call.request_id))

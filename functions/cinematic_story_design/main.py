@@ -1,5 +1,7 @@
 """POST /cinematic-story-design: a content and an instruction -> a story to illustrate, speak and publish."""
 
+from functools import partial
+
 from functions.cinematic_story_design.models import Request
 from shared.bodies import read
 from shared.chat import model_for
@@ -13,7 +15,7 @@ from shared.structured_output import generate_object, object_body
 
 @endpoint()
 async def cinematic_story_design(call: Call) -> JsonObject:
-    asked = read(Request, await call.json())
+    asked = await call.read(partial(read, Request))
     body = object_body(
         asked.user_content,
         instruction(asked.system_prompt),

@@ -1,5 +1,7 @@
 """POST /generate: a prompt, and images to start from if any -> images, stored and linked to."""
 
+from functools import partial
+
 from starlette.responses import Response
 
 from functions.generate.answer import answer
@@ -20,7 +22,7 @@ async def generate(call: Call) -> Response | JsonObject:
 
 
 async def _asked(call: Call) -> ImagesAsked:
-    sent = read(Request, await call.json())
+    sent = await call.work(partial(read, Request, await call.json()))
     model = image_model(model_for(sent.model, "image", call.settings))
     return ImagesAsked(
         prompt=sent.prompt,

@@ -7,6 +7,6 @@ from shared.generation import JsonObject
 
 @endpoint()
 async def generate_text(call: Call) -> JsonObject:
-    asked = read_prompt(await call.json())
+    asked = await call.read(read_prompt)
     reply = await call.generate(model_for(asked.model, "generate_text", call.settings), asked.body)
     return {"generated_text": answer_text(reply.body)}

@@ -11,7 +11,12 @@ from shared.media.input_image import checked, decoded, inline_part
 
 @endpoint()
 async def image_analysis(call: Call) -> JsonObject:
-    asked = read(Request, await call.json())
+    model, body = await call.read(_read)
+    return chat_answer(await call.generate(model_for(model, "chat", call.settings), body), call.request_id)
+
+
+def _read(values: JsonObject) -> tuple[str | None, JsonObject]:
+    """The model, and the native body."""
+    asked = read(Request, values)
     image = checked(decoded(asked.image, "image", MAX_TOTAL_BYTES), "image", MAX_TOTAL_BYTES)
-    body = native_body([{"role": "user", "parts": [inline_part(image), {"text": asked.prompt}]}])
-    return chat_answer(await call.generate(model_for(asked.model, "chat", call.settings), body), call.request_id)
+    return asked.model, native_body([{"role": "user", "parts": [inline_part(image), {"text": asked.prompt}]}])

@@ -1,24 +1,31 @@
 """POST /structured-output: a content, an instruction and a JSON Schema -> an object that conforms to the schema."""
 
+from functools import partial
+
 from starlette.responses import Response
 
 from functions.structured_output.models import Request
 from shared.bodies import read
 from shared.chat import model_for
 from shared.endpoint import Call, endpoint
+from shared.generation import JsonObject
 from shared.generation_config import generation_config
 from shared.http_answer import JsonAnswer
-from shared.json_schema import check_schema
+from shared.json_schema import Schema, check_schema
 from shared.structured_output import generate_object, object_body, unchecked_header
 
 
 @endpoint()
 async def structured_output(call: Call) -> Response:
-    asked = read(Request, await call.json())
-    schema = check_schema(asked.json_schema, assert_formats=bool(asked.assert_formats), source=await call.body())
+    asked, schema = await call.read(partial(_read, source=await call.body()))
     headers = unchecked_header(schema)
     body = object_body(
         asked.user_content, asked.system_prompt, schema.document, generation_config(asked.generation_config)
     )
     model = model_for(asked.model, "structured_output", call.settings)
     return JsonAnswer(await generate_object(call, model, body, schema, headers), headers=headers)
+
+
+def _read(values: JsonObject, source: bytes) -> tuple[Request, Schema]:
+    asked = read(Request, values)
+    return asked, check_schema(asked.json_schema, assert_formats=bool(asked.assert_formats), source=source)

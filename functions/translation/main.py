@@ -1,5 +1,7 @@
 """POST /translation: a text and a language -> the text in that language."""
 
+from functools import partial
+
 from functions.translation.models import Request
 from shared.bodies import read
 from shared.chat import chat_answer, model_for, native_body, turn
@@ -9,7 +11,7 @@ from shared.generation import JsonObject
 
 @endpoint()
 async def translation(call: Call) -> JsonObject:
-    asked = read(Request, await call.json())
+    asked = await call.read(partial(read, Request))
     source = f" from {asked.source_language}" if asked.source_language else ""
     instruction = f"Translate what the user sends{source} into {asked.target_language}; answer with that only."
     body = native_body([turn("user", asked.text)], instruction)

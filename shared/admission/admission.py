@@ -7,6 +7,7 @@ import hashlib
 from collections import OrderedDict, deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from shared.accounts.account import Account
 from shared.admission.agent import Agent
@@ -17,11 +18,11 @@ from shared.admission.journal import Conversation, Journal
 from shared.admission.lease import Lease
 from shared.admission.line import SCAN
 from shared.admission.queue import FairQueue, Waiter
-from shared.admission.refusing import exceeded, expired, hopeless, retry_s, too_short, unconnected
+from shared.admission.refusing import exceeded, expired, hopeless, too_short, unconnected
 from shared.admission.returns import MAX_AHEAD_WINDOWS, Returns
 from shared.admission.server_clock import ServerClock
 from shared.clock import elapsed_s
-from shared.errors import CostExceedsLimit, GatewayError, QueueFull, Unavailable
+from shared.errors import CostExceedsLimit, GatewayError, Unavailable
 from shared.generation import Caller, Cost
 from shared.stores.port import Liveness, Store
 
@@ -35,7 +36,6 @@ class AdmissionConfig:
     """Bounds of the queue, and how its callers are weighed."""
 
     queue_timeout_s: float = 30.0
-    queue_bytes: int = 128 << 20
     weights: Mapping[str, float] | None = None
     connections: int = 10_000
     """Exchanges of the process that may be open at once."""
@@ -86,7 +86,6 @@ class Admission:
         caller: Caller,
         *,
         batch: bool = False,
-        size_bytes: int = 0,
         again: Lease | None = None,
         patient_until_s: float | None = None,
         streamed: bool = False,
@@ -94,7 +93,7 @@ class Admission:
         """Wait for a permit of any candidate, until `deadline_s` and for QUEUE_TIMEOUT_SECONDS at most; where it is given,
         until `patient_until_s` instead of the latter. `again`: a lapsed lease, whose place in the queue is kept.
 
-        Raises CostExceedsLimit, NoQuota, CallerNoQuota, DailyQuotaExhausted, QueueTimeout, QueueFull, LedgerUnavailable,
+        Raises CostExceedsLimit, NoQuota, CallerNoQuota, DailyQuotaExhausted, QueueTimeout, LedgerUnavailable,
         UpstreamTimeout."""
         now_s = elapsed_s()
         least_s = self.times.fastest_tenth_s(model, now_s, streamed=streamed)
@@ -114,7 +113,7 @@ class Admission:
             longest_s = now_s + self.config.queue_timeout_s if patient_until_s is None else patient_until_s
             until_s = min(deadline_s - least_s, longest_s)
             future = asyncio.get_running_loop().create_future()
-            waiter = Waiter(model, cost, caller.id, batch, now_s, until_s, size_bytes, agents, servable, future)
+            waiter = Waiter(model, cost, caller.id, batch, now_s, until_s, agents, servable, future)
             waiter.ends_s, waiter.streamed = deadline_s, streamed
             places = [(agent.account.ledger_id, agent.names.section(model)) for agent in agents]
             returned = self.returns.back(places, caller.id, now_s, batch=batch)
@@ -146,10 +145,14 @@ class Admission:
             agent = Agent(
                 account, self.store, self.clock, self.agent_config, self._journal, self._changed, self.liveness
             )
+            agent.callers_away = partial(self._callers_away, agent)
             self.agents[account.ledger_id] = agent
         elif account.passing:
             self.agents.move_to_end(account.ledger_id)
         return agent
+
+    def _callers_away(self, agent: Agent) -> int:
+        return self.returns.callers_away(agent.account.ledger_id, agent.line.callers, elapsed_s())
 
     def _forget_idle(self) -> None:
         """Make room for one. Who is in use stays: a second agent of its ledger would spend what the first one holds."""
@@ -174,11 +177,6 @@ class Admission:
     async def _wait(self, waiter: Waiter) -> Lease:
         loop = asyncio.get_running_loop()
         self.queue.place(waiter, after=self.returns.last_tag(waiter.caller))
-        if self.queue.size_bytes + waiter.size_bytes > self.config.queue_bytes:
-            again_s = retry_s(waiter, self.returns)
-            raise QueueFull(
-                "The queue is full (byte limit). Retry after the time in Retry-After.", retry_after_s=again_s
-            )
         waiter.future = loop.create_future()
         self.queue.put(waiter)
         timeout = loop.call_later(max(0.0, waiter.deadline_s - elapsed_s()), self._expire, waiter)

@@ -54,6 +54,8 @@ class Agent:
         self.account, self.store, self.clock, self.config = account, store, clock, config
         self.journal, self.changed, self.liveness = journal, changed, liveness
         self.names = Names(account, config.known)
+        self.callers_away: Callable[[], int] = lambda: 0
+        """How many callers were rejected and are expected back."""
         self.books: dict[str, Book] = {}
         """By section."""
         self.line = Line(self.names.section)

@@ -254,7 +254,8 @@ class Cadence:
             lease_ms=int((agent.config.lease_s or 0) * 1000),
             want_slots=wanted,
             oldest_ms=int(lo_ms - (elapsed_s() - line.oldest_s) * 1000) if line.count else 0,
-            callers=max(1, len(line.callers)),
+            # A rejected caller who is expected back still counts: or else an instance that rejects more asks for ever less.
+            callers=max(1, len(line.callers) + agent.callers_away()),
             demands=demands,
         )
 

@@ -30,7 +30,6 @@ class Waiter:
     batch: bool
     came_s: float
     deadline_s: float
-    size_bytes: int
     candidates: list[Any]
     """Agents that may serve it, best first; `offered` of them were asked so far."""
     accounts: Sequence[Any]
@@ -107,7 +106,6 @@ class FairQueue:
     """Start-time fair queueing: a caller's next turn comes after its last by the cost of it over the caller's weight."""
 
     weights: Mapping[str, float] = field(default_factory=dict)
-    size_bytes: int = 0
     _ordered: Ordered[Waiter] = field(default_factory=Ordered)
     _turns: dict[str, float] = field(default_factory=dict)
     _now: float = 0.0
@@ -133,13 +131,11 @@ class FairQueue:
     def put(self, waiter: Waiter) -> None:
         self.place(waiter)
         self._ordered.add(waiter)
-        self.size_bytes += waiter.size_bytes
 
     def remove(self, waiter: Waiter) -> bool:
         """Take it out, served or not. False for one that is not here."""
         if not self._ordered.remove(waiter):
             return False
-        self.size_bytes -= waiter.size_bytes
         if not len(self):
             self._turns.clear()
         return True

@@ -12,7 +12,7 @@ caller that is due, whichever client made it.
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
 
@@ -127,6 +127,14 @@ class Returns:
         """The last turn that a caller's appointments have taken: its new requests come after it. 0.0 if it has none."""
         share = self._callers.get(caller)
         return share.last_tag if share else 0.0
+
+    def callers_away(self, ledger: str, present: Container[str], now_s: float) -> int:
+        """How many callers are expected back at `ledger`, besides those that are `present`."""
+        if not self._count:
+            return 0
+        self.forget(now_s)
+        away = {caller for place, one in self._away.items() if place[0] == ledger for caller, _ in one.of_caller}
+        return sum(caller not in present for caller in away)
 
     def forget(self, now_s: float) -> None:
         """Drop the appointments whose caller did not return in time."""

@@ -7,6 +7,7 @@ import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
+from functools import partial
 from types import TracebackType
 from urllib.parse import urlsplit
 
@@ -17,8 +18,9 @@ from yarl import URL
 from shared.clock import elapsed_s, unix_s
 from shared.gemini.errors import MAX_ERROR_BYTES, Kind, UpstreamFailure, read_error_frame, read_failure
 from shared.gemini.reading import AnswerReader, Unreadable, describe, is_error, read_answer, read_error_body
-from shared.gemini.upload import PermittedRequest, Refused, Upload
+from shared.gemini.upload import BoundedResponse, PermittedRequest, Refused, Upload
 from shared.generation import JsonObject
+from shared.large_work import LARGE_BYTES, LargeWork
 from shared.secret import Secret
 
 API_VERSION = "v1beta"
@@ -32,6 +34,9 @@ KEEPALIVE_S = 60.0
 """Shorter than Google's minutes: a connection that they close first costs a permit when the two cross."""
 
 READ_BUFFER_BYTES = 256 * 1024
+_LARGE_COMPRESSED_BYTES = 4 * 1024
+_FRAMES_IN_A_TURN = 256
+"""Frames of a stream that are returned one after the other before other requests have a turn."""
 
 _MAX_URLS = 1024
 _PATH_SEGMENT = re.compile(r"[A-Za-z0-9._-]{1,100}")
@@ -62,7 +67,14 @@ class Exchange:
 class GeminiClient:
     """One pool of connections to one upstream, for many keys. Bound to the event loop of its first call."""
 
-    def __init__(self, *, base_url: str, max_connections: int = 100, proxy: str | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        base_url: str,
+        max_connections: int = 100,
+        proxy: str | None = None,
+        large_work: LargeWork | None = None,
+    ) -> None:
         """`base_url` is the upstream's origin, with a path prefix if need be; `/v1beta` is appended. Raises ValueError."""
         parts = urlsplit(base_url)
         if parts.scheme not in ("http", "https") or not parts.hostname or any(mark in base_url for mark in "@?# "):
@@ -72,6 +84,7 @@ class GeminiClient:
         self._prefix = f"{base_url.rstrip('/')}/{API_VERSION}/models/"
         self._max_connections = max_connections
         self._proxy = proxy
+        self._large_work = large_work or LargeWork()
         self._urls: dict[tuple[str, str], URL] = {}
         self._session: aiohttp.ClientSession | None = None
         self._closed = False
@@ -92,7 +105,10 @@ class GeminiClient:
             raise _malformed(f"Gemini's answer is longer than {MAX_REPLY_BYTES} bytes.", severed=True)
         encoding = response.headers.get(hdrs.CONTENT_ENCODING, "")
         try:
-            reply = read_answer(body, encoding, MAX_REPLY_BYTES)
+            reading = partial(read_answer, body, encoding, MAX_REPLY_BYTES)
+            # What is compressed may be longer than it came.
+            is_large = len(body) >= LARGE_BYTES or (encoding and len(body) >= _LARGE_COMPRESSED_BYTES)
+            reply = await self._large_work.run(reading, first=True) if is_large else reading()
         except Unreadable as error:
             raise _unreadable(error, response, exchange.api_key) from None
         if is_error(reply):
@@ -164,6 +180,7 @@ class GeminiClient:
                 limit=self._max_connections, keepalive_timeout=KEEPALIVE_S, ttl_dns_cache=60
             ),
             request_class=PermittedRequest,
+            response_class=BoundedResponse,
             cookie_jar=aiohttp.DummyCookieJar(),
             headers=_HEADERS,
             proxy=self._proxy,
@@ -184,6 +201,7 @@ class _Stream(AbstractAsyncContextManager[AsyncIterator[JsonObject]], AsyncItera
         self._exchange = exchange
         self._read_bytes = 0
         self._ended = False
+        self._frames = 0
         self._broken: UpstreamFailure | None = None
         self._expired = False
 
@@ -208,6 +226,9 @@ class _Stream(AbstractAsyncContextManager[AsyncIterator[JsonObject]], AsyncItera
         self._close()
 
     async def __anext__(self) -> JsonObject:
+        self._frames += 1
+        if self._frames % _FRAMES_IN_A_TURN == 0:
+            await asyncio.sleep(0)
         while True:
             try:
                 frame = self._reader.next()

@@ -23,11 +23,14 @@ from shared.gemini.objects import ObjectScanner
 from shared.gemini.sse import EventTooLarge, SseParser
 from shared.gemini.surrogates import Halves
 from shared.generation import JsonObject
+from shared.json_structure import MAX_VALUES, TooManyValues, ValueCounter, check_values
 
 MAX_EXCERPT_BYTES = 120
 _HEAD_BYTES = 1024
 """As much of an answer is kept for the error that describes it."""
 
+MAX_STREAM_VALUES = 10 * MAX_VALUES
+"""Over all parts of an answer that does not come as plain events: each object is looked for by its braces."""
 _PLAIN_EVENTS = b"data: {"
 _JSON_GUARD = b")]}'"
 """Google's own prefix against inclusion as a script."""
@@ -60,7 +63,7 @@ class Unreadable(Exception):
 class AnswerReader:
     """The frames of one answer, as soon as their bytes are there."""
 
-    def __init__(self, content_encoding: str, max_bytes: int) -> None:
+    def __init__(self, content_encoding: str, max_bytes: int, max_values: int | None = None) -> None:
         """`content_encoding` is the answer's header, "" if it has none; `max_bytes` bounds the decoded answer."""
         self._encoding = content_encoding
         self._max_bytes = max_bytes
@@ -69,6 +72,7 @@ class AnswerReader:
         self._objects: ObjectScanner | None = None
         self._undecided = b""
         self._started = False
+        self._values = ValueCounter(MAX_STREAM_VALUES if max_values is None else max_values)
         self._payloads: deque[bytes] = deque()
         self._unended: bytes | None = None
         self._frames: deque[JsonObject] = deque()
@@ -109,6 +113,8 @@ class AnswerReader:
             self._split(chunk)
         except (EventTooLarge, Undecodable, TooLong) as error:
             raise Unreadable(str(error)) from None
+        except TooManyValues as error:
+            raise Unreadable(f"It has {error}.") from None
 
     def end(self) -> None:
         """No more bytes will come. The last event counts without its blank line, if it is whole."""
@@ -162,6 +168,7 @@ class AnswerReader:
         return self._decoder.feed(chunk)
 
     def _split(self, chunk: bytes) -> None:
+        self._values.feed(chunk)
         if not self._begun and len(self._head) < _HEAD_BYTES:
             self._head += chunk[: _HEAD_BYTES - len(self._head)]
         if self._events is not None:
@@ -193,7 +200,10 @@ class AnswerReader:
     def _read(self, payload: bytes) -> JsonObject | None:
         """The frame that `payload` usually is; whatever else it is goes to `_frames`. Raises Unreadable."""
         try:
+            check_values(payload)
             value = orjson.loads(payload)
+        except TooManyValues as error:
+            raise Unreadable(f"A part of it has {error}.") from None
         except orjson.JSONDecodeError:
             self._read_leniently(payload)
             return None
@@ -272,12 +282,17 @@ def read_answer(body: bytes, content_encoding: str, max_bytes: int) -> JsonObjec
     returned by itself. Raises Unreadable."""
     if not content_encoding:
         try:
+            check_values(body)
             value = orjson.loads(body)
+        except TooManyValues as error:
+            unreadable = Unreadable(f"It has {error}.")
+            unreadable.head = body[:_HEAD_BYTES]
+            raise unreadable from None
         except orjson.JSONDecodeError:
             value = None
         if type(value) is dict:
             return value
-    reader = AnswerReader(content_encoding, max_bytes)
+    reader = AnswerReader(content_encoding, max_bytes, MAX_VALUES)
     try:
         return _merged_answer(reader, body)
     except Unreadable as error:

@@ -24,6 +24,8 @@ PART_TOKENS = 1
 _CONTENT_FIELDS = frozenset({"role", "parts"})
 
 _LONG_HISTORY = 256
+_PIECE = 1024 * 1024
+"""Longer texts are looked at in pieces of so many characters: each look makes copies, and one of 31 MB holds up others."""
 _NOT_TEXT = (b'"inlineData"', b'"fileData"', b'"cachedContent"')
 
 CACHED_CONTENT_TOKENS = 32_768
@@ -123,7 +125,10 @@ def text_tokens(text: str) -> float:
     """A small letter, space or tab of ASCII counts 1/2 (English has about 4.5 of them to a token, gibberish 2); every
     other ASCII byte 1 (digits and capitals are often tokens of their own); any other byte 2/3 (a Cyrillic letter 1.3,
     a Han character 2, an emoji 2.7: two to four times what they cost)."""
-    return _utf8_tokens(text.encode("utf-8", "surrogatepass"), text.isascii())
+    if len(text) <= _PIECE:
+        return _utf8_tokens(text.encode("utf-8", "surrogatepass"), text.isascii())
+    pieces = (text[at : at + _PIECE] for at in range(0, len(text), _PIECE))
+    return sum(_utf8_tokens(piece.encode("utf-8", "surrogatepass"), piece.isascii()) for piece in pieces)
 
 
 def media_tokens(
@@ -263,6 +268,8 @@ def _json_tokens(value: Any) -> float:
 
 def _utf8_tokens(data: bytes, is_ascii: bool) -> float:
     size = len(data)
+    if size > 4 * _PIECE:
+        return sum(_utf8_tokens(data[at : at + _PIECE], is_ascii) for at in range(0, size, _PIECE))
     light = len(data.translate(None, _NOT_LIGHT))
     wide = 0 if is_ascii else size - len(data.translate(None, _NOT_ASCII))
     return light / 2 + wide * 2 / 3 + (size - light - wide)

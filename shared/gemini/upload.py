@@ -21,6 +21,10 @@ Python 3.12 aiohttp writes a turn of the event loop later, so that any other wor
 same turn, and only a process that stands still takes so long."""
 
 
+MAX_INTERIM = 16
+_PIECE_BYTES = 256 * 1024
+
+
 class Refused(Exception):
     """`before_write` raised; its exception waits in the upload, out of reach of aiohttp's own except clauses."""
 
@@ -54,7 +58,13 @@ class Upload(Payload):
         return str(self._value, encoding, errors)
 
     async def write(self, writer: AbstractStreamWriter) -> None:
-        await writer.write(self._value)
+        """In pieces, each after the one before has left: the transport keeps what it is given, and encrypts it at once."""
+        value = self._value
+        if len(value) <= _PIECE_BYTES:
+            await writer.write(value)
+            return
+        for at in range(0, len(value), _PIECE_BYTES):
+            await writer.write(value[at : at + _PIECE_BYTES])
 
     def ask(self) -> None:
         """Raises Refused where `before_write` refuses."""
@@ -71,7 +81,7 @@ class Upload(Payload):
             self.written = False
             self.ask()
             self.written = True
-        await writer.write(self._value)
+        await self.write(writer)
         # A large body has drained by now, but for what the transport and the kernel hold back.
         if self.after_write is not None:
             self.after_write()
@@ -81,6 +91,20 @@ class Upload(Payload):
         the body would still be sent. A connection that went back to the pool is left alone."""
         if self.transport is not None and self.transport.is_closing():
             self.transport.abort()
+
+
+class BoundedResponse(aiohttp.ClientResponse):
+    """Takes only so many interim answers (`100 Continue`) before the real one. aiohttp skips them without end, and without
+    giving way to other requests as long as there are more."""
+
+    _interim = 0
+
+    @property
+    def _continue(self) -> None:  # type: ignore[override]
+        """aiohttp looks at it once for each interim answer: it is what waits for the first one, and nothing does here."""
+        self._interim += 1
+        if self._interim > MAX_INTERIM:
+            raise aiohttp.ClientResponseError(self.request_info, self.history, message="too many interim answers")
 
 
 class PermittedRequest(aiohttp.ClientRequest):

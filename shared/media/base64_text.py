@@ -47,6 +47,7 @@ def decode(text: str) -> bytes:
         encoded = encoded.translate(None, b" \t\r\n")
     digits = encoded.rstrip(b"=")
     padding, tail = len(encoded) - len(digits), len(digits) % 4
+    del encoded  # Each is a copy of up to 27 MB.
     if b"-" in digits or b"_" in digits:
         if b"+" in digits or b"/" in digits:
             raise ValueError("must be base64 of one alphabet: it has characters of both (+ or /, and - or _)")
@@ -57,7 +58,9 @@ def decode(text: str) -> bytes:
         raise ValueError("must be whole base64: its length is wrong, so part of it is missing")
     if tail and _STANDARD.index(digits[-1]) & _UNUSED_BITS[tail]:
         raise ValueError("must be whole base64: its last character does not end a byte, so part of it is missing")
-    return binascii.a2b_base64(digits + b"=" * (-tail % 4))
+    if tail:
+        digits += b"=" * (-tail % 4)
+    return binascii.a2b_base64(digits)
 
 
 def _content(url: str) -> str:

@@ -94,7 +94,6 @@ class Story:
             deadline_s,
             ask.caller,
             batch=ask.batch,
-            size_bytes=100,
             again=self._lapsed,
         )
         self._lapsed = self._request = None

@@ -252,8 +252,8 @@ def unknown_settled_as_zero(scenario: Scenario) -> Any:
     """What Gemini did not count is given back, as if it had counted nothing."""
     right = Lease.close
 
-    async def wrong(self: Lease, input_tokens: int | None = None) -> None:
-        await right(self, input_tokens or 0)
+    async def wrong(self: Lease, input_tokens: int | None = None, *, cancelled: bool = False) -> None:
+        await right(self, input_tokens or 0, cancelled=cancelled)
 
     return patched(scenario, (Lease, "close", wrong))
 
@@ -262,8 +262,9 @@ def debt_forgotten(scenario: Scenario) -> Any:
     """What Gemini counted beyond the reservation is not booked."""
     right = Lease.close
 
-    async def wrong(self: Lease, input_tokens: int | None = None) -> None:
-        await right(self, None if input_tokens is None else min(input_tokens, self.cost.input_tokens))
+    async def wrong(self: Lease, input_tokens: int | None = None, *, cancelled: bool = False) -> None:
+        counted = None if input_tokens is None else min(input_tokens, self.cost.input_tokens)
+        await right(self, counted, cancelled=cancelled)
 
     return patched(scenario, (Lease, "close", wrong))
 

@@ -14,10 +14,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from shared.admin_guesses import AdminGuesses
+from shared.byte_budget import ByteBudget
 from shared.call import Tracer
 from shared.caller_rate import CallerRate
 from shared.clock import elapsed_s
 from shared.generation import Attempt, Caller, Generation, JsonObject, Reply, Stage, Usage
+from shared.large_work import LargeWork
 from shared.media.look_ups import LookUps
 from shared.settings import Settings
 from shared.shares import fetch_limit
@@ -151,6 +153,8 @@ class FakeServices:
         self.fetch_rate = CallerRate(store, fetch_limit(self.settings), counted="fetched addresses")
         self.look_ups = LookUps()
         self.admin_guesses = AdminGuesses()
+        self.byte_budget = ByteBudget(self.settings.queue_max_bytes or 128 << 20)
+        self.large_work = LargeWork()
         self.stored = FakeMedia()
         self.written = 0
 

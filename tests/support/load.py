@@ -28,6 +28,8 @@ class Manners:
     patience_s: float | None = None
     """Told as x-request-timeout; None: the server's own deadline holds."""
     obeys_retry_after: bool = False
+    max_pause_s: float = float("inf")
+    """Longest pause that an obedient caller makes before it asks again."""
     directive: Callable[[int], str] = lambda _: ""
     """What the offline Gemini is told with the prompt."""
     leaves_after_s: Callable[[int], float | None] = lambda _: None
@@ -107,7 +109,7 @@ class Load:
             if not sent.answered:
                 # Closed, but not tight: a server that refuses must not be drowned by it.
                 wait_s = sent.retry_after_s if self.manners.obeys_retry_after else None
-                await self._pause(wait_s or 0.1)
+                await self._pause(min(wait_s or 0.1, self.manners.max_pause_s))
 
     async def _pause(self, wait_s: float) -> None:
         with suppress(TimeoutError):

@@ -242,7 +242,7 @@ class WholePath:
 
     async def assert_nothing_is_left(self) -> None:
         queue = self.services.admission.queue
-        assert (len(queue), queue.size_bytes) == (0, 0), "requests wait"
+        assert len(queue) == 0, "requests wait"
         assert self.exchanges == 0, "exchanges are open"
         states = await self.ledgers()
         for project, state in states.items():
@@ -328,6 +328,7 @@ async def whole_path(
                     path = WholePath(services, gemini, server, session)
                     yield path
                     await path.assert_nothing_is_left()
+                    assert path.services.byte_budget.used_bytes == 0, "bytes of requests are held"
         finally:
             await services.aclose()
             folder.cleanup()

@@ -20,6 +20,7 @@ from shared import image_generation
 from shared.call import Call
 from shared.clock import elapsed_s
 from shared.errors import EmptyResponse, ResponseBlocked, StorageUnavailable, UpstreamFailed
+from shared.gemini import encoding
 from shared.generation import Journal, Stage
 from shared.image_generation import ImagesAsked, ImagesMade, MadeImage, generate_images
 from shared.media import input_image
@@ -240,7 +241,7 @@ async def test_while_gemini_works_an_input_image_is_kept_but_not_the_request_tha
     class Watched(FakeGateway):
         async def generate(self, generation: Any) -> Any:
             found = tracemalloc.take_snapshot().filter_traces(
-                [*(tracemalloc.Filter(False, module.__file__) for module in (image_generation, input_image))]
+                [*(tracemalloc.Filter(False, module.__file__) for module in (encoding, image_generation, input_image))]
             )
             held.append(sum(one.size for one in found.statistics("filename")))
             return await super().generate(generation)

@@ -11,7 +11,15 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-VALUES = {"shared.errors", "shared.generation", "shared.secret", "shared.clock"}
+VALUES = {
+    "shared.errors",
+    "shared.generation",
+    "shared.secret",
+    "shared.clock",
+    "shared.byte_budget",
+    "shared.json_structure",
+    "shared.large_work",
+}
 
 ALLOWED: dict[str, set[str]] = {
     "shared/ledger": {"shared.ledger", *VALUES},
@@ -37,9 +45,11 @@ ALLOWED: dict[str, set[str]] = {
         "shared.day_share",
         "shared.gemini",
         "shared.refusal",
+        "shared.request_bodies",
         "shared.stream_reply",
         *VALUES,
     },
+    "shared/request_bodies.py": {"shared.gemini.encoding", *VALUES},
     "shared/stream_reply.py": {"shared.admission", "shared.gemini", *VALUES},
 }
 """Package or module -> the shared modules (by prefix) that it may import."""
@@ -48,6 +58,8 @@ PURE = (
     "shared/ledger",
     "shared/generation.py",
     "shared/errors.py",
+    "shared/byte_budget.py",
+    "shared/json_structure.py",
     "shared/refusal.py",
     "shared/stopped.py",
     "shared/gemini/errors.py",

@@ -11,10 +11,12 @@ from shared.accounts.pool import Pool
 from shared.admission.admission import Admission, AdmissionConfig
 from shared.admission.agent import AgentConfig
 from shared.admission.answer_times import MIN_ANSWERS
+from shared.byte_budget import ByteBudget
 from shared.clock import elapsed_s
 from shared.errors import QueueTimeout
 from shared.gateway import MIN_QUEUE_S, Gateway
 from shared.generation import Caller, Cost, Generation
+from shared.large_work import LargeWork
 from shared.ledger.grid import Grid
 from shared.ledger.limits import Limits
 from shared.secret import Secret
@@ -35,7 +37,14 @@ def waited_s(
         agents = AgentConfig("i" * 32, Grid.of(60.0), tau_s=200.0)
         admission = Admission(MemoryStore(Shelf()), agents, AdmissionConfig(queue_timeout_s=20.0))
         pool = Pool([account], caller_limits=Limits(), caller_concurrency=1)
-        gateway = Gateway(pool, admission, cast(Any, None), request_timeout_s=200.0)
+        gateway = Gateway(
+            pool,
+            admission,
+            cast(Any, None),
+            request_timeout_s=200.0,
+            byte_budget=ByteBudget(1 << 20),
+            large_work=LargeWork(),
+        )
         # One fast answer: a request with less time than the fastest tenth would not wait at all.
         for took_s in [] if answers_s is None else [0.1, *[answers_s] * (MIN_ANSWERS - 1)]:
             admission.times.record(MODEL, took_s, elapsed_s(), streamed=stream)

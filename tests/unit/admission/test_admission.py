@@ -16,7 +16,7 @@ from shared.admission.admission import Admission, AdmissionConfig
 from shared.admission.agent import AgentConfig
 from shared.admission.lease import Lease, PermitLapsed
 from shared.clock import elapsed_s
-from shared.errors import CostExceedsLimit, DailyQuotaExhausted, LedgerUnavailable, QueueFull, QueueTimeout
+from shared.errors import CostExceedsLimit, DailyQuotaExhausted, LedgerUnavailable, QueueTimeout
 from shared.generation import Caller, Cost
 from shared.ledger.grid import Grid
 from shared.ledger.limits import Limits
@@ -387,16 +387,6 @@ async def test_a_cost_above_a_whole_limit_is_refused_at_once_and_the_limit_is_na
 ) -> None:
     with pytest.raises(CostExceedsLimit, match=named):
         await take(admission(MemoryStore(shelf)), account(**limits), cost=cost)
-
-
-async def test_more_bytes_than_the_queue_holds_are_refused(shelf: Shelf) -> None:
-    gate = admission(MemoryStore(shelf), queue_bytes=100)
-    async with exchange(gate, account(c=1)):
-        waiting = asyncio.create_task(take(gate, account(c=1), size_bytes=80))
-        await eventually(lambda: len(gate.queue) == 1)
-        with pytest.raises(QueueFull):
-            await take(gate, account(c=1), size_bytes=30)
-    await (await waiting).close()
 
 
 async def test_without_a_ledger_nothing_is_dispatched_and_it_recovers(shelf: Shelf) -> None:

@@ -13,8 +13,8 @@ NOBODY: Any = None
 """In place of a future: nobody awaits these."""
 
 
-def waiter(caller: str, tokens: int = 0, *, batch: bool = False, size_bytes: int = 0) -> Waiter:
-    return Waiter("m", Cost(1, tokens), caller, batch, 0.0, 10.0, size_bytes, [], [], NOBODY)
+def waiter(caller: str, tokens: int = 0, *, batch: bool = False) -> Waiter:
+    return Waiter("m", Cost(1, tokens), caller, batch, 0.0, 10.0, [], [], NOBODY)
 
 
 def drain(queue: FairQueue) -> list[str]:
@@ -112,14 +112,3 @@ def test_any_waiter_of_many_can_leave_and_the_others_keep_their_order() -> None:
         assert not queue.remove(one)
         order.remove(one)
         assert list(queue) == order
-
-
-def test_bytes_are_counted_until_a_waiter_leaves_and_leaving_twice_counts_once() -> None:
-    queue = FairQueue()
-    one = waiter("a", size_bytes=70)
-    queue.put(one)
-    queue.put(waiter("b", size_bytes=5))
-    assert queue.size_bytes == 75
-    queue.remove(one)
-    queue.remove(one)
-    assert queue.size_bytes == 5

@@ -7,14 +7,14 @@ import contextlib
 import math
 import random
 from collections.abc import Awaitable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import pytest
 
 from shared.accounts.account import Account
 from shared.admission.agent import SILENCE_S
 from shared.clock import elapsed_s
-from shared.errors import QueueFull, QueueTimeout
+from shared.errors import QueueTimeout
 from shared.generation import Caller, Cost
 from shared.ledger.state import Refusal
 from tests.support.instances import Site, account
@@ -195,37 +195,6 @@ def test_a_flood_that_never_returns_does_not_delay_others() -> None:
         return of_flood.value.retry_after_s or 0.0
 
     assert 600 <= run(main) <= 1_000
-
-
-def test_a_full_queue_gives_times_of_their_own() -> None:
-    async def main() -> list[float]:
-        random.seed(1)
-        site = Site(account(15, requests=60))
-        gate = site.gates[site.add()]
-        gate.config = replace(gate.config, queue_bytes=2_000)
-        given_s: list[float] = []
-
-        async def ask() -> None:
-            try:
-                lease = await gate.acquire(
-                    [site.account], "m", Cost(1, 50), elapsed_s() + 60.0, Caller("c", "admin"), size_bytes=100
-                )
-                lease.check()
-                await lease.close(50)
-            except QueueFull as error:
-                given_s.append(error.retry_after_s or 0.0)
-
-        async with asyncio.TaskGroup() as asking:
-            for wait_s, requests in ((2.0, 20), (2.0, 20), (0.0, 20)):
-                for _ in range(requests):
-                    asking.create_task(ask())
-                await asyncio.sleep(wait_s)
-        await gate.aclose()
-        return given_s
-
-    given_s = run(main)
-    assert len(given_s) >= 10
-    assert len(set(given_s)) >= len(given_s) / 3
 
 
 def test_after_a_refusal_by_gemini_they_do_not_return_together() -> None:

@@ -1,0 +1,24 @@
+"""How much memory this process may use: its cgroup's limit, or the machine's."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+LIMIT_FILES = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
+"""Of version 2 and of version 1 (docs.kernel.org/admin-guide/cgroup-v2.html)."""
+
+
+def memory_bytes(files: Iterable[str] = LIMIT_FILES) -> int:
+    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return min([machine, *filter(None, map(_limit, files))])
+
+
+def _limit(file: str) -> int | None:
+    """None where there is no such file, or no limit in it."""
+    try:
+        text = Path(file).read_text().strip()
+    except OSError:
+        return None
+    return int(text) if text.isascii() and text.isdigit() else None
