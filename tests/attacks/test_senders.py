@@ -11,8 +11,8 @@ from random import Random
 from tests.attacks.siege import Siege, besieged
 
 SEED = int(os.environ.get("ATTACK_SEED", "1"))
-ATTACK_S = 6.0
-SENDERS = 120
+ATTACK_S, BEGIN_WITHIN_S = 6.0, 2.0
+SENDERS = 80
 LARGE = 30 << 20
 
 Writer = asyncio.StreamWriter
@@ -98,6 +98,7 @@ SENDER: list[Callable[[Random, Writer], Awaitable[None]]] = [
 
 
 async def one(siege: Siege, dice: Random, sends: Callable[[Random, Writer], Awaitable[None]]) -> None:
+    await asyncio.sleep(dice.uniform(0, BEGIN_WITHIN_S))
     try:
         async with asyncio.timeout(ATTACK_S), siege.connection() as (_, writer):
             await sends(dice, writer)
