@@ -61,7 +61,7 @@ def test_what_is_not_json_is_refused(text: str) -> None:
 
 
 def test_absurd_exponent_and_absurd_depth_are_refused() -> None:
-    for text in ("1e999999999999999999999", "[" * 5_000 + "1e2" + "]" * 5_000, "[" * 5_000 + "]" * 5_000):
+    for text in ("1e999999999999999999999", "[" * 200_000 + "1e2" + "]" * 200_000, "[" * 200_000 + "]" * 200_000):
         with pytest.raises(ValueError):
             loads(text)
 

@@ -181,7 +181,7 @@ class TestCharactersInHalves:
         assert wire.text_of(answer_of(LO.encode().replace(b"lo", b"\xed\xa0\xbd\xed\xb8\x80"))) == "😀"
 
     def test_deep_nesting_is_one_error(self) -> None:
-        deep = LO.replace('"index": 0', r'"x": "\ud83d", "index": ' + "[" * 5000 + "]" * 5000)
+        deep = LO.replace('"index": 0', r'"x": "\ud83d", "index": ' + "[" * 200_000 + "]" * 200_000)
         with pytest.raises(Unreadable):
             answer_of(deep)
 
