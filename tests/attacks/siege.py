@@ -107,7 +107,7 @@ class Siege:
         )  # fmt: skip
         before = set(_tree(self.server.process.pid))
         try:
-            await asyncio.sleep(1.5)  # It has begun, and was answered more than once.
+            await asyncio.sleep(0.7)  # It has begun, and was answered more than once.
             yield
         finally:
             assert process.stdin is not None

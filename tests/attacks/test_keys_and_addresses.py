@@ -12,7 +12,7 @@ from random import Random
 from tests.attacks.siege import Siege, besieged
 
 SEED = int(os.environ.get("ATTACK_SEED", "1"))
-FLOOD, AT_ONCE = 800, 16
+FLOOD, AT_ONCE = 500, 16
 
 
 async def at_once(count: int, one: Callable[[int], Awaitable[object]], width: int = AT_ONCE) -> None:
@@ -52,7 +52,7 @@ async def test_made_up_keys(unpacked: Path, tmp_path: Path) -> None:
 
 async def test_own_keys_with_slow_answers(unpacked: Path, tmp_path: Path) -> None:
     """More of them than there are connections to Gemini, each for longer than an innocent caller waits."""
-    async with besieged("chat", unpacked, tmp_path, REQUEST_TIMEOUT_SECONDS="8") as siege, siege.watched():
+    async with besieged("chat", unpacked, tmp_path, REQUEST_TIMEOUT_SECONDS="5") as siege, siege.watched():
 
         async def one(number: int) -> None:
             key = f"AQ.own-key-{number % 10}-of-a-caller"
@@ -64,7 +64,7 @@ async def test_own_keys_with_slow_answers(unpacked: Path, tmp_path: Path) -> Non
 async def test_one_own_key_with_large_bodies(unpacked: Path, tmp_path: Path) -> None:
     """Its own slots are busy, and what waits for them fills what the queue has for it."""
     large = "x" * (4 << 20)
-    async with besieged("chat", unpacked, tmp_path, REQUEST_TIMEOUT_SECONDS="8") as siege, siege.watched():
+    async with besieged("chat", unpacked, tmp_path, REQUEST_TIMEOUT_SECONDS="5") as siege, siege.watched():
         key = {"x_goog_api_key": "AQ.own-key-of-one-caller"}
         async with asyncio.TaskGroup() as tasks:
             for _ in range(15):

@@ -11,7 +11,7 @@ from random import Random
 from tests.attacks.siege import Siege, besieged
 
 SEED = int(os.environ.get("ATTACK_SEED", "1"))
-ATTACK_S, BEGIN_WITHIN_S = 6.0, 2.0
+ATTACK_S, BEGIN_WITHIN_S = 4.0, 1.5
 SENDERS = 80
 LARGE = 30 << 20
 

@@ -17,7 +17,7 @@ from tests.support.processes import ADMIN_KEY
 
 SEED = int(os.environ.get("ATTACK_SEED", "1"))
 PROMPT = b'{"prompt":"Hello"}'
-PIPELINED, CALLERS, MUTATIONS = 2_000, 1_500, 400
+PIPELINED, CALLERS, MUTATIONS = 2_000, 900, 400
 GROWTH_MB = 40.0
 DEFECTS = {500, 501, 503, 504}
 
@@ -159,7 +159,7 @@ async def test_pipelined_requests_are_answered_in_order(siege: Siege) -> None:
     requests = b"".join(
         b"GET /health HTTP/1.1\r\nHost: x\r\nX-Request-Id: number-%d\r\n\r\n" % number for number in range(PIPELINED)
     )
-    answer = await raw(siege, requests, wait_s=5.0)
+    answer = await raw(siege, requests, wait_s=2.0)
     lines = [line for line in answer.split(b"\r\n") if line.lower().startswith(b"x-request-id:")]
     numbers = [int(line.rpartition(b"-")[2]) for line in lines]
     assert numbers == list(range(len(numbers)))
@@ -183,7 +183,7 @@ async def test_no_field_reaches_a_header_unchecked(siege: Siege, text: str) -> N
 async def test_callers_leave_nothing_behind(siege: Siege) -> None:
     """Each request has a caller's name of its own."""
     async with siege.watched():
-        pass
+        await asyncio.sleep(1)
     before_mb = siege.peak_mb
     async with siege.watched():
         for first in range(0, CALLERS, 15):
