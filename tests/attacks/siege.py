@@ -115,7 +115,7 @@ class Siege:
             output, _ = await process.communicate()
         seen = Experience(**orjson.loads(output))
         after = set(_tree(self.server.process.pid))
-        self.peak_mb = sum(map(_peak_mb, after))
+        self.peak_mb = _together_mb(after)
         assert before <= after, f"a process ended:\n{self.server.output[-2000:]}"
         assert not seen.wrong, f"{len(seen.wrong or ())} of its requests were not answered: {(seen.wrong or ())[:3]}"
         assert seen.answers >= MIN_ANSWERS
@@ -194,9 +194,13 @@ def _tree(pid: int) -> Iterable[int]:
             yield from _tree(int(child))
 
 
-def _peak_mb(pid: int) -> float:
-    """The largest resident set that it ever had."""
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("VmHWM:"):
-            return int(line.split()[1]) / 1024
-    return 0.0
+def _together_mb(pids: Iterable[int]) -> float:
+    """The largest resident set that the worker ever had, and what the other processes do not share with it."""
+    peaks = {pid: _mb(f"/proc/{pid}/status", "VmHWM:") for pid in pids}
+    worker = max(peaks, key=lambda pid: peaks[pid])
+    return peaks[worker] + sum(_mb(f"/proc/{pid}/smaps_rollup", "Private_") for pid in peaks if pid != worker)
+
+
+def _mb(file: str, field_name: str) -> float:
+    lines = Path(file).read_text().splitlines()
+    return sum(int(line.split()[1]) for line in lines if line.startswith(field_name)) / 1024
