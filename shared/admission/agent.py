@@ -62,7 +62,6 @@ class Agent:
         self.open: dict[int, str] = {}
         """Requests, each with its caller, that hold a slot: from the moment a permit was taken until the exchange is over."""
         self.cancelled = Cancelled(self._slot_freed)
-        """Exchanges that hold a slot although nobody waits for them here any more."""
         self.cap = 0
         self.held = 0
         """Slots that the ledger keeps for this process; more than `cap` while it drains."""
@@ -80,22 +79,19 @@ class Agent:
         """Of the last renew. It begins above those of an agent that this process had for the same ledger before."""
         self.refusals: list[Refusal] = []
         self.accepted = not account.own_key
-        self.writes = 0
-        self.conflicts = 0
+        self.writes = self.conflicts = 0
         self.pending: Renew | None = None
         """Sent, and nothing heard of it: it is sent again as it is."""
         self.peak = 0
         """The most requests open at once, lately."""
         self.cadence = Cadence(self)
-        self._failures = 0
-        self._not_before_s = 0.0
+        self._failures, self._not_before_s = 0, 0.0
         self._heard_s = 0.0
         """When the ledger last answered (elapsed time)."""
         self._task: asyncio.Task[None] | None = None
-        self._task_s = 0.0
+        self._task_s = self._timer_at_s = 0.0
         self._wake: asyncio.TimerHandle | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._timer_at_s = 0.0
         self._linger: asyncio.TimerHandle | None = None
         self._return: asyncio.Task[None] | None = None
         self._busy_lately = False
@@ -298,16 +294,15 @@ class Agent:
         now_s = elapsed_s()
         for book in self.books.values():
             book.measure(now_s)
-        in_use = self.in_use()
-        self.peak, self.busiest = max(in_use, int(self.peak * 0.8)), in_use
+        self.busiest = self.in_use()
+        self.peak = max(self.busiest, int(self.peak * 0.8))
 
     def _adopt(self, grant: Grant, message: Renew) -> None:
         if self.clock.hi_ms() > self.authority_ms:
             self.tenure += 1
         self.grant, self.cap, self.authority_ms = grant, grant.cap, float(grant.authority_ms)
-        # Of the slots of cancelled exchanges that an idle instance returned the ledger knows the ends: they need no renew.
-        self.held = max(message.hold, grant.cap) if message.want_slots else 0
-        self.claimed = message.want_slots
+        # The slots of cancelled exchanges that an idle instance leaves with the ledger end by themselves.
+        self.held, self.claimed = (max(message.hold, grant.cap) if message.want_slots else 0), message.want_slots
         self.cadence.scarce = grant.scarce_slots
         retry_s = elapsed_s() + grant.horizon_ms / 1000 * random.uniform(0.48, 0.56)
         self.renamed(self.names.hear(grant.names))

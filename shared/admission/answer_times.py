@@ -11,7 +11,7 @@ MAX_ANSWERS = 50
 MIN_ANSWERS = 10
 """With fewer answers nothing is known."""
 MIN_DURATIONS = 3
-"""The rest of an answer is judged by as few: what is unknown keeps a slot until the deadline."""
+"""The rest of an answer is judged by as few: until so many are known, a cancelled exchange keeps its slot to the deadline."""
 MAX_AGE_S = 300.0
 """An answer is forgotten after this time. When a model becomes faster than its record, requests that the record rejects
 are sent again after it at the latest, and their answers correct the record."""
@@ -35,6 +35,14 @@ class _Recent:
     def forget(self, before_s: float) -> None:
         while self.answers and self.answers[0][0] < before_s:
             self._drop_oldest()
+
+    def known(self, now_s: float, at_least: int) -> bool:
+        self.forget(now_s - MAX_AGE_S)
+        return len(self.ordered) >= at_least
+
+    def left_s(self, waited_s: float) -> float:
+        longer = self.ordered[bisect_right(self.ordered, waited_s) :]
+        return longer[-(len(longer) // 10) - 1] - waited_s if longer else waited_s
 
     def _drop_oldest(self) -> None:
         _, took_s = self.answers.popleft()
@@ -74,16 +82,14 @@ class AnswerTimes:
         return self.quantile_s(model, 0.1, now_s, streamed=streamed) or 0.0
 
     def left_s(self, model: str, waited_s: float, now_s: float) -> float | None:
-        """How much longer an answer usually takes that is not there after `waited_s`: the time within which 90 % of the recent
-        answers came that took longer than that; None if none did, or if too little is known."""
+        """How much longer an answer usually takes that is not there after `waited_s`. Of the recent answers that took longer than
+        that, 90 % came within this time; where none did, it is as long again. The slowest of the other models stands for
+        one of which too little is known; None if that holds for all."""
         recent = self._recent.get((model, False))
-        if recent is None:
-            return None
-        recent.forget(now_s - MAX_AGE_S)
-        if len(recent.ordered) < MIN_DURATIONS:
-            return None
-        longer = recent.ordered[bisect_right(recent.ordered, waited_s) :]
-        return longer[-(len(longer) // 10) - 1] - waited_s if longer else None
+        if recent is not None and recent.known(now_s, MIN_DURATIONS):
+            return recent.left_s(waited_s)
+        others = (one.left_s(waited_s) for one in self._recent.values() if one.known(now_s, MIN_DURATIONS))
+        return max(others, default=None)
 
     def median_s(self, model: str, now_s: float, *, streamed: bool = False) -> float | None:
         return self.quantile_s(model, 0.5, now_s, streamed=streamed)

@@ -7,18 +7,18 @@ import os
 import re
 import signal
 import sys
-import sysconfig
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import aiohttp
+import functions_framework
 
 from tests.support.tied import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
-SITE_PACKAGES = sysconfig.get_paths()["purelib"]
+SITE_PACKAGES = str(Path(functions_framework.__file__).parents[1])
 ISOLATED_FRAMEWORK = (
     f"import sys; sys.path.append({SITE_PACKAGES!r}); from functions_framework._cli import _cli; _cli()"
 )

@@ -69,9 +69,21 @@ def test_the_rest_is_that_of_answers_that_took_longer() -> None:
     assert times.left_s("m", 19.5, 0.0) == 0.5
 
 
-def test_the_rest_is_unknown_beyond_every_answer() -> None:
-    times = times_of([1.0, 2.0, 3.0])
-    assert times.left_s("m", 3.0, 0.0) is None
-    assert times.left_s("other", 0.0, 0.0) is None
+def test_beyond_every_answer_the_rest_is_as_long_again() -> None:
+    """Otherwise each 50th caller who leaves would keep a slot to its deadline."""
+    assert times_of([1.0, 2.0, 3.0]).left_s("m", 4.0, 0.0) == 4.0
+
+
+def test_the_slowest_model_stands_for_an_unknown_one() -> None:
+    times = times_of([1.0] * 3)
+    for _ in range(3):
+        times.record("slow", 20.0, 0.0)
+    times.record("rare", 50.0, 0.0)
+    assert times.left_s("other", 0.0, 0.0) == 20.0
+    assert times.left_s("rare", 0.0, 0.0) == 20.0
+    assert times.left_s("m", 0.0, 0.0) == 1.0
+
+
+def test_the_rest_is_unknown_without_recent_answers() -> None:
     assert times_of([1.0] * (MIN_DURATIONS - 1)).left_s("m", 0.0, 0.0) is None
-    assert times.left_s("m", 0.0, MAX_AGE_S + 1) is None
+    assert times_of([1.0] * 9).left_s("m", 0.0, MAX_AGE_S + 1) is None
