@@ -138,7 +138,7 @@ class TestOwnKeys:
             text_of(await path.ask())
             text_of(await path.ask(key=SERVER_KEY))
             for key in (None, SERVER_KEY):
-                assert told(await path.ask(key=key, timeout_s=0.3)) == (429, "queue_timeout")
+                assert told(await path.ask(key=key, timeout_s=0.4)) == (429, "queue_timeout")
             assert (path.sent, list(await path.ledgers())) == (2, ["server"])
 
     async def test_such_a_caller_does_not_make_the_servers_ledger_one_that_is_forgotten(self) -> None:
@@ -269,15 +269,15 @@ class TestMinuteQuotas:
     @faults_and_ways
     async def test_an_end_after_the_deadline_is_told_with_the_time_until_it(self, fault: str, way: str) -> None:
         async with whole_path() as path:
-            answer = await path.ask(f"[[fault:{fault}@30]]", way=way, timeout_s=0.4)
+            answer = await path.ask(f"[[fault:{fault}@30]]", way=way, timeout_s=3)
             assert told(answer) == (429, "queue_timeout")
             assert 28 <= retry_after_s(answer) <= 31
             assert (path.sent, await path.dispatched()) == (1, 1)
 
     async def test_nobody_asks_gemini_before_that(self) -> None:
         async with whole_path() as path:
-            await path.ask("[[fault:429@30]]", timeout_s=0.3)
-            answers = await asyncio.gather(*(path.ask(timeout_s=0.3) for _ in range(3)))
+            await path.ask("[[fault:429@30]]", timeout_s=3)
+            answers = await asyncio.gather(*(path.ask(timeout_s=3) for _ in range(3)))
             assert [told(answer) for answer in answers] == [(429, "queue_timeout")] * 3
             # Gemini refused the second request of a window, so one a window is served after the end (6 s; measured).
             waits_s = [26, *sorted(retry_after_s(answer) for answer in answers)]
@@ -308,7 +308,7 @@ class TestMinuteQuotas:
         async with whole_path(upstream=limited, GEMINI_RPM=10, LEDGER_WINDOW_SECONDS=6) as path:
             for _ in range(7):
                 await path.spend_elsewhere(SERVER_KEY)
-            answers = [await path.ask(f"Hello {number}", timeout_s=0.4) for number in range(4)]
+            answers = [await path.ask(f"Hello {number}", timeout_s=3 if number < 3 else 0.4) for number in range(4)]
             assert [answer.status for answer in answers] == [200, 200, 200, 429]
             (project,) = (await path.send("GET", "/health")).json()["ledger"]["projects"]
             about = project["models"][MODEL]
@@ -389,9 +389,9 @@ class TestFormsOfQuotas:
     @pytest.mark.parametrize("fault", ["429-region", "429-sentence", "429-bullets@30", "429-array@30", "429-plan"])
     async def test_minute_is_learned_from_one_dispatch(self, fault: str) -> None:
         async with whole_path() as path:
-            answer = await path.ask(f"[[fault:{fault}]]", timeout_s=0.5)
+            answer = await path.ask(f"[[fault:{fault}]]", timeout_s=3)
             assert answer.status == 429
-            assert told(await path.ask(timeout_s=0.3))[0] == 429
+            assert told(await path.ask(timeout_s=3))[0] == 429
             assert (path.sent, await path.dispatched()) == (1, 1)
             (state,) = (await path.ledgers()).values()
             assert state.sections[MODEL].circuit.kind == "rate"
@@ -438,15 +438,15 @@ class TestDailyQuotas:
     @ways
     async def test_googles_daily_refusal_is_told_with_the_time_until_midnight_pacific(self, way: str) -> None:
         async with whole_path() as path:
-            answer = await path.ask("[[fault:429-day]]", way=way, timeout_s=0.3)
+            answer = await path.ask("[[fault:429-day]]", way=way, timeout_s=3)
             assert answer.status == 429
             assert_until_midnight(answer)
-            assert told(await path.ask(way=way, timeout_s=0.2))[0] == 429
+            assert told(await path.ask(way=way, timeout_s=3))[0] == 429
             assert (path.sent, await path.dispatched()) == (1, 1)
 
     async def test_the_free_tiers_delay_of_seconds_is_not_believed(self) -> None:
         async with whole_path(upstream=Project(tier="free")) as path:
-            answer = await path.ask("[[fault:429-day]]", timeout_s=0.3)
+            answer = await path.ask("[[fault:429-day]]", timeout_s=3)
             assert answer.status == 429
             assert_until_midnight(answer)
 
@@ -466,7 +466,7 @@ class TestDailyQuotas:
     async def test_a_day_that_the_ledger_knows_to_be_spent_is_told_without_asking_gemini(self, way: str) -> None:
         async with whole_path(GEMINI_RPD=1) as path:
             text_of(await path.ask(way=way))
-            answer = await path.ask(way=way, timeout_s=0.3)
+            answer = await path.ask(way=way, timeout_s=3)
             assert told(answer) == (429, "daily_quota_exhausted")
             assert_until_midnight(answer)
             assert (path.sent, await path.dispatched()) == (1, 1)
@@ -475,8 +475,8 @@ class TestDailyQuotas:
         async with whole_path(GEMINI_RPD=1) as path:
             text_of(await path.ask())
             began_s = elapsed_s()
-            assert told(await path.ask(timeout_s=1.2)) == (429, "daily_quota_exhausted")
-            assert elapsed_s() - began_s < 0.8
+            assert told(await path.ask(timeout_s=9)) == (429, "daily_quota_exhausted")
+            assert elapsed_s() - began_s < 8
 
 
 class TestOwnLimits:
@@ -509,8 +509,8 @@ class TestOwnLimits:
         async with whole_path(GEMINI_RPM=1, LEDGER_WINDOW_SECONDS=6) as path:
             text_of(await path.ask())
             began_s = elapsed_s()
-            assert told(await path.ask(timeout_s=1.2)) == (429, "queue_timeout")
-            assert elapsed_s() - began_s < 0.8
+            assert told(await path.ask(timeout_s=4)) == (429, "queue_timeout")
+            assert elapsed_s() - began_s < 3
 
     @pytest.mark.parametrize(
         ("limit", "prompt", "named"),
@@ -549,12 +549,12 @@ class TestSeveralAccounts:
             for number in range(4):
                 text_of(await path.ask(f"Hello {number}"))
             assert path.sent_by_key == {ONE: 2, TWO: 2}
-            assert told(await path.ask(timeout_s=0.3)) == (429, "queue_timeout")
+            assert told(await path.ask(timeout_s=0.4)) == (429, "queue_timeout")
 
     async def test_two_keys_of_one_project_take_turns_within_its_limits(self) -> None:
         async with whole_path(accounts={ONE: "same", TWO: "same"}, GEMINI_RPM=2, LEDGER_WINDOW_SECONDS=6) as path:
             text_of(await path.ask())
             text_of(await path.ask())
             assert path.sent_by_key == {ONE: 1, TWO: 1}
-            assert told(await path.ask(timeout_s=0.3)) == (429, "queue_timeout")
+            assert told(await path.ask(timeout_s=0.4)) == (429, "queue_timeout")
             assert (path.sent, list(await path.ledgers())) == (2, ["same"])

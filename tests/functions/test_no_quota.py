@@ -122,7 +122,7 @@ async def test_another_project_answers_meanwhile() -> None:
 
 async def test_health_lists_the_stop_in_googles_words() -> None:
     async with gemini(no_quota()) as (url, _), whole_path(base_url=url) as path:
-        await path.ask(timeout_s=0.5)
+        await path.ask(timeout_s=3)
         (project,) = (await path.send("GET", "/health")).json()["ledger"]["projects"]
         stopped = project["models"][MODEL]["stopped"]
         assert (stopped["kind"], stopped["state"]) == ("zero", "open")

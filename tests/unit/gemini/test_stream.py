@@ -120,7 +120,7 @@ class TestFailingBeforeTheFirstFrame:
 
         _, failure = await failure_of(client, exchange("streamGenerateContent", timeout_s=60))
         assert (failure.kind, failure.status) == ("server", 500)
-        await asyncio.wait_for(upstream.gone.wait(), 3)
+        await asyncio.wait_for(upstream.gone.wait(), 30)
 
     async def test_entering_waits_no_longer_than_the_deadline(self, client, upstream, hear, exchange):
         @hear
@@ -128,9 +128,9 @@ class TestFailingBeforeTheFirstFrame:
             await connection.reader.read()
             upstream.gone.set()
 
-        seen, failure = await failure_of(client, exchange("streamGenerateContent", timeout_s=0.2))
+        seen, failure = await failure_of(client, exchange("streamGenerateContent", timeout_s=2))
         assert (seen, failure.kind, failure.written) == (0, "timeout", True)
-        await asyncio.wait_for(upstream.gone.wait(), 3)
+        await asyncio.wait_for(upstream.gone.wait(), 30)
 
 
 class TestEndingTooSoon:
@@ -244,7 +244,7 @@ class TestEndingTooSoon:
 
         seen, failure = await failure_of(client, exchange("streamGenerateContent"))
         assert (seen, failure.kind) == (0, "malformed")
-        await asyncio.wait_for(upstream.gone.wait(), 3)
+        await asyncio.wait_for(upstream.gone.wait(), 30)
 
     async def test_a_stream_over_the_bound_ends(self, client, upstream, hear, exchange, monkeypatch):
         monkeypatch.setattr(client_module, "MAX_STREAM_BYTES", 100_000)
@@ -258,7 +258,7 @@ class TestEndingTooSoon:
         seen, failure = await failure_of(client, exchange("streamGenerateContent"))
         assert failure.kind == "malformed"
         assert seen < 12
-        await asyncio.wait_for(upstream.gone.wait(), 3)
+        await asyncio.wait_for(upstream.gone.wait(), 30)
 
 
 class TestNobodyListens:
@@ -273,7 +273,7 @@ class TestNobodyListens:
         async with client.stream(exchange("streamGenerateContent", timeout_s=60)) as frames:
             async for _ in frames:
                 break
-        await asyncio.wait_for(upstream.gone.wait(), 3)
+        await asyncio.wait_for(upstream.gone.wait(), 30)
 
     async def test_an_error_of_the_reader_closes_the_socket_at_once(self, client, upstream, hear, exchange):
         hear(self.endless)
@@ -281,7 +281,7 @@ class TestNobodyListens:
             async with client.stream(exchange("streamGenerateContent", timeout_s=60)) as frames:
                 async for _ in frames:
                     raise LookupError
-        await asyncio.wait_for(upstream.gone.wait(), 3)
+        await asyncio.wait_for(upstream.gone.wait(), 30)
 
     async def test_a_cancelled_reader_closes_the_socket_at_once(self, client, upstream, hear, exchange):
         hear(self.endless)
@@ -297,13 +297,13 @@ class TestNobodyListens:
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        await asyncio.wait_for(upstream.gone.wait(), 3)
+        await asyncio.wait_for(upstream.gone.wait(), 30)
 
     async def test_the_deadline_closes_the_socket_also_while_the_reader_is_busy(self, client, upstream, hear, exchange):
         hear(self.endless)
-        async with client.stream(exchange("streamGenerateContent", timeout_s=0.3)) as frames:
+        async with client.stream(exchange("streamGenerateContent", timeout_s=2)) as frames:
             await anext(frames)
-            await asyncio.wait_for(upstream.gone.wait(), 3)
+            await asyncio.wait_for(upstream.gone.wait(), 30)
             with pytest.raises(UpstreamFailure) as caught:
                 while True:
                     await anext(frames)
@@ -317,9 +317,9 @@ class TestNobodyListens:
             await connection.reader.read()
 
         started = time.monotonic()
-        seen, failure = await failure_of(client, exchange("streamGenerateContent", timeout_s=0.3))
+        seen, failure = await failure_of(client, exchange("streamGenerateContent", timeout_s=2))
         assert (seen, failure.kind) == (1, "timeout")
-        assert time.monotonic() - started < 3
+        assert time.monotonic() - started < 30
 
     async def test_a_pool_of_one_is_free_again_after_each(self, upstream, hear, exchange):
         hear(self.endless)
