@@ -24,7 +24,8 @@ _OTHER_FORMS = "; it may also be a data URL, the name of a stored image, or an h
 
 
 async def read_inputs(call: Call, sent: Sequence[str]) -> list[InputImage]:
-    """Raises BadRequest that names the entry, RateLimited, LedgerUnavailable, StorageUnavailable, UpstreamTimeout."""
+    """Raises BadRequest that names the entry, RateLimited, LedgerUnavailable, StorageUnavailable, UpstreamTimeout, and
+    QueueFull: what is fetched counts among the bytes that this process holds."""
     fetched = sum(_is_fetched(call, text.strip()) for text in sent)
     if fetched:
         await call.services.fetch_rate.admit(call.holders, fetched)
@@ -53,9 +54,11 @@ async def _bytes(call: Call, text: str, where: str) -> bytes:
     name = _stored_name(call, text)
     if name is not None:
         try:
-            return (await call.services.media.read(name)).data
+            data = (await call.services.media.read(name)).data
         except NotFound:
             raise _refuse(where, "is the name of no image that is stored here (any more)") from None
+        call.claim.grow(len(data))
+        return data
     scheme = _SCHEME.match(text)
     if scheme is None:
         return await call.work(partial(decoded, text, where, other_forms=_OTHER_FORMS))
@@ -93,7 +96,7 @@ async def _fetched(call: Call, url: str, where: str) -> bytes:
         raise UpstreamTimeout("The time of this request was over before its input images were fetched.")
     # A stranger's network stands for all the keys that it may make up.
     resolve = partial(call.services.look_ups.resolve, Asker(call.holders[-1], call.is_stranger))
-    return await Fetcher(resolve).fetch(url, where, MAX_BYTES, min(left_s, TIMEOUT_S))
+    return await Fetcher(resolve, hold=call.claim.grow).fetch(url, where, MAX_BYTES, min(left_s, TIMEOUT_S))
 
 
 def _refuse(where: str, why: str) -> BadRequest:

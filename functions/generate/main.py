@@ -18,7 +18,8 @@ from shared.image_inputs import read_inputs
 async def generate(call: Call) -> Response | JsonObject:
     asked = await _asked(call)
     call.forget_body()
-    return answer(call, await generate_images(call, asked, lambda: call.services.media))
+    made = await generate_images(call, asked, lambda: call.services.media)
+    return await call.work(partial(answer, call, made), sum(len(image.data or b"") for image in made.images))
 
 
 async def _asked(call: Call) -> ImagesAsked:

@@ -44,8 +44,11 @@ class Fetcher:
         *,
         is_public: Callable[[str], bool] = is_public,
         tls: ssl.SSLContext | None = None,
+        hold: Callable[[int], None] | None = None,
     ) -> None:
+        """`hold` reserves memory for bytes before they are kept; what it raises ends the fetch."""
         self._resolve = resolve
+        self._hold = hold
         self._is_public = is_public
         self._tls = tls
 
@@ -83,7 +86,7 @@ class Fetcher:
                         return str(target.join(URL(response.headers["location"])))
                     if response.status != 200:
                         raise _refuse(where, f"cannot be fetched: its server answered {response.status}")
-                    return await _read(response, where, max_bytes)
+                    return await _read(response, where, max_bytes, self._hold)
             except (aiohttp.ClientError, OSError, ValueError) as error:
                 raise _refuse(where, f"cannot be fetched: {_why(error)}") from None
 
@@ -148,7 +151,9 @@ def _is_address(host: str) -> bool:
     return ":" in host or host.replace(".", "").isdigit()
 
 
-async def _read(response: aiohttp.ClientResponse, where: str, max_bytes: int) -> bytes:
+async def _read(
+    response: aiohttp.ClientResponse, where: str, max_bytes: int, hold: Callable[[int], None] | None
+) -> bytes:
     if (response.content_length or 0) > max_bytes:
         raise _too_large(where, max_bytes)
     data = bytearray()
@@ -156,6 +161,8 @@ async def _read(response: aiohttp.ClientResponse, where: str, max_bytes: int) ->
         data += chunk
         if len(data) > max_bytes:
             raise _too_large(where, max_bytes)
+        if hold is not None:
+            hold(len(chunk))
     return bytes(data)
 
 

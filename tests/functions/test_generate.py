@@ -11,6 +11,7 @@ import struct
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -24,7 +25,7 @@ from shared.media import addresses, fetch
 from shared.media.look_ups import Asker, LookUps
 from tests.support.edge import ADMIN, Answer
 from tests.support.https_site import certificate, https_site
-from tests.support.whole_path import OWN_KEY, WholePath, eventually, told, whole_path
+from tests.support.whole_path import OWN_KEY, WholePath, eventually, text_of, told, whole_path
 
 MODEL = "gemini-3-pro-image"
 
@@ -364,8 +365,8 @@ def internet(folder: Path, hosts: dict[str, str]) -> Iterator[dict[str, Path]]:
     def is_public(address: str) -> bool:
         return address == OUT_THERE or addresses.is_public(address)
 
-    made = fetch.Fetcher(resolve=resolve, is_public=is_public, tls=tls)
-    with patch("shared.media.fetch.Fetcher", lambda _: made):
+    made = partial(fetch.Fetcher, resolve=resolve, is_public=is_public, tls=tls)
+    with patch("shared.media.fetch.Fetcher", lambda _, hold: made(hold=hold)):
         yield certificates
 
 
@@ -386,6 +387,18 @@ class TestFetchedInputs:
                 sent = (await generate(path, "In winter", input_images=[base64_of(png(3, 2))])).json()["images"][0]
                 assert fetched["sha256"] == sent["sha256"]
                 assert [asked for asked, _ in site.asked] == ["/a.png"]
+
+    async def test_fetched_bytes_count_in_the_byte_budget(self, storage: str, tmp_path: Path) -> None:
+        with internet(tmp_path, {"images.example": OUT_THERE}) as certificates:
+            async with (
+                https_site(OUT_THERE, certificates["images.example"]) as site,
+                whole_path(STORAGE_URL=storage, QUEUE_MAX_MB=1) as path,
+            ):
+                site.pages["/a.png"] = bytes(2_000_000)
+                answer = await generate(path, input_images=[f"https://images.example:{site.port}/a.png"])
+                assert told(answer) == (503, "queue_full")
+                assert path.sent == 0
+                assert "image" in text_of(await path.ask("image"))
 
     async def test_a_redirect_to_this_machine_is_refused_and_not_followed(self, storage: str, tmp_path: Path) -> None:
         """Nothing but the refusal stands between the two: the second site would answer, with an image."""
