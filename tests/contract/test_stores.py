@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 import pytest
 
 from shared.clock import elapsed_s
-from shared.stores.port import MAX_VALUE_BYTES, Change, Put, Store, StoreUnavailable, TimeSample
+from shared.stores.port import MAX_VALUE_BYTES, Change, CommitUnknown, Put, Store, StoreUnavailable, TimeSample
 from tests.contract.conftest import Backing, put
 
 Values = Mapping[str, bytes | None]
@@ -200,6 +200,7 @@ async def test_a_change_of_one_key_is_no_conflict_for_who_changes_another(store:
 
 
 async def test_who_meets_a_change_every_time_gives_up_and_has_written_nothing(store: Store, backing: Backing) -> None:
+    """The deadline may end a commit that would have failed: whether it did is unknown then."""
     runs = 0
 
     def step(_values: Values, _now: int) -> Change[None]:
@@ -208,8 +209,8 @@ async def test_who_meets_a_change_every_time_gives_up_and_has_written_nothing(st
         backing.put_elsewhere("n/a", b"other's %d" % runs)
         return Change(None, {"n/a": Put(b"mine")})
 
-    with pytest.raises(StoreUnavailable):
-        await store.transact(["n/a"], step, timeout_s=0.3)
+    with pytest.raises((StoreUnavailable, CommitUnknown)):
+        await store.transact(["n/a"], step, timeout_s=1)
     assert await value_of(store, "n/a") == b"other's %d" % runs
 
 
