@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 
-from shared.manifest import ManifestError, load_all
-from shared.settings import DISTRIBUTION
+from shared.http.manifest import ManifestError, load_all
+from shared.settings.settings import DISTRIBUTION
 
 ROOT = Path(__file__).resolve().parent.parent
 TARGET = Path("dist/bundle.zip")

@@ -4,7 +4,7 @@ import importlib
 import os
 from pathlib import Path
 
-from shared.settings import Settings, SettingsError
+from shared.settings.settings import Settings, SettingsError
 
 target = os.environ.get("FUNCTION_TARGET", "")
 names = sorted(file.parent.name for file in Path(__file__).parent.glob("functions/*/endpoint.json"))

@@ -19,9 +19,9 @@ _TAKEN = frozenset({"serve", "bundle", "scaffold", "main", "shared", "functions"
 _MAIN = '''"""POST {path}: a text -> a text, as the instruction below says."""
 
 from functions.{name}.models import Request
-from shared.bodies import read
-from shared.chat import chat_answer, model_for, native_body, turn
-from shared.endpoint import Call, endpoint
+from shared.http.bodies import read
+from shared.chat.chat import chat_answer, model_for, native_body, turn
+from shared.http.endpoint import Call, endpoint
 from shared.generation import JsonObject
 
 INSTRUCTION = "{title}: answer with the result only."
@@ -40,7 +40,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from shared.bodies import GenerationAnswer, GenerationBody, Text
+from shared.http.bodies import GenerationAnswer, GenerationBody, Text
 
 
 class Request(GenerationBody):

@@ -27,12 +27,12 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from shared.bootstrap import services
 from shared.clock import elapsed_s
-from shared.endpoint import Edge
-from shared.http_protocol import BoundedProtocol
-from shared.manifest import Manifest, ManifestError, load_all, slashes_as_sent
-from shared.settings import Settings, SettingsError
+from shared.http.endpoint import Edge
+from shared.http.manifest import Manifest, ManifestError, load_all, slashes_as_sent
+from shared.http.protocol import BoundedProtocol
+from shared.settings.settings import Settings, SettingsError
+from shared.settings.upstream import GOOGLE_ORIGIN
 from shared.stores.port import StoreUnavailable
-from shared.upstream_settings import GOOGLE_ORIGIN
 
 FUNCTIONS = Path(__file__).resolve().parent
 GRACE_S = 5

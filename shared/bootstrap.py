@@ -12,34 +12,34 @@ from typing import TYPE_CHECKING, cast
 
 from shared.accounts.account import Account
 from shared.accounts.pool import Pool
-from shared.admin_guesses import AdminGuesses
 from shared.admission.admission import Admission, AdmissionConfig
 from shared.admission.config import AgentConfig
-from shared.auth import id_of
-from shared.byte_budget import ByteBudget
-from shared.caller_rate import CallerRate
-from shared.day_share import DayShare
+from shared.auth.admin_guesses import AdminGuesses
+from shared.auth.caller_rate import CallerRate
+from shared.auth.credentials import id_of
+from shared.bounds.byte_budget import ByteBudget
+from shared.bounds.large_work import LargeWork
+from shared.bounds.memory import memory_bytes
 from shared.errors import StorageUnavailable
-from shared.gateway import Gateway
+from shared.gateway.day_share import DayShare
+from shared.gateway.gateway import Gateway
 from shared.gemini.client import GeminiClient
 from shared.gemini.models import MODELS
 from shared.generation import JsonObject
-from shared.health import Health
-from shared.large_work import LargeWork
 from shared.ledger.grid import Grid
 from shared.ledger.step import MIN_DEADLINE_MS
 from shared.media.url import open_media
-from shared.memory import memory_bytes
-from shared.settings import ServerKey, Settings, account_id
-from shared.shares import fetch_limit, own_key_connections, shares_day
+from shared.ops.health import Health
+from shared.settings.settings import ServerKey, Settings, account_id
+from shared.settings.shares import fetch_limit, own_key_connections, shares_day
 from shared.stores.url import open_store
-from shared.telemetry import log_problem
+from shared.telemetry.record import log_problem
 
 if TYPE_CHECKING:
     from shared.media.look_ups import LookUps
     from shared.media.media import MediaStore
     from shared.stores.port import Liveness, Store
-    from shared.tracing import Tracer
+    from shared.telemetry.spans import Tracer
 
 
 MIN_OBJECTS_PER_COLLECTION = 10_000
@@ -137,7 +137,7 @@ class Services:
         if settings.tracing is None:
             return None
         # Who traces nothing does not load OpenTelemetry.
-        from shared.tracing import Tracer
+        from shared.telemetry.spans import Tracer
 
         proxy = settings.proxy_for(settings.tracing.url)
         return Tracer(

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
-from shared.byte_budget import Claim
+from shared.bounds.byte_budget import Claim
 from shared.secret import Secret
 
 JsonObject = dict[str, Any]

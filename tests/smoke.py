@@ -24,8 +24,8 @@ from typing import Any
 
 import aiohttp
 
-from shared.manifest import Manifest, load_all
-from shared.settings import DISTRIBUTION
+from shared.http.manifest import Manifest, load_all
+from shared.settings.settings import DISTRIBUTION
 
 FUNCTIONS = Path(__file__).parents[1] / "functions"
 AT_ONCE = 8

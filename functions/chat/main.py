@@ -4,9 +4,9 @@ from functools import partial
 
 from starlette.responses import Response
 
-from shared.chat import chat_answer, chat_events, model_for, read_chat
-from shared.endpoint import Call, endpoint
+from shared.chat.chat import chat_answer, chat_events, model_for, read_chat
 from shared.generation import JsonObject
+from shared.http.endpoint import Call, endpoint
 
 
 @endpoint()

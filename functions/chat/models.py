@@ -1,4 +1,4 @@
-"""What POST /chat takes and answers: a description. `shared.chat` reads it without pydantic, which starts faster."""
+"""What POST /chat takes and answers: a description. `shared.chat.chat` reads it without pydantic, which starts faster."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from shared.bodies import Body, GenerationAnswer, GenerationBody, Text
-from shared.chat import MOST_TURNS
-from shared.generation_bodies import GenerationConfig, Ignored, SafetySetting
-from shared.openapi import Operation
+from shared.chat.chat import MOST_TURNS
+from shared.chat.generation_bodies import GenerationConfig, Ignored, SafetySetting
+from shared.http.bodies import Body, GenerationAnswer, GenerationBody, Text
+from shared.openapi.document import Operation
 
 _NULL = {"type": "null"}
 _SAID_ONCE: dict[str, Any] = {

@@ -3,14 +3,14 @@
 from functools import partial
 
 from functions.cinematic_story_design.models import Request
-from shared.bodies import read
-from shared.chat import model_for
-from shared.endpoint import Call, endpoint
+from functions.cinematic_story_design.story import instruction, story_schema
+from functions.cinematic_story_design.story_check import StoryCheck
+from shared.chat.chat import model_for
+from shared.chat.generation_config import generation_config
 from shared.generation import JsonObject
-from shared.generation_config import generation_config
-from shared.story import instruction, story_schema
-from shared.story_check import StoryCheck
-from shared.structured_output import generate_object, object_body
+from shared.http.bodies import read
+from shared.http.endpoint import Call, endpoint
+from shared.structured.output import generate_object, object_body
 
 
 @endpoint()

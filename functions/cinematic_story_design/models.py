@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from shared.bodies import GenerationAnswer, GenerationBody, Text
-from shared.generation_bodies import ObjectConfigAsSent
-from shared.story import Story
+from functions.cinematic_story_design.story import Story
+from shared.chat.generation_bodies import ObjectConfigAsSent
+from shared.http.bodies import GenerationAnswer, GenerationBody, Text
 
 
 class Request(GenerationBody):

@@ -2,7 +2,7 @@
 
 from starlette.responses import RedirectResponse, Response
 
-from shared.endpoint import Call, endpoint
+from shared.http.endpoint import Call, endpoint
 
 
 @endpoint()

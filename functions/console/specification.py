@@ -11,9 +11,9 @@ from typing import Any
 import orjson
 
 from functions.console.content import Content
-from shared.manifest import load_all
-from shared.openapi import Server, document, operations
-from shared.settings import Settings
+from shared.http.manifest import load_all
+from shared.openapi.document import Server, document, operations
+from shared.settings.settings import Settings
 
 FUNCTIONS = Path(__file__).resolve().parents[1]
 

@@ -8,11 +8,11 @@ from collections.abc import Iterator
 import orjson
 from starlette.responses import Response, StreamingResponse
 
-from shared.call import Call
 from shared.generation import UNKNOWN_USAGE, JsonObject
-from shared.image_generation import ImagesMade, MadeImage, failures_json
-from shared.images import image_url
-from shared.settings import PLATFORM_BODY_BYTES
+from shared.http.call import Call
+from shared.images.generation import ImagesMade, MadeImage, failures_json
+from shared.images.serving import image_url
+from shared.settings.settings import PLATFORM_BODY_BYTES
 
 MOST_BYTES = PLATFORM_BODY_BYTES - 2**20
 """Of an answer; the rest is for what is not an image."""

@@ -6,12 +6,12 @@ from starlette.responses import Response
 
 from functions.generate.answer import answer
 from functions.generate.models import Request
-from shared.bodies import read
-from shared.chat import model_for
-from shared.endpoint import Call, endpoint
+from shared.chat.chat import model_for
 from shared.generation import JsonObject
-from shared.image_generation import ImagesAsked, generate_images, image_model
-from shared.image_inputs import read_inputs
+from shared.http.bodies import read
+from shared.http.endpoint import Call, endpoint
+from shared.images.generation import ImagesAsked, generate_images, image_model
+from shared.images.inputs import read_inputs
 
 
 @endpoint()

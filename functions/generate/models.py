@@ -6,9 +6,9 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field
 
-from shared.bodies import ImageBody, Text, UsageBody, whole
-from shared.image_generation import MAX_IMAGES, AspectRatio, ImageSize
-from shared.image_inputs import MAX_INPUTS
+from shared.http.bodies import ImageBody, Text, UsageBody, whole
+from shared.images.generation import MAX_IMAGES, AspectRatio, ImageSize
+from shared.images.inputs import MAX_INPUTS
 
 
 class Request(ImageBody):

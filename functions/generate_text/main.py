@@ -1,8 +1,8 @@
 """POST /generate_text: {"prompt"} -> {"generated_text"}."""
 
-from shared.chat import answer_text, model_for, read_prompt
-from shared.endpoint import Call, endpoint
+from shared.chat.chat import answer_text, model_for, read_prompt
 from shared.generation import JsonObject
+from shared.http.endpoint import Call, endpoint
 
 
 @endpoint()

@@ -1,10 +1,10 @@
-"""What POST /generate_text takes and answers: a description. `shared.chat` reads it without pydantic."""
+"""What POST /generate_text takes and answers: a description. `shared.chat.chat` reads it without pydantic."""
 
 from __future__ import annotations
 
 from pydantic import BaseModel, Field
 
-from shared.bodies import GenerationBody, Text
+from shared.http.bodies import GenerationBody, Text
 
 
 class Request(GenerationBody):

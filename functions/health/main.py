@@ -1,7 +1,7 @@
 """GET / and GET /health: whether the gateway can serve, its version, and its configuration without secrets."""
 
-from shared.endpoint import Call, endpoint
 from shared.generation import JsonObject
+from shared.http.endpoint import Call, endpoint
 
 
 @endpoint()

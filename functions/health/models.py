@@ -1,4 +1,4 @@
-"""What GET /health answers: a description. `shared.health` makes it."""
+"""What GET /health answers: a description. `shared.ops.health` makes it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, Field
 
-from shared.openapi import Operation
+from shared.openapi.document import Operation
 
 
 class Limits(BaseModel):

@@ -2,9 +2,9 @@
 
 from starlette.responses import Response
 
-from shared.endpoint import Call, endpoint
 from shared.generation import JsonObject
-from shared.images import PREFIX, delete_image, image_answer, recent_images
+from shared.http.endpoint import Call, endpoint
+from shared.images.serving import PREFIX, delete_image, image_answer, recent_images
 
 
 @endpoint()

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pydantic import BaseModel, Field
 
 from shared.generation import JsonObject
-from shared.images import LISTED, MAX_LISTED
+from shared.images.serving import LISTED, MAX_LISTED
 from shared.media.names import EXTENSIONS, PATTERN
-from shared.openapi import Operation
+from shared.openapi.document import Operation
 
 
 class Image(BaseModel):

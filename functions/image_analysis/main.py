@@ -1,11 +1,11 @@
 """POST /image-analysis: an image and a question -> the answer as text."""
 
 from functions.image_analysis.models import Request
-from shared.bodies import read
-from shared.chat import chat_answer, model_for, native_body
-from shared.endpoint import Call, endpoint
+from shared.chat.chat import chat_answer, model_for, native_body
 from shared.generation import JsonObject
-from shared.image_inputs import MAX_TOTAL_BYTES
+from shared.http.bodies import read
+from shared.http.endpoint import Call, endpoint
+from shared.images.inputs import MAX_TOTAL_BYTES
 from shared.media.input_image import checked, decoded, inline_part
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from shared.bodies import GenerationAnswer, GenerationBody, Text
+from shared.http.bodies import GenerationAnswer, GenerationBody, Text
 
 
 class Request(GenerationBody):

@@ -5,14 +5,14 @@ from functools import partial
 from starlette.responses import Response
 
 from functions.structured_output.models import Request
-from shared.bodies import read
-from shared.chat import model_for
-from shared.endpoint import Call, endpoint
+from shared.chat.chat import model_for
+from shared.chat.generation_config import generation_config
 from shared.generation import JsonObject
-from shared.generation_config import generation_config
-from shared.http_answer import JsonAnswer
-from shared.json_schema import Schema, check_schema
-from shared.structured_output import generate_object, object_body, unchecked_header
+from shared.http.bodies import read
+from shared.http.endpoint import Call, endpoint
+from shared.http.response import JsonAnswer
+from shared.structured.json_schema import Schema, check_schema
+from shared.structured.output import generate_object, object_body, unchecked_header
 
 
 @endpoint()

@@ -6,8 +6,8 @@ from typing import Any
 
 from pydantic import Field
 
-from shared.bodies import GenerationAnswer, GenerationBody, Text
-from shared.generation_bodies import ObjectConfigAsSent
+from shared.chat.generation_bodies import ObjectConfigAsSent
+from shared.http.bodies import GenerationAnswer, GenerationBody, Text
 
 
 class Request(GenerationBody):

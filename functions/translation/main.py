@@ -3,10 +3,10 @@
 from functools import partial
 
 from functions.translation.models import Request
-from shared.bodies import read
-from shared.chat import chat_answer, model_for, native_body, turn
-from shared.endpoint import Call, endpoint
+from shared.chat.chat import chat_answer, model_for, native_body, turn
 from shared.generation import JsonObject
+from shared.http.bodies import read
+from shared.http.endpoint import Call, endpoint
 
 
 @endpoint()

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from shared.admission.agent import Agent
 from shared.admission.queue import Waiter
 from shared.admission.returns import Appointment, Returns
+from shared.admission.stopped import explanation, stopped_error
 from shared.clock import elapsed_s
 from shared.errors import (
     CostExceedsLimit,
@@ -20,7 +21,6 @@ from shared.errors import (
 from shared.generation import Cost
 from shared.ledger.limits import Limits
 from shared.ledger.state import Reason
-from shared.stopped import explanation, stopped_error
 
 DIMENSIONS = ("requests per minute", "input tokens per minute", "images per minute")
 LEDGER_RETRY_S = 5

@@ -15,12 +15,12 @@ import aiohttp
 from aiohttp import hdrs
 from yarl import URL
 
+from shared.bounds.large_work import LARGE_BYTES, LargeWork
 from shared.clock import elapsed_s, unix_s
 from shared.gemini.errors import MAX_ERROR_BYTES, Kind, UpstreamFailure, read_error_frame, read_failure
 from shared.gemini.reading import AnswerReader, Unreadable, describe, is_error, read_answer, read_error_body
 from shared.gemini.upload import BoundedResponse, PermittedRequest, Refused, Upload
 from shared.generation import JsonObject
-from shared.large_work import LARGE_BYTES, LargeWork
 from shared.secret import Secret
 
 API_VERSION = "v1beta"

@@ -16,6 +16,7 @@ from collections import deque
 
 import orjson
 
+from shared.bounds.json_structure import MAX_VALUES, TooManyValues, ValueCounter, check_values
 from shared.gemini import wire
 from shared.gemini.decoding import Decoder, TooLong, Undecodable
 from shared.gemini.merging import merged
@@ -23,7 +24,6 @@ from shared.gemini.objects import ObjectScanner
 from shared.gemini.sse import EventTooLarge, SseParser
 from shared.gemini.surrogates import Halves
 from shared.generation import JsonObject
-from shared.json_structure import MAX_VALUES, TooManyValues, ValueCounter, check_values
 
 MAX_EXCERPT_BYTES = 120
 _HEAD_BYTES = 1024

@@ -1,5 +1,5 @@
-"""`python -m shared.ledger show|reset`: see `shared.ledger_command`."""
+"""`python -m shared.ledger show|reset`: see `shared.ops.ledger_command`."""
 
-from shared.ledger_command import run
+from shared.ops.ledger_command import run
 
 run()

@@ -14,8 +14,8 @@ from typing import Any
 import orjson
 from pydantic import BaseModel
 
-from shared.bodies import NOT_BLANK
-from shared.manifest import load_all
+from shared.http.bodies import NOT_BLANK
+from shared.http.manifest import load_all
 from tests.support.edge import ADMIN, ADMIN_KEY
 from tests.support.processes import ROOT
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from shared.manifest import load_all
+from shared.http.manifest import load_all
 from tests.benchmarks.servers import GATEWAY, Function, served
 from tests.support.processes import ROOT, SITE_PACKAGES, environment
 

@@ -16,12 +16,12 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 from shared.clock import elapsed_s
-from shared.endpoint import Call, Edge
 from shared.generation import Attempt, Journal, JsonObject, Stage, Usage
-from shared.manifest import Manifest
-from shared.settings import Settings
-from shared.telemetry import RequestRecord, log_request, trace_of
-from shared.tracing import Tracer
+from shared.http.endpoint import Call, Edge
+from shared.http.manifest import Manifest
+from shared.settings.settings import Settings
+from shared.telemetry.record import RequestRecord, log_request, trace_of
+from shared.telemetry.spans import Tracer
 from tests.support.edge import ADMIN, FakeServices, ask
 from tests.support.otlp import receiver
 

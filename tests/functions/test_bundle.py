@@ -13,9 +13,9 @@ import pytest
 from functions.bundle import build
 from functions.console.assets import NAMES as NAMES_OF_ASSETS
 from shared.emulator import EmulatorConfig, running
-from shared.manifest import load_all
-from shared.openapi import template
-from shared.settings import DISTRIBUTION
+from shared.http.manifest import load_all
+from shared.openapi.document import template
+from shared.settings.settings import DISTRIBUTION
 from tests.support.checkout import copy_checkout, unpacked_bundle
 from tests.support.processes import ADMIN, ROOT, SITE_PACKAGES, environment, framework, request
 
@@ -51,7 +51,7 @@ def test_the_same_sources_give_the_same_bytes(tmp_path: Path) -> None:
 def test_it_holds_what_is_deployed_and_nothing_else(unpacked: Path) -> None:
     files = {file.relative_to(unpacked).as_posix() for file in unpacked.rglob("*") if file.is_file()}
     assert {"main.py", "requirements.txt", "functions/chat/main.py", "functions/chat/endpoint.json"} <= files
-    assert "shared/endpoint.py" in files
+    assert "shared/http/endpoint.py" in files
     local_only = (
         "functions/serve.py",
         "functions/bundle.py",

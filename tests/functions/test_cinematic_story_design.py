@@ -8,10 +8,10 @@ from typing import Any
 import orjson
 import pytest
 
+from functions.cinematic_story_design.story import RULES, Story, story_schema
+from functions.cinematic_story_design.story_check import story_problems
 from shared.emulator.references import with_references
 from shared.generation import Generation, JsonObject, Reply
-from shared.story import RULES, Story, story_schema
-from shared.story_check import story_problems
 from tests.support.edge import ADMIN, Answer, FakeGateway, FakeServices
 from tests.support.functions import called
 from tests.support.stories import chinese, english

@@ -16,8 +16,8 @@ import pytest
 
 from functions.console.assets import FOLDER, NAMES
 from functions.console.main import console
-from shared.manifest import load_all
-from shared.openapi import template
+from shared.http.manifest import load_all
+from shared.openapi.document import template
 from tests.support.edge import Answer, FakeServices, ask
 from tests.support.processes import ROOT, framework, request, served
 

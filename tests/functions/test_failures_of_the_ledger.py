@@ -69,7 +69,7 @@ class TestUnreachable:
             await path.quiet(within_s=2)
 
     async def test_health_says_so_for_as_long_as_it_lasts(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("shared.health.CACHE_S", 0.0)
+        monkeypatch.setattr("shared.ops.health.CACHE_S", 0.0)
         store = FaultyStore()
         async with whole_path(store=store) as path:
             said = []

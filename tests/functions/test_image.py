@@ -16,7 +16,7 @@ from shared.bootstrap import Services
 from shared.errors import StorageUnavailable
 from shared.media.media import MediaStore, StoredImage
 from shared.media.url import open_media
-from shared.settings import Settings
+from shared.settings.settings import Settings
 from tests.support.edge import ADMIN, ENVIRONMENT, Answer, FakeServices, ask
 from tests.support.object_stores import ObjectStore
 

@@ -19,8 +19,8 @@ import pytest
 from functions.console.main import console
 from functions.console.specification import models_of
 from shared.errors import CallerGone, GatewayError, MethodNotAllowed
-from shared.manifest import Manifest, load_all
-from shared.openapi import template, tree
+from shared.http.manifest import Manifest, load_all
+from shared.openapi.document import template, tree
 from tests.support.edge import ADMIN, Answer, FakeGateway, FakeServices, ask
 from tests.support.functions import called
 from tests.support.processes import ROOT, request, served

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from functions.serve import recent
-from shared.manifest import load_all
+from shared.http.manifest import load_all
 from tests.support.checkout import copy_checkout
 from tests.support.processes import ADMIN, ADMIN_KEY, ROOT, Running, environment, request, served, started
 from tests.support.whole_path import eventually

@@ -11,8 +11,8 @@ from typing import Any
 import orjson
 import pytest
 
-from shared.image_inputs import MAX_INPUTS
-from shared.shares import MIN_FETCH_LIMIT
+from shared.images.inputs import MAX_INPUTS
+from shared.settings.shares import MIN_FETCH_LIMIT
 from tests.support.edge import ADMIN, Answer
 from tests.support.whole_path import WholePath, eventually, told, whole_path
 

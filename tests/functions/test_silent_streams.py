@@ -18,7 +18,7 @@ COMMENT = b": keep-alive\n\n"
 
 @pytest.fixture(autouse=True)
 def short_silence(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("shared.call.SILENCE_S", 0.2)
+    monkeypatch.setattr("shared.http.call.SILENCE_S", 0.2)
 
 
 @asynccontextmanager
@@ -45,7 +45,7 @@ async def test_comments_come_between_late_frames() -> None:
 
 
 async def test_a_fast_stream_has_no_comment(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("shared.call.SILENCE_S", 15.0)
+    monkeypatch.setattr("shared.http.call.SILENCE_S", 15.0)
     async with whole_path() as path:
         assert COMMENT not in (await path.ask("Hello", way="stream")).body
 
@@ -101,7 +101,7 @@ async def test_a_stream_is_tried_again_after_its_headers() -> None:
 
 async def test_a_client_with_a_short_read_timeout_is_served(monkeypatch: pytest.MonkeyPatch) -> None:
     """openai-python with a read timeout of 2 s, and a model that thinks for 4."""
-    monkeypatch.setattr("shared.call.SILENCE_S", 15.0)
+    monkeypatch.setattr("shared.http.call.SILENCE_S", 15.0)
     async with whole_path(REQUEST_TIMEOUT_SECONDS=30) as path:
         body = orjson.dumps({"prompt": "[[latency:4000]] Hello", "stream": True})
         timeout = aiohttp.ClientTimeout(sock_read=2)

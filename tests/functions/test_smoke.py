@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from aiohttp import ClientSession, web
 
-from shared.manifest import load_all
+from shared.http.manifest import load_all
 from tests import smoke
 from tests.support.processes import ADMIN_KEY, ROOT, Running, served, started
 

@@ -24,8 +24,8 @@ import orjson
 
 from shared.errors import BadRequest
 from shared.generation import Reply, Usage
-from shared.json_schema import MAX_BYTES, Schema, check_schema
-from shared.structured_output import _read
+from shared.structured.json_schema import MAX_BYTES, Schema, check_schema
+from shared.structured.output import _read
 
 MAX_FREEZE_S = 0.3
 BEAT_S = 0.005

@@ -11,11 +11,11 @@ from shared.admission.admission import Admission
 from shared.admission.lease import Lease, PermitLapsed
 from shared.clock import elapsed_s
 from shared.errors import ModelNotFound, RateLimited, UpstreamTimeout
+from shared.gateway.failures import refusal_of
 from shared.gemini.errors import UpstreamFailure
 from shared.generation import Caller, Cost
 from shared.ledger.limits import UNLIMITED
 from shared.ledger.state import Refusal
-from shared.refusal import refusal_of
 from tests.simulation.history import FOREVER, Refused
 from tests.simulation.upstream import Answer, Open, VirtualGemini, Work
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from shared import refusal
 from shared.admission.agent import Agent
+from shared.gateway import failures as refusal
 from shared.ledger import circuit, step
 from shared.ledger import refusals as refusals_of_ledger
 from shared.ledger.limits import Limits

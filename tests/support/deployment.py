@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from shared.manifest import Manifest
+from shared.http.manifest import Manifest
 from shared.stores.firestore_rpc import EXPIRY_FIELD, VALUE_FIELD
 from tests.support.url_map import Asked, Edge
 

@@ -13,16 +13,16 @@ import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 
-from shared.admin_guesses import AdminGuesses
-from shared.byte_budget import ByteBudget
-from shared.call import Tracer
-from shared.caller_rate import CallerRate
+from shared.auth.admin_guesses import AdminGuesses
+from shared.auth.caller_rate import CallerRate
+from shared.bounds.byte_budget import ByteBudget
+from shared.bounds.large_work import LargeWork
 from shared.clock import elapsed_s
 from shared.generation import Attempt, Caller, Generation, JsonObject, Reply, Stage, Usage
-from shared.large_work import LargeWork
+from shared.http.call import Tracer
 from shared.media.look_ups import LookUps
-from shared.settings import Settings
-from shared.shares import fetch_limit
+from shared.settings.settings import Settings
+from shared.settings.shares import fetch_limit
 from shared.stores.memory import MemoryStore
 from tests.support.processes import ADMIN_KEY
 

@@ -28,12 +28,12 @@ from shared.emulator import Emulator, EmulatorConfig, running
 from shared.emulator.config import Project
 from shared.emulator.stats import label
 from shared.generation import NO_COST
+from shared.http.manifest import load_all
 from shared.ledger.names import section_of
 from shared.ledger.packing import unpack
 from shared.ledger.state import State
-from shared.manifest import load_all
 from shared.secret import Secret
-from shared.settings import Settings
+from shared.settings.settings import Settings
 from shared.stores.memory import MemoryStore
 from shared.stores.port import Store
 from tests.support.edge import ADMIN, ADMIN_KEY, Answer

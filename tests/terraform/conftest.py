@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from functions.bundle import TARGET, build
-from shared.manifest import load_all
+from shared.http.manifest import load_all
 from tests.support.processes import ROOT
 from tests.support.terraform import OfflineMissing, Terraform, given, offline_folder, stage
 

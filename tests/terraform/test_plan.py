@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from shared import errors
-from shared.manifest import load_all
+from shared.http.manifest import load_all
 from tests.support.deployment import Deployment, problems
 from tests.support.functions import called
 from tests.support.processes import ROOT

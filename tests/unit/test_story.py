@@ -14,11 +14,11 @@ import orjson
 import pytest
 from jsonschema import Draft202012Validator
 
+from functions.cinematic_story_design.story import RULES, Story, instruction, story_schema
+from functions.cinematic_story_design.story_check import story_problems
 from shared.emulator.schema_answers import value_for
 from shared.generation import JsonObject
-from shared.json_schema import MOST_PROBLEMS
-from shared.story import RULES, Story, instruction, story_schema
-from shared.story_check import story_problems
+from shared.structured.json_schema import MOST_PROBLEMS
 from tests.support.stories import chinese, english, line
 
 ROOT = Path(__file__).parents[2]
@@ -365,8 +365,8 @@ class TestTheSchema:
 
     def test_is_made_only_for_a_function_that_designs_stories(self) -> None:
         code = (
-            "import sys, shared.structured_output, functions.chat.main, shared.bootstrap;"
-            "print([name for name in ('pydantic', 'shared.story') if name in sys.modules])"
+            "import sys, shared.structured.output, functions.chat.main, shared.bootstrap;"
+            "print([name for name in ('pydantic', 'functions.cinematic_story_design.story') if name in sys.modules])"
         )
         told = subprocess.run(
             [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True, timeout=60

@@ -26,7 +26,7 @@ from shared.gemini.client import Exchange
 from shared.gemini.errors import UpstreamFailure
 from shared.generation import Caller, Generation
 from shared.ledger.grid import Grid
-from shared.settings import Settings
+from shared.settings.settings import Settings
 from shared.stores.port import Change, Outcome, Put, Reading, Step, Store, StoreError
 from tests.benchmarks.board.judge import LEFT, OK, Asked
 from tests.benchmarks.board.naive import NaiveLease, Rule

@@ -6,7 +6,7 @@ from collections import Counter
 from typing import Any
 
 from shared.admission.queue import FairQueue, Waiter
-from shared.auth import network_of
+from shared.auth.credentials import network_of
 from shared.generation import Cost
 
 NOBODY: Any = None

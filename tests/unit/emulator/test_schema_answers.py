@@ -12,9 +12,9 @@ from jsonschema import Draft202012Validator
 
 from shared.emulator.schema_answers import TooComplex, from_openapi, value_for
 from shared.emulator.schema_merging import Unsatisfiable
-from shared.json_schema import check_schema
-from tests.unit.json_schema_cases import CASES, Case
-from tests.unit.test_json_schema import generated_schemas
+from shared.structured.json_schema import check_schema
+from tests.unit.structured.json_schema_cases import CASES, Case
+from tests.unit.structured.test_json_schema import generated_schemas
 
 TREE = {
     "$defs": {

@@ -9,10 +9,10 @@ import time
 import orjson
 import pytest
 
+from shared.bounds.json_structure import MAX_VALUES
 from shared.gemini import reading
 from shared.gemini.errors import UpstreamFailure
 from shared.gemini.reading import AnswerReader, Unreadable, read_answer
-from shared.json_structure import MAX_VALUES
 
 MAX_BYTES = 64 * 1024 * 1024
 UNITS = [b"[]", b"{}", b"1", b'""', b'{"a":1}', b"[[]]"]

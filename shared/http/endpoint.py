@@ -1,0 +1,309 @@
+"""The HTTP edge of a function: request id, route, credential, errors, CORS, one log record.
+
+@endpoint()
+async def chat(call: Call) -> JsonObject:
+    asked = await call.read(read_chat)
+    reply = await call.generate(model_for(asked.model, "chat", call.settings), asked.body)
+    return chat_answer(reply, call.request_id)
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from types import FunctionType
+from typing import Any, cast
+
+import orjson
+from starlette.requests import Request
+from starlette.responses import Response
+
+from shared.auth.credentials import authenticate, has_admin_key, key_in, refuse_credential_in_query
+from shared.clock import elapsed_s
+from shared.errors import GatewayError, MethodNotAllowed, NotFound, Unauthorized, Unavailable
+from shared.generation import Caller, JsonObject
+from shared.http.browser_origin import anonymous_fault
+from shared.http.call import Call, Services, headers_of, request_id
+from shared.http.disconnect import DisconnectWatch
+from shared.http.event_stream import EventStream
+from shared.http.header_value import header_value
+from shared.http.manifest import Manifest, canonical, slashes_as_sent
+from shared.http.response import (
+    ErrorBody,
+    JsonAnswer,
+    RawHeaders,
+    allow,
+    cors_headers,
+    error_answer,
+    own_error_body,
+    preflight,
+    server_timing,
+)
+from shared.settings.settings import SettingsError
+from shared.telemetry.record import RequestRecord, log_failure, log_problem, log_request, told, trace_of
+
+__all__ = ["Call", "Edge", "endpoint"]
+
+Handler = Callable[[Call], Awaitable[Response | JsonObject]]
+Function = Callable[[Request], Awaitable[Response]]
+
+_HEALTH = "/health"
+_FEW = 4
+
+
+def endpoint(
+    *, error_body: ErrorBody = own_error_body, bearer_is_credential: bool = False
+) -> Callable[[Handler], Function]:
+    """Makes `handler` the function that functions-framework serves under the handler's name, as endpoint.json beside
+    it says. A compatible API gives its own `error_body`, and takes the admin key as its clients send it."""
+
+    def decorate(handler: Handler) -> Function:
+        from functions_framework import aio
+
+        from shared.http import framework_server
+
+        framework_server.configure()
+        handler_function = cast(FunctionType, handler)
+        manifest = Manifest.load(Path(handler_function.__code__.co_filename).parent)
+        edge = Edge(handler, manifest, error_body=error_body, bearer_is_credential=bearer_is_credential)
+
+        async def function(request: Request) -> Response:
+            return await edge.answer(request)
+
+        # The framework finds a function by its name, and insists on a plain one.
+        function.__name__ = handler_function.__name__
+        function.__doc__ = handler_function.__doc__
+        return cast(Function, aio.http(function))
+
+    return decorate
+
+
+def process_services() -> Services:
+    """This process's services, made at the first request: in the worker, on its loop, never at import."""
+    from shared.bootstrap import services
+
+    return services()
+
+
+class Edge:
+    """What happens to every request of one function, before and after its handler."""
+
+    def __init__(
+        self,
+        handler: Handler,
+        manifest: Manifest,
+        *,
+        services: Callable[[], Services] = process_services,
+        error_body: ErrorBody = own_error_body,
+        bearer_is_credential: bool = False,
+    ) -> None:
+        self.manifest = manifest
+        self._handler = handler
+        self._services = services
+        self._error_body = error_body
+        self._bearer_is_credential = bearer_is_credential
+
+    async def answer(self, request: Request) -> Response:
+        received_s = elapsed_s()
+        try:
+            services = self._services()
+        except Exception as error:  # noqa: BLE001 - logged, and told to the caller
+            return self._not_started(request, received_s, error)
+        call = Call(request, services, received_s)
+        record = RequestRecord(
+            self.manifest.name,
+            call.method,
+            call.request_id,
+            received_s,
+            user_agent=call.headers.get("user-agent"),
+            journal=call.journal,
+        )
+        response: Response | None = None
+        try:
+            response = await self._respond(call, record)
+            response.raw_headers.extend([header for build in _HEADERS for header in build(call)])
+        except asyncio.CancelledError:
+            self._failed(Unavailable("This instance is shutting down."), record)
+            await self._finish(call, record)
+            raise
+        except Exception as error:  # noqa: BLE001 - logged by `_failed`, and returned to the caller
+            if isinstance(response, EventStream):
+                await response.aclose()
+            response = self._error_response(error, call, record)
+        if not isinstance(response, EventStream):
+            record.answered(response)
+            await self._finish(call, record)
+        return response
+
+    async def _respond(self, call: Call, record: RequestRecord) -> Response:
+        route, methods = self._route(call)
+        record.route = route
+        if call.method == "OPTIONS":
+            return preflight(methods, call.headers)
+        if call.settings.deployed:
+            refuse_credential_in_query(call.request.scope["query_string"])
+        if call.method not in methods and not (call.method == "HEAD" and "GET" in methods):
+            allowed = allow(methods)
+            raise MethodNotAllowed(f"{route} answers to {allowed}.", headers={"allow": allowed})
+        if route == _HEALTH and route not in self.manifest.paths:
+            return JsonAnswer(await call.services.health())
+        if self.manifest.access != "public":
+            # Before the body is read: a network that guesses the key costs no more than its request's head.
+            await call.refuse_guesses()
+            call.known_as(await self._authenticate(call))
+            record.asked_by(call.caller)
+            if call.caller.kind == "anonymous":
+                _reject_foreign_page(call)
+            if call.caller.kind == "anonymous" or self.manifest.rated == "everybody":
+                await call.services.caller_rate.admit(call.holders)
+            if call.body_may_be_json:
+                await call.body()
+        if not call.body_consumed:
+            return await self._handle(call, record)
+        with DisconnectWatch(call.request.receive):
+            return await self._handle(call, record)
+
+    async def _handle(self, call: Call, record: RequestRecord) -> Response:
+        result = await self._handler(call)
+        if isinstance(result, EventStream):
+            await result.begin(
+                lambda error: self._error_event(error, call, record),
+                lambda: self._finish(call, record),
+            )
+            record.status = result.status_code
+        return result if isinstance(result, Response) else JsonAnswer(result)
+
+    def _route(self, call: Call) -> tuple[str, tuple[str, ...]]:
+        """The pattern and its methods; the call's path is made the canonical one."""
+        paths, joined = self.manifest.paths, slashes_as_sent(call.request.scope)
+        pattern = self.manifest.match(call.path, joined=joined)
+        if joined and "//" in call.path:
+            call.path = canonical(call.path, pattern or "/")
+        path = call.path
+        if pattern is None and path == "/" and len(paths) == 1:
+            # A deployed function has a URL of its own, where its only path may arrive as `/`.
+            pattern = next(iter(paths))
+        if pattern is not None:
+            return pattern, paths[pattern]
+        if path.rstrip("/") == _HEALTH:
+            return _HEALTH, ("GET",)
+        served = ", ".join(paths) if len(paths) <= _FEW else "those that GET /openapi.json lists"
+        raise NotFound(f"Nothing is served at this path; {self.manifest.name} has {served}.")
+
+    async def _authenticate(self, call: Call) -> Caller:
+        settings = call.settings
+        body: JsonObject | None = None
+        admin = has_admin_key(call.headers, settings, bearer_is_credential=self._bearer_is_credential)
+        if not admin or (self._bearer_is_credential and "x-caller-id" not in call.headers):
+            # A key may be in the body, or the caller's name beside an admin key.
+            body = await call.json_if_any()
+        anonymous = self.manifest.access == "anonymous" and self.manifest.name in settings.allow_anonymous
+        user = body.get("user") if body is not None and self._bearer_is_credential else None
+        try:
+            return authenticate(
+                call.headers,
+                key_in(body),
+                settings,
+                call.address if anonymous else "",
+                bearer_is_credential=self._bearer_is_credential,
+                anonymous_allowed=anonymous,
+                user=user if isinstance(user, str) else None,
+            )
+        except Unauthorized as error:
+            if call.unreadable is None:
+                raise
+            # A key in the body is missed where a comma is missing.
+            message = f"{error.message} None was found in the body. {call.unreadable}"
+            raise Unauthorized(message, headers=error.headers) from None
+
+    def _not_started(self, request: Request, received_s: float, error: Exception) -> Response:
+        headers = headers_of(request)
+        record = RequestRecord(self.manifest.name, request.method, request_id(headers), received_s)
+        if isinstance(error, SettingsError):
+            log_problem(str(error))
+            error = Unavailable("The server is not configured; its log says which variable is wrong.")
+        response = error_answer(self._failed(error, record), record.request_id, self._error_body)
+        record.answered(response)
+        record.trace, record.ended_s = trace_of(headers), elapsed_s()
+        response.headers["x-request-id"] = record.request_id
+        response.headers["server-timing"] = server_timing(record.journal, record.ended_s - received_s).decode()
+        log_request(record, "INFO")
+        return response
+
+    def _failed(self, error: Exception, record: RequestRecord) -> GatewayError:
+        """What the caller is told, as the record has it too."""
+        public = told(error, record)
+        record.failed(public)
+        return public
+
+    def _error_response(self, error: Exception, call: Call, record: RequestRecord) -> Response:
+        """The error in the format of the API that was called. If it cannot be put into that format, or a header cannot be
+        built, that is logged, and the caller gets the error response without it."""
+        try:
+            response = error_answer(self._failed(error, record), call.request_id, self._error_body)
+        except Exception as defect:  # noqa: BLE001 - logged by `_failed`
+            response = error_answer(self._failed(defect, record), call.request_id, own_error_body)
+        for build in _HEADERS:
+            try:
+                response.raw_headers.extend(build(call))
+            except Exception as defect:  # noqa: BLE001 - logged here; the error itself is in the response and in the record
+                log_failure(defect, record)
+        return response
+
+    def _error_event(self, error: Exception, call: Call, record: RequestRecord) -> JsonObject:
+        """The body of a stream's last event, certain to be JSON."""
+        try:
+            body = self._error_body(self._failed(error, record), call.request_id)
+            orjson.dumps(body)
+        except Exception as defect:  # noqa: BLE001 - logged by `_failed`
+            return own_error_body(self._failed(defect, record), call.request_id)
+        return body
+
+    async def _finish(self, call: Call, record: RequestRecord) -> None:
+        """Before the last byte of the answer: after it the CPU may stop."""
+        call.claim.release()
+        record.ended_s = elapsed_s()
+        record.trace = trace_of(call.headers)
+        tracer = call.services.tracer
+        spans: Sequence[Any] = ()
+        try:
+            spans = tracer.spans(record) if tracer is not None else ()
+        except Exception as defect:  # noqa: BLE001 - logged here; tracing must not cost the response or its record
+            log_failure(defect, record)
+        log_request(record, call.settings.log_level, call.settings.project, call.services.ledger_writes)
+        if tracer is not None and spans:
+            try:
+                await tracer.export(spans)
+            except Exception as defect:  # noqa: BLE001 - as above
+                log_failure(defect, record)
+
+
+def _request_id_header(call: Call) -> RawHeaders:
+    return [(b"x-request-id", call.request_id.encode())]
+
+
+def _timing_header(call: Call) -> RawHeaders:
+    return [(b"server-timing", server_timing(call.journal, elapsed_s() - call.received_s))]
+
+
+def _cors_headers(call: Call) -> RawHeaders:
+    return cors_headers(call.settings.cors_origins, call.headers.get("origin", ""))
+
+
+def _reply_headers(call: Call) -> RawHeaders:
+    """What the gateway says of the generation: its values can be Gemini's or the caller's own text."""
+    if call.reply is None:
+        return []
+    return [(name.encode("ascii"), header_value(value).encode("ascii")) for name, value in call.reply.headers.items()]
+
+
+_HEADERS = (_request_id_header, _timing_header, _cors_headers, _reply_headers)
+"""What every response carries besides its own."""
+
+
+def _reject_foreign_page(call: Call) -> None:
+    server = call.request.scope.get("server")
+    fault = anonymous_fault(call.method, call.headers, call.settings, server[0] if server else None)
+    if fault is not None:
+        raise fault

@@ -1,0 +1,240 @@
+"""An answer of server-sent events: it fails with a status before its headers are sent, with an event afterwards.
+
+A stream may be silent for long while a model thinks, and what lies between takes a silent connection for a dead one. So it
+gives a sign of life:
+
+    waits for a permit         nothing is sent: a refusal keeps its status and Retry-After
+    dispatched to Gemini       the headers are sent with the first frame, or after `silence_s`
+    headers sent               a comment is sent whenever nothing else was for `silence_s`
+
+The comments do not depend on what Gemini sends: frames that the client is not shown (thoughts) are silence to it.
+
+A client that does not read holds a slot at Gemini. The server counts the bytes that leave, which a stream cannot: it aborts the
+connection after 10 s without one (`BoundedProtocol.STALL_S`), and the stream ends as for any client that goes away.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, Awaitable, Callable
+
+import orjson
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from shared.clock import elapsed_s
+from shared.errors import Unavailable, UpstreamTimeout
+from shared.generation import JsonObject
+from shared.http.disconnect import DisconnectWatch
+
+Events = AsyncGenerator[JsonObject | None, None]
+"""None stands for progress that the client is not shown: the answer may begin, and nothing is sent."""
+
+SILENCE_S = 15.0
+"""Proxies commonly close a connection after 30 or 60 s without a byte (nginx: proxy_read_timeout, 60 s)."""
+MIN_SILENCE_S = 1.0
+KEEP_ALIVE = b": keep-alive\n\n"
+"""A comment, which readers of server-sent events ignore (html.spec.whatwg.org, 9.2.6)."""
+_LAST_SEND_S = 1.0
+"""A client that reads nothing any more is not waited for longer than this with the last event."""
+
+
+def data_event(event: JsonObject) -> bytes:
+    return b"data: " + orjson.dumps(event) + b"\n\n"
+
+
+def error_event(body: JsonObject) -> bytes:
+    return b"event: error\n" + data_event(body)
+
+
+class EventStream(Response):
+    """Sends each event as it comes. However it ends, `events` is closed by `deadline_s`.
+
+    `dispatched_s` returns when the request that is under way was dispatched (`clock.elapsed_s()`), None while there is
+    none."""
+
+    media_type = "text/event-stream"
+
+    def __init__(
+        self,
+        events: Events,
+        deadline_s: float,
+        *,
+        dispatched_s: Callable[[], float | None] = lambda: None,
+        silence_s: float = SILENCE_S,
+        keep_alive: bytes = KEEP_ALIVE,
+        encode: Callable[[JsonObject], bytes] = data_event,
+        encode_error: Callable[[JsonObject], bytes] = error_event,
+    ) -> None:
+        self.status_code = 200
+        self.background = None
+        # Proxies that collect a response before they pass it on are told not to.
+        self.init_headers({"cache-control": "no-store", "x-content-type-options": "nosniff", "x-accel-buffering": "no"})
+        self._events = events
+        self._deadline_s = deadline_s
+        self._dispatched_s = dispatched_s
+        self.silence_s = silence_s
+        self._keep_alive = keep_alive
+        self._encode = encode
+        self._encode_error = encode_error
+        self._first: asyncio.Task[JsonObject | None] | None = None
+        self._fail: Callable[[Exception], JsonObject] | None = None
+        self._finish: Callable[[], Awaitable[None]] | None = None
+
+    async def begin(self, fail: Callable[[Exception], JsonObject], finish: Callable[[], Awaitable[None]]) -> None:
+        """Returns when the headers may be sent. What is raised until here is raised to the caller, who can still choose a
+        status.
+
+        Later `fail(error)` is called for an error, and gives the body of its event; `finish()` before the last byte."""
+        # A task, so that this can return while the first event is awaited.
+        self._first = first = asyncio.create_task(self._next())
+        due = _Due(self._dispatched_s, self.silence_s)
+        first.add_done_callback(due.end)
+        try:
+            await due.reached
+        except BaseException:
+            await self._abandon()
+            raise
+        finally:
+            due.end()
+        try:
+            if first.done():
+                first.result()
+        except BaseException:
+            self._first = None
+            raise
+        finally:
+            # A task keeps its error, and that one's traceback this frame, and so the request's body: no cycle may.
+            del first
+        self._fail, self._finish = fail, finish
+
+    async def aclose(self) -> None:
+        """Of a stream that was begun and is not sent after all."""
+        await self._abandon()
+        await self._events.aclose()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self._fail is None or self._finish is None:
+            raise RuntimeError("an EventStream is begun before it is sent")
+        last = b""
+        output = _Output(send, self.silence_s, self._keep_alive)
+        try:
+            with DisconnectWatch(receive):
+                async with asyncio.timeout(self._deadline_s - elapsed_s()):
+                    await self._send(send, output)
+        except TimeoutError:
+            last = self._encode_error(self._fail(UpstreamTimeout("The answer was not complete at the deadline.")))
+        except Exception as error:  # noqa: BLE001 - `fail` logs what is a defect, and the client is told in the stream
+            last = self._encode_error(self._fail(error))
+        except asyncio.CancelledError:
+            self._fail(Unavailable("This instance is shutting down."))
+            raise
+        finally:
+            output.end()
+            await self.aclose()
+            await self._finish()
+            self._fail = self._finish = None
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_LAST_SEND_S):
+                await send({"type": "http.response.body", "body": last, "more_body": False})
+
+    async def _send(self, send: Send, output: _Output) -> None:
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        output.begin()
+        assert self._first is not None
+        event = await self._first
+        self._first = None
+        if event is not None:
+            await output.write(self._encode(event))
+        async for event in self._events:
+            if event is not None:
+                await output.write(self._encode(event))
+
+    async def _next(self) -> JsonObject | None:
+        return await anext(self._events, None)
+
+    async def _abandon(self) -> None:
+        """End the wait for the first event. Its error, if there is one, is nobody's any more."""
+        first, self._first = self._first, None
+        if first is None:
+            return
+        try:
+            first.cancel()
+            await asyncio.wait([first])
+            if not first.cancelled():
+                first.exception()
+        finally:
+            del first
+
+
+class _Due:
+    """The moment at which a stream's headers are sent whether or not there is an event: `silence_s` after its dispatch.
+
+    One timer. While nothing is dispatched, the moment cannot be nearer than `silence_s`."""
+
+    def __init__(self, dispatched_s: Callable[[], float | None], silence_s: float) -> None:
+        self._dispatched_s, self._silence_s = dispatched_s, silence_s
+        self._loop = asyncio.get_running_loop()
+        self.reached: asyncio.Future[None] = self._loop.create_future()
+        self._timer = self._loop.call_later(silence_s, self._look)
+
+    def _look(self) -> None:
+        dispatched_s = self._dispatched_s()
+        left_s = self._silence_s if dispatched_s is None else dispatched_s + self._silence_s - elapsed_s()
+        if left_s <= 0:
+            self.end()
+        else:
+            self._timer = self._loop.call_later(left_s, self._look)
+
+    def end(self, _: object = None) -> None:
+        self._timer.cancel()
+        if not self.reached.done():
+            self.reached.set_result(None)
+
+
+class _Output:
+    """The body's bytes, and a comment after each `silence_s` without any. One timer, which a write does not touch."""
+
+    def __init__(self, send: Send, silence_s: float, keep_alive: bytes) -> None:
+        self._send, self._silence_s, self._keep_alive = send, silence_s, keep_alive
+        self._loop = asyncio.get_running_loop()
+        self._written_s = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+        self._comment: asyncio.Task[None] | None = None
+
+    def begin(self) -> None:
+        self._written_s = self._loop.time()
+        self._timer = self._loop.call_later(self._silence_s, self._look)
+
+    async def write(self, chunk: bytes) -> None:
+        if self._comment is not None:  # A client that reads slowly may not have it yet: two writes must not mix.
+            comment, self._comment = self._comment, None
+            await comment
+        self._written_s = self._loop.time()
+        await self._put(chunk)
+
+    def end(self) -> None:
+        """A comment that is not written yet is not written at all."""
+        if self._timer is not None:
+            self._timer.cancel()
+        comment, self._comment = self._comment, None
+        if comment is not None and not comment.cancel() and not comment.cancelled():
+            comment.exception()
+
+    def _look(self) -> None:
+        now_s = self._loop.time()
+        left_s = self._written_s + self._silence_s - now_s
+        if left_s <= 0:
+            self._written_s, left_s = now_s, self._silence_s
+            if self._comment is None or (self._comment.done() and not self._failed(self._comment)):
+                self._comment = self._loop.create_task(self._put(self._keep_alive))
+        self._timer = self._loop.call_later(left_s, self._look)
+
+    @staticmethod
+    def _failed(comment: asyncio.Task[None]) -> bool:
+        """Its error is kept for the next write, which raises it."""
+        return comment.cancelled() or comment.exception() is not None
+
+    async def _put(self, chunk: bytes) -> None:
+        await self._send({"type": "http.response.body", "body": chunk, "more_body": True})

@@ -1,0 +1,1 @@
+"""The environment as frozen values. It changes when an operator can decide something new."""

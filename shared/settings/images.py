@@ -1,0 +1,92 @@
+"""What the environment decides about images."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from shared.media.url import parse_storage_url
+from shared.settings.environment import Environment, SettingsError
+
+LOCAL_STORAGE = "file://.local/storage"
+_SWITCH = {"0": "0", "1": "1", "false": "0", "true": "1"}
+_MAX_TTL_DAYS = 3650
+
+
+@dataclass(frozen=True, slots=True)
+class ImageSettings:
+    storage_url: str | None
+    """Where images are kept; None: deployed, and not told where."""
+    public_base_url: str | None
+    """What links to images begin with, without a trailing slash; None: the address that the request was sent to."""
+    ttl_days: int | None
+    """None: without end."""
+    signed: bool
+    """GET /image/<name> answers with an address at the bucket, not with the bytes."""
+    keep_prompts: bool
+
+    @classmethod
+    def read(cls, env: Environment, deployed: bool) -> ImageSettings:
+        """Raises SettingsError."""
+        storage_url = _storage_url(env, deployed)
+        return cls(
+            storage_url=storage_url,
+            public_base_url=_public_base_url(env),
+            ttl_days=_ttl_days(env),
+            signed=_signed(env, storage_url),
+            keep_prompts=env.choice("IMAGE_KEEP_PROMPTS", "0", _SWITCH) == "1",
+        )
+
+
+def _storage_url(env: Environment, deployed: bool) -> str | None:
+    name = "STORAGE_URL"
+    url = env.text(name)
+    if url is None:
+        return None if deployed else LOCAL_STORAGE
+    try:
+        location = parse_storage_url(url)
+    except ValueError as wrong:
+        raise SettingsError(f"{name} is not valid; {wrong}.") from None
+    if deployed and location.kind == "file":
+        raise SettingsError(
+            f"{name} names a folder, which a deployed function loses with each instance; "
+            "it must be a bucket, like gs://my-bucket."
+        )
+    return url
+
+
+def _signed(env: Environment, storage_url: str | None) -> bool:
+    name = "IMAGE_URLS"
+    signed = env.choice(name, "proxied", {"proxied": "proxied", "signed": "signed"}) == "signed"
+    if signed and storage_url is not None and storage_url.startswith("file://"):
+        raise SettingsError(
+            f"{name} is 'signed', but STORAGE_URL names a folder, and only a bucket signs addresses; "
+            "it must be `proxied`, or STORAGE_URL must be gs:// or s3://."
+        )
+    return signed
+
+
+def _ttl_days(env: Environment) -> int | None:
+    name = "IMAGE_TTL_DAYS"
+    if (env.text(name) or "").lower() == "unlimited":
+        return None
+    try:
+        return env.integer(name, 30, 1, _MAX_TTL_DAYS)
+    except SettingsError:
+        raise env.refuse(name, f"a whole number of days from 1 to {_MAX_TTL_DAYS}, or `unlimited`") from None
+
+
+def _public_base_url(env: Environment) -> str | None:
+    name = "PUBLIC_BASE_URL"
+    text = env.text(name)
+    if text is None:
+        return None
+    try:
+        parts = urlsplit(text)
+        allowed = parts.scheme in ("http", "https") and parts.hostname and "@" not in parts.netloc
+    except ValueError:
+        allowed = False
+    if not allowed or "?" in text or "#" in text or not (text.isascii() and text.isprintable()) or " " in text:
+        example = "a URL like https://images.example, without credentials or a query"
+        raise env.refuse(name, example, shown="@" not in text and "?" not in text)
+    return text.rstrip("/")

@@ -1,0 +1,187 @@
+"""The regular expressions of a schema: parsed as ECMA-262, searched in time that is linear in the text. Pure.
+
+`regress` decides whether a pattern is ECMA-262; it never searches, because it backtracks. RE2 searches what it can express
+(ecma.py). A valid pattern that it cannot express, or that is larger than the limits here, is not an error: it is passed on
+to Gemini and left out of the local check.
+
+Alternatives for the search: `re` cannot be stopped ("(a|aa)+$" on 60 letters). The regex package has a timeout, but what it
+does before and beside the search is not under it (measured: "(?:a{2000}){2000}" compiles for 2.6 s, "[x]" x 3000 takes 30 s
+on its first search).
+"""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from typing import Any, NamedTuple
+
+from shared.structured.json_schema.ecma import Unsupported, is_different, translated
+
+MAX_PATTERNS = 100
+"""Patterns of a schema that are searched for; more are left out of the check."""
+MAX_SIZE = 10_000
+"""RE2 instructions of all patterns of a schema; a letter is about one."""
+MAX_PARSED = 10_000
+"""Characters of all patterns of a schema that are parsed: 0.1 s at worst. A pattern beyond is passed on unread."""
+MAX_FAILURES = 20
+"""Patterns of a schema that are translated or compiled in vain; one takes up to 9 ms."""
+# Of one pattern, half for its program and half for what a search remembers.
+_MAX_MEMORY_BYTES = 128 * 1024
+# 512 characters times instructions take 2.5 us at worst, which is what a keyword takes.
+_WORK_SHIFT = 9
+# Ignoring case within the pattern, which RE2 is not asked for: a class takes up to 0.2 ms to parse, ten times what it takes
+# otherwise.
+_IGNORES_CASE = re.compile(r"\(\?[ms]*i")
+_CASE_WEIGHT = 10
+# Properties of strings, which only the v flag has: parsing one takes 2 ms and 0.6 MB.
+_STRING_PROPERTIES = ("RGI_", "Basic_Emoji")
+
+
+class _Program:
+    """One pattern, compiled. `exact` is set where the program serves every text (see ecma.translated)."""
+
+    def __init__(self, pattern: str, unicode: bool) -> None:
+        self._source = pattern, unicode
+        plain, exact = (translated(pattern, exact=exact, unicode=unicode) for exact in (False, True))
+        self._plain = _compiled(plain)
+        self._exact = self._plain if exact == plain else None
+        self._has_exact = True
+        self.size = int(self._plain.programsize)
+
+    def search(self, text: str) -> bool | None:
+        """None where the text needs the exact program, and that is too large."""
+        program = self._plain
+        if self._exact is not self._plain and is_different(text):
+            program = self._exact_program()
+        return None if program is None else program.search(text) is not None
+
+    def _exact_program(self) -> Any:
+        """Compiled when the first text needs it."""
+        if self._exact is None and self._has_exact:
+            pattern, unicode = self._source
+            try:
+                self._exact = _compiled(translated(pattern, exact=True, unicode=unicode))
+            except Unsupported:
+                self._has_exact = False
+        return self._exact
+
+
+class Patterns:
+    """The patterns of one schema, by their text."""
+
+    def __init__(self) -> None:
+        self._programs: dict[str, _Program | None] = {}
+        self._searched = 0
+        self._size = 0
+        self._parsed = 0
+        self._failures = 0
+
+    def add(self, pattern: str) -> str | None:
+        """Returns what is wrong with the pattern, as the end of a sentence; None if it is valid, or too long to tell."""
+        if pattern in self._programs:
+            return None
+        self._parsed += _parsed_weight(pattern)
+        verdict = _Verdict() if self._parsed > MAX_PARSED else _parse(pattern)
+        if verdict.fault:
+            return f"must be a regular expression as ECMA-262 (JavaScript) has them: {verdict.fault[:100]}"
+        self._programs[pattern] = None
+        if self._parsed <= MAX_PARSED and self._failures < MAX_FAILURES and self._searched < MAX_PATTERNS:
+            self._compile(pattern, verdict.unicode)
+        return None
+
+    def is_searched(self, pattern: str) -> bool:
+        """Whether the pattern is part of the local check."""
+        return self._programs[pattern] is not None
+
+    def work(self, pattern: str, text: str) -> int:
+        """What a search may cost, in keywords."""
+        program = self._programs[pattern]
+        return 1 if program is None else 1 + (len(text) * program.size >> _WORK_SHIFT)
+
+    def search(self, pattern: str, text: str) -> bool | None:
+        """None if this pattern cannot be searched for in this text."""
+        program = self._programs[pattern]
+        return None if program is None else program.search(text)
+
+    def _compile(self, pattern: str, unicode: bool) -> None:
+        try:
+            program = _Program(pattern, unicode)
+        except Unsupported:
+            self._failures += 1
+            return
+        if self._size + program.size <= MAX_SIZE:
+            self._programs[pattern] = program
+            self._searched += 1
+            self._size += program.size
+        else:
+            self._failures += 1
+
+
+class _Verdict(NamedTuple):
+    fault: str = ""
+    """What is wrong; empty if the pattern is valid."""
+    unicode: bool = True
+    """Whether the pattern is valid with the `u` flag."""
+
+
+def _parsed_weight(pattern: str) -> int:
+    return len(pattern) * (_CASE_WEIGHT if _IGNORES_CASE.search(pattern) else 1)
+
+
+def is_regex(text: str) -> bool:
+    """Whether a text conforms to the format `regex`. Its length is for the caller to bound."""
+    return not _parse(text).fault
+
+
+def regex_work(text: str) -> int:
+    """What `is_regex` takes, in keywords."""
+    return 1 + _parsed_weight(text)
+
+
+def _parse(pattern: str) -> _Verdict:
+    """Valid is what parses with the `u` flag, without it, or with `v`."""
+    regress = _regress()
+    if regress is None:
+        return _Verdict()
+    first = ""
+    for flag in ("u", "", "v"):
+        if flag == "v" and any(name in pattern for name in _STRING_PROPERTIES):
+            return _Verdict(unicode=False)
+        try:
+            regress.Regex(pattern, flag)
+        except regress.RegressError as error:
+            first = first or str(error)
+        else:
+            return _Verdict(unicode=flag == "u")
+    return _Verdict(first, unicode=False)
+
+
+def _compiled(pattern: str) -> Any:
+    """Raises Unsupported for what is too large."""
+    import re2  # type: ignore[import-not-found, import-untyped, unused-ignore]
+
+    try:
+        return re2.compile(pattern, _options())
+    except re2.error as error:
+        # Its errors hold bytes.
+        raise Unsupported(error.args[0].decode(errors="replace") if error.args else "") from None
+
+
+@cache
+def _regress() -> Any:
+    """The parser, or None on a platform for which there is no wheel: then every pattern counts as valid."""
+    try:
+        import regress
+    except ImportError:
+        return None
+    return regress
+
+
+@cache
+def _options() -> Any:
+    import re2
+
+    options = re2.Options()
+    options.max_mem = _MAX_MEMORY_BYTES
+    options.log_errors = False
+    return options

@@ -1,0 +1,78 @@
+"""How a problem quotes what it is about: briefly, as JSON. Pure."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from decimal import Decimal
+from typing import Any
+
+from shared.http.fields import kind
+
+_MOST_QUOTED = 60
+_LONGEST_POINTER = 1000
+_TYPES = {
+    "array": "a list",
+    "boolean": "true or false",
+    "integer": "a whole number",
+    "null": "null",
+    "number": "a number",
+    "object": "an object",
+    "string": "a string",
+}
+
+
+def short(value: object) -> str:
+    """A scalar as JSON, its beginning if it is long; of an object or a list only that it is one."""
+    if isinstance(value, dict | list) and value:
+        return kind(value)
+    if isinstance(value, str):
+        value = value if len(value) <= _MOST_QUOTED else value[: _MOST_QUOTED - 1] + "…"
+    told = str(value) if isinstance(value, Decimal) else json.dumps(value, ensure_ascii=False)
+    # A number may have thousands of digits; a text's escapes are not cut.
+    return told if isinstance(value, str) or len(told) <= _MOST_QUOTED else told[: _MOST_QUOTED - 1] + "…"
+
+
+def not_this(value: object) -> str:
+    return f", not {short(value)}"
+
+
+def count(bound: Any, thing: str) -> str:
+    """A bound: "3 items", "0.5"."""
+    if not thing:
+        return short(bound)
+    plural = thing.removesuffix("y") + "ies" if thing.endswith("y") else thing + "s"
+    return f"{short(int(bound))} {thing if bound == 1 else plural}"
+
+
+def named(options: Sequence[Any]) -> str:
+    """The values of an enum, as many as a short sentence holds."""
+    if not options:
+        return "absent: the enum allows no value"
+    told = short(options[0])
+    for index, option in enumerate(options[1:], 1):
+        following = f"{told}, {short(option)}"
+        if len(following) > 100:
+            return f"one of {told} or {len(options) - index} more"
+        told = following
+    return f"one of {told}" if len(options) > 1 else told
+
+
+def of_types(names: Iterable[str]) -> str:
+    return " or ".join(_TYPES[name] for name in names)
+
+
+def pointer(path: Iterable[str | int]) -> str:
+    """A JSON pointer (RFC 6901). Where names are so long that it would be, the pointer of what is around."""
+    told = ""
+    for step in path:
+        following = f"{told}/{escaped(str(step))}"
+        if len(following) > _LONGEST_POINTER:
+            break
+        told = following
+    return told
+
+
+def escaped(step: str) -> str:
+    """One step of a JSON pointer."""
+    return step.replace("~", "~0").replace("/", "~1")
