@@ -1,8 +1,26 @@
 # What variables may be. Nothing is made: the provider is a mock with the real one's schema.
 mock_provider "google" {}
 
+# Terraform also reads an operator's terraform.tfvars for tests, so that every variable has its default here, which has precedence.
 variables {
-  project_id = "demo-project"
+  project_id                      = "demo-project"
+  region                          = "us-central1"
+  firestore_location              = null
+  name_prefix                     = "gemini"
+  labels                          = {}
+  settings                        = {}
+  secret_settings                 = []
+  gemini_api_keys                 = { GEMINI_API_KEY = null }
+  functions                       = {}
+  invokers                        = ["allUsers"]
+  bundle                          = "../dist/bundle.zip"
+  bundle_object                   = null
+  image_ttl_days                  = 30
+  domain                          = null
+  requests_per_minute_per_address = 6000
+  alert_emails                    = []
+  cloud_build                     = null
+  deletion_protection             = true
 }
 
 run "a_project_is_enough" {

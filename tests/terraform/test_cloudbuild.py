@@ -142,11 +142,19 @@ def test_a_push_is_checked_planned_and_kept_but_not_applied(tmp_path: Path) -> N
     build = Workspace(tmp_path, "plan")
     assert build.run()
     assert [call for call in build.calls if call.startswith("make")] == ["make bundle", "make lint", "make test"]
-    assert build.called("terraform plan -input=false -lock=false -out=../gateway.tfplan")
+    assert build.called("terraform plan -input=false -lock=false -var-file=../operator.tfvars -out=../gateway.tfplan")
     assert build.called(f"gcloud storage cp gateway.tfplan terraform.lock.hcl gs://state/plans/{COMMIT}/")
     assert not build.called("terraform apply")
     assert not build.called("python")
     assert not build.called("gcloud secrets")
+
+
+def test_operator_values_stay_outside_terraform_folder(tmp_path: Path) -> None:
+    """`terraform fmt -check` and `terraform test` would read them there, and fail on a deployment's own values."""
+    for stage in ("plan", "apply"):
+        build = Workspace(tmp_path / stage, stage)
+        assert build.run()
+        assert build.called("gcloud storage cp gs://state/terraform.tfvars")[0].endswith(" operator.tfvars")
 
 
 def test_only_the_apply_stage_reads_the_admin_key(tmp_path: Path) -> None:
@@ -191,7 +199,7 @@ def test_functions_that_do_not_answer_go_back_to_the_bundle_of_before(tmp_path: 
     build = Workspace(tmp_path, "apply", serves=False)
     assert not build.run()
     assert build.called("terraform apply")[1:] == [
-        f"terraform apply -input=false -auto-approve -var=bundle_object={BEFORE}"
+        f"terraform apply -input=false -auto-approve -var-file=../operator.tfvars -var=bundle_object={BEFORE}"
     ]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from pathlib import Path
 
@@ -11,13 +12,14 @@ import pytest
 from functions.bundle import build
 from tests.support.checkout import copy_checkout
 from tests.support.processes import ROOT
-from tests.support.terraform import OfflineMissing, Terraform, given, offline_folder, stage
+from tests.support.terraform import EVERYTHING, OfflineMissing, Terraform, given, offline_folder, stage
 
 NO_CHANGES, CHANGES = 0, 2
 
 
-def test_it_is_formatted(offline: Path) -> None:
-    command = ["terraform", "fmt", "-check", "-recursive", "-list=true", str(ROOT / "terraform")]
+def test_it_is_formatted(checkout: Path) -> None:
+    """Only the files of the commit: an operator's terraform.tfvars may be formatted as they like."""
+    command = ["terraform", "fmt", "-check", "-recursive", "-list=true", str(checkout / "terraform")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stdout) == (0, "")
 
@@ -39,10 +41,25 @@ def test_it_comes_and_goes_whole(offline: Path, tmp_path: Path) -> None:
     assert set(left) <= {"google_storage_bucket_object"}, "bundles are left to their bucket, which goes with all in it"
 
 
-def test_its_own_tests_pass(offline: Path, checkout: Path, tmp_path: Path) -> None:
+def test_its_own_tests_pass_beside_an_operators_values(offline: Path, tmp_path: Path) -> None:
+    """Terraform loads terraform.tfvars for `terraform test` too. Its values, and its format, must not decide the result."""
+    checkout = stage(tmp_path / "checkout")
+    folder = checkout / "terraform"
+    values = (folder / EVERYTHING).read_text()
+    (folder / "terraform.tfvars").write_text(f'{values}invokers  = [ "group:team@example.com" ]\nimage_ttl_days=7\n')
     done = Terraform(offline, tmp_path / "home").run(checkout, "test", "-no-color")
     assert done.status == 0, done.output[-3000:]
     assert "0 failed" in done.output
+
+
+def test_terraform_tests_fix_every_variable() -> None:
+    """A variable that the test file leaves out would have the operator's value."""
+    folder = ROOT / "terraform"
+    names = re.findall(r'^variable "(\w+)"', (folder / "variables.tf").read_text(), re.MULTILINE)
+    (block,) = re.findall(
+        r"^variables \{\n(.*?)^\}", (folder / "tests/variables.tftest.hcl").read_text(), re.MULTILINE | re.DOTALL
+    )
+    assert re.findall(r"^  (\w+) +=", block, re.MULTILINE) == names
 
 
 def test_the_bucket_of_the_state_is_made_before_everything_else(offline: Path, checkout: Path, tmp_path: Path) -> None:
