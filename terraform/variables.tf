@@ -117,16 +117,16 @@ variable "functions" {
 }
 
 variable "invokers" {
-  description = "Who may reach the functions: [\"allUsers\"] (the gateway asks for its own credential), or IAM members, who then send their ID token in X-Serverless-Authorization."
+  description = "Who may call the functions: [\"allUsers\"] (everybody; the gateway checks its own credential), a list of IAM members (they send their ID token in X-Serverless-Authorization), or [] (nobody by IAM). An organization with domain restricted sharing rejects allUsers: see README.md, \"The organization rejects allUsers\"."
   type        = list(string)
   default     = ["allUsers"]
   validation {
-    condition     = length(var.invokers) > 0 && (!contains(var.invokers, "allUsers") || length(var.invokers) == 1)
-    error_message = "invokers must be [\"allUsers\"] or a list of members without allUsers."
+    condition     = !contains(var.invokers, "allUsers") || length(var.invokers) == 1
+    error_message = "invokers must be [\"allUsers\"], a list of members without allUsers, or []."
   }
   validation {
     condition     = !contains(var.invokers, "allAuthenticatedUsers")
-    error_message = "allAuthenticatedUsers is anybody with a Google account; name allUsers, or those whom you mean."
+    error_message = "allAuthenticatedUsers is anybody with a Google account: use allUsers, or list the members that you mean."
   }
 }
 

@@ -132,6 +132,18 @@ run "invokers_by_name_and_no_keys_but_the_callers" {
   }
 }
 
+run "nobody_by_iam" {
+  command = plan
+  variables {
+    invokers  = []
+    functions = { health = { invokers = ["allUsers"] }, chat = { invokers = [] } }
+  }
+  assert {
+    condition     = join(",", keys(google_cloud_run_v2_service_iam_member.invoker)) == "health/allUsers"
+    error_message = "An empty list grants nothing: where the organization rejects allUsers, the invoker check is switched off instead."
+  }
+}
+
 run "a_proxy_exempts_the_metadata_server" {
   command = plan
   variables {
