@@ -24,3 +24,14 @@ resource "google_project_service" "api" {
   # Other things in the project may use it.
   disable_on_destroy = false
 }
+
+# Enabling an API also makes Google's service agents for it, a little later. A grant to an account that does not exist yet fails.
+resource "terraform_data" "agents_exist" {
+  triggers_replace = sort(local.apis)
+
+  provisioner "local-exec" {
+    command = "sleep ${var.rights_wait_s}"
+  }
+
+  depends_on = [google_project_service.api]
+}

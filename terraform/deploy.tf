@@ -95,8 +95,9 @@ resource "google_storage_bucket_iam_member" "plan_keeps" {
   }
 }
 
+# Whoever makes a function or a trigger must be allowed to act as its account.
 resource "google_service_account_iam_member" "deploy_acts_as" {
-  for_each = var.cloud_build == null ? {} : merge({ build = google_service_account.build.name, plan = google_service_account.plan["plan"].name }, { for name, account in google_service_account.function : "function/${name}" => account.name })
+  for_each = var.cloud_build == null ? {} : merge({ build = google_service_account.build.name, plan = google_service_account.plan["plan"].name, deploy = google_service_account.deploy["deploy"].name }, { for name, account in google_service_account.function : "function/${name}" => account.name })
 
   service_account_id = each.value
   role               = "roles/iam.serviceAccountUser"

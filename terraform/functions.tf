@@ -159,13 +159,7 @@ resource "google_cloudfunctions2_function" "function" {
     }
   }
 
-  # A revision becomes ready only if it may read its secrets, and is built only if the builder may read the source.
-  depends_on = [
-    google_project_service.api,
-    google_secret_manager_secret_iam_member.accessor,
-    google_project_iam_member.ledger,
-    google_storage_bucket_iam_member.build_reads_source,
-    google_project_iam_member.build,
-    google_artifact_registry_repository_iam_member.build_writes_images,
-  ]
+  # A revision becomes ready only if its account may read its secrets; it is built only if the builder may read the source, and
+  # created only by somebody who may act as its account.
+  depends_on = [google_project_service.api, terraform_data.rights_spread]
 }

@@ -38,6 +38,27 @@ resource "google_service_account_iam_member" "signs_as_itself" {
   member             = google_service_account.function[each.key].member
 }
 
+# A new account or right is known everywhere only after a while. Functions wait for that, so that a first deployment, and a
+# first deployment of a function, does not fail half way: a function that failed would be deleted and built again.
+resource "terraform_data" "rights_spread" {
+  triggers_replace = sort([for grant in concat(
+    values(google_secret_manager_secret_iam_member.accessor),
+    values(google_project_iam_member.ledger),
+    values(google_project_iam_member.build),
+    [google_storage_bucket_iam_member.build_reads_source],
+    [google_artifact_registry_repository_iam_member.build_writes_images],
+    values(google_artifact_registry_repository_iam_member.agent_reads_images),
+    values(google_storage_bucket_iam_member.images),
+    values(google_service_account_iam_member.signs_as_itself),
+    values(google_service_account_iam_member.deploy_acts_as),
+    values(google_project_iam_member.deploy),
+  ) : grant.id])
+
+  provisioner "local-exec" {
+    command = "sleep ${var.rights_wait_s}"
+  }
+}
+
 resource "google_cloud_run_v2_service_iam_member" "invoker" {
   for_each = merge([
     for name, function in local.functions : { for member in distinct(contains(function.invokers, "allUsers") ? function.invokers : concat(function.invokers, local.deployer)) : "${name}/${member}" => { function = name, member = member } }

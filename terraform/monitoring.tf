@@ -112,5 +112,6 @@ resource "google_monitoring_alert_policy" "alert" {
     mime_type = "text/markdown"
   }
 
-  depends_on = [google_project_service.api["monitoring.googleapis.com"]]
+  # A policy on a metric that was created less than about ten minutes ago is rejected (404); building the functions takes longer.
+  depends_on = [google_project_service.api["monitoring.googleapis.com"], google_cloudfunctions2_function.function]
 }

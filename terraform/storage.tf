@@ -51,7 +51,7 @@ resource "google_storage_bucket_iam_member" "images" {
   for_each = { for name, function in local.functions : name => function.storage if function.storage != "none" }
 
   bucket = google_storage_bucket.images.name
-  role   = local.storage_roles[each.value]
+  role   = lookup(local.storage_roles, each.value, local.storage_roles.read)
   member = google_service_account.function[each.key].member
 }
 

@@ -209,3 +209,13 @@ variable "deletion_protection" {
   type        = bool
   default     = true
 }
+
+variable "rights_wait_s" {
+  description = "Seconds that an apply waits for new service agents, and then for new rights, before it uses them. Google applies both with a delay."
+  type        = number
+  default     = 60
+  validation {
+    condition     = var.rights_wait_s >= 0 && var.rights_wait_s <= 600
+    error_message = "rights_wait_s must be from 0 to 600."
+  }
+}

@@ -5,6 +5,7 @@ domain              = "gateway.example.com"
 alert_emails        = ["operator@example.com"]
 labels              = { team = "platform" }
 deletion_protection = false
+rights_wait_s       = 0
 
 gemini_api_keys = {
   GEMINI_API_KEY_1 = "quota-project-1"

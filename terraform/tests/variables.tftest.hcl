@@ -21,6 +21,7 @@ variables {
   alert_emails                    = []
   cloud_build                     = null
   deletion_protection             = true
+  rights_wait_s                   = 0
 }
 
 run "a_project_is_enough" {

@@ -18,16 +18,31 @@ BASIC_ROLES = {"roles/owner", "roles/editor", "roles/viewer"}
 ROLES = {"read": "roles/storage.objectViewer", "write": "roles/storage.objectUser"}
 PLANNER_ROLES = {"roles/viewer", "roles/iam.securityReviewer", "roles/logging.logWriter"}
 """What the account that plans has on the project: it reads, and writes its log."""
+PROVIDERS = {"registry.terraform.io/hashicorp/google", "terraform.io/builtin/terraform"}
+"""The second one is a part of Terraform itself (terraform_data): nothing is downloaded for it."""
 EVERYBODY = {"allUsers", "allAuthenticatedUsers"}
-WAITED_FOR = {
-    "google_project_service.api",
-    "google_secret_manager_secret_iam_member.accessor",
-    "google_project_iam_member.ledger",
-    "google_storage_bucket_iam_member.build_reads_source",
-    "google_project_iam_member.build",
-    "google_artifact_registry_repository_iam_member.build_writes_images",
-}
-"""What a function needs before it can be built and start; no reference of its own leads there."""
+FUNCTION = "google_cloudfunctions2_function.function"
+RIGHTS = "terraform_data.rights_spread"
+AGENTS = "terraform_data.agents_exist"
+BEFORE: Sequence[tuple[str, str]] = (
+    (FUNCTION, RIGHTS),
+    (RIGHTS, "google_secret_manager_secret_iam_member.accessor"),
+    (RIGHTS, "google_project_iam_member.ledger"),
+    (RIGHTS, "google_project_iam_member.build"),
+    (RIGHTS, "google_project_iam_member.deploy"),
+    (RIGHTS, "google_storage_bucket_iam_member.build_reads_source"),
+    (RIGHTS, "google_storage_bucket_iam_member.images"),
+    (RIGHTS, "google_artifact_registry_repository_iam_member.build_writes_images"),
+    (RIGHTS, "google_artifact_registry_repository_iam_member.agent_reads_images"),
+    (RIGHTS, "google_service_account_iam_member.deploy_acts_as"),
+    (RIGHTS, "google_service_account_iam_member.signs_as_itself"),
+    ("google_artifact_registry_repository_iam_member.agent_reads_images", AGENTS),
+    ("google_monitoring_alert_policy.alert", FUNCTION),
+)
+"""Orders that Google needs: the first of each pair is made after the second, or creating it fails."""
+
+ALL_APIS = (FUNCTION, AGENTS)
+"""Resources that need every API, not only the one of their own type."""
 
 
 class Deployment:
@@ -63,6 +78,25 @@ class Deployment:
     def depends_on(self, address: str) -> set[str]:
         return set(self._configured[address].get("depends_on", ()))
 
+    def waits_for(self, address: str) -> set[str]:
+        """Everything that is made before this resource, by references and `depends_on`. Locals are not followed."""
+        found: set[str] = set()
+        to_visit = [address]
+        while to_visit:
+            for earlier in self._named_by(to_visit.pop()) - found:
+                found.add(earlier)
+                to_visit.append(earlier)
+        return found
+
+    def _named_by(self, address: str) -> set[str]:
+        """Addresses of resources that the configuration of this one names."""
+        configured = self._configured[address]
+        named = [*self.depends_on(address), *_references(configured.get("expressions", {}))]
+        named += _references(configured.get("for_each_expression", {}))
+        return {
+            found[0] for one in named if (found := re.match(r"[a-z]\w*\.\w+", one)) and found[0] in self._configured
+        }
+
     @property
     def functions(self) -> dict[str, Values]:
         return self.of("google_cloudfunctions2_function", "function")
@@ -73,6 +107,16 @@ class Deployment:
         return others | self.secret_settings | (self.keys if GEMINI_KEY in manifest.secrets else set())
 
 
+def _references(expressions: object) -> Iterator[str]:
+    if isinstance(expressions, Mapping):
+        yield from expressions.get("references", ())
+        for inner in expressions.values():
+            yield from _references(inner)
+    elif isinstance(expressions, list):
+        for inner in expressions:
+            yield from _references(inner)
+
+
 def problems(deployment: Deployment) -> list[str]:
     """A sentence for each; none for a deployment as it should be."""
     return [problem for rule in RULES for problem in rule(deployment)]
@@ -81,15 +125,21 @@ def problems(deployment: Deployment) -> list[str]:
 def _functions(it: Deployment) -> Iterator[str]:
     if it.functions.keys() != it.manifests.keys():
         yield f"functions: {sorted(it.functions.keys() ^ it.manifests.keys())} is in the folders or in the plan, not in both"
-    if it.providers != {"registry.terraform.io/hashicorp/google"}:
+    if not it.providers <= PROVIDERS:
         yield f"functions: providers are {sorted(it.providers)}"
-    missing = WAITED_FOR - it.depends_on("google_cloudfunctions2_function.function")
-    if missing:
-        yield f"functions: they do not wait for {sorted(missing)}"
     for name, function in it.functions.items():
         build, source = function["build_config"][0], function["build_config"][0]["source"][0]["storage_source"][0]
         if build["entry_point"] != name or not re.fullmatch(r"bundle/[0-9a-f]{32}\.zip", source["object"]):
             yield f"functions: {name} is built from {build['entry_point']} of {source['object']}"
+
+
+def _orders(it: Deployment) -> Iterator[str]:
+    for address in ALL_APIS:
+        if "google_project_service.api" not in it.depends_on(address):
+            yield f"orders: {address} does not wait for every API"
+    for later, earlier in BEFORE:
+        if earlier not in it.waits_for(later):
+            yield f"orders: {later} does not wait for {earlier}"
 
 
 def _sizes(it: Deployment) -> Iterator[str]:
@@ -314,6 +364,7 @@ def _alerts(it: Deployment) -> Iterator[str]:
 
 RULES: Sequence[Callable[[Deployment], Iterator[str]]] = (
     _functions,
+    _orders,
     _sizes,
     _environment,
     _secrets,

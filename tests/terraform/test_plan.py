@@ -40,6 +40,15 @@ def test_nothing_is_wrong_with_it(deployment: Deployment) -> None:
     assert problems(deployment) == []
 
 
+def test_apply_waits_for_rights_by_default() -> None:
+    """The offline runs set 0, so that no run holds the default."""
+    variables = (ROOT / "terraform/variables.tf").read_text()
+    (block,) = re.findall(r'^variable "rights_wait_s" \{\n(.*?)^\}', variables, re.MULTILINE | re.DOTALL)
+    assert re.search(r"^  default +=\s60$", block, re.MULTILINE)
+    iam, apis = (ROOT / "terraform/iam.tf").read_text(), (ROOT / "terraform/apis.tf").read_text()
+    assert [text.count("sleep ${var.rights_wait_s}") for text in (iam, apis)] == [1, 1]
+
+
 def test_every_setting_that_is_documented_can_be_given_and_no_other(deployment: Deployment) -> None:
     """Terraform takes the names from the modules of shared/ that alone read the environment."""
     documented = {name for name in SETTINGS if "API_KEY" not in name}

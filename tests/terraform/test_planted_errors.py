@@ -32,7 +32,63 @@ class Planted:
         file.write_text(text.replace(self.old, self.new) if self.old else f"{text}\n{self.new}\n")
 
 
+GRANTS = {
+    "values(google_secret_manager_secret_iam_member.accessor)": "secrets that a function cannot read yet",
+    "values(google_project_iam_member.ledger)": "a ledger that a function cannot reach yet",
+    "values(google_project_iam_member.build)": "a builder without a log yet",
+    "[google_storage_bucket_iam_member.build_reads_source]": "a source that cannot be read yet",
+    "[google_artifact_registry_repository_iam_member.build_writes_images]": "a repository that cannot be written yet",
+    "values(google_artifact_registry_repository_iam_member.agent_reads_images)": "images that Google cannot read yet",
+    "values(google_storage_bucket_iam_member.images)": "a bucket that a function cannot use yet",
+    "values(google_service_account_iam_member.signs_as_itself)": "addresses that cannot be signed yet",
+    "values(google_service_account_iam_member.deploy_acts_as)": "accounts that the deployer cannot act as yet",
+    "values(google_project_iam_member.deploy)": "a deployer without its roles yet",
+}
+"""What functions wait for before they are created -> what goes wrong without."""
+
+ORDERS = [
+    *(
+        Planted(
+            name,
+            "iam.tf",
+            f"    {grants},\n",
+            "    [],\n",
+            f"orders: terraform_data.rights_spread does not wait for {grants.strip('[]()').removeprefix('values(')}",
+        )
+        for grants, name in GRANTS.items()
+    ),
+    Planted(
+        "functions that do not wait for rights and APIs",
+        "functions.tf",
+        "depends_on = [google_project_service.api, terraform_data.rights_spread]",
+        "depends_on = []",
+        r"orders: google_cloudfunctions2_function.function does not wait for (terraform_data.rights_spread|every API)",
+    ),
+    Planted(
+        "a grant to an account that does not exist yet",
+        "build.tf",
+        "depends_on = [terraform_data.agents_exist]",
+        "depends_on = []",
+        r"orders: google_artifact_registry_repository_iam_member.agent_reads_images does not wait for terraform_data",
+    ),
+    Planted(
+        "service agents whose API is not enabled yet",
+        "apis.tf",
+        "  depends_on = [google_project_service.api]\n",
+        "",
+        r"orders: terraform_data.agents_exist does not wait for every API",
+    ),
+    Planted(
+        "an alert on a metric that does not exist yet",
+        "monitoring.tf",
+        '["monitoring.googleapis.com"], google_cloudfunctions2_function.function]',
+        '["monitoring.googleapis.com"]]',
+        r"orders: google_monitoring_alert_policy.alert does not wait for google_cloudfunctions2_function.function",
+    ),
+]
+
 SEEN_IN_THE_PLAN = [
+    *ORDERS,
     Planted(
         "a function without the ledger's variables",
         "functions.tf",
@@ -67,13 +123,6 @@ SEEN_IN_THE_PLAN = [
         'fileset("${local.root}/functions", "*/endpoint.json")',
         'setsubtract(fileset("${local.root}/functions", "*/endpoint.json"), ["generate_text/endpoint.json"])',
         r"functions: \['generate_text'\] is in the folders or in the plan",
-    ),
-    Planted(
-        "a revision that does not wait for its secrets",
-        "functions.tf",
-        "    google_secret_manager_secret_iam_member.accessor,\n",
-        "",
-        r"functions: they do not wait for \['google_secret_manager_secret_iam_member.accessor'\]",
     ),
     Planted(
         "a secret in the state",
