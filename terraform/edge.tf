@@ -52,8 +52,15 @@ resource "google_compute_region_network_endpoint_group" "function" {
   name                  = each.value.resource_name
   region                = var.region
   network_endpoint_type = "SERVERLESS"
+  # By its name: a reference would extend create_before_destroy below to the function, whose name cannot exist twice.
   cloud_run {
-    service = google_cloudfunctions2_function.function[each.key].name
+    service = each.value.resource_name
+  }
+
+  # The URL map names backends. So that a function's folder can be removed, it is updated first, and only then are the backend
+  # and the group deleted: Google rejects deleting what is still used.
+  lifecycle {
+    create_before_destroy = true
   }
 
   depends_on = [google_project_service.api["compute.googleapis.com"]]
@@ -69,9 +76,13 @@ resource "google_compute_backend_service" "function" {
   backend {
     group = each.value.id
   }
+  # One in ten: a third record of each request, beside the function's own and Cloud Run's, costs the most of the three.
   log_config {
     enable      = true
-    sample_rate = 1
+    sample_rate = 0.1
+  }
+  lifecycle {
+    create_before_destroy = true
   }
 }
 

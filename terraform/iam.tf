@@ -64,10 +64,11 @@ resource "google_cloud_run_v2_service_iam_member" "invoker" {
     for name, function in local.functions : { for member in distinct(contains(function.invokers, "allUsers") ? function.invokers : concat(function.invokers, local.deployer)) : "${name}/${member}" => { function = name, member = member } }
   ]...)
 
-  name     = google_cloudfunctions2_function.function[each.value.function].name
-  location = var.region
-  role     = "roles/run.invoker"
-  member   = each.value.member
-
+  # From the id, which is unknown while the function is created again: it has lost its policy, so that this is created again too.
+  # (replace_triggered_by would need one resource for all of a function's members: it can use only each.key.)
+  name       = basename(google_cloudfunctions2_function.function[each.value.function].id)
+  location   = var.region
+  role       = "roles/run.invoker"
+  member     = each.value.member
   depends_on = [google_service_account.deploy]
 }

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -88,6 +90,71 @@ def test_going_back_deploys_the_bundle_of_before(applied: Terraform, grown_check
     functions = {address for address in changed if address.startswith("google_cloudfunctions2_function")}
     assert {address for address, actions in changed.items() if actions not in (["no-op"], ["read"])} == functions
     assert plan["planned_values"]["outputs"]["bundle_object"]["value"] == before
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One line of an apply's log."""
+
+    address: str
+    event: str
+    """Creating, Creation complete, Modifying, Modifications complete, Destroying or Destruction complete."""
+
+
+def steps(output: str) -> list[Step]:
+    events = "Creating|Creation complete|Modifying|Modifications complete|Destroying|Destruction complete"
+    return [Step(*one) for one in re.findall(rf'(google_\w+\.\w+(?:\["[^"]+"\])?): ({events})', output)]
+
+
+URL_MAP = 'google_compute_url_map.edge["edge"]'
+BACKEND = 'google_compute_backend_service.function["{}"]'
+GROUP = 'google_compute_region_network_endpoint_group.function["{}"]'
+FUNCTION = 'google_cloudfunctions2_function.function["{}"]'
+
+
+INVOKER = 'google_cloud_run_v2_service_iam_member.invoker["{}/allUsers"]'
+
+
+def before(log: list[Step], *order: tuple[str, str]) -> bool:
+    """Whether all of these are in the log, in this order."""
+    at = [log.index(Step(*one)) for one in order]
+    return at == sorted(at)
+
+
+def test_function_folders_change_with_a_domain_in_googles_order(offline: Path, tmp_path: Path) -> None:
+    """Google rejects deleting a backend that the URL map still names, and a second function of one name."""
+    checkout = stage(tmp_path / "checkout", "functions")
+    folder = checkout / "functions"
+    for manifest in folder.glob("*/endpoint.json"):
+        if manifest.parent.name not in ("chat", "health", "image", "translation"):
+            shutil.rmtree(manifest.parent)
+    terraform = Terraform(offline, tmp_path / "home")
+
+    def applied_steps(*arguments: str) -> list[Step]:
+        return steps(terraform.must(checkout, "apply", *given("-auto-approve", *arguments)).output)
+
+    def removed(name: str) -> list[tuple[str, str]]:
+        backend = [(BACKEND.format(name), "Destroying"), (BACKEND.format(name), "Destruction complete")]
+        return [(URL_MAP, "Modifications complete"), *backend, (GROUP.format(name), "Destroying")]
+
+    def added(name: str) -> list[tuple[str, str]]:
+        return [(BACKEND.format(name), "Creation complete"), (URL_MAP, "Modifying")]
+
+    applied_steps()
+    (folder / "translation").rename(folder / "interpreting")
+    log = applied_steps()
+    assert before(log, *added("interpreting"), *removed("translation")), log
+    (folder / "interpreting").rename(tmp_path / "interpreting")
+    log = applied_steps()
+    assert before(log, *removed("interpreting")), log
+    (tmp_path / "interpreting").rename(folder / "interpreting")
+    chat = FUNCTION.format("chat")
+    log = applied_steps(f"-replace={chat}")
+    assert before(log, *added("interpreting")), log
+    assert before(log, (chat, "Destruction complete"), (chat, "Creating")), log
+    invoker = INVOKER.format("chat")
+    assert before(log, (invoker, "Destroying"), (chat, "Destroying")), log
+    assert before(log, (chat, "Creation complete"), (invoker, "Creating")), log
 
 
 def test_no_secret_is_in_the_state(applied: Terraform) -> None:
