@@ -21,6 +21,8 @@ Access = Literal["public", "credential", "anonymous"]
 """public: none is read. credential: always needed. anonymous: not needed where ALLOW_ANONYMOUS names the function."""
 Storage = Literal["none", "read", "write"]
 """What it does with stored images and files; `none` where nothing is said."""
+Store = Literal["none", "read", "write"]
+"""What the function does with documents of the store (ledger, rates), and so what its account may do. `write` if left out."""
 Rated = Literal["anonymous", "everybody"]
 """Whose requests RATE_LIMIT_PER_MINUTE limits: every anonymous caller's, wherever one is served; here also all others'."""
 
@@ -44,6 +46,7 @@ class Manifest:
     secrets: tuple[str, ...]
     """Environment variables that Secret Manager fills."""
     storage: Storage = "none"
+    store: Store = "write"
     rated: Rated = "anonymous"
 
     @classmethod
@@ -113,6 +116,8 @@ def _read(file: Path, given: dict[str, Any]) -> dict[str, Any]:
         raise ManifestError(
             f"{file}: a public function, which anybody may call, must not have {_GEMINI_KEY} in secrets."
         )
+    if result["access"] == "public" and "store" not in given:
+        raise ManifestError(f"{file}: a public function must set store: read, or write if it changes documents.")
     return result
 
 
@@ -128,6 +133,12 @@ def _storage(value: object) -> str | None:
     if value is None:
         return "none"
     return value if isinstance(value, str) and value in get_args(Storage) else None
+
+
+def _store(value: object) -> str | None:
+    if value is None:
+        return "write"
+    return value if isinstance(value, str) and value in get_args(Store) else None
 
 
 def _rated(value: object) -> str | None:
@@ -170,5 +181,6 @@ _FIELDS: dict[str, tuple[Any, str]] = {
     "timeout_s": (_count, "a whole number over 0"),
     "secrets": (_names, "a list of variables' names"),
     "storage": (_storage, f"one of {', '.join(get_args(Storage))}, or left out"),
+    "store": (_store, f"one of {', '.join(get_args(Store))}, or left out"),
     "rated": (_rated, f"one of {', '.join(get_args(Rated))}, or left out"),
 }
