@@ -1,5 +1,5 @@
 locals {
-  # Collections of the store. A value lies in one bytes field; beside it is only the moment of its expiry.
+  # Every collection that the code uses; a test compares them. A value is one bytes field, beside the time of its expiry.
   collections   = toset(["ledger", "rate"])
   value_field   = "s"
   expiry_field  = "expires_at"
@@ -10,6 +10,8 @@ resource "google_firestore_database" "gateway" {
   name        = local.database_name
   location_id = coalesce(var.firestore_location, var.region)
   type        = "FIRESTORE_NATIVE"
+  # The default, written out: an edition cannot be changed, and the other one bills differently.
+  database_edition = "STANDARD"
   # A ledger step holds no lock: an instance that stands still would otherwise stop every other.
   concurrency_mode                  = "OPTIMISTIC"
   point_in_time_recovery_enablement = "POINT_IN_TIME_RECOVERY_ENABLED"

@@ -40,6 +40,7 @@ locals {
       paths         = keys(manifest.paths)
       public        = manifest.access == "public"
       storage       = try(manifest.storage, "none")
+      store         = try(manifest.store, manifest.access == "public" ? "" : "write")
       memory_mb     = coalesce(try(var.functions[name].memory_mb, null), manifest.memory_mb)
       cpu           = coalesce(try(var.functions[name].cpu, null), manifest.cpu)
       concurrency   = coalesce(try(var.functions[name].concurrency, null), manifest.concurrency)
@@ -156,6 +157,10 @@ resource "google_cloudfunctions2_function" "function" {
     precondition {
       condition     = contains(["none", "read", "write"], each.value.storage)
       error_message = "${each.key}: storage must be none, read or write."
+    }
+    precondition {
+      condition     = contains(["none", "read", "write"], each.value.store)
+      error_message = "${each.key}: store must be none, read or write, and a public function must set it."
     }
   }
 

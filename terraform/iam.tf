@@ -3,6 +3,7 @@ locals {
   account_ids = {
     for name, function in local.functions : name => length(function.resource_name) <= 30 ? function.resource_name : "${trimsuffix(substr(function.resource_name, 0, 21), "-")}-${substr(md5(name), 0, 8)}"
   }
+  store_roles      = { read = "roles/datastore.viewer", write = "roles/datastore.user" }
   gateway_database = "projects/${var.project_id}/databases/${google_firestore_database.gateway.name}"
 }
 
@@ -16,12 +17,12 @@ resource "google_service_account" "function" {
   depends_on = [google_project_service.api["iam.googleapis.com"]]
 }
 
-# Only this gateway's database; a function that reads no credential never generates, so it has nothing to write there.
+# What endpoint.json says of the store, and in this gateway's database only.
 resource "google_project_iam_member" "ledger" {
-  for_each = local.functions
+  for_each = { for name, function in local.functions : name => function.store if function.store != "none" }
 
   project = var.project_id
-  role    = each.value.public ? "roles/datastore.viewer" : "roles/datastore.user"
+  role    = lookup(local.store_roles, each.value, local.store_roles.read)
   member  = google_service_account.function[each.key].member
   condition {
     title      = "${var.name_prefix} database"

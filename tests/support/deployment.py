@@ -8,6 +8,8 @@ from typing import Any
 
 from shared.http.manifest import Manifest
 from shared.stores.firestore_rpc import EXPIRY_FIELD, VALUE_FIELD
+from tests.support.collections import collections_in, sources
+from tests.support.processes import ROOT
 from tests.support.url_map import Asked, Edge
 
 Values = dict[str, Any]
@@ -15,6 +17,7 @@ GEMINI_KEY = "GEMINI_API_KEY"
 WAITERS_AT_ONCE = range(80, 251)
 INSTANCES = 100
 BASIC_ROLES = {"roles/owner", "roles/editor", "roles/viewer"}
+STORE_ROLES = {"read": "roles/datastore.viewer", "write": "roles/datastore.user"}
 ROLES = {"read": "roles/storage.objectViewer", "write": "roles/storage.objectUser"}
 PLANNER_ROLES = {"roles/viewer", "roles/iam.securityReviewer", "roles/logging.logWriter"}
 """What the account that plans has on the project: it reads, and writes its log."""
@@ -236,14 +239,14 @@ def _accounts(it: Deployment) -> Iterator[str]:
     database = f'resource.name == "{it.only("google_firestore_database", "gateway")["id"]}"'
     for name, function in it.functions.items():
         email = function["service_config"][0]["service_account_email"]
-        public = name in it.manifests and it.manifests[name].access == "public"
-        role = "roles/datastore.viewer" if public else "roles/datastore.user"
+        store = it.manifests[name].store if name in it.manifests else "none"
+        wanted = [(STORE_ROLES[store], [database])] if store in STORE_ROLES else []
         has = [
             (one["role"], [c["expression"] for c in one["condition"]])
             for one in granted.get(f"serviceAccount:{email}", [])
         ]
-        if has != [(role, [database])]:
-            yield f"accounts: {name} has {has} on the project, not {role} on its database alone"
+        if has != wanted:
+            yield f"accounts: {name} has {has} on the project, not {wanted}: its endpoint.json says store {store}"
 
 
 def _planner(it: Deployment) -> str | None:
@@ -316,6 +319,7 @@ def _ledger(it: Deployment) -> Iterator[str]:
     database = it.only("google_firestore_database", "gateway")
     wanted = {
         "type": "FIRESTORE_NATIVE",
+        "database_edition": "STANDARD",
         "concurrency_mode": "OPTIMISTIC",
         "point_in_time_recovery_enablement": "POINT_IN_TIME_RECOVERY_ENABLED",
         "delete_protection_state": f"DELETE_PROTECTION_{'ENABLED' if it.protected else 'DISABLED'}",
@@ -329,13 +333,17 @@ def _ledger(it: Deployment) -> Iterator[str]:
         for one in it.of("google_firestore_field").values()
         if one["database"] == database["name"]
     }
-    for field in (VALUE_FIELD, EXPIRY_FIELD):
-        one = fields.get(("ledger", field))
-        if one is None or len(one["index_config"]) != 1 or one["index_config"][0]["indexes"]:
-            yield f"ledger: its field {field} is indexed"
-    expiry = fields.get(("ledger", EXPIRY_FIELD))
-    if expiry is None or not expiry["ttl_config"]:
-        yield "ledger: what has expired is never deleted"
+    used = collections_in(sources(ROOT))
+    if unused := {collection for collection, _ in fields} - used:
+        yield f"ledger: no code uses the collections {sorted(unused)}"
+    for collection in sorted(used):
+        for field in (VALUE_FIELD, EXPIRY_FIELD):
+            one = fields.get((collection, field))
+            if one is None or len(one["index_config"]) != 1 or one["index_config"][0]["indexes"]:
+                yield f"ledger: field {field} of the collection {collection} is indexed"
+        expiry = fields.get((collection, EXPIRY_FIELD))
+        if expiry is None or not expiry["ttl_config"]:
+            yield f"ledger: expired documents of the collection {collection} are never deleted"
 
 
 def _paths(it: Deployment) -> Iterator[str]:

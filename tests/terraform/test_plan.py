@@ -11,6 +11,7 @@ import pytest
 
 from shared import errors
 from shared.http.manifest import load_all
+from tests.support.collections import collections_in, sources
 from tests.support.deployment import Deployment, problems
 from tests.support.functions import called
 from tests.support.processes import ROOT
@@ -79,6 +80,15 @@ def test_three_values_are_enough(applied: Terraform, checkout: Path, tmp_path: P
 def test_a_new_folder_is_all_that_a_new_function_needs(grown: Deployment) -> None:
     assert problems(grown) == []
     assert {"openai_api", "sessions", "console"} <= grown.functions.keys()
+
+
+def test_new_collection_in_code_is_found() -> None:
+    """The plan is compared with these; a planted key of a collection that Terraform lacks must be among them."""
+    modules = dict(sources(ROOT))
+    found = collections_in(modules)
+    assert {"ledger", "rate"} <= found
+    planted = 'from shared.stores.port import Put\nkey = f"planted/{name}"\nkind = "text/plain"\n'
+    assert collections_in({**modules, "shared/planted.py": planted}) == found | {"planted"}
 
 
 def test_storing_functions_alone_know_the_bucket(grown: Deployment) -> None:

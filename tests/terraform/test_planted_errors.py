@@ -151,8 +151,8 @@ SEEN_IN_THE_PLAN = [
     Planted(
         "a function that owns every database",
         "iam.tf",
-        'each.value.public ? "roles/datastore.viewer" : "roles/datastore.user"',
-        '"roles/datastore.owner"',
+        'write = "roles/datastore.user" }',
+        'write = "roles/datastore.owner" }',
         r"accounts: chat has \[\('roles/datastore.owner'",
     ),
     Planted(
@@ -214,7 +214,14 @@ SEEN_IN_THE_PLAN = [
         "iam.tf",
         'expression = "resource.name == \\"${local.gateway_database}\\""',
         'expression = "true"',
-        r"accounts: health has .*not roles/datastore.viewer on its database alone",
+        r"accounts: health has .*'true'.* not \[\('roles/datastore.viewer', \['resource.name == ",
+    ),
+    Planted(
+        "a right that a reading function does not need",
+        "iam.tf",
+        'read = "roles/datastore.viewer", write',
+        'read = "roles/datastore.user", write',
+        r"accounts: health has \[\('roles/datastore.user'.*says store read",
     ),
     Planted(
         "a builder that may do everything",
@@ -320,14 +327,28 @@ SEEN_IN_THE_PLAN = [
         "firestore.tf",
         'value_field   = "s"',
         'value_field   = "state"',
-        r"ledger: its field s is indexed",
+        r"ledger: field s of the collection ledger is indexed",
+    ),
+    Planted(
+        "a collection that Terraform does not know",
+        "firestore.tf",
+        'toset(["ledger", "rate"])',
+        'toset(["ledger", "rates"])',
+        r"ledger: field expires_at of the collection rate is indexed",
+    ),
+    Planted(
+        "an edition that bills differently",
+        "firestore.tf",
+        '"STANDARD"',
+        '"ENTERPRISE"',
+        r"ledger: database_edition is ENTERPRISE",
     ),
     Planted(
         "documents that never go",
         "firestore.tf",
         "  ttl_config {}\n",
         "",
-        r"ledger: what has expired is never deleted",
+        r"ledger: expired documents of the collection ledger are never deleted",
     ),
     Planted(
         "a path that leads nowhere",
@@ -526,6 +547,7 @@ def test_an_endpoint_json_that_cannot_be_deployed_is_told_by_its_name(
         "health": ({"concurrency": 1000}, "concurrency must be from 1 to 250"),
         "generate_text": ({"timeout_s": 4000}, "timeout_s must be from 1 to 3600"),
         "image": ({"storage": "all"}, "storage must be none, read or write"),
+        "translation": ({"store": "all"}, "store must be none, read or write"),
         "generate": ({"timeout_s": 169}, "timeout_s must be at least 170, or the platform ends what"),
     }
     for name, (fields, _) in wrong.items():
