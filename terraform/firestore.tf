@@ -18,6 +18,13 @@ resource "google_firestore_database" "gateway" {
   delete_protection_state           = var.deletion_protection ? "DELETE_PROTECTION_ENABLED" : "DELETE_PROTECTION_DISABLED"
   deletion_policy                   = var.deletion_protection ? "PREVENT" : "DELETE"
 
+  lifecycle {
+    precondition {
+      condition     = local.writer_instances <= local.max_writers
+      error_message = "The writing functions may have ${local.writer_instances} instances together, over ${local.max_writers}: the ledger's document does not take as many writers, and fewer requests would be served. Lower max_instances in `functions`, and raise concurrency instead."
+    }
+  }
+
   depends_on = [google_project_service.api["firestore.googleapis.com"]]
 }
 

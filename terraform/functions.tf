@@ -24,10 +24,15 @@ locals {
     name => local.request_timeout_s + (try(manifest.storage, "none") == "write" ? 50 : 5) if manifest.access != "public" && contains(manifest.secrets, "GEMINI_API_KEY")
   }
 
-  instances_of_a_region = 100
-  # Functions for which nothing is said share what the others leave.
-  given_max_instances   = { for name, one in var.functions : name => one.max_instances if one.max_instances != null }
-  default_max_instances = max(1, min(10, floor((local.instances_of_a_region - sum(concat([0], values(local.given_max_instances)))) / max(1, length(local.manifests) - length(local.given_max_instances)))))
+  # All instances that write share one ledger document per Google project. Measured: up to about 10 at once work comfortably, 20
+  # noticeably slower, 40 not. These are the bounds of all writing functions' max_instances together.
+  comfortable_writers = 25
+  max_writers         = 40
+  max_instances = { for name, manifest in local.manifests : name => coalesce(
+    try(var.functions[name].max_instances, null),
+    coalesce(try(var.functions[name].concurrency, null), manifest.concurrency) >= 80 ? 2 : try(manifest.store, "write") == "write" ? 4 : 10,
+  ) }
+  writer_instances = sum(concat([0], [for name, manifest in local.manifests : local.max_instances[name] if try(manifest.store, "write") == "write"]))
 
   # Variable of a key -> the project whose limits it counts against. A key without one counts under its variable's name, which no
   # project can have, so that a function without the key knows the name too.
@@ -46,7 +51,7 @@ locals {
       concurrency   = coalesce(try(var.functions[name].concurrency, null), manifest.concurrency)
       timeout_s     = coalesce(try(var.functions[name].timeout_s, null), manifest.timeout_s)
       min_instances = try(var.functions[name].min_instances, 0)
-      max_instances = lookup(local.given_max_instances, name, local.default_max_instances)
+      max_instances = local.max_instances[name]
       ingress       = coalesce(try(var.functions[name].ingress, null), var.domain == null ? "ALLOW_ALL" : "ALLOW_INTERNAL_AND_GCLB")
       invokers      = coalesce(try(var.functions[name].invokers, null), var.invokers)
       # One name in endpoint.json stands for the whole pool of the server's keys.
@@ -167,4 +172,18 @@ resource "google_cloudfunctions2_function" "function" {
   # A revision becomes ready only if its account may read its secrets; it is built only if the builder may read the source, and
   # created only by somebody who may act as its account.
   depends_on = [google_project_service.api, terraform_data.rights_spread]
+}
+
+check "ledger_writers" {
+  assert {
+    condition     = local.writer_instances <= local.comfortable_writers
+    error_message = "The writing functions may have ${local.writer_instances} instances together, over ${local.comfortable_writers}: with more than about 10 at work at once, requests wait longer for the ledger. Lower max_instances in `functions`, and raise concurrency instead."
+  }
+}
+
+check "quota_of_a_new_project" {
+  assert {
+    condition     = alltrue([for function in values(local.functions) : function.max_instances * function.cpu <= 20 && function.max_instances * function.memory_mb <= 40 * 1024])
+    error_message = "A new project has 20 vCPU and 40 GiB of Cloud Run per region, and a function whose max_instances exceeds that is rejected: ${join(", ", [for name, function in local.functions : name if function.max_instances * function.cpu > 20 || function.max_instances * function.memory_mb > 40 * 1024])}. Lower max_instances, or request a higher quota."
+  }
 }

@@ -103,12 +103,8 @@ variable "functions" {
     error_message = "functions has ${join(", ", setsubtract(keys(var.functions), keys(local.manifests)))}, which no folder below functions/ with an endpoint.json is called."
   }
   validation {
-    condition     = sum([for name in keys(local.manifests) : coalesce(try(var.functions[name].max_instances, null), 1)]) <= local.instances_of_a_region
-    error_message = "The functions' max_instances must add up to ${local.instances_of_a_region} at most, the usual quota of a region; those that are not set share what the others leave, and have one at least."
-  }
-  validation {
     condition     = alltrue([for one in values(var.functions) : coalesce(one.max_instances, 1) >= 1])
-    error_message = "max_instances must be 1 at least."
+    error_message = "max_instances must be at least 1."
   }
   validation {
     condition     = alltrue([for one in values(var.functions) : contains(["ALLOW_ALL", "ALLOW_INTERNAL_ONLY", "ALLOW_INTERNAL_AND_GCLB"], coalesce(one.ingress, "ALLOW_ALL"))])

@@ -18,7 +18,7 @@ settings = {
 }
 secret_settings = ["HTTPS_PROXY"]
 functions = {
-  chat = { min_instances = 1, max_instances = 20 }
+  chat = { min_instances = 1, max_instances = 3 }
 }
 cloud_build = {
   repository   = "projects/demo-project/locations/europe-west1/connections/code/repositories/gateway"

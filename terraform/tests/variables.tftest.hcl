@@ -81,18 +81,34 @@ run "what_terraform_decides_itself_or_would_be_too_much" {
   command = plan
   variables {
     secret_settings                 = ["LOG_LEVEL"]
-    functions                       = { chat = { max_instances = 101 } }
+    functions                       = { chat = { max_instances = 0 } }
     invokers                        = ["allAuthenticatedUsers"]
     requests_per_minute_per_address = 1
   }
   expect_failures = [var.secret_settings, var.functions, var.invokers, var.requests_per_minute_per_address]
 }
 
+run "more_writers_than_the_ledger_takes" {
+  command = plan
+  variables {
+    functions = { chat = { max_instances = 41 } }
+  }
+  expect_failures = [google_firestore_database.gateway, check.ledger_writers, check.quota_of_a_new_project]
+}
+
+run "more_writers_than_are_comfortable" {
+  command = plan
+  variables {
+    functions = { chat = { max_instances = 21 }, generate_text = { cpu = 2, max_instances = 1 } }
+  }
+  expect_failures = [check.ledger_writers, check.quota_of_a_new_project]
+}
+
 run "what_a_function_cannot_be" {
   command = plan
   variables {
     functions = {
-      chat   = { cpu = 0.5 }
+      chat   = { cpu = 0.5, max_instances = 1 }
       health = { min_instances = 3, max_instances = 2 }
     }
   }

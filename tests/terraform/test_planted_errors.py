@@ -118,6 +118,13 @@ SEEN_IN_THE_PLAN = [
         r"sizes: chat has max_instance_request_concurrency 1",
     ),
     Planted(
+        "more writers than the ledger takes",
+        "functions.tf",
+        "= each.value.max_instances\n",
+        "= 5\n",
+        r"sizes: \d+ instances may write the ledger, it takes 40",
+    ),
+    Planted(
         "a list of functions",
         "functions.tf",
         'fileset("${local.root}/functions", "*/endpoint.json")',
@@ -457,6 +464,13 @@ REFUSED = [
         "  required_providers {\n",
         '  required_providers {\n    random = {\n      source = "hashicorp/random"\n    }\n',
         r"hashicorp/random",
+    ),
+    Planted(
+        "defaults with more writers than the ledger takes",
+        "functions.tf",
+        ">= 80 ? 2 :",
+        ">= 80 ? 9 :",
+        r"The writing functions may have \d+ instances together, over 40",
     ),
     Planted(
         "a memory that is no number",
