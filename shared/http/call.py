@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
 from starlette.requests import Request
 
-from shared.auth.credentials import client_address, has_wrong_admin_key, key_in, network_of, require_admin
+from shared.auth.credentials import (
+    client_address,
+    has_admin_key,
+    has_wrong_admin_key,
+    key_in,
+    network_of,
+    require_admin,
+)
 from shared.bounds.byte_budget import Bucket, ByteBudget
 from shared.bounds.large_work import LARGE_BYTES, LargeWork
 from shared.errors import BadRequest
@@ -145,10 +152,11 @@ class Call:
 
     @cached_property
     def address(self) -> str:
-        """Of the client."""
+        """The caller's."""
         peer = self.request.scope.get("client")
         forwarded = self.request.headers.getlist("x-forwarded-for")
-        return client_address(forwarded, peer[0] if peer else "unknown", self.settings.deployed)
+        from_end = self.settings.client_address_from_end if self.settings.deployed else None
+        return client_address(forwarded, peer[0] if peer else "unknown", from_end)
 
     def known_as(self, caller: Caller) -> None:
         """The bytes held so far are that caller's from now on. Raises QueueFull where it holds too many already."""
@@ -222,6 +230,15 @@ class Call:
         """For paths that are the admin's alone in a function that is public otherwise. Raises Unauthorized, RateLimited."""
         await self.refuse_guesses()
         self.caller = require_admin(self.headers, self.settings)
+
+    async def health(self) -> JsonObject:
+        """The body of GET /health: with the admin key also the caller's address, so that CLIENT_ADDRESS_FROM_END can be
+        checked. Raises RateLimited where the caller's network has sent too many wrong admin keys."""
+        await self.refuse_guesses()
+        report = await self.services.health()
+        if has_admin_key(self.headers, self.settings):
+            return {**report, "client_address": self.address}
+        return report
 
     async def read(self, reader: Callable[[JsonObject], Result]) -> Result:
         """What `reader` makes of the JSON object, after which the body is forgotten. `reader` must not need the event

@@ -147,7 +147,7 @@ class Edge:
             allowed = allow(methods)
             raise MethodNotAllowed(f"{route} answers to {allowed}.", headers={"allow": allowed})
         if route == _HEALTH and route not in self.manifest.paths:
-            return JsonAnswer(await call.services.health())
+            return JsonAnswer(await call.health())
         if self.manifest.access != "public":
             # Before the body is read: a network that guesses the key costs no more than its request's head.
             await call.refuse_guesses()
