@@ -13,7 +13,7 @@ locals {
       "storage.googleapis.com",
     ],
     var.domain == null ? [] : ["compute.googleapis.com"],
-    local.signed_images ? ["iamcredentials.googleapis.com"] : [],
+    local.signed_images || var.cloud_build != null ? ["iamcredentials.googleapis.com"] : [],
   ))
 }
 

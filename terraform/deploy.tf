@@ -104,6 +104,16 @@ resource "google_service_account_iam_member" "deploy_acts_as" {
   member             = google_service_account.deploy["deploy"].member
 }
 
+# The smoke test calls private functions with an ID token, which the build's metadata server gives only to an account that may
+# make one for itself.
+resource "google_service_account_iam_member" "deploy_gets_id_tokens" {
+  for_each = local.deploys
+
+  service_account_id = google_service_account.deploy[each.key].name
+  role               = "roles/iam.serviceAccountOpenIdTokenCreator"
+  member             = google_service_account.deploy[each.key].member
+}
+
 resource "google_cloudbuild_trigger" "trigger" {
   for_each = var.cloud_build == null ? {} : {
     plan  = { approval = false, account = google_service_account.plan["plan"].id }

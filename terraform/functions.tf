@@ -116,6 +116,8 @@ resource "google_cloudfunctions2_function" "function" {
     environment_variables = merge(
       # Of the instance's memory; a sandbox need not show its limit to the process. `settings` may set another one.
       { QUEUE_MAX_MB = tostring(floor(each.value.memory_mb / 6)) },
+      # The load balancer appends its own address after the caller's. `settings` may set another place, for a further proxy.
+      var.domain == null ? {} : { CLIENT_ADDRESS_FROM_END = "2" },
       local.environment,
       { for variable, project in local.key_projects : "${variable}_PROJECT" => project if contains(each.value.secrets, variable) },
       # Anybody may call a public function, so it holds no Gemini key; its GET /health reports these projects.

@@ -24,6 +24,9 @@ PLANNER_ROLES = {"roles/viewer", "roles/iam.securityReviewer", "roles/logging.lo
 """What the account that plans has on the project: it reads, and writes its log."""
 PROVIDERS = {"registry.terraform.io/hashicorp/google", "terraform.io/builtin/terraform"}
 """The second one is a part of Terraform itself (terraform_data): nothing is downloaded for it."""
+PROXIES = {"ALL_PROXY", "HTTP_PROXY", "HTTPS_PROXY"}
+METADATA = ("metadata.google.internal", "169.254.169.254")
+"""Hosts of the metadata server, where Google's libraries get a function's credential: no proxy reaches it."""
 EVERYBODY = {"allUsers", "allAuthenticatedUsers"}
 FUNCTION = "google_cloudfunctions2_function.function"
 RIGHTS = "terraform_data.rights_spread"
@@ -173,7 +176,10 @@ def _environment(it: Deployment) -> Iterator[str]:
         "GOOGLE_CLOUD_PROJECT": it.project,
         "LEDGER_URL": f"firestore://{it.project}/{database}",
         "LOG_EXECUTION_ID": "false",
+        "CLIENT_ADDRESS_FROM_END": "2",
     }
+    if it.secret_settings & PROXIES:
+        wanted["NO_PROXY"] = ",".join(METADATA)
     for name, function in it.functions.items():
         env = function["service_config"][0]["environment_variables"] or {}
         for key, value in wanted.items():
@@ -224,6 +230,24 @@ def _secrets(it: Deployment) -> Iterator[str]:
             yield f"secrets: {name} may read {sorted(readable)}, it has {sorted(mounted.values())}"
     if readers:
         yield f"secrets: {sorted(readers)} may read some as well"
+
+
+def _deployer(it: Deployment) -> Iterator[str]:
+    """What the account that applies needs beside its roles: to act as every account that it deploys with, and an ID token for
+    the functions that it tests."""
+    if it.cloud_build is None:
+        return
+    deployer = it.of("google_service_account", "deploy")["deploy"]
+    granted = {
+        (one["role"], one["service_account_id"])
+        for one in it.of("google_service_account_iam_member").values()
+        if one["member"] == deployer["member"]
+    }
+    accounts = it.of("google_service_account").values()
+    needed = {("roles/iam.serviceAccountUser", account["name"]) for account in accounts}
+    needed.add(("roles/iam.serviceAccountOpenIdTokenCreator", deployer["name"]))
+    for role, account in sorted(needed - granted):
+        yield f"deployer: it does not have {role} on {account}"
 
 
 def _accounts(it: Deployment) -> Iterator[str]:
@@ -351,6 +375,9 @@ def _ledger(it: Deployment) -> Iterator[str]:
 def _paths(it: Deployment) -> Iterator[str]:
     edge = Edge(it.only("google_compute_url_map", "edge"), it)
     for name, manifest in it.manifests.items():
+        reached = edge.function(Asked("GET", "/health", {"x-gateway-function": name}))
+        if reached != name:
+            yield f"paths: GET /health of {name} leads to {reached}"
         for pattern, methods in manifest.paths.items():
             path = pattern.replace("*", "some/thing")
             for asked in (path, f"{path.rstrip('/')}/"):
@@ -379,6 +406,7 @@ RULES: Sequence[Callable[[Deployment], Iterator[str]]] = (
     _environment,
     _secrets,
     _accounts,
+    _deployer,
     _unapproved,
     _invokers,
     _buckets,

@@ -25,6 +25,7 @@ case "$tool $*" in
   "terraform init"*) touch .terraform.lock.hcl ;;
   "terraform plan"*) touch ../gateway.tfplan ;;
   "terraform output -raw"*) [ -n "$BEFORE" ] && printf %s "$BEFORE" ;;
+  "terraform output -json edge_address") echo '"203.0.113.10"' ;;
   "terraform output -json"*) echo "{}" ;;
   "gcloud storage cp"*gateway.tfplan*" .") [ -n "$PLANNED" ] && touch gateway.tfplan terraform.lock.hcl ;;
   "python -m tests.smoke"*) [ -n "$SERVES" ] ;;
@@ -186,7 +187,7 @@ def test_the_plan_of_the_commit_is_applied_and_what_it_made_is_asked(tmp_path: P
     assert build.run()
     assert not build.called("terraform plan")
     assert build.called("terraform apply") == ["terraform apply -input=false ../gateway.tfplan"]
-    assert build.called("python") == ["python -m tests.smoke --urls urls.json"]
+    assert build.called("python") == ["python -m tests.smoke --urls urls.json --edge-address 203.0.113.10"]
 
 
 def test_nothing_is_applied_that_was_not_planned(tmp_path: Path) -> None:

@@ -106,6 +106,8 @@ def test_storing_functions_alone_know_the_bucket(grown: Deployment) -> None:
     [
         (Asked("GET", "/"), "health"),
         (Asked("GET", "/health"), "health"),
+        (Asked("GET", "/health", {"x-gateway-function": "chat"}), "chat"),
+        (Asked("GET", "/health", {"x-gateway-function": "nothing"}), "health"),
         (Asked("POST", "/chat"), "chat"),
         (Asked("POST", "/chat/"), "chat"),
         (Asked("POST", "/generate_text"), "generate_text"),
