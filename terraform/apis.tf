@@ -12,6 +12,7 @@ locals {
       "secretmanager.googleapis.com",
       "storage.googleapis.com",
     ],
+    var.billing_account == null ? [] : ["billingbudgets.googleapis.com"],
     var.domain == null ? [] : ["compute.googleapis.com"],
     local.signed_images || var.cloud_build != null ? ["iamcredentials.googleapis.com"] : [],
   ))

@@ -50,6 +50,7 @@ resource "google_compute_global_address" "edge" {
   for_each = local.edge
 
   name       = "${var.name_prefix}-edge"
+  labels     = local.labels
   depends_on = [google_project_service.api["compute.googleapis.com"]]
 }
 
@@ -97,6 +98,7 @@ resource "google_compute_security_policy" "edge" {
   for_each = local.edge
 
   name        = "${var.name_prefix}-edge"
+  labels      = local.labels
   description = "Keeps one address from taking everything. Bodies are prompts: rules that look for code in them refuse good ones."
 
   adaptive_protection_config {

@@ -186,6 +186,32 @@ variable "alert_emails" {
   }
 }
 
+variable "uptime_check" {
+  description = "Checks GET /health from several places in the world every five minutes, and alerts when it does not answer `healthy`. It keeps an instance of that function warm."
+  type        = bool
+  default     = false
+}
+
+variable "billing_account" {
+  description = "Billing account of the project, like 012345-6789AB-CDEF01: makes a budget whose alerts go to alert_emails. Whoever applies needs roles/billing.costsManager on it. null: no budget."
+  type        = string
+  default     = null
+  validation {
+    condition     = var.billing_account == null || can(regex("^[0-9A-F]{6}-[0-9A-F]{6}-[0-9A-F]{6}$", var.billing_account))
+    error_message = "billing_account must be like 012345-6789AB-CDEF01: `gcloud billing projects describe PROJECT` shows it."
+  }
+}
+
+variable "monthly_budget" {
+  description = "Whole amount, in the billing account's currency, at 50, 90 and 100 % of which the budget's alerts are sent. Needs billing_account."
+  type        = number
+  default     = 100
+  validation {
+    condition     = var.monthly_budget >= 1 && floor(var.monthly_budget) == var.monthly_budget
+    error_message = "monthly_budget must be a whole number of at least 1."
+  }
+}
+
 variable "cloud_build" {
   description = "Deploy from a repository: its Cloud Build resource (projects/*/locations/*/connections/*/repositories/*), the branch, and the bucket of this state. null: no trigger."
   type = object({

@@ -3,6 +3,8 @@ project_id          = "demo-project"
 region              = "europe-west1"
 domain              = "gateway.example.com"
 alert_emails        = ["operator@example.com"]
+uptime_check        = true
+billing_account     = "012345-6789AB-CDEF01"
 labels              = { team = "platform" }
 deletion_protection = false
 rights_wait_s       = 0

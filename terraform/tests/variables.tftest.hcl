@@ -19,6 +19,9 @@ variables {
   domain                          = null
   requests_per_minute_per_address = 6000
   alert_emails                    = []
+  uptime_check                    = false
+  billing_account                 = null
+  monthly_budget                  = 100
   cloud_build                     = null
   deletion_protection             = true
   rights_wait_s                   = 0
@@ -69,11 +72,13 @@ run "what_is_no_name_or_address" {
     domain          = "https://gateway.example.com"
     alert_emails    = ["operator"]
     image_ttl_days  = 0
+    billing_account = "my account"
+    monthly_budget  = 0.5
     cloud_build     = { repository = "owner/name", state_bucket = "state" }
   }
   expect_failures = [
     var.project_id, var.region, var.name_prefix, var.labels, var.settings, var.gemini_api_keys, var.functions, var.invokers,
-    var.bundle, var.bundle_object, var.domain, var.alert_emails, var.image_ttl_days, var.cloud_build,
+    var.bundle, var.bundle_object, var.domain, var.alert_emails, var.image_ttl_days, var.billing_account, var.monthly_budget, var.cloud_build,
   ]
 }
 
@@ -147,6 +152,15 @@ run "invokers_by_name_and_no_keys_but_the_callers" {
     condition     = length(google_storage_bucket.images.lifecycle_rule) == 1
     error_message = "Images that are kept: only unfinished uploads are deleted."
   }
+}
+
+run "no_uptime_check_of_a_private_function" {
+  command = plan
+  variables {
+    uptime_check = true
+    invokers     = ["group:team@example.com"]
+  }
+  expect_failures = [google_monitoring_uptime_check_config.health["health"]]
 }
 
 run "nobody_by_iam" {

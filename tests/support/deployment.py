@@ -51,6 +51,35 @@ BEFORE: Sequence[tuple[str, str]] = (
 ALL_APIS = (FUNCTION, AGENTS)
 """Resources that need every API, not only the one of their own type."""
 
+ALERTS = (
+    *(
+        f'alert["{name}"]'
+        for name in ("failures", "ledger_unavailable", "outside_consumer", "platform_failures", "waiting")
+    ),
+    "critical",
+    'down["health"]',
+)
+GOOGLES_METRICS = {"run.googleapis.com/request_count", "monitoring.googleapis.com/uptime_check/check_passed"}
+"""Metrics that exist without the deployment."""
+SECRET_PATHS = (
+    "/v1/models?key=AIza",
+    "/v1/models?pageSize=5&key=AIza",
+    "/stream?ticket=t1",
+    "/stream?session_id=s1",
+    "/sessions/s1",
+    "/upload/u1/complete",
+    "/stream/t1",
+)
+OTHER_PATHS = (
+    "/chat",
+    "/sessions",
+    "/upload",
+    "/images?limit=5",
+    "/v1beta/models?pageToken=monkey=",
+    "/api/sessions/x",
+)
+"""Paths whose request logs stay: they hold neither a credential nor a capability."""
+
 
 class Deployment:
     """A plan's resources by type and name, as they will be."""
@@ -67,14 +96,14 @@ class Deployment:
         self.protected: bool = plan["variables"]["deletion_protection"]["value"]
         self.providers = {one["full_name"] for one in plan["configuration"]["provider_config"].values()}
         self.outputs = {name: one.get("value") for name, one in plan["planned_values"]["outputs"].items()}
-        self._resources = plan["planned_values"]["root_module"]["resources"]
+        self.resources: list[Values] = plan["planned_values"]["root_module"]["resources"]
         self._configured = {one["address"]: one for one in plan["configuration"]["root_module"]["resources"]}
 
     def of(self, kind: str, name: str | None = None) -> dict[str, Values]:
         """Index -> values of one resource; address -> values of a whole kind."""
         return {
             str(one["address"] if name is None else one.get("index", name)): one["values"]
-            for one in self._resources
+            for one in self.resources
             if one["type"] == kind and name in (None, one["name"])
         }
 
@@ -388,15 +417,41 @@ def _paths(it: Deployment) -> Iterator[str]:
 
 def _alerts(it: Deployment) -> Iterator[str]:
     metrics = {f"logging.googleapis.com/user/{one['name']}" for one in it.of("google_logging_metric").values()}
-    policies = it.of("google_monitoring_alert_policy", "alert")
-    if not {"ledger_unavailable", "failures", "outside_consumer"} <= policies.keys():
-        yield f"alerts: there are only {sorted(policies)}"
-    for name, policy in policies.items():
-        watched = re.findall(r'metric\.type = "([^"]+)"', policy["conditions"][0]["condition_threshold"][0]["filter"])
-        if not watched or not set(watched) <= metrics:
-            yield f"alerts: {name} watches {watched}, which is not counted"
+    policies = it.of("google_monitoring_alert_policy")
+    names = {f"google_monitoring_alert_policy.{name}" for name in ALERTS}
+    if not names <= policies.keys():
+        yield f"alerts: {sorted(names - policies.keys())} is missing"
+    for address, policy in policies.items():
+        name = address.removeprefix("google_monitoring_alert_policy.")
+        condition = policy["conditions"][0]
+        (watching,) = condition["condition_threshold"] or condition["condition_matched_log"]
+        watched = set(re.findall(r'metric\.type = "([^"]+)"', watching["filter"]))
+        if not watched <= metrics | GOOGLES_METRICS or not (watched or condition["condition_matched_log"]):
+            yield f"alerts: {name} watches {sorted(watched)}, which is not counted"
         if not policy["notification_channels"]:
-            yield f"alerts: {name} tells nobody"
+            yield f"alerts: {name} notifies nobody"
+        if not re.search(r"\*\*What to do:\*\* .{40}", policy["documentation"][0]["content"]):
+            yield f"alerts: {name} does not say what to do"
+
+
+def _labels(it: Deployment) -> Iterator[str]:
+    for resource in it.resources:
+        values = resource["values"]
+        names = [name for name in ("user_labels", "labels") if name in values]
+        if names and "application" not in (values[names[0]] or {}):
+            yield f"labels: {resource['address']} has no label application"
+
+
+def _request_logs(it: Deployment) -> Iterator[str]:
+    """The platform's request logs keep whole URLs, except those that an exclusion drops."""
+    filters = [one["filter"] for one in it.of("google_logging_project_exclusion").values()]
+    patterns = [found[1] for one in filters if (found := re.search(r'httpRequest\.requestUrl =~ "([^"]+)"', one))]
+    for path in SECRET_PATHS:
+        if not any(re.search(pattern, f"https://gateway.example.com{path}") for pattern in patterns):
+            yield f"request logs: {path} is kept"
+    for path in OTHER_PATHS:
+        if any(re.search(pattern, f"https://gateway.example.com{path}") for pattern in patterns):
+            yield f"request logs: {path} is dropped"
 
 
 RULES: Sequence[Callable[[Deployment], Iterator[str]]] = (
@@ -413,4 +468,6 @@ RULES: Sequence[Callable[[Deployment], Iterator[str]]] = (
     _ledger,
     _paths,
     _alerts,
+    _labels,
+    _request_logs,
 )

@@ -177,15 +177,19 @@ async def test_the_alerts_read_what_a_record_has(deployment: Deployment, capsys:
     await called("chat", {"prompt": "Hello"})
     record = json.loads(capsys.readouterr().out.splitlines()[-1])
     labels = record.get("logging.googleapis.com/labels", record)
-    metric = deployment.only("google_logging_metric", "requests")
-    extracted = [re.fullmatch(r"EXTRACT\((\w+)\.(\w+)\)", one) for one in metric["label_extractors"].values()]
+    metrics = deployment.of("google_logging_metric").values()
+    extractors = [
+        one for metric in metrics for one in (*metric["label_extractors"].values(), metric["value_extractor"])
+    ]
+    extracted = [re.fullmatch(r"EXTRACT\((\w+)\.(\w+)\)", one) for one in extractors if one]
+    assert {"queue_ms", "outcome", "status"} <= {field[2] for field in extracted if field}
     for field in extracted:
         assert field is not None
         assert field[2] in {"labels": labels, "httpRequest": record["httpRequest"]}[field[1]], field[0]
     assert labels["outcome"] == "ok"
     watched = [
         re.findall(r'outcome = "(\w+)"', one["conditions"][0]["condition_threshold"][0]["filter"])
-        for one in deployment.of("google_monitoring_alert_policy").values()
+        for one in deployment.of("google_monitoring_alert_policy", "alert").values()
     ]
     codes = {
         error.code
