@@ -43,6 +43,7 @@ GEMINIS = frozenset(
         "rate_limited",
         "queue_timeout",
         "no_quota",
+        "daily_quota_exhausted",
         "response_blocked",
         "empty_response",
     }

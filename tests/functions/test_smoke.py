@@ -145,7 +145,10 @@ async def test_a_server_that_is_wrong_does_not_pass(
     assert failed in found, capsys.readouterr().out
 
 
-@pytest.mark.parametrize(("status", "code"), [(502, "upstream_failed"), (429, "rate_limited"), (503, "no_quota")])
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [(502, "upstream_failed"), (429, "rate_limited"), (503, "no_quota"), (429, "daily_quota_exhausted")],
+)
 async def test_gemini_outage_does_not_fail_a_release(
     status: int, code: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
