@@ -9,7 +9,7 @@ locals {
   # The only package that reads the environment names every variable.
   settings_modules  = [for file in fileset("${local.root}/shared/settings", "*.py") : file("${local.root}/shared/settings/${file}")]
   known_settings    = toset([for name in regexall("\"([A-Z][A-Z0-9]*_[A-Z0-9_]+)\"", join("\n", local.settings_modules)) : name[0]])
-  reserved_settings = toset(["GOOGLE_CLOUD_PROJECT", "LEDGER_URL", "STORAGE_URL", "PUBLIC_BASE_URL", "IMAGE_TTL_DAYS", "K_SERVICE", "GEMINI_PROJECTS"])
+  reserved_settings = toset(["GOOGLE_CLOUD_PROJECT", "LEDGER_URL", "STORAGE_URL", "PUBLIC_BASE_URL", "IMAGE_TTL_DAYS", "K_SERVICE", "GEMINI_PROJECTS", "RESTARTED_AT"])
   # They may hold a credential.
   secret_settings = toset(["ALL_PROXY", "HTTP_PROXY", "HTTPS_PROXY", "OTEL_EXPORTER_OTLP_HEADERS"])
   # Google's libraries read the proxies too, and get the function's own credential from the metadata server, which no proxy reaches.
@@ -64,7 +64,7 @@ locals {
     LEDGER_URL           = "firestore://${var.project_id}/${google_firestore_database.gateway.name}"
     # Left alone, the platform sets it to true, and the framework then parses every line of the log again.
     LOG_EXECUTION_ID = "false"
-  }, local.proxied ? { NO_PROXY = local.no_proxy } : {})
+  }, var.restarted_at == null ? {} : { RESTARTED_AT = var.restarted_at }, local.proxied ? { NO_PROXY = local.no_proxy } : {})
 
   # Links to images lead to the function that serves them, whichever made them. Its own address is known before it is made
   # (cloud.google.com/run/docs/triggering/https-request, "Deterministic URL"), and so makes no circle.

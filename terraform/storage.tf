@@ -66,6 +66,25 @@ resource "google_storage_bucket" "source" {
   versioning {
     enabled = true
   }
+  # Long enough to go back to. One that is still deployed is uploaded again by the next apply; functions have copies of their own.
+  lifecycle_rule {
+    action {
+      type = "Delete"
+    }
+    condition {
+      age            = 180
+      matches_prefix = ["bundle/"]
+    }
+  }
+  lifecycle_rule {
+    action {
+      type = "Delete"
+    }
+    condition {
+      days_since_noncurrent_time = 30
+      with_state                 = "ARCHIVED"
+    }
+  }
 
   depends_on = [google_project_service.api["storage.googleapis.com"]]
 }

@@ -8,12 +8,12 @@ variable "project_id" {
 }
 
 variable "region" {
-  description = "Region of the functions, the buckets and, unless firestore_location is set, the ledger."
+  description = "Region of the functions, the buckets and, unless firestore_location is set, the ledger. New projects may build containers only in some regions: us-central1, us-west2, europe-west1, asia-east1, australia-southeast1 and southamerica-east1 always work."
   type        = string
   default     = "us-central1"
   validation {
-    condition     = can(regex("^[a-z]+-[a-z]+[0-9]+$", var.region))
-    error_message = "region must be a region like us-central1, not a zone."
+    condition     = can(regex("^(africa|asia|australia|europe|me|northamerica|southamerica|us)-(north|south|central)?(east|west)?[0-9]{1,2}$", var.region))
+    error_message = "region must be a region of Google Cloud like us-central1 or europe-west1, not a zone."
   }
 }
 
@@ -21,6 +21,10 @@ variable "firestore_location" {
   description = "Location of the Firestore database; null is the region. It can never be changed. A multi-region (nam5, eur3) costs more and answers more slowly."
   type        = string
   default     = null
+  validation {
+    condition     = var.firestore_location == null || can(regex("^(nam[57]|eur3|(africa|asia|australia|europe|me|northamerica|southamerica|us)-(north|south|central)?(east|west)?[0-9]{1,2})$", var.firestore_location))
+    error_message = "firestore_location must be a region like us-central1, or nam5, nam7 or eur3."
+  }
 }
 
 variable "name_prefix" {
@@ -224,6 +228,12 @@ variable "cloud_build" {
     condition     = var.cloud_build == null || can(regex("^projects/[^/]+/locations/[^/]+/connections/[^/]+/repositories/[^/]+$", var.cloud_build.repository))
     error_message = "cloud_build.repository must be projects/*/locations/*/connections/*/repositories/*."
   }
+}
+
+variable "restarted_at" {
+  description = "Any text, for example the time. A change of it starts every instance again, which then reads the newest values of its secrets."
+  type        = string
+  default     = null
 }
 
 variable "deletion_protection" {

@@ -23,6 +23,6 @@ functions = {
   chat = { min_instances = 1, max_instances = 3 }
 }
 cloud_build = {
-  repository   = "projects/demo-project/locations/europe-west1/connections/code/repositories/gateway"
+  repository   = "projects/demo-project/locations/us-central1/connections/code/repositories/gateway"
   state_bucket = "demo-project-terraform-state"
 }

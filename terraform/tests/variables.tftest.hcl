@@ -23,6 +23,7 @@ variables {
   billing_account                 = null
   monthly_budget                  = 100
   cloud_build                     = null
+  restarted_at                    = null
   deletion_protection             = true
   rights_wait_s                   = 0
 }
@@ -59,25 +60,26 @@ run "a_project_is_enough" {
 run "what_is_no_name_or_address" {
   command = plan
   variables {
-    project_id      = "My Project"
-    region          = "us-central1-a"
-    name_prefix     = "1st_gateway"
-    labels          = { Team = "platform" }
-    settings        = { GEMINI_TEIR = "tier2" }
-    gemini_api_keys = { MY_KEY = null }
-    functions       = { chatt = { max_instances = 3 } }
-    invokers        = ["allUsers", "group:team@example.com"]
-    bundle          = "../dist/nothing.zip"
-    bundle_object   = "bundle.zip"
-    domain          = "https://gateway.example.com"
-    alert_emails    = ["operator"]
-    image_ttl_days  = 0
-    billing_account = "my account"
-    monthly_budget  = 0.5
-    cloud_build     = { repository = "owner/name", state_bucket = "state" }
+    project_id         = "My Project"
+    region             = "us-central1-a"
+    name_prefix        = "1st_gateway"
+    labels             = { Team = "platform" }
+    settings           = { GEMINI_TEIR = "tier2" }
+    gemini_api_keys    = { MY_KEY = null }
+    functions          = { chatt = { max_instances = 3 } }
+    invokers           = ["allUsers", "group:team@example.com"]
+    firestore_location = "eur-3"
+    bundle             = "../dist/nothing.zip"
+    bundle_object      = "bundle.zip"
+    domain             = "https://gateway.example.com"
+    alert_emails       = ["operator"]
+    image_ttl_days     = 0
+    billing_account    = "my account"
+    monthly_budget     = 0.5
+    cloud_build        = { repository = "owner/name", state_bucket = "state" }
   }
   expect_failures = [
-    var.project_id, var.region, var.name_prefix, var.labels, var.settings, var.gemini_api_keys, var.functions, var.invokers,
+    var.project_id, var.region, var.firestore_location, var.name_prefix, var.labels, var.settings, var.gemini_api_keys, var.functions, var.invokers,
     var.bundle, var.bundle_object, var.domain, var.alert_emails, var.image_ttl_days, var.billing_account, var.monthly_budget, var.cloud_build,
   ]
 }
@@ -161,6 +163,17 @@ run "no_uptime_check_of_a_private_function" {
     invokers     = ["group:team@example.com"]
   }
   expect_failures = [google_monitoring_uptime_check_config.health["health"]]
+}
+
+run "a_restart_changes_every_function" {
+  command = plan
+  variables {
+    restarted_at = "2026-11-30T08:00Z"
+  }
+  assert {
+    condition     = alltrue([for one in values(google_cloudfunctions2_function.function) : one.service_config[0].environment_variables.RESTARTED_AT == "2026-11-30T08:00Z"])
+    error_message = "A new value in the environment makes a new revision, whose instances read their secrets again."
+  }
 }
 
 run "nobody_by_iam" {

@@ -27,6 +27,11 @@ PROVIDERS = {"registry.terraform.io/hashicorp/google", "terraform.io/builtin/ter
 PROXIES = {"ALL_PROXY", "HTTP_PROXY", "HTTPS_PROXY"}
 METADATA = ("metadata.google.internal", "169.254.169.254")
 """Hosts of the metadata server, where Google's libraries get a function's credential: no proxy reaches it."""
+CONFINED = {
+    "roles/secretmanager.admin": r'startsWith\("projects/\d+/secrets/gemini-"\)$',
+    "roles/storage.admin": r'startsWith\("projects/_/buckets/demo-project-gemini-"\)',
+}
+"""Roles of the deployer that would read every secret and every bucket of the project -> what their condition ends with."""
 EVERYBODY = {"allUsers", "allAuthenticatedUsers"}
 FUNCTION = "google_cloudfunctions2_function.function"
 RIGHTS = "terraform_data.rights_spread"
@@ -277,6 +282,11 @@ def _deployer(it: Deployment) -> Iterator[str]:
     needed.add(("roles/iam.serviceAccountOpenIdTokenCreator", deployer["name"]))
     for role, account in sorted(needed - granted):
         yield f"deployer: it does not have {role} on {account}"
+    for one in it.of("google_project_iam_member", "deploy").values():
+        own = CONFINED.get(one["role"])
+        expressions = [condition["expression"] for condition in one["condition"]]
+        if own is not None and not any(re.search(own, expression) for expression in expressions):
+            yield f"deployer: {one['role']} is not confined to the gateway's own: {expressions}"
 
 
 def _accounts(it: Deployment) -> Iterator[str]:

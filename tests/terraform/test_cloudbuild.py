@@ -131,6 +131,7 @@ def test_every_substitution_is_explained_and_has_a_value(plan: dict[str, Any]) -
         assert trigger["substitutions"].keys() == BUILD["substitutions"].keys()
         assert trigger["substitutions"]["_STAGE"] == stage
         assert trigger["filename"] == "cloudbuild.yaml"
+        assert trigger["location"] == "us-central1", "the connection's region, which need not be the functions'"
 
 
 def test_only_what_a_person_approved_is_applied(plan: dict[str, Any]) -> None:

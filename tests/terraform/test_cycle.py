@@ -73,6 +73,20 @@ def test_the_bucket_of_the_state_is_made_before_everything_else(offline: Path, c
     assert again.status == NO_CHANGES
 
 
+def test_second_operator_imports_the_state_bucket(offline: Path, checkout: Path, tmp_path: Path) -> None:
+    """The state of bootstrap/ is on one machine; on another one the bucket exists already (409), and is imported."""
+    terraform = Terraform(offline, tmp_path / "home")
+    values = ("-input=false", "-no-color", "-var=project_id=demo-project")
+    terraform.must(checkout, "apply", *values, "-auto-approve", folder="terraform/bootstrap")
+    (terraform.home / "terraform.tfstate").unlink()
+    bucket = ("google_storage_bucket.state", "demo-project-terraform-state")
+    terraform.must(checkout, "import", *values, *bucket, folder="terraform/bootstrap")
+    done = terraform.run(checkout, "plan", *values, "-detailed-exitcode", folder="terraform/bootstrap")
+    assert "google_storage_bucket.state will" not in done.output, done.output
+    readme = (ROOT / "terraform/README.md").read_text()
+    assert "terraform import -var project_id=my-project-123456 google_storage_bucket.state" in readme
+
+
 def test_what_is_protected_is_not_destroyed(offline: Path, checkout: Path, tmp_path: Path) -> None:
     terraform = Terraform(offline, tmp_path / "home")
     database = given("-auto-approve", "-target=google_firestore_database.gateway", variables="terraform.tfvars.example")

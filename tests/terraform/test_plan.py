@@ -50,6 +50,16 @@ def test_apply_waits_for_rights_by_default() -> None:
     assert [text.count("sleep ${var.rights_wait_s}") for text in (iam, apis)] == [1, 1]
 
 
+def test_regions_of_google_cloud_are_accepted() -> None:
+    variables = (ROOT / "terraform/variables.tf").read_text()
+    (pattern,) = re.findall(r'regex\("([^"]+)", var\.region\)', variables)
+    good = ["us-central1", "us-south1", "us-east5", "europe-west12", "europe-southwest1", "northamerica-northeast2"]
+    good += ["asia-southeast1", "australia-southeast2", "africa-south1", "me-central2", "southamerica-west1"]
+    wrong = ["us-central1-a", "eu-west-1", "us-east-1", "us-centrall1", "europe-wset1", "nam5", "US-central1"]
+    assert [one for one in good if not re.match(pattern, one)] == []
+    assert [one for one in wrong if re.match(pattern, one)] == []
+
+
 def test_every_setting_that_is_documented_can_be_given_and_no_other(deployment: Deployment) -> None:
     """Terraform takes the names from the modules of shared/ that alone read the environment."""
     documented = {name for name in SETTINGS if "API_KEY" not in name}

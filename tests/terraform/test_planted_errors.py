@@ -163,6 +163,20 @@ SEEN_IN_THE_PLAN = [
         r"deployer: it does not have roles/iam.serviceAccountUser on projects/demo-project/serviceAccounts/gemini-deploy@",
     ),
     Planted(
+        "a deployer that reads every secret",
+        "deploy.tf",
+        "/secrets/${var.name_prefix}-",
+        "/secrets/",
+        r"deployer: roles/secretmanager.admin is not confined",
+    ),
+    Planted(
+        "a deployer that reads every bucket",
+        "deploy.tf",
+        "buckets/${var.project_id}-${var.name_prefix}-",
+        "buckets/",
+        r"deployer: roles/storage.admin is not confined",
+    ),
+    Planted(
         "a deployer that cannot test private functions",
         "deploy.tf",
         "roles/iam.serviceAccountOpenIdTokenCreator",
