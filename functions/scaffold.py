@@ -20,7 +20,8 @@ _MAIN = '''"""POST {path}: a text -> a text, as the instruction below says."""
 
 from functions.{name}.models import Request
 from shared.http.bodies import read
-from shared.chat.chat import chat_answer, model_for, native_body, turn
+from shared.chat.chat import chat_answer
+from shared.gemini.native_body import native_body, turn
 from shared.http.endpoint import Call, endpoint
 from shared.generation import JsonObject
 
@@ -31,7 +32,7 @@ INSTRUCTION = "{title}: answer with the result only."
 async def {name}(call: Call) -> JsonObject:
     asked = read(Request, await call.json())
     body = native_body([turn("user", asked.text)], INSTRUCTION)
-    return chat_answer(await call.generate(model_for(asked.model, "chat", call.settings), body), call.request_id)
+    return chat_answer(await call.generate(call.model_for(asked.model, "chat"), body), call.request_id)
 '''
 
 _MODELS = '''"""What POST {path} takes and answers: read with it, and shown by GET /docs."""

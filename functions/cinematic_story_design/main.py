@@ -5,7 +5,6 @@ from functools import partial
 from functions.cinematic_story_design.models import Request
 from functions.cinematic_story_design.story import instruction, story_schema
 from functions.cinematic_story_design.story_check import StoryCheck
-from shared.chat.chat import model_for
 from shared.chat.generation_config import generation_config
 from shared.generation import JsonObject
 from shared.http.bodies import read
@@ -22,5 +21,5 @@ async def cinematic_story_design(call: Call) -> JsonObject:
         story_schema(),
         generation_config(asked.generation_config),
     )
-    model = model_for(asked.model, "cinematic_story_design", call.settings)
+    model = call.model_for(asked.model, "cinematic_story_design")
     return await generate_object(call, model, body, StoryCheck())

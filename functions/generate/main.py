@@ -6,7 +6,6 @@ from starlette.responses import Response
 
 from functions.generate.answer import answer
 from functions.generate.models import Request
-from shared.chat.chat import model_for
 from shared.generation import JsonObject
 from shared.http.bodies import read
 from shared.http.endpoint import Call, endpoint
@@ -24,7 +23,7 @@ async def generate(call: Call) -> Response | JsonObject:
 
 async def _asked(call: Call) -> ImagesAsked:
     sent = await call.work(partial(read, Request, await call.json()))
-    model = image_model(model_for(sent.model, "image", call.settings))
+    model = image_model(call.model_for(sent.model, "image"))
     return ImagesAsked(
         prompt=sent.prompt,
         model=model,

@@ -1,6 +1,7 @@
 """POST /generate_text: {"prompt"} -> {"generated_text"}."""
 
-from shared.chat.chat import answer_text, model_for, read_prompt
+from shared.chat.chat import read_prompt
+from shared.gemini.answer_text import answer_text
 from shared.generation import JsonObject
 from shared.http.endpoint import Call, endpoint
 
@@ -8,5 +9,5 @@ from shared.http.endpoint import Call, endpoint
 @endpoint()
 async def generate_text(call: Call) -> JsonObject:
     asked = await call.read(read_prompt)
-    reply = await call.generate(model_for(asked.model, "generate_text", call.settings), asked.body)
+    reply = await call.generate(call.model_for(asked.model, "generate_text"), asked.body)
     return {"generated_text": answer_text(reply.body)}

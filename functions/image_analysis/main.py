@@ -1,7 +1,8 @@
 """POST /image-analysis: an image and a question -> the answer as text."""
 
 from functions.image_analysis.models import Request
-from shared.chat.chat import chat_answer, model_for, native_body
+from shared.chat.chat import chat_answer
+from shared.gemini.native_body import native_body
 from shared.generation import JsonObject
 from shared.http.bodies import read
 from shared.http.endpoint import Call, endpoint
@@ -12,7 +13,7 @@ from shared.media.input_image import checked, decoded, inline_part
 @endpoint()
 async def image_analysis(call: Call) -> JsonObject:
     model, body = await call.read(_read)
-    return chat_answer(await call.generate(model_for(model, "chat", call.settings), body), call.request_id)
+    return chat_answer(await call.generate(call.model_for(model, "chat"), body), call.request_id)
 
 
 def _read(values: JsonObject) -> tuple[str | None, JsonObject]:

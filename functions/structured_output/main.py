@@ -5,7 +5,6 @@ from functools import partial
 from starlette.responses import Response
 
 from functions.structured_output.models import Request
-from shared.chat.chat import model_for
 from shared.chat.generation_config import generation_config
 from shared.generation import JsonObject
 from shared.http.bodies import read
@@ -22,7 +21,7 @@ async def structured_output(call: Call) -> Response:
     body = object_body(
         asked.user_content, asked.system_prompt, schema.document, generation_config(asked.generation_config)
     )
-    model = model_for(asked.model, "structured_output", call.settings)
+    model = call.model_for(asked.model, "structured_output")
     return JsonAnswer(await generate_object(call, model, body, schema, headers), headers=headers)
 
 

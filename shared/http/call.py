@@ -16,6 +16,7 @@ from shared.auth.credentials import client_address, has_wrong_admin_key, key_in,
 from shared.bounds.byte_budget import Bucket, ByteBudget
 from shared.bounds.large_work import LARGE_BYTES, LargeWork
 from shared.errors import BadRequest
+from shared.gemini.models import Purpose, model_for
 from shared.generation import Caller, Encoded, Generation, Journal, JsonObject, Reply, Usage
 from shared.http.event_stream import MIN_SILENCE_S, SILENCE_S, Events, EventStream
 from shared.http.patience import HEADER, SDK_HEADERS, Patience, patience_of
@@ -263,6 +264,10 @@ class Call:
         if text == "batch":
             return "batch"
         raise BadRequest("x-priority must be interactive or batch.", field="x-priority")
+
+    def model_for(self, requested: str | None, purpose: Purpose) -> str:
+        """The model that serves a request for `requested`, or the default for `purpose` if that is None. Raises BadRequest."""
+        return model_for(requested, purpose, self.settings.tier, self.settings.model_override)
 
     async def generate(self, model: str, body: JsonObject, encoded: Encoded | None = None) -> Reply:
         """One answer from Gemini, for this caller, by this call's deadline. `encoded` is of `body`, where it is asked

@@ -3,7 +3,7 @@
 @endpoint()
 async def chat(call: Call) -> JsonObject:
     asked = await call.read(read_chat)
-    reply = await call.generate(model_for(asked.model, "chat", call.settings), asked.body)
+    reply = await call.generate(call.model_for(asked.model, "chat"), asked.body)
     return chat_answer(reply, call.request_id)
 """
 

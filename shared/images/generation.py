@@ -14,7 +14,6 @@ from functools import partial
 from typing import Any, Literal, NamedTuple, Protocol
 
 from shared.bounds.large_work import LARGE_BYTES
-from shared.chat.chat import native_body, refuse_blocked_prompt
 from shared.errors import (
     BadRequest,
     EmptyResponse,
@@ -24,7 +23,9 @@ from shared.errors import (
     UpstreamFailed,
 )
 from shared.gemini import models, wire
+from shared.gemini.answer_text import refuse_blocked_prompt
 from shared.gemini.encoding import encode
+from shared.gemini.native_body import native_body
 from shared.generation import Encoded, JsonObject
 from shared.http.call import Call
 from shared.media.base64_text import decode

@@ -15,9 +15,10 @@ from typing import Any, Protocol, TypeVar
 
 import orjson
 
-from shared.chat.chat import answer_text, native_body, turn
 from shared.errors import BadRequest, NonconformingAnswer
 from shared.gemini import wire
+from shared.gemini.answer_text import answer_text
+from shared.gemini.native_body import native_body, turn
 from shared.generation import JsonObject, Reply
 from shared.http.call import Call
 from shared.structured.json_schema import Problem, Schema

@@ -27,12 +27,12 @@ ALLOWED: dict[str, set[str]] = {
     "settings": {"gemini", "ledger", "media"},
     "auth": {"settings", "stores.port"},
     "telemetry": {"settings"},
-    "http": {"auth", "bootstrap", "bounds", "media", "settings", "telemetry"},
+    "http": {"auth", "bootstrap", "bounds", "gemini", "media", "settings", "telemetry"},
     "openapi": {"gemini", "http", "settings"},
     # What is made
-    "chat": {"gemini", "http", "settings"},
-    "structured": {"chat", "gemini", "http"},
-    "images": {"bounds", "chat", "gemini", "http", "media", "settings", "telemetry"},
+    "chat": {"gemini", "http"},
+    "structured": {"gemini", "http"},
+    "images": {"bounds", "gemini", "http", "media", "settings", "telemetry"},
     # What an operator sees
     "ops": {"accounts", "admission", "gemini", "ledger", "settings", "stores"},
     # The wiring
@@ -58,6 +58,8 @@ PURE = (
     "shared/gateway/failures.py",
     "shared/admission/stopped.py",
     "shared/gemini/errors.py",
+    "shared/gemini/native_body.py",
+    "shared/gemini/answer_text.py",
     "shared/gemini/error_body.py",
     "shared/gemini/quotas.py",
     "shared/gemini/delays.py",

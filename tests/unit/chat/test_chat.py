@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 
-from shared.chat.chat import MOST_TURNS, answer_text, model_for, read_chat, read_prompt
-from shared.errors import BadRequest, EmptyResponse, GatewayError, PromptBlocked, ResponseBlocked, UpstreamFailed
-from shared.gemini.models import Purpose
-from shared.settings.settings import Settings
+from shared.chat.chat import MOST_TURNS, read_chat, read_prompt
+from shared.errors import BadRequest, UpstreamFailed
 from tests.support.edge import ADMIN, Answer, FakeGateway, FakeServices, native
 from tests.support.functions import called
 
@@ -129,37 +127,6 @@ class TestRequest:
 
 
 class TestModel:
-    def test_the_callers_comes_before_the_environments_before_the_tables(self) -> None:
-        plain = Settings.from_environment({})
-        overridden = Settings.from_environment({"GEMINI_MODEL_TYPE": "gemini-3.6-flash"})
-        assert model_for("gemini-4-argon", "chat", overridden) == "gemini-4-argon"
-        assert model_for(None, "chat", overridden) == "gemini-3.6-flash"
-        assert model_for(None, "chat", plain) == "gemini-3.8-flash"
-
-    def test_an_empty_name_is_refused_like_any_other_that_no_model_has(self) -> None:
-        with pytest.raises(BadRequest, match="must be a Gemini model id"):
-            model_for("", "chat", Settings.from_environment({}))
-
-    @pytest.mark.parametrize(
-        ("model", "what"),
-        [
-            ("gemini-3-pro-image", "images"),
-            ("models/gemini-3-pro-image-preview", "images"),
-            ("gemini-embedding-2", "vectors"),
-            ("gemini-3.8-flash-tts", "speech"),
-        ],
-    )
-    def test_a_model_that_answers_with_something_else_is_refused_where_a_text_is_wanted(
-        self, model: str, what: str
-    ) -> None:
-        settings = Settings.from_environment({})
-        for purpose in get_args(Purpose):
-            if purpose != "image":
-                with pytest.raises(BadRequest, match=f"answers with {what}, not with text") as caught:
-                    model_for(model, purpose, settings)
-                assert caught.value.details == {"field": "model"}
-        assert model_for(model, "image", settings) == model
-
     async def test_an_image_is_not_paid_for_where_the_answer_would_leave_it_out(self) -> None:
         gateway = FakeGateway()
         body = {"prompt": "A lighthouse", "model": "gemini-3-pro-image"}
@@ -181,42 +148,9 @@ class TestAnswer:
     async def test_generate_text_has_its_own_shape(self) -> None:
         assert (await called("generate_text", {"prompt": "Hello"})).json() == {"generated_text": "Hello"}
 
-    def test_thoughts_are_not_part_of_it(self) -> None:
-        parts = [
-            {"text": "Hmm.", "thought": True},
-            {"text": "Yes"},
-            {"text": "", "thoughtSignature": "x"},
-            {"text": "!"},
-        ]
-        assert answer_text({"candidates": [{"content": {"parts": parts}, "finishReason": "STOP"}]}) == "Yes!"
-
     async def test_what_was_cut_short_says_so(self) -> None:
         answer = await called("chat", {"prompt": "x"}, gemini_says=native("Half a", "MAX_TOKENS"))
         assert (answer.status, answer.json()["finish_reason"]) == (200, "MAX_TOKENS")
-
-    @pytest.mark.parametrize(
-        ("body", "error", "told"),
-        [
-            ({"promptFeedback": {"blockReason": "SAFETY"}}, PromptBlocked, "SAFETY"),
-            (native("", "MAX_TOKENS"), EmptyResponse, "max_output_tokens"),
-            (
-                {"candidates": [{"content": {"role": "model"}, "finishReason": "MAX_TOKENS"}]},
-                EmptyResponse,
-                "MAX_TOKENS",
-            ),
-            (native("", "STOP"), EmptyResponse, "STOP"),
-            ({}, EmptyResponse, "missing"),
-            ({"candidates": []}, EmptyResponse, "missing"),
-            ({"candidates": [{"finishReason": "RECITATION"}]}, ResponseBlocked, "RECITATION"),
-            (native("", "SAFETY"), ResponseBlocked, "SAFETY"),
-        ],
-    )
-    def test_without_text_it_is_an_error_that_names_the_reason(
-        self, body: dict[str, Any], error: type[GatewayError], told: str
-    ) -> None:
-        with pytest.raises(error, match=told) as caught:
-            answer_text(body)
-        assert caught.value.details is not None
 
 
 class TestStream:
