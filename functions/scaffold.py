@@ -19,7 +19,6 @@ _TAKEN = frozenset({"serve", "bundle", "scaffold", "main", "shared", "functions"
 _MAIN = '''"""POST {path}: a text -> a text, as the instruction below says."""
 
 from functions.{name}.models import Request
-from shared.http.bodies import read
 from shared.chat.chat import chat_answer
 from shared.gemini.native_body import native_body, turn
 from shared.http.endpoint import Call, endpoint
@@ -30,7 +29,7 @@ INSTRUCTION = "{title}: answer with the result only."
 
 @endpoint()
 async def {name}(call: Call) -> JsonObject:
-    asked = read(Request, await call.json())
+    asked = await call.read(Request)
     body = native_body([turn("user", asked.text)], INSTRUCTION)
     return chat_answer(await call.generate(call.model_for(asked.model, "chat"), body), call.request_id)
 '''

@@ -7,7 +7,6 @@ from starlette.responses import Response
 from functions.generate.answer import answer
 from functions.generate.models import Request
 from shared.generation import JsonObject
-from shared.http.bodies import read
 from shared.http.endpoint import Call, endpoint
 from shared.images.generation import ImagesAsked, generate_images, image_model
 from shared.images.inputs import read_inputs
@@ -16,13 +15,12 @@ from shared.images.inputs import read_inputs
 @endpoint()
 async def generate(call: Call) -> Response | JsonObject:
     asked = await _asked(call)
-    call.forget_body()
     made = await generate_images(call, asked, lambda: call.services.media)
     return await call.work(partial(answer, call, made), sum(len(image.data or b"") for image in made.images))
 
 
 async def _asked(call: Call) -> ImagesAsked:
-    sent = await call.work(partial(read, Request, await call.json()))
+    sent = await call.read(Request)
     model = image_model(call.model_for(sent.model, "image"))
     return ImagesAsked(
         prompt=sent.prompt,

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import BaseModel, Field
+from pydantic import Field
 
-from shared.http.bodies import ImageBody, Text, UsageBody, whole
+from shared.http.bodies import AnswerBody, ImageBody, Text, UsageBody, Whole
 from shared.images.generation import MAX_IMAGES, AspectRatio, ImageSize
 from shared.images.inputs import MAX_INPUTS
 
 
 class Request(ImageBody):
     prompt: Text = Field(description="What the image is to show.", examples=["A lighthouse at night, in oil."])
-    number_of_images: Annotated[int, whole(1, MAX_IMAGES)] = Field(
+    number_of_images: Whole = Field(
         1, ge=1, le=MAX_IMAGES, description="Each is a request to Gemini of its own, and counts as one."
     )
     aspect_ratio: AspectRatio | None = Field(
@@ -36,7 +36,7 @@ class Request(ImageBody):
     system_prompt: str | None = Field(None, description="What the model is told to be and to do.")
 
 
-class MadeImage(BaseModel):
+class MadeImage(AnswerBody):
     """Type and size are read from the file."""
 
     index: int = Field(description="Which of the images asked for, from 0.", examples=[0])
@@ -50,7 +50,7 @@ class MadeImage(BaseModel):
     b64_json: str = Field("", description="Its bytes, where they were asked for, or where it could not be stored.")
 
 
-class Failed(BaseModel):
+class Failed(AnswerBody):
     """An image that was not made, or not stored, or too large to be in the answer."""
 
     index: int
@@ -58,7 +58,7 @@ class Failed(BaseModel):
     message: str
 
 
-class Answer(BaseModel):
+class Answer(AnswerBody):
     images: list[MadeImage] = Field(description="At least one: if none was made, the first one's error is the answer.")
     errors: list[Failed]
     text: str = Field(description="What the model said beside the images; mostly nothing.")

@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import Field
 
-from shared.chat.generation_bodies import ObjectConfigAsSent
+from shared.chat.generation_config import ObjectConfig
 from shared.http.bodies import GenerationAnswer, GenerationBody, Text
 
 
@@ -31,7 +31,7 @@ class Request(GenerationBody):
         description="Whether the answer is checked against `format`: date, date-time, time, duration, email, idn-email, "
         "ipv4, ipv6, uuid, regex. Otherwise formats only tell Gemini what is wanted.",
     )
-    generation_config: ObjectConfigAsSent | None = None
+    generation_config: ObjectConfig | None = None
 
 
 class Answer(GenerationAnswer):

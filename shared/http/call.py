@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing
 from dataclasses import replace
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, overload
 
 from starlette.requests import Request
 
@@ -24,6 +24,8 @@ from shared.http.request_body import may_be_json, parse_object, read_body, requi
 from shared.settings.settings import Settings
 
 if TYPE_CHECKING:
+    from pydantic import BaseModel
+
     from shared.auth.admin_guesses import AdminGuesses
     from shared.auth.caller_rate import CallerRate
     from shared.media.look_ups import LookUps
@@ -38,6 +40,7 @@ _SINGLE = frozenset(
 """Headers whose value has no comma of its own."""
 _NOT_YET_KNOWN = Caller("public", "anonymous")
 Result = TypeVar("Result")
+Model = TypeVar("Model", bound="BaseModel")
 
 
 class StreamReply(Protocol):
@@ -224,13 +227,22 @@ class Call:
         await self.refuse_guesses()
         self.caller = require_admin(self.headers, self.settings)
 
-    async def read(self, reader: Callable[[JsonObject], Result]) -> Result:
-        """What `reader` makes of the JSON object, after which the body is forgotten. `reader` must not need the event
-        loop: for a large body it runs in a thread. Raises what `reader` raises."""
-        job = partial(reader, await self.json())
-        # Not while it waits for its turn either: what was parsed takes as much again.
+    @overload
+    async def read(self, model: type[Model]) -> Model: ...
+
+    @overload
+    async def read(self, model: type[Model], then: Callable[[Model], Result]) -> Result: ...
+
+    async def read(self, model: type[Model], then: Callable[[Model], Result] | None = None) -> Model | Result:
+        """The JSON body as `model`, or the result of `then` for it; the body is forgotten. `then` must not need the event
+        loop: for a large body it runs in a thread. Raises BadRequest, and what `then` raises."""
+        # Functions that read no body never load pydantic.
+        from shared.http.bodies import read
+
+        job = partial(read, model, await self.json())
+        # A request that waits for its turn holds no parsed body either: it takes as much memory again.
         self.forget_body()
-        return await self.work(job)
+        return await self.work(job if then is None else lambda: then(job()))
 
     async def work(self, job: Callable[[], Result], size_bytes: int = 0) -> Result:
         """What `job` returns or raises, without holding up other requests where this one's body is large, or the

@@ -11,9 +11,8 @@ from starlette.types import Receive
 
 from shared.bounds.byte_budget import Claim
 from shared.bounds.json_structure import TooManyValues, check_values
-from shared.errors import BadRequest, CallerGone, PayloadTooLarge, UnsupportedMediaType
+from shared.errors import BadRequest, CallerGone, PayloadTooLarge, UnsupportedMediaType, json_type
 from shared.generation import JsonObject
-from shared.http.fields import kind
 
 _BOM = b"\xef\xbb\xbf"
 _MIB = 1024 * 1024
@@ -139,7 +138,7 @@ def parse_object(body: bytes) -> JsonObject:
     except orjson.JSONDecodeError as error:
         raise BadRequest(_reason(text, error)) from None
     if not isinstance(value, dict):
-        raise BadRequest(f"The body is {kind(value)}; send a JSON object.")
+        raise BadRequest(f"The body is {json_type(value)}; send a JSON object.")
     return value
 
 
