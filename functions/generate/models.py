@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
-from shared.http.bodies import AnswerBody, ImageBody, Text, UsageBody, Whole
+from shared.http.bodies import AnswerBody, Between, ImageBody, Text, UsageBody
 from shared.images.generation import MAX_IMAGES, AspectRatio, ImageSize
 from shared.images.inputs import MAX_INPUTS
 
 
 class Request(ImageBody):
     prompt: Text = Field(description="What the image is to show.", examples=["A lighthouse at night, in oil."])
-    number_of_images: Whole = Field(
-        1, ge=1, le=MAX_IMAGES, description="Each is a request to Gemini of its own, and counts as one."
+    number_of_images: Annotated[int, Between(1, MAX_IMAGES)] = Field(
+        1, description="Each is a request to Gemini of its own, and counts as one."
     )
     aspect_ratio: AspectRatio | None = Field(
         None,

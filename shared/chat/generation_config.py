@@ -14,7 +14,7 @@ from pydantic import AfterValidator, AliasChoices, AliasGenerator, ConfigDict, F
 from pydantic.alias_generators import to_camel
 
 from shared.generation import JsonObject
-from shared.http.bodies import Absent, Body, Rule, Text, Whole
+from shared.http.bodies import Absent, Between, Body, Rule, Text
 
 _INT32 = 2**31 - 1
 _TEXT_ONLY = Rule('must be ["TEXT"]: this endpoint returns text; POST /generate makes images')
@@ -52,8 +52,8 @@ class ThinkingConfig(_Settings):
     """How much the model thinks. camelCase is taken too."""
 
     include_thoughts: bool | None = Field(None, description="Thoughts are not part of an answer's text.")
-    thinking_budget: Whole | None = Field(
-        None, ge=-1, le=_INT32, description="Tokens; 0 turns thinking off, -1 lets the model decide. Older models only."
+    thinking_budget: Annotated[int, Between(-1, _INT32)] | None = Field(
+        None, description="Tokens; 0 turns thinking off, -1 lets the model decide. Older models only."
     )
     thinking_level: Annotated[str, AfterValidator(_upper)] | None = Field(
         None, examples=["low"], description="minimal, low, medium, high or xhigh, as far as the model supports it."
@@ -61,19 +61,19 @@ class ThinkingConfig(_Settings):
 
 
 class _TextConfig(_Settings):
-    temperature: float | None = Field(None, ge=0, le=2, examples=[0.7])
-    top_p: float | None = Field(None, ge=0, le=1)
-    top_k: Whole | None = Field(None, ge=1, le=_INT32)
-    candidate_count: Annotated[Whole | None, Rule("must be 1: a response has one text")] = Field(
-        None, ge=1, le=1, exclude=True, description="A response has one text."
+    temperature: Annotated[float, Between(0, 2)] | None = Field(None, examples=[0.7])
+    top_p: Annotated[float, Between(0, 1)] | None = None
+    top_k: Annotated[int, Between(1, _INT32)] | None = None
+    candidate_count: Annotated[Annotated[int, Between(1, 1)] | None, Rule("must be 1: a response has one text")] = (
+        Field(None, exclude=True, description="A response has one text.")
     )
-    max_output_tokens: Whole | None = Field(
-        None, ge=1, le=_INT32, description="Thinking counts against it.", examples=[2048]
+    max_output_tokens: Annotated[int, Between(1, _INT32)] | None = Field(
+        None, description="Thinking counts against it.", examples=[2048]
     )
     stop_sequences: list[Annotated[str, Field(min_length=1)]] | None = Field(None, max_length=5)
-    presence_penalty: float | None = Field(None, ge=-2, le=2)
-    frequency_penalty: float | None = Field(None, ge=-2, le=2)
-    seed: Whole | None = Field(None, ge=-_INT32 - 1, le=_INT32)
+    presence_penalty: Annotated[float, Between(-2, 2)] | None = None
+    frequency_penalty: Annotated[float, Between(-2, 2)] | None = None
+    seed: Annotated[int, Between(-_INT32 - 1, _INT32)] | None = None
     thinking_config: ThinkingConfig | None = None
     media_resolution: str | None = Field(None, examples=["MEDIA_RESOLUTION_LOW"])
     response_modalities: Annotated[

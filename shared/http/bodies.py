@@ -5,25 +5,24 @@ Importing pydantic takes about 0.1 s, so only a function that reads a body impor
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Annotated, Any, TypeVar, get_args, get_origin
 
-from annotated_types import Ge, Le
 from pydantic import (
     AliasChoices,
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
+    GetCoreSchemaHandler,
     StringConstraints,
     ValidationError,
     model_validator,
 )
 from pydantic.fields import FieldInfo
 from pydantic.json_schema import SkipJsonSchema
-from pydantic_core import ErrorDetails, PydanticCustomError
+from pydantic_core import CoreSchema, ErrorDetails, PydanticCustomError, core_schema
 
 from shared.errors import BadRequest, json_type
 from shared.generation import JsonObject
@@ -44,15 +43,32 @@ class Rule:
     text: str
 
 
-def _integral(value: object) -> object:
-    """5.0 -> 5, which JSON Schema counts among the integers."""
-    return int(value) if isinstance(value, float) and value.is_integer() else value
+@dataclass(frozen=True)
+class Between:
+    """Metadata of an `int` or a `float`: its bounds. An integer may be sent as 5.0 too, as in JSON Schema."""
+
+    low: int
+    high: int
+
+    def __get_pydantic_core_schema__(self, source: Any, _: GetCoreSchemaHandler) -> CoreSchema:
+        whole = source is int
+        rule = f"must be {'a whole number' if whole else 'a number'} from {self.low} to {self.high}"
+
+        def check(value: object) -> object:
+            if whole and isinstance(value, float) and value.is_integer():
+                value = int(value)
+            # Python's booleans are integers.
+            is_number = not isinstance(value, bool) and isinstance(value, int if whole else int | float)
+            if not is_number or not self.low <= value <= self.high:  # type: ignore[operator]
+                raise PydanticCustomError("rule", "rule", {"rule": rule})
+            return value
+
+        number = core_schema.int_schema if whole else core_schema.float_schema
+        return core_schema.no_info_before_validator_function(check, number(ge=self.low, le=self.high))
 
 
 Text = Annotated[str, StringConstraints(pattern=NOT_BLANK)]
 """A string that is not blank, kept as it was sent."""
-Whole = Annotated[int, BeforeValidator(_integral)]
-"""A whole number, which may be sent as 5.0. Give its field `ge` and `le`: an error names both."""
 Absent = Annotated[None, SkipJsonSchema()]
 """A field that must be absent or null, and that the specification leaves out. Give it a Rule."""
 
@@ -73,8 +89,9 @@ class Body(BaseModel):
 
 
 class Credentials(BaseModel):
-    """The caller's own key. The edge reads and checks it; this model only documents it."""
+    """The caller's own key, in place of a credential in a header."""
 
+    # The edge has read and checked it before the body is read as a model.
     model_config = ConfigDict(extra="ignore", frozen=True)
 
     gemini_api_key: str | None = Field(
@@ -156,7 +173,6 @@ _TYPES = {
     "dict": "an object",
     "model": "an object",
 }
-_A_TEXT = ": send a text that is not empty"
 
 
 def _bad_request(model: type[BaseModel], error: ErrorDetails) -> BadRequest:
@@ -166,7 +182,7 @@ def _bad_request(model: type[BaseModel], error: ErrorDetails) -> BadRequest:
     path = _path(location[:depth])
     if error["type"] == "extra_forbidden":
         return BadRequest(_unknown(holder, str(location[-1]), path), field=path)
-    return BadRequest(f"{path} {context.get('rule') or _rule(error, field)}.", field=path)
+    return BadRequest(f"{path} {_rule(error, field)}.", field=path)
 
 
 def _declared(model: type[BaseModel], location: Sequence[int | str]) -> tuple[type[BaseModel], FieldInfo | None, int]:
@@ -210,14 +226,19 @@ def _nearest(name: str, known: Iterable[str]) -> str | None:
 def _rule(error: ErrorDetails, field: FieldInfo | None) -> str:
     """What the value must be, after the field's name in a sentence."""
     value, why, context = error["input"], error["type"], error.get("ctx", {})
-    rule, types = _rule_of(field), set(_types(field.annotation) if field is not None else ())
+    rule = _rule_of(field)
     if why == "missing":
         if rule is not None:
             return f"is required; it {rule.text}"
-        about = field.description if field is not None else None
-        return f"is required: {about.rstrip('.')}" if about else "is required" + _A_TEXT * (str in types)
-    if rule is not None:
-        return rule.text
+        if field is not None and field.description:
+            return f"is required: {field.description.rstrip('.')}"
+        return (
+            "is required: send a text that is not empty"
+            if field is not None and field.annotation is str
+            else "is required"
+        )
+    if rule is not None or "rule" in context:
+        return rule.text if rule is not None else str(context["rule"])
     if why == "string_pattern_mismatch":
         return "is empty; send a text" if context["pattern"] == NOT_BLANK else f"must match {context['pattern']}"
     if why == "string_too_short" and context["min_length"] == 1:
@@ -227,8 +248,6 @@ def _rule(error: ErrorDetails, field: FieldInfo | None) -> str:
     if why == "too_long":
         return f"must have at most {context['max_length']} entries, not {context['actual_length']}"
     name, _, reason = why.rpartition("_")
-    if (name in ("int", "float") or reason == "equal") and (bounds := _bounds(field)):
-        return f"must be {_TYPES['int' if int in types else 'float']} from {bounds[0]} to {bounds[1]}"
     if reason == "type" and name in _TYPES:
         # A fraction is a number too: "not a number" would mislead.
         return f"must be {_TYPES[name]}" + (
@@ -268,23 +287,6 @@ def _names(model: type[BaseModel]) -> Mapping[str, str]:
 
 def _rule_of(field: FieldInfo | None) -> Rule | None:
     return next((one for one in field.metadata if isinstance(one, Rule)), None) if field is not None else None
-
-
-def _bounds(field: FieldInfo | None) -> tuple[Any, Any] | None:
-    """The field's `ge` and `le`, if it has both."""
-    found = field.metadata if field is not None else ()
-    low = [one.ge for one in found if isinstance(one, Ge)]
-    high = [one.le for one in found if isinstance(one, Le)]
-    return (low[0], high[0]) if low and high else None
-
-
-def _types(annotation: Any) -> Iterator[Any]:
-    """The types in `list[X] | None` and the like: X, None."""
-    parts = get_args(annotation)
-    if not parts:
-        yield annotation
-    for part in parts:
-        yield from _types(part)
 
 
 def _model_in(annotation: Any, *, through_lists: bool = True) -> type[BaseModel] | None:
