@@ -1,4 +1,4 @@
-"""What POST /cinematic-story-design takes and answers."""
+"""The bodies of POST /cinematic-story-design."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ from shared.gemini.models import Purpose, model_for
 from shared.generation import Caller, Encoded, Generation, Journal, JsonObject, Reply, Usage
 from shared.http.event_stream import MIN_SILENCE_S, SILENCE_S, Events, EventStream
 from shared.http.patience import HEADER, SDK_HEADERS, Patience, patience_of
-from shared.http.request_body import may_be_json, parse_object, read_body, require_json, weighed
+from shared.http.request_body import budgeted_bytes, may_be_json, parse_object, read_body, require_json
 from shared.settings.settings import Settings
 
 if TYPE_CHECKING:
@@ -209,7 +209,7 @@ class Call:
         if self._object is None:
             body = await self.body()
             if len(body) >= LARGE_BYTES:
-                self.claim.cover(await self.work(partial(weighed, body)))
+                self.claim.cover(await self.work(partial(budgeted_bytes, body)))
             try:
                 self._object = await self.work(partial(parse_object, body))
             except BadRequest as error:
