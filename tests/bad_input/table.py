@@ -20,8 +20,8 @@ starts a generation.
 
 
 _NOTES = {
-    "/structured-output": """Accepted: a `pattern` (or a key of `patternProperties`) that is valid ECMA-262 but not supported by the
-local engine: lookaround, back-references, flags within the pattern, properties that RE2 does not have, repeats over 1,000,
+    "/structured-output": """Accepted: a `pattern` (or a key of `patternProperties`) that is valid ECMA-262 but not supported by
+the local engine: lookaround, back-references, flags within the pattern, properties that RE2 does not have, repeats over 1,000,
 and whatever exceeds 100 patterns, 10,000 instructions or 10,000 characters in one schema. The schema is still sent to Gemini;
 responses are not checked against that keyword, nor against keywords that depend on its result (`not`, `if`, `oneOf`, `contains`,
 `additionalProperties`, `unevaluatedProperties`, `unevaluatedItems`). The response header `x-schema-unchecked` lists them as URI
