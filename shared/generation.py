@@ -57,7 +57,7 @@ class Caller:
 
 
 @dataclass(slots=True, eq=False)
-class Stage:
+class TimeSpan:
     """Part of a request's time, on `clock.elapsed_s()`. Until it is over, `ended_s` is when it was last looked at."""
 
     began_s: float
@@ -65,7 +65,7 @@ class Stage:
 
 
 @dataclass(slots=True, eq=False)
-class Attempt(Stage):
+class Attempt(TimeSpan):
     """One exchange with Gemini."""
 
     account_id: str
@@ -77,13 +77,13 @@ class Attempt(Stage):
 
 
 @dataclass(slots=True, eq=False)
-class Journal:
+class Timeline:
     """What one request spent so far. The gateway writes it as it goes, so that a request that fails tells it too; several
     generations of one request (a repair turn) add up."""
 
     model: str | None = None
     """What Gemini is asked for: never what a caller wrote and nobody knows."""
-    waits: list[Stage] = field(default_factory=list)
+    waits: list[TimeSpan] = field(default_factory=list)
     """For a permit, in the queue. Empty if no generation was asked for."""
     attempts: list[Attempt] = field(default_factory=list)
     dispatched_s: float | None = None
@@ -104,14 +104,14 @@ class Journal:
         return functools.reduce(Usage.plus, answers) if answers else None
 
 
-def _took_s(stages: Sequence[Stage]) -> float:
+def _took_s(spans: Sequence[TimeSpan]) -> float:
     """Where they overlap, as those of generations side by side do, time is counted once."""
-    if len(stages) == 1:
-        return stages[0].ended_s - stages[0].began_s
+    if len(spans) == 1:
+        return spans[0].ended_s - spans[0].began_s
     took_s, until_s = 0.0, -math.inf
-    for stage in sorted(stages, key=lambda stage: stage.began_s):
-        took_s += max(0.0, stage.ended_s - max(stage.began_s, until_s))
-        until_s = max(until_s, stage.ended_s)
+    for span in sorted(spans, key=lambda span: span.began_s):
+        took_s += max(0.0, span.ended_s - max(span.began_s, until_s))
+        until_s = max(until_s, span.ended_s)
     return took_s
 
 
@@ -135,7 +135,7 @@ class Generation:
     deadline_s: float
     """The caller's patience, on `clock.elapsed_s()`: queue and upstream together."""
     priority: Literal["interactive", "batch"] = "interactive"
-    journal: Journal = field(default_factory=Journal)
+    timeline: Timeline = field(default_factory=Timeline)
     encoded: Encoded | None = None
     """Of `body`, where several requests have it."""
     claim: Claim | None = None

@@ -34,7 +34,7 @@ def answer(call: Call, made: ImagesMade, most_bytes: int = MOST_BYTES) -> Respon
             else:
                 errors.append(_no_room(image, most_bytes))
         images.append(shown)
-    usage = call.journal.usage
+    usage = call.timeline.usage
     body: JsonObject = {
         "images": images,
         "errors": sorted(errors, key=lambda error: int(error["index"])),

@@ -25,7 +25,18 @@ from shared.gemini.client import Exchange, GeminiClient
 from shared.gemini.counting import count_input_tokens, worth_counting
 from shared.gemini.errors import UpstreamFailure
 from shared.gemini.missing import MissingModels
-from shared.generation import UNKNOWN_USAGE, Attempt, Caller, Cost, Encoded, Generation, JsonObject, Reply, Stage, Usage
+from shared.generation import (
+    UNKNOWN_USAGE,
+    Attempt,
+    Caller,
+    Cost,
+    Encoded,
+    Generation,
+    JsonObject,
+    Reply,
+    TimeSpan,
+    Usage,
+)
 
 ATTEMPTS = 4
 """Dispatches of one request at the most, over all accounts; every one takes its own permit."""
@@ -134,9 +145,9 @@ class _Attempts:
         """The accounts that have not failed this request."""
         self.next: list[Account] = self.usable
         """Those of them that the next try may use."""
-        self.journal = generation.journal
+        self.timeline = generation.timeline
         if resolved.known:
-            self.journal.model = self.model
+            self.timeline.model = self.model
         self.attempt = Attempt(0.0, 0.0, "")
         """The one under way, or the last."""
         self.over = False
@@ -172,15 +183,15 @@ class _Attempts:
             raise
         now_s = elapsed_s()
         self.attempt = Attempt(now_s, now_s, lease.account.id)
-        self.journal.attempts.append(self.attempt)
+        self.timeline.attempts.append(self.attempt)
         self.over = False
         failed: UpstreamFailure | None = None
         try:
             yield lease
         except PermitLapsed:
             # Nothing was sent: the time counts as waiting for a permit that can be used.
-            self.journal.attempts.remove(self.attempt)
-            self.journal.waits.append(self.attempt)
+            self.timeline.attempts.remove(self.attempt)
+            self.timeline.waits.append(self.attempt)
             self._lapsed = lease
             self.lapses += 1
             if self.lapses > LAPSES:
@@ -192,7 +203,7 @@ class _Attempts:
             self.attempt.failure = "cancelled"
             raise
         finally:
-            self.journal.dispatched_s = None
+            self.timeline.dispatched_s = None
             self.measure()
             self._of_day.settle(spent=lease.dispatched and not (failed is not None and failed.kind == "not_found"))
             used = self.attempt.usage
@@ -232,8 +243,8 @@ class _Attempts:
     def _waiting(self) -> Iterator[None]:
         """What happens in the block is a wait in the queue."""
         now_s = elapsed_s()
-        wait = Stage(now_s, now_s)
-        self.journal.waits.append(wait)
+        wait = TimeSpan(now_s, now_s)
+        self.timeline.waits.append(wait)
         try:
             yield
         finally:
@@ -277,7 +288,7 @@ class _Attempts:
         if self._of_day.is_over():
             raise PermitLapsed
         lease.check()
-        self.journal.dispatched_s = elapsed_s()
+        self.timeline.dispatched_s = elapsed_s()
 
     def _patient_until_s(self, now_s: float) -> float | None:
         """How long a permit may be waited for by a caller that stated its patience: an answer must still fit into it."""
@@ -301,7 +312,7 @@ class _Attempts:
 
     def proven(self, lease: Lease, body: JsonObject) -> None:
         """An answer shows that the model exists, and which one Gemini metered."""
-        self.journal.model = self.model
+        self.timeline.model = self.model
         lease.metered(models.model_id(wire.model_version(body)))
 
     def reply(self, lease: Lease, body: JsonObject) -> Reply:

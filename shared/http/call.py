@@ -17,7 +17,7 @@ from shared.bounds.byte_budget import Bucket, ByteBudget
 from shared.bounds.large_work import LARGE_BYTES, LargeWork
 from shared.errors import BadRequest
 from shared.gemini.models import Purpose, model_for
-from shared.generation import Caller, Encoded, Generation, Journal, JsonObject, Reply, Usage
+from shared.generation import Caller, Encoded, Generation, JsonObject, Reply, Timeline, Usage
 from shared.http.event_stream import MIN_SILENCE_S, SILENCE_S, Events, EventStream
 from shared.http.patience import HEADER, SDK_HEADERS, Patience, patience_of
 from shared.http.request_body import may_be_json, parse_object, read_body, require_json, weighed
@@ -135,7 +135,7 @@ class Call:
         """Who asks, once the edge has found out. A public function is not told."""
         self.claim = services.byte_budget.claim(Bucket("", known=False))
         """What this request holds of the process's bytes, until the edge has finished it."""
-        self.journal = Journal()
+        self.timeline = Timeline()
         self.reply: Reply | None = None
         """What the gateway answered: its headers go into the response."""
         self.unreadable: str | None = None
@@ -282,11 +282,11 @@ class Call:
             # The client waits for each byte and not for the last one: it gets one in time.
             generation = replace(generation, deadline_s=self.received_s + self.settings.request_timeout_s)
             silence_s = min(silence_s, max(MIN_SILENCE_S, self.patience.timeout_s / 2))
-        journal = generation.journal
+        timeline = generation.timeline
         return EventStream(
             self._events(generation, shape),
             generation.deadline_s,
-            dispatched_s=lambda: journal.dispatched_s,
+            dispatched_s=lambda: timeline.dispatched_s,
             silence_s=silence_s,
         )
 
@@ -305,7 +305,7 @@ class Call:
             self.caller,
             self.deadline_s,
             self.priority,
-            self.journal,
+            self.timeline,
             encoded,
             claim=self.claim,
             patient_until_s=self.deadline_s if patient else None,

@@ -117,7 +117,7 @@ class Edge:
             call.request_id,
             received_s,
             user_agent=call.headers.get("user-agent"),
-            journal=call.journal,
+            timeline=call.timeline,
         )
         response: Response | None = None
         try:
@@ -227,7 +227,7 @@ class Edge:
         record.answered(response)
         record.trace, record.ended_s = trace_of(headers), elapsed_s()
         response.headers["x-request-id"] = record.request_id
-        response.headers["server-timing"] = server_timing(record.journal, record.ended_s - received_s).decode()
+        response.headers["server-timing"] = server_timing(record.timeline, record.ended_s - received_s).decode()
         log_request(record, "INFO")
         return response
 
@@ -284,7 +284,7 @@ def _request_id_header(call: Call) -> RawHeaders:
 
 
 def _timing_header(call: Call) -> RawHeaders:
-    return [(b"server-timing", server_timing(call.journal, elapsed_s() - call.received_s))]
+    return [(b"server-timing", server_timing(call.timeline, elapsed_s() - call.received_s))]
 
 
 def _cors_headers(call: Call) -> RawHeaders:

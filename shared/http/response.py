@@ -12,7 +12,7 @@ import orjson
 from starlette.responses import Response
 
 from shared.errors import GatewayError
-from shared.generation import Journal, JsonObject
+from shared.generation import JsonObject, Timeline
 from shared.http.header_value import header_value
 
 RawHeaders = list[tuple[bytes, bytes]]
@@ -128,9 +128,9 @@ def cors_headers(origins: tuple[str, ...], origin: str) -> RawHeaders:
     ]
 
 
-def server_timing(journal: Journal, total_s: float) -> bytes:
+def server_timing(timeline: Timeline, total_s: float) -> bytes:
     """`server-timing` (W3C): milliseconds in the queue, upstream, and in all."""
     total = b"total;dur=%.1f" % (total_s * 1000)
-    if not journal.waits:
+    if not timeline.waits:
         return total
-    return b"queue;dur=%.1f, upstream;dur=%.1f, %b" % (journal.queue_s * 1000, journal.upstream_s * 1000, total)
+    return b"queue;dur=%.1f, upstream;dur=%.1f, %b" % (timeline.queue_s * 1000, timeline.upstream_s * 1000, total)

@@ -335,7 +335,7 @@ class TestWhatWasSpent:
 
 
 class TestSpans:
-    """The same journal, as a collector gets it from a real request."""
+    """The same timeline, as a collector gets it from a real request."""
 
     @pytest.mark.parametrize("way", ["chat", "stream"])
     async def test_a_tree_of_queue_and_upstream_within_the_request(self, way: str) -> None:

@@ -18,7 +18,7 @@ from shared.auth.caller_rate import CallerRate
 from shared.bounds.byte_budget import ByteBudget
 from shared.bounds.large_work import LargeWork
 from shared.clock import elapsed_s
-from shared.generation import Attempt, Caller, Generation, JsonObject, Reply, Stage, Usage
+from shared.generation import Attempt, Caller, Generation, JsonObject, Reply, TimeSpan, Usage
 from shared.http.call import Tracer
 from shared.media.look_ups import LookUps
 from shared.settings.settings import Settings
@@ -71,12 +71,12 @@ class FakeGateway:
         """Each generation waits 250 ms and takes 500 ms upstream, whatever comes of it: each at a time of its own."""
         self.asked.append(generation)
         self.began.set()
-        journal = generation.journal
-        journal.model = generation.model
+        timeline = generation.timeline
+        timeline.model = generation.model
         now_s = self._began_s - 0.75 * len(self.asked)
-        journal.waits.append(Stage(now_s - 0.75, now_s - 0.5))
+        timeline.waits.append(TimeSpan(now_s - 0.75, now_s - 0.5))
         attempt = Attempt(now_s - 0.5, now_s, "account-1")
-        journal.attempts.append(attempt)
+        timeline.attempts.append(attempt)
         if self.hold is not None:
             await self.wait(self.hold)
         if isinstance(self.says, Exception):

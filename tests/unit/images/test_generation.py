@@ -19,7 +19,7 @@ from functions.generate.main import generate
 from shared.clock import elapsed_s
 from shared.errors import EmptyResponse, ResponseBlocked, StorageUnavailable, UpstreamFailed
 from shared.gemini import encoding
-from shared.generation import Journal, Stage
+from shared.generation import Timeline, TimeSpan
 from shared.http.call import Call
 from shared.images import generation as image_generation
 from shared.images.generation import ImagesAsked, ImagesMade, MadeImage, generate_images
@@ -289,5 +289,5 @@ async def test_images_that_are_nowhere_else_are_in_the_answer_however_large_it_b
 
 
 def test_time_that_passes_for_several_requests_at_once_is_counted_once() -> None:
-    journal = Journal(waits=[Stage(1, 3), Stage(2, 5), Stage(2.5, 4), Stage(7, 8)])
-    assert journal.queue_s == 5
+    timeline = Timeline(waits=[TimeSpan(1, 3), TimeSpan(2, 5), TimeSpan(2.5, 4), TimeSpan(7, 8)])
+    assert timeline.queue_s == 5
