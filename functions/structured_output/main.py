@@ -1,4 +1,4 @@
-"""POST /structured-output: a content, an instruction and a JSON Schema -> an object that conforms to the schema."""
+"""POST /structured-output: content, an instruction and a JSON Schema -> an object that conforms to the schema."""
 
 from functools import partial
 
@@ -9,7 +9,7 @@ from shared.chat.generation_config import generation_config
 from shared.generation import JsonObject
 from shared.http.bodies import read
 from shared.http.endpoint import Call, endpoint
-from shared.http.response import JsonAnswer
+from shared.http.response import JsonAnswer, generation_answer
 from shared.structured.json_schema import Schema, check_schema
 from shared.structured.output import generate_object, object_body, unchecked_header
 
@@ -22,7 +22,8 @@ async def structured_output(call: Call) -> Response:
         asked.user_content, asked.system_prompt, schema.document, generation_config(asked.generation_config)
     )
     model = call.model_for(asked.model, "structured_output")
-    return JsonAnswer(await generate_object(call, model, body, schema, headers), headers=headers)
+    data, ending = await generate_object(call.generator, model, body, schema, headers)
+    return JsonAnswer(generation_answer({"data": data}, ending, call.request_id), headers=headers)
 
 
 def _read(values: JsonObject, source: bytes) -> tuple[Request, Schema]:

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from shared.chat.generation_config import NAMES, generation_config, safety_settings
 from shared.gemini import wire
-from shared.gemini.answer_text import answer_text, refuse_blocked_prompt, without_text
+from shared.gemini.answer_text import refuse_blocked_prompt, without_text
 from shared.gemini.native_body import native_body, turn
-from shared.generation import JsonObject, Reply, Usage
+from shared.generation import Ending, JsonObject
 from shared.http.fields import Fields
+from shared.http.response import generation_answer
 
 if TYPE_CHECKING:
-    from shared.http.call import StreamReply
+    from shared.gateway.stream_reply import StreamReply
     from shared.http.event_stream import Events
 
 MOST_TURNS = 50_000
@@ -63,12 +64,6 @@ def read_prompt(values: JsonObject) -> ChatRequest:
     return request
 
 
-def chat_answer(reply: Reply, request_id: str) -> JsonObject:
-    """The answer of POST /chat. Raises PromptBlocked, ResponseBlocked, EmptyResponse."""
-    text = answer_text(reply.body)
-    return {"text": text, **_ending(reply, wire.finish_reason(reply.body), reply.usage, request_id)}
-
-
 async def chat_events(reply: StreamReply, request_id: str) -> Events:
     """`{"text"}` per frame that has some, then `{"done": true, ...}` with what an answer has besides its text."""
     reason: str | None = None
@@ -81,11 +76,7 @@ async def chat_events(reply: StreamReply, request_id: str) -> Events:
         yield {"text": text} if text else None
     if not has_text:
         raise without_text(reason)
-    yield {"done": True, **_ending(reply.head, reason, reply.usage, request_id)}
-
-
-def _ending(head: Reply, reason: str | None, usage: Usage, request_id: str) -> JsonObject:
-    return {"model": head.model_used, "finish_reason": reason, "usage": usage._asdict(), "request_id": request_id}
+    yield generation_answer({"done": True}, Ending(reply.head.model_used, reason, reply.usage), request_id)
 
 
 def _contents(fields: Fields) -> list[Any]:
