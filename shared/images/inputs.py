@@ -70,7 +70,7 @@ class InputReader:
             try:
                 return await self.read_stored(name)
             except NotFound:
-                raise _error(field, "names no stored image; it may have expired. Send the image itself") from None
+                raise _error(field, "is not the name of a stored image; the image may have expired") from None
         scheme = _SCHEME.match(text)
         if scheme is None:
             return await self.work(partial(decoded, text, field, other_forms=_OTHER_FORMS))

@@ -63,6 +63,8 @@ class FakeGateway:
         self.closed = 0
         self.unaccepted: set[str] = set()
         """Ids of callers whose keys Gemini has not accepted."""
+        self.rates: list[RateStatus] = []
+        """The limits that the first replies report, in turn."""
         self._began_s = elapsed_s()
         self.bodies = RequestBodies(ByteBudget(1 << 30), LargeWork())
 
@@ -109,7 +111,7 @@ class FakeGateway:
             raise
 
     def _reply(self, generation: Generation, body: JsonObject) -> Reply:
-        rate = RateStatus(RateLimit(300, 300 - len(self.asked), 60.0))
+        rate = self.rates.pop(0) if self.rates else RateStatus(RateLimit(300, 299, 60.0))
         reply = Reply(body, generation.model, generation.model, "account-1", Usage(3, 2, 1, 6), rate)
         generation.timeline.answered(reply)
         return reply

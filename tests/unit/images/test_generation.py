@@ -19,7 +19,7 @@ from functions.generate.main import generate
 from shared.clock import elapsed_s
 from shared.errors import EmptyResponse, ResponseBlocked, StorageUnavailable, UpstreamFailed
 from shared.gemini import encoding
-from shared.generation import Timeline, TimeSpan
+from shared.generation import RateLimit, RateStatus, Timeline, TimeSpan
 from shared.http.call import Call
 from shared.images import generation as image_generation
 from shared.images.generation import GeneratedImage, ImageRequest, ImageResult, generate_images
@@ -292,6 +292,26 @@ async def test_images_that_are_nowhere_else_are_in_the_answer_however_large_it_b
     assert [len(image.get("b64_json", "")) for image in told["images"]] == [4_000_000, 0]
 
 
-def test_time_that_passes_for_several_requests_at_once_is_counted_once() -> None:
+async def test_response_reports_the_tightest_limits() -> None:
+    """Whichever of the request's generations ended last."""
+    services = FakeServices(FakeGateway(body(part(PNG))))
+    services.gateway.rates = [
+        RateStatus(RateLimit(300, 298, 59.0), RateLimit(1_000, 10, 59.0)),
+        RateStatus(RateLimit(300, 5, 58.0), RateLimit(1_000, 900, 58.0)),
+        RateStatus(RateLimit(300, 290, 60.0)),
+    ]
+    with patch("shared.bootstrap.services", lambda: services):
+        answer = await ask(generate, path="/", json={"prompt": "A cat", "number_of_images": 3}, headers=ADMIN)
+    assert {name: value for name, value in answer.headers.items() if name.startswith("x-ratelimit-")} == {
+        "x-ratelimit-limit-requests": "300",
+        "x-ratelimit-remaining-requests": "5",
+        "x-ratelimit-reset-requests": "58.000s",
+        "x-ratelimit-limit-tokens": "1000",
+        "x-ratelimit-remaining-tokens": "10",
+        "x-ratelimit-reset-tokens": "59.000s",
+    }
+
+
+def test_overlapping_waits_count_once() -> None:
     timeline = Timeline(waits=[TimeSpan(1, 3), TimeSpan(2, 5), TimeSpan(2.5, 4), TimeSpan(7, 8)])
     assert timeline.queue_s == 5
