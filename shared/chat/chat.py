@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from shared.chat.generation_config import NAMES, generation_config, safety_settings
 from shared.gemini import wire
-from shared.gemini.answer_text import refuse_blocked_prompt, without_text
+from shared.gemini.answer_text import missing_text, reject_blocked_prompt
 from shared.gemini.native_body import native_body, turn
 from shared.generation import Ending, JsonObject
 from shared.http.fields import Fields
@@ -69,13 +69,13 @@ async def chat_events(reply: StreamReply, request_id: str) -> Events:
     reason: str | None = None
     has_text = False
     async for frame in reply:
-        refuse_blocked_prompt(frame)
+        reject_blocked_prompt(frame)
         reason = wire.finish_reason(frame) or reason
         text = wire.text_of(frame)
         has_text = has_text or bool(text)
         yield {"text": text} if text else None
     if not has_text:
-        raise without_text(reason)
+        raise missing_text(reason)
     yield generation_answer({"done": True}, Ending(reply.head.model_used, reason, reply.usage), request_id)
 
 

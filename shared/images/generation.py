@@ -23,7 +23,7 @@ from shared.errors import (
     UpstreamFailed,
 )
 from shared.gemini import models, wire
-from shared.gemini.answer_text import refuse_blocked_prompt
+from shared.gemini.answer_text import reject_blocked_prompt
 from shared.gemini.native_body import native_body
 from shared.generation import EncodedBody, JsonObject
 from shared.images.inputs import Worker
@@ -192,7 +192,7 @@ class _File(NamedTuple):
 def _files(body: JsonObject) -> tuple[list[_File], list[GatewayError]]:
     """The complete images, at least one, and an error for each of the others. Raises PromptBlocked, ResponseBlocked,
     EmptyResponse, and UpstreamFailed if no image is complete."""
-    refuse_blocked_prompt(body)
+    reject_blocked_prompt(body)
     files: list[_File] = []
     errors: list[GatewayError] = []
     for part in wire.parts(body):

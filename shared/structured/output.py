@@ -175,7 +175,7 @@ def _reject_truncated(reply: Reply, text: str, problems: Sequence[Problem], head
     if wire.finish_reason(reply.body) == "MAX_TOKENS":
         raise _nonconforming(
             "Gemini reached the token limit (MAX_TOKENS) before the JSON was complete; raise "
-            "generation_config.max_output_tokens (thinking counts against it), or ask for less",
+            "generation_config.max_output_tokens (thinking tokens count as output), or ask for less",
             text,
             problems,
             headers,
