@@ -19,10 +19,9 @@ _TAKEN = frozenset({"serve", "bundle", "scaffold", "main", "shared", "functions"
 _MAIN = '''"""POST {path}: a text -> a text, as the instruction below says."""
 
 from functions.{name}.models import Request
-from shared.chat.chat import chat_answer
 from shared.gemini.native_body import native_body, turn
-from shared.http.endpoint import Call, endpoint
 from shared.generation import JsonObject
+from shared.http.endpoint import Call, endpoint
 
 INSTRUCTION = "{title}: answer with the result only."
 
@@ -31,7 +30,7 @@ INSTRUCTION = "{title}: answer with the result only."
 async def {name}(call: Call) -> JsonObject:
     asked = await call.read(Request)
     body = native_body([turn("user", asked.text)], INSTRUCTION)
-    return chat_answer(await call.generate(call.model_for(asked.model, "chat"), body), call.request_id)
+    return await call.answer_text(asked.model, body)
 '''
 
 _MODELS = '''"""What POST {path} takes and answers: read with it, and shown by GET /docs."""

@@ -5,7 +5,7 @@ from functools import partial
 from starlette.responses import Response
 
 from functions.chat.models import Request
-from shared.chat.chat import chat_answer, chat_events
+from shared.chat.chat import chat_events
 from shared.generation import JsonObject
 from shared.http.endpoint import Call, endpoint
 
@@ -13,7 +13,7 @@ from shared.http.endpoint import Call, endpoint
 @endpoint()
 async def chat(call: Call) -> Response | JsonObject:
     asked = await call.read(Request, Request.native)
-    model = call.model_for(asked.model, "chat")
     if asked.stream:
+        model = call.model_for(asked.model, "chat")
         return call.stream(model, asked.body, partial(chat_events, request_id=call.request_id))
-    return chat_answer(await call.generate(model, asked.body), call.request_id)
+    return await call.answer_text(asked.model, asked.body)

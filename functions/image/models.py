@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pydantic import BaseModel, Field
 
+from functions.image.serving import MAX_PAGE_SIZE, PAGE_SIZE
 from shared.generation import JsonObject
-from shared.images.serving import LISTED, MAX_LISTED
 from shared.media.names import EXTENSIONS, PATTERN
 from shared.openapi.document import Operation
 
@@ -71,7 +71,7 @@ OPERATIONS = {
         query={
             "limit": {
                 "description": "Maximum number of images.",
-                "schema": {"type": "integer", "minimum": 1, "maximum": MAX_LISTED, "default": LISTED},
+                "schema": {"type": "integer", "minimum": 1, "maximum": MAX_PAGE_SIZE, "default": PAGE_SIZE},
             },
             "cursor": {
                 "description": "`next_cursor` of the previous page; the newest images if absent.",

@@ -1,7 +1,6 @@
-"""POST /image-analysis: an image and a question -> the answer as text."""
+"""POST /image-analysis: an image and a question -> a text."""
 
 from functions.image_analysis.models import Request
-from shared.chat.chat import chat_answer
 from shared.gemini.native_body import native_body
 from shared.generation import JsonObject
 from shared.http.endpoint import Call, endpoint
@@ -12,7 +11,7 @@ from shared.media.input_image import checked, decoded, inline_part
 @endpoint()
 async def image_analysis(call: Call) -> JsonObject:
     model, body = await call.read(Request, _native)
-    return chat_answer(await call.generate(call.model_for(model, "chat"), body), call.request_id)
+    return await call.answer_text(model, body)
 
 
 def _native(asked: Request) -> tuple[str | None, JsonObject]:

@@ -8,6 +8,7 @@ from shared.generation import JsonObject
 
 
 def turn(role: str, text: str) -> JsonObject:
+    """One entry of `contents`."""
     return {"role": role, "parts": [{"text": text}]}
 
 
@@ -17,7 +18,7 @@ def native_body(
     config: JsonObject | None = None,
     safety: list[JsonObject] | None = None,
 ) -> JsonObject:
-    """A generateContent body; what is empty is left out."""
+    """A generateContent body without empty parts."""
     body: JsonObject = {"contents": contents}
     if system_prompt and system_prompt.strip():
         body["systemInstruction"] = {"parts": [{"text": system_prompt}]}

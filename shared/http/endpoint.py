@@ -3,8 +3,7 @@
 @endpoint()
 async def chat(call: Call) -> JsonObject:
     asked = await call.read(read_chat)
-    reply = await call.generate(call.model_for(asked.model, "chat"), asked.body)
-    return chat_answer(reply, call.request_id)
+    return await call.answer_text(asked.model, asked.body)
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from types import FunctionType
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import orjson
 from starlette.requests import Request
@@ -24,10 +23,9 @@ from shared.clock import elapsed_s
 from shared.errors import GatewayError, MethodNotAllowed, NotFound, Unauthorized, Unavailable
 from shared.generation import Caller, JsonObject
 from shared.http.browser_origin import anonymous_fault
-from shared.http.call import Call, Services, headers_of, request_id
+from shared.http.call import Call, headers_of, request_id
 from shared.http.disconnect import DisconnectWatch
 from shared.http.event_stream import EventStream
-from shared.http.header_value import header_value
 from shared.http.manifest import Manifest, canonical, slashes_as_sent
 from shared.http.response import (
     ErrorBody,
@@ -36,12 +34,16 @@ from shared.http.response import (
     allow,
     cors_headers,
     error_answer,
+    generation_headers,
     own_error_body,
     preflight,
     server_timing,
 )
 from shared.settings.settings import SettingsError
 from shared.telemetry.record import RequestRecord, log_failure, log_problem, log_request, told, trace_of
+
+if TYPE_CHECKING:
+    from shared.bootstrap import Services
 
 __all__ = ["Call", "Edge", "endpoint"]
 
@@ -110,14 +112,14 @@ class Edge:
             services = self._services()
         except Exception as error:  # noqa: BLE001 - logged, and told to the caller
             return self._not_started(request, received_s, error)
-        call = Call(request, services, received_s)
+        call = Call(request, services, received_s, self.manifest.name)
         record = RequestRecord(
             self.manifest.name,
             call.method,
             call.request_id,
             received_s,
             user_agent=call.headers.get("user-agent"),
-            journal=call.journal,
+            timeline=call.timeline,
         )
         response: Response | None = None
         try:
@@ -227,7 +229,7 @@ class Edge:
         record.answered(response)
         record.trace, record.ended_s = trace_of(headers), elapsed_s()
         response.headers["x-request-id"] = record.request_id
-        response.headers["server-timing"] = server_timing(record.journal, record.ended_s - received_s).decode()
+        response.headers["server-timing"] = server_timing(record.timeline, record.ended_s - received_s).decode()
         log_request(record, "INFO")
         return response
 
@@ -284,21 +286,18 @@ def _request_id_header(call: Call) -> RawHeaders:
 
 
 def _timing_header(call: Call) -> RawHeaders:
-    return [(b"server-timing", server_timing(call.journal, elapsed_s() - call.received_s))]
+    return [(b"server-timing", server_timing(call.timeline, elapsed_s() - call.received_s))]
 
 
 def _cors_headers(call: Call) -> RawHeaders:
     return cors_headers(call.settings.cors_origins, call.headers.get("origin", ""))
 
 
-def _reply_headers(call: Call) -> RawHeaders:
-    """What the gateway says of the generation: its values can be Gemini's or the caller's own text."""
-    if call.reply is None:
-        return []
-    return [(name.encode("ascii"), header_value(value).encode("ascii")) for name, value in call.reply.headers.items()]
+def _generation_headers(call: Call) -> RawHeaders:
+    return generation_headers(call.timeline)
 
 
-_HEADERS = (_request_id_header, _timing_header, _cors_headers, _reply_headers)
+_HEADERS = (_request_id_header, _timing_header, _cors_headers, _generation_headers)
 """What every response carries besides its own."""
 
 

@@ -9,7 +9,7 @@ from shared.http.manifest import Access
 
 EVERY_HEADER = ("x-request-id", "server-timing")
 GENERATION_HEADERS = (
-    *(f"x-ratelimit-{kind}-{what}" for kind in ("limit", "remaining") for what in ("requests", "tokens")),
+    *(f"x-ratelimit-{kind}-{what}" for kind in ("limit", "remaining", "reset") for what in ("requests", "tokens")),
     "x-model-requested",
     "x-model-used",
 )
@@ -63,6 +63,12 @@ HEADERS: JsonObject = {
     "x-ratelimit-limit-tokens": _header("Input tokens per minute; absent if unlimited.", "integer"),
     "x-ratelimit-remaining-requests": _header("What this minute has left for this instance.", "integer"),
     "x-ratelimit-remaining-tokens": _header("What this minute has left for this instance.", "integer"),
+    "x-ratelimit-reset-requests": _header(
+        "Time until the whole limit is available again if nothing more is sent: `59.8s`."
+    ),
+    "x-ratelimit-reset-tokens": _header(
+        "Time until the whole limit is available again if nothing more is sent: `59.8s`."
+    ),
     "x-model-requested": _header("The model's name as it was asked for."),
     "x-model-used": _header("The model that answered."),
 }
