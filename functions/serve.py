@@ -28,7 +28,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from shared.bootstrap import services
 from shared.clock import elapsed_s
 from shared.http.endpoint import Edge
-from shared.http.manifest import Manifest, ManifestError, load_all, slashes_as_sent
+from shared.http.manifest import Manifest, ManifestError, load_all, owners
 from shared.http.protocol import BoundedProtocol
 from shared.settings.settings import Settings, SettingsError
 from shared.settings.upstream import GOOGLE_ORIGIN
@@ -50,21 +50,20 @@ class ServeError(Exception):
 
 
 class Router:
-    """The ASGI application of all functions: a path goes to the function whose endpoint.json has it."""
+    """The ASGI application of all functions. A path goes to the function to which the URL map would send it."""
 
     def __init__(self, manifests: Sequence[Manifest]) -> None:
-        self._manifests = manifests
         self._apps = {manifest.name: _load(manifest) for manifest in manifests}
+        self._owners = owners(manifests)
         paths = {pattern: methods for manifest in manifests for pattern, methods in manifest.paths.items()}
-        self._elsewhere = Edge(_not_called, Manifest("this server", "", paths, "public", 1, 1, 1, 1, ()))
+        self._not_found = Edge(_not_called, Manifest("this server", "", paths, "public", 1, 1, 1, 1, ()))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        path, joined = scope["path"], slashes_as_sent(scope)
-        found = {pattern: m.name for m in self._manifests if (pattern := m.match(path, joined=joined)) is not None}
-        if found:
-            await self._apps[found[max(found, key=len)]](scope, receive, send)
+        name = self._owners.owner(scope["path"], scope.get("raw_path") or b"")
+        if name is not None:
+            await self._apps[name](scope, receive, send)
             return
-        response = await self._elsewhere.answer(Request(scope, receive, send))
+        response = await self._not_found.answer(Request(scope, receive, send))
         await response(scope, receive, send)
 
 

@@ -28,7 +28,7 @@ from shared.http.call import Call, Services, headers_of, request_id
 from shared.http.disconnect import DisconnectWatch
 from shared.http.event_stream import EventStream
 from shared.http.header_value import header_value
-from shared.http.manifest import Manifest, canonical, slashes_as_sent
+from shared.http.manifest import Manifest
 from shared.http.response import (
     ErrorBody,
     JsonAnswer,
@@ -40,6 +40,7 @@ from shared.http.response import (
     preflight,
     server_timing,
 )
+from shared.http.routes import Routes, comparable
 from shared.settings.settings import SettingsError
 from shared.telemetry.record import RequestRecord, log_failure, log_problem, log_request, told, trace_of
 
@@ -99,6 +100,8 @@ class Edge:
         bearer_is_credential: bool = False,
     ) -> None:
         self.manifest = manifest
+        self._methods = manifest.patterns
+        self._routes = Routes(self._methods)
         self._handler = handler
         self._services = services
         self._error_body = error_body
@@ -145,8 +148,8 @@ class Edge:
             refuse_credential_in_query(call.request.scope["query_string"])
         if call.method not in methods and not (call.method == "HEAD" and "GET" in methods):
             allowed = allow(methods)
-            raise MethodNotAllowed(f"{route} answers to {allowed}.", headers={"allow": allowed})
-        if route == _HEALTH and route not in self.manifest.paths:
+            raise MethodNotAllowed(f"{route} supports only {_listed(allowed)}.", headers={"allow": allowed})
+        if route == _HEALTH and route not in self._methods:
             return JsonAnswer(await call.services.health())
         if self.manifest.access != "public":
             # Before the body is read: a network that guesses the key costs no more than its request's head.
@@ -175,21 +178,22 @@ class Edge:
         return result if isinstance(result, Response) else JsonAnswer(result)
 
     def _route(self, call: Call) -> tuple[str, tuple[str, ...]]:
-        """The pattern and its methods; the call's path is made the canonical one."""
-        paths, joined = self.manifest.paths, slashes_as_sent(call.request.scope)
-        pattern = self.manifest.match(call.path, joined=joined)
-        if joined and "//" in call.path:
-            call.path = canonical(call.path, pattern or "/")
-        path = call.path
-        if pattern is None and path == "/" and len(paths) == 1:
+        """The matching pattern and its methods. Sets the call's canonical path and its path parameters."""
+        raw_path = call.request.scope.get("raw_path") or b""
+        found = self._routes.match(call.path, raw_path)
+        if found is not None:
+            call.path, call.path_parameters = found.path, found.parameters
+            return found.pattern, self._methods[found.pattern]
+        path = comparable(call.path, raw_path)
+        if path == "/" and len(self.manifest.paths) == 1:
             # A deployed function has a URL of its own, where its only path may arrive as `/`.
-            pattern = next(iter(paths))
-        if pattern is not None:
-            return pattern, paths[pattern]
-        if path.rstrip("/") == _HEALTH:
+            call.path = path
+            return next(iter(self.manifest.paths.items()))
+        if path == _HEALTH:
             return _HEALTH, ("GET",)
-        served = ", ".join(paths) if len(paths) <= _FEW else "those that GET /openapi.json lists"
-        raise NotFound(f"Nothing is served at this path; {self.manifest.name} has {served}.")
+        if len(self._methods) > _FEW:
+            raise NotFound("Not found. GET /openapi.json lists the available paths.")
+        raise NotFound(f"Not found. {self.manifest.name} has {', '.join(self._methods)}.")
 
     async def _authenticate(self, call: Call) -> Caller:
         settings = call.settings
@@ -277,6 +281,11 @@ class Edge:
                 await tracer.export(spans)
             except Exception as defect:  # noqa: BLE001 - as above
                 log_failure(defect, record)
+
+
+def _listed(allowed: str) -> str:
+    """`allowed` as it stands in a sentence: "GET, HEAD, OPTIONS" -> "GET, HEAD and OPTIONS"."""
+    return " and ".join(allowed.rsplit(", ", 1))
 
 
 def _request_id_header(call: Call) -> RawHeaders:

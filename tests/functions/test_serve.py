@@ -14,6 +14,7 @@ from functions.serve import recent
 from shared.http.manifest import load_all
 from tests.support.checkout import copy_checkout
 from tests.support.processes import ADMIN, ADMIN_KEY, ROOT, Running, environment, request, served, started
+from tests.support.routes import example_path
 from tests.support.whole_path import eventually
 
 SERVE = [sys.executable, "-m", "functions.serve"]
@@ -47,7 +48,7 @@ async def test_every_path_of_every_function_is_there_and_no_other() -> None:
     async with served({"LOG_LEVEL": "info"}) as server:
         for manifest in load_all(ROOT / "functions"):
             for pattern, methods in manifest.paths.items():
-                path = pattern.replace("/*", "/x")
+                path = example_path(pattern)
                 for before in ("", "/"):  # The second is a base URL with a slash at its end.
                     status, headers, _ = await request("OPTIONS", server.url + before + path)
                     assert (status, headers["allow"].split(", ")[: len(methods)]) == (204, list(methods))
