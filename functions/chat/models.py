@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from shared.chat.chat import MOST_TURNS
 from shared.chat.generation_bodies import GenerationConfig, Ignored, SafetySetting
 from shared.http.bodies import Body, GenerationAnswer, GenerationBody, Text
-from shared.openapi.document import Operation
+from shared.openapi.operation import Operation
 
 _NULL = {"type": "null"}
 _SAID_ONCE: dict[str, Any] = {

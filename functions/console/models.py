@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functions.console.assets import NAMES
-from shared.openapi.document import Operation
+from shared.openapi.operation import Operation
 
 _TEXT = {"schema": {"type": "string"}}
 _NOT_MODIFIED = {"304": {"description": "What If-None-Match names still holds."}}

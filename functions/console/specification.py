@@ -12,7 +12,8 @@ import orjson
 
 from functions.console.content import Content
 from shared.http.manifest import load_all
-from shared.openapi.document import Server, document, operations
+from shared.openapi.document import Server, document
+from shared.openapi.operation import operations
 from shared.settings.settings import Settings
 
 FUNCTIONS = Path(__file__).resolve().parents[1]

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, Field
 
-from shared.openapi.document import Operation
+from shared.openapi.operation import Operation
 
 
 class Limits(BaseModel):

@@ -7,7 +7,7 @@ from pydantic import BaseModel, Field
 from shared.generation import JsonObject
 from shared.images.serving import LISTED, MAX_LISTED
 from shared.media.names import EXTENSIONS, PATTERN
-from shared.openapi.document import Operation
+from shared.openapi.operation import Operation
 
 
 class Image(BaseModel):
