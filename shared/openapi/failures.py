@@ -41,37 +41,41 @@ def _on(*traits: Trait, meaning: str = "") -> Failure:
 
 FAILURES: dict[type[GatewayError], Failure] = {
     errors.GatewayError: _on(
-        "always", meaning="a defect of the gateway; its log has the details under the request's id"
+        "always", meaning="an internal error; the server's log has the details under the request id"
     ),
-    errors.BadRequest: _on("body", "credential", "query", meaning="the caller's body; names the field"),
-    errors.CostExceedsLimit: _on("generation", meaning="one request is larger than a whole limit"),
-    errors.PromptBlocked: _on("generation", meaning="Gemini refused the prompt; names the reason"),
-    errors.RejectedByGemini: _on("generation", meaning="Gemini's own INVALID_ARGUMENT, in its words"),
-    errors.Unauthorized: _on("credential", meaning="no valid credential; never says which part was wrong"),
-    errors.InvalidGeminiKey: _on("caller_key", meaning="the caller's own key, refused by Google"),
+    errors.BadRequest: _on(
+        "body", "credential", "query", meaning="an invalid request; `details` names the field or header"
+    ),
+    errors.CostExceedsLimit: _on("generation", meaning="the request alone exceeds a limit"),
+    errors.PromptBlocked: _on("generation", meaning="Gemini blocked the prompt, with its reason"),
+    errors.RejectedByGemini: _on("generation", meaning="Gemini's INVALID_ARGUMENT, with its message"),
+    errors.Unauthorized: _on("credential", meaning="no valid credential"),
+    errors.InvalidGeminiKey: _on("caller_key", meaning="Google rejected the caller's own key"),
     errors.Forbidden: _on("anonymous", meaning="a request without a credential from a page of another origin"),
     errors.NotFound: _on("path"),
     errors.ModelNotFound: _on("generation"),
-    errors.MethodNotAllowed: _on(meaning="carries Allow"),
+    errors.MethodNotAllowed: _on(meaning="with Allow"),
     errors.PayloadTooLarge: _on("body"),
     errors.UnsupportedMediaType: _on("body"),
-    errors.RangeNotSatisfiable: _on("range", meaning="carries Content-Range"),
-    errors.RateLimited: _on("generation", meaning="carries Retry-After"),
-    errors.QueueTimeout: _on("generation", meaning="no permit before the deadline"),
+    errors.RangeNotSatisfiable: _on("range", meaning="with Content-Range"),
+    errors.RateLimited: _on("generation", meaning="a rate limit is exceeded; with Retry-After"),
+    errors.QueueTimeout: _on("generation", meaning="the request cannot be served before its deadline"),
     errors.CallerNoQuota: _on(
-        "caller_key", meaning="the caller's own key has no quota for the model, or spent too much"
+        "caller_key", meaning="the caller's own key has no quota for the model, or exceeded its spending limit"
     ),
-    errors.DailyQuotaExhausted: _on("generation", meaning="until midnight Pacific"),
+    errors.DailyQuotaExhausted: _on("generation", meaning="resets at midnight Pacific time"),
     errors.CallerGone: _on(meaning="logged, never sent"),
     errors.UpstreamFailed: _on("generation", meaning="Gemini failed, with its reason"),
-    errors.ResponseBlocked: _on("generation", meaning="finished for a reason other than STOP, without text"),
-    errors.EmptyResponse: _on("generation", meaning="e.g. MAX_TOKENS with no text"),
-    errors.NonconformingAnswer: _on("object", meaning="JSON that its schema does not allow, after a repair too"),
-    errors.Unavailable: _on("always", meaning="carries Retry-After"),
+    errors.ResponseBlocked: _on("generation", meaning="Gemini stopped without text, for a reason other than STOP"),
+    errors.EmptyResponse: _on("generation", meaning="Gemini finished without text, for example at MAX_TOKENS"),
+    errors.NonconformingAnswer: _on("object", meaning="Gemini's JSON violates the schema, also after one repair"),
+    errors.Unavailable: _on("always", meaning="with Retry-After"),
     errors.LedgerUnavailable: _on("generation"),
-    errors.NoServerKey: _on("generation", meaning="the admin key is right, but no account can serve"),
-    errors.NoQuota: _on("generation", meaning="the server's project has no quota for the model, or spent too much"),
-    errors.QueueFull: _on("generation", meaning="too many bytes waiting"),
+    errors.NoServerKey: _on("generation", meaning="the admin key is valid, but no account can serve"),
+    errors.NoQuota: _on(
+        "generation", meaning="the server's project has no quota for the model, or exceeded its spending limit"
+    ),
+    errors.QueueFull: _on("generation", meaning="the queue is full (byte limit)"),
     errors.StorageUnavailable: _on("storage", meaning="images cannot be stored or read"),
     errors.UpstreamTimeout: _on("generation"),
 }

@@ -71,7 +71,7 @@ def _with_references(value: Any, renamed: Mapping[str, str]) -> Any:
 def _model_schema(models: Sequence[str]) -> JsonObject:
     return {
         "type": "string",
-        "description": "The models that this server knows, or any other Gemini model's id: that one is passed on, and Gemini "
-        "decides. Names that move, and those of retired models, are served by the models that succeed them.",
+        "description": "A model that this server knows, or the id of any other Gemini model, which is passed on to Gemini. "
+        "Aliases and retired names are served by their successors.",
         "anyOf": [{"enum": list(models)}, {"pattern": f"^(models/)?{ID_PATTERN}$"}],
     }

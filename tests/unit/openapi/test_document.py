@@ -48,7 +48,7 @@ def only(result: dict[str, Any]) -> dict[str, Any]:
 class TestOperations:
     def test_a_status_lists_its_codes_and_meanings(self) -> None:
         response = only(described())["responses"]["429"]
-        assert "- `queue_timeout`: no permit before the deadline" in response["description"]
+        assert "- `queue_timeout`: the request cannot be served before its deadline" in response["description"]
         error = response["content"]["application/json"]["schema"]["allOf"][1]["properties"]["error"]
         assert {"rate_limited", "queue_timeout", "daily_quota_exhausted"} <= set(error["properties"]["code"]["enum"])
         assert "retry-after" in response["headers"]
