@@ -1,4 +1,4 @@
-"""The HTTP edge of a function: request id, route, credential, errors, CORS, one log record.
+"""What every function does around its handler: request id, route, credential, errors, CORS, one log record.
 
 @endpoint()
 async def chat(call: Call) -> JsonObject:
@@ -50,14 +50,15 @@ Handler = Callable[[Call], Awaitable[Response | JsonObject]]
 Function = Callable[[Request], Awaitable[Response]]
 
 _HEALTH = "/health"
-_FEW = 4
+_MAX_LISTED_PATHS = 4
 
 
 def endpoint(
     *, error_body: ErrorBody = own_error_body, bearer_is_credential: bool = False
 ) -> Callable[[Handler], Function]:
-    """Makes `handler` the function that functions-framework serves under the handler's name, as endpoint.json beside
-    it says. A compatible API gives its own `error_body`, and takes the admin key as its clients send it."""
+    """Turns a handler into the function that functions-framework serves under the handler's name, with the endpoint.json
+    of the handler's folder. A compatible API passes its own `error_body`; with `bearer_is_credential` the admin key may
+    come as a bearer token, as OpenAI's clients send it."""
 
     def decorate(handler: Handler) -> Function:
         from functions_framework import aio
@@ -72,7 +73,7 @@ def endpoint(
         async def function(request: Request) -> Response:
             return await edge.answer(request)
 
-        # The framework finds a function by its name, and insists on a plain one.
+        # The framework finds a function by its name, and accepts only plain functions.
         function.__name__ = handler_function.__name__
         function.__doc__ = handler_function.__doc__
         return cast(Function, aio.http(function))
@@ -81,14 +82,14 @@ def endpoint(
 
 
 def process_services() -> Services:
-    """This process's services, made at the first request: in the worker, on its loop, never at import."""
+    """This process's services, created by the first request: in the worker and on its loop, never at import."""
     from shared.bootstrap import services
 
     return services()
 
 
 class Edge:
-    """What happens to every request of one function, before and after its handler."""
+    """One function: handles every request before and after its handler."""
 
     def __init__(
         self,
@@ -111,7 +112,7 @@ class Edge:
         received_s = elapsed_s()
         try:
             services = self._services()
-        except Exception as error:  # noqa: BLE001 - logged, and told to the caller
+        except Exception as error:  # noqa: BLE001 - logged, and returned to the caller
             return self._not_started(request, received_s, error)
         call = Call(request, services, received_s)
         record = RequestRecord(
@@ -152,7 +153,7 @@ class Edge:
         if route == _HEALTH and route not in self._methods:
             return JsonAnswer(await call.services.health())
         if self.manifest.access != "public":
-            # Before the body is read: a network that guesses the key costs no more than its request's head.
+            # Before the body is read, so that guessing the key costs the server no more than a request head.
             await call.refuse_guesses()
             call.known_as(await self._authenticate(call))
             record.asked_by(call.caller)
@@ -191,7 +192,7 @@ class Edge:
             return next(iter(self.manifest.paths.items()))
         if path == _HEALTH:
             return _HEALTH, ("GET",)
-        if len(self._methods) > _FEW:
+        if len(self._methods) > _MAX_LISTED_PATHS:
             raise NotFound("Not found. GET /openapi.json lists the available paths.")
         raise NotFound(f"Not found. {self.manifest.name} has {', '.join(self._methods)}.")
 
@@ -200,7 +201,7 @@ class Edge:
         body: JsonObject | None = None
         admin = has_admin_key(call.headers, settings, bearer_is_credential=self._bearer_is_credential)
         if not admin or (self._bearer_is_credential and "x-caller-id" not in call.headers):
-            # A key may be in the body, or the caller's name beside an admin key.
+            # The body may contain a key, or the caller's name in addition to an admin key.
             body = await call.json_if_any()
         anonymous = self.manifest.access == "anonymous" and self.manifest.name in settings.allow_anonymous
         user = body.get("user") if body is not None and self._bearer_is_credential else None
@@ -217,7 +218,7 @@ class Edge:
         except Unauthorized as error:
             if call.unreadable is None:
                 raise
-            # A key in the body is missed where a comma is missing.
+            # The body may contain a key, but could not be parsed.
             message = f"{error.message} None was found in the body. {call.unreadable}"
             raise Unauthorized(message, headers=error.headers) from None
 
@@ -226,7 +227,7 @@ class Edge:
         record = RequestRecord(self.manifest.name, request.method, request_id(headers), received_s)
         if isinstance(error, SettingsError):
             log_problem(str(error))
-            error = Unavailable("The server is not configured; its log says which variable is wrong.")
+            error = Unavailable("The server is not configured correctly. Its log names the invalid variable.")
         response = error_answer(self._failed(error, record), record.request_id, self._error_body)
         record.answered(response)
         record.trace, record.ended_s = trace_of(headers), elapsed_s()
@@ -236,14 +237,14 @@ class Edge:
         return response
 
     def _failed(self, error: Exception, record: RequestRecord) -> GatewayError:
-        """What the caller is told, as the record has it too."""
+        """The error that is returned to the caller, also set in the record."""
         public = told(error, record)
         record.failed(public)
         return public
 
     def _error_response(self, error: Exception, call: Call, record: RequestRecord) -> Response:
-        """The error in the format of the API that was called. If it cannot be put into that format, or a header cannot be
-        built, that is logged, and the caller gets the error response without it."""
+        """The error in the format of the called API. If that format or a header cannot be built, the failure is logged, and
+        the response is sent without it."""
         try:
             response = error_answer(self._failed(error, record), call.request_id, self._error_body)
         except Exception as defect:  # noqa: BLE001 - logged by `_failed`
@@ -256,7 +257,7 @@ class Edge:
         return response
 
     def _error_event(self, error: Exception, call: Call, record: RequestRecord) -> JsonObject:
-        """The body of a stream's last event, certain to be JSON."""
+        """The data of a stream's last event; always serializable as JSON."""
         try:
             body = self._error_body(self._failed(error, record), call.request_id)
             orjson.dumps(body)
@@ -265,7 +266,7 @@ class Edge:
         return body
 
     async def _finish(self, call: Call, record: RequestRecord) -> None:
-        """Before the last byte of the answer: after it the CPU may stop."""
+        """Runs before the last byte of the response, after which the platform may stop the CPU."""
         call.claim.release()
         record.ended_s = elapsed_s()
         record.trace = trace_of(call.headers)
@@ -301,14 +302,14 @@ def _cors_headers(call: Call) -> RawHeaders:
 
 
 def _reply_headers(call: Call) -> RawHeaders:
-    """What the gateway says of the generation: its values can be Gemini's or the caller's own text."""
+    """The headers of the generation. Values may be text from Gemini or from the caller, so they are encoded."""
     if call.reply is None:
         return []
     return [(name.encode("ascii"), header_value(value).encode("ascii")) for name, value in call.reply.headers.items()]
 
 
 _HEADERS = (_request_id_header, _timing_header, _cors_headers, _reply_headers)
-"""What every response carries besides its own."""
+"""Headers that every response has in addition to its own."""
 
 
 def _reject_foreign_page(call: Call) -> None:
