@@ -27,7 +27,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from shared.bootstrap import services
 from shared.clock import elapsed_s
-from shared.http.endpoint import Edge
+from shared.http.endpoint import EndpointApp
 from shared.http.manifest import Manifest, ManifestError, load_all, owners
 from shared.http.protocol import BoundedProtocol
 from shared.settings.settings import Settings, SettingsError
@@ -56,7 +56,7 @@ class Router:
         self._apps = {manifest.name: _load(manifest) for manifest in manifests}
         self._owners = owners(manifests)
         paths = {pattern: methods for manifest in manifests for pattern, methods in manifest.paths.items()}
-        self._not_found = Edge(_not_called, Manifest("this server", "", paths, "public", 1, 1, 1, 1, ()))
+        self._not_found = EndpointApp(_not_called, Manifest("this server", "", paths, "public", 1, 1, 1, 1, ()))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         name = self._owners.owner(scope["path"], scope.get("raw_path") or b"")

@@ -10,7 +10,7 @@ from shared.chat.generation_config import generation_config
 from shared.generation import JsonObject
 from shared.http.bodies import read
 from shared.http.endpoint import Call, endpoint
-from shared.http.response import JsonAnswer
+from shared.http.response import JsonResponse
 from shared.structured.json_schema import Schema, check_schema
 from shared.structured.output import generate_object, object_body, unchecked_header
 
@@ -23,7 +23,7 @@ async def structured_output(call: Call) -> Response:
         asked.user_content, asked.system_prompt, schema.document, generation_config(asked.generation_config)
     )
     model = model_for(asked.model, "structured_output", call.settings)
-    return JsonAnswer(await generate_object(call, model, body, schema, headers), headers=headers)
+    return JsonResponse(await generate_object(call, model, body, schema, headers), headers=headers)
 
 
 def _read(values: JsonObject, source: bytes) -> tuple[Request, Schema]:

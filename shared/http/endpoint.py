@@ -31,11 +31,11 @@ from shared.http.header_value import header_value
 from shared.http.manifest import Manifest
 from shared.http.response import (
     ErrorBody,
-    JsonAnswer,
+    JsonResponse,
     RawHeaders,
     allow,
     cors_headers,
-    error_answer,
+    error_response,
     own_error_body,
     preflight,
     server_timing,
@@ -44,7 +44,7 @@ from shared.http.routes import Routes, comparable
 from shared.settings.settings import SettingsError
 from shared.telemetry.record import RequestRecord, log_failure, log_problem, log_request, told, trace_of
 
-__all__ = ["Call", "Edge", "endpoint"]
+__all__ = ["Call", "EndpointApp", "endpoint"]
 
 Handler = Callable[[Call], Awaitable[Response | JsonObject]]
 Function = Callable[[Request], Awaitable[Response]]
@@ -68,7 +68,7 @@ def endpoint(
         framework_server.configure()
         handler_function = cast(FunctionType, handler)
         manifest = Manifest.load(Path(handler_function.__code__.co_filename).parent)
-        edge = Edge(handler, manifest, error_body=error_body, bearer_is_credential=bearer_is_credential)
+        edge = EndpointApp(handler, manifest, error_body=error_body, bearer_is_credential=bearer_is_credential)
 
         async def function(request: Request) -> Response:
             return await edge.answer(request)
@@ -88,7 +88,7 @@ def process_services() -> Services:
     return services()
 
 
-class Edge:
+class EndpointApp:
     """One function: handles every request before and after its handler."""
 
     def __init__(
@@ -151,7 +151,7 @@ class Edge:
             allowed = allow(methods)
             raise MethodNotAllowed(f"{route} supports only {_listed(allowed)}.", headers={"allow": allowed})
         if route == _HEALTH and route not in self._methods:
-            return JsonAnswer(await call.services.health())
+            return JsonResponse(await call.services.health())
         if self.manifest.access != "public":
             # Before the body is read, so that guessing the key costs the server no more than a request head.
             await call.refuse_guesses()
@@ -176,7 +176,7 @@ class Edge:
                 lambda: self._finish(call, record),
             )
             record.status = result.status_code
-        return result if isinstance(result, Response) else JsonAnswer(result)
+        return result if isinstance(result, Response) else JsonResponse(result)
 
     def _route(self, call: Call) -> tuple[str, tuple[str, ...]]:
         """The matching pattern and its methods. Sets the call's canonical path and its path parameters."""
@@ -228,7 +228,7 @@ class Edge:
         if isinstance(error, SettingsError):
             log_problem(str(error))
             error = Unavailable("The server is not configured correctly. Its log names the invalid variable.")
-        response = error_answer(self._failed(error, record), record.request_id, self._error_body)
+        response = error_response(self._failed(error, record), record.request_id, self._error_body)
         record.answered(response)
         record.trace, record.ended_s = trace_of(headers), elapsed_s()
         response.headers["x-request-id"] = record.request_id
@@ -246,9 +246,9 @@ class Edge:
         """The error in the format of the called API. If that format or a header cannot be built, the failure is logged, and
         the response is sent without it."""
         try:
-            response = error_answer(self._failed(error, record), call.request_id, self._error_body)
+            response = error_response(self._failed(error, record), call.request_id, self._error_body)
         except Exception as defect:  # noqa: BLE001 - logged by `_failed`
-            response = error_answer(self._failed(defect, record), call.request_id, own_error_body)
+            response = error_response(self._failed(defect, record), call.request_id, own_error_body)
         for build in _HEADERS:
             try:
                 response.raw_headers.extend(build(call))

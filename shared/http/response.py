@@ -41,7 +41,7 @@ _NOT_SNIFFED = (b"x-content-type-options", b"nosniff")
 _NOT_STORED = (b"cache-control", b"no-store")
 
 
-class JsonAnswer(Response):
+class JsonResponse(Response):
     """JSON encoded by orjson, which is several times faster than the standard library on large responses. A response may
     contain a conversation, so caches must not store it unless `headers` have a cache-control, and browsers must not guess
     another type."""
@@ -71,13 +71,13 @@ def own_error_body(error: GatewayError, request_id: str) -> JsonObject:
     return {"error": body}
 
 
-def error_answer(error: GatewayError, request_id: str, body: ErrorBody) -> Response:
+def error_response(error: GatewayError, request_id: str, body: ErrorBody) -> Response:
     headers = {name: header_value(value) for name, value in error.headers.items()}
     if not error.retryable:
         headers.setdefault("x-should-retry", "false")
     if error.retry_after_s is not None:
         headers["retry-after"] = str(max(1, math.ceil(error.retry_after_s)))
-    return JsonAnswer(body(error, request_id), status_code=error.status, headers=headers)
+    return JsonResponse(body(error, request_id), status_code=error.status, headers=headers)
 
 
 def allow(methods: Iterable[str]) -> str:

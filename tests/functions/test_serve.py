@@ -108,7 +108,9 @@ async def test_a_port_in_use_is_told_in_one_sentence() -> None:
     async with served({}) as server:
         port = server.url.rpartition(":")[2]
         said = await refused({"PORT": port})
-    assert said == f"Port {port} on 127.0.0.1 cannot be used (Address already in use). Set PORT or HOST to another value."
+    assert (
+        said == f"Port {port} on 127.0.0.1 cannot be used (Address already in use). Set PORT or HOST to another value."
+    )
 
 
 async def test_a_host_that_is_not_found_is_told_with_the_resolvers_words() -> None:

@@ -15,9 +15,9 @@ from shared.chat.chat import chat_events
 from shared.clock import elapsed_s
 from shared.errors import BadRequest, DailyQuotaExhausted, NoServerKey, QueueTimeout, Unavailable, UpstreamFailed
 from shared.generation import JsonObject
-from shared.http.endpoint import Call, Edge
+from shared.http.endpoint import Call, EndpointApp
 from shared.http.manifest import Manifest
-from shared.http.response import JsonAnswer
+from shared.http.response import JsonResponse
 from shared.settings.settings import SettingsError
 from tests.support.edge import ADMIN, ADMIN_KEY, Answer, FakeGateway, FakeServices, ask, native
 
@@ -41,7 +41,7 @@ class Thing:
     ) -> None:
         self.services = services or FakeServices()
         self.calls: list[Call] = []
-        self.edge = Edge(self._handle, manifest(access, paths, also), services=lambda: self.services, **edge)
+        self.edge = EndpointApp(self._handle, manifest(access, paths, also), services=lambda: self.services, **edge)
 
     async def _handle(self, call: Call) -> Response | JsonObject:
         self.calls.append(call)
@@ -566,7 +566,7 @@ class TestErrors:
         def services() -> FakeServices:
             raise SettingsError("GEMINI_RPM is 'x'; it must be a number.")
 
-        edge = Edge(Thing().run, manifest(), services=services)
+        edge = EndpointApp(Thing().run, manifest(), services=services)
         answer = await ask(edge.answer, path="/thing", headers={"x-request-id": "id-1"})
         assert (answer.status, answer.error["code"], answer.headers["x-request-id"]) == (503, "unavailable", "id-1")
         assert "GEMINI_RPM" not in answer.error["message"]
@@ -579,7 +579,7 @@ class TestErrors:
         def services() -> FakeServices:
             raise OSError("disk")
 
-        answer = await ask(Edge(Thing().run, manifest(), services=services).answer, path="/thing")
+        answer = await ask(EndpointApp(Thing().run, manifest(), services=services).answer, path="/thing")
         assert (answer.status, answer.error["code"]) == (500, "internal_error")
         assert "OSError" in capsys.readouterr().out
 
@@ -619,7 +619,7 @@ class TestHeaders:
 
     async def test_an_answers_own_cache_control_is_kept(self) -> None:
         async def run(call: Call) -> Response:
-            return JsonAnswer({}, headers={"cache-control": "max-age=5"})
+            return JsonResponse({}, headers={"cache-control": "max-age=5"})
 
         answer = await thing(run).ask(json={})
         assert (answer.headers["cache-control"], answer.headers["content-type"]) == ("max-age=5", "application/json")
