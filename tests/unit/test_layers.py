@@ -67,8 +67,12 @@ PURE = (
     "shared/gemini/account_trouble.py",
     "shared/gemini/consumer.py",
     "shared/gemini/redaction.py",
-    "shared/openapi/document.py",
-    "shared/openapi/components.py",
+    "shared/http/routes.py",
+    "shared/http/conditional.py",
+    "shared/http/header_value.py",
+    "shared/http/patience.py",
+    "shared/http/browser_origin.py",
+    "shared/openapi",
 )
 IO = {
     "asyncio",
