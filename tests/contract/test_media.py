@@ -19,7 +19,7 @@ import pytest
 from PIL import Image
 
 from shared.errors import NotFound, StorageUnavailable
-from shared.media import bucket as bucket_module
+from shared.media import obstore_calls
 from shared.media.media import MediaStore, StoredImage
 from shared.media.url import open_media
 from tests.support.object_stores import AWS, KINDS, SIGNING, ObjectStore, bucket_store, folder_store
@@ -357,7 +357,7 @@ async def test_a_store_that_says_nothing_is_not_waited_for_longer_than_a_time(
     if place.proxy is None:
         pytest.skip("a folder has no connection")
     stored = await put(media)
-    monkeypatch.setattr(bucket_module, "OPERATION_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(obstore_calls, "OPERATION_TIMEOUT_S", 0.2)
     place.proxy.silent = True
     for use in (media.read(stored.name), put(media), media.recent(1)):
         with pytest.raises(StorageUnavailable, match=r"did not answer within 0\.2 s"):

@@ -24,7 +24,7 @@ ALLOWED: dict[str, set[str]] = {
     "admission": {"accounts", "ledger", "stores.port"},
     "gateway": {"accounts", "admission", "bounds", "gemini", "ledger", "stores.port"},
     # The edge
-    "settings": {"gemini", "ledger", "media", "stores.url"},
+    "settings": {"gemini", "ledger", "media.location", "stores.url"},
     "auth": {"settings", "stores.port"},
     "telemetry": {"settings"},
     "http": {"auth", "bootstrap", "bounds", "media", "settings", "telemetry"},
@@ -56,6 +56,7 @@ PURE = (
     "shared/bounds/byte_budget.py",
     "shared/bounds/json_structure.py",
     "shared/gateway/failures.py",
+    "shared/media/location.py",
     "shared/admission/stopped.py",
     "shared/gemini/errors.py",
     "shared/gemini/error_body.py",

@@ -73,6 +73,7 @@ async def test_a_look_up_counts_until_its_thread_ends(servers: SilentServers) ->
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(look_ups.resolve(KNOWN, "a.silent", 443), 0.05)
     waiting = asyncio.create_task(look_ups.resolve(KNOWN, "images.example", 443))
+    await eventually(lambda: len(servers.asked) >= MAX_OF_ONE)
     await asyncio.sleep(0.05)
     assert servers.asked == ["a.silent"] * MAX_OF_ONE
     servers.go.set()
