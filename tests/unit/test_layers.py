@@ -31,7 +31,7 @@ ALLOWED: dict[str, set[str]] = {
     "openapi": {"gemini", "http", "settings"},
     # What is made
     "chat": {"gemini", "http", "settings"},
-    "structured": {"chat", "gemini", "http"},
+    "structured": {"bounds", "chat", "gemini", "http"},
     "images": {"bounds", "chat", "gemini", "http", "media", "settings", "telemetry"},
     # What an operator sees
     "ops": {"accounts", "admission", "gemini", "ledger", "settings", "stores"},

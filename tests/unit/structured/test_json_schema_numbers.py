@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared.errors import BadRequest
-from shared.structured.json_schema import check_schema
+from shared.structured.json_schema import check_schema, numbers
 from shared.structured.json_schema.numbers import MAX_DIGITS, exactly, is_integer, is_multiple, loads, writable
 
 BIG = 123456789012345678901234
@@ -159,3 +159,12 @@ def test_writable_keeps_what_orjson_writes() -> None:
         == b"[18446744073709551616,-9223372036854775809,1.50]"
     )
     assert json.loads(orjson.dumps(writable({"a": [BIG]}))) == {"a": [BIG]}
+
+
+@pytest.mark.parametrize("number", [BIG, "1e400", "0.1000000000000000055511151231257827"])
+@pytest.mark.parametrize("shift", range(-40, 4))
+def test_an_inexact_number_between_two_pieces(number: Any, shift: int) -> None:
+    """A long text is searched piece by piece; a number that starts in one and ends in the next must be found."""
+    blank = " " * (numbers._PIECE + shift)
+    assert loads(f"{blank}{number}") == loads(str(number))
+    assert not isinstance(loads(f"{blank}{number}"), float)
