@@ -63,14 +63,14 @@ class ByteBudget:
         """The error with which `more` bytes of one body are rejected, of which `own` are held already."""
         used = self.used_bytes + more
         if used > (self.total_bytes if own + more <= SMALL_BYTES else self.large_bytes):
-            return _full("This instance holds as many bytes of requests as it may")
+            return _full("This instance has reached its memory limit for request bodies")
         held = self._by_bucket.get(bucket, 0)
         if held > own and held + more > self._share(bucket, held):
-            return _full("Your other requests hold as many bytes here as one caller may")
+            return _full("Your other requests have reached the memory limit for the bodies of one caller")
         if self.strangers_bytes is not None and not bucket.known:
             strangers = self._strangers
             if strangers > own and strangers + more > self.strangers_bytes:
-                return _full("Requests without an admin key hold as many bytes here as they may together")
+                return _full("Requests without an admin key have reached the memory limit for their bodies")
         return None
 
     def take(self, bucket: Bucket, more: int, own: int = 0) -> None:
@@ -151,4 +151,4 @@ class Claim:
 
 
 def _full(why: str) -> QueueFull:
-    return QueueFull(f"{why}; send the request again later.", retry_after_s=_RETRY_AFTER_S)
+    return QueueFull(f"{why}; retry later.", retry_after_s=_RETRY_AFTER_S)

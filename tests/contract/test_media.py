@@ -229,7 +229,7 @@ async def test_a_wrong_name_is_missing_like_one_that_never_was(media: MediaStore
         with pytest.raises(NotFound) as caught:
             await use(name)
         said.add(caught.value.message)
-    assert said == {"There is no image of this name; it may have been deleted, or its time may have passed."}
+    assert said == {"No image has this name; it may have been deleted or have expired."}
 
 
 async def test_what_was_deleted_is_missing(media: MediaStore) -> None:
@@ -444,7 +444,7 @@ def writer(folder: Path, limit_bytes: int = 0) -> subprocess.Popen[str]:
 async def test_a_disk_that_is_full_in_the_middle_leaves_nothing_to_be_seen(tmp_path: Path) -> None:
     process = writer(tmp_path, limit_bytes=1_000_000)
     _, said = await asyncio.to_thread(process.communicate, timeout=60)
-    assert said.strip() == "The storage of images failed: file too large. Try again later."
+    assert said.strip() == "The image storage failed: file too large. Try again later."
     assert process.returncode == 1
     assert (await open_media(f"file://{tmp_path}").recent(10)).images == []
 

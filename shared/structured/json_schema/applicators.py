@@ -74,9 +74,9 @@ def contains(draft: str) -> Keyword:
         results = [_valid(validator, wanted, item) for item in instance]
         found = results.count(True)
         if found + results.count(None) < least:
-            yield error(f"must contain at least {count(least, 'item')} by the schema under contains, not {found}")
+            yield error(f"must contain at least {count(least, 'item')} matching the schema under contains, not {found}")
         if most is not None and found > most:
-            yield error(f"must contain at most {count(most, 'item')} by the schema under contains, not {found}")
+            yield error(f"must contain at most {count(most, 'item')} matching the schema under contains, not {found}")
 
     return keyword
 
@@ -85,7 +85,7 @@ def _not(validator: Any, refused: JsonObject, instance: Any, _: JsonObject) -> I
     if not refused:
         yield error("is not allowed here")
     elif _valid(validator, refused, instance):
-        yield error("must not conform to the schema under not, but does")
+        yield error("must not match the schema under not, but does")
 
 
 def _errors(validator: Any, instance: Any, schema: JsonObject) -> tuple[list[Any], bool]:
@@ -116,7 +116,7 @@ def _one_of(validator: Any, options: list[Any], instance: Any, __: JsonObject) -
         yield _nearest([errors for errors, _ in branches], instance)
     elif len(fitting) > 1:
         told = ", ".join(fitting[:5])
-        yield error(f"must conform to exactly one schema under oneOf, but does to {len(fitting)} (numbers {told})")
+        yield error(f"must match exactly one schema under oneOf, but matches {len(fitting)} (numbers {told})")
 
 
 def _nearest(branches: list[list[Any]], instance: Any) -> Any:

@@ -123,7 +123,7 @@ def _dependent_required(_: Any, needs: dict[str, list[str]], instance: Any, __: 
         if name in instance:
             current.get().spend(len(needs[name]))
             missing = (other for other in needs[name] if other not in instance)
-            yield from (error(f"lacks the property {short(other)}, which {short(name)} needs") for other in missing)
+            yield from (error(f"lacks the property {short(other)}, which {short(name)} requires") for other in missing)
 
 
 def _unique_items(_: Any, unique: bool, instance: Any, __: JsonObject) -> Iterator[Any]:
@@ -132,7 +132,7 @@ def _unique_items(_: Any, unique: bool, instance: Any, __: JsonObject) -> Iterat
     for index, item in enumerate(instance if unique and isinstance(instance, list) else ()):
         first = seen.setdefault(key(item), index)
         if first != index:
-            yield error(f"must have different items; number {index} is equal to number {first}")
+            yield error(f"must have unique items; item {index} equals item {first}")
             return
 
 

@@ -170,7 +170,7 @@ class Document:
         try:
             self.registry = Registry().with_resource(self.base, resource).crawl()
         except ValueError as error:
-            raise Refused("", f"has a $id that is no URI ({error})") from None
+            raise Refused("", f"has a $id that is not a URI ({error})") from None
         self._create_resource = specification.create_resource
         self._follow(found)
         self.dynamic = bool(self._dynamic_targets)
@@ -192,7 +192,7 @@ class Document:
             self.pointers[id(schema)] = pointer
             self.schemas.append(schema)
             if len(self.schemas) > MAX_SCHEMAS:
-                raise Refused(pointer, f"is one schema too many: a document has at most {MAX_SCHEMAS}; simplify it")
+                raise Refused(pointer, f"exceeds the maximum of {MAX_SCHEMAS} schemas in a document; simplify it")
             children = self.children[id(schema)] = []
             places = []
             for place in self._places(schema, pointer):
@@ -216,7 +216,7 @@ class Document:
         self._pointer_chars += len(pointer)
         if self._pointer_chars > MAX_POINTER_CHARS:
             most = f"{MAX_POINTER_CHARS} characters"
-            raise Refused("", f"has so long names that the pointers to its schemas take over {most}; shorten the names")
+            raise Refused("", f"has names so long that the pointers to its schemas exceed {most}; shorten the names")
 
     def _places(self, schema: JsonObject, pointer: str) -> Iterator[tuple[Any, Any, str]]:
         """(holder, key, pointer) of each subschema."""
@@ -244,7 +244,7 @@ class Document:
             if right is not None and not right(value):
                 raise Refused(f"{pointer}/{escaped(word)}", rule)
         if pointer and _draft(schema, pointer, self.draft) != self.draft:
-            raise Refused(f"{pointer}/$schema", "names another draft than the whole schema; leave it out")
+            raise Refused(f"{pointer}/$schema", "names a different draft than the root schema; remove it")
         # With it, jsonschema would go on with a class of its own, which counts nothing.
         schema.pop("$schema", None)
         for word in ("$id", *self._references):
@@ -317,13 +317,13 @@ class Document:
             resolved = resolver.lookup(reference)
         # The last two: a step into a list that is no number, a step into a number.
         except (PointerToNowhere, NoSuchAnchor, InvalidAnchor, ValueError, TypeError):
-            raise Refused(pointer, "leads nowhere: nothing in the schema is at that place") from None
+            raise Refused(pointer, "points to nothing in the schema; correct the reference") from None
         except Unresolvable:
             raise Refused(
-                pointer, "leads out of the schema: remote references are not fetched; put the schema under $defs"
+                pointer, "points outside the schema, and remote references are not fetched; put the schema under $defs"
             ) from None
         if not isinstance(resolved.contents, dict):
-            raise Refused(pointer, f"must lead to a schema, not to {kind(resolved.contents)}")
+            raise Refused(pointer, f"must point to a schema, not to {kind(resolved.contents)}")
         return Target(resolved.contents, resolved.resolver)
 
 

@@ -83,7 +83,7 @@ class Patterns:
         self._parsed += _parsed_weight(pattern)
         verdict = _Verdict() if self._parsed > MAX_PARSED else _parse(pattern)
         if verdict.fault:
-            return f"must be a regular expression as ECMA-262 (JavaScript) has them: {verdict.fault[:100]}"
+            return f"must be a valid ECMA-262 (JavaScript) regular expression: {verdict.fault[:100]}"
         self._programs[pattern] = None
         if self._parsed <= MAX_PARSED and self._failures < MAX_FAILURES and self._searched < MAX_PATTERNS:
             self._compile(pattern, verdict.unicode)

@@ -52,7 +52,7 @@ def test_unchecked_keywords_are_found_through_dynamic_anchors() -> None:
 
 def test_a_document_has_a_bounded_number_of_schemas() -> None:
     check_schema({"allOf": [{}] * (MAX_SCHEMAS - 1)})
-    with pytest.raises(BadRequest, match=r"at /allOf/0 is one schema too many: a document has at most 10000"):
+    with pytest.raises(BadRequest, match=r"at /allOf/0 exceeds the maximum of 10000 schemas"):
         check_schema({"allOf": [{}] * MAX_SCHEMAS})
 
 
@@ -65,7 +65,7 @@ def test_pointers_under_a_long_name_are_bounded(within: dict[str, Any]) -> None:
     """Each pointer repeats the name: 9,000 times 60 KB were half a gigabyte."""
     tracemalloc.start()
     try:
-        with pytest.raises(BadRequest, match=r"has so long names that the pointers .* shorten the names"):
+        with pytest.raises(BadRequest, match=r"has names so long that the pointers .* shorten the names"):
             check_schema({"properties": {"x" * 60_000: within}})
         assert tracemalloc.get_traced_memory()[1] < 64 * 1024 * 1024
     finally:
