@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from functions.cinematic_story_design.story import NARRATOR, Search, Story
 from shared.generation import JsonObject
-from shared.structured.json_schema import MOST_PROBLEMS, Problem
+from shared.structured.json_schema import MAX_PROBLEMS, Problem
 from shared.structured.json_schema.wording import pointer
 
 
@@ -26,7 +26,7 @@ def story_problems(data: Any) -> list[Problem]:
         Story.model_validate(data, context=Search())
     except ValidationError as error:
         problems = [Problem(pointer(found["loc"]), found["msg"]) for found in error.errors(include_url=False)]
-    return [*problems, *islice(_broken_references(data), MOST_PROBLEMS)][:MOST_PROBLEMS]
+    return [*problems, *islice(_broken_references(data), MAX_PROBLEMS)][:MAX_PROBLEMS]
 
 
 class StoryCheck:

@@ -28,7 +28,7 @@ from shared.gemini.encoding import encode
 from shared.generation import Encoded, JsonObject
 from shared.http.call import Call
 from shared.media.base64_text import decode
-from shared.media.image_file import ImageFile, what_is
+from shared.media.image_file import ImageFile, identify
 from shared.media.input_image import InputImage, inline_part
 from shared.media.names import EXTENSIONS
 from shared.telemetry.record import RequestRecord, told
@@ -214,7 +214,7 @@ def _file(text: str, declared: str) -> _File:
         data = decode(text)
     except ValueError as rule:
         raise UpstreamFailed(f"{came} {len(text)} characters, which {rule}. Try again.") from None
-    kind = what_is(data)
+    kind = identify(data)
     if kind.whole:
         return _File(data, kind)
     known = kind.mime_type in EXTENSIONS

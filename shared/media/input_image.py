@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from shared.errors import BadRequest
 from shared.generation import JsonObject
 from shared.media.base64_text import decode
-from shared.media.image_file import ImageFile, what_is
+from shared.media.image_file import ImageFile, identify
 
 MAX_BYTES = 7 * 1024 * 1024
 """What Google documents for an image within a request (cloud.google.com: Gemini image models, technical specifications)."""
@@ -40,7 +40,7 @@ def checked(data: bytes, where: str, max_bytes: int = MAX_BYTES) -> InputImage:
     """Raises BadRequest that names the field `where`. Nothing is decompressed: what a bomb would unpack to stays packed."""
     if len(data) > max_bytes:
         raise too_large(where, max_bytes)
-    found = what_is(data)
+    found = identify(data)
     kind = found.mime_type
     if kind not in _TAKEN:
         if not kind.startswith("image/") and kind not in _NAMES:

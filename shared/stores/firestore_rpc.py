@@ -64,7 +64,7 @@ class Connection:
     _process: ClassVar[int | None] = None
 
     def __init__(self, database: str, emulator_host: str | None, credentials: Any) -> None:
-        self.refuse_after_fork()
+        self.reject_after_fork()
         Connection._process = os.getpid()
         self._database = database
         self._documents = f"{database}/documents"
@@ -88,7 +88,7 @@ class Connection:
         self._run_query = calls.unary_stream(_SERVICE + "RunQuery", _Query.SerializeToString, _QueryReply.FromString)
 
     @classmethod
-    def refuse_after_fork(cls) -> None:
+    def reject_after_fork(cls) -> None:
         """StoreUnavailable in a process forked from one that had a channel: gRPC's threads did not come along, so calls
         would hang there, past their deadlines too (seen with grpcio 1.85.1). A fork before the first channel is fine."""
         if cls._process not in (None, os.getpid()):

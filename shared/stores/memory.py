@@ -8,8 +8,8 @@ from typing import NamedTuple, TypeVar
 
 from shared.clock import elapsed_s
 from shared.stores import local_time
-from shared.stores.patience import Patience
 from shared.stores.port import Change, Outcome, Put, Reading, Step, StoreUnavailable, TimeSample
+from shared.stores.retry_budget import RetryBudget
 from shared.stores.rules import check_change, check_keys, split_key, split_prefix
 
 T = TypeVar("T")
@@ -74,7 +74,7 @@ class MemoryStore:
     ) -> Outcome[T]:
         keys = check_keys(keys)
         shelf = self._open()
-        patience = Patience(timeout_s, first_s=0.0, longest_s=0.0, tries=_TRIES)
+        budget = RetryBudget(timeout_s, first_pause_s=0.0, max_pause_s=0.0, tries=_TRIES)
         conflicts = 0
         while True:
             before = shelf.sample()
@@ -88,7 +88,7 @@ class MemoryStore:
                 shelf.apply(change.writes, after.server_ms)
                 return Outcome(change.result, (before, after), conflicts, conflicts + 1, conflicts + 1)
             conflicts += 1
-            if not await patience.pause():
+            if not await budget.pause():
                 raise StoreUnavailable(f"The memory store was changed by others {conflicts} times in a row.")
 
     async def read(self, key: str, *, timeout_s: float = 5.0) -> Reading:

@@ -35,7 +35,7 @@ def split_key(key: str) -> tuple[str, str]:
     collection, _, name = key.partition("/")
     if not is_id(collection) or not is_id(name):
         raise ValueError(
-            f"{_shown(key)} is not a key: that is `collection/id`, each part 1 to {MAX_ID_BYTES} bytes of UTF-8 "
+            f"{_quoted(key)} is not a key: that is `collection/id`, each part 1 to {MAX_ID_BYTES} bytes of UTF-8 "
             "without `/`, and not `.`, `..` or `__...__`."
         )
     return collection, name
@@ -49,13 +49,13 @@ def split_prefix(prefix: str, limit: int) -> tuple[str, str]:
     """Collection and the start of an id, which may be empty."""
     collection, slash, start = prefix.partition("/")
     if not slash or not is_id(collection) or not _is_part(start):
-        raise ValueError(f"{_shown(prefix)} is not a prefix: that is `collection/`, or `collection/start-of-id`.")
+        raise ValueError(f"{_quoted(prefix)} is not a prefix: that is `collection/`, or `collection/start-of-id`.")
     if not 1 <= limit <= MAX_LISTED:
         raise ValueError(f"1 to {MAX_LISTED} keys are listed at once, not {limit}.")
     return collection, start
 
 
-def after_all(prefix: str) -> str:
+def prefix_end(prefix: str) -> str:
     """The smallest text above every text that starts with `prefix` (in order of code points, as of UTF-8 bytes)."""
     stem = prefix.rstrip("\U0010ffff")
     if not stem:
@@ -69,13 +69,13 @@ def check_change(keys: tuple[str, ...], change: Change[T]) -> None:
     total = 0
     for key, put in change.writes.items():
         if key not in keys:
-            raise ValueError(f"The step wrote {_shown(key)}, which it did not ask to read.")
+            raise ValueError(f"The step wrote {_quoted(key)}, which it did not ask to read.")
         if put is None:
             continue
         if len(put.value) > MAX_VALUE_BYTES:
-            raise ValueError(f"The value of {_shown(key)} has {len(put.value)} bytes; {MAX_VALUE_BYTES} is the most.")
+            raise ValueError(f"The value of {_quoted(key)} has {len(put.value)} bytes; {MAX_VALUE_BYTES} is the most.")
         if put.expires_at_ms is not None and not 0 <= put.expires_at_ms <= LATEST_MS:
-            raise ValueError(f"{_shown(key)} would expire at {put.expires_at_ms} ms, outside the years 1970 to 9999.")
+            raise ValueError(f"{_quoted(key)} would expire at {put.expires_at_ms} ms, outside the years 1970 to 9999.")
         total += len(put.value)
     if total > MAX_COMMIT_BYTES:
         raise ValueError(f"One change writes {total} bytes; {MAX_COMMIT_BYTES} is the most.")
@@ -90,5 +90,5 @@ def _is_part(text: str) -> bool:
         return False
 
 
-def _shown(text: str) -> str:
+def _quoted(text: str) -> str:
     return repr(text[:60])

@@ -35,7 +35,7 @@ _SCHEMA = (
 )
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _SWEEP_EVERY = 64
-_SWEEP_AT_MOST = 256
+_MAX_SWEPT = 256
 
 _BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 _REMEDIES = {
@@ -160,7 +160,7 @@ class SqliteFile:
         if version % _SWEEP_EVERY == 0:
             db.execute(
                 "DELETE FROM entry WHERE rowid IN (SELECT rowid FROM entry WHERE expires_at_ms <= ? LIMIT ?)",
-                (now_ms, _SWEEP_AT_MOST),
+                (now_ms, _MAX_SWEPT),
             )
         return sample
 

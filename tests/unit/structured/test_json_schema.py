@@ -15,7 +15,7 @@ from jsonschema import Draft7Validator, Draft202012Validator
 from jsonschema.exceptions import SchemaError
 
 from shared.errors import BadRequest
-from shared.structured.json_schema import MAX_BYTES, MAX_DEPTH, MOST_PROBLEMS, Problem, Schema, _compiled, check_schema
+from shared.structured.json_schema import MAX_BYTES, MAX_DEPTH, MAX_PROBLEMS, Problem, Schema, _compiled, check_schema
 from shared.structured.json_schema.document import Document
 from shared.structured.json_schema.formats import checker
 from shared.structured.json_schema.run import MAX_WORK, Run, TooCostly
@@ -121,7 +121,7 @@ def test_a_problem_says_what_is_allowed(schema: dict[str, Any], value: Any, path
 def test_problems_are_few_short_and_the_nearest_first() -> None:
     schema = check_schema({"properties": {"list": {"items": {"type": "string"}}}, "required": ["name"]})
     problems = schema.problems({"list": [{"x" * 1000: "y" * 100_000}] * 50})
-    assert len(problems) == MOST_PROBLEMS
+    assert len(problems) == MAX_PROBLEMS
     assert problems[0] == Problem("", 'lacks the required property "name"')
     assert problems[1] == Problem("/list/0", "must be a string, not an object")
 
@@ -483,7 +483,7 @@ def work(schema: dict[str, Any], value: Any, assert_formats: bool = False) -> tu
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(validation, "Run", recorded)
         try:
-            problems = ready.problems(value, MOST_PROBLEMS, assert_formats)
+            problems = ready.problems(value, MAX_PROBLEMS, assert_formats)
         except TooCostly:
             return runs[-1].work, "too costly to check"
     return runs[-1].work, "".join(message for _, message in problems if "nested too deeply" in message)

@@ -8,12 +8,12 @@ import random
 from shared.clock import elapsed_s
 
 
-class Patience:
+class RetryBudget:
     """Begins when it is made. Jitter is full (0 to the bound): contenders that met once do not meet again."""
 
-    def __init__(self, timeout_s: float, *, first_s: float, longest_s: float, tries: int = 10_000) -> None:
+    def __init__(self, timeout_s: float, *, first_pause_s: float, max_pause_s: float, tries: int = 10_000) -> None:
         self._end_s = elapsed_s() + timeout_s
-        self._bound_s, self._longest_s = first_s, longest_s
+        self._bound_s, self._max_pause_s = first_pause_s, max_pause_s
         self._tries_left = tries - 1
 
     def left_s(self) -> float:
@@ -25,6 +25,6 @@ class Patience:
         if self._tries_left <= 0 or wait_s >= self.left_s():
             return False
         self._tries_left -= 1
-        self._bound_s = min(self._longest_s, self._bound_s * 2)
+        self._bound_s = min(self._max_pause_s, self._bound_s * 2)
         await asyncio.sleep(wait_s)
         return True

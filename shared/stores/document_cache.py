@@ -17,7 +17,7 @@ _DRIFT = 500e-6
 """Elapsed time and the server's part by less than this."""
 
 
-class Seen(NamedTuple):
+class Snapshot(NamedTuple):
     """Documents, and a moment at which the server had them."""
 
     docs: dict[str, Doc]
@@ -27,17 +27,17 @@ class Seen(NamedTuple):
         return {key: None if _expired(doc, self.sample.server_ms) else doc.value for key, doc in self.docs.items()}
 
 
-class LastSeen:
+class DocumentCache:
     """Bounded; the least recently noted goes first. Staleness is harmless: each commit names the versions it rests on."""
 
     def __init__(self) -> None:
-        self._seen: OrderedDict[str, tuple[Doc, TimeSample]] = OrderedDict()
+        self._documents: OrderedDict[str, tuple[Doc, TimeSample]] = OrderedDict()
         self._bytes = 0
 
-    def of(self, keys: Sequence[str]) -> Seen | None:
+    def get(self, keys: Sequence[str]) -> Snapshot | None:
         """The documents at the oldest of the moments at which they were seen. None when one was not, or may have expired
         since: its version would be the same, and its value be gone."""
-        found = {key: self._seen[key] for key in keys if key in self._seen}
+        found = {key: self._documents[key] for key in keys if key in self._documents}
         if len(found) < len(keys):
             return None
         now_s = elapsed_s()
@@ -45,23 +45,23 @@ class LastSeen:
             if _expired(doc, sample.server_ms + (now_s - sample.sent_s) * 1000 * (1 + _DRIFT)):
                 return None
         oldest = min((sample for _, sample in found.values()), key=lambda sample: sample.server_ms)
-        return Seen({key: doc for key, (doc, _) in found.items()}, oldest)
+        return Snapshot({key: doc for key, (doc, _) in found.items()}, oldest)
 
-    def note(self, seen: Seen) -> None:
-        for key, doc in seen.docs.items():
-            known = self._seen.get(key)
-            if known is not None and known[1].server_ms > seen.sample.server_ms:
+    def put(self, snapshot: Snapshot) -> None:
+        for key, doc in snapshot.docs.items():
+            known = self._documents.get(key)
+            if known is not None and known[1].server_ms > snapshot.sample.server_ms:
                 continue
-            self.forget((key,))
+            self.discard((key,))
             if _size_bytes(doc) <= _MAX_VALUE_BYTES:
-                self._seen[key] = (doc, seen.sample)
+                self._documents[key] = (doc, snapshot.sample)
                 self._bytes += _size_bytes(doc)
-        while self._bytes > _MAX_BYTES or len(self._seen) > _MAX_DOCS:
-            self.forget((next(iter(self._seen)),))
+        while self._bytes > _MAX_BYTES or len(self._documents) > _MAX_DOCS:
+            self.discard((next(iter(self._documents)),))
 
-    def forget(self, keys: Iterable[str]) -> None:
+    def discard(self, keys: Iterable[str]) -> None:
         for key in keys:
-            known = self._seen.pop(key, None)
+            known = self._documents.pop(key, None)
             if known is not None:
                 self._bytes -= _size_bytes(known[0])
 

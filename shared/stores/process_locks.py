@@ -20,15 +20,15 @@ from pathlib import Path
 from shared.stores.port import StoreUnavailable
 
 KEEP_S = 86_400
-_SWEEP_AT_MOST = 10_000
+_MAX_SWEPT = 10_000
 _OWNER = re.compile(r"[0-9a-f]{32}")
 _NEW = ".new"
 
-_held: dict[Path, int] = {}
+_locked: dict[Path, int] = {}
 """The locked files of this process, for as long as it lives."""
 
 
-class Owners:
+class ProcessLocks:
     """Files in `folder`, which is made when first needed. An owner is 32 hex digits, random, never used again."""
 
     def __init__(self, folder: Path) -> None:
@@ -37,11 +37,11 @@ class Owners:
     def claim(self, owner: str) -> None:
         """This process is `owner` until it ends. Raises StoreUnavailable when the folder cannot be written."""
         path = self._path(owner)
-        if path in _held:
+        if path in _locked:
             return
         try:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            _held[path] = _locked_file(path)
+            _locked[path] = _locked_file(path)
             self._sweep()
         except OSError as error:
             raise StoreUnavailable(
@@ -61,7 +61,7 @@ class Owners:
         """Remove what has been empty for a day, and note which others have ended."""
         oldest_s = time.time() - KEEP_S
         with os.scandir(self._folder) as entries:
-            for entry in islice(entries, _SWEEP_AT_MOST):
+            for entry in islice(entries, _MAX_SWEPT):
                 if _OWNER.fullmatch(entry.name.removesuffix(_NEW)) is None:
                     continue
                 is_old = entry.stat().st_mtime < oldest_s
@@ -83,16 +83,16 @@ def _locked_file(path: Path) -> int:
     except BaseException:
         os.close(file)
         raise
-    if not _held:
-        os.register_at_fork(after_in_child=_let_go)
+    if not _locked:
+        os.register_at_fork(after_in_child=_release_locks)
     return file
 
 
-def _let_go() -> None:
+def _release_locks() -> None:
     """In a forked child: it is not the owner, and must not keep its parent's lock when that ends."""
-    for file in _held.values():
+    for file in _locked.values():
         os.close(file)
-    _held.clear()
+    _locked.clear()
 
 
 def _has_ended(path: str) -> bool:
