@@ -1,4 +1,4 @@
-"""What this process last saw of Firestore's documents, so that a transaction can begin with its commit."""
+"""The last known version of Firestore's documents, so that a transaction can start with its commit."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ _MAX_VALUE_BYTES = 64 * 1024
 _MAX_BYTES = 8 * 1024 * 1024
 _MAX_DOCS = 4096
 _DRIFT = 500e-6
-"""Elapsed time and the server's part by less than this."""
+"""Upper bound of the drift between elapsed time and the server's clock."""
 
 
 class Snapshot(NamedTuple):
-    """Documents, and a moment at which the server had them."""
+    """Documents, and a time at which the server had these versions."""
 
     docs: dict[str, Doc]
     sample: TimeSample
@@ -28,15 +28,15 @@ class Snapshot(NamedTuple):
 
 
 class DocumentCache:
-    """Bounded; the least recently noted goes first. Staleness is harmless: each commit names the versions it rests on."""
+    """A bounded LRU cache. A stale entry is harmless, because each commit names the versions that it depends on."""
 
     def __init__(self) -> None:
         self._documents: OrderedDict[str, tuple[Doc, TimeSample]] = OrderedDict()
         self._bytes = 0
 
     def get(self, keys: Sequence[str]) -> Snapshot | None:
-        """The documents at the oldest of the moments at which they were seen. None when one was not, or may have expired
-        since: its version would be the same, and its value be gone."""
+        """The documents, with the oldest of their samples. None if one is unknown or may have expired since: an expired
+        document keeps its version, so the commit would not notice."""
         found = {key: self._documents[key] for key in keys if key in self._documents}
         if len(found) < len(keys):
             return None

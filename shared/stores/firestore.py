@@ -1,7 +1,7 @@
-"""The store in Firestore: optimistic, by reads, and commits that name the version of every document they rest on.
+"""A store in Firestore with optimistic transactions: each commit names the version of every document that it depends on.
 
-It holds no lock, so a frozen process cannot stop another. In the database, exempt the fields `s` and `expires_at` of
-every collection from indexing, and put a TTL policy on `expires_at`: it only collects garbage, up to a day late.
+It holds no locks, so a frozen process cannot block another one. In the database, exempt the fields `s` and `expires_at` of
+every collection from indexing, and put a TTL policy on `expires_at`, which only collects garbage, up to a day late.
 """
 
 from __future__ import annotations
@@ -39,8 +39,9 @@ _CONFLICT = frozenset(
         grpc.StatusCode.ABORTED,
     }
 )
-"""A commit was refused because a document had changed. Google's emulator (June 2025) says ALREADY_EXISTS of one that was
-to be absent and FAILED_PRECONDITION of another version or none; production may say NOT_FOUND and ABORTED as well."""
+"""A commit was rejected because a document had changed. Google's emulator (June 2025) returns ALREADY_EXISTS for a document
+that should be absent, and FAILED_PRECONDITION for a different version or a missing document; production may return NOT_FOUND
+and ABORTED as well."""
 _REJECTED = frozenset(
     {
         grpc.StatusCode.INVALID_ARGUMENT,
@@ -51,7 +52,7 @@ _REJECTED = frozenset(
         grpc.StatusCode.OUT_OF_RANGE,
     }
 )
-"""Certainly not applied, and no better when repeated. A code in neither set leaves a commit's outcome open."""
+"""The commit was not applied, and a retry would fail too. After a code in neither set the outcome is unknown."""
 _TRANSIENT = frozenset(
     {
         grpc.StatusCode.UNAVAILABLE,
@@ -64,9 +65,9 @@ _TRANSIENT = frozenset(
 
 
 class FirestoreStore:
-    """Promises of the port. `emulator_host` (host:port), else FIRESTORE_EMULATOR_HOST, names an emulator to use instead.
+    """Implements port.Store. `emulator_host` (host:port), else FIRESTORE_EMULATOR_HOST, names an emulator to use instead.
 
-    That variable is read here because Google's libraries and tools agree on it; it is no setting of the gateway's."""
+    The variable is read here and not in the settings, because it belongs to Google's libraries and tools."""
 
     kind = "firestore"
 
@@ -101,12 +102,10 @@ class FirestoreStore:
                 writes += 1
             elif not is_cached:
                 return Outcome(change.result, tuple(samples), writes, reads, writes)
-            # Here a commit was refused, or nothing is to be written because of values that nobody compared: read (again).
+            # The commit was rejected, or the step wrote nothing because of cached values, which no commit has verified.
             if not is_cached and not await budget.pause():
                 name = f" {keys[0][:100]}"
-                raise StoreUnavailable(
-                    f"Firestore: the entry{name} was changed by others {writes} times in a row.", name
-                )
+                raise StoreUnavailable(f"Firestore: the entry{name} had {writes} conflicts in a row.", name)
             snapshot = None
 
     async def read(self, key: str, *, timeout_s: float = 5.0) -> Reading:
@@ -115,10 +114,10 @@ class FirestoreStore:
         return Reading(snapshot.values()[key], snapshot.sample)
 
     async def list(self, prefix: str, *, limit: int = 1000) -> list[str]:
-        """Firestore bills one read per entry found, expired ones included. Takes 10 s at most."""
+        """Firestore bills one read per entry, including expired ones. Takes at most 10 s."""
         collection, start = split_prefix(prefix, limit)
         budget = _retry_budget(_LIST_TIMEOUT_S, _MAX_READ_TRIES)
-        # A bound must be a good id itself; where it is none, the comparison with `start` does its work.
+        # A bound must be a valid id; without it, the comparison with `start` below filters.
         wanted = {"GREATER_THAN_OR_EQUAL": start, "LESS_THAN": prefix_end(start) if start else ""}
         bounds = {operator: name for operator, name in wanted.items() if is_id(name)}
         found: list[str] = []
@@ -155,7 +154,7 @@ class FirestoreStore:
         return await self._retry_read(call, budget)
 
     async def _retry_read(self, call: Callable[[Connection], Awaitable[T]], budget: RetryBudget) -> T:
-        """The answer to a call that changes nothing, which may therefore be repeated."""
+        """Makes a call that changes nothing, and retries it after transient errors."""
         tries_left = _MAX_READ_TRIES
         while True:
             connection = await self._connected(budget)
@@ -171,12 +170,12 @@ class FirestoreStore:
                 raise StoreUnavailable("This store was closed during a read.") from None
 
     async def _commit(self, snapshot: Snapshot, change: Change[T], budget: RetryBudget) -> TimeSample | None:
-        """None when it was refused because a document had changed."""
+        """Returns None if the commit was rejected because a document had changed."""
         connection = await self._connected(budget)
         left_s = budget.left_s()
         if left_s <= 0:
-            raise StoreUnavailable("Firestore: no time was left for the commit.")
-        # Whatever comes now, only a confirmed commit leaves something to rely on.
+            raise StoreUnavailable("Firestore: the timeout expired before the commit.")
+        # Until the commit is confirmed, the cached versions may be out of date.
         self._cache.discard(snapshot.docs)
         sent_s = elapsed_s()
         try:
@@ -202,7 +201,7 @@ class FirestoreStore:
             self._drop_connection_of_ended_loop()
         if self._connection is None and not self._closed:
             credentials = await self._credentials(budget) if self._emulator_host is None else None
-            # Meanwhile another call may have been faster, or the store been closed.
+            # Another call may have connected meanwhile, or the store may have been closed.
             if self._connection is None and not self._closed:
                 self._connection, self._bound_to = Connection(self._database, self._emulator_host, credentials), here
         if self._closed or self._connection is None:
@@ -212,19 +211,19 @@ class FirestoreStore:
     def _drop_connection_of_ended_loop(self) -> None:
         Connection.reject_after_fork()
         if self._bound_to is not None and not self._bound_to[1].is_closed():
-            raise RuntimeError("A store belongs to the event loop of its first call, and that one is still open.")
+            raise RuntimeError("A store is bound to the event loop of its first call, and that loop is still open.")
         self._connection = None
 
     async def _credentials(self, budget: RetryBudget) -> object:
         try:
-            # Looking for them blocks: it reads files and may ask the metadata server.
+            # The search blocks: it reads files and may call the metadata server.
             async with asyncio.timeout(budget.left_s()):
                 return await asyncio.to_thread(default_credentials)
         except TimeoutError:
             raise StoreUnavailable("Firestore: Google credentials were not found in time.") from None
         except GoogleAuthError as error:
             details = f": {str(error)[:200]}"
-            raise StoreUnavailable(f"Firestore: there are no usable Google credentials{details}", details) from None
+            raise StoreUnavailable(f"Firestore: no usable Google credentials{details}", details) from None
 
 
 def _retry_budget(timeout_s: float, tries: int) -> RetryBudget:
@@ -236,7 +235,7 @@ def _here() -> tuple[int, asyncio.AbstractEventLoop]:
 
 
 def _is_cancelled() -> bool:
-    """True when this task is being cancelled; a call that ends with its channel raises CancelledError as well."""
+    """Whether this task is being cancelled; a call whose channel is closed raises CancelledError as well."""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
 
@@ -246,6 +245,6 @@ def _is_live(entry: Named) -> bool:
 
 
 def _error_texts(error: aio.AioRpcError) -> tuple[str, str]:
-    """The message, and what of it only the operator may know: details name projects and documents."""
+    """The message, and the part of it that only the operator may see: details name projects and documents."""
     details = ": " + " ".join((error.details() or "").split())[:200]
     return f"Firestore answered {error.code().name}{details}.", details

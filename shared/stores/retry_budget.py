@@ -1,4 +1,4 @@
-"""How long one call tries again: pauses with full jitter that double, within its time and a number of tries."""
+"""How long one call is retried: exponential backoff with full jitter, within a timeout and a number of tries."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from shared.clock import elapsed_s
 
 
 class RetryBudget:
-    """Begins when it is made. Jitter is full (0 to the bound): contenders that met once do not meet again."""
+    """The timeout starts at construction. Each pause is random between 0 and the bound, so that contenders spread out."""
 
     def __init__(self, timeout_s: float, *, first_pause_s: float, max_pause_s: float, tries: int = 10_000) -> None:
         self._end_s = elapsed_s() + timeout_s
@@ -20,7 +20,7 @@ class RetryBudget:
         return self._end_s - elapsed_s()
 
     async def pause(self) -> bool:
-        """Wait before the next try; False at once when there is to be none."""
+        """Waits before the next try. Returns False at once if the budget is used up."""
         wait_s = random.uniform(0, self._bound_s)
         if self._tries_left <= 0 or wait_s >= self.left_s():
             return False

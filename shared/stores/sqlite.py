@@ -1,4 +1,4 @@
-"""The store in an SQLite file that the processes of one machine share."""
+"""A store in an SQLite file that the processes of one machine share."""
 
 from __future__ import annotations
 
@@ -19,11 +19,12 @@ _MAX_PAUSE_S = 0.02
 _LIST_TIMEOUT_S = 5.0
 
 _inherited: list[SqliteFile] = []
-"""Connections that came along with a fork: even closing one would disturb the parent's (sqlite.org/howtocorrupt.html, 2.6)."""
+"""Connections inherited by a fork, which must not be closed: that would break the parent's locks
+(sqlite.org/howtocorrupt.html, 2.6)."""
 
 
 class SqliteStore:
-    """Promises of the port; reading costs microseconds, so `cached` saves nothing. A claim lasts as long as the process."""
+    """Implements port.Store and port.Liveness. Reading takes microseconds, so `cached` makes no difference."""
 
     kind = "sqlite"
 
@@ -52,11 +53,11 @@ class SqliteStore:
                 if after is not None:
                     return Outcome(change.result, (before, after), conflicts, reads, conflicts + 1)
                 conflicts += 1
-                reason = "was changed by others each time"
+                reason = "was changed by other processes at each attempt"
             except Busy:
-                reason = "is locked by another process, which may be stopped"
+                reason = "is locked by another process, which may be suspended"
             if not await budget.pause():
-                message = f"The store's file {self._path} {reason}; gave up after {timeout_s:g} s."
+                message = f"The store's file {self._path} {reason}; giving up after {timeout_s:g} s."
                 raise StoreUnavailable(message, str(self._path))
 
     async def read(self, key: str, *, timeout_s: float = 5.0) -> Reading:
