@@ -64,9 +64,6 @@ class EventStream(Response):
         *,
         dispatched_s: Callable[[], float | None] = lambda: None,
         silence_s: float = SILENCE_S,
-        keep_alive: bytes = KEEP_ALIVE,
-        encode: Callable[[JsonObject], bytes] = data_event,
-        encode_error: Callable[[JsonObject], bytes] = error_event,
     ) -> None:
         self.status_code = 200
         self.background = None
@@ -76,9 +73,6 @@ class EventStream(Response):
         self._deadline_s = deadline_s
         self._dispatched_s = dispatched_s
         self.silence_s = silence_s
-        self._keep_alive = keep_alive
-        self._encode = encode
-        self._encode_error = encode_error
         self._first: asyncio.Task[JsonObject | None] | None = None
         self._fail: Callable[[Exception], JsonObject] | None = None
         self._finish: Callable[[], Awaitable[None]] | None = None
@@ -118,15 +112,15 @@ class EventStream(Response):
         if self._fail is None or self._finish is None:
             raise RuntimeError("call begin() before sending an EventStream")
         last = b""
-        output = _Output(send, self.silence_s, self._keep_alive)
+        output = _Output(send, self.silence_s)
         try:
             with DisconnectWatch(receive):
                 async with asyncio.timeout(self._deadline_s - elapsed_s()):
                     await self._send(send, output)
         except TimeoutError:
-            last = self._encode_error(self._fail(UpstreamTimeout(_INCOMPLETE)))
+            last = error_event(self._fail(UpstreamTimeout(_INCOMPLETE)))
         except Exception as error:  # noqa: BLE001 - `fail` logs an internal error, and the client receives its event
-            last = self._encode_error(self._fail(error))
+            last = error_event(self._fail(error))
         except asyncio.CancelledError:
             self._fail(Unavailable("This instance is shutting down."))
             raise
@@ -146,10 +140,10 @@ class EventStream(Response):
         event = await self._first
         self._first = None
         if event is not None:
-            await output.write(self._encode(event))
+            await output.write(data_event(event))
         async for event in self._events:
             if event is not None:
-                await output.write(self._encode(event))
+                await output.write(data_event(event))
 
     async def _next(self) -> JsonObject | None:
         return await anext(self._events, None)
@@ -196,8 +190,8 @@ class _Due:
 class _Output:
     """Writes the body, and a comment after each `silence_s` without a write. Uses one timer, which a write does not reset."""
 
-    def __init__(self, send: Send, silence_s: float, keep_alive: bytes) -> None:
-        self._send, self._silence_s, self._keep_alive = send, silence_s, keep_alive
+    def __init__(self, send: Send, silence_s: float) -> None:
+        self._send, self._silence_s = send, silence_s
         self._loop = asyncio.get_running_loop()
         self._written_s = 0.0
         self._timer: asyncio.TimerHandle | None = None
@@ -228,7 +222,7 @@ class _Output:
         if left_s <= 0:
             self._written_s, left_s = now_s, self._silence_s
             if self._comment is None or (self._comment.done() and not self._failed(self._comment)):
-                self._comment = self._loop.create_task(self._put(self._keep_alive))
+                self._comment = self._loop.create_task(self._put(KEEP_ALIVE))
         self._timer = self._loop.call_later(left_s, self._look)
 
     @staticmethod
