@@ -2,7 +2,7 @@
 
 @endpoint()
 async def chat(call: Call) -> JsonObject:
-    asked = await call.read(read_chat)
+    asked = await call.read(Request, Request.native)
     return await call.answer_text(asked.model, asked.body)
 """
 
