@@ -400,7 +400,7 @@ REFUSED = [
     ({"$schema": DRAFT_7, "items": []}, "/items", "must be a list of at least one schema"),
     ({"$schema": DRAFT_7, "dependencies": {"a": [1]}}, "/dependencies/a", "a schema or a list of unique strings"),
     (DEEP, "", f"more than {MAX_DEPTH} levels"),
-    ({"description": "x" * MAX_BYTES}, "", f"at most {MAX_BYTES}"),
+    ({"description": "x" * MAX_BYTES}, "", f"the maximum is {MAX_BYTES}"),
     ({"$ref": "#"}, "", "has a reference cycle"),
     ({"anyOf": [{"$ref": "#"}, {"type": "null"}]}, "", "has a reference cycle"),
     ({"$dynamicAnchor": "a", "if": {"$dynamicRef": "#a"}}, "", "has a reference cycle"),
