@@ -1,4 +1,4 @@
-"""Which images are sent to Gemini: whole files of a type that it takes, by their bytes. Pure."""
+"""Checks the images that are sent to Gemini: complete files of a type that it supports, by their bytes. Pure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from shared.media.base64_text import decode
 from shared.media.image_file import ImageFile, identify
 
 MAX_BYTES = 7 * 1024 * 1024
-"""What Google documents for an image within a request (cloud.google.com: Gemini image models, technical specifications)."""
+"""Google's documented limit for an image in a request (cloud.google.com: Gemini image models, technical specifications)."""
 MAX_PIXELS = 100_000_000
 MAX_SIDE = 20_000
 _TAKEN = {"image/png": "PNG", "image/jpeg": "JPEG", "image/webp": "WebP", "image/heic": "HEIC", "image/heif": "HEIF"}
@@ -32,12 +32,12 @@ _NAMES = {
 @dataclass(frozen=True, slots=True)
 class InputImage:
     mime_type: str
-    """As its content says."""
+    """The type by its content."""
     data: bytes = field(repr=False)
 
 
 def checked(data: bytes, where: str, max_bytes: int = MAX_BYTES) -> InputImage:
-    """Raises BadRequest that names the field `where`. Nothing is decompressed: what a bomb would unpack to stays packed."""
+    """Raises BadRequest that names the field `where`. Nothing is decompressed, so a decompression bomb does no harm."""
     if len(data) > max_bytes:
         raise too_large(where, max_bytes)
     found = identify(data)
@@ -53,8 +53,8 @@ def checked(data: bytes, where: str, max_bytes: int = MAX_BYTES) -> InputImage:
 
 
 def decoded(text: str, where: str, max_bytes: int = MAX_BYTES, *, other_forms: str = "") -> bytes:
-    """The bytes of base64 or of a data URL. Raises BadRequest that names the field `where`; `other_forms` ends its sentence."""
-    # Base64 takes 4/3 of the bytes; line breaks and the percent-encoding of a data URL take less than the rest of this.
+    """Decodes base64 or a data URL. Raises BadRequest that names the field `where`; `other_forms` ends its sentence."""
+    # Base64 has 4/3 of the bytes; line breaks and percent-encoding in a data URL need less than the rest.
     if len(text) > 2 * max_bytes:
         raise too_large(where, max_bytes)
     try:

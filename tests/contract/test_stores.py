@@ -418,7 +418,7 @@ async def test_everything_has_a_bound(store: Store) -> None:
     with pytest.raises(ValueError, match="100 keys"):
         await store.transact([], lambda _values, _now: Change(None))
     for limit in (0, 10_001):
-        with pytest.raises(ValueError, match="listed"):
+        with pytest.raises(ValueError, match="limit of a listing"):
             await store.list("n/", limit=limit)
 
 

@@ -1,6 +1,6 @@
-"""The keywords that say what a value is, quoting little of it. Pure.
+"""The keywords that check a value itself. Their messages quote only a little of it. Pure.
 
-Each takes (validator, the keyword's value, the value, the schema around), as jsonschema's do, and gives errors.
+Like jsonschema's, each takes (validator, the keyword's value, the value, the schema) and returns errors.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def _const(_: Any, wanted: Any, instance: Any, __: JsonObject) -> Iterator[Any]:
 
 
 def _measure(instance: Any, kind: str) -> Any:
-    """What a bound is compared with; None where it does not apply."""
+    """The number that a bound is compared with; None if the bound does not apply."""
     if kind == "number":
         return instance if is_number(instance) else None
     return len(instance) if isinstance(instance, {"string": str, "list": list, "object": dict}[kind]) else None
@@ -74,7 +74,7 @@ def _or_flag(word: str, keyword: Keyword) -> Keyword:
 
 def _multiple_of(_: Any, step: Any, instance: Any, __: JsonObject) -> Iterator[Any]:
     if is_number(instance):
-        # Both are brought to the same power of ten first.
+        # Both numbers are scaled to the same power of ten.
         current.get().spend(_MULTIPLE_WORK + 4 * (numbers.work(instance) + numbers.work(step)))
         result = is_multiple(instance, step)
         if not result:
@@ -99,7 +99,7 @@ _BOUNDS: dict[str, tuple[Any, ...]] = {
 def _format(validator: Any, form: str, instance: Any, _: JsonObject) -> Iterator[Any]:
     run = current.get()
     if run.assert_formats and isinstance(instance, str):
-        # An answer's text has one identity as long as the answer is there: it is read once, however many schemas ask.
+        # A text keeps its id() while the answer exists, so it is checked once, whatever the number of schemas.
         known = run.formats.get((form, id(instance)))
         if known is None:
             run.spend(formats.work(form, instance))

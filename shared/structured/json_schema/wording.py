@@ -1,4 +1,4 @@
-"""How a problem quotes what it is about: briefly, as JSON. Pure."""
+"""The parts of messages: short quotes of values as JSON, and JSON pointers. Pure."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ _TYPES = {
 
 
 def short(value: object) -> str:
-    """A scalar as JSON, its beginning if it is long; of an object or a list only that it is one."""
+    """A scalar as JSON, shortened if it is long; for an object or a list only its type."""
     if isinstance(value, dict | list) and value:
         return json_type(value)
     if isinstance(value, str):
         value = value if len(value) <= _MAX_QUOTED else value[: _MAX_QUOTED - 1] + "…"
     told = str(value) if isinstance(value, Decimal) else json.dumps(value, ensure_ascii=False)
-    # A number may have thousands of digits; a text's escapes are not cut.
+    # A number may have thousands of digits. A text is already short; cutting it again could split an escape.
     return told if isinstance(value, str) or len(told) <= _MAX_QUOTED else told[: _MAX_QUOTED - 1] + "…"
 
 
@@ -38,7 +38,7 @@ def but_not(value: object) -> str:
 
 
 def count(bound: Any, thing: str) -> str:
-    """A bound: "3 items", "0.5"."""
+    """A bound with its unit: "3 items", "0.5"."""
     if not thing:
         return short(bound)
     plural = thing.removesuffix("y") + "ies" if thing.endswith("y") else thing + "s"
@@ -46,7 +46,7 @@ def count(bound: Any, thing: str) -> str:
 
 
 def enum_text(options: Sequence[Any]) -> str:
-    """The values of an enum, as many as a short sentence holds."""
+    """The values of an enum, as many as fit into a short sentence."""
     if not options:
         return "absent: the enum allows no value"
     told = short(options[0])
@@ -63,7 +63,7 @@ def types_text(names: Iterable[str]) -> str:
 
 
 def pointer(path: Iterable[str | int]) -> str:
-    """A JSON pointer (RFC 6901). Where names are so long that it would be, the pointer of what is around."""
+    """A JSON pointer (RFC 6901); if it would be too long, the pointer of a parent."""
     told = ""
     for step in path:
         following = f"{told}/{escaped(str(step))}"
@@ -74,5 +74,5 @@ def pointer(path: Iterable[str | int]) -> str:
 
 
 def escaped(step: str) -> str:
-    """One step of a JSON pointer."""
+    """Escapes one step of a JSON pointer."""
     return step.replace("~", "~0").replace("/", "~1")
