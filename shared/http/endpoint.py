@@ -3,8 +3,7 @@
 @endpoint()
 async def chat(call: Call) -> JsonObject:
     asked = await call.read(read_chat)
-    reply = await call.generate(model_for(asked.model, "chat", call.settings), asked.body)
-    return chat_answer(reply, call.request_id)
+    return await call.answer_text(asked.model, asked.body)
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from types import FunctionType
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import orjson
 from starlette.requests import Request
@@ -24,10 +23,9 @@ from shared.clock import elapsed_s
 from shared.errors import GatewayError, MethodNotAllowed, NotFound, Unauthorized, Unavailable
 from shared.generation import Caller, JsonObject
 from shared.http.browser_origin import anonymous_fault
-from shared.http.call import Call, Services, headers_of, request_id
+from shared.http.call import Call, headers_of, request_id
 from shared.http.disconnect import DisconnectWatch
 from shared.http.event_stream import EventStream
-from shared.http.header_value import header_value
 from shared.http.manifest import Manifest
 from shared.http.response import (
     ErrorBody,
@@ -36,6 +34,7 @@ from shared.http.response import (
     allow,
     cors_headers,
     error_response,
+    generation_headers,
     own_error_body,
     preflight,
     server_timing,
@@ -43,6 +42,9 @@ from shared.http.response import (
 from shared.http.routes import Routes, comparable
 from shared.settings.settings import SettingsError
 from shared.telemetry.record import RequestRecord, log_failure, log_problem, log_request, told, trace_of
+
+if TYPE_CHECKING:
+    from shared.bootstrap import Services
 
 __all__ = ["Call", "EndpointApp", "endpoint"]
 
@@ -114,14 +116,14 @@ class EndpointApp:
             services = self._services()
         except Exception as error:  # noqa: BLE001 - logged, and returned to the caller
             return self._not_started(request, received_s, error)
-        call = Call(request, services, received_s)
+        call = Call(request, services, received_s, self.manifest.name)
         record = RequestRecord(
             self.manifest.name,
             call.method,
             call.request_id,
             received_s,
             user_agent=call.headers.get("user-agent"),
-            journal=call.journal,
+            timeline=call.timeline,
         )
         response: Response | None = None
         try:
@@ -232,7 +234,7 @@ class EndpointApp:
         record.answered(response)
         record.trace, record.ended_s = trace_of(headers), elapsed_s()
         response.headers["x-request-id"] = record.request_id
-        response.headers["server-timing"] = server_timing(record.journal, record.ended_s - received_s).decode()
+        response.headers["server-timing"] = server_timing(record.timeline, record.ended_s - received_s).decode()
         log_request(record, "INFO")
         return response
 
@@ -294,21 +296,18 @@ def _request_id_header(call: Call) -> RawHeaders:
 
 
 def _timing_header(call: Call) -> RawHeaders:
-    return [(b"server-timing", server_timing(call.journal, elapsed_s() - call.received_s))]
+    return [(b"server-timing", server_timing(call.timeline, elapsed_s() - call.received_s))]
 
 
 def _cors_headers(call: Call) -> RawHeaders:
     return cors_headers(call.settings.cors_origins, call.headers.get("origin", ""))
 
 
-def _reply_headers(call: Call) -> RawHeaders:
-    """The headers of the generation. Values may be text from Gemini or from the caller, so they are encoded."""
-    if call.reply is None:
-        return []
-    return [(name.encode("ascii"), header_value(value).encode("ascii")) for name, value in call.reply.headers.items()]
+def _generation_headers(call: Call) -> RawHeaders:
+    return generation_headers(call.timeline)
 
 
-_HEADERS = (_request_id_header, _timing_header, _cors_headers, _reply_headers)
+_HEADERS = (_request_id_header, _timing_header, _cors_headers, _generation_headers)
 """Headers that every response has in addition to its own."""
 
 

@@ -12,7 +12,7 @@ import orjson
 from starlette.responses import Response
 
 from shared.errors import GatewayError
-from shared.generation import Journal, JsonObject
+from shared.generation import Ending, JsonObject, Timeline
 from shared.http.header_value import header_value
 
 RawHeaders = list[tuple[bytes, bytes]]
@@ -129,9 +129,41 @@ def cors_headers(origins: tuple[str, ...], origin: str) -> RawHeaders:
     ]
 
 
-def server_timing(journal: Journal, total_s: float) -> bytes:
+def server_timing(timeline: Timeline, total_s: float) -> bytes:
     """`server-timing` (W3C): milliseconds in the queue, upstream, and in total."""
     total = b"total;dur=%.1f" % (total_s * 1000)
-    if not journal.waits:
+    if not timeline.waits:
         return total
-    return b"queue;dur=%.1f, upstream;dur=%.1f, %b" % (journal.queue_s * 1000, journal.upstream_s * 1000, total)
+    return b"queue;dur=%.1f, upstream;dur=%.1f, %b" % (timeline.queue_s * 1000, timeline.upstream_s * 1000, total)
+
+
+def generation_answer(content: JsonObject, ending: Ending, request_id: str) -> JsonObject:
+    """The body of a generated answer: its content, and what every such answer has."""
+    model, finish_reason, usage = ending
+    return {
+        **content,
+        "model": model,
+        "finish_reason": finish_reason,
+        "usage": usage._asdict(),
+        "request_id": request_id,
+    }
+
+
+def generation_headers(timeline: Timeline) -> RawHeaders:
+    """`x-model-*` and OpenAI's `x-ratelimit-*` for a request that Gemini has answered. With several generations, the limits
+    are the tightest ones."""
+    if timeline.models is None:
+        return []
+    requested, used = timeline.models
+    headers = [
+        (b"x-model-requested", header_value(requested).encode("ascii")),
+        (b"x-model-used", header_value(used).encode("ascii")),
+    ]
+    for kind, rate in ((b"requests", timeline.rate.requests), (b"tokens", timeline.rate.input_tokens)):
+        if rate is not None:
+            headers += [
+                (b"x-ratelimit-limit-" + kind, b"%d" % rate.limit),
+                (b"x-ratelimit-remaining-" + kind, b"%d" % rate.remaining),
+                (b"x-ratelimit-reset-" + kind, b"%.3fs" % rate.reset_s),
+            ]
+    return headers

@@ -9,7 +9,7 @@ from shared.http.manifest import Access
 
 EVERY_HEADER = ("x-request-id", "server-timing")
 GENERATION_HEADERS = (
-    *(f"x-ratelimit-{kind}-{what}" for kind in ("limit", "remaining") for what in ("requests", "tokens")),
+    *(f"x-ratelimit-{kind}-{what}" for kind in ("limit", "remaining", "reset") for what in ("requests", "tokens")),
     "x-model-requested",
     "x-model-used",
 )
@@ -66,6 +66,12 @@ HEADERS: JsonObject = {
     "x-ratelimit-remaining-requests": _header("Requests that this instance may still send in this minute.", "integer"),
     "x-ratelimit-remaining-tokens": _header(
         "Input tokens that this instance may still send in this minute.", "integer"
+    ),
+    "x-ratelimit-reset-requests": _header(
+        "Time until the whole limit is available again if nothing more is sent: `59.8s`."
+    ),
+    "x-ratelimit-reset-tokens": _header(
+        "Time until the whole limit is available again if nothing more is sent: `59.8s`."
     ),
     "x-model-requested": _header("The model name in the request."),
     "x-model-used": _header("The model that generated the response."),

@@ -16,7 +16,7 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 from shared.clock import elapsed_s
-from shared.generation import Attempt, Journal, JsonObject, Stage, Usage
+from shared.generation import Attempt, JsonObject, Timeline, TimeSpan, Usage
 from shared.http.endpoint import Call, EndpointApp
 from shared.http.manifest import Manifest
 from shared.settings.settings import Settings
@@ -91,7 +91,7 @@ def _spans_us(tracer: Tracer) -> float:
 def _record() -> RequestRecord:
     now_s = elapsed_s()
     attempt = Attempt(now_s, now_s + 1, "gemini-api-key-1", "gemini-3.8-flash", Usage(5, 7, 2, 14))
-    journal = Journal("gemini-3.8-flash", [Stage(now_s - 1, now_s)], [attempt])
+    timeline = Timeline("gemini-3.8-flash", [TimeSpan(now_s - 1, now_s)], [attempt])
     return RequestRecord(
         "chat",
         "POST",
@@ -105,7 +105,7 @@ def _record() -> RequestRecord:
         "team",
         "curl/8",
         512,
-        journal,
+        timeline,
     )
 
 

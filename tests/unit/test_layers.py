@@ -27,12 +27,12 @@ ALLOWED: dict[str, set[str]] = {
     "settings": {"gemini", "ledger", "media"},
     "auth": {"settings", "stores.port"},
     "telemetry": {"settings"},
-    "http": {"auth", "bootstrap", "bounds", "media", "settings", "telemetry"},
+    "http": {"auth", "bootstrap", "bounds", "gateway", "gemini", "media", "settings", "telemetry"},
     "openapi": {"gemini", "http", "settings"},
     # What is made
-    "chat": {"gemini", "http", "settings"},
-    "structured": {"chat", "gemini", "http"},
-    "images": {"bounds", "chat", "gemini", "http", "media", "settings", "telemetry"},
+    "chat": {"gateway.stream_reply", "gemini", "http"},
+    "structured": {"gateway.generator", "gemini", "http.fields"},
+    "images": {"bounds", "gateway.generator", "gemini", "media"},
     # What an operator sees
     "ops": {"accounts", "admission", "gemini", "ledger", "settings", "stores"},
     # The wiring
@@ -56,8 +56,11 @@ PURE = (
     "shared/bounds/byte_budget.py",
     "shared/bounds/json_structure.py",
     "shared/gateway/failures.py",
+    "shared/gateway/retry.py",
     "shared/admission/stopped.py",
     "shared/gemini/errors.py",
+    "shared/gemini/native_body.py",
+    "shared/gemini/answer_text.py",
     "shared/gemini/error_body.py",
     "shared/gemini/quotas.py",
     "shared/gemini/delays.py",
