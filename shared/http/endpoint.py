@@ -308,7 +308,7 @@ def _generation_headers(call: Call) -> RawHeaders:
 
 
 _HEADERS = (_request_id_header, _timing_header, _cors_headers, _generation_headers)
-"""What every response carries besides its own."""
+"""Headers that every response has in addition to its own."""
 
 
 def _reject_foreign_page(call: Call) -> None:

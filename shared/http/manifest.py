@@ -115,11 +115,11 @@ def _check_paths(manifests: Sequence[Manifest]) -> None:
 
 
 def _check_also(manifest: Manifest, others: Iterable[Manifest]) -> None:
-    """A path in `also` must belong to another function: without an owner it would answer on this function's own host, and
-    neither locally nor under the domain, which is a typing error or belongs in `paths`."""
+    """A path in `also` must belong to another function. Without an owner it would be answered on this function's own host,
+    but neither locally nor under the domain: it is misspelled, or belongs in `paths`."""
     elsewhere = owners(others)
     for pattern in manifest.also:
-        # What every path has that the pattern matches is its prefix; any segment stands for the rest.
+        # A template or a wildcard is looked up as if it were a path: only its prefix decides who owns it.
         if elsewhere.owner(pattern) is None:
             raise ManifestError(
                 f"{manifest.name} has {pattern} in also, which no other function has in paths. Move it to paths, or correct it."

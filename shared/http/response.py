@@ -130,7 +130,7 @@ def cors_headers(origins: tuple[str, ...], origin: str) -> RawHeaders:
 
 
 def server_timing(timeline: Timeline, total_s: float) -> bytes:
-    """`server-timing` (W3C): milliseconds in the queue, upstream, and in all."""
+    """`server-timing` (W3C): milliseconds in the queue, upstream, and in total."""
     total = b"total;dur=%.1f" % (total_s * 1000)
     if not timeline.waits:
         return total

@@ -9,7 +9,7 @@ from typing import Any
 from shared.http.manifest import Manifest
 from shared.stores.firestore_rpc import EXPIRY_FIELD, VALUE_FIELD
 from tests.support.routes import example_path
-from tests.support.url_map import Asked, EndpointApp
+from tests.support.url_map import Asked, Edge
 
 Values = dict[str, Any]
 GEMINI_KEY = "GEMINI_API_KEY"
@@ -290,7 +290,7 @@ def _ledger(it: Deployment) -> Iterator[str]:
 
 
 def _paths(it: Deployment) -> Iterator[str]:
-    edge = EndpointApp(it.only("google_compute_url_map", "edge"), it)
+    edge = Edge(it.only("google_compute_url_map", "edge"), it)
     for name, manifest in it.manifests.items():
         for pattern, methods in manifest.paths.items():
             path = example_path(pattern, below="some/thing")

@@ -15,7 +15,7 @@ from tests.support.deployment import Deployment, problems
 from tests.support.functions import called
 from tests.support.processes import ROOT
 from tests.support.terraform import Terraform
-from tests.support.url_map import Asked, EndpointApp
+from tests.support.url_map import Asked, Edge
 
 MANIFESTS = load_all(ROOT / "functions")
 SETTINGS = set(re.findall(r"^#?([A-Z][A-Z0-9_]*)=", (ROOT / ".env.example").read_text(), re.MULTILINE))
@@ -120,12 +120,12 @@ def test_storing_functions_alone_know_the_bucket(grown: Deployment) -> None:
     ids=lambda value: f"{value.method} {value.path}" if isinstance(value, Asked) else value,
 )
 def test_the_load_balancer_leads_a_path_to_its_function(grown: Deployment, asked: Asked, function: str) -> None:
-    edge = EndpointApp(grown.only("google_compute_url_map", "edge"), grown)
+    edge = Edge(grown.only("google_compute_url_map", "edge"), grown)
     assert edge.function(asked) == function
 
 
 def test_the_url_map_agrees_with_the_local_server(grown: Deployment) -> None:
-    edge = EndpointApp(grown.only("google_compute_url_map", "edge"), grown)
+    edge = Edge(grown.only("google_compute_url_map", "edge"), grown)
     local = owners(grown.manifests.values())
     for path in (
         "/upload",
@@ -150,7 +150,7 @@ def test_a_template_is_mapped_by_its_literal_prefix(grown: Deployment) -> None:
     prefixes = [match["prefix_match"] for match in matches if match["prefix_match"] and not match["header_matches"]]
     assert prefixes.count("/sessions/") == 1
     assert not any("{" in (match["prefix_match"] or match["full_path_match"]) for match in matches)
-    edge = EndpointApp(url_map, grown)
+    edge = Edge(url_map, grown)
     assert grown.manifests["sessions"].also.keys() == {"/chat"}
     assert edge.function(Asked("POST", "/chat")) == "chat"
 
