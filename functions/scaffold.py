@@ -18,12 +18,9 @@ _TAKEN = frozenset({"serve", "bundle", "scaffold", "main", "shared", "functions"
 
 _MAIN = '''"""POST {path}: a text -> a text, by the instruction below."""
 
-from functools import partial
-
 from functions.{name}.models import Request
 from shared.gemini.native_body import native_body, turn
 from shared.generation import JsonObject
-from shared.http.bodies import read
 from shared.http.endpoint import Call, endpoint
 
 INSTRUCTION = "{title}: answer with the result only."
@@ -31,7 +28,7 @@ INSTRUCTION = "{title}: answer with the result only."
 
 @endpoint()
 async def {name}(call: Call) -> JsonObject:
-    asked = await call.read(partial(read, Request))
+    asked = await call.read(Request)
     body = native_body([turn("user", asked.text)], INSTRUCTION)
     return await call.answer_text(asked.model, body)
 '''

@@ -4,14 +4,15 @@ from functools import partial
 
 from starlette.responses import Response
 
-from shared.chat.chat import chat_events, read_chat
+from functions.chat.models import Request
+from shared.chat.chat import chat_events
 from shared.generation import JsonObject
 from shared.http.endpoint import Call, endpoint
 
 
 @endpoint()
 async def chat(call: Call) -> Response | JsonObject:
-    asked = await call.read(read_chat)
+    asked = await call.read(Request, Request.native)
     if asked.stream:
         model = call.model_for(asked.model, "chat")
         return call.stream(model, asked.body, partial(chat_events, request_id=call.request_id))

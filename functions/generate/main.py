@@ -8,7 +8,6 @@ from functions.generate.answer import answer
 from functions.generate.inputs import input_reader
 from functions.generate.models import Request
 from shared.generation import JsonObject
-from shared.http.bodies import read
 from shared.http.endpoint import Call, endpoint
 from shared.images.generation import ImageRequest, generate_images, image_model
 
@@ -16,7 +15,6 @@ from shared.images.generation import ImageRequest, generate_images, image_model
 @endpoint()
 async def generate(call: Call) -> Response | JsonObject:
     request = await _request(call)
-    call.forget_body()
     result = await generate_images(
         call.generator, request, lambda: call.services.media, call.work, call.public_error, call.request_id
     )
@@ -24,7 +22,7 @@ async def generate(call: Call) -> Response | JsonObject:
 
 
 async def _request(call: Call) -> ImageRequest:
-    sent = await call.work(partial(read, Request, await call.json()))
+    sent = await call.read(Request)
     return ImageRequest(
         prompt=sent.prompt,
         model=image_model(call.model_for(sent.model, "image")),

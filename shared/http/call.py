@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Mapping
 from contextlib import aclosing
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeVar, overload
 
 from starlette.requests import Request
 
@@ -21,12 +21,14 @@ from shared.gemini.models import Purpose, model_for
 from shared.generation import Caller, Ending, JsonObject, Priority, Reply, Timeline
 from shared.http.event_stream import MIN_SILENCE_S, SILENCE_S, Events, EventStream
 from shared.http.patience import HEADER, SDK_HEADERS, Patience, patience_of
-from shared.http.request_body import may_be_json, parse_object, read_body, require_json, weighed
+from shared.http.request_body import budgeted_bytes, may_be_json, parse_object, read_body, require_json
 from shared.http.response import generation_answer
 from shared.settings.settings import Settings
 from shared.telemetry.record import RequestRecord, told
 
 if TYPE_CHECKING:
+    from pydantic import BaseModel
+
     from shared.bootstrap import Services
     from shared.gateway.generator import Generator
     from shared.gateway.stream_reply import StreamReply
@@ -40,6 +42,7 @@ _SINGLE = frozenset(
 """Headers whose value has no comma of its own."""
 _NOT_YET_KNOWN = Caller("public", "anonymous")
 Result = TypeVar("Result")
+Model = TypeVar("Model", bound="BaseModel")
 
 
 class Call:
@@ -144,7 +147,7 @@ class Call:
         if self._object is None:
             body = await self.body()
             if len(body) >= LARGE_BYTES:
-                self.claim.cover(await self.work(partial(weighed, body)))
+                self.claim.cover(await self.work(partial(budgeted_bytes, body)))
             try:
                 self._object = await self.work(partial(parse_object, body))
             except BadRequest as error:
@@ -162,13 +165,22 @@ class Call:
         await self.refuse_guesses()
         self.caller = require_admin(self.headers, self.settings)
 
-    async def read(self, reader: Callable[[JsonObject], Result]) -> Result:
-        """What `reader` makes of the JSON object, after which the body is forgotten. `reader` must not need the event
-        loop: for a large body it runs in a thread. Raises what `reader` raises."""
-        job = partial(reader, await self.json())
-        # Not while it waits for its turn either: what was parsed takes as much again.
+    @overload
+    async def read(self, model: type[Model]) -> Model: ...
+
+    @overload
+    async def read(self, model: type[Model], then: Callable[[Model], Result]) -> Result: ...
+
+    async def read(self, model: type[Model], then: Callable[[Model], Result] | None = None) -> Model | Result:
+        """The JSON body as `model`, or the result of `then` for it; the body is forgotten. `then` must not need the event
+        loop: for a large body it runs in a thread. Raises BadRequest, and what `then` raises."""
+        # Functions that read no body never load pydantic.
+        from shared.http.bodies import read
+
+        job = partial(read, model, await self.json())
+        # A request that waits for its turn holds no parsed body either: it takes as much memory again.
         self.forget_body()
-        return await self.work(job)
+        return await self.work(job if then is None else lambda: then(job()))
 
     async def work(self, job: Callable[[], Result], size_bytes: int = 0) -> Result:
         """What `job` returns or raises, without holding up other requests where this one's body is large, or the
