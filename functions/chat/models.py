@@ -8,7 +8,7 @@ from pydantic import ConfigDict, Field
 
 from shared.chat.request import Request as Request
 from shared.http.bodies import AnswerBody, GenerationAnswer
-from shared.openapi.document import Operation
+from shared.openapi.operation import Operation
 
 
 class Answer(GenerationAnswer):

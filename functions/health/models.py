@@ -1,4 +1,4 @@
-"""The response of GET /health, which `shared.ops.health` makes; these models only document it."""
+"""Describes the response of GET /health, which `shared.ops.health` builds."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from typing import Literal
 
 from pydantic import BaseModel, Field
 
-from shared.openapi.document import Operation
+from shared.openapi.operation import Operation
 
 
 class Limits(BaseModel):
-    """Limits of one model in one Google project; null is unlimited."""
+    """The limits of one model in one Google project; null is unlimited."""
 
     rpm: int | None = Field(description="Requests per minute.")
     tpm: int | None = Field(description="Input tokens per minute.")
@@ -24,7 +24,7 @@ class AllLimits(BaseModel):
 
 
 class SameProject(BaseModel):
-    """Keys that are configured as several Google projects and belong to one."""
+    """Keys that are configured as different Google projects, but belong to the same one."""
 
     accounts: list[str]
     message: str = Field(description="The setting to change.")
@@ -35,11 +35,11 @@ class Accounts(BaseModel):
 
     configured: int
     out: dict[str, str] = Field(
-        description="Keys that cannot serve now, and why: account and key_invalid until an operator acts, restricted for "
-        "ten minutes at a time."
+        description="Accounts that cannot serve now, with the reason: `account` and `key_invalid` last until a person acts, "
+        "`restricted` is retried every ten minutes."
     )
     same_project: list[SameProject] = Field(
-        description="Keys whose limits are counted separately although they share a project."
+        description="Keys that share one project's limits, but are counted separately."
     )
 
 
@@ -47,11 +47,11 @@ class Outside(BaseModel):
     """Another consumer seems to use the same quota."""
 
     since: str = Field(description="When it was first suspected (UTC).")
-    usable: int = Field(description="The part of the limit per minute that is used until the limit recovers.")
+    usable: int = Field(description="The part of the limit per minute that this gateway uses meanwhile; it recovers.")
 
 
 class Stopped(BaseModel):
-    """Requests are stopped until one probe request succeeds."""
+    """No request is sent until one probe request has succeeded."""
 
     kind: Literal["rate", "day", "zero", "spend", "lower"] = Field(
         description="rate: a quota per minute; day: the daily quota; zero: no quota at all; spend: the project's spending limit."
@@ -59,60 +59,61 @@ class Stopped(BaseModel):
     message: str = Field(description="Google's own words.")
     until: str = Field(description="When the probe request is sent (UTC).")
     state: Literal["open", "half-open"] = Field(
-        description="half-open: the probe request is running; other requests wait for its result."
+        description="half-open: the probe request is under way; others wait for its result."
     )
 
 
 class Learned(BaseModel):
-    """A limit that Gemini reported below the configured one."""
+    """A limit that Gemini reported and that is lower than the configured one."""
 
     named: int
-    usable: int | None = Field(description="The part that is used now.")
+    usable: int | None = Field(description="The limit that the gateway applies now.")
     message: str = Field(description="Google's own words.")
-    tested_at: str = Field(description="When one request more is sent to test whether the limit still holds (UTC).")
+    tested_at: str = Field(description="When one more request is sent to test whether the limit still holds (UTC).")
     state: Literal["open", "half-open", "rising"]
 
 
 class Refused(BaseModel):
-    """What Gemini's rejections say about a model's limits; null if there were none."""
+    """What Gemini's 429 responses revealed about a model; null where nothing applies now."""
 
     stopped: Stopped | None
     learned_limits: dict[str, Learned] | None = Field(
-        description="Limits that Gemini reported below the configured ones, by requests, input_tokens, images, requests_per_day."
+        description="Limits that Gemini reported below the configured ones, by dimension: requests, input_tokens, images, "
+        "requests_per_day."
     )
     outside_consumer: dict[str, Outside] | None = Field(description="By dimension: requests, input_tokens, images.")
-    debt_tokens: int = Field(description="Total of input tokens used beyond their reservations.")
+    debt_tokens: int = Field(description="Total input tokens that exceeded their reservations.")
 
 
 class Project(BaseModel):
-    """One of the server's Google projects, named by the accounts that share it."""
+    """One of the server's Google projects, identified by the accounts that share it."""
 
     accounts: list[str]
-    stopped: Stopped | None = Field(description="All models are stopped by the project's spending limit.")
-    models: dict[str, Refused] = Field(description="Models with a limit or a stop to report.")
-    reason: str | None = Field(None, description="Why the state is unknown; absent otherwise.")
+    stopped: Stopped | None = Field(description="Set while the project's spending limit stops all models.")
+    models: dict[str, Refused] = Field(description="Only models with something to report.")
+    reason: str | None = Field(None, description="Why the state cannot be read; absent otherwise.")
 
 
 class Ledger(BaseModel):
-    """The store of the limits' use."""
+    """The store that holds the limits' state."""
 
     kind: Literal["memory", "sqlite", "firestore"]
     reachable: bool = Field(
-        description="Whether it could be read (and, where that costs nothing, written) within the last 5 s."
+        description="Whether it can be read and, where writing is free, written; checked up to 5 s ago."
     )
     reason: str | None = Field(None, description="Why it cannot be read or written; absent while it can.")
     projects: list[Project] | None = Field(
-        None, description="The first 20 projects; absent while it cannot be reached."
+        None, description="The first 20 projects; absent while the ledger is unreachable."
     )
 
 
 class Answer(BaseModel):
     status: Literal["healthy", "degraded"] = Field(
-        description="degraded: the ledger is unreachable, so generation returns 503."
+        description="degraded: the ledger is unavailable, so generation returns 503."
     )
     message: str
     version: str
-    concurrency_limit: int = Field(description="Maximum concurrent requests to Gemini per Google project.")
+    concurrency_limit: int = Field(description="Maximum concurrent requests per Google project.")
     tier: str
     limits: AllLimits
     models: list[str] = Field(

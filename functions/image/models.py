@@ -7,7 +7,7 @@ from pydantic import BaseModel, Field
 from functions.image.serving import MAX_PAGE_SIZE, PAGE_SIZE
 from shared.generation import JsonObject
 from shared.media.names import EXTENSIONS, PATTERN
-from shared.openapi.document import Operation
+from shared.openapi.operation import Operation
 
 
 class Image(BaseModel):

@@ -55,6 +55,8 @@ class Call:
         self.settings: Settings = services.settings
         self.method: str = request.method
         self.path: str = request.scope["path"]
+        self.path_parameters: Mapping[str, str] = {}
+        """Of the template that the path matched: `{id}` of endpoint.json is `path_parameters["id"]`, percent-decoded."""
         self.headers = headers_of(request)
         self.request_id = request_id(self.headers)
         self.received_s = received_s

@@ -28,7 +28,7 @@ from shared.gemini.native_body import native_body
 from shared.generation import EncodedBody, JsonObject
 from shared.images.inputs import Worker
 from shared.media.base64_text import decode
-from shared.media.image_file import ImageFile, what_is
+from shared.media.image_file import ImageFile, identify
 from shared.media.input_image import InputImage, inline_part
 from shared.media.names import EXTENSIONS
 
@@ -215,7 +215,7 @@ def _file(text: str, declared: str) -> _File:
         data = decode(text)
     except ValueError as rule:
         raise UpstreamFailed(f"{subject} {len(text)} characters, which {rule}. Send the request again.") from None
-    kind = what_is(data)
+    kind = identify(data)
     if kind.whole:
         return _File(data, kind)
     known = kind.mime_type in EXTENSIONS

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 import orjson
 
+from shared.bounds.json_structure import TooManyValues, check_values
 from shared.errors import BadRequest, NonconformingAnswer
 from shared.gemini import wire
 from shared.gemini.answer_text import answer_text
@@ -121,7 +122,10 @@ def _checked(
     text = _well_formed(text)
     bare = _bare(text)
     try:
+        check_values(bare.encode())
         value = loads(bare)
+    except TooManyValues as error:
+        return text, orjson.Fragment(bare), [Problem("", f"has {error}, too many to check: ask for less")]
     except ValueError as error:
         return text, orjson.Fragment(bare), [Problem("", f"is not JSON: {error}")]
     return text, orjson.Fragment(bare), problems_of(value)

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from shared.clock import elapsed_s
 from shared.generation import Attempt, JsonObject, Timeline, TimeSpan, Usage
-from shared.http.endpoint import Call, Edge
+from shared.http.endpoint import Call, EndpointApp
 from shared.http.manifest import Manifest
 from shared.settings.settings import Settings
 from shared.telemetry.record import RequestRecord, log_request, trace_of
@@ -109,7 +109,7 @@ def _record() -> RequestRecord:
     )
 
 
-async def _request_us(edge: Edge, count: int) -> float:
+async def _request_us(edge: EndpointApp, count: int) -> float:
     began_s = time.process_time()
     for _ in range(count):
         answer = await ask(edge.answer, path="/thing", json={"prompt": "Hello"}, headers=ADMIN)
@@ -118,7 +118,7 @@ async def _request_us(edge: Edge, count: int) -> float:
     return 1e6 * (time.process_time() - began_s) / count
 
 
-def _edge(tracer: Tracer | None) -> Edge:
+def _edge(tracer: Tracer | None) -> EndpointApp:
     services = FakeServices()
     services.tracer = tracer
 
@@ -127,7 +127,7 @@ def _edge(tracer: Tracer | None) -> Edge:
         return {"model": (await call.generate("gemini-3.8-flash", await call.json())).model_used}
 
     manifest = Manifest("thing", "A thing.", {"/thing": ("POST",)}, "credential", 512, 1, 80, 60, ())
-    return Edge(handle, manifest, services=lambda: services)
+    return EndpointApp(handle, manifest, services=lambda: services)
 
 
 @contextlib.asynccontextmanager

@@ -114,7 +114,7 @@ BROKEN = {
     "a format that is not known": (part(b"\x8asomething new\0", "image/new"), "'image/new' of .* not a known image"),
     "no bytes": (blob("data:image/png;base64,"), "0 bytes"),
     "no type": ({"inlineData": {"data": "AAAA"}}, "a file without a type"),
-    "mixed alphabets": (blob("+_AA"), "characters of both"),
+    "mixed alphabets": (blob("+_AA"), "one base64 alphabet"),
 }
 """What may come in an image's place, and what is said of it."""
 

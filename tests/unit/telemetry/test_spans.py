@@ -20,7 +20,7 @@ from shared.chat.chat import chat_events
 from shared.clock import elapsed_s
 from shared.errors import BadRequest, InvalidGeminiKey, UpstreamFailed
 from shared.generation import UNKNOWN_USAGE, Attempt, JsonObject, Timeline, TimeSpan, Usage
-from shared.http.endpoint import Call, Edge
+from shared.http.endpoint import Call, EndpointApp
 from shared.http.manifest import Manifest
 from shared.settings.settings import Settings
 from shared.telemetry import spans as tracing
@@ -36,7 +36,7 @@ SAMPLED = {"traceparent": f"00-{TRACE}-{SPAN}-01"}
 NOT_SAMPLED = {"traceparent": f"00-{TRACE}-{SPAN}-00"}
 API_KEY = "key-of-the-receiver"
 TALKS: list[tuple[float, float, bool]] = []
-Edges = tuple[Edge, Receiver]
+Edges = tuple[EndpointApp, Receiver]
 
 
 @pytest.fixture(autouse=True)
@@ -74,12 +74,12 @@ async def traced(
         services.tracer = made = tracer(url or received.url, ratio)
         manifest = Manifest("thing", "A thing.", {"/thing": ("POST",)}, "credential", 512, 1, 80, 60, ())
         try:
-            yield Edge(handler, manifest, services=lambda: services), received
+            yield EndpointApp(handler, manifest, services=lambda: services), received
         finally:
             await made.aclose()
 
 
-async def post(edge: Edge, headers: dict[str, str] | None = None, **rest: Any) -> Answer:
+async def post(edge: EndpointApp, headers: dict[str, str] | None = None, **rest: Any) -> Answer:
     given = {**ADMIN, **(headers or {})}
     return await asyncio.wait_for(ask(edge.answer, path="/thing", json={"prompt": "x"}, headers=given, **rest), 20)
 
