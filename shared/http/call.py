@@ -1,4 +1,4 @@
-"""One request as a function sees it: who asks, what the body says, how long there is, and the way to Gemini."""
+"""One request as a function sees it: its caller, its body, its deadline, and access to Gemini."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class Call:
         self.received_s = received_s
         self.function = function
         self.caller = _NOT_YET_KNOWN
-        """Who asks, once the edge has found out. A public function is not told."""
+        """Set by the edge after authentication; a public function has no authenticated caller."""
         self.claim = services.byte_budget.claim(Bucket("", known=False))
         """What this request holds of the process's bytes, until the edge has finished it."""
         self.timeline = Timeline()

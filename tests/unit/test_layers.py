@@ -31,7 +31,7 @@ ALLOWED: dict[str, set[str]] = {
     "openapi": {"gemini", "http", "settings"},
     # What is made
     "chat": {"gateway.stream_reply", "gemini", "http"},
-    "structured": {"bounds", "gateway.generator", "gemini", "http.fields"},
+    "structured": {"bounds", "gateway.generator", "gemini"},
     "images": {"bounds", "gateway.generator", "gemini", "media"},
     # What an operator sees
     "ops": {"accounts", "admission", "gemini", "ledger", "settings", "stores"},
