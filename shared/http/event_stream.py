@@ -125,7 +125,7 @@ class EventStream(Response):
                     await self._send(send, output)
         except TimeoutError:
             last = self._encode_error(self._fail(UpstreamTimeout("The answer was not complete at the deadline.")))
-        except Exception as error:  # noqa: BLE001 - `fail` logs what is a defect, and the client is told in the stream
+        except Exception as error:  # noqa: BLE001 - logged by `_fail` if internal; the client gets an error event
             last = self._encode_error(self._fail(error))
         except asyncio.CancelledError:
             self._fail(Unavailable("This instance is shutting down."))

@@ -18,22 +18,25 @@ def shared_service(name: str, folder: Path, start: Callable[[], AbstractContextM
     The kernel releases the lock of a process that is killed, so no process waits for one that has ended.
     """
     file = folder / f"{name}.address"
-    with (folder / f"{name}.lock").open("w") as lock, (folder / f"{name}.users").open("w") as users:
-        with contextlib.ExitStack() as started:
-            with _locked(lock):
-                fcntl.flock(users, fcntl.LOCK_SH)
-                is_starter = not file.exists()
-                if is_starter:
-                    file.write_text(started.enter_context(start()))
-                address = file.read_text()
-            try:
-                yield address
-            finally:
-                fcntl.flock(users, fcntl.LOCK_UN)
-                if is_starter:
-                    with _locked(lock):
-                        file.unlink()  # A process that comes from now on starts a service of its own.
-                    fcntl.flock(users, fcntl.LOCK_EX)
+    with (
+        (folder / f"{name}.lock").open("w") as lock,
+        (folder / f"{name}.users").open("w") as users,
+        contextlib.ExitStack() as started,
+    ):
+        with _locked(lock):
+            fcntl.flock(users, fcntl.LOCK_SH)
+            is_starter = not file.exists()
+            if is_starter:
+                file.write_text(started.enter_context(start()))
+            address = file.read_text()
+        try:
+            yield address
+        finally:
+            fcntl.flock(users, fcntl.LOCK_UN)
+            if is_starter:
+                with _locked(lock):
+                    file.unlink()  # A process that comes from now on starts a service of its own.
+                fcntl.flock(users, fcntl.LOCK_EX)
 
 
 @contextlib.contextmanager
