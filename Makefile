@@ -48,8 +48,15 @@ lock: $(SETUP_STAMP) ## write both requirements files from pyproject.toml; ARGS=
 run: $(RUN_STAMP) ## serve every function on http://127.0.0.1:5004 (offline Gemini without a key; reads .env)
 	$(BIN)/python -m functions.serve --allow-anonymous generate,generate_text,sessions,openai_api
 
-test: $(SETUP_STAMP) ## run the tests (but not the heavy ones); ARGS="-k chat" chooses
-	$(BIN)/python -m pytest -m "not heavy" $(ARGS)
+# Tests marked alone measure real time: they run one at a time, after the others. ARGS may choose tests of one part only;
+# pytest's status 5 says that a part has none.
+test: $(SETUP_STAMP) ## run the tests (but not the heavy ones); ARGS="-k chat" chooses, WORKERS=4 sets the processes
+	@first=0; second=0; \
+	$(BIN)/python -m pytest -m "not heavy and not alone" -n $(WORKERS) --dist loadfile $(ARGS) || first=$$?; \
+	test $$first -eq 0 -o $$first -eq 5 || exit $$first; \
+	$(BIN)/python -m pytest -m "not heavy and alone" $(ARGS) || second=$$?; \
+	test $$second -ne 5 || exit $$first; \
+	exit $$second
 
 test-heavy: $(SETUP_STAMP) ## run the slow tests, those marked heavy
 	$(BIN)/python -m pytest -m heavy $(ARGS)

@@ -134,10 +134,8 @@ def _report(folder: Path) -> int:
         return 1
     for readme, content in written:
         readme.write_text(content)
-    print(
-        f"Written: {README.name}, {BOARD.relative_to(ROOT)}, {path_of(folder, '*').relative_to(ROOT)}, {len(drawn)} plots",
-        flush=True,
-    )
+    files = ", ".join(str(path.relative_to(ROOT)) for path in (README, BOARD, path_of(folder, "*")))
+    print(f"Written: {files}, {len(drawn)} plots", flush=True)
     return 0
 
 
