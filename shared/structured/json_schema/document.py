@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 from urllib.parse import unquote, urlsplit
 
+from shared.errors import json_type
 from shared.generation import JsonObject
-from shared.http.fields import kind
 from shared.structured.json_schema.dialect import EXCLUSIVE, Reference, is_foreign
 from shared.structured.json_schema.numbers import is_integer, is_number
 from shared.structured.json_schema.patterns import Patterns
@@ -206,7 +206,7 @@ class Document:
                 if not isinstance(child, dict):
                     is_tuple = key == "items" and isinstance(child, list)
                     hint = "; use prefixItems, or name draft-07 in $schema" if is_tuple else ""
-                    raise Refused(where, f"must be a schema (an object, true or false), not {kind(child)}{hint}")
+                    raise Refused(where, f"must be a schema (an object, true or false), not {json_type(child)}{hint}")
                 children.append(child)
                 pending.append((child, where, schema))
             yield schema, pointer, parent
@@ -323,7 +323,7 @@ class Document:
                 pointer, "leads out of the schema: remote references are not fetched; put the schema under $defs"
             ) from None
         if not isinstance(resolved.contents, dict):
-            raise Refused(pointer, f"must lead to a schema, not to {kind(resolved.contents)}")
+            raise Refused(pointer, f"must lead to a schema, not to {json_type(resolved.contents)}")
         return Target(resolved.contents, resolved.resolver)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from decimal import Decimal
 from typing import Any
 
-from shared.http.fields import kind
+from shared.errors import json_type
 
 _MOST_QUOTED = 60
 _LONGEST_POINTER = 1000
@@ -25,7 +25,7 @@ _TYPES = {
 def short(value: object) -> str:
     """A scalar as JSON, its beginning if it is long; of an object or a list only that it is one."""
     if isinstance(value, dict | list) and value:
-        return kind(value)
+        return json_type(value)
     if isinstance(value, str):
         value = value if len(value) <= _MOST_QUOTED else value[: _MOST_QUOTED - 1] + "…"
     told = str(value) if isinstance(value, Decimal) else json.dumps(value, ensure_ascii=False)

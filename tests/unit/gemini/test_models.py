@@ -14,6 +14,7 @@ from shared.gemini.models import (
     ModelTable,
     Purpose,
     default_model,
+    model_for,
     model_id,
     resolve,
     says_missing,
@@ -196,3 +197,34 @@ class TestAnOperatorsTable:
     def test_one_without_a_default_is_refused(self):
         with pytest.raises(ValueError, match="no default for chat"):
             ModelTable(MODELS, {}, {})
+
+
+class TestModelFor:
+    def test_callers_choice_precedes_the_override_and_the_default(self):
+        assert model_for("gemini-4-argon", "chat", "tier1", "gemini-3.6-flash") == "gemini-4-argon"
+        assert model_for(None, "chat", "tier1", "gemini-3.6-flash") == "gemini-3.6-flash"
+        assert model_for(None, "chat", "tier1", None) == "gemini-3.8-flash"
+
+    def test_override_applies_to_plain_text_only(self):
+        assert model_for(None, "structured_output", "tier1", "gemini-3.6-flash") == "gemini-4-argon"
+
+    def test_empty_name_is_rejected(self):
+        with pytest.raises(BadRequest, match="must be a Gemini model id"):
+            model_for("", "chat", "tier1", None)
+
+    @pytest.mark.parametrize(
+        ("model", "returns"),
+        [
+            ("gemini-3-pro-image", "images"),
+            ("models/gemini-3-pro-image-preview", "images"),
+            ("gemini-embedding-2", "vectors"),
+            ("gemini-3.8-flash-tts", "speech"),
+        ],
+    )
+    def test_text_purpose_rejects_a_model_without_text(self, model, returns):
+        for purpose in get_args(Purpose):
+            if purpose != "image":
+                with pytest.raises(BadRequest, match=f"returns {returns}, not text") as caught:
+                    model_for(model, purpose, "tier1", None)
+                assert caught.value.details == {"field": "model"}
+        assert model_for(model, "image", "tier1", None) == model
