@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import orjson
 from starlette.requests import Request
@@ -136,7 +136,7 @@ class FakeStream:
             elif isinstance(frame, Exception):
                 raise frame
             else:
-                return frame
+                return cast(JsonObject, frame)
         raise StopAsyncIteration
 
 
@@ -209,7 +209,7 @@ class Answer:
 
     @property
     def error(self) -> JsonObject:
-        return self.json()["error"]
+        return cast(JsonObject, self.json()["error"])
 
     def events(self) -> list[tuple[str, JsonObject]]:
         """Server-sent events as (name, data); a name that is not given is `message`. Comments are left out."""
