@@ -25,13 +25,6 @@ NAMES_TO_CHANGE: dict[str, set[str]] = {
     "shared/gemini/counting.py": {"LEAST_SHARE", "LEAST_TOKENS"},
     "shared/gemini/tokens.py": {"_LEAST_SECONDS"},
     "shared/ops/ledger_command.py": {"MOST_PROJECTS"},
-    "shared/stores/firestore.py": {"_LONGEST_PAUSE_S"},
-    "shared/stores/sqlite.py": {"_LONGEST_PAUSE_S"},
-    "shared/structured/json_schema/__init__.py": {"MOST_PROBLEMS", "_LARGEST_CACHED_BYTES"},
-    "shared/structured/json_schema/applicators.py": {"_MOST_ERRORS"},
-    "shared/structured/json_schema/numbers.py": {"_LARGEST_EXACT_FLOAT"},
-    "shared/structured/json_schema/validation.py": {"_MOST_COLLECTED"},
-    "shared/structured/json_schema/wording.py": {"_LONGEST_POINTER", "_MOST_QUOTED"},
     "tests/simulation/caller.py": {"LEAST_EXCHANGE_S"},
     "tests/simulation/mutant.py": {"MOST_SEEDS"},
 }
