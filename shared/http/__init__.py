@@ -1,1 +1,1 @@
-"""The HTTP edge: how a request is received, read and answered. It changes when the protocol or our conventions over it change."""
+"""The HTTP edge: receives, reads and answers requests. It changes when the protocol or our conventions over it do."""

@@ -1,1 +1,1 @@
-"""The specification of all endpoints (OpenAPI 3.1). It changes when what it describes of an endpoint does."""
+"""The OpenAPI 3.1 document of all endpoints. It changes when what it describes of an endpoint does."""
