@@ -20,7 +20,7 @@ from tests.support.url_map import Asked, Edge
 MANIFESTS = load_all(ROOT / "functions")
 SETTINGS = set(re.findall(r"^#?([A-Z][A-Z0-9_]*)=", (ROOT / ".env.example").read_text(), re.MULTILINE))
 LOCAL_ONLY = {"HOST", "PORT", "WORKERS"}
-MODULES = "\n".join(file.read_text() for file in (ROOT / "shared").glob("*settings.py"))
+MODULES = "\n".join(file.read_text() for file in (ROOT / "shared" / "settings").glob("*.py"))
 READ = set(re.findall(r'"([A-Z][A-Z0-9]*_[A-Z0-9_]+)"', MODULES))
 """As Terraform reads them there. A name has an underscore, but for the local ones."""
 NATIVE, OPENAI = "gemini_api", "openai_api"

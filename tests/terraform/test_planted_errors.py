@@ -447,7 +447,7 @@ def test_it_cannot_be_applied(offline: Path, tmp_path: Path, error: Planted) -> 
 
 def test_what_is_no_setting_is_told_by_its_name(applied: Terraform, checkout: Path) -> None:
     wrong = {
-        "GEMINI_TEIR": "which shared/settings/settings.py does not read",
+        "GEMINI_TEIR": "which shared/settings/ does not read",
         "LEDGER_URL": "which Terraform sets itself",
         "GEMINI_API_KEY": "A key is a secret: it goes into Secret Manager",
         "ALL_PROXY": "which may hold a credential: name it in secret_settings instead",
