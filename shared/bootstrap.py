@@ -30,7 +30,8 @@ from shared.ledger.grid import Grid
 from shared.ledger.step import MIN_DEADLINE_MS
 from shared.media.url import open_media
 from shared.ops.health import Health
-from shared.settings.settings import ServerKey, Settings, account_id
+from shared.settings.keys import ServerKey, account_id
+from shared.settings.settings import Settings
 from shared.settings.shares import fetch_limit, own_key_connections, shares_day
 from shared.stores.url import open_store
 from shared.telemetry.record import log_problem

@@ -1,7 +1,7 @@
 """Slows down whoever guesses the admin key: a network may send a few wrong ones a minute to this process, then waits.
 
 The right key is compared first and always serves at once, so that nobody is locked out by others behind the same address.
-What keeps the key is therefore its length (shared/settings/settings.py); this bounds what guesses cost, and makes them slow for a
+What keeps the key is therefore its length (shared/settings/keys.py); this bounds what guesses cost, and makes them slow for a
 client that waits for answers.
 """
 

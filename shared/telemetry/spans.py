@@ -33,7 +33,7 @@ from opentelemetry.trace import (
 
 from shared.clock import elapsed_s
 from shared.generation import Attempt, Stage, Usage
-from shared.settings.settings import Tracing
+from shared.settings.tracing import Tracing
 from shared.telemetry.record import NO_ROUTE, RequestRecord, Trace, log_problem
 
 EXPORT_S = 2.0

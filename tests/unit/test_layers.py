@@ -213,7 +213,7 @@ def test_readme_draws_every_room_once_above_its_imports() -> None:
 def test_readme_names_existing_modules() -> None:
     """A module that moves takes its mentions in shared/README.md along."""
     text = (ROOT / "shared" / "README.md").read_text()
-    named = [name for name in re.findall(r"`([a-z_]+(?:/[a-z_]+)*(?:/|\.py))`", text)]
+    named = list(re.findall(r"`([a-z_]+(?:/[a-z_]+)*(?:/|\.py))`", text))
     assert len(named) > 40
     missing = [name for name in named if not ((ROOT / "shared" / name).exists() or (ROOT / name).exists())]
     assert not missing
