@@ -1,4 +1,4 @@
-"""One account: a credential, the Google project whose limits it shares, and what those limits are. A value."""
+"""One account, a value: a credential, the Google project whose limits it shares, and those limits."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ OWN_LEDGER = "u-"
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """`id` is safe to show. Accounts with the same `ledger_id` share one Google project's limits."""
+    """`id` is not secret. Accounts with the same `ledger_id` share one Google project's limits."""
 
     id: str
     ledger_id: str
@@ -22,11 +22,11 @@ class Account:
     limits: Limits
     model_limits: Mapping[str, Limits] = field(default_factory=dict)
     own_key: bool = False
-    """Brought by a caller: its faults are the caller's to mend."""
+    """Sent by a caller, who has to fix what is wrong with it."""
 
     @property
     def passing(self) -> bool:
-        """Whether its ledger is forgotten after a while. A caller's key may be one of the server's: then it is not."""
+        """Whether its ledger expires when it is not used. False for a caller's key that is also a key of the server."""
         return self.own_key and self.ledger_id.startswith(OWN_LEDGER)
 
     def limits_for(self, model: str) -> Limits:

@@ -1,7 +1,7 @@
-"""Which accounts may serve a caller: the server's own, or the one that the caller brought; and which of them are out.
+"""Which accounts may serve a caller: the server's, or the caller's own key; and which of them are disabled.
 
-in -- put_out (key refused, credits depleted) --> out, until the process ends
-in -- pause (project not set up, location) -----> out for RESTRICTED_PAUSE_S, then in again
+enabled -- disable (key rejected, credits depleted) --> disabled, until the process ends
+enabled -- pause (project not set up, location) ------> disabled for RESTRICTED_PAUSE_S, then enabled
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from shared.secret import Secret
 
 BAD_KEY_MEMORY_S = 600.0
 RESTRICTED_PAUSE_S = 600.0
-"""After this time an account whose project or key is not set up is tried again: its owner may have changed that, and Google
-asks for a few minutes after a change ("wait a few minutes for the action to propagate")."""
+"""An account whose project or key is not set up is used again after this time: its owner may have fixed it, and Google needs
+a few minutes after a change ("wait a few minutes for the action to propagate")."""
 OUT_RETRY_S = 60.0
 MAX_REASON_CHARS = 300
 BAD_KEYS = 10_000
-REFUSED = "Gemini refused this API key. Check it in Google AI Studio, or send another one."
+REFUSED = "Gemini rejected this API key. Check it in Google AI Studio, or send another key."
 
 
 @dataclass(frozen=True, slots=True)
 class _Out:
-    """Why an account cannot serve: a failure's kind, Google's words, and until when (elapsed seconds)."""
+    """Why an account is disabled: the kind of the failure, Google's message, and the end (elapsed seconds)."""
 
     kind: str
     message: str
@@ -65,7 +65,8 @@ class Pool:
         return {account.id: self._out[account.id].kind for account in self._server if self.is_out(account)}
 
     def candidates(self, caller: Caller) -> list[Account]:
-        """Raises NoServerKey, or InvalidGeminiKey for a key that Gemini refused lately."""
+        """The accounts that may serve `caller`. Raises NoServerKey, or InvalidGeminiKey for a key that Gemini rejected in the
+        last ten minutes."""
         if caller.own_key is not None:
             return [self._own(caller.own_key)]
         candidates = [account for account in self._server if not self.is_out(account)]
@@ -74,8 +75,8 @@ class Pool:
         return candidates
 
     def server_retry_s(self) -> float:
-        """When one of the server's accounts may serve again, in seconds: 0 if one may now. OUT_RETRY_S where a person has to
-        act first."""
+        """Seconds until one of the server's accounts may serve again: 0 if one may now, OUT_RETRY_S if a person has to act
+        first."""
         if any(not self.is_out(account) for account in self._server):
             return 0.0
         until_s = min((self._out[account.id].until_s for account in self._server), default=math.inf)
@@ -89,8 +90,8 @@ class Pool:
             )
         last = list(self._out.values())[-1]
         return (
-            f"No Gemini key of this server can serve. Google's reason: {last.message} The server's operator has to change "
-            "that; or send your own key in credentials.gemini_api_key."
+            f"No Gemini key of this server is usable. Google's reason: {last.message} The server's operator has to fix this; "
+            "or send your own key in credentials.gemini_api_key."
         )
 
     def _own(self, key: Secret) -> Account:
@@ -116,7 +117,7 @@ class Pool:
         return out is not None and out.until_s > self._elapsed()
 
     def put_out(self, account: Account, kind: str, message: str = "") -> None:
-        """Gemini will refuse this credential until a person acts. A caller's key is forgotten after ten minutes."""
+        """Gemini will reject this credential until a person acts. A caller's key is remembered for ten minutes."""
         if not account.own_key:
             self._note(account, _Out(kind, _shortened(message)))
             return
@@ -127,8 +128,8 @@ class Pool:
             self._bad.popitem(last=False)
 
     def pause(self, account: Account, kind: str, message: str) -> None:
-        """Gemini refuses this account as its project or key is set up now. A caller's own key is asked about each time: its
-        owner pays for the request, and may have changed that."""
+        """Gemini rejects this account as its project or key is set up now. A caller's own key is never paused: its owner pays
+        for the request, and may have fixed the key."""
         if not account.own_key and not self.is_out(account):
             self._note(account, _Out(kind, _shortened(message), self._elapsed() + RESTRICTED_PAUSE_S))
 
@@ -136,15 +137,15 @@ class Pool:
         self._out.pop(account.id, None)
         self._out[account.id] = out
 
-    # -- which keys are of one Google project ------------------------------------------------------------------------------
+    # -- keys that belong to one Google project ----------------------------------------------------------------------------
 
     def learn_consumer(self, account: Account, consumer: str) -> None:
-        """`consumer` is the Google project that an error named for this account. Callers' own keys are not kept."""
+        """`consumer` is the Google project that an error named for this account. Nothing is kept about callers' own keys."""
         if not account.own_key:
             self._consumers[account.id] = consumer
 
     def same_projects(self) -> list[list[str]]:
-        """Ids of accounts that are configured as several projects and turned out to be one, a list for each project."""
+        """For each Google project whose accounts are configured as several projects: the ids of these accounts."""
         by_consumer: dict[str, list[Account]] = {}
         for account in self._server:
             if account.id in self._consumers:
