@@ -25,7 +25,7 @@ _COLOURS = 6
 _PAPER, _INK = _COLOURS, _COLOURS + 1
 _LEVEL = 1
 _LINES = 8
-_MOST_CHARS = 6_000
+_MAX_CHARS = 6_000
 """More than the longest lines hold; Pillow takes at most a million."""
 _FONTS = (
     "/usr/share/fonts/opentype/noto/NotoSansCJK-Regular.ttc",
@@ -93,7 +93,7 @@ def _write(image: Any, text: str) -> None:
     width, height = image.size
     size = max(10, min(width, height) // 18)
     font = _font(size)
-    legible = _legible(" ".join(text[:_MOST_CHARS].split()), font)[:_MOST_CHARS]
+    legible = _legible(" ".join(text[:_MAX_CHARS].split()), font)[:_MAX_CHARS]
     lines = _wrapped(legible, font, width - 2 * size)
     pen = ImageDraw.Draw(image)
     step = size * 3 // 2

@@ -1,4 +1,4 @@
-"""A native request's body as the bytes that are sent, and what they are estimated to cost. Pure."""
+"""A native request's body as the bytes that are sent, with their estimated cost. Pure."""
 
 from __future__ import annotations
 
@@ -18,6 +18,6 @@ def encode(body: Mapping[str, Any], encoded: Encoded | None = None, requests: in
     if encoded is None:
         try:
             encoded = Encoded(orjson.dumps(body), requests)
-        except orjson.JSONEncodeError:  # What can be read may be nested deeper than what can be written again.
+        except orjson.JSONEncodeError:  # orjson parses deeper nesting than it can serialize.
             raise BadRequest("The body is nested too deeply: 250 levels are the most.") from None
     return replace(encoded, input_tokens=estimate_input_tokens(body, encoded.data))
