@@ -5,13 +5,13 @@ locals {
   owners = merge([for name, function in local.functions : { for path in function.paths : path => name }]...)
   exact  = { for path, name in local.owners : path => name if !endswith(path, "/*") }
   below  = { for path, name in local.owners : path => name if endswith(path, "/*") }
-  # Whatever no function has is answered, with 404 in the gateway's format, by the one that has the root.
+  # The function that owns `/` answers unknown paths, with 404 in the gateway's format.
   root_function = local.owners["/"]
 
-  # The longest pattern wins, so longer ones come first; the number keeps them apart in `sort`.
+  # The longest pattern wins, so longer ones come first; the number orders them in `sort`.
   below_by_length = [for key in reverse(sort([for path in keys(local.below) : format("%04d %s", length(path), path)])) : split(" ", key)[1]]
 
-  # /v1 belongs to OpenAI's clients and to Gemini's, which are told by what only they send.
+  # OpenAI's and Gemini's clients share /v1; headers that only one of them sends decide.
   native = try(local.owners["/v1beta/*"], null)
   openai = try(local.owners["/v1/chat/completions"], local.owners["/v1/*"], null)
   native_rules = local.native == null || local.openai == null ? [] : flatten([
@@ -79,7 +79,7 @@ resource "google_compute_security_policy" "edge" {
   for_each = local.edge
 
   name        = "${var.name_prefix}-edge"
-  description = "Keeps one address from taking everything. Bodies are prompts: rules that look for code in them refuse good ones."
+  description = "Limits the rate of each address. Bodies are prompts, so rules that look for code in them would reject valid requests."
 
   adaptive_protection_config {
     layer_7_ddos_defense_config {
