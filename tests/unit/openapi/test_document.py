@@ -25,7 +25,7 @@ EVERYTHING = {
     "credential",
     "below",
     "generation",
-    "own_key",
+    "caller_key",
     "object",
     "query",
     "range",
