@@ -477,7 +477,7 @@ def test_an_endpoint_json_that_cannot_be_deployed_is_told_by_its_name(
         "health": ({"concurrency": 1000}, "concurrency must be from 1 to 250"),
         "generate_text": ({"timeout_s": 4000}, "timeout_s must be from 1 to 3600"),
         "image": ({"storage": "all"}, "storage must be none, read or write"),
-        "generate": ({"timeout_s": 169}, "timeout_s must be at least 170, or the platform ends what"),
+        "generate": ({"timeout_s": 169}, "timeout_s must be at least 170, or the platform ends requests"),
     }
     for name, (fields, _) in wrong.items():
         file = checkout / "functions" / name / "endpoint.json"
