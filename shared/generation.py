@@ -49,11 +49,11 @@ UNKNOWN_USAGE = Usage()
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who asks. `id` is for fairness and rates and is safe to log; `caller_key` is set when the caller brought a key."""
+    """Who asks. `id` is for fairness and rates and is safe to log; `own_key` is set when the caller brought a key."""
 
     id: str
-    kind: Literal["admin", "caller_key", "anonymous"]
-    caller_key: Secret | None = None
+    kind: Literal["admin", "own_key", "anonymous"]
+    own_key: Secret | None = None
 
 
 @dataclass(slots=True, eq=False)

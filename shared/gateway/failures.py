@@ -93,7 +93,7 @@ def caller_error(
     now_ms: float,
     window_s: float,
     *,
-    caller_key: bool,
+    own_key: bool,
     key_retry_s: float = 60.0,
 ) -> GatewayError:
     """The error that a caller gets, in Google's words where there are any. Times are as for `refusal_of`; `key_retry_s` is
@@ -108,11 +108,11 @@ def caller_error(
             )
         case "not_found":
             return ModelNotFound(f"Gemini does not know this model or method: {message}", details=details)
-        case "restricted" if caller_key and failure.status == 400:
+        case "restricted" if own_key and failure.status == 400:
             return RejectedByGemini(f"Gemini refused the request for this API key: {message}", details=details)
         case "bad_request":
             return RejectedByGemini(f"Gemini refused the request: {message}", details=details)
-        case "key_invalid" | "account" | "restricted" | "permission" if caller_key:
+        case "key_invalid" | "account" | "restricted" | "permission" if own_key:
             return InvalidGeminiKey(f"Gemini refused this API key: {message}", details=details)
         case "key_invalid" | "account" | "restricted":
             return NoServerKey(
@@ -123,7 +123,7 @@ def caller_error(
         case "quota" if (kind := kind_of(failure)) != "rate":
             refusal = refusal_of(failure, model, sent_ms, now_ms, window_s)
             until_ms = int(now_ms) if refusal is None else refusal.until_ms
-            return stopped_error(Reason(kind, sentence(message), until_ms), model, now_ms, caller_key=caller_key)
+            return stopped_error(Reason(kind, sentence(message), until_ms), model, now_ms, own_key=own_key)
         case "quota" | "pressure":
             return RateLimited(
                 f"Gemini refused for now: {message}", retry_after_s=failure.retry_delay_s or 1.0, details=details

@@ -78,7 +78,7 @@ class Gateway:
     def accepted(self, caller: Caller) -> bool:
         """Whether Gemini has accepted the caller's own key, as far as this process knows; True for callers without one.
         Raises InvalidGeminiKey for a key that Gemini refused lately."""
-        if caller.caller_key is None:
+        if caller.own_key is None:
             return True
         agent = self.admission.agents.get(self.pool.candidates(caller)[0].ledger_id)
         return agent is not None and agent.accepted
@@ -152,7 +152,7 @@ class _Attempts:
         said = [self.gateway.missing.message(account.ledger_id, self.model) for account in candidates]
         if candidates and all(said):
             failure = UpstreamFailure("not_found", said[0] or "", status=404)
-            raise caller_error(failure, self.model, 0.0, 0.0, self._window_s(), caller_key=candidates[0].caller_key)
+            raise caller_error(failure, self.model, 0.0, 0.0, self._window_s(), own_key=candidates[0].own_key)
         return [account for account, message in zip(candidates, said, strict=True) if message is None]
 
     def _images(self) -> int:
@@ -223,7 +223,7 @@ class _Attempts:
                 )
             self._lapsed = None
             missing = self.gateway.missing.message(lease.account.ledger_id, self.model)
-            if missing is None and not self.gateway.pool.is_disabled(lease.account):
+            if missing is None and not self.gateway.pool.is_out(lease.account):
                 return lease
             await lease.close()
             self.next = self.usable = self._candidates()
@@ -344,7 +344,7 @@ class _Attempts:
             lease.not_found()
         pool = self.gateway.pool
         if failure.remedy == "account_out":
-            pool.disable(lease.account, failure.kind, failure.message)
+            pool.put_out(lease.account, failure.kind, failure.message)
         elif failure.remedy == "account_paused":
             pool.pause(lease.account, failure.kind, failure.message)
         if failure.consumer is not None:
@@ -379,7 +379,7 @@ class _Attempts:
             lease.dispatched_ms,
             now_ms,
             self._window_s(),
-            caller_key=lease.account.caller_key,
+            own_key=lease.account.own_key,
             key_retry_s=self.gateway.pool.server_retry_s(),
         )
 

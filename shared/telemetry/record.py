@@ -74,9 +74,7 @@ class RequestRecord:
     @property
     def may_force_trace(self) -> bool:
         """Whether the caller is known. A made-up key counts as a credential until Gemini rejects it."""
-        return self.kind == "admin" or (
-            self.kind == "caller_key" and self.outcome == "ok" and bool(self.journal.attempts)
-        )
+        return self.kind == "admin" or (self.kind == "own_key" and self.outcome == "ok" and bool(self.journal.attempts))
 
     def asked_by(self, caller: Caller) -> None:
         self.kind = caller.kind

@@ -142,7 +142,7 @@ class TestCredentials:
         await made.ask(json=OWN, headers={})
         assert [(call.caller.kind, call.caller.id[:4]) for call in made.calls] == [
             ("admin", "name"),
-            ("caller_key", "key:"),
+            ("own_key", "key:"),
         ]
 
     @pytest.mark.parametrize("body", [b"", b"{", b"\xff", b"[]", b'{"a": 1}', b'{"credentials": {}}'])
@@ -280,8 +280,8 @@ class TestJoinedHeaders:
         ("headers", "kind"),
         [
             ({"admin-api-key": f"{ADMIN_KEY}, {ADMIN_KEY}"}, "admin"),
-            ({"authorization": "Bearer AQ.callers-own-key, Bearer AQ.callers-own-key"}, "caller_key"),
-            ({"x-goog-api-key": "AQ.callers-own-key,AQ.callers-own-key"}, "caller_key"),
+            ({"authorization": "Bearer AQ.callers-own-key, Bearer AQ.callers-own-key"}, "own_key"),
+            ({"x-goog-api-key": "AQ.callers-own-key,AQ.callers-own-key"}, "own_key"),
         ],
     )
     async def test_a_credential_that_repeats_itself_is_one(self, headers: dict[str, str], kind: str) -> None:

@@ -25,7 +25,7 @@ EVERYTHING = {
     "credential",
     "below",
     "generation",
-    "caller_key",
+    "own_key",
     "object",
     "query",
     "range",
