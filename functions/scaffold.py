@@ -19,19 +19,18 @@ _TAKEN = frozenset({"serve", "bundle", "scaffold", "main", "shared", "functions"
 _MAIN = '''"""POST {path}: a text -> a text, as the instruction below says."""
 
 from functions.{name}.models import Request
-from shared.http.bodies import read
-from shared.chat.chat import chat_answer, model_for, native_body, turn
-from shared.http.endpoint import Call, endpoint
+from shared.gemini.native_body import native_body, turn
 from shared.generation import JsonObject
+from shared.http.endpoint import Call, endpoint
 
 INSTRUCTION = "{title}: answer with the result only."
 
 
 @endpoint()
 async def {name}(call: Call) -> JsonObject:
-    asked = read(Request, await call.json())
+    asked = await call.read(Request)
     body = native_body([turn("user", asked.text)], INSTRUCTION)
-    return chat_answer(await call.generate(model_for(asked.model, "chat", call.settings), body), call.request_id)
+    return await call.answer_text(asked.model, body)
 '''
 
 _MODELS = '''"""What POST {path} takes and answers: read with it, and shown by GET /docs."""

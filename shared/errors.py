@@ -181,3 +181,9 @@ class StorageUnavailable(Unavailable):
 
 class UpstreamTimeout(GatewayError):
     status, code = 504, "upstream_timeout"
+
+
+def json_type(value: object) -> str:
+    """The type of a JSON value, as an error message names it: "an object"."""
+    names = {dict: "an object", list: "a list", str: "a string", bool: "a boolean", type(None): "null"}
+    return names.get(type(value), "a number")

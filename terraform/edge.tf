@@ -3,13 +3,15 @@ locals {
   edge = var.domain == null ? {} : { edge = var.domain }
 
   owners = merge([for name, function in local.functions : { for path in function.paths : path => name }]...)
-  exact  = { for path, name in local.owners : path => name if !endswith(path, "/*") }
-  below  = { for path, name in local.owners : path => name if endswith(path, "/*") }
+  # A URL map compares a whole path or a prefix: of a template (/sessions/{id}) or a wildcard (/image/*) that is
+  # the part before the first parameter or `*`. Two functions with the same prefix are an error (`one`); the bundle says which.
+  exact = { for path, name in local.owners : path => name if !can(regex("[{*]", path)) }
+  below = { for path, name in local.owners : regex("^[^{*]+", path) => name... if can(regex("[{*]", path)) }
   # The function that owns `/` answers unknown paths, with 404 in the gateway's format.
   root_function = local.owners["/"]
 
-  # The longest pattern wins, so longer ones come first; the number orders them in `sort`.
-  below_by_length = [for key in reverse(sort([for path in keys(local.below) : format("%04d %s", length(path), path)])) : split(" ", key)[1]]
+  # The longest prefix wins, so longer ones come first; the number orders them in `sort`.
+  below_by_length = [for key in reverse(sort([for prefix in keys(local.below) : format("%04d %s", length(prefix), prefix)])) : split(" ", key)[1]]
 
   # OpenAI's and Gemini's clients share /v1; headers that only one of them sends decide.
   native = try(local.owners["/v1beta/*"], null)
@@ -32,9 +34,9 @@ locals {
         for full in distinct([path, "${trimsuffix(path, "/")}/"]) : { full = full, prefix = null, header = null, value = null, query = null }
       ] if owner == name])
     }],
-    [for path in local.below_by_length : {
-      function = local.below[path]
-      matches  = [{ full = null, prefix = trimsuffix(path, "*"), header = null, value = null, query = null }]
+    [for prefix in local.below_by_length : {
+      function = one(distinct(local.below[prefix]))
+      matches  = [{ full = null, prefix = prefix, header = null, value = null, query = null }]
     }],
   )
 }

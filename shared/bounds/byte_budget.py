@@ -59,23 +59,23 @@ class ByteBudget:
     def claim(self, bucket: Bucket) -> Claim:
         return Claim(self, bucket)
 
-    def fits(self, bucket: Bucket, more: int, own: int = 0) -> QueueFull | None:
+    def rejection(self, bucket: Bucket, more: int, own: int = 0) -> QueueFull | None:
         """The error with which `more` bytes of one body are rejected, of which `own` are held already."""
         used = self.used_bytes + more
         if used > (self.total_bytes if own + more <= SMALL_BYTES else self.large_bytes):
-            return _full("This instance holds as many bytes of requests as it may")
+            return _full("This instance has reached its memory limit for request bodies")
         held = self._by_bucket.get(bucket, 0)
         if held > own and held + more > self._share(bucket, held):
-            return _full("Your other requests hold as many bytes here as one caller may")
+            return _full("Your other requests have reached the memory limit for the bodies of one caller")
         if self.strangers_bytes is not None and not bucket.known:
             strangers = self._strangers
             if strangers > own and strangers + more > self.strangers_bytes:
-                return _full("Requests without an admin key hold as many bytes here as they may together")
+                return _full("Requests without an admin key have reached the memory limit for their bodies")
         return None
 
     def take(self, bucket: Bucket, more: int, own: int = 0) -> None:
         """Raises QueueFull, and takes nothing then."""
-        error = self.fits(bucket, more, own)
+        error = self.rejection(bucket, more, own)
         if error is not None:
             raise error
         self._add(bucket, more)
@@ -83,7 +83,7 @@ class ByteBudget:
     def move(self, size_bytes: int, source: Bucket, target: Bucket) -> None:
         """Bytes of one body, to another bucket. Raises QueueFull, and moves nothing then."""
         self.release(source, size_bytes)
-        error = self.fits(target, size_bytes)
+        error = self.rejection(target, size_bytes)
         self._add(target if error is None else source, size_bytes)
         if error is not None:
             raise error
@@ -123,7 +123,7 @@ class Claim:
 
     def expect(self, size_bytes: int) -> None:
         """Raises QueueFull where a body of that size would not fit now. Nothing is taken for it yet."""
-        error = self._budget.fits(self.bucket, size_bytes - self.held_bytes, self.held_bytes)
+        error = self._budget.rejection(self.bucket, size_bytes - self.held_bytes, self.held_bytes)
         if error is not None:
             raise error
 
@@ -151,4 +151,4 @@ class Claim:
 
 
 def _full(why: str) -> QueueFull:
-    return QueueFull(f"{why}; send the request again later.", retry_after_s=_RETRY_AFTER_S)
+    return QueueFull(f"{why}; retry later.", retry_after_s=_RETRY_AFTER_S)

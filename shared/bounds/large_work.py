@@ -70,7 +70,7 @@ class LargeWork:
     async def _in_thread(self, work: Callable[[], Result]) -> Result:
         if self._thread is None:
             self._thread = ThreadPoolExecutor(1, "large-body")
-        future = asyncio.get_running_loop().run_in_executor(self._thread, _without_collector, work)
+        future = asyncio.get_running_loop().run_in_executor(self._thread, _without_gc, work)
         try:
             return await asyncio.shield(future)
         except asyncio.CancelledError:
@@ -84,7 +84,7 @@ class LargeWork:
             del future
 
 
-def _without_collector(work: Callable[[], Result]) -> Result:
+def _without_gc(work: Callable[[], Result]) -> Result:
     """Without the cyclic garbage collector, which goes over all that was parsed so far again and again: 0.8 s for a
     million lists instead of 0.14 s."""
     was_on = gc.isenabled()

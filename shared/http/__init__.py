@@ -1,1 +1,1 @@
-"""The HTTP edge: receives, reads and answers requests. It changes when the protocol or our conventions over it do."""
+"""HTTP: receives a request, reads it and sends the response. It changes when the protocol or our conventions for it change."""

@@ -43,21 +43,21 @@ def decode(text: str) -> bytes:
         raise ValueError("must be base64, which has only ASCII characters") from None
     if b"\n" in encoded or b"\r" in encoded:
         if blank := _BLANK_WITHIN_A_LINE.search(encoded):
-            raise ValueError(f"must be base64: {chr(blank[0][1])!r} within a line is not a character of it")
+            raise ValueError(f"must be base64: {chr(blank[0][1])!r} within a line is not a base64 character")
         encoded = encoded.translate(None, b" \t\r\n")
     digits = encoded.rstrip(b"=")
     padding, tail = len(encoded) - len(digits), len(digits) % 4
     del encoded  # Each is a copy of up to 27 MB.
     if b"-" in digits or b"_" in digits:
         if b"+" in digits or b"/" in digits:
-            raise ValueError("must be base64 of one alphabet: it has characters of both (+ or /, and - or _)")
+            raise ValueError("must use one base64 alphabet, not both (+ and /, or - and _)")
         digits = digits.translate(_TO_STANDARD)
     if strange := digits.translate(None, _STANDARD):
-        raise ValueError(f"must be base64: {chr(strange[0])!r} is not a character of it")
+        raise ValueError(f"must be base64: {chr(strange[0])!r} is not a base64 character")
     if tail == 1 or padding not in (0, -tail % 4):
-        raise ValueError("must be whole base64: its length is wrong, so part of it is missing")
+        raise ValueError("must be complete base64: its length is wrong, so part of it is missing")
     if tail and _STANDARD.index(digits[-1]) & _UNUSED_BITS[tail]:
-        raise ValueError("must be whole base64: its last character does not end a byte, so part of it is missing")
+        raise ValueError("must be complete base64: its last character does not end a byte, so part of it is missing")
     if tail:
         digits += b"=" * (-tail % 4)
     return binascii.a2b_base64(digits)

@@ -62,8 +62,8 @@ class Fetcher:
                         return found
                     url = found
         except TimeoutError:
-            raise _refuse(where, f"did not come within {min(timeout_s, TIMEOUT_S):.2g} s") from None
-        raise _refuse(where, f"leads to more than {MAX_REDIRECTS} redirects")
+            raise _refuse(where, f"was not received within {min(timeout_s, TIMEOUT_S):.2g} s") from None
+        raise _refuse(where, f"redirects more than {MAX_REDIRECTS} times")
 
     async def _get(self, url: str, where: str, max_bytes: int) -> bytes | str:
         """What is there, or where it leads."""
@@ -85,7 +85,7 @@ class Fetcher:
                     if response.status in _REDIRECTS and "location" in response.headers:
                         return str(target.join(URL(response.headers["location"])))
                     if response.status != 200:
-                        raise _refuse(where, f"cannot be fetched: its server answered {response.status}")
+                        raise _refuse(where, f"cannot be fetched: its server responded with status {response.status}")
                     return await _read(response, where, max_bytes, self._hold)
             except (aiohttp.ClientError, OSError, ValueError) as error:
                 raise _refuse(where, f"cannot be fetched: {_why(error)}") from None
@@ -99,7 +99,7 @@ class Fetcher:
         except (OSError, UnicodeError):
             addresses = []
         if not addresses or not all(self._is_public(address) for address in addresses):
-            raise _refuse(where, "is not fetched: its host is not known or not at a public address")
+            raise _refuse(where, "cannot be fetched: its host is unknown or not at a public address")
         return addresses
 
 
@@ -137,9 +137,9 @@ def _checked(url: str, where: str) -> URL:
     except ValueError:
         raise _refuse(where, "is not a valid URL") from None
     if parts.scheme != "https" or target.scheme != "https":
-        raise _refuse(where, "is not fetched: only https addresses are, and redirects to them")
+        raise _refuse(where, "cannot be fetched: only https URLs are supported, also in redirects")
     if "@" in parts.netloc or target.user is not None or target.password is not None:
-        raise _refuse(where, "is a URL with credentials in it; send one without")
+        raise _refuse(where, "is a URL that contains credentials; remove them")
     if not target.raw_host or port == 0:
         raise _refuse(where, "is not a valid URL")
     return target
@@ -172,11 +172,11 @@ def _why(error: Exception) -> str:
         return "its certificate is not valid"
     if isinstance(error, aiohttp.ClientConnectorError):
         return "its server cannot be reached"
-    return "its server did not answer as it should"
+    return "its server sent an invalid response"
 
 
 def _too_large(where: str, max_bytes: int) -> BadRequest:
-    return _refuse(where, f"is larger than {max_bytes // 2**20} MB, the most that an input image may have")
+    return _refuse(where, f"is larger than {max_bytes // 2**20} MB, the maximum for an input image")
 
 
 def _refuse(where: str, why: str) -> BadRequest:

@@ -34,7 +34,7 @@ class ImageFile(NamedTuple):
     whole: bool
 
 
-def what_is(data: bytes) -> ImageFile:
+def identify(data: bytes) -> ImageFile:
     """Any bytes have an answer; those that are nothing known are `application/octet-stream`."""
     mime_type, found = _found(data)
     width, height = found.size or (None, None)

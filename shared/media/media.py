@@ -14,7 +14,7 @@ from urllib.parse import quote, unquote
 
 from shared.clock import elapsed_s
 from shared.errors import NotFound
-from shared.media.image_file import what_is
+from shared.media.image_file import identify
 from shared.media.names import EXTENSIONS, created_ms, is_name, made_until, new_name
 from shared.media.port import Found, Objects, no_image
 
@@ -188,7 +188,7 @@ class MediaStore:
 
 def _pixels(data: bytes) -> dict[str, str]:
     """`width` and `height` as metadata; empty where the file does not tell."""
-    found = what_is(data)
+    found = identify(data)
     return {} if found.width is None else {"width": str(found.width), "height": str(found.height)}
 
 

@@ -52,8 +52,8 @@ class Objects(Protocol):
 
 def no_image() -> NotFound:
     """The same whether the name is wrong, was never given, or is past its time."""
-    return NotFound("There is no image of this name; it may have been deleted, or its time may have passed.")
+    return NotFound("No image has this name; it may have been deleted or have expired.")
 
 
 def unavailable(reason: str) -> StorageUnavailable:
-    return StorageUnavailable(f"The storage of images failed: {reason}. Try again later.", retry_after_s=RETRY_AFTER_S)
+    return StorageUnavailable(f"The image storage failed: {reason}. Try again later.", retry_after_s=RETRY_AFTER_S)

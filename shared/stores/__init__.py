@@ -1,1 +1,1 @@
-"""Where state is kept: bytes under keys, three adapters. It changes when a store is added or its port does."""
+"""The stores of all state: one port (bytes under keys), three adapters, one contract suite. It changes with a database."""

@@ -8,7 +8,8 @@ from typing import Any
 
 from shared.http.manifest import Manifest
 from shared.stores.firestore_rpc import EXPIRY_FIELD, VALUE_FIELD
-from tests.support.url_map import Asked, Edge
+from tests.support.routes import example_path
+from tests.support.url_map import Asked, EndpointApp
 
 Values = dict[str, Any]
 GEMINI_KEY = "GEMINI_API_KEY"
@@ -289,10 +290,10 @@ def _ledger(it: Deployment) -> Iterator[str]:
 
 
 def _paths(it: Deployment) -> Iterator[str]:
-    edge = Edge(it.only("google_compute_url_map", "edge"), it)
+    edge = EndpointApp(it.only("google_compute_url_map", "edge"), it)
     for name, manifest in it.manifests.items():
         for pattern, methods in manifest.paths.items():
-            path = pattern.replace("*", "some/thing")
+            path = example_path(pattern, below="some/thing")
             for asked in (path, f"{path.rstrip('/')}/"):
                 reached = edge.function(Asked(methods[0], asked))
                 if reached != name:

@@ -21,7 +21,7 @@ class Asked:
     query: Mapping[str, str] = field(default_factory=dict)
 
 
-class Edge:
+class EndpointApp:
     def __init__(self, url_map: Mapping[str, Any], resources: Resources) -> None:
         (matcher,) = url_map["path_matcher"]
         self._rules = sorted(matcher["route_rules"], key=lambda rule: rule["priority"])

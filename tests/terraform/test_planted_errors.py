@@ -283,8 +283,8 @@ SEEN_IN_THE_PLAN = [
     Planted(
         "a path that leads nowhere",
         "edge.tf",
-        "[for path in keys(local.below) : format",
-        '[for path in setsubtract(keys(local.below), ["/image/*"]) : format',
+        "[for prefix in keys(local.below) : format",
+        '[for prefix in setsubtract(keys(local.below), ["/image/"]) : format',
         r"paths: GET /image/some/thing leads to health, not to image",
     ),
     Planted(

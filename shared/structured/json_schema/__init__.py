@@ -23,14 +23,14 @@ MAX_BYTES = 128 * 1024
 """The size of a schema as compact JSON."""
 MAX_DEPTH = 50
 """Objects and lists inside each other, in the schema."""
-MOST_PROBLEMS = 20
+MAX_PROBLEMS = 20
 QUICK_WORK = 20_000
 """Units (run.MAX_WORK) of a check on the event loop: four times what 10 KB of answer take."""
 # What orjson cannot hold exactly it reads as a fraction, and writes as one.
 _HAS_FRACTION = re.compile(rb"[0-9][.eE][0-9]")
-_CACHED = 64
+_MAX_CACHED = 64
 # 64 of these, parsed, are 25 MB.
-_LARGEST_CACHED_BYTES = 32 * 1024
+_MAX_CACHED_BYTES = 32 * 1024
 
 
 class Problem(NamedTuple):
@@ -76,7 +76,7 @@ class Schema:
             return None
 
     def _problems(self, value: Any, max_work: int) -> list[Problem]:
-        found = self._validation.problems(value, MOST_PROBLEMS, self._assert_formats, max_work)
+        found = self._validation.problems(value, MAX_PROBLEMS, self._assert_formats, max_work)
         return [Problem(path, message) for path, message in found]
 
 
@@ -92,37 +92,37 @@ def check_schema(
 
     `source`: the JSON object (UTF-8) that orjson read `document` from, as its entry `field`: numbers that are not exact in
     the document are read from there. `assert_formats`: whether `problems` checks formats; else they are annotations."""
-    from shared.structured.json_schema.document import Refused
+    from shared.structured.json_schema.document import InvalidSchema
 
     try:
         document, serialised = _serialised(document)
         if source is not None and _HAS_FRACTION.search(serialised):
             document, serialised = _serialised(_exact(source, field))
         # Equal schemas are asked for again and again; the order of their properties is no difference here.
-        compiled = _compiled if len(serialised) <= _LARGEST_CACHED_BYTES else _compiled.__wrapped__
+        compiled = _compiled if len(serialised) <= _MAX_CACHED_BYTES else _compiled.__wrapped__
         validation = compiled(serialised)
         return Schema(_in_one_dialect(document, validation), validation, assert_formats)
-    except Refused as refused:
-        where = f" at {_shortened(refused.pointer)}" if refused.pointer else ""
-        raise BadRequest(f"{field}{where} {refused.rule}.", field=field, details={"pointer": refused.pointer}) from None
+    except InvalidSchema as invalid:
+        where = f" at {_shortened(invalid.pointer)}" if invalid.pointer else ""
+        raise BadRequest(f"{field}{where} {invalid.rule}.", field=field, details={"pointer": invalid.pointer}) from None
 
 
 def _exact(source: bytes, field: str) -> Any:
-    from shared.structured.json_schema.document import Refused
-    from shared.structured.json_schema.numbers import exactly
+    from shared.structured.json_schema.document import InvalidSchema
+    from shared.structured.json_schema.numbers import loads_exact
 
     try:
-        return exactly(source.decode("utf-8-sig"))[field]
+        return loads_exact(source.decode("utf-8-sig"))[field]
     except ValueError as error:
-        raise Refused("", f"has a number that cannot be read: {error}") from None
+        raise InvalidSchema("", f"has a number that cannot be read: {error}") from None
 
 
 def _serialised(document: Any) -> tuple[JsonObject, bytes]:
     """The document, with numbers that orjson can write, and its compact form."""
-    from shared.structured.json_schema.document import Refused
+    from shared.structured.json_schema.document import InvalidSchema
 
     if not isinstance(document, dict):
-        raise Refused("", "must be a JSON Schema, which is an object")
+        raise InvalidSchema("", "must be a JSON Schema, which is an object")
     try:
         serialised = orjson.dumps(document, option=orjson.OPT_SORT_KEYS)
     except orjson.JSONEncodeError:
@@ -133,11 +133,11 @@ def _serialised(document: Any) -> tuple[JsonObject, bytes]:
         document = writable(document)
         serialised = orjson.dumps(document, option=orjson.OPT_SORT_KEYS)
     if len(serialised) > MAX_BYTES:
-        raise Refused("", f"has {len(serialised)} bytes; at most {MAX_BYTES} are checked: send a smaller schema")
+        raise InvalidSchema("", f"has {len(serialised)} bytes; at most {MAX_BYTES} are checked: send a smaller schema")
     return document, serialised
 
 
-@lru_cache(maxsize=_CACHED)
+@lru_cache(maxsize=_MAX_CACHED)
 def _compiled(serialised: bytes) -> Validation:
     from shared.structured.json_schema.document import Document
     from shared.structured.json_schema.numbers import loads
@@ -174,9 +174,9 @@ def _bound_depth(root: Any) -> None:
 
 
 def _too_deep() -> Exception:
-    from shared.structured.json_schema.document import Refused
+    from shared.structured.json_schema.document import InvalidSchema
 
-    return Refused("", f"is nested more than {MAX_DEPTH} levels deep; put inner schemas under $defs and use $ref")
+    return InvalidSchema("", f"is nested more than {MAX_DEPTH} levels deep; put inner schemas under $defs and use $ref")
 
 
 def _shortened(pointer: str) -> str:

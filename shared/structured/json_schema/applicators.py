@@ -13,10 +13,10 @@ from shared.generation import JsonObject
 from shared.structured.json_schema.assertions import Keyword
 from shared.structured.json_schema.document import Target
 from shared.structured.json_schema.run import ERROR_WORK, current, error
-from shared.structured.json_schema.wording import count, named, not_this, of_types, short
+from shared.structured.json_schema.wording import but_not, count, enum_text, short, types_text
 
 # Of one schema and one value: alternatives and references would multiply them.
-_MOST_ERRORS = 100
+_MAX_ERRORS = 100
 _APPLIED_WORK = 8
 
 
@@ -74,25 +74,25 @@ def contains(draft: str) -> Keyword:
         results = [_valid(validator, wanted, item) for item in instance]
         found = results.count(True)
         if found + results.count(None) < least:
-            yield error(f"must contain at least {count(least, 'item')} by the schema under contains, not {found}")
+            yield error(f"must contain at least {count(least, 'item')} matching the schema under contains, not {found}")
         if most is not None and found > most:
-            yield error(f"must contain at most {count(most, 'item')} by the schema under contains, not {found}")
+            yield error(f"must contain at most {count(most, 'item')} matching the schema under contains, not {found}")
 
     return keyword
 
 
-def _not(validator: Any, refused: JsonObject, instance: Any, _: JsonObject) -> Iterator[Any]:
-    if not refused:
+def _not(validator: Any, unwanted: JsonObject, instance: Any, _: JsonObject) -> Iterator[Any]:
+    if not unwanted:
         yield error("is not allowed here")
-    elif _valid(validator, refused, instance):
-        yield error("must not conform to the schema under not, but does")
+    elif _valid(validator, unwanted, instance):
+        yield error("must not match the schema under not, but does")
 
 
 def _errors(validator: Any, instance: Any, schema: JsonObject) -> tuple[list[Any], bool]:
     """The errors, and whether the absence of any is certain."""
     run = current.get()
     before = run.unknown
-    errors = list(islice(validator.descend(instance, schema), _MOST_ERRORS))
+    errors = list(islice(validator.descend(instance, schema), _MAX_ERRORS))
     is_certain = bool(errors) or run.unknown == before
     if errors:
         run.unknown = before
@@ -116,7 +116,7 @@ def _one_of(validator: Any, options: list[Any], instance: Any, __: JsonObject) -
         yield _nearest([errors for errors, _ in branches], instance)
     elif len(fitting) > 1:
         told = ", ".join(fitting[:5])
-        yield error(f"must conform to exactly one schema under oneOf, but does to {len(fitting)} (numbers {told})")
+        yield error(f"must match exactly one schema under oneOf, but matches {len(fitting)} (numbers {told})")
 
 
 def _nearest(branches: list[list[Any]], instance: Any) -> Any:
@@ -124,11 +124,11 @@ def _nearest(branches: list[list[Any]], instance: Any) -> Any:
     if all(any(_is_other_kind(fault) for fault in errors) for errors in branches):
         types = [fault.validator_value for errors in branches for fault in errors if _is_other_kind(fault)]
         names = dict.fromkeys(name for group in types for name in ([group] if isinstance(group, str) else group))
-        return error(f"must be {of_types(names)}{not_this(instance)}")
+        return error(f"must be {types_text(names)}{but_not(instance)}")
     tags = [fault for errors in branches for fault in [*filter(_is_other_tag, errors)][:1]]
     if len(tags) == len(branches) and all(tag.path == tags[0].path for tag in tags):
         options = [[tag.validator_value] if tag.validator == "const" else tag.validator_value for tag in tags]
-        return error(f"must be {named([*chain.from_iterable(options)])}{not_this(tags[0].instance)}", tags[0].path)
+        return error(f"must be {enum_text([*chain.from_iterable(options)])}{but_not(tags[0].instance)}", tags[0].path)
     nearest = min(branches, key=_distance)
     best = min(nearest, key=lambda fault: len(fault.path))
     told = best.message.removesuffix("…")
@@ -168,7 +168,7 @@ def _ref(validator: Any, _: str, instance: Any, schema: JsonObject) -> list[Any]
     known = None if run.document.dynamic else run.known.get((id(target.schema), id(instance)))
     if known is None:
         before = run.unknown
-        errors = list(islice(validator.descend(instance, target.schema, resolver=target.resolver), _MOST_ERRORS))
+        errors = list(islice(validator.descend(instance, target.schema, resolver=target.resolver), _MAX_ERRORS))
         run.known[id(target.schema), id(instance)] = errors, run.unknown - before
     else:
         errors, unknown = known

@@ -14,7 +14,7 @@ from shared.structured.json_schema import formats, numbers
 from shared.structured.json_schema.dialect import EXCLUSIVE
 from shared.structured.json_schema.numbers import comparable, is_multiple, is_number
 from shared.structured.json_schema.run import current, error, key
-from shared.structured.json_schema.wording import count, named, not_this, of_types, short
+from shared.structured.json_schema.wording import but_not, count, enum_text, short, types_text
 
 Keyword = Callable[[Any, Any, Any, JsonObject], Iterable[Any]]
 _MULTIPLE_WORK = 8
@@ -25,7 +25,7 @@ def _type(validator: Any, types: Any, instance: Any, _: JsonObject) -> Iterator[
     if is_number(instance):
         current.get().spend(numbers.work(instance))
     if not any(validator.is_type(instance, name) for name in names):
-        yield error(f"must be {of_types(names)}{not_this(instance)}")
+        yield error(f"must be {types_text(names)}{but_not(instance)}")
 
 
 def _enum(_: Any, options: list[Any], instance: Any, __: JsonObject) -> Iterator[Any]:
@@ -34,12 +34,12 @@ def _enum(_: Any, options: list[Any], instance: Any, __: JsonObject) -> Iterator
         current.get().spend(len(options))
         allowed[id(options)] = frozenset(key(option) for option in options)
     if key(instance) not in allowed[id(options)]:
-        yield error(f"must be {named(options)}{not_this(instance)}")
+        yield error(f"must be {enum_text(options)}{but_not(instance)}")
 
 
 def _const(_: Any, wanted: Any, instance: Any, __: JsonObject) -> Iterator[Any]:
     if key(instance) != key(wanted):
-        yield error(f"must be {short(wanted)}{not_this(instance)}")
+        yield error(f"must be {short(wanted)}{but_not(instance)}")
 
 
 def _measure(instance: Any, kind: str) -> Any:
@@ -105,12 +105,12 @@ def _format(validator: Any, form: str, instance: Any, _: JsonObject) -> Iterator
             run.spend(formats.work(form, instance))
             known = run.formats[form, id(instance)] = formats.conforms(validator.format_checker, form, instance)
         if not known:
-            yield error(f"must be in the format {short(form)}{not_this(instance)}")
+            yield error(f"must be in the format {short(form)}{but_not(instance)}")
 
 
 def _pattern(_: Any, pattern: str, instance: Any, __: JsonObject) -> Iterator[Any]:
     if isinstance(instance, str) and current.get().search(pattern, instance) is False:
-        yield error(f"must match the pattern {short(pattern)}{not_this(instance)}")
+        yield error(f"must match the pattern {short(pattern)}{but_not(instance)}")
 
 
 def _required(_: Any, names: list[str], instance: Any, __: JsonObject) -> Iterator[Any]:
@@ -123,7 +123,7 @@ def _dependent_required(_: Any, needs: dict[str, list[str]], instance: Any, __: 
         if name in instance:
             current.get().spend(len(needs[name]))
             missing = (other for other in needs[name] if other not in instance)
-            yield from (error(f"lacks the property {short(other)}, which {short(name)} needs") for other in missing)
+            yield from (error(f"lacks the property {short(other)}, which {short(name)} requires") for other in missing)
 
 
 def _unique_items(_: Any, unique: bool, instance: Any, __: JsonObject) -> Iterator[Any]:
@@ -132,7 +132,7 @@ def _unique_items(_: Any, unique: bool, instance: Any, __: JsonObject) -> Iterat
     for index, item in enumerate(instance if unique and isinstance(instance, list) else ()):
         first = seen.setdefault(key(item), index)
         if first != index:
-            yield error(f"must have different items; number {index} is equal to number {first}")
+            yield error(f"must have unique items; item {index} equals item {first}")
             return
 
 

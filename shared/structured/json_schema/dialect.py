@@ -76,12 +76,12 @@ def _form(schema: JsonObject) -> str:
         return "values"
     if applying == {"anyOf"}:
         return "anyOf"
-    if applying == {"oneOf"} and all(_refuses_null(option) for option in schema["oneOf"]):
+    if applying == {"oneOf"} and all(_rejects_null(option) for option in schema["oneOf"]):
         return "oneOf"
     return "wrap"
 
 
-def _refuses_null(schema: Any) -> bool:
+def _rejects_null(schema: Any) -> bool:
     if not isinstance(schema, dict) or schema.get("nullable") is True:
         return False
     types = schema.get("type", "null")

@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 from urllib.parse import unquote, urlsplit
 
+from shared.errors import json_type
 from shared.generation import JsonObject
-from shared.http.fields import kind
 from shared.structured.json_schema.dialect import EXCLUSIVE, Reference, is_foreign
 from shared.structured.json_schema.numbers import is_integer, is_number
 from shared.structured.json_schema.patterns import Patterns
@@ -31,7 +31,7 @@ MAX_SCHEMAS = 10_000
 TYPES = ("array", "boolean", "integer", "null", "number", "object", "string")
 
 
-class Refused(Exception):
+class InvalidSchema(Exception):
     """`rule` continues a sentence: "json_schema at /type" must be ..."""
 
     def __init__(self, pointer: str, rule: str) -> None:
@@ -129,12 +129,14 @@ def _draft(schema: JsonObject, pointer: str = "", default: str = "2020-12") -> s
         return default
     draft = _DRAFTS.get(named.rstrip("#")) if isinstance(named, str) else None
     if draft is None:
-        raise Refused(f"{pointer}/$schema", f"must name {' or '.join(list(_DRAFTS)[:2])}; or leave it out (2020-12)")
+        raise InvalidSchema(
+            f"{pointer}/$schema", f"must name {' or '.join(list(_DRAFTS)[:2])}; or leave it out (2020-12)"
+        )
     return draft
 
 
 class Document:
-    """`root` is changed: booleans become objects, lists under `dependencies` schemas, `$schema` goes. Raises Refused."""
+    """`root` is changed: booleans become objects, lists under `dependencies` schemas, `$schema` goes. Raises InvalidSchema."""
 
     def __init__(self, root: JsonObject) -> None:
         from referencing import Registry
@@ -170,7 +172,7 @@ class Document:
         try:
             self.registry = Registry().with_resource(self.base, resource).crawl()
         except ValueError as error:
-            raise Refused("", f"has a $id that is no URI ({error})") from None
+            raise InvalidSchema("", f"has a $id that is not a URI ({error})") from None
         self._create_resource = specification.create_resource
         self._follow(found)
         self.dynamic = bool(self._dynamic_targets)
@@ -192,7 +194,7 @@ class Document:
             self.pointers[id(schema)] = pointer
             self.schemas.append(schema)
             if len(self.schemas) > MAX_SCHEMAS:
-                raise Refused(pointer, f"is one schema too many: a document has at most {MAX_SCHEMAS}; simplify it")
+                raise InvalidSchema(pointer, f"exceeds the maximum of {MAX_SCHEMAS} schemas in a document; simplify it")
             children = self.children[id(schema)] = []
             places = []
             for place in self._places(schema, pointer):
@@ -206,17 +208,21 @@ class Document:
                 if not isinstance(child, dict):
                     is_tuple = key == "items" and isinstance(child, list)
                     hint = "; use prefixItems, or name draft-07 in $schema" if is_tuple else ""
-                    raise Refused(where, f"must be a schema (an object, true or false), not {kind(child)}{hint}")
+                    raise InvalidSchema(
+                        where, f"must be a schema (an object, true or false), not {json_type(child)}{hint}"
+                    )
                 children.append(child)
                 pending.append((child, where, schema))
             yield schema, pointer, parent
 
     def _count(self, pointer: str) -> None:
-        """Raises Refused when all pointers together have too many characters."""
+        """Raises InvalidSchema when all pointers together have too many characters."""
         self._pointer_chars += len(pointer)
         if self._pointer_chars > MAX_POINTER_CHARS:
             most = f"{MAX_POINTER_CHARS} characters"
-            raise Refused("", f"has so long names that the pointers to its schemas take over {most}; shorten the names")
+            raise InvalidSchema(
+                "", f"has names so long that the pointers to its schemas exceed {most}; shorten the names"
+            )
 
     def _places(self, schema: JsonObject, pointer: str) -> Iterator[tuple[Any, Any, str]]:
         """(holder, key, pointer) of each subschema."""
@@ -224,17 +230,19 @@ class Document:
             where = f"{pointer}/{escaped(word)}"
             if word in self._several or (word == "items" and self.draft == "draft-07" and isinstance(value, list)):
                 if not isinstance(value, list) or not value:
-                    raise Refused(where, "must be a list of at least one schema")
+                    raise InvalidSchema(where, "must be a list of at least one schema")
                 yield from ((value, index, f"{where}/{index}") for index in range(len(value)))
             elif word in self._one:
                 yield schema, word, where
             elif word in self._named:
                 if not isinstance(value, dict):
-                    raise Refused(where, "must be an object whose values are schemas")
+                    raise InvalidSchema(where, "must be an object whose values are schemas")
                 for name, entry in value.items():
                     if word == "dependencies" and isinstance(entry, list):
                         if not _are_names(entry):
-                            raise Refused(f"{where}/{escaped(name)}", "must be a schema or a list of different strings")
+                            raise InvalidSchema(
+                                f"{where}/{escaped(name)}", "must be a schema or a list of different strings"
+                            )
                         value[name] = {"required": entry}
                     yield value, name, f"{where}/{escaped(name)}"
 
@@ -242,16 +250,16 @@ class Document:
         for word, value in schema.items():
             right, rule = self._shapes.get(word, (None, ""))
             if right is not None and not right(value):
-                raise Refused(f"{pointer}/{escaped(word)}", rule)
+                raise InvalidSchema(f"{pointer}/{escaped(word)}", rule)
         if pointer and _draft(schema, pointer, self.draft) != self.draft:
-            raise Refused(f"{pointer}/$schema", "names another draft than the whole schema; leave it out")
+            raise InvalidSchema(f"{pointer}/$schema", "names a different draft than the root schema; remove it")
         # With it, jsonschema would go on with a class of its own, which counts nothing.
         schema.pop("$schema", None)
         for word in ("$id", *self._references):
             try:
                 urlsplit(schema.get(word, ""))
             except ValueError:
-                raise Refused(f"{pointer}/{word}", "must be a URI") from None
+                raise InvalidSchema(f"{pointer}/{word}", "must be a URI") from None
         patterns = {f"{pointer}/pattern": schema["pattern"]} if "pattern" in schema else {}
         for pattern in schema.get("patternProperties", {}):
             where = f"{pointer}/patternProperties/{escaped(pattern)}"
@@ -259,7 +267,7 @@ class Document:
             patterns[where] = pattern
         for where, pattern in patterns.items():
             if fault := self.patterns.add(pattern):
-                raise Refused(where, fault)
+                raise InvalidSchema(where, fault)
             if not self.patterns.is_searched(pattern):
                 self.unsearched.append((where, schema))
         if is_foreign(schema):
@@ -268,14 +276,14 @@ class Document:
             self.dynamic_anchors.setdefault(schema["$dynamicAnchor"], []).append(schema)
 
     def leads(self, schema: JsonObject) -> list[JsonObject]:
-        """The schemas that its references name; where a $dynamicRef may lead besides is in `dynamic_name`."""
+        """The schemas that its references name; where a $dynamicRef may lead besides is in `dynamic_target_name`."""
         target = self.targets.get(id(schema))
         found = [] if target is None else [target.schema]
         if id(schema) in self._dynamic_targets:
             found.append(self._dynamic_targets[id(schema)])
         return found
 
-    def dynamic_name(self, schema: JsonObject) -> str | None:
+    def dynamic_target_name(self, schema: JsonObject) -> str | None:
         """The name by which its $dynamicRef may lead to each schema in `dynamic_anchors`."""
         if id(schema) not in self._dynamic_targets:
             return None
@@ -317,13 +325,13 @@ class Document:
             resolved = resolver.lookup(reference)
         # The last two: a step into a list that is no number, a step into a number.
         except (PointerToNowhere, NoSuchAnchor, InvalidAnchor, ValueError, TypeError):
-            raise Refused(pointer, "leads nowhere: nothing in the schema is at that place") from None
+            raise InvalidSchema(pointer, "points to nothing in the schema; correct the reference") from None
         except Unresolvable:
-            raise Refused(
-                pointer, "leads out of the schema: remote references are not fetched; put the schema under $defs"
+            raise InvalidSchema(
+                pointer, "points outside the schema, and remote references are not fetched; put the schema under $defs"
             ) from None
         if not isinstance(resolved.contents, dict):
-            raise Refused(pointer, f"must lead to a schema, not to {kind(resolved.contents)}")
+            raise InvalidSchema(pointer, f"must point to a schema, not to {json_type(resolved.contents)}")
         return Target(resolved.contents, resolved.resolver)
 
 

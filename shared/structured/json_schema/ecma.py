@@ -24,7 +24,7 @@ _NOT_SPACES = (
     r"\x{0}-\x{8}\x{e}-\x{1f}!-\x{9f}\x{a1}-\x{167f}\x{1681}-\x{1fff}\x{200b}-\x{2027}\x{202a}-\x{202e}"
     r"\x{2030}-\x{205e}\x{2060}-\x{2fff}\x{3001}-\x{fefe}\x{ff00}-\x{10ffff}"
 )
-_DIFFERENT = re.compile("[\r\v\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000\ufeff]")
+_NEEDS_EXACT = re.compile("[\r\v\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000\ufeff]")
 """What `.` or `\\s` of RE2 decides otherwise than that of ECMA-262."""
 _CONTROLS = {"f": 12, "n": 10, "r": 13, "t": 9, "v": 11}
 _TOKEN = re.compile(
@@ -54,15 +54,15 @@ _CATEGORIES = {
 _SHORT = set(_CATEGORIES.values())
 
 
-def is_different(text: str) -> bool:
+def needs_exact(text: str) -> bool:
     """Whether a text has a character for which only the exact translation is right."""
-    return _DIFFERENT.search(text) is not None
+    return _NEEDS_EXACT.search(text) is not None
 
 
 def translated(pattern: str, *, exact: bool, unicode: bool = True) -> str:
     """The pattern for RE2. Raises Unsupported.
 
-    `exact`: right for every text. Otherwise right for a text that is not `is_different`, with a program of a third of
+    `exact`: right for every text. Otherwise right for a text that is not `needs_exact`, with a program of a third of
     the size: `.` and `\\s` stay as they are. `unicode`: whether the pattern is valid with the `u` flag."""
     return _Translation(pattern, exact, unicode).text()
 
@@ -112,9 +112,9 @@ class _Translation:
         self._at += negated
         items: list[int | str] = []
         while not self._pattern.startswith("]", self._at):
-            self._refuse_set_notation()
+            self._reject_set_notation()
             first = self._class_atom()
-            self._refuse_set_notation()
+            self._reject_set_notation()
             if self._pattern.startswith("-", self._at) and not self._pattern.startswith("-]", self._at):
                 self._at += 1
                 last = self._class_atom()
@@ -131,7 +131,7 @@ class _Translation:
         written = "".join(_literal(item) if isinstance(item, int) else item for item in items)
         return f"[{'^' if negated else ''}{written}]"
 
-    def _refuse_set_notation(self) -> None:
+    def _reject_set_notation(self) -> None:
         """Without `u`, `[` and doubled operators may be the set notation of the `v` flag, or may be literal."""
         if not self._unicode and self._pattern.startswith(("[", "&&", "--"), self._at):
             raise Unsupported("a set within a class")

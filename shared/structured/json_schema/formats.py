@@ -42,7 +42,7 @@ def checker() -> Any:
 
     result = FormatChecker(_BY_JSONSCHEMA)
     for name, is_right in {
-        "date-time": _is_moment,
+        "date-time": _is_date_time,
         "time": _is_time,
         "duration": _is_duration,
         "regex": _is_regex,
@@ -51,7 +51,7 @@ def checker() -> Any:
     return result
 
 
-def _is_moment(value: object) -> bool:
+def _is_date_time(value: object) -> bool:
     """RFC 3339, section 5.6."""
     if not isinstance(value, str):
         return True

@@ -15,7 +15,7 @@ import re
 from functools import cache
 from typing import Any, NamedTuple
 
-from shared.structured.json_schema.ecma import Unsupported, is_different, translated
+from shared.structured.json_schema.ecma import Unsupported, needs_exact, translated
 
 MAX_PATTERNS = 100
 """Patterns of a schema that are searched for; more are left out of the check."""
@@ -51,7 +51,7 @@ class _Program:
     def search(self, text: str) -> bool | None:
         """None where the text needs the exact program, and that is too large."""
         program = self._plain
-        if self._exact is not self._plain and is_different(text):
+        if self._exact is not self._plain and needs_exact(text):
             program = self._exact_program()
         return None if program is None else program.search(text) is not None
 
@@ -83,7 +83,7 @@ class Patterns:
         self._parsed += _parsed_weight(pattern)
         verdict = _Verdict() if self._parsed > MAX_PARSED else _parse(pattern)
         if verdict.fault:
-            return f"must be a regular expression as ECMA-262 (JavaScript) has them: {verdict.fault[:100]}"
+            return f"must be a valid ECMA-262 (JavaScript) regular expression: {verdict.fault[:100]}"
         self._programs[pattern] = None
         if self._parsed <= MAX_PARSED and self._failures < MAX_FAILURES and self._searched < MAX_PATTERNS:
             self._compile(pattern, verdict.unicode)

@@ -77,7 +77,7 @@ def key(value: Any) -> str | bytes:
         return f"{value}".encode()
     if not isinstance(value, list | dict):
         current.get().spend(numbers.work(value))
-        return numbers.spelled(value)
+        return numbers.canonical(value)
     current.get().spend(1 + len(value))
     if isinstance(value, list):
         kind, entries = b"[", [_framed(key(item)) for item in value]

@@ -90,7 +90,7 @@ def _reaching(
     for schema in document.schemas:
         for target in edges(schema):
             sources.setdefault(id(target), []).append(id(schema))
-        if (name := document.dynamic_name(schema)) is not None:
+        if (name := document.dynamic_target_name(schema)) is not None:
             sources.setdefault(name, []).append(id(schema))
     for name, anchors in document.dynamic_anchors.items():
         for anchor in anchors:

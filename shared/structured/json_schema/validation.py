@@ -10,14 +10,14 @@ from typing import Any
 from shared.generation import JsonObject
 from shared.structured.json_schema.applicators import APPLICATORS, contains, dependencies
 from shared.structured.json_schema.assertions import ASSERTIONS, Keyword
-from shared.structured.json_schema.document import Document, Refused
+from shared.structured.json_schema.document import Document, InvalidSchema
 from shared.structured.json_schema.formats import checker
 from shared.structured.json_schema.numbers import is_integer, is_number
 from shared.structured.json_schema.run import MAX_WORK, Run, TooCostly, current
 from shared.structured.json_schema.unchecked import unchecked
 from shared.structured.json_schema.wording import pointer
 
-_MOST_COLLECTED = 1000
+_MAX_COLLECTED = 1000
 _PROBE_WORK = 5_000
 _DYNAMIC_WORK = 8
 _PER_ENTRY = {"allOf", "anyOf", "oneOf", "prefixItems", "properties", "required"}
@@ -27,7 +27,7 @@ _PER_CHILD |= {"unevaluatedItems", "unevaluatedProperties"}
 
 
 class Validation:
-    """A document ready to validate by. Raises document.Refused."""
+    """A document ready to validate by. Raises document.InvalidSchema."""
 
     def __init__(self, document: Document) -> None:
         self.document = document
@@ -36,14 +36,14 @@ class Validation:
         self._validator = _validator_class(document.draft)(
             document.root, registry=document.registry, format_checker=checker()
         )
-        self._refuse_endless()
+        self._reject_cycles()
 
-    def _refuse_endless(self) -> None:
+    def _reject_cycles(self) -> None:
         """One object is checked before the schema is sent: Gemini would be paid for answers that no check accepts."""
         try:
             self._errors({}, False, _PROBE_WORK, [])
         except RecursionError:
-            raise Refused(
+            raise InvalidSchema(
                 "", "refers to itself for the same value, or in too long a chain; refer to it from a property or item"
             ) from None
         except TooCostly:
@@ -79,7 +79,7 @@ class Validation:
         """Appends to `found`. Raises TooCostly and RecursionError."""
         token = current.set(Run(self.document, assert_formats, max_work))
         try:
-            for error in islice(self._validator.iter_errors(value), _MOST_COLLECTED):
+            for error in islice(self._validator.iter_errors(value), _MAX_COLLECTED):
                 found.append(error)
         finally:
             current.reset(token)

@@ -7,10 +7,10 @@ from collections.abc import Iterable, Sequence
 from decimal import Decimal
 from typing import Any
 
-from shared.http.fields import kind
+from shared.errors import json_type
 
-_MOST_QUOTED = 60
-_LONGEST_POINTER = 1000
+_MAX_QUOTED = 60
+_MAX_POINTER_CHARS = 1000
 _TYPES = {
     "array": "a list",
     "boolean": "true or false",
@@ -25,15 +25,15 @@ _TYPES = {
 def short(value: object) -> str:
     """A scalar as JSON, its beginning if it is long; of an object or a list only that it is one."""
     if isinstance(value, dict | list) and value:
-        return kind(value)
+        return json_type(value)
     if isinstance(value, str):
-        value = value if len(value) <= _MOST_QUOTED else value[: _MOST_QUOTED - 1] + "…"
+        value = value if len(value) <= _MAX_QUOTED else value[: _MAX_QUOTED - 1] + "…"
     told = str(value) if isinstance(value, Decimal) else json.dumps(value, ensure_ascii=False)
     # A number may have thousands of digits; a text's escapes are not cut.
-    return told if isinstance(value, str) or len(told) <= _MOST_QUOTED else told[: _MOST_QUOTED - 1] + "…"
+    return told if isinstance(value, str) or len(told) <= _MAX_QUOTED else told[: _MAX_QUOTED - 1] + "…"
 
 
-def not_this(value: object) -> str:
+def but_not(value: object) -> str:
     return f", not {short(value)}"
 
 
@@ -45,7 +45,7 @@ def count(bound: Any, thing: str) -> str:
     return f"{short(int(bound))} {thing if bound == 1 else plural}"
 
 
-def named(options: Sequence[Any]) -> str:
+def enum_text(options: Sequence[Any]) -> str:
     """The values of an enum, as many as a short sentence holds."""
     if not options:
         return "absent: the enum allows no value"
@@ -58,7 +58,7 @@ def named(options: Sequence[Any]) -> str:
     return f"one of {told}" if len(options) > 1 else told
 
 
-def of_types(names: Iterable[str]) -> str:
+def types_text(names: Iterable[str]) -> str:
     return " or ".join(_TYPES[name] for name in names)
 
 
@@ -67,7 +67,7 @@ def pointer(path: Iterable[str | int]) -> str:
     told = ""
     for step in path:
         following = f"{told}/{escaped(str(step))}"
-        if len(following) > _LONGEST_POINTER:
+        if len(following) > _MAX_POINTER_CHARS:
             break
         told = following
     return told

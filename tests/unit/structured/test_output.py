@@ -9,6 +9,7 @@ from typing import Any
 import orjson
 import pytest
 
+from shared.bounds.json_structure import MAX_VALUES
 from shared.generation import Reply, Usage
 from shared.structured.json_schema import Problem, check_schema
 from shared.structured.output import MAX_TEXT_ON_LOOP, _read
@@ -73,6 +74,12 @@ async def test_a_large_right_answer_conforms() -> None:
     schema = check_schema({"items": {"type": "integer", "minimum": 0}})
     _, _, problems = await _read(reply(orjson.dumps(list(range(40_000))).decode()), schema)
     assert problems == []
+
+
+async def test_an_answer_of_too_many_values_does_not_conform() -> None:
+    """Parsing millions of lists holds the interpreter for a second, in a thread too."""
+    _, _, problems = await _read(reply("[" + "[]," * MAX_VALUES + "1]"), Checked([]))
+    assert problems == [Problem("", "has more than 500,000 values and field names, too many to check: ask for less")]
 
 
 async def test_a_long_text_that_is_no_json_is_a_problem() -> None:
