@@ -32,7 +32,7 @@ from shared.media.url import open_media
 from shared.ops.health import Health
 from shared.settings.keys import ServerKey, account_id
 from shared.settings.settings import Settings
-from shared.settings.shares import fetch_limit, own_key_connections, shares_day
+from shared.settings.shares import caller_key_connections, fetch_limit, shares_day
 from shared.stores.url import open_store
 from shared.telemetry.record import log_problem
 
@@ -81,7 +81,7 @@ class Services:
                 settings.queue_timeout_s,
                 {id_of(caller): weight for caller, weight in settings.caller_weights.items()},
                 settings.max_connections,
-                own_key_connections(settings),
+                caller_key_connections(settings),
             ),
             liveness,
         )

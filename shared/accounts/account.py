@@ -21,13 +21,13 @@ class Account:
     concurrency: int
     limits: Limits
     model_limits: Mapping[str, Limits] = field(default_factory=dict)
-    own_key: bool = False
+    caller_key: bool = False
     """Sent by a caller, who has to fix what is wrong with it."""
 
     @property
-    def passing(self) -> bool:
+    def ephemeral(self) -> bool:
         """Whether its ledger expires when it is not used. False for a caller's key that is also a key of the server."""
-        return self.own_key and self.ledger_id.startswith(OWN_LEDGER)
+        return self.caller_key and self.ledger_id.startswith(OWN_LEDGER)
 
     def limits_for(self, model: str) -> Limits:
         return self.model_limits.get(model, self.limits)

@@ -189,7 +189,7 @@ def _is_token(text: str) -> bool:
 
 def _own_key(token: str) -> Caller:
     secret = Secret(token)
-    return Caller(f"key:{secret.fingerprint('caller')}", "own_key", secret)
+    return Caller(f"key:{secret.fingerprint('caller')}", "caller_key", secret)
 
 
 def _admin_id(headers: Mapping[str, str], user: str | None, number: int) -> str:

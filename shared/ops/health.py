@@ -86,7 +86,7 @@ def health_report(settings: Settings, pool: Pool, ledger: JsonObject) -> JsonObj
         "models": sorted({*MODELS, *settings.model_limits}),
         "accounts": {
             "configured": len(_accounts(settings, pool)),
-            "out": pool.out(),
+            "out": pool.disabled(),
             "same_project": [_same_project(ids) for ids in pool.same_projects()],
         },
         "ledger": ledger,

@@ -13,7 +13,7 @@ MIN_FETCH_LIMIT = 14
 """The number of addresses that one request may name (`images.inputs.MAX_INPUTS`)."""
 
 
-def own_key_connections(settings: Settings) -> int | None:
+def caller_key_connections(settings: Settings) -> int | None:
     """The most connections to Gemini that callers' own keys may hold together: half; None if the server has no key."""
     return max(1, settings.max_connections // 2) if settings.server_keys else None
 

@@ -75,7 +75,7 @@ class RequestRecord:
     def may_force_trace(self) -> bool:
         """Whether the caller is known. A made-up key counts as a credential until Gemini rejects it."""
         return self.kind == "admin" or (
-            self.kind == "own_key" and self.outcome == "ok" and bool(self.timeline.attempts)
+            self.kind == "caller_key" and self.outcome == "ok" and bool(self.timeline.attempts)
         )
 
     def asked_by(self, caller: Caller) -> None:
