@@ -13,7 +13,6 @@ from grpc import aio
 
 from shared.stores.firestore import FirestoreStore
 from shared.stores.firestore_rpc import Doc
-from shared.stores.patience import Patience
 from shared.stores.port import Put
 from tests.simulation.loop import Process, VirtualLoop
 
