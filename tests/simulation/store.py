@@ -148,5 +148,5 @@ class VirtualStore(FirestoreStore):
         super().__init__("simulation", emulator_host="nowhere")
         self._virtual = VirtualConnection(server, network, process)
 
-    async def _connected(self, patience: Patience) -> Any:
+    async def _connected(self, budget: RetryBudget) -> Any:
         return self._virtual
