@@ -14,6 +14,7 @@ from grpc import aio
 from shared.stores.firestore import FirestoreStore
 from shared.stores.firestore_rpc import Doc
 from shared.stores.port import Put
+from shared.stores.retry_budget import RetryBudget
 from tests.simulation.loop import Process, VirtualLoop
 
 T = TypeVar("T")
