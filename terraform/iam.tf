@@ -30,7 +30,7 @@ resource "google_project_iam_member" "ledger" {
   }
 }
 
-# Signed addresses of images are signed as the function that hands them out.
+# A signed URL of an image is signed by the function that returns it.
 resource "google_service_account_iam_member" "signs_as_itself" {
   for_each = toset(local.signed_images && local.image_function != null ? [local.image_function] : [])
 

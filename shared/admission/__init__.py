@@ -1,1 +1,1 @@
-"""Local adapters and pure helpers of admission: the queue, the clock, the agents."""
+"""The queue of one process: requests wait for permits that the ledger reserved. It changes when waiting does."""

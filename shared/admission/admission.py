@@ -28,7 +28,7 @@ from shared.stores.port import Liveness, Store
 
 OFFER_S = 0.25
 """What one project could not serve for so long is also asked of the next."""
-OWN_KEY_AGENTS = 1_000
+MAX_CALLER_KEY_AGENTS = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class AdmissionConfig:
     weights: Mapping[str, float] | None = None
     connections: int = 10_000
     """Exchanges of the process that may be open at once."""
-    own_key_connections: int | None = None
+    caller_key_connections: int | None = None
     """How many of them with callers' own keys; None: as many."""
 
 
@@ -56,7 +56,7 @@ class Admission:
         self.times = AnswerTimes()
         self.durations = AnswerTimes()
         """How long exchanges took from the dispatch to the last byte, unary and streamed ones alike."""
-        self.connections: Connections[Agent] = Connections(config.connections, config.own_key_connections)
+        self.connections: Connections[Agent] = Connections(config.connections, config.caller_key_connections)
         self.agents: OrderedDict[str, Agent] = OrderedDict()
         self._journal = Journal()
         self._offers: deque[tuple[float, Waiter, asyncio.Future[Lease]]] = deque()
@@ -147,7 +147,7 @@ class Admission:
             )
             agent.callers_away = partial(self._callers_away, agent)
             self.agents[account.ledger_id] = agent
-        elif account.passing:
+        elif account.ephemeral:
             self.agents.move_to_end(account.ledger_id)
         return agent
 
@@ -156,19 +156,19 @@ class Admission:
 
     def _forget_idle(self) -> None:
         """Make room for one. Who is in use stays: a second agent of its ledger would spend what the first one holds."""
-        if len(self.agents) >= OWN_KEY_AGENTS:
+        if len(self.agents) >= MAX_CALLER_KEY_AGENTS:
             for ledger, agent in list(self.agents.items()):
-                if agent.account.passing and agent.unused():
+                if agent.account.ephemeral and agent.unused():
                     del self.agents[ledger]
                     return
 
     def _try(self, agent: Agent, waiter: Waiter, now_s: float) -> Lease | None:
-        if not self.connections.has_room(agent.account.passing):
+        if not self.connections.has_room(agent.account.ephemeral):
             return None
         draw = agent.draw(agent.names.section(waiter.model), waiter.cost)
         if draw is None:
             return None
-        self.connections.take(agent.account.passing)
+        self.connections.take(agent.account.ephemeral)
         of_project = [account for account in waiter.accounts if account.ledger_id == agent.account.ledger_id]
         self._turn += 1
         account = of_project[self._turn % len(of_project)]
@@ -241,7 +241,7 @@ class Admission:
         """Take a connection for a request that needs no permit. False: none became free within `wait_s`."""
         try:
             async with asyncio.timeout(wait_s):
-                await self.connections.wait(account.passing)
+                await self.connections.wait(account.ephemeral)
             return True
         except TimeoutError:
             return False
@@ -250,7 +250,7 @@ class Admission:
 
     def disconnect(self, account: Account) -> None:
         """A request to `account` has ended that held a connection."""
-        self.connections.release(account.passing)
+        self.connections.release(account.ephemeral)
         self._hand_out()
 
     def _hand_out(self) -> None:
@@ -269,7 +269,7 @@ class Admission:
         line, slots = agent.line, agent.cap - agent.in_use()
         if not line.count:
             return
-        guest = agent.account.passing
+        guest = agent.account.ephemeral
         if slots > 0 and not self.connections.has_room(guest):
             self.connections.enter(agent, guest, line.first_turn())
         elif slots > 0:

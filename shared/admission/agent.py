@@ -78,7 +78,7 @@ class Agent:
         self.number = int(elapsed_s() * 1000)
         """Of the last renew. It begins above those of an agent that this process had for the same ledger before."""
         self.refusals: list[Refusal] = []
-        self.accepted = not account.own_key
+        self.accepted = not account.caller_key
         self.writes = self.conflicts = 0
         self.pending: Renew | None = None
         """Sent, and nothing heard of it: it is sent again as it is."""

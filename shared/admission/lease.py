@@ -12,7 +12,7 @@ from shared.admission.book import Draw
 from shared.admission.cancelled import runs_on_s
 from shared.admission.queue import Waiter
 from shared.clock import elapsed_s
-from shared.generation import NO_COST, Cost
+from shared.generation import NO_COST, Cost, RateLimit, RateStatus
 from shared.ledger.state import UNPROVEN, Refusal
 from shared.ledger.step import MIN_DEADLINE_MS
 
@@ -169,15 +169,14 @@ class Lease:
         self._owner.released(agent)
         await self._owner.settle_idle(self.waiter)
 
-    def rate_headers(self) -> dict[str, str]:
-        """OpenAI's x-ratelimit-* names: the limits that hold now, and what a window that ends now has left for this process."""
+    def rate_status(self) -> RateStatus:
+        """The limits that apply now, and what a window that ends now has left for this process. A limit is whole again when
+        no window holds this dispatch any more."""
+        grid, latest_ms = self._agent.config.grid, self._agent.clock.hi_ms()
         book = self._agent.book(self.section)
-        headers = {}
-        for k, name in ((0, "requests"), (1, "tokens")):
-            limit = book.effective[k]
-            if limit is not None:
-                free = book.last.free[k] if book.last else 0
-                headers[f"x-ratelimit-limit-{name}"] = str(limit)
-                mine = book.available(self._agent.clock.hi_ms())[k]
-                headers[f"x-ratelimit-remaining-{name}"] = str(min(limit, free + mine))
-        return headers
+        limits, free, mine = book.effective, book.last.free if book.last else NO_COST, book.available(latest_ms)
+        reset_s = 0.0 if self._slot is None else max(0.0, (grid.start_ms(self._slot + grid.span) - latest_ms) / 1000)
+        return RateStatus(*(
+            None if limit is None else RateLimit(limit, min(limit, free[k] + mine[k]), reset_s)
+            for k, limit in enumerate(limits[:2])
+        ))  # fmt: skip

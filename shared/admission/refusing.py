@@ -106,8 +106,8 @@ def _until_s(waiter: Waiter, stop: Reason) -> float:
 
 
 def _stopped(waiter: Waiter, stop: Reason) -> GatewayError:
-    own_key = any(account.own_key for account in waiter.accounts)
-    return stopped_error(stop, waiter.model, waiter.candidates[0].clock.lo_ms(), own_key=own_key)
+    caller_key = any(account.caller_key for account in waiter.accounts)
+    return stopped_error(stop, waiter.model, waiter.candidates[0].clock.lo_ms(), caller_key=caller_key)
 
 
 # -- waits -------------------------------------------------------------------------------------------------------------
@@ -198,7 +198,7 @@ def _too_late(waiter: Waiter, returns: Returns) -> QueueTimeout:
 
 def unconnected(waiter: Waiter, returns: Returns, agent: Agent, most: Callable[[bool], int]) -> QueueTimeout:
     """The waiter's time is up, and there were permits but no connection: `most` tells how many there are."""
-    guest = agent.account.passing
+    guest = agent.account.ephemeral
     whose = " with callers' own keys" if guest else ""
     text = (
         f"No connection to Gemini becomes free before this request's deadline: {most(guest)} requests{whose} are under way "

@@ -1,1 +1,1 @@
-"""Where images are kept: one class over an object store (a folder, Google's, an S3-compatible one), one contract suite."""
+"""Stored images and the images that callers send, over one object store. It changes when a place or a format is added."""

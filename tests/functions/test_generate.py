@@ -307,7 +307,9 @@ class TestBadInput:
         await refused(storage, name, "must be", **{name: "enormous"})
 
     async def test_a_model_that_makes_no_images_is_refused(self, storage: str) -> None:
-        await refused(storage, "model", "makes no images; gemini-3-pro-image", model="gemini-3.8-flash")
+        await refused(
+            storage, "model", "does not generate images; use one of gemini-3-pro-image", model="gemini-3.8-flash"
+        )
 
     async def test_more_images_than_a_model_takes_are_refused(self, storage: str) -> None:
         await refused(storage, "input_images", "at most 14 entries", input_images=[base64_of(png(1, 1))] * 15)
@@ -324,10 +326,10 @@ class TestBadInput:
             (base64_of(b"<?xml version='1.0'?><svg/>"), "is an SVG"),
             (f"data:image/png;base64,{base64_of(b'GIF89a' + bytes(20))}", "is a GIF"),
             (base64_of(png(30_000, 30_000, bytes_of_pixels=10_000_000)), "has 30000 x 30000 pixels"),
-            (base64_of(png(100, 100)[:20]), "its header cannot be read"),
-            (base64_of(png(0, 5)), "its header cannot be read"),
+            (base64_of(png(100, 100)[:20]), "its header is unreadable"),
+            (base64_of(png(0, 5)), "its header is unreadable"),
             (base64_of(png(1, 1) + bytes(7 * 2**20)), "is larger than 7 MB"),
-            ("0" * 44 + ".png", "is the name of no image"),
+            ("0" * 44 + ".png", "is not the name of a stored image"),
             ("http://images.example/a.png", "only https is fetched"),
             ("file:///etc/passwd", "nothing else is fetched"),
             ("ftp://images.example/a.png", "nothing else is fetched"),
@@ -335,8 +337,8 @@ class TestBadInput:
             ("https://localhost/a.png", "not at a public address"),
             ("https://[::ffff:127.0.0.1]/a.png", "not at a public address"),
             ("https://2130706433/a.png", "not at a public address"),
-            ("https://xn--/a.png", "not known or not at a public address"),
-            ("https://user:password@images.example/a.png", "credentials in it"),
+            ("https://xn--/a.png", "unknown or not at a public address"),
+            ("https://user:password@images.example/a.png", "contains credentials"),
         ],
         ids=lambda value: str(value)[:40],
     )

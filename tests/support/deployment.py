@@ -10,6 +10,7 @@ from shared.http.manifest import Manifest
 from shared.stores.firestore_rpc import EXPIRY_FIELD, VALUE_FIELD
 from tests.support.collections import collections_in, sources
 from tests.support.processes import ROOT
+from tests.support.routes import example_path
 from tests.support.url_map import Asked, Edge
 
 Values = dict[str, Any]
@@ -418,7 +419,7 @@ def _paths(it: Deployment) -> Iterator[str]:
         if reached != name:
             yield f"paths: GET /health of {name} leads to {reached}"
         for pattern, methods in manifest.paths.items():
-            path = pattern.replace("*", "some/thing")
+            path = example_path(pattern, below="some/thing")
             for asked in (path, f"{path.rstrip('/')}/"):
                 reached = edge.function(Asked(methods[0], asked))
                 if reached != name:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -24,15 +25,15 @@ ALLOWED: dict[str, set[str]] = {
     "admission": {"accounts", "ledger", "stores.port"},
     "gateway": {"accounts", "admission", "bounds", "gemini", "ledger", "stores.port"},
     # The edge
-    "settings": {"gemini", "ledger", "media"},
+    "settings": {"gemini", "ledger", "media.location", "stores.url"},
     "auth": {"settings", "stores.port"},
     "telemetry": {"settings"},
-    "http": {"auth", "bootstrap", "bounds", "media", "settings", "telemetry"},
+    "http": {"auth", "bootstrap", "bounds", "gateway", "gemini", "media", "settings", "telemetry"},
     "openapi": {"gemini", "http", "settings"},
     # What is made
-    "chat": {"gemini", "http", "settings"},
-    "structured": {"chat", "gemini", "http"},
-    "images": {"bounds", "chat", "gemini", "http", "media", "settings", "telemetry"},
+    "chat": {"gateway.stream_reply", "gemini", "http"},
+    "structured": {"bounds", "gateway.generator", "gemini"},
+    "images": {"bounds", "gateway.generator", "gemini", "media"},
     # What an operator sees
     "ops": {"accounts", "admission", "gemini", "ledger", "settings", "stores"},
     # The wiring
@@ -56,16 +57,24 @@ PURE = (
     "shared/bounds/byte_budget.py",
     "shared/bounds/json_structure.py",
     "shared/gateway/failures.py",
+    "shared/gateway/retry.py",
+    "shared/media/location.py",
     "shared/admission/stopped.py",
     "shared/gemini/errors.py",
+    "shared/gemini/native_body.py",
+    "shared/gemini/answer_text.py",
     "shared/gemini/error_body.py",
     "shared/gemini/quotas.py",
     "shared/gemini/delays.py",
     "shared/gemini/account_trouble.py",
     "shared/gemini/consumer.py",
     "shared/gemini/redaction.py",
-    "shared/openapi/document.py",
-    "shared/openapi/components.py",
+    "shared/http/routes.py",
+    "shared/http/conditional.py",
+    "shared/http/header_value.py",
+    "shared/http/patience.py",
+    "shared/http/browser_origin.py",
+    "shared/openapi",
 )
 IO = {
     "asyncio",
@@ -150,12 +159,12 @@ def test_nothing_shared_imports_a_function_and_nothing_bundled_imports_the_emula
 
 
 def test_only_the_wiring_names_concrete_stores() -> None:
+    """A URL may be parsed anywhere: `stores.url` imports a concrete store only when it opens one."""
     for path in sources("shared"):
         # The operator's command works on the store itself, without the services that bootstrap wires.
         if path.name not in ("bootstrap.py", "ledger_command.py") and "stores" not in path.parts:
-            concrete = [
-                n for n in imports(path) if n.startswith("shared.stores") and not n.startswith("shared.stores.port")
-            ]
+            abstract = ("shared.stores.port", "shared.stores.url.parse_store_url")
+            concrete = [n for n in imports(path) if n.startswith("shared.stores") and not n.startswith(abstract)]
             assert not concrete, f"{path} imports {concrete}"
 
 
@@ -191,3 +200,34 @@ def test_the_firestore_libraries_are_loaded_only_for_a_firestore_ledger() -> Non
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True, timeout=60
     )
     assert loaded.stdout.strip() == "False"
+
+
+def _drawing() -> list[str]:
+    return (ROOT / "shared" / "README.md").read_text().split("```")[1].splitlines()
+
+
+def test_readme_draws_every_room_once_above_its_imports() -> None:
+    """shared/README.md: a room stands on one line of the drawing, and what it imports on lines below."""
+    rows = {name.split(".")[0] for name in ALLOWED} | STONES
+    lines = {
+        word: number for number, line in enumerate(_drawing()) for word in re.split(r"\s{2,}", line) if word in rows
+    }
+    assert lines.keys() == rows
+    for room, row in ALLOWED.items():
+        below = STONES | {name.split(".")[0] for name in row}
+        assert not [name for name in below if room != "emulator" and lines[name] <= lines[room]], room
+
+
+def test_readme_names_existing_modules() -> None:
+    """A module that moves takes its mentions in shared/README.md along."""
+    text = (ROOT / "shared" / "README.md").read_text()
+    named = list(re.findall(r"`([a-z_]+(?:/[a-z_]+)*(?:/|\.py))`", text))
+    assert len(named) > 40
+    missing = [name for name in named if not ((ROOT / "shared" / name).exists() or (ROOT / name).exists())]
+    assert not missing
+
+
+def test_every_package_says_what_it_is_for_and_when_it_changes() -> None:
+    for path in (ROOT / "shared").glob("*/__init__.py"):
+        first = path.read_text().splitlines()[0]
+        assert first.startswith('"""') and " changes " in first, path

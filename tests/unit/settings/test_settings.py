@@ -9,7 +9,9 @@ import pytest
 
 from shared.ledger.limits import TIERS, UNLIMITED, Limits
 from shared.secret import Secret
-from shared.settings.settings import ServerKey, Settings, SettingsError, Tracing
+from shared.settings.keys import ServerKey
+from shared.settings.settings import Settings, SettingsError
+from shared.settings.tracing import Tracing
 
 SECRET = "AQ.this-must-not-be-shown"
 KEY_A, KEY_B = "AQ.key-number-a", "AIza-key-number-b"
@@ -87,6 +89,8 @@ WRONG = [
     ("RATE_LIMIT_PER_MINUTE", "20000", "from 1 to 10000, or `unlimited`"),
     ("QUEUE_MAX_MB", "0", "1 to"),
     ("LEDGER_URL", "postgres://host/db", "memory://, sqlite:///path or firestore://project/database"),
+    ("LEDGER_URL", "sqlite:///", "the path of a file"),
+    ("LEDGER_URL", "firestore://my_project/(default)", "lower-case letters, digits and hyphens"),
     ("STORAGE_URL", "az://bucket", "gs://bucket/prefix or s3://bucket/prefix"),
     ("PUBLIC_BASE_URL", "images.example", "https://images.example"),
     ("PUBLIC_BASE_URL", "https://[images", "https://images.example"),
@@ -94,7 +98,7 @@ WRONG = [
     ("IMAGE_TTL_DAYS", "0", "1 to 3650, or `unlimited`"),
     ("IMAGE_TTL_DAYS", "forever", "unlimited"),
     ("IMAGE_URLS", "direct", "proxied, signed"),
-    ("IMAGE_URLS", "signed", "only a bucket signs"),
+    ("IMAGE_URLS", "signed", "a folder, which cannot sign URLs"),
     ("IMAGE_KEEP_PROMPTS", "maybe", "0, 1, false, true"),
     ("LEDGER_LEASE_SECONDS", "0", "0.1 to"),
     ("LEDGER_WINDOW_SECONDS", "61", "0.5 to 60"),
@@ -357,6 +361,12 @@ class TestPlace:
 
     def test_deployed_without_a_ledger_is_refused(self) -> None:
         assert "GOOGLE_CLOUD_PROJECT" in refusal(K_SERVICE="chat")
+
+    def test_project_of_the_default_ledger(self) -> None:
+        """The project that the platform names becomes part of a URL, so it is checked like one."""
+        assert refusal(K_SERVICE="chat", GOOGLE_CLOUD_PROJECT="my_project").startswith(
+            "GOOGLE_CLOUD_PROJECT is not valid"
+        )
 
     def test_memory_is_not_shared_by_workers(self) -> None:
         assert settings(LEDGER_URL="memory://").ledger_url == "memory://"
