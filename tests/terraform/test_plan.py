@@ -6,6 +6,7 @@ import json
 import re
 from pathlib import Path
 from typing import Any
+from urllib.request import proxy_bypass_environment  # type: ignore[attr-defined]
 
 import pytest
 
@@ -184,6 +185,15 @@ def test_a_template_is_mapped_by_its_literal_prefix(grown: Deployment) -> None:
     edge = Edge(url_map, grown)
     assert grown.manifests["sessions"].also.keys() == {"/chat"}
     assert edge.function(Asked("POST", "/chat")) == "chat"
+
+
+@pytest.mark.parametrize("host", ["metadata.google.internal", "169.254.169.254"])
+def test_no_proxy_stands_before_the_metadata_server(deployment: Deployment, host: str) -> None:
+    """Google's libraries get a function's credential there; through a proxy it is not reached, and the ledger is lost."""
+    env = deployment.functions["chat"]["service_config"][0]["environment_variables"]
+    assert "HTTPS_PROXY" in deployment.secret_settings
+    assert proxy_bypass_environment(host, {"no": env["NO_PROXY"]})
+    assert not proxy_bypass_environment("generativelanguage.googleapis.com", {"no": env["NO_PROXY"]})
 
 
 def test_with_a_domain_nothing_goes_past_the_load_balancer(deployment: Deployment) -> None:
