@@ -144,7 +144,7 @@ class Services:
             settings.tracing,
             settings.version,
             settings.base_url,
-            self.admission.conversations,
+            self.admission.ledger_calls,
             proxy=proxy.reveal() if proxy else None,
         )
 

@@ -7,18 +7,17 @@ import hashlib
 from collections import OrderedDict, deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 from shared.accounts.account import Account
-from shared.admission.agent import Agent
 from shared.admission.answer_times import AnswerTimes
+from shared.admission.call_log import LedgerCall, LedgerCallLog
 from shared.admission.config import AgentConfig
 from shared.admission.connections import Connections
-from shared.admission.journal import Conversation, Journal
-from shared.admission.lease import Lease
 from shared.admission.line import SCAN
+from shared.admission.permit import Lease
+from shared.admission.project import ProjectClient
 from shared.admission.queue import FairQueue, Waiter
-from shared.admission.refusing import exceeded, expired, hopeless, too_short, unconnected
+from shared.admission.rejection import exceeded, expired, hopeless, too_short, unconnected
 from shared.admission.returns import MAX_AHEAD_WINDOWS, Returns
 from shared.admission.server_clock import ServerClock
 from shared.clock import elapsed_s
@@ -56,9 +55,9 @@ class Admission:
         self.times = AnswerTimes()
         self.durations = AnswerTimes()
         """How long exchanges took from the dispatch to the last byte, unary and streamed ones alike."""
-        self.connections: Connections[Agent] = Connections(config.connections, config.own_key_connections)
-        self.agents: OrderedDict[str, Agent] = OrderedDict()
-        self._journal = Journal()
+        self.connections: Connections[ProjectClient] = Connections(config.connections, config.own_key_connections)
+        self.agents: OrderedDict[str, ProjectClient] = OrderedDict()
+        self._call_log = LedgerCallLog()
         self._offers: deque[tuple[float, Waiter, asyncio.Future[Lease]]] = deque()
         """Who is to be offered to the next project when (elapsed time), in that order; and the wait it is for."""
         self._offering: asyncio.TimerHandle | None = None
@@ -69,11 +68,11 @@ class Admission:
     @property
     def writes(self) -> int:
         """Commits sent to ledgers so far, refused ones included."""
-        return self._journal.writes
+        return self._call_log.writes
 
-    def conversations(self, since_s: float) -> list[Conversation]:
+    def ledger_calls(self, since_s: float) -> list[LedgerCall]:
         """What was said to ledgers and ended at `since_s` (elapsed time) or later: the last 64 of each ledger."""
-        return self._journal.since(since_s)
+        return self._call_log.since(since_s)
 
     # -- asking ------------------------------------------------------------------------------------------------------
 
@@ -100,14 +99,14 @@ class Admission:
         if deadline_s - now_s < least_s:
             raise too_short(model, deadline_s - now_s, least_s)
         ranked = self._ranked(candidates)
-        sentences = {agent: exceeded(agent.book_of(model).limits, model, cost) for agent in ranked}
-        agents = [agent for agent in ranked if sentences[agent] is None]
+        sentences = {project: exceeded(project.permits_of(model).limits, model, cost) for project in ranked}
+        agents = [project for project in ranked if sentences[project] is None]
         if not agents:
             raise CostExceedsLimit(sentences[ranked[0]] or "", details={"model": model})
-        ledgers = {agent.account.ledger_id for agent in agents}
+        ledgers = {project.account.ledger_id for project in agents}
         servable = [account for account in candidates if account.ledger_id in ledgers]
-        for agent in agents:
-            agent.book_of(model).came(cost, now_s)
+        for project in agents:
+            project.permits_of(model).record_arrival(cost, now_s)
         waiter = again.waiter if again is not None else None
         if waiter is None:
             longest_s = now_s + self.config.queue_timeout_s if patient_until_s is None else patient_until_s
@@ -115,21 +114,21 @@ class Admission:
             future = asyncio.get_running_loop().create_future()
             waiter = Waiter(model, cost, caller.id, batch, now_s, until_s, agents, servable, future)
             waiter.ends_s, waiter.streamed = deadline_s, streamed
-            places = [(agent.account.ledger_id, agent.names.section(model)) for agent in agents]
+            places = [(project.account.ledger_id, project.names.section(model)) for project in agents]
             returned = self.returns.back(places, caller.id, now_s, batch=batch)
             if returned is not None:
                 waiter.tag, waiter.sequence = returned.tag, returned.sequence
-        waiter.candidates = agents  # Of a caller's own key, the agent may have been forgotten meanwhile.
-        if not any(agent.line.count for agent in agents):
-            for at, agent in enumerate(agents):
-                lease = self._try(agent, waiter, now_s)
+        waiter.candidates = agents  # Of a caller's own key, the project may have been forgotten meanwhile.
+        if not any(project.line.count for project in agents):
+            for at, project in enumerate(agents):
+                lease = self._try(project, waiter, now_s)
                 if lease is not None:
                     waiter.offered = max(waiter.offered, at + 1)
-                    agent.poke()
+                    project.poke()
                     return lease
         return await self._wait(waiter)
 
-    def _ranked(self, accounts: Sequence[Account]) -> list[Agent]:
+    def _ranked(self, accounts: Sequence[Account]) -> list[ProjectClient]:
         """The agents of the accounts' projects, by rendezvous hash: instances begin with different ones."""
         ledgers = dict.fromkeys(account.ledger_id for account in accounts)
         by_id = {account.ledger_id: account for account in accounts}
@@ -138,41 +137,44 @@ class Admission:
             ranked.sort(key=lambda ledger: hashlib.blake2b(f"{self.agent_config.instance}{ledger}".encode()).digest())
         return [self._agent(by_id[ledger]) for ledger in ranked]
 
-    def _agent(self, account: Account) -> Agent:
-        agent = self.agents.get(account.ledger_id)
-        if agent is None:
+    def _agent(self, account: Account) -> ProjectClient:
+        project = self.agents.get(account.ledger_id)
+        if project is None:
             self._forget_idle()
-            agent = Agent(
-                account, self.store, self.clock, self.agent_config, self._journal, self._changed, self.liveness
+            project = ProjectClient(
+                account,
+                self.store,
+                self.clock,
+                self.agent_config,
+                self._call_log,
+                self.returns,
+                self._changed,
+                self.liveness,
             )
-            agent.callers_away = partial(self._callers_away, agent)
-            self.agents[account.ledger_id] = agent
+            self.agents[account.ledger_id] = project
         elif account.passing:
             self.agents.move_to_end(account.ledger_id)
-        return agent
-
-    def _callers_away(self, agent: Agent) -> int:
-        return self.returns.callers_away(agent.account.ledger_id, agent.line.callers, elapsed_s())
+        return project
 
     def _forget_idle(self) -> None:
-        """Make room for one. Who is in use stays: a second agent of its ledger would spend what the first one holds."""
+        """Make room for one. Who is in use stays: a second project of its ledger would spend what the first one holds."""
         if len(self.agents) >= OWN_KEY_AGENTS:
-            for ledger, agent in list(self.agents.items()):
-                if agent.account.passing and agent.unused():
+            for ledger, project in list(self.agents.items()):
+                if project.account.passing and project.unused():
                     del self.agents[ledger]
                     return
 
-    def _try(self, agent: Agent, waiter: Waiter, now_s: float) -> Lease | None:
-        if not self.connections.has_room(agent.account.passing):
+    def _try(self, project: ProjectClient, waiter: Waiter, now_s: float) -> Lease | None:
+        if not self.connections.has_room(project.account.passing):
             return None
-        draw = agent.draw(agent.names.section(waiter.model), waiter.cost)
+        draw = project.draw(waiter.model, waiter.cost)
         if draw is None:
             return None
-        self.connections.take(agent.account.passing)
-        of_project = [account for account in waiter.accounts if account.ledger_id == agent.account.ledger_id]
+        self.connections.take(project.account.passing)
+        of_project = [account for account in waiter.accounts if account.ledger_id == project.account.ledger_id]
         self._turn += 1
         account = of_project[self._turn % len(of_project)]
-        return Lease(self, agent, account, waiter, draw, now_s - waiter.came_s)
+        return Lease(self, project, account, waiter, draw, now_s - waiter.came_s)
 
     async def _wait(self, waiter: Waiter) -> Lease:
         loop = asyncio.get_running_loop()
@@ -196,19 +198,19 @@ class Admission:
 
     def _enter(self, waiter: Waiter) -> None:
         asked = waiter.candidates[: waiter.offered]
-        for agent in asked:
-            agent.line.add(waiter)
+        for project in asked:
+            project.line.add(waiter)
         self._offer_later(waiter)
-        for agent in asked:
-            self._serve(agent)
+        for project in asked:
+            self._serve(project)
         self._judge(waiter)
-        for agent in asked:
-            agent.poke()
+        for project in asked:
+            project.poke()
 
     def _leave(self, waiter: Waiter) -> None:
         self.queue.remove(waiter)
-        for agent in waiter.candidates[: waiter.offered]:
-            agent.line.remove(waiter)
+        for project in waiter.candidates[: waiter.offered]:
+            project.line.remove(waiter)
 
     async def aclose(self) -> None:
         """Refuse what waits, return what is held. Requests in flight are the server's to end first."""
@@ -216,8 +218,8 @@ class Admission:
             self._refuse(waiter, Unavailable("This instance is shutting down.", retry_after_s=1))
         if self._offering is not None:
             self._offering.cancel()
-        for agent in list(self.agents.values()):
-            await agent.aclose()
+        for project in list(self.agents.values()):
+            await project.aclose()
 
     async def settle_idle(self, waiter: Waiter, *, late: bool = False) -> None:
         """What nobody here needs any more is settled and returned before the response ends: then the CPU may stop.
@@ -225,17 +227,19 @@ class Admission:
         `late`: the caller's time is up, so that a ledger that takes long is not waited for."""
         asked = waiter.candidates[: waiter.offered]
         returns = [
-            agent.give_back(late=late) for agent in asked if agent.idle() and agent.holds() and not agent.lingers()
+            project.give_back(late=late)
+            for project in asked
+            if project.idle() and project.has_unreported() and not project.lingers()
         ]
         if returns:  # All at once: the caller waits for the slowest ledger, not for one after the other.
             await asyncio.shield(asyncio.gather(*returns))
 
     # -- serving -----------------------------------------------------------------------------------------------------
 
-    def released(self, agent: Agent) -> None:
-        self.disconnect(agent.account)
-        self._serve(agent)
-        agent.poke()
+    def released(self, project: ProjectClient) -> None:
+        self.disconnect(project.account)
+        self._serve(project)
+        project.poke()
 
     async def connect(self, account: Account, wait_s: float) -> bool:
         """Take a connection for a request that needs no permit. False: none became free within `wait_s`."""
@@ -255,26 +259,26 @@ class Admission:
 
     def _hand_out(self) -> None:
         """Free connections go to the waiting requests whose turn is the earliest, of whatever ledger."""
-        while (agent := self.connections.next_line()) is not None:
-            self._serve(agent)
-            agent.poke()
+        while (project := self.connections.next_line()) is not None:
+            self._serve(project)
+            project.poke()
 
-    def _changed(self, agent: Agent) -> None:
+    def _changed(self, project: ProjectClient) -> None:
         """The ledger answered, or failed to, or a booking opened."""
-        self._serve(agent)
-        self._judge_line(agent)
+        self._serve(project)
+        self._judge_line(project)
 
-    def _serve(self, agent: Agent) -> None:
+    def _serve(self, project: ProjectClient) -> None:
         """Serve whoever can be served, in order; the first of a model that does not fit lets smaller ones pass."""
-        line, slots = agent.line, agent.cap - agent.in_use()
+        line, slots = project.line, project.free_slots()
         if not line.count:
             return
-        guest = agent.account.passing
+        guest = project.account.passing
         if slots > 0 and not self.connections.has_room(guest):
-            self.connections.enter(agent, guest, line.first_turn())
+            self.connections.enter(project, guest, line.first_turn())
         elif slots > 0:
             now_s = elapsed_s()
-            closed = {model for model in line.models if agent.out_of_permits(model)}
+            closed = {model for model in line.models if project.out_of_permits(model)}
             misses: dict[str, int] = {}
             smallest: dict[str, Cost] = {}
             for waiter in line.turns(self.queue.priorities(), slots, closed):
@@ -283,23 +287,25 @@ class Admission:
                 if self._has_too_little_left(waiter, now_s):
                     self._expire(waiter)
                     continue
-                model = agent.names.section(waiter.model)
+                model = project.names.section(waiter.model)
                 least = smallest.get(model)
-                lease = None if least is not None and _at_least(waiter.cost, least) else self._try(agent, waiter, now_s)
+                lease = (
+                    None if least is not None and _at_least(waiter.cost, least) else self._try(project, waiter, now_s)
+                )
                 if lease is not None:
                     self._serve_with(waiter, lease)
-                    if agent.in_use() >= agent.cap:
+                    if project.free_slots() <= 0:
                         break
                     if not self.connections.has_room(guest):
                         if line.count:
-                            self.connections.enter(agent, guest, line.first_turn())
+                            self.connections.enter(project, guest, line.first_turn())
                         break
                     continue
                 smallest[model] = waiter.cost if least is None or _at_least(least, waiter.cost) else least
                 misses[model] = misses.get(model, 0) + 1
-                if misses[model] >= SCAN or agent.out_of_permits(model):
+                if misses[model] >= SCAN or project.out_of_permits(model):
                     closed.add(model)
-        agent.expect()
+        project.expect_opening()
 
     def _has_too_little_left(self, waiter: Waiter, now_s: float) -> bool:
         """Whether the model has become too slow for it since it began to wait."""
@@ -321,33 +327,33 @@ class Admission:
         """Whom one project could not serve is also asked for of the next."""
         self._offering = None
         now_s = elapsed_s()
-        asked: dict[Agent, None] = {}
+        asked: dict[ProjectClient, None] = {}
         while self._offers and self._offers[0][0] <= now_s:
             _, waiter, future = self._offers.popleft()
             # One that came back with a lapsed permit waits anew: what was to happen in its first wait must not.
             if future.done() or waiter not in waiter.candidates[0].line:
                 continue
-            agent = waiter.candidates[waiter.offered]
+            project = waiter.candidates[waiter.offered]
             waiter.offered += 1
-            agent.line.add(waiter)
-            asked[agent] = None
+            project.line.add(waiter)
+            asked[project] = None
             self._offer_later(waiter)
         if self._offers and self._offering is None:
             wait_s = max(0.0, self._offers[0][0] - now_s)
             self._offering = asyncio.get_running_loop().call_later(wait_s, self._offer)
-        for agent in asked:
-            self._serve(agent)
-            agent.poke()
+        for project in asked:
+            self._serve(project)
+            project.poke()
 
     # -- refusing ----------------------------------------------------------------------------------------------------
 
-    def _judge_line(self, agent: Agent) -> None:
+    def _judge_line(self, project: ProjectClient) -> None:
         """Look for reasons not to wait: once per waiter, when the ledger has spoken; whenever it cannot be reached."""
-        failing = agent.failing()
-        for name, model in list(agent.line.models.items()):
-            book = agent.book(name)
-            told_s, stopped_ms = book.told_s, book.blocked_ms
-            stops = stopped_ms > max(model.stopped_ms, agent.clock.lo_ms())
+        failing = project.ledger.is_failing()
+        for name, model in list(project.line.models.items()):
+            permits = project.holdings.permits(name)
+            told_s, stopped_ms = permits.updated_s, permits.open_until_ms
+            stops = stopped_ms > max(model.stopped_ms, project.clock.lo_ms())
             if failing or stops:
                 waiters = [entry[2] for priority in model.order.lists for entry in priority]
                 model.stopped_ms = stopped_ms
@@ -376,7 +382,7 @@ class Admission:
     def _expire(self, waiter: Waiter) -> None:
         if waiter.future.done():
             return
-        starved = [agent for agent in waiter.candidates[: waiter.offered] if agent in self.connections]
+        starved = [project for project in waiter.candidates[: waiter.offered] if project in self.connections]
         if starved:
             self._refuse(waiter, unconnected(waiter, self.returns, starved[0], self.connections.most))
         else:

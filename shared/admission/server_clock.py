@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 from shared.clock import elapsed_s
 from shared.stores.port import TimeSample
 
 DRIFT = 500e-6
 """Elapsed time and the store's clock part by less than this (A3); NTP slews at 500 ppm at most."""
+
+
+class Instant(NamedTuple):
+    """One moment: elapsed time, and the store's time as an interval of which nothing is known unless `known`."""
+
+    now_s: float
+    earliest_ms: float
+    latest_ms: float
+    known: bool = True
 
 
 class ServerClock:
@@ -52,3 +62,8 @@ class ServerClock:
         now_s = self._elapsed()
         wider = self._widening(now_s)
         return now_s * 1000 + self._low - wider, now_s * 1000 + self._high + wider
+
+    def instant(self) -> Instant:
+        now_s = self._elapsed()
+        wider = self._widening(now_s)
+        return Instant(now_s, now_s * 1000 + self._low - wider, now_s * 1000 + self._high + wider, self.known)

@@ -118,7 +118,7 @@ class DayShare:
         for project, account in by_project.items():
             limit, agent = account.limits_for(model).requests_per_day, self._admission.agents.get(project)
             if agent is not None:
-                section, limit = agent.names.section(model), agent.book_of(model).effective.requests_per_day
+                section, limit = agent.names.section(model), agent.permits_of(model).effective.requests_per_day
             if limit is None:
                 return section, None
             total += limit

@@ -11,7 +11,7 @@ from functools import partial
 from shared.accounts.account import Account
 from shared.accounts.pool import Pool
 from shared.admission.admission import Admission
-from shared.admission.lease import Lease, PermitLapsed
+from shared.admission.permit import Lease, PermitLapsed
 from shared.bounds.byte_budget import ByteBudget
 from shared.bounds.large_work import LargeWork
 from shared.clock import elapsed_s

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Protocol
 
-from shared.admission.lease import Lease
+from shared.admission.permit import Lease
 from shared.errors import GatewayError
 from shared.gemini import wire
 from shared.gemini.errors import UpstreamFailure

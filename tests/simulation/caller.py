@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from shared.accounts.account import Account
 from shared.admission.admission import Admission
-from shared.admission.lease import Lease, PermitLapsed
+from shared.admission.permit import Lease, PermitLapsed
 from shared.clock import elapsed_s
 from shared.errors import ModelNotFound, RateLimited, UpstreamTimeout
 from shared.gateway.failures import refusal_of

@@ -9,8 +9,8 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from shared.admission.agent import RETURN_TIMEOUT_S
-from shared.admission.cadence import HOLD_S
+from shared.admission.policy import HOLD_S
+from shared.admission.project import RETURN_TIMEOUT_S
 from shared.generation import Caller, Cost
 from shared.ledger.circuit import circuits_of
 from shared.ledger.grid import JITTER_MS, pacific_day
@@ -166,7 +166,7 @@ def _probe(world: World) -> Iterator[Verdict]:
 def _unsaid(world: World, project: str) -> bool:
     """Whether a process was stopped with its last answer before the ledger, on a slow network, took what it has to report."""
     agents = [a for i in world.instances if not i.process.killed for a in i.admission.agents.values()]
-    return any(agent.pending is not None for agent in agents if agent.account.ledger_id == project)
+    return any(agent.ledger.pending is not None for agent in agents if agent.account.ledger_id == project)
 
 
 def _stops(state: State, model: str) -> bool:

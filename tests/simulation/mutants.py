@@ -7,12 +7,13 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
+from shared.admission import ledger_document
 from shared.admission import names as admission_names
-from shared.admission import renewal
 from shared.admission.admission import Admission
-from shared.admission.agent import Agent
-from shared.admission.book import Book
-from shared.admission.lease import Lease
+from shared.admission.holdings import Holdings
+from shared.admission.model_permits import ModelPermits
+from shared.admission.permit import Lease
+from shared.admission.project import ProjectClient
 from shared.admission.server_clock import ServerClock
 from shared.generation import NO_COST
 from shared.ledger import calendar, step
@@ -107,7 +108,7 @@ def settled_dropped(scenario: Scenario) -> Any:
 
 def applied_twice(scenario: Scenario) -> Any:
     """A renew whose reply was lost is taken for a new one."""
-    right = renewal.renew_step
+    right = ledger_document.renew_step
 
     def wrong(state: Any, message: Any, store_ms: int, grid: Any) -> Any:
         lease = state.leases.get(message.instance)
@@ -115,7 +116,7 @@ def applied_twice(scenario: Scenario) -> Any:
             lease.renew = message.number - 1
         return right(state, message, store_ms, grid)
 
-    return patched(scenario, (renewal, "renew_step", wrong))
+    return patched(scenario, (ledger_document, "renew_step", wrong))
 
 
 def one_day_at_midnight(scenario: Scenario) -> Any:
@@ -167,16 +168,16 @@ def without_limit(dimension: str, scenario: Scenario) -> Any:
 
 
 def cap_ignored(scenario: Scenario) -> Any:
-    right = Agent.draw
+    right = Holdings.draw
 
-    def wrong(self: Agent, model: str, cost: Any) -> Any:
+    def wrong(self: Holdings, section: str, cost: Any, at: Any) -> Any:
         cap, self.cap = self.cap, 1 << 30
         try:
-            return right(self, model, cost)
+            return right(self, section, cost, at)
         finally:
             self.cap = cap
 
-    return patched(scenario, (Agent, "draw", wrong))
+    return patched(scenario, (Holdings, "draw", wrong))
 
 
 def slot_of_a_leaver_freed(scenario: Scenario) -> Any:
@@ -201,33 +202,34 @@ def _kept(lease: Any, message: Any, held: int, now_ms: int) -> None:
 
 
 def last_check_skipped(scenario: Scenario) -> Any:
-    return patched(scenario, (Agent, "may_write", lambda self, model, draw, tried_ms: True))
+    return patched(scenario, (Holdings, "may_write", lambda self, section, draw, probe_ms, at: True))
 
 
 def authority_ignored(scenario: Scenario) -> Any:
     """A process that was frozen goes on where it stopped, whoever has its slots by now."""
-    right = Agent._adopt
+    right = Holdings.adopt
 
-    def wrong(self: Agent, grant: Any, message: Any) -> None:
-        right(self, grant, message)
+    def wrong(self: Holdings, *result: Any) -> bool:
+        renamed = right(self, *result)
         self.authority_ms = float("inf")
+        return renamed
 
-    return patched(scenario, (Agent, "_adopt", wrong))
+    return patched(scenario, (Holdings, "adopt", wrong))
 
 
 def unknown_commit_forgotten(scenario: Scenario) -> Any:
-    right = Agent._renew
+    right = ProjectClient._renew
 
-    async def wrong(self: Agent) -> None:
+    async def wrong(self: ProjectClient) -> None:
         try:
             await right(self)
         except CommitUnknown:
-            self.pending = None
+            self.ledger.pending = None
             raise
         except KeyError:  # The reply to a forgotten renew grants a model that the new one does not name.
             raise CommitUnknown("the reply does not fit the request") from None
 
-    return patched(scenario, (Agent, "_renew", wrong))
+    return patched(scenario, (ProjectClient, "_renew", wrong))
 
 
 def clock_bounds_exchanged(scenario: Scenario) -> Any:
@@ -240,7 +242,7 @@ def clock_bounds_exchanged(scenario: Scenario) -> Any:
 
 
 def refusal_kept_to_itself(scenario: Scenario) -> Any:
-    return patched(scenario, (Agent, "refuse", lambda self, refusal: None))
+    return patched(scenario, (ProjectClient, "refuse", lambda self, refusal: None))
 
 
 def answer_opens_nothing(scenario: Scenario) -> Any:
@@ -271,27 +273,27 @@ def debt_forgotten(scenario: Scenario) -> Any:
 
 def lapsed_permits_spent(scenario: Scenario) -> Any:
     """What was spent while a renew travelled is given a second time by its answer."""
-    right = Book.adopt
+    right = ModelPermits.adopt
 
-    def wrong(self: Book, allotment: Any, kept: Any, lo_ms: float) -> None:
-        for held in self.held.values():
-            held.reserved = NO_COST
-        right(self, allotment, {}, lo_ms)
+    def wrong(self: ModelPermits, allotment: Any, kept: Any, earliest_ms: float) -> None:
+        for booking in self.bookings.values():
+            booking.reserved = NO_COST
+        right(self, allotment, {}, earliest_ms)
 
-    return patched(scenario, (Book, "adopt", wrong))
+    return patched(scenario, (ModelPermits, "adopt", wrong))
 
 
 def permits_of_an_alias_are_kept(scenario: Scenario) -> Any:
     """What was booked for an alias beside its target is spent as the target's."""
-    right = Book.absorb
+    right = ModelPermits.absorb
 
-    def wrong(self: Book, moved: Book) -> None:
-        held = {validity: one.available for validity, one in moved.held.items()}
+    def wrong(self: ModelPermits, moved: ModelPermits) -> None:
+        held = {validity: booking.available for validity, booking in moved.bookings.items()}
         right(self, moved)
         for validity, available in held.items():
-            self.held[validity].available = self.held[validity].available.plus(available)
+            self.bookings[validity].available = self.bookings[validity].available.plus(available)
 
-    return patched(scenario, (Book, "absorb", wrong))
+    return patched(scenario, (ModelPermits, "absorb", wrong))
 
 
 def aliases_keep_their_sections(scenario: Scenario) -> Any:
@@ -329,10 +331,10 @@ def nobody_wakes(scenario: Scenario) -> Any:
 
 
 def nothing_given_back(scenario: Scenario) -> Any:
-    async def wrong(self: Agent, *, late: bool = False) -> None:
+    async def wrong(self: ProjectClient, *, late: bool = False) -> None:
         return None
 
-    return patched(scenario, (Agent, "give_back", wrong))
+    return patched(scenario, (ProjectClient, "give_back", wrong))
 
 
 SCRIPTED = (Mutant("the ring counts from its slot on", ring_counts_from_its_slot_on),)

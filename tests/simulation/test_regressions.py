@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from shared.accounts.account import Account
-from shared.admission.lease import Lease, PermitLapsed
+from shared.admission.permit import Lease, PermitLapsed
 from shared.clock import elapsed_s
 from shared.generation import Caller, Cost
 from shared.ledger.limits import Limits

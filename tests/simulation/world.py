@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from random import Random
 
 from shared.admission.admission import Admission, AdmissionConfig
-from shared.admission.agent import AgentConfig
+from shared.admission.config import AgentConfig
 from shared.errors import GatewayError
 from shared.generation import Caller
 from shared.ledger.packing import unpack

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from shared.accounts.account import Account
 from shared.admission.admission import Admission, AdmissionConfig
-from shared.admission.agent import AgentConfig
+from shared.admission.config import AgentConfig
 from shared.clock import elapsed_s
 from shared.generation import Caller, Cost
 from shared.ledger.grid import Grid

@@ -211,7 +211,7 @@ class WholePath:
     @property
     def exchanges(self) -> int:
         """Those that hold a slot here."""
-        return sum(len(agent.open) for agent in self.services.admission.agents.values())
+        return sum(len(agent.holdings.open) for agent in self.services.admission.agents.values())
 
     @property
     def waiting(self) -> int:
@@ -235,7 +235,7 @@ class WholePath:
         """Wait for the end of what goes on after its caller was answered, or went away."""
         agents = self.services.admission.agents
         await eventually(lambda: not self.busy, within_s)
-        await eventually(lambda: not any(agent.holds() for agent in agents.values()), within_s)
+        await eventually(lambda: not any(agent.has_unreported() for agent in agents.values()), within_s)
         await eventually(lambda: self.open_upstream == 0, within_s)
 
     # -- judging -----------------------------------------------------------------------------------------------------

@@ -13,8 +13,8 @@ import pytest
 
 from shared.accounts.account import Account
 from shared.admission.admission import Admission, AdmissionConfig
-from shared.admission.agent import AgentConfig
-from shared.admission.lease import Lease, PermitLapsed
+from shared.admission.config import AgentConfig
+from shared.admission.permit import Lease, PermitLapsed
 from shared.clock import elapsed_s
 from shared.errors import CostExceedsLimit, DailyQuotaExhausted, LedgerUnavailable, QueueTimeout
 from shared.generation import Caller, Cost
@@ -24,7 +24,7 @@ from shared.ledger.packing import unpack
 from shared.ledger.state import Refusal, State
 from shared.secret import Secret
 from shared.stores.memory import MemoryStore, Shelf
-from shared.stores.port import CommitUnknown, Outcome, Step, StoreUnavailable
+from shared.stores.port import CommitUnknown, Outcome, Reading, Step, StoreUnavailable
 from tests.support.virtual_time import run
 
 CALLER = Caller("somebody", "admin")
@@ -203,7 +203,7 @@ async def test_a_lost_reply_to_a_commit_that_took_effect_is_adopted_and_counts_o
     store.lose_replies = 1
     async with exchange(gate, account(requests=10)):
         store.lose_replies = 1
-    await eventually(lambda: not any(agent.holds() for agent in gate.agents.values()))
+    await eventually(lambda: not any(agent.has_unreported() for agent in gate.agents.values()))
     assert counted(await assert_nothing_is_held(shelf)) == ONE
 
 
@@ -247,7 +247,7 @@ async def test_a_key_that_was_forgotten_while_its_permit_lapsed_has_one_agent_an
     await lapsed.close()
     async with exchange(gate, other), exchange(gate, mine, again=lapsed) as lease:
         assert lease.waiter.candidates == [gate.agents["u-mine"]]
-        assert len(gate.agents["u-mine"].open) == 1
+        assert len(gate.agents["u-mine"].holdings.open) == 1
 
 
 async def test_what_an_accepted_key_has_used_of_its_day_is_not_forgotten_because_another_process_saw_it_answer_nothing(
@@ -302,12 +302,18 @@ async def test_a_permit_that_is_checked_again_in_time_counts_once(shelf: Shelf) 
     assert counted(await assert_nothing_is_held(shelf)) == ONE
 
 
-async def test_when_the_stores_clock_contradicts_itself_permits_are_dropped(shelf: Shelf) -> None:
+async def test_a_contradictory_store_clock_drops_permits(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
     gate = admission(MemoryStore(shelf))
     async with exchange(gate, account(requests=10)):
         agent = next(iter(gate.agents.values()))
-        sample = (await gate.store.read("ledger/p")).sample
-        agent._observe((sample._replace(server_ms=sample.server_ms + 300_000),))
+        reading = await gate.store.read("ledger/p")
+        skewed = reading.sample._replace(server_ms=reading.sample.server_ms + 300_000)
+
+        async def read(key: str) -> Reading:
+            return Reading(reading.value, skewed)
+
+        monkeypatch.setattr(gate.store, "read", read)
+        await agent._read()
         assert agent.draw("m", ONE) is None
 
 
@@ -334,7 +340,7 @@ async def test_a_caller_cancelled_in_the_turn_in_which_it_is_served_gives_its_pe
     waiting.cancel()
     with pytest.raises(asyncio.CancelledError):
         await waiting
-    await eventually(lambda: not next(iter(gate.agents.values())).open)
+    await eventually(lambda: not next(iter(gate.agents.values())).holdings.open)
     await assert_nothing_is_held(shelf)
 
 
@@ -397,7 +403,7 @@ async def test_without_a_ledger_nothing_is_dispatched_and_it_recovers(shelf: She
         await take(gate, account(requests=10))
     store.down = False
     agent = gate.agents["p"]
-    await eventually(lambda: not agent.failing(), within_s=10.0)
+    await eventually(lambda: not agent.ledger.is_failing(), within_s=10.0)
     async with exchange(gate, account(requests=10), wait_s=10.0):
         pass
     assert counted(await assert_nothing_is_held(shelf)) == ONE
@@ -414,7 +420,7 @@ def test_a_ledger_that_does_not_answer_is_waited_for_no_longer_than_the_deadline
             await take(gate, account(c=1, requests=10), wait_s=1.5)
         assert elapsed_s() - came_s == pytest.approx(1.5, abs=0.01)
         store.go.set()
-        await eventually(lambda: not any(agent.holds() for agent in gate.agents.values()))
+        await eventually(lambda: not any(agent.has_unreported() for agent in gate.agents.values()))
         assert counted(await assert_nothing_is_held(shelf)) == Cost()
 
     run(main)
@@ -444,7 +450,9 @@ def test_what_a_ledger_grants_late_is_used_once_and_by_one_at_a_time(applied: bo
         store.go.set()
         await waiting
         assert most == 1
-        await eventually(lambda: not any(agent.holds() for each in (gate, other) for agent in each.agents.values()))
+        await eventually(
+            lambda: not any(agent.has_unreported() for each in (gate, other) for agent in each.agents.values())
+        )
         assert counted(await assert_nothing_is_held(shelf)) == Cost(4, 40)
 
     run(main)
@@ -488,10 +496,11 @@ async def test_a_look_at_the_ledger_that_was_under_way_does_not_undo_a_refusal(s
     gate = admission(MemoryStore(shelf), window_s=60.0)
     async with exchange(gate, account(requests=100)) as lease:
         agent, until_ms = gate.agents["p"], int(gate.clock.hi_ms()) + 30_000
-        before = await agent.store.read(agent.key)
+        before = await agent.ledger.read()
         lease.refuse(Refusal("m", until_ms=until_ms))
-        agent.cadence.gains(before)
-        assert agent.book("m").blocked_ms == until_ms
+        assert before[0] is not None
+        agent.holdings.observe(before[0].state)
+        assert agent.permits_of("m").open_until_ms == until_ms
 
 
 async def test_a_refusal_stops_the_other_processes_with_the_next_write(shelf: Shelf) -> None:
@@ -543,8 +552,8 @@ async def test_a_lingering_process_spends_held_permits_without_a_write_and_retur
         async with exchange(gate, account()):
             pass
     agent = gate.agents["p"]
-    assert agent.writes < 10
-    await eventually(lambda: not agent.holds())
+    assert agent.ledger.writes < 10
+    await eventually(lambda: not agent.has_unreported())
     await assert_nothing_is_held(shelf)
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from shared.admission.admission import Admission
 from shared.admission.cancelled import DRIFT, JITTER_S, runs_on_s
-from shared.admission.lease import Lease
+from shared.admission.permit import Lease
 from shared.clock import elapsed_s
 from shared.errors import QueueTimeout
 from shared.ledger.packing import unpack

@@ -11,7 +11,7 @@ import pytest
 from shared.accounts.account import OWN_LEDGER, Account
 from shared.admission.admission import Admission
 from shared.admission.connections import Connections
-from shared.admission.lease import Lease
+from shared.admission.permit import Lease
 from shared.clock import elapsed_s
 from shared.errors import QueueTimeout
 from shared.generation import Caller, Cost
@@ -87,11 +87,11 @@ async def test_a_connection_is_waited_for_without_a_permit() -> None:
         (second,) = taking(made, own(1), 1)
         await eventually(lambda: len(made.queue) == 1)
         agent = made.agents[own(1).ledger_id]
-        await eventually(lambda: agent.cap > 0)
+        await eventually(lambda: agent.holdings.cap > 0)
         await asyncio.sleep(0.3)
         writes = made.writes
         await asyncio.sleep(0.5)
-        assert (second.done(), len(agent.open)) == (False, 0)
+        assert (second.done(), len(agent.holdings.open)) == (False, 0)
         assert made.writes - writes <= 2
         await first.close()
         lease = await asyncio.wait_for(second, 10)
@@ -120,7 +120,7 @@ async def test_connections_go_to_callers_in_turns() -> None:
         flood = taking(made, own(1), 20, caller="flood")
         await eventually(lambda: len(made.queue) == 20)
         (quiet,) = taking(made, own(2), 1, caller="quiet")
-        await eventually(lambda: len(made.queue) == 21 and made.agents[own(2).ledger_id].cap > 0)
+        await eventually(lambda: len(made.queue) == 21 and made.agents[own(2).ledger_id].holdings.cap > 0)
         await first.close()
         served = 0
         while not quiet.done():

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from shared.admission.cadence import HOLD_S
+from shared.admission.policy import HOLD_S
 from shared.clock import elapsed_s
 from shared.ledger.grid import Grid
 from shared.ledger.packing import pack, unpack
@@ -282,10 +282,10 @@ def test_every_commit_is_counted_and_every_conversation_remembered() -> None:
             for _ in range(3):
                 await stack.enter_async_context(site.callers(site.add(), 6))
             await asyncio.sleep(12)
-        told = site.gates[0].conversations(elapsed_s() - 5)
+        told = site.gates[0].ledger_calls(elapsed_s() - 5)
         assert all(one.began_s <= one.ended_s and elapsed_s() - 5 <= one.ended_s for one in told)
         assert told == sorted(told)
-        assert len(site.gates[0].conversations(0.0)) <= 64
+        assert len(site.gates[0].ledger_calls(0.0)) <= 64
         return site, [gate.writes for gate in site.gates], elapsed_s(), [one.wrote for one in told]
 
     site, writes, _, wrote = run(main)

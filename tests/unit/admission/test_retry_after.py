@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from shared.accounts.account import Account
-from shared.admission.agent import SILENCE_S
+from shared.admission.ledger_client import SILENCE_S
 from shared.clock import elapsed_s
 from shared.errors import QueueTimeout
 from shared.generation import Caller, Cost
@@ -235,8 +235,7 @@ async def test_a_ledger_just_asked_is_not_silent() -> None:
     site = Site(account(1, requests=1))
     gate = site.gates[site.add()]
     agent = gate._agent(site.account)
-    agent._task, agent._task_s = asyncio.create_task(asyncio.sleep(0)), elapsed_s()
-    assert not agent.silent_since(elapsed_s() - 2 * SILENCE_S)
-    agent._task_s -= 2 * SILENCE_S
-    assert agent.silent_since(elapsed_s() - 2 * SILENCE_S)
-    await agent._task
+    agent.ledger.begin_call()
+    assert not agent.ledger.is_silent_since(elapsed_s() - 2 * SILENCE_S)
+    agent.ledger.began_s -= 2 * SILENCE_S
+    assert agent.ledger.is_silent_since(elapsed_s() - 2 * SILENCE_S)

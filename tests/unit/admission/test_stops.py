@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from shared.accounts.account import Account
-from shared.admission.lease import Lease
+from shared.admission.permit import Lease
 from shared.clock import elapsed_s
 from shared.errors import CallerNoQuota, CostExceedsLimit, DailyQuotaExhausted, GatewayError, NoQuota, QueueTimeout
 from shared.generation import Caller, Cost

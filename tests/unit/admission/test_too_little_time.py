@@ -11,7 +11,7 @@ import pytest
 
 from shared.accounts.account import Account
 from shared.admission.admission import Admission
-from shared.admission.lease import Lease
+from shared.admission.permit import Lease
 from shared.clock import elapsed_s
 from shared.errors import QueueTimeout, UpstreamTimeout
 from shared.generation import Caller, Cost

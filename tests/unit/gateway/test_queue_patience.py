@@ -9,8 +9,8 @@ import pytest
 from shared.accounts.account import Account
 from shared.accounts.pool import Pool
 from shared.admission.admission import Admission, AdmissionConfig
-from shared.admission.agent import AgentConfig
 from shared.admission.answer_times import MIN_ANSWERS
+from shared.admission.config import AgentConfig
 from shared.bounds.byte_budget import ByteBudget
 from shared.bounds.large_work import LargeWork
 from shared.clock import elapsed_s

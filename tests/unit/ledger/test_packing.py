@@ -8,7 +8,7 @@ import pytest
 
 from shared.accounts.account import Account
 from shared.admission.admission import Admission, AdmissionConfig
-from shared.admission.agent import AgentConfig
+from shared.admission.config import AgentConfig
 from shared.clock import elapsed_s
 from shared.errors import GatewayError
 from shared.generation import Caller, Cost

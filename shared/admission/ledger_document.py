@@ -1,21 +1,44 @@
-"""A renew as a change of the ledger's document. Pure, but for what the store knows of ended processes."""
+"""The ledger's document in the store: what a read of it shows, and a renew as a change of it.
+
+Pure, except that `Liveness` is asked which processes have ended."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from shared.accounts.account import Account
 from shared.admission.config import AgentConfig
 from shared.ledger.packing import pack, unpack
+from shared.ledger.slots import free_what_is_over
 from shared.ledger.state import Grant, Renew, State
 from shared.ledger.step import renew as renew_step
-from shared.stores.port import Change, Liveness, Put
+from shared.stores.port import Change, Liveness, Put, Reading
+
+
+class Document(NamedTuple):
+    """The document as it was read, without slots whose time is over. `state` is the reader's own copy."""
+
+    value: bytes
+    state: State
+    now_ms: int
+    """The store's time of the read."""
+
+
+def document_of(reading: Reading) -> Document | None:
+    """None if there is no document yet."""
+    if reading.value is None:
+        return None
+    state, now_ms = unpack(reading.value), int(reading.sample.server_ms)
+    state.now_ms = max(state.now_ms, now_ms)
+    free_what_is_over(state, state.now_ms)
+    return Document(reading.value, state, now_ms)
 
 
 @dataclass(frozen=True, slots=True)
 class Renewal:
-    """One message to the document at `key`. `accepted`: Gemini took the account's key."""
+    """One renew of the document at `key`. `accepted`: Gemini accepted the account's key."""
 
     key: str
     message: Renew
