@@ -124,7 +124,10 @@ class Holdings:
         """`request` takes a slot."""
         self.open[request] = caller
         in_use = self.in_use(now_s)
-        self.peak, self.busiest = max(self.peak, in_use), max(self.busiest, in_use)
+        if in_use > self.busiest:
+            self.busiest = in_use
+        if in_use > self.peak:
+            self.peak = in_use
 
     def end(self, request: int, took_s: float, runs_on_s: float, now_s: float) -> str | None:
         """`request` gives its slot back, or keeps it while Gemini may still work on it, for `runs_on_s`. Returns its caller; None

@@ -78,15 +78,15 @@ class Lease:
         project = self._project
         proven = self.section == UNPROVEN != project.names.section(self.model)  # It counts elsewhere now.
         lapsed = proven or self._epoch != project.holdings.epoch
-        if lapsed or not project.may_write(self.section, self._draw, self._probe_ms):
+        at = project.clock.instant()
+        if lapsed or not project.holdings.may_write(self.section, self._draw, self._probe_ms, at):
             self._take_back()
             raise PermitLapsed
         if self._slot is not None:
             self.sent()
             return
-        hi_ms = project.clock.hi_ms()
-        self._dispatched_s = elapsed_s()
-        self._slot = project.config.grid.slot(hi_ms)
+        self._dispatched_s = at.now_s
+        self._slot = project.config.grid.slot(at.latest_ms)
         self._permits().dispatch(self._draw, self.cost, self._slot)
         project.poke()  # However long the exchange takes, its dispatch is reported while its booking is still counted.
 

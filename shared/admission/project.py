@@ -15,7 +15,7 @@ from shared.admission.line import Line
 from shared.admission.model_permits import ModelPermits, PermitDraw
 from shared.admission.policy import Contact, Linger, Looked, Message, Policy
 from shared.admission.returns import Returns
-from shared.admission.server_clock import ServerClock
+from shared.admission.server_clock import Instant, ServerClock
 from shared.clock import elapsed_s
 from shared.generation import Cost
 from shared.ledger.state import Refusal
@@ -76,9 +76,6 @@ class ProjectClient:
 
     def out_of_permits(self, section: str) -> bool:
         return self.holdings.out_of_permits(section, self.clock.instant())
-
-    def may_write(self, section: str, draw: PermitDraw, probe_ms: float) -> bool:
-        return self.holdings.may_write(section, draw, probe_ms, self.clock.instant())
 
     def begin(self, request: int, caller: str) -> None:
         """`request` takes a slot."""
@@ -151,10 +148,11 @@ class ProjectClient:
         """Something changed: contact the ledger now, or later, or not at all."""
         if self._task is not None:
             return
-        wait_s = self._next_contact_s()
+        at = self.clock.instant()
+        wait_s = self._next_contact_s(at)
         if wait_s is None:
             return  # A timer that is already set finds that out by itself.
-        wait_s = max(wait_s, self.ledger.backoff_s(elapsed_s()))
+        wait_s = max(wait_s, self.ledger.backoff_s(at.now_s))
         loop = asyncio.get_running_loop()
         if self._contact is not None:
             if wait_s > 0 and self._contact_at_s <= loop.time() + wait_s:
@@ -167,15 +165,15 @@ class ProjectClient:
             self._contact_at_s = loop.time() + wait_s
             self._contact = loop.call_at(self._contact_at_s, self._contact_due)
 
-    def _next_contact_s(self) -> float | None:
-        action = self.policy.next_action(self.clock.instant(), pending=self.ledger.pending is not None)
+    def _next_contact_s(self, at: Instant) -> float | None:
+        action = self.policy.next_action(at, pending=self.ledger.pending is not None)
         if isinstance(action, Linger):
             self._keep_for(action.s)
         return action.after_s if isinstance(action, Contact) else None
 
     def _contact_due(self) -> None:
         self._contact = None
-        if self._task is None and self._next_contact_s() is not None:
+        if self._task is None and self._next_contact_s(self.clock.instant()) is not None:
             self._call()
 
     def _call(self, *, returning: bool = False) -> asyncio.Task[None]:
