@@ -5,7 +5,7 @@ seconds."""
 
 from __future__ import annotations
 
-from heapq import heappop, heappush
+from bisect import bisect_right, insort
 
 JITTER_S = 0.25
 """The travel times of requests to Gemini differ by at most this (A1): one that took longer to arrive also ends later."""
@@ -28,20 +28,24 @@ class Cancelled:
 
     def __init__(self) -> None:
         self._ends_s: list[float] = []
-        """A heap of the times at which they are over."""
+        """When they are over, in order."""
+
+    def __bool__(self) -> bool:
+        """Whether any is remembered; it may be over by now."""
+        return bool(self._ends_s)
 
     def add(self, end_s: float) -> None:
-        heappush(self._ends_s, end_s)
+        insort(self._ends_s, end_s)
 
     def count(self, now_s: float) -> int:
-        """How many keep a slot at `now_s`. Those that are over are forgotten."""
-        while self._ends_s and self._ends_s[0] <= now_s:
-            heappop(self._ends_s)
-        return len(self._ends_s)
+        """How many keep a slot at `now_s`."""
+        return len(self._ends_s) - bisect_right(self._ends_s, now_s)
 
-    def __len__(self) -> int:
-        """How many are remembered; some may be over by now."""
-        return len(self._ends_s)
+    def forget(self, now_s: float) -> bool:
+        """Forget those that are over at `now_s`. Returns whether there were any."""
+        over = bisect_right(self._ends_s, now_s)
+        del self._ends_s[:over]
+        return over > 0
 
     @property
     def next_end_s(self) -> float | None:
@@ -50,4 +54,4 @@ class Cancelled:
 
     def ends_ms(self, now_s: float, latest_ms: float) -> tuple[int, ...]:
         """When they are over by a clock that shows at most `latest_ms` at `now_s`."""
-        return tuple(int(latest_ms + 1000 * (end_s - now_s)) + 1 for end_s in sorted(self._ends_s))
+        return tuple(int(latest_ms + 1000 * (end_s - now_s)) + 1 for end_s in self._ends_s)

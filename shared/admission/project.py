@@ -106,8 +106,7 @@ class ProjectClient:
 
     def _cancelled_over(self) -> None:
         self._cancelled = None
-        before = len(self.holdings.cancelled)
-        if self.holdings.cancelled.count(elapsed_s()) < before:
+        if self.holdings.cancelled.forget(elapsed_s()):
             self._changed(self)
             self.poke()
         self._expect_cancelled()

@@ -13,6 +13,7 @@ from shared.admission.admission import Admission
 from shared.admission.holdings import Holdings
 from shared.admission.model_permits import ModelPermits
 from shared.admission.permit import Lease
+from shared.admission.policy import Policy
 from shared.admission.project import ProjectClient
 from shared.admission.server_clock import ServerClock
 from shared.generation import NO_COST
@@ -326,6 +327,18 @@ def turns_end_with_their_right(scenario: Scenario) -> Any:
     return patched(scenario, (step, "takes_turn", wrong))
 
 
+def policy_spends(scenario: Scenario) -> Any:
+    """The policy, which only returns what to do, also writes what may be spent: all slots are used at once."""
+    right = Policy.next_action
+
+    def wrong(self: Policy, at: Any, *, pending: bool) -> Any:
+        if self.holdings.cap:
+            self.holdings.cap = self.holdings.account.concurrency
+        return right(self, at, pending=pending)
+
+    return patched(scenario, (Policy, "next_action", wrong))
+
+
 def nobody_wakes(scenario: Scenario) -> Any:
     return patched(scenario, (Admission, "_expire", lambda self, waiter: None))
 
@@ -385,6 +398,7 @@ MUTANTS = (
     Mutant("an alias keeps its section", aliases_keep_their_sections, shape=aliases, promise=ELSEWHERE),
     Mutant("everyone has the turn", everyone_has_the_turn, shape=unproven_ids, promise=UNPROVEN_ONES),
     Mutant("a turn ends too soon", turns_end_with_their_right, shape=unproven_ids, promise=UNPROVEN_ONES),
+    Mutant("the policy writes the cap", policy_spends, shape=scarce_slots, promise=SLOTS),
     Mutant("a deadline wakes nobody", nobody_wakes, shape=scarce_images, promise="calls that nobody answered"),
     Mutant(
         "nothing is given back", nothing_given_back,
