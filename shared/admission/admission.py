@@ -11,15 +11,15 @@ from dataclasses import dataclass
 from shared.accounts.account import Account
 from shared.admission.answer_times import AnswerTimes
 from shared.admission.call_log import LedgerCall, LedgerCallLog
-from shared.admission.config import AgentConfig
+from shared.admission.config import ProcessConfig
 from shared.admission.connections import Connections
-from shared.admission.line import SCAN
-from shared.admission.permit import Lease
+from shared.admission.permit import Permit
 from shared.admission.project import ProjectClient
 from shared.admission.queue import FairQueue, Waiter
-from shared.admission.rejection import exceeded, expired, hopeless, too_short, unconnected
+from shared.admission.rejection import exceeded, rejection_for, timeout_error, too_short, unconnected
 from shared.admission.returns import MAX_AHEAD_WINDOWS, Returns
 from shared.admission.server_clock import ServerClock
+from shared.admission.wait_list import SCAN
 from shared.clock import elapsed_s
 from shared.errors import CostExceedsLimit, GatewayError, Unavailable
 from shared.generation import Caller, Cost
@@ -27,7 +27,7 @@ from shared.stores.port import Liveness, Store
 
 OFFER_S = 0.25
 """What one project could not serve for so long is also asked of the next."""
-OWN_KEY_AGENTS = 1_000
+MAX_CALLER_KEY_PROJECTS = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,24 +46,24 @@ class Admission:
     """One per process and event loop."""
 
     def __init__(
-        self, store: Store, agents: AgentConfig, config: AdmissionConfig, liveness: Liveness | None = None
+        self, store: Store, process: ProcessConfig, config: AdmissionConfig, liveness: Liveness | None = None
     ) -> None:
-        self.store, self.agent_config, self.config, self.liveness = store, agents, config, liveness
+        self.store, self.process_config, self.config, self.liveness = store, process, config, liveness
         self.clock = ServerClock()
         self.queue = FairQueue(weights=config.weights or {})
-        self.returns = Returns(MAX_AHEAD_WINDOWS * agents.grid.window_ms / 1000)
+        self.returns = Returns(MAX_AHEAD_WINDOWS * process.grid.window_ms / 1000)
         self.times = AnswerTimes()
         self.durations = AnswerTimes()
         """How long exchanges took from the dispatch to the last byte, unary and streamed ones alike."""
         self.connections: Connections[ProjectClient] = Connections(config.connections, config.own_key_connections)
-        self.agents: OrderedDict[str, ProjectClient] = OrderedDict()
+        self.projects: OrderedDict[str, ProjectClient] = OrderedDict()
         self._call_log = LedgerCallLog()
-        self._offers: deque[tuple[float, Waiter, asyncio.Future[Lease]]] = deque()
+        self._offers: deque[tuple[float, Waiter, asyncio.Future[Permit]]] = deque()
         """Who is to be offered to the next project when (elapsed time), in that order; and the wait it is for."""
         self._offering: asyncio.TimerHandle | None = None
         self._turn = 0
         if liveness is not None:
-            liveness.claim(agents.instance)
+            liveness.claim(process.instance)
 
     @property
     def writes(self) -> int:
@@ -85,10 +85,10 @@ class Admission:
         caller: Caller,
         *,
         batch: bool = False,
-        again: Lease | None = None,
+        again: Permit | None = None,
         patient_until_s: float | None = None,
         streamed: bool = False,
-    ) -> Lease:
+    ) -> Permit:
         """Wait for a permit of any candidate, until `deadline_s` and for QUEUE_TIMEOUT_SECONDS at most; where it is given,
         until `patient_until_s` instead of the latter. `again`: a lapsed lease, whose place in the queue is kept.
 
@@ -100,27 +100,27 @@ class Admission:
             raise too_short(model, deadline_s - now_s, least_s)
         ranked = self._ranked(candidates)
         sentences = {project: exceeded(project.permits_of(model).limits, model, cost) for project in ranked}
-        agents = [project for project in ranked if sentences[project] is None]
-        if not agents:
+        projects = [project for project in ranked if sentences[project] is None]
+        if not projects:
             raise CostExceedsLimit(sentences[ranked[0]] or "", details={"model": model})
-        ledgers = {project.account.ledger_id for project in agents}
+        ledgers = {project.account.ledger_id for project in projects}
         servable = [account for account in candidates if account.ledger_id in ledgers]
-        for project in agents:
+        for project in projects:
             project.permits_of(model).record_arrival(cost, now_s)
         waiter = again.waiter if again is not None else None
         if waiter is None:
             longest_s = now_s + self.config.queue_timeout_s if patient_until_s is None else patient_until_s
             until_s = min(deadline_s - least_s, longest_s)
             future = asyncio.get_running_loop().create_future()
-            waiter = Waiter(model, cost, caller.id, batch, now_s, until_s, agents, servable, future)
+            waiter = Waiter(model, cost, caller.id, batch, now_s, until_s, projects, servable, future)
             waiter.ends_s, waiter.streamed = deadline_s, streamed
-            places = [(project.account.ledger_id, project.names.section(model)) for project in agents]
+            places = [(project.account.ledger_id, project.names.section(model)) for project in projects]
             returned = self.returns.back(places, caller.id, now_s, batch=batch)
             if returned is not None:
                 waiter.tag, waiter.sequence = returned.tag, returned.sequence
-        waiter.candidates = agents  # Of a caller's own key, the project may have been forgotten meanwhile.
-        if not any(project.line.count for project in agents):
-            for at, project in enumerate(agents):
+        waiter.candidates = projects  # Of a caller's own key, the project may have been forgotten meanwhile.
+        if not any(project.wait_list.count for project in projects):
+            for at, project in enumerate(projects):
                 lease = self._try(project, waiter, now_s)
                 if lease is not None:
                     waiter.offered = max(waiter.offered, at + 1)
@@ -129,42 +129,42 @@ class Admission:
         return await self._wait(waiter)
 
     def _ranked(self, accounts: Sequence[Account]) -> list[ProjectClient]:
-        """The agents of the accounts' projects, by rendezvous hash: instances begin with different ones."""
+        """The accounts' projects in the order of a rendezvous hash: instances start with different ones."""
         ledgers = dict.fromkeys(account.ledger_id for account in accounts)
         by_id = {account.ledger_id: account for account in accounts}
         ranked = list(ledgers)
         if len(ranked) > 1:
-            ranked.sort(key=lambda ledger: hashlib.blake2b(f"{self.agent_config.instance}{ledger}".encode()).digest())
-        return [self._agent(by_id[ledger]) for ledger in ranked]
+            ranked.sort(key=lambda ledger: hashlib.blake2b(f"{self.process_config.instance}{ledger}".encode()).digest())
+        return [self._project(by_id[ledger]) for ledger in ranked]
 
-    def _agent(self, account: Account) -> ProjectClient:
-        project = self.agents.get(account.ledger_id)
+    def _project(self, account: Account) -> ProjectClient:
+        project = self.projects.get(account.ledger_id)
         if project is None:
             self._forget_idle()
             project = ProjectClient(
                 account,
                 self.store,
                 self.clock,
-                self.agent_config,
+                self.process_config,
                 self._call_log,
                 self.returns,
                 self._changed,
                 self.liveness,
             )
-            self.agents[account.ledger_id] = project
+            self.projects[account.ledger_id] = project
         elif account.passing:
-            self.agents.move_to_end(account.ledger_id)
+            self.projects.move_to_end(account.ledger_id)
         return project
 
     def _forget_idle(self) -> None:
         """Make room for one. Who is in use stays: a second project of its ledger would spend what the first one holds."""
-        if len(self.agents) >= OWN_KEY_AGENTS:
-            for ledger, project in list(self.agents.items()):
+        if len(self.projects) >= MAX_CALLER_KEY_PROJECTS:
+            for ledger, project in list(self.projects.items()):
                 if project.account.passing and project.unused():
-                    del self.agents[ledger]
+                    del self.projects[ledger]
                     return
 
-    def _try(self, project: ProjectClient, waiter: Waiter, now_s: float) -> Lease | None:
+    def _try(self, project: ProjectClient, waiter: Waiter, now_s: float) -> Permit | None:
         if not self.connections.has_room(project.account.passing):
             return None
         draw = project.draw(waiter.model, waiter.cost)
@@ -174,9 +174,9 @@ class Admission:
         of_project = [account for account in waiter.accounts if account.ledger_id == project.account.ledger_id]
         self._turn += 1
         account = of_project[self._turn % len(of_project)]
-        return Lease(self, project, account, waiter, draw, now_s - waiter.came_s)
+        return Permit(self, project, account, waiter, draw, now_s - waiter.arrived_s)
 
-    async def _wait(self, waiter: Waiter) -> Lease:
+    async def _wait(self, waiter: Waiter) -> Permit:
         loop = asyncio.get_running_loop()
         self.queue.place(waiter, after=self.returns.last_tag(waiter.caller))
         waiter.future = loop.create_future()
@@ -184,7 +184,7 @@ class Admission:
         timeout = loop.call_later(max(0.0, waiter.deadline_s - elapsed_s()), self._expire, waiter)
         try:
             self._enter(waiter)
-            lease: Lease = await waiter.future
+            lease: Permit = await waiter.future
             return lease
         except BaseException:
             self._leave(waiter)
@@ -199,18 +199,18 @@ class Admission:
     def _enter(self, waiter: Waiter) -> None:
         asked = waiter.candidates[: waiter.offered]
         for project in asked:
-            project.line.add(waiter)
+            project.wait_list.add(waiter)
         self._offer_later(waiter)
         for project in asked:
             self._serve(project)
-        self._judge(waiter)
+        self._evaluate(waiter)
         for project in asked:
             project.poke()
 
     def _leave(self, waiter: Waiter) -> None:
         self.queue.remove(waiter)
         for project in waiter.candidates[: waiter.offered]:
-            project.line.remove(waiter)
+            project.wait_list.remove(waiter)
 
     async def aclose(self) -> None:
         """Refuse what waits, return what is held. Requests in flight are the server's to end first."""
@@ -218,7 +218,7 @@ class Admission:
             self._refuse(waiter, Unavailable("This instance is shutting down.", retry_after_s=1))
         if self._offering is not None:
             self._offering.cancel()
-        for project in list(self.agents.values()):
+        for project in list(self.projects.values()):
             await project.aclose()
 
     async def settle_idle(self, waiter: Waiter, *, late: bool = False) -> None:
@@ -266,11 +266,11 @@ class Admission:
     def _changed(self, project: ProjectClient) -> None:
         """The ledger answered, or failed to, or a booking opened."""
         self._serve(project)
-        self._judge_line(project)
+        self._evaluate_all(project)
 
     def _serve(self, project: ProjectClient) -> None:
         """Serve whoever can be served, in order; the first of a model that does not fit lets smaller ones pass."""
-        line, slots = project.line, project.free_slots()
+        line, slots = project.wait_list, project.free_slots()
         if not line.count:
             return
         guest = project.account.passing
@@ -312,7 +312,7 @@ class Admission:
         least_s = self.times.fastest_tenth_s(waiter.model, now_s, streamed=waiter.streamed)
         return waiter.ends_s - now_s < least_s
 
-    def _serve_with(self, waiter: Waiter, lease: Lease) -> None:
+    def _serve_with(self, waiter: Waiter, lease: Permit) -> None:
         waiter.future.set_result(lease)
         self.queue.served(waiter)
         self._leave(waiter)
@@ -331,11 +331,11 @@ class Admission:
         while self._offers and self._offers[0][0] <= now_s:
             _, waiter, future = self._offers.popleft()
             # One that came back with a lapsed permit waits anew: what was to happen in its first wait must not.
-            if future.done() or waiter not in waiter.candidates[0].line:
+            if future.done() or waiter not in waiter.candidates[0].wait_list:
                 continue
             project = waiter.candidates[waiter.offered]
             waiter.offered += 1
-            project.line.add(waiter)
+            project.wait_list.add(waiter)
             asked[project] = None
             self._offer_later(waiter)
         if self._offers and self._offering is None:
@@ -347,30 +347,30 @@ class Admission:
 
     # -- refusing ----------------------------------------------------------------------------------------------------
 
-    def _judge_line(self, project: ProjectClient) -> None:
+    def _evaluate_all(self, project: ProjectClient) -> None:
         """Look for reasons not to wait: once per waiter, when the ledger has spoken; whenever it cannot be reached."""
         failing = project.ledger.is_failing()
-        for name, model in list(project.line.models.items()):
+        for name, model in list(project.wait_list.models.items()):
             permits = project.holdings.permits(name)
-            told_s, stopped_ms = permits.updated_s, permits.open_until_ms
-            stops = stopped_ms > max(model.stopped_ms, project.clock.lo_ms())
+            evaluated_s, stopped_ms = permits.updated_s, permits.open_until_ms
+            stops = stopped_ms > max(model.stopped_ms, project.clock.earliest_ms())
             if failing or stops:
                 waiters = [entry[2] for priority in model.order.lists for entry in priority]
                 model.stopped_ms = stopped_ms
                 for waiter in waiters:
-                    waiter.judged = waiter.judged and not stops
-            elif told_s > model.told_s:
-                model.told_s, waiters = told_s, list(model.unjudged.values())
+                    waiter.evaluated = waiter.evaluated and not stops
+            elif evaluated_s > model.evaluated_s:
+                model.evaluated_s, waiters = evaluated_s, list(model.not_evaluated.values())
             else:
                 continue
             for waiter in waiters:
-                self._judge(waiter)
-                if waiter.judged:
-                    model.unjudged.pop(waiter.sequence, None)
+                self._evaluate(waiter)
+                if waiter.evaluated:
+                    model.not_evaluated.pop(waiter.sequence, None)
 
-    def _judge(self, waiter: Waiter) -> None:
+    def _evaluate(self, waiter: Waiter) -> None:
         if not waiter.future.done():
-            error = hopeless(waiter, self.returns)
+            error = rejection_for(waiter, self.returns)
             if error is not None:
                 self._refuse(waiter, error)
 
@@ -386,7 +386,7 @@ class Admission:
         if starved:
             self._refuse(waiter, unconnected(waiter, self.returns, starved[0], self.connections.most))
         else:
-            self._refuse(waiter, expired(waiter, self.returns))
+            self._refuse(waiter, timeout_error(waiter, self.returns))
 
 
 def _at_least(cost: Cost, other: Cost) -> bool:

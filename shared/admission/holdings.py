@@ -8,13 +8,13 @@ from dataclasses import dataclass, replace
 
 from shared.accounts.account import Account
 from shared.admission.cancelled import Cancelled
-from shared.admission.config import AgentConfig
+from shared.admission.config import ProcessConfig
 from shared.admission.model_permits import ModelPermits, PermitDraw
 from shared.admission.names import Names
 from shared.admission.server_clock import Instant
 from shared.generation import Cost
 from shared.ledger.circuit import circuits_of, open_until_ms, probe_ms_of, reason_of
-from shared.ledger.state import UNPROVEN, Grant, Refusal, Renew, State
+from shared.ledger.state import UNPROVEN, QuotaSignal, RenewRequest, RenewResult, State
 
 NO_ROOM_S = 5.0
 """A model that the ledger has no room to count today is asked about again after this time."""
@@ -36,7 +36,7 @@ class Need:
 class Plan:
     """The next renew, as `policy` decided it: `request` lacks the demands, which `Holdings.prepare` fills in."""
 
-    request: Renew
+    request: RenewRequest
     needs: dict[str, Need]
 
 
@@ -51,7 +51,7 @@ class SlotLimit:
 class Holdings:
     """One project's holdings. Times in ms are the store's, times in s are elapsed time."""
 
-    def __init__(self, account: Account, config: AgentConfig) -> None:
+    def __init__(self, account: Account, config: ProcessConfig) -> None:
         self.account, self.config = account, config
         self.names = Names(account, config.known)
         self.models: dict[str, ModelPermits] = {}
@@ -77,9 +77,9 @@ class Holdings:
         """Until when anything may be dispatched."""
         self.epoch = 0
         """Grows when authority had lapsed before it was renewed: permits taken before then have lost their slots."""
-        self.grant: Grant | None = None
+        self.grant: RenewResult | None = None
         """The ledger's last answer."""
-        self.refusals: list[Refusal] = []
+        self.refusals: list[QuotaSignal] = []
         """Gemini's refusals that the ledger has not been sent yet."""
 
     def permits(self, section: str) -> ModelPermits:
@@ -179,7 +179,7 @@ class Holdings:
         self.busiest = self.in_use(now_s)
         self.peak = max(self.busiest, int(self.peak * 0.8))
 
-    def prepare(self, plan: Plan, latest_ms: float) -> Renew:
+    def prepare(self, plan: Plan, latest_ms: float) -> RenewRequest:
         """Move what is to be reported into a renew, and give up what it returns: that must not be used while it is under way."""
         wanted, demands = plan.request.want_slots, {}
         for section, need in plan.needs.items():
@@ -198,7 +198,9 @@ class Holdings:
         self.cap = min(self.cap, request.hold) if wanted else 0
         return request
 
-    def adopt(self, grant: Grant, request: Renew, at: Instant, retry_s: float, spare_retry_s: float) -> bool:
+    def adopt(
+        self, grant: RenewResult, request: RenewRequest, at: Instant, retry_s: float, spare_retry_s: float
+    ) -> bool:
         """Apply the ledger's answer to `request`. `retry_s` and `spare_retry_s`: when permits that it did not grant may be asked
         for again. Returns whether ids count in other sections than before."""
         if at.latest_ms > self.authority_ms:
@@ -248,7 +250,7 @@ class Holdings:
 
     # -- learning from Gemini ----------------------------------------------------------------------------------------
 
-    def refuse(self, refusal: Refusal) -> None:
+    def refuse(self, refusal: QuotaSignal) -> None:
         """Gemini answered 429: nothing more of that model is dispatched here, and the next renew reports it."""
         self.refusals.append(refusal)
         self._keep_refusals()

@@ -9,11 +9,11 @@ import random
 
 from shared.accounts.account import Account
 from shared.admission.call_log import LedgerCall, LedgerCallLog
-from shared.admission.config import AgentConfig
+from shared.admission.config import ProcessConfig
 from shared.admission.ledger_document import Document, Renewal, document_of
 from shared.admission.server_clock import ServerClock
 from shared.clock import elapsed_s
-from shared.ledger.state import COLLECTION, Grant, Renew
+from shared.ledger.state import COLLECTION, RenewRequest, RenewResult
 from shared.stores.port import CommitUnknown, Liveness, Outcome, Store, StoreError, TimeSample
 
 log = logging.getLogger(__name__)
@@ -33,7 +33,7 @@ class LedgerClient:
         account: Account,
         store: Store,
         clock: ServerClock,
-        config: AgentConfig,
+        config: ProcessConfig,
         call_log: LedgerCallLog,
         liveness: Liveness | None = None,
     ) -> None:
@@ -41,7 +41,7 @@ class LedgerClient:
         self.store = store
         self.number = int(elapsed_s() * 1000)
         """Of the last renew. It starts above the numbers of an earlier client of this process for the same ledger."""
-        self.pending: Renew | None = None
+        self.pending: RenewRequest | None = None
         """A renew that was sent and whose result is not known: it is sent again unchanged."""
         self.writes = self.conflicts = 0
         self.began_s = 0.0
@@ -96,7 +96,7 @@ class LedgerClient:
         self.succeeded()
         return document_of(reading), consistent
 
-    async def renew(self, request: Renew, *, accepted: bool, cached: bool) -> tuple[Grant, bool]:
+    async def renew(self, request: RenewRequest, *, accepted: bool, cached: bool) -> tuple[RenewResult, bool]:
         """Send `request`, which stays `pending` until its result is known. Returns the grant, and whether the store's clock is
         consistent. `accepted`: Gemini accepted the account's key. `cached`: whether the store may assume that nobody else writes.
 
@@ -104,7 +104,7 @@ class LedgerClient:
         self.pending = request
         renewal = Renewal(self.key, request, self._account, self._config, accepted, self._liveness)
         try:
-            outcome: Outcome[Grant] = await self.store.transact([self.key], renewal.step, cached=cached)
+            outcome: Outcome[RenewResult] = await self.store.transact([self.key], renewal.step, cached=cached)
         except CommitUnknown:
             self._count_writes(1)
             raise

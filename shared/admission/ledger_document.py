@@ -9,10 +9,10 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from shared.accounts.account import Account
-from shared.admission.config import AgentConfig
+from shared.admission.config import ProcessConfig
 from shared.ledger.packing import pack, unpack
 from shared.ledger.slots import free_what_is_over
-from shared.ledger.state import Grant, Renew, State
+from shared.ledger.state import RenewRequest, RenewResult, State
 from shared.ledger.step import renew as renew_step
 from shared.stores.port import Change, Liveness, Put, Reading
 
@@ -41,13 +41,13 @@ class Renewal:
     """One renew of the document at `key`. `accepted`: Gemini accepted the account's key."""
 
     key: str
-    message: Renew
+    message: RenewRequest
     account: Account
-    config: AgentConfig
+    config: ProcessConfig
     accepted: bool
     liveness: Liveness | None
 
-    def step(self, values: Mapping[str, bytes | None], now_ms: int) -> Change[Grant]:
+    def step(self, values: Mapping[str, bytes | None], now_ms: int) -> Change[RenewResult]:
         blob, message, grid = values[self.key], self.message, self.config.grid
         state = unpack(blob) if blob else State(grid.window_ms)
         if self.liveness is not None:

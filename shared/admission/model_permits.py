@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from shared.generation import NO_COST, Cost
 from shared.ledger.grid import Grid, pacific_day
 from shared.ledger.limits import Limits, minimum
-from shared.ledger.state import MAX_WANTS, Allotment, Bookings, Demand, Reason, Validity
+from shared.ledger.state import MAX_WANTS, Bookings, Demand, ModelGrant, Reason, SlotRange
 
 RATE_MEMORY_S = 5.0
 
@@ -21,7 +21,7 @@ class Booking:
     reserved: Cost = NO_COST
 
 
-PermitDraw = tuple[tuple[Validity, Cost], ...]
+PermitDraw = tuple[tuple[SlotRange, Cost], ...]
 """What one request took from each booking; the parts add up to the request's cost."""
 
 
@@ -42,7 +42,7 @@ class ModelPermits:
     effective: Limits
     single: bool = False
     """Whether this is the section of unproven ids: all instances together have one request open at a time, always a probe."""
-    bookings: dict[Validity, Booking] = field(default_factory=dict)
+    bookings: dict[SlotRange, Booking] = field(default_factory=dict)
     settled: dict[int, Cost] = field(default_factory=dict)
     """Dispatches and corrections that the ledger has not been sent yet, by slot."""
     debt_tokens: int = 0
@@ -50,7 +50,7 @@ class ModelPermits:
     dispatch itself fall into the same slot."""
     not_found: dict[int, int] = field(default_factory=dict)
     """Dispatches that Gemini answered with 404 for this model, not yet reported, by slot."""
-    last: Allotment | None = None
+    last: ModelGrant | None = None
     """The ledger's last grant; None until the first one."""
     open_until_ms: float = 0.0
     """When the circuit becomes half-open (store time); 0 while it is closed."""
@@ -123,7 +123,7 @@ class ModelPermits:
             self.probing_ms = self.probe_until_ms
             return ()
         left = cost
-        parts: list[tuple[Validity, Cost]] = []
+        parts: list[tuple[SlotRange, Cost]] = []
         for validity, booking in self.bookings.items():
             if validity[0] * slot_ms <= earliest_ms and latest_ms < (validity[1] + 1) * slot_ms:
                 have = booking.available
@@ -309,7 +309,7 @@ class ModelPermits:
             limits=self.limits,
             settled=dict(self.settled),
             debt_tokens=self.debt_tokens,
-            void=dict(self.not_found),
+            not_found=dict(self.not_found),
             kept=kept,
             wants=tuple(runs),
             head=head,
@@ -348,11 +348,11 @@ class ModelPermits:
         self.typical = Cost(*map(max, self.typical, moved.typical))
         self.since_s = self.since_s or moved.since_s
 
-    def adopt(self, allotment: Allotment, kept: Bookings, earliest_ms: float) -> None:
+    def adopt(self, allotment: ModelGrant, kept: Bookings, earliest_ms: float) -> None:
         """Replace the bookings by those that the ledger granted, less what was spent since `kept` was reported.
 
         A booking of which the ledger holds less than that is dropped: its reservations fail their last check."""
-        bookings: dict[Validity, Booking] = {}
+        bookings: dict[SlotRange, Booking] = {}
         for validity in sorted(allotment.bookings, key=lambda v: v[1]):
             mine = self.bookings.get(validity, _NOTHING)
             spent = kept.get(validity, NO_COST).minus(mine.available.plus(mine.reserved))

@@ -13,7 +13,7 @@ from shared.admission.project import ProjectClient
 from shared.admission.queue import Waiter
 from shared.clock import elapsed_s
 from shared.generation import NO_COST, Cost
-from shared.ledger.state import UNPROVEN, Refusal
+from shared.ledger.state import UNPROVEN, QuotaSignal
 from shared.ledger.step import MIN_DEADLINE_MS
 
 
@@ -32,7 +32,7 @@ class Owner(Protocol):
     def durations(self) -> AnswerTimes: ...
 
 
-class Lease:
+class Permit:
     """The right to one exchange with Gemini on `account`. `check` right before the first byte, `close` when it ended."""
 
     __slots__ = (
@@ -69,8 +69,8 @@ class Lease:
     @property
     def dispatched_ms(self) -> float:
         """When it was dispatched, by the store's clock; now, if it was not."""
-        grid, hi_ms = self._project.config.grid, self._project.clock.hi_ms()
-        return hi_ms if self._slot is None else min(hi_ms, grid.start_ms(self._slot))
+        grid, latest_ms = self._project.config.grid, self._project.clock.latest_ms()
+        return latest_ms if self._slot is None else min(latest_ms, grid.start_ms(self._slot))
 
     def check(self) -> None:
         """Raises PermitLapsed unless the permit holds at this very moment; then the request counts as dispatched. Asked once
@@ -98,14 +98,14 @@ class Lease:
 
     def sent(self) -> None:
         """The last byte was written: if that took until a later slot, the request counts there."""
-        slot = self._project.config.grid.slot(self._project.clock.hi_ms())
+        slot = self._project.config.grid.slot(self._project.clock.latest_ms())
         if self._slot is not None and slot != self._slot:
             permits = self._permits()
             permits.correct(NO_COST.minus(self.cost), self._slot)
             permits.correct(self.cost, slot)
             self._slot = slot
 
-    def refuse(self, refusal: Refusal, named: str | None = None) -> None:
+    def refuse(self, refusal: QuotaSignal, named: str | None = None) -> None:
         """A 429. Where it is about a model's quota it proves that the model exists; `named` is the model whose quota it is."""
         names = self._project.names
         if not refusal.pressure and refusal.kind != "spend" and (named or names.section(self.model) == UNPROVEN):
@@ -181,6 +181,6 @@ class Lease:
             if limit is not None:
                 free = permits.last.free[k] if permits.last else 0
                 headers[f"x-ratelimit-limit-{name}"] = str(limit)
-                mine = permits.available(self._project.clock.hi_ms())[k]
+                mine = permits.available(self._project.clock.latest_ms())[k]
                 headers[f"x-ratelimit-remaining-{name}"] = str(min(limit, free + mine))
         return headers

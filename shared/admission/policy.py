@@ -11,13 +11,13 @@ from typing import Literal, NamedTuple
 
 from shared.admission.holdings import Holdings, Need, Plan, SlotLimit
 from shared.admission.ledger_document import Document
-from shared.admission.line import Line, ModelLine
 from shared.admission.model_permits import ModelPermits
 from shared.admission.server_clock import Instant
+from shared.admission.wait_list import ModelWaitList, WaitList
 from shared.generation import NO_COST
 from shared.ledger.permits import IMMINENT_SLOTS
 from shared.ledger.slots import Standing, claim_of, concurrency, standing
-from shared.ledger.state import UNPROVEN, Demand, Grant, Renew
+from shared.ledger.state import UNPROVEN, Demand, RenewRequest, RenewResult
 from shared.ledger.step import renew as renew_step
 
 SPARE_AHEAD_S = 5.0
@@ -101,7 +101,7 @@ class Policy:
     """Decides over what is held and which requests wait. `uniform` is random.uniform: instances must not poll in step."""
 
     holdings: Holdings
-    waiting: Line
+    waiting: WaitList
     uniform: Callable[[float, float], float]
 
     # -- when --------------------------------------------------------------------------------------------------------
@@ -161,7 +161,7 @@ class Policy:
     def _lease_s(self) -> float:
         return self.holdings.config.lease_s or DEFAULT_LEASE_S
 
-    def _permit_wait_s(self, permits: ModelPermits, waiting: ModelLine, at: Instant) -> float:
+    def _permit_wait_s(self, permits: ModelPermits, waiting: ModelWaitList, at: Instant) -> float:
         if permits.last is None:
             return max(0.0, permits.retry_s - at.now_s)
         if permits.open_until_ms:
@@ -179,7 +179,7 @@ class Policy:
         until_ms = permits.probing_ms or permits.open_until_ms
         return max(self._poll_s(), min((until_ms - at.earliest_ms) / 1000, self._lease_s()))
 
-    def _suffices(self, permits: ModelPermits, waiting: ModelLine, cap: int, at: Instant) -> bool:
+    def _suffices(self, permits: ModelPermits, waiting: ModelWaitList, cap: int, at: Instant) -> bool:
         """Whether the first waiting request can be served, and half of those that can begin soon: a renew for each single
         request would be a write each."""
         if not permits.serves(waiting.head().cost, at.latest_ms):
@@ -245,7 +245,7 @@ class Policy:
                 return False
         return True
 
-    def retry_s(self, grant: Grant) -> float:
+    def retry_s(self, grant: RenewResult) -> float:
         """How long after `grant` permits that it did not grant are asked for again."""
         return grant.horizon_ms / 1000 * self.uniform(0.48, 0.56)
 
@@ -294,13 +294,13 @@ class Policy:
             waiting -= len(unproven) - 1  # One of them may begin.
         return max(in_use + waiting, busiest)
 
-    def _request(self, wanted: int, demands: dict[str, Demand], message: Message, at: Instant) -> Renew:
+    def _request(self, wanted: int, demands: dict[str, Demand], message: Message, at: Instant) -> RenewRequest:
         holdings, waiting, config = self.holdings, self.waiting, self.holdings.config
         earliest_ms = at.earliest_ms if at.known else 0.0
-        return Renew(
+        return RenewRequest(
             instance=config.instance,
             number=message.number,
-            lo_ms=int(earliest_ms),
+            earliest_ms=int(earliest_ms),
             concurrency=holdings.account.concurrency,
             tau_ms=int(config.tau_s * 1000),
             lease_ms=int((config.lease_s or 0) * 1000),

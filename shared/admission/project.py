@@ -8,17 +8,17 @@ from collections.abc import Callable
 
 from shared.accounts.account import Account
 from shared.admission.call_log import LedgerCallLog
-from shared.admission.config import AgentConfig
+from shared.admission.config import ProcessConfig
 from shared.admission.holdings import Holdings
 from shared.admission.ledger_client import LedgerClient
-from shared.admission.line import Line
 from shared.admission.model_permits import ModelPermits, PermitDraw
 from shared.admission.policy import Contact, Linger, Looked, Message, Policy
 from shared.admission.returns import Returns
 from shared.admission.server_clock import Instant, ServerClock
+from shared.admission.wait_list import WaitList
 from shared.clock import elapsed_s
 from shared.generation import Cost
-from shared.ledger.state import Refusal
+from shared.ledger.state import QuotaSignal
 from shared.stores.port import Liveness, Store
 
 RETURN_TIMEOUT_S = 2.0
@@ -35,7 +35,7 @@ class ProjectClient:
         account: Account,
         store: Store,
         clock: ServerClock,
-        config: AgentConfig,
+        config: ProcessConfig,
         call_log: LedgerCallLog,
         returns: Returns,
         changed: Callable[[ProjectClient], None],
@@ -44,9 +44,9 @@ class ProjectClient:
         self.account, self.clock, self.config = account, clock, config
         self.holdings = Holdings(account, config)
         self.names = self.holdings.names
-        self.line = Line(self.names.section)
+        self.wait_list = WaitList(self.names.section)
         self.ledger = LedgerClient(account, store, clock, config, call_log, liveness)
-        self.policy = Policy(self.holdings, self.line, random.uniform)
+        self.policy = Policy(self.holdings, self.wait_list, random.uniform)
         self.accepted = not account.own_key
         """Whether Gemini accepted the account's key."""
         self._returns, self._changed = returns, changed
@@ -80,7 +80,7 @@ class ProjectClient:
     def begin(self, request: int, caller: str) -> None:
         """`request` takes a slot."""
         self.holdings.begin(request, caller, elapsed_s())
-        self.line.enter(caller)
+        self.wait_list.enter(caller)
         self._busy_lately = True
 
     def end(self, request: int, took_s: float, runs_on_s: float = 0.0) -> bool:
@@ -88,7 +88,7 @@ class ProjectClient:
         caller = self.holdings.end(request, took_s, runs_on_s, elapsed_s())
         if caller is None:
             return False
-        self.line.leave(caller)
+        self.wait_list.leave(caller)
         if runs_on_s > 0:
             self._expect_cancelled()
         return True
@@ -116,8 +116,8 @@ class ProjectClient:
         if self._opening is not None:
             self._opening.cancel()
             self._opening = None
-        if self.line.count and self.free_slots() > 0:
-            opens_s = self.holdings.next_opening_s(self.line.models, self.clock.instant())
+        if self.wait_list.count and self.free_slots() > 0:
+            opens_s = self.holdings.next_opening_s(self.wait_list.models, self.clock.instant())
             if opens_s is not None:
                 self._opening = asyncio.get_running_loop().call_later(opens_s + 0.0005, self._opened)
 
@@ -129,7 +129,7 @@ class ProjectClient:
     # -- calling the ledger ------------------------------------------------------------------------------------------
 
     def idle(self) -> bool:
-        return not self.holdings.open and not self.line.count
+        return not self.holdings.open and not self.wait_list.count
 
     def has_unreported(self) -> bool:
         """Whether the ledger must be sent anything, or holds anything for this process."""
@@ -199,7 +199,7 @@ class ProjectClient:
         return self.policy.contact(self.clock.instant(), pending=pending) == "read"
 
     def _message(self) -> Message:
-        away = self._returns.callers_away(self.account.ledger_id, self.line.callers, elapsed_s())
+        away = self._returns.callers_away(self.account.ledger_id, self.wait_list.callers, elapsed_s())
         return Message(self.ledger.number + 1, away)
 
     async def _read(self) -> bool:
@@ -282,7 +282,7 @@ class ProjectClient:
 
     # -- learning from Gemini ----------------------------------------------------------------------------------------
 
-    def refuse(self, refusal: Refusal) -> None:
+    def refuse(self, refusal: QuotaSignal) -> None:
         """Gemini answered 429: nothing more of that model is dispatched here, and the next renew reports it."""
         self.holdings.refuse(refusal)
         self.poke()
@@ -300,5 +300,5 @@ class ProjectClient:
     def _regroup(self, renamed: bool) -> bool:
         """Where names changed, waiting requests move to the sections in which their ids count now."""
         if renamed:
-            self.line.rename()
+            self.wait_list.rename()
         return renamed

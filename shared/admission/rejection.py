@@ -1,5 +1,5 @@
 """Why a waiting request is not served, and when it would be, as far as the ledger's answers tell. A request that is
-rejected until then is recorded in `Returns`; nothing else is changed but `judged`."""
+rejected until then is recorded in `Returns`; nothing else is changed but `evaluated`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Callable
 from shared.admission.project import ProjectClient
 from shared.admission.queue import Waiter
 from shared.admission.returns import Appointment, Returns
-from shared.admission.stopped import explanation, stopped_error
+from shared.admission.stop_errors import explanation, stopped_error
 from shared.clock import elapsed_s
 from shared.errors import (
     CostExceedsLimit,
@@ -38,15 +38,15 @@ def exceeded(limits: Limits, model: str, cost: Cost) -> str | None:
     return None
 
 
-def hopeless(waiter: Waiter, returns: Returns) -> GatewayError | None:
+def rejection_for(waiter: Waiter, returns: Returns) -> GatewayError | None:
     """Why `waiter` cannot be served before its deadline; None if it may be. Except for a ledger that cannot be reached, this
     is judged by what the ledger returned since the waiter came: what it returned before may be over."""
     if all(project.ledger.is_failing() and not _may_serve(project, waiter.model) for project in waiter.candidates):
         return _unreachable()
     permits_by_project = [project.permits_of(waiter.model) for project in waiter.candidates]
-    if waiter.judged or min(permits.updated_s for permits in permits_by_project) <= waiter.came_s:
+    if waiter.evaluated or min(permits.updated_s for permits in permits_by_project) <= waiter.arrived_s:
         return None
-    waiter.judged = True
+    waiter.evaluated = True
     # A limit that Gemini named is never the caller's mistake: only configured ones are.
     sentences = [exceeded(permits.configured, waiter.model, waiter.cost) for permits in permits_by_project]
     if all(sentences):
@@ -61,20 +61,20 @@ def hopeless(waiter: Waiter, returns: Returns) -> GatewayError | None:
 
 def _may_serve(project: ProjectClient, model: str) -> bool:
     """Whether a request of `model` may yet be dispatched without the ledger's help."""
-    hi_ms, permits = project.clock.hi_ms() if project.clock.known else 0.0, project.permits_of(model)
+    latest_ms, permits = project.clock.latest_ms() if project.clock.known else 0.0, project.permits_of(model)
     if (
         not project.holdings.cap
         or permits.last is None
-        or hi_ms > project.holdings.authority_ms
+        or latest_ms > project.holdings.authority_ms
         or (permits.open_until_ms and not permits.probe_until_ms)
     ):
         return False
-    return not permits.every_request_metered or any(permits.available(hi_ms))
+    return not permits.every_request_metered or any(permits.available(latest_ms))
 
 
-def expired(waiter: Waiter, returns: Returns) -> GatewayError:
+def timeout_error(waiter: Waiter, returns: Returns) -> GatewayError:
     """The waiter's time is up: because no permit was free, or because the ledger has not answered since it came."""
-    if all(project.ledger.is_silent_since(waiter.came_s) for project in waiter.candidates[: waiter.offered]):
+    if all(project.ledger.is_silent_since(waiter.arrived_s) for project in waiter.candidates[: waiter.offered]):
         return _unreachable()
     stop = _stop(waiter)
     return _too_late(waiter, returns) if stop is None else _stopped(waiter, stop)
@@ -91,14 +91,14 @@ def _stop(waiter: Waiter) -> Reason | None:
 
 def _stop_of(project: ProjectClient, waiter: Waiter) -> Reason | None:
     """Of the stops that `project` has for the waiter the one that ends last."""
-    permits, lo_ms = project.permits_of(waiter.model), project.clock.lo_ms()
+    permits, earliest_ms = project.permits_of(waiter.model), project.clock.earliest_ms()
     lower = permits.last.lower if permits.last is not None else None
     stops = []
     if permits.reason is not None and permits.reason.kind != "rate":
         stops.append(permits.reason)
-    if permits.day_is_spent(lo_ms):
+    if permits.day_is_spent(earliest_ms):
         # Where Gemini named the day's limit, it is tested before midnight.
-        tested_ms = lower.until_ms if lower is not None and lower.until_ms > lo_ms else permits.day_end_ms
+        tested_ms = lower.until_ms if lower is not None and lower.until_ms > earliest_ms else permits.day_end_ms
         stops.append(Reason("day", "" if lower is None else lower.message, int(min(permits.day_end_ms, tested_ms))))
     if lower is not None and exceeded(permits.effective, waiter.model, waiter.cost) is not None:
         stops.append(lower)
@@ -106,13 +106,13 @@ def _stop_of(project: ProjectClient, waiter: Waiter) -> Reason | None:
 
 
 def _until_s(waiter: Waiter, stop: Reason) -> float:
-    lo_ms: float = waiter.candidates[0].clock.lo_ms()
-    return (stop.until_ms - lo_ms) / 1000
+    earliest_ms: float = waiter.candidates[0].clock.earliest_ms()
+    return (stop.until_ms - earliest_ms) / 1000
 
 
 def _stopped(waiter: Waiter, stop: Reason) -> GatewayError:
     own_key = any(account.own_key for account in waiter.accounts)
-    return stopped_error(stop, waiter.model, waiter.candidates[0].clock.lo_ms(), own_key=own_key)
+    return stopped_error(stop, waiter.model, waiter.candidates[0].clock.earliest_ms(), own_key=own_key)
 
 
 # -- waits -------------------------------------------------------------------------------------------------------------
@@ -153,31 +153,31 @@ def _eta_of(project: ProjectClient, waiter: Waiter, returns: Returns) -> float |
     permits = project.permits_of(waiter.model)
     if permits.last is None:
         return None
-    last, lo_ms, hi_ms, own = permits.last, *project.clock.bounds_ms(), waiter.cost
+    last, earliest_ms, latest_ms, own = permits.last, *project.clock.bounds_ms(), waiter.cost
     requests, tokens = _ahead(project, waiter, returns)
     # All requests for a model that makes images make one.
     needed = (requests + own[0], tokens + own[1], (requests + 1) * own[2])
-    held_ms = permits.covered_ms(needed, lo_ms, hi_ms)
+    held_ms = permits.covered_ms(needed, earliest_ms, latest_ms)
     if held_ms is not None and (permits.probe_until_ms or not permits.open_until_ms):
-        return (held_ms - lo_ms) / 1000
-    if permits.open_until_ms <= lo_ms and not last.next_ms and last.supply is None:
+        return (held_ms - earliest_ms) / 1000
+    if permits.open_until_ms <= earliest_ms and not last.next_ms and last.supply is None:
         return None
-    have = permits.available(hi_ms)
+    have = permits.available(latest_ms)
     left = (needed[0] - have[0], needed[1] - have[1], needed[2] - have[2])
     # The slot of the first unmet request was searched on the calendar itself.
     is_first = last.next_ms and (left[0] <= own[0] or last.supply is None)
     due_ms = last.next_ms if is_first or last.supply is None else last.supply.granted_ms(left)
     if last.open_until_ms < permits.open_until_ms and not is_first:
-        due_ms += permits.open_until_ms - lo_ms  # Gemini refused the model after that calendar was made.
+        due_ms += permits.open_until_ms - earliest_ms  # Gemini refused the model after that calendar was made.
     due_ms = max(due_ms, permits.open_until_ms)
-    eta_s = max(0.0, due_ms - lo_ms) / 1000
+    eta_s = max(0.0, due_ms - earliest_ms) / 1000
     return eta_s if eta_s < math.inf else None
 
 
 def _slot_eta_s(project: ProjectClient, waiter: Waiter, returns: Returns) -> float:
     """When `project` has a slot for the waiter, if exchanges go on taking as long as they did lately (seconds from now)."""
-    line = project.line.models.get(project.names.section(waiter.model))
-    others = project.line.count - (len(line) if line else 0)
+    line = project.wait_list.models.get(project.names.section(waiter.model))
+    others = project.wait_list.count - (len(line) if line else 0)
     behind = _ahead(project, waiter, returns)[0] + others - max(0, project.free_slots())
     return max(0, behind + 1) * project.holdings.service_s / max(1, project.holdings.cap)
 
@@ -186,7 +186,7 @@ def _ahead(project: ProjectClient, waiter: Waiter, returns: Returns) -> tuple[in
     """How many requests of its model have a place before the waiter's, and their input tokens: those that wait here, and
     those that were rejected and are expected back."""
     section = project.names.section(waiter.model)
-    line = project.line.models.get(section)
+    line = project.wait_list.models.get(section)
     away, away_tokens = returns.ahead(project.account.ledger_id, section, waiter, elapsed_s())
     here, tokens = line.order.ahead(waiter) if line else (0, 0.0)
     return away + here, away_tokens + tokens

@@ -22,7 +22,7 @@ class Instant(NamedTuple):
 
 
 class ServerClock:
-    """`lo_ms() <= the store's time <= hi_ms()` (ms since 1970) while `known`."""
+    """`earliest_ms() <= the store's time <= latest_ms()` (ms since 1970) while `known`."""
 
     def __init__(self, elapsed: Callable[[], float] = elapsed_s) -> None:
         self._elapsed = elapsed
@@ -50,11 +50,11 @@ class ServerClock:
     def _widening(self, now_s: float) -> float:
         return max(0.0, now_s - self._at_s) * 1000 * DRIFT
 
-    def lo_ms(self) -> float:
+    def earliest_ms(self) -> float:
         now_s = self._elapsed()
         return now_s * 1000 + self._low - self._widening(now_s)
 
-    def hi_ms(self) -> float:
+    def latest_ms(self) -> float:
         now_s = self._elapsed()
         return now_s * 1000 + self._high + self._widening(now_s)
 

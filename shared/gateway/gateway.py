@@ -11,7 +11,7 @@ from functools import partial
 from shared.accounts.account import Account
 from shared.accounts.pool import Pool
 from shared.admission.admission import Admission
-from shared.admission.permit import Lease, PermitLapsed
+from shared.admission.permit import Permit, PermitLapsed
 from shared.bounds.byte_budget import ByteBudget
 from shared.bounds.large_work import LargeWork
 from shared.clock import elapsed_s
@@ -80,7 +80,7 @@ class Gateway:
         Raises InvalidGeminiKey for a key that Gemini refused lately."""
         if caller.own_key is None:
             return True
-        agent = self.admission.agents.get(self.pool.candidates(caller)[0].ledger_id)
+        agent = self.admission.projects.get(self.pool.candidates(caller)[0].ledger_id)
         return agent is not None and agent.accepted
 
     def stream(self, generation: Generation) -> AbstractAsyncContextManager[StreamReply]:
@@ -142,7 +142,7 @@ class _Attempts:
         self.over = False
         """Whether Gemini has ended the exchange under way."""
         self.tries = self.lapses = 0
-        self._lapsed: Lease | None = None
+        self._lapsed: Permit | None = None
         self._of_day = PartOfDay(gateway.day_share if generation.caller.kind == "anonymous" else None)
 
     def _candidates(self) -> list[Account]:
@@ -162,7 +162,7 @@ class _Attempts:
         return int(makes and not wire.asks_for_text_only(self.generation.body))
 
     @asynccontextmanager
-    async def lease(self) -> AsyncIterator[Lease]:
+    async def lease(self) -> AsyncIterator[Permit]:
         """A permit for one exchange. A failure inside that another try may mend ends here, after its backoff; the caller
         loops. Any other one is raised as the GatewayError that it means."""
         try:
@@ -201,7 +201,7 @@ class _Attempts:
         if failed is not None:
             await self._prepare_next(failed, lease)
 
-    async def _admitted(self) -> Lease:
+    async def _admitted(self) -> Permit:
         """A lease of an account that may serve. Another request may have learned that it cannot while this one waited."""
         if not self._counted:
             self._counted = True
@@ -258,7 +258,7 @@ class _Attempts:
             if tokens is not None:
                 self.cost = self.cost._replace(input_tokens=tokens)
 
-    def exchange(self, lease: Lease, verb: str) -> Exchange:
+    def exchange(self, lease: Permit, verb: str) -> Exchange:
         now_s = elapsed_s()
         timeout_s = max(LEAST_EXCHANGE_S, min(self.generation.deadline_s - now_s, self.gateway.request_timeout_s))
         lease.deadline_s = now_s + timeout_s
@@ -272,7 +272,7 @@ class _Attempts:
             after_write=lease.sent,
         )
 
-    def _check(self, lease: Lease) -> None:
+    def _check(self, lease: Permit) -> None:
         """Raises PermitLapsed; else the request counts as dispatched."""
         if self._of_day.is_over():
             raise PermitLapsed
@@ -287,24 +287,24 @@ class _Attempts:
         usual_s = self.gateway.admission.times.median_s(self.model, now_s, streamed=self.streamed)
         return max(now_s + MIN_QUEUE_S, until_s - (usual_s or 0.0))
 
-    def answered(self, lease: Lease, usage: Usage) -> None:
+    def answered(self, lease: Permit, usage: Usage) -> None:
         """Gemini took the request; `usage` is what it has counted so far."""
         self.attempt.usage = usage
         lease.accepted()
         lease.answered()
 
-    def complete(self, lease: Lease) -> None:
+    def complete(self, lease: Permit) -> None:
         """The answer is here to its last byte."""
         if not self.over:
             self.over = True
             lease.completed()
 
-    def proven(self, lease: Lease, body: JsonObject) -> None:
+    def proven(self, lease: Permit, body: JsonObject) -> None:
         """An answer shows that the model exists, and which one Gemini metered."""
         self.journal.model = self.model
         lease.metered(models.model_id(wire.model_version(body)))
 
-    def reply(self, lease: Lease, body: JsonObject) -> Reply:
+    def reply(self, lease: Permit, body: JsonObject) -> Reply:
         headers = lease.rate_headers()
         headers["x-model-requested"] = self.resolved.requested
         headers["x-model-used"] = used = models.model_id(wire.model_version(body)) or self.model
@@ -325,13 +325,13 @@ class _Attempts:
         times = self.gateway.admission.times
         return max(LEAST_EXCHANGE_S, times.fastest_tenth_s(self.model, elapsed_s(), streamed=self.streamed))
 
-    def learn(self, failure: UpstreamFailure, lease: Lease) -> None:
+    def learn(self, failure: UpstreamFailure, lease: Permit) -> None:
         """What a failure says about the account goes to the ledger or the pool before anything else happens."""
         self.attempt.failure = failure.kind
         self.over = not failure.severed
         if failure.status == 200 and self.attempt.usage is None:
             self.attempt.usage = UNKNOWN_USAGE  # An answer came and was paid for, and its counts were lost with it.
-        now_ms = self.gateway.admission.clock.hi_ms()
+        now_ms = self.gateway.admission.clock.latest_ms()
         refusal = refusal_of(failure, self.model, lease.dispatched_ms, now_ms, self._window_s())
         if refusal is not None:
             lease.accepted()
@@ -350,7 +350,7 @@ class _Attempts:
         if failure.consumer is not None:
             pool.learn_consumer(lease.account, failure.consumer)
 
-    async def _prepare_next(self, failure: UpstreamFailure, lease: Lease) -> None:
+    async def _prepare_next(self, failure: UpstreamFailure, lease: Permit) -> None:
         """Choose and wait for the next try, or raise what the caller is told."""
         self.tries += 1
         others = [account for account in self.usable if account.id != lease.account.id]
@@ -371,8 +371,8 @@ class _Attempts:
         else:
             self.next = self.usable = others
 
-    def error(self, failure: UpstreamFailure, lease: Lease) -> GatewayError:
-        now_ms = self.gateway.admission.clock.hi_ms()
+    def error(self, failure: UpstreamFailure, lease: Permit) -> GatewayError:
+        now_ms = self.gateway.admission.clock.latest_ms()
         return caller_error(
             failure,
             self.model,
@@ -384,9 +384,9 @@ class _Attempts:
         )
 
     def _window_s(self) -> float:
-        return self.gateway.admission.agent_config.grid.window_ms / 1000
+        return self.gateway.admission.process_config.grid.window_ms / 1000
 
-    async def _back_off(self, wait_s: float, failure: UpstreamFailure, lease: Lease) -> None:
+    async def _back_off(self, wait_s: float, failure: UpstreamFailure, lease: Permit) -> None:
         if elapsed_s() + wait_s + self._least_s() >= self.generation.deadline_s:
             raise self.error(failure, lease)
         await self.gateway.sleep(wait_s)

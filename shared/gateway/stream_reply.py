@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Protocol
 
-from shared.admission.permit import Lease
+from shared.admission.permit import Permit
 from shared.errors import GatewayError
 from shared.gemini import wire
 from shared.gemini.errors import UpstreamFailure
@@ -15,21 +15,21 @@ from shared.generation import JsonObject, Reply
 class Attempts(Protocol):
     """What the gateway keeps of the request."""
 
-    def reply(self, lease: Lease, body: JsonObject) -> Reply: ...
+    def reply(self, lease: Permit, body: JsonObject) -> Reply: ...
 
     def measure(self) -> None: ...
 
-    def learn(self, failure: UpstreamFailure, lease: Lease) -> None: ...
+    def learn(self, failure: UpstreamFailure, lease: Permit) -> None: ...
 
-    def error(self, failure: UpstreamFailure, lease: Lease) -> GatewayError: ...
+    def error(self, failure: UpstreamFailure, lease: Permit) -> GatewayError: ...
 
-    def complete(self, lease: Lease) -> None: ...
+    def complete(self, lease: Permit) -> None: ...
 
 
 class StreamReply:
     """Frames as Gemini sends them. `head` is complete but for its body; `usage` is what the frames said so far."""
 
-    def __init__(self, attempts: Attempts, lease: Lease, first: JsonObject, frames: AsyncIterator[JsonObject]) -> None:
+    def __init__(self, attempts: Attempts, lease: Permit, first: JsonObject, frames: AsyncIterator[JsonObject]) -> None:
         self.head = attempts.reply(lease, first)
         self.usage = self.head.usage
         self._counts = wire.merge_counts(None, first)

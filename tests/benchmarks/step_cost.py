@@ -18,14 +18,14 @@ from shared.generation import Cost
 from shared.ledger.grid import Grid
 from shared.ledger.limits import Limits
 from shared.ledger.packing import pack, unpack
-from shared.ledger.state import Renew
+from shared.ledger.state import RenewRequest
 from shared.ledger.step import State, renew
 
 GRID = Grid.of(60)
 START_MS = 1_800_000_000_000
 FLEETS, RATES = (4, 20, 100), (10, 300, 4_000, 10_000)
 WARM_S = 65.0
-MOST_WAITING = 400
+MAX_WAITING = 400
 """An instance describes no more than it can begin before the horizon; this is of the order of what that is at most."""
 
 
@@ -64,10 +64,10 @@ def saturated(instances: int, rpm: int, measure_s: float) -> Figures:
                 continue
             numbers[i] += 1
             book.expire(now_ms)
-            ahead = min(MOST_WAITING, max(2, round(1.5 * rpm / 60 * 20 / instances)))
+            ahead = min(MAX_WAITING, max(2, round(1.5 * rpm / 60 * 20 / instances)))
             demand = book.demand([Cost(1, rng.randrange(20, 1_500)) for _ in range(ahead)], 0, 30_000, now_ms)
             book.settled = {}
-            message = Renew(i, numbers[i], now_ms - 2, 10_000, 120_000, want_slots=50, demands={"m": demand})
+            message = RenewRequest(i, numbers[i], now_ms - 2, 10_000, 120_000, want_slots=50, demands={"m": demand})
             began_s = time.process_time()
             state = unpack(blob)
             unpacked_ms = timed_ms(began_s)

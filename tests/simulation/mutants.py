@@ -12,7 +12,7 @@ from shared.admission import names as admission_names
 from shared.admission.admission import Admission
 from shared.admission.holdings import Holdings
 from shared.admission.model_permits import ModelPermits
-from shared.admission.permit import Lease
+from shared.admission.permit import Permit
 from shared.admission.policy import Policy
 from shared.admission.project import ProjectClient
 from shared.admission.server_clock import ServerClock
@@ -20,8 +20,8 @@ from shared.generation import NO_COST
 from shared.ledger import calendar, step
 from shared.ledger import names as ledger_names
 from shared.ledger.calendar import Calendar
-from shared.ledger.refusals import jitter_slots
 from shared.ledger.state import UNPROVEN
+from shared.ledger.throttling import jitter_slots
 from shared.stores.port import CommitUnknown
 from tests.simulation.checker import COUNTED_TOKENS
 from tests.simulation.judge import DEBT, STILL_SHUT
@@ -182,7 +182,7 @@ def cap_ignored(scenario: Scenario) -> Any:
 
 
 def slot_of_a_leaver_freed(scenario: Scenario) -> Any:
-    return patched(scenario, (Lease, "_runs_on_s", lambda self: 0.0))
+    return patched(scenario, (Permit, "_runs_on_s", lambda self: 0.0))
 
 
 def slots_of_leavers_returned(scenario: Scenario) -> Any:
@@ -235,10 +235,13 @@ def unknown_commit_forgotten(scenario: Scenario) -> Any:
 
 def clock_bounds_exchanged(scenario: Scenario) -> Any:
     """What the store's time is at least is taken for what it is at most, and the other way round."""
-    low, high, both = ServerClock.lo_ms, ServerClock.hi_ms, ServerClock.bounds_ms
+    low, high, both = ServerClock.earliest_ms, ServerClock.latest_ms, ServerClock.bounds_ms
     turned = lambda self: both(self)[::-1]  # noqa: E731
     return patched(
-        scenario, (ServerClock, "lo_ms", high), (ServerClock, "hi_ms", low), (ServerClock, "bounds_ms", turned)
+        scenario,
+        (ServerClock, "earliest_ms", high),
+        (ServerClock, "latest_ms", low),
+        (ServerClock, "bounds_ms", turned),
     )
 
 
@@ -248,28 +251,28 @@ def refusal_kept_to_itself(scenario: Scenario) -> Any:
 
 def answer_opens_nothing(scenario: Scenario) -> Any:
     """That the request which tried after a cool-down was answered stays unsaid."""
-    return patched(scenario, (Lease, "answered", lambda self: None))
+    return patched(scenario, (Permit, "answered", lambda self: None))
 
 
 def unknown_settled_as_zero(scenario: Scenario) -> Any:
     """What Gemini did not count is given back, as if it had counted nothing."""
-    right = Lease.close
+    right = Permit.close
 
-    async def wrong(self: Lease, input_tokens: int | None = None, *, cancelled: bool = False) -> None:
+    async def wrong(self: Permit, input_tokens: int | None = None, *, cancelled: bool = False) -> None:
         await right(self, input_tokens or 0, cancelled=cancelled)
 
-    return patched(scenario, (Lease, "close", wrong))
+    return patched(scenario, (Permit, "close", wrong))
 
 
 def debt_forgotten(scenario: Scenario) -> Any:
     """What Gemini counted beyond the reservation is not booked."""
-    right = Lease.close
+    right = Permit.close
 
-    async def wrong(self: Lease, input_tokens: int | None = None, *, cancelled: bool = False) -> None:
+    async def wrong(self: Permit, input_tokens: int | None = None, *, cancelled: bool = False) -> None:
         counted = None if input_tokens is None else min(input_tokens, self.cost.input_tokens)
         await right(self, counted, cancelled=cancelled)
 
-    return patched(scenario, (Lease, "close", wrong))
+    return patched(scenario, (Permit, "close", wrong))
 
 
 def lapsed_permits_spent(scenario: Scenario) -> Any:

@@ -7,8 +7,7 @@ from typing import Any
 
 from shared.admission.project import ProjectClient
 from shared.gateway import failures as refusal
-from shared.ledger import circuit, step
-from shared.ledger import refusals as refusals_of_ledger
+from shared.ledger import circuit, step, throttling
 from shared.ledger.limits import Limits
 from tests.simulation.mutant import Mutant, patched
 from tests.simulation.scenario import Scenario
@@ -79,7 +78,7 @@ def tests_exceed_what_is_configured(scenario: Scenario) -> Any:
 
 
 def passed_tests_raise_nothing(scenario: Scenario) -> Any:
-    return patched(scenario, (refusals_of_ledger, "note_dispatched", lambda lowered, amount, now_ms, grid: None))
+    return patched(scenario, (throttling, "note_dispatched", lambda lowered, amount, now_ms, grid: None))
 
 
 _SHAPED = (

@@ -61,7 +61,7 @@ PURE = (
     "shared/admission/model_permits.py",
     "shared/admission/policy.py",
     "shared/admission/cancelled.py",
-    "shared/admission/stopped.py",
+    "shared/admission/stop_errors.py",
     "shared/gemini/errors.py",
     "shared/gemini/error_body.py",
     "shared/gemini/quotas.py",

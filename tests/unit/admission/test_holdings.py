@@ -8,13 +8,24 @@ from typing import Any
 import pytest
 
 from shared.accounts.account import Account
-from shared.admission.config import AgentConfig
+from shared.admission.config import ProcessConfig
 from shared.admission.holdings import Holdings, Need, Plan, SlotLimit
 from shared.admission.server_clock import Instant
 from shared.generation import Cost
 from shared.ledger.grid import Grid
 from shared.ledger.limits import Limits
-from shared.ledger.state import Allotment, Bookings, Circuit, Grant, Metered, Refusal, Renew, Section, State, Validity
+from shared.ledger.state import (
+    Bookings,
+    Circuit,
+    Metered,
+    ModelGrant,
+    ModelState,
+    QuotaSignal,
+    RenewRequest,
+    RenewResult,
+    SlotRange,
+    State,
+)
 from shared.secret import Secret
 
 GRID = Grid.of(60)
@@ -22,8 +33,8 @@ START_MS = 1_800_000_000_000
 SLOT = GRID.slot(START_MS)
 ONE = Cost(1, 10)
 LIMITS = Limits(requests=100, input_tokens=10_000)
-NOW = Validity(SLOT, SLOT + 20)
-LATER = Validity(SLOT + 40, SLOT + 60)
+NOW = SlotRange(SLOT, SLOT + 20)
+LATER = SlotRange(SLOT + 40, SLOT + 60)
 
 
 def at(after_s: float = 0.0, known: bool = True) -> Instant:
@@ -33,17 +44,17 @@ def at(after_s: float = 0.0, known: bool = True) -> Instant:
 
 def holdings(**config: Any) -> Holdings:
     account = Account("p", "p", Secret("k"), 4, LIMITS)
-    return Holdings(account, AgentConfig("me", GRID, tau_s=60.0, **config))
+    return Holdings(account, ProcessConfig("me", GRID, tau_s=60.0, **config))
 
 
-def request(wanted: int = 2, number: int = 1, hold: int = 0) -> Renew:
-    return Renew("me", number, START_MS, 4, 60_000, hold=hold, want_slots=wanted)
+def request(wanted: int = 2, number: int = 1, hold: int = 0) -> RenewRequest:
+    return RenewRequest("me", number, START_MS, 4, 60_000, hold=hold, want_slots=wanted)
 
 
-def grant(bookings: Bookings | None = None, cap: int = 2, **allotment: Any) -> Grant:
+def grant(bookings: Bookings | None = None, cap: int = 2, **allotment: Any) -> RenewResult:
     booked = {NOW: Cost(3, 100)} if bookings is None else bookings
-    allotments = {"m": Allotment(booked, LIMITS, LIMITS, **allotment)}
-    return Grant(cap, START_MS + 10_000, False, 1, 8_000, allotments)
+    allotments = {"m": ModelGrant(booked, LIMITS, LIMITS, **allotment)}
+    return RenewResult(cap, START_MS + 10_000, False, 1, 8_000, allotments)
 
 
 def granted(bookings: Bookings | None = None, cap: int = 2, **allotment: Any) -> Holdings:
@@ -85,14 +96,14 @@ def test_a_cancelled_exchange_keeps_its_slot_until_its_end() -> None:
     ids=["now", "unknown time", "booking over", "before it", "authority over"],
 )
 def test_the_last_check(after_s: float, known: bool, lawful: bool) -> None:
-    held = granted({Validity(SLOT, SLOT + 10): Cost(3, 100)})
+    held = granted({SlotRange(SLOT, SLOT + 10): Cost(3, 100)})
     draw = held.draw("m", ONE, at())
     assert draw is not None
     assert held.may_write("m", draw, 0.0, at(after_s, known)) is lawful
 
 
 def test_authority_ends_before_the_booking() -> None:
-    held = granted({Validity(SLOT, SLOT + 100): Cost(3, 100)})
+    held = granted({SlotRange(SLOT, SLOT + 100): Cost(3, 100)})
     draw = held.draw("m", ONE, at())
     assert draw is not None
     assert held.may_write("m", draw, 0.0, at(10.0))
@@ -119,11 +130,11 @@ def test_prepare_moves_the_report_into_the_renew() -> None:
     permits.dispatch(draw, ONE, SLOT)
     permits.debt_tokens = 7
     permits.count_not_found(1, SLOT)
-    held.refuse(Refusal("x", until_ms=START_MS + 1))
+    held.refuse(QuotaSignal("x", until_ms=START_MS + 1))
     made = held.prepare(Plan(request(hold=1), {"m": Need([ONE])}), START_MS)
     demand = made.demands["m"]
     assert demand.settled == {SLOT: ONE}
-    assert (demand.debt_tokens, demand.void, demand.kept) == (7, {SLOT: 1}, {NOW: Cost(1, 45)})
+    assert (demand.debt_tokens, demand.not_found, demand.kept) == (7, {SLOT: 1}, {NOW: Cost(1, 45)})
     assert [refusal.model for refusal in made.refusals] == ["x"]
     assert (permits.settled, permits.not_found, permits.debt_tokens, held.refusals) == ({}, {}, 0, [])
 
@@ -151,21 +162,21 @@ def test_a_grant_does_not_return_what_was_spent_meanwhile() -> None:
 def test_a_refusal_stops_the_model_until_the_ledger_knows_better() -> None:
     held = granted()
     held.permits("n")
-    held.refuse(Refusal("m", until_ms=START_MS + 5_000))
+    held.refuse(QuotaSignal("m", until_ms=START_MS + 5_000))
     assert held.draw("m", ONE, at()) is None
     held.adopt(grant(), request(number=2), at(), 0.0, 0.0)
     assert held.draw("m", ONE, at()) is None, "the grant was made without knowing of it"
     assert not held.permits("n").open_until_ms
-    held.refuse(Refusal("m", until_ms=START_MS + 5_000, kind="spend"))
+    held.refuse(QuotaSignal("m", until_ms=START_MS + 5_000, kind="spend"))
     assert held.permits("n").open_until_ms, "a stop for spend is of all models"
 
 
 def test_a_read_closes_and_opens_circuits() -> None:
     held = granted()
-    opened = State(GRID.window_ms, sections={"m": Section(circuit=Circuit(open_until_ms=START_MS + 9_000))})
+    opened = State(GRID.window_ms, sections={"m": ModelState(circuit=Circuit(open_until_ms=START_MS + 9_000))})
     held.observe(opened)
     assert held.draw("m", ONE, at()) is None
-    held.observe(State(GRID.window_ms, sections={"m": Section()}))
+    held.observe(State(GRID.window_ms, sections={"m": ModelState()}))
     assert held.draw("m", ONE, at()) is not None
 
 

@@ -14,7 +14,7 @@ from shared.admission.policy import HOLD_S
 from shared.clock import elapsed_s
 from shared.ledger.grid import Grid
 from shared.ledger.packing import pack, unpack
-from shared.ledger.state import Renew, State
+from shared.ledger.state import RenewRequest, State
 from shared.ledger.step import renew
 from shared.stores.port import Change, Put
 from tests.support.instances import LEDGER, Counts, Site, account, quantile
@@ -144,7 +144,7 @@ def test_a_bunch_of_requests_paces_those_that_come_after_it_for_seconds_and_not_
                 asking.create_task(site.ask(random.randrange(4), f"caller-{number % 60}"))
                 await asyncio.sleep(random.expovariate(3))
         written = sum(now.since(then).commits for now, then in zip(site.counts(), before, strict=True))
-        waits_s = sorted(one.began_s - one.came_s for one in site.served if one.came_s >= since_s)
+        waits_s = sorted(one.began_s - one.arrived_s for one in site.served if one.arrived_s >= since_s)
         return written / len(waits_s), waits_s
 
     writes, waits_s = run(main)
@@ -263,7 +263,7 @@ def test_slots_that_a_dead_instance_is_due_are_taken_by_others_long_before_its_l
 
         def step(values: dict[str, bytes | None], now_ms: int) -> Change[None]:
             state = unpack(values[f"ledger/{LEDGER}"] or pack(State(60_000)))
-            renew(state, Renew("ghost", 1, now_ms, 15, 120_000, want_slots=20, callers=20), now_ms, Grid.of(60))
+            renew(state, RenewRequest("ghost", 1, now_ms, 15, 120_000, want_slots=20, callers=20), now_ms, Grid.of(60))
             return Change(None, {f"ledger/{LEDGER}": Put(pack(state))})
 
         await site.stores[0].transact([f"ledger/{LEDGER}"], step)

@@ -7,10 +7,10 @@ import pytest
 from shared.accounts.account import Account
 from shared.admission import ledger_client as module
 from shared.admission.call_log import MAX_CALLS, LedgerCall, LedgerCallLog
-from shared.admission.config import AgentConfig
+from shared.admission.config import ProcessConfig
 from shared.admission.ledger_client import MAX_BACKOFF_S, MAX_CALL_S, LedgerClient
 from shared.admission.server_clock import ServerClock
-from shared.ledger.state import Renew
+from shared.ledger.state import RenewRequest
 from shared.secret import Secret
 from shared.stores.memory import Shelf
 from shared.stores.port import CommitUnknown, StoreUnavailable
@@ -26,11 +26,11 @@ def store() -> Flaky:
 @pytest.fixture
 def client(store: Flaky) -> LedgerClient:
     account = Account("p", "p", Secret("k"), 4, LIMITS)
-    return LedgerClient(account, store, ServerClock(), AgentConfig("me", GRID, tau_s=60.0), LedgerCallLog())
+    return LedgerClient(account, store, ServerClock(), ProcessConfig("me", GRID, tau_s=60.0), LedgerCallLog())
 
 
-def request(client: LedgerClient) -> Renew:
-    return Renew("me", client.number + 1, START_MS, 4, 60_000, want_slots=2)
+def request(client: LedgerClient) -> RenewRequest:
+    return RenewRequest("me", client.number + 1, START_MS, 4, 60_000, want_slots=2)
 
 
 async def test_a_renew_is_granted_and_read_back(client: LedgerClient) -> None:
@@ -58,7 +58,7 @@ async def test_a_renew_without_a_result_is_repeated(client: LedgerClient, store:
 
 async def test_numbers_grow_over_clients_of_one_process(client: LedgerClient, store: Flaky) -> None:
     account = Account("p", "p", Secret("k"), 4, LIMITS)
-    later = LedgerClient(account, store, ServerClock(), AgentConfig("me", GRID, tau_s=60.0), LedgerCallLog())
+    later = LedgerClient(account, store, ServerClock(), ProcessConfig("me", GRID, tau_s=60.0), LedgerCallLog())
     assert later.number >= client.number
 
 

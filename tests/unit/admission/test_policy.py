@@ -13,7 +13,6 @@ import pytest
 from shared.admission import policy as module
 from shared.admission.holdings import Holdings
 from shared.admission.ledger_document import Document
-from shared.admission.line import Line
 from shared.admission.policy import (
     HOLD_S,
     IDLE,
@@ -29,10 +28,11 @@ from shared.admission.policy import (
     Policy,
 )
 from shared.admission.queue import Waiter
+from shared.admission.wait_list import WaitList
 from shared.generation import Cost
 from shared.ledger.packing import pack, unpack
 from shared.ledger.slots import Standing
-from shared.ledger.state import Demand, Refusal, Renew, State
+from shared.ledger.state import Demand, QuotaSignal, RenewRequest, State
 from shared.ledger.step import renew
 from shared.secret import Secret
 from tests.unit.admission.test_holdings import GRID, LIMITS, NOW, ONE, START_MS, at, granted, holdings
@@ -47,7 +47,7 @@ def longest(low: float, high: float) -> float:
 
 
 def policy(held: Holdings, waiting: int = 0, cost: Cost = ONE) -> Policy:
-    line = Line(held.names.section)
+    line = WaitList(held.names.section)
     for number in range(waiting):
         waiter = Waiter("m", cost, f"caller {number}", False, 99.0, 130.0, [], [], NOBODY)
         waiter.sequence, waiter.tag = number + 1, number + 1.0
@@ -60,7 +60,7 @@ def fleet(wants: dict[str, int], callers: int = 1, at_ms: int = START_MS) -> Doc
     state = State(GRID.window_ms)
     for number, (instance, wanted) in enumerate(wants.items()):
         demands = {"m": Demand(LIMITS, wants=((ONE, wanted),), waiting=True)} if wanted else {}
-        message = Renew(
+        message = RenewRequest(
             instance, 1, at_ms, 4, 60_000, hold=4, want_slots=wanted, callers=callers, oldest_ms=at_ms - 1000 + number,
             demands=demands,
         )  # fmt: skip
@@ -82,7 +82,7 @@ class TestNextAction:
 
     def test_a_refusal_is_reported_now(self) -> None:
         held = granted()
-        held.refuse(Refusal("m", until_ms=START_MS + 1))
+        held.refuse(QuotaSignal("m", until_ms=START_MS + 1))
         assert policy(held).next_action(at(), pending=False) == Contact(0.0)
 
     def test_an_idle_process_returns_what_it_holds(self) -> None:

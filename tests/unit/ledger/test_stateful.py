@@ -14,7 +14,7 @@ from shared.generation import Cost
 from shared.ledger.grid import JITTER_MS, Grid, pacific_day
 from shared.ledger.limits import Limits
 from shared.ledger.packing import pack, unpack
-from shared.ledger.state import Grant, Kind, Refusal, Renew, State
+from shared.ledger.state import Kind, QuotaSignal, RenewRequest, RenewResult, State
 from shared.ledger.step import renew
 from tests.support.invariants import check_days, check_slots, check_windows, most_at_once, worst_weight
 
@@ -36,8 +36,8 @@ class Instance:
     authority_ms: int = 0
     books: dict[str, ModelPermits] = field(default_factory=dict)
     open: dict[int, float] = field(default_factory=dict)
-    pending: Renew | None = None
-    refusals: list[Refusal] = field(default_factory=list)
+    pending: RenewRequest | None = None
+    refusals: list[QuotaSignal] = field(default_factory=list)
 
 
 class LedgerMachine(RuleBasedStateMachine):
@@ -114,11 +114,11 @@ class LedgerMachine(RuleBasedStateMachine):
         if fate == "delivered":
             self._adopt(i, grant, message)
 
-    def _count_late(self, message: Renew, oldest: int) -> None:
+    def _count_late(self, message: RenewRequest, oldest: int) -> None:
         for model, demand in message.demands.items():
             self.late[model] += sum(cost.requests for slot, cost in demand.settled.items() if slot <= oldest)
 
-    def _message(self, i: Instance, waiting: list[tuple[str, int]], spare: int, waited_ms: int) -> Renew:
+    def _message(self, i: Instance, waiting: list[tuple[str, int]], spare: int, waited_ms: int) -> RenewRequest:
         demands = {}
         i.open = {n: sent for n, sent in i.open.items() if self.now < sent + TAU_MS}
         wanted = len(i.open) + len(waiting)
@@ -129,7 +129,7 @@ class LedgerMachine(RuleBasedStateMachine):
             book.expire(self.hi(i))
             demands[model] = book.demand(costs, spare if wanted else 0, 30_000, self.hi(i))
             book.reported()
-        return Renew(
+        return RenewRequest(
             i.name, i.number + 1, self.lo(i), self.c, TAU_MS,
             lease_ms=10_000, hold=max(len(i.open), min(i.cap, wanted)), want_slots=wanted,
             oldest_ms=self.now - waited_ms if waiting else 0,
@@ -137,14 +137,14 @@ class LedgerMachine(RuleBasedStateMachine):
             refusals=tuple(i.refusals),
         )  # fmt: skip
 
-    def _check_grant(self, grant: Grant, message: Renew) -> None:
+    def _check_grant(self, grant: RenewResult, message: RenewRequest) -> None:
         assert grant.cap <= max(message.want_slots + message.spare_slots, 0), "I5: more slots than wanted"
         for model, demand in message.demands.items():
             kept = sum(cost.requests for cost in demand.kept.values())
             got = sum(cost.requests for cost in grant.allotments[model].bookings.values())
             assert got <= kept + sum(n for _, n in demand.wants) + demand.spare, "I5: more permits than wanted"
 
-    def _adopt(self, i: Instance, grant: Grant, message: Renew) -> None:
+    def _adopt(self, i: Instance, grant: RenewResult, message: RenewRequest) -> None:
         i.pending, i.number, i.cap, i.authority_ms = None, message.number, grant.cap, grant.authority_ms
         for model, allotment in grant.allotments.items():
             i.books[model].adopt(allotment, message.demands[model].kept, self.lo(i))
@@ -196,7 +196,7 @@ class LedgerMachine(RuleBasedStateMachine):
         i = self.instances[at]
         if model in i.books and i.pending is None:
             minute = (0, 1) if tokens else (0,)
-            i.refusals.append(Refusal(model, self.hi(i) + 1 + 1000 * seconds, minute=minute, sent_ms=self.lo(i)))
+            i.refusals.append(QuotaSignal(model, self.hi(i) + 1 + 1000 * seconds, minute=minute, sent_ms=self.lo(i)))
             i.books[model].open_circuit(i.refusals[-1].reason)
             self.trying.pop(model, None)
 
@@ -216,7 +216,7 @@ class LedgerMachine(RuleBasedStateMachine):
         if model in i.books and i.pending is None:
             learned = Limits(requests, tokens) if kind == "rate" else Limits()
             until_ms = self.hi(i) + 1 + 1000 * seconds
-            refusal = Refusal(
+            refusal = QuotaSignal(
                 model, until_ms, learned, minute=(), sent_ms=self.lo(i), guessed=True, kind=kind, message="No.\n"
             )
             i.refusals.append(refusal)
