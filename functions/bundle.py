@@ -1,7 +1,7 @@
-"""Builds the one archive that every function is deployed from: `python -m functions.bundle [dist/bundle.zip]`.
+"""Builds the archive from which every function is deployed: `python -m functions.bundle [dist/bundle.zip]`.
 
-The same sources give the same bytes on any machine, so that a deployment changes only what changed: entries are sorted,
-have one date, and are stored and not compressed (zlib's output differs between its versions).
+The same sources give the same bytes on any machine, so that a deployment changes only what has changed: entries are sorted,
+have the same date, and are not compressed (zlib's output differs between its versions).
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ _LOCAL_ONLY = {
     Path("shared/emulator"),
     Path("shared/parallel"),
 }
-_LEFT_OUT_SUFFIXES = {".pyc", ".md"}
+_EXCLUDED_SUFFIXES = {".pyc", ".md"}
 
 
 def build(root: Path, target: Path) -> Path:
-    """Writes the archive of the checkout at `root`. Raises ManifestError for a function that could not be deployed."""
+    """Writes the archive of the checkout at `root`. Raises ManifestError for an invalid endpoint.json."""
     load_all(root / "functions")
     entries = dict([_metadata()])
     entries["main.py"] = (root / ENTRY_POINT).read_bytes()
@@ -52,13 +52,13 @@ def build(root: Path, target: Path) -> Path:
 
 
 def _deployed(path: Path) -> bool:
-    if path.suffix in _LEFT_OUT_SUFFIXES or any(part.startswith((".", "__pycache__")) for part in path.parts):
+    if path.suffix in _EXCLUDED_SUFFIXES or any(part.startswith((".", "__pycache__")) for part in path.parts):
         return False
     return _LOCAL_ONLY.isdisjoint([path, *path.parents])
 
 
 def _metadata() -> tuple[str, bytes]:
-    """What an installed package has: /health reads the version from it, wherever it runs."""
+    """The metadata of an installed package, from which /health reads the version."""
     current = version(DISTRIBUTION)
     text = f"Metadata-Version: 2.1\nName: {DISTRIBUTION}\nVersion: {current}\n"
     return f"{DISTRIBUTION.replace('-', '_')}-{current}.dist-info/METADATA", text.encode()

@@ -1,6 +1,6 @@
-"""Adds an endpoint that works at once: `python -m functions.scaffold translation` (make new-endpoint NAME=translation).
+"""Creates a working endpoint: `python -m functions.scaffold translation` (make new-endpoint NAME=translation).
 
-It writes functions/<name>/main.py, models.py and endpoint.json, and a test. Nothing else has a list of the functions.
+It writes functions/<name>/main.py, models.py and endpoint.json, and a test. No other file lists the functions.
 """
 
 from __future__ import annotations
@@ -16,25 +16,24 @@ _NAME = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
 _MAX_CHARS = 40
 _TAKEN = frozenset({"serve", "bundle", "scaffold", "main", "shared", "functions"})
 
-_MAIN = '''"""POST {path}: a text -> a text, as the instruction below says."""
+_MAIN = '''"""POST {path}: a text -> a text, by the instruction below."""
 
 from functions.{name}.models import Request
-from shared.http.bodies import read
-from shared.chat.chat import chat_answer, model_for, native_body, turn
-from shared.http.endpoint import Call, endpoint
+from shared.gemini.native_body import native_body, turn
 from shared.generation import JsonObject
+from shared.http.endpoint import Call, endpoint
 
 INSTRUCTION = "{title}: answer with the result only."
 
 
 @endpoint()
 async def {name}(call: Call) -> JsonObject:
-    asked = read(Request, await call.json())
+    asked = await call.read(Request)
     body = native_body([turn("user", asked.text)], INSTRUCTION)
-    return chat_answer(await call.generate(model_for(asked.model, "chat", call.settings), body), call.request_id)
+    return await call.answer_text(asked.model, body)
 '''
 
-_MODELS = '''"""What POST {path} takes and answers: read with it, and shown by GET /docs."""
+_MODELS = '''"""The request and response bodies of POST {path}, which GET /docs shows too."""
 
 from __future__ import annotations
 
@@ -70,14 +69,14 @@ import pytest
 from tests.support.functions import called
 
 
-async def test_{name}_answers_with_the_text_that_gemini_gave() -> None:
+async def test_{name}_returns_text() -> None:
     answer = await called("{name}", {{"text": "Hello"}}, gemini_says="Bonjour")
     assert answer.status == 200
     assert answer.json()["text"] == "Bonjour"
 
 
 @pytest.mark.parametrize("body", [{{}}, {{"text": ""}}, {{"text": 1}}, {{"texts": "Hello"}}])
-async def test_{name}_names_the_field_that_is_wrong(body: dict[str, object]) -> None:
+async def test_{name}_names_the_invalid_field(body: dict[str, object]) -> None:
     answer = await called("{name}", body)
     assert answer.status == 400
     assert answer.json()["error"]["details"]["field"].startswith("text")
@@ -85,22 +84,22 @@ async def test_{name}_names_the_field_that_is_wrong(body: dict[str, object]) -> 
 
 
 class ScaffoldError(Exception):
-    """Why no endpoint can have this name, in one sentence."""
+    """The name cannot be used; the message explains why."""
 
 
 def create(root: Path, name: str) -> list[Path]:
-    """Writes the endpoint's files into the checkout at `root`. Raises ScaffoldError."""
+    """Writes the endpoint's files into the checkout at `root`, and returns their paths. Raises ScaffoldError."""
     if not _NAME.fullmatch(name) or len(name) > _MAX_CHARS:
         raise ScaffoldError(
             f"NAME is {name[:_MAX_CHARS]!r}; it must be lower case words joined by underscores, like word_count, "
             f"of at most {_MAX_CHARS} characters."
         )
     if keyword.iskeyword(name) or name in _TAKEN:
-        raise ScaffoldError(f"NAME is {name!r}, which has another meaning here; choose another.")
+        raise ScaffoldError(f"NAME is {name!r}, which is reserved; choose another NAME.")
     folder, test = root / "functions" / name, root / "tests" / "functions" / f"test_{name}.py"
     for taken in (folder, test):
         if taken.exists():
-            raise ScaffoldError(f"{taken.relative_to(root)} exists already; choose another NAME, or remove it.")
+            raise ScaffoldError(f"{taken.relative_to(root)} already exists; choose another NAME, or remove it.")
     words = {"name": name, "path": "/" + name.replace("_", "-"), "title": name.replace("_", " ").capitalize()}
     files = {
         folder / "main.py": _MAIN,

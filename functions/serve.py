@@ -1,7 +1,7 @@
-"""Every function on one local port, each as functions-framework serves it: `python -m functions.serve`.
+"""Serves all functions on one local port, each as functions-framework does: `python -m functions.serve`.
 
-Settings come from the environment and from .env beside this folder. Without a Gemini key it answers from the offline
-Gemini, so that it needs neither an account nor a network.
+Settings come from the environment and from .env in the parent folder. Without a Gemini key the offline Gemini serves the
+requests, so neither an account nor a network is needed.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from shared.bootstrap import services
 from shared.clock import elapsed_s
-from shared.http.endpoint import Edge
-from shared.http.manifest import Manifest, ManifestError, load_all, slashes_as_sent
+from shared.http.endpoint import EndpointApp
+from shared.http.manifest import Manifest, ManifestError, load_all, owners
 from shared.http.protocol import BoundedProtocol
 from shared.settings.settings import Settings, SettingsError
 from shared.settings.upstream import GOOGLE_ORIGIN
@@ -36,40 +36,39 @@ from shared.stores.port import StoreUnavailable
 
 FUNCTIONS = Path(__file__).resolve().parent
 GRACE_S = 5
-"""How long requests under way may take to end, once the server is told to stop."""
+"""How long running requests may take after the server received the signal to stop."""
 MAX_LOST_WORKERS = 3
 LOST_WORKERS_WINDOW_S = 60.0
-"""Worker processes that may end by themselves within this time; at the last of them the server stops, since replacing
-them does not help."""
+"""After MAX_LOST_WORKERS unexpected ends of worker processes within this time the server stops, since replacing them does not
+help."""
 _BACKLOG = 2048
 _REACHED_AS = {"0.0.0.0": "127.0.0.1", "::": "[::1]", "::1": "[::1]"}
 
 
 class ServeError(Exception):
-    """Why the server does not start, in one sentence."""
+    """Why the server does not start, and what to change."""
 
 
 class Router:
-    """The ASGI application of all functions: a path goes to the function whose endpoint.json has it."""
+    """The ASGI application of all functions. A path goes to the function to which the URL map would send it."""
 
     def __init__(self, manifests: Sequence[Manifest]) -> None:
-        self._manifests = manifests
         self._apps = {manifest.name: _load(manifest) for manifest in manifests}
+        self._owners = owners(manifests)
         paths = {pattern: methods for manifest in manifests for pattern, methods in manifest.paths.items()}
-        self._elsewhere = Edge(_not_called, Manifest("this server", "", paths, "public", 1, 1, 1, 1, ()))
+        self._not_found = EndpointApp(_not_called, Manifest("this server", "", paths, "public", 1, 1, 1, 1, ()))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        path, joined = scope["path"], slashes_as_sent(scope)
-        found = {pattern: m.name for m in self._manifests if (pattern := m.match(path, joined=joined)) is not None}
-        if found:
-            await self._apps[found[max(found, key=len)]](scope, receive, send)
+        name = self._owners.owner(scope["path"], scope.get("raw_path") or b"")
+        if name is not None:
+            await self._apps[name](scope, receive, send)
             return
-        response = await self._elsewhere.answer(Request(scope, receive, send))
+        response = await self._not_found.answer(Request(scope, receive, send))
         await response(scope, receive, send)
 
 
 class Server(uvicorn.Server):
-    """Ends with status 0 when it is told to stop (uvicorn's own then dies of the signal), and tells when it is ready."""
+    """uvicorn's server, but a signal ends it with status 0 (uvicorn's raises the signal again), and it calls `ready`."""
 
     def __init__(self, app: ASGIApp, ready: Callable[[], None]) -> None:
         config = uvicorn.Config(
@@ -98,9 +97,9 @@ class Server(uvicorn.Server):
 
 
 def main(arguments: Sequence[str]) -> int:
-    """0 when it was told to stop, 1 when it could not start or lost too many workers."""
+    """Returns 0 after a signal to stop, 1 if the server could not start or lost too many workers."""
     options = _options(arguments)
-    # Images' names are their only credential, and the ledger is the server's alone: other users of the machine read neither.
+    # Other users of the machine must read neither images (their names are the only credential) nor the ledger.
     os.umask(0o077)
     try:
         if options.worker:
@@ -123,7 +122,7 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
         "--allow-anonymous",
         default="",
         metavar="NAMES",
-        help="ALLOW_ANONYMOUS where neither environment nor .env has it",
+        help="the value of ALLOW_ANONYMOUS if neither the environment nor .env sets it",
     )
     parser.add_argument("--worker", nargs=2, type=int, help=argparse.SUPPRESS)
     return parser.parse_args(arguments)
@@ -147,7 +146,7 @@ async def _serve() -> None:
 
 
 async def _work(manifests: Sequence[Manifest], listener: socket.socket, ready: Callable[[], None]) -> None:
-    """Serves until told to stop. The services are made now, so that what is wrong with them is told at the start."""
+    """Serves until a signal to stop. Creates the services first, so that their errors are reported at the start."""
     try:
         made = services()
     except StoreUnavailable as error:
@@ -161,8 +160,9 @@ async def _work(manifests: Sequence[Manifest], listener: socket.socket, ready: C
 
 
 async def _supervise(workers: int, listener: socket.socket, ready: Callable[[], None]) -> None:
-    """Worker processes that share one socket. A worker that ends by itself is replaced, until too many have ended.
-    All of them end with this process, however it ends: they read the end of a pipe that only this process holds open."""
+    """Runs worker processes that share one socket. A worker that ends unexpectedly is replaced, until too many have ended.
+    All workers end with this process, also if it is killed: each waits for the end of a pipe that only this process keeps
+    open."""
     pipe, held = os.pipe()
     arguments = ["-m", "functions.serve", "--worker", str(listener.fileno()), str(pipe)]
 
@@ -186,7 +186,11 @@ async def _supervise(workers: int, listener: socket.socket, ready: Callable[[], 
                 lost_s = recent([*lost_s, elapsed_s()])
                 if not stop.done() and len(lost_s) < MAX_LOST_WORKERS:
                     why = _end_of(ended.result())
-                    print(f"A worker process ended ({why}); another one starts.", file=sys.stderr, flush=True)
+                    print(
+                        f"A worker process ended unexpectedly ({why}); starting another one.",
+                        file=sys.stderr,
+                        flush=True,
+                    )
                     await start()
         os.close(held)
         os.close(pipe)
@@ -194,13 +198,13 @@ async def _supervise(workers: int, listener: socket.socket, ready: Callable[[], 
     if not stop.done():
         stop.cancel()
         raise ServeError(
-            f"{MAX_LOST_WORKERS} worker processes ended within {LOST_WORKERS_WINDOW_S:g} s, so the server stopped. What "
-            "they printed is above; one that ended by signal 9 may have been out of memory."
+            f"{MAX_LOST_WORKERS} worker processes ended within {LOST_WORKERS_WINDOW_S:g} s, so the server stopped. See their "
+            "output above; a worker that ended by signal 9 may have run out of memory."
         )
 
 
 def recent(lost_s: Sequence[float]) -> list[float]:
-    """Of the times (elapsed seconds, ascending) those within the window that ends at the last of them."""
+    """Those of the times (elapsed seconds, ascending) that are within the window that ends at the last one."""
     return [lost for lost in lost_s if lost > lost_s[-1] - LOST_WORKERS_WINDOW_S]
 
 
@@ -209,7 +213,7 @@ def _end_of(status: int) -> str:
 
 
 async def _all_ended(running: Mapping[asyncio.Task[int], asyncio.subprocess.Process]) -> None:
-    """Waits for processes that were told to stop, and kills those that do not stop in time."""
+    """Waits for the processes to stop, and kills those that do not stop in time."""
     if not running:
         return
     _, late = await asyncio.wait(running, timeout=3 * GRACE_S)
@@ -242,7 +246,7 @@ def on_signal(react: Callable[[int], None]) -> Iterator[None]:
 
 
 def _load(manifest: Manifest) -> ASGIApp:
-    """The application that functions-framework makes of a function's module, whose every function is called `main`."""
+    """The application that functions-framework creates from the function's module."""
     module = importlib.import_module(f"functions.{manifest.name}.main")
     app: ASGIApp = create_asgi_app_from_module(  # type: ignore[no-untyped-call]
         manifest.name, module.__file__, "http", module, module.__spec__
@@ -251,11 +255,11 @@ def _load(manifest: Manifest) -> ASGIApp:
 
 
 async def _not_called(_: object) -> dict[str, object]:
-    raise NotImplementedError("no path leads here")
+    raise NotImplementedError("the application without functions has no handler")
 
 
 def _admin_key() -> str | None:
-    """Where none is set, makes one for this run and returns it."""
+    """Generates and returns a key for this run; None if ADMIN_API_KEY is set."""
     if os.environ.get("ADMIN_API_KEY", "").strip():
         return None
     generated = secrets.token_urlsafe(24)
@@ -268,7 +272,7 @@ def _settings(manifests: Sequence[Manifest]) -> Settings:
     for manifest in manifests:
         if manifest.name in settings.allow_anonymous and manifest.access == "credential":
             raise ServeError(
-                f"ALLOW_ANONYMOUS names {manifest.name}, which always needs a credential; remove it there."
+                f"ALLOW_ANONYMOUS names {manifest.name}, which always requires a credential. Remove it from ALLOW_ANONYMOUS."
             )
     return settings
 
@@ -279,18 +283,18 @@ def _listen(host: str, port: int) -> socket.socket:
             (host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=_BACKLOG
         )
     except OSError as error:
-        # Not by its number: that of a name which is not found is the resolver's. Python adds where it was bound to.
+        # `strerror`, since the number of an unknown host is the resolver's. Python appends the address to it.
         why = str(error.strerror).partition(" (while")[0]
-        raise ServeError(f"Port {port} on {host} cannot be used ({why}); set PORT (and HOST) to another.") from None
+        raise ServeError(f"Port {port} on {host} cannot be used ({why}). Set PORT or HOST to another value.") from None
 
 
 @contextlib.asynccontextmanager
 async def _upstream(settings: Settings) -> AsyncIterator[str | None]:
-    """The offline Gemini's address while it stands in, which is when there is neither a key nor another upstream."""
+    """Runs the offline Gemini if there is neither a key nor another upstream, and yields its address; else yields None."""
     if settings.server_keys or settings.base_url != GOOGLE_ORIGIN:
         yield None
         return
-    # Not in the bundle, and not needed with a key.
+    # Imported here: not in the bundle, and not needed with a key.
     from shared.emulator.config import ConfigError, from_env
     from shared.emulator.running import running
 
@@ -305,17 +309,19 @@ async def _upstream(settings: Settings) -> AsyncIterator[str | None]:
 
 
 def _announcement(settings: Settings, port: int, upstream: str | None, generated: str | None) -> list[str]:
-    """What a person needs to make the first call. A key that was given is not shown, only where it came from."""
+    """What a person needs for the first request. A configured key is not shown, only a generated one."""
     address = f"http://{_REACHED_AS.get(settings.host, settings.host)}:{port}"
     lines = [f"Serving on {address}"]
     if upstream is not None:
-        lines.append(f"No GEMINI_API_KEY is set: the offline Gemini at {upstream} answers, with made-up text.")
+        lines.append(f"No GEMINI_API_KEY is set: the offline Gemini at {upstream} answers with made-up text.")
     if generated is not None:
         lines.append(f"Admin key of this run: {generated} (set ADMIN_API_KEY, for example in .env, to keep one)")
     else:
         lines.append("Admin key: the one in ADMIN_API_KEY")
     if settings.allow_anonymous and settings.host not in ("127.0.0.1", "localhost", "::1"):
-        lines.append(f"Anybody who reaches {settings.host} may call {', '.join(sorted(settings.allow_anonymous))}.")
+        lines.append(
+            f"Without a credential, anyone who can reach {settings.host} may call {', '.join(sorted(settings.allow_anonymous))}."
+        )
     lines.append("Try:")
     lines.append(
         f"  curl {address}/chat -H 'Content-Type: application/json' "

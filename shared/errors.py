@@ -1,12 +1,12 @@
-"""Every error that a caller can be told, and what it becomes on the wire.
+"""The errors that callers get, with their HTTP status and code.
 
 GatewayError
 ├── BadRequest 400            invalid_request        the caller's body; names the field
-│   ├── CostExceedsLimit      cost_exceeds_limit     one request is larger than a whole limit
-│   ├── PromptBlocked         prompt_blocked         Gemini refused the prompt; names the reason
-│   └── RejectedByGemini      rejected_by_gemini     Gemini's own INVALID_ARGUMENT, in its words
-├── Unauthorized 401          unauthorized           no valid credential; never says which part was wrong
-│   └── InvalidGeminiKey      invalid_gemini_key     the caller's own key, refused by Google
+│   ├── CostExceedsLimit      cost_exceeds_limit     one request exceeds a whole limit
+│   ├── PromptBlocked         prompt_blocked         Gemini blocked the prompt; names the reason
+│   └── RejectedByGemini      rejected_by_gemini     Gemini's INVALID_ARGUMENT, with its message
+├── Unauthorized 401          unauthorized           no valid credential; does not reveal which part is wrong
+│   └── InvalidGeminiKey      invalid_gemini_key     the caller's own key, rejected by Google
 ├── Forbidden 403             forbidden              a request without a credential from a page of another origin
 ├── NotFound 404              not_found
 │   └── ModelNotFound         model_not_found
@@ -16,17 +16,17 @@ GatewayError
 ├── RangeNotSatisfiable 416   range_not_satisfiable  carries Content-Range
 ├── RateLimited 429           rate_limited           carries Retry-After
 │   ├── QueueTimeout          queue_timeout          no permit before the deadline
-│   ├── CallerNoQuota         no_quota               the caller's own key has no quota for the model, or spent too much
+│   ├── CallerNoQuota         no_quota               the caller's own key has no quota for the model, or reached its spend limit
 │   └── DailyQuotaExhausted   daily_quota_exhausted  until midnight Pacific
 ├── CallerGone 499            caller_gone            logged, never sent
 ├── UpstreamFailed 502        upstream_failed        Gemini failed, with its reason
-│   ├── ResponseBlocked       response_blocked       finished for a reason other than STOP, without text
+│   ├── ResponseBlocked       response_blocked       a finish reason other than STOP, without text
 │   ├── EmptyResponse         empty_response         e.g. MAX_TOKENS with no text
-│   └── NonconformingAnswer   nonconforming_answer   JSON that its schema does not allow, after a repair too
+│   └── NonconformingAnswer   nonconforming_answer   JSON that violates its schema, also after a repair
 ├── Unavailable 503           unavailable            carries Retry-After
 │   ├── LedgerUnavailable     ledger_unavailable
-│   ├── NoServerKey           no_server_key          the admin key is right, but no account can serve
-│   ├── NoQuota               no_quota               the server's project has no quota for the model, or spent too much
+│   ├── NoServerKey           no_server_key          no account of the server can serve
+│   ├── NoQuota               no_quota               the server's project has no quota for the model, or reached its spend limit
 │   ├── QueueFull             queue_full             too many bytes waiting
 │   └── StorageUnavailable    storage_unavailable    images cannot be stored or read
 └── UpstreamTimeout 504       upstream_timeout
@@ -39,13 +39,13 @@ from typing import Any, ClassVar
 
 
 class GatewayError(Exception):
-    """`message` is for the caller: what happened and what to do. `details` is JSON; it never holds a secret."""
+    """`message` is for the caller: what is wrong, then what to do. `details` is JSON, and never contains a secret."""
 
     status: ClassVar[int] = 500
     code: ClassVar[str] = "internal_error"
     retryable: ClassVar[bool] = True
-    """False: no retry can help before a person or a day changes something. OpenAI's SDKs repeat every 429 and 5xx unless the
-    response says `x-should-retry: false`."""
+    """False if no retry can succeed before a person acts or the day ends. OpenAI's SDKs retry every 429 and 5xx unless the
+    response has `x-should-retry: false`."""
 
     def __init__(
         self,
@@ -181,3 +181,9 @@ class StorageUnavailable(Unavailable):
 
 class UpstreamTimeout(GatewayError):
     status, code = 504, "upstream_timeout"
+
+
+def json_type(value: object) -> str:
+    """The type of a JSON value, as an error message names it: "an object"."""
+    names = {dict: "an object", list: "a list", str: "a string", bool: "a boolean", type(None): "null"}
+    return names.get(type(value), "a number")

@@ -1,4 +1,4 @@
-"""The value types that everyone shares: what is asked, by whom, at what cost, and what came back. Pure."""
+"""The value types of one generation: who requests what, at what cost, and what came back. Pure."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from shared.bounds.byte_budget import Claim
 from shared.secret import Secret
 
 JsonObject = dict[str, Any]
+Priority = Literal["interactive", "batch"]
 
 
 class Cost(NamedTuple):
-    """What one dispatch takes from a minute's limits. Also a sum of such costs, and (as a correction) a difference."""
+    """What one dispatch takes from a minute's limits. Sums of costs, and corrections (differences), have this type too."""
 
     requests: int = 0
     input_tokens: int = 0
@@ -32,8 +33,8 @@ NO_COST = Cost()
 
 
 class Usage(NamedTuple):
-    """Tokens as Gemini counted them (`usageMetadata`). None is unknown: Gemini did not count, or not in a way that can be
-    read. It is never zero, and a sum with it is unknown. `total = prompt + output + thinking` where all are known."""
+    """Tokens as Gemini counted them (`usageMetadata`). None is unknown: Gemini sent no count, or one that cannot be read.
+    Unknown is never zero, and a sum with it is unknown. `total = prompt + output + thinking` where all are known."""
 
     prompt_tokens: int | None = None
     output_tokens: int | None = None
@@ -47,9 +48,44 @@ class Usage(NamedTuple):
 UNKNOWN_USAGE = Usage()
 
 
+class RateLimit(NamedTuple):
+    """A limit per minute: how much of it this process may still use, and the seconds until it is whole again."""
+
+    limit: int
+    remaining: int
+    reset_s: float
+
+    def tightest(self, other: RateLimit | None) -> RateLimit:
+        """The one with less remaining."""
+        return self if other is None else min(self, other, key=lambda one: (one.remaining, one.limit, -one.reset_s))
+
+
+class RateStatus(NamedTuple):
+    """The rate limits of the model and project that served a request, after it was dispatched. None: unlimited."""
+
+    requests: RateLimit | None = None
+    input_tokens: RateLimit | None = None
+
+    def tightest(self, other: RateStatus) -> RateStatus:
+        """The limits that bind a caller that depends on both."""
+        return RateStatus(*(b if a is None else a.tightest(b) for a, b in zip(self, other, strict=True)))
+
+
+UNLIMITED_RATE = RateStatus()
+
+
+class Ending(NamedTuple):
+    """What an answer has besides its content: the model that responded, Gemini's finish reason, and the tokens used."""
+
+    model: str
+    finish_reason: str | None
+    usage: Usage
+
+
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who asks. `id` is for fairness and rates and is safe to log; `own_key` is set when the caller brought a key."""
+    """The sender of a request. Fairness and rate limits use `id`, which is safe to log; `own_key` is the Gemini key that the
+    caller sent, if any."""
 
     id: str
     kind: Literal["admin", "own_key", "anonymous"]
@@ -57,37 +93,41 @@ class Caller:
 
 
 @dataclass(slots=True, eq=False)
-class Stage:
-    """Part of a request's time, on `clock.elapsed_s()`. Until it is over, `ended_s` is when it was last looked at."""
+class TimeSpan:
+    """Part of a request's time, in elapsed seconds (`clock.elapsed_s()`). `ended_s` is the last measurement so far."""
 
     began_s: float
     ended_s: float
 
 
 @dataclass(slots=True, eq=False)
-class Attempt(Stage):
+class Attempt(TimeSpan):
     """One exchange with Gemini."""
 
     account_id: str
     model_used: str | None = None
     usage: Usage | None = None
-    """None as long as there is no answer, and so nothing to count."""
+    """None until Gemini has answered."""
     failure: str | None = None
-    """An `UpstreamFailure`'s kind, or `cancelled`: the gateway ended it."""
+    """An `UpstreamFailure`'s kind, or `cancelled`: the gateway ended the exchange."""
 
 
 @dataclass(slots=True, eq=False)
-class Journal:
-    """What one request spent so far. The gateway writes it as it goes, so that a request that fails tells it too; several
-    generations of one request (a repair turn) add up."""
+class Timeline:
+    """What one request has spent so far. The gateway writes it during the request, so that a failed request has one too;
+    several generations of one request (a repair turn, several images) add up."""
 
     model: str | None = None
-    """What Gemini is asked for: never what a caller wrote and nobody knows."""
-    waits: list[Stage] = field(default_factory=list)
-    """For a permit, in the queue. Empty if no generation was asked for."""
+    """The model that Gemini is sent: never a caller's text that matches no known model."""
+    waits: list[TimeSpan] = field(default_factory=list)
+    """Times spent waiting for a permit. Empty if the request asked for no generation."""
     attempts: list[Attempt] = field(default_factory=list)
     dispatched_s: float | None = None
-    """When the exchange that is under way was dispatched, on `clock.elapsed_s()`; None if none is."""
+    """Elapsed time of the current exchange's dispatch; None if no exchange is open."""
+    models: tuple[str, str] | None = None
+    """The model that the caller requested and the one that Gemini used, of the latest answer; None before the first one."""
+    rate: RateStatus = UNLIMITED_RATE
+    """The tightest limits over all answers."""
 
     @property
     def queue_s(self) -> float:
@@ -103,56 +143,56 @@ class Journal:
         answers = [attempt.usage for attempt in self.attempts if attempt.usage is not None]
         return functools.reduce(Usage.plus, answers) if answers else None
 
+    def answered(self, reply: Reply) -> None:
+        """Records what a response's headers report of an answer."""
+        self.models = (reply.model_requested, reply.model_used)
+        self.rate = reply.rate if self.rate is UNLIMITED_RATE else self.rate.tightest(reply.rate)
 
-def _took_s(stages: Sequence[Stage]) -> float:
-    """Where they overlap, as those of generations side by side do, time is counted once."""
-    if len(stages) == 1:
-        return stages[0].ended_s - stages[0].began_s
+
+def _took_s(spans: Sequence[TimeSpan]) -> float:
+    """The time that the spans cover. Time in which several of them overlap counts once."""
+    if len(spans) == 1:
+        return spans[0].ended_s - spans[0].began_s
     took_s, until_s = 0.0, -math.inf
-    for stage in sorted(stages, key=lambda stage: stage.began_s):
-        took_s += max(0.0, stage.ended_s - max(stage.began_s, until_s))
-        until_s = max(until_s, stage.ended_s)
+    for span in sorted(spans, key=lambda span: span.began_s):
+        took_s += max(0.0, span.ended_s - max(span.began_s, until_s))
+        until_s = max(until_s, span.ended_s)
     return took_s
 
 
 @dataclass(frozen=True, slots=True)
-class Encoded:
-    """A body as JSON, made once for `requests` requests that send it, and hold its bytes together."""
+class EncodedBody:
+    """A native body, the JSON that is sent for it, and its estimated input tokens. Several generations may share one."""
 
+    body: Mapping[str, Any] = field(repr=False)
     data: bytes = field(repr=False)
-    requests: int
-    input_tokens: int | None = None
-    """As estimated; None: not yet."""
+    input_tokens: int
 
 
 @dataclass(frozen=True, slots=True)
 class Generation:
-    """One request for the gateway. `body` is a native generateContent body (camelCase); `model` as the caller wrote it."""
+    """One request for the gateway. `body` is a native generateContent body (camelCase); `model` as the caller wrote it. The
+    other fields are those of `gateway.generator.Generator`."""
 
     model: str
     body: Mapping[str, Any]
     caller: Caller
     deadline_s: float
-    """The caller's patience, on `clock.elapsed_s()`: queue and upstream together."""
-    priority: Literal["interactive", "batch"] = "interactive"
-    journal: Journal = field(default_factory=Journal)
-    encoded: Encoded | None = None
-    """Of `body`, where several requests have it."""
+    priority: Priority = "interactive"
+    timeline: Timeline = field(default_factory=Timeline)
+    encoded: EncodedBody | None = None
+    """`body`, if it is encoded already."""
     claim: Claim | None = None
-    """The bytes that the request holds already; None: it holds none, and the gateway claims them while it works."""
     patient_until_s: float | None = None
-    """On `clock.elapsed_s()`: how long the caller said that it waits for the answer (of a stream, for its first byte), in
-    place of the queue's own limit. None: that limit holds."""
 
 
 @dataclass(slots=True)
 class Reply:
-    """What Gemini answered (`body`, native JSON) and what the gateway did for it."""
+    """Gemini's answer (`body`, native JSON), and how the gateway got it."""
 
     body: JsonObject
     model_requested: str
     model_used: str
     account_id: str
     usage: Usage
-    headers: dict[str, str] = field(default_factory=dict)
-    """x-ratelimit-*, x-model-requested, x-model-used: what every generation answer carries."""
+    rate: RateStatus = UNLIMITED_RATE

@@ -3,13 +3,15 @@ locals {
   edge = var.domain == null ? {} : { edge = var.domain }
 
   owners = merge([for name, function in local.functions : { for path in function.paths : path => name }]...)
-  exact  = { for path, name in local.owners : path => name if !endswith(path, "/*") }
-  below  = { for path, name in local.owners : path => name if endswith(path, "/*") }
+  # A URL map compares a whole path, or what a path begins with: of a template (/sessions/{id}) or a wildcard (/image/*) that is
+  # the part before the first parameter or `*`. Two functions with the same prefix are an error (`one`); the bundle says which.
+  exact = { for path, name in local.owners : path => name if !can(regex("[{*]", path)) }
+  below = { for path, name in local.owners : regex("^[^{*]+", path) => name... if can(regex("[{*]", path)) }
   # Whatever no function has is answered, with 404 in the gateway's format, by the one that has the root.
   root_function = local.owners["/"]
 
-  # The longest pattern wins, so longer ones come first; the number keeps them apart in `sort`.
-  below_by_length = [for key in reverse(sort([for path in keys(local.below) : format("%04d %s", length(path), path)])) : split(" ", key)[1]]
+  # The longest prefix wins, so longer ones come first; the number orders them in `sort`.
+  below_by_length = [for key in reverse(sort([for prefix in keys(local.below) : format("%04d %s", length(prefix), prefix)])) : split(" ", key)[1]]
 
   # /v1 belongs to OpenAI's clients and to Gemini's, which are told by what only they send.
   native = try(local.owners["/v1beta/*"], null)
@@ -32,9 +34,9 @@ locals {
         for full in distinct([path, "${trimsuffix(path, "/")}/"]) : { full = full, prefix = null, header = null, value = null, query = null }
       ] if owner == name])
     }],
-    [for path in local.below_by_length : {
-      function = local.below[path]
-      matches  = [{ full = null, prefix = trimsuffix(path, "*"), header = null, value = null, query = null }]
+    [for prefix in local.below_by_length : {
+      function = one(distinct(local.below[prefix]))
+      matches  = [{ full = null, prefix = prefix, header = null, value = null, query = null }]
     }],
   )
 }

@@ -6,8 +6,8 @@ locals {
     dirname(file) => jsondecode(file("${local.root}/functions/${file}"))
   }
 
-  # The only modules that read the environment name every variable.
-  settings_modules  = [for file in fileset("${local.root}/shared", "*settings.py") : file("${local.root}/shared/${file}")]
+  # The only package that reads the environment names every variable.
+  settings_modules  = [for file in fileset("${local.root}/shared/settings", "*.py") : file("${local.root}/shared/settings/${file}")]
   known_settings    = toset([for name in regexall("\"([A-Z][A-Z0-9]*_[A-Z0-9_]+)\"", join("\n", local.settings_modules)) : name[0]])
   reserved_settings = toset(["GOOGLE_CLOUD_PROJECT", "LEDGER_URL", "STORAGE_URL", "PUBLIC_BASE_URL", "IMAGE_TTL_DAYS", "K_SERVICE", "GEMINI_PROJECTS"])
   # They may hold a credential.

@@ -49,7 +49,7 @@ variable "settings" {
   default     = {}
   validation {
     condition     = length(setsubtract(keys(var.settings), local.known_settings)) == 0
-    error_message = "settings has ${join(", ", setsubtract(keys(var.settings), local.known_settings))}, which shared/settings/settings.py does not read."
+    error_message = "settings has ${join(", ", setsubtract(keys(var.settings), local.known_settings))}, which shared/settings/ does not read."
   }
   validation {
     condition     = length(setintersection(keys(var.settings), local.reserved_settings)) == 0

@@ -6,12 +6,18 @@ import contextlib
 import os
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractContextManager
+from pathlib import Path
 
 import hypothesis
 import pytest
 
 from tests.support.firestore_emulator import EmulatorMissing, firestore_emulator
 from tests.support.object_stores import AWS, ObjectStore, bucket_store, fake_gcs, moto_s3
+from tests.support.shared_service import shared_service
+
+TESTS = Path(__file__).parent
+ALONE = {"attacks", "system"}
+"""Folders of tests that measure real time or start many processes: other tests beside them would disturb them."""
 
 DEADLINE_MS = 2_000
 """For one case of a property: ten times hypothesis's own, since the machine may be busy with something else."""
@@ -21,25 +27,38 @@ hypothesis.settings.register_profile("local", deadline=DEADLINE_MS)
 hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "local")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks the tests that measure real time, which `make test` runs one at a time after all others."""
+    for item in items:
+        if item.path.relative_to(TESTS).parts[0] in ALONE:
+            item.add_marker("alone")
+
+
 @pytest.fixture(scope="session")
-def firestore_host() -> Iterator[str]:
-    """`host:port` of Google's Firestore emulator, one for the whole session: use a project of your own."""
-    with _started(firestore_emulator()) as host:
+def firestore_host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """`host:port` of Google's Firestore emulator, one for the whole run: use a project of your own."""
+    with _started(shared_service("firestore", run_folder(tmp_path_factory), firestore_emulator)) as host:
         yield host
 
 
 @pytest.fixture(scope="session")
-def gcs_origin() -> Iterator[str]:
-    """fake-gcs-server, one for the whole session."""
-    with _started(fake_gcs()) as origin:
+def gcs_origin(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """fake-gcs-server, one for the whole run: use a bucket of your own."""
+    with _started(shared_service("gcs", run_folder(tmp_path_factory), fake_gcs)) as origin:
         yield origin
 
 
 @pytest.fixture(scope="session")
-def s3_origin() -> Iterator[str]:
-    """moto's server, one for the whole session."""
-    with _started(moto_s3()) as origin:
+def s3_origin(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """moto's server, one for the whole run: use a bucket of your own."""
+    with _started(shared_service("s3", run_folder(tmp_path_factory), moto_s3)) as origin:
         yield origin
+
+
+def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The temporary folder of the run, which all workers of pytest-xdist share."""
+    base = tmp_path_factory.getbasetemp()
+    return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
 
 
 @pytest.fixture

@@ -26,6 +26,7 @@ import aiohttp
 
 from shared.http.manifest import Manifest, load_all
 from shared.settings.settings import DISTRIBUTION
+from tests.support.routes import example_path
 
 FUNCTIONS = Path(__file__).parents[1] / "functions"
 AT_ONCE = 8
@@ -251,7 +252,7 @@ CHECKS: Sequence[Callable[[Site], Awaitable[None]]] = (
 
 def _routes(site: Site, access: str) -> list[tuple[Manifest, str, str]]:
     return [
-        (manifest, pattern.replace("*", "smoke"), method)
+        (manifest, example_path(pattern, "smoke"), method)
         for manifest in site.manifests
         if manifest.access == access and manifest.name in site.addresses
         for pattern, methods in manifest.paths.items()

@@ -1,11 +1,11 @@
-"""What POST /cinematic-story-design takes and answers."""
+"""The bodies of POST /cinematic-story-design."""
 
 from __future__ import annotations
 
 from pydantic import Field
 
 from functions.cinematic_story_design.story import Story
-from shared.chat.generation_bodies import ObjectConfigAsSent
+from shared.chat.generation_config import ObjectConfig
 from shared.http.bodies import GenerationAnswer, GenerationBody, Text
 
 
@@ -18,7 +18,7 @@ class Request(GenerationBody):
         description="How to tell it: audience, tone, length, language, look.",
         examples=["You write bedtime stories for children of five: two chapters, four scenes, watercolours."],
     )
-    generation_config: ObjectConfigAsSent | None = None
+    generation_config: ObjectConfig | None = None
 
 
 class Answer(GenerationAnswer):

@@ -29,7 +29,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from shared.generation import JsonObject
-from shared.structured.json_schema import MOST_PROBLEMS
+from shared.structured.json_schema import MAX_PROBLEMS
 
 NARRATOR = "narrator"
 """The speaker of a line that no character speaks."""
@@ -102,7 +102,7 @@ def _are_tags(tags: list[str]) -> list[str]:
 
 
 class Search:
-    """One check of an answer: how many problems it has found. It ends at MOST_PROBLEMS: an answer may have 300,000."""
+    """One check of an answer: how many problems it has found. It ends at MAX_PROBLEMS: an answer may have 300,000."""
 
     __slots__ = ("found",)
 
@@ -115,7 +115,7 @@ def _by(rule: Callable[[str], str]) -> WrapValidator:
 
     def checked(value: Any, handler: ValidatorFunctionWrapHandler, info: ValidationInfo) -> Any:
         search: Search | None = info.context
-        if search is not None and search.found >= MOST_PROBLEMS:
+        if search is not None and search.found >= MAX_PROBLEMS:
             return ""
         try:
             return rule(handler(value))
@@ -170,10 +170,10 @@ class Part(BaseModel):
         search: Search | None = info.context
         if search is None:
             return handler(value)
-        if search.found >= MOST_PROBLEMS:
+        if search.found >= MAX_PROBLEMS:
             return value
-        if isinstance(value, dict) and len(value) > 2 * MOST_PROBLEMS:
-            others = islice((name for name in value if name not in cls.model_fields), MOST_PROBLEMS)
+        if isinstance(value, dict) and len(value) > 2 * MAX_PROBLEMS:
+            others = islice((name for name in value if name not in cls.model_fields), MAX_PROBLEMS)
             value = {name: value[name] for name in (*cls.model_fields, *others) if name in value}
         before = search.found
         try:

@@ -15,7 +15,8 @@ from pydantic import ValidationError
 
 from functions.cinematic_story_design.story import NARRATOR, Search, Story
 from shared.generation import JsonObject
-from shared.structured.json_schema import MOST_PROBLEMS, Problem
+from shared.structured.json_schema import MAX_PROBLEMS, Problem
+from shared.structured.json_schema.wording import pointer
 
 
 def story_problems(data: Any) -> list[Problem]:
@@ -24,8 +25,8 @@ def story_problems(data: Any) -> list[Problem]:
     try:
         Story.model_validate(data, context=Search())
     except ValidationError as error:
-        problems = [Problem(_pointer(found["loc"]), found["msg"]) for found in error.errors(include_url=False)]
-    return [*problems, *islice(_broken_references(data), MOST_PROBLEMS)][:MOST_PROBLEMS]
+        problems = [Problem(pointer(found["loc"]), found["msg"]) for found in error.errors(include_url=False)]
+    return [*problems, *islice(_broken_references(data), MAX_PROBLEMS)][:MAX_PROBLEMS]
 
 
 class StoryCheck:
@@ -35,10 +36,6 @@ class StoryCheck:
         return story_problems(value)
 
     quick_problems = problems
-
-
-def _pointer(location: Iterable[int | str]) -> str:
-    return "".join("/" + str(step).replace("~", "~0").replace("/", "~1") for step in location)
 
 
 def _broken_references(data: Any) -> Iterator[Problem]:

@@ -1,4 +1,4 @@
-"""Something that does not change while the process lives, answered so that browsers need not fetch it twice."""
+"""A response that stays the same while the process runs, with an ETag, so that browsers need not download it again."""
 
 from __future__ import annotations
 
@@ -9,22 +9,24 @@ from collections.abc import Mapping
 
 from starlette.responses import Response
 
-ASK_AGAIN = "no-cache"
-"""A browser keeps it, and asks each time whether it still holds."""
-FOR_GOOD = "public, max-age=31536000, immutable"
+from shared.http.conditional import not_modified
+
+REVALIDATE = "no-cache"
+"""A browser stores the response, and asks before each use whether it has changed."""
+IMMUTABLE = "public, max-age=31536000, immutable"
 _GZIP = re.compile(r"(?:^|[,\s])gzip\s*(?:;\s*q=(?!0(?:\.0*)?\s*(?:,|$))[\d.]+\s*)?(?:,|$)")
-_WORTH_BYTES = 1024
+MIN_COMPRESSED_BYTES = 1024
+"""Smaller bodies are sent as they are."""
 
 
 class Content:
-    """`headers` are sent besides those that every answer here has."""
-
     def __init__(
-        self, body: bytes, media_type: str, cache_control: str = ASK_AGAIN, headers: Mapping[str, str] | None = None
+        self, body: bytes, media_type: str, cache_control: str = REVALIDATE, headers: Mapping[str, str] | None = None
     ) -> None:
+        """`headers` are added to those that every Content has."""
         self.body = body
         self.media_type = media_type
-        # Weak: the same for the body as it is and for the compressed one.
+        # Weak, since the compressed body has the same tag as the original.
         self.etag = f'W/"{hashlib.sha256(body).hexdigest()[:32]}"'
         self.headers = {
             "etag": self.etag,
@@ -35,17 +37,14 @@ class Content:
         }
         self._compressed: bytes | None = None
 
-    def answer(self, asked: Mapping[str, str]) -> Response:
-        """`asked` are the request's headers, with lower-case names."""
-        if self._is_known(asked.get("if-none-match", "")):
+    def response(self, request_headers: Mapping[str, str]) -> Response:
+        """`request_headers` have lower-case names."""
+        if not_modified(request_headers, self.etag):
             return Response(status_code=304, headers=self.headers)
-        if len(self.body) < _WORTH_BYTES or not _GZIP.search(asked.get("accept-encoding", "").lower()):
+        accepted = request_headers.get("accept-encoding", "").lower()
+        if len(self.body) < MIN_COMPRESSED_BYTES or not _GZIP.search(accepted):
             return Response(self.body, headers=self.headers, media_type=self.media_type)
         if self._compressed is None:
             self._compressed = gzip.compress(self.body, 6, mtime=0)
         headers = {**self.headers, "content-encoding": "gzip"}
         return Response(self._compressed, headers=headers, media_type=self.media_type)
-
-    def _is_known(self, tags: str) -> bool:
-        known = {tag.strip().removeprefix("W/") for tag in tags.split(",")}
-        return self.etag.removeprefix("W/") in known or "*" in known

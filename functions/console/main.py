@@ -1,4 +1,4 @@
-"""GET /openapi.json and GET /docs: the specification of every function, for programs and for people."""
+"""GET /openapi.json and GET /docs: the specification of all functions, as JSON and as a page."""
 
 from starlette.responses import RedirectResponse, Response
 
@@ -7,15 +7,15 @@ from shared.http.endpoint import Call, endpoint
 
 @endpoint()
 async def console(call: Call) -> Response:
-    # The first request loads these, and with them pydantic and the models of every function; the start does not.
+    # Imported by the first request: they load pydantic and the models of every function, which a cold start should not.
     from functions.console.assets import asset, page
     from functions.console.specification import specification
 
     if call.path.rstrip("/") == "/openapi.json":
-        return specification(call.settings).answer(call.headers)
+        return specification(call.settings).response(call.headers)
     if call.path == "/docs":
-        return page().answer(call.headers)
+        return page().response(call.headers)
     if call.path == "/docs/":
-        # The page's addresses are relative, so that they hold wherever the function is deployed.
+        # The page has relative links, which work under any address but need the path without the slash.
         return RedirectResponse("../docs", 308)
-    return asset(call.path.removeprefix("/docs/")).answer(call.headers)
+    return asset(call.path.removeprefix("/docs/")).response(call.headers)

@@ -1,12 +1,12 @@
-"""What the console's paths answer: no bodies of ours, but the specification and the page that shows it."""
+"""The console's operations: the specification and the page that shows it."""
 
 from __future__ import annotations
 
 from functions.console.assets import NAMES
-from shared.openapi.document import Operation
+from shared.openapi.operation import Operation
 
 _TEXT = {"schema": {"type": "string"}}
-_NOT_MODIFIED = {"304": {"description": "What If-None-Match names still holds."}}
+_NOT_MODIFIED = {"304": {"description": "Not modified: If-None-Match names the current version."}}
 
 OPERATIONS = {
     "GET /openapi.json": Operation(
@@ -15,10 +15,10 @@ OPERATIONS = {
         responses=_NOT_MODIFIED,
     ),
     "GET /docs": Operation(
-        summary="This specification as a page, to read and to try.", media={"text/html": _TEXT}, responses=_NOT_MODIFIED
+        summary="This specification as a page to read and try.", media={"text/html": _TEXT}, responses=_NOT_MODIFIED
     ),
     "GET /docs/*": Operation(
-        summary="What the page is made of.",
+        summary="The page's scripts and styles.",
         media={"text/javascript": _TEXT, "text/css": _TEXT},
         below=NAMES,
         responses=_NOT_MODIFIED,

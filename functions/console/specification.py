@@ -1,4 +1,4 @@
-"""Gathers what the functions say of themselves, and makes the specification of it."""
+"""Collects every function's manifest and models, and generates the specification."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ import orjson
 
 from functions.console.content import Content
 from shared.http.manifest import load_all
-from shared.openapi.document import Server, document, operations
+from shared.openapi.document import Server, document
+from shared.openapi.operation import operations
 from shared.settings.settings import Settings
 
 FUNCTIONS = Path(__file__).resolve().parents[1]
 
 
 def specification(settings: Settings) -> Content:
-    """As JSON. It is made once per process: the functions and the settings do not change in one."""
+    """As JSON. Generated once per process, since functions and settings do not change while it runs."""
     return _specification(Server.of(settings))
 
 
@@ -30,7 +31,7 @@ def _specification(server: Server) -> Content:
 
 
 def models_of(name: str) -> Mapping[str, Any]:
-    """What the function's models.py has; nothing if there is none."""
+    """The names in the function's models.py; empty if it has none."""
     module = f"functions.{name}.models"
     try:
         return vars(importlib.import_module(module))

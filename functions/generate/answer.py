@@ -1,4 +1,4 @@
-"""What POST /generate answers, kept within what the platform lets through."""
+"""The response of POST /generate, within the platform's size limit."""
 
 from __future__ import annotations
 
@@ -10,46 +10,46 @@ from starlette.responses import Response, StreamingResponse
 
 from shared.generation import UNKNOWN_USAGE, JsonObject
 from shared.http.call import Call
-from shared.images.generation import ImagesMade, MadeImage, failures_json
-from shared.images.serving import image_url
+from shared.images.generation import GeneratedImage, ImageResult, failures_json
+from shared.images.links import image_url
 from shared.settings.settings import PLATFORM_BODY_BYTES
 
-MOST_BYTES = PLATFORM_BODY_BYTES - 2**20
-"""Of an answer; the rest is for what is not an image."""
+MAX_BYTES = PLATFORM_BODY_BYTES - 2**20
+"""Maximum of image bytes in a response; the rest is for everything else."""
 _CHUNK_BYTES = 2**20
 
 
-def answer(call: Call, made: ImagesMade, most_bytes: int = MOST_BYTES) -> Response | JsonObject:
-    """Bytes go in as long as there is room: first those of images that are nowhere else. One of the others that has no
-    room left is told of in `errors`, and is at its `url`."""
-    unstored = sum(_encoded_bytes(image) for image in made.images if image.name is None)
-    room_bytes = most_bytes - unstored
-    images, errors = [], failures_json(made.failures)
-    for image in made.images:
+def answer(call: Call, result: ImageResult, max_bytes: int = MAX_BYTES) -> Response | JsonObject:
+    """The bytes of images that could not be stored are always included. The bytes of a stored image are included while they
+    fit; otherwise `errors` refers to its `url`."""
+    unstored = sum(_encoded_bytes(image) for image in result.images if image.name is None)
+    room_bytes = max_bytes - unstored
+    images, errors = [], failures_json(result.failures)
+    for image in result.images:
         shown = _image(call, image)
         if image.data is not None:
             if image.name is None or _encoded_bytes(image) <= room_bytes:
                 shown["b64_json"] = base64.b64encode(image.data).decode()
                 room_bytes -= _encoded_bytes(image) if image.name is not None else 0
             else:
-                errors.append(_no_room(image, most_bytes))
+                errors.append(_no_room(image, max_bytes))
         images.append(shown)
-    usage = call.journal.usage
+    usage = call.timeline.usage
     body: JsonObject = {
         "images": images,
         "errors": sorted(errors, key=lambda error: int(error["index"])),
-        "text": made.text,
-        "model": made.model,
+        "text": result.text,
+        "model": result.model,
         "usage": (UNKNOWN_USAGE if usage is None else usage)._asdict(),
         "request_id": call.request_id,
     }
-    return body if unstored <= most_bytes else _in_chunks(orjson.dumps(body))
+    return body if unstored <= max_bytes else _in_chunks(orjson.dumps(body))
 
 
-def _image(call: Call, image: MadeImage) -> JsonObject:
+def _image(call: Call, image: GeneratedImage) -> JsonObject:
     return {
-        "index": image.request,
-        "url": None if image.name is None else image_url(image.name, call.settings, call.request),
+        "index": image.number,
+        "url": None if image.name is None else image_url(image.name, call.base_url),
         "name": image.name,
         "mime_type": image.mime_type,
         "width": image.width,
@@ -59,21 +59,21 @@ def _image(call: Call, image: MadeImage) -> JsonObject:
     }
 
 
-def _encoded_bytes(image: MadeImage) -> int:
+def _encoded_bytes(image: GeneratedImage) -> int:
     return (image.size_bytes + 2) // 3 * 4
 
 
-def _no_room(image: MadeImage, most_bytes: int) -> JsonObject:
+def _no_room(image: GeneratedImage, max_bytes: int) -> JsonObject:
     return {
-        "index": image.request,
+        "index": image.number,
         "code": "answer_too_large",
-        "message": f"With this image in base64 the answer would have more than {most_bytes // 2**20} MB; it is at its url.",
+        "message": f"In base64 this image exceeds the response limit of {max_bytes // 2**20} MB; download it from its url.",
     }
 
 
 def _in_chunks(body: bytes) -> Response:
-    """The platform bounds whole answers and not those in chunks (cloud.google.com/run/quotas). Only for images that could
-    not be stored: everything else is kept small enough for whoever reads it."""
+    """The platform limits the size of whole responses, not of chunked ones (cloud.google.com/run/quotas). Only images that
+    could not be stored need this."""
 
     def chunks() -> Iterator[bytes]:
         for start in range(0, len(body), _CHUNK_BYTES):

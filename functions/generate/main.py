@@ -1,37 +1,35 @@
-"""POST /generate: a prompt, and images to start from if any -> images, stored and linked to."""
+"""POST /generate: a prompt, and optional input images -> stored images with their URLs."""
 
 from functools import partial
 
 from starlette.responses import Response
 
 from functions.generate.answer import answer
+from functions.generate.inputs import input_reader
 from functions.generate.models import Request
-from shared.chat.chat import model_for
 from shared.generation import JsonObject
-from shared.http.bodies import read
 from shared.http.endpoint import Call, endpoint
-from shared.images.generation import ImagesAsked, generate_images, image_model
-from shared.images.inputs import read_inputs
+from shared.images.generation import ImageRequest, generate_images, image_model
 
 
 @endpoint()
 async def generate(call: Call) -> Response | JsonObject:
-    asked = await _asked(call)
-    call.forget_body()
-    made = await generate_images(call, asked, lambda: call.services.media)
-    return await call.work(partial(answer, call, made), sum(len(image.data or b"") for image in made.images))
+    request = await _request(call)
+    result = await generate_images(
+        call.generator, request, lambda: call.services.media, call.work, call.public_error, call.request_id
+    )
+    return await call.work(partial(answer, call, result), sum(len(image.data or b"") for image in result.images))
 
 
-async def _asked(call: Call) -> ImagesAsked:
-    sent = await call.work(partial(read, Request, await call.json()))
-    model = image_model(model_for(sent.model, "image", call.settings))
-    return ImagesAsked(
+async def _request(call: Call) -> ImageRequest:
+    sent = await call.read(Request)
+    return ImageRequest(
         prompt=sent.prompt,
-        model=model,
+        model=image_model(call.model_for(sent.model, "image")),
         count=sent.number_of_images,
         aspect_ratio=sent.aspect_ratio,
         image_size=sent.image_size,
         system_prompt=sent.system_prompt,
-        inputs=await read_inputs(call, sent.input_images or ()),
+        inputs=await input_reader(call).read(sent.input_images or ()),
         keep_bytes=sent.response_format == "b64_json",
     )

@@ -1,16 +1,16 @@
-"""What POST /generate_text takes and answers: a description. `shared.chat.chat` reads it without pydantic."""
+"""The bodies of POST /generate_text."""
 
 from __future__ import annotations
 
-from pydantic import BaseModel, Field
+from pydantic import Field
 
-from shared.http.bodies import GenerationBody, Text
+from shared.http.bodies import AnswerBody, GenerationBody, Text
 
 
 class Request(GenerationBody):
     prompt: Text = Field(examples=["Say hello in three languages."])
-    system_prompt: str | None = Field(None, description="What the model is told to be and to do.")
+    system_prompt: str | None = Field(None, description="Instructions for the model.")
 
 
-class Answer(BaseModel):
+class Answer(AnswerBody):
     generated_text: str = Field(examples=["Hello! Bonjour! Hola!"])

@@ -1,4 +1,4 @@
-"""GET / and GET /health: whether the gateway can serve, its version, and its configuration without secrets."""
+"""GET / and GET /health: health, version and non-secret configuration of the gateway."""
 
 from shared.generation import JsonObject
 from shared.http.endpoint import Call, endpoint

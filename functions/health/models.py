@@ -1,4 +1,4 @@
-"""What GET /health answers: a description. `shared.ops.health` makes it."""
+"""Describes the response of GET /health, which `shared.ops.health` builds."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from typing import Literal
 
 from pydantic import BaseModel, Field
 
-from shared.openapi.document import Operation
+from shared.openapi.operation import Operation
 
 
 class Limits(BaseModel):
-    """Of one model in one Google project; null is unlimited."""
+    """The limits of one model in one Google project; null is unlimited."""
 
     rpm: int | None = Field(description="Requests per minute.")
     tpm: int | None = Field(description="Input tokens per minute.")
@@ -20,14 +20,14 @@ class Limits(BaseModel):
 
 class AllLimits(BaseModel):
     default: Limits
-    models: dict[str, Limits] = Field(description="Models with limits of their own.")
+    models: dict[str, Limits] = Field(description="Models whose limits differ from the default.")
 
 
 class SameProject(BaseModel):
-    """Keys that are configured as several Google projects and turned out to be of one."""
+    """Keys that are configured as different Google projects, but belong to the same one."""
 
     accounts: list[str]
-    message: str = Field(description="What to set.")
+    message: str = Field(description="The setting to change.")
 
 
 class Accounts(BaseModel):
@@ -35,88 +35,89 @@ class Accounts(BaseModel):
 
     configured: int
     out: dict[str, str] = Field(
-        description="Those that cannot serve now, and why: account and key_invalid until somebody acts, restricted for "
-        "ten minutes at a time."
+        description="Accounts that cannot serve now, with the reason: `account` and `key_invalid` last until a person acts, "
+        "`restricted` is retried every ten minutes."
     )
-    same_project: list[SameProject] = Field(description="Keys whose limits are counted apart and should not be.")
+    same_project: list[SameProject] = Field(
+        description="Keys that share one project's limits, but are counted separately."
+    )
 
 
 class Outside(BaseModel):
-    """Somebody else seems to spend the same quota."""
+    """Another consumer seems to use the same quota."""
 
-    since: str = Field(description="When that was first suspected (UTC).")
-    usable: int = Field(description="What is used of the limit per minute meanwhile; it recovers.")
+    since: str = Field(description="When it was first suspected (UTC).")
+    usable: int = Field(description="The part of the limit per minute that this gateway uses meanwhile; it recovers.")
 
 
 class Stopped(BaseModel):
-    """Nothing is sent until Gemini is asked again with one request."""
+    """No request is sent until one probe request has succeeded."""
 
     kind: Literal["rate", "day", "zero", "spend", "lower"] = Field(
-        description="rate: a quota per minute; day: the daily quota; zero: no quota at all; spend: what the project spends."
+        description="rate: a quota per minute; day: the daily quota; zero: no quota at all; spend: the project's spending limit."
     )
     message: str = Field(description="Google's own words.")
-    until: str = Field(description="When Gemini is asked again (UTC).")
+    until: str = Field(description="When the probe request is sent (UTC).")
     state: Literal["open", "half-open"] = Field(
-        description="half-open: one request asks; the others wait for its result."
+        description="half-open: the probe request is under way; others wait for its result."
     )
 
 
 class Learned(BaseModel):
-    """A limit that Gemini named below the configured one."""
+    """A limit that Gemini reported and that is lower than the configured one."""
 
     named: int
-    usable: int | None = Field(description="What is used by now.")
+    usable: int | None = Field(description="The limit that the gateway applies now.")
     message: str = Field(description="Google's own words.")
-    tested_at: str = Field(description="From then on one request more is sent, to see whether it still holds (UTC).")
+    tested_at: str = Field(description="When one more request is sent to test whether the limit still holds (UTC).")
     state: Literal["open", "half-open", "rising"]
 
 
 class Refused(BaseModel):
-    """What Gemini's refusals taught about a model; null where nothing holds."""
+    """What Gemini's 429 responses revealed about a model; null where nothing applies now."""
 
     stopped: Stopped | None
     learned_limits: dict[str, Learned] | None = Field(
-        description="Limits that Gemini named below the configured ones, by requests, input_tokens, images, requests_per_day."
+        description="Limits that Gemini reported below the configured ones, by dimension: requests, input_tokens, images, "
+        "requests_per_day."
     )
-    outside_consumer: dict[str, Outside] | None = Field(
-        description="By what is counted: requests, input_tokens, images."
-    )
-    debt_tokens: int = Field(description="Input tokens beyond what was reserved for them, ever.")
+    outside_consumer: dict[str, Outside] | None = Field(description="By dimension: requests, input_tokens, images.")
+    debt_tokens: int = Field(description="Total input tokens that exceeded their reservations.")
 
 
 class Project(BaseModel):
-    """A Google project of the server's, shown as the accounts that share it."""
+    """One of the server's Google projects, identified by the accounts that share it."""
 
     accounts: list[str]
-    stopped: Stopped | None = Field(description="All models are stopped for what the project spends.")
-    models: dict[str, Refused] = Field(description="Those of which there is something to say.")
-    reason: str | None = Field(None, description="Why nothing is known; absent otherwise.")
+    stopped: Stopped | None = Field(description="Set while the project's spending limit stops all models.")
+    models: dict[str, Refused] = Field(description="Only models with something to report.")
+    reason: str | None = Field(None, description="Why the state cannot be read; absent otherwise.")
 
 
 class Ledger(BaseModel):
-    """Where the limits are kept."""
+    """The store that holds the limits' state."""
 
     kind: Literal["memory", "sqlite", "firestore"]
     reachable: bool = Field(
-        description="Whether it could be read and, where that costs nothing, written; up to 5 s ago."
+        description="Whether it can be read and, where writing is free, written; checked up to 5 s ago."
     )
     reason: str | None = Field(None, description="Why it cannot be read or written; absent while it can.")
     projects: list[Project] | None = Field(
-        None, description="The first 20 projects; absent while it cannot be reached."
+        None, description="The first 20 projects; absent while the ledger is unreachable."
     )
 
 
 class Answer(BaseModel):
     status: Literal["healthy", "degraded"] = Field(
-        description="degraded: the ledger cannot be used, so generation answers 503."
+        description="degraded: the ledger is unavailable, so generation returns 503."
     )
     message: str
     version: str
-    concurrency_limit: int = Field(description="Exchanges open at once per Google project.")
+    concurrency_limit: int = Field(description="Maximum concurrent requests per Google project.")
     tier: str
     limits: AllLimits
     models: list[str] = Field(
-        description="Those that the gateway knows. Any other Gemini model's id is passed on, with the default limits."
+        description="Known models. Any other Gemini model id is passed on, with the default limits."
     )
     accounts: Accounts
     ledger: Ledger
@@ -125,5 +126,5 @@ class Answer(BaseModel):
 _READY = Operation(Answer)
 OPERATIONS = {
     "GET /health": _READY,
-    "GET /": Operation(Answer, summary="The same as /health, where nothing else is asked for."),
+    "GET /": Operation(Answer, summary="The same as /health."),
 }

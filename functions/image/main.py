@@ -2,9 +2,10 @@
 
 from starlette.responses import Response
 
+from functions.image.serving import delete_image, image_answer, recent_images
 from shared.generation import JsonObject
 from shared.http.endpoint import Call, endpoint
-from shared.images.serving import PREFIX, delete_image, image_answer, recent_images
+from shared.images.links import PREFIX
 
 
 @endpoint()

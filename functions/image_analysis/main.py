@@ -1,9 +1,8 @@
-"""POST /image-analysis: an image and a question -> the answer as text."""
+"""POST /image-analysis: an image and a question -> a text."""
 
 from functions.image_analysis.models import Request
-from shared.chat.chat import chat_answer, model_for, native_body
+from shared.gemini.native_body import native_body
 from shared.generation import JsonObject
-from shared.http.bodies import read
 from shared.http.endpoint import Call, endpoint
 from shared.images.inputs import MAX_TOTAL_BYTES
 from shared.media.input_image import checked, decoded, inline_part
@@ -11,12 +10,11 @@ from shared.media.input_image import checked, decoded, inline_part
 
 @endpoint()
 async def image_analysis(call: Call) -> JsonObject:
-    model, body = await call.read(_read)
-    return chat_answer(await call.generate(model_for(model, "chat", call.settings), body), call.request_id)
+    model, body = await call.read(Request, _native)
+    return await call.answer_text(model, body)
 
 
-def _read(values: JsonObject) -> tuple[str | None, JsonObject]:
+def _native(asked: Request) -> tuple[str | None, JsonObject]:
     """The model, and the native body."""
-    asked = read(Request, values)
     image = checked(decoded(asked.image, "image", MAX_TOTAL_BYTES), "image", MAX_TOTAL_BYTES)
     return asked.model, native_body([{"role": "user", "parts": [inline_part(image), {"text": asked.prompt}]}])

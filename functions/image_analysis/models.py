@@ -1,4 +1,4 @@
-"""What POST /image-analysis takes and answers."""
+"""The bodies of POST /image-analysis."""
 
 from __future__ import annotations
 

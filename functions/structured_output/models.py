@@ -1,4 +1,4 @@
-"""What POST /structured-output takes and answers."""
+"""The bodies of POST /structured-output."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ from typing import Any
 
 from pydantic import Field
 
-from shared.chat.generation_bodies import ObjectConfigAsSent
+from shared.chat.generation_config import ObjectConfig
 from shared.http.bodies import GenerationAnswer, GenerationBody, Text
 
 
 class Request(GenerationBody):
     user_content: Text = Field(
-        description="What the object is to be made of.", examples=["Ada Lovelace, born in 1815."]
+        description="The content to extract or generate from.", examples=["Ada Lovelace, born in 1815."]
     )
-    system_prompt: Text = Field(description="How to make it.", examples=["Extract the person."])
+    system_prompt: Text = Field(description="Instructions for the model.", examples=["Extract the person."])
     json_schema: dict[str, Any] = Field(
-        description="JSON Schema (draft 2020-12) of the answer. References stay within it.",
+        description="JSON Schema (draft 2020-12) of the response's `data`. References must stay within it.",
         examples=[
             {
                 "type": "object",
@@ -28,15 +28,15 @@ class Request(GenerationBody):
     )
     assert_formats: bool | None = Field(
         None,
-        description="Whether the answer is checked against `format`: date, date-time, time, duration, email, idn-email, "
-        "ipv4, ipv6, uuid, regex. Otherwise formats only tell Gemini what is wanted.",
+        description="Whether the response is checked against `format`: date, date-time, time, duration, email, idn-email, "
+        "ipv4, ipv6, uuid, regex. Otherwise formats are only instructions for Gemini.",
     )
-    generation_config: ObjectConfigAsSent | None = None
+    generation_config: ObjectConfig | None = None
 
 
 class Answer(GenerationAnswer):
     data: Any = Field(
-        description="Conforms to json_schema, except for keywords that the response header x-schema-unchecked lists: the "
-        "server could not check those. It is the model's own JSON: numbers keep their digits.",
+        description="Conforms to json_schema, except for the keywords listed in the response header x-schema-unchecked, which "
+        "the server could not check. Numbers keep the digits that the model wrote.",
         examples=[{"name": "Ada Lovelace", "born": 1815}],
     )

@@ -1,4 +1,4 @@
-"""What POST /translation takes and answers."""
+"""The bodies of POST /translation."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from shared.http.bodies import GenerationAnswer, GenerationBody, Text
 class Request(GenerationBody):
     text: Text = Field(description="What to translate.", examples=["Good morning, everyone."])
     target_language: Text = Field(description="A language's name or code.", examples=["Chinese"])
-    source_language: Text | None = Field(None, description="Without it the language is recognised.")
+    source_language: Text | None = Field(None, description="Detected if absent.")
 
 
 class Answer(GenerationAnswer):

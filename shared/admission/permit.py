@@ -12,7 +12,7 @@ from shared.admission.model_permits import ModelPermits, PermitDraw
 from shared.admission.project import ProjectClient
 from shared.admission.queue import Waiter
 from shared.clock import elapsed_s
-from shared.generation import NO_COST, Cost
+from shared.generation import NO_COST, Cost, RateLimit, RateStatus
 from shared.ledger.state import UNPROVEN, QuotaSignal
 from shared.ledger.step import MIN_DEADLINE_MS
 
@@ -172,15 +172,15 @@ class Permit:
         self._owner.released(project)
         await self._owner.settle_idle(self.waiter)
 
-    def rate_headers(self) -> dict[str, str]:
-        """OpenAI's x-ratelimit-* names: the limits that hold now, and what a window that ends now has left for this process."""
+    def rate_status(self) -> RateStatus:
+        """The limits that apply now, and what a window that ends now has left for this process. A limit is whole again when
+        no window holds this dispatch any more."""
+        grid, latest_ms = self._project.config.grid, self._project.clock.latest_ms()
         permits = self._permits()
-        headers = {}
-        for k, name in ((0, "requests"), (1, "tokens")):
-            limit = permits.effective[k]
-            if limit is not None:
-                free = permits.last.free[k] if permits.last else 0
-                headers[f"x-ratelimit-limit-{name}"] = str(limit)
-                mine = permits.available(self._project.clock.latest_ms())[k]
-                headers[f"x-ratelimit-remaining-{name}"] = str(min(limit, free + mine))
-        return headers
+        limits, free = permits.effective, permits.last.free if permits.last else NO_COST
+        mine = permits.available(latest_ms)
+        reset_s = 0.0 if self._slot is None else max(0.0, (grid.start_ms(self._slot + grid.span) - latest_ms) / 1000)
+        return RateStatus(*(
+            None if limit is None else RateLimit(limit, min(limit, free[k] + mine[k]), reset_s)
+            for k, limit in enumerate(limits[:2])
+        ))  # fmt: skip

@@ -1,1 +1,1 @@
-"""What a process may hold and work on at once, for whomever. It changes when a resource of the process gets another bound."""
+"""Bounds on the memory and work of one process. It changes when a resource of the process gets another bound."""

@@ -1,16 +1,16 @@
-"""How many bytes of requests a process holds at once, and who may hold how many of them. Pure.
+"""The memory budget of a process for request bodies, and the share of each caller in it. Pure.
 
-A body costs memory from its first byte until its request has ended, long before anybody knows whether its key is valid. So
-every body has a claim on one budget for all that time, and the claim grows as the body arrives: a client that declares
-31 MB and sends nothing holds nothing.
+A body takes memory from its first byte until its request ends, long before its key is known to be valid. So every body has a
+claim on one budget for all that time. The claim grows as the body arrives: a client that declares 31 MB and sends nothing
+holds nothing.
 
-    total       the process; what would exceed it is rejected at once, and nothing waits for bytes
+    total       the budget of the process; a body that would exceed it is rejected at once, and none waits for memory
     reserve     a sixteenth, kept for requests of at most 64 KB
-    share       one caller (before the caller is known: its network) has at most a quarter; with an admin key up to three
-                quarters, as long as the others hold next to nothing (a sixteenth)
-    strangers   callers without an admin key together have at most half, where there is anybody else
+    share       at most a quarter for one caller (for its network until the caller is known); with an admin key up to three
+                quarters while all others together hold at most a sixteenth
+    strangers   at most half for all callers without an admin key together, if there are callers with one
 
-A body that is alone in its share may exceed the share and not the total: the largest body must fit somewhere.
+The only body of a caller may exceed the share but not the total, because the largest allowed body must fit.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _RETRY_AFTER_S = 1.0
 
 
 class Bucket(NamedTuple):
-    """Who holds bytes."""
+    """A holder of bytes: a caller or a network."""
 
     name: str
     known: bool
@@ -32,7 +32,7 @@ class Bucket(NamedTuple):
 
 
 class ByteBudget:
-    """The bytes of one process. `strangers_bytes`: what callers without an admin key have together; None: no such bound."""
+    """The budget of one process. `strangers_bytes`: the limit for all callers without an admin key together; None for none."""
 
     __slots__ = (
         "_by_bucket",
@@ -48,7 +48,7 @@ class ByteBudget:
     def __init__(self, total_bytes: int, *, strangers_bytes: int | None = None) -> None:
         self.total_bytes = total_bytes
         self.large_bytes = total_bytes - total_bytes // 16
-        """What all but small requests may have together."""
+        """Maximum for all requests that are not small."""
         self.caller_bytes = total_bytes // 4
         self.lone_caller_bytes = total_bytes * 3 // 4
         self.strangers_bytes = strangers_bytes
@@ -59,31 +59,31 @@ class ByteBudget:
     def claim(self, bucket: Bucket) -> Claim:
         return Claim(self, bucket)
 
-    def fits(self, bucket: Bucket, more: int, own: int = 0) -> QueueFull | None:
-        """The error with which `more` bytes of one body are rejected, of which `own` are held already."""
+    def rejection(self, bucket: Bucket, more: int, own: int = 0) -> QueueFull | None:
+        """The error if a body that holds `own` bytes may not take `more`; None if it may."""
         used = self.used_bytes + more
         if used > (self.total_bytes if own + more <= SMALL_BYTES else self.large_bytes):
-            return _full("This instance holds as many bytes of requests as it may")
+            return _full("This instance has reached its memory limit for request bodies")
         held = self._by_bucket.get(bucket, 0)
         if held > own and held + more > self._share(bucket, held):
-            return _full("Your other requests hold as many bytes here as one caller may")
+            return _full("Your other requests have reached the memory limit for the bodies of one caller")
         if self.strangers_bytes is not None and not bucket.known:
             strangers = self._strangers
             if strangers > own and strangers + more > self.strangers_bytes:
-                return _full("Requests without an admin key hold as many bytes here as they may together")
+                return _full("Requests without an admin key have reached the memory limit for their bodies")
         return None
 
     def take(self, bucket: Bucket, more: int, own: int = 0) -> None:
-        """Raises QueueFull, and takes nothing then."""
-        error = self.fits(bucket, more, own)
+        """Takes `more` bytes. Raises QueueFull and then takes nothing."""
+        error = self.rejection(bucket, more, own)
         if error is not None:
             raise error
         self._add(bucket, more)
 
     def move(self, size_bytes: int, source: Bucket, target: Bucket) -> None:
-        """Bytes of one body, to another bucket. Raises QueueFull, and moves nothing then."""
+        """Moves the bytes of one body to another bucket. Raises QueueFull and then moves nothing."""
         self.release(source, size_bytes)
-        error = self.fits(target, size_bytes)
+        error = self.rejection(target, size_bytes)
         self._add(target if error is None else source, size_bytes)
         if error is not None:
             raise error
@@ -112,7 +112,7 @@ class ByteBudget:
 
 
 class Claim:
-    """The bytes of one request, from the first one received until the request has ended."""
+    """The bytes of one request, from its first byte until the request has ended."""
 
     __slots__ = ("_budget", "bucket", "held_bytes")
 
@@ -122,33 +122,33 @@ class Claim:
         self.held_bytes = 0
 
     def expect(self, size_bytes: int) -> None:
-        """Raises QueueFull where a body of that size would not fit now. Nothing is taken for it yet."""
-        error = self._budget.fits(self.bucket, size_bytes - self.held_bytes, self.held_bytes)
+        """Raises QueueFull if a body of this size does not fit now. Takes nothing."""
+        error = self._budget.rejection(self.bucket, size_bytes - self.held_bytes, self.held_bytes)
         if error is not None:
             raise error
 
     def grow(self, more: int) -> None:
-        """Raises QueueFull."""
+        """Takes `more` bytes. Raises QueueFull."""
         if more > 0:
             self._budget.take(self.bucket, more, self.held_bytes)
             self.held_bytes += more
 
     def cover(self, size_bytes: int) -> None:
-        """Hold at least `size_bytes`. Raises QueueFull."""
+        """Takes bytes until at least `size_bytes` are held. Raises QueueFull."""
         self.grow(size_bytes - self.held_bytes)
 
     def move(self, bucket: Bucket) -> None:
-        """The bytes are another bucket's from now on. Raises QueueFull; they stay where they are then."""
+        """Moves the bytes to another bucket. Raises QueueFull; then they stay in theirs."""
         if self.held_bytes and bucket != self.bucket:
             self._budget.move(self.held_bytes, self.bucket, bucket)
         self.bucket = bucket
 
     def release(self) -> None:
-        """All of it; what is released is not released again."""
+        """Releases all bytes. A second call does nothing."""
         held, self.held_bytes = self.held_bytes, 0
         if held:
             self._budget.release(self.bucket, held)
 
 
 def _full(why: str) -> QueueFull:
-    return QueueFull(f"{why}; send the request again later.", retry_after_s=_RETRY_AFTER_S)
+    return QueueFull(f"{why}; retry later.", retry_after_s=_RETRY_AFTER_S)

@@ -1,15 +1,15 @@
-"""How many values and field names a JSON text has, before it is parsed. Pure.
+"""Counts the values and field names of a JSON text before it is parsed. Pure.
 
-Parsing costs time and memory by the value and not by the byte: 31 MB of `[],` are ten million lists, which take 8 s and
-700 MB, and 31 MB of prose are one text. Commas, colons and opening brackets outside of texts bound the number of values
-and names from above; within texts they count nothing, so that prose and base64 have no bound but their bytes.
+The time and memory of parsing depend on the number of values, not of bytes: 31 MB of `[],` are ten million lists, which take
+8 s and 700 MB; 31 MB of prose are one string. The number of commas, colons and opening brackets outside of strings is an
+upper bound. Characters inside strings do not count, so that prose and base64 are limited only by their size.
 """
 
 from __future__ import annotations
 
 MAX_VALUES = 500_000
-"""Values and field names of one JSON text. Parsed, they take at most 0.1 s of CPU and 60 MB (objects with one field each, or
-names that all differ), and a conversation of 50,000 turns or 100 embeddings of 3,072 numbers has room."""
+"""Maximum values and field names of one JSON text. Parsing them takes at most 0.1 s of CPU and 60 MB (objects with one field
+each, or unique names). A conversation of 50,000 turns fits, and so do 100 embeddings of 3,072 numbers."""
 _PIECE_BYTES = 256 * 1024
 _STRUCTURE = b",:[{"
 
@@ -23,7 +23,7 @@ class TooManyValues(ValueError):
 
 
 class ValueCounter:
-    """Counts over the pieces of one text, or over several texts."""
+    """Counts the values of one text in pieces, or of several texts together."""
 
     __slots__ = ("_escaped", "_in_text", "_quotes", "count", "limit")
 
@@ -35,7 +35,7 @@ class ValueCounter:
         self._quotes = 0
 
     def feed(self, text: bytes) -> None:
-        """Raises TooManyValues as soon as the count exceeds the limit. `text` may end anywhere."""
+        """Counts a piece, which may end anywhere. Raises TooManyValues as soon as the count exceeds the limit."""
         for at in range(0, len(text), _PIECE_BYTES):
             self._count(text[at : at + _PIECE_BYTES])
 
@@ -43,7 +43,7 @@ class ValueCounter:
         if self._escaped:
             piece, self._escaped = piece[1:], False
         if b"\\" in piece:
-            # A backslash that ends the piece escapes the next one's first character, unless it is escaped itself.
+            # An unescaped backslash at the end of a piece escapes the first character of the next one.
             if (len(piece) - len(piece.rstrip(b"\\"))) % 2:
                 self._escaped, piece = True, piece[:-1]
             piece = piece.replace(b"\\\\", b"").replace(b'\\"', b"")
@@ -53,7 +53,7 @@ class ValueCounter:
             outside = b"".join(piece.split(b'"')[self._in_text :: 2])
             self._in_text ^= bool(quotes % 2)
         elif quotes:
-            # Each text is a value or a name. What has texts side by side is not JSON, and is not worth a look.
+            # Each string is a value or a name, so this many are too many, whatever is between them.
             raise TooManyValues(self.limit)
         elif self._in_text:
             return
@@ -65,6 +65,6 @@ class ValueCounter:
 
 
 def check_values(text: bytes, limit: int = MAX_VALUES) -> None:
-    """Raises TooManyValues. A text of fewer bytes than `limit` needs no look."""
+    """Raises TooManyValues. A text of at most `limit` bytes is not scanned, because it cannot exceed the limit."""
     if len(text) > limit:
         ValueCounter(limit).feed(text)

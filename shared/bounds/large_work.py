@@ -1,8 +1,8 @@
-"""Work on a large body that would hold up every other request: one piece at a time, in a thread, with a pause after each.
+"""Runs work on large bodies off the event loop: one piece at a time, in a thread, with a pause after each.
 
-The parser, the encoder and base64 keep the interpreter to themselves while they run (up to 0.2 s for 31 MB), also in a
-thread; what is written in Python gives way after 5 ms there. After each piece of work the next one waits as long as that
-one took, so that half of the process's time is left to the other requests however many large bodies come at once.
+The parser, the encoder and base64 hold the interpreter lock while they run (up to 0.2 s for 31 MB), in a thread too; Python
+code releases it every 5 ms. After each piece of work the next one waits for as long as that one took, so that half of the
+process's time remains for other requests, whatever the number of large bodies.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 LARGE_BYTES = 256 * 1024
-"""Smaller bodies are worked on at once: at most 20 ms, for one that is nothing but structure."""
+"""Smaller bodies are processed on the event loop: at most 20 ms, for a body that is nothing but structure."""
 MAX_REST_S = 1.0
 
 Result = TypeVar("Result")
 
 
 class LargeWork:
-    """Of one process; bound to the event loop that first runs something."""
+    """The large work of one process, bound to the event loop of its first run."""
 
     def __init__(self) -> None:
         self._thread: ThreadPoolExecutor | None = None
@@ -31,8 +31,8 @@ class LargeWork:
         self._waiting: tuple[deque[asyncio.Future[None]], deque[asyncio.Future[None]]] = (deque(), deque())
 
     async def run(self, work: Callable[[], Result], *, first: bool = False) -> Result:
-        """What `work` returns or raises. `first`: before all that is not; otherwise in the order of arrival. A cancelled
-        call returns only after its work has ended, since its memory is in use until then."""
+        """Runs `work` and returns its result, or raises its exception. Work with `first` runs before other work; otherwise the
+        order is that of arrival. A cancelled call returns only after its work has ended, because that uses its memory."""
         await self._turn(first)
         began_s = time.monotonic()
         try:
@@ -70,26 +70,26 @@ class LargeWork:
     async def _in_thread(self, work: Callable[[], Result]) -> Result:
         if self._thread is None:
             self._thread = ThreadPoolExecutor(1, "large-body")
-        future = asyncio.get_running_loop().run_in_executor(self._thread, _without_collector, work)
+        future = asyncio.get_running_loop().run_in_executor(self._thread, _without_gc, work)
         try:
             return await asyncio.shield(future)
         except asyncio.CancelledError:
             await asyncio.wait([future])
-            # Its error is not missed: the caller has gone.
+            # Retrieve the error, so that asyncio does not log it: the caller has gone.
             if not future.cancelled():
                 future.exception()
             raise
         finally:
-            # An error's traceback holds this frame, and so the body: no cycle may keep that.
+            # An error's traceback refers to this frame and so to the body; break the cycle.
             del future
 
 
-def _without_collector(work: Callable[[], Result]) -> Result:
-    """Without the cyclic garbage collector, which goes over all that was parsed so far again and again: 0.8 s for a
-    million lists instead of 0.14 s."""
+def _without_gc(work: Callable[[], Result]) -> Result:
+    """Runs `work` without the cyclic garbage collector, which would scan the parsed values repeatedly: a million lists take
+    0.14 s instead of 0.8 s."""
     was_on = gc.isenabled()
-    # Cycles keep bodies that are done with until a collection, and those are rare (`bootstrap`). The young generations take
-    # little time: what was there before the first request is frozen.
+    # Finished bodies in reference cycles are freed only by a collection, and those are rare (`bootstrap`). Collecting the young
+    # generations is fast, because all objects from before the first request are frozen.
     gc.collect(1)
     gc.disable()
     try:

@@ -1,4 +1,4 @@
-"""How much memory this process may use: its cgroup's limit, or the machine's."""
+"""The memory limit of this process: that of its cgroup, or the memory of the machine."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 LIMIT_FILES = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
-"""Of version 2 and of version 1 (docs.kernel.org/admin-guide/cgroup-v2.html)."""
+"""The limit files of cgroup versions 2 and 1 (docs.kernel.org/admin-guide/cgroup-v2.html)."""
 
 
 def memory_bytes(files: Iterable[str] = LIMIT_FILES) -> int:
@@ -16,7 +16,7 @@ def memory_bytes(files: Iterable[str] = LIMIT_FILES) -> int:
 
 
 def _limit(file: str) -> int | None:
-    """None where there is no such file, or no limit in it."""
+    """The limit in a file; None if there is no such file or no limit in it."""
     try:
         text = Path(file).read_text().strip()
     except OSError:

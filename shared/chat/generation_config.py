@@ -1,134 +1,123 @@
-"""A caller's generation_config and safety_settings, made native: either spelling in, camelCase out. Pure.
+"""generation_config and safety_settings of a body: both spellings are read, and camelCase is sent to Gemini.
 
-Values are checked as far as a mistake is certain (a wrong type, a number that no model takes); the rest is Gemini's to say.
+A value is rejected here where a mistake is certain (a wrong type, a number that no model takes); Gemini judges the rest.
 Names and ranges: ai.google.dev/api/generate-content#generationconfig.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Sequence
+from functools import cache
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, AliasChoices, AliasGenerator, ConfigDict, Field
+from pydantic.alias_generators import to_camel
 
 from shared.generation import JsonObject
-from shared.http.fields import Fields
+from shared.http.bodies import Absent, Between, Body, Rule, Text
 
-_UNDERSCORE = re.compile(r"_([a-z0-9])")
-_CAPITAL = re.compile(r"[A-Z]")
-_MAX_STOP_SEQUENCES = 5
 _INT32 = 2**31 - 1
+_TEXT_ONLY = Rule('must be ["TEXT"]: this endpoint returns text; POST /generate makes images')
+_NO_TEXT = Rule("is not supported for text responses; leave it out")
+_CHOSEN_HERE = Rule("is set by this endpoint; leave it out")
 
 
-def camel_case(name: str) -> str:
-    return _UNDERSCORE.sub(lambda match: match[1].upper(), name)
+class _Settings(Body):
+    """A group of Gemini's settings. Fields are documented in snake_case and read in camelCase too, never in both."""
+
+    model_config = ConfigDict(
+        alias_generator=AliasGenerator(validation_alias=lambda name: AliasChoices(name, to_camel(name)))
+    )
+
+    def native(self) -> JsonObject:
+        """In Gemini's spelling, without what is null or decided here."""
+        settings = ((camel, getattr(self, name)) for name, camel in _native_names(type(self)))
+        return {
+            camel: value.native() if isinstance(value, _Settings) else value
+            for camel, value in settings
+            if value is not None
+        }
 
 
-def snake_case(name: str) -> str:
-    return _CAPITAL.sub(lambda match: "_" + match[0].lower(), name)
+@cache
+def _native_names(model: type[_Settings]) -> tuple[tuple[str, str], ...]:
+    return tuple((name, to_camel(name)) for name, field in model.model_fields.items() if not field.exclude)
 
 
-def generation_config(given: JsonObject | None, path: str = "generation_config") -> JsonObject | None:
-    """None when nothing is given. Raises BadRequest."""
-    return _native(given, path, _READERS) if given else None
+def _upper(level: str) -> str | None:
+    return level.upper() or None
 
 
-def safety_settings(given: list[JsonObject] | None, path: str = "safety_settings") -> list[JsonObject] | None:
-    """`[{"category": "HARM_CATEGORY_...", "threshold": "BLOCK_..."}]`, passed on as it is. Raises BadRequest."""
-    for index, setting in enumerate(given or ()):
-        fields = Fields(setting, f"{path}[{index}]")
-        fields.required_text("category")
-        fields.required_text("threshold")
-        fields.finish("method")
-    return given or None
+class ThinkingConfig(_Settings):
+    """How much the model thinks. camelCase is taken too."""
+
+    include_thoughts: bool | None = Field(None, description="Thoughts are not part of an answer's text.")
+    thinking_budget: Annotated[int, Between(-1, _INT32)] | None = Field(
+        None, description="Tokens; 0 turns thinking off, -1 lets the model decide. Older models only."
+    )
+    thinking_level: Annotated[str, AfterValidator(_upper)] | None = Field(
+        None, examples=["low"], description="minimal, low, medium, high or xhigh, as far as the model supports it."
+    )
 
 
-def _native(given: JsonObject, path: str, readers: dict[str, Callable[[Fields, str], Any]]) -> JsonObject:
-    fields = Fields(given, path)
-    result: JsonObject = {}
-    seen: set[str] = set()
-    for name in given:
-        native = camel_case(name)
-        if native not in readers or name not in (native, snake_case(native)):
-            continue
-        if native in seen:
-            raise fields.refuse(name, "is given twice, in both spellings")
-        seen.add(native)
-        value = readers[native](fields, name)
-        if value is not None:
-            result[native] = value
-    fields.finish(*readers)
-    return result
+class _TextConfig(_Settings):
+    temperature: Annotated[float, Between(0, 2)] | None = Field(None, examples=[0.7])
+    top_p: Annotated[float, Between(0, 1)] | None = None
+    top_k: Annotated[int, Between(1, _INT32)] | None = None
+    candidate_count: Annotated[Annotated[int, Between(1, 1)] | None, Rule("must be 1: a response has one text")] = (
+        Field(None, exclude=True, description="A response has one text.")
+    )
+    max_output_tokens: Annotated[int, Between(1, _INT32)] | None = Field(
+        None, description="Thinking counts against it.", examples=[2048]
+    )
+    stop_sequences: list[Annotated[str, Field(min_length=1)]] | None = Field(None, max_length=5)
+    presence_penalty: Annotated[float, Between(-2, 2)] | None = None
+    frequency_penalty: Annotated[float, Between(-2, 2)] | None = None
+    seed: Annotated[int, Between(-_INT32 - 1, _INT32)] | None = None
+    thinking_config: ThinkingConfig | None = None
+    media_resolution: str | None = Field(None, examples=["MEDIA_RESOLUTION_LOW"])
+    response_modalities: Annotated[
+        list[Annotated[str, Field(pattern=r"^[Tt][Ee][Xx][Tt](?![\s\S])")]] | None, _TEXT_ONLY
+    ] = Field(None, min_length=1, max_length=1, description="This endpoint returns text.", examples=[["TEXT"]])
+    image_config: Annotated[Absent, _NO_TEXT] = None
+    speech_config: Annotated[Absent, _NO_TEXT] = None
 
 
-def _number(minimum: float, maximum: float) -> Callable[[Fields, str], Any]:
-    return lambda fields, name: fields.number(name, minimum, maximum)
+class ObjectConfig(_TextConfig):
+    """Gemini's generation settings besides the response's format, as Gemini documents them. camelCase is taken too."""
+
+    response_mime_type: Annotated[Absent, _CHOSEN_HERE] = None
+    response_schema: Annotated[Absent, _CHOSEN_HERE] = None
+    response_json_schema: Annotated[Absent, _CHOSEN_HERE] = None
 
 
-def _integer(minimum: int, maximum: int) -> Callable[[Fields, str], Any]:
-    return lambda fields, name: fields.integer(name, minimum, maximum)
+class GenerationConfig(_TextConfig):
+    """Gemini's generation settings, as it documents them. camelCase is taken too."""
+
+    response_mime_type: str | None = Field(None, examples=["application/json"])
+    response_schema: dict[str, Any] | None = Field(None, description="In Gemini's own dialect.")
+    response_json_schema: dict[str, Any] | None = Field(None, description="JSON Schema, passed on as it is.")
 
 
-def _one_candidate(fields: Fields, name: str) -> int | None:
-    if fields.integer(name, 1, 8) not in (None, 1):
-        raise fields.refuse(name, "must be 1: an answer has one text")
-    return None
+class SafetySetting(Body):
+    """The threshold from which Gemini blocks a category."""
+
+    category: Text = Field(examples=["HARM_CATEGORY_HARASSMENT"])
+    threshold: Text = Field(examples=["BLOCK_ONLY_HIGH"])
+    method: Any = Field(None, description="Passed on as it is.")
 
 
-def _stop_sequences(fields: Fields, name: str) -> list[Any] | None:
-    sequences = fields.array(name)
-    for index, sequence in enumerate(sequences or ()):
-        if not isinstance(sequence, str) or not sequence:
-            raise fields.refuse(f"{name}[{index}]", "must be a string that is not empty")
-    if sequences is not None and len(sequences) > _MAX_STOP_SEQUENCES:
-        raise fields.refuse(name, f"must have at most {_MAX_STOP_SEQUENCES} entries")
-    return sequences
+def native_config(config: ObjectConfig | GenerationConfig | None) -> JsonObject | None:
+    """None if nothing is set."""
+    return (config.native() if config is not None else None) or None
 
 
-def _text_only(fields: Fields, name: str) -> list[Any] | None:
-    modalities = fields.array(name)
-    if modalities is not None and [str(modality).upper() for modality in modalities] != ["TEXT"]:
-        raise fields.refuse(name, 'must be ["TEXT"]: this endpoint answers with text; POST /generate makes images')
-    return modalities
+def native_safety(settings: Sequence[SafetySetting] | None) -> list[JsonObject] | None:
+    """None if there are none."""
+    return [_as_sent(setting) for setting in settings or ()] or None
 
 
-def _thinking_config(fields: Fields, name: str) -> JsonObject | None:
-    given = fields.mapping(name)
-    return None if given is None else _native(given, fields.path(name), _THINKING)
-
-
-def _level(fields: Fields, name: str) -> str | None:
-    level = fields.text(name)
-    return level.upper() if level else None
-
-
-def _not_text(fields: Fields, name: str) -> None:
-    if fields.given(name):
-        raise fields.refuse(name, "is not for an answer of text")
-
-
-_THINKING: dict[str, Callable[[Fields, str], Any]] = {
-    "includeThoughts": Fields.flag,
-    "thinkingBudget": _integer(-1, _INT32),
-    "thinkingLevel": _level,
-}
-_READERS: dict[str, Callable[[Fields, str], Any]] = {
-    "temperature": _number(0, 2),
-    "topP": _number(0, 1),
-    "topK": _integer(1, _INT32),
-    "candidateCount": _one_candidate,
-    "maxOutputTokens": _integer(1, _INT32),
-    "stopSequences": _stop_sequences,
-    "presencePenalty": _number(-2, 2),
-    "frequencyPenalty": _number(-2, 2),
-    "seed": _integer(-_INT32 - 1, _INT32),
-    "responseMimeType": Fields.text,
-    "responseSchema": Fields.mapping,
-    "responseJsonSchema": Fields.mapping,
-    "thinkingConfig": _thinking_config,
-    "mediaResolution": Fields.text,
-    "responseModalities": _text_only,
-    "imageConfig": _not_text,
-    "speechConfig": _not_text,
-}
-NAMES = frozenset(_READERS) | {snake_case(name) for name in _READERS}
-"""Every name in both spellings."""
+def _as_sent(setting: SafetySetting) -> JsonObject:
+    sent = {"category": setting.category, "threshold": setting.threshold}
+    # Not model_dump, which fails on values that are nested more than 255 deep.
+    return sent if setting.method is None else {**sent, "method": setting.method}

@@ -1,17 +1,17 @@
-"""Anonymous callers' share of the day: at most half of a model's requests per day, over all instances.
+"""The share of anonymous callers in the daily quota: at most half of a model's requests per day, over all instances.
 
-They have no credential that could be taken from them, and addresses are cheap: with their rate alone, a few of them spend
-the whole day, and callers with the server's admin key get nothing until midnight Pacific time.
+An anonymous caller has no credential that could be revoked, and addresses are cheap: limited by their rates alone, a few of
+them could use up the daily quota, and callers with the server's admin key would get nothing until midnight Pacific time.
 
-Decision: one small document per model holds how many requests the anonymous callers have taken of the day that it names. A
-request takes its part before it waits for a permit, and gives it back if it was not sent. That is exact: what was not taken
-cannot be sent, and a part of a day that has ended meanwhile is taken anew. Alternatives: the same count in the ledger's
-document would have to be booked beside the permits (each of them of one kind of caller), in every instance's lease; counting
-after the dispatch writes as often, and admits as many too many as are under way. With several projects the share is half of
-the sum of their limits, since a part is taken before it is known which project serves the request.
+Decision: one small document per model counts the requests that anonymous callers have reserved for the day that it names. A
+request reserves its part before it waits for a permit, and returns it if it was not sent. The count is exact: a request
+without a part is not sent, and a request whose part is of a day that has ended reserves another one. Alternatives: the same
+count in the ledger's document would have to be kept with the permits, separately for each kind of caller, in every instance's
+lease; counting after the dispatch writes as often, and exceeds the share by all requests in progress. With several projects
+the share is half of the sum of their limits, because a part is reserved before a project is chosen.
 
-All requests of a process that take at the same time are one write. What is given back stays with the process for its next
-request, and is lost when it ends: then anonymous callers get less than half.
+All requests of a process that reserve at the same time share one write. A returned part stays in the process for its next
+request, and is lost when the process ends: anonymous callers then get less than half.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ from shared.ledger.grid import pacific_day
 from shared.secret import Secret
 from shared.stores.port import Change, CommitUnknown, Put, Store, StoreError
 
-TRIES = 2
+MAX_TRIES = 2
 MAX_RETURNED = 256
-KEPT_MS = 3_600_000
-"""How long the document outlives its day."""
+RETENTION_MS = 3_600_000
+"""How long the document is kept after its day."""
 
 
 class Part(NamedTuple):
@@ -42,7 +42,7 @@ class Part(NamedTuple):
 
 
 class PartOfDay:
-    """What one request holds of its caller's share. `share`: None for callers that may use the whole day."""
+    """The part that one request holds. `share`: None for a caller that may use the whole daily quota."""
 
     __slots__ = ("_part", "_share")
 
@@ -51,12 +51,12 @@ class PartOfDay:
         self._part: Part | None = None
 
     async def take(self, accounts: Sequence[Account], model: str) -> None:
-        """For the next dispatch. Raises DailyQuotaExhausted, LedgerUnavailable."""
+        """Reserves a part for the next dispatch. Raises DailyQuotaExhausted, LedgerUnavailable."""
         if self._share is not None and self._part is None:
             self._part = await self._share.take(accounts, model)
 
     def is_over(self) -> bool:
-        """Whether what it holds is of a day that has ended."""
+        """Whether the part's day has ended."""
         return self._part is not None and self._share is not None and self._share.is_over(self._part)
 
     def settle(self, *, spent: bool) -> None:
@@ -66,7 +66,7 @@ class PartOfDay:
 
 
 class Taken(NamedTuple):
-    """What a transaction took: so many parts of a day, which ends at `end_ms`; `now_ms` is the store's time."""
+    """The number of parts that a transaction reserved, and their day, which ends at `end_ms`; `now_ms` is the store's time."""
 
     parts: int
     day: int
@@ -84,7 +84,7 @@ class DayShare:
         self._takers: dict[str, asyncio.Task[None]] = {}
 
     async def take(self, accounts: Sequence[Account], model: str) -> Part | None:
-        """A part of the day that `accounts` have for `model`; None where their day is unlimited. Raises DailyQuotaExhausted
+        """A part of the daily quota that `accounts` have for `model`; None if that is unlimited. Raises DailyQuotaExhausted
         with the time until midnight, LedgerUnavailable."""
         section, limit = self._limit(accounts, model)
         if limit is None:
@@ -101,18 +101,18 @@ class DayShare:
         return await future
 
     def give_back(self, part: Part) -> None:
-        """No request was sent for it."""
+        """Returns a part for which no request was sent."""
         if len(self._returned) >= MAX_RETURNED:
             self._returned.clear()
         self._returned[part] = self._returned.get(part, 0) + 1
 
     def is_over(self, part: Part) -> bool:
-        """Whether its day has ended, or may have."""
+        """Whether the part's day has ended, or may have."""
         clock = self._admission.clock
         return clock.known and pacific_day(clock.latest_ms()).ordinal != part.day
 
     def _limit(self, accounts: Sequence[Account], model: str) -> tuple[str, int | None]:
-        """The section of the ledger in which `model` counts, and what the accounts' projects allow per day together."""
+        """The section of the ledger in which `model` counts, and the sum of the projects' limits per day."""
         by_project = {account.ledger_id: account for account in accounts}
         section, total = model, 0
         for project, account in by_project.items():
@@ -125,7 +125,7 @@ class DayShare:
         return section, total
 
     async def _take_for_all(self, section: str, share: int, model: str) -> None:
-        # All that arrive until the store is asked are in the first write, the others in the next one.
+        # Requests that arrive before the transaction begins share it; later ones share the next.
         await asyncio.sleep(0)
         waiting = self._waiting[section]
         while waiting:
@@ -135,9 +135,9 @@ class DayShare:
             taken = await self._transacted(section, len(futures), share)
             for at, future in enumerate(futures):
                 if taken is None:
-                    _refuse(future, _unreachable())
+                    _fail(future, _unreachable())
                 elif at >= taken.parts:
-                    _refuse(future, _spent(model, share, taken))
+                    _fail(future, _spent(model, share, taken))
                 elif future.done():
                     self.give_back(Part(section, taken.day))
                 else:
@@ -151,7 +151,7 @@ class DayShare:
         def step(values: Mapping[str, bytes | None], now_ms: int) -> Change[Taken]:
             return taken_of(key, values[key], now_ms, count, share)
 
-        for left in reversed(range(TRIES)):
+        for left in reversed(range(MAX_TRIES)):
             try:
                 outcome = await self._store.transact([key], step)
             except CommitUnknown:
@@ -167,31 +167,33 @@ class DayShare:
 
 
 def taken_of(key: str, value: bytes | None, now_ms: int, count: int, share: int) -> Change[Taken]:
-    """Take up to `count` parts of a day of which there are `share`; the new document, or no change if none is left."""
+    """Reserves up to `count` parts of a day that has `share` of them: the new document, or no change if none is left."""
     today = pacific_day(now_ms)
     day, used = array("q", value) if value else (today.ordinal, 0)
-    # An instance whose view of the store's clock is behind finds the next day begun.
+    # The document may be of the next day already: this instance's estimate of the store's time can be behind.
     if day < today.ordinal:
         day, used = today.ordinal, 0
     end_ms = today.end_ms if day == today.ordinal else pacific_day(today.end_ms).end_ms
     granted = max(0, min(count, share - used))
     taken = Taken(granted, day, end_ms, now_ms)
-    return Change(taken, {key: Put(array("q", (day, used + granted)).tobytes(), end_ms + KEPT_MS)} if granted else {})
+    return Change(
+        taken, {key: Put(array("q", (day, used + granted)).tobytes(), end_ms + RETENTION_MS)} if granted else {}
+    )
 
 
 def _spent(model: str, share: int, taken: Taken) -> DailyQuotaExhausted:
     return DailyQuotaExhausted(
-        f"Callers without a credential have used their {share} requests of {model} for today. They can send more after "
-        "midnight Pacific time; with a credential there may be more now.",
+        f"Daily quota for {model} exceeded by callers without a credential ({share} requests). It resets at midnight Pacific "
+        "time; send a credential to use the rest.",
         retry_after_s=max(1.0, (taken.end_ms - taken.now_ms) / 1000),
         details={"model": model, "limit": share},
     )
 
 
 def _unreachable() -> LedgerUnavailable:
-    return LedgerUnavailable("The day's requests cannot be looked up, so nothing is sent; try again.", retry_after_s=5)
+    return LedgerUnavailable("The daily quota cannot be read, so no request is sent; retry later.", retry_after_s=5)
 
 
-def _refuse(future: asyncio.Future[Part], error: GatewayError) -> None:
+def _fail(future: asyncio.Future[Part], error: GatewayError) -> None:
     if not future.done():
         future.set_exception(error)

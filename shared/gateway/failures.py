@@ -1,4 +1,4 @@
-"""What a failure of Gemini's means for the ledger and for the caller. Pure."""
+"""What a failure of Gemini means for the ledger, and the error for the caller. Pure."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from shared.ledger.state import Kind, QuotaSignal, Reason
 
 PRESSURE_DELAY_S = 1.0
 DAY_LAG_MS = 600_000
-"""So long after midnight (Pacific) a spent day may still be the one before: nobody says to the second when Gemini's quota begins
-anew, nor by whose clock."""
+"""Tolerance after midnight Pacific time in which an exhausted daily quota may still be the previous day's: Google documents
+neither the second at which the quota resets nor the clock."""
 _FIELDS = {
     ("requests", "minute"): "requests",
     ("input_tokens", "minute"): "input_tokens",
@@ -33,8 +33,8 @@ _FIELDS = {
 
 
 def kind_of(failure: UpstreamFailure) -> Kind:
-    """Why Gemini refused for a quota. A stop for spend is the project's, whatever else is named; a limit of zero is not mended
-    by its period's end."""
+    """The kind of the quota that was exceeded. A spend limit stops the whole project, whatever else the error names; a limit of
+    zero does not end with its period."""
     violations = failure.violations
     if any(violation.dimension == "spend" for violation in violations):
         return "spend"
@@ -48,8 +48,8 @@ def refusal_of(
 ) -> QuotaSignal | None:
     """What every instance must learn from a 429; None for any other failure. `now_ms` is the store's time.
 
-    A daily quota ends at the midnight (Pacific) of the day in which the request was sent, whatever retryDelay says (on the
-    free tier it says seconds). Right after midnight it is asked about again a window later."""
+    A daily quota resets at the midnight (Pacific) that ends the day in which the request was sent. Google's retryDelay is
+    ignored for it (on the free tier it is seconds). Right after midnight, Gemini is probed again a window later."""
     if failure.kind == "pressure":
         return QuotaSignal(model, pressure=True)
     if failure.kind != "quota":
@@ -98,27 +98,29 @@ def caller_error(
     own_key: bool,
     key_retry_s: float = 60.0,
 ) -> GatewayError:
-    """The error that a caller gets, in Google's words where there are any. Times are as for `refusal_of`; `key_retry_s` is
-    when another key of the server's may serve."""
+    """The error for the caller, with Google's message if there is one. Times are as for `refusal_of`; `key_retry_s` is the time
+    after which another key of the server may serve."""
     details = {"upstream_status": failure.status, "reason": failure.reason, "model": model}
     details = {name: value for name, value in details.items() if value is not None}
     message = failure.message or failure.kind
     match failure.kind:
         case "timeout" | "deadline":
             return UpstreamTimeout(
-                "Gemini did not answer in time.", retry_after_s=failure.retry_delay_s, details=details
+                "Gemini did not answer in time; retry, or allow more time.",
+                retry_after_s=failure.retry_delay_s,
+                details=details,
             )
         case "not_found":
-            return ModelNotFound(f"Gemini does not know this model or method: {message}", details=details)
+            return ModelNotFound(f"Gemini found no such model or method: {message}", details=details)
         case "restricted" if own_key and failure.status == 400:
-            return RejectedByGemini(f"Gemini refused the request for this API key: {message}", details=details)
+            return RejectedByGemini(f"Gemini rejected the request for this API key: {message}", details=details)
         case "bad_request":
-            return RejectedByGemini(f"Gemini refused the request: {message}", details=details)
+            return RejectedByGemini(f"Gemini rejected the request: {message}", details=details)
         case "key_invalid" | "account" | "restricted" | "permission" if own_key:
-            return InvalidGeminiKey(f"Gemini refused this API key: {message}", details=details)
+            return InvalidGeminiKey(f"Gemini rejected this API key: {message}", details=details)
         case "key_invalid" | "account" | "restricted":
             return NoServerKey(
-                f"Gemini refused this server's key, and its operator has to change that. Google's reason: {message}",
+                f"Gemini rejected this server's key; only its operator can change that. Google: {message}",
                 retry_after_s=key_retry_s,
                 details=details,
             )
@@ -128,10 +130,12 @@ def caller_error(
             return stopped_error(Reason(kind, sentence(message), until_ms), model, now_ms, own_key=own_key)
         case "quota" | "pressure":
             return RateLimited(
-                f"Gemini refused for now: {message}", retry_after_s=failure.retry_delay_s or 1.0, details=details
+                f"Gemini has no capacity for this request now: {message}",
+                retry_after_s=failure.retry_delay_s or 1.0,
+                details=details,
             )
         case "connect" | "reset" | "cut" | "malformed":
-            return UpstreamFailed(f"No complete answer came from Gemini: {message}", details=details)
+            return UpstreamFailed(f"Gemini's response did not arrive completely; retry. {message}", details=details)
         case _:
-            # Google's own delay; where it names none, none is invented.
+            # Google's own delay, if it named one.
             return UpstreamFailed(f"Gemini failed: {message}", retry_after_s=failure.retry_delay_s, details=details)

@@ -1,40 +1,50 @@
-"""The bodies of requests to Gemini: encoded once, and counted in the process's byte budget while they are held."""
+"""The bodies of requests to Gemini: encoded once, and counted in the process's byte budget while a request holds them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 
-from shared.bounds.byte_budget import Bucket, ByteBudget
+from shared.bounds.byte_budget import Bucket, ByteBudget, Claim
 from shared.bounds.large_work import LARGE_BYTES, LargeWork
 from shared.gemini.encoding import encode
-from shared.generation import Encoded, Generation
+from shared.generation import Caller, EncodedBody, Generation, JsonObject
 
 
 class RequestBodies:
     def __init__(self, byte_budget: ByteBudget, large_work: LargeWork) -> None:
         self.byte_budget, self.large_work = byte_budget, large_work
 
-    async def encoded(self, generation: Generation) -> Encoded:
-        """The body as JSON, with its estimated tokens. A large one does not hold up other requests. Raises BadRequest."""
-        claim, encoded = generation.claim, generation.encoded
-        if encoded is not None and encoded.input_tokens is not None:
-            return encoded
-        job = partial(encode, generation.body, encoded)
+    async def encoded(self, generation: Generation) -> EncodedBody:
+        """The request's body as JSON. Encoding a large body does not delay other requests. Raises BadRequest."""
+        if generation.encoded is not None:
+            return generation.encoded
+        claim = generation.claim
+        job = partial(encode, generation.body)
         if claim is None or claim.held_bytes < LARGE_BYTES:
             return job()
         return await self.large_work.run(job, first=generation.caller.kind == "admin")
 
+    async def build(
+        self, builder: Callable[[], JsonObject], size_bytes: int, caller: Caller, claim: Claim | None
+    ) -> EncodedBody:
+        """The body that `builder` returns, encoded once for several requests. Building and encoding do not delay other
+        requests where the caller's body, or the `size_bytes` that go into it, are large. Raises BadRequest."""
+        held_bytes = claim.held_bytes if claim is not None else 0
+        if max(size_bytes, held_bytes) < LARGE_BYTES:
+            return encode(builder())
+        return await self.large_work.run(lambda: encode(builder()), first=caller.kind == "admin")
+
     @contextmanager
-    def held(self, generation: Generation, encoded: Encoded) -> Iterator[None]:
-        """The body's bytes are held by the request that it came with, else by the gateway. Raises QueueFull."""
+    def held(self, generation: Generation, encoded: EncodedBody) -> Iterator[None]:
+        """Counts the body's bytes in the request's claim; without one, in a claim of its own. Raises QueueFull."""
         if generation.claim is not None:
             generation.claim.cover(len(encoded.data))
             yield
             return
         claim = self.byte_budget.claim(Bucket(generation.caller.id, generation.caller.kind == "admin"))
-        claim.grow(len(encoded.data) // encoded.requests)
+        claim.grow(len(encoded.data))
         try:
             yield
         finally:

@@ -1,23 +1,21 @@
-"""A native request's body as the bytes that are sent, and what they are estimated to cost. Pure."""
+"""A native request's body as the bytes that are sent, with their estimated tokens. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 import orjson
 
 from shared.errors import BadRequest
 from shared.gemini.tokens import estimate_input_tokens
-from shared.generation import Encoded
+from shared.generation import EncodedBody
 
 
-def encode(body: Mapping[str, Any], encoded: Encoded | None = None, requests: int = 1) -> Encoded:
-    """With the estimated input tokens, for `requests` requests; `encoded` has the bytes already. Raises BadRequest."""
-    if encoded is None:
-        try:
-            encoded = Encoded(orjson.dumps(body), requests)
-        except orjson.JSONEncodeError:  # What can be read may be nested deeper than what can be written again.
-            raise BadRequest("The body is nested too deeply: 250 levels are the most.") from None
-    return replace(encoded, input_tokens=estimate_input_tokens(body, encoded.data))
+def encode(body: Mapping[str, Any]) -> EncodedBody:
+    """Raises BadRequest."""
+    try:
+        data = orjson.dumps(body)
+    except orjson.JSONEncodeError:  # orjson parses deeper nesting than it writes.
+        raise BadRequest("The body is nested too deeply; send at most 250 levels.") from None
+    return EncodedBody(body, data, estimate_input_tokens(body, data))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 from shared.errors import BadRequest
@@ -15,12 +15,8 @@ from shared.errors import BadRequest
 Kind = Literal[
     "pro", "flash", "flash_lite", "image", "embedding", "speech", "transcription", "live", "video", "music", "open"
 ]
-Purpose = Literal[
-    "chat", "generate_text", "stream", "batch", "library", "structured_output", "cinematic_story_design", "image"
-]
+Purpose = Literal["chat", "generate_text", "stream", "batch", "structured_output", "cinematic_story_design", "image"]
 
-_GENERATE = ("generateContent", "streamGenerateContent", "countTokens")
-_EMBED = ("embedContent", "batchEmbedContents", "countTokens")
 _NO_TEXT: dict[Kind, str] = {
     "image": "images",
     "embedding": "vectors",
@@ -32,24 +28,24 @@ _NO_TEXT: dict[Kind, str] = {
 ID_PATTERN = r"[a-z0-9._-]{1,100}"
 _ID = re.compile(ID_PATTERN)
 _MAX_HOPS = 8
+_OVERRIDDEN: frozenset[Purpose] = frozenset({"chat", "generate_text", "stream", "batch"})
+"""What GEMINI_MODEL_TYPE chooses the model for: endpoints that answer with plain text."""
 
 
 @dataclass(frozen=True, slots=True)
 class ModelInfo:
-    """What one model can do. Limits are tokens. `thinking_levels` are the values that `thinkingLevel` takes there; a
-    model can think and take none (it thinks as it likes, or takes a budget)."""
+    """What the gateway knows of one model."""
 
     id: str
     kind: Kind
-    input_token_limit: int = 1_048_576
-    output_token_limit: int = 65_536
-    thinking: bool = True
     thinking_levels: tuple[str, ...] = ("low", "medium", "high")
-    json_schema: bool = True
-    image_output: bool = False
+    """The values of `thinkingLevel` that it accepts; empty for a model that does not think or that takes a budget."""
     free_tier: bool = True
     """False: the free tier's quota for it is 0."""
-    verbs: tuple[str, ...] = _GENERATE
+
+    @property
+    def image_output(self) -> bool:
+        return self.kind == "image"
 
     @property
     def answers_with(self) -> str:
@@ -71,44 +67,13 @@ _ALL_LEVELS = ("minimal", "low", "medium", "high")
 _TO_XHIGH = ("low", "medium", "high", "xhigh")
 
 
-def _image(model_id: str, **rest: int | bool) -> ModelInfo:
-    base = ModelInfo(model_id, "image", input_token_limit=65_536, thinking_levels=(), image_output=True)
-    return replace(base, free_tier=False, **rest)  # type: ignore[arg-type]
-
-
-def _embedding(model_id: str, input_token_limit: int) -> ModelInfo:
-    return ModelInfo(
-        model_id, "embedding", input_token_limit, 0, thinking=False, thinking_levels=(), json_schema=False, verbs=_EMBED
-    )
-
-
-def _speech(model_id: str, kind: Kind = "speech", free_tier: bool = True) -> ModelInfo:
-    return ModelInfo(
-        model_id, kind, 8_192, 16_384, thinking=False, thinking_levels=(), json_schema=False, free_tier=free_tier
-    )
-
-
-def _other(model_id: str, kind: Kind, *verbs: str) -> ModelInfo:
-    """One that no text endpoint can use; `verbs` are Google's names of what it does instead."""
-    return ModelInfo(
-        model_id,
-        kind,
-        output_token_limit=0,
-        thinking=False,
-        thinking_levels=(),
-        json_schema=False,
-        free_tier=False,
-        verbs=verbs,
-    )
-
-
-def _open(model_id: str) -> ModelInfo:
-    return ModelInfo(model_id, "open", 262_144, 32_768, thinking_levels=(), json_schema=False)
+def _other(model_id: str, kind: Kind, free_tier: bool = False) -> ModelInfo:
+    """A model without thinking levels."""
+    return ModelInfo(model_id, kind, thinking_levels=(), free_tier=free_tier)
 
 
 _MODELS = (
-    # Input and output share one window.
-    ModelInfo("gemini-4-argon", "pro", output_token_limit=1_048_576, free_tier=False),
+    ModelInfo("gemini-4-argon", "pro", free_tier=False),
     ModelInfo("gemini-4-neon", "pro", thinking_levels=_TO_XHIGH, free_tier=False),
     ModelInfo("gemini-4-carbon", "pro", free_tier=False),
     ModelInfo("gemini-4-hydrogen", "pro", free_tier=False),
@@ -120,27 +85,27 @@ _MODELS = (
     ModelInfo("gemini-3.5-flash-lite", "flash_lite", thinking_levels=_ALL_LEVELS),
     ModelInfo("gemini-3.1-flash-lite", "flash_lite", thinking_levels=_ALL_LEVELS),
     ModelInfo("gemini-2.5-flash-lite", "flash_lite", thinking_levels=()),
-    _image("gemini-3-pro-image", input_token_limit=131_072, output_token_limit=32_768),
-    _image("gemini-nano-banana-2.1"),
-    _image("gemini-3.1-flash-image"),
-    _image("gemini-3.1-flash-lite-image"),
-    _image("gemini-2.5-flash-image", thinking=False, json_schema=False),
-    _embedding("gemini-embedding-2", 8_192),
-    _embedding("gemini-embedding-001", 2_048),
-    _speech("gemini-3.8-flash-tts"),
-    _speech("gemini-3.8-flash-lite-tts"),
-    _speech("gemini-3.1-flash-tts-preview"),
-    _speech("gemini-2.5-flash-preview-tts"),
-    _speech("gemini-2.5-pro-preview-tts", free_tier=False),
-    _speech("gemini-3.5-transcribe", "transcription"),
-    _other("gemini-3.5-transcribe-live", "live", "bidiGenerateContent"),
-    _other("gemini-3.8-live", "live", "bidiGenerateContent"),
-    _other("gemini-3.8-live-extended-thinking", "live", "bidiGenerateContent"),
-    _other("gemini-2.5-flash-native-audio-latest", "live", "bidiGenerateContent"),
-    _other("gemini-omni-1.1-flash", "video", "predictLongRunning"),
-    _other("lyria-3.5", "music", "predict"),
-    _open("gemma-4-26b-a4b-it"),
-    _open("gemma-4-31b-it"),
+    _other("gemini-3-pro-image", "image"),
+    _other("gemini-nano-banana-2.1", "image"),
+    _other("gemini-3.1-flash-image", "image"),
+    _other("gemini-3.1-flash-lite-image", "image"),
+    _other("gemini-2.5-flash-image", "image"),
+    _other("gemini-embedding-2", "embedding", free_tier=True),
+    _other("gemini-embedding-001", "embedding", free_tier=True),
+    _other("gemini-3.8-flash-tts", "speech", free_tier=True),
+    _other("gemini-3.8-flash-lite-tts", "speech", free_tier=True),
+    _other("gemini-3.1-flash-tts-preview", "speech", free_tier=True),
+    _other("gemini-2.5-flash-preview-tts", "speech", free_tier=True),
+    _other("gemini-2.5-pro-preview-tts", "speech"),
+    _other("gemini-3.5-transcribe", "transcription", free_tier=True),
+    _other("gemini-3.5-transcribe-live", "live"),
+    _other("gemini-3.8-live", "live"),
+    _other("gemini-3.8-live-extended-thinking", "live"),
+    _other("gemini-2.5-flash-native-audio-latest", "live"),
+    _other("gemini-omni-1.1-flash", "video"),
+    _other("lyria-3.5", "music"),
+    _other("gemma-4-26b-a4b-it", "open", free_tier=True),
+    _other("gemma-4-31b-it", "open", free_tier=True),
 )
 
 _SUCCESSORS = {
@@ -178,7 +143,6 @@ _DEFAULTS: dict[Purpose, str] = {
     "generate_text": "gemini-3.8-flash",
     "stream": "gemini-3.8-flash",
     "batch": "gemini-3.8-flash",
-    "library": "gemini-3.8-flash",
     "structured_output": "gemini-4-argon",
     "cinematic_story_design": "gemini-4-argon",
     "image": "gemini-3-pro-image",
@@ -288,3 +252,21 @@ def info_of(model: str) -> ModelInfo | None:
 def default_model(purpose: Purpose, tier: str) -> str:
     """`ModelTable.default_model` on the built-in table."""
     return TABLE.default_model(purpose, tier)
+
+
+def model_for(requested: str | None, purpose: Purpose, tier: str, override: str | None) -> str:
+    """The model that the caller requested; else `override` (GEMINI_MODEL_TYPE) where it applies; else the default.
+
+    For a text purpose, raises BadRequest if the id is malformed, or if the model is known not to return text: Gemini
+    would charge for its answer, and the response could not contain it."""
+    if purpose not in _OVERRIDDEN:
+        override = None
+    model = requested if requested is not None else override or default_model(purpose, tier)
+    if purpose == "image":
+        return model
+    info = info_of(model)
+    if info is not None and info.answers_with != "text":
+        default = default_model(purpose, tier)
+        remedy = "use POST /generate for images" if info.image_output else f"leave model out for {default}"
+        raise BadRequest(f"model {info.id} returns {info.answers_with}, not text; {remedy}.", field="model")
+    return model

@@ -81,13 +81,11 @@ _DEFAULT_AUDIO_BYTES_PER_S = 3_000
 lossless speech, 24 for the compressed formats. What is small is taken as a minute: rates say little there."""
 
 
-def estimate_input_tokens(
-    body: Mapping[str, Any], serialised: bytes | None = None, *, file_bytes: Mapping[str, int] | None = None
-) -> int:
+def estimate_input_tokens(body: Mapping[str, Any], serialised: bytes | None = None) -> int:
     """Tokens for a native request in camelCase: generateContent, embedContent or batchEmbedContents.
 
     `serialised` is the same body as bytes, if it is there already: a very long history is then estimated in one pass
-    over them (higher, since punctuation counts). `file_bytes` has the sizes of files that are known, by `fileUri`.
+    over them (higher, since punctuation counts).
     Settings are not counted; a response schema is, as Gemini does, and so is every field that is not known here. A list of
     one entry may be written without its brackets, as Gemini takes it."""
     contents = body.get("contents")
@@ -103,18 +101,18 @@ def estimate_input_tokens(
             if key not in _GENERATION_SETTINGS and value is not None:
                 tokens += _json_tokens(value)
     for content in _listed(contents):
-        tokens += _content_tokens(content, level, file_bytes)
+        tokens += _content_tokens(content, level)
     for key, value in body.items():
         if key in _SETTINGS or value is None:
             continue
         if key in ("systemInstruction", "content"):
-            tokens += _content_tokens(value, level, file_bytes)
+            tokens += _content_tokens(value, level)
         elif key == "cachedContent":
             tokens += CACHED_CONTENT_TOKENS
         elif key == "requests":
             for request in _listed(value):
                 if type(request) is dict and "requests" not in request:
-                    tokens += estimate_input_tokens(request, file_bytes=file_bytes)
+                    tokens += estimate_input_tokens(request)
         else:
             # Tools, a title, and whatever is not known here: Gemini may read it.
             tokens += _json_tokens(value)
@@ -166,13 +164,13 @@ def _image_tokens(size_bytes: int | None, resolution: str | None) -> int:
     return next((tokens for limit, tokens in _IMAGE_TOKENS_BY_SIZE if size_bytes <= limit), _LARGE_IMAGE_TOKENS)
 
 
-def _content_tokens(content: Any, level: str | None, file_bytes: Mapping[str, int] | None) -> float:
+def _content_tokens(content: Any, level: str | None) -> float:
     if type(content) is not dict:
         return _json_tokens(content)
     tokens: float = CONTENT_TOKENS
     if len(content) > 2 or not content.keys() <= _CONTENT_FIELDS:
         tokens += sum(_json_tokens(value) for key, value in content.items() if key not in _CONTENT_FIELDS)
-    return tokens + _parts_tokens(_listed(content.get("parts")), level, file_bytes)
+    return tokens + _parts_tokens(_listed(content.get("parts")), level)
 
 
 def _listed(value: Any) -> Sequence[Any]:
@@ -182,7 +180,7 @@ def _listed(value: Any) -> Sequence[Any]:
     return () if value is None else (value,)
 
 
-def _parts_tokens(parts: Sequence[Any], level: str | None, file_bytes: Mapping[str, int] | None) -> float:
+def _parts_tokens(parts: Sequence[Any], level: str | None) -> float:
     tokens = 0.0
     for part in parts:
         tokens += PART_TOKENS
@@ -192,18 +190,18 @@ def _parts_tokens(parts: Sequence[Any], level: str | None, file_bytes: Mapping[s
                 tokens += text_tokens(text)
                 if len(part) == 1:
                     continue
-            tokens += _part_tokens(part, level, file_bytes)
+            tokens += _part_tokens(part, level)
         else:
             tokens += _json_tokens(part)
     return tokens
 
 
-def _part_tokens(part: dict[str, Any], level: str | None, file_bytes: Mapping[str, int] | None) -> float:
+def _part_tokens(part: dict[str, Any], level: str | None) -> float:
     """Everything of a part but its text."""
     tokens = 0.0
     for key, value in part.items():
         if key in ("inlineData", "fileData") and value is not None:
-            tokens += _data_tokens(part, value, level, file_bytes)
+            tokens += _data_tokens(part, value, level)
         elif key == "thoughtSignature" and type(value) is str:
             # An opaque record of earlier thoughts, which count again.
             tokens += len(value) / 2
@@ -212,24 +210,20 @@ def _part_tokens(part: dict[str, Any], level: str | None, file_bytes: Mapping[st
             for inner in _listed(value["parts"]):
                 # Its parts have no function responses of their own, so that no depth is the caller's.
                 plain = type(inner) is dict and "functionResponse" not in inner
-                tokens += _parts_tokens((inner,), level, file_bytes) if plain else _json_tokens(inner)
+                tokens += _parts_tokens((inner,), level) if plain else _json_tokens(inner)
         elif key not in _PART_SETTINGS and value is not None:
             tokens += len(key) + _json_tokens(value)
     return tokens
 
 
-def _data_tokens(part: dict[str, Any], data: Any, level: str | None, file_bytes: Mapping[str, int] | None) -> float:
+def _data_tokens(part: dict[str, Any], data: Any, level: str | None) -> float:
     if type(data) is not dict:
         return _json_tokens(data)
     mime_type = str(data.get("mimeType") or "")
     encoded, uri = data.get("data"), data.get("fileUri")
-    size_bytes: int | None = None
-    if type(encoded) is str:
-        size_bytes = len(encoded) * 3 // 4
-    elif type(uri) is str:
-        size_bytes = None if file_bytes is None else file_bytes.get(uri)
-        if any(host in uri.lower() for host in _YOUTUBE):
-            mime_type = "video/mp4"
+    size_bytes = len(encoded) * 3 // 4 if type(encoded) is str else None
+    if size_bytes is None and type(uri) is str and any(host in uri.lower() for host in _YOUTUBE):
+        mime_type = "video/mp4"
     others = sum(_json_tokens(value) for key, value in data.items() if key not in _DATA_FIELDS)
     metadata, resolution = part.get("videoMetadata"), part.get("mediaResolution")
     tokens = media_tokens(

@@ -1,1 +1,1 @@
-"""The HTTP edge: how a request is received, read and answered. It changes when the protocol or our conventions over it change."""
+"""HTTP: receives a request, reads it and sends the response. It changes when the protocol or our conventions for it change."""

@@ -1,60 +1,106 @@
-"""Request and answer bodies as pydantic models: they read a body, and they describe it in the specification.
+"""Request and response bodies as pydantic models: one description reads a body, rejects what is wrong and documents it.
 
-A function that must start fast reads with `shared.http.fields` instead (importing pydantic takes 75 ms of a cold start); its
-models then only describe, and the tests hold them to what the function does.
+Importing pydantic takes about 0.1 s, so only a function that reads a body imports this module before it serves.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, TypeVar
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Annotated, Any, TypeVar, get_args, get_origin
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError
-from pydantic_core import ErrorDetails
+from pydantic import (
+    AliasChoices,
+    BaseModel,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
+from pydantic.fields import FieldInfo
+from pydantic.json_schema import SkipJsonSchema
+from pydantic_core import CoreSchema, ErrorDetails, PydanticCustomError, core_schema
 
-from shared.errors import BadRequest
+from shared.errors import BadRequest, json_type
 from shared.generation import JsonObject
-from shared.http.fields import kind, not_known, told
 
 NOT_BLANK = r"[^\t-\r\x1c- \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]"
-"""A character that `str.strip` does not take away. Written out, since each language's `\\S` is another one: U+0085 is white
-space to Python and none to JavaScript."""
+"""A character that `str.strip` keeps. Written out, since `\\S` differs between languages: U+0085 is white space in Python and
+not in JavaScript."""
+MAX_NAMES = 100
+"""More names than any model has fields. An object with more is rejected before pydantic makes an error for each of them."""
+_MAX_NAME_CHARS = 100
+"""Characters of a caller's field name that an error repeats."""
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Metadata of a field: what an error says after the field's name, whatever is wrong with its value."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Between:
+    """Metadata of an `int` or a `float`: its bounds. An integer may be sent as 5.0 too, as in JSON Schema."""
+
+    low: int
+    high: int
+
+    def __get_pydantic_core_schema__(self, source: Any, _: GetCoreSchemaHandler) -> CoreSchema:
+        whole = source is int
+        rule = f"must be {'a whole number' if whole else 'a number'} from {self.low} to {self.high}"
+
+        def check(value: object) -> object:
+            if whole and isinstance(value, float) and value.is_integer():
+                value = int(value)
+            # Python's booleans are integers.
+            is_number = not isinstance(value, bool) and isinstance(value, int if whole else int | float)
+            if not is_number or not self.low <= value <= self.high:  # type: ignore[operator]
+                raise PydanticCustomError("rule", "rule", {"rule": rule})
+            return value
+
+        number = core_schema.int_schema if whole else core_schema.float_schema
+        return core_schema.no_info_before_validator_function(check, number(ge=self.low, le=self.high))
+
+
 Text = Annotated[str, StringConstraints(pattern=NOT_BLANK)]
-"""A text with something other than white space in it, kept as it was sent."""
-
-
-def whole(minimum: int, maximum: int) -> BeforeValidator:
-    """Of a whole number within bounds, which the field has to tell too; 5.0 is one, as JSON Schema counts."""
-
-    def check(value: object) -> object:
-        if isinstance(value, float) and value.is_integer():
-            value = int(value)
-        if isinstance(value, bool) or not isinstance(value, int) or not minimum <= value <= maximum:
-            raise ValueError(f"must be a whole number from {minimum} to {maximum}")
-        return value
-
-    return BeforeValidator(check)
-
-
-_PATTERNS = {NOT_BLANK: "is empty; send a text"}
+"""A string that is not blank, kept as it was sent."""
+Absent = Annotated[None, SkipJsonSchema()]
+"""A field that must be absent or null, and that the specification leaves out. Give it a Rule."""
 
 
 class Body(BaseModel):
-    """A JSON object in which every field is known."""
+    """A JSON object without unknown fields."""
 
     # Python's patterns: pydantic's own have no (?!...).
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, regex_engine="python-re")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _bounded(cls, values: Any) -> Any:
+        if isinstance(values, dict) and len(values) > MAX_NAMES:
+            name = next(name for name in values if name not in _names(cls))
+            raise PydanticCustomError("extra_forbidden", "unknown", {"field": name})
+        return values
+
 
 class Credentials(BaseModel):
-    """The caller's own key. Read before the body is: here it is only described."""
+    """The caller's own key, in place of a credential in a header."""
 
+    # The edge has read and checked it before the body is read as a model.
     model_config = ConfigDict(extra="ignore", frozen=True)
 
-    gemini_api_key: str | None = Field(None, description="A Gemini API key; Google bills the caller, not the server.")
+    gemini_api_key: str | None = Field(
+        None, repr=False, description="A Gemini API key; Google bills the caller, not the server."
+    )
 
 
 class GenerationBody(Body):
-    """What every generating endpoint takes."""
+    """The fields that every generating endpoint takes."""
 
     model: str | None = Field(
         None,
@@ -65,7 +111,7 @@ class GenerationBody(Body):
 
 
 class ImageBody(GenerationBody):
-    """What an endpoint that makes images takes."""
+    """The fields that every endpoint that makes images takes."""
 
     model: str | None = Field(
         None,
@@ -74,8 +120,14 @@ class ImageBody(GenerationBody):
     )
 
 
-class UsageBody(BaseModel):
-    """Tokens as Gemini counted them; null where it did not count, which is not zero."""
+class AnswerBody(BaseModel):
+    """A response's JSON. It is documented and never validated, so pydantic builds its validator only when asked."""
+
+    model_config = ConfigDict(defer_build=True)
+
+
+class UsageBody(AnswerBody):
+    """Token counts as reported by Gemini; null where Gemini reported none, which is not zero."""
 
     prompt_tokens: int | None
     output_tokens: int | None
@@ -83,11 +135,11 @@ class UsageBody(BaseModel):
     total_tokens: int | None = Field(description="prompt + output + thinking")
 
 
-class GenerationAnswer(BaseModel):
-    """What every generating endpoint answers, besides what it is asked for."""
+class GenerationAnswer(AnswerBody):
+    """The fields that every generating endpoint returns, besides its own."""
 
-    model: str = Field(description="The model that answered.", examples=["gemini-3.8-flash"])
-    finish_reason: str | None = Field(description="Gemini's.", examples=["STOP"])
+    model: str = Field(description="The model that responded.", examples=["gemini-3.8-flash"])
+    finish_reason: str | None = Field(description="Gemini's finish reason.", examples=["STOP"])
     usage: UsageBody
     request_id: str = Field(description="As in the header x-request-id, and in the log.")
 
@@ -96,25 +148,21 @@ Model = TypeVar("Model", bound=BaseModel)
 
 
 def read(model: type[Model], values: JsonObject) -> Model:
-    """The body as `model`. Raises BadRequest for the first field that is wrong."""
-    fields = model.model_fields
-    if len(values) > len(fields):
-        # One of them is unknown, and pydantic would make an error for each.
-        name = next(name for name in values if name not in fields)
-        raise BadRequest(f"{told(name)} {not_known(name, fields)}.", field=told(name))
+    """The body as `model`. Raises BadRequest for the first wrong field; an unknown field comes first, since its typing
+    error is usually why another one is missing."""
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-    path = _path(first["loc"])
-    raise BadRequest(f"{path} {_rule(first, model)}.", field=path)
+        found = error.errors(include_url=False)
+    raise _bad_request(model, min(found, key=lambda one: one["type"] != "extra_forbidden"))
 
 
-def _path(location: tuple[int | str, ...]) -> str:
-    """("history", 0, "role") -> "history[0].role"."""
-    path = "".join(f"[{step}]" if isinstance(step, int) else f".{told(step)}" for step in location)
-    return path.removeprefix(".") or "the body"
+def wrong(field: str, rule: str) -> PydanticCustomError:
+    """For rules between fields: a model's validator raises it, and the caller reads `field` (with its path) and `rule`."""
+    return PydanticCustomError("rule", "rule", {"field": field, "rule": rule})
 
+
+# -- errors ------------------------------------------------------------------------------------------------------------
 
 _TYPES = {
     "string": "a string",
@@ -127,37 +175,125 @@ _TYPES = {
 }
 
 
-def _rule(error: ErrorDetails, model: type[BaseModel]) -> str:
+def _bad_request(model: type[BaseModel], error: ErrorDetails) -> BadRequest:
+    context = error.get("ctx", {})
+    location = (*error["loc"], context["field"]) if "field" in context else error["loc"]
+    holder, field, depth = _declared(model, location)
+    path = _path(location[:depth])
+    if error["type"] == "extra_forbidden":
+        return BadRequest(_unknown(holder, str(location[-1]), path), field=path)
+    return BadRequest(f"{path} {_rule(error, field)}.", field=path)
+
+
+def _declared(model: type[BaseModel], location: Sequence[int | str]) -> tuple[type[BaseModel], FieldInfo | None, int]:
+    """The model that declares the last name of `location`, that field, and how many of the steps lead to it: all, or
+    those to a field with a Rule, which holds for everything inside."""
+    field: FieldInfo | None = None
+    for depth, step in enumerate(location, 1):
+        if isinstance(step, int):
+            continue
+        inner = model if field is None else _model_in(field.annotation)
+        if inner is None:
+            break
+        model, field = inner, inner.model_fields.get(_names(inner).get(step, ""))
+        if field is None or _rule_of(field):
+            return model, field, depth
+    return model, field, len(location)
+
+
+def _unknown(model: type[BaseModel], name: str, path: str) -> str:
+    names = _names(model)
+    if name in names:
+        twin = next(other for other, field in names.items() if field == names[name] and other != name)
+        return f"{path} and {twin} are two spellings of one field; send only one of them."
+    for outer, field in model.model_fields.items():
+        inner = _model_in(field.annotation, through_lists=False)
+        if inner is not None and name in _names(inner):
+            return f'{path} must be inside {outer}, like {{"{outer}": {{"{name}": ...}}}}.'
+    known = {other: field for other, field in names.items() if model.model_fields[field].annotation is not type(None)}
+    if len(name) <= _MAX_NAME_CHARS and (near := _nearest(name, known)):
+        return f"Unknown field {path}. Did you mean {near}?"
+    return f"Unknown field {path}. Known fields: {', '.join(sorted(set(known.values())))}."
+
+
+def _nearest(name: str, known: Iterable[str]) -> str | None:
+    # Only a mistake pays for the import.
+    from difflib import get_close_matches
+
+    return next(iter(get_close_matches(name, known, n=1, cutoff=0.6)), None)
+
+
+def _rule(error: ErrorDetails, field: FieldInfo | None) -> str:
     """What the value must be, after the field's name in a sentence."""
-    given, why, context = error["input"], error["type"], error.get("ctx", {})
+    value, why, context = error["input"], error["type"], error.get("ctx", {})
+    rule = _rule_of(field)
     if why == "missing":
-        field = model.model_fields.get(str(error["loc"][0])) if len(error["loc"]) == 1 else None
-        return "is required" + (f": {field.description.rstrip('.')}" if field is not None and field.description else "")
-    if why == "extra_forbidden":
-        return not_known(str(error["loc"][-1]), _known(model, error["loc"]))
+        if rule is not None:
+            return f"is required; it {rule.text}"
+        if field is not None and field.description:
+            return f"is required: {field.description.rstrip('.')}"
+        return (
+            "is required: send a text that is not empty"
+            if field is not None and field.annotation is str
+            else "is required"
+        )
+    if rule is not None or "rule" in context:
+        return rule.text if rule is not None else str(context["rule"])
     if why == "string_pattern_mismatch":
-        return _PATTERNS.get(context["pattern"]) or f"must match {context['pattern']}"
-    if why == "too_long":
-        return f"must have at most {context['max_length']} entries, not {context['actual_length']}"
+        return "is empty; send a text" if context["pattern"] == NOT_BLANK else f"must match {context['pattern']}"
     if why == "string_too_short" and context["min_length"] == 1:
         return "is empty"
+    if why == "too_short" and context["min_length"] == 1:
+        return "is empty; send at least one entry"
+    if why == "too_long":
+        return f"must have at most {context['max_length']} entries, not {context['actual_length']}"
     name, _, reason = why.rpartition("_")
-    if reason in ("type", "parsing") and name in _TYPES:
-        return f"must be {_TYPES[name]}, not {kind(given)}"
+    if reason == "type" and name in _TYPES:
+        # A fraction is a number too: "not a number" would mislead.
+        return f"must be {_TYPES[name]}" + (
+            "" if name == "int" and isinstance(value, float) else f", not {json_type(value)}"
+        )
     if why in ("literal_error", "enum"):
         return f"must be {context['expected']}"
-    return _said(error["msg"])
+    return _sentence(error["msg"])
 
 
-def _known(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
-    return list(model.model_fields) if len(location) == 1 else []
-
-
-def _said(message: str) -> str:
-    """pydantic's own words, as the rest of a sentence: "Value error, must be x" -> "must be x"."""
+def _sentence(message: str) -> str:
+    """A validator's or pydantic's own words as the rest of a sentence: "Value error, must be x" -> "must be x"."""
     text = message.removeprefix("Value error, ").removeprefix("Assertion failed, ")
-    return (
-        text
-        if text.startswith(("must ", "is ", "holds ", "belongs "))
-        else f"is not valid: {text[:1].lower()}{text[1:]}"
-    )
+    return text if text.startswith(("must ", "is ")) else f"is not valid: {text[:1].lower()}{text[1:]}"
+
+
+def _path(location: Sequence[int | str]) -> str:
+    """("history", 0, "role") -> "history[0].role"."""
+    path = "".join(f"[{step}]" if isinstance(step, int) else f".{_shown(step)}" for step in location)
+    return path.removeprefix(".") or "the body"
+
+
+def _shown(name: str) -> str:
+    """A caller's own field name in an error: bounded, and visible even if it is empty."""
+    return f"{name[:_MAX_NAME_CHARS]}…" if len(name) > _MAX_NAME_CHARS else name or '""'
+
+
+@cache
+def _names(model: type[BaseModel]) -> Mapping[str, str]:
+    """Every name that a body may use -> the field."""
+    return {
+        str(spelling): name
+        for name, field in model.model_fields.items()
+        for spelling in (field.validation_alias.choices if isinstance(field.validation_alias, AliasChoices) else [name])
+    }
+
+
+def _rule_of(field: FieldInfo | None) -> Rule | None:
+    return next((one for one in field.metadata if isinstance(one, Rule)), None) if field is not None else None
+
+
+def _model_in(annotation: Any, *, through_lists: bool = True) -> type[BaseModel] | None:
+    """The model in `Model | None` or `list[Model] | None`; None if there is none."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    if get_origin(annotation) is list and not through_lists:
+        return None
+    found = (_model_in(part, through_lists=through_lists) for part in get_args(annotation))
+    return next((model for model in found if model is not None), None)

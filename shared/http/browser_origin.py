@@ -1,9 +1,9 @@
-"""Which requests without a credential a server on somebody's own machine answers. Pure.
+"""Which requests without a credential a local server accepts. Pure.
 
-A browser sends any page's requests to 127.0.0.1, and anonymous callers spend the operator's key. So a server that is not
-deployed checks what a page cannot set: the Host (a page whose name was pointed at this machine sends that name), the Origin, and
-Sec-Fetch-Site. A body also needs a Content-Type: without one, a page's request needs no preflight. Programs send no Origin. A
-credential lifts every rule, since a foreign page has none.
+A browser sends the requests of any page to 127.0.0.1, and anonymous callers use the operator's key. So a server that is not
+deployed checks headers that a page cannot set: Host (after DNS rebinding it has the page's name), Origin and Sec-Fetch-Site.
+A body also needs a Content-Type, because a page's request without one needs no preflight. Programs send no Origin. Requests
+with a credential are not checked, since a foreign page has none.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _HOST = r"(?:\[([0-9a-f:.]{2,45})\]|([a-z0-9._-]{1,253}?)\.?)(?::([0-9]{1,5}))?"
 _AUTHORITY = re.compile(_HOST, re.IGNORECASE)
 _ORIGIN = re.compile(f"(https?)://{_HOST}", re.IGNORECASE)
 _DEFAULT_PORTS = {"http": 80, "https": 443}
-_REMEMBERED = 64
+_CACHED_NAMES = 64
 _CREDENTIAL = "or send a credential in the header Admin-API-Key or x-goog-api-key."
 
 
@@ -31,11 +31,11 @@ class Authority(NamedTuple):
     host: str
     """In lower case, without brackets."""
     port: int | None
-    """None if none is given."""
+    """None if absent."""
 
     @property
     def local(self) -> bool:
-        """Whether every machine means itself by this name. 0.0.0.0 and [::] are the addresses that some servers print."""
+        """Whether the name means the local machine. Some servers print 0.0.0.0 and [::] as their address."""
         address = _address(self.host)
         if address is None:
             return self.host == "localhost" or self.host.endswith(".localhost")
@@ -45,8 +45,8 @@ class Authority(NamedTuple):
 def anonymous_fault(
     method: str, headers: Mapping[str, str], settings: Settings, arrived_at: str | None
 ) -> GatewayError | None:
-    """Why a request without a credential is rejected; None if it is not. `headers` have lower-case names; `arrived_at` is
-    this machine's address that the client connected to."""
+    """The error for a request without a credential; None if it is accepted. `headers` have lower-case names; `arrived_at` is
+    the local address that the client connected to."""
     if settings.deployed:
         return None
     return (
@@ -63,8 +63,8 @@ def _host_fault(headers: Mapping[str, str], settings: Settings, arrived_at: str 
     if host is not None and (host.local or host.host in _named_hosts(settings)):
         return None
     return Forbidden(
-        "Without a credential, this server answers requests on this machine only under a loopback name. Call it as 127.0.0.1 "
-        f"or localhost, or name its address in PUBLIC_BASE_URL, {_CREDENTIAL}",
+        "Requests without a credential must use a loopback name as Host. Call this server as 127.0.0.1 or localhost, or set "
+        f"PUBLIC_BASE_URL to its address, {_CREDENTIAL}",
         details={"header": "host"},
     )
 
@@ -77,15 +77,15 @@ def _origin_fault(headers: Mapping[str, str], settings: Settings) -> GatewayErro
     elif (settings.cors_origins != ("*",) and origin in settings.cors_origins) or _is_own(origin, headers, settings):
         return None
     return Forbidden(
-        "Without a credential, this server answers only its own pages and those whose origin CORS_ORIGIN names (`*` names "
-        f"none). Name the page's origin there, {_CREDENTIAL}",
+        "Pages of other origins need a credential, unless CORS_ORIGIN lists their origin (`*` does not count). Add the page's "
+        f"origin there, {_CREDENTIAL}",
         details={"header": "sec-fetch-site" if origin is None else "origin"},
     )
 
 
 def _is_own(origin: str, headers: Mapping[str, str], settings: Settings) -> bool:
     """Whether `origin` is this server's, under the request's Host or another local name. A Host that is neither an address
-    nor named by the operator does not count: its owner can point it at this machine."""
+    nor in the operator's settings does not count: its owner can make it resolve to this machine."""
     found, server = _ORIGIN.fullmatch(origin), _authority(headers.get("host", ""))
     if found is None or server is None:
         return False
@@ -103,12 +103,12 @@ def _body_fault(method: str, headers: Mapping[str, str]) -> GatewayError | None:
     if method in _BODILESS or not has_body or headers.get("content-type", "").strip():
         return None
     return UnsupportedMediaType(
-        "Without a credential, a body needs its type. Send the header Content-Type: application/json."
+        "Requests without a credential need a Content-Type for their body. Send the header Content-Type: application/json."
     )
 
 
 def _named_hosts(settings: Settings) -> Iterator[str]:
-    """The hosts that the operator's settings name."""
+    """The hosts in the operator's settings."""
     yield settings.host.lower()
     for url in (settings.images.public_base_url, *settings.cors_origins):
         host = urlsplit(url or "").hostname
@@ -116,13 +116,13 @@ def _named_hosts(settings: Settings) -> Iterator[str]:
             yield host
 
 
-@lru_cache(maxsize=_REMEMBERED)
+@lru_cache(maxsize=_CACHED_NAMES)
 def _authority(text: str) -> Authority | None:
     found = _AUTHORITY.fullmatch(text.strip())
     return Authority((found[1] or found[2]).lower(), int(found[3]) if found[3] else None) if found else None
 
 
-@lru_cache(maxsize=_REMEMBERED)
+@lru_cache(maxsize=_CACHED_NAMES)
 def _address(text: str) -> IPv4Address | IPv6Address | None:
     try:
         address = ip_address(text.partition("%")[0])

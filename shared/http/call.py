@@ -1,35 +1,40 @@
-"""One request as a function sees it: who asks, what the body says, how long there is, and the way to Gemini."""
+"""One request as a function sees it: its caller, its body, its deadline, and access to Gemini."""
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, aclosing
-from dataclasses import replace
+from collections.abc import Callable, Mapping
+from contextlib import aclosing
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, TypeVar, overload
 
 from starlette.requests import Request
 
 from shared.auth.credentials import client_address, has_wrong_admin_key, key_in, network_of, require_admin
-from shared.bounds.byte_budget import Bucket, ByteBudget
-from shared.bounds.large_work import LARGE_BYTES, LargeWork
-from shared.errors import BadRequest
-from shared.generation import Caller, Encoded, Generation, Journal, JsonObject, Reply, Usage
+from shared.bounds.byte_budget import Bucket
+from shared.bounds.large_work import LARGE_BYTES
+from shared.errors import BadRequest, GatewayError
+from shared.gemini import wire
+from shared.gemini.answer_text import answer_text
+from shared.gemini.models import Purpose, model_for
+from shared.generation import Caller, Ending, JsonObject, Priority, Reply, Timeline
 from shared.http.event_stream import MIN_SILENCE_S, SILENCE_S, Events, EventStream
 from shared.http.patience import HEADER, SDK_HEADERS, Patience, patience_of
-from shared.http.request_body import may_be_json, parse_object, read_body, require_json, weighed
+from shared.http.request_body import budgeted_bytes, may_be_json, parse_object, read_body, require_json
+from shared.http.response import generation_answer
 from shared.settings.settings import Settings
+from shared.telemetry.record import RequestRecord, told
 
 if TYPE_CHECKING:
-    from shared.auth.admin_guesses import AdminGuesses
-    from shared.auth.caller_rate import CallerRate
-    from shared.media.look_ups import LookUps
-    from shared.media.media import MediaStore
-    from shared.telemetry.record import RequestRecord
+    from pydantic import BaseModel
+
+    from shared.bootstrap import Services
+    from shared.gateway.generator import Generator
+    from shared.gateway.stream_reply import StreamReply
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
+_HOST = re.compile(r"[A-Za-z0-9.-]{1,253}(:[0-9]{1,5})?|\[[0-9A-Fa-f:.]{2,45}\](:[0-9]{1,5})?")
 _BODILESS = frozenset({"GET", "HEAD", "DELETE"})
 _SINGLE = frozenset(
     {"authorization", "admin-api-key", "x-goog-api-key", "x-request-id", "x-priority", HEADER, *SDK_HEADERS}
@@ -37,106 +42,30 @@ _SINGLE = frozenset(
 """Headers whose value has no comma of its own."""
 _NOT_YET_KNOWN = Caller("public", "anonymous")
 Result = TypeVar("Result")
-
-
-class StreamReply(Protocol):
-    """An answer that is still coming: native frames as Gemini sends them."""
-
-    @property
-    def head(self) -> Reply: ...
-
-    @property
-    def usage(self) -> Usage:
-        """Known after the last frame."""
-        ...
-
-    def __aiter__(self) -> AsyncIterator[JsonObject]: ...
-
-
-class Gateway(Protocol):
-    async def generate(self, generation: Generation) -> Reply: ...
-
-    def accepted(self, caller: Caller) -> bool:
-        """Whether Gemini has accepted the caller's own key, as far as this process knows; True for callers without one.
-        Raises InvalidGeminiKey for a key that Gemini refused lately."""
-        ...
-
-    def stream(self, generation: Generation) -> AbstractAsyncContextManager[StreamReply]:
-        """Entering it waits for a 200 from Gemini and its first frame; errors until then are raised there."""
-        ...
-
-
-class Services(Protocol):
-    """What the edge and the functions use of a process's services."""
-
-    @property
-    def settings(self) -> Settings: ...
-
-    @property
-    def gateway(self) -> Gateway: ...
-
-    @property
-    def tracer(self) -> Tracer | None: ...
-
-    @property
-    def media(self) -> MediaStore:
-        """Raises StorageUnavailable where none is configured."""
-        ...
-
-    @property
-    def caller_rate(self) -> CallerRate: ...
-
-    @property
-    def fetch_rate(self) -> CallerRate: ...
-
-    @property
-    def look_ups(self) -> LookUps: ...
-
-    @property
-    def admin_guesses(self) -> AdminGuesses: ...
-
-    @property
-    def byte_budget(self) -> ByteBudget: ...
-
-    @property
-    def large_work(self) -> LargeWork: ...
-
-    async def health(self) -> JsonObject: ...
-
-    def ledger_writes(self) -> int:
-        """Commits to the ledger by this process since this was last asked."""
-        ...
-
-
-class Tracer(Protocol):
-    def spans(self, record: RequestRecord) -> Sequence[Any]:
-        """Of the request that the record is of, whose trace this sets; none if it is not sampled."""
-        ...
-
-    async def export(self, spans: Sequence[Any]) -> None:
-        """Returns when they are sent or given up."""
-        ...
+Model = TypeVar("Model", bound="BaseModel")
 
 
 class Call:
     """Every reader raises a GatewayError that says what to send instead."""
 
-    def __init__(self, request: Request, services: Services, received_s: float) -> None:
+    def __init__(self, request: Request, services: Services, received_s: float, function: str = "") -> None:
+        """`function`: the name under which errors are logged."""
         self.request = request
         self.services = services
         self.settings: Settings = services.settings
         self.method: str = request.method
         self.path: str = request.scope["path"]
+        self.path_parameters: Mapping[str, str] = {}
+        """Of the template that the path matched: `{id}` of endpoint.json is `path_parameters["id"]`, percent-decoded."""
         self.headers = headers_of(request)
         self.request_id = request_id(self.headers)
         self.received_s = received_s
+        self.function = function
         self.caller = _NOT_YET_KNOWN
-        """Who asks, once the edge has found out. A public function is not told."""
+        """Set by the edge after authentication; a public function has no authenticated caller."""
         self.claim = services.byte_budget.claim(Bucket("", known=False))
         """What this request holds of the process's bytes, until the edge has finished it."""
-        self.journal = Journal()
-        self.reply: Reply | None = None
-        """What the gateway answered: its headers go into the response."""
+        self.timeline = Timeline()
         self.unreadable: str | None = None
         """Why no credential could be looked for in a body that has something in it: a sentence."""
         self._body: bytes | None = None
@@ -149,6 +78,21 @@ class Call:
         peer = self.request.scope.get("client")
         forwarded = self.request.headers.getlist("x-forwarded-for")
         return client_address(forwarded, peer[0] if peer else "unknown", self.settings.deployed)
+
+    @cached_property
+    def base_url(self) -> str:
+        """This server's address, for links: PUBLIC_BASE_URL; else the address that the request was sent to, or "" if its
+        Host header is not valid."""
+        if self.settings.images.public_base_url is not None:
+            return self.settings.images.public_base_url
+        host = self.request.headers.get("host", "")
+        if not _HOST.fullmatch(host):
+            return ""
+        scheme = self.request.url.scheme
+        # Only Google's front end is trusted to report how it was reached; elsewhere anybody may send that header.
+        if self.settings.deployed and self.request.headers.get("x-forwarded-proto") in ("http", "https"):
+            scheme = self.request.headers["x-forwarded-proto"]
+        return f"{scheme}://{host}"
 
     def known_as(self, caller: Caller) -> None:
         """The bytes held so far are that caller's from now on. Raises QueueFull where it holds too many already."""
@@ -205,7 +149,7 @@ class Call:
         if self._object is None:
             body = await self.body()
             if len(body) >= LARGE_BYTES:
-                self.claim.cover(await self.work(partial(weighed, body)))
+                self.claim.cover(await self.work(partial(budgeted_bytes, body)))
             try:
                 self._object = await self.work(partial(parse_object, body))
             except BadRequest as error:
@@ -223,13 +167,22 @@ class Call:
         await self.refuse_guesses()
         self.caller = require_admin(self.headers, self.settings)
 
-    async def read(self, reader: Callable[[JsonObject], Result]) -> Result:
-        """What `reader` makes of the JSON object, after which the body is forgotten. `reader` must not need the event
-        loop: for a large body it runs in a thread. Raises what `reader` raises."""
-        job = partial(reader, await self.json())
-        # Not while it waits for its turn either: what was parsed takes as much again.
+    @overload
+    async def read(self, model: type[Model]) -> Model: ...
+
+    @overload
+    async def read(self, model: type[Model], then: Callable[[Model], Result]) -> Result: ...
+
+    async def read(self, model: type[Model], then: Callable[[Model], Result] | None = None) -> Model | Result:
+        """The JSON body as `model`, or the result of `then` for it; the body is forgotten. `then` must not need the event
+        loop: for a large body it runs in a thread. Raises BadRequest, and what `then` raises."""
+        # Functions that read no body never load pydantic.
+        from shared.http.bodies import read
+
+        job = partial(read, model, await self.json())
+        # A request that waits for its turn holds no parsed body either: it takes as much memory again.
         self.forget_body()
-        return await self.work(job)
+        return await self.work(job if then is None else lambda: then(job()))
 
     async def work(self, job: Callable[[], Result], size_bytes: int = 0) -> Result:
         """What `job` returns or raises, without holding up other requests where this one's body is large, or the
@@ -256,7 +209,7 @@ class Call:
         return self.received_s + self.patience.timeout_s
 
     @property
-    def priority(self) -> Literal["interactive", "batch"]:
+    def priority(self) -> Priority:
         text = self.headers.get("x-priority", "interactive").lower()
         if text == "interactive":
             return "interactive"
@@ -264,47 +217,62 @@ class Call:
             return "batch"
         raise BadRequest("x-priority must be interactive or batch.", field="x-priority")
 
-    async def generate(self, model: str, body: JsonObject, encoded: Encoded | None = None) -> Reply:
-        """One answer from Gemini, for this caller, by this call's deadline. `encoded` is of `body`, where it is asked
-        several times. Raises GatewayError."""
-        self.reply = await self.services.gateway.generate(self._generation(model, body, encoded))
-        return self.reply
+    def model_for(self, requested: str | None, purpose: Purpose) -> str:
+        """The model that serves a request for `requested`, or the default for `purpose` if that is None. Raises BadRequest."""
+        return model_for(requested, purpose, self.settings.tier, self.settings.model_override)
 
-    def stream(self, model: str, body: JsonObject, shape: Callable[[StreamReply], Events]) -> EventStream:
-        """An answer as it comes; `shape` turns Gemini's frames into the events to send."""
-        generation, silence_s = self._generation(model, body), SILENCE_S
-        if self.patience.of_silence:
-            # The client waits for each byte and not for the last one: it gets one in time.
-            generation = replace(generation, deadline_s=self.received_s + self.settings.request_timeout_s)
-            silence_s = min(silence_s, max(MIN_SILENCE_S, self.patience.timeout_s / 2))
-        journal = generation.journal
-        return EventStream(
-            self._events(generation, shape),
-            generation.deadline_s,
-            dispatched_s=lambda: journal.dispatched_s,
-            silence_s=silence_s,
-        )
+    @property
+    def generator(self) -> Generator:
+        """Generations for this caller by this request's deadline: what use cases take instead of the call."""
+        return self._generator(self.deadline_s)
 
-    async def _events(self, generation: Generation, shape: Callable[[StreamReply], Events]) -> Events:
-        async with self.services.gateway.stream(generation) as reply:
-            self.reply = reply.head
-            async with aclosing(shape(reply)) as events:
-                async for event in events:
-                    yield event
-
-    def _generation(self, model: str, body: JsonObject, encoded: Encoded | None = None) -> Generation:
+    def _generator(self, deadline_s: float) -> Generator:
         patient = self.patience.stated and not self.settings.queue_timeout_given
-        return Generation(
-            model,
-            body,
+        return self.services.gateway.bind(
             self.caller,
-            self.deadline_s,
+            deadline_s,
             self.priority,
-            self.journal,
-            encoded,
+            self.timeline,
             claim=self.claim,
             patient_until_s=self.deadline_s if patient else None,
         )
+
+    async def generate(self, model: str, body: JsonObject) -> Reply:
+        """Gemini's answer to a native body. Raises GatewayError."""
+        return await self.generator.generate(model, body)
+
+    async def answer_text(self, requested: str | None, body: JsonObject, purpose: Purpose = "chat") -> JsonObject:
+        """The response of an endpoint that returns text: Gemini's answer to a native body, from the model that the caller
+        requested, or from the default for `purpose` if `requested` is None. Raises GatewayError."""
+        reply = await self.generate(self.model_for(requested, purpose), body)
+        ending = Ending(reply.model_used, wire.finish_reason(reply.body), reply.usage)
+        return generation_answer({"text": answer_text(reply.body)}, ending, self.request_id)
+
+    def stream(self, model: str, body: JsonObject, shape: Callable[[StreamReply], Events]) -> EventStream:
+        """An answer while it is generated; `shape` turns Gemini's frames into the events to send."""
+        deadline_s, silence_s = self.deadline_s, SILENCE_S
+        if self.patience.of_silence:
+            # The client's timeout applies to the time between two bytes: it gets a byte in time, up to the longest deadline.
+            deadline_s = self.received_s + self.settings.request_timeout_s
+            silence_s = min(silence_s, max(MIN_SILENCE_S, self.patience.timeout_s / 2))
+        timeline = self.timeline
+        return EventStream(
+            self._events(self._generator(deadline_s), model, body, shape),
+            deadline_s,
+            dispatched_s=lambda: timeline.dispatched_s,
+            silence_s=silence_s,
+        )
+
+    async def _events(
+        self, generator: Generator, model: str, body: JsonObject, shape: Callable[[StreamReply], Events]
+    ) -> Events:
+        async with generator.stream(model, body) as reply, aclosing(shape(reply)) as events:
+            async for event in events:
+                yield event
+
+    def public_error(self, error: Exception) -> GatewayError:
+        """The error that the caller gets. An internal error is logged, and replaced by one without its message."""
+        return told(error, RequestRecord(self.function, self.method, self.request_id, self.received_s))
 
 
 def headers_of(request: Request) -> Mapping[str, str]:

@@ -1,4 +1,4 @@
-"""Conditional and range requests (RFC 9110, 13 and 14) for what has a strong ETag. Pure."""
+"""Conditional and range requests (RFC 9110, 13 and 14). Pure."""
 
 from __future__ import annotations
 
@@ -7,24 +7,25 @@ from collections.abc import Mapping
 
 from shared.errors import RangeNotSatisfiable
 
-_ETAGS = re.compile(r'(?:W/)?("[^"]*")')
+_OPAQUE_TAGS = re.compile(r'(?:W/)?("[^"]*")')
 _ONE_RANGE = re.compile(r"bytes\s*=\s*([0-9]{0,19})\s*-\s*([0-9]{0,19})\s*", re.IGNORECASE)
 
 
 def not_modified(headers: Mapping[str, str], etag: str) -> bool:
-    """Whether the caller has it already; `etag` with its quotes."""
+    """Whether If-None-Match names `etag` (with its quotes, strong or weak), by the weak comparison of RFC 9110, 13.1.2."""
     given = headers.get("if-none-match", "")
-    return given.strip() == "*" or etag in _ETAGS.findall(given)
+    return given.strip() == "*" or etag.removeprefix("W/") in _OPAQUE_TAGS.findall(given)
 
 
 def requested_range(headers: Mapping[str, str], etag: str, size_bytes: int) -> tuple[int, int] | None:
-    """From its first byte to before its second; None for the whole. Raises RangeNotSatisfiable.
+    """The first byte and the end (exclusive) of the requested range; None for the whole. `etag` is strong.
+    Raises RangeNotSatisfiable.
 
-    As the RFC allows, a header that is malformed, of another unit or of several ranges is ignored."""
-    asked = _ONE_RANGE.fullmatch(headers.get("range", "").strip())
-    if asked is None or headers.get("if-range", etag).strip() != etag:
+    A Range header that is malformed, has another unit or several ranges is ignored, as the RFC allows."""
+    found = _ONE_RANGE.fullmatch(headers.get("range", "").strip())
+    if found is None or headers.get("if-range", etag).strip() != etag:
         return None
-    first, last = asked.groups()
+    first, last = found.groups()
     if first:
         begin, end = int(first), int(last) + 1 if last else size_bytes
         if last and end <= begin:
@@ -35,7 +36,7 @@ def requested_range(headers: Mapping[str, str], etag: str, size_bytes: int) -> t
         return None
     if begin >= size_bytes:
         raise RangeNotSatisfiable(
-            f"The range begins behind the end; there are {size_bytes} bytes.",
+            f"Range starts past the end ({size_bytes} bytes). Request a range within it.",
             headers={"content-range": f"bytes */{size_bytes}"},
         )
     return begin, min(end, size_bytes)

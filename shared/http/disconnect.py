@@ -1,4 +1,4 @@
-"""Notices that the client went away, and cancels the work that is done for it."""
+"""Cancels the work for a client that disconnects."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from shared.errors import CallerGone
 class DisconnectWatch:
     """`with DisconnectWatch(receive): ...` raises CallerGone out of the block when the client disconnects.
 
-    ASGI tells it by a message of `receive`, so the body must have been read before. Costs one task, which does nothing
-    until then. The work sees an ordinary CancelledError, and may use its `finally` to give back what it holds.
+    ASGI reports a disconnect as a message of `receive`, so the body must have been read before. Costs one idle task. The
+    work receives an ordinary CancelledError, and releases its resources in `finally`.
     """
 
     __slots__ = ("_gone", "_receive", "_task", "_watcher")
@@ -26,7 +26,7 @@ class DisconnectWatch:
     def __enter__(self) -> None:
         task = asyncio.current_task()
         if task is None:
-            raise RuntimeError("a disconnect is watched for from within a task")
+            raise RuntimeError("use DisconnectWatch inside a task")
         self._task = task
         self._watcher = asyncio.create_task(self._watch())
 
@@ -38,11 +38,11 @@ class DisconnectWatch:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
         watcher, task = self._watcher, self._task
-        # A cancelled task keeps its error, and that one's traceback a frame with this object.
+        # A cancelled task refers to its error, whose traceback refers to a frame with this object: no cycle.
         del self._watcher, self._task
         watcher.cancel()
         if not self._gone:
             return
-        # Another cancellation (the server is shutting down) may have come on top of ours: that one goes on.
+        # Another cancellation (the server is shutting down) may have been added to ours; it must continue.
         if task.uncancel() == 0 and (kind is None or issubclass(kind, asyncio.CancelledError)):
-            raise CallerGone("The caller closed the connection before the answer was ready.") from None
+            raise CallerGone("The caller closed the connection before the response was ready.") from None

@@ -1,10 +1,9 @@
-"""The HTTP edge of a function: request id, route, credential, errors, CORS, one log record.
+"""What every function does around its handler: request id, route, credential, errors, CORS, one log record.
 
 @endpoint()
 async def chat(call: Call) -> JsonObject:
-    asked = await call.read(read_chat)
-    reply = await call.generate(model_for(asked.model, "chat", call.settings), asked.body)
-    return chat_answer(reply, call.request_id)
+    asked = await call.read(Request, Request.native)
+    return await call.answer_text(asked.model, asked.body)
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from types import FunctionType
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import orjson
 from starlette.requests import Request
@@ -24,39 +23,44 @@ from shared.clock import elapsed_s
 from shared.errors import GatewayError, MethodNotAllowed, NotFound, Unauthorized, Unavailable
 from shared.generation import Caller, JsonObject
 from shared.http.browser_origin import anonymous_fault
-from shared.http.call import Call, Services, headers_of, request_id
+from shared.http.call import Call, headers_of, request_id
 from shared.http.disconnect import DisconnectWatch
 from shared.http.event_stream import EventStream
-from shared.http.header_value import header_value
-from shared.http.manifest import Manifest, canonical, slashes_as_sent
+from shared.http.manifest import Manifest
 from shared.http.response import (
     ErrorBody,
-    JsonAnswer,
+    JsonResponse,
     RawHeaders,
     allow,
     cors_headers,
-    error_answer,
+    error_response,
+    generation_headers,
     own_error_body,
     preflight,
     server_timing,
 )
+from shared.http.routes import Routes, comparable
 from shared.settings.settings import SettingsError
 from shared.telemetry.record import RequestRecord, log_failure, log_problem, log_request, told, trace_of
 
-__all__ = ["Call", "Edge", "endpoint"]
+if TYPE_CHECKING:
+    from shared.bootstrap import Services
+
+__all__ = ["Call", "EndpointApp", "endpoint"]
 
 Handler = Callable[[Call], Awaitable[Response | JsonObject]]
 Function = Callable[[Request], Awaitable[Response]]
 
 _HEALTH = "/health"
-_FEW = 4
+_MAX_LISTED_PATHS = 4
 
 
 def endpoint(
     *, error_body: ErrorBody = own_error_body, bearer_is_credential: bool = False
 ) -> Callable[[Handler], Function]:
-    """Makes `handler` the function that functions-framework serves under the handler's name, as endpoint.json beside
-    it says. A compatible API gives its own `error_body`, and takes the admin key as its clients send it."""
+    """Turns a handler into the function that functions-framework serves under the handler's name, with the endpoint.json
+    of the handler's folder. A compatible API passes its own `error_body`; with `bearer_is_credential` the admin key may
+    come as a bearer token, as OpenAI's clients send it."""
 
     def decorate(handler: Handler) -> Function:
         from functions_framework import aio
@@ -66,12 +70,12 @@ def endpoint(
         framework_server.configure()
         handler_function = cast(FunctionType, handler)
         manifest = Manifest.load(Path(handler_function.__code__.co_filename).parent)
-        edge = Edge(handler, manifest, error_body=error_body, bearer_is_credential=bearer_is_credential)
+        edge = EndpointApp(handler, manifest, error_body=error_body, bearer_is_credential=bearer_is_credential)
 
         async def function(request: Request) -> Response:
             return await edge.answer(request)
 
-        # The framework finds a function by its name, and insists on a plain one.
+        # The framework finds a function by its name, and accepts only plain functions.
         function.__name__ = handler_function.__name__
         function.__doc__ = handler_function.__doc__
         return cast(Function, aio.http(function))
@@ -80,14 +84,14 @@ def endpoint(
 
 
 def process_services() -> Services:
-    """This process's services, made at the first request: in the worker, on its loop, never at import."""
+    """This process's services, created by the first request: in the worker and on its loop, never at import."""
     from shared.bootstrap import services
 
     return services()
 
 
-class Edge:
-    """What happens to every request of one function, before and after its handler."""
+class EndpointApp:
+    """One function: handles every request before and after its handler."""
 
     def __init__(
         self,
@@ -99,6 +103,8 @@ class Edge:
         bearer_is_credential: bool = False,
     ) -> None:
         self.manifest = manifest
+        self._methods = manifest.patterns
+        self._routes = Routes(self._methods)
         self._handler = handler
         self._services = services
         self._error_body = error_body
@@ -108,16 +114,16 @@ class Edge:
         received_s = elapsed_s()
         try:
             services = self._services()
-        except Exception as error:  # noqa: BLE001 - logged, and told to the caller
+        except Exception as error:  # noqa: BLE001 - logged, and returned to the caller
             return self._not_started(request, received_s, error)
-        call = Call(request, services, received_s)
+        call = Call(request, services, received_s, self.manifest.name)
         record = RequestRecord(
             self.manifest.name,
             call.method,
             call.request_id,
             received_s,
             user_agent=call.headers.get("user-agent"),
-            journal=call.journal,
+            timeline=call.timeline,
         )
         response: Response | None = None
         try:
@@ -145,11 +151,11 @@ class Edge:
             refuse_credential_in_query(call.request.scope["query_string"])
         if call.method not in methods and not (call.method == "HEAD" and "GET" in methods):
             allowed = allow(methods)
-            raise MethodNotAllowed(f"{route} answers to {allowed}.", headers={"allow": allowed})
-        if route == _HEALTH and route not in self.manifest.paths:
-            return JsonAnswer(await call.services.health())
+            raise MethodNotAllowed(f"{route} supports only {_listed(allowed)}.", headers={"allow": allowed})
+        if route == _HEALTH and route not in self._methods:
+            return JsonResponse(await call.services.health())
         if self.manifest.access != "public":
-            # Before the body is read: a network that guesses the key costs no more than its request's head.
+            # Before the body is read, so that guessing the key costs the server no more than a request head.
             await call.refuse_guesses()
             call.known_as(await self._authenticate(call))
             record.asked_by(call.caller)
@@ -172,31 +178,32 @@ class Edge:
                 lambda: self._finish(call, record),
             )
             record.status = result.status_code
-        return result if isinstance(result, Response) else JsonAnswer(result)
+        return result if isinstance(result, Response) else JsonResponse(result)
 
     def _route(self, call: Call) -> tuple[str, tuple[str, ...]]:
-        """The pattern and its methods; the call's path is made the canonical one."""
-        paths, joined = self.manifest.paths, slashes_as_sent(call.request.scope)
-        pattern = self.manifest.match(call.path, joined=joined)
-        if joined and "//" in call.path:
-            call.path = canonical(call.path, pattern or "/")
-        path = call.path
-        if pattern is None and path == "/" and len(paths) == 1:
+        """The matching pattern and its methods. Sets the call's canonical path and its path parameters."""
+        raw_path = call.request.scope.get("raw_path") or b""
+        found = self._routes.match(call.path, raw_path)
+        if found is not None:
+            call.path, call.path_parameters = found.path, found.parameters
+            return found.pattern, self._methods[found.pattern]
+        path = comparable(call.path, raw_path)
+        if path == "/" and len(self.manifest.paths) == 1:
             # A deployed function has a URL of its own, where its only path may arrive as `/`.
-            pattern = next(iter(paths))
-        if pattern is not None:
-            return pattern, paths[pattern]
-        if path.rstrip("/") == _HEALTH:
+            call.path = path
+            return next(iter(self.manifest.paths.items()))
+        if path == _HEALTH:
             return _HEALTH, ("GET",)
-        served = ", ".join(paths) if len(paths) <= _FEW else "those that GET /openapi.json lists"
-        raise NotFound(f"Nothing is served at this path; {self.manifest.name} has {served}.")
+        if len(self._methods) > _MAX_LISTED_PATHS:
+            raise NotFound("Not found. GET /openapi.json lists the available paths.")
+        raise NotFound(f"Not found. {self.manifest.name} has {', '.join(self._methods)}.")
 
     async def _authenticate(self, call: Call) -> Caller:
         settings = call.settings
         body: JsonObject | None = None
         admin = has_admin_key(call.headers, settings, bearer_is_credential=self._bearer_is_credential)
         if not admin or (self._bearer_is_credential and "x-caller-id" not in call.headers):
-            # A key may be in the body, or the caller's name beside an admin key.
+            # The body may contain a key, or the caller's name in addition to an admin key.
             body = await call.json_if_any()
         anonymous = self.manifest.access == "anonymous" and self.manifest.name in settings.allow_anonymous
         user = body.get("user") if body is not None and self._bearer_is_credential else None
@@ -213,7 +220,7 @@ class Edge:
         except Unauthorized as error:
             if call.unreadable is None:
                 raise
-            # A key in the body is missed where a comma is missing.
+            # The body may contain a key, but could not be parsed.
             message = f"{error.message} None was found in the body. {call.unreadable}"
             raise Unauthorized(message, headers=error.headers) from None
 
@@ -222,28 +229,28 @@ class Edge:
         record = RequestRecord(self.manifest.name, request.method, request_id(headers), received_s)
         if isinstance(error, SettingsError):
             log_problem(str(error))
-            error = Unavailable("The server is not configured; its log says which variable is wrong.")
-        response = error_answer(self._failed(error, record), record.request_id, self._error_body)
+            error = Unavailable("The server is not configured correctly. Its log names the invalid variable.")
+        response = error_response(self._failed(error, record), record.request_id, self._error_body)
         record.answered(response)
         record.trace, record.ended_s = trace_of(headers), elapsed_s()
         response.headers["x-request-id"] = record.request_id
-        response.headers["server-timing"] = server_timing(record.journal, record.ended_s - received_s).decode()
+        response.headers["server-timing"] = server_timing(record.timeline, record.ended_s - received_s).decode()
         log_request(record, "INFO")
         return response
 
     def _failed(self, error: Exception, record: RequestRecord) -> GatewayError:
-        """What the caller is told, as the record has it too."""
+        """The error that is returned to the caller, also set in the record."""
         public = told(error, record)
         record.failed(public)
         return public
 
     def _error_response(self, error: Exception, call: Call, record: RequestRecord) -> Response:
-        """The error in the format of the API that was called. If it cannot be put into that format, or a header cannot be
-        built, that is logged, and the caller gets the error response without it."""
+        """The error in the format of the called API. If that format or a header cannot be built, the failure is logged, and
+        the response is sent without it."""
         try:
-            response = error_answer(self._failed(error, record), call.request_id, self._error_body)
+            response = error_response(self._failed(error, record), call.request_id, self._error_body)
         except Exception as defect:  # noqa: BLE001 - logged by `_failed`
-            response = error_answer(self._failed(defect, record), call.request_id, own_error_body)
+            response = error_response(self._failed(defect, record), call.request_id, own_error_body)
         for build in _HEADERS:
             try:
                 response.raw_headers.extend(build(call))
@@ -252,7 +259,7 @@ class Edge:
         return response
 
     def _error_event(self, error: Exception, call: Call, record: RequestRecord) -> JsonObject:
-        """The body of a stream's last event, certain to be JSON."""
+        """The data of a stream's last event; always serializable as JSON."""
         try:
             body = self._error_body(self._failed(error, record), call.request_id)
             orjson.dumps(body)
@@ -261,7 +268,7 @@ class Edge:
         return body
 
     async def _finish(self, call: Call, record: RequestRecord) -> None:
-        """Before the last byte of the answer: after it the CPU may stop."""
+        """Runs before the last byte of the response, after which the platform may stop the CPU."""
         call.claim.release()
         record.ended_s = elapsed_s()
         record.trace = trace_of(call.headers)
@@ -279,27 +286,29 @@ class Edge:
                 log_failure(defect, record)
 
 
+def _listed(allowed: str) -> str:
+    """`allowed` as it stands in a sentence: "GET, HEAD, OPTIONS" -> "GET, HEAD and OPTIONS"."""
+    return " and ".join(allowed.rsplit(", ", 1))
+
+
 def _request_id_header(call: Call) -> RawHeaders:
     return [(b"x-request-id", call.request_id.encode())]
 
 
 def _timing_header(call: Call) -> RawHeaders:
-    return [(b"server-timing", server_timing(call.journal, elapsed_s() - call.received_s))]
+    return [(b"server-timing", server_timing(call.timeline, elapsed_s() - call.received_s))]
 
 
 def _cors_headers(call: Call) -> RawHeaders:
     return cors_headers(call.settings.cors_origins, call.headers.get("origin", ""))
 
 
-def _reply_headers(call: Call) -> RawHeaders:
-    """What the gateway says of the generation: its values can be Gemini's or the caller's own text."""
-    if call.reply is None:
-        return []
-    return [(name.encode("ascii"), header_value(value).encode("ascii")) for name, value in call.reply.headers.items()]
+def _generation_headers(call: Call) -> RawHeaders:
+    return generation_headers(call.timeline)
 
 
-_HEADERS = (_request_id_header, _timing_header, _cors_headers, _reply_headers)
-"""What every response carries besides its own."""
+_HEADERS = (_request_id_header, _timing_header, _cors_headers, _generation_headers)
+"""Headers that every response has in addition to its own."""
 
 
 def _reject_foreign_page(call: Call) -> None:

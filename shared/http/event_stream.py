@@ -1,16 +1,15 @@
-"""An answer of server-sent events: it fails with a status before its headers are sent, with an event afterwards.
+"""A response of server-sent events. An error before the headers has a status; a later error is an event.
 
-A stream may be silent for long while a model thinks, and what lies between takes a silent connection for a dead one. So it
-gives a sign of life:
+A stream may be silent for long while a model thinks, and proxies close silent connections. So it keeps the connection alive:
 
-    waits for a permit         nothing is sent: a refusal keeps its status and Retry-After
+    waiting for a permit       nothing is sent: an error keeps its status and Retry-After
     dispatched to Gemini       the headers are sent with the first frame, or after `silence_s`
-    headers sent               a comment is sent whenever nothing else was for `silence_s`
+    headers sent               a comment is sent after each `silence_s` without other bytes
 
-The comments do not depend on what Gemini sends: frames that the client is not shown (thoughts) are silence to it.
+The comments do not depend on Gemini's frames: frames that are not forwarded (thoughts) are silence to the client.
 
-A client that does not read holds a slot at Gemini. The server counts the bytes that leave, which a stream cannot: it aborts the
-connection after 10 s without one (`BoundedProtocol.STALL_S`), and the stream ends as for any client that goes away.
+A client that does not read occupies a slot at Gemini. The server, which counts the bytes that leave, aborts such a connection
+after 10 s without progress (`BoundedProtocol.STALL_S`), and the stream ends as for any client that disconnects.
 """
 
 from __future__ import annotations
@@ -29,15 +28,18 @@ from shared.generation import JsonObject
 from shared.http.disconnect import DisconnectWatch
 
 Events = AsyncGenerator[JsonObject | None, None]
-"""None stands for progress that the client is not shown: the answer may begin, and nothing is sent."""
+"""None is progress that is not forwarded: the response may begin, but nothing is sent."""
 
 SILENCE_S = 15.0
 """Proxies commonly close a connection after 30 or 60 s without a byte (nginx: proxy_read_timeout, 60 s)."""
 MIN_SILENCE_S = 1.0
 KEEP_ALIVE = b": keep-alive\n\n"
 """A comment, which readers of server-sent events ignore (html.spec.whatwg.org, 9.2.6)."""
+_INCOMPLETE = (
+    "The response was not complete at the deadline. Increase x-request-timeout, or request a shorter response."
+)
 _LAST_SEND_S = 1.0
-"""A client that reads nothing any more is not waited for longer than this with the last event."""
+"""Maximum time for sending the last event to a client that no longer reads."""
 
 
 def data_event(event: JsonObject) -> bytes:
@@ -49,10 +51,9 @@ def error_event(body: JsonObject) -> bytes:
 
 
 class EventStream(Response):
-    """Sends each event as it comes. However it ends, `events` is closed by `deadline_s`.
+    """Sends each event when it arrives. `events` is closed by `deadline_s` in every case.
 
-    `dispatched_s` returns when the request that is under way was dispatched (`clock.elapsed_s()`), None while there is
-    none."""
+    `dispatched_s` returns when the current request was dispatched to Gemini (`clock.elapsed_s()`); None before that."""
 
     media_type = "text/event-stream"
 
@@ -63,30 +64,23 @@ class EventStream(Response):
         *,
         dispatched_s: Callable[[], float | None] = lambda: None,
         silence_s: float = SILENCE_S,
-        keep_alive: bytes = KEEP_ALIVE,
-        encode: Callable[[JsonObject], bytes] = data_event,
-        encode_error: Callable[[JsonObject], bytes] = error_event,
     ) -> None:
         self.status_code = 200
         self.background = None
-        # Proxies that collect a response before they pass it on are told not to.
+        # x-accel-buffering: proxies must not collect the response before they forward it.
         self.init_headers({"cache-control": "no-store", "x-content-type-options": "nosniff", "x-accel-buffering": "no"})
         self._events = events
         self._deadline_s = deadline_s
         self._dispatched_s = dispatched_s
         self.silence_s = silence_s
-        self._keep_alive = keep_alive
-        self._encode = encode
-        self._encode_error = encode_error
         self._first: asyncio.Task[JsonObject | None] | None = None
         self._fail: Callable[[Exception], JsonObject] | None = None
         self._finish: Callable[[], Awaitable[None]] | None = None
 
     async def begin(self, fail: Callable[[Exception], JsonObject], finish: Callable[[], Awaitable[None]]) -> None:
-        """Returns when the headers may be sent. What is raised until here is raised to the caller, who can still choose a
-        status.
+        """Returns when the headers may be sent. Until then errors are raised here, so they can still have a status.
 
-        Later `fail(error)` is called for an error, and gives the body of its event; `finish()` before the last byte."""
+        Later, `fail(error)` returns the data of an error's event, and `finish()` is called before the last byte."""
         # A task, so that this can return while the first event is awaited.
         self._first = first = asyncio.create_task(self._next())
         due = _Due(self._dispatched_s, self.silence_s)
@@ -105,28 +99,28 @@ class EventStream(Response):
             self._first = None
             raise
         finally:
-            # A task keeps its error, and that one's traceback this frame, and so the request's body: no cycle may.
+            # A task refers to its error, whose traceback refers to this frame: the cycle would keep the request's body.
             del first
         self._fail, self._finish = fail, finish
 
     async def aclose(self) -> None:
-        """Of a stream that was begun and is not sent after all."""
+        """Closes a stream that was begun but will not be sent."""
         await self._abandon()
         await self._events.aclose()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if self._fail is None or self._finish is None:
-            raise RuntimeError("an EventStream is begun before it is sent")
+            raise RuntimeError("call begin() before sending an EventStream")
         last = b""
-        output = _Output(send, self.silence_s, self._keep_alive)
+        output = _Output(send, self.silence_s)
         try:
             with DisconnectWatch(receive):
                 async with asyncio.timeout(self._deadline_s - elapsed_s()):
                     await self._send(send, output)
         except TimeoutError:
-            last = self._encode_error(self._fail(UpstreamTimeout("The answer was not complete at the deadline.")))
-        except Exception as error:  # noqa: BLE001 - `fail` logs what is a defect, and the client is told in the stream
-            last = self._encode_error(self._fail(error))
+            last = error_event(self._fail(UpstreamTimeout(_INCOMPLETE)))
+        except Exception as error:  # noqa: BLE001 - `fail` logs an internal error, and the client receives its event
+            last = error_event(self._fail(error))
         except asyncio.CancelledError:
             self._fail(Unavailable("This instance is shutting down."))
             raise
@@ -146,16 +140,16 @@ class EventStream(Response):
         event = await self._first
         self._first = None
         if event is not None:
-            await output.write(self._encode(event))
+            await output.write(data_event(event))
         async for event in self._events:
             if event is not None:
-                await output.write(self._encode(event))
+                await output.write(data_event(event))
 
     async def _next(self) -> JsonObject | None:
         return await anext(self._events, None)
 
     async def _abandon(self) -> None:
-        """End the wait for the first event. Its error, if there is one, is nobody's any more."""
+        """Ends the wait for the first event. Its error, if any, is dropped: no caller is left to receive it."""
         first, self._first = self._first, None
         if first is None:
             return
@@ -169,9 +163,9 @@ class EventStream(Response):
 
 
 class _Due:
-    """The moment at which a stream's headers are sent whether or not there is an event: `silence_s` after its dispatch.
+    """When a stream's headers are sent without an event: `silence_s` after the dispatch.
 
-    One timer. While nothing is dispatched, the moment cannot be nearer than `silence_s`."""
+    Uses one timer. Before the dispatch, that moment is at least `silence_s` away."""
 
     def __init__(self, dispatched_s: Callable[[], float | None], silence_s: float) -> None:
         self._dispatched_s, self._silence_s = dispatched_s, silence_s
@@ -194,10 +188,10 @@ class _Due:
 
 
 class _Output:
-    """The body's bytes, and a comment after each `silence_s` without any. One timer, which a write does not touch."""
+    """Writes the body, and a comment after each `silence_s` without a write. Uses one timer, which a write does not reset."""
 
-    def __init__(self, send: Send, silence_s: float, keep_alive: bytes) -> None:
-        self._send, self._silence_s, self._keep_alive = send, silence_s, keep_alive
+    def __init__(self, send: Send, silence_s: float) -> None:
+        self._send, self._silence_s = send, silence_s
         self._loop = asyncio.get_running_loop()
         self._written_s = 0.0
         self._timer: asyncio.TimerHandle | None = None
@@ -208,14 +202,14 @@ class _Output:
         self._timer = self._loop.call_later(self._silence_s, self._look)
 
     async def write(self, chunk: bytes) -> None:
-        if self._comment is not None:  # A client that reads slowly may not have it yet: two writes must not mix.
+        if self._comment is not None:  # It may still be under way to a slow client, and two writes must not mix.
             comment, self._comment = self._comment, None
             await comment
         self._written_s = self._loop.time()
         await self._put(chunk)
 
     def end(self) -> None:
-        """A comment that is not written yet is not written at all."""
+        """Drops a comment that is not written yet."""
         if self._timer is not None:
             self._timer.cancel()
         comment, self._comment = self._comment, None
@@ -228,12 +222,12 @@ class _Output:
         if left_s <= 0:
             self._written_s, left_s = now_s, self._silence_s
             if self._comment is None or (self._comment.done() and not self._failed(self._comment)):
-                self._comment = self._loop.create_task(self._put(self._keep_alive))
+                self._comment = self._loop.create_task(self._put(KEEP_ALIVE))
         self._timer = self._loop.call_later(left_s, self._look)
 
     @staticmethod
     def _failed(comment: asyncio.Task[None]) -> bool:
-        """Its error is kept for the next write, which raises it."""
+        """The next write raises the comment's error."""
         return comment.cancelled() or comment.exception() is not None
 
     async def _put(self, chunk: bytes) -> None:

@@ -1,7 +1,7 @@
-"""How functions-framework's command serves: gunicorn with uvicorn's worker, given our bounds before it makes one.
+"""Configures the server of functions-framework's command: gunicorn with uvicorn's worker, with our connection limits.
 
-The platform starts that command itself, so its options cannot be set there; the framework imports the function first, in the
-process that the workers are forked from. Only the command imports this module.
+The platform starts that command, so its options cannot be set. But the command imports the function before it forks its
+workers, and the function calls `configure`.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ _COMMAND = "functions_framework._cli"
 
 
 def configure() -> None:
-    """Does nothing in a process that the command did not start."""
+    """Does nothing in processes that the command did not start."""
     if _COMMAND not in sys.modules:
         return
     from uvicorn_worker import UvicornWorker
 
     from shared.http.protocol import BoundedProtocol
 
-    # X-Forwarded-* are the client's own words here: behind Google's front end `auth.client_address` reads the part that is
-    # not, and elsewhere anybody may send them. The variable is what the framework's --debug server reads.
+    # Clients can set X-Forwarded-*, so uvicorn must not trust it; behind Google's front end `auth.client_address` reads the
+    # part that Google adds. The framework's --debug server reads the variable.
     os.environ["FORWARDED_ALLOW_IPS"] = ""
     UvicornWorker.CONFIG_KWARGS = {
         **UvicornWorker.CONFIG_KWARGS,

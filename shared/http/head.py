@@ -1,6 +1,7 @@
-"""What makes a request's head unfit to be served, and the response to it. Without I/O.
+"""Which request heads are rejected, and the responses to them. Without I/O.
 
-It rejects what two HTTP servers in a row could read differently (RFC 9112, 11.2), and what is larger than any client needs.
+Rejected are heads that two HTTP servers in a row could read differently (RFC 9112, 11.2), and heads that are larger than any
+client needs.
 """
 
 from __future__ import annotations
@@ -13,12 +14,12 @@ import orjson
 
 MAX_HEAD_BYTES = 64 * 1024
 MAX_HEADERS = 256
-"""A header of four bytes takes 150 in memory."""
+"""A header of 4 bytes takes 150 bytes in memory."""
 Headers = list[tuple[bytes, bytes]]
 
 
 class Rejection(NamedTuple):
-    """A response to what is not a request that could be routed."""
+    """The response to a request that cannot be routed."""
 
     status: int
     code: str
@@ -29,14 +30,14 @@ INVALID = Rejection(400, "invalid_request", "This is not a valid HTTP/1.1 reques
 TOO_LARGE = Rejection(
     431,
     "head_too_large",
-    f"The request's head (or trailer) has over {MAX_HEAD_BYTES // 1024} KB or {MAX_HEADERS} headers. Send fewer or shorter ones.",
+    f"The request's head (or trailer) exceeds {MAX_HEAD_BYTES // 1024} KB or {MAX_HEADERS} headers. Send fewer or shorter ones.",
 )
-TOO_SLOW = Rejection(408, "head_timeout", "The request's head did not arrive in time. Send it at once.")
+TOO_SLOW = Rejection(408, "head_timeout", "The request's head did not arrive in time. Send it without delay.")
 NO_ROOM = Rejection(503, "unavailable", "This server has too many open connections. Retry later, or reuse connections.")
 
 
 def head_fault(version: str, headers: Headers) -> Rejection | None:
-    """What makes a head ambiguous to the next reader; None if nothing does. Names are in lower case. Pure."""
+    """Why the head is ambiguous to another server; None if it is not. Names are in lower case. Pure."""
     hosts = 0
     coding: bytes | None = None
     for name, value in headers:
@@ -52,7 +53,9 @@ def head_fault(version: str, headers: Headers) -> Rejection | None:
         return INVALID._replace(message=f"HTTP/{version} has no Transfer-Encoding. Send Content-Length, or HTTP/1.1.")
     if coding != b"chunked":
         return Rejection(
-            501, "not_implemented", "Only the Transfer-Encoding `chunked` is supported. Send the body without others."
+            501,
+            "not_implemented",
+            "Only the Transfer-Encoding `chunked` is supported. Send the body without other codings.",
         )
     return None
 
@@ -62,7 +65,7 @@ def head_bytes(url: bytes, headers: Headers) -> int:
 
 
 def response(rejection: Rejection, default_headers: Headers) -> bytes:
-    """The whole response, with which the connection ends."""
+    """The complete response, after which the connection is closed."""
     status, code, message = rejection
     request_id = f"req_{os.urandom(12).hex()}"
     error = {"code": code, "message": message, "status": status, "request_id": request_id}

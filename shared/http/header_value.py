@@ -1,7 +1,7 @@
-"""Makes a text fit to be the value of an HTTP header. Pure.
+"""Encodes a text as the value of an HTTP header. Pure.
 
-RFC 9110, section 5.5, has a field value of visible ASCII characters; everything beyond them is obsolete or forbidden, and
-a line break would begin another header. A text from upstream or from a caller passes through here before it becomes one.
+A field value consists of visible ASCII characters (RFC 9110, 5.5); other characters are obsolete or forbidden, and a line
+break would begin another header. Every text from upstream or from a caller is encoded here before it becomes a header.
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ import re
 from urllib.parse import quote
 
 MAX_HEADER_CHARS = 1024
-_FIT = re.compile(r"[!-~](?:[ -~]{0,1022}[!-~])?")
+_VALID = re.compile(r"[!-~](?:[ -~]{0,1022}[!-~])?")
 _VISIBLE = "!\"#$&'()*+,-./:;<=>?@[\\]^_`{|}~"
-"""Every visible ASCII character but letters and digits, which `quote` never encodes, and the percent sign."""
+"""The visible ASCII characters that `quote` must leave alone: all except the percent sign (letters and digits always are)."""
 
 
 def header_value(text: str) -> str:
-    """`text` itself if it is fit; else with every character but visible ASCII, and the percent sign, percent-encoded as
-    UTF-8 (RFC 3986). At most MAX_HEADER_CHARS characters of `text` count."""
-    if _FIT.fullmatch(text):
+    """`text` unchanged if it is a valid value. Otherwise its first MAX_HEADER_CHARS characters, in which the percent sign and
+    every character that is not visible ASCII are percent-encoded as UTF-8 (RFC 3986)."""
+    if _VALID.fullmatch(text):
         return text
     return quote(text[:MAX_HEADER_CHARS], safe=_VISIBLE, errors="replace")

@@ -1,32 +1,43 @@
-"""What endpoint.json says of a function: its paths, who may call it, and what it is deployed with.
+"""endpoint.json: the paths of a function, who may call it, and what it is deployed with.
 
-The file lies in the function's folder, and the folder's name is the function's. Everything that needs a list of
-functions (the local server, the bundle, the specification, Terraform, the URL map) reads these files.
+    description   one sentence
+    paths         pattern -> methods; routes.py has the three kinds of patterns
+    also          as paths: those of other functions that this function answers on its own host; left out: none
+    access        public, credential or anonymous
+    memory_mb     of an instance, as are cpu and concurrency (requests at once)
+    timeout_s     of a request, when the platform ends it
+    secrets       environment variables that Secret Manager fills
+    storage       none, read or write: access to stored images and files; left out: none
+    rated         anonymous or everybody: whose requests RATE_LIMIT_PER_MINUTE limits; left out: anonymous
+
+The file lies in the function's folder, and the folder's name is the function's. The local server, the bundle, the
+specification, Terraform and the URL map read these files; nothing else has a list of the functions.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import combinations
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import orjson
 
+from shared.http.routes import Owners, ambiguous, is_literal, pattern_fault, prefix_of
+
 FILE_NAME = "endpoint.json"
 _GEMINI_KEY = "GEMINI_API_KEY"
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 Access = Literal["public", "credential", "anonymous"]
-"""public: none is read. credential: always needed. anonymous: not needed where ALLOW_ANONYMOUS names the function."""
+"""public: no credential is read. credential: always required. anonymous: not required if ALLOW_ANONYMOUS names the function."""
 Storage = Literal["none", "read", "write"]
-"""What it does with stored images and files; `none` where nothing is said."""
 Rated = Literal["anonymous", "everybody"]
-"""Whose requests RATE_LIMIT_PER_MINUTE limits: every anonymous caller's, wherever one is served; here also all others'."""
+"""RATE_LIMIT_PER_MINUTE limits the anonymous callers of every function; with `everybody`, all callers of this one."""
 
 
 class ManifestError(Exception):
-    """An endpoint.json that is wrong: one sentence for whoever wrote it."""
+    """An invalid endpoint.json: what is wrong in which file, and what is allowed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,17 +45,18 @@ class Manifest:
     name: str
     description: str
     paths: Mapping[str, tuple[str, ...]]
-    """Pattern -> methods. A pattern is a path, or a path and `/*` for everything below it."""
+    """Pattern -> methods."""
     access: Access
     memory_mb: int
     cpu: float
     concurrency: int
-    """Requests that one instance serves at once."""
     timeout_s: int
     secrets: tuple[str, ...]
-    """Environment variables that Secret Manager fills."""
     storage: Storage = "none"
     rated: Rated = "anonymous"
+    also: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """As `paths`: those of other functions that this function answers too, on its own host. The URL map and the local server
+    send them to their owners."""
 
     @classmethod
     def load(cls, folder: Path) -> Manifest:
@@ -60,59 +72,78 @@ class Manifest:
             raise ManifestError(f"{file} must be a JSON object.")
         return cls(folder.name, **_read(file, given))
 
-    def match(self, path: str, *, joined: bool = True) -> str | None:
-        """The pattern that `path` falls under, the longest if several. A slash at the end makes no difference, and, where
-        `joined`, neither do repeated ones: a client joins a base URL that ends with a slash and a path."""
-        path = (single_slashes(path) if joined else path).rstrip("/") or "/"
-        if path in self.paths:
-            return path
-        below = [pattern for pattern in self.paths if pattern.endswith("/*") and path.startswith(pattern[:-1])]
-        return max(below, key=len, default=None)
-
-
-def canonical(path: str, pattern: str) -> str:
-    """`path` with single slashes, except in what the `*` of its pattern stands for: a name is kept as it is, and
-    `/image//<name>` is none. A function whose `*` stands for a path of an API applies `single_slashes` to it."""
-    if not pattern.endswith("/*"):
-        return single_slashes(path)
-    before = pattern.removesuffix("/*")
-    found = re.match(re.escape(before).replace("/", "/+"), path)
-    return before + path[found.end() :] if found else path
-
-
-def slashes_as_sent(scope: Mapping[str, Any]) -> bool:
-    """Whether all slashes of an ASGI request's path are separators: none was percent-encoded."""
-    return b"%2f" not in (scope.get("raw_path") or b"").lower()
-
-
-def single_slashes(path: str) -> str:
-    return re.sub("//+", "/", path) if "//" in path else path
+    @property
+    def patterns(self) -> dict[str, tuple[str, ...]]:
+        """Every pattern that the function's own host answers, with its methods."""
+        return {**self.paths, **self.also}
 
 
 def load_all(functions: Path) -> list[Manifest]:
     """Every folder of `functions` that has an endpoint.json, by name. Raises ManifestError."""
     manifests = [Manifest.load(file.parent) for file in sorted(functions.glob(f"*/{FILE_NAME}"))]
-    owner: dict[str, str] = {}
+    _check_paths(manifests)
     for manifest in manifests:
-        for pattern in manifest.paths:
-            if owner.setdefault(pattern, manifest.name) != manifest.name:
-                raise ManifestError(f"{manifest.name} and {owner[pattern]} both have the path {pattern}.")
+        _check_also(manifest, [other for other in manifests if other is not manifest])
     return manifests
+
+
+def owners(manifests: Iterable[Manifest]) -> Owners:
+    """By `paths` alone: `also` names paths of other functions."""
+    return Owners({manifest.name: manifest.paths for manifest in manifests})
+
+
+def _check_paths(manifests: Sequence[Manifest]) -> None:
+    """No path may lead to two functions, neither on the local server nor through the URL map."""
+    patterns = [(manifest.name, pattern) for manifest in manifests for pattern in manifest.paths]
+    for (name, pattern), (another, other) in combinations(patterns, 2):
+        if pattern == other:
+            raise ManifestError(f"{name} and {another} both have the path {pattern}. Remove it from one of them.")
+        if ambiguous(pattern, other):
+            raise ManifestError(
+                f"{pattern} of {name} and {other} of {another} match the same paths. Change one of them."
+            )
+        if (
+            name != another
+            and not is_literal(pattern)
+            and not is_literal(other)
+            and prefix_of(pattern) == prefix_of(other)
+        ):
+            raise ManifestError(
+                f"{pattern} of {name} and {other} of {another} both begin with {prefix_of(pattern)}, and the URL map "
+                "compares nothing else. Move both into one function, or change one of them."
+            )
+
+
+def _check_also(manifest: Manifest, others: Iterable[Manifest]) -> None:
+    """A path in `also` must belong to another function. Without an owner it would be answered on this function's own host,
+    but neither locally nor under the domain: it is misspelled, or belongs in `paths`."""
+    elsewhere = owners(others)
+    for pattern in manifest.also:
+        # A template or a wildcard is looked up as if it were a path: only its prefix decides who owns it.
+        if elsewhere.owner(pattern) is None:
+            raise ManifestError(
+                f"{manifest.name} has {pattern} in also, which no other function has in paths. Move it to paths, or correct it."
+            )
 
 
 def _read(file: Path, given: dict[str, Any]) -> dict[str, Any]:
     if unknown := sorted(given.keys() - _FIELDS.keys()):
-        raise ManifestError(f"{file} has {', '.join(unknown)}; it may have {', '.join(_FIELDS)}.")
+        raise ManifestError(f"{file}: unknown field {', '.join(unknown)}. Allowed: {', '.join(_FIELDS)}.")
     result: dict[str, Any] = {}
     for name, (reader, allowed) in _FIELDS.items():
         value = reader(given.get(name))
         if value is None:
             raise ManifestError(f"{file}: {name} must be {allowed}.")
         result[name] = value
+    patterns = [*result["paths"], *result["also"]]
+    for pattern in patterns:
+        if fault := pattern_fault(pattern):
+            raise ManifestError(f"{file}: {pattern!r} in paths or also {fault}.")
+    for pattern, other in combinations(patterns, 2):
+        if ambiguous(pattern, other):
+            raise ManifestError(f"{file}: {pattern} and {other} match the same paths. Remove or change one of them.")
     if result["access"] == "public" and _GEMINI_KEY in result["secrets"]:
-        raise ManifestError(
-            f"{file}: a public function, which anybody may call, must not have {_GEMINI_KEY} in secrets."
-        )
+        raise ManifestError(f"{file}: a public function must not have {_GEMINI_KEY} in secrets. Remove it.")
     return result
 
 
@@ -137,12 +168,15 @@ def _rated(value: object) -> str | None:
 
 
 def _paths(value: object) -> Mapping[str, tuple[str, ...]] | None:
-    if not isinstance(value, dict) or not value:
+    return _also(value) if value else None
+
+
+def _also(value: object) -> Mapping[str, tuple[str, ...]] | None:
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
         return None
-    for pattern, methods in value.items():
-        path = pattern.removesuffix("/*")
-        if not pattern.startswith("/") or "*" in path or (path.endswith("/") and pattern != "/"):
-            return None
+    for methods in value.values():
         if not isinstance(methods, list) or not methods or any(method not in METHODS for method in methods):
             return None
     return {pattern: tuple(methods) for pattern, methods in value.items()}
@@ -160,15 +194,17 @@ def _names(value: object) -> tuple[str, ...] | None:
     return tuple(value) if isinstance(value, list) and all(isinstance(item, str) for item in value) else None
 
 
+_PATHS = f"paths and their methods ({', '.join(METHODS)}), like {{'/chat': ['POST']}}"
 _FIELDS: dict[str, tuple[Any, str]] = {
     "description": (_text, "one sentence"),
-    "paths": (_paths, f"an object of paths and their methods ({', '.join(METHODS)}), like {{'/chat': ['POST']}}"),
+    "paths": (_paths, f"an object with {_PATHS}"),
+    "also": (_also, f"an object with {_PATHS}, or left out"),
     "access": (_access, f"one of {', '.join(get_args(Access))}"),
     "memory_mb": (_count, "a whole number over 0"),
     "cpu": (_cpu, "a number over 0"),
     "concurrency": (_count, "a whole number over 0"),
     "timeout_s": (_count, "a whole number over 0"),
-    "secrets": (_names, "a list of variables' names"),
+    "secrets": (_names, "a list of environment variables"),
     "storage": (_storage, f"one of {', '.join(get_args(Storage))}, or left out"),
     "rated": (_rated, f"one of {', '.join(get_args(Rated))}, or left out"),
 }

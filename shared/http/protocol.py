@@ -1,15 +1,15 @@
-"""The process's HTTP/1.1 connections, with bounds on what a client may send, hold and leave unread. uvicorn has none.
+"""The process's HTTP/1.1 connections, with limits on what a client may send, occupy and leave unread. uvicorn has none.
 
-    the connection waits for           bound                              then
-    a request's head                   64 KB, 256 headers, 20 s           431, 408
-    the first byte of a connection     20 s                               it closes
-    the next request                   keep-alive of the server           it closes
-    the rest of a body after an answer 20 s                               it closes
-    the client to read                 10 s without a byte of progress    it is aborted
-    a place                            half of the process's descriptors  the longest idle ones close, else 503
+    a connection waits for               limit                              at the limit
+    a request's head                     64 KB, 256 headers, 20 s           431, 408
+    the first byte                       20 s                               closed
+    the next request                     keep-alive of the server           closed
+    the rest of a body after a response  20 s                               closed
+    the client to read                   10 s without a byte of progress    aborted
+    its admission                        half of the process's descriptors  the longest idle ones are closed, else 503
 
-It also rejects what two HTTP servers in a row could read differently (RFC 9112, 11.2), and ignores trailers: uvicorn appends
-them to the headers, so that a client could replace what a proxy in front has checked or set.
+It also rejects heads that two HTTP servers in a row could read differently (RFC 9112, 11.2), and ignores trailers: uvicorn
+appends them to the headers, so that a client could replace a header that a proxy has checked or set.
 """
 
 from __future__ import annotations
@@ -44,23 +44,23 @@ from shared.http.head import (
 from shared.telemetry.record import log_problem
 
 MAX_CLIENTS = 2000
-"""Connections of one process at once: with a full head each, 200 MB."""
+"""Maximum connections of one process; with a full head each they take 200 MB."""
 MIN_CLIENTS = 16
 MAX_LINGERING = 64
-"""Connections over the limit that are told so; others are closed without a word."""
+"""Maximum connections over the limit that receive a 503; further ones are closed without a response."""
 MIN_IDLE_S = 1.0
-"""A connection that waits for its client for less does not make room for another one."""
+"""A connection that has waited less for its client is not closed in favour of another one."""
 WARNING_S = 60.0
 _PIECE_BYTES = 16 * 1024
-"""Heads are parsed in pieces of this size, which bounds how far one exceeds MAX_HEAD_BYTES unnoticed."""
+"""Heads are parsed in pieces of this size, which limits how far a head can exceed MAX_HEAD_BYTES before it is rejected."""
 _LINGER_S = 1.0
-"""How long what a rejected client still sends is read and dropped: closing at once would reset the connection, and lose the
-response."""
+"""How long the rest that a rejected client sends is read and dropped. Closing at once would reset the connection, and the
+client would lose the response."""
 _IDLE, _HEAD, _BODY = range(3)
 
 
 def client_limit(files: int) -> int:
-    """Connections of a process that may have `files` descriptors: the other half is for Gemini, the ledger and storage."""
+    """Maximum connections for a limit of `files` descriptors; half of them remain for Gemini, the ledger and storage."""
     return MAX_CLIENTS if files < 0 else max(MIN_CLIENTS, min(MAX_CLIENTS, files // 2))
 
 
@@ -85,12 +85,12 @@ class BoundedProtocol(HttpToolsProtocol):
         super().__init__(config, server_state, app_state, _loop)
         self._stage = _IDLE
         self._silent = True
-        """The parser has made nothing of the bytes of this piece yet."""
+        """The parser has called no callback for the current piece."""
         self._held_bytes = 0
-        """Received of a head or a trailer, without the piece in which it began."""
+        """Bytes received of a head or a trailer, without the piece in which it began."""
         self._rejection: Rejection | None = None
         self._ended = False
-        """Nothing that the client still sends is read."""
+        """Nothing more is read from the client."""
         self._timer: TimerHandle | None = None
         self._stall_timer: TimerHandle | None = None
         self._unsent_bytes, self._progress_s = 0, 0.0
@@ -100,7 +100,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def _answering(self) -> bool:
         return self.cycle is not None and not self.cycle.response_complete
 
-    # Of the transport
+    # Callbacks of the transport
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -152,7 +152,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._cancel_stall_timer()
         super().resume_writing()
 
-    # Of the parser
+    # Callbacks of the parser
 
     def on_message_begin(self) -> None:
         self._stage, self._silent = _HEAD, False
@@ -160,7 +160,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if self._stage == _HEAD:
-            # The parser keeps the white space behind a value, which is no part of it (RFC 9112, 5.1).
+            # The parser keeps white space after a value, which is not a part of it (RFC 9112, 5.1).
             super().on_header(name, value.strip(b" \t"))
 
     def on_headers_complete(self) -> None:
@@ -175,8 +175,8 @@ class BoundedProtocol(HttpToolsProtocol):
         self._cancel_timer()
         super().on_headers_complete()
         if self.parser.should_upgrade() and any(name in _BODY_HEADERS for name, _ in self.headers):
-            # The parser drops a body that follows such a head, or takes it for the next request. So nothing more is read;
-            # the client may still send it, and closing with the response would reset the connection.
+            # The parser drops a body after such a head, or reads it as the next request, so nothing more is read. The
+            # connection stays open for the response, since closing it while the client sends would reset it.
             self._ended = True
 
     def on_body(self, body: bytes) -> None:
@@ -187,7 +187,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._stage, self._silent = _IDLE, False
         super().on_message_complete()
 
-    # Of the response
+    # Callbacks of the request and its response
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._running = cycle
@@ -202,17 +202,17 @@ class BoundedProtocol(HttpToolsProtocol):
             self._await_client()
 
     def send_400_response(self, msg: str) -> None:
-        """The parser failed, or a callback of it (`_fail`)."""
+        """Called when the parser or one of its callbacks (`_fail`) has failed."""
         self._reject(self._rejection or INVALID)
 
     def timeout_keep_alive_handler(self) -> None:
         self._close()
 
-    # Own
+    # Private
 
     def _make_room(self) -> bool:
-        """Closes an eighth of the connections, those that have waited longest for their clients; whether there were any.
-        Whoever holds connections without using them cannot keep others out."""
+        """Closes the connections that have waited longest for their clients, at most an eighth; returns whether there were
+        any. So a client cannot exclude others by holding idle connections."""
         now_s = self.loop.time()
         if now_s < BoundedProtocol._look_again_s:
             return False
@@ -227,16 +227,16 @@ class BoundedProtocol(HttpToolsProtocol):
         idle.sort(key=lambda one: one._idle_since_s)
         chosen = idle[: max(1, _client_limit() // 8)]
         for one in chosen:
-            # It is closed in the loop's next round, and is no connection any more now.
+            # It closes in the loop's next iteration, and must not be counted until then.
             self.connections.discard(one)
             one._close()
         if not chosen:
-            # A search takes time, and a flood of connections would have one each.
+            # A search takes time; in a flood of connections, each would cause one.
             BoundedProtocol._look_again_s = now_s + MIN_IDLE_S / 10
         return bool(chosen)
 
     def _await_client(self) -> None:
-        """Starts the time of what the client owes now, unless it runs."""
+        """Starts the timer for what the client has to send next, unless it is running."""
         answering = self.cycle is not None and not self.cycle.response_complete
         if answering and self._timer is None and self._stage != _HEAD:
             return
@@ -262,7 +262,7 @@ class BoundedProtocol(HttpToolsProtocol):
             self._close()
 
     def _fail(self, rejection: Rejection) -> None:
-        """From a callback of the parser, which it stops."""
+        """Stops the parser from one of its callbacks."""
         self._rejection = rejection
         raise ValueError(rejection.code)
 
@@ -272,7 +272,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._ended = True
         self._cancel_timer()
         if self._answering and not self._give_up_body():
-            # The rejected bytes follow a request whose response comes first. It is the last one.
+            # The rejected bytes follow a request that is still served; its response is the connection's last.
             self.cycle.keep_alive = False
             return
         if self._answering and self.cycle.response_started:
@@ -289,11 +289,11 @@ class BoundedProtocol(HttpToolsProtocol):
         self._timer = self.loop.call_later(_LINGER_S, self._close)
 
     def _give_up_body(self) -> bool:
-        """Whether the rejected bytes are the rest of the running request's body, so that it has no response any more."""
+        """Returns whether the rejected bytes belong to the body of the running request, which then gets no response."""
         if not self.cycle.more_body:
             return False
         if self.pipeline:
-            # The body of a request that has not begun: it is forgotten, and those before it are answered.
+            # They belong to the body of a pipelined request: it is dropped, and the requests before it are served.
             self.pipeline.popleft()
             self.cycle = self.pipeline[0][0] if self.pipeline else self._running
             return False
@@ -302,7 +302,7 @@ class BoundedProtocol(HttpToolsProtocol):
         return True
 
     def _close(self) -> None:
-        """A transport closes only when all is sent, and so never if the client does not read."""
+        """A transport closes only when everything is sent, and therefore never if the client does not read."""
         self._ended = True
         if self.transport.get_write_buffer_size():
             self.transport.abort()
@@ -327,8 +327,8 @@ class BoundedProtocol(HttpToolsProtocol):
             self.transport.abort()
 
     def _count_unsent(self) -> int:
-        """With what the system has not delivered: it takes more from here only when a third of its buffer is free, which a
-        slow client may not manage in STALL_S."""
+        """Includes the bytes that the system has not delivered: it accepts more from the process only when a third of its
+        buffer is free, which can take a slow client longer than STALL_S."""
         undelivered = bytes(4)
         with contextlib.suppress(OSError):
             undelivered = fcntl.ioctl(self.transport.get_extra_info("socket").fileno(), termios.TIOCOUTQ, undelivered)
@@ -353,7 +353,7 @@ def _warn_of_limit() -> None:
     if now_s >= BoundedProtocol._warn_again_s:
         BoundedProtocol._warn_again_s = now_s + WARNING_S
         log_problem(
-            f"{_client_limit()} client connections are open, the most that this process takes: new ones get 503. "
-            "Raise its limit of open files (ulimit -n), or find out who holds them.",
+            f"{_client_limit()} client connections are open, the maximum of this process: new ones are rejected with 503. "
+            "Raise the limit of open files (ulimit -n), or find the clients that hold them.",
             "WARNING",
         )

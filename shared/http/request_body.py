@@ -1,4 +1,5 @@
-"""Reads a request's body, bounded, and as a JSON object; every way in which it can be wrong has its own answer."""
+"""Reads a request's body within bounds of size, time and memory, and parses it as a JSON object. Each fault has its own
+error."""
 
 from __future__ import annotations
 
@@ -11,30 +12,32 @@ from starlette.types import Receive
 
 from shared.bounds.byte_budget import Claim
 from shared.bounds.json_structure import TooManyValues, check_values
-from shared.errors import BadRequest, CallerGone, PayloadTooLarge, UnsupportedMediaType
+from shared.errors import BadRequest, CallerGone, PayloadTooLarge, UnsupportedMediaType, json_type
 from shared.generation import JsonObject
-from shared.http.fields import kind
 
 _BOM = b"\xef\xbb\xbf"
 _MIB = 1024 * 1024
 GRACE_S = 10.0
+"""Time for which a body may arrive at any rate."""
 MIN_BYTES_PER_S = 256 * 1024
-"""The rate at which a body must arrive once GRACE_S have passed: a connection over which 31 MB take two minutes."""
+"""Minimum rate of a body after GRACE_S: 31 MB take two minutes at this rate."""
 _MAX_LENGTH_DIGITS = 18
+"""Digits of a Content-Length that are parsed: int() takes time by the square of their number."""
 _WIDE = bytes(range(0xF0))
-"""Bytes that no character beyond U+FFFF begins with."""
-_HALF_OF_A_PAIR = re.compile(rb"\\u[dD][89abAB]")
+"""Every byte but the first bytes of characters beyond U+FFFF."""
+_HIGH_SURROGATE = re.compile(rb"\\u[dD][89abAB]")
+"""The first half of an escaped character beyond U+FFFF."""
 _ELEMENT = re.compile(r'(?:[^,"]|"[^"]*"?)+')
-"""Of a list that is joined with commas; one in quotes does not separate."""
+"""An element of a comma-separated list; a comma in quotes does not separate."""
 _PARAMETER = re.compile(r';\s*([^\s=;"]+)\s*=\s*("[^"]*"|[^;]*)')
-"""Of a Content-Type (RFC 9110, 8.3.1): its name and its value, which may be quoted."""
+"""A parameter of a Content-Type (RFC 9110, 8.3.1): its name and its value, which may be quoted."""
 
 
 async def read_body(
     headers: Mapping[str, str], receive: Receive, max_bytes: int, timeout_s: float, claim: Claim
 ) -> bytes:
-    """The whole body, whose bytes `claim` takes as they arrive; it holds none of them after an error. Raises
-    PayloadTooLarge before reading more than `max_bytes`, QueueFull, and BadRequest when the body arrives too slowly."""
+    """The whole body. `claim` reserves its bytes as they arrive, and releases them after an error. Raises PayloadTooLarge
+    before reading more than `max_bytes`, QueueFull, and BadRequest when the body arrives too slowly."""
     try:
         return await _read_body(headers, receive, max_bytes, timeout_s, claim)
     except BaseException:
@@ -46,15 +49,12 @@ async def _read_body(
     headers: Mapping[str, str], receive: Receive, max_bytes: int, timeout_s: float, claim: Claim
 ) -> bytes:
     declared = headers.get("content-length", "")
-    # A number of more digits than this is not read: int() takes time by the square of them.
     declared_bytes = int(declared) if declared.isdigit() and len(declared) <= _MAX_LENGTH_DIGITS else 0
     if declared_bytes > max_bytes or len(declared) > _MAX_LENGTH_DIGITS:
         raise _too_large(max_bytes)
     claim.expect(declared_bytes)
-    first, rest = (
-        b"",
-        bytearray(),
-    )  # A list of chunks would take 40 bytes more for each: a client may send them one by one.
+    # Not a list of chunks, which takes 40 bytes more for each: a client may send single bytes.
+    first, rest = b"", bytearray()
     size_bytes = 0
     began_s = asyncio.get_running_loop().time()
     try:
@@ -82,21 +82,21 @@ async def _read_body(
 
 
 def may_be_json(headers: Mapping[str, str]) -> bool:
-    """Whether a credential may be in the body: JSON, also under the header that `curl -d` sends of its own accord."""
+    """Whether the body may be JSON and hold a credential; `curl -d` sends JSON as a form unless it is given a header."""
     media_types = [media_type for media_type, _ in _content_types(headers)] or [""]
     return any(_is_json(one) or one in ("", "application/x-www-form-urlencoded", "text/plain") for one in media_types)
 
 
 def require_json(headers: Mapping[str, str]) -> None:
-    """Raises UnsupportedMediaType. A body without a Content-Type is read as JSON, and a type that was sent several times
-    (`Headers.append` joins them) as one."""
+    """Raises UnsupportedMediaType. A body without a Content-Type counts as JSON. A type that is repeated (`Headers.append`
+    joins the values) counts once."""
     content_types = _content_types(headers)
     media_types = list(dict.fromkeys(media_type for media_type, _ in content_types))
     charsets = list(dict.fromkeys(charset for _, charset in content_types if charset))
     if len(media_types) > 1 or len(charsets) > 1:
         given = ", ".join(media_types if len(media_types) > 1 else charsets)
         raise UnsupportedMediaType(
-            f"Content-Type gives the body several types or charsets ({given[:100]}); send one: application/json."
+            f"Content-Type has several types or charsets ({given[:100]}); send one: application/json."
         )
     if media_types and not _is_json(media_types[0]):
         raise UnsupportedMediaType(
@@ -104,25 +104,25 @@ def require_json(headers: Mapping[str, str]) -> None:
             "send the header Content-Type: application/json (curl: -H 'Content-Type: application/json')."
         )
     if charsets and charsets[0] not in ("utf-8", "us-ascii"):
-        raise UnsupportedMediaType(f"The body's charset is {charsets[0][:40]}; JSON is read as UTF-8 only.")
+        raise UnsupportedMediaType(f"The body's charset is {charsets[0][:40]}; send JSON as UTF-8.")
     encodings = {item.strip() for item in headers.get("content-encoding", "").lower().split(",")} - {"", "identity"}
     if encodings:
         encoding = ", ".join(sorted(encodings))
         raise UnsupportedMediaType(f"The body's Content-Encoding is {encoding[:40]}; send it uncompressed.")
 
 
-def weighed(body: bytes) -> int:
-    """The bytes that a JSON body is to hold of the process's budget: its own for it and its parsed texts, and more where
-    one character beyond Latin-1 (or beyond U+FFFF) makes each character of a text take two bytes (or four)."""
+def budgeted_bytes(body: bytes) -> int:
+    """The bytes that a JSON body reserves of the process's budget, for itself and its parsed strings. Python stores a
+    string with one character beyond Latin-1 (or beyond U+FFFF) with two bytes (or four) for each of its characters."""
     if body.isascii() and b"\\u" not in body:
         return len(body)
     pieces = (body[at : at + _MIB] for at in range(0, len(body), _MIB))
-    wide = any(piece.translate(None, _WIDE) for piece in pieces) or _HALF_OF_A_PAIR.search(body)
+    wide = any(piece.translate(None, _WIDE) for piece in pieces) or _HIGH_SURROGATE.search(body)
     return len(body) * 5 // 2 if wide else len(body) * 3 // 2
 
 
 def parse_object(body: bytes) -> JsonObject:
-    """Raises BadRequest that says where the body stops being a JSON object, or that it has too many values."""
+    """Raises BadRequest with the place where the body stops being JSON, or if it has too many values."""
     # Clients on Windows write the mark; JSON's own rules (RFC 8259, 8.1) let a reader ignore it.
     text = body.removeprefix(_BOM)
     if not text or text.isspace():
@@ -131,7 +131,7 @@ def parse_object(body: bytes) -> JsonObject:
         check_values(text)
     except TooManyValues as error:
         raise BadRequest(
-            f"The body has {error}, the most that are read; send fewer in one request.",
+            f"The body has {error}; send fewer in one request.",
             details={"limit_values": error.limit},
         ) from None
     try:
@@ -139,7 +139,7 @@ def parse_object(body: bytes) -> JsonObject:
     except orjson.JSONDecodeError as error:
         raise BadRequest(_reason(text, error)) from None
     if not isinstance(value, dict):
-        raise BadRequest(f"The body is {kind(value)}; send a JSON object.")
+        raise BadRequest(f"The body is {json_type(value)}; send a JSON object.")
     return value
 
 
@@ -154,30 +154,30 @@ def _reason(text: bytes, error: orjson.JSONDecodeError) -> str:
 def _too_large(max_bytes: int) -> PayloadTooLarge:
     limit = f"{max_bytes // _MIB} MB" if max_bytes >= _MIB else f"{max_bytes} bytes"
     return PayloadTooLarge(
-        f"The body is larger than {limit}, the most that this endpoint takes.", details={"limit_bytes": max_bytes}
+        f"The body is larger than {limit}, the maximum; send a smaller one.", details={"limit_bytes": max_bytes}
     )
 
 
 def _too_slow(size_bytes: int, timeout_s: float) -> BadRequest:
     if GRACE_S + size_bytes / MIN_BYTES_PER_S >= timeout_s:
-        return BadRequest(f"The body did not arrive within {timeout_s:g} s. Send it faster, or less of it.")
+        return BadRequest(f"The body did not arrive within {timeout_s:g} s; send it faster, or a smaller one.")
     return BadRequest(
-        f"The body arrives too slowly: {size_bytes} bytes so far. After the first {GRACE_S:g} s it must arrive at "
-        f"{MIN_BYTES_PER_S // 1024} KB per second or more; send it faster."
+        f"The body arrives too slowly: {size_bytes} bytes so far. After {GRACE_S:g} s its rate must be at least "
+        f"{MIN_BYTES_PER_S // 1024} KB per second; send it faster."
     )
 
 
 def _not_read() -> BadRequest:
-    """The server stops reading where a request asks for another protocol, as Java's HttpClient does without TLS."""
+    """uvicorn stops reading a request that asks for another protocol, as Java's HttpClient does without TLS."""
     return BadRequest(
-        "The body was not read, since the request asks for another protocol: send it as HTTP/1.1 without the header "
+        "The body was not read, because the request asks for another protocol: send it as HTTP/1.1 without the header "
         "Upgrade (in Java: HttpClient.newBuilder().version(HttpClient.Version.HTTP_1_1)).",
         field="upgrade",
     )
 
 
 def _content_types(headers: Mapping[str, str]) -> list[tuple[str, str]]:
-    """(media type, charset or "") of each Content-Type that was sent, in lower case; usually one."""
+    """(media type, charset or "") of each Content-Type in the request, in lower case; usually one."""
     text = headers.get("content-type", "").lower()
     if text == "application/json":
         return [(text, "")]

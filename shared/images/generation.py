@@ -1,20 +1,19 @@
-"""Images from Gemini, and where they are kept: n images are n requests side by side, each admitted and counted by itself.
+"""Images from Gemini, and their storage: n images are n generations side by side, each admitted and counted by itself.
 
-What one request fails with does not touch the others. An image that was made is paid for, and is never lost: it is stored
-as soon as it is there, and where that fails its bytes are handed back. HTTP is not spoken of here: two endpoints use this.
+A failed generation does not affect the others. A generated image is paid for and must not be lost: it is stored as soon as it
+arrives, and if storing fails its bytes are returned. No HTTP here: two endpoints use this.
 """
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 
 from shared.bounds.large_work import LARGE_BYTES
-from shared.chat.chat import native_body, refuse_blocked_prompt
 from shared.errors import (
     BadRequest,
     EmptyResponse,
@@ -24,48 +23,38 @@ from shared.errors import (
     UpstreamFailed,
 )
 from shared.gemini import models, wire
-from shared.gemini.encoding import encode
-from shared.generation import Encoded, JsonObject
-from shared.http.call import Call
+from shared.gemini.answer_text import reject_blocked_prompt
+from shared.gemini.native_body import native_body
+from shared.generation import EncodedBody, JsonObject
+from shared.images.inputs import Worker
 from shared.media.base64_text import decode
-from shared.media.image_file import ImageFile, what_is
+from shared.media.image_file import ImageFile, identify
 from shared.media.input_image import InputImage, inline_part
 from shared.media.names import EXTENSIONS
-from shared.telemetry.record import RequestRecord, told
+
+if TYPE_CHECKING:
+    from shared.gateway.generator import Generator
+    from shared.media.media import MediaStore
+
+_Result = TypeVar("_Result")
 
 MAX_IMAGES = 8
-"""Of one request to us."""
+"""Per API request."""
 AspectRatio = Literal[
     "1:1", "1:4", "1:8", "2:3", "3:2", "3:4", "4:1", "4:3", "4:5", "5:4", "8:1", "9:16", "16:9", "21:9"
 ]
 ImageSize = Literal["512", "1K", "2K", "4K"]
-"""Whatever some model makes (ai.google.dev/gemini-api/docs/image-generation); what one does not, Gemini refuses."""
+"""The sizes of all models together (ai.google.dev/gemini-api/docs/image-generation). Gemini rejects a size that the requested
+model does not support."""
 _EXCERPT_CHARS = 300
-_DECLARED_CHARS = 40
+_MAX_TYPE_CHARS = 40
 _SHOWN_BYTES = 12
-"""Of a declared type and of a file that is not an image: what an error repeats."""
-
-
-class Stored(Protocol):
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def size_bytes(self) -> int: ...
-
-    @property
-    def sha256(self) -> str: ...
-
-
-class ImageStore(Protocol):
-    async def put_image(self, data: bytes, mime_type: str, *, metadata: Mapping[str, str]) -> Stored:
-        """Whole or not at all. Raises StorageUnavailable."""
-        ...
+"""How much of a declared type, and of a file that is not an image, an error repeats."""
 
 
 @dataclass(frozen=True, slots=True)
-class ImagesAsked:
-    """`keep_bytes`: the images are wanted with their bytes, and not only stored."""
+class ImageRequest:
+    """`keep_bytes`: the result has the images' bytes even if they are stored."""
 
     prompt: str
     model: str
@@ -78,11 +67,11 @@ class ImagesAsked:
 
 
 @dataclass(frozen=True, slots=True)
-class MadeImage:
-    """`request`: which of the requests made it, from 0. `name` is None where it could not be stored; then `data` is there.
-    Type and size in pixels are read from the file."""
+class GeneratedImage:
+    """`number` is that of the generation that returned it, from 0. `name` is None if the image could not be stored; then
+    `data` is set. Type and size in pixels are read from the file."""
 
-    request: int
+    number: int
     mime_type: str
     width: int | None
     height: int | None
@@ -92,108 +81,120 @@ class MadeImage:
     data: bytes | None
 
 
-class Failure(NamedTuple):
-    request: int
+class ImageFailure(NamedTuple):
+    """The error of a generation, or of storing one of its images. `number` as for `GeneratedImage`."""
+
+    number: int
     error: GatewayError
 
 
 @dataclass(frozen=True, slots=True)
-class ImagesMade:
-    """At least one image, in the order of the requests, and all that failed: requests, and storing."""
+class ImageResult:
+    """At least one image, in the order of the generations, and all failures."""
 
-    images: list[MadeImage]
-    failures: list[Failure]
+    images: list[GeneratedImage]
+    failures: list[ImageFailure]
     text: str
-    """What Gemini said beside the images."""
+    """Gemini's text besides the images."""
     model: str
-    """That answered."""
+    """The model that responded."""
 
 
-class _Made(NamedTuple):
-    images: list[MadeImage]
-    failures: list[Failure]
-    text: str
-    model: str
+class _Job(NamedTuple):
+    """What the generations of one request share."""
 
-
-_Kept = tuple[MadeImage, GatewayError | None]
+    generator: Generator
+    request: ImageRequest
+    body: EncodedBody
+    store: Callable[[], MediaStore]
+    work: Worker
+    public_error: Callable[[Exception], GatewayError]
+    request_id: str
 
 
 def image_model(model: str) -> str:
-    """`model` if it can make images, as far as is known here. Raises BadRequest."""
+    """`model`, unless it is known not to generate images: then raises BadRequest."""
     info = models.info_of(model)
     if info is not None and not info.image_output:
         able = [name for name, other in models.MODELS.items() if other.image_output]
-        raise BadRequest(f"model {info.id} makes no images; {', '.join(able)} do.", field="model")
+        raise BadRequest(f"model {info.id} does not generate images; use one of {', '.join(able)}.", field="model")
     return model
 
 
-async def generate_images(call: Call, asked: ImagesAsked, store: Callable[[], ImageStore]) -> ImagesMade:
-    """`store` may raise StorageUnavailable. Raises what the first request failed with if all did; its details then have
-    the others' too."""
-    size_bytes = sum(len(image.data) for image in asked.inputs)
-    body, encoded = await call.work(partial(_prepared, asked), size_bytes)
-    results = await asyncio.gather(
-        *(_one(call, asked, body, encoded, number, store) for number in range(asked.count)), return_exceptions=True
+async def generate_images(
+    generator: Generator,
+    request: ImageRequest,
+    store: Callable[[], MediaStore],
+    work: Worker,
+    public_error: Callable[[Exception], GatewayError],
+    request_id: str,
+) -> ImageResult:
+    """`store` may raise StorageUnavailable. `public_error` logs an internal error, and returns the error for the caller.
+    If every generation fails, raises the first one's error, with the others in its details."""
+    size_bytes = sum(len(image.data) for image in request.inputs)
+    body = await generator.encode(partial(_native, request), size_bytes)
+    job = _Job(generator, request, body, store, work, public_error, request_id)
+    outcomes = await asyncio.gather(
+        *(_generate_one(job, index) for index in range(request.count)), return_exceptions=True
     )
-    made: list[_Made] = []
-    failures: list[Failure] = []
-    for number, result in enumerate(results):
-        if isinstance(result, _Made):
-            made.append(result)
-            failures += result.failures
-        elif isinstance(result, BaseException):
-            failures.append(Failure(number, _told(call, result)))
-    if not made:
+    results: list[ImageResult] = []
+    failures: list[ImageFailure] = []
+    for index, outcome in enumerate(outcomes):
+        if isinstance(outcome, ImageResult):
+            results.append(outcome)
+            failures += outcome.failures
+        elif isinstance(outcome, Exception):
+            failures.append(ImageFailure(index, public_error(outcome)))
+        else:
+            raise outcome
+    if not results:
         raise _all_failed(failures)
-    return ImagesMade(
-        [image for one in made for image in one.images],
+    return ImageResult(
+        [image for result in results for image in result.images],
         failures,
-        "\n".join(one.text for one in made if one.text),
-        made[0].model,
+        "\n".join(result.text for result in results if result.text),
+        results[0].model,
     )
 
 
-def _prepared(asked: ImagesAsked) -> tuple[JsonObject, Encoded]:
-    body = _native(asked)
-    return body, encode(body, requests=asked.count)
-
-
-def _native(asked: ImagesAsked) -> JsonObject:
-    """Only images are asked for: asked for text too, models answer with text alone every now and then."""
-    parts: list[JsonObject] = [inline_part(image) for image in asked.inputs]
-    parts.append({"text": asked.prompt})
-    wanted = {"aspectRatio": asked.aspect_ratio, "imageSize": asked.image_size}
+def _native(request: ImageRequest) -> JsonObject:
+    """The body asks for images only: a model that may answer with text too sometimes answers with text alone."""
+    parts: list[JsonObject] = [inline_part(image) for image in request.inputs]
+    parts.append({"text": request.prompt})
+    image_config = {"aspectRatio": request.aspect_ratio, "imageSize": request.image_size}
     config: JsonObject = {"responseModalities": ["IMAGE"]}
-    if wanted := {name: value for name, value in wanted.items() if value is not None}:
-        config["imageConfig"] = wanted
-    return native_body([{"role": "user", "parts": parts}], asked.system_prompt, config)
+    if image_config := {name: value for name, value in image_config.items() if value is not None}:
+        config["imageConfig"] = image_config
+    return native_body([{"role": "user", "parts": parts}], request.system_prompt, config)
 
 
-async def _one(
-    call: Call, asked: ImagesAsked, body: JsonObject, encoded: Encoded, number: int, store: Callable[[], ImageStore]
-) -> _Made:
-    reply = await call.generate(asked.model, body, encoded)
-    files, broken = await call.work(partial(_files, reply.body), LARGE_BYTES)
-    kept = await _finished(_all_kept(call, asked, number, files, store))
-    failures = [Failure(number, error) for error in (*(error for _, error in kept if error is not None), *broken)]
-    # Not the reply itself: with its image it would stay in memory until the last of the others is there.
-    return _Made([image for image, _ in kept], failures, wire.text_of(reply.body), reply.model_used)
+async def _generate_one(job: _Job, index: int) -> ImageResult:
+    reply = await job.generator.generate(job.request.model, job.body)
+    files, errors = await job.work(partial(_files, reply.body), LARGE_BYTES)
+    stored = await _uninterrupted(_store_all(job, index, files))
+    errors = [*(error for _, error in stored if error is not None), *errors]
+    # Without the reply: its image would stay in memory until the last of the other generations ends.
+    return ImageResult(
+        [image for image, _ in stored],
+        [ImageFailure(index, error) for error in errors],
+        wire.text_of(reply.body),
+        reply.model_used,
+    )
 
 
 class _File(NamedTuple):
-    """The bytes of an image that is whole, and what they are."""
+    """The bytes of a complete image, and its type and size."""
 
     data: bytes
     kind: ImageFile
 
 
 def _files(body: JsonObject) -> tuple[list[_File], list[GatewayError]]:
-    """The images that are whole, at least one, and an error for each of the others. Raises PromptBlocked,
-    ResponseBlocked, EmptyResponse, and UpstreamFailed if no image is whole."""
-    refuse_blocked_prompt(body)
+    """The complete images, at least one, and an error for each of the others. Raises PromptBlocked, ResponseBlocked,
+    EmptyResponse, and UpstreamFailed if no image is complete."""
+    reject_blocked_prompt(body)
     files: list[_File] = []
-    broken: list[GatewayError] = []
+    errors: list[GatewayError] = []
     for part in wire.parts(body):
         blob: Any = part.get("inlineData")
         text = blob.get("data") if type(blob) is dict else None
@@ -201,27 +202,27 @@ def _files(body: JsonObject) -> tuple[list[_File], list[GatewayError]]:
             try:
                 files.append(_file(text, str(blob.get("mimeType") or "a file without a type")))
             except UpstreamFailed as error:
-                broken.append(error)
+                errors.append(error)
     if files:
-        return files, broken
-    raise broken[0] if broken else _without_image(body)
+        return files, errors
+    raise errors[0] if errors else _without_image(body)
 
 
 def _file(text: str, declared: str) -> _File:
-    """Raises UpstreamFailed for what is not a whole image, whatever its declared type."""
-    came = f"Gemini's answer has {declared[:_DECLARED_CHARS]!r} of"
+    """Raises UpstreamFailed if the data is not a complete image, whatever its declared type."""
+    subject = f"Gemini's answer has {declared[:_MAX_TYPE_CHARS]!r} of"
     try:
         data = decode(text)
     except ValueError as rule:
-        raise UpstreamFailed(f"{came} {len(text)} characters, which {rule}. Try again.") from None
-    kind = what_is(data)
+        raise UpstreamFailed(f"{subject} {len(text)} characters, which {rule}. Send the request again.") from None
+    kind = identify(data)
     if kind.whole:
         return _File(data, kind)
     known = kind.mime_type in EXTENSIONS
     why = f"a damaged or incomplete {kind.mime_type}" if known else f"not a known image: {kind.mime_type}"
     raise UpstreamFailed(
-        f"{came} {len(data)} bytes, which is {why} (it begins with {data[:_SHOWN_BYTES].hex(' ')}). "
-        "It was not stored; try again."
+        f"{subject} {len(data)} bytes, which is {why} (it begins with {data[:_SHOWN_BYTES].hex(' ')}). "
+        "It was not stored; send the request again."
     )
 
 
@@ -229,46 +230,45 @@ def _without_image(body: JsonObject) -> GatewayError:
     reason, text = wire.finish_reason(body), wire.text_of(body)[:_EXCERPT_CHARS]
     details: JsonObject = {"finish_reason": reason}
     if text:
-        said = f"Gemini answered with text in place of an image: “{text}”. Ask for an image in the prompt."
-        return EmptyResponse(said, details={**details, "text": text})
-    message = next((str(one["finishMessage"]) for one in wire.candidates(body) if one.get("finishMessage")), "")
-    said = f" It says: {message[:_EXCERPT_CHARS]}" if message else ""
+        message = f"Gemini returned text instead of an image: “{text}”. Ask for an image in the prompt."
+        return EmptyResponse(message, details={**details, "text": text})
+    finish_message = next((str(one["finishMessage"]) for one in wire.candidates(body) if one.get("finishMessage")), "")
+    suffix = f" Gemini's message: {finish_message[:_EXCERPT_CHARS]}" if finish_message else ""
     if reason in (None, "STOP", "NO_IMAGE", "MAX_TOKENS", "IMAGE_OTHER", "FINISH_REASON_UNSPECIFIED"):
         return EmptyResponse(
-            f"Gemini made no image (finish reason {reason or 'missing'}); try again, or change the prompt.{said}",
+            f"Gemini returned no image (finish reason {reason or 'missing'}); change the prompt, or retry.{suffix}",
             details=details,
         )
     return ResponseBlocked(
-        f"Gemini withheld the image (finish reason {reason}); change the prompt or the input images.{said}",
+        f"Gemini withheld the image (finish reason {reason}); change the prompt or the input images.{suffix}",
         details=details,
     )
 
 
-async def _all_kept(
-    call: Call, asked: ImagesAsked, number: int, files: list[_File], store: Callable[[], ImageStore]
-) -> list[_Kept]:
-    return [await _kept(call, asked, number, file, store) for file in files]
+async def _store_all(job: _Job, index: int, files: list[_File]) -> list[tuple[GeneratedImage, GatewayError | None]]:
+    return [await _store_one(job, index, file) for file in files]
 
 
-async def _kept(call: Call, asked: ImagesAsked, number: int, file: _File, store: Callable[[], ImageStore]) -> _Kept:
-    """Stored; or with its bytes, and why not."""
-    data, (mime_type, width, height, _) = file
-    metadata = {"model": asked.model, "prompt": asked.prompt, "request-id": call.request_id}
+async def _store_one(job: _Job, index: int, file: _File) -> tuple[GeneratedImage, GatewayError | None]:
+    """The stored image; or the image with its bytes, and the error that explains why it is not stored."""
+    request, data, (mime_type, width, height, _) = job.request, file.data, file.kind
+    metadata = {"model": request.model, "prompt": request.prompt, "request-id": job.request_id}
     try:
-        stored = await store().put_image(data, mime_type, metadata=metadata)
-    except Exception as error:  # noqa: BLE001 - logged and told; the image must not be lost with it
-        why = _told(call, error)
-        reason = why.message if isinstance(why, StorageUnavailable) else "the storage failed"
-        lost = StorageUnavailable(f"The image is in b64_json, since it could not be stored: {reason}")
+        stored = await job.store().put_image(data, mime_type, metadata=metadata)
+    except Exception as error:  # noqa: BLE001 - logged by `public_error` and returned; the image must not be lost with it
+        cause = job.public_error(error)
+        reason = cause.message if isinstance(cause, StorageUnavailable) else "the storage failed"
+        not_stored = StorageUnavailable(f"The image could not be stored and is returned in b64_json: {reason}")
         sha256 = await asyncio.to_thread(lambda: hashlib.sha256(data).hexdigest())
-        return MadeImage(number, mime_type, width, height, len(data), sha256, None, data), lost
-    kept = data if asked.keep_bytes else None
-    return MadeImage(number, mime_type, width, height, stored.size_bytes, stored.sha256, stored.name, kept), None
+        return GeneratedImage(index, mime_type, width, height, len(data), sha256, None, data), not_stored
+    returned = data if request.keep_bytes else None
+    image = GeneratedImage(index, mime_type, width, height, stored.size_bytes, stored.sha256, stored.name, returned)
+    return image, None
 
 
-async def _finished(keeping: Coroutine[Any, Any, list[_Kept]]) -> list[_Kept]:
-    """Also when the caller has gone meanwhile: what was paid for is then at least among the stored images."""
-    task = asyncio.ensure_future(keeping)
+async def _uninterrupted(storing: Coroutine[Any, Any, _Result]) -> _Result:
+    """Finishes storing even if the caller disconnects: what was paid for is then at least among the stored images."""
+    task = asyncio.ensure_future(storing)
     try:
         return await asyncio.shield(task)
     except asyncio.CancelledError:
@@ -276,18 +276,11 @@ async def _finished(keeping: Coroutine[Any, Any, list[_Kept]]) -> list[_Kept]:
         raise
 
 
-def _told(call: Call, error: BaseException) -> GatewayError:
-    """What a caller is told of one image; it costs no other one."""
-    if not isinstance(error, Exception):
-        raise error
-    return told(error, RequestRecord("images", call.method, call.request_id, call.received_s))
-
-
-def failures_json(failures: Sequence[Failure]) -> list[JsonObject]:
+def failures_json(failures: Sequence[ImageFailure]) -> list[JsonObject]:
     return [{"index": number, "code": error.code, "message": error.message} for number, error in failures]
 
 
-def _all_failed(failures: Sequence[Failure]) -> GatewayError:
+def _all_failed(failures: Sequence[ImageFailure]) -> GatewayError:
     error = failures[0].error
     if len(failures) > 1:
         error.details = {**(error.details or {}), "errors": failures_json(failures)}

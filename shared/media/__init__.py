@@ -1,1 +1,1 @@
-"""Where images are kept: one class over an object store (a folder, Google's, an S3-compatible one), one contract suite."""
+"""Storage of images in a folder, a Google bucket or an S3-compatible one. It changes with what an image or a store is."""

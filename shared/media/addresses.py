@@ -1,4 +1,4 @@
-"""Which network addresses a server may connect to for somebody else: only public ones. Pure.
+"""Which addresses the server may connect to on behalf of a caller: only public ones. Pure.
 
 Sources: IANA's special-purpose registries (as `ipaddress` has them), RFC 6052 (NAT64), RFC 3056 (6to4), RFC 4380 (Teredo).
 """
@@ -9,17 +9,17 @@ from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
 _NAT64 = ip_network("64:ff9b::/96")
 _UNICAST = ip_network("2000::/3")
-"""All that IANA has given out of IPv6."""
+"""All unicast addresses of IPv6 that IANA has allocated."""
 _NEVER = [ip_network(text) for text in ("168.63.129.16/32", "192.0.0.0/24", "192.88.99.0/24", "3fff::/20")]
-"""Azure's metadata service, which has a public address; the relays of 6to4, which lead to addresses wrapped in IPv6
-(deprecated by RFC 7526); and networks that not every version of Python knows (Oracle's metadata service is in the second)."""
+"""Azure's metadata service, which has a public address; the 6to4 relays, which forward to addresses embedded in IPv6
+(deprecated by RFC 7526); and networks that some versions of Python do not know (Oracle's metadata service is in the second)."""
 
 
 def is_public(text: str) -> bool:
-    """False for what is no address, and for every address that only means something here: private, shared (CGNAT),
-    loopback, link-local (where the platforms' metadata are), multicast, reserved, and those that wrap another in IPv6."""
+    """False for a text that is not an address, and for every address that is not public: private, shared (CGNAT), loopback,
+    link-local (where the platforms' metadata services are), multicast, reserved, and IPv6 addresses that embed another one."""
     try:
-        # A zone (fe80::1%eth0) names an interface of ours.
+        # A zone (fe80::1%eth0) names an interface of this machine; it is rejected below.
         address = ip_address(text)
     except ValueError:
         return False
@@ -29,7 +29,7 @@ def is_public(text: str) -> bool:
         if address.ipv4_mapped is not None:
             return False
         if address in _NAT64:
-            # What a DNS64 makes of a public IPv4 address, where the network has IPv6 alone.
+            # DNS64 maps a public IPv4 address to this one in networks with IPv6 only.
             address = IPv4Address(int(address) & 0xFFFFFFFF)
     if isinstance(address, IPv6Address) and address not in _UNICAST:
         return False

@@ -1,8 +1,8 @@
-"""Fetches an image from an address that a caller gave, without lending the caller this server's place in the network.
+"""Fetches an image from a caller's URL without giving the caller access to this server's network (SSRF).
 
-https alone, to public addresses alone; the address that was checked is the one that is connected to, so that a name
-cannot lead elsewhere the second time it is asked; the same again for every redirect. Nothing of ours is sent: no
-credential, no cookie, no header of the caller's. No proxy is used, since that would resolve the name once more.
+Only https to public addresses. The connection uses the address that was checked, so that a name cannot resolve differently the
+second time; every redirect is checked in the same way. No credential, cookie or header of the caller is sent. No proxy is
+used, because it would resolve the name again.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ MAX_REDIRECTS = 3
 MAX_URL_CHARS = 4_096
 _HEADERS = {
     "Accept": "image/png, image/jpeg, image/webp, image/heic, image/heif",
-    # Unpacked it might be of any size.
+    # A compressed body could decompress to any size.
     "Accept-Encoding": "identity",
     "User-Agent": "gemini-concurrent-generation",
 }
 _REDIRECTS = {301, 302, 303, 307, 308}
 
 Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
-"""(host, port) -> its addresses. Raises OSError."""
+"""(host, port) -> the addresses of the host. Raises OSError."""
 
 
 class Fetcher:
-    """`resolve` looks names up; the other arguments are what a test replaces."""
+    """`resolve` looks up names. Tests replace `is_public` and `tls`."""
 
     def __init__(
         self,
@@ -46,14 +46,14 @@ class Fetcher:
         tls: ssl.SSLContext | None = None,
         hold: Callable[[int], None] | None = None,
     ) -> None:
-        """`hold` reserves memory for bytes before they are kept; what it raises ends the fetch."""
+        """`hold` reserves memory for received bytes; an exception that it raises ends the fetch."""
         self._resolve = resolve
         self._hold = hold
         self._is_public = is_public
         self._tls = tls
 
     async def fetch(self, url: str, where: str, max_bytes: int, timeout_s: float = TIMEOUT_S) -> bytes:
-        """The bytes at `url`, redirects followed. Raises BadRequest that names the field `where`."""
+        """The bytes at `url`, following redirects. Raises BadRequest that names the field `where`."""
         try:
             async with asyncio.timeout(min(timeout_s, TIMEOUT_S)):
                 for _ in range(MAX_REDIRECTS + 1):
@@ -62,13 +62,13 @@ class Fetcher:
                         return found
                     url = found
         except TimeoutError:
-            raise _refuse(where, f"did not come within {min(timeout_s, TIMEOUT_S):.2g} s") from None
-        raise _refuse(where, f"leads to more than {MAX_REDIRECTS} redirects")
+            raise _refuse(where, f"was not received within {min(timeout_s, TIMEOUT_S):.2g} s") from None
+        raise _refuse(where, f"redirects more than {MAX_REDIRECTS} times")
 
     async def _get(self, url: str, where: str, max_bytes: int) -> bytes | str:
-        """What is there, or where it leads."""
+        """The bytes, or the URL of a redirect."""
         target = _checked(url, where)
-        # For a host that is an address aiohttp asks no resolver.
+        # aiohttp does not call the resolver for a host that is an address, so it is checked here.
         addresses = await self._public_addresses(target, where)
         connector = aiohttp.TCPConnector(
             resolver=_Pinned(addresses), use_dns_cache=False, ssl=self._tls or True, force_close=True
@@ -85,26 +85,26 @@ class Fetcher:
                     if response.status in _REDIRECTS and "location" in response.headers:
                         return str(target.join(URL(response.headers["location"])))
                     if response.status != 200:
-                        raise _refuse(where, f"cannot be fetched: its server answered {response.status}")
+                        raise _refuse(where, f"cannot be fetched: its server responded with status {response.status}")
                     return await _read(response, where, max_bytes, self._hold)
             except (aiohttp.ClientError, OSError, ValueError) as error:
                 raise _refuse(where, f"cannot be fetched: {_why(error)}") from None
 
     async def _public_addresses(self, target: URL, where: str) -> Sequence[str]:
-        """A name with one address that is not public is not fetched at all: nobody who means well has such a name. The error
-        is the same as for a name without any address, so that nobody can find out which internal names exist."""
+        """Rejects a name if any of its addresses is not public, because no honest name has such an address. The error is the
+        same as for an unknown name, so that callers cannot find out which internal names exist."""
         host, port = target.raw_host or "", target.port or 443
         try:
             addresses = [host] if _is_address(host) else list(await self._resolve(host, port))
         except (OSError, UnicodeError):
             addresses = []
         if not addresses or not all(self._is_public(address) for address in addresses):
-            raise _refuse(where, "is not fetched: its host is not known or not at a public address")
+            raise _refuse(where, "cannot be fetched: its host is unknown or not at a public address")
         return addresses
 
 
 class _Pinned(AbstractResolver):
-    """Knows the addresses that were checked, and no others."""
+    """A resolver that returns only the checked addresses."""
 
     def __init__(self, addresses: Sequence[str]) -> None:
         self._addresses = addresses
@@ -125,7 +125,7 @@ class _Pinned(AbstractResolver):
         ]
 
     async def close(self) -> None:
-        """Nothing is held."""
+        """Does nothing: there are no resources to release."""
 
 
 def _checked(url: str, where: str) -> URL:
@@ -137,17 +137,17 @@ def _checked(url: str, where: str) -> URL:
     except ValueError:
         raise _refuse(where, "is not a valid URL") from None
     if parts.scheme != "https" or target.scheme != "https":
-        raise _refuse(where, "is not fetched: only https addresses are, and redirects to them")
+        raise _refuse(where, "cannot be fetched: only https URLs are supported, also in redirects")
     if "@" in parts.netloc or target.user is not None or target.password is not None:
-        raise _refuse(where, "is a URL with credentials in it; send one without")
+        raise _refuse(where, "is a URL that contains credentials; remove them")
     if not target.raw_host or port == 0:
         raise _refuse(where, "is not a valid URL")
     return target
 
 
 def _is_address(host: str) -> bool:
-    """As aiohttp sees it: what looks like an address is connected to as it stands, and its resolver is not asked. Other
-    ways to write one (2130706433, 1.2.3.4.) are then no public address either."""
+    """aiohttp's own test: it connects to such a host without calling the resolver. Other spellings of an address
+    (2130706433, 1.2.3.4.) are rejected as not public."""
     return ":" in host or host.replace(".", "").isdigit()
 
 
@@ -167,16 +167,16 @@ async def _read(
 
 
 def _why(error: Exception) -> str:
-    """In our words: the error's own hold addresses."""
+    """The cause in words that may be shown; the error's own message contains addresses."""
     if isinstance(error, aiohttp.ClientConnectorCertificateError | aiohttp.ClientSSLError | ssl.SSLError):
         return "its certificate is not valid"
     if isinstance(error, aiohttp.ClientConnectorError):
         return "its server cannot be reached"
-    return "its server did not answer as it should"
+    return "its server sent an invalid response"
 
 
 def _too_large(where: str, max_bytes: int) -> BadRequest:
-    return _refuse(where, f"is larger than {max_bytes // 2**20} MB, the most that an input image may have")
+    return _refuse(where, f"is larger than {max_bytes // 2**20} MB, the maximum for an input image")
 
 
 def _refuse(where: str, why: str) -> BadRequest:

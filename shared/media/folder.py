@@ -1,5 +1,7 @@
-"""Images in a folder of this machine, which its processes share. A folder keeps no attributes, so that each image has
-a file beside it that does: written first and deleted last, so that an image that can be seen is complete."""
+"""Images in a folder of this machine, which its processes share.
+
+obstore stores no attributes in a folder, so each image has a second file for them. It is written before the image and deleted
+after it, so that an image that is listed is complete."""
 
 from __future__ import annotations
 
@@ -18,123 +20,131 @@ from obstore.exceptions import BaseError
 from obstore.store import LocalStore
 
 from shared.errors import NotFound
-from shared.media.bucket import FOLDER, Bucket, answering, reason
+from shared.media import obstore_calls
 from shared.media.names import is_name
+from shared.media.obstore_calls import FOLDER, reason, storage_errors
 from shared.media.port import Found, no_image, unavailable
 
-_ABOUT = "about"
+_ATTRIBUTES = "about"
 """The folder of the attributes, one JSON object for each image."""
-_SWEPT_AT_ONCE = 1000
+_MAX_SWEPT = 1000
 _ABANDONED_S = 3600
-"""A file of attributes without an image is being written, or was left by a process that was killed before this."""
+"""A file of attributes without an image is older than this only if the process that wrote it was killed."""
 
 
-class Folder(Bucket):
+class Folder:
+    """The images in a folder; port.Objects describes the methods."""
+
     def __init__(self, store: LocalStore, root: Path) -> None:
-        super().__init__(store)
+        self._store = store
         self._root = root
 
     async def put(self, name: str, data: bytes, attributes: Mapping[str, str]) -> None:
-        async with answering():
-            _make_private(self._root)
-            await self._write(_about(name), orjson.dumps(dict(attributes)))
+        async with storage_errors():
+            _make_folders(self._root)
+            await self._write(_attributes_path(name), orjson.dumps(dict(attributes)))
             await self._write(f"{FOLDER}/{name}", data)
 
     async def _write(self, path: str, data: bytes) -> None:
         await obstore.put_async(self._store, path, data, use_multipart=False)
-        # obstore creates files with the process's umask. Until this line the mode of the folder keeps others out.
+        # obstore creates files with the process's umask; until this line only the folder's mode protects the file.
         (self._root / path).chmod(0o600)
 
     async def get(self, name: str, part: tuple[int, int] | None = None) -> Found:
-        return await self._with_attributes(name, await super().get(name, part))
+        return await self._with_attributes(name, await obstore_calls.read(self._store, f"{FOLDER}/{name}", part))
 
     async def head(self, name: str) -> Found:
-        return await self._with_attributes(name, await super().head(name))
+        return await self._with_attributes(name, await obstore_calls.head(self._store, f"{FOLDER}/{name}"))
 
     async def names(self, after: str | None, limit: int) -> list[str]:
-        """A folder has no order of its own: all names are looked at."""
-        async with answering():
+        """Reads all names, because a folder is not sorted."""
+        async with storage_errors():
             found = await obstore.list(self._store, FOLDER).collect_async()
         names = (entry["path"].rpartition("/")[2] for entry in found)
         return heapq.nsmallest(limit, (name for name in names if is_name(name) and name > (after or "")))
 
     async def delete(self, name: str) -> None:
-        await super().delete(name)
+        await obstore_calls.delete(self._store, f"{FOLDER}/{name}")
         with contextlib.suppress(NotFound):
-            async with answering(missing=True):
-                await obstore.delete_async(self._store, _about(name))
+            await obstore_calls.delete(self._store, _attributes_path(name))
+
+    async def signed_url(self, name: str, expires_s: int) -> str:
+        """Raises RuntimeError: nothing serves a folder but the gateway, and the settings reject IMAGE_URLS=signed for it."""
+        raise RuntimeError("a folder has no signed URLs")
 
     async def sweep(self, expired_after: str) -> bool:
-        """At most 1000 of each kind at once, so that no write waits long for it."""
+        """Deletes at most 1000 files of each kind per call, to bound the delay of the write that triggers it."""
         try:
             return await asyncio.to_thread(self._sweep, expired_after)
         except OSError:
-            # An image was just stored: that must not fail for an old one's sake.
+            # An image was just stored; its caller must not see an error of the clean-up.
             return False
 
     def _sweep(self, expired_after: str) -> bool:
-        images, about = self._root / FOLDER, self._root / _ABOUT
-        past = _some(images, lambda file: file.name > expired_after if is_name(file.name) else _abandoned(file))
-        for name in past:
+        images, attributes = self._root / FOLDER, self._root / _ATTRIBUTES
+        expired = _first_names(
+            images, lambda file: file.name > expired_after if is_name(file.name) else _is_abandoned(file)
+        )
+        for name in expired:
             _remove(images / name)
-            _remove(about / f"{name}.json")
-        alone = _some(about, lambda file: not (images / Path(file.name).stem).exists() and _abandoned(file))
-        for name in alone:
-            _remove(about / name)
-        return max(len(past), len(alone)) < _SWEPT_AT_ONCE
+            _remove(attributes / f"{name}.json")
+        orphans = _first_names(
+            attributes, lambda file: not (images / Path(file.name).stem).exists() and _is_abandoned(file)
+        )
+        for name in orphans:
+            _remove(attributes / name)
+        return max(len(expired), len(orphans)) < _MAX_SWEPT
 
     async def _with_attributes(self, name: str, found: Found) -> Found:
-        async with answering(missing=True):
-            result = await obstore.get_async(self._store, _about(name))
-            text = bytes(await result.bytes_async())
+        attributes = await obstore_calls.read(self._store, _attributes_path(name))
         try:
-            return found._replace(attributes=orjson.loads(text))
+            return found._replace(attributes=orjson.loads(attributes.data))
         except orjson.JSONDecodeError:
-            # The machine stopped before it had written the file out.
+            # The machine lost power before the file was on the disk.
             raise no_image() from None
 
 
 def open_folder(root: Path) -> Folder:
-    """The folder is made if it is not there. Raises StorageUnavailable."""
+    """Creates the folder if it is missing. Raises StorageUnavailable."""
     try:
-        _make_private(root.resolve())
+        _make_folders(root.resolve())
         return Folder(LocalStore(root.resolve()), root.resolve())
     except (BaseError, OSError) as error:
         raise unavailable(reason(error)) from None
 
 
-def _make_private(root: Path) -> None:
-    """An image's name is the only credential it needs, so that only this user may list the folders (mode 0700). The mode
-    of a root that exists is left alone, since STORAGE_URL may name a folder that has other uses."""
+def _make_folders(root: Path) -> None:
+    """Creates the folders with mode 0700: an image's name is its only credential, so only this user may list them. The mode
+    of an existing root is not changed, because STORAGE_URL may name a folder that has other uses."""
     root.mkdir(mode=0o700, parents=True, exist_ok=True)
-    for name in (FOLDER, _ABOUT):
+    for name in (FOLDER, _ATTRIBUTES):
         folder = root / name
         folder.mkdir(mode=0o700, exist_ok=True)
         status = folder.stat()
-        # Only the owner may change a mode. A folder of another user (a mounted volume) keeps what its owner chose.
+        # Only the owner can change a mode, so a folder of another user (a mounted volume) keeps its mode.
         if status.st_mode & 0o077 and status.st_uid == os.geteuid():
             folder.chmod(0o700)
 
 
-def _about(name: str) -> str:
-    return f"{_ABOUT}/{name}.json"
+def _attributes_path(name: str) -> str:
+    return f"{_ATTRIBUTES}/{name}.json"
 
 
-def _some(folder: Path, chosen: Callable[[os.DirEntry[str]], bool]) -> list[str]:
+def _first_names(folder: Path, chosen: Callable[[os.DirEntry[str]], bool]) -> list[str]:
     if not folder.exists():
         return []
     with os.scandir(folder) as files:
-        return list(islice((file.name for file in files if chosen(file)), _SWEPT_AT_ONCE))
+        return list(islice((file.name for file in files if chosen(file)), _MAX_SWEPT))
 
 
-def _abandoned(file: os.DirEntry[str]) -> bool:
-    """Neither an image nor being written: another process may have deleted it in this moment, too."""
+def _is_abandoned(file: os.DirEntry[str]) -> bool:
+    """Whether a file is neither an image nor being written. False if another process deletes it meanwhile."""
     with contextlib.suppress(FileNotFoundError):
         return file.stat().st_mtime < time.time() - _ABANDONED_S
     return False
 
 
 def _remove(file: Path) -> None:
-    # One that cannot be deleted must not keep an image from being stored; the next sweep tries again.
+    # An error here must not fail the write that triggered the clean-up; the next one tries again.
     with contextlib.suppress(OSError):
         file.unlink(missing_ok=True)

@@ -1,6 +1,6 @@
-"""What a file is by its bytes: its type, its size in pixels, and whether it is whole. Nothing is decompressed. Pure.
+"""Reads type, size in pixels and completeness of an image from its bytes. Nothing is decompressed. Pure.
 
-A name or a declared type says nothing. Sources stand in the formats' own modules.
+File names and declared types are ignored. The modules of the formats name their sources.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ _BINARY = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f\x7f]")
 
 
 class ImageFile(NamedTuple):
-    """`width` and `height`: pixels as stored, before any rotation; None where they cannot be read. `whole` is False for
-    everything that is not an image of a known format."""
+    """`width` and `height`: pixels as stored, before any rotation; None if they cannot be read. `whole` is False for every
+    file that is not an image of a known format."""
 
     mime_type: str
     width: int | None
@@ -34,8 +34,8 @@ class ImageFile(NamedTuple):
     whole: bool
 
 
-def what_is(data: bytes) -> ImageFile:
-    """Any bytes have an answer; those that are nothing known are `application/octet-stream`."""
+def identify(data: bytes) -> ImageFile:
+    """Accepts any bytes; the type of an unknown format is `application/octet-stream`."""
     mime_type, found = _found(data)
     width, height = found.size or (None, None)
     return ImageFile(mime_type, width, height, found.whole)
@@ -59,7 +59,7 @@ def _found(data: bytes) -> tuple[str, Found]:
 
 
 def _bmp(data: bytes) -> Found:
-    """Its header states the length of the file, which some writers leave at 0."""
+    """The header has the length of the file, which some programs leave at 0."""
     stated_bytes, header_bytes = little(data, 2, 4), little(data, 14, 4)
     if header_bytes < 40:
         return UNREADABLE
@@ -68,7 +68,7 @@ def _bmp(data: bytes) -> Found:
 
 
 def _text_type(data: bytes) -> str | None:
-    """The type of a text, as far as its beginning tells; None if it is not a text."""
+    """The type of a text by its first bytes; None if it is not a text."""
     head = data[:_HEAD_BYTES].removeprefix(b"\xef\xbb\xbf")
     text = head.lstrip().lower()
     if text.startswith((b"<svg", b"<?xml", b"<!doctype svg", b"<!--")) and b"<svg" in text:

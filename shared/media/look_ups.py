@@ -1,9 +1,9 @@
-"""Looks up names of hosts for callers: in threads, since the system's resolver blocks, and with a share for each caller.
+"""Looks up host names for callers, in threads because the system's resolver blocks, and with a share for each caller.
 
-A name server that stays silent holds a thread for up to half a minute, longer than anybody waits for it. So one caller has at
-most MAX_OF_ONE look-ups at once, strangers together MAX_OF_STRANGERS, and the rest is left to callers that are known. A
-look-up counts until its thread has ended. One that has to wait is served in the order of arrival, except after those whose
-caller has all of its share.
+A silent name server occupies a thread for up to half a minute, longer than any request waits. So one caller has at most
+MAX_OF_ONE look-ups at once, all callers without an admin key together have MAX_OF_STRANGERS, and the rest is for known
+callers. A look-up counts until its thread has ended. Waiting look-ups are served in the order of arrival, except those
+whose caller has used up its share.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 MAX_AT_ONCE = 128
-"""A thread that waits for a name server takes about 30 KB."""
+"""Maximum threads; one that waits for a name server takes about 30 KB."""
 MAX_OF_STRANGERS = 96
 MAX_OF_ONE = 2
 
 
 class Asker(NamedTuple):
-    """For whom a name is looked up."""
+    """The caller that a name is looked up for."""
 
     id: str
     stranger: bool
@@ -32,12 +32,12 @@ class LookUps:
 
     def __init__(self) -> None:
         self._running: dict[str, int] = {}
-        """How many by asker's id."""
+        """Running look-ups by the asker's id."""
         self._strangers = 0
         self._waiting: dict[asyncio.Future[None], Asker] = {}
 
     async def resolve(self, asker: Asker, host: str, port: int) -> Sequence[str]:
-        """The addresses of `host`. Waits for a turn first. Raises OSError, UnicodeError."""
+        """The addresses of `host`. Waits for a free thread first. Raises OSError and UnicodeError."""
         await self._turn(asker)
         loop = asyncio.get_running_loop()
         found: asyncio.Future[Sequence[str]] = loop.create_future()
@@ -45,7 +45,7 @@ class LookUps:
         def finish(result: Sequence[str] | Exception) -> None:
             self._release(asker)
             if found.done():
-                return  # The caller has not waited so long.
+                return  # The caller no longer waits.
             if isinstance(result, Exception):
                 found.set_exception(result)
             else:
@@ -60,11 +60,11 @@ class LookUps:
             if not loop.is_closed():
                 loop.call_soon_threadsafe(finish, result)
 
-        # Not in an executor: at the process's end those are waited for, and a silent name server would delay it.
+        # Not in an executor, whose threads are joined at the process's end: a silent name server would delay that.
         thread = threading.Thread(target=look_up, name="look-up", daemon=True)
         try:
             thread.start()
-        except RuntimeError as error:  # The system has no more threads for this process.
+        except RuntimeError as error:  # The system cannot start another thread.
             self._release(asker)
             raise OSError(str(error)) from None
         return await found

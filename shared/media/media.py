@@ -1,4 +1,4 @@
-"""Images: stored whole under a name that nobody can guess, read in whole or in part, listed, deleted, gone after their time."""
+"""The image store: an image has an unguessable name, is read in whole or in part, listed, deleted, and expires."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from urllib.parse import quote, unquote
 
 from shared.clock import elapsed_s
 from shared.errors import NotFound
-from shared.media.image_file import what_is
+from shared.media.image_file import identify
 from shared.media.names import EXTENSIONS, created_ms, is_name, made_until, new_name
 from shared.media.port import Found, Objects, no_image
 
 YEAR_S = 31_536_000
-"""The longest time that caches are told; RFC 9111 knows no "for ever"."""
+"""The maximum lifetime in a cache header; RFC 9111 has no value for "forever"."""
 SWEEP_EVERY_S = 3600.0
 _AT_ONCE = 16
 _MIME_TYPE = re.compile(r"[a-z0-9][a-z0-9.+-]{0,63}/[a-z0-9][a-z0-9.+-]{0,63}")
@@ -28,7 +28,8 @@ _KEY = re.compile(r"[a-z][a-z0-9-]{0,39}")
 _HEADERS = frozenset({"Content-Type", "Cache-Control", "Content-Disposition"})
 _PLAIN = "!#$&'()*+,-./:;<=>?@[]^_`{|}~"
 _PROMPT_CHARS = 1400
-"""Encoded. S3 takes 2 KB of metadata for an object (AWS: "Working with object metadata"), Google 8 KiB."""
+"""Maximum characters of an encoded prompt. S3 accepts 2 KB of metadata per object (AWS: "Working with object metadata"),
+Google 8 KiB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +42,9 @@ class StoredImage:
     created_ms: int
     """Since 1970, by the clock of the instance that stored it."""
     left_s: int | None
-    """How much longer it will be there; None: without end."""
+    """Seconds until it expires; None if it does not."""
     metadata: Mapping[str, str] = field(default_factory=dict)
-    """`width`, `height` (pixels) where they could be read, and what it was stored with."""
+    """`width` and `height` (pixels) if they could be read, and the metadata that it was stored with."""
 
 
 class Content(NamedTuple):
@@ -54,12 +55,12 @@ class Content(NamedTuple):
 class Page(NamedTuple):
     images: list[StoredImage]
     cursor: str | None
-    """Where the next page begins; None: there is none."""
+    """The cursor of the next page; None if this is the last one."""
 
 
 class MediaStore:
-    """Every method raises StorageUnavailable; those that take a name raise NotFound, alike for wrong names and missing
-    images."""
+    """Every method raises StorageUnavailable. Methods that take a name raise NotFound, with the same error for invalid names
+    and missing images."""
 
     def __init__(
         self,
@@ -76,9 +77,9 @@ class MediaStore:
         self._swept_s: float | None = None
 
     async def put_image(self, data: bytes, mime_type: str, *, metadata: Mapping[str, str]) -> StoredImage:
-        """Stored whole or not at all, never over another. Its size in pixels is read from it.
+        """Stores an image atomically under a new name, with its size in pixels.
 
-        `metadata`: short texts under names like `model`; `prompt` may be long, and is kept only where prompts are."""
+        `metadata`: short texts under names like `model`; `prompt` may be long, and is stored only if the settings say so."""
         if not data:
             raise ValueError("an image has at least one byte")
         mime_type = mime_type.partition(";")[0].strip().lower()
@@ -88,7 +89,7 @@ class MediaStore:
             "Content-Type": mime_type,
             "Cache-Control": cache_control(None if self._ttl_s is None else int(self._ttl_s)),
             "Content-Disposition": disposition(name, mime_type),
-            # In a thread: 20 MB take 15 ms and more.
+            # In a thread, because 20 MB take 15 ms or more.
             "sha256": await asyncio.to_thread(lambda: hashlib.sha256(data).hexdigest()),
             **self._kept({**metadata, **await asyncio.to_thread(_pixels, data)}),
         }
@@ -97,18 +98,18 @@ class MediaStore:
         return self._image(name, Found(attributes, len(data)))
 
     async def read(self, name: str, part: tuple[int, int] | None = None) -> Content:
-        """The image, or of its bytes those from `part[0]` to before `part[1]`; both must be within it."""
+        """The image, or its bytes from `part[0]` to `part[1]` (exclusive), which must be within it."""
         self._check(name)
         found = await self._objects.get(name, part)
         return Content(self._image(name, found), found.data)
 
     async def describe(self, name: str) -> StoredImage:
-        """Everything but the bytes."""
+        """The image without its bytes."""
         self._check(name)
         return self._image(name, await self._objects.head(name))
 
     async def recent(self, limit: int, cursor: str | None = None) -> Page:
-        """The newest first, at most `limit`; `cursor` from the page before (ValueError if it is none)."""
+        """At most `limit` images, the newest first. `cursor` is that of the previous page; ValueError if it is invalid."""
         if cursor is not None and not is_name(cursor):
             raise ValueError("not a cursor")
         names = [name for name in await self._objects.names(cursor, limit + 1) if not self._expired(name)]
@@ -120,8 +121,8 @@ class MediaStore:
         await self._objects.delete(name)
 
     async def signed_url(self, name: str, expires_s: int) -> str:
-        """An address at the store itself that gives the image to anybody, until `expires_s` have passed. It is not looked
-        whether the image exists. Not of a folder."""
+        """A URL at the store itself, which returns the image to anybody for `expires_s`. The image is not looked up, so it may
+        not exist. A folder has no such URLs (RuntimeError)."""
         self._check(name)
         return await self._objects.signed_url(name, expires_s)
 
@@ -133,14 +134,14 @@ class MediaStore:
         return None if self._ttl_s is None else made_until(int((self._now_s() - self._ttl_s) * 1000))
 
     def _expired(self, name: str) -> bool:
-        """Whether or not it was already deleted: a lifecycle rule takes up to a day."""
+        """Whether the image is expired. It may still be in the store: a lifecycle rule takes up to a day."""
         expired_after = self._expired_after()
         return expired_after is not None and name > expired_after
 
     def _image(self, name: str, found: Found) -> StoredImage:
         attributes = found.attributes
         if "sha256" not in attributes:
-            # Not written here, or its attributes were lost: nothing that is known of it can be told.
+            # Written by another program, or without its attributes: nothing is known about it.
             raise no_image()
         made_ms = created_ms(name)
         left_s = None if self._ttl_s is None else max(0, int(made_ms / 1000 + self._ttl_s - self._now_s()))
@@ -149,7 +150,7 @@ class MediaStore:
         return StoredImage(name, mime_type, found.size_bytes, attributes["sha256"], made_ms, left_s, kept)
 
     def _kept(self, metadata: Mapping[str, str]) -> dict[str, str]:
-        """As headers can carry it: ASCII, and not too long."""
+        """Metadata that fits into headers: ASCII, and of limited length."""
         kept = {}
         for key, value in metadata.items():
             if not _KEY.fullmatch(key) or key == "sha256":
@@ -161,7 +162,7 @@ class MediaStore:
         return kept
 
     async def _described(self, names: list[str]) -> list[StoredImage]:
-        """In the order of `names`, without those that were deleted meanwhile."""
+        """The images in the order of `names`, without those that were deleted meanwhile."""
         turn = asyncio.Semaphore(_AT_ONCE)
 
         async def one(name: str) -> StoredImage | None:
@@ -187,18 +188,18 @@ class MediaStore:
 
 
 def _pixels(data: bytes) -> dict[str, str]:
-    """`width` and `height` as metadata; empty where the file does not tell."""
-    found = what_is(data)
+    """`width` and `height` as metadata; empty if they cannot be read."""
+    found = identify(data)
     return {} if found.width is None else {"width": str(found.width), "height": str(found.height)}
 
 
 def cache_control(left_s: int | None) -> str:
-    """Bytes under a name never change. Only the caller's own cache may keep them: what is deleted must not stay with others."""
+    """The bytes of a name never change. Shared caches may not store them, because a deleted image must disappear."""
     return f"private, max-age={YEAR_S if left_s is None else min(YEAR_S, left_s)}, immutable"
 
 
 def disposition(name: str, mime_type: str) -> str:
-    """A browser shows what is surely an image, and saves everything else."""
+    """`inline` for known image types, which a browser shows; `attachment` for everything else, which it saves."""
     return f'{"inline" if mime_type in EXTENSIONS else "attachment"}; filename="{name}"'
 
 

@@ -1,7 +1,7 @@
-"""What an image is called. Pure.
+"""The names of images. Pure.
 
-A name is the capability to see the image: 128 random bits. Before them stands the time of its making, counted down, so that
-names in alphabetical order, which is how object stores list, are images from the newest to the oldest.
+A name is the capability to see the image, so it has 128 random bits. It starts with the creation time, counted down, so that
+the alphabetical order in which object stores list names is the order from the newest to the oldest image.
 """
 
 from __future__ import annotations
@@ -25,22 +25,22 @@ _LAST_MS = (1 << 4 * _TIME_DIGITS) - 1
 
 
 def new_name(now_ms: int, random_hex: str, mime_type: str) -> str:
-    """`random_hex`: 32 hexadecimal digits that nobody can guess."""
+    """`random_hex`: 32 unguessable hexadecimal digits."""
     return f"{_counted_down(now_ms)}{random_hex}.{EXTENSIONS.get(mime_type, _OTHER)}"
 
 
 def is_name(text: str) -> bool:
-    """False for everything that `new_name` does not make: a path, another prefix, an id of something else."""
+    """Whether `new_name` can return this text; False for paths, prefixes and other ids."""
     return _NAME.fullmatch(text) is not None
 
 
 def created_ms(name: str) -> int:
-    """When the image was made, since 1970, by the clock of the instance that made it."""
+    """Creation time in ms since 1970, by the clock of the instance that stored the image."""
     return _LAST_MS - int(name[:_TIME_DIGITS], 16)
 
 
 def made_until(time_ms: int) -> str:
-    """A text that sorts before the names of all images made at `time_ms` or earlier, and after those of all later ones."""
+    """A text that sorts before the names of all images created at or before `time_ms`, and after all later ones."""
     return _counted_down(max(0, time_ms))
 
 

@@ -1,4 +1,4 @@
-"""What images are kept in: whole objects under names, with attributes. Two adapters: a bucket and a folder."""
+"""The port of an object store for images: whole objects with attributes, under names. Adapters: a bucket and a folder."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ RETRY_AFTER_S = 5.0
 
 
 class Found(NamedTuple):
-    """An object: `attributes` are as they were put, `size_bytes` is the whole's, `data` the part that was asked for."""
+    """An object with its stored `attributes` and total `size_bytes`; `data` is the requested part."""
 
     attributes: Mapping[str, str]
     size_bytes: int
@@ -19,41 +19,41 @@ class Found(NamedTuple):
 
 
 class Objects(Protocol):
-    """Every method raises StorageUnavailable; those that read or delete one image raise NotFound."""
+    """Every method raises StorageUnavailable. Methods that read or delete one image also raise NotFound."""
 
     async def put(self, name: str, data: bytes, attributes: Mapping[str, str]) -> None:
-        """Whole or not at all: an object that is seen has all its bytes and attributes. Values are ASCII."""
+        """Stores an object atomically: a visible object has all its bytes and attributes. Values are ASCII."""
         ...
 
     async def get(self, name: str, part: tuple[int, int] | None = None) -> Found:
-        """`part`: from its first byte to before its second, both within the image."""
+        """`part`: (start, end) in bytes, end exclusive, both within the image."""
         ...
 
     async def head(self, name: str) -> Found:
-        """Everything but the data."""
+        """The object without its data."""
         ...
 
     async def names(self, after: str | None, limit: int) -> list[str]:
-        """At most `limit` images' names in alphabetical order, those that follow `after`."""
+        """At most `limit` names of images after `after`, in alphabetical order."""
         ...
 
     async def delete(self, name: str) -> None:
-        """One that is missing may be NotFound, or nothing: S3 does not tell."""
+        """Deletes an object. A missing one may raise NotFound or nothing, because S3 does not report it."""
         ...
 
     async def signed_url(self, name: str, expires_s: int) -> str:
-        """An address that answers GET with the image, and nothing else, until `expires_s` have passed. Not of a folder."""
+        """A URL that returns the image to GET requests for `expires_s`. A folder has none (RuntimeError)."""
         ...
 
     async def sweep(self, expired_after: str) -> bool:
-        """Deletes images whose names sort after `expired_after`, if the store does not by itself. True: all are done."""
+        """Deletes images whose names sort after `expired_after`, unless the store does by itself. True if none are left."""
         ...
 
 
 def no_image() -> NotFound:
-    """The same whether the name is wrong, was never given, or is past its time."""
-    return NotFound("There is no image of this name; it may have been deleted, or its time may have passed.")
+    """The same error for an invalid name, an unknown name and an expired image."""
+    return NotFound("No image has this name; it may have been deleted or have expired.")
 
 
 def unavailable(reason: str) -> StorageUnavailable:
-    return StorageUnavailable(f"The storage of images failed: {reason}. Try again later.", retry_after_s=RETRY_AFTER_S)
+    return StorageUnavailable(f"The image storage failed: {reason}. Try again later.", retry_after_s=RETRY_AFTER_S)

@@ -1,1 +1,1 @@
-"""The specification of all endpoints (OpenAPI 3.1). It changes when what it describes of an endpoint does."""
+"""The specification of all endpoints (OpenAPI 3.1). It changes when an endpoint needs another kind of description."""

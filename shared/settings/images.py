@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from shared.media.url import parse_storage_url
+from shared.media.location import parse_storage_url
 from shared.settings.environment import Environment, SettingsError
 
 LOCAL_STORAGE = "file://.local/storage"

@@ -17,6 +17,7 @@ from shared.settings.environment import Environment, SettingsError, limit_from
 from shared.settings.images import ImageSettings
 from shared.settings.proxy import ProxySettings
 from shared.settings.upstream import read_base_url
+from shared.stores.url import parse_store_url
 
 __all__ = ["ServerKey", "Settings", "SettingsError"]
 
@@ -355,20 +356,19 @@ def _ledger_url(read: Environment, deployed: bool, workers: int) -> str:
     name = "LEDGER_URL"
     url = read.text(name)
     if url is None and deployed:
-        project = read.text("GOOGLE_CLOUD_PROJECT")
+        name, project = "GOOGLE_CLOUD_PROJECT", read.text("GOOGLE_CLOUD_PROJECT")
         if project is None:
             raise SettingsError(
-                f"Neither {name} nor GOOGLE_CLOUD_PROJECT is set; a deployed function must have one of them, "
+                f"Neither LEDGER_URL nor {name} is set; a deployed function must have one of them, "
                 "so that all its instances share one ledger, like firestore://my-project/(default)."
             )
-        return f"firestore://{project}/(default)"
+        url = f"firestore://{project}/(default)"
     url = url or "sqlite:///.local/ledger.db"
-    if not re.fullmatch(r"memory://|sqlite:///.*[^/]|firestore://[a-z0-9:._-]+/(\(default\)|[a-z0-9-]+)", url):
-        scheme = url.partition("://")[0]
-        raise SettingsError(
-            f"{name} starts with {scheme[:20]!r}; it must be memory://, sqlite:///path or firestore://project/database."
-        )
-    if url == "memory://" and workers > 1:
+    try:
+        location = parse_store_url(url)
+    except ValueError as error:
+        raise SettingsError(f"{name} is not valid; {error}.") from None
+    if location.kind == "memory" and workers > 1:
         raise SettingsError(
             f"{name} is 'memory://' and WORKERS is {workers}; processes cannot share memory, "
             "so it must be sqlite:///path or firestore://project/database, or WORKERS must be 1."

@@ -1,1 +1,1 @@
-"""Where state is kept: one generic port (bytes under keys), three adapters, one contract suite."""
+"""The stores of all state: one port (bytes under keys), three adapters, one contract suite. It changes with a database."""

@@ -1,7 +1,7 @@
-"""The store in Firestore: optimistic, by reads, and commits that name the version of every document they rest on.
+"""A store in Firestore with optimistic transactions: each commit names the version of every document that it depends on.
 
-It holds no lock, so a frozen process cannot stop another. In the database, exempt the fields `s` and `expires_at` of
-every collection from indexing, and put a TTL policy on `expires_at`: it only collects garbage, up to a day late.
+It holds no locks, so a frozen process cannot block another one. In the database, exempt the fields `s` and `expires_at` of
+every collection from indexing, and put a TTL policy on `expires_at`, which only collects garbage, up to a day late.
 """
 
 from __future__ import annotations
@@ -16,22 +16,22 @@ from google.auth.exceptions import GoogleAuthError
 from grpc import aio
 
 from shared.clock import elapsed_s
+from shared.stores.document_cache import DocumentCache, Snapshot
 from shared.stores.firestore_rpc import Connection, Named, default_credentials
-from shared.stores.last_seen import LastSeen, Seen
-from shared.stores.patience import Patience
 from shared.stores.port import Change, CommitUnknown, Outcome, Reading, Step, StoreUnavailable, TimeSample
-from shared.stores.rules import after_all, check_change, check_keys, is_id, split_key, split_prefix
+from shared.stores.retry_budget import RetryBudget
+from shared.stores.rules import check_change, check_keys, is_id, prefix_end, split_key, split_prefix
 
 T = TypeVar("T")
 
 _FIRST_PAUSE_S = 0.02
-_LONGEST_PAUSE_S = 1.0
-_TRIES = 30
-_READ_TRIES = 3
+_MAX_PAUSE_S = 1.0
+_MAX_TRIES = 30
+_MAX_READ_TRIES = 3
 _LIST_TIMEOUT_S = 10.0
 _PAGE = 300
 
-_CHANGED = frozenset(
+_CONFLICT = frozenset(
     {
         grpc.StatusCode.FAILED_PRECONDITION,
         grpc.StatusCode.ALREADY_EXISTS,
@@ -39,9 +39,10 @@ _CHANGED = frozenset(
         grpc.StatusCode.ABORTED,
     }
 )
-"""A commit was refused because a document had changed. Google's emulator (June 2025) says ALREADY_EXISTS of one that was
-to be absent and FAILED_PRECONDITION of another version or none; production may say NOT_FOUND and ABORTED as well."""
-_REFUSED = frozenset(
+"""A commit was rejected because a document had changed. Google's emulator (June 2025) returns ALREADY_EXISTS for a document
+that should be absent, and FAILED_PRECONDITION for a different version or a missing document; production may return NOT_FOUND
+and ABORTED as well."""
+_REJECTED = frozenset(
     {
         grpc.StatusCode.INVALID_ARGUMENT,
         grpc.StatusCode.PERMISSION_DENIED,
@@ -51,8 +52,8 @@ _REFUSED = frozenset(
         grpc.StatusCode.OUT_OF_RANGE,
     }
 )
-"""Certainly not applied, and no better when repeated. A code in neither set leaves a commit's outcome open."""
-_MAY_PASS = frozenset(
+"""The commit was not applied, and a retry would fail too. After a code in neither set the outcome is unknown."""
+_TRANSIENT = frozenset(
     {
         grpc.StatusCode.UNAVAILABLE,
         grpc.StatusCode.INTERNAL,
@@ -64,9 +65,9 @@ _MAY_PASS = frozenset(
 
 
 class FirestoreStore:
-    """Promises of the port. `emulator_host` (host:port), else FIRESTORE_EMULATOR_HOST, names an emulator to use instead.
+    """Implements port.Store. `emulator_host` (host:port), else FIRESTORE_EMULATOR_HOST, names an emulator to use instead.
 
-    That variable is read here because Google's libraries and tools agree on it; it is no setting of the gateway's."""
+    The variable is read here and not in the settings, because it belongs to Google's libraries and tools."""
 
     kind = "firestore"
 
@@ -74,58 +75,56 @@ class FirestoreStore:
         self._database = f"projects/{project}/databases/{database}"
         self._emulator_host = emulator_host or os.environ.get("FIRESTORE_EMULATOR_HOST") or None
         self._connection: Connection | None = None
-        self._home: tuple[int, asyncio.AbstractEventLoop] | None = None
+        self._bound_to: tuple[int, asyncio.AbstractEventLoop] | None = None
         self._closed = False
-        self._last_seen = LastSeen()
+        self._cache = DocumentCache()
 
     async def transact(
         self, keys: Sequence[str], step: Step[T], *, cached: bool = False, timeout_s: float = 5.0
     ) -> Outcome[T]:
         keys = check_keys(keys)
-        patience = _patience(timeout_s, _TRIES)
+        budget = _retry_budget(timeout_s, _MAX_TRIES)
         samples: list[TimeSample] = []
         reads = writes = 0
-        seen = self._last_seen.of(keys) if cached else None
-        remembered = seen is not None
+        snapshot = self._cache.get(keys) if cached else None
+        is_cached = snapshot is not None
         while True:
-            if seen is None:
-                seen, remembered = await self._read(keys, patience), False
-                samples.append(seen.sample)
+            if snapshot is None:
+                snapshot, is_cached = await self._read(keys, budget), False
+                samples.append(snapshot.sample)
                 reads += 1
-            change: Change[T] = step(seen.values(), int(seen.sample.server_ms))
+            change: Change[T] = step(snapshot.values(), int(snapshot.sample.server_ms))
             check_change(keys, change)
             if change.writes:
-                after = await self._commit(seen, change, patience)
+                after = await self._commit(snapshot, change, budget)
                 if after is not None:
                     return Outcome(change.result, (*samples, after), writes, reads, writes + 1)
                 writes += 1
-            elif not remembered:
+            elif not is_cached:
                 return Outcome(change.result, tuple(samples), writes, reads, writes)
-            # Here a commit was refused, or nothing is to be written because of values that nobody compared: read (again).
-            if not remembered and not await patience.pause():
+            # The commit was rejected, or the step wrote nothing because of cached values, which no commit has verified.
+            if not is_cached and not await budget.pause():
                 name = f" {keys[0][:100]}"
-                raise StoreUnavailable(
-                    f"Firestore: the entry{name} was changed by others {writes} times in a row.", name
-                )
-            seen = None
+                raise StoreUnavailable(f"Firestore: the entry{name} had {writes} conflicts in a row.", name)
+            snapshot = None
 
     async def read(self, key: str, *, timeout_s: float = 5.0) -> Reading:
         split_key(key)
-        seen = await self._read((key,), _patience(timeout_s, _READ_TRIES))
-        return Reading(seen.values()[key], seen.sample)
+        snapshot = await self._read((key,), _retry_budget(timeout_s, _MAX_READ_TRIES))
+        return Reading(snapshot.values()[key], snapshot.sample)
 
     async def list(self, prefix: str, *, limit: int = 1000) -> list[str]:
-        """Firestore bills one read per entry found, expired ones included. Takes 10 s at most."""
+        """Firestore bills one read per entry, including expired ones. Takes at most 10 s."""
         collection, start = split_prefix(prefix, limit)
-        patience = _patience(_LIST_TIMEOUT_S, _READ_TRIES)
-        # A bound must be a good id itself; where it is none, the comparison with `start` does its work.
-        wanted = {"GREATER_THAN_OR_EQUAL": start, "LESS_THAN": after_all(start) if start else ""}
+        budget = _retry_budget(_LIST_TIMEOUT_S, _MAX_READ_TRIES)
+        # A bound must be a valid id; without it, the comparison with `start` below filters.
+        wanted = {"GREATER_THAN_OR_EQUAL": start, "LESS_THAN": prefix_end(start) if start else ""}
         bounds = {operator: name for operator, name in wanted.items() if is_id(name)}
         found: list[str] = []
         while True:
-            page = await self._page(collection, bounds, patience)
+            page = await self._page(collection, bounds, budget)
             found += [
-                f"{collection}/{entry.name}" for entry in page if entry.name.startswith(start) and _is_there(entry)
+                f"{collection}/{entry.name}" for entry in page if entry.name.startswith(start) and _is_live(entry)
             ]
             if len(page) < _PAGE or len(found) >= limit:
                 return found[:limit]
@@ -135,100 +134,100 @@ class FirestoreStore:
     async def aclose(self) -> None:
         self._closed = True
         connection, self._connection = self._connection, None
-        if connection is not None and self._home == _here():
+        if connection is not None and self._bound_to == _here():
             await connection.close()
 
-    async def _read(self, keys: tuple[str, ...], patience: Patience) -> Seen:
-        async def call(connection: Connection) -> Seen:
+    async def _read(self, keys: tuple[str, ...], budget: RetryBudget) -> Snapshot:
+        async def call(connection: Connection) -> Snapshot:
             sent_s = elapsed_s()
-            docs, read_ms = await connection.read(keys, patience.left_s())
-            return Seen({key: docs[key] for key in keys}, TimeSample(read_ms, sent_s, elapsed_s()))
+            docs, read_ms = await connection.read(keys, budget.left_s())
+            return Snapshot({key: docs[key] for key in keys}, TimeSample(read_ms, sent_s, elapsed_s()))
 
-        seen = await self._asked(call, patience)
-        self._last_seen.note(seen)
-        return seen
+        snapshot = await self._retry_read(call, budget)
+        self._cache.put(snapshot)
+        return snapshot
 
-    async def _page(self, collection: str, bounds: dict[str, str], patience: Patience) -> Sequence[Named]:
+    async def _page(self, collection: str, bounds: dict[str, str], budget: RetryBudget) -> Sequence[Named]:
         async def call(connection: Connection) -> Sequence[Named]:
-            return [entry async for entry in connection.names(collection, bounds, _PAGE, patience.left_s())]
+            return [entry async for entry in connection.names(collection, bounds, _PAGE, budget.left_s())]
 
-        return await self._asked(call, patience)
+        return await self._retry_read(call, budget)
 
-    async def _asked(self, call: Callable[[Connection], Awaitable[T]], patience: Patience) -> T:
-        """The answer to a call that changes nothing, which may therefore be repeated."""
-        tries_left = _READ_TRIES
+    async def _retry_read(self, call: Callable[[Connection], Awaitable[T]], budget: RetryBudget) -> T:
+        """Makes a call that changes nothing, and retries it after transient errors."""
+        tries_left = _MAX_READ_TRIES
         while True:
-            connection = await self._connected(patience)
+            connection = await self._connected(budget)
             try:
                 return await call(connection)
             except aio.AioRpcError as error:
                 tries_left -= 1
-                if error.code() not in _MAY_PASS or not tries_left or not await patience.pause():
-                    raise StoreUnavailable(*_told(error)) from None
+                if error.code() not in _TRANSIENT or not tries_left or not await budget.pause():
+                    raise StoreUnavailable(*_error_texts(error)) from None
             except asyncio.CancelledError:
                 if _is_cancelled():
                     raise
                 raise StoreUnavailable("This store was closed during a read.") from None
 
-    async def _commit(self, seen: Seen, change: Change[T], patience: Patience) -> TimeSample | None:
-        """None when it was refused because a document had changed."""
-        connection = await self._connected(patience)
-        left_s = patience.left_s()
+    async def _commit(self, snapshot: Snapshot, change: Change[T], budget: RetryBudget) -> TimeSample | None:
+        """Returns None if the commit was rejected because a document had changed."""
+        connection = await self._connected(budget)
+        left_s = budget.left_s()
         if left_s <= 0:
-            raise StoreUnavailable("Firestore: no time was left for the commit.")
-        # Whatever comes now, only a confirmed commit leaves something to rely on.
-        self._last_seen.forget(seen.docs)
+            raise StoreUnavailable("Firestore: the timeout expired before the commit.")
+        # Until the commit is confirmed, the cached versions may be out of date.
+        self._cache.discard(snapshot.docs)
         sent_s = elapsed_s()
         try:
-            docs, commit_ms = await connection.commit(seen.docs, change.writes, left_s)
+            docs, commit_ms = await connection.commit(snapshot.docs, change.writes, left_s)
         except aio.AioRpcError as error:
-            if error.code() in _CHANGED:
+            if error.code() in _CONFLICT:
                 return None
-            if error.code() in _REFUSED:
-                raise StoreUnavailable(*_told(error)) from None
-            message, details = _told(error)
+            if error.code() in _REJECTED:
+                raise StoreUnavailable(*_error_texts(error)) from None
+            message, details = _error_texts(error)
             raise CommitUnknown(f"{message} The commit may have been applied.", details) from None
         except asyncio.CancelledError:
             if _is_cancelled():
                 raise
             raise CommitUnknown("This store was closed during a commit, which may have been applied.") from None
         sample = TimeSample(commit_ms, sent_s, elapsed_s())
-        self._last_seen.note(Seen(docs, sample))
+        self._cache.put(Snapshot(docs, sample))
         return sample
 
-    async def _connected(self, patience: Patience) -> Connection:
-        home = _here()
-        if self._connection is not None and self._home != home:
-            self._leave_ended_loop()
+    async def _connected(self, budget: RetryBudget) -> Connection:
+        here = _here()
+        if self._connection is not None and self._bound_to != here:
+            self._drop_connection_of_ended_loop()
         if self._connection is None and not self._closed:
-            credentials = await self._credentials(patience) if self._emulator_host is None else None
-            # Meanwhile another call may have been faster, or the store been closed.
+            credentials = await self._credentials(budget) if self._emulator_host is None else None
+            # Another call may have connected meanwhile, or the store may have been closed.
             if self._connection is None and not self._closed:
-                self._connection, self._home = Connection(self._database, self._emulator_host, credentials), home
+                self._connection, self._bound_to = Connection(self._database, self._emulator_host, credentials), here
         if self._closed or self._connection is None:
             raise StoreUnavailable("This store was closed.")
         return self._connection
 
-    def _leave_ended_loop(self) -> None:
-        Connection.refuse_after_fork()
-        if self._home is not None and not self._home[1].is_closed():
-            raise RuntimeError("A store belongs to the event loop of its first call, and that one is still open.")
+    def _drop_connection_of_ended_loop(self) -> None:
+        Connection.reject_after_fork()
+        if self._bound_to is not None and not self._bound_to[1].is_closed():
+            raise RuntimeError("A store is bound to the event loop of its first call, and that loop is still open.")
         self._connection = None
 
-    async def _credentials(self, patience: Patience) -> object:
+    async def _credentials(self, budget: RetryBudget) -> object:
         try:
-            # Looking for them blocks: it reads files and may ask the metadata server.
-            async with asyncio.timeout(patience.left_s()):
+            # The search blocks: it reads files and may call the metadata server.
+            async with asyncio.timeout(budget.left_s()):
                 return await asyncio.to_thread(default_credentials)
         except TimeoutError:
             raise StoreUnavailable("Firestore: Google credentials were not found in time.") from None
         except GoogleAuthError as error:
             details = f": {str(error)[:200]}"
-            raise StoreUnavailable(f"Firestore: there are no usable Google credentials{details}", details) from None
+            raise StoreUnavailable(f"Firestore: no usable Google credentials{details}", details) from None
 
 
-def _patience(timeout_s: float, tries: int) -> Patience:
-    return Patience(timeout_s, first_s=_FIRST_PAUSE_S, longest_s=_LONGEST_PAUSE_S, tries=tries)
+def _retry_budget(timeout_s: float, tries: int) -> RetryBudget:
+    return RetryBudget(timeout_s, first_pause_s=_FIRST_PAUSE_S, max_pause_s=_MAX_PAUSE_S, tries=tries)
 
 
 def _here() -> tuple[int, asyncio.AbstractEventLoop]:
@@ -236,16 +235,16 @@ def _here() -> tuple[int, asyncio.AbstractEventLoop]:
 
 
 def _is_cancelled() -> bool:
-    """True when this task is being cancelled; a call that ends with its channel raises CancelledError as well."""
+    """Whether this task is being cancelled; a call whose channel is closed raises CancelledError as well."""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
 
 
-def _is_there(entry: Named) -> bool:
+def _is_live(entry: Named) -> bool:
     return entry.expires_at_ms is None or entry.expires_at_ms > entry.read_ms
 
 
-def _told(error: aio.AioRpcError) -> tuple[str, str]:
-    """The message, and what of it only the operator may know: details name projects and documents."""
+def _error_texts(error: aio.AioRpcError) -> tuple[str, str]:
+    """The message, and the part of it that only the operator may see: details name projects and documents."""
     details = ": " + " ".join((error.details() or "").split())[:200]
     return f"Firestore answered {error.code().name}{details}.", details

@@ -1,9 +1,9 @@
-"""The three Firestore calls that the store makes, as plain gRPC with Google's message types, and nothing retried.
+"""The three Firestore calls that the store needs, as plain gRPC with Google's message types and without retries.
 
-Why no client of google-cloud-firestore (2.34.1, emulator, 2 KB value): AsyncClient's transactions lock what they read (a
-frozen holder stops everybody) and repeat a commit of unknown outcome. The generated FirestoreAsyncClient does neither
-with `retry=None`, but costs a quarter more CPU (1.13 to 1.26 ms for a read and a commit; here 0.92) and wraps every error.
-The types' import takes 0.2 s, as does every module of that package: so only a Firestore URL imports this one.
+Reasons not to use a client of google-cloud-firestore (2.34.1, emulator, 2 KB value): AsyncClient's transactions lock the
+documents that they read (a frozen process blocks all others) and retry a commit of unknown outcome. The generated
+FirestoreAsyncClient does neither with `retry=None`, but takes a quarter more CPU (1.13 to 1.26 ms for a read and a commit;
+here 0.92) and wraps every error. Importing the types takes 0.2 s, so this module is imported only for a Firestore URL.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _HOST = "firestore.googleapis.com:443"
 _SERVICE = "/google.firestore.v1.Firestore/"
 _SCOPES = ("https://www.googleapis.com/auth/datastore",)
 _OPTIONS: tuple[tuple[str, int], ...] = (
-    # A retry policy sent by the service would repeat a commit whose outcome is unknown.
+    # A retry policy sent by the service would retry a commit whose outcome is unknown.
     ("grpc.service_config_disable_resolution", 1),
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.initial_reconnect_backoff_ms", 200),
@@ -35,7 +35,7 @@ _OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.max_reconnect_backoff_ms", 5_000),
 )
 
-# The protobuf classes below Google's wrappers: a third of the CPU of a call is theirs.
+# The protobuf classes without Google's wrappers, which take a third of the CPU of a call.
 _BatchGet = messages.BatchGetDocumentsRequest.pb()
 _BatchGetReply = messages.BatchGetDocumentsResponse.pb()
 _Commit = messages.CommitRequest.pb()
@@ -45,7 +45,7 @@ _QueryReply = messages.RunQueryResponse.pb()
 
 
 class Doc(NamedTuple):
-    """A document as it was read; `version` (a protobuf Timestamp) None when there is none. An expired one has both."""
+    """A document; `version` (a protobuf Timestamp) is None if it does not exist. An expired one still has value and version."""
 
     value: bytes | None = None
     version: Any = None
@@ -59,12 +59,12 @@ class Named(NamedTuple):
 
 
 class Connection:
-    """A channel to one database, bound to the running loop and this process."""
+    """A channel to one database, bound to the running event loop and this process."""
 
     _process: ClassVar[int | None] = None
 
     def __init__(self, database: str, emulator_host: str | None, credentials: Any) -> None:
-        self.refuse_after_fork()
+        self.reject_after_fork()
         Connection._process = os.getpid()
         self._database = database
         self._documents = f"{database}/documents"
@@ -88,9 +88,9 @@ class Connection:
         self._run_query = calls.unary_stream(_SERVICE + "RunQuery", _Query.SerializeToString, _QueryReply.FromString)
 
     @classmethod
-    def refuse_after_fork(cls) -> None:
-        """StoreUnavailable in a process forked from one that had a channel: gRPC's threads did not come along, so calls
-        would hang there, past their deadlines too (seen with grpcio 1.85.1). A fork before the first channel is fine."""
+    def reject_after_fork(cls) -> None:
+        """Raises StoreUnavailable in a process that was forked after a channel was opened: a fork copies no threads, so gRPC's
+        calls would hang past their deadlines (seen with grpcio 1.85.1). A fork before the first channel is fine."""
         if cls._process not in (None, os.getpid()):
             raise StoreUnavailable("Firestore was used before this process was forked; use it only in the workers.")
 
@@ -98,7 +98,7 @@ class Connection:
         await self._channel.close()
 
     async def read(self, keys: Sequence[str], timeout_s: float) -> tuple[dict[str, Doc], float]:
-        """The documents, and the server's time (ms since 1970) at which they were so. Raises aio.AioRpcError."""
+        """The documents, and the server's time (ms since 1970) of the read. Raises aio.AioRpcError."""
         request = _BatchGet(database=self._database, documents=[f"{self._documents}/{key}" for key in keys])
         start = len(self._documents) + 1
         found, read_ms = {}, 0.0
@@ -113,10 +113,10 @@ class Connection:
     async def commit(
         self, docs: Mapping[str, Doc], writes: Mapping[str, Put | None], timeout_s: float
     ) -> tuple[dict[str, Doc], float]:
-        """Apply `writes` if every one of `docs` is still as it was; the documents as they are now, and the server's time.
+        """Applies `writes` if all of `docs` still have their versions. Returns the documents after it, and the server's time.
 
-        A document that stays is named too, with a write that changes nothing: it is compared like the others, and keeps
-        its version. Raises aio.AioRpcError."""
+        A document without a write is included too, with a write that changes nothing: its version is compared like the
+        others and stays the same. Raises aio.AioRpcError."""
         request = _Commit(database=self._database)
         for key, doc in docs.items():
             write = request.writes.add()
@@ -148,7 +148,7 @@ class Connection:
     async def names(
         self, collection: str, bounds: Mapping[str, str], limit: int, timeout_s: float
     ) -> AsyncIterator[Named]:
-        """Ids of a collection in order, without their values; `bounds`: operator -> id. Raises aio.AioRpcError."""
+        """The sorted ids of a collection, without values; `bounds`: operator -> id. Raises aio.AioRpcError."""
         request = _Query(parent=self._documents)
         query = request.structured_query
         query.from_.add().collection_id = collection
@@ -168,7 +168,7 @@ class Connection:
 
 
 def default_credentials() -> Any:
-    """Blocking (it may ask the metadata server). Raises google.auth.exceptions.GoogleAuthError."""
+    """Blocks, since it may call the metadata server. Raises google.auth.exceptions.GoogleAuthError."""
     credentials, _ = google.auth.default(scopes=_SCOPES)
     return credentials
 

@@ -1,4 +1,4 @@
-"""The store in this process's memory: for tests, and for one process that need not remember."""
+"""A store in this process's memory: for tests, and for a single process that may lose its state."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import NamedTuple, TypeVar
 
 from shared.clock import elapsed_s
 from shared.stores import local_time
-from shared.stores.patience import Patience
 from shared.stores.port import Change, Outcome, Put, Reading, Step, StoreUnavailable, TimeSample
+from shared.stores.retry_budget import RetryBudget
 from shared.stores.rules import check_change, check_keys, split_key, split_prefix
 
 T = TypeVar("T")
@@ -28,7 +28,7 @@ class _Entry(NamedTuple):
 
 
 class Shelf:
-    """What is stored. Several MemoryStores on one shelf are like several clients of one database."""
+    """The stored entries. Several MemoryStores on one shelf behave like several clients of one database."""
 
     def __init__(self) -> None:
         self.entries: dict[str, _Entry] = {}
@@ -44,7 +44,7 @@ class Shelf:
         return tuple(entry and entry.version for entry in found)
 
     def apply(self, writes: Mapping[str, Put | None], now_ms: float) -> None:
-        # Versions are never reused, so a key that was deleted and made again counts as changed.
+        # Versions are never reused, so a key that was deleted and created again counts as changed.
         self._commits += 1
         for key, put in writes.items():
             if put is None:
@@ -55,13 +55,13 @@ class Shelf:
             self._sweep(now_ms)
 
     def _sweep(self, now_ms: float) -> None:
-        """Expired entries go when the number has doubled since the last time: constant work per write."""
+        """Deletes expired entries. It runs when the number of entries has doubled, so a write costs constant time on average."""
         self.entries = {key: entry for key, entry in self.entries.items() if entry.value_at(now_ms) is not None}
         self._sweep_at = max(_SWEEP_FROM, 2 * len(self.entries))
 
 
 class MemoryStore:
-    """Promises of the port. Between its read and its commit nothing else of this loop runs, so `cached` saves nothing."""
+    """Implements port.Store. `cached` makes no difference here."""
 
     kind = "memory"
 
@@ -74,7 +74,7 @@ class MemoryStore:
     ) -> Outcome[T]:
         keys = check_keys(keys)
         shelf = self._open()
-        patience = Patience(timeout_s, first_s=0.0, longest_s=0.0, tries=_TRIES)
+        budget = RetryBudget(timeout_s, first_pause_s=0.0, max_pause_s=0.0, tries=_TRIES)
         conflicts = 0
         while True:
             before = shelf.sample()
@@ -88,8 +88,8 @@ class MemoryStore:
                 shelf.apply(change.writes, after.server_ms)
                 return Outcome(change.result, (before, after), conflicts, conflicts + 1, conflicts + 1)
             conflicts += 1
-            if not await patience.pause():
-                raise StoreUnavailable(f"The memory store was changed by others {conflicts} times in a row.")
+            if not await budget.pause():
+                raise StoreUnavailable(f"The memory store had {conflicts} conflicts in a row.")
 
     async def read(self, key: str, *, timeout_s: float = 5.0) -> Reading:
         split_key(key)
@@ -109,7 +109,7 @@ class MemoryStore:
         self._closed = True
 
     def claim(self, owner: str) -> None:
-        """Nobody else can see this store, so there is nothing to tell."""
+        """Does nothing: no other process can see this store."""
 
     def gone(self, owner: str) -> bool:
         return False

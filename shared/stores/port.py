@@ -1,10 +1,10 @@
-"""The store's port. A key is `collection/id`; a value is opaque bytes; time is the store's own.
+"""The port of all stores. A key is `collection/id`, a value is opaque bytes, and time is the store's own clock.
 
-Every adapter holds the same promises (tests/contract):
-- `transact` reads its keys, calls `step` with them, and applies what it returns all or nothing, only if none of the keys
-  changed in between; otherwise it reads again and calls `step` again (which must therefore be pure).
-- It holds no lock while `step` runs that could stop another process.
-- An entry past its `expires_at_ms` is absent, whether or not it was already deleted.
+Every adapter keeps the same promises (tests/contract):
+- `transact` reads its keys, passes the values to `step` and applies the returned change atomically, if none of the keys has
+  changed meanwhile. Otherwise it reads again and calls `step` again, which must therefore be pure.
+- While `step` runs, no lock is held that could block another process.
+- An entry past its `expires_at_ms` counts as absent, even if it is not deleted yet.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from typing import Generic, NamedTuple, Protocol, TypeVar
 T = TypeVar("T")
 
 MAX_VALUE_BYTES = 1_000_000
-"""Firestore's document limit is 1 MiB with its key and field names; every adapter refuses more (ValueError)."""
+"""Firestore's limit for a document is 1 MiB, including its key and field names. Every adapter raises ValueError above this."""
 
 
 class TimeSample(NamedTuple):
-    """The store's clock showed `server_ms` (since 1970) at some moment between two readings of `clock.elapsed_s()`."""
+    """The store's clock showed `server_ms` (since 1970) at a moment between two readings of `clock.elapsed_s()`."""
 
     server_ms: float
     sent_s: float
@@ -28,7 +28,7 @@ class TimeSample(NamedTuple):
 
 
 class Put(NamedTuple):
-    """Write `value`; the entry is absent from `expires_at_ms` on (the store's time, since 1970), never if None."""
+    """Writes `value`. The entry expires at `expires_at_ms` (the store's time, since 1970); never if that is None."""
 
     value: bytes
     expires_at_ms: int | None = None
@@ -36,89 +36,91 @@ class Put(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Change(Generic[T]):
-    """What a step decided: a Put or None (delete) per key it changes (other keys stay), and a result to hand back."""
+    """A step's decision: for each key that it changes a Put, or None to delete it; and the result to return."""
 
     result: T
     writes: Mapping[str, Put | None] = field(default_factory=dict)
 
 
 Step = Callable[[Mapping[str, bytes | None], int], Change[T]]
-"""`step(values, now_ms)`: every key asked for is present, None when absent; `now_ms` <= the store's true time."""
+"""`step(values, now_ms)`: `values` has every key, with None for an absent entry; `now_ms` is at most the store's time."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome(Generic[T]):
-    """A transaction that took effect (or decided to write nothing)."""
+    """A transaction that was applied, or that decided to write nothing."""
 
     result: T
     samples: tuple[TimeSample, ...] = ()
     conflicts: int = 0
     reads: int = 0
     writes: int = 0
-    """Commits sent to the store, of which `conflicts` were refused."""
+    """Commits sent to the store, including `conflicts` rejected ones."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """One entry as it was at `sample`; `value` None when absent."""
+    """One entry at the time of `sample`; `value` is None if it was absent."""
 
     value: bytes | None
     sample: TimeSample
 
 
 class StoreError(Exception):
-    """A transaction or read that did not succeed. The message is for the operator."""
+    """A transaction or read failed. The message is for the operator."""
 
     def __init__(self, message: str, place: str = "") -> None:
-        """`place`: what the message names that only the operator may know, like a file's path."""
+        """`place`: the part of the message that only the operator may see, like a file's path."""
         super().__init__(message)
         self.place = place
 
     @property
     def public_message(self) -> str:
-        """The message without the place, for everybody."""
+        """The message without the place, which callers may see."""
         return " ".join(str(self).replace(self.place, "").split()) if self.place else str(self)
 
 
 class StoreUnavailable(StoreError):
-    """Certainly not applied: the store could not be reached, refused, or was changed by others more often than we tried."""
+    """Nothing was applied: the store was unreachable, rejected the call, or lost every conflict that the budget allowed."""
 
 
 class CommitUnknown(StoreError):
-    """May or may not have been applied: the reply to a commit was lost. The caller reads again and decides."""
+    """The reply to a commit was lost, so it may or may not have been applied. The caller must read again and decide."""
 
 
 class Store(Protocol):
-    """Bound to the event loop of its first call; made lazily in the worker (a gRPC channel does not survive a fork)."""
+    """Bound to the event loop of its first call. Create it in the worker, because a gRPC channel does not survive a fork."""
 
     kind: str
-    """`memory`, `sqlite` or `firestore`: shown by /health."""
+    """`memory`, `sqlite` or `firestore`, as /health shows it."""
 
     async def transact(
         self, keys: Sequence[str], step: Step[T], *, cached: bool = False, timeout_s: float = 5.0
     ) -> Outcome[T]:
-        """Run `step` on `keys` and apply its change. `cached`: try first on the values last seen by this process, one
-        round trip instead of two; the commit's precondition makes that safe. Raises StoreUnavailable, CommitUnknown."""
+        """Runs `step` on `keys` and applies its change. Raises StoreUnavailable and CommitUnknown.
+
+        `cached`: first try the values that this process saw last, which takes one round trip instead of two. The commit's
+        precondition makes that safe."""
         ...
 
     async def read(self, key: str, *, timeout_s: float = 5.0) -> Reading:
-        """The entry as it is now. Raises StoreUnavailable."""
+        """Reads one entry. Raises StoreUnavailable."""
         ...
 
     async def list(self, prefix: str, *, limit: int = 1000) -> list[str]:
-        """Keys that start with `prefix` (`collection/` or `collection/start-of-id`), sorted; expired ones left out."""
+        """The sorted keys that start with `prefix` (`collection/` or `collection/start-of-id`), without expired entries."""
         ...
 
     async def aclose(self) -> None: ...
 
 
 class Liveness(Protocol):
-    """Which processes on this machine are gone. Only a store whose users share a machine can know."""
+    """Tells which processes of this machine have ended. Only a store whose clients share a machine can."""
 
     def claim(self, owner: str) -> None:
-        """This process is `owner` until it ends, however it ends."""
+        """Registers this process as `owner` until it ends, in whatever way."""
         ...
 
     def gone(self, owner: str) -> bool:
-        """True only if `owner` claimed here and its process has certainly ended; never True for one that may live."""
+        """True only if the process that claimed `owner` here has certainly ended."""
         ...

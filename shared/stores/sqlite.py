@@ -1,4 +1,4 @@
-"""The store in an SQLite file that the processes of one machine share."""
+"""A store in an SQLite file that the processes of one machine share."""
 
 from __future__ import annotations
 
@@ -6,30 +6,31 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from shared.stores.owners import Owners
-from shared.stores.patience import Patience
 from shared.stores.port import Change, Outcome, Reading, Step, StoreUnavailable, TimeSample
-from shared.stores.rules import after_all, check_change, check_keys, split_key, split_prefix
+from shared.stores.process_locks import ProcessLocks
+from shared.stores.retry_budget import RetryBudget
+from shared.stores.rules import check_change, check_keys, prefix_end, split_key, split_prefix
 from shared.stores.sqlite_file import Busy, Row, SqliteFile
 
 T = TypeVar("T")
 
 _FIRST_PAUSE_S = 0.0005
-_LONGEST_PAUSE_S = 0.02
+_MAX_PAUSE_S = 0.02
 _LIST_TIMEOUT_S = 5.0
 
-_of_other_processes: list[SqliteFile] = []
-"""Connections that came along with a fork: even closing one would disturb the parent's (sqlite.org/howtocorrupt.html, 2.6)."""
+_inherited: list[SqliteFile] = []
+"""Connections inherited by a fork, which must not be closed: that would break the parent's locks
+(sqlite.org/howtocorrupt.html, 2.6)."""
 
 
 class SqliteStore:
-    """Promises of the port; reading costs microseconds, so `cached` saves nothing. A claim lasts as long as the process."""
+    """Implements port.Store and port.Liveness. Reading takes microseconds, so `cached` makes no difference."""
 
     kind = "sqlite"
 
     def __init__(self, path: str | Path) -> None:
         self._path = Path(path).absolute()
-        self._owners = Owners(self._path.with_name(self._path.name + "-owners"))
+        self._locks = ProcessLocks(self._path.with_name(self._path.name + "-owners"))
         self._file: SqliteFile | None = None
         self._closed = False
 
@@ -37,7 +38,7 @@ class SqliteStore:
         self, keys: Sequence[str], step: Step[T], *, cached: bool = False, timeout_s: float = 5.0
     ) -> Outcome[T]:
         keys = check_keys(keys)
-        patience = _patience(timeout_s)
+        budget = _retry_budget(timeout_s)
         reads = conflicts = 0
         while True:
             try:
@@ -52,44 +53,44 @@ class SqliteStore:
                 if after is not None:
                     return Outcome(change.result, (before, after), conflicts, reads, conflicts + 1)
                 conflicts += 1
-                reason = "was changed by others each time"
+                reason = "was changed by other processes at each attempt"
             except Busy:
-                reason = "is locked by another process, which may be stopped"
-            if not await patience.pause():
-                message = f"The store's file {self._path} {reason}; gave up after {timeout_s:g} s."
+                reason = "is locked by another process, which may be suspended"
+            if not await budget.pause():
+                message = f"The store's file {self._path} {reason}; giving up after {timeout_s:g} s."
                 raise StoreUnavailable(message, str(self._path))
 
     async def read(self, key: str, *, timeout_s: float = 5.0) -> Reading:
         split_key(key)
-        patience = _patience(timeout_s)
+        budget = _retry_budget(timeout_s)
         while True:
             try:
                 sample, rows = self._open().read((key,))
                 return Reading(_value(rows.get(key), sample), sample)
             except Busy:
-                await self._wait(patience, timeout_s)
+                await self._wait(budget, timeout_s)
 
     async def list(self, prefix: str, *, limit: int = 1000) -> list[str]:
         split_prefix(prefix, limit)
-        patience = _patience(_LIST_TIMEOUT_S)
+        budget = _retry_budget(_LIST_TIMEOUT_S)
         while True:
             try:
-                return self._open().list(prefix, after_all(prefix), limit)
+                return self._open().list(prefix, prefix_end(prefix), limit)
             except Busy:
-                await self._wait(patience, _LIST_TIMEOUT_S)
+                await self._wait(budget, _LIST_TIMEOUT_S)
 
     async def aclose(self) -> None:
         self._closed = True
-        self._let_go()
+        self._drop_connection()
 
     def claim(self, owner: str) -> None:
-        self._owners.claim(owner)
+        self._locks.claim(owner)
 
     def gone(self, owner: str) -> bool:
-        return self._owners.gone(owner)
+        return self._locks.gone(owner)
 
-    async def _wait(self, patience: Patience, timeout_s: float) -> None:
-        if not await patience.pause():
+    async def _wait(self, budget: RetryBudget, timeout_s: float) -> None:
+        if not await budget.pause():
             message = f"The store's file {self._path} stayed locked for {timeout_s:g} s."
             raise StoreUnavailable(message, str(self._path))
 
@@ -97,22 +98,22 @@ class SqliteStore:
         if self._closed:
             raise StoreUnavailable("This store was closed.")
         if self._file is None or not self._file.is_current():
-            self._let_go()
+            self._drop_connection()
             self._file = SqliteFile(self._path)
         return self._file
 
-    def _let_go(self) -> None:
+    def _drop_connection(self) -> None:
         file, self._file = self._file, None
         if file is None:
             return
         if file.is_own():
             file.close()
         else:
-            _of_other_processes.append(file)
+            _inherited.append(file)
 
 
-def _patience(timeout_s: float) -> Patience:
-    return Patience(timeout_s, first_s=_FIRST_PAUSE_S, longest_s=_LONGEST_PAUSE_S)
+def _retry_budget(timeout_s: float) -> RetryBudget:
+    return RetryBudget(timeout_s, first_pause_s=_FIRST_PAUSE_S, max_pause_s=_MAX_PAUSE_S)
 
 
 def _value(row: Row | None, at: TimeSample) -> bytes | None:

@@ -1,14 +1,14 @@
 """One connection to one SQLite file: its tables, its clock, and the two operations the store is made of. Synchronous.
 
-Everything here takes microseconds (measured on 2 KB values: a read 5, a write 30 of CPU), so it runs on the event loop;
-nothing waits: what would have to wait raises Busy at once.
+All calls take microseconds (2 KB values: 5 us of CPU for a read, 30 for a write), so they run on the event loop. None
+waits: a call that would have to wait raises Busy.
 
-- WAL: readers and the one writer do not hinder each other.
-- synchronous=NORMAL: a commit survives the end of the process at once, and the end of the machine from the next
-  checkpoint on (about every 1,000 pages). OFF would save 5 to 15 us a commit, and could leave a damaged file behind
-  when the power fails: accounts and sessions live here too. FULL would cost a disk's fsync (ms) in each commit.
-- The write lock is taken after the decision, for the comparison and the write alone. A process that is stopped just then
-  stops the other writers until it goes on or ends; they say so after their timeout.
+- WAL: readers and the writer do not block each other.
+- synchronous=NORMAL: a commit survives a crash of the process at once, and a crash of the machine after the next checkpoint
+  (about every 1,000 pages). OFF would save 5 to 15 us per commit but could corrupt the file at a power failure, and accounts
+  and sessions are stored here too. FULL would cost an fsync (ms) per commit.
+- The write lock is taken after the decision, for the comparison and the write only. A process that is suspended just then
+  blocks the other writers until it resumes or ends; they raise StoreUnavailable at their timeout.
 """
 
 from __future__ import annotations
@@ -35,22 +35,22 @@ _SCHEMA = (
 )
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _SWEEP_EVERY = 64
-_SWEEP_AT_MOST = 256
+_MAX_SWEPT = 256
 
 _BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 _REMEDIES = {
-    sqlite3.SQLITE_NOTADB: "it is not an SQLite database; move it away",
-    sqlite3.SQLITE_CORRUPT: "it is damaged; move it away",
+    sqlite3.SQLITE_NOTADB: "it is not an SQLite database; move it away or name another file",
+    sqlite3.SQLITE_CORRUPT: "it is damaged; move it away, and a new one is created",
     sqlite3.SQLITE_READONLY: "it cannot be written; check who owns it and its folder",
     sqlite3.SQLITE_PERM: "it cannot be written; check who owns it and its folder",
-    sqlite3.SQLITE_CANTOPEN: "it cannot be opened; check its folder",
+    sqlite3.SQLITE_CANTOPEN: "it cannot be opened; check the permissions of its folder",
     sqlite3.SQLITE_FULL: "the disk is full",
     sqlite3.SQLITE_IOERR: "the disk failed, or is full",
 }
 
 
 class Busy(Exception):
-    """Another connection is writing at this moment."""
+    """Another connection holds the write lock."""
 
 
 class Row(NamedTuple):
@@ -60,7 +60,7 @@ class Row(NamedTuple):
 
 
 class SqliteFile:
-    """Belongs to the process and the thread that made it. The file (mode 0600) and its folder are made when missing."""
+    """A connection of the process and thread that created it. Creates the file (mode 0600) and its folder if missing."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -85,7 +85,7 @@ class SqliteFile:
         return self._pid == os.getpid()
 
     def is_current(self) -> bool:
-        """False also when the file was deleted or replaced: the other processes would use another one."""
+        """False in a forked child, and if the file was deleted or replaced, because other processes use the new one."""
         return self.is_own() and _identity(self.path) == self._identity
 
     def close(self) -> None:
@@ -95,7 +95,7 @@ class SqliteFile:
         return local_time.sample(self._offset_ms)
 
     def read(self, keys: Sequence[str]) -> tuple[TimeSample, dict[str, Row]]:
-        """The rows as they were at one moment, not before the sample's; expired ones too."""
+        """The rows at one moment, which is not before the sample's. Expired rows are included."""
         try:
             sample = self.sample()
             rows = self._db.execute(
@@ -108,7 +108,7 @@ class SqliteFile:
     def write(
         self, versions: Mapping[str, int], keys: Sequence[str], writes: Mapping[str, Put | None]
     ) -> TimeSample | None:
-        """Apply `writes` if the rows of `keys` still have `versions` (absent: no row); None if they have not."""
+        """Applies `writes` if the rows of `keys` still have `versions` (a missing key: no row). Returns None if they have not."""
         sample = None
         try:
             self._db.execute("BEGIN IMMEDIATE")
@@ -123,7 +123,7 @@ class SqliteFile:
         return sample
 
     def list(self, start: str, end: str, limit: int) -> list[str]:
-        """Keys of start <= key < end that have not expired, sorted."""
+        """The sorted keys with start <= key < end that have not expired."""
         try:
             rows = self._db.execute(
                 "SELECT key FROM entry WHERE key >= ? AND key < ? AND (expires_at_ms IS NULL OR expires_at_ms > ?) "
@@ -143,7 +143,7 @@ class SqliteFile:
             return None
         (version,) = db.execute("SELECT version FROM clock").fetchone()
         version += 1
-        # Read under the write lock, so that the order of commits is the order of their times.
+        # Sampled under the write lock, so that commits and their times have the same order.
         sample = self.sample()
         now_ms = int(sample.server_ms)
         for key, put in writes.items():
@@ -155,12 +155,12 @@ class SqliteFile:
                     "UPDATE SET value = excluded.value, expires_at_ms = excluded.expires_at_ms, version = excluded.version",
                     (key, put.value, put.expires_at_ms, version),
                 )
-        # One counter for the whole file: no version comes twice, also when a key is deleted and made again.
+        # One counter for the whole file: versions are never reused, even if a key is deleted and created again.
         db.execute("UPDATE clock SET seen_ms = ?, version = ?", (now_ms, version))
         if version % _SWEEP_EVERY == 0:
             db.execute(
                 "DELETE FROM entry WHERE rowid IN (SELECT rowid FROM entry WHERE expires_at_ms <= ? LIMIT ?)",
-                (now_ms, _SWEEP_AT_MOST),
+                (now_ms, _MAX_SWEPT),
             )
         return sample
 
@@ -175,13 +175,13 @@ class SqliteFile:
             raise translated from None
 
     def _roll_back(self) -> None:
-        # SQLite has often rolled back by itself; the first error is the one that matters.
+        # SQLite often rolls back by itself; only the first error matters.
         with contextlib.suppress(sqlite3.Error):
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
 
     def _prepare(self) -> float:
-        """Make the tables and settle the clock; its offset to elapsed time in ms."""
+        """Creates the tables and sets the clock. Returns the clock's offset to elapsed time in ms."""
         db = self._db
         db.execute("PRAGMA journal_mode = WAL").fetchone()
         db.execute("PRAGMA synchronous = NORMAL")
@@ -191,7 +191,7 @@ class SqliteFile:
             version == 0 and db.execute("SELECT 1 FROM sqlite_master").fetchone()
         ):
             raise StoreUnavailable(
-                f"The store's file {self.path} is another program's database, or a newer version's; name another file.",
+                f"The store's file {self.path} belongs to another program or a newer version; name another file.",
                 str(self.path),
             )
         if version == 0:
@@ -209,12 +209,13 @@ class SqliteFile:
 
 
 def clock_offset_ms(stored: tuple[str, float, int] | None, boot: str, elapsed_ms: float, wall_ms: float) -> float:
-    """What to add to elapsed time: as stored during one boot, so that every process has the same clock and nobody can
-    set it; after another boot the wall's time, but never before what was `seen_ms` (stored: boot id, offset, seen).
+    """The offset of the store's clock to elapsed time.
 
-    Without boot ids ("") a boot shows only when the clock has gone back. One that does not show makes the clock slow by
-    the time the machine was off, which is safe: limits are counted longer.
-    """
+    During one boot it is the stored offset, so that all processes share one clock that cannot be set. After a reboot it
+    follows the wall clock, but the time never goes back before `seen_ms`. `stored`: (boot id, offset_ms, seen_ms).
+
+    Without boot ids ("") a reboot is noticed only if elapsed time went back. An unnoticed reboot makes the clock slow by the
+    time that the machine was off, which is safe: limits are counted for longer."""
     if stored is None:
         return wall_ms - elapsed_ms
     stored_boot, offset_ms, seen_ms = stored
@@ -223,7 +224,7 @@ def clock_offset_ms(stored: tuple[str, float, int] | None, boot: str, elapsed_ms
 
 
 def boot_id() -> str:
-    """Names this boot of the machine; "" where the system does not tell (only Linux does)."""
+    """The id of this boot of the machine; "" on systems other than Linux."""
     try:
         return _BOOT_ID.read_text().strip()
     except OSError:
@@ -231,18 +232,18 @@ def boot_id() -> str:
 
 
 def _create(path: Path) -> None:
-    """O_EXCL matters beyond the mode: closing a descriptor of a file that a connection of this process has open would
-    drop that connection's locks (sqlite.org/howtocorrupt.html, 2.2)."""
+    """Creates the file. O_EXCL also makes sure that no existing file is opened and closed, which would release the locks of a
+    connection of this process to it (sqlite.org/howtocorrupt.html, 2.2)."""
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
     except FileExistsError:
         if path.is_dir() or not path.parent.is_dir():
             raise StoreUnavailable(
-                f"The store's file {path} cannot be made: a folder or file is in the way.", str(path)
+                f"The store's file {path} cannot be created: a folder or file is in the way.", str(path)
             ) from None
     except OSError as error:
-        raise StoreUnavailable(f"The store's file {path} cannot be made: {error.strerror}.", str(path)) from None
+        raise StoreUnavailable(f"The store's file {path} cannot be created: {error.strerror}.", str(path)) from None
 
 
 def _identity(path: Path) -> tuple[int, int] | None:

@@ -18,7 +18,7 @@ import orjson
 from starlette.responses import Response
 
 from shared.errors import GatewayError
-from shared.generation import Caller, Journal
+from shared.generation import Caller, Timeline
 
 NO_ROUTE = "(none)"
 _RANK = {"DEBUG": 0, "INFO": 1, "WARNING": 2, "ERROR": 3, "CRITICAL": 4}
@@ -59,7 +59,7 @@ class RequestRecord:
     user_agent: str | None = None
     answer_bytes: int | None = None
     """The body's; None for a stream."""
-    journal: Journal = field(default_factory=Journal)
+    timeline: Timeline = field(default_factory=Timeline)
     trace: Trace | None = None
     kind: str = "anonymous"
     """The caller's: `Caller.kind`."""
@@ -74,7 +74,9 @@ class RequestRecord:
     @property
     def may_force_trace(self) -> bool:
         """Whether the caller is known: a key that somebody made up is a credential until Gemini refuses it."""
-        return self.kind == "admin" or (self.kind == "own_key" and self.outcome == "ok" and bool(self.journal.attempts))
+        return self.kind == "admin" or (
+            self.kind == "own_key" and self.outcome == "ok" and bool(self.timeline.attempts)
+        )
 
     def asked_by(self, caller: Caller) -> None:
         self.kind = caller.kind
@@ -143,16 +145,16 @@ def _labels(record: RequestRecord) -> dict[str, str]:
     labels = {"function": record.function, "request_id": record.request_id, "outcome": record.outcome}
     if record.caller is not None:
         labels["caller"] = record.caller
-    journal = record.journal
-    if journal.model is not None:
-        labels["model"] = journal.model
-    if journal.waits:
-        labels["queue_ms"] = f"{journal.queue_s * 1000:.3f}"
-        labels["upstream_ms"] = f"{journal.upstream_s * 1000:.3f}"
-        labels["attempts"] = str(len(journal.attempts))
-    if journal.attempts:
-        labels["account"] = journal.attempts[-1].account_id
-        usage = journal.usage
+    timeline = record.timeline
+    if timeline.model is not None:
+        labels["model"] = timeline.model
+    if timeline.waits:
+        labels["queue_ms"] = f"{timeline.queue_s * 1000:.3f}"
+        labels["upstream_ms"] = f"{timeline.upstream_s * 1000:.3f}"
+        labels["attempts"] = str(len(timeline.attempts))
+    if timeline.attempts:
+        labels["account"] = timeline.attempts[-1].account_id
+        usage = timeline.usage
         if usage is not None:
             counts = ("unknown" if count is None else str(count) for count in usage)
             labels.update(zip(usage._fields, counts, strict=True))

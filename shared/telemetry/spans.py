@@ -1,4 +1,4 @@
-"""OpenTelemetry spans of requests that are over, built from their journals: server -> queue -> ledger, and upstream.
+"""OpenTelemetry spans of requests that are over, built from their timelines: server -> queue -> ledger, and upstream.
 
 Imported only where an endpoint is set. Names follow the semantic conventions for HTTP and for generative AI
 (opentelemetry.io/docs/specs/semconv/gen-ai/gen-ai-spans); never a prompt, an answer or a key is among the attributes.
@@ -32,7 +32,7 @@ from opentelemetry.trace import (
 )
 
 from shared.clock import elapsed_s
-from shared.generation import Attempt, Stage, Usage
+from shared.generation import Attempt, TimeSpan, Usage
 from shared.settings.settings import Tracing
 from shared.telemetry.record import NO_ROUTE, RequestRecord, Trace, log_problem
 
@@ -41,7 +41,7 @@ EXPORT_S = 2.0
 REST_S = 10.0
 """After a failure nothing is sent for so long: a receiver that hangs must not cost every request EXPORT_S."""
 WARNING_S = 60.0
-MOST_STAGES = 100
+MAX_TIME_SPANS = 100
 """Of one kind and one request; later ones are left out."""
 _CONNECTIONS = 8
 _ROOT = Context()
@@ -95,9 +95,9 @@ class Tracer:
             return ()
         self._describe(root, record)
         inside = set_span_in_context(root, _ROOT)
-        self._add_waits(record.journal.waits[:MOST_STAGES], inside, clock)
-        for attempt in record.journal.attempts[:MOST_STAGES]:
-            self._add_attempt(attempt, record.journal.model or "", inside, clock)
+        self._add_waits(record.timeline.waits[:MAX_TIME_SPANS], inside, clock)
+        for attempt in record.timeline.attempts[:MAX_TIME_SPANS]:
+            self._add_attempt(attempt, record.timeline.model or "", inside, clock)
         root.end(clock.unix_ns(record.ended_s))
         return self._ended.take()
 
@@ -152,7 +152,7 @@ class Tracer:
             root.set_attribute("error.type", record.outcome)
             root.set_status(Status(StatusCode.ERROR))
 
-    def _add_waits(self, waits: Sequence[Stage], inside: Context, clock: _Clock) -> None:
+    def _add_waits(self, waits: Sequence[TimeSpan], inside: Context, clock: _Clock) -> None:
         if not waits:
             return
         conversations = self._conversations(waits[0].began_s)
@@ -160,7 +160,7 @@ class Tracer:
             queue = self._tracer.start_span("queue", inside, start_time=clock.unix_ns(wait.began_s))
             within = set_span_in_context(queue, _ROOT)
             ended_within = [each for each in conversations if wait.began_s <= each[1] <= wait.ended_s]
-            for began_s, ended_s, wrote in ended_within[:MOST_STAGES]:
+            for began_s, ended_s, wrote in ended_within[:MAX_TIME_SPANS]:
                 ledger = self._tracer.start_span("ledger", within, start_time=clock.unix_ns(began_s))
                 ledger.set_attribute("gateway.ledger_wrote", wrote)
                 ledger.end(clock.unix_ns(ended_s))

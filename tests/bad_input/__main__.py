@@ -1,4 +1,4 @@
-"""Writes functions/BAD_INPUT.md from what the gateway answers: `python -m tests.bad_input`."""
+"""Writes functions/BAD_INPUT.md from the gateway's responses: `python -m tests.bad_input`."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""What callers may send wrong, endpoint by endpoint and field by field: the table in functions/BAD_INPUT.md.
+"""Rejected requests, by endpoint and field: the cases of functions/BAD_INPUT.md.
 
-A case is what is sent and what must come back; the document is written from the answers that the gateway gives.
+A case has a request, and the status and code that it must get. The document is written from the gateway's own responses.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from tests.support.edge import ADMIN, ADMIN_KEY
 from tests.support.processes import ROOT
 
 MISSING: Any = object()
-"""As a field's value: the field is left out."""
+"""Value of a field that is left out."""
 JSON = "application/json"
 PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5ErkJggg=="
 BOMB = base64.b64encode(base64.b64decode(PIXEL)[:16] + b"\0\0\x75\x30" * 2 + base64.b64decode(PIXEL)[24:]).decode()
-"""The same pixel, with another size in its header."""
+"""PIXEL with another size in its header."""
 GIF = "R0lGODlhAQABAAAAACwAAAAAAQABAAA="
 PAGE = base64.b64encode(b"<!doctype html><html><body>Please sign in</body></html>").decode()
 SCHEMA = {"type": "object", "properties": {"name": {"type": "string"}}, "required": ["name"]}
@@ -32,7 +32,7 @@ SCHEMA = {"type": "object", "properties": {"name": {"type": "string"}}, "require
 
 @dataclass(frozen=True)
 class Case:
-    """One wrong request. `sent` says in a few words what is wrong with `name`, a field or a header."""
+    """A request that is rejected. `sent` describes in a few words what is wrong with `name`, a field or a header."""
 
     path: str
     name: str
@@ -55,11 +55,11 @@ MODELS = {
     for path, methods in manifest.paths.items()
     if "POST" in methods
 }
-"""Every endpoint that takes a body, and what describes it."""
+"""Path of every endpoint with a body -> the body's model."""
 
 
 def example(model: type[BaseModel]) -> dict[str, Any]:
-    """A body that is answered: the description's first example, or the required fields with theirs."""
+    """A body that is accepted: the model's first example, or the examples of its required fields."""
     extra = model.model_config.get("json_schema_extra")
     if isinstance(extra, dict) and isinstance(extra.get("examples"), list):
         return dict(extra["examples"][0])  # type: ignore[arg-type]
@@ -68,9 +68,9 @@ def example(model: type[BaseModel]) -> dict[str, Any]:
 
 
 def texts(model: type[BaseModel]) -> list[str]:
-    """Fields of the example that must hold more than white space."""
-    described = model.model_json_schema()["properties"]
-    forms = {name: [described[name], *described[name].get("anyOf", ())] for name in example(model)}
+    """Fields of the example that must not be blank."""
+    schema = model.model_json_schema()["properties"]
+    forms = {name: [schema[name], *schema[name].get("anyOf", ())] for name in example(model)}
     return [name for name, given in forms.items() if any(form.get("pattern") == NOT_BLANK for form in given)]
 
 
@@ -162,13 +162,13 @@ FIELDS: dict[str, list[tuple[str, str, Any]]] = {
         ("input_images[0]", "a URL with credentials", ["https://me:secret@images.example/a.png"]),
     ],
 }
-"""(field, what is wrong, the value of its top-level field), besides what is known of every endpoint's texts."""
+"""Path -> (field, what is wrong, value of the top-level field). Cases of texts, model and credentials are derived."""
 
 
 def cases() -> Iterator[Case]:
-    yield from _of_any_endpoint()
+    yield from _common_cases()
     for path in VALID:
-        yield from _of_the_fields(path)
+        yield from _field_cases(path)
 
 
 def _body(path: str, **changes: Any) -> bytes:
@@ -176,7 +176,7 @@ def _body(path: str, **changes: Any) -> bytes:
     return orjson.dumps({name: value for name, value in body.items() if value is not MISSING})
 
 
-def _of_the_fields(path: str) -> Iterator[Case]:
+def _field_cases(path: str) -> Iterator[Case]:
     for name in texts(MODELS[path]):
         for sent, value in (("missing", MISSING), ("empty", ""), ("white space", " \n"), ("a number", 1)):
             yield Case(path, name, sent, 400, "invalid_request", _body(path, **{name: value}))
@@ -195,8 +195,8 @@ def _of_the_fields(path: str) -> Iterator[Case]:
     yield Case(path, field_of_key, "no key's form", 400, "invalid_request", short, {})
 
 
-def _of_any_endpoint() -> Iterator[Case]:
-    """What every endpoint that takes a body refuses alike; told of /chat, which stands for them."""
+def _common_cases() -> Iterator[Case]:
+    """Requests that every endpoint with a body rejects alike, sent to /chat."""
     path, valid = "/chat", _body("/chat")
 
     def case(name: str, sent: str, status: int, code: str, body: bytes = valid, **headers: str) -> Case:

@@ -16,8 +16,8 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 from shared.clock import elapsed_s
-from shared.generation import Attempt, Journal, JsonObject, Stage, Usage
-from shared.http.endpoint import Call, Edge
+from shared.generation import Attempt, JsonObject, Timeline, TimeSpan, Usage
+from shared.http.endpoint import Call, EndpointApp
 from shared.http.manifest import Manifest
 from shared.settings.settings import Settings
 from shared.telemetry.record import RequestRecord, log_request, trace_of
@@ -91,7 +91,7 @@ def _spans_us(tracer: Tracer) -> float:
 def _record() -> RequestRecord:
     now_s = elapsed_s()
     attempt = Attempt(now_s, now_s + 1, "gemini-api-key-1", "gemini-3.8-flash", Usage(5, 7, 2, 14))
-    journal = Journal("gemini-3.8-flash", [Stage(now_s - 1, now_s)], [attempt])
+    timeline = Timeline("gemini-3.8-flash", [TimeSpan(now_s - 1, now_s)], [attempt])
     return RequestRecord(
         "chat",
         "POST",
@@ -105,11 +105,11 @@ def _record() -> RequestRecord:
         "team",
         "curl/8",
         512,
-        journal,
+        timeline,
     )
 
 
-async def _request_us(edge: Edge, count: int) -> float:
+async def _request_us(edge: EndpointApp, count: int) -> float:
     began_s = time.process_time()
     for _ in range(count):
         answer = await ask(edge.answer, path="/thing", json={"prompt": "Hello"}, headers=ADMIN)
@@ -118,7 +118,7 @@ async def _request_us(edge: Edge, count: int) -> float:
     return 1e6 * (time.process_time() - began_s) / count
 
 
-def _edge(tracer: Tracer | None) -> Edge:
+def _edge(tracer: Tracer | None) -> EndpointApp:
     services = FakeServices()
     services.tracer = tracer
 
@@ -127,7 +127,7 @@ def _edge(tracer: Tracer | None) -> Edge:
         return {"model": (await call.generate("gemini-3.8-flash", await call.json())).model_used}
 
     manifest = Manifest("thing", "A thing.", {"/thing": ("POST",)}, "credential", 512, 1, 80, 60, ())
-    return Edge(handle, manifest, services=lambda: services)
+    return EndpointApp(handle, manifest, services=lambda: services)
 
 
 @contextlib.asynccontextmanager

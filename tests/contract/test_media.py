@@ -19,7 +19,7 @@ import pytest
 from PIL import Image
 
 from shared.errors import NotFound, StorageUnavailable
-from shared.media import bucket as bucket_module
+from shared.media import obstore_calls
 from shared.media.media import MediaStore, StoredImage
 from shared.media.url import open_media
 from tests.support.object_stores import AWS, KINDS, SIGNING, ObjectStore, bucket_store, folder_store
@@ -229,7 +229,7 @@ async def test_a_wrong_name_is_missing_like_one_that_never_was(media: MediaStore
         with pytest.raises(NotFound) as caught:
             await use(name)
         said.add(caught.value.message)
-    assert said == {"There is no image of this name; it may have been deleted, or its time may have passed."}
+    assert said == {"No image has this name; it may have been deleted or have expired."}
 
 
 async def test_what_was_deleted_is_missing(media: MediaStore) -> None:
@@ -357,7 +357,7 @@ async def test_a_store_that_says_nothing_is_not_waited_for_longer_than_a_time(
     if place.proxy is None:
         pytest.skip("a folder has no connection")
     stored = await put(media)
-    monkeypatch.setattr(bucket_module, "OPERATION_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(obstore_calls, "OPERATION_TIMEOUT_S", 0.2)
     place.proxy.silent = True
     for use in (media.read(stored.name), put(media), media.recent(1)):
         with pytest.raises(StorageUnavailable, match=r"did not answer within 0\.2 s"):
@@ -444,7 +444,7 @@ def writer(folder: Path, limit_bytes: int = 0) -> subprocess.Popen[str]:
 async def test_a_disk_that_is_full_in_the_middle_leaves_nothing_to_be_seen(tmp_path: Path) -> None:
     process = writer(tmp_path, limit_bytes=1_000_000)
     _, said = await asyncio.to_thread(process.communicate, timeout=60)
-    assert said.strip() == "The storage of images failed: file too large. Try again later."
+    assert said.strip() == "The image storage failed: file too large. Try again later."
     assert process.returncode == 1
     assert (await open_media(f"file://{tmp_path}").recent(10)).images == []
 

@@ -14,7 +14,7 @@ from functions.bundle import build
 from functions.console.assets import NAMES as NAMES_OF_ASSETS
 from shared.emulator import EmulatorConfig, running
 from shared.http.manifest import load_all
-from shared.openapi.document import template
+from shared.http.routes import as_template
 from shared.settings.settings import DISTRIBUTION
 from tests.support.checkout import copy_checkout, unpacked_bundle
 from tests.support.processes import ADMIN, ROOT, SITE_PACKAGES, environment, framework, request
@@ -98,7 +98,7 @@ async def test_the_console_has_every_function_and_its_page_in_it(unpacked: Path)
     async with framework("console", "main.py", {}, unpacked, isolated=True) as server:
         status, _, document = await request("GET", f"{server.url}/openapi.json")
         assert status == 200
-        paths = {template(pattern) for manifest in load_all(ROOT / "functions") for pattern in manifest.paths}
+        paths = {as_template(pattern) for manifest in load_all(ROOT / "functions") for pattern in manifest.paths}
         assert document["paths"].keys() == paths
         assert (await request("GET", f"{server.url}/docs"))[0] == 200
         for name in NAMES_OF_ASSETS:

@@ -226,14 +226,14 @@ class TestABadRequest:
             ({"credentials": {"gemini_api_key": 1}}, "credentials.gemini_api_key", "must be a string"),
             ({"generation_config": []}, "generation_config", "must be an object, not a list"),
             ({"generation_config": {"temperature": "hot"}}, "generation_config.temperature", "must be a number"),
-            ({"generation_config": {"temprature": 1}}, "generation_config.temprature", "did you mean temperature"),
+            ({"generation_config": {"temprature": 1}}, "generation_config.temprature", "Did you mean temperature?"),
             (
                 {"generation_config": {"response_json_schema": {"type": "object"}}},
                 "generation_config.response",
                 "is set by this endpoint",
             ),
-            ({"json_schema": {"type": "object"}}, "json_schema", "is not known here"),
-            ({"usercontent": "A whale"}, "usercontent", "did you mean user_content"),
+            ({"json_schema": {"type": "object"}}, "json_schema", "Unknown field json_schema"),
+            ({"usercontent": "A whale"}, "usercontent", "Did you mean user_content?"),
         ],
     )
     async def test_is_told_which_field_is_wrong_and_costs_nothing(

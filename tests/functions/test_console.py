@@ -17,7 +17,7 @@ import pytest
 from functions.console.assets import FOLDER, NAMES
 from functions.console.main import console
 from shared.http.manifest import load_all
-from shared.openapi.document import template
+from shared.http.routes import as_template
 from tests.support.edge import Answer, FakeServices, ask
 from tests.support.processes import ROOT, framework, request, served
 
@@ -217,5 +217,5 @@ async def test_a_browser_shows_every_operation_and_its_policy_stops_nothing() ->
             if process.returncode is None:
                 process.kill()
     shown = set(re.findall(r'data-path="([^"]+)"', page.decode()))
-    assert shown == {template(pattern) for manifest in load_all(ROOT / "functions") for pattern in manifest.paths}
+    assert shown == {as_template(pattern) for manifest in load_all(ROOT / "functions") for pattern in manifest.paths}
     assert not re.search(r"CONSOLE.*(Refused|Content Security|Error)", said.decode(errors="replace"))

@@ -314,8 +314,8 @@ class TestCallersThatGo:
     async def test_one_that_pauses_between_two_tries_holds_nothing_and_may_go(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("shared.gateway.gateway.random", SimpleNamespace(uniform=lambda _, most: most))
-        monkeypatch.setattr("shared.gateway.gateway.BACKOFF_S", 1.5)
+        monkeypatch.setattr("shared.gateway.attempts.random", SimpleNamespace(random=lambda: 1.0))
+        monkeypatch.setattr("shared.gateway.retry.BACKOFF_S", 1.5)
         async with whole_path() as path:
             async with path.asking("[[fault:503x1]]") as asking:
                 await eventually(lambda: path.sent == 1 and path.open_upstream == 0)

@@ -19,8 +19,8 @@ ways = pytest.mark.parametrize("way", WAYS)
 @pytest.fixture(autouse=True)
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pauses between tries are as many as ever, and short."""
-    monkeypatch.setattr("shared.gateway.gateway.BACKOFF_S", 0.02)
-    monkeypatch.setattr("shared.gateway.gateway.PRESSURE_DELAY_S", 0.05)
+    monkeypatch.setattr("shared.gateway.retry.BACKOFF_S", 0.02)
+    monkeypatch.setattr("shared.gateway.retry.PRESSURE_DELAY_S", 0.05)
 
 
 async def total_dispatched(path: WholePath, *projects: str) -> int:
@@ -55,8 +55,8 @@ class TestNoAnswer:
     async def test_no_try_is_begun_after_a_pause_that_would_not_end_by_the_deadline(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("shared.gateway.gateway.random", SimpleNamespace(uniform=lambda _, most: most))
-        monkeypatch.setattr("shared.gateway.gateway.BACKOFF_S", 10.0)
+        monkeypatch.setattr("shared.gateway.attempts.random", SimpleNamespace(random=lambda: 1.0))
+        monkeypatch.setattr("shared.gateway.retry.BACKOFF_S", 10.0)
         async with whole_path() as path:
             began_s = elapsed_s()
             assert told(await path.ask("[[fault:503]]")) == (502, "upstream_failed")

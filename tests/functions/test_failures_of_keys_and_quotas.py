@@ -36,7 +36,7 @@ faults_and_ways = pytest.mark.parametrize(("fault", "way"), [*(("429", way) for 
 
 @pytest.fixture(autouse=True)
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("shared.gateway.gateway.PRESSURE_DELAY_S", 0.05)
+    monkeypatch.setattr("shared.gateway.retry.PRESSURE_DELAY_S", 0.05)
 
 
 def retry_after_s(answer: Answer) -> int:

@@ -307,7 +307,9 @@ class TestBadInput:
         await refused(storage, name, "must be", **{name: "enormous"})
 
     async def test_a_model_that_makes_no_images_is_refused(self, storage: str) -> None:
-        await refused(storage, "model", "makes no images; gemini-3-pro-image", model="gemini-3.8-flash")
+        await refused(
+            storage, "model", "does not generate images; use one of gemini-3-pro-image", model="gemini-3.8-flash"
+        )
 
     async def test_more_images_than_a_model_takes_are_refused(self, storage: str) -> None:
         await refused(storage, "input_images", "at most 14 entries", input_images=[base64_of(png(1, 1))] * 15)
@@ -327,7 +329,7 @@ class TestBadInput:
             (base64_of(png(100, 100)[:20]), "its header cannot be read"),
             (base64_of(png(0, 5)), "its header cannot be read"),
             (base64_of(png(1, 1) + bytes(7 * 2**20)), "is larger than 7 MB"),
-            ("0" * 44 + ".png", "is the name of no image"),
+            ("0" * 44 + ".png", "is not the name of a stored image"),
             ("http://images.example/a.png", "only https is fetched"),
             ("file:///etc/passwd", "nothing else is fetched"),
             ("ftp://images.example/a.png", "nothing else is fetched"),

@@ -63,7 +63,7 @@ async def test_image_in_any_base64_is_sent_as_standard_base64(text: str) -> None
         ("image", "not base64!", "must be base64"),
         ("image", "data:image/png,x", "must be in base64"),
         ("image", encoded(b"<html>Sign in</html>"), "is an HTML page and not an image"),
-        ("image", encoded(SAMPLES["GIF"][1]), "is a GIF, which Gemini does not take"),
+        ("image", encoded(SAMPLES["GIF"][1]), "is a GIF, which Gemini does not support"),
         ("image", encoded(JPEG[:-2]), "is a JPEG that is damaged or cut off"),
         ("image", PIXEL[:-4], "is a PNG that is damaged or cut off"),
         ("mime_type", 5, "must be a string"),

@@ -241,8 +241,8 @@ def logged(capsys: pytest.CaptureFixture[str]) -> Logged:
 class TestWhatWasSpent:
     @pytest.fixture(autouse=True)
     def hurried(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("shared.gateway.gateway.BACKOFF_S", 0.02)
-        monkeypatch.setattr("shared.gateway.gateway.random", SimpleNamespace(uniform=lambda _, most: most))
+        monkeypatch.setattr("shared.gateway.retry.BACKOFF_S", 0.02)
+        monkeypatch.setattr("shared.gateway.attempts.random", SimpleNamespace(random=lambda: 1.0))
 
     def spent(self, record: JsonObject) -> tuple[str, int, int]:
         """(outcome, status, attempts); the times are those that were."""
@@ -335,7 +335,7 @@ class TestWhatWasSpent:
 
 
 class TestSpans:
-    """The same journal, as a collector gets it from a real request."""
+    """The same timeline, as a collector gets it from a real request."""
 
     @pytest.mark.parametrize("way", ["chat", "stream"])
     async def test_a_tree_of_queue_and_upstream_within_the_request(self, way: str) -> None:

@@ -20,7 +20,8 @@ from functions.console.main import console
 from functions.console.specification import models_of
 from shared.errors import CallerGone, GatewayError, MethodNotAllowed
 from shared.http.manifest import Manifest, load_all
-from shared.openapi.document import template, tree
+from shared.http.routes import as_template
+from shared.openapi.failures import tree
 from tests.support.edge import ADMIN, Answer, FakeGateway, FakeServices, ask
 from tests.support.functions import called
 from tests.support.processes import ROOT, request, served
@@ -101,7 +102,7 @@ async def test_the_document_is_valid() -> None:
 async def test_every_path_and_method_of_every_function_is_in_it_and_no_other() -> None:
     document = await specification()
     expected = {
-        (method, template(pattern))
+        (method, as_template(pattern))
         for manifest in MANIFESTS
         for pattern, methods in manifest.paths.items()
         for method in methods

@@ -27,7 +27,7 @@ async def test_it_serves_locally_on_its_path(checkout: Path) -> None:
         status, _, body = await request("POST", f"{server.url}/word-count", json={"text": "Hello"}, headers=ADMIN)
         assert (status, bool(body["text"])) == (200, True)
         status, _, body = await request("POST", f"{server.url}/word-count", json={"txt": "Hello"}, headers=ADMIN)
-        assert (status, body["error"]["details"]) == (400, {"field": "text"})
+        assert (status, body["error"]["details"]) == (400, {"field": "txt"})
         status, _, _ = await request("POST", f"{server.url}/word-count", json={"text": "Hello"})
         assert status == 401
 

@@ -14,6 +14,7 @@ from functions.serve import recent
 from shared.http.manifest import load_all
 from tests.support.checkout import copy_checkout
 from tests.support.processes import ADMIN, ADMIN_KEY, ROOT, Running, environment, request, served, started
+from tests.support.routes import example_path
 from tests.support.whole_path import eventually
 
 SERVE = [sys.executable, "-m", "functions.serve"]
@@ -47,7 +48,7 @@ async def test_every_path_of_every_function_is_there_and_no_other() -> None:
     async with served({"LOG_LEVEL": "info"}) as server:
         for manifest in load_all(ROOT / "functions"):
             for pattern, methods in manifest.paths.items():
-                path = pattern.replace("/*", "/x")
+                path = example_path(pattern)
                 for before in ("", "/"):  # The second is a base URL with a slash at its end.
                     status, headers, _ = await request("OPTIONS", server.url + before + path)
                     assert (status, headers["allow"].split(", ")[: len(methods)]) == (204, list(methods))
@@ -107,7 +108,9 @@ async def test_a_port_in_use_is_told_in_one_sentence() -> None:
     async with served({}) as server:
         port = server.url.rpartition(":")[2]
         said = await refused({"PORT": port})
-    assert said == f"Port {port} on 127.0.0.1 cannot be used (Address already in use); set PORT (and HOST) to another."
+    assert (
+        said == f"Port {port} on 127.0.0.1 cannot be used (Address already in use). Set PORT or HOST to another value."
+    )
 
 
 async def test_a_host_that_is_not_found_is_told_with_the_resolvers_words() -> None:
@@ -177,7 +180,7 @@ class TestWorkers:
             assert await chat(server) == 200
             before = set(children(server))
             os.kill(min(before), signal.SIGKILL)
-            await server.line(r"^A worker process ended \(signal 9\); another one starts\.$")
+            await server.line(r"^A worker process ended unexpectedly \(signal 9\); starting another one\.$")
             await eventually(lambda: len(children(server)) == 2, within_s=30)
             assert set(children(server)) & before == {max(before)}
             assert [await chat(server) for _ in range(6)] == [200] * 6
@@ -189,7 +192,7 @@ class TestWorkers:
             for lost in range(1, 4):
                 os.kill(min(children(server)), signal.SIGKILL)
                 if lost < 3:
-                    await eventually(lambda lost=lost: server.output.count("another one starts") == lost, within_s=30)
+                    await eventually(lambda lost=lost: server.output.count("starting another one") == lost, within_s=30)
                     await eventually(lambda: len(children(server)) == 2, within_s=30)
             assert await server.ended(50) == 1
         assert "3 worker processes ended within 60 s" in server.output

@@ -159,7 +159,7 @@ class TestDay:
             assert [answer.status for answer in answers] == [200, 200, 200, 200, 429, 429]
             assert told(answers[5]) == (429, "daily_quota_exhausted")
             assert answers[5].headers["x-should-retry"] == "false"
-            assert "used their 4 requests" in answers[5].error["message"]
+            assert "callers without a credential (4 requests)" in answers[5].error["message"]
             assert [(await text(path, ADMIN)).status for _ in range(5)] == [200, 200, 200, 200, 429]
             assert await path.dispatched() == 8
 

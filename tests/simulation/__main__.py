@@ -63,7 +63,10 @@ def mutants(first: int) -> int:
     survived = 0
     for mutant in MUTANTS:
         seeds = range(first, first + mutant.seeds)
-        result = caught(mutant, seeds) if mutant.among_seeds else caught(mutant, seeds, mutant.shape, mutant.promise)
+        if mutant.among_seeds or mutant.shape is None:
+            result = caught(mutant, seeds)
+        else:
+            result = caught(mutant, seeds, mutant.shape, mutant.promise)
         survived += result is None
         found = "SURVIVED" if result is None else f"seed {result.seed}: {result.failures[0]}"
         print(f"{mutant.name}: {found}", flush=True)

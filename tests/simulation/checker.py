@@ -145,7 +145,7 @@ def worst_instant(history: History) -> Verdict:
 def unproven_at_once(history: History) -> Verdict:
     """Requests of one project that were open at once for ids of which nobody knew what they are metered as."""
     worst = Verdict("unproven requests at once", ok=True, limit=1)
-    steps = defaultdict(list)
+    steps: defaultdict[str, list[tuple[float, int, int]]] = defaultdict(list)
     for exchange in history.exchanges:
         if exchange.section == UNPROVEN and exchange.ended_ms > exchange.written_ms:
             steps[exchange.project] += [(exchange.ended_ms, 0, -1), (exchange.written_ms, 1, 1)]

@@ -9,7 +9,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterator
 from contextvars import Context, ContextVar, copy_context
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import shared.clock
 
@@ -86,7 +86,7 @@ class Process:
                 for _ in range(20):
                     try:
                         task.get_coro().close()
-                    except BaseException:  # noqa: BLE001, S112  It awaits once more, or fails: nobody is there to be told.
+                    except BaseException:  # noqa: BLE001, S112 - it awaits once more, or fails: nobody is there to be told.
                         continue
                     break
         self._tasks.clear()
@@ -117,7 +117,15 @@ class Handle:
         return self.dropped
 
 
-class VirtualLoop(asyncio.AbstractEventLoop):
+if TYPE_CHECKING:
+    _EventLoop: (
+        Any  # The type checker takes every method of an event loop as abstract; this one has those that are used.
+    )
+else:
+    _EventLoop = asyncio.AbstractEventLoop
+
+
+class VirtualLoop(_EventLoop):  # type: ignore[misc]
     """What asyncio's futures, tasks, timeouts and waits need of a loop. A callback belongs to the process that asked for it."""
 
     def __init__(self) -> None:
@@ -244,7 +252,7 @@ class VirtualLoop(asyncio.AbstractEventLoop):
         self.current = owner
         try:
             handle.context.run(handle.callback, *handle.args)
-        except Exception as error:  # noqa: BLE001  As asyncio's own loop: one callback's failure is told, and the rest goes on.
+        except Exception as error:  # noqa: BLE001 - as asyncio's own loop: one callback's failure is told, and the rest goes on.
             self.call_exception_handler({"message": "a callback failed", "exception": error})
         finally:
             self.current = None

@@ -15,7 +15,7 @@ from shared.admission.model_permits import ModelPermits
 from shared.admission.permit import Permit
 from shared.admission.policy import Policy
 from shared.admission.project import ProjectClient
-from shared.admission.server_clock import ServerClock
+from shared.admission.server_clock import Instant, ServerClock
 from shared.generation import NO_COST
 from shared.ledger import calendar, step
 from shared.ledger import names as ledger_names
@@ -93,7 +93,7 @@ def tau_not_waited_for(scenario: Scenario) -> Any:
 def nothing_on_hold(scenario: Scenario) -> Any:
     """What a renew gives up, and what is open, is shared out at once, though its sender still uses it."""
     right = step._hold_slots
-    wrong = lambda state, lease, message, c: right(state, lease, replace(message, hold=0), c)  # noqa: E731
+    wrong = lambda state, lease, message, c: right(state, lease, replace(message, hold=0), c)  # noqa: E731 - a defect in one line reads like a diff
     return patched(scenario, (step, "_hold_slots", wrong))
 
 
@@ -122,7 +122,7 @@ def applied_twice(scenario: Scenario) -> Any:
 
 def one_day_at_midnight(scenario: Scenario) -> Any:
     right = calendar.touched_days
-    early = lambda grid, first, last: right(grid, first, last)[:1]  # noqa: E731
+    early = lambda grid, first, last: right(grid, first, last)[:1]  # noqa: E731 - a defect in one line reads like a diff
     return patched(scenario, (calendar, "touched_days", early))
 
 
@@ -235,13 +235,19 @@ def unknown_commit_forgotten(scenario: Scenario) -> Any:
 
 def clock_bounds_exchanged(scenario: Scenario) -> Any:
     """What the store's time is at least is taken for what it is at most, and the other way round."""
-    low, high, both = ServerClock.earliest_ms, ServerClock.latest_ms, ServerClock.bounds_ms
-    turned = lambda self: both(self)[::-1]  # noqa: E731
+    low, high = ServerClock.earliest_ms, ServerClock.latest_ms
+    both, instant = ServerClock.bounds_ms, ServerClock.instant
+
+    def turned(self: ServerClock) -> Instant:
+        right = instant(self)
+        return right._replace(earliest_ms=right.latest_ms, latest_ms=right.earliest_ms)
+
     return patched(
         scenario,
         (ServerClock, "earliest_ms", high),
         (ServerClock, "latest_ms", low),
-        (ServerClock, "bounds_ms", turned),
+        (ServerClock, "bounds_ms", lambda self: both(self)[::-1]),
+        (ServerClock, "instant", turned),
     )
 
 
@@ -302,7 +308,7 @@ def permits_of_an_alias_are_kept(scenario: Scenario) -> Any:
 
 def aliases_keep_their_sections(scenario: Scenario) -> Any:
     """That an id is metered as another model is known, and ignored."""
-    itself = lambda names, model: model  # noqa: E731
+    itself = lambda names, model: model  # noqa: E731 - a defect in one line reads like a diff
     return patched(scenario, (ledger_names, "section_of", itself), (admission_names, "section_of", itself))
 
 

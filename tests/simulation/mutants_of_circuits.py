@@ -25,7 +25,7 @@ from tests.simulation.spells import AGAIN, ASKED, SERVED
 TOKENS = "tokens in any window"
 
 
-def with_rule(kind: Any, scenario: Scenario, **changes: int) -> Any:
+def with_rule(kind: Any, scenario: Scenario, **changes: Any) -> Any:
     rules = {**circuit.RULES, kind: circuit.RULES[kind]._replace(**changes)}
     return patched(scenario, (circuit, "RULES", rules), (refusal, "RULES", rules))
 

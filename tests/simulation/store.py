@@ -13,8 +13,8 @@ from grpc import aio
 
 from shared.stores.firestore import FirestoreStore
 from shared.stores.firestore_rpc import Doc
-from shared.stores.patience import Patience
 from shared.stores.port import Put
+from shared.stores.retry_budget import RetryBudget
 from tests.simulation.loop import Process, VirtualLoop
 
 T = TypeVar("T")
@@ -149,5 +149,5 @@ class VirtualStore(FirestoreStore):
         super().__init__("simulation", emulator_host="nowhere")
         self._virtual = VirtualConnection(server, network, process)
 
-    async def _connected(self, patience: Patience) -> Any:
+    async def _connected(self, budget: RetryBudget) -> Any:
         return self._virtual

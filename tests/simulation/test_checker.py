@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -19,12 +20,12 @@ TWO = Limits(requests=2)
 WINDOWS, DAYS, INSTANTS = "requests in any window", "requests in any day", "exchanges at once"
 
 
-def exchange(at_ms: float, length_ms: float = 100.0, travel_ms: float = 0.0, **more: object) -> Exchange:
+def exchange(at_ms: float, length_ms: float = 100.0, travel_ms: float = 0.0, **more: Any) -> Exchange:
     written = NOON_MS + at_ms
-    fields = {"cost": Cost(1, 10), "used_tokens": 10, "instance": "i", "caller": "c", **more}
+    fields: dict[str, Any] = {"cost": Cost(1, 10), "used_tokens": 10, "instance": "i", "caller": "c", **more}
     return Exchange(
         "p", "m", written_ms=written, arrived_ms=written + travel_ms, ended_ms=written + length_ms, **fields
-    )  # type: ignore[arg-type]
+    )
 
 
 def call(number: int, came_ms: float, ended_ms: float, **more: object) -> Call:
@@ -157,8 +158,8 @@ def test_of_several_limits_the_one_that_binds_says_how_much_was_used() -> None:
 @pytest.mark.parametrize("of", ["instance", "caller"])
 def test_parties_that_all_want_more_get_the_same(of: str) -> None:
     claim = period(**{f"{of}s": ("a", "b")})
-    uneven = [exchange(at * 10.0, **{of: "b" if at % 4 == 0 else "a"}) for at in range(40)]
-    even = [exchange(at * 10.0, **{of: "ab"[at % 2]}) for at in range(40)]
+    uneven = [exchange(at * 10.0, 100.0, 0.0, **{of: "b" if at % 4 == 0 else "a"}) for at in range(40)]
+    even = [exchange(at * 10.0, 100.0, 0.0, **{of: "ab"[at % 2]}) for at in range(40)]
     goals = Goals(jain=0.95)
     assert not verdict(history(*uneven, saturations=(claim,)), f"Jain's index over {of}s", goals).ok
     assert verdict(history(*even, saturations=(claim,)), f"Jain's index over {of}s", goals).ok

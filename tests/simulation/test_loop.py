@@ -120,7 +120,7 @@ def test_a_strike_comes_right_before_the_step_it_was_meant_for(loop: VirtualLoop
 
 def test_a_process_that_spins_is_noticed(loop: VirtualLoop) -> None:
     async def spins() -> None:
-        while True:  # noqa: ASYNC110  Spinning is what is tested.
+        while True:  # noqa: ASYNC110 - spinning is what is tested
             await asyncio.sleep(0)
 
     Process(loop, "a").spawn(spins())

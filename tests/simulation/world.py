@@ -228,7 +228,7 @@ class World:
 
     async def _end(self, instance: Instance) -> None:
         end_s = self.loop.now_s + DRAIN_S
-        while instance.calls and self.loop.now_s < end_s:  # noqa: ASYNC110  As a server waits that was asked to end.
+        while instance.calls and self.loop.now_s < end_s:  # noqa: ASYNC110 - as a server waits that was asked to end
             await asyncio.sleep(0.1)
         await instance.admission.aclose()
         self.loop.post(0.0, self.kill, instance)
@@ -324,7 +324,7 @@ class World:
             self._heard(instance, waiting, "refused", error.code, error.retry_after_s)
         except asyncio.CancelledError:
             self._heard(instance, waiting, "left", "", None)
-        except Exception as error:  # noqa: BLE001  Whatever it is, it is a finding.
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is a finding
             self.errors.append(f"call {waiting.number} at {instance.process.name}: {error!r}")
             self._heard(instance, waiting, "refused", "bug", None)
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from shared.http.manifest import Manifest
 from shared.stores.firestore_rpc import EXPIRY_FIELD, VALUE_FIELD
+from tests.support.routes import example_path
 from tests.support.url_map import Asked, Edge
 
 Values = dict[str, Any]
@@ -292,7 +293,7 @@ def _paths(it: Deployment) -> Iterator[str]:
     edge = Edge(it.only("google_compute_url_map", "edge"), it)
     for name, manifest in it.manifests.items():
         for pattern, methods in manifest.paths.items():
-            path = pattern.replace("*", "some/thing")
+            path = example_path(pattern, below="some/thing")
             for asked in (path, f"{path.rstrip('/')}/"):
                 reached = edge.function(Asked(methods[0], asked))
                 if reached != name:

@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import orjson
 from starlette.requests import Request
@@ -18,8 +18,21 @@ from shared.auth.caller_rate import CallerRate
 from shared.bounds.byte_budget import ByteBudget
 from shared.bounds.large_work import LargeWork
 from shared.clock import elapsed_s
-from shared.generation import Attempt, Caller, Generation, JsonObject, Reply, Stage, Usage
-from shared.http.call import Tracer
+from shared.gateway.generator import Generator
+from shared.gateway.request_bodies import RequestBodies
+from shared.generation import (
+    Attempt,
+    Caller,
+    Generation,
+    JsonObject,
+    Priority,
+    RateLimit,
+    RateStatus,
+    Reply,
+    Timeline,
+    TimeSpan,
+    Usage,
+)
 from shared.media.look_ups import LookUps
 from shared.settings.settings import Settings
 from shared.settings.shares import fetch_limit
@@ -50,7 +63,13 @@ class FakeGateway:
         self.closed = 0
         self.unaccepted: set[str] = set()
         """Ids of callers whose keys Gemini has not accepted."""
+        self.rates: list[RateStatus] = []
+        """The limits that the first replies report, in turn."""
         self._began_s = elapsed_s()
+        self.bodies = RequestBodies(ByteBudget(1 << 30), LargeWork())
+
+    def bind(self, caller: Caller, deadline_s: float, priority: Priority, timeline: Timeline, **rest: Any) -> Generator:
+        return Generator(self, caller, deadline_s, priority, timeline, **rest)  # type: ignore[arg-type]
 
     def accepted(self, caller: Caller) -> bool:
         return caller.id not in self.unaccepted
@@ -71,12 +90,12 @@ class FakeGateway:
         """Each generation waits 250 ms and takes 500 ms upstream, whatever comes of it: each at a time of its own."""
         self.asked.append(generation)
         self.began.set()
-        journal = generation.journal
-        journal.model = generation.model
+        timeline = generation.timeline
+        timeline.model = generation.model
         now_s = self._began_s - 0.75 * len(self.asked)
-        journal.waits.append(Stage(now_s - 0.75, now_s - 0.5))
+        timeline.waits.append(TimeSpan(now_s - 0.75, now_s - 0.5))
         attempt = Attempt(now_s - 0.5, now_s, "account-1")
-        journal.attempts.append(attempt)
+        timeline.attempts.append(attempt)
         if self.hold is not None:
             await self.wait(self.hold)
         if isinstance(self.says, Exception):
@@ -92,8 +111,10 @@ class FakeGateway:
             raise
 
     def _reply(self, generation: Generation, body: JsonObject) -> Reply:
-        headers = {"x-ratelimit-limit-requests": "300", "x-model-used": generation.model}
-        return Reply(body, generation.model, generation.model, "account-1", Usage(3, 2, 1, 6), headers)
+        rate = self.rates.pop(0) if self.rates else RateStatus(RateLimit(300, 299, 60.0))
+        reply = Reply(body, generation.model, generation.model, "account-1", Usage(3, 2, 1, 6), rate)
+        generation.timeline.answered(reply)
+        return reply
 
 
 class FakeStream:
@@ -115,7 +136,7 @@ class FakeStream:
             elif isinstance(frame, Exception):
                 raise frame
             else:
-                return frame
+                return cast(JsonObject, frame)
         raise StopAsyncIteration
 
 
@@ -147,7 +168,7 @@ class FakeServices:
 
     def __post_init__(self) -> None:
         self.settings = Settings.from_environment({**ENVIRONMENT, **self.environment})
-        self.tracer: Tracer | None = None
+        self.tracer: Any = None
         store = MemoryStore()
         self.caller_rate = CallerRate(store, self.settings.rate_limit)
         self.fetch_rate = CallerRate(store, fetch_limit(self.settings), counted="fetched addresses")
@@ -188,7 +209,7 @@ class Answer:
 
     @property
     def error(self) -> JsonObject:
-        return self.json()["error"]
+        return cast(JsonObject, self.json()["error"])
 
     def events(self) -> list[tuple[str, JsonObject]]:
         """Server-sent events as (name, data); a name that is not given is `message`. Comments are left out."""

@@ -60,18 +60,18 @@ class FirestoreProxy(grpc.GenericRpcHandler):
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> Any:
         method = handler_call_details.method
         if method.endswith("/Commit"):
-            return grpc.unary_unary_rpc_method_handler(self._commit)
+            return grpc.unary_unary_rpc_method_handler(self._commit)  # type: ignore[no-untyped-call]
 
         async def stream(request: bytes, context: Any) -> AsyncIterator[bytes]:
             async for reply in self._stream(method, request, context):
                 yield reply
 
-        return grpc.unary_stream_rpc_method_handler(stream)
+        return grpc.unary_stream_rpc_method_handler(stream)  # type: ignore[no-untyped-call]
 
     async def _commit(self, request: bytes, context: Any) -> bytes:
         self.commits += 1
         await self._begin(context, self.fail_commits_before)
-        call = self._channel.unary_unary("/google.firestore.v1.Firestore/Commit")
+        call: Any = self._channel.unary_unary("/google.firestore.v1.Firestore/Commit")
         try:
             reply: bytes = await call(request, metadata=self._passed_on(context))
         except aio.AioRpcError as error:
@@ -83,7 +83,8 @@ class FirestoreProxy(grpc.GenericRpcHandler):
     async def _stream(self, method: str, request: bytes, context: Any) -> AsyncIterator[bytes]:
         self.reads += 1
         await self._begin(context, self.fail_reads)
-        async for reply in self._channel.unary_stream(method)(request, metadata=self._passed_on(context)):
+        call: Any = self._channel.unary_stream(method)
+        async for reply in call(request, metadata=self._passed_on(context)):
             yield reply
 
     async def _begin(self, context: Any, failures: list[grpc.StatusCode]) -> None:

@@ -102,7 +102,7 @@ async def _serve() -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with recording(from_env(os.environ, latency_ms=300.0, chunk_delay_ms=30.0)) as url:
-        print(f"offline Gemini on {url}", flush=True)  # noqa: T201  Whoever started it reads the address there.
+        print(f"offline Gemini on {url}", flush=True)  # noqa: T201 - the process that started it reads the address there
         await stop.wait()
 
 

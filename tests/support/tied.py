@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import http.client
 import os
 import signal
 import socket
 import subprocess
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import IO
 
 _TIED_TO_US = '("$0" "$@" </dev/null; kill -9 0) & read -r _; kill -9 0'
 """The server's group ends with the server, and with us: then `read` meets the end of our pipe, even after a kill -9."""
 _START_TIMEOUT_S = 60.0
 _STOP_TIMEOUT_S = 5.0
+FIRST_PORT, LAST_PORT, PORTS_PER_BLOCK = 20_000, 32_000, 100
 
 
 class DidNotStart(Exception):
@@ -23,9 +28,40 @@ class DidNotStart(Exception):
 
 
 def free_port() -> int:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return int(taken.getsockname()[1])
+    """A port of 127.0.0.1 that no other caller of this function is given while this process lives."""
+    with _ports_lock:
+        return next(_ports)
+
+
+def _reserved_ports(folder: Path) -> Iterator[int]:
+    """Free ports of blocks that this process has locked. They lie below those that the kernel gives to outgoing connections
+    and to servers on port 0, so these cannot take a port between its reservation and its use."""
+    folder.mkdir(mode=0o700, exist_ok=True)
+    for first in range(FIRST_PORT, LAST_PORT, PORTS_PER_BLOCK):
+        block = (folder / str(first)).open("w")
+        try:
+            fcntl.flock(block, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            block.close()
+            continue
+        _locked_blocks.append(block)
+        yield from filter(_is_free, range(first, first + PORTS_PER_BLOCK))
+    raise RuntimeError("All ports for tests are reserved: end other test runs on this machine.")
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+_locked_blocks: list[IO[str]] = []
+"""Open files: their locks last as long as this process."""
+_ports = _reserved_ports(Path(tempfile.gettempdir()) / f"gateway-test-ports-{os.getuid()}")
+_ports_lock = threading.Lock()
 
 
 @contextlib.contextmanager

@@ -58,4 +58,4 @@ def _matches(match: Mapping[str, Any], asked: Asked) -> bool:
 def _has(given: Mapping[str, str], name: str, wanted: Mapping[str, Any]) -> bool:
     if wanted["present_match"]:
         return name in given
-    return given.get(name) == wanted["exact_match"]
+    return bool(given.get(name) == wanted["exact_match"])

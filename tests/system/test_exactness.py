@@ -15,7 +15,7 @@ from tests.support.load import Load, closed_loop
 log = logging.getLogger(__name__)
 
 CALLERS = 64
-LEAST_USE = 0.93
+MIN_USE = 0.93
 """Of what can be used while the shape of Gemini's window is unknown: the limit x `Grid.best_use()`. Alone on its machine it
 is 1.00, and 0.98 beside programs that take all the CPU they get."""
 
@@ -44,7 +44,7 @@ async def check_exactness(site: Fleet, quota: Quota, load: Load, periods: int) -
         assert until_s <= load.stopped_s, "nobody asked any more in the last of the time"
         used = sum(1 for at_s in arrivals_s if since_s <= at_s < until_s) / (periods * quota.requests)
         log.info("%s: %.4f of what can be used", model, used)
-        assert used >= LEAST_USE, model
+        assert used >= MIN_USE, model
 
 
 def check_answers(load: Load) -> None:

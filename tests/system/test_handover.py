@@ -17,7 +17,7 @@ LATENCY_S = 0.5
 CALLERS = 14
 """At each of two instances: one alone needs nearly all slots, both need nearly twice as many as there are."""
 NEARLY_ALL_PER_S = 0.8 * CALLERS / LATENCY_S
-LEAST_SHARE = 0.35
+MIN_SHARE = 0.35
 HANDOVER_S, MEASURE_S = 1.5, 2.5
 
 
@@ -47,5 +47,5 @@ async def test_slots_follow_demand_between_instances(firestore_host: str) -> Non
     assert seen.most_at_once <= C
     assert alone[0] >= NEARLY_ALL_PER_S
     assert sum(both) >= NEARLY_ALL_PER_S, "slots lay idle while they changed hands"
-    assert min(both) >= LEAST_SHARE * sum(both), "one instance kept the other waiting"
+    assert min(both) >= MIN_SHARE * sum(both), "one instance kept the other waiting"
     assert left[0] >= NEARLY_ALL_PER_S, "slots lay idle after their instance had no more use for them"

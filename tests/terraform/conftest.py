@@ -20,7 +20,13 @@ DESIGNED: dict[str, dict[str, Any]] = {
     },
     "console": {"paths": {"/api/*": ["GET", "POST"], "/docs": ["GET"], "/openapi.json": ["GET"]}},
     "sessions": {
-        "paths": {"/upload": ["POST"], "/stream": ["GET"], "/sessions/*": ["GET", "DELETE"]},
+        "paths": {
+            "/upload": ["POST"],
+            "/stream": ["GET"],
+            "/sessions/{id}": ["GET", "DELETE"],
+            "/sessions/{id}/ticket": ["POST"],
+        },
+        "also": {"/chat": ["POST"]},
         "storage": "write",
     },
     "image": {"paths": {"/image/*": ["GET"], "/images": ["GET"]}, "storage": "write"},

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from shared import errors
-from shared.http.manifest import load_all
+from shared.http.manifest import load_all, owners
 from tests.support.deployment import Deployment, problems
 from tests.support.functions import called
 from tests.support.processes import ROOT
@@ -20,7 +20,7 @@ from tests.support.url_map import Asked, Edge
 MANIFESTS = load_all(ROOT / "functions")
 SETTINGS = set(re.findall(r"^#?([A-Z][A-Z0-9_]*)=", (ROOT / ".env.example").read_text(), re.MULTILINE))
 LOCAL_ONLY = {"HOST", "PORT", "WORKERS"}
-MODULES = "\n".join(file.read_text() for file in (ROOT / "shared").glob("*settings.py"))
+MODULES = "\n".join(file.read_text() for file in (ROOT / "shared" / "settings").glob("*.py"))
 READ = set(re.findall(r'"([A-Z][A-Z0-9]*_[A-Z0-9_]+)"', MODULES))
 """As Terraform reads them there. A name has an underscore, but for the local ones."""
 NATIVE, OPENAI = "gemini_api", "openai_api"
@@ -96,6 +96,7 @@ def test_storing_functions_alone_know_the_bucket(grown: Deployment) -> None:
         (Asked("POST", "/upload"), "sessions"),
         (Asked("GET", "/stream"), "sessions"),
         (Asked("DELETE", "/sessions/s1"), "sessions"),
+        (Asked("POST", "/sessions/s1/ticket"), "sessions"),
         (Asked("POST", "/batch"), "batch"),
         (Asked("GET", "/batch/b1"), "batch"),
         (Asked("POST", "/v1/chat/completions"), OPENAI),
@@ -123,15 +124,35 @@ def test_the_load_balancer_leads_a_path_to_its_function(grown: Deployment, asked
     assert edge.function(asked) == function
 
 
-def test_the_longest_pattern_wins_as_it_does_locally(grown: Deployment) -> None:
+def test_the_url_map_agrees_with_the_local_server(grown: Deployment) -> None:
     edge = Edge(grown.only("google_compute_url_map", "edge"), grown)
-    for path in ("/upload", "/upload/v1/files", "/v1beta/x", "/v1/x", "/gemini/v1beta/x", "/api/x", "/sessions/x/y"):
-        matched = {
-            pattern: manifest.name
-            for manifest in grown.manifests.values()
-            if (pattern := manifest.match(path)) is not None
-        }
-        assert edge.function(Asked("GET", path)) == matched[max(matched, key=len)]
+    local = owners(grown.manifests.values())
+    for path in (
+        "/upload",
+        "/upload/v1/files",
+        "/v1beta/x",
+        "/v1/x",
+        "/gemini/v1beta/x",
+        "/api/x",
+        "/api/accounts/a1/toggle",
+        "/api/accounts/a1/other",
+        "/sessions/x/y",
+        "/sessions/x",
+    ):
+        assert edge.function(Asked("GET", path)) == local.owner(path)
+
+
+def test_a_template_is_mapped_by_its_literal_prefix(grown: Deployment) -> None:
+    """The URL map knows `/sessions/`, once for all templates that begin with it; nothing that `also` names is in it."""
+    url_map = grown.only("google_compute_url_map", "edge")
+    (matcher,) = url_map["path_matcher"]
+    matches = [match for rule in matcher["route_rules"] for match in rule["match_rules"]]
+    prefixes = [match["prefix_match"] for match in matches if match["prefix_match"] and not match["header_matches"]]
+    assert prefixes.count("/sessions/") == 1
+    assert not any("{" in (match["prefix_match"] or match["full_path_match"]) for match in matches)
+    edge = Edge(url_map, grown)
+    assert grown.manifests["sessions"].also.keys() == {"/chat"}
+    assert edge.function(Asked("POST", "/chat")) == "chat"
 
 
 def test_with_a_domain_nothing_goes_past_the_load_balancer(deployment: Deployment) -> None:

@@ -283,8 +283,8 @@ SEEN_IN_THE_PLAN = [
     Planted(
         "a path that leads nowhere",
         "edge.tf",
-        "[for path in keys(local.below) : format",
-        '[for path in setsubtract(keys(local.below), ["/image/*"]) : format',
+        "[for prefix in keys(local.below) : format",
+        '[for prefix in setsubtract(keys(local.below), ["/image/"]) : format',
         r"paths: GET /image/some/thing leads to health, not to image",
     ),
     Planted(
@@ -447,7 +447,7 @@ def test_it_cannot_be_applied(offline: Path, tmp_path: Path, error: Planted) -> 
 
 def test_what_is_no_setting_is_told_by_its_name(applied: Terraform, checkout: Path) -> None:
     wrong = {
-        "GEMINI_TEIR": "which shared/settings/settings.py does not read",
+        "GEMINI_TEIR": "which shared/settings/ does not read",
         "LEDGER_URL": "which Terraform sets itself",
         "GEMINI_API_KEY": "A key is a secret: it goes into Secret Manager",
         "ALL_PROXY": "which may hold a credential: name it in secret_settings instead",

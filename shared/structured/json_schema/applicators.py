@@ -1,6 +1,7 @@
-"""The keywords that apply other schemas: to parts of a value, or to the value itself. Pure.
+"""The keywords that apply other schemas, to parts of a value or to the value itself. Pure.
 
-Own are those that would quote a whole value (an answer may be a megabyte), search with patterns, or follow references.
+They replace jsonschema's keywords that quote whole values (an answer may have a megabyte), search with patterns or follow
+references.
 """
 
 from __future__ import annotations
@@ -13,10 +14,10 @@ from shared.generation import JsonObject
 from shared.structured.json_schema.assertions import Keyword
 from shared.structured.json_schema.document import Target
 from shared.structured.json_schema.run import ERROR_WORK, current, error
-from shared.structured.json_schema.wording import count, named, not_this, of_types, short
+from shared.structured.json_schema.wording import but_not, count, enum_text, short, types_text
 
-# Of one schema and one value: alternatives and references would multiply them.
-_MOST_ERRORS = 100
+# Maximum errors per schema and value, because alternatives and references multiply them.
+_MAX_ERRORS = 100
 _APPLIED_WORK = 8
 
 
@@ -28,7 +29,7 @@ def _if(validator: Any, condition: JsonObject, instance: Any, schema: JsonObject
 
 
 def dependencies(validator: Any, schemas: JsonObject, instance: Any, _: JsonObject) -> Iterator[Any]:
-    """Draft-07's `dependencies`, whose lists of names have become schemas; 2020-12 has another name for it."""
+    """Draft-07's `dependencies`. document.Document has replaced its lists of names by schemas."""
     for name, subschema in schemas.items() if isinstance(instance, dict) else ():
         if name in instance:
             yield from validator.descend(instance, subschema, schema_path=name)
@@ -42,7 +43,7 @@ def _pattern_properties(validator: Any, patterns: JsonObject, instance: Any, _: 
 
 
 def _matched(schema: JsonObject, name: str) -> bool | None:
-    """Whether `properties` or `patternProperties` apply to a property; None if a pattern leaves that open."""
+    """Whether `properties` or `patternProperties` apply to a property; None if a pattern cannot be searched for."""
     if name in schema.get("properties", ()):
         return True
     results = []
@@ -74,25 +75,25 @@ def contains(draft: str) -> Keyword:
         results = [_valid(validator, wanted, item) for item in instance]
         found = results.count(True)
         if found + results.count(None) < least:
-            yield error(f"must contain at least {count(least, 'item')} by the schema under contains, not {found}")
+            yield error(f"must contain at least {count(least, 'item')} matching the schema under contains, not {found}")
         if most is not None and found > most:
-            yield error(f"must contain at most {count(most, 'item')} by the schema under contains, not {found}")
+            yield error(f"must contain at most {count(most, 'item')} matching the schema under contains, not {found}")
 
     return keyword
 
 
-def _not(validator: Any, refused: JsonObject, instance: Any, _: JsonObject) -> Iterator[Any]:
-    if not refused:
+def _not(validator: Any, unwanted: JsonObject, instance: Any, _: JsonObject) -> Iterator[Any]:
+    if not unwanted:
         yield error("is not allowed here")
-    elif _valid(validator, refused, instance):
-        yield error("must not conform to the schema under not, but does")
+    elif _valid(validator, unwanted, instance):
+        yield error("must not match the schema under not, but does")
 
 
 def _errors(validator: Any, instance: Any, schema: JsonObject) -> tuple[list[Any], bool]:
-    """The errors, and whether the absence of any is certain."""
+    """The errors, and whether the result is certain (no pattern was skipped)."""
     run = current.get()
     before = run.unknown
-    errors = list(islice(validator.descend(instance, schema), _MOST_ERRORS))
+    errors = list(islice(validator.descend(instance, schema), _MAX_ERRORS))
     is_certain = bool(errors) or run.unknown == before
     if errors:
         run.unknown = before
@@ -116,19 +117,19 @@ def _one_of(validator: Any, options: list[Any], instance: Any, __: JsonObject) -
         yield _nearest([errors for errors, _ in branches], instance)
     elif len(fitting) > 1:
         told = ", ".join(fitting[:5])
-        yield error(f"must conform to exactly one schema under oneOf, but does to {len(fitting)} (numbers {told})")
+        yield error(f"must match exactly one schema under oneOf, but matches {len(fitting)} (numbers {told})")
 
 
 def _nearest(branches: list[list[Any]], instance: Any) -> Any:
-    """The error of the alternative that the value comes nearest to."""
+    """The error of the alternative that the value fits best."""
     if all(any(_is_other_kind(fault) for fault in errors) for errors in branches):
         types = [fault.validator_value for errors in branches for fault in errors if _is_other_kind(fault)]
         names = dict.fromkeys(name for group in types for name in ([group] if isinstance(group, str) else group))
-        return error(f"must be {of_types(names)}{not_this(instance)}")
+        return error(f"must be {types_text(names)}{but_not(instance)}")
     tags = [fault for errors in branches for fault in [*filter(_is_other_tag, errors)][:1]]
     if len(tags) == len(branches) and all(tag.path == tags[0].path for tag in tags):
         options = [[tag.validator_value] if tag.validator == "const" else tag.validator_value for tag in tags]
-        return error(f"must be {named([*chain.from_iterable(options)])}{not_this(tags[0].instance)}", tags[0].path)
+        return error(f"must be {enum_text([*chain.from_iterable(options)])}{but_not(tags[0].instance)}", tags[0].path)
     nearest = min(branches, key=_distance)
     best = min(nearest, key=lambda fault: len(fault.path))
     told = best.message.removesuffix("…")
@@ -146,7 +147,7 @@ def _is_other_tag(fault: Any) -> bool:
 
 
 def _distance(errors: list[Any]) -> tuple[bool, bool, int]:
-    """Another type is farthest; then another value of a property that tells alternatives apart; then more errors."""
+    """Sort key: a wrong type is the worst, then a wrong value of a discriminating property, then the number of errors."""
     other_kind = any(_is_other_kind(fault) for fault in errors)
     return other_kind, any(_is_other_tag(fault) for fault in errors), len(errors)
 
@@ -168,13 +169,13 @@ def _ref(validator: Any, _: str, instance: Any, schema: JsonObject) -> list[Any]
     known = None if run.document.dynamic else run.known.get((id(target.schema), id(instance)))
     if known is None:
         before = run.unknown
-        errors = list(islice(validator.descend(instance, target.schema, resolver=target.resolver), _MOST_ERRORS))
+        errors = list(islice(validator.descend(instance, target.schema, resolver=target.resolver), _MAX_ERRORS))
         run.known[id(target.schema), id(instance)] = errors, run.unknown - before
     else:
         errors, unknown = known
         run.unknown += unknown
     run.spend(len(errors) * ERROR_WORK)
-    # An error's path grows as it is handed up, so each use has its own.
+    # jsonschema extends an error's path on its way up, so each use needs a copy.
     return [ValidationError.create_from(fault) for fault in errors]
 
 
@@ -211,7 +212,7 @@ def _unevaluated_items(validator: Any, others: JsonObject, instance: Any, schema
 
 
 def _valid(validator: Any, schema: JsonObject, instance: Any) -> bool | None:
-    """None if a pattern that cannot be searched for leaves it open."""
+    """Whether the value conforms; None if a skipped pattern leaves that open."""
     run = current.get()
     before = run.unknown
     if next(iter(validator.descend(instance, schema)), None) is not None:
@@ -221,8 +222,8 @@ def _valid(validator: Any, schema: JsonObject, instance: Any) -> bool | None:
 
 
 def _all_applied(validator: Any, instance: Any, schema: JsonObject) -> Iterator[tuple[Any, JsonObject]]:
-    """This schema, and those that it applies to the same value and that are not known to fail: what they look at counts as
-    evaluated."""
+    """This schema and the schemas that it applies to the same value, except those that certainly fail. The parts of the value
+    that they check count as evaluated."""
     current.get().spend(_APPLIED_WORK)
     yield validator, schema
     for word in ("$ref", "$dynamicRef"):

@@ -1,6 +1,6 @@
-"""The keywords that say what a value is, quoting little of it. Pure.
+"""The keywords that check a value itself. Their messages quote only a little of it. Pure.
 
-Each takes (validator, the keyword's value, the value, the schema around), as jsonschema's do, and gives errors.
+Like jsonschema's, each takes (validator, the keyword's value, the value, the schema) and returns errors.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from shared.structured.json_schema import formats, numbers
 from shared.structured.json_schema.dialect import EXCLUSIVE
 from shared.structured.json_schema.numbers import comparable, is_multiple, is_number
 from shared.structured.json_schema.run import current, error, key
-from shared.structured.json_schema.wording import count, named, not_this, of_types, short
+from shared.structured.json_schema.wording import but_not, count, enum_text, short, types_text
 
 Keyword = Callable[[Any, Any, Any, JsonObject], Iterable[Any]]
 _MULTIPLE_WORK = 8
@@ -25,7 +25,7 @@ def _type(validator: Any, types: Any, instance: Any, _: JsonObject) -> Iterator[
     if is_number(instance):
         current.get().spend(numbers.work(instance))
     if not any(validator.is_type(instance, name) for name in names):
-        yield error(f"must be {of_types(names)}{not_this(instance)}")
+        yield error(f"must be {types_text(names)}{but_not(instance)}")
 
 
 def _enum(_: Any, options: list[Any], instance: Any, __: JsonObject) -> Iterator[Any]:
@@ -34,16 +34,16 @@ def _enum(_: Any, options: list[Any], instance: Any, __: JsonObject) -> Iterator
         current.get().spend(len(options))
         allowed[id(options)] = frozenset(key(option) for option in options)
     if key(instance) not in allowed[id(options)]:
-        yield error(f"must be {named(options)}{not_this(instance)}")
+        yield error(f"must be {enum_text(options)}{but_not(instance)}")
 
 
 def _const(_: Any, wanted: Any, instance: Any, __: JsonObject) -> Iterator[Any]:
     if key(instance) != key(wanted):
-        yield error(f"must be {short(wanted)}{not_this(instance)}")
+        yield error(f"must be {short(wanted)}{but_not(instance)}")
 
 
 def _measure(instance: Any, kind: str) -> Any:
-    """What a bound is compared with; None where it does not apply."""
+    """The number that a bound is compared with; None if the bound does not apply."""
     if kind == "number":
         return instance if is_number(instance) else None
     return len(instance) if isinstance(instance, {"string": str, "list": list, "object": dict}[kind]) else None
@@ -74,7 +74,7 @@ def _or_flag(word: str, keyword: Keyword) -> Keyword:
 
 def _multiple_of(_: Any, step: Any, instance: Any, __: JsonObject) -> Iterator[Any]:
     if is_number(instance):
-        # Both are brought to the same power of ten first.
+        # Both numbers are scaled to the same power of ten.
         current.get().spend(_MULTIPLE_WORK + 4 * (numbers.work(instance) + numbers.work(step)))
         result = is_multiple(instance, step)
         if not result:
@@ -99,18 +99,18 @@ _BOUNDS: dict[str, tuple[Any, ...]] = {
 def _format(validator: Any, form: str, instance: Any, _: JsonObject) -> Iterator[Any]:
     run = current.get()
     if run.assert_formats and isinstance(instance, str):
-        # An answer's text has one identity as long as the answer is there: it is read once, however many schemas ask.
+        # A text keeps its id() while the answer exists, so it is checked once, whatever the number of schemas.
         known = run.formats.get((form, id(instance)))
         if known is None:
             run.spend(formats.work(form, instance))
             known = run.formats[form, id(instance)] = formats.conforms(validator.format_checker, form, instance)
         if not known:
-            yield error(f"must be in the format {short(form)}{not_this(instance)}")
+            yield error(f"must be in the format {short(form)}{but_not(instance)}")
 
 
 def _pattern(_: Any, pattern: str, instance: Any, __: JsonObject) -> Iterator[Any]:
     if isinstance(instance, str) and current.get().search(pattern, instance) is False:
-        yield error(f"must match the pattern {short(pattern)}{not_this(instance)}")
+        yield error(f"must match the pattern {short(pattern)}{but_not(instance)}")
 
 
 def _required(_: Any, names: list[str], instance: Any, __: JsonObject) -> Iterator[Any]:
@@ -123,7 +123,7 @@ def _dependent_required(_: Any, needs: dict[str, list[str]], instance: Any, __: 
         if name in instance:
             current.get().spend(len(needs[name]))
             missing = (other for other in needs[name] if other not in instance)
-            yield from (error(f"lacks the property {short(other)}, which {short(name)} needs") for other in missing)
+            yield from (error(f"lacks the property {short(other)}, which {short(name)} requires") for other in missing)
 
 
 def _unique_items(_: Any, unique: bool, instance: Any, __: JsonObject) -> Iterator[Any]:
@@ -132,7 +132,7 @@ def _unique_items(_: Any, unique: bool, instance: Any, __: JsonObject) -> Iterat
     for index, item in enumerate(instance if unique and isinstance(instance, list) else ()):
         first = seen.setdefault(key(item), index)
         if first != index:
-            yield error(f"must have different items; number {index} is equal to number {first}")
+            yield error(f"must have unique items; item {index} equals item {first}")
             return
 
 

@@ -1,8 +1,8 @@
-"""Keywords of neighbouring dialects (OpenAPI 3.0, draft 4), rewritten as JSON Schema for Gemini. Pure.
+"""Rewrites keywords of related dialects (OpenAPI 3.0, draft 4) as JSON Schema for Gemini. Pure.
 
-`nullable: true` becomes "null" in the list of types and in the enum, or one more schema under anyOf; where neither is enough,
-the schema moves under an anyOf, and references into it follow. `exclusiveMinimum: true` becomes a number. The local check
-reads these keywords as they are (validation.py), so its pointers lead into the caller's own document.
+`nullable: true` becomes "null" in the list of types and in the enum, or one more schema under anyOf. If neither is enough, the
+schema moves under an anyOf, and references into it are changed. `exclusiveMinimum: true` becomes a number. The local check
+reads the original keywords (validation.py), so its pointers refer to the caller's document.
 """
 
 from __future__ import annotations
@@ -15,32 +15,32 @@ from shared.generation import JsonObject
 from shared.structured.json_schema.wording import escaped
 
 EXCLUSIVE = {"exclusiveMinimum": "minimum", "exclusiveMaximum": "maximum"}
-"""Numbers in JSON Schema; in draft 4 flags, which say how the keyword beside them is meant."""
+"""Numbers in JSON Schema; in draft 4 booleans that make the named bound exclusive."""
 _NULL: JsonObject = {"type": "null"}
 _APPLY = {"$ref", "$dynamicRef", "allOf", "anyOf", "oneOf", "not", "if"}
-"""What can refuse null besides type, enum and const."""
+"""Keywords besides type, enum and const that can reject null."""
 _STAYS = {"$id", "$anchor", "$dynamicAnchor", "$schema", "$comment", "$defs", "definitions", "title", "description"}
 _STAYS |= {"default", "examples", "example", "deprecated", "readOnly", "writeOnly", "propertyOrdering"}
-"""What does not move with a schema: remarks, and what references name."""
+"""Keywords that do not move with a schema: annotations and the targets of references."""
 
 
 class Reference(NamedTuple):
-    """A `$ref` or `$dynamicRef` by a JSON pointer. All pointers lead into the document as it was sent."""
+    """A `$ref` or `$dynamicRef` that is a JSON pointer. All pointers refer to the caller's document."""
 
     pointer: str
-    """Of the schema that has it."""
+    """Pointer of the schema that contains the reference."""
     word: str
     base: str
-    """Of the schema whose `$id` the reference is relative to; "" if there is none."""
+    """Pointer of the schema whose `$id` is the base of the reference; "" if there is none."""
 
 
 def is_foreign(schema: JsonObject) -> bool:
-    """Whether a schema has a keyword that Gemini would not understand as it is meant."""
+    """Whether a schema has a keyword of another dialect, which Gemini would misread."""
     return "nullable" in schema or any(isinstance(schema.get(word), bool) for word in EXCLUSIVE)
 
 
 def rewritten(document: JsonObject, pointers: Iterable[str], references: Iterable[Reference]) -> JsonObject:
-    """A copy in which the schemas at `pointers`, which are foreign, are JSON Schema of the same meaning."""
+    """A copy in which the foreign schemas at `pointers` are replaced by equivalent JSON Schema."""
     copy: JsonObject = _copied(document)
     found = [(pointer, schema) for pointer in pointers if isinstance(schema := _at(copy, pointer), dict)]
     moves = {pointer + old: pointer + new for pointer, schema in found for old, new in _moves(schema)}
@@ -55,7 +55,7 @@ def rewritten(document: JsonObject, pointers: Iterable[str], references: Iterabl
 def _rewrite(schema: JsonObject) -> None:
     for word, bound in EXCLUSIVE.items():
         if isinstance(schema.get(word), bool):
-            # The inclusive bound stays: Gemini knows that one only.
+            # The inclusive bound stays, because Gemini supports only that one.
             is_exclusive = schema.pop(word)
             if is_exclusive and bound in schema:
                 schema[word] = schema[bound]
@@ -70,18 +70,18 @@ def _rewrite(schema: JsonObject) -> None:
 
 
 def _form(schema: JsonObject) -> str:
-    """How null is admitted: "values" (by type, enum and const), one more schema under "anyOf" or "oneOf", or "wrap"."""
+    """How null is allowed: by "values" (type, enum, const), by one more schema under "anyOf" or "oneOf", or by "wrap"."""
     applying = _APPLY & schema.keys()
     if not applying and (schema.keys() & {"type", "enum", "const"} or schema.keys() <= _STAYS | {"nullable"}):
         return "values"
     if applying == {"anyOf"}:
         return "anyOf"
-    if applying == {"oneOf"} and all(_refuses_null(option) for option in schema["oneOf"]):
+    if applying == {"oneOf"} and all(_rejects_null(option) for option in schema["oneOf"]):
         return "oneOf"
     return "wrap"
 
 
-def _refuses_null(schema: Any) -> bool:
+def _rejects_null(schema: Any) -> bool:
     if not isinstance(schema, dict) or schema.get("nullable") is True:
         return False
     types = schema.get("type", "null")
@@ -108,12 +108,12 @@ def _wrap(schema: JsonObject) -> None:
 
 
 def _is_one_part(inner: JsonObject) -> bool:
-    """OpenAPI 3.0 writes `{"allOf": [{"$ref": ...}], "nullable": true}`, since it reads nothing beside a `$ref`."""
+    """OpenAPI 3.0 needs `{"allOf": [{"$ref": ...}], "nullable": true}`, because it ignores keywords beside a `$ref`."""
     return inner.keys() == {"allOf"} and len(inner["allOf"]) == 1
 
 
 def _moves(schema: JsonObject) -> list[tuple[str, str]]:
-    """(old, new) pointers within a schema of what `_wrap` moves."""
+    """(old, new) pointers, relative to the schema, of the parts that `_wrap` moves."""
     if schema.get("nullable") is not True or _form(schema) != "wrap":
         return []
     inner = {word: value for word, value in schema.items() if word not in _STAYS and word != "nullable"}
@@ -133,9 +133,9 @@ def _redirect(copy: JsonObject, reference: Reference, moves: dict[str, str]) -> 
 
 
 def _moved(pointer: str, moves: dict[str, str]) -> str:
-    """Where a pointer leads after the moves: each of its steps is looked up, so that many moves cost no more than few.
+    """The new pointer after all moves. Each prefix is looked up once, so the time does not depend on the number of moves.
 
-    The longest first: an inner move is within what an outer one moves, and leaves what is before it as it is."""
+    Long prefixes come first, because an outer move leaves the rest of the pointer unchanged."""
     result = around = pointer
     while around:
         if around in moves:
@@ -145,7 +145,7 @@ def _moved(pointer: str, moves: dict[str, str]) -> str:
 
 
 def _at(document: Any, pointer: str) -> Any:
-    """What a JSON pointer leads to; None if that is nothing."""
+    """The value at a JSON pointer; None if there is none."""
     for step in pointer.split("/")[1:]:
         name = step.replace("~1", "/").replace("~0", "~")
         if isinstance(document, dict):

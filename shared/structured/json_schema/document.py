@@ -1,7 +1,7 @@
-"""A JSON Schema read once: every keyword's shape, every reference and every pattern. Pure.
+"""Reads a JSON Schema once: the shape of every keyword, every reference and every pattern. Pure.
 
-The shapes are those of the metaschemas (json-schema.org/draft/2020-12/schema, draft-07), told in words. They are a table and
-not the metaschema itself: validating by that takes 20 ms for 5 KB, 30 times as long, and a test holds the two together.
+The table of shapes follows the metaschemas (json-schema.org/draft/2020-12/schema, draft-07) and has an error message for each
+rule. Validating against the metaschema itself takes 20 ms for 5 KB, 30 times as long; a test compares the two.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 from urllib.parse import unquote, urlsplit
 
+from shared.errors import json_type
 from shared.generation import JsonObject
-from shared.http.fields import kind
 from shared.structured.json_schema.dialect import EXCLUSIVE, Reference, is_foreign
 from shared.structured.json_schema.numbers import is_integer, is_number
 from shared.structured.json_schema.patterns import Patterns
@@ -24,15 +24,15 @@ _DRAFTS = {
     "https://json-schema.org/draft-07/schema": "draft-07",
 }
 MAX_POINTER_CHARS = 4_000_000
-"""Characters of the pointers to all subschemas and patterns. One long name, and thousands of schemas under it, would take
-gigabytes."""
+"""Maximum characters of the pointers to all subschemas and patterns together. Thousands of schemas under one long name would
+take gigabytes."""
 MAX_SCHEMAS = 10_000
-"""Subschemas of a document. Reading one takes 12 us; generators write a few hundred."""
+"""Maximum number of subschemas. Reading one takes 12 us; generated schemas have a few hundred."""
 TYPES = ("array", "boolean", "integer", "null", "number", "object", "string")
 
 
-class Refused(Exception):
-    """`rule` continues a sentence: "json_schema at /type" must be ..."""
+class InvalidSchema(Exception):
+    """A schema is invalid. `rule` continues a sentence: "json_schema at /type" must be ..."""
 
     def __init__(self, pointer: str, rule: str) -> None:
         super().__init__(pointer, rule)
@@ -41,14 +41,14 @@ class Refused(Exception):
 
 
 class Target(NamedTuple):
-    """What a $ref leads to: a schema of this document, and the resolver that its own references need."""
+    """The target of a $ref: a schema of this document, and the resolver for its own references."""
 
     schema: Any
     resolver: Any
 
 
 def _is_count(value: Any) -> bool:
-    # A Decimal is whole only where it has thousands of digits.
+    # A Decimal is a whole number only if it has thousands of digits.
     return isinstance(value, int | float) and is_integer(value) and value >= 0
 
 
@@ -74,7 +74,7 @@ _LIST = (lambda value: isinstance(value, list), "must be a list")
 _ANCHOR = (_matches(r"^[A-Za-z_][-A-Za-z0-9._]*$"), "must be a name: a letter or _, then letters, digits, - . _")
 _DEPENDENT = (
     lambda value: isinstance(value, dict) and all(_are_names(names) for names in value.values()),
-    "must be an object whose values are lists of different strings",
+    "must be an object whose values are lists of unique strings",
 )
 _SHAPES: dict[str, tuple[Callable[[Any], bool], str]] = {
     **dict.fromkeys(("minLength", "maxLength", "minItems", "maxItems", "minProperties", "maxProperties"), _COUNT),
@@ -84,8 +84,8 @@ _SHAPES: dict[str, tuple[Callable[[Any], bool], str]] = {
     **dict.fromkeys(("contentMediaType", "contentEncoding"), _TEXT),
     **dict.fromkeys(("readOnly", "writeOnly", "uniqueItems", "nullable"), _FLAG),
     **dict.fromkeys(("enum", "examples"), _LIST),
-    "required": (_are_names, "must be a list of different strings: names of properties, on the object that has them"),
-    "type": (_is_type, f"must be one of {', '.join(TYPES)}, in lower case, or a list of different ones"),
+    "required": (_are_names, "must be a list of unique strings: names of properties, on the object that has them"),
+    "type": (_is_type, f"must be one of {', '.join(TYPES)}, in lower case, or a list of unique ones"),
     "multipleOf": (lambda value: is_number(value) and value > 0, "must be a number above 0"),
 }
 _SHAPES_OF = {
@@ -104,7 +104,7 @@ _SHAPES_OF = {
     },
     "draft-07": {**_SHAPES, "$id": _TEXT},
 }
-# Where subschemas are: in the value, in each of its entries, in each of its properties.
+# Keywords with subschemas: as their value, as each entry of a list, as each property of an object.
 _ONE = {"additionalProperties", "contains", "else", "if", "items", "not", "propertyNames", "then"}
 _SEVERAL = {"allOf", "anyOf", "oneOf"}
 _NAMED = {"definitions", "dependencies", "patternProperties", "properties"}
@@ -119,7 +119,7 @@ _PLACES = {
 
 
 def _of_boolean(schema: bool) -> JsonObject:
-    """The same as an object, so that every subschema is one."""
+    """The equivalent object, so that every subschema is an object."""
     return {} if schema else {"not": {}}
 
 
@@ -129,12 +129,16 @@ def _draft(schema: JsonObject, pointer: str = "", default: str = "2020-12") -> s
         return default
     draft = _DRAFTS.get(named.rstrip("#")) if isinstance(named, str) else None
     if draft is None:
-        raise Refused(f"{pointer}/$schema", f"must name {' or '.join(list(_DRAFTS)[:2])}; or leave it out (2020-12)")
+        raise InvalidSchema(
+            f"{pointer}/$schema", f"must name {' or '.join(list(_DRAFTS)[:2])}; or leave it out (2020-12)"
+        )
     return draft
 
 
 class Document:
-    """`root` is changed: booleans become objects, lists under `dependencies` schemas, `$schema` goes. Raises Refused."""
+    """Changes `root`: booleans become objects, lists under `dependencies` become schemas, `$schema` is removed.
+
+    Raises InvalidSchema."""
 
     def __init__(self, root: JsonObject) -> None:
         from referencing import Registry
@@ -144,23 +148,23 @@ class Document:
         self.draft = _draft(root)
         self.patterns = Patterns()
         self.targets: dict[int, Target] = {}
-        """By the id of the schema that has the $ref."""
+        """Target of each $ref, by the id() of the schema that contains it."""
         self._shapes = _SHAPES_OF[self.draft]
         self._one, self._several, self._named = _PLACES[self.draft]
         self._references = {"$ref", "$dynamicRef"} if self.draft == "2020-12" else {"$ref"}
         self.pointers: dict[int, str] = {}
-        """By the id of every schema in the document."""
+        """JSON pointer of each schema, by its id()."""
         self.foreign: list[str] = []
         """Pointers of the schemas with keywords of a neighbouring dialect (dialect.py)."""
         self.local_references: list[Reference] = []
-        """References by a JSON pointer."""
+        """References that are JSON pointers."""
         self.unsearched: list[tuple[str, JsonObject]] = []
-        """(pointer of the pattern, schema that has it), for patterns that the local check leaves out."""
+        """(pointer of the pattern, its schema) for each pattern that the local check skips."""
         self.children: dict[int, list[JsonObject]] = {}
         self.schemas: list[JsonObject] = []
         self._pointer_chars = 0
         self.dynamic_anchors: dict[str, list[JsonObject]] = {}
-        """The schemas that have a $dynamicAnchor, by its name."""
+        """The schemas with a $dynamicAnchor, by its name."""
         self._dynamic_targets: dict[int, JsonObject] = {}
 
         specification = DRAFT202012 if self.draft == "2020-12" else DRAFT7
@@ -170,20 +174,20 @@ class Document:
         try:
             self.registry = Registry().with_resource(self.base, resource).crawl()
         except ValueError as error:
-            raise Refused("", f"has a $id that is no URI ({error})") from None
+            raise InvalidSchema("", f"has a $id that is not a URI ({error})") from None
         self._create_resource = specification.create_resource
         self._follow(found)
         self.dynamic = bool(self._dynamic_targets)
-        """Whether what a reference leads to depends on how it was reached."""
+        """Whether the target of a reference can depend on the path to it ($dynamicRef)."""
 
     def effective(self, schema: JsonObject) -> JsonObject:
-        """What applies: beside a $ref nothing did before draft 2019-09."""
+        """The keywords that apply: in draft-07 a $ref replaces all keywords beside it."""
         if self.draft == "draft-07" and "$ref" in schema:
             return {"$ref": schema["$ref"]}
         return schema
 
     def _read(self, root: JsonObject, pointer: str) -> Iterator[tuple[JsonObject, str, JsonObject | None]]:
-        """Every schema in this one, with its parent before it: (schema, pointer, parent)."""
+        """Yields (schema, pointer, parent) for this schema and all in it, parents first."""
         pending: list[tuple[JsonObject, str, JsonObject | None]] = [(root, pointer, None)]
         while pending:
             schema, pointer, parent = pending.pop()
@@ -192,7 +196,7 @@ class Document:
             self.pointers[id(schema)] = pointer
             self.schemas.append(schema)
             if len(self.schemas) > MAX_SCHEMAS:
-                raise Refused(pointer, f"is one schema too many: a document has at most {MAX_SCHEMAS}; simplify it")
+                raise InvalidSchema(pointer, f"exceeds the maximum of {MAX_SCHEMAS} schemas in a document; simplify it")
             children = self.children[id(schema)] = []
             places = []
             for place in self._places(schema, pointer):
@@ -206,17 +210,21 @@ class Document:
                 if not isinstance(child, dict):
                     is_tuple = key == "items" and isinstance(child, list)
                     hint = "; use prefixItems, or name draft-07 in $schema" if is_tuple else ""
-                    raise Refused(where, f"must be a schema (an object, true or false), not {kind(child)}{hint}")
+                    raise InvalidSchema(
+                        where, f"must be a schema (an object, true or false), not {json_type(child)}{hint}"
+                    )
                 children.append(child)
                 pending.append((child, where, schema))
             yield schema, pointer, parent
 
     def _count(self, pointer: str) -> None:
-        """Raises Refused when all pointers together have too many characters."""
+        """Raises InvalidSchema if all pointers together have too many characters."""
         self._pointer_chars += len(pointer)
         if self._pointer_chars > MAX_POINTER_CHARS:
             most = f"{MAX_POINTER_CHARS} characters"
-            raise Refused("", f"has so long names that the pointers to its schemas take over {most}; shorten the names")
+            raise InvalidSchema(
+                "", f"has names so long that the pointers to its schemas exceed {most}; shorten the names"
+            )
 
     def _places(self, schema: JsonObject, pointer: str) -> Iterator[tuple[Any, Any, str]]:
         """(holder, key, pointer) of each subschema."""
@@ -224,17 +232,19 @@ class Document:
             where = f"{pointer}/{escaped(word)}"
             if word in self._several or (word == "items" and self.draft == "draft-07" and isinstance(value, list)):
                 if not isinstance(value, list) or not value:
-                    raise Refused(where, "must be a list of at least one schema")
+                    raise InvalidSchema(where, "must be a list of at least one schema")
                 yield from ((value, index, f"{where}/{index}") for index in range(len(value)))
             elif word in self._one:
                 yield schema, word, where
             elif word in self._named:
                 if not isinstance(value, dict):
-                    raise Refused(where, "must be an object whose values are schemas")
+                    raise InvalidSchema(where, "must be an object whose values are schemas")
                 for name, entry in value.items():
                     if word == "dependencies" and isinstance(entry, list):
                         if not _are_names(entry):
-                            raise Refused(f"{where}/{escaped(name)}", "must be a schema or a list of different strings")
+                            raise InvalidSchema(
+                                f"{where}/{escaped(name)}", "must be a schema or a list of unique strings"
+                            )
                         value[name] = {"required": entry}
                     yield value, name, f"{where}/{escaped(name)}"
 
@@ -242,16 +252,16 @@ class Document:
         for word, value in schema.items():
             right, rule = self._shapes.get(word, (None, ""))
             if right is not None and not right(value):
-                raise Refused(f"{pointer}/{escaped(word)}", rule)
+                raise InvalidSchema(f"{pointer}/{escaped(word)}", rule)
         if pointer and _draft(schema, pointer, self.draft) != self.draft:
-            raise Refused(f"{pointer}/$schema", "names another draft than the whole schema; leave it out")
-        # With it, jsonschema would go on with a class of its own, which counts nothing.
+            raise InvalidSchema(f"{pointer}/$schema", "names a different draft than the root schema; remove it")
+        # A $schema would make jsonschema switch to its own class, which charges no work.
         schema.pop("$schema", None)
         for word in ("$id", *self._references):
             try:
                 urlsplit(schema.get(word, ""))
             except ValueError:
-                raise Refused(f"{pointer}/{word}", "must be a URI") from None
+                raise InvalidSchema(f"{pointer}/{word}", "must be a URI") from None
         patterns = {f"{pointer}/pattern": schema["pattern"]} if "pattern" in schema else {}
         for pattern in schema.get("patternProperties", {}):
             where = f"{pointer}/patternProperties/{escaped(pattern)}"
@@ -259,7 +269,7 @@ class Document:
             patterns[where] = pattern
         for where, pattern in patterns.items():
             if fault := self.patterns.add(pattern):
-                raise Refused(where, fault)
+                raise InvalidSchema(where, fault)
             if not self.patterns.is_searched(pattern):
                 self.unsearched.append((where, schema))
         if is_foreign(schema):
@@ -268,25 +278,25 @@ class Document:
             self.dynamic_anchors.setdefault(schema["$dynamicAnchor"], []).append(schema)
 
     def leads(self, schema: JsonObject) -> list[JsonObject]:
-        """The schemas that its references name; where a $dynamicRef may lead besides is in `dynamic_name`."""
+        """The targets of its references; `dynamic_target_name` names the other possible targets of a $dynamicRef."""
         target = self.targets.get(id(schema))
         found = [] if target is None else [target.schema]
         if id(schema) in self._dynamic_targets:
             found.append(self._dynamic_targets[id(schema)])
         return found
 
-    def dynamic_name(self, schema: JsonObject) -> str | None:
-        """The name by which its $dynamicRef may lead to each schema in `dynamic_anchors`."""
+    def dynamic_target_name(self, schema: JsonObject) -> str | None:
+        """The name in `dynamic_anchors` of the possible targets of its $dynamicRef; None without one."""
         if id(schema) not in self._dynamic_targets:
             return None
         return str(schema["$dynamicRef"]).rpartition("#")[2]
 
     def named(self, schema: JsonObject, word: str) -> list[JsonObject]:
-        """The subschemas under a keyword whose value has one for each name; [] where the draft has no such keyword."""
+        """The subschemas of a keyword that maps names to schemas; [] if the draft does not have the keyword."""
         return list(schema[word].values()) if word in self._named and word in schema else []
 
     def _follow(self, found: list[tuple[JsonObject, str, JsonObject | None]]) -> None:
-        """Resolves every reference; what one leads to may be a schema that no keyword showed."""
+        """Resolves every reference. A target may be a schema that is not under any known keyword."""
         resolvers: dict[int, Any] = {}
         bases: dict[int, str] = {}
         batches = [(found, self.registry.resolver(self.base))]
@@ -315,18 +325,18 @@ class Document:
 
         try:
             resolved = resolver.lookup(reference)
-        # The last two: a step into a list that is no number, a step into a number.
+        # ValueError: a step into a list that is not a number. TypeError: a step into a number.
         except (PointerToNowhere, NoSuchAnchor, InvalidAnchor, ValueError, TypeError):
-            raise Refused(pointer, "leads nowhere: nothing in the schema is at that place") from None
+            raise InvalidSchema(pointer, "points to nothing in the schema; correct the reference") from None
         except Unresolvable:
-            raise Refused(
-                pointer, "leads out of the schema: remote references are not fetched; put the schema under $defs"
+            raise InvalidSchema(
+                pointer, "points outside the schema, and remote references are not fetched; put the schema under $defs"
             ) from None
         if not isinstance(resolved.contents, dict):
-            raise Refused(pointer, f"must lead to a schema, not to {kind(resolved.contents)}")
+            raise InvalidSchema(pointer, f"must point to a schema, not to {json_type(resolved.contents)}")
         return Target(resolved.contents, resolved.resolver)
 
 
 def _within(reference: str) -> str | None:
-    """The pointer that a reference into its own document is."""
+    """The JSON pointer of a reference into the same document; None for any other reference."""
     return unquote(reference[1:]) if reference.startswith("#/") else None

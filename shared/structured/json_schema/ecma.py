@@ -1,12 +1,11 @@
-"""A regular expression of ECMA-262 (JSON Schema's dialect), written for RE2 so that both match the same texts. Pure.
+"""Translates a regular expression of ECMA-262 (JSON Schema's dialect) for RE2, so that both match the same texts. Pure.
 
-Every character that ECMA-262 takes literally is written as a code point, so nothing is read by RE2's own rules (`(?i)`,
-`[[:alpha:]]`, `\\A`, `\\Q` mean nothing special to ECMA-262). What RE2 cannot express, or would match differently, is
-Unsupported: lookaround, back-references, lone surrogates, properties that RE2 does not have.
+Literal characters are written as code points, so that RE2's own syntax has no effect (`(?i)`, `[[:alpha:]]`, `\\A` and `\\Q`
+have no special meaning in ECMA-262). Unsupported is raised for everything that RE2 cannot express or matches differently:
+lookaround, back-references, lone surrogates, unknown properties.
 
 The rules are those of the `u` flag (json-schema.org/draft/2020-12/json-schema-core, 6.4). Patterns that are valid only
-without it (Annex B: `\\-`, `\\_`, a literal `{` or `]`) keep their literal meaning; where such a pattern is ambiguous it is
-Unsupported.
+without it (Annex B: `\\-`, `\\_`, a literal `{` or `]`) keep their literal meaning; an ambiguous one is Unsupported.
 """
 
 from __future__ import annotations
@@ -24,8 +23,8 @@ _NOT_SPACES = (
     r"\x{0}-\x{8}\x{e}-\x{1f}!-\x{9f}\x{a1}-\x{167f}\x{1681}-\x{1fff}\x{200b}-\x{2027}\x{202a}-\x{202e}"
     r"\x{2030}-\x{205e}\x{2060}-\x{2fff}\x{3001}-\x{fefe}\x{ff00}-\x{10ffff}"
 )
-_DIFFERENT = re.compile("[\r\v\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000\ufeff]")
-"""What `.` or `\\s` of RE2 decides otherwise than that of ECMA-262."""
+_NEEDS_EXACT = re.compile("[\r\v\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000\ufeff]")
+"""Characters for which `.` or `\\s` differ between RE2 and ECMA-262."""
 _CONTROLS = {"f": 12, "n": 10, "r": 13, "t": 9, "v": 11}
 _TOKEN = re.compile(
     r"""
@@ -50,20 +49,20 @@ _CATEGORIES = {
     "Other_Symbol": "So", "Separator": "Z", "Space_Separator": "Zs", "Line_Separator": "Zl", "Paragraph_Separator": "Zp",
     "Control": "Cc", "cntrl": "Cc", "Format": "Cf", "Private_Use": "Co",
 }  # fmt: skip
-"""General categories by their long names (ECMA-262, table 68). Those of unassigned code points are not in RE2."""
+"""General categories by their long names (ECMA-262, table 68), without unassigned code points, which RE2 does not know."""
 _SHORT = set(_CATEGORIES.values())
 
 
-def is_different(text: str) -> bool:
-    """Whether a text has a character for which only the exact translation is right."""
-    return _DIFFERENT.search(text) is not None
+def needs_exact(text: str) -> bool:
+    """Whether a text has a character for which only the exact translation is correct."""
+    return _NEEDS_EXACT.search(text) is not None
 
 
 def translated(pattern: str, *, exact: bool, unicode: bool = True) -> str:
     """The pattern for RE2. Raises Unsupported.
 
-    `exact`: right for every text. Otherwise right for a text that is not `is_different`, with a program of a third of
-    the size: `.` and `\\s` stay as they are. `unicode`: whether the pattern is valid with the `u` flag."""
+    `exact`: correct for every text. Otherwise `.` and `\\s` are not translated, which makes the program a third of the size;
+    it is correct for texts that do not need the exact one. `unicode`: whether the pattern is valid with the `u` flag."""
     return _Translation(pattern, exact, unicode).text()
 
 
@@ -112,16 +111,16 @@ class _Translation:
         self._at += negated
         items: list[int | str] = []
         while not self._pattern.startswith("]", self._at):
-            self._refuse_set_notation()
+            self._reject_set_notation()
             first = self._class_atom()
-            self._refuse_set_notation()
+            self._reject_set_notation()
             if self._pattern.startswith("-", self._at) and not self._pattern.startswith("-]", self._at):
                 self._at += 1
                 last = self._class_atom()
                 if isinstance(first, int) and isinstance(last, int):
                     items.append(f"{_literal(first)}-{_literal(last)}")
                 else:
-                    # Annex B: beside a class such as \w the hyphen is a character.
+                    # Annex B: next to a class such as \w the hyphen is literal.
                     items += [first, ord("-"), last]
             else:
                 items.append(first)
@@ -131,8 +130,8 @@ class _Translation:
         written = "".join(_literal(item) if isinstance(item, int) else item for item in items)
         return f"[{'^' if negated else ''}{written}]"
 
-    def _refuse_set_notation(self) -> None:
-        """Without `u`, `[` and doubled operators may be the set notation of the `v` flag, or may be literal."""
+    def _reject_set_notation(self) -> None:
+        """Without the `u` flag, `[` and doubled operators are ambiguous: set notation of the `v` flag, or literal."""
         if not self._unicode and self._pattern.startswith(("[", "&&", "--"), self._at):
             raise Unsupported("a set within a class")
 
@@ -148,7 +147,7 @@ class _Translation:
         return ord("-") if token["escape"] == "-" else self._atom(token)
 
     def _atom(self, token: re.Match[str]) -> int | str:
-        """A code point, or a set of them as the inside of a class."""
+        """A code point, or the inside of a class for a set of them."""
         if token["property"] is not None:
             return self._property(token["sign"], token["property"])
         if token["high"] is not None:
@@ -176,7 +175,7 @@ class _Translation:
         if escape == "0" and not self._pattern[self._at : self._at + 1].isdigit():
             return 0
         if escape.isalnum():
-            # A back-reference, an octal escape, or (Annex B) a letter for which other dialects have a meaning.
+            # A back-reference, an octal escape, or (Annex B) a letter with a meaning in other dialects.
             raise Unsupported(f"\\{escape}")
         return self._code(ord(escape))
 
@@ -203,7 +202,7 @@ class _Translation:
 
 
 def _group(opening: str) -> str:
-    """Groups need no number and no name: only whether a text matches is asked."""
+    """Groups lose their number and name, because only a match or no match is needed."""
     if opening in ("(", "(?:") or opening.endswith(">"):
         return "(?:"
     raise Unsupported("lookaround, or flags within the pattern")
@@ -211,7 +210,7 @@ def _group(opening: str) -> str:
 
 def _word_boundary(escape: str) -> str:
     if escape == "B":
-        # RE2 looks between bytes, and finds one within a character of several.
+        # RE2 tests between bytes, so it would find a match inside a multi-byte character.
         raise Unsupported(r"\B")
     return r"\b"
 

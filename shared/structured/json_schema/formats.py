@@ -1,7 +1,7 @@
-"""The formats that are asserted; every other is a remark. Pure.
+"""The formats that are checked; all others are annotations. Pure.
 
-jsonschema's own set depends on which packages happen to be installed, so that a test would assert what the deployment does
-not. These need none; `date-time`, `time` and `duration` are ours, since Gemini is told of them
+jsonschema's own set depends on the installed packages, so tests and the deployment could differ. These formats need no package;
+`date-time`, `time` and `duration` are implemented here, because Gemini supports them
 (ai.google.dev/gemini-api/docs/structured-output names date-time, date, time).
 """
 
@@ -15,21 +15,21 @@ from typing import Any
 from shared.structured.json_schema.patterns import is_regex, regex_work
 
 MAX_TEXT = 1_000
-"""Characters of a text that may be in one of these formats; a longer one is wrong by its length."""
+"""Maximum characters of a text in one of these formats; a longer text does not conform."""
 _BY_JSONSCHEMA = ("date", "email", "idn-email", "ipv4", "ipv6", "uuid")
 _TIME = re.compile(r"([01]\d|2[0-3]):[0-5]\d:([0-5]\d|60)(\.\d+)?(Z|[+-]([01]\d|2[0-3]):[0-5]\d)", re.ASCII | re.I)
 _DURATION = re.compile(r"P(?=.)(\d+W|(\d+Y)?(\d+M)?(\d+D)?(T(?=.)(\d+H)?(\d+M)?(\d+(\.\d+)?S)?)?)", re.ASCII)
 
 
 def work(form: str, text: str) -> int:
-    """What `conforms` takes, in keywords."""
+    """The cost of `conforms` in units of work."""
     if len(text) > MAX_TEXT:
         return 1
     return regex_work(text) if form == "regex" else 1 + (len(text) >> 6)
 
 
 def conforms(checker: Any, form: str, text: str) -> bool:
-    """Whether a text is in a format; true for every format that is not asserted."""
+    """Whether a text has a format; True for every format that is not checked."""
     if form not in checker.checkers:
         return True
     return len(text) <= MAX_TEXT and bool(checker.conforms(text, form))
@@ -42,7 +42,7 @@ def checker() -> Any:
 
     result = FormatChecker(_BY_JSONSCHEMA)
     for name, is_right in {
-        "date-time": _is_moment,
+        "date-time": _is_date_time,
         "time": _is_time,
         "duration": _is_duration,
         "regex": _is_regex,
@@ -51,7 +51,7 @@ def checker() -> Any:
     return result
 
 
-def _is_moment(value: object) -> bool:
+def _is_date_time(value: object) -> bool:
     """RFC 3339, section 5.6."""
     if not isinstance(value, str):
         return True

@@ -1,12 +1,10 @@
 """The regular expressions of a schema: parsed as ECMA-262, searched in time that is linear in the text. Pure.
 
-`regress` decides whether a pattern is ECMA-262; it never searches, because it backtracks. RE2 searches what it can express
-(ecma.py). A valid pattern that it cannot express, or that is larger than the limits here, is not an error: it is passed on
-to Gemini and left out of the local check.
+`regress` decides whether a pattern is valid ECMA-262. It backtracks, so it never searches; RE2 does (ecma.py). A valid pattern
+that RE2 cannot express, or that exceeds the limits here, is not an error: it is sent to Gemini, and the local check skips it.
 
-Alternatives for the search: `re` cannot be stopped ("(a|aa)+$" on 60 letters). The regex package has a timeout, but what it
-does before and beside the search is not under it (measured: "(?:a{2000}){2000}" compiles for 2.6 s, "[x]" x 3000 takes 30 s
-on its first search).
+Alternatives for the search: `re` cannot be interrupted ("(a|aa)+$" on 60 letters). The regex package has a timeout, but not for
+compiling and preparing (measured: "(?:a{2000}){2000}" compiles for 2.6 s, "[x]" x 3000 takes 30 s on its first search).
 """
 
 from __future__ import annotations
@@ -15,30 +13,30 @@ import re
 from functools import cache
 from typing import Any, NamedTuple
 
-from shared.structured.json_schema.ecma import Unsupported, is_different, translated
+from shared.structured.json_schema.ecma import Unsupported, needs_exact, translated
 
 MAX_PATTERNS = 100
-"""Patterns of a schema that are searched for; more are left out of the check."""
+"""Maximum patterns of a schema that are searched for; the check skips the others."""
 MAX_SIZE = 10_000
-"""RE2 instructions of all patterns of a schema; a letter is about one."""
+"""Maximum RE2 instructions of all patterns of a schema; a letter takes about one."""
 MAX_PARSED = 10_000
-"""Characters of all patterns of a schema that are parsed: 0.1 s at worst. A pattern beyond is passed on unread."""
+"""Maximum characters of all parsed patterns of a schema: at most 0.1 s. Patterns beyond it are sent unparsed."""
 MAX_FAILURES = 20
-"""Patterns of a schema that are translated or compiled in vain; one takes up to 9 ms."""
-# Of one pattern, half for its program and half for what a search remembers.
+"""Maximum failed translations or compilations per schema; one takes up to 9 ms."""
+# Per pattern: half for its program and half for the state of a search.
 _MAX_MEMORY_BYTES = 128 * 1024
-# 512 characters times instructions take 2.5 us at worst, which is what a keyword takes.
+# 512 characters x instructions take at most 2.5 us, as one unit of work does.
 _WORK_SHIFT = 9
-# Ignoring case within the pattern, which RE2 is not asked for: a class takes up to 0.2 ms to parse, ten times what it takes
-# otherwise.
+# Flags within the pattern that ignore case. RE2 never gets these, but parsing a class then takes up to 0.2 ms, ten times as
+# long.
 _IGNORES_CASE = re.compile(r"\(\?[ms]*i")
 _CASE_WEIGHT = 10
-# Properties of strings, which only the v flag has: parsing one takes 2 ms and 0.6 MB.
+# Properties of strings, for the v flag only: parsing one takes 2 ms and 0.6 MB.
 _STRING_PROPERTIES = ("RGI_", "Basic_Emoji")
 
 
 class _Program:
-    """One pattern, compiled. `exact` is set where the program serves every text (see ecma.translated)."""
+    """A compiled pattern: a small program for most texts, and an exact one for the others (see ecma.translated)."""
 
     def __init__(self, pattern: str, unicode: bool) -> None:
         self._source = pattern, unicode
@@ -49,14 +47,14 @@ class _Program:
         self.size = int(self._plain.programsize)
 
     def search(self, text: str) -> bool | None:
-        """None where the text needs the exact program, and that is too large."""
+        """Whether the pattern matches; None if the text needs the exact program and that is too large."""
         program = self._plain
-        if self._exact is not self._plain and is_different(text):
+        if self._exact is not self._plain and needs_exact(text):
             program = self._exact_program()
         return None if program is None else program.search(text) is not None
 
     def _exact_program(self) -> Any:
-        """Compiled when the first text needs it."""
+        """The exact program, compiled at its first use."""
         if self._exact is None and self._has_exact:
             pattern, unicode = self._source
             try:
@@ -77,13 +75,13 @@ class Patterns:
         self._failures = 0
 
     def add(self, pattern: str) -> str | None:
-        """Returns what is wrong with the pattern, as the end of a sentence; None if it is valid, or too long to tell."""
+        """Returns the error of an invalid pattern, as the end of a sentence. None if it is valid or too long to parse."""
         if pattern in self._programs:
             return None
         self._parsed += _parsed_weight(pattern)
         verdict = _Verdict() if self._parsed > MAX_PARSED else _parse(pattern)
         if verdict.fault:
-            return f"must be a regular expression as ECMA-262 (JavaScript) has them: {verdict.fault[:100]}"
+            return f"must be a valid ECMA-262 (JavaScript) regular expression: {verdict.fault[:100]}"
         self._programs[pattern] = None
         if self._parsed <= MAX_PARSED and self._failures < MAX_FAILURES and self._searched < MAX_PATTERNS:
             self._compile(pattern, verdict.unicode)
@@ -94,12 +92,12 @@ class Patterns:
         return self._programs[pattern] is not None
 
     def work(self, pattern: str, text: str) -> int:
-        """What a search may cost, in keywords."""
+        """The maximum cost of a search in units of work."""
         program = self._programs[pattern]
         return 1 if program is None else 1 + (len(text) * program.size >> _WORK_SHIFT)
 
     def search(self, pattern: str, text: str) -> bool | None:
-        """None if this pattern cannot be searched for in this text."""
+        """Whether the pattern matches; None if it cannot be searched for in this text."""
         program = self._programs[pattern]
         return None if program is None else program.search(text)
 
@@ -119,7 +117,7 @@ class Patterns:
 
 class _Verdict(NamedTuple):
     fault: str = ""
-    """What is wrong; empty if the pattern is valid."""
+    """The error; empty if the pattern is valid."""
     unicode: bool = True
     """Whether the pattern is valid with the `u` flag."""
 
@@ -129,17 +127,17 @@ def _parsed_weight(pattern: str) -> int:
 
 
 def is_regex(text: str) -> bool:
-    """Whether a text conforms to the format `regex`. Its length is for the caller to bound."""
+    """Whether a text has the format `regex`. The caller must bound its length."""
     return not _parse(text).fault
 
 
 def regex_work(text: str) -> int:
-    """What `is_regex` takes, in keywords."""
+    """The cost of `is_regex` in units of work."""
     return 1 + _parsed_weight(text)
 
 
 def _parse(pattern: str) -> _Verdict:
-    """Valid is what parses with the `u` flag, without it, or with `v`."""
+    """A pattern is valid if it parses with the `u` flag, without flags, or with the `v` flag."""
     regress = _regress()
     if regress is None:
         return _Verdict()
@@ -157,7 +155,7 @@ def _parse(pattern: str) -> _Verdict:
 
 
 def _compiled(pattern: str) -> Any:
-    """Raises Unsupported for what is too large."""
+    """Raises Unsupported for a pattern that is too large."""
     import re2  # type: ignore[import-not-found, import-untyped, unused-ignore]
 
     try:
@@ -169,7 +167,7 @@ def _compiled(pattern: str) -> Any:
 
 @cache
 def _regress() -> Any:
-    """The parser, or None on a platform for which there is no wheel: then every pattern counts as valid."""
+    """The parser; None on a platform without a wheel, where every pattern counts as valid."""
     try:
         import regress
     except ImportError:

@@ -1,4 +1,4 @@
-"""One validation at work: what it may still spend, what it need not do twice, and the errors it makes. Pure."""
+"""The state of one validation: its work budget, its caches, and the creation of errors. Pure."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from shared.structured.json_schema import numbers
 from shared.structured.json_schema.document import Document
 
 MAX_WORK = 250_000
-"""Units of 3 us: keywords applied to values, entries they look at, characters and digits they read. So at most a second;
-10 KB of answer take 5,000."""
+"""Maximum work of a validation, in units of about 3 us: keywords applied to values, entries visited, characters and digits
+read. That is at most a second; 10 KB of answer take 5,000 units."""
 ERROR_WORK = 8
-# Hashing and comparing 1,024 characters.
+# One unit is hashing and comparing 1,024 characters.
 _TEXT_WORK_SHIFT = 10
 _SECRET = secrets.token_bytes(16)
 
@@ -30,31 +30,31 @@ class Run:
         self.assert_formats = assert_formats
         self.max_work = max_work
         self.work = 0
-        # (schema, value), by identity, -> errors, unknowns. Alternatives that lead to each other cost 2^depth without.
+        # (schema, value), by id(), -> errors, unknowns. Without this cache, mutually recursive alternatives take 2^depth.
         self.known: dict[tuple[int, int], tuple[list[Any], int]] = {}
         self.enums: dict[int, frozenset[Any]] = {}
-        """The keys of an enum's values, by its identity."""
+        """The keys of an enum's values, by its id()."""
         self.formats: dict[tuple[str, int], bool] = {}
-        """Whether a text is in a format, by the text's identity."""
+        """Whether a text has a format, by the text's id()."""
         self.unknown = 0
-        """How often the result was left open. A check that took place while this rose, and found no error, is undecided."""
+        """The number of undecided searches. A check that found no error, but during which this number rose, is undecided."""
 
     def search(self, pattern: str, text: str) -> bool | None:
-        """None, and one more unknown, where the pattern cannot be searched for."""
+        """Whether the pattern matches. If it cannot be searched for, counts an unknown and returns None."""
         self.spend(self.document.patterns.work(pattern, text))
         result = self.document.patterns.search(pattern, text)
         self.unknown += result is None
         return result
 
     def spend(self, work: int) -> None:
-        """Call it before the work is done. Raises TooCostly."""
+        """Charges work before it is done. Raises TooCostly."""
         self.work += work
         if self.work > self.max_work:
             raise TooCostly
 
 
 current: ContextVar[Run] = ContextVar("json_schema_run")
-"""A keyword is handed jsonschema's validator, which has no room for anything of ours."""
+"""The run that keywords belong to: they receive only jsonschema's validator, which cannot carry it."""
 
 
 def error(message: str, path: Iterable[str | int] = ()) -> Any:
@@ -66,10 +66,11 @@ def error(message: str, path: Iterable[str | int] = ()) -> Any:
 
 
 def key(value: Any) -> str | bytes:
-    """Equal for values that are equal in JSON, and only for them: 1 and 1.0 are, 1 and true are not.
+    """A key that is equal exactly for values that are equal in JSON: 1 and 1.0 are, 1 and true are not.
 
-    No caller can choose values whose keys collide in a dict: texts and bytes are hashed with a secret of the process, and
-    so are objects and lists here. Numbers and tuples are not: 2**61 - 1 times anything has the hash 0."""
+    Callers cannot choose values whose keys collide in a dict: Python hashes texts and bytes with a secret of the process, and
+    objects and lists are hashed with a secret here. Numbers and tuples would be predictable: 2**61 - 1 times any integer has
+    the hash 0."""
     if isinstance(value, str):
         current.get().spend(len(value) >> _TEXT_WORK_SHIFT)
         return value
@@ -77,7 +78,7 @@ def key(value: Any) -> str | bytes:
         return f"{value}".encode()
     if not isinstance(value, list | dict):
         current.get().spend(numbers.work(value))
-        return numbers.spelled(value)
+        return numbers.canonical(value)
     current.get().spend(1 + len(value))
     if isinstance(value, list):
         kind, entries = b"[", [_framed(key(item)) for item in value]
@@ -87,7 +88,7 @@ def key(value: Any) -> str | bytes:
 
 
 def _framed(key: str | bytes) -> bytes:
-    """A key as it stands beside others: with its kind and its length, so that they cannot be read otherwise."""
+    """A key with its kind and length, so that a sequence of keys is unambiguous."""
     if isinstance(key, str):
         text = key.encode("utf-8", "surrogatepass")
         return b"s%d:%b" % (len(text), text)

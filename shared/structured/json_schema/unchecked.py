@@ -1,7 +1,7 @@
-"""Which keywords of a schema the local check leaves out, because they need a pattern that cannot be searched for. Pure.
+"""The keywords of a schema that the local check skips, because they need a pattern that cannot be searched for. Pure.
 
-Besides the patterns these are the keywords whose result such a pattern can turn around: what is left open under `not` must not
-count as valid there. Their check still takes place for values that do not come near the pattern (run.Run.unknown).
+Besides the patterns these are the keywords whose result such a pattern can invert: an undecided result under `not` must not
+count as valid. They are still checked for values that do not reach the pattern (run.Run.unknown).
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ _APPLIED_SEVERAL = ("allOf", "anyOf", "oneOf")
 
 
 def unchecked(document: Document) -> list[str]:
-    """JSON pointers into the document, each keyword once: the patterns first."""
+    """JSON pointers into the document, without duplicates, the patterns first."""
     if not document.unsearched:
         return []
     pointers = [pointer for pointer, _ in document.unsearched]
-    # A key of `patternProperties` that is not searched for leaves open which properties it is about.
+    # For a key of `patternProperties` that is not searched for, it is unknown which properties it applies to.
     open_names = {id(schema) for _, schema in document.unsearched if _has_open_key(document, schema)}
     within = _reaching(
         document,
@@ -53,7 +53,7 @@ def _has_open_key(document: Document, schema: JsonObject) -> bool:
 
 
 def _applied(document: Document, schema: JsonObject) -> Iterator[JsonObject]:
-    """The schemas that apply to the same value as this one."""
+    """The schemas that this one applies to the same value."""
     yield from document.leads(schema)
     schema = document.effective(schema)
     for word in _APPLIED_ONE:
@@ -66,7 +66,7 @@ def _applied(document: Document, schema: JsonObject) -> Iterator[JsonObject]:
 
 
 def _parts(document: Document, schema: JsonObject, words: Iterable[str], among: set[int | str]) -> bool:
-    """Whether one of the schemas under these keywords is among those."""
+    """Whether a schema under one of these keywords is in `among`."""
     for word in words:
         parts: list[Any]
         if word in _DEPENDENT:
@@ -82,15 +82,14 @@ def _parts(document: Document, schema: JsonObject, words: Iterable[str], among: 
 def _reaching(
     document: Document, goals: set[int], edges: Callable[[JsonObject], Iterable[JsonObject]]
 ) -> set[int | str]:
-    """The goals and every schema from which edges lead to one, each edge followed once.
+    """The goals and every schema from which a path of edges leads to one. Each edge is followed once.
 
-    A name of dynamic anchors is a node of its own between the references and the anchors: together they are fewer than
-    the pairs of them."""
+    The name of a dynamic anchor is a node between its references and its anchors, which needs fewer edges than all pairs."""
     sources: dict[int | str, list[int | str]] = {}
     for schema in document.schemas:
         for target in edges(schema):
             sources.setdefault(id(target), []).append(id(schema))
-        if (name := document.dynamic_name(schema)) is not None:
+        if (name := document.dynamic_target_name(schema)) is not None:
             sources.setdefault(name, []).append(id(schema))
     for name, anchors in document.dynamic_anchors.items():
         for anchor in anchors:
@@ -106,8 +105,8 @@ def _reaching(
 
 
 def fragments(pointers: Sequence[str]) -> str:
-    """The pointers as a header's value: URI fragments (RFC 6901, section 6), separated by ", ". At most 20 and 1,024 bytes;
-    a last `more=N` counts those that are left out."""
+    """The pointers as the value of a header: URI fragments (RFC 6901, section 6), separated by ", ". At most 20 pointers and
+    1,024 bytes; a final `more=N` counts the omitted ones."""
     told: list[str] = []
     size = len(f", more={len(pointers)}")
     for pointer in pointers[:MAX_FRAGMENTS]:

@@ -1,4 +1,4 @@
-"""What a value has against a schema: jsonschema's validator, with keywords that count their work. Pure."""
+"""Validates a value with jsonschema, with keywords that charge their work. Pure."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import Any
 from shared.generation import JsonObject
 from shared.structured.json_schema.applicators import APPLICATORS, contains, dependencies
 from shared.structured.json_schema.assertions import ASSERTIONS, Keyword
-from shared.structured.json_schema.document import Document, Refused
+from shared.structured.json_schema.document import Document, InvalidSchema
 from shared.structured.json_schema.formats import checker
 from shared.structured.json_schema.numbers import is_integer, is_number
 from shared.structured.json_schema.run import MAX_WORK, Run, TooCostly, current
 from shared.structured.json_schema.unchecked import unchecked
 from shared.structured.json_schema.wording import pointer
 
-_MOST_COLLECTED = 1000
+_MAX_COLLECTED = 1000
 _PROBE_WORK = 5_000
 _DYNAMIC_WORK = 8
 _PER_ENTRY = {"allOf", "anyOf", "oneOf", "prefixItems", "properties", "required"}
@@ -27,24 +27,25 @@ _PER_CHILD |= {"unevaluatedItems", "unevaluatedProperties"}
 
 
 class Validation:
-    """A document ready to validate by. Raises document.Refused."""
+    """A validator for one document. Raises document.InvalidSchema."""
 
     def __init__(self, document: Document) -> None:
         self.document = document
         self.unchecked = unchecked(document)
-        """JSON pointers of the keywords that are left out of the check."""
+        """JSON pointers of the keywords that the check skips."""
         self._validator = _validator_class(document.draft)(
             document.root, registry=document.registry, format_checker=checker()
         )
-        self._refuse_endless()
+        self._reject_cycles()
 
-    def _refuse_endless(self) -> None:
-        """One object is checked before the schema is sent: Gemini would be paid for answers that no check accepts."""
+    def _reject_cycles(self) -> None:
+        """Validates one object before the schema is sent, because no answer could pass and each would be paid for."""
         try:
             self._errors({}, False, _PROBE_WORK, [])
         except RecursionError:
-            raise Refused(
-                "", "refers to itself for the same value, or in too long a chain; refer to it from a property or item"
+            raise InvalidSchema(
+                "",
+                "has a reference cycle for the same value, or too long a chain; refer to it from a property or item",
             ) from None
         except TooCostly:
             pass
@@ -52,10 +53,10 @@ class Validation:
     def problems(
         self, value: Any, most: int, assert_formats: bool = False, max_work: int = MAX_WORK
     ) -> list[tuple[str, str]]:
-        """(JSON pointer, message), nearest to the root first; found among the first thousand.
+        """At most `most` of the first thousand errors as (JSON pointer, message), nearest to the root first.
 
-        A value that is wrong before the work is done, or that is nested too deeply, is wrong; raises TooCostly for one in
-        which nothing was found by then, and whenever `max_work` is below MAX_WORK."""
+        If the work runs out, the errors found so far are returned. Raises TooCostly if there are none, and always if
+        `max_work` is below MAX_WORK."""
         found: list[Any] = []
         try:
             self._errors(value, assert_formats, max_work, found)
@@ -66,7 +67,7 @@ class Validation:
             if not found:
                 return [("", "is nested too deeply to be checked")]
         found.sort(key=lambda error: len(error.path))
-        # Two ways through a schema may say the same. A pointer is made from up to a thousand steps: for few only.
+        # Several paths through a schema may give the same error. A pointer may have a thousand steps, so few are built.
         different = dict.fromkeys((tuple(error.path), error.message) for error in found)
         told: dict[tuple[str, str], None] = {}
         for path, message in different:
@@ -76,10 +77,10 @@ class Validation:
         return list(told)
 
     def _errors(self, value: Any, assert_formats: bool, max_work: int, found: list[Any]) -> None:
-        """Appends to `found`. Raises TooCostly and RecursionError."""
+        """Appends the errors to `found`. Raises TooCostly and RecursionError."""
         token = current.set(Run(self.document, assert_formats, max_work))
         try:
-            for error in islice(self._validator.iter_errors(value), _MOST_COLLECTED):
+            for error in islice(self._validator.iter_errors(value), _MAX_COLLECTED):
                 found.append(error)
         finally:
             current.reset(token)
@@ -92,7 +93,7 @@ def _counted(word: str, keyword: Keyword) -> Keyword:
     def counted(validator: Any, value: Any, instance: Any, schema: JsonObject) -> Iterable[Any]:
         if instance is None and schema.get("nullable") is True:
             return ()
-        # A dynamic reference asks each document that the way here led through.
+        # A dynamic reference is looked up in each resource on the path to it.
         work = _DYNAMIC_WORK + len(validator._resolver._previous) if is_dynamic else 1
         if per_entry and isinstance(value, list | dict):
             work += len(value)

@@ -1,4 +1,4 @@
-"""How a problem quotes what it is about: briefly, as JSON. Pure."""
+"""The parts of messages: short quotes of values as JSON, and JSON pointers. Pure."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections.abc import Iterable, Sequence
 from decimal import Decimal
 from typing import Any
 
-from shared.http.fields import kind
+from shared.errors import json_type
 
-_MOST_QUOTED = 60
-_LONGEST_POINTER = 1000
+_MAX_QUOTED = 60
+_MAX_POINTER_CHARS = 1000
 _TYPES = {
     "array": "a list",
     "boolean": "true or false",
@@ -23,30 +23,30 @@ _TYPES = {
 
 
 def short(value: object) -> str:
-    """A scalar as JSON, its beginning if it is long; of an object or a list only that it is one."""
+    """A scalar as JSON, shortened if it is long; for an object or a list only its type."""
     if isinstance(value, dict | list) and value:
-        return kind(value)
+        return json_type(value)
     if isinstance(value, str):
-        value = value if len(value) <= _MOST_QUOTED else value[: _MOST_QUOTED - 1] + "…"
+        value = value if len(value) <= _MAX_QUOTED else value[: _MAX_QUOTED - 1] + "…"
     told = str(value) if isinstance(value, Decimal) else json.dumps(value, ensure_ascii=False)
-    # A number may have thousands of digits; a text's escapes are not cut.
-    return told if isinstance(value, str) or len(told) <= _MOST_QUOTED else told[: _MOST_QUOTED - 1] + "…"
+    # A number may have thousands of digits. A text is already short; cutting it again could split an escape.
+    return told if isinstance(value, str) or len(told) <= _MAX_QUOTED else told[: _MAX_QUOTED - 1] + "…"
 
 
-def not_this(value: object) -> str:
+def but_not(value: object) -> str:
     return f", not {short(value)}"
 
 
 def count(bound: Any, thing: str) -> str:
-    """A bound: "3 items", "0.5"."""
+    """A bound with its unit: "3 items", "0.5"."""
     if not thing:
         return short(bound)
     plural = thing.removesuffix("y") + "ies" if thing.endswith("y") else thing + "s"
     return f"{short(int(bound))} {thing if bound == 1 else plural}"
 
 
-def named(options: Sequence[Any]) -> str:
-    """The values of an enum, as many as a short sentence holds."""
+def enum_text(options: Sequence[Any]) -> str:
+    """The values of an enum, as many as fit into a short sentence."""
     if not options:
         return "absent: the enum allows no value"
     told = short(options[0])
@@ -58,21 +58,21 @@ def named(options: Sequence[Any]) -> str:
     return f"one of {told}" if len(options) > 1 else told
 
 
-def of_types(names: Iterable[str]) -> str:
+def types_text(names: Iterable[str]) -> str:
     return " or ".join(_TYPES[name] for name in names)
 
 
 def pointer(path: Iterable[str | int]) -> str:
-    """A JSON pointer (RFC 6901). Where names are so long that it would be, the pointer of what is around."""
+    """A JSON pointer (RFC 6901); if it would be too long, the pointer of a parent."""
     told = ""
     for step in path:
         following = f"{told}/{escaped(str(step))}"
-        if len(following) > _LONGEST_POINTER:
+        if len(following) > _MAX_POINTER_CHARS:
             break
         told = following
     return told
 
 
 def escaped(step: str) -> str:
-    """One step of a JSON pointer."""
+    """Escapes one step of a JSON pointer."""
     return step.replace("~", "~0").replace("/", "~1")

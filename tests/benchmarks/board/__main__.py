@@ -1,7 +1,7 @@
 """`make bench-ledger`: the exactness board. Every cell in a process of its own; what was measured before is not measured again.
 
-Detached, it goes on when its terminal closes; `ONLY=<cell>[,<cell>]` measures those in the foreground. Then the table of the
-README and the plots are written from all results."""
+Detached, it goes on when its terminal closes; `ONLY=<cell>[,<cell>]` measures those in the foreground. Then the tables of
+two READMEs and the plots are written from all results."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tests.benchmarks.board.cells import AFTER_S, CELLS, plan
-from tests.benchmarks.board.report import board, into, pictures
+from tests.benchmarks.board.report import board, into, pictures, summary
 from tests.benchmarks.board.results import COMMITTED, FIRST_LOOKS, Result, load, path_of
 from tests.support.processes import ROOT
 
-README = ROOT / "README.md"
+README, BOARD = ROOT / "README.md", Path(__file__).with_name("README.md")
 LOG, PID = ROOT / "dist" / "board.log", ROOT / "dist" / "board.pid"
 _OVERHEAD_S = 240.0
 """What a cell may take beyond its own time: to start, to end, and to wait for a machine that is busy."""
@@ -61,7 +61,7 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--only", default="", help=f"cells, separated by commas, of: {' '.join(CELLS)}")
     parser.add_argument("--force", action="store_true", help="also what was measured before")
     parser.add_argument("--foreground", action="store_true", help="all cells, but not detached")
-    parser.add_argument("--report", action="store_true", help="measure nothing; write the README's table and the plots")
+    parser.add_argument("--report", action="store_true", help="measure nothing; write the tables and the plots")
     parser.add_argument("--duration", type=float, help="seconds measured of each cell (a first look, not published)")
     parser.add_argument("--window", type=float, default=60.0, help="seconds for a minute (a first look, not published)")
     options = parser.parse_args(arguments)
@@ -123,16 +123,19 @@ def _report(folder: Path) -> int:
     if folder != COMMITTED:
         print(text)
         return 0
+    short = summary(results)
     if drawn:
         text = f"{text}\n\n{pictures()}"
+        short = f"{short}\n\n{pictures('tests/benchmarks/board/')}"
     try:
-        README.write_text(into(README.read_text(), text))
+        written = [(README, into(README.read_text(), short)), (BOARD, into(BOARD.read_text(), text))]
     except ValueError as error:
         print(error, file=sys.stderr)
         return 1
-    print(
-        f"Written: the board in {README.name}, {path_of(folder, '*').relative_to(ROOT)}, {len(drawn)} plots", flush=True
-    )
+    for readme, content in written:
+        readme.write_text(content)
+    files = ", ".join(str(path.relative_to(ROOT)) for path in (README, BOARD, path_of(folder, "*")))
+    print(f"Written: {files}, {len(drawn)} plots", flush=True)
     return 0
 
 

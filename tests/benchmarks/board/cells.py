@@ -24,7 +24,7 @@ RATES = (10, 300, 1_000, 4_000, 10_000)
 NAIVE_RATES = (300, 1_000, 4_000)
 _WRITES = {10: 1.0, 300: 0.2, 1_000: 0.08, 4_000: 0.03, 10_000: 0.02}
 """Ledger writes per request, saturated."""
-_LEAST_PARTY = 10
+_MIN_PARTY = 10
 """Jain's index says something from so many permits per party on; below, counts are to differ by one at most."""
 _MARGIN_S = 1.0
 
@@ -173,6 +173,6 @@ def _after_a_kill(cell: Cell, kill: Kill, figures: Figures) -> list[Goal]:
 
 
 def _fair(parties: str, fairness: Fairness) -> Goal:
-    if fairness.mean >= _LEAST_PARTY:
+    if fairness.mean >= _MIN_PARTY:
         return Goal(f"Jain over {parties}", fairness.jain, 0.98, at_least=True)
     return Goal(f"counts of {parties} differ by", fairness.most - fairness.least, 1)

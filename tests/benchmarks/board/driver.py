@@ -131,7 +131,7 @@ class Calendar:
         asker = Caller(caller, "admin")
         asked = Generation(MODEL, _body(prompt), asker, elapsed_s() + _PATIENCE_S)
         await self._services.gateway.generate(asked)
-        return asked.journal.queue_s
+        return asked.timeline.queue_s
 
     async def aclose(self) -> None:
         await self._services.aclose()

@@ -16,7 +16,7 @@ import orjson
 from shared.ledger.grid import Grid
 from shared.stores.port import Change, CommitUnknown, Put, Store, StoreUnavailable
 
-FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.02, 1.0
+FIRST_PAUSE_S, MAX_PAUSE_S = 0.02, 1.0
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ class NaiveLease:
             except (StoreUnavailable, CommitUnknown):
                 pass  # Lost to others too often, or nobody knows: asked again under the same name.
             await asyncio.sleep(wait_s + random.uniform(0, pause_s))
-            pause_s = min(LONGEST_PAUSE_S, 2 * pause_s)
+            pause_s = min(MAX_PAUSE_S, 2 * pause_s)
 
     async def release(self, request: str) -> None:
         """Give the slot back. If the store takes it in none of three tries, it is forgotten later."""
@@ -94,7 +94,7 @@ class NaiveLease:
                 await self._store.transact([self._key], partial(self._given_back, request))
                 return
             except (StoreUnavailable, CommitUnknown):
-                await asyncio.sleep(random.uniform(0, LONGEST_PAUSE_S))
+                await asyncio.sleep(random.uniform(0, MAX_PAUSE_S))
 
     def _taken(self, request: str, values: Mapping[str, bytes | None], now_ms: int) -> Change[float | None]:
         """The result is how long to wait (s); None when it was granted."""

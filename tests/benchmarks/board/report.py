@@ -1,4 +1,4 @@
-"""The results as Markdown, between two comments of the README. A goal that is missed is said where it is missed. Pure."""
+"""The results as Markdown: a summary for the top README, everything for the board's own. Missed goals are bold. Pure."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from tests.benchmarks.board.judge import Fairness, Figures
 from tests.benchmarks.board.results import Result
 
 BEGIN, END = "<!-- the board: written by make bench-ledger -->", "<!-- end of the board -->"
-PLOTS = "tests/benchmarks/board/results/board-{theme}.png"
+PLOTS = "results/board-{theme}.png"
+"""Relative to the board's folder."""
+SUMMARY_CELLS = ("300-saturated", "1000-saturated", "4000-saturated", "10000-saturated")
 
 
 def _recovery(cell: Cell, figures: Figures) -> str:
@@ -47,6 +49,9 @@ _SATURATED: Mapping[str, Callable[[Cell, Figures], str]] = {
     "refused": lambda _, f: f"{f.refused}",
     "$ / million": lambda _, f: f"{f.usd_per_million:.2f}",
     "step CPU, state": lambda _, f: f"{f.step_ms:.2f} ms, {f.state_bytes / 1024:.1f} KB",
+}
+_SUMMARY = {
+    column: _SATURATED[column] for column in ("worst window", "used", "writes / request", "wait p50 / p99", "refused")
 }
 _AT_60: Mapping[str, Callable[[Cell, Figures], str]] = {
     "worst window": _SATURATED["worst window"],
@@ -98,7 +103,8 @@ def board(results: Mapping[str, Result]) -> str:
     """`results` by cell; what is not there was not measured."""
     if not results:
         return "Nothing is measured yet."
-    lines = [_heading(results.values()), ""]
+    naive = "*Naive* is a lease that calls the ledger twice for every request, on the same store."
+    lines = [f"{_heading(results.values())} {naive}", ""]
     saturated, at_60, killed = (
         [cell for cell in CELLS.values() if cell.kill is None and cell.load == "saturated"],
         [cell for cell in CELLS.values() if cell.load == "60"],
@@ -112,6 +118,16 @@ def board(results: Mapping[str, Result]) -> str:
     lines += ["", "**At 60 % of the limit**: requests come at random (Poisson).", "", _table(at_60, _AT_60, results)]
     lines += ["", "**After `kill -9`** of one of the four processes.", "", _table(killed, _KILLED, results), ""]
     return "\n".join([*lines, *missed(results)])
+
+
+def summary(results: Mapping[str, Result]) -> str:
+    """Four rows of the board."""
+    if not results:
+        return "Nothing is measured yet."
+    shown = [result for name, result in results.items() if name in SUMMARY_CELLS]
+    return (
+        f"{_heading(shown or results.values())}\n\n{_table([CELLS[name] for name in SUMMARY_CELLS], _SUMMARY, results)}"
+    )
 
 
 def missed(results: Mapping[str, Result]) -> list[str]:
@@ -132,17 +148,17 @@ def missed(results: Mapping[str, Result]) -> list[str]:
 
 
 def into(readme: str, board_text: str) -> str:
-    """The README with the board between its marks. Raises ValueError when they are not there once each, in order."""
+    """A README with `board_text` between its marks. Raises ValueError unless they are there once each, in this order."""
     before, begin, rest = readme.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end or BEGIN in after or END in after:
-        raise ValueError(f"the README must have these two lines once, in this order: {BEGIN} and {END}")
+        raise ValueError(f"A README must have these two lines once, in this order: {BEGIN} and {END}")
     return f"{before}{BEGIN}\n{board_text}\n{END}{after}"
 
 
-def pictures() -> str:
-    """For a README: the plot that fits the reader's theme."""
-    light, dark = PLOTS.format(theme="light"), PLOTS.format(theme="dark")
+def pictures(folder: str = "") -> str:
+    """The plot that fits the reader's theme, for a README from which `folder` leads to the board's."""
+    light, dark = (folder + PLOTS.format(theme=theme) for theme in ("light", "dark"))
     return (
         f'<picture><source media="(prefers-color-scheme: dark)" srcset="{dark}">'
         f'<img alt="Requests per second, and requests in the sliding window against the limit" src="{light}"></picture>'
@@ -158,8 +174,7 @@ def _heading(results: Iterable[Result]) -> str:
     return (
         f"{PROCESSES} processes x {CALLERS} callers on Google's Firestore emulator with {1000 * RTT_S:.0f} ms injected into "
         f"every call, real windows of 60 s, judged by the times at which requests arrived at the offline Gemini ({where}, "
-        f"load average {loads[0]:.1f} to {loads[-1]:.1f}{days}). "
-        "*Naive* is a lease that asks the ledger twice for every request, on the same store. Figures in **bold** miss their goal."
+        f"load average {loads[0]:.1f} to {loads[-1]:.1f}{days}). Figures in **bold** miss their goal."
     )
 
 

@@ -9,7 +9,7 @@ import pytest
 from shared.auth.admin_guesses import DELAY_S, MAX_DELAYED, MAX_NETWORKS, MAX_WRONG_KEYS, WINDOW_S, AdminGuesses
 from shared.auth.credentials import network_of
 from shared.errors import RateLimited
-from shared.http.endpoint import Edge
+from shared.http.endpoint import EndpointApp
 from shared.http.manifest import Manifest
 from tests.support.edge import ADMIN, FakeServices, ask
 
@@ -115,15 +115,15 @@ def services(guesses: AdminGuesses) -> FakeServices:
 
 
 @pytest.fixture
-def edge(services: FakeServices) -> Edge:
+def edge(services: FakeServices) -> EndpointApp:
     async def handler(call: object) -> dict[str, object]:
         return {}
 
     manifest = Manifest("thing", "Does a thing.", {"/chat": ("POST",)}, "credential", 1, 1, 1, 1, ())
-    return Edge(handler, manifest, services=lambda: services)
+    return EndpointApp(handler, manifest, services=lambda: services)
 
 
-async def test_the_right_key_is_served_while_guesses_wait(edge: Edge, times: Times) -> None:
+async def test_the_right_key_is_served_while_guesses_wait(edge: EndpointApp, times: Times) -> None:
     """From the same address: an innocent caller may share it with whoever guesses."""
     wrong = {"admin-api-key": "not-the-admin-key"}
     statuses = [(await ask(edge.answer, json={}, headers=wrong)).status for _ in range(MAX_WRONG_KEYS + 2)]
@@ -134,7 +134,7 @@ async def test_the_right_key_is_served_while_guesses_wait(edge: Edge, times: Tim
     assert len(times.slept) == 2
 
 
-async def test_a_made_up_key_beside_it_does_not_hide_a_guess(edge: Edge) -> None:
+async def test_a_made_up_key_beside_it_does_not_hide_a_guess(edge: EndpointApp) -> None:
     headers = {"admin-api-key": "not-the-admin-key"}
     statuses = [(await ask(edge.answer, json=OWN, headers=headers)).status for _ in range(MAX_WRONG_KEYS + 1)]
     assert statuses == [200] * MAX_WRONG_KEYS + [429]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.benchmarks.board.__main__ import BOARD, README
 from tests.benchmarks.board.cells import (
     CALLERS,
     CELLS,
@@ -21,7 +22,7 @@ from tests.benchmarks.board.cells import (
     plan,
 )
 from tests.benchmarks.board.judge import Fairness, Figures, Series
-from tests.benchmarks.board.report import BEGIN, COLUMNS_OF, END, board, into, missed
+from tests.benchmarks.board.report import BEGIN, COLUMNS_OF, END, board, into, missed, pictures, summary
 from tests.benchmarks.board.results import Result, load, path_of, save
 
 FAIR = Fairness(jain=0.999, least=20, most=21, mean=20.5)
@@ -215,8 +216,22 @@ def test_a_readme_without_the_marks_is_left_alone(readme: str) -> None:
         into(readme, "new")
 
 
-def test_the_readme_has_the_marks() -> None:
-    into((Path(__file__).parents[3] / "README.md").read_text(), "new")
+@pytest.mark.parametrize("readme", [README, BOARD])
+def test_both_readmes_have_the_marks(readme: Path) -> None:
+    into(readme.read_text(), "new")
+
+
+def test_summary_has_four_rows_of_the_board() -> None:
+    results = all_good()
+    rows = [line for line in summary(results).splitlines() if line.startswith("| ") and " RPM" in line]
+    assert [row.split(" | ")[0] for row in rows] == ["| 300 RPM", "| 1,000 RPM", "| 4,000 RPM", "| 10,000 RPM"]
+    assert len({row.count("|") for row in rows}) == 1
+    assert summary({}) == "Nothing is measured yet."
+
+
+def test_plots_are_linked_from_both_readmes() -> None:
+    assert 'src="tests/benchmarks/board/results/board-light.png"' in pictures("tests/benchmarks/board/")
+    assert 'src="results/board-light.png"' in pictures()
 
 
 def test_a_result_is_the_same_after_it_was_saved(tmp_path: Path) -> None:

@@ -12,9 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.chat.chat import read_chat
+from shared.chat.request import Request
 from shared.gemini import wire
 from shared.gemini.tokens import estimate_input_tokens
+from shared.http.bodies import read
 
 USERS_OWN = {"args", "response", "responseSchema", "responseJsonSchema", "parameters", "parametersJsonSchema"}
 """Names below these belong to the caller, whatever they look like."""
@@ -84,6 +85,11 @@ def respelled(value: Any, chance: Random | None) -> Any:
     return result
 
 
+def native(body: dict[str, Any]) -> Any:
+    """The generateContent body."""
+    return read(Request, body).native().body
+
+
 def estimated(body: dict[str, Any]) -> int:
     return estimate_input_tokens(body, orjson.dumps(body))
 
@@ -94,7 +100,7 @@ def test_every_spelling_of_contents_is_the_same_request(
 ) -> None:
     sent = {"contents": contents, "generation_config": config}
     given_body = respelled(copy.deepcopy(sent), chance if mixed else None)
-    body, other = read_chat(sent).body, read_chat({"generation_config": {}, **given_body}).body
+    body, other = native(sent), native({"generation_config": {}, **given_body})
     assert other == body
     assert estimated(other) == estimated(body)
     assert (wire.asks_for_image(other), wire.asks_for_text_only(other)) == (
@@ -107,8 +113,7 @@ def test_every_spelling_of_contents_is_the_same_request(
 def test_every_spelling_of_history_is_the_same_request(parts: Any, chance: Random, mixed: bool) -> None:
     other_parts = respelled(copy.deepcopy(parts), chance if mixed else None)
     body, other = (
-        read_chat({"prompt": "Go on.", "history": [{"role": "user", "parts": one}]}).body
-        for one in (parts, other_parts)
+        native({"prompt": "Go on.", "history": [{"role": "user", "parts": one}]}) for one in (parts, other_parts)
     )
     assert other == body
     assert estimated(other) == estimated(body)
@@ -133,18 +138,18 @@ def test_whole_native_body_has_one_spelling(contents: Any, chance: Random) -> No
 def test_video_by_its_address_is_reserved_in_either_spelling(name: str) -> None:
     uri, mime_type = ("file_uri", "mime_type") if name == "file_data" else ("fileUri", "mimeType")
     part = {name: {mime_type: "video/mp4", uri: "https://www.youtube.com/watch?v=xxxxxxxxxxx"}}
-    assert estimated(read_chat({"contents": [{"role": "user", "parts": [part, {"text": "Summarise."}]}]}).body) > 90_000
+    assert estimated(native({"contents": [{"role": "user", "parts": [part, {"text": "Summarise."}]}]})) > 90_000
 
 
 def test_null_does_not_hide_the_other_spelling() -> None:
     file = {"fileUri": "https://youtu.be/x"}
     for part in ({"fileData": None, "file_data": file}, {"file_data": file, "fileData": None}):
-        (content,) = read_chat({"contents": [{"parts": [part]}]}).body["contents"]
+        (content,) = native({"contents": [{"parts": [part]}]})["contents"]
         assert content == {"parts": [{"fileData": file}]}
 
 
 def test_one_part_without_a_list_is_reserved_like_a_list_of_one() -> None:
     part = {"file_data": {"mime_type": "video/mp4", "file_uri": "https://host/files/a"}}
-    alone, listed = (read_chat({"contents": [{"parts": parts}]}).body for parts in (part, [part]))
+    alone, listed = (native({"contents": [{"parts": parts}]}) for parts in (part, [part]))
     assert estimated(alone) == estimated(listed) > 90_000
     assert alone["contents"][0]["parts"]["fileData"]["fileUri"] == "https://host/files/a"

@@ -6,19 +6,32 @@ from typing import Any
 
 import pytest
 
-from shared.chat.generation_config import generation_config, safety_settings
+from shared.chat.generation_config import GenerationConfig, ObjectConfig, native_config
 from shared.errors import BadRequest
+from shared.http.bodies import Body, read
 
 
-def wrong_field(config: dict[str, Any]) -> tuple[str, str]:
+class Holder(Body):
+    generation_config: GenerationConfig | None = None
+
+
+class ObjectHolder(Body):
+    generation_config: ObjectConfig | None = None
+
+
+def generation_config(config: dict[str, Any] | None) -> dict[str, Any] | None:
+    return native_config(read(Holder, {"generation_config": config}).generation_config)
+
+
+def wrong_field(config: dict[str, Any], holder: type[Body] = Holder) -> tuple[str, str]:
     with pytest.raises(BadRequest) as caught:
-        generation_config(config)
+        read(holder, {"generation_config": config})
     assert caught.value.details is not None
     return caught.value.details["field"], caught.value.message
 
 
 @pytest.mark.parametrize("empty", [None, {}])
-def test_nothing_given_is_nothing_sent(empty: dict[str, Any] | None) -> None:
+def test_empty_is_none(empty: dict[str, Any] | None) -> None:
     assert generation_config(empty) is None
 
 
@@ -43,14 +56,14 @@ def test_both_spellings_become_camel_case() -> None:
     }
 
 
-def test_a_whole_number_may_be_written_with_a_point() -> None:
+def test_whole_number_may_have_a_point() -> None:
     made = generation_config({"top_k": 40.0})
     assert made == {"topK": 40}
     assert isinstance(made["topK"], int)
 
 
 @pytest.mark.parametrize("name", ["response_schema", "responseJsonSchema"])
-def test_a_schema_is_the_callers_own_and_stays_as_it_is(name: str) -> None:
+def test_schema_is_unchanged(name: str) -> None:
     schema = {"type": "object", "properties": {"snake_case": {"any_of": [{"max_items": 1}]}}}
     made = generation_config({name: schema})
     assert made is not None
@@ -86,22 +99,49 @@ def test_a_schema_is_the_callers_own_and_stays_as_it_is(name: str) -> None:
         ({"temprature": 1}, "temprature"),
     ],
 )
-def test_what_is_wrong_is_named(config: dict[str, Any], field: str) -> None:
+def test_wrong_field_is_named(config: dict[str, Any], field: str) -> None:
     assert wrong_field(config)[0] == f"generation_config.{field}"
 
 
-def test_images_are_shown_the_way_and_typing_errors_the_name() -> None:
+def test_message_names_the_way_out() -> None:
     assert "/generate" in wrong_field({"response_modalities": ["IMAGE"]})[1]
-    assert "did you mean temperature" in wrong_field({"temprature": 1})[1]
+    assert "Did you mean temperature?" in wrong_field({"temprature": 1})[1]
+    assert "leave it out" in wrong_field({"image_config": {}})[1]
 
 
-def test_one_candidate_and_text_only_may_be_said_although_they_are_the_rule() -> None:
+def test_message_names_the_bounds() -> None:
+    assert wrong_field({"temperature": 3})[1] == "generation_config.temperature must be a number from 0 to 2."
+    assert wrong_field({"topK": 1.5})[1] == "generation_config.topK must be a whole number from 1 to 2147483647."
+    assert (
+        wrong_field({"candidate_count": 2})[1]
+        == "generation_config.candidate_count must be 1: a response has one text."
+    )
+
+
+def test_two_spellings_of_one_field() -> None:
+    expected = "generation_config.topP and top_p are two spellings of one field; send only one of them."
+    assert wrong_field({"topP": 0.6, "top_p": 0.5})[1] == expected
+
+
+def test_one_candidate_and_text_only_are_accepted() -> None:
     assert generation_config({"candidate_count": 1, "response_modalities": ["TEXT"]}) == {
         "responseModalities": ["TEXT"]
     }
 
 
-def test_safety_settings_are_passed_on() -> None:
-    given = [{"category": "HARM_CATEGORY_HARASSMENT", "threshold": "OFF"}]
-    assert safety_settings(given) == given
-    assert safety_settings([]) is None
+def test_empty_thinking_level_is_left_out() -> None:
+    assert generation_config({"thinking_config": {"thinking_level": ""}}) == {"thinkingConfig": {}}
+
+
+@pytest.mark.parametrize("name", ["response_mime_type", "responseSchema", "responseJsonSchema"])
+def test_object_config_rejects_the_format(name: str) -> None:
+    """An endpoint that returns objects sets the response's format itself."""
+    field, message = wrong_field({name: {}}, ObjectHolder)
+    assert (field, message) == (f"generation_config.{name}", f"{field} is set by this endpoint; leave it out.")
+
+
+def test_schema_has_one_spelling_and_the_bounds() -> None:
+    schema = GenerationConfig.model_json_schema()["properties"]
+    assert not [name for name in schema if name != name.lower()]
+    assert schema["top_k"]["anyOf"][0] == {"type": "integer", "minimum": 1, "maximum": 2**31 - 1}
+    assert not {"image_config", "speech_config"} & schema.keys()

@@ -15,7 +15,8 @@ from shared.bounds.byte_budget import ByteBudget
 from shared.bounds.large_work import LargeWork
 from shared.clock import elapsed_s
 from shared.errors import QueueTimeout
-from shared.gateway.gateway import MIN_QUEUE_S, Gateway
+from shared.gateway.attempts import MIN_QUEUE_S
+from shared.gateway.gateway import Gateway
 from shared.generation import Caller, Cost, Generation
 from shared.ledger.grid import Grid
 from shared.ledger.limits import Limits

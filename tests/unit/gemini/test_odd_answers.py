@@ -40,7 +40,9 @@ class TestTruncation:
     """A body that has its announced length is whole, whatever is in it."""
 
     @pytest.mark.parametrize(
-        "body", [WHOLE[:-20], b"[" + WHOLE[:30], b"data: " + WHOLE[:30], gzip.compress(WHOLE)[:30]]
+        "body",
+        [WHOLE[:-20], b"[" + WHOLE[:30], b"data: " + WHOLE[:30], gzip.compress(WHOLE)[:30]],
+        ids=["cut", "array", "event", "gzip"],
     )
     async def test_a_unary_answer_of_its_length_is_whole(self, client, hear, exchange, body):
         @hear

@@ -236,11 +236,6 @@ class TestMedia:
         assert estimate(part | {"videoMetadata": {"fps": "Infinity"}}) < 30 * estimate(part)
         assert estimate(part | {"videoMetadata": {"fps": 10**400}}) > 0
 
-    def test_a_file_whose_size_is_known_is_estimated_by_it(self):
-        part = {"fileData": {"mimeType": "application/pdf", "fileUri": "u"}}
-        assert estimate_input_tokens(body(part), file_bytes={"u": 8_000}) < estimate(part)
-        assert estimate_input_tokens(body(part), file_bytes={"u": 80_000_000}) > estimate(part)
-
     def test_a_video_by_its_address_is_a_video(self):
         for host in (
             "www.youtube.com/watch?v=",

@@ -16,7 +16,7 @@ from shared.errors import BadRequest, CallerGone, PayloadTooLarge, QueueFull
 from shared.generation import JsonObject
 from shared.http import call
 from shared.http import request_body as http_body
-from shared.http.request_body import parse_object, read_body, weighed
+from shared.http.request_body import budgeted_bytes, parse_object, read_body
 from tests.support.edge import ADMIN, FakeGateway, FakeServices
 from tests.support.functions import called
 from tests.unit.http.test_endpoint import OWN, thing
@@ -133,12 +133,12 @@ class TestParsing:
     )
     def test_wide_characters_weigh_more(self, text: str, factor: float) -> None:
         for body in (f'{{"prompt":"{text}aaaa"}}'.encode(), orjson.dumps({"prompt": f"{text}aaaa"})):
-            assert weighed(body) == int(len(body) * factor)
+            assert budgeted_bytes(body) == int(len(body) * factor)
 
     @pytest.mark.parametrize(("escape", "factor"), [(r"\u00e9", 1.5), (r"\ud83d\ude00", 2.5), (r"\uD83D\uDE00", 2.5)])
     def test_escaped_characters_weigh_as_much(self, escape: str, factor: float) -> None:
         body = f'{{"prompt":"{escape}aaaa"}}'.encode()
-        assert weighed(body) == int(len(body) * factor)
+        assert budgeted_bytes(body) == int(len(body) * factor)
 
 
 class TestWhoAsks:

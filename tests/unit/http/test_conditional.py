@@ -1,7 +1,8 @@
-"""Ranges of bytes: whatever is asked for, what is given lies within the image."""
+"""Ranges lie within the image, and ETags are compared as RFC 9110 says."""
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -30,6 +31,24 @@ def test_any_other_text_is_no_range(text: str) -> None:
 
 
 @given(st.lists(st.text(st.characters(exclude_characters='"'))), st.booleans())
-def test_who_has_it_is_found_among_all_that_he_has(tags: list[str], has_it: bool) -> None:
-    given_tags = [f'"other {tag}"' for tag in tags] + [f"W/{ETAG}"] * has_it
-    assert not_modified({"if-none-match": ", ".join(given_tags)}, ETAG) == has_it
+def test_a_known_etag_is_found_in_a_list(tags: list[str], known: bool) -> None:
+    given_tags = [f'"other {tag}"' for tag in tags] + [f"W/{ETAG}"] * known
+    assert not_modified({"if-none-match": ", ".join(given_tags)}, ETAG) == known
+
+
+@pytest.mark.parametrize("etag", ['"tag"', 'W/"tag"'])
+@pytest.mark.parametrize(
+    ("header", "expected"),
+    [
+        ('"tag"', True),
+        ('W/"tag"', True),
+        ('"a", W/"tag"', True),
+        ('"a,tag"', False),
+        (" * ", True),
+        ('"*"', False),
+        ("tag", False),
+        ("", False),
+    ],
+)
+def test_strong_and_weak_etags_compare_equal(etag: str, header: str, expected: bool) -> None:
+    assert not_modified({"if-none-match": header}, etag) is expected

@@ -15,28 +15,33 @@ from shared.chat.chat import chat_events
 from shared.clock import elapsed_s
 from shared.errors import BadRequest, DailyQuotaExhausted, NoServerKey, QueueTimeout, Unavailable, UpstreamFailed
 from shared.generation import JsonObject
-from shared.http.endpoint import Call, Edge
+from shared.http.endpoint import Call, EndpointApp
 from shared.http.manifest import Manifest
-from shared.http.response import JsonAnswer
+from shared.http.response import JsonResponse
 from shared.settings.settings import SettingsError
 from tests.support.edge import ADMIN, ADMIN_KEY, Answer, FakeGateway, FakeServices, ask, native
 
 OWN = {"credentials": {"gemini_api_key": "AQ.callers-own-key"}}
 
 
-def manifest(access: Any = "credential", paths: dict[str, tuple[str, ...]] | None = None) -> Manifest:
-    return Manifest("thing", "A thing.", paths or {"/thing": ("POST",)}, access, 512, 1, 80, 60, ())
+def manifest(access: Any = "credential", paths: dict[str, tuple[str, ...]] | None = None, also: Any = None) -> Manifest:
+    return Manifest("thing", "A thing.", paths or {"/thing": ("POST",)}, access, 512, 1, 80, 60, (), also=also or {})
 
 
 class Thing:
     """A function whose handler says what it was called with; `run` is replaced by tests that need another one."""
 
     def __init__(
-        self, services: FakeServices | None = None, access: Any = "credential", paths: Any = None, **edge: Any
+        self,
+        services: FakeServices | None = None,
+        access: Any = "credential",
+        paths: Any = None,
+        also: Any = None,
+        **edge: Any,
     ) -> None:
         self.services = services or FakeServices()
         self.calls: list[Call] = []
-        self.edge = Edge(self._handle, manifest(access, paths), services=lambda: self.services, **edge)
+        self.edge = EndpointApp(self._handle, manifest(access, paths, also), services=lambda: self.services, **edge)
 
     async def _handle(self, call: Call) -> Response | JsonObject:
         self.calls.append(call)
@@ -98,6 +103,50 @@ class TestRoutes:
         made = thing()
         assert (await made.ask(path="//thing", raw_path="/%2Fthing", json={})).status == 404
         assert (await made.ask(path="//thing", raw_path="//thing", json={})).status == 200
+
+    async def test_a_template_gives_its_parameters(self) -> None:
+        async def run(call: Call) -> JsonObject:
+            return {**call.path_parameters}
+
+        made = thing(run, paths={"/accounts/{id}/keys/{key}": ("GET",), "/accounts": ("GET",)})
+        answer = await made.ask("GET", "/accounts/a b/keys/k/1", raw_path="/accounts/a%20b/keys/k%2F1")
+        assert answer.json() == {"id": "a b", "key": "k/1"}
+        assert (await made.ask("GET", "/accounts")).json() == {}
+
+    async def test_a_template_determines_the_methods(self) -> None:
+        paths = {"/accounts/{id}": ("GET", "DELETE"), "/accounts/{id}/toggle": ("POST",), "/accounts/new": ("POST",)}
+        made = thing(paths=paths)
+        for path, allowed in (
+            ("a1", "GET, DELETE, HEAD, OPTIONS"),
+            ("a1/toggle", "POST, OPTIONS"),
+            ("new", "POST, OPTIONS"),
+        ):
+            answer = await made.ask("PATCH", f"/accounts/{path}")
+            assert (answer.status, answer.headers["allow"]) == (405, allowed)
+            assert (await made.ask("OPTIONS", f"/accounts/{path}")).headers["allow"] == allowed
+        assert (
+            "/accounts/{id}/toggle supports only POST and OPTIONS."
+            in (await made.ask("GET", "/accounts/a1/toggle")).error["message"]
+        )
+
+    async def test_also_is_answered_on_the_own_host(self) -> None:
+        made = thing(also={"/chat": ("POST",), "/files/{id}": ("GET",)})
+        assert (await made.ask(path="/chat", json={"a": 1})).json() == {"said": {"a": 1}}
+        assert (await made.ask("GET", "/chat")).headers["allow"] == "POST, OPTIONS"
+        assert (await made.ask(path="/", json={})).status == 200, "its one path of its own"
+
+    async def test_the_log_has_the_template(self, capsys: pytest.CaptureFixture[str]) -> None:
+        """An id in the path may be a capability, and every id would be a route of its own."""
+
+        async def run(call: Call) -> JsonObject:
+            return {}
+
+        made = thing(run, paths={"/accounts/{id}/toggle": ("POST",)})
+        await made.ask(path="/accounts/secret-id/toggle", json={})
+        await made.ask("GET", "/accounts/secret-id/toggle")
+        output = capsys.readouterr().out
+        assert [record["httpRequest"]["requestUrl"] for record in records(output)] == ["/accounts/{id}/toggle"] * 2
+        assert "secret-id" not in output
 
     async def test_repeated_slashes_lead_to_health_too(self) -> None:
         assert (await thing().ask("GET", "//health", headers={})).json() == {"status": "healthy"}
@@ -517,7 +566,7 @@ class TestErrors:
         def services() -> FakeServices:
             raise SettingsError("GEMINI_RPM is 'x'; it must be a number.")
 
-        edge = Edge(Thing().run, manifest(), services=services)
+        edge = EndpointApp(Thing().run, manifest(), services=services)
         answer = await ask(edge.answer, path="/thing", headers={"x-request-id": "id-1"})
         assert (answer.status, answer.error["code"], answer.headers["x-request-id"]) == (503, "unavailable", "id-1")
         assert "GEMINI_RPM" not in answer.error["message"]
@@ -530,7 +579,7 @@ class TestErrors:
         def services() -> FakeServices:
             raise OSError("disk")
 
-        answer = await ask(Edge(Thing().run, manifest(), services=services).answer, path="/thing")
+        answer = await ask(EndpointApp(Thing().run, manifest(), services=services).answer, path="/thing")
         assert (answer.status, answer.error["code"]) == (500, "internal_error")
         assert "OSError" in capsys.readouterr().out
 
@@ -570,7 +619,7 @@ class TestHeaders:
 
     async def test_an_answers_own_cache_control_is_kept(self) -> None:
         async def run(call: Call) -> Response:
-            return JsonAnswer({}, headers={"cache-control": "max-age=5"})
+            return JsonResponse({}, headers={"cache-control": "max-age=5"})
 
         answer = await thing(run).ask(json={})
         assert (answer.headers["cache-control"], answer.headers["content-type"]) == ("max-age=5", "application/json")

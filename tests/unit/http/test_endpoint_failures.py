@@ -39,12 +39,13 @@ class TestFailingAfterTheHandler:
     @pytest.mark.parametrize("value", [None, 5, b"bytes"])
     async def test_a_reply_header_that_is_not_text(self, value: Any, capsys: pytest.CaptureFixture[str]) -> None:
         async def run(call: Call) -> JsonObject:
-            (await call.generate("some-model", {})).headers["x-model-used"] = value
+            await call.generate("some-model", {})
+            call.timeline.models = ("some-model", value)
             return {}
 
         assert_error(await thing(run).ask(json={}, headers=self.HEADERS), capsys.readouterr().out)
 
-    @pytest.mark.parametrize("step", ["server_timing", "cors_headers", "header_value"])
+    @pytest.mark.parametrize("step", ["server_timing", "cors_headers", "generation_headers"])
     async def test_a_header_that_cannot_be_built(
         self, step: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:
@@ -63,7 +64,7 @@ class TestFailingAfterTheHandler:
             answer.headers["access-control-allow-origin"] = "*"
         assert_error(answer, capsys.readouterr().out)
         assert ("server-timing" in answer.headers) == (step != "server_timing")
-        assert ("x-model-used" in answer.headers) == (step != "header_value")
+        assert ("x-model-used" in answer.headers) == (step != "generation_headers")
 
     @pytest.mark.parametrize(
         "error",
@@ -98,7 +99,8 @@ class TestFailingAfterTheHandler:
                 closed.append(True)
 
         async def run(call: Call) -> Response:
-            (await call.generate("some-model", {})).headers["x-model-used"] = None  # type: ignore[assignment]
+            await call.generate("some-model", {})
+            call.timeline.models = ("some-model", None)  # type: ignore[assignment]
             return EventStream(events(), call.deadline_s)
 
         assert_error(await thing(run).ask(json={}, headers=self.HEADERS), capsys.readouterr().out)
@@ -153,7 +155,8 @@ class TestTextsFromUpstream:
     )
     async def test_a_text_from_upstream_is_made_fit(self, version: str, header: str) -> None:
         async def run(call: Call) -> JsonObject:
-            (await call.generate("some-model", {})).headers["x-model-used"] = version
+            await call.generate("some-model", {})
+            call.timeline.models = ("some-model", version)
             return {}
 
         answer = await thing(run).ask(json={})

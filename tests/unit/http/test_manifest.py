@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 import pytest
 
-from shared.http.manifest import Manifest, ManifestError, canonical, load_all
+from shared.http.manifest import Manifest, ManifestError, load_all, owners
 
 FUNCTIONS = Path(__file__).parents[3] / "functions"
 GOOD: dict[str, Any] = {
@@ -37,50 +37,7 @@ def test_the_folder_names_the_function(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("path", "pattern"),
-    [
-        ("/thing", "/thing"),
-        ("/thing/", "/thing"),
-        ("/things/a", "/things/*"),
-        ("/things/a/b:verb", "/things/*"),
-        ("/things", None),
-        ("/thing/a", None),
-        ("/", None),
-        ("//thing", "/thing"),
-        ("//thing//", "/thing"),
-        ("/things//a", "/things/*"),
-        ("//things/a//b", "/things/*"),
-        ("//", None),
-        ("", None),
-    ],
-)
-def test_a_path_belongs_to_its_pattern(tmp_path: Path, path: str, pattern: str | None) -> None:
-    assert Manifest.load(write(tmp_path, "thing", GOOD)).match(path) == pattern
-
-
-@pytest.mark.parametrize(
-    ("path", "pattern", "expected"),
-    [
-        ("//thing//", "/thing", "/thing/"),
-        ("/thing", "/thing", "/thing"),
-        ("//things/a//b/", "/things/*", "/things/a//b/"),
-        ("//things//a", "/things/*", "/things//a"),
-        ("/v1beta//files/a", "/v1beta/files/*", "/v1beta/files/a"),
-        ("/things/a//b", "/things/*", "/things/a//b"),
-    ],
-)
-def test_a_canonical_path_keeps_the_slashes_of_a_name(path: str, pattern: str, expected: str) -> None:
-    assert canonical(path, pattern) == expected
-
-
-def test_the_longest_pattern_wins(tmp_path: Path) -> None:
-    paths = {"/v1/*": ["GET"], "/v1/files/*": ["GET"], "/v1/files/new": ["POST"]}
-    manifest = Manifest.load(write(tmp_path, "thing", {**GOOD, "paths": paths}))
-    assert [manifest.match(path) for path in ("/v1/x", "/v1/files/x", "/v1/files/new")] == list(paths)
-
-
-@pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "expected"),
     [
         ({"path": "/x"}, "path"),
         ({"description": ""}, "description"),
@@ -90,6 +47,15 @@ def test_the_longest_pattern_wins(tmp_path: Path) -> None:
         ({"paths": {"/thing/": ["GET"]}}, "paths"),
         ({"paths": {"/thing": ["FETCH"]}}, "GET, POST"),
         ({"paths": {"/thing": []}}, "paths"),
+        (
+            {"paths": {"/thing/{id}x": ["GET"]}},
+            "'/thing/{id}x' in paths or also must have each parameter as a whole segment",
+        ),
+        ({"paths": {"/a/{x}": ["GET"], "/a/{y}": ["POST"]}}, "/a/{x} and /a/{y} match the same paths"),
+        ({"also": ["/chat"]}, "also"),
+        ({"also": {"/chat": ["FETCH"]}}, "GET, POST"),
+        ({"also": {"/chat/": ["POST"]}}, "empty segment"),
+        ({"also": {"/thing": ["GET"]}}, "/thing and /thing match the same paths"),
         ({"access": "everybody"}, "public, credential, anonymous"),
         ({"memory_mb": 0}, "memory_mb"),
         ({"cpu": True}, "cpu"),
@@ -100,11 +66,11 @@ def test_the_longest_pattern_wins(tmp_path: Path) -> None:
         ({"rated": "admin"}, "anonymous, everybody"),
     ],
 )
-def test_what_is_wrong_is_told_with_the_files_name(tmp_path: Path, change: dict[str, Any], told: str) -> None:
+def test_an_invalid_field_is_named_with_its_file(tmp_path: Path, change: dict[str, Any], expected: str) -> None:
     with pytest.raises(ManifestError) as caught:
         Manifest.load(write(tmp_path, "thing", {**GOOD, **change}))
     assert "thing/endpoint.json" in str(caught.value)
-    assert told in str(caught.value)
+    assert expected in str(caught.value)
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff"])
@@ -126,8 +92,57 @@ def test_whose_requests_are_rated_is_optional(tmp_path: Path) -> None:
 def test_two_functions_cannot_have_one_path(tmp_path: Path) -> None:
     write(tmp_path, "thing", GOOD)
     write(tmp_path, "another", GOOD)
-    with pytest.raises(ManifestError, match="thing and another both have the path /thing"):
+    with pytest.raises(ManifestError, match="another and thing both have the path /thing"):
         load_all(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "expected"),
+    [
+        ("/a/{x}/c", "/a/b/{y}", "match the same paths"),
+        ("/a/{x}/b", "/a/{x}/c", "both begin with /a/,"),
+        ("/a/{x}/b", "/a/*", "both begin with /a/,"),
+    ],
+)
+def test_two_functions_need_different_prefixes(tmp_path: Path, one: str, other: str, expected: str) -> None:
+    """The URL map compares the literal prefix alone. In one function the same pair may be fine."""
+    write(tmp_path, "one", {**GOOD, "paths": {one: ["GET"]}})
+    write(tmp_path, "other", {**GOOD, "paths": {other: ["GET"]}})
+    with pytest.raises(ManifestError) as caught:
+        load_all(tmp_path)
+    assert expected in str(caught.value)
+
+
+class TestAlso:
+    def test_it_is_optional(self, tmp_path: Path) -> None:
+        assert Manifest.load(write(tmp_path, "thing", GOOD)).also == {}
+
+    def test_the_owner_stays_the_owner(self, tmp_path: Path) -> None:
+        """A function's own host answers `paths` and `also`; the URL map and the local server go by `paths`."""
+        write(tmp_path, "chat", {**GOOD, "paths": {"/chat": ["POST"], "/v1/*": ["GET"]}})
+        also = {"/chat": ["POST"], "/v1/files/{id}": ["GET"], "/v1/*": ["GET"]}
+        write(tmp_path, "sessions", {**GOOD, "paths": {"/sessions": ["GET"]}, "also": also})
+        manifests = load_all(tmp_path)
+        assert manifests[1].patterns == {
+            path: tuple(methods) for path, methods in {"/sessions": ["GET"], **also}.items()
+        }
+        assert [owners(manifests).owner(path) for path in ("/chat", "/v1/files/f1", "/sessions")] == [
+            "chat",
+            "chat",
+            "sessions",
+        ]
+
+    def test_a_path_without_an_owner_is_an_error(self, tmp_path: Path) -> None:
+        """It would answer on this function's own host, and neither locally nor under the domain."""
+        write(tmp_path, "thing", {**GOOD, "also": {"/chta": ["POST"]}})
+        with pytest.raises(ManifestError, match="thing has /chta in also, which no other function has in paths"):
+            load_all(tmp_path)
+
+    def test_two_functions_may_share_it(self, tmp_path: Path) -> None:
+        write(tmp_path, "chat", {**GOOD, "paths": {"/chat": ["POST"]}})
+        for name in ("one", "two"):
+            write(tmp_path, name, {**GOOD, "paths": {f"/{name}": ["POST"]}, "also": {"/chat": ["POST"]}})
+        assert [manifest.name for manifest in load_all(tmp_path)] == ["chat", "one", "two"]
 
 
 def test_every_function_of_the_product_is_described_and_has_its_entry_point() -> None:

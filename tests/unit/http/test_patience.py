@@ -7,15 +7,15 @@ import pytest
 from shared.errors import BadRequest
 from shared.http.patience import Patience, patience_of
 
-LONGEST_S = 120.0
+MAX_S = 120.0
 
 
 def patience(**headers: str) -> Patience:
-    return patience_of({name.replace("_", "-"): value for name, value in headers.items()}, LONGEST_S)
+    return patience_of({name.replace("_", "-"): value for name, value in headers.items()}, MAX_S)
 
 
 def test_without_a_header_it_is_the_servers() -> None:
-    assert patience() == Patience(LONGEST_S, stated=False)
+    assert patience() == Patience(MAX_S, stated=False)
 
 
 @pytest.mark.parametrize(
@@ -42,14 +42,14 @@ def test_our_own_header_has_precedence_and_then_the_total_time() -> None:
 @pytest.mark.parametrize("value", ["121", "600", "1e9", "inf"])
 def test_an_sdks_header_is_capped(name: str, value: str) -> None:
     """600 is what the SDKs of openai send by default."""
-    assert patience(**{name: value})[:2] == (LONGEST_S, True)
+    assert patience(**{name: value})[:2] == (MAX_S, True)
 
 
 @pytest.mark.parametrize("name", ["x_server_timeout", "x_stainless_read_timeout", "x_stainless_timeout"])
 @pytest.mark.parametrize("value", ["", "0", "-1", "nan", "soon", "None", "10, 20"])
 def test_a_malformed_header_of_an_sdk_is_ignored(name: str, value: str) -> None:
     """openai-node rounds down, so that it sends 0 for half a second."""
-    assert patience(**{name: value}) == Patience(LONGEST_S)
+    assert patience(**{name: value}) == Patience(MAX_S)
 
 
 @pytest.mark.parametrize("value", ["0", "-1", "121", "soon", "nan", "inf", ""])

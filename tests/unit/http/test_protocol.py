@@ -18,7 +18,7 @@ from uvicorn.server import ServerState
 
 from shared.chat.chat import chat_events
 from shared.http import protocol as http_protocol
-from shared.http.endpoint import Call, Edge
+from shared.http.endpoint import Call, EndpointApp
 from shared.http.head import MAX_HEAD_BYTES, MAX_HEADERS, head_fault
 from shared.http.manifest import Manifest
 from shared.http.protocol import MAX_CLIENTS, MIN_CLIENTS, BoundedProtocol, client_limit
@@ -324,7 +324,7 @@ class TestReading:
             return call.stream("m", await call.json(), partial(chat_events, request_id=call.request_id))
 
         services = FakeServices(gateway)
-        edge = Edge(
+        edge = EndpointApp(
             streaming,
             Manifest("thing", "A thing.", {"/chat": ("POST",)}, "credential", 512, 1, 80, 60, ()),
             services=lambda: services,

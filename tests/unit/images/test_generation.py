@@ -19,10 +19,10 @@ from functions.generate.main import generate
 from shared.clock import elapsed_s
 from shared.errors import EmptyResponse, ResponseBlocked, StorageUnavailable, UpstreamFailed
 from shared.gemini import encoding
-from shared.generation import Journal, Stage
+from shared.generation import RateLimit, RateStatus, Timeline, TimeSpan
 from shared.http.call import Call
 from shared.images import generation as image_generation
-from shared.images.generation import ImagesAsked, ImagesMade, MadeImage, generate_images
+from shared.images.generation import GeneratedImage, ImageRequest, ImageResult, generate_images
 from shared.media import input_image
 from shared.media.input_image import InputImage
 from tests.support.edge import ADMIN, FakeGateway, FakeMedia, FakeServices, ask
@@ -48,14 +48,18 @@ def call_for(says: Any) -> tuple[Call, FakeServices]:
     return Call(request, services, elapsed_s()), services  # type: ignore[arg-type]
 
 
-async def made_of(says: Any, media: FakeMedia | None = None, **asked: Any) -> ImagesMade:
+async def made_of(says: Any, media: FakeMedia | None = None, **asked: Any) -> ImageResult:
     call, services = call_for(says)
-    return await generate_images(call, ImagesAsked("A cat", MODEL, **asked), lambda: media or services.media)
+    return await generated(call, ImageRequest("A cat", MODEL, **asked), lambda: media or services.media)
+
+
+async def generated(call: Call, request: ImageRequest, store: Any) -> ImageResult:
+    return await generate_images(call.generator, request, store, call.work, call.public_error, call.request_id)
 
 
 async def test_what_is_asked_of_gemini_is_an_image_and_nothing_else() -> None:
     call, services = call_for(body(part(PNG)))
-    asked = ImagesAsked(
+    asked = ImageRequest(
         "A cat",
         MODEL,
         2,
@@ -64,7 +68,7 @@ async def test_what_is_asked_of_gemini_is_an_image_and_nothing_else() -> None:
         system_prompt="Be bold.",
         inputs=[InputImage("image/png", PNG)],
     )
-    await generate_images(call, asked, lambda: services.media)
+    await generated(call, asked, lambda: services.media)
     first, second = services.gateway.asked
     assert first.body == second.body
     assert first.body["generationConfig"] == {
@@ -110,7 +114,7 @@ BROKEN = {
     "a format that is not known": (part(b"\x8asomething new\0", "image/new"), "'image/new' of .* not a known image"),
     "no bytes": (blob("data:image/png;base64,"), "0 bytes"),
     "no type": ({"inlineData": {"data": "AAAA"}}, "a file without a type"),
-    "mixed alphabets": (blob("+_AA"), "characters of both"),
+    "mixed alphabets": (blob("+_AA"), "one base64 alphabet"),
 }
 """What may come in an image's place, and what is said of it."""
 
@@ -129,8 +133,8 @@ async def test_broken_image_costs_no_other_one(name: str) -> None:
     """Neither one of the same answer nor one of another request; the error names the request."""
     media = FakeMedia()
     made = await made_of(body(part(PNG), BROKEN[name][0]), media, count=2)
-    assert [(image.request, image.size_bytes) for image in made.images] == [(0, len(PNG)), (1, len(PNG))]
-    assert [(failure.request, failure.error.code) for failure in made.failures] == [
+    assert [(image.number, image.size_bytes) for image in made.images] == [(0, len(PNG)), (1, len(PNG))]
+    assert [(failure.number, failure.error.code) for failure in made.failures] == [
         (0, "upstream_failed"),
         (1, "upstream_failed"),
     ]
@@ -174,7 +178,7 @@ async def test_an_image_that_cannot_be_stored_is_handed_back(
     media.error = error
     made = await made_of(body(part(PNG)), media, count=2)
     assert [(image.name, image.data) for image in made.images] == [(None, PNG)] * 2
-    assert [(failure.request, failure.error.code) for failure in made.failures] == [
+    assert [(failure.number, failure.error.code) for failure in made.failures] == [
         (0, "storage_unavailable"),
         (1, "storage_unavailable"),
     ]
@@ -190,7 +194,7 @@ async def test_no_storage_at_all_is_the_same() -> None:
     def none() -> Any:
         raise StorageUnavailable("No storage is configured.")
 
-    made = await generate_images(call, ImagesAsked("A cat", MODEL), none)
+    made = await generated(call, ImageRequest("A cat", MODEL), none)
     assert made.images[0].data == PNG
 
 
@@ -205,9 +209,9 @@ async def test_a_defect_in_one_request_costs_no_other_its_image(capsys: pytest.C
         return await generate(generation)
 
     services.gateway.generate = sometimes  # type: ignore[method-assign]
-    made = await generate_images(call, ImagesAsked("A cat", MODEL, 3), lambda: services.media)
+    made = await generated(call, ImageRequest("A cat", MODEL, 3), lambda: services.media)
     assert len(made.images) == 2
-    assert [(failure.request, failure.error.code) for failure in made.failures] == [(1, "internal_error")]
+    assert [(failure.number, failure.error.code) for failure in made.failures] == [(1, "internal_error")]
     assert "ZeroDivisionError" in capsys.readouterr().out
 
 
@@ -261,14 +265,14 @@ async def test_while_gemini_works_an_input_image_is_kept_but_not_the_request_tha
     assert len(data) < max(held) < 1.5 * len(data)
 
 
-def image_of(number: int, size_bytes: int, name: str | None) -> MadeImage:
-    return MadeImage(number, "image/png", 1, 1, size_bytes, "0" * 64, name, bytes(size_bytes))
+def image_of(number: int, size_bytes: int, name: str | None) -> GeneratedImage:
+    return GeneratedImage(number, "image/png", 1, 1, size_bytes, "0" * 64, name, bytes(size_bytes))
 
 
 def test_what_has_no_room_in_the_answer_is_at_its_url_and_that_is_said() -> None:
     call, _ = call_for("")
     images = [image_of(0, 300, "a.png"), image_of(1, 900, "b.png"), image_of(2, 300, None), image_of(3, 150, "d.png")]
-    shown = answer(call, ImagesMade(images, [], "", MODEL), most_bytes=1_000)
+    shown = answer(call, ImageResult(images, [], "", MODEL), max_bytes=1_000)
     assert isinstance(shown, dict)
     assert ["b64_json" in image for image in shown["images"]] == [True, False, True, True]
     (error,) = shown["errors"]
@@ -280,7 +284,7 @@ def test_what_has_no_room_in_the_answer_is_at_its_url_and_that_is_said() -> None
 async def test_images_that_are_nowhere_else_are_in_the_answer_however_large_it_becomes() -> None:
     call, _ = call_for("")
     images = [image_of(0, 3_000_000, None), image_of(1, 3_000_000, "b.png")]
-    shown = answer(call, ImagesMade(images, [], "", MODEL), most_bytes=1_000)
+    shown = answer(call, ImageResult(images, [], "", MODEL), max_bytes=1_000)
     assert isinstance(shown, StreamingResponse)
     chunks = [chunk async for chunk in shown.body_iterator]
     assert len(chunks) > 3
@@ -288,6 +292,26 @@ async def test_images_that_are_nowhere_else_are_in_the_answer_however_large_it_b
     assert [len(image.get("b64_json", "")) for image in told["images"]] == [4_000_000, 0]
 
 
-def test_time_that_passes_for_several_requests_at_once_is_counted_once() -> None:
-    journal = Journal(waits=[Stage(1, 3), Stage(2, 5), Stage(2.5, 4), Stage(7, 8)])
-    assert journal.queue_s == 5
+async def test_response_reports_the_tightest_limits() -> None:
+    """Whichever of the request's generations ended last."""
+    services = FakeServices(FakeGateway(body(part(PNG))))
+    services.gateway.rates = [
+        RateStatus(RateLimit(300, 298, 59.0), RateLimit(1_000, 10, 59.0)),
+        RateStatus(RateLimit(300, 5, 58.0), RateLimit(1_000, 900, 58.0)),
+        RateStatus(RateLimit(300, 290, 60.0)),
+    ]
+    with patch("shared.bootstrap.services", lambda: services):
+        answer = await ask(generate, path="/", json={"prompt": "A cat", "number_of_images": 3}, headers=ADMIN)
+    assert {name: value for name, value in answer.headers.items() if name.startswith("x-ratelimit-")} == {
+        "x-ratelimit-limit-requests": "300",
+        "x-ratelimit-remaining-requests": "5",
+        "x-ratelimit-reset-requests": "58.000s",
+        "x-ratelimit-limit-tokens": "1000",
+        "x-ratelimit-remaining-tokens": "10",
+        "x-ratelimit-reset-tokens": "59.000s",
+    }
+
+
+def test_overlapping_waits_count_once() -> None:
+    timeline = Timeline(waits=[TimeSpan(1, 3), TimeSpan(2, 5), TimeSpan(2.5, 4), TimeSpan(7, 8)])
+    assert timeline.queue_s == 5

@@ -84,7 +84,7 @@ async def test_a_redirect_is_followed_to_a_public_place(site: Site, pem: Path) -
 @pytest.mark.parametrize(
     ("location", "words"),
     [
-        ("https://localhost/a.png", "not known or not at a public address"),
+        ("https://localhost/a.png", "unknown or not at a public address"),
         ("https://inside.example/a.png", "not at a public address"),
         ("https://127.0.0.1/a.png", "not at a public address"),
         ("https://[::1]/a.png", "not at a public address"),
@@ -131,9 +131,9 @@ async def test_what_looks_like_an_address_is_one_or_is_refused(site: Site, pem: 
 
 @pytest.mark.parametrize("host", ["xn--", "xn--a", "...", "-", "a" * 300, "images.example%00"])
 async def test_a_host_that_cannot_be_is_not_known(site: Site, pem: Path, host: str) -> None:
-    assert "its host is not known" in await refusal(site, pem, f"https://{host}/")
+    assert "its host is unknown" in await refusal(site, pem, f"https://{host}/")
     site.pages["/moved"] = f"https://{host}/"
-    assert "its host is not known" in await refusal(site, pem, f"https://{HOST}:PORT/moved")
+    assert "its host is unknown" in await refusal(site, pem, f"https://{HOST}:PORT/moved")
 
 
 async def test_redirects_end(site: Site, pem: Path) -> None:
@@ -150,14 +150,14 @@ async def test_too_many_bytes_are_not_read(site: Site, pem: Path) -> None:
 async def test_a_slow_site_is_left(site: Site, pem: Path) -> None:
     site.slow = True
     made, _ = fetcher(pem)
-    with pytest.raises(BadRequest, match="did not come within"):
+    with pytest.raises(BadRequest, match="was not received within"):
         await made.fetch(f"https://{HOST}:{site.port}/a.png", "x", MAX_BYTES, 0.2)
 
 
 async def test_a_site_that_sends_a_little_at_a_time_is_left(site: Site, pem: Path) -> None:
     site.drips = True
     made, _ = fetcher(pem)
-    with pytest.raises(BadRequest, match="did not come within"):
+    with pytest.raises(BadRequest, match="was not received within"):
         await made.fetch(f"https://{HOST}:{site.port}/a.png", "x", MAX_BYTES, 0.5)
 
 
@@ -178,7 +178,7 @@ async def test_names_that_are_never_answered_hold_up_nothing_but_fetching(monkey
         made = Fetcher(partial(LookUps().resolve, Asker("ip:192.0.2.1", True)))
         asked = [made.fetch(f"https://{number}.example/", "x", MAX_BYTES, 0.2) for number in range(50)]
         said = await asyncio.gather(*asked, return_exceptions=True)
-        assert {str(error) for error in said} == {"x did not come within 0.2 s."}
+        assert {str(error) for error in said} == {"x was not received within 0.2 s."}
         assert await asyncio.wait_for(asyncio.to_thread(lambda: "done"), 30) == "done"
     finally:
         answered.set()
@@ -186,11 +186,11 @@ async def test_names_that_are_never_answered_hold_up_nothing_but_fetching(monkey
 
 async def test_of_a_body_that_is_cut_off_nothing_is_taken(site: Site, pem: Path) -> None:
     site.claims_bytes = len(IMAGE) + 1
-    assert "did not answer as it should" in await refusal(site, pem, f"https://{HOST}:PORT/a.png")
+    assert "sent an invalid response" in await refusal(site, pem, f"https://{HOST}:PORT/a.png")
 
 
 async def test_another_status_is_told(site: Site, pem: Path) -> None:
-    assert "answered 404" in await refusal(site, pem, f"https://{HOST}:PORT/missing")
+    assert "status 404" in await refusal(site, pem, f"https://{HOST}:PORT/missing")
 
 
 async def test_a_certificate_that_nobody_vouches_for_is_refused(site: Site) -> None:
@@ -217,4 +217,4 @@ async def test_unknown_and_internal_names_read_the_same(site: Site, pem: Path) -
     site.pages.update({f"/to/{name}": f"https://{name}/a.png" for name in names})
     said = {await refusal(site, pem, f"https://{name}/a.png", **hosts) for name in names}
     said |= {await refusal(site, pem, f"https://{HOST}:PORT/to/{name}", **hosts) for name in names}
-    assert said == {"input_images[0] is not fetched: its host is not known or not at a public address."}
+    assert said == {"input_images[0] cannot be fetched: its host is unknown or not at a public address."}

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from shared.errors import StorageUnavailable
 from shared.media.url import open_media
 
 
@@ -45,3 +46,16 @@ async def test_folders_that_were_deleted_are_private_again(tmp_path: Path) -> No
     image = await media.put_image(b"bytes", "image/png", metadata={})
     assert modes(root)["images"] == "0o700"
     assert (await media.read(image.name)).data == b"bytes"
+
+
+def test_a_folder_that_cannot_be_created(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StorageUnavailable, match="not a directory"):
+        open_media(f"file://{tmp_path}/file/storage")
+
+
+async def test_a_folder_signs_no_urls(tmp_path: Path) -> None:
+    media = open_media(f"file://{tmp_path}")
+    image = await media.put_image(b"bytes", "image/png", metadata={})
+    with pytest.raises(RuntimeError, match="no signed URLs"):
+        await media.signed_url(image.name, 60)

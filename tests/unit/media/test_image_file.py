@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.media.formats.heif import MAX_EXTENTS
-from shared.media.image_file import UNKNOWN, ImageFile, what_is
+from shared.media.image_file import UNKNOWN, ImageFile, identify
 from tests.support.image_samples import SAMPLES, SIZE, box, heif, item_locations, png_chunk, sequence, written
 
 MAX_BYTES = 7 * 2**20
@@ -29,7 +29,7 @@ TRAILERS = {
 def test_whole_file_has_its_type_and_size(name: str) -> None:
     mime_type, data = SAMPLES[name]
     size = (640, 480) if name in ("PNG, large", "JPEG, progressive") else SIZE
-    assert what_is(data) == ImageFile(mime_type, *size, whole=True)
+    assert identify(data) == ImageFile(mime_type, *size, whole=True)
 
 
 @pytest.mark.parametrize("name", SAMPLES)
@@ -38,9 +38,9 @@ def test_cut_file_is_never_whole(name: str) -> None:
     mime_type, data = SAMPLES[name]
     chance = Random(name)
     places = {chance.randrange(1, len(data)) for _ in range(CUTS)} | {len(data) - back for back in range(1, 41)}
-    whole = what_is(data)
+    whole = identify(data)
     for place in places:
-        found = what_is(data[:place])
+        found = identify(data[:place])
         assert not found.whole, f"cut at {place} of {len(data)}"
         assert found.width in (None, whole.width)
         # Where a JPEG tells its number of lines after the scan, the frame has 0.
@@ -52,7 +52,7 @@ def test_cut_file_is_never_whole(name: str) -> None:
 @pytest.mark.parametrize("name", SAMPLES)
 def test_bytes_after_a_whole_file_do_not_matter(name: str, trailer: str) -> None:
     _, data = SAMPLES[name]
-    assert what_is(data + TRAILERS[trailer]) == what_is(data)
+    assert identify(data + TRAILERS[trailer]) == identify(data)
 
 
 @pytest.mark.parametrize("name", ["PNG", "PNG, large", "APNG"])
@@ -64,13 +64,13 @@ def test_damaged_png_is_not_whole(name: str) -> None:
         at = chance.randrange(len(data))
         changed = bytearray(data)
         changed[at] ^= 1 << chance.randrange(8)
-        assert not what_is(bytes(changed)).whole, at
+        assert not identify(bytes(changed)).whole, at
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "GIF", "BMP", "AVIF"])
 @pytest.mark.parametrize("size", [(1, 1), (16, 1025)])
 def test_small_and_narrow_images_are_whole(kind: str, size: tuple[int, int]) -> None:
-    found = what_is(written(kind, size, lossless=True))
+    found = identify(written(kind, size, lossless=True))
     assert (found.width, found.height, found.whole) == (*size, True)
 
 
@@ -94,48 +94,48 @@ def test_small_and_narrow_images_are_whole(kind: str, size: tuple[int, int]) -> 
     ],
 )
 def test_what_is_not_an_image_is_named_and_not_whole(data: bytes, mime_type: str) -> None:
-    assert what_is(data) == ImageFile(mime_type, None, None, whole=False)
+    assert identify(data) == ImageFile(mime_type, None, None, whole=False)
 
 
 class TestPng:
     HEAD = b"\x89PNG\r\n\x1a\n" + png_chunk(b"IHDR", bytes.fromhex("0000000100000001 0802000000"))
 
     def test_without_pixels_is_not_whole(self) -> None:
-        assert not what_is(self.HEAD + png_chunk(b"IEND", b"")).whole
-        assert what_is(self.HEAD + png_chunk(b"IDAT", b"x") + png_chunk(b"IEND", b"")).whole
+        assert not identify(self.HEAD + png_chunk(b"IEND", b"")).whole
+        assert identify(self.HEAD + png_chunk(b"IDAT", b"x") + png_chunk(b"IEND", b"")).whole
 
     def test_length_behind_the_end_of_the_file_is_not_whole(self) -> None:
-        assert not what_is(self.HEAD + b"\xff\xff\xff\xffIDAT" + bytes(100)).whole
+        assert not identify(self.HEAD + b"\xff\xff\xff\xffIDAT" + bytes(100)).whole
 
 
 class TestJpeg:
     def test_without_a_scan_is_not_whole(self) -> None:
         data = written("JPEG")
-        assert not what_is(data[: data.index(b"\xff\xda")] + b"\xff\xd9").whole
+        assert not identify(data[: data.index(b"\xff\xda")] + b"\xff\xd9").whole
 
     def test_end_within_a_thumbnail_is_not_the_end(self) -> None:
         _, data = SAMPLES["JPEG, thumbnail"]
         first_end = data.index(b"\xff\xd9") + 2
         assert first_end < len(data) - 100
-        assert not what_is(data[:first_end]).whole
+        assert not identify(data[:first_end]).whole
 
 
 class TestHeif:
     def test_size_is_that_of_the_largest_item(self) -> None:
-        found = what_is(heif(b"heic", (512, 512), (4032, 3024), (240, 320)))
+        found = identify(heif(b"heic", (512, 512), (4032, 3024), (240, 320)))
         assert (found.width, found.height) == (4032, 3024)
 
     def test_type_is_what_the_compatible_brands_say(self) -> None:
-        assert what_is(heif(b"mif1", (5, 5), compatible=b"mif1heic")).mime_type == "image/heic"
+        assert identify(heif(b"mif1", (5, 5), compatible=b"mif1heic")).mime_type == "image/heic"
 
     def test_sequence_is_whole_with_its_frames(self) -> None:
         data = sequence()
-        assert what_is(data).whole
-        assert not any(what_is(data[:place]).whole for place in range(len(data)))
+        assert identify(data).whole
+        assert not any(identify(data[:place]).whole for place in range(len(data)))
 
     def test_without_locations_is_not_whole(self) -> None:
         data = heif(b"heic", SIZE)
-        assert not what_is(data.replace(b"iloc", b"free")).whole
+        assert not identify(data.replace(b"iloc", b"free")).whole
 
     @pytest.mark.parametrize(
         "extents",
@@ -144,7 +144,7 @@ class TestHeif:
     )
     def test_items_that_are_not_there_are_not_whole(self, extents: list[tuple[int, int, int]]) -> None:
         meta = box(b"meta", bytes(4) + item_locations(1, extents))
-        assert not what_is(box(b"ftyp", b"heic" + bytes(4)) + meta + box(b"mdat", bytes(50))).whole
+        assert not identify(box(b"ftyp", b"heic" + bytes(4)) + meta + box(b"mdat", bytes(50))).whole
 
 
 BEGINNINGS = [data[:length] for _, data in SAMPLES.values() for length in (12, 40, 200)]
@@ -152,7 +152,7 @@ BEGINNINGS = [data[:length] for _, data in SAMPLES.values() for length in (12, 4
 
 @given(st.sampled_from([b"", b"\xff\xd8\xff", b"<svg ", *BEGINNINGS]), st.binary(max_size=120))
 def test_any_bytes_have_an_answer(begin: bytes, data: bytes) -> None:
-    found = what_is(begin + data)
+    found = identify(begin + data)
     assert found.mime_type
     assert (found.width is None) == (found.height is None)
 
@@ -162,7 +162,7 @@ def test_any_damaged_file_has_an_answer(name: str, chance: Random) -> None:
     data = bytearray(SAMPLES[name][1])
     for _ in range(chance.randint(1, 20)):
         data[chance.randrange(len(data))] = chance.choice([0, 1, 0x7F, 0xFF, chance.randrange(256)])
-    assert what_is(bytes(data)).mime_type
+    assert identify(bytes(data)).mime_type
 
 
 @pytest.mark.parametrize(
@@ -199,5 +199,5 @@ def test_any_damaged_file_has_an_answer(name: str, chance: Random) -> None:
 )
 def test_file_made_to_cost_time_costs_little(data: bytes) -> None:
     began_s = time.process_time()
-    what_is(data)
+    identify(data)
     assert time.process_time() - began_s < 2.0

@@ -24,7 +24,7 @@ def test_whole_image_of_a_supported_type_is_taken(name: str) -> None:
 @pytest.mark.parametrize(
     ("data", "words"),
     [
-        (SAMPLES["GIF"][1], "is a GIF, which Gemini does not take; PNG, JPEG"),
+        (SAMPLES["GIF"][1], "is a GIF, which Gemini does not support; send PNG, JPEG"),
         (SAMPLES["AVIF"][1], "is an AVIF"),
         (SAMPLES["BMP"][1], "is image/bmp"),
         (b"%PDF-1.7", "is a PDF and not an image"),
@@ -34,14 +34,14 @@ def test_whole_image_of_a_supported_type_is_taken(name: str) -> None:
         (b"Not found", "is text and not an image"),
         (b"\xef\xbb\xbf  <!-- drawn --><svg>", "is an SVG"),
         (b"\x7fELF", "is not an image of a known format"),
-        (SAMPLES["PNG"][1][:22], "begins as a PNG, but its header cannot be read"),
+        (SAMPLES["PNG"][1][:22], "starts like a PNG, but its header is unreadable"),
         (SAMPLES["PNG"][1][:-1], "is a PNG that is damaged or cut off; send the whole file"),
         (SAMPLES["JPEG"][1][:-2], "is a JPEG that is damaged or cut off"),
         (SAMPLES["WebP"][1][:-2], "is a WebP that is damaged or cut off"),
         (SAMPLES["HEIC"][1][:-2], "is a HEIC that is damaged or cut off"),
         (SAMPLES["PNG"][1] + bytes(MAX_BYTES), "is larger than 7 MB"),
-        (heif(b"heic", (20_001, 1)), "20000 to a side"),
-        (heif(b"heic", (20_000, 5_001)), "at most 100 million"),
+        (heif(b"heic", (20_001, 1)), "20000 per side"),
+        (heif(b"heic", (20_000, 5_001)), "the maximum is 100 million"),
         (b"", "is not an image"),
     ],
     ids=lambda value: value[-40:] if isinstance(value, str) else "",
@@ -56,7 +56,7 @@ def test_anything_else_is_rejected_and_named(data: bytes, words: str) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("hello!", "x must be base64: '!' is not a character of it; or a URL."),
+        ("hello!", "x must be base64: '!' is not a base64 character; or a URL."),
         (" \n", "x is empty; send an image in base64."),
         ("data:image/png;base64,", "x is empty; send an image in base64."),
         ("A" * (2 * MAX_BYTES + 1), "x is larger than 7 MB"),

@@ -88,7 +88,7 @@ async def test_without_an_end_nothing_is_deleted(tmp_path: Path, times: Times) -
 async def test_what_is_left_is_for_the_next_write(
     media: MediaStore, times: Times, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(folder_module, "_SWEPT_AT_ONCE", 2)
+    monkeypatch.setattr(folder_module, "_MAX_SWEPT", 2)
     for _ in range(5):
         await put(media)
     times.now_s += DAY_S

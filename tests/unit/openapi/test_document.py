@@ -1,36 +1,21 @@
-"""Manifests, models and the tree of errors become a specification."""
+"""Manifests and models become a specification."""
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 import openapi_spec_validator
 import pytest
 from pydantic import BaseModel, create_model
 
-from shared import errors
-from shared.errors import CallerGone, GatewayError, MethodNotAllowed
 from shared.gemini.models import TABLE
 from shared.http.bodies import GenerationAnswer, GenerationBody
 from shared.http.manifest import Manifest
-from shared.openapi.document import Operation, Server, document, failures, meanings, operations, tree
+from shared.openapi.document import Server, document
+from shared.openapi.operation import Operation, operations
 from shared.settings.settings import Settings
 
 SERVER = Server("1.2.3", ("gemini-3.8-flash",), 120.0, 32 * 2**20, ("gemini-3-pro-image",))
-EVERYTHING = {
-    "always",
-    "anonymous",
-    "body",
-    "credential",
-    "below",
-    "generation",
-    "own_key",
-    "object",
-    "query",
-    "range",
-    "storage",
-}
 
 
 class Request(GenerationBody):
@@ -60,46 +45,19 @@ def only(result: dict[str, Any]) -> dict[str, Any]:
     return operation
 
 
-class TestErrors:
-    def test_the_tree_that_is_drawn_is_the_one_that_there_is(self) -> None:
-        drawn = re.findall(r"^[│├└─ ]+(\w+)(?: (\d{3}))? +([a-z_]+)", errors.__doc__ or "", re.MULTILINE)
-        there = [error for error in tree() if error is not GatewayError]
-        assert {(name, code) for name, _, code in drawn} == {(error.__name__, error.code) for error in there}
-        assert {(name, int(status)) for name, status, _ in drawn if status} <= {(e.__name__, e.status) for e in there}
-        assert set(meanings()) == {error.code for error in there}
-
-    def test_each_one_is_told_of_where_it_may_happen(self) -> None:
-        told = {error for found in failures(EVERYTHING).values() for error in found}
-        assert set(tree()) - told == {MethodNotAllowed, CallerGone}
-
-    def test_one_that_nothing_is_said_of_happens_where_its_parent_does(self) -> None:
-        assert failures({"generation"})[429] == [errors.RateLimited, errors.QueueTimeout, errors.DailyQuotaExhausted]
-        assert 429 not in failures({"always", "body", "credential"})
-
-    @pytest.mark.parametrize(
-        ("traits", "statuses"),
-        [
-            ({"always"}, {500, 503}),
-            ({"always", "credential"}, {400, 401, 500, 503}),
-            ({"always", "body"}, {400, 413, 415, 500, 503}),
-            ({"always", "below"}, {404, 500, 503}),
-            ({"always", "query"}, {400, 500, 503}),
-            ({"always", "range"}, {416, 500, 503}),
-            (EVERYTHING, {400, 401, 403, 404, 413, 415, 416, 429, 500, 502, 503, 504}),
-        ],
-    )
-    def test_an_operation_has_the_statuses_of_what_it_does(self, traits: set[str], statuses: set[int]) -> None:
-        assert set(failures(traits)) == statuses
-
-    def test_a_status_names_its_codes_and_what_they_mean(self) -> None:
-        told = only(described())["responses"]["429"]
-        assert "- `queue_timeout`: no permit before the deadline" in told["description"]
-        codes = told["content"]["application/json"]["schema"]["allOf"][1]["properties"]["error"]["properties"]["code"]
-        assert {"rate_limited", "queue_timeout", "daily_quota_exhausted"} <= set(codes["enum"])
-        assert "retry-after" in told["headers"]
-
-
 class TestOperations:
+    def test_a_status_lists_its_codes_and_meanings(self) -> None:
+        response = only(described())["responses"]["429"]
+        assert "- `queue_timeout`: the request cannot be served before its deadline" in response["description"]
+        error = response["content"]["application/json"]["schema"]["allOf"][1]["properties"]["error"]
+        assert {"rate_limited", "queue_timeout", "daily_quota_exhausted"} <= set(error["properties"]["code"]["enum"])
+        assert "retry-after" in response["headers"]
+
+    def test_one_code_means_different_things_by_status(self) -> None:
+        responses = only(described())["responses"]
+        assert "`no_quota`: the caller's own key" in responses["429"]["description"]
+        assert "`no_quota`: the server's project" in responses["503"]["description"]
+
     def test_a_function_of_one_path_is_described_by_its_two_models(self) -> None:
         operation = only(described())
         assert operation["operationId"] == "thing"
@@ -124,6 +82,31 @@ class TestOperations:
         result = described(made, {"OPERATIONS": {"GET /things/*": Operation(below=["a.js", "b/c.js"])}})
         assert list(result["paths"]) == ["/things/{path}"]
         assert only(result)["parameters"][0]["schema"]["enum"] == ["a.js", "b/c.js"]
+
+    def test_a_template_has_path_parameters(self) -> None:
+        """The key is endpoint.json's pattern, which is OpenAPI's already; a parameter may be described."""
+        made = Manifest("thing", "A thing.", {"/things/{id}/parts/{part}": ("GET",)}, "public", 512, 1, 80, 60, ())
+        about = {"description": "Of the thing.", "schema": {"type": "string", "pattern": "^t[0-9]+$"}}
+        models = {"OPERATIONS": {"GET /things/{id}/parts/{part}": Operation(path_parameters={"id": about})}}
+        result = described(made, models)
+        assert list(result["paths"]) == ["/things/{id}/parts/{part}"]
+        assert only(result)["parameters"][:2] == [
+            {"name": "id", "in": "path", "required": True, **about},
+            {"name": "part", "in": "path", "required": True, "schema": {"type": "string"}},
+        ]
+        assert only(result)["operationId"] == "thing"
+        assert "`not_found`" in only(result)["responses"]["404"]["description"]
+
+    def test_an_unknown_path_parameter_is_an_error(self) -> None:
+        made = Manifest("thing", "A thing.", {"/things/{id}": ("GET",)}, "public", 512, 1, 80, 60, ())
+        with pytest.raises(ValueError, match=r"GET /things/\{id\} of thing describes name,"):
+            operations(made, {"OPERATIONS": {"GET /things/{id}": Operation(path_parameters={"name": {}})}})
+
+    def test_paths_in_also_are_left_to_their_owner(self) -> None:
+        made = Manifest(
+            "thing", "A thing.", {"/thing": ("GET",)}, "public", 512, 1, 80, 60, (), also={"/chat": ("POST",)}
+        )
+        assert list(described(made)["paths"]) == ["/thing"]
 
     def test_an_operation_that_has_no_path_is_a_mistake(self) -> None:
         with pytest.raises(ValueError, match="OPERATIONS of thing has GET /thing,"):

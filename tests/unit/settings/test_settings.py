@@ -86,6 +86,8 @@ WRONG = [
     ("RATE_LIMIT_PER_MINUTE", "20000", "from 1 to 10000, or `unlimited`"),
     ("QUEUE_MAX_MB", "0", "1 to"),
     ("LEDGER_URL", "postgres://host/db", "memory://, sqlite:///path or firestore://project/database"),
+    ("LEDGER_URL", "sqlite:///", "the path of a file"),
+    ("LEDGER_URL", "firestore://my_project/(default)", "lower-case letters, digits and hyphens"),
     ("STORAGE_URL", "az://bucket", "gs://bucket/prefix or s3://bucket/prefix"),
     ("PUBLIC_BASE_URL", "images.example", "https://images.example"),
     ("PUBLIC_BASE_URL", "https://[images", "https://images.example"),
@@ -356,6 +358,12 @@ class TestPlace:
 
     def test_deployed_without_a_ledger_is_refused(self) -> None:
         assert "GOOGLE_CLOUD_PROJECT" in refusal(K_SERVICE="chat")
+
+    def test_project_of_the_default_ledger(self) -> None:
+        """The project that the platform names becomes part of a URL, so it is checked like one."""
+        assert refusal(K_SERVICE="chat", GOOGLE_CLOUD_PROJECT="my_project").startswith(
+            "GOOGLE_CLOUD_PROJECT is not valid"
+        )
 
     def test_memory_is_not_shared_by_workers(self) -> None:
         assert settings(LEDGER_URL="memory://").ledger_url == "memory://"

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.stores.rules import after_all, is_id, split_key, split_prefix
+from shared.stores.rules import is_id, prefix_end, split_key, split_prefix
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1)
 
@@ -15,9 +15,9 @@ TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1)
 def test_after_all_is_above_what_starts_with_the_prefix_and_not_above_more(prefix: str, other: str) -> None:
     if not prefix.rstrip("\U0010ffff"):
         with pytest.raises(ValueError, match="Nothing"):
-            after_all(prefix)
+            prefix_end(prefix)
         return
-    above = after_all(prefix)
+    above = prefix_end(prefix)
     assert prefix + other < above
     assert (prefix <= other < above) == other.startswith(prefix)
     assert prefix.encode() < above.encode(), "the order of code points is that of UTF-8 bytes, so it can be encoded too"

@@ -292,7 +292,7 @@ def spoil_as_folder(path: Path) -> None:
     [
         (spoil_as_text, False, "not an SQLite database"),
         (spoil_pages, True, "damaged|not an SQLite database"),
-        (spoil_as_others, False, "another program's"),
+        (spoil_as_others, False, "belongs to another program"),
         (spoil_as_newer, True, "newer version"),
         (spoil_as_folder, False, "in the way"),
     ],
@@ -318,9 +318,9 @@ async def test_a_file_that_cannot_be_used_is_named_with_what_to_do(
 async def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     store = SqliteStore(tmp_path / "file" / "store.db")
-    with pytest.raises(StoreUnavailable, match="cannot be made"):
+    with pytest.raises(StoreUnavailable, match="cannot be created"):
         await increment(store)
-    with pytest.raises(StoreUnavailable, match="cannot be written"):
+    with pytest.raises(StoreUnavailable, match="is not writable"):
         store.claim("a" * 32)
 
 

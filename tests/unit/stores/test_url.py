@@ -10,7 +10,7 @@ import pytest
 
 from shared.stores.memory import MemoryStore
 from shared.stores.sqlite import SqliteStore
-from shared.stores.url import open_store
+from shared.stores.url import ALLOWED, StoreLocation, open_store, parse_store_url
 
 ROOT = Path(__file__).parents[3]
 
@@ -48,20 +48,56 @@ async def test_a_firestore_url_names_a_project_and_a_database(
     await store.aclose()
 
 
-REFUSED = """memory memory:///x sqlite:// sqlite:/// sqlite://x redis://h:1/0 firestore:// firestore://p firestore://p/
-firestore://p/d/e firestore:///d firestore://P/(default) firestore://p/(other)"""
+@pytest.mark.parametrize(
+    ("url", "location"),
+    [
+        ("memory://", StoreLocation("memory")),
+        ("sqlite:///x.db", StoreLocation("sqlite", "x.db")),
+        ("sqlite:////var/x.db", StoreLocation("sqlite", "/var/x.db")),
+        ("firestore://my-project/(default)", StoreLocation("firestore", "my-project", "(default)")),
+        (
+            "firestore://example.com:my-project/ledger-2",
+            StoreLocation("firestore", "example.com:my-project", "ledger-2"),
+        ),
+    ],
+)
+def test_valid_urls(url: str, location: StoreLocation) -> None:
+    assert parse_store_url(url) == location
 
 
-@pytest.mark.parametrize("url", ["", *REFUSED.split()])
-def test_anything_else_is_refused_with_what_would_do(url: str) -> None:
-    with pytest.raises(ValueError, match=r"memory://, sqlite:///path or firestore://project/database"):
-        open_store(url)
+INVALID = {
+    ALLOWED: "memory memory:///x sqlite:// sqlite://x redis://h:1/0 firestore:/p/d",
+    "the path of a file": "sqlite:/// sqlite://// sqlite:///folder/",
+    "a project id and a database id": """firestore:// firestore://p firestore://p/ firestore://p/d/e firestore:///d
+        firestore://P/(default) firestore://p/(other) firestore://my_project/(default)""",
+}
 
 
-def test_a_refused_url_is_not_repeated_since_it_may_hold_a_password() -> None:
-    with pytest.raises(ValueError) as caught:
-        open_store("redis://user:hunter2@host/0")
+@pytest.mark.parametrize(
+    ("rule", "url"), [(ALLOWED, ""), *((rule, url) for rule, urls in INVALID.items() for url in urls.split())]
+)
+def test_invalid_urls(rule: str, url: str) -> None:
+    """Parsing and opening reject the same URLs, so that no URL passes the settings and fails at the first request."""
+    for read in (parse_store_url, open_store):
+        with pytest.raises(ValueError, match=rule):
+            read(url)
+
+
+def test_an_error_repeats_only_the_scheme() -> None:
+    """The rest of a URL may contain a password."""
+    with pytest.raises(ValueError, match="not start with 'redis'") as caught:
+        parse_store_url("redis://user:hunter2@host/0")
     assert "hunter2" not in str(caught.value)
+
+
+def test_parsing_imports_no_store() -> None:
+    script = """import sys
+from shared.stores.url import parse_store_url
+for url in ("memory://", "sqlite:///x.db", "firestore://p/(default)"):
+    parse_store_url(url)
+print(*sys.modules)"""
+    modules = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert not {"sqlite3", "grpc", "google.auth"} & set(modules.stdout.split())
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from jsonschema import Draft7Validator, Draft202012Validator
 from jsonschema.exceptions import SchemaError
 
 from shared.errors import BadRequest
-from shared.structured.json_schema import MAX_BYTES, MAX_DEPTH, MOST_PROBLEMS, Problem, Schema, _compiled, check_schema
+from shared.structured.json_schema import MAX_BYTES, MAX_DEPTH, MAX_PROBLEMS, Problem, Schema, _compiled, check_schema
 from shared.structured.json_schema.document import Document
 from shared.structured.json_schema.formats import checker
 from shared.structured.json_schema.run import MAX_WORK, Run, TooCostly
@@ -85,16 +85,16 @@ MESSAGES = [
     ({"pattern": "^a"}, "x", "", 'must match the pattern "^a", not "x"'),
     ({"properties": {"a": False}}, {"a": 1}, "/a", "is not allowed here"),
     ({"additionalProperties": False}, {"a": 1}, "/a", "is not allowed here"),
-    ({"uniqueItems": True}, [1, 2, 1], "", "must have different items; number 2 is equal to number 0"),
-    ({"not": {"type": "string"}}, "a", "", "must not conform to the schema under not, but does"),
+    ({"uniqueItems": True}, [1, 2, 1], "", "must have unique items; item 2 equals item 0"),
+    ({"not": {"type": "string"}}, "a", "", "must not match the schema under not, but does"),
     (
         {"propertyNames": {"maxLength": 1}},
         {"ab": 1},
         "",
         'has a property named "ab"; the name must have at most 1 character, not 2',
     ),
-    ({"dependentRequired": {"a": ["b"]}}, {"a": 1}, "", 'lacks the property "b", which "a" needs'),
-    ({"contains": {"const": 1}}, [2], "", "must contain at least 1 item by the schema under contains, not 0"),
+    ({"dependentRequired": {"a": ["b"]}}, {"a": 1}, "", 'lacks the property "b", which "a" requires'),
+    ({"contains": {"const": 1}}, [2], "", "must contain at least 1 item matching the schema under contains, not 0"),
     ({"anyOf": [{"type": "string"}, {"type": "null"}]}, 5, "", "must be a string or null, not 5"),
     (
         SHAPES,
@@ -107,7 +107,7 @@ MESSAGES = [
         {"oneOf": [{"minimum": 1}, {"minimum": 2}]},
         3,
         "",
-        "must conform to exactly one schema under oneOf, but does to 2 (numbers 0, 1)",
+        "must match exactly one schema under oneOf, but matches 2 (numbers 0, 1)",
     ),
     ({"enum": []}, 1, "", "must be absent: the enum allows no value, not 1"),
 ]
@@ -121,7 +121,7 @@ def test_a_problem_says_what_is_allowed(schema: dict[str, Any], value: Any, path
 def test_problems_are_few_short_and_the_nearest_first() -> None:
     schema = check_schema({"properties": {"list": {"items": {"type": "string"}}}, "required": ["name"]})
     problems = schema.problems({"list": [{"x" * 1000: "y" * 100_000}] * 50})
-    assert len(problems) == MOST_PROBLEMS
+    assert len(problems) == MAX_PROBLEMS
     assert problems[0] == Problem("", 'lacks the required property "name"')
     assert problems[1] == Problem("/list/0", "must be a string, not an object")
 
@@ -350,8 +350,8 @@ REFUSED = [
     (True, "", "which is an object"),
     (None, "", "which is an object"),
     ({"type": "STRING"}, "/type", "array, boolean, integer, null, number, object, string, in lower case"),
-    ({"type": []}, "/type", "or a list of different ones"),
-    ({"type": ["string", "string"]}, "/type", "different"),
+    ({"type": []}, "/type", "or a list of unique ones"),
+    ({"type": ["string", "string"]}, "/type", "unique"),
     ({"properties": {"a": {"type": "str"}}}, "/properties/a/type", "must be one of"),
     ({"properties": {"a/b": 5}}, "/properties/a~1b", "must be a schema (an object, true or false), not a number"),
     ({"properties": []}, "/properties", "must be an object whose values are schemas"),
@@ -359,8 +359,8 @@ REFUSED = [
     ({"prefixItems": []}, "/prefixItems", "must be a list of at least one schema"),
     ({"anyOf": {}}, "/anyOf", "must be a list of at least one schema"),
     ({"allOf": [{}, None]}, "/allOf/1", "not null"),
-    ({"required": "a"}, "/required", "must be a list of different strings"),
-    ({"required": ["a", "a"]}, "/required", "must be a list of different strings"),
+    ({"required": "a"}, "/required", "must be a list of unique strings"),
+    ({"required": ["a", "a"]}, "/required", "must be a list of unique strings"),
     ({"enum": "a"}, "/enum", "must be a list"),
     ({"minLength": -1}, "/minLength", "must be a whole number from 0"),
     ({"maxItems": 1.5}, "/maxItems", "must be a whole number from 0"),
@@ -369,7 +369,7 @@ REFUSED = [
     ({"multipleOf": 0}, "/multipleOf", "must be a number above 0"),
     ({"uniqueItems": 1}, "/uniqueItems", "must be true or false"),
     ({"description": 5}, "/description", "must be a string"),
-    ({"dependentRequired": {"a": "b"}}, "/dependentRequired", "lists of different strings"),
+    ({"dependentRequired": {"a": "b"}}, "/dependentRequired", "lists of unique strings"),
     ({"items": [{}], "$schema": DRAFT_2020}, "/items", "use prefixItems, or name draft-07 in $schema"),
     ({"properties": {"a": {"required": True}}}, "/properties/a/required", "on the object that has them"),
     ({"exclusiveMinimum": "0"}, "/exclusiveMinimum", "must be a number"),
@@ -388,22 +388,22 @@ REFUSED = [
     ({"$ref": "person.json"}, "/$ref", "remote references are not fetched"),
     ({"$ref": "https://json-schema.org/draft/2020-12/schema"}, "/$ref", "remote references are not fetched"),
     ({"items": {"$dynamicRef": "other#node"}}, "/items/$dynamicRef", "remote references are not fetched"),
-    ({"items": {"$ref": "#/$defs/missing"}}, "/items/$ref", "leads nowhere"),
-    ({"$ref": "#missing"}, "/$ref", "leads nowhere"),
-    ({"$dynamicRef": "#missing"}, "/$dynamicRef", "leads nowhere"),
-    ({"anyOf": [{}], "not": {"$ref": "#/anyOf/x"}}, "/not/$ref", "leads nowhere"),
-    ({"title": "x", "not": {"$ref": "#/title"}}, "/not/$ref", "must lead to a schema, not to a string"),
+    ({"items": {"$ref": "#/$defs/missing"}}, "/items/$ref", "points to nothing"),
+    ({"$ref": "#missing"}, "/$ref", "points to nothing"),
+    ({"$dynamicRef": "#missing"}, "/$dynamicRef", "points to nothing"),
+    ({"anyOf": [{}], "not": {"$ref": "#/anyOf/x"}}, "/not/$ref", "points to nothing"),
+    ({"title": "x", "not": {"$ref": "#/title"}}, "/not/$ref", "must point to a schema, not to a string"),
     ({"x": {"type": "str"}, "not": {"$ref": "#/x"}}, "/x/type", "must be one of"),
     ({"$schema": "http://json-schema.org/draft-04/schema#"}, "/$schema", "leave it out (2020-12)"),
     ({"$schema": "https://json-schema.org/draft/2019-09/schema"}, "/$schema", "leave it out (2020-12)"),
-    ({"not": {"$schema": DRAFT_7}}, "/not/$schema", "names another draft"),
+    ({"not": {"$schema": DRAFT_7}}, "/not/$schema", "names a different draft"),
     ({"$schema": DRAFT_7, "items": []}, "/items", "must be a list of at least one schema"),
-    ({"$schema": DRAFT_7, "dependencies": {"a": [1]}}, "/dependencies/a", "a schema or a list of different strings"),
+    ({"$schema": DRAFT_7, "dependencies": {"a": [1]}}, "/dependencies/a", "a schema or a list of unique strings"),
     (DEEP, "", f"more than {MAX_DEPTH} levels"),
-    ({"description": "x" * MAX_BYTES}, "", f"at most {MAX_BYTES}"),
-    ({"$ref": "#"}, "", "refers to itself"),
-    ({"anyOf": [{"$ref": "#"}, {"type": "null"}]}, "", "refers to itself"),
-    ({"$dynamicAnchor": "a", "if": {"$dynamicRef": "#a"}}, "", "refers to itself"),
+    ({"description": "x" * MAX_BYTES}, "", f"the maximum is {MAX_BYTES}"),
+    ({"$ref": "#"}, "", "has a reference cycle"),
+    ({"anyOf": [{"$ref": "#"}, {"type": "null"}]}, "", "has a reference cycle"),
+    ({"$dynamicAnchor": "a", "if": {"$dynamicRef": "#a"}}, "", "has a reference cycle"),
 ]
 
 
@@ -483,7 +483,7 @@ def work(schema: dict[str, Any], value: Any, assert_formats: bool = False) -> tu
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(validation, "Run", recorded)
         try:
-            problems = ready.problems(value, MOST_PROBLEMS, assert_formats)
+            problems = ready.problems(value, MAX_PROBLEMS, assert_formats)
         except TooCostly:
             return runs[-1].work, "too costly to check"
     return runs[-1].work, "".join(message for _, message in problems if "nested too deeply" in message)

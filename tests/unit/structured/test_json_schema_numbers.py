@@ -1,4 +1,4 @@
-"""Numbers are read, compared and sent as they are spelled, not as doubles."""
+"""Numbers are read, compared and sent as they are canonical, not as doubles."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared.errors import BadRequest
-from shared.structured.json_schema import check_schema
-from shared.structured.json_schema.numbers import MAX_DIGITS, exactly, is_integer, is_multiple, loads, writable
+from shared.structured.json_schema import check_schema, numbers
+from shared.structured.json_schema.numbers import MAX_DIGITS, is_integer, is_multiple, loads, loads_exact, writable
 
 BIG = 123456789012345678901234
 
@@ -55,7 +55,7 @@ def test_number_keeps_its_value(text: str, value: Any, whole: bool) -> None:
     "text", ["NaN", "Infinity", "-Infinity", "[1e2, NaN]", "01", "1.", ".5", "1e", "+1", "1e9" * 9]
 )
 def test_what_is_not_json_is_refused(text: str) -> None:
-    for reader in (loads, exactly):
+    for reader in (loads, loads_exact):
         with pytest.raises(ValueError):
             reader(text)
 
@@ -133,7 +133,7 @@ def test_counts_of_any_size_are_taken() -> None:
 
 def test_schema_with_large_numbers_is_sent_with_its_digits() -> None:
     source = b'\xef\xbb\xbf{"json_schema": {"maximum": 123456789012345678901234, "enum": [1e400, 0.12345678901234567891, 1.0]}}'
-    exact = exactly(source.decode("utf-8-sig"))["json_schema"]
+    exact = loads_exact(source.decode("utf-8-sig"))["json_schema"]
     schema = check_schema({"maximum": float(BIG), "enum": [1, 0.1, 1.0]}, source=source)
     assert (
         orjson.dumps(schema.document)
@@ -159,3 +159,12 @@ def test_writable_keeps_what_orjson_writes() -> None:
         == b"[18446744073709551616,-9223372036854775809,1.50]"
     )
     assert json.loads(orjson.dumps(writable({"a": [BIG]}))) == {"a": [BIG]}
+
+
+@pytest.mark.parametrize("number", [BIG, "1e400", "0.1000000000000000055511151231257827"])
+@pytest.mark.parametrize("shift", range(-40, 4))
+def test_an_inexact_number_between_two_pieces(number: Any, shift: int) -> None:
+    """A long text is searched piece by piece; a number that starts in one and ends in the next must be found."""
+    blank = " " * (numbers._PIECE + shift)
+    assert loads(f"{blank}{number}") == loads(str(number))
+    assert not isinstance(loads(f"{blank}{number}"), float)

@@ -9,9 +9,12 @@ from typing import Any
 import orjson
 import pytest
 
-from shared.generation import Reply, Usage
+from shared.bounds.json_structure import MAX_VALUES
+from shared.errors import NonconformingAnswer
+from shared.generation import Caller, Reply, Timeline, Usage
 from shared.structured.json_schema import Problem, check_schema
-from shared.structured.output import MAX_TEXT_ON_LOOP, _read
+from shared.structured.output import MAX_TEXT_ON_LOOP, _read, generate_object, object_body
+from tests.support.edge import FakeGateway, native
 
 WRONG = [Problem("", "is wrong")]
 
@@ -75,7 +78,35 @@ async def test_a_large_right_answer_conforms() -> None:
     assert problems == []
 
 
+async def test_an_answer_of_too_many_values_does_not_conform() -> None:
+    """Parsing millions of lists holds the interpreter for a second, in a thread too."""
+    _, _, problems = await _read(reply("[" + "[]," * MAX_VALUES + "1]"), Checked([]))
+    assert problems == [Problem("", "has more than 500,000 values and field names, too many to check: ask for less")]
+
+
 async def test_a_long_text_that_is_no_json_is_a_problem() -> None:
     _, _, problems = await _read(reply("[" + "1," * MAX_TEXT_ON_LOOP), Checked([]))
     (problem,) = problems
     assert problem.message.startswith("is not JSON")
+
+
+class TestWithoutHttp:
+    """A use case takes a generator: nothing here is an HTTP request."""
+
+    BODY = object_body("Ada", "Extract the year.", {"type": "integer"})
+
+    def generator(self, gateway: FakeGateway) -> Any:
+        return gateway.bind(Caller("batch", "admin"), 60.0, "batch", Timeline())
+
+    async def test_conforming_answer_is_returned(self) -> None:
+        gateway = FakeGateway("1815")
+        data, ending = await generate_object(self.generator(gateway), "m", self.BODY, check_schema({"type": "integer"}))
+        assert (orjson.dumps(data), ending) == (b"1815", ("m", "STOP", Usage(3, 2, 1, 6)))
+        assert [generation.priority for generation in gateway.asked] == ["batch"]
+
+    async def test_answer_is_repaired_once(self) -> None:
+        gateway = FakeGateway(native('"1815"'))
+        with pytest.raises(NonconformingAnswer, match="neither does its repair"):
+            await generate_object(self.generator(gateway), "m", self.BODY, check_schema({"type": "integer"}))
+        first, repair = gateway.asked
+        assert len(repair.body["contents"]) == len(first.body["contents"]) + 2

@@ -22,7 +22,7 @@ from shared.errors import (
     UpstreamTimeout,
 )
 from shared.generation import JsonObject
-from shared.http.endpoint import Call, Edge
+from shared.http.endpoint import Call, EndpointApp
 from shared.http.manifest import Manifest
 from shared.telemetry.record import Trace, log_problem, trace_of
 from tests.support.edge import ADMIN, Answer, FakeGateway, FakeServices, ask, native
@@ -42,13 +42,13 @@ async def streaming(call: Call) -> Response:
     return call.stream("some-model", await call.json(), partial(chat_events, request_id=call.request_id))
 
 
-def edge(handler: Any = generating, services: FakeServices | None = None, access: Any = "credential") -> Edge:
+def edge(handler: Any = generating, services: FakeServices | None = None, access: Any = "credential") -> EndpointApp:
     made = services or FakeServices()
     manifest = Manifest("thing", "A thing.", {"/thing": ("POST",)}, access, 512, 1, 80, 60, ())
-    return Edge(handler, manifest, services=lambda: made)
+    return EndpointApp(handler, manifest, services=lambda: made)
 
 
-async def post(edge: Edge, **rest: Any) -> Answer:
+async def post(edge: EndpointApp, **rest: Any) -> Answer:
     rest = {"json": {"prompt": "of the caller"}, "headers": ADMIN, **rest}
     return await ask(edge.answer, path="/thing", **rest)
 
@@ -324,7 +324,7 @@ class TestFailures:
 class TestOrder:
     """What is written and what is sent, in the order in which it happens."""
 
-    async def happened(self, edge: Edge, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    async def happened(self, edge: EndpointApp, monkeypatch: pytest.MonkeyPatch) -> list[str]:
         happened: list[str] = []
 
         class Output:

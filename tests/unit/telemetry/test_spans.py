@@ -19,8 +19,8 @@ from starlette.responses import Response
 from shared.chat.chat import chat_events
 from shared.clock import elapsed_s
 from shared.errors import BadRequest, InvalidGeminiKey, UpstreamFailed
-from shared.generation import UNKNOWN_USAGE, Attempt, Journal, JsonObject, Stage, Usage
-from shared.http.endpoint import Call, Edge
+from shared.generation import UNKNOWN_USAGE, Attempt, JsonObject, Timeline, TimeSpan, Usage
+from shared.http.endpoint import Call, EndpointApp
 from shared.http.manifest import Manifest
 from shared.settings.settings import Settings
 from shared.telemetry import spans as tracing
@@ -36,7 +36,7 @@ SAMPLED = {"traceparent": f"00-{TRACE}-{SPAN}-01"}
 NOT_SAMPLED = {"traceparent": f"00-{TRACE}-{SPAN}-00"}
 API_KEY = "key-of-the-receiver"
 TALKS: list[tuple[float, float, bool]] = []
-Edges = tuple[Edge, Receiver]
+Edges = tuple[EndpointApp, Receiver]
 
 
 @pytest.fixture(autouse=True)
@@ -74,12 +74,12 @@ async def traced(
         services.tracer = made = tracer(url or received.url, ratio)
         manifest = Manifest("thing", "A thing.", {"/thing": ("POST",)}, "credential", 512, 1, 80, 60, ())
         try:
-            yield Edge(handler, manifest, services=lambda: services), received
+            yield EndpointApp(handler, manifest, services=lambda: services), received
         finally:
             await made.aclose()
 
 
-async def post(edge: Edge, headers: dict[str, str] | None = None, **rest: Any) -> Answer:
+async def post(edge: EndpointApp, headers: dict[str, str] | None = None, **rest: Any) -> Answer:
     given = {**ADMIN, **(headers or {})}
     return await asyncio.wait_for(ask(edge.answer, path="/thing", json={"prompt": "x"}, headers=given, **rest), 20)
 
@@ -95,15 +95,15 @@ class TestTree:
     @pytest.fixture
     async def tree(self) -> AsyncIterator[tuple[Receiver, RequestRecord, float]]:
         began_s = elapsed_s() - 10
-        journal = Journal(
+        timeline = Timeline(
             "some-model",
-            [Stage(began_s + 1, began_s + 3), Stage(began_s + 4, began_s + 5)],
+            [TimeSpan(began_s + 1, began_s + 3), TimeSpan(began_s + 4, began_s + 5)],
             [
                 Attempt(began_s + 3, began_s + 4, "account-1", failure="unavailable"),
                 Attempt(began_s + 5, began_s + 8, "account-2", "some-model-001", Usage(5, 7, 2, 14)),
             ],
         )
-        record = RequestRecord("chat", "POST", "id-1", began_s, began_s + 9, "/chat", 200, journal=journal)
+        record = RequestRecord("chat", "POST", "id-1", began_s, began_s + 9, "/chat", 200, timeline=timeline)
         record.trace = Trace(TRACE, SPAN, True)
         talks = [
             (began_s + 0.2, began_s + 0.5, True),
@@ -194,11 +194,11 @@ class TestTree:
         (headers,) = received.headers
         assert (headers["x-api-key"], headers["Content-Type"]) == (API_KEY, "application/x-protobuf")
 
-    async def test_a_request_of_very_many_stages_sends_a_bounded_number(self) -> None:
-        journal = Journal("m", [Stage(0, 1)] * 1000, [Attempt(0, 1, "a")] * 1000)
-        record = RequestRecord("batch", "POST", "id-1", 0, 1, "/batch", 200, journal=journal)
+    async def test_a_request_of_very_many_spans_sends_a_bounded_number(self) -> None:
+        timeline = Timeline("m", [TimeSpan(0, 1)] * 1000, [Attempt(0, 1, "a")] * 1000)
+        record = RequestRecord("batch", "POST", "id-1", 0, 1, "/batch", 200, timeline=timeline)
         made = tracer("http://127.0.0.1:1")
-        assert len(made.spans(record)) == 1 + 2 * tracing.MOST_STAGES
+        assert len(made.spans(record)) == 1 + 2 * tracing.MAX_TIME_SPANS
 
     async def test_a_request_without_a_route_has_no_path_in_its_name(self) -> None:
         record = RequestRecord("chat", "POST", "id-1", 0, 1, status=404)

@@ -1,11 +1,11 @@
-"""Which processes of this machine have ended: each holds the lock of a file, and the kernel lets go of it.
+"""Tells which processes of this machine have ended: each process locks a file, and the kernel releases the lock at its end.
 
-- A file is locked before it gets its name, and its lock is never let go while the process lives (not by `aclose` either:
-  sockets may still be open). So a file whose lock can be taken belonged to a process that has ended; whoever finds it so
-  at different times finds the same. flock belongs to the open file, so this process's own probes do not touch it.
-- An owner without a file is unknown, not gone. The file of an ended owner therefore stays for a day (emptied, by the
-  first who found it), so that everybody can learn of it; then the next `claim` sweeps it away.
-- Two that probe at once may hinder each other: one of them learns it at its next probe.
+- A file is locked before it gets its name, and the lock is held until the process ends (also after `aclose`, because sockets
+  may still be open). So if the lock can be acquired, the process has ended, and every later probe finds the same. flock
+  belongs to the open file, so this process's own probes do not release its lock.
+- An owner without a file is unknown, which does not count as ended. The file of an ended owner therefore stays for a day,
+  emptied by the first process that notices, so that all others notice too. Then the next `claim` deletes it.
+- Of two probes at the same time one may fail; it succeeds at its next attempt.
 """
 
 from __future__ import annotations
@@ -20,36 +20,36 @@ from pathlib import Path
 from shared.stores.port import StoreUnavailable
 
 KEEP_S = 86_400
-_SWEEP_AT_MOST = 10_000
+_MAX_SWEPT = 10_000
 _OWNER = re.compile(r"[0-9a-f]{32}")
 _NEW = ".new"
 
-_held: dict[Path, int] = {}
-"""The locked files of this process, for as long as it lives."""
+_locked: dict[Path, int] = {}
+"""The locked files of this process: path -> descriptor, open until the process ends."""
 
 
-class Owners:
-    """Files in `folder`, which is made when first needed. An owner is 32 hex digits, random, never used again."""
+class ProcessLocks:
+    """Lock files in `folder`, which is created when needed. An owner is 32 random hex digits, never reused."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
     def claim(self, owner: str) -> None:
-        """This process is `owner` until it ends. Raises StoreUnavailable when the folder cannot be written."""
+        """Registers this process as `owner` until it ends. Raises StoreUnavailable if the folder is not writable."""
         path = self._path(owner)
-        if path in _held:
+        if path in _locked:
             return
         try:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            _held[path] = _locked_file(path)
+            _locked[path] = _locked_file(path)
             self._sweep()
         except OSError as error:
             raise StoreUnavailable(
-                f"The store's folder {self._folder} cannot be written: {error.strerror}.", str(self._folder)
+                f"The store's folder {self._folder} is not writable: {error.strerror}.", str(self._folder)
             ) from None
 
     def gone(self, owner: str) -> bool:
-        """True only if `owner` claimed in this folder and its process has ended. About 5 us."""
+        """True only if the process that claimed `owner` in this folder has ended. Takes about 5 us."""
         return _has_ended(str(self._path(owner)))
 
     def _path(self, owner: str) -> Path:
@@ -58,14 +58,14 @@ class Owners:
         return self._folder / owner
 
     def _sweep(self) -> None:
-        """Remove what has been empty for a day, and note which others have ended."""
+        """Deletes files that have been empty for a day, and empties those of other ended processes."""
         oldest_s = time.time() - KEEP_S
         with os.scandir(self._folder) as entries:
-            for entry in islice(entries, _SWEEP_AT_MOST):
+            for entry in islice(entries, _MAX_SWEPT):
                 if _OWNER.fullmatch(entry.name.removesuffix(_NEW)) is None:
                     continue
                 is_old = entry.stat().st_mtime < oldest_s
-                # A young file without its name yet is about to be locked: even a probe would be in the way.
+                # A new file without its final name is about to be locked, and a probe could make that fail.
                 if entry.name.endswith(_NEW) and not is_old:
                     continue
                 was_empty = entry.stat().st_size == 0
@@ -83,16 +83,16 @@ def _locked_file(path: Path) -> int:
     except BaseException:
         os.close(file)
         raise
-    if not _held:
-        os.register_at_fork(after_in_child=_let_go)
+    if not _locked:
+        os.register_at_fork(after_in_child=_release_locks)
     return file
 
 
-def _let_go() -> None:
-    """In a forked child: it is not the owner, and must not keep its parent's lock when that ends."""
-    for file in _held.values():
+def _release_locks() -> None:
+    """Runs in a forked child, which must not keep its parent's locks after the parent has ended."""
+    for file in _locked.values():
         os.close(file)
-    _held.clear()
+    _locked.clear()
 
 
 def _has_ended(path: str) -> bool:

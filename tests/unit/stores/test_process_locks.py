@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from shared.stores.memory import MemoryStore
-from shared.stores.owners import KEEP_S, Owners
+from shared.stores.process_locks import KEEP_S, ProcessLocks
 from shared.stores.sqlite import SqliteStore
 
 ROOT = Path(__file__).parents[3]
@@ -33,7 +33,7 @@ def new_owner() -> str:
 @contextmanager
 def process(script: str, *arguments: object) -> Iterator[subprocess.Popen[bytes]]:
     """Runs `script` until it says something."""
-    prelude = "import os, sys, time\nfrom pathlib import Path\nfrom shared.stores.owners import Owners\n"
+    prelude = "import os, sys, time\nfrom pathlib import Path\nfrom shared.stores.process_locks import ProcessLocks\n"
     command = [sys.executable, "-c", prelude + script, *map(str, arguments)]
     child = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE)
     try:
@@ -48,7 +48,7 @@ def process(script: str, *arguments: object) -> Iterator[subprocess.Popen[bytes]
 
 
 CLAIM = """
-Owners(Path(sys.argv[1])).claim(sys.argv[2])
+ProcessLocks(Path(sys.argv[1])).claim(sys.argv[2])
 os.write(1, b"ready\\n")
 """
 
@@ -60,7 +60,7 @@ def end(child: subprocess.Popen[bytes], sign: signal.Signals) -> None:
 
 @pytest.mark.parametrize("sign", [signal.SIGKILL, signal.SIGTERM])
 def test_a_process_that_ended_is_gone_and_one_that_lives_is_not(folder: Path, sign: signal.Signals) -> None:
-    owner, owners = new_owner(), Owners(folder)
+    owner, owners = new_owner(), ProcessLocks(folder)
     with process(CLAIM + "time.sleep(60)", folder, owner) as child:
         assert not owners.gone(owner)
         child.send_signal(signal.SIGSTOP)
@@ -68,14 +68,14 @@ def test_a_process_that_ended_is_gone_and_one_that_lives_is_not(folder: Path, si
         child.send_signal(signal.SIGCONT)
         end(child, sign)
         assert [owners.gone(owner) for _ in range(3)] == [True] * 3
-    assert Owners(folder).gone(owner), "everybody else can learn it too"
+    assert ProcessLocks(folder).gone(owner), "everybody else can learn it too"
 
 
 def test_a_process_that_ended_by_itself_is_gone(folder: Path) -> None:
     owner = new_owner()
     with process(CLAIM, folder, owner) as child:
         child.wait(10)
-    assert Owners(folder).gone(owner)
+    assert ProcessLocks(folder).gone(owner)
 
 
 def test_this_process_is_not_gone_whoever_asks_and_whatever_was_closed(tmp_path: Path) -> None:
@@ -85,7 +85,7 @@ def test_this_process_is_not_gone_whoever_asks_and_whatever_was_closed(tmp_path:
     store.claim(owner)
     assert not store.gone(owner)
     assert not SqliteStore(tmp_path / "store.db").gone(owner)
-    ask = "os.write(1, b'ready\\n%r' % Owners(Path(sys.argv[1])).gone(sys.argv[2]))"
+    ask = "os.write(1, b'ready\\n%r' % ProcessLocks(Path(sys.argv[1])).gone(sys.argv[2]))"
     for _ in range(2):
         with process(ask, tmp_path / "store.db-owners", owner) as child:
             assert child.stdout is not None
@@ -103,9 +103,9 @@ async def test_closing_a_store_does_not_end_its_claim(tmp_path: Path) -> None:
 
 
 def test_an_owner_that_never_claimed_here_is_not_known_to_be_gone(folder: Path) -> None:
-    assert not Owners(folder).gone(new_owner())
-    Owners(folder).claim(new_owner())
-    assert not Owners(folder).gone(new_owner())
+    assert not ProcessLocks(folder).gone(new_owner())
+    ProcessLocks(folder).claim(new_owner())
+    assert not ProcessLocks(folder).gone(new_owner())
 
 
 def test_a_forked_child_does_not_keep_its_parents_claim_alive(folder: Path) -> None:
@@ -121,9 +121,9 @@ def test_a_forked_child_does_not_keep_its_parents_claim_alive(folder: Path) -> N
         child = int(parent.stdout.readline())
         try:
             # The child lets go as soon as it runs; until then it could only be taken for alive.
-            assert not Owners(folder).gone(owner)
+            assert not ProcessLocks(folder).gone(owner)
             end(parent, signal.SIGKILL)
-            assert eventually(lambda: Owners(folder).gone(owner))
+            assert eventually(lambda: ProcessLocks(folder).gone(owner))
             os.kill(child, 0)
         finally:
             os.kill(child, signal.SIGKILL)
@@ -142,7 +142,7 @@ def eventually(condition: object, timeout_s: float = 5.0) -> bool:
 def test_nobody_is_taken_for_gone_while_it_claims(folder: Path) -> None:
     """Another process claims 200 times while this one asks for every name as soon as it appears."""
     script = """
-owners = Owners(Path(sys.argv[1]))
+owners = ProcessLocks(Path(sys.argv[1]))
 os.write(1, b"ready\\n")
 for i in range(200):
     owners.claim("%032x" % i)
@@ -150,7 +150,7 @@ Path(sys.argv[1], "done").touch()
 time.sleep(60)
 """
     folder.mkdir()
-    owners, asked = Owners(folder), 0
+    owners, asked = ProcessLocks(folder), 0
     with process(script, folder):
         while not (folder / "done").exists():
             for file in folder.iterdir():
@@ -161,7 +161,7 @@ time.sleep(60)
 
 
 def test_what_ended_is_swept_away_a_day_after_it_was_noticed(folder: Path) -> None:
-    lived_long, owners = new_owner(), Owners(folder)
+    lived_long, owners = new_owner(), ProcessLocks(folder)
     with process(CLAIM, folder, lived_long) as child:
         child.wait(10)
     file, old = folder / lived_long, time.time() - KEEP_S - 60
@@ -175,7 +175,7 @@ def test_what_ended_is_swept_away_a_day_after_it_was_noticed(folder: Path) -> No
 
 
 def test_a_living_owner_is_never_swept_away(folder: Path) -> None:
-    owner, owners = new_owner(), Owners(folder)
+    owner, owners = new_owner(), ProcessLocks(folder)
     owners.claim(owner)
     old = time.time() - 3 * KEEP_S
     os.utime(folder / owner, (old, old))
@@ -193,21 +193,21 @@ def test_what_is_left_of_a_claim_that_was_cut_off_is_swept_away_later(folder: Pa
     then = time.time() - KEEP_S - 60
     os.utime(old, (then, then))
     os.utime(other, (then, then))
-    Owners(folder).claim(new_owner())
+    ProcessLocks(folder).claim(new_owner())
     assert (young.exists(), old.exists(), other.exists()) == (True, False, True)
     assert young.read_bytes() == b"1", "not even probed: whoever makes it is about to lock it"
 
 
 @pytest.mark.parametrize("owner", ["", "short", "../" + "a" * 29, "G" * 32, "a" * 33, "a" * 32 + "\n"])
 def test_an_owner_is_32_hex_digits(folder: Path, owner: str) -> None:
-    for ask in (Owners(folder).claim, Owners(folder).gone):
+    for ask in (ProcessLocks(folder).claim, ProcessLocks(folder).gone):
         with pytest.raises(ValueError, match="32 hex digits"):
             ask(owner)
 
 
 def test_the_files_tell_others_nothing(folder: Path) -> None:
     owner = new_owner()
-    Owners(folder).claim(owner)
+    ProcessLocks(folder).claim(owner)
     assert folder.stat().st_mode & 0o777 == 0o700
     assert (folder / owner).stat().st_mode & 0o777 == 0o600
 

@@ -1,0 +1,368 @@
+"""The tries of one request: the accounts that may serve it, the time that is left, and what each exchange means."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from functools import partial
+from typing import TYPE_CHECKING
+
+from shared.accounts.account import Account
+from shared.admission.permit import Permit, PermitLapsed
+from shared.clock import elapsed_s
+from shared.errors import GatewayError, UpstreamTimeout
+from shared.gateway.day_share import PartOfDay
+from shared.gateway.failures import caller_error, refusal_of
+from shared.gateway.retry import Others, Raise, Requeue, SameAccount, decide
+from shared.gateway.stream_reply import StreamReply
+from shared.gemini import models, wire
+from shared.gemini.client import Exchange
+from shared.gemini.counting import count_input_tokens, worth_counting
+from shared.gemini.errors import UpstreamFailure
+from shared.generation import (
+    UNKNOWN_USAGE,
+    Attempt,
+    Cost,
+    EncodedBody,
+    Generation,
+    JsonObject,
+    Reply,
+    TimeSpan,
+    Usage,
+)
+
+if TYPE_CHECKING:
+    from shared.gateway.gateway import Gateway
+
+MIN_EXCHANGE_S = 0.05
+MIN_QUEUE_S = 1.0
+"""Minimum time in the queue for a caller whose patience is shorter than the usual answer: the ledger's reply takes a part of
+it."""
+MAX_LAPSES = 20
+"""Maximum permits of one request that lapse before they are used."""
+
+
+class Attempts:
+    """Used in a loop: `admit`, then `under` the permit one exchange, then `answered` or `begun`; after a failure
+    `prepare_retry`, which raises if there is no retry."""
+
+    def __init__(
+        self, gateway: Gateway, generation: Generation, encoded: EncodedBody, *, streamed: bool = False
+    ) -> None:
+        resolved = models.resolve(generation.model)
+        self.gateway, self.generation, self.resolved, self.streamed = gateway, generation, resolved, streamed
+        self.model = resolved.canonical
+        self.body = encoded.data
+        self.cost = Cost(1, encoded.input_tokens, self._images())
+        self.usable: list[Account] = self._candidates()
+        """The accounts that may still serve this request."""
+        self.next: list[Account] = self.usable
+        """Those of them that the next try may use."""
+        self.timeline = generation.timeline
+        if resolved.known:
+            self.timeline.model = self.model
+        self.attempt = Attempt(0.0, 0.0, "")
+        """The current exchange, or the latest one."""
+        self._over = False
+        """Whether Gemini has ended the current exchange."""
+        self._counted = False
+        self._tries = self._lapses = 0
+        self._lapsed: Permit | None = None
+        self._part_of_day = PartOfDay(gateway.day_share if generation.caller.kind == "anonymous" else None)
+
+    # -- before an exchange ------------------------------------------------------------------------------------------
+
+    async def admit(self) -> Permit:
+        """A permit for one exchange. Raises GatewayError."""
+        try:
+            if not self._counted:
+                self._counted = True
+                await self._count()
+            while True:
+                permit = await self._acquire()
+                # While this request waited, another one may have learned that the account cannot serve.
+                missing = self.gateway.missing.message(permit.account.ledger_id, self.model)
+                if missing is None and not self.gateway.pool.is_out(permit.account):
+                    return permit
+                await permit.close()
+                self.next = self.usable = self._candidates()
+        except BaseException:
+            self._part_of_day.settle(spent=False)
+            raise
+
+    async def _acquire(self) -> Permit:
+        now_s = elapsed_s()
+        with self._waiting():
+            await self._part_of_day.take(self.usable, self.model)
+            permit = await self.gateway.admission.acquire(
+                self.next,
+                self.model,
+                self.cost,
+                self.generation.deadline_s,
+                self.generation.caller,
+                batch=self.generation.priority == "batch",
+                again=self._lapsed,
+                patient_until_s=self._patient_until_s(now_s),
+                streamed=self.streamed,
+            )
+        self._lapsed = None
+        return permit
+
+    def _candidates(self) -> list[Account]:
+        """The caller's accounts whose project may have the model. If Gemini answered within the last 10 minutes that no
+        project has it, raises ModelNotFound with Gemini's sentence, and sends nothing."""
+        candidates = self.gateway.pool.candidates(self.generation.caller)
+        messages = [self.gateway.missing.message(account.ledger_id, self.model) for account in candidates]
+        if candidates and all(messages):
+            failure = UpstreamFailure("not_found", messages[0] or "", status=404)
+            raise caller_error(failure, self.model, 0.0, 0.0, self._window_s(), own_key=candidates[0].own_key)
+        return [account for account, message in zip(candidates, messages, strict=True) if message is None]
+
+    def _images(self) -> int:
+        """1 for a request that may be answered with an image: because of its model, or, if the table does not know the
+        model, because of what the request asks for."""
+        info = models.MODELS.get(self.model)
+        makes = info.image_output if info is not None else wire.asks_for_image(self.generation.body)
+        return int(makes and not wire.asks_for_text_only(self.generation.body))
+
+    @contextmanager
+    def _waiting(self) -> Iterator[None]:
+        """Records the time of the block as a wait in the queue."""
+        now_s = elapsed_s()
+        wait = TimeSpan(now_s, now_s)
+        self.timeline.waits.append(wait)
+        try:
+            yield
+        finally:
+            wait.ended_s = elapsed_s()
+
+    async def _count(self) -> None:
+        """A large request reserves Gemini's own token count instead of the estimate. Time spent counting is not queue
+        time."""
+        limits = {account.limits_for(self.model).input_tokens for account in self.usable}
+        if not worth_counting(self.cost.input_tokens, limits) or "model" in self.generation.body:
+            return
+        left_s = max(MIN_EXCHANGE_S, (self.generation.deadline_s - elapsed_s()) / 2)
+        account = random.choice(self.usable)
+        with self._waiting():
+            connected = await self.gateway.admission.connect(account, left_s)
+        if not connected:
+            return
+        try:
+            tokens = await count_input_tokens(self.gateway.client, account.credential, self.model, self.body, left_s)
+        finally:
+            self.gateway.admission.disconnect(account)
+        if tokens is not None:
+            self.cost = self.cost._replace(input_tokens=tokens)
+
+    def _patient_until_s(self, now_s: float) -> float | None:
+        """Elapsed time until which the request may wait for a permit, if its caller stated a patience: the usual answer must
+        still fit into it."""
+        until_s = self.generation.patient_until_s
+        if until_s is None:
+            return None
+        usual_s = self.gateway.admission.times.median_s(self.model, now_s, streamed=self.streamed)
+        return max(now_s + MIN_QUEUE_S, until_s - (usual_s or 0.0))
+
+    # -- one exchange ------------------------------------------------------------------------------------------------
+
+    @asynccontextmanager
+    async def under(self, permit: Permit) -> AsyncIterator[None]:
+        """Records one exchange and closes its permit. Exceptions pass through."""
+        now_s = elapsed_s()
+        self.attempt = attempt = Attempt(now_s, now_s, permit.account.id)
+        self.timeline.attempts.append(attempt)
+        self._over = False
+        found = True
+        try:
+            yield
+        except PermitLapsed:
+            # Nothing was sent: the time counts as waiting for a permit that can be used.
+            self.timeline.attempts.remove(attempt)
+            self.timeline.waits.append(attempt)
+            raise
+        except UpstreamFailure as failure:
+            found = failure.kind != "not_found"
+            self.learn(failure, permit)
+            raise
+        except (asyncio.CancelledError, GeneratorExit):
+            attempt.failure = "cancelled"
+            raise
+        finally:
+            self.timeline.dispatched_s = None
+            self.measure()
+            self._part_of_day.settle(spent=permit.dispatched and found)
+            # Tokens that Gemini did not count stay reserved.
+            await permit.close(None if attempt.usage is None else attempt.usage.prompt_tokens, cancelled=not self._over)
+
+    def exchange(self, permit: Permit, verb: str) -> Exchange:
+        now_s = elapsed_s()
+        timeout_s = max(MIN_EXCHANGE_S, min(self.generation.deadline_s - now_s, self.gateway.request_timeout_s))
+        permit.deadline_s = now_s + timeout_s
+        return Exchange(
+            api_key=permit.account.credential,
+            model=self.model,
+            verb=verb,
+            body=self.body,
+            timeout_s=timeout_s,
+            before_write=partial(self._check, permit),
+            after_write=permit.sent,
+        )
+
+    def _check(self, permit: Permit) -> None:
+        """Raises PermitLapsed; else the request counts as dispatched."""
+        if self._part_of_day.is_over():
+            raise PermitLapsed
+        permit.check()
+        self.timeline.dispatched_s = elapsed_s()
+
+    def answered(self, permit: Permit, body: JsonObject) -> Reply:
+        """The reply of a whole answer."""
+        self._record_time()
+        self.complete(permit)
+        self._record_model(permit, body)
+        self.settle(permit, wire.usage(body))
+        return self._reply(permit, body)
+
+    def begun(self, permit: Permit, first: JsonObject, frames: AsyncIterator[JsonObject]) -> StreamReply:
+        """The reply of a stream whose first frame is here; `settle` follows when its reader is done."""
+        self._record_time()
+        reply = StreamReply(self._reply(permit, first), _Frames(self, permit, frames))
+        self._record_model(permit, first)
+        permit.answered()
+        return reply
+
+    def settle(self, permit: Permit, usage: Usage) -> None:
+        """Gemini accepted the request; `usage` holds the counts so far."""
+        self.attempt.usage = usage
+        permit.accepted()
+        permit.answered()
+
+    def complete(self, permit: Permit) -> None:
+        """The last byte of the answer is here."""
+        if not self._over:
+            self._over = True
+            permit.completed()
+
+    def _record_time(self) -> None:
+        """The answer, or its first frame, is here: its time is a sample of how long the model takes."""
+        now_s = elapsed_s()
+        self.gateway.admission.times.record(self.model, now_s - self.attempt.began_s, now_s, streamed=self.streamed)
+
+    def _record_model(self, permit: Permit, body: JsonObject) -> None:
+        """An answer proves that the model exists, and names the one that Gemini metered."""
+        self.timeline.model = self.model
+        permit.metered(models.model_id(wire.model_version(body)))
+
+    def _reply(self, permit: Permit, body: JsonObject) -> Reply:
+        used = models.model_id(wire.model_version(body)) or self.model
+        self.attempt.model_used = used
+        self.measure()
+        reply = Reply(body, self.resolved.requested, used, permit.account.id, wire.usage(body), permit.rate_status())
+        self.timeline.answered(reply)
+        return reply
+
+    def measure(self) -> None:
+        self.attempt.ended_s = elapsed_s()
+
+    # -- after a failure ---------------------------------------------------------------------------------------------
+
+    def learn(self, failure: UpstreamFailure, permit: Permit) -> None:
+        """Reports what a failure means for the account to the ledger or to the pool."""
+        self.attempt.failure = failure.kind
+        self._over = not failure.severed
+        if failure.status == 200 and self.attempt.usage is None:
+            self.attempt.usage = UNKNOWN_USAGE  # An answer came and was paid for, and its counts were lost with it.
+        now_ms = self.gateway.admission.clock.latest_ms()
+        refusal = refusal_of(failure, self.model, permit.dispatched_ms, now_ms, self._window_s())
+        if refusal is not None:
+            permit.accepted()
+            named = [models.model_id(violation.model) for violation in failure.violations if violation.model]
+            permit.refuse(refusal, named[0] if named else None)
+        elif failure.status not in (None, 429):
+            permit.answered()
+        if failure.kind == "not_found" and models.says_missing(failure.message):
+            self.gateway.missing.add(permit.account.ledger_id, self.model, failure.message)
+            permit.not_found()
+        pool = self.gateway.pool
+        if failure.remedy == "account_out":
+            pool.put_out(permit.account, failure.kind, failure.message)
+        elif failure.remedy == "account_paused":
+            pool.pause(permit.account, failure.kind, failure.message)
+        if failure.consumer is not None:
+            pool.learn_consumer(permit.account, failure.consumer)
+
+    async def prepare_retry(self, failure: PermitLapsed | UpstreamFailure, permit: Permit) -> None:
+        """Returns when the next try may begin; raises the caller's error if there is none."""
+        if isinstance(failure, PermitLapsed):
+            self._lapsed = permit
+            self._lapses += 1
+            if self._lapses > MAX_LAPSES:
+                raise UpstreamTimeout(
+                    "This instance is overloaded: no permit could be used in time. Retry later."
+                ) from None
+            return
+        self._tries += 1
+        others = [account for account in self.usable if account.id != permit.account.id]
+        left_s = self.generation.deadline_s - elapsed_s()
+        match decide(failure, self._tries, bool(others), left_s, min_s=self._min_retry_s(), jitter=random.random()):
+            case Raise():
+                raise self.error(failure, permit) from failure
+            case SameAccount(wait_s):
+                self.next = [permit.account]
+                await self.gateway.sleep(wait_s)
+            case Others(wait_s, excludes):
+                self.next = others
+                if excludes:
+                    self.usable = others
+                if wait_s:
+                    await self.gateway.sleep(wait_s)
+            case Requeue():
+                self.next = self.usable
+
+    def _min_retry_s(self) -> float:
+        """Minimum time left for a retry to be of use."""
+        times = self.gateway.admission.times
+        return max(MIN_EXCHANGE_S, times.fastest_tenth_s(self.model, elapsed_s(), streamed=self.streamed))
+
+    def error(self, failure: UpstreamFailure, permit: Permit) -> GatewayError:
+        """The error for the caller."""
+        return caller_error(
+            failure,
+            self.model,
+            permit.dispatched_ms,
+            self.gateway.admission.clock.latest_ms(),
+            self._window_s(),
+            own_key=permit.account.own_key,
+            key_retry_s=self.gateway.pool.server_retry_s(),
+        )
+
+    def _window_s(self) -> float:
+        return self.gateway.admission.process_config.grid.window_ms / 1000
+
+
+class _Frames:
+    """The frames of a stream after the first one. Each extends the exchange's time; the last one completes the exchange, and
+    a failure is recorded and raised as the caller's error."""
+
+    __slots__ = ("_attempts", "_frames", "_permit")
+
+    def __init__(self, attempts: Attempts, permit: Permit, frames: AsyncIterator[JsonObject]) -> None:
+        self._attempts, self._permit, self._frames = attempts, permit, frames
+
+    def __aiter__(self) -> _Frames:
+        return self
+
+    async def __anext__(self) -> JsonObject:
+        try:
+            frame = await anext(self._frames)
+        except StopAsyncIteration:
+            self._attempts.complete(self._permit)
+            raise
+        except UpstreamFailure as failure:
+            self._attempts.learn(failure, self._permit)
+            raise self._attempts.error(failure, self._permit) from failure
+        self._attempts.measure()
+        return frame

@@ -1,0 +1,60 @@
+"""Generations for one caller by one deadline: all that a use case needs of the gateway."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from shared.bounds.byte_budget import Claim
+from shared.generation import Caller, EncodedBody, Generation, JsonObject, Priority, Reply, Timeline
+
+if TYPE_CHECKING:
+    from shared.gateway.gateway import Gateway
+    from shared.gateway.stream_reply import StreamReply
+
+
+@dataclass(frozen=True, slots=True)
+class Generator:
+    """Made by `Gateway.bind`. Several generations, one after the other or side by side, share the deadline and the
+    timeline."""
+
+    gateway: Gateway
+    caller: Caller
+    deadline_s: float
+    """Elapsed time (`clock.elapsed_s()`) at which the caller stops waiting: queue and upstream together."""
+    priority: Priority
+    timeline: Timeline
+    claim: Claim | None = None
+    """The bytes that the caller's request holds already; None: the gateway claims a body's bytes while it works."""
+    patient_until_s: float | None = None
+    """Elapsed time until which the caller said that it waits for the answer (of a stream, for its first byte); replaces the
+    queue's own limit. None: that limit applies."""
+
+    async def generate(self, model: str, body: JsonObject | EncodedBody) -> Reply:
+        """One answer to a native generateContent body (camelCase). Raises GatewayError."""
+        return await self.gateway.generate(self._generation(model, body))
+
+    def stream(self, model: str, body: JsonObject | EncodedBody) -> AbstractAsyncContextManager[StreamReply]:
+        """Entering waits for the first frame; an error before it is raised there. Raises GatewayError."""
+        return self.gateway.stream(self._generation(model, body))
+
+    async def encode(self, builder: Callable[[], JsonObject], size_bytes: int = 0) -> EncodedBody:
+        """The body that `builder` returns, encoded once for several generations. `builder` may run in a thread; `size_bytes`
+        is the size of what it works on. Raises BadRequest."""
+        return await self.gateway.bodies.build(builder, size_bytes, self.caller, self.claim)
+
+    def _generation(self, model: str, body: JsonObject | EncodedBody) -> Generation:
+        encoded = body if isinstance(body, EncodedBody) else None
+        return Generation(
+            model,
+            body.body if isinstance(body, EncodedBody) else body,
+            self.caller,
+            self.deadline_s,
+            self.priority,
+            self.timeline,
+            encoded,
+            self.claim,
+            self.patient_until_s,
+        )

@@ -1,0 +1,77 @@
+"""The calls to obstore that a bucket and a folder share, with its errors translated into the gateway's."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TypeAlias
+
+import obstore
+from obstore.exceptions import BaseError, PermissionDeniedError, UnauthenticatedError
+from obstore.store import GCSStore, LocalStore, S3Store
+
+from shared.media.port import Found, no_image, unavailable
+
+ObjectStore: TypeAlias = GCSStore | S3Store | LocalStore
+
+FOLDER = "images"
+"""The folder of the images within a bucket or a local folder."""
+OPERATION_TIMEOUT_S = 45.0
+_STATUS = re.compile(r"status code: (\d{3})")
+_SYSTEM_ERROR = re.compile(r"([A-Z][\w ]+) \(os error \d+\)")
+_NO_BUCKET = "NoSuchBucket"
+"""The error code for a missing bucket in the XML of both stores; an image's name cannot contain it."""
+
+
+async def read(store: ObjectStore, path: str, part: tuple[int, int] | None = None) -> Found:
+    """Raises NotFound and StorageUnavailable."""
+    async with storage_errors(missing=True):
+        result = await obstore.get_async(store, path, options={"range": part} if part else {})
+        return Found(result.attributes, result.meta["size"], bytes(await result.bytes_async()))
+
+
+async def head(store: ObjectStore, path: str) -> Found:
+    """Raises NotFound and StorageUnavailable."""
+    async with storage_errors(missing=True):
+        result = await obstore.get_async(store, path, options={"head": True})
+        return Found(result.attributes, result.meta["size"])
+
+
+async def delete(store: ObjectStore, path: str) -> None:
+    """Raises NotFound and StorageUnavailable; S3 reports no missing object."""
+    async with storage_errors(missing=True):
+        await obstore.delete_async(store, path)
+
+
+@asynccontextmanager
+async def storage_errors(*, missing: bool = False) -> AsyncIterator[None]:
+    """Bounds the time of a call and translates its error into one that names neither an object nor an address.
+
+    `missing`: whether a missing object is NotFound; otherwise it means that the bucket or folder is missing."""
+    try:
+        async with asyncio.timeout(OPERATION_TIMEOUT_S):
+            yield
+    except FileNotFoundError as error:
+        if missing and _NO_BUCKET not in str(error):
+            raise no_image() from None
+        raise unavailable("its bucket or folder does not exist") from None
+    except (PermissionDeniedError, UnauthenticatedError):
+        raise unavailable("it rejects the gateway's credentials") from None
+    except (BaseError, OSError) as error:
+        raise unavailable(reason(error)) from None
+
+
+def reason(error: Exception) -> str:
+    """The cause in words that may be shown; obstore's own messages contain addresses and names of objects."""
+    if isinstance(error, TimeoutError):
+        return f"it did not answer within {OPERATION_TIMEOUT_S:g} s"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror.lower()
+    text = str(error)
+    if status := _STATUS.search(text):
+        return f"it answered with status {status[1]}"
+    if system := _SYSTEM_ERROR.search(text):
+        return system[1].lower()
+    return "it cannot be reached"

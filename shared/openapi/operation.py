@@ -1,0 +1,65 @@
+"""What a function's models.py declares about its paths. Loading this does not load the generator of the specification. Pure.
+
+models.py exports `Request` and `Answer`. A function with several paths, or with responses that are not JSON, also exports
+`OPERATIONS`, which maps "POST /path" to an Operation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic import BaseModel
+
+from shared.generation import JsonObject
+from shared.http.bodies import GenerationBody
+from shared.http.manifest import Manifest
+from shared.http.routes import parameter_names
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One method of one path. A model is None where the body is not JSON of this server."""
+
+    answer: type[BaseModel] | None = None
+    request: type[BaseModel] | None = None
+    summary: str | None = None
+    """Replaces endpoint.json's description, which is about the whole function."""
+    events: Sequence[type[BaseModel]] = ()
+    """The data of the server-sent events, if the response may be a stream; an error's body is added."""
+    media: Mapping[str, JsonObject] = field(default_factory=dict)
+    """Other content types of the response: content type -> media type object."""
+    below: Sequence[str] | None = None
+    """The allowed values of a path's `*`; None: any."""
+    path_parameters: Mapping[str, JsonObject] = field(default_factory=dict)
+    """Name in the template -> parameter object without `name` and `in`. A name that is missing here is any string."""
+    responses: Mapping[str, JsonObject] = field(default_factory=dict)
+    """Other statuses, besides `status` and those of errors."""
+    query: Mapping[str, JsonObject] = field(default_factory=dict)
+    """Query parameters: name -> parameter object without `name` and `in`."""
+    status: int = 200
+    admin_only: bool = False
+    """Requires the admin key in a function that is public otherwise."""
+
+    @property
+    def generates(self) -> bool:
+        return self.request is not None and issubclass(self.request, GenerationBody)
+
+
+def operations(manifest: Manifest, models: Mapping[str, Any]) -> dict[str, Operation]:
+    """By "POST /path". `models` are the names in the function's models.py; {} if it has none. Paths in `also` are left to
+    their owners. Raises ValueError for an operation or a path parameter that endpoint.json does not have."""
+    default = Operation(models.get("Answer"), models.get("Request"))
+    declared: Mapping[str, Operation] = models.get("OPERATIONS", {})
+    patterns = {f"{method} {pattern}": pattern for pattern, methods in manifest.paths.items() for method in methods}
+    if unknown := sorted(declared.keys() - patterns.keys()):
+        raise ValueError(f"OPERATIONS of {manifest.name} has {', '.join(unknown)}, which endpoint.json does not have")
+    for key, operation in declared.items():
+        if unknown := sorted(operation.path_parameters.keys() - set(parameter_names(patterns[key]))):
+            raise ValueError(f"{key} of {manifest.name} describes {', '.join(unknown)}, which its path does not have")
+    return {key: declared.get(key, default) for key in patterns}
+
+
+def reads_credential(manifest: Manifest, operation: Operation) -> bool:
+    return manifest.access != "public" or operation.admin_only
