@@ -8,7 +8,7 @@ SECONDS ?= 60
 STAMP := $(VENV)/.setup-$(shell cat $(NEEDED) | cksum | cut -d' ' -f1)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-heavy simulate lint format fuzz check-terraform scan check-all bench bench-ledger bundle \
+.PHONY: help setup run test test-heavy simulate lint format fuzz check-terraform scan check-all check-config bench bench-ledger bundle \
 	bad-input new-endpoint
 
 help: ## list these commands
@@ -62,6 +62,9 @@ format: $(STAMP) ## put the sources into the agreed format
 fuzz: $(STAMP) ## ask what the specification allows and what it does not, and check random schemas, SECONDS=60 each; ARGS="--seed 1" repeats
 	$(BIN)/python -m tests.fuzz.schemas --seconds $(SECONDS) $(ARGS)
 	$(BIN)/python -m tests.fuzz --seconds $(SECONDS) $(ARGS)
+
+check-config: $(STAMP) ## name everything that is wrong with a configuration (FILE=.env, or terraform/terraform.tfvars)
+	$(BIN)/python -m shared.ops.check_config $(FILE)
 
 bench: $(STAMP) ## measure what a request costs; ARGS chooses
 	$(BIN)/python -m tests.benchmarks $(ARGS)

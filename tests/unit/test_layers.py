@@ -34,7 +34,7 @@ ALLOWED: dict[str, set[str]] = {
     "structured": {"chat", "gemini", "http"},
     "images": {"bounds", "chat", "gemini", "http", "media", "settings", "telemetry"},
     # What an operator sees
-    "ops": {"accounts", "admission", "gemini", "ledger", "settings", "stores"},
+    "ops": {"accounts", "admission", "gemini", "http.manifest", "ledger", "settings", "stores"},
     # The wiring
     "bootstrap": {
         "accounts", "admission", "auth", "bounds", "gateway", "gemini", "ledger", "media", "ops", "settings", "stores",
