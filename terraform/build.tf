@@ -44,6 +44,19 @@ resource "google_storage_bucket_iam_member" "build_reads_source" {
   member = google_service_account.build.member
 }
 
+# Google's own accounts read the images too. A new project grants them that with a delay, in which a first build would fail.
+resource "google_artifact_registry_repository_iam_member" "agent_reads_images" {
+  for_each = toset(["gcf-admin-robot", "serverless-robot-prod"])
+
+  repository = google_artifact_registry_repository.images.name
+  location   = var.region
+  role       = "roles/artifactregistry.reader"
+  member     = "serviceAccount:service-${data.google_project.this.number}@${each.key}.iam.gserviceaccount.com"
+
+  # They exist some time after their API is enabled.
+  depends_on = [terraform_data.agents_exist]
+}
+
 # Cloud Functions copies the source into a bucket of its own, which does not exist before the first function.
 resource "google_project_iam_member" "build" {
   for_each = {

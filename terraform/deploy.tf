@@ -5,25 +5,30 @@ locals {
   plans   = var.cloud_build == null ? {} : { plan = var.cloud_build }
   # It asks the functions that it deployed.
   deployer = var.cloud_build == null ? [] : ["serviceAccount:${var.name_prefix}-deploy@${var.project_id}.iam.gserviceaccount.com"]
-  # What the deployer may do to the whole project. It may pass on only the roles in `granted`.
-  deployer_roles = toset(concat(
-    [
-      "roles/artifactregistry.admin",
-      "roles/cloudbuild.builds.editor",
-      "roles/cloudfunctions.admin",
-      "roles/datastore.owner",
-      "roles/iam.serviceAccountAdmin",
-      "roles/logging.configWriter",
-      "roles/logging.logWriter",
-      "roles/monitoring.editor",
-      "roles/run.admin",
-      "roles/secretmanager.admin",
-      "roles/serviceusage.serviceUsageAdmin",
-      "roles/storage.admin",
-    ],
-    var.domain == null ? [] : ["roles/compute.loadBalancerAdmin", "roles/compute.securityAdmin"],
-  ))
-  granted = ["roles/datastore.user", "roles/datastore.viewer", "roles/logging.logWriter", "roles/storage.objectViewer"]
+  # What the deployer may do in the project: role -> the condition that confines it to this gateway, where IAM has one that works.
+  # Creating something is checked on the project. Service accounts cannot be confined by name (IAM sees their number), so that
+  # roles/iam.serviceAccountAdmin reaches every account of the project: give the gateway a project of its own. It may pass on
+  # only the roles in `granted`.
+  created = "resource.type == \"cloudresourcemanager.googleapis.com/Project\""
+  deployer_roles = merge(
+    {
+      "roles/artifactregistry.admin"         = null
+      "roles/cloudbuild.builds.editor"       = null
+      "roles/cloudfunctions.admin"           = null
+      "roles/datastore.owner"                = null
+      "roles/iam.serviceAccountAdmin"        = null
+      "roles/logging.configWriter"           = null
+      "roles/logging.logWriter"              = null
+      "roles/monitoring.editor"              = null
+      "roles/run.admin"                      = null
+      "roles/secretmanager.admin"            = "${local.created} || resource.name.startsWith(\"projects/${data.google_project.this.number}/secrets/${var.name_prefix}-\")"
+      "roles/serviceusage.serviceUsageAdmin" = null
+      "roles/storage.admin"                  = join(" || ", [local.created, "resource.name.startsWith(\"projects/_/buckets/${var.project_id}-${var.name_prefix}-\")", "resource.name == \"projects/_/buckets/${local.state_bucket}\"", "resource.name.startsWith(\"projects/_/buckets/${local.state_bucket}/\")"])
+    },
+    var.domain == null ? {} : { "roles/compute.loadBalancerAdmin" = null, "roles/compute.securityAdmin" = null },
+  )
+  state_bucket = try(var.cloud_build.state_bucket, "")
+  granted      = ["roles/datastore.user", "roles/datastore.viewer", "roles/logging.logWriter", "roles/storage.objectViewer"]
 }
 
 resource "google_service_account" "deploy" {
@@ -36,11 +41,18 @@ resource "google_service_account" "deploy" {
 }
 
 resource "google_project_iam_member" "deploy" {
-  for_each = var.cloud_build == null ? [] : local.deployer_roles
+  for_each = { for role, condition in local.deployer_roles : role => condition if var.cloud_build != null }
 
   project = var.project_id
   role    = each.key
   member  = google_service_account.deploy["deploy"].member
+  dynamic "condition" {
+    for_each = each.value == null ? [] : [each.value]
+    content {
+      title      = "only this gateway's"
+      expression = condition.value
+    }
+  }
 }
 
 resource "google_project_iam_member" "deploy_grants" {
@@ -95,12 +107,23 @@ resource "google_storage_bucket_iam_member" "plan_keeps" {
   }
 }
 
+# Whoever makes a function or a trigger must be allowed to act as its account.
 resource "google_service_account_iam_member" "deploy_acts_as" {
-  for_each = var.cloud_build == null ? {} : merge({ build = google_service_account.build.name, plan = google_service_account.plan["plan"].name }, { for name, account in google_service_account.function : "function/${name}" => account.name })
+  for_each = var.cloud_build == null ? {} : merge({ build = google_service_account.build.name, plan = google_service_account.plan["plan"].name, deploy = google_service_account.deploy["deploy"].name }, { for name, account in google_service_account.function : "function/${name}" => account.name })
 
   service_account_id = each.value
   role               = "roles/iam.serviceAccountUser"
   member             = google_service_account.deploy["deploy"].member
+}
+
+# The smoke test calls private functions with an ID token, which the build's metadata server gives only to an account that may
+# make one for itself.
+resource "google_service_account_iam_member" "deploy_gets_id_tokens" {
+  for_each = local.deploys
+
+  service_account_id = google_service_account.deploy[each.key].name
+  role               = "roles/iam.serviceAccountOpenIdTokenCreator"
+  member             = google_service_account.deploy[each.key].member
 }
 
 resource "google_cloudbuild_trigger" "trigger" {
@@ -109,8 +132,9 @@ resource "google_cloudbuild_trigger" "trigger" {
     apply = { approval = true, account = google_service_account.deploy["deploy"].id }
   }
 
-  name            = "${var.name_prefix}-${each.key}"
-  location        = var.region
+  name = "${var.name_prefix}-${each.key}"
+  # A trigger must be where its repository's connection is.
+  location        = split("/", var.cloud_build.repository)[3]
   description     = each.value.approval ? "Applies the plan of this commit; waits for an approval." : "Checks, builds and plans this commit."
   filename        = "cloudbuild.yaml"
   service_account = each.value.account

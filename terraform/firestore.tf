@@ -1,5 +1,5 @@
 locals {
-  # Collections of the store. A value lies in one bytes field; beside it is only the moment of its expiry.
+  # Every collection that the code uses; a test compares them. A value is one bytes field, beside the time of its expiry.
   collections   = toset(["ledger", "rate"])
   value_field   = "s"
   expiry_field  = "expires_at"
@@ -10,11 +10,20 @@ resource "google_firestore_database" "gateway" {
   name        = local.database_name
   location_id = coalesce(var.firestore_location, var.region)
   type        = "FIRESTORE_NATIVE"
+  # The default, written out: an edition cannot be changed, and the other one bills differently.
+  database_edition = "STANDARD"
   # A ledger step holds no lock: otherwise a suspended instance would block all others.
   concurrency_mode                  = "OPTIMISTIC"
   point_in_time_recovery_enablement = "POINT_IN_TIME_RECOVERY_ENABLED"
   delete_protection_state           = var.deletion_protection ? "DELETE_PROTECTION_ENABLED" : "DELETE_PROTECTION_DISABLED"
   deletion_policy                   = var.deletion_protection ? "PREVENT" : "DELETE"
+
+  lifecycle {
+    precondition {
+      condition     = local.writer_instances <= local.max_writers
+      error_message = "The writing functions may have ${local.writer_instances} instances together, over ${local.max_writers}: the ledger's document does not take as many writers, and fewer requests would be served. Lower max_instances in `functions`, and raise concurrency instead."
+    }
+  }
 
   depends_on = [google_project_service.api["firestore.googleapis.com"]]
 }

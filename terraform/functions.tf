@@ -9,7 +9,7 @@ locals {
   # The only package that reads the environment names every variable.
   settings_modules  = [for file in fileset("${local.root}/shared/settings", "*.py") : file("${local.root}/shared/settings/${file}")]
   known_settings    = toset([for name in regexall("\"([A-Z][A-Z0-9]*_[A-Z0-9_]+)\"", join("\n", local.settings_modules)) : name[0]])
-  reserved_settings = toset(["GOOGLE_CLOUD_PROJECT", "LEDGER_URL", "STORAGE_URL", "PUBLIC_BASE_URL", "IMAGE_TTL_DAYS", "K_SERVICE", "GEMINI_PROJECTS"])
+  reserved_settings = toset(["GOOGLE_CLOUD_PROJECT", "LEDGER_URL", "STORAGE_URL", "PUBLIC_BASE_URL", "IMAGE_TTL_DAYS", "K_SERVICE", "GEMINI_PROJECTS", "RESTARTED_AT"])
   # They may hold a credential.
   secret_settings = toset(["ALL_PROXY", "HTTP_PROXY", "HTTPS_PROXY", "OTEL_EXPORTER_OTLP_HEADERS"])
   # Google's libraries read the proxies too, and get the function's own credential from the metadata server, which no proxy reaches.
@@ -24,10 +24,15 @@ locals {
     name => local.request_timeout_s + (try(manifest.storage, "none") == "write" ? 50 : 5) if manifest.access != "public" && contains(manifest.secrets, "GEMINI_API_KEY")
   }
 
-  instances_of_a_region = 100
-  # Functions without a value share the instances that the others leave.
-  given_max_instances   = { for name, one in var.functions : name => one.max_instances if one.max_instances != null }
-  default_max_instances = max(1, min(10, floor((local.instances_of_a_region - sum(concat([0], values(local.given_max_instances)))) / max(1, length(local.manifests) - length(local.given_max_instances)))))
+  # All instances that write share one ledger document per Google project. Measured: up to about 10 at once work comfortably, 20
+  # noticeably slower, 40 not. These are the bounds of all writing functions' max_instances together.
+  comfortable_writers = 25
+  max_writers         = 40
+  max_instances = { for name, manifest in local.manifests : name => coalesce(
+    try(var.functions[name].max_instances, null),
+    coalesce(try(var.functions[name].concurrency, null), manifest.concurrency) >= 80 ? 2 : try(manifest.store, "write") == "write" ? 4 : 10,
+  ) }
+  writer_instances = sum(concat([0], [for name, manifest in local.manifests : local.max_instances[name] if try(manifest.store, "write") == "write"]))
 
   # Variable of a key -> the project whose limits it counts against. A key without one counts under its variable's name, which no
   # project can have, so that a function without the key knows the name too.
@@ -40,12 +45,13 @@ locals {
       paths         = keys(manifest.paths)
       public        = manifest.access == "public"
       storage       = try(manifest.storage, "none")
+      store         = try(manifest.store, manifest.access == "public" ? "" : "write")
       memory_mb     = coalesce(try(var.functions[name].memory_mb, null), manifest.memory_mb)
       cpu           = coalesce(try(var.functions[name].cpu, null), manifest.cpu)
       concurrency   = coalesce(try(var.functions[name].concurrency, null), manifest.concurrency)
       timeout_s     = coalesce(try(var.functions[name].timeout_s, null), manifest.timeout_s)
       min_instances = try(var.functions[name].min_instances, 0)
-      max_instances = lookup(local.given_max_instances, name, local.default_max_instances)
+      max_instances = local.max_instances[name]
       ingress       = coalesce(try(var.functions[name].ingress, null), var.domain == null ? "ALLOW_ALL" : "ALLOW_INTERNAL_AND_GCLB")
       invokers      = coalesce(try(var.functions[name].invokers, null), var.invokers)
       # One name in endpoint.json stands for the whole pool of the server's keys.
@@ -58,7 +64,7 @@ locals {
     LEDGER_URL           = "firestore://${var.project_id}/${google_firestore_database.gateway.name}"
     # By default the platform sets it to true, and the framework then parses every line of the log again.
     LOG_EXECUTION_ID = "false"
-  }, local.proxied ? { NO_PROXY = local.no_proxy } : {})
+  }, var.restarted_at == null ? {} : { RESTARTED_AT = var.restarted_at }, local.proxied ? { NO_PROXY = local.no_proxy } : {})
 
   # Image links lead to the function that serves images. Its address is known before it is created
   # (cloud.google.com/run/docs/triggering/https-request, "Deterministic URL"), so there is no dependency cycle.
@@ -110,6 +116,8 @@ resource "google_cloudfunctions2_function" "function" {
     environment_variables = merge(
       # A share of the instance's memory, because a sandbox may hide its limit from the process. `settings` may override it.
       { QUEUE_MAX_MB = tostring(floor(each.value.memory_mb / 6)) },
+      # The load balancer appends its own address after the caller's. `settings` may set another place, for a further proxy.
+      var.domain == null ? {} : { CLIENT_ADDRESS_FROM_END = "2" },
       local.environment,
       { for variable, project in local.key_projects : "${variable}_PROJECT" => project if contains(each.value.secrets, variable) },
       # Anybody may call a public function, so it holds no Gemini key; its GET /health reports these projects.
@@ -157,15 +165,27 @@ resource "google_cloudfunctions2_function" "function" {
       condition     = contains(["none", "read", "write"], each.value.storage)
       error_message = "${each.key}: storage must be none, read or write."
     }
+    precondition {
+      condition     = contains(["none", "read", "write"], each.value.store)
+      error_message = "${each.key}: store must be none, read or write, and a public function must set it."
+    }
   }
 
-  # A revision becomes ready only if it may read its secrets, and is built only if the builder may read the source.
-  depends_on = [
-    google_project_service.api,
-    google_secret_manager_secret_iam_member.accessor,
-    google_project_iam_member.ledger,
-    google_storage_bucket_iam_member.build_reads_source,
-    google_project_iam_member.build,
-    google_artifact_registry_repository_iam_member.build_writes_images,
-  ]
+  # A revision becomes ready only if its account may read its secrets; it is built only if the builder may read the source, and
+  # created only by somebody who may act as its account.
+  depends_on = [google_project_service.api, terraform_data.rights_spread]
+}
+
+check "ledger_writers" {
+  assert {
+    condition     = local.writer_instances <= local.comfortable_writers
+    error_message = "The writing functions may have ${local.writer_instances} instances together, over ${local.comfortable_writers}: with more than about 10 at work at once, requests wait longer for the ledger. Lower max_instances in `functions`, and raise concurrency instead."
+  }
+}
+
+check "quota_of_a_new_project" {
+  assert {
+    condition     = alltrue([for function in values(local.functions) : function.max_instances * function.cpu <= 20 && function.max_instances * function.memory_mb <= 40 * 1024])
+    error_message = "A new project has 20 vCPU and 40 GiB of Cloud Run per region, and a function whose max_instances exceeds that is rejected: ${join(", ", [for name, function in local.functions : name if function.max_instances * function.cpu > 20 || function.max_instances * function.memory_mb > 40 * 1024])}. Lower max_instances, or request a higher quota."
+  }
 }

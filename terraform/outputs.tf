@@ -16,6 +16,11 @@ output "function_urls" {
   value       = local.addresses
 }
 
+output "services" {
+  description = "Function -> its Cloud Run service, for `gcloud run services`."
+  value       = { for name, function in local.functions : name => function.resource_name }
+}
+
 output "openai_base_url" {
   description = "OPENAI_BASE_URL for OpenAI's clients; null while no function has a path below /v1."
   value       = local.openai == null ? null : "OPENAI_BASE_URL=${local.addresses[local.openai]}/v1"

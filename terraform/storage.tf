@@ -51,7 +51,7 @@ resource "google_storage_bucket_iam_member" "images" {
   for_each = { for name, function in local.functions : name => function.storage if function.storage != "none" }
 
   bucket = google_storage_bucket.images.name
-  role   = local.storage_roles[each.value]
+  role   = lookup(local.storage_roles, each.value, local.storage_roles.read)
   member = google_service_account.function[each.key].member
 }
 
@@ -65,6 +65,25 @@ resource "google_storage_bucket" "source" {
   force_destroy               = true
   versioning {
     enabled = true
+  }
+  # Long enough to go back to. One that is still deployed is uploaded again by the next apply; functions have copies of their own.
+  lifecycle_rule {
+    action {
+      type = "Delete"
+    }
+    condition {
+      age            = 180
+      matches_prefix = ["bundle/"]
+    }
+  }
+  lifecycle_rule {
+    action {
+      type = "Delete"
+    }
+    condition {
+      days_since_noncurrent_time = 30
+      with_state                 = "ARCHIVED"
+    }
   }
 
   depends_on = [google_project_service.api["storage.googleapis.com"]]

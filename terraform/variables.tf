@@ -8,12 +8,12 @@ variable "project_id" {
 }
 
 variable "region" {
-  description = "Region of the functions, the buckets and, unless firestore_location is set, the ledger."
+  description = "Region of the functions, the buckets and, unless firestore_location is set, the ledger. New projects may build containers only in some regions: us-central1, us-west2, europe-west1, asia-east1, australia-southeast1 and southamerica-east1 always work."
   type        = string
   default     = "us-central1"
   validation {
-    condition     = can(regex("^[a-z]+-[a-z]+[0-9]+$", var.region))
-    error_message = "region must be a region like us-central1, not a zone."
+    condition     = can(regex("^(africa|asia|australia|europe|me|northamerica|southamerica|us)-(north|south|central)?(east|west)?[0-9]{1,2}$", var.region))
+    error_message = "region must be a region of Google Cloud like us-central1 or europe-west1, not a zone."
   }
 }
 
@@ -21,6 +21,10 @@ variable "firestore_location" {
   description = "Location of the Firestore database; null is the region. It can never be changed. A multi-region (nam5, eur3) costs more and is slower."
   type        = string
   default     = null
+  validation {
+    condition     = var.firestore_location == null || can(regex("^(nam[57]|eur3|(africa|asia|australia|europe|me|northamerica|southamerica|us)-(north|south|central)?(east|west)?[0-9]{1,2})$", var.firestore_location))
+    error_message = "firestore_location must be a region like us-central1, or nam5, nam7 or eur3."
+  }
 }
 
 variable "name_prefix" {
@@ -103,10 +107,6 @@ variable "functions" {
     error_message = "functions has ${join(", ", setsubtract(keys(var.functions), keys(local.manifests)))}, for which there is no folder below functions/ with an endpoint.json."
   }
   validation {
-    condition     = sum([for name in keys(local.manifests) : coalesce(try(var.functions[name].max_instances, null), 1)]) <= local.instances_of_a_region
-    error_message = "The functions' max_instances must add up to at most ${local.instances_of_a_region}, the usual quota of a region; functions without a value share the rest, at least one each."
-  }
-  validation {
     condition     = alltrue([for one in values(var.functions) : coalesce(one.max_instances, 1) >= 1])
     error_message = "max_instances must be at least 1."
   }
@@ -117,12 +117,12 @@ variable "functions" {
 }
 
 variable "invokers" {
-  description = "Who may reach the functions: [\"allUsers\"] (the gateway asks for its own credential), or IAM members, who then send their ID token in X-Serverless-Authorization."
+  description = "Who may call the functions: [\"allUsers\"] (everybody; the gateway checks its own credential), a list of IAM members (they send their ID token in X-Serverless-Authorization), or [] (nobody by IAM). An organization with domain restricted sharing rejects allUsers: see README.md, \"The organization rejects allUsers\"."
   type        = list(string)
   default     = ["allUsers"]
   validation {
-    condition     = length(var.invokers) > 0 && (!contains(var.invokers, "allUsers") || length(var.invokers) == 1)
-    error_message = "invokers must be [\"allUsers\"] or a list of members without allUsers."
+    condition     = !contains(var.invokers, "allUsers") || length(var.invokers) == 1
+    error_message = "invokers must be [\"allUsers\"], a list of members without allUsers, or []."
   }
   validation {
     condition     = !contains(var.invokers, "allAuthenticatedUsers")
@@ -190,6 +190,32 @@ variable "alert_emails" {
   }
 }
 
+variable "uptime_check" {
+  description = "Checks GET /health from several places in the world every five minutes, and alerts when it does not answer `healthy`. It keeps an instance of that function warm."
+  type        = bool
+  default     = false
+}
+
+variable "billing_account" {
+  description = "Billing account of the project, like 012345-6789AB-CDEF01: makes a budget whose alerts go to alert_emails. Whoever applies needs roles/billing.costsManager on it. null: no budget."
+  type        = string
+  default     = null
+  validation {
+    condition     = var.billing_account == null || can(regex("^[0-9A-F]{6}-[0-9A-F]{6}-[0-9A-F]{6}$", var.billing_account))
+    error_message = "billing_account must be like 012345-6789AB-CDEF01: `gcloud billing projects describe PROJECT` shows it."
+  }
+}
+
+variable "monthly_budget" {
+  description = "Whole amount, in the billing account's currency, at 50, 90 and 100 % of which the budget's alerts are sent. Needs billing_account."
+  type        = number
+  default     = 100
+  validation {
+    condition     = var.monthly_budget >= 1 && floor(var.monthly_budget) == var.monthly_budget
+    error_message = "monthly_budget must be a whole number of at least 1."
+  }
+}
+
 variable "cloud_build" {
   description = "Deploy from a repository: its Cloud Build resource (projects/*/locations/*/connections/*/repositories/*), the branch, and the bucket of this state. null: no trigger."
   type = object({
@@ -204,8 +230,24 @@ variable "cloud_build" {
   }
 }
 
+variable "restarted_at" {
+  description = "Any text, for example the time. A change of it starts every instance again, which then reads the newest values of its secrets."
+  type        = string
+  default     = null
+}
+
 variable "deletion_protection" {
   description = "Protects the ledger's database and the image bucket from deletion. Apply with false before `terraform destroy`."
   type        = bool
   default     = true
+}
+
+variable "rights_wait_s" {
+  description = "Seconds that an apply waits for new service agents, and then for new rights, before it uses them. Google applies both with a delay."
+  type        = number
+  default     = 60
+  validation {
+    condition     = var.rights_wait_s >= 0 && var.rights_wait_s <= 600
+    error_message = "rights_wait_s must be from 0 to 600."
+  }
 }

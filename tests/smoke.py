@@ -5,7 +5,9 @@ prints it. With SMOKE_ADMIN_KEY (an admin key of the deployment) a few prompts a
 needs one is skipped. Where only invokers may call, `--private` takes an ID token for each address from the machine's own
 account, or SMOKE_ID_TOKEN has one; it travels in X-Serverless-Authorization.
 
-Every function is asked by its own account, so that an account without a right shows. Status 1 if anything failed.
+GET /health is sent to every function, behind a load balancer by the header x-gateway-function, so that an account without a
+right is found. What only Gemini is to blame for (an outage, a spent quota) is skipped, not failed: going back to an earlier
+release would not change it. Status 1 if anything failed.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +37,22 @@ _TIMEOUT_S = 150.0
 _READY_S = 180.0
 _JWT = "eyJhbGciOiJSUzI1NiJ9.eyJpc3MiOiJzbW9rZSJ9.c2lnbmF0dXJl"
 """The form of a token that Google signs for the platform; as a bearer it must not be taken for a Gemini key."""
+GEMINIS = frozenset(
+    {
+        "upstream_failed",
+        "upstream_timeout",
+        "rate_limited",
+        "queue_timeout",
+        "no_quota",
+        "daily_quota_exhausted",
+        "response_blocked",
+        "empty_response",
+    }
+)
+"""Codes of errors that say that Gemini failed, or that its quota is used up."""
+GOOGLES_PROXIES = tuple(ip_network(one) for one in ("35.191.0.0/16", "130.211.0.0/22"))
+"""Addresses that Google's load balancers connect from: none of them is a caller's."""
+_FORGED = "192.0.2.66"
 _LONG_PROMPT = "Count from one to two hundred in English words, separated by commas."
 
 
@@ -63,6 +82,21 @@ class Answer:
             raise Failed(f"HTTP {self.status} with {self.body[:200]!r}, which is not an object")
         return value
 
+    @property
+    def error_code(self) -> str | None:
+        """Of an error in the gateway's own format."""
+        try:
+            error = json.loads(self.body).get("error")
+        except (ValueError, AttributeError):
+            return None
+        return error.get("code") if isinstance(error, dict) else None
+
+    def generated(self) -> Answer:
+        """Raises Skipped where Gemini failed, Failed where anything else did."""
+        if self.error_code in GEMINIS:
+            raise Skipped(f"Gemini did not answer ({self.error_code}, HTTP {self.status})")
+        return self.must_be(200)
+
     def must_be(self, status: int, code: str | None = None) -> Answer:
         told = self.json().get("error") if code is not None else None
         if self.status != status or (code is not None and (not isinstance(told, dict) or told.get("code") != code)):
@@ -83,6 +117,8 @@ class Site:
     admin_key: str | None
     tokens: Mapping[str, str] = field(default_factory=dict)
     """Address -> the platform's token."""
+    edge_address: str | None = None
+    """The load balancer's address."""
 
     async def ask(
         self, name: str, path: str, method: str = "GET", *, headers: Mapping[str, str] | None = None, **rest: Any
@@ -97,6 +133,10 @@ class Site:
                 pieces.append(piece)
             names = {key.lower(): value for key, value in response.headers.items()}
             return Answer(response.status, names, b"".join(pieces), len(pieces))
+
+    async def health(self, name: str, headers: Mapping[str, str] | None = None) -> Answer:
+        """GET /health of this very function."""
+        return await self.ask(name, "/health", headers={"x-gateway-function": name, **(headers or {})})
 
     def of(self, path: str) -> str:
         """The function that has this path."""
@@ -118,7 +158,7 @@ async def every_function_is_healthy(site: Site) -> None:
     for name in sorted(site.addresses):
         while True:
             try:
-                health = (await site.ask(name, "/health")).must_be(200).json()
+                health = (await site.health(name)).must_be(200).json()
                 break
             except (Failed, aiohttp.ClientError) as error:
                 if time.monotonic() > end_s:
@@ -138,6 +178,20 @@ async def health_tells_no_secret(site: Site) -> None:
     keys = [site.admin_key] if site.admin_key else []
     if "AIza" in body or "AQ." in body or any(key in body for key in keys):
         raise Failed("GET /health shows a key")
+
+
+async def callers_do_not_choose_their_address(site: Site) -> None:
+    """Rates and shares count by address, so that it must be the caller's own, whatever X-Forwarded-For the caller sends."""
+    name, seen = site.of("/chat"), []
+    for forged in ({}, {"X-Forwarded-For": _FORGED}, {"X-Forwarded-For": f"{_FORGED}, {_FORGED}"}):
+        health = (await site.health(name, {**site.admin, **forged})).must_be(200).json()
+        if "client_address" not in health:
+            raise Failed(f"GET /health of {name} shows no client_address: SMOKE_ADMIN_KEY is not its admin key")
+        seen.append(health["client_address"])
+    if len(set(seen)) != 1:
+        raise Failed(f"the address depends on X-Forwarded-For, {seen}: lower CLIENT_ADDRESS_FROM_END")
+    if seen[0] == site.edge_address or any(ip_address(seen[0]) in proxies for proxies in GOOGLES_PROXIES):
+        raise Failed(f"{seen[0]} is the load balancer's address, not the caller's: raise CLIENT_ADDRESS_FROM_END")
 
 
 async def nobody_is_served_without_a_credential(site: Site) -> None:
@@ -178,7 +232,7 @@ async def a_prompt_is_answered(site: Site) -> None:
     answer = await site.ask(
         site.of("/chat"), "/chat", "POST", json={"prompt": "Reply with the word: pong"}, headers=site.admin
     )
-    body = answer.must_be(200).json()
+    body = answer.generated().json()
     if not body.get("text") or not body.get("usage", {}).get("total_tokens"):
         raise Failed(f"no text or no usage: {body}")
     missing = [name for name in ("x-request-id", "server-timing", "x-model-used") if name not in answer.headers]
@@ -190,8 +244,11 @@ async def a_stream_is_not_held_back(site: Site) -> None:
     answer = await site.ask(
         site.of("/chat"), "/chat", "POST", json={"prompt": _LONG_PROMPT, "stream": True}, headers=site.admin
     )
-    answer.must_be(200)
+    answer.generated()
     events = [line for line in answer.body.splitlines() if line.startswith(b"data: ")]
+    failed = [code for code in GEMINIS if f'"code":"{code}"'.encode() in answer.body]
+    if failed:
+        raise Skipped(f"Gemini ended the stream ({failed[0]})")
     if not answer.headers.get("content-type", "").startswith("text/event-stream") or b'"done":true' not in answer.body:
         raise Failed(f"no whole stream: {answer.body[-200:]!r}")
     if len(events) > 2 and answer.pieces < 2:
@@ -206,7 +263,7 @@ async def many_at_once_share_the_limits(site: Site) -> None:
     for answer in answers:
         if answer.status == 429 and "retry-after" in answer.headers:
             continue
-        answer.must_be(200)
+        answer.generated()
 
 
 async def what_is_too_large_is_refused(site: Site) -> None:
@@ -238,6 +295,7 @@ async def plain_http_is_sent_on(site: Site) -> None:
 CHECKS: Sequence[Callable[[Site], Awaitable[None]]] = (
     every_function_is_healthy,
     health_tells_no_secret,
+    callers_do_not_choose_their_address,
     nobody_is_served_without_a_credential,
     a_wrong_key_is_refused,
     browsers_may_ask,
@@ -299,9 +357,11 @@ async def run(arguments: argparse.Namespace, env: Mapping[str, str]) -> int:
         tokens = await asyncio.to_thread(own_tokens, addresses)
     # The variable may have two keys, while one follows the other.
     admin_key = env.get("SMOKE_ADMIN_KEY", "").split(",")[0].strip() or None
+    # `terraform output -json edge_address` prints null without a domain.
+    edge_address = arguments.edge_address if arguments.edge_address not in ("", "null") else None
     timeout = aiohttp.ClientTimeout(total=_TIMEOUT_S)
     async with aiohttp.ClientSession(timeout=timeout) as session:
-        failed = await check(Site(session, addresses, manifests, arguments.ledger, admin_key, tokens))
+        failed = await check(Site(session, addresses, manifests, arguments.ledger, admin_key, tokens, edge_address))
     print(f"{len(failed)} failed." if failed else "Nothing failed.")
     return 1 if failed else 0
 
@@ -312,6 +372,9 @@ def main(arguments: Sequence[str]) -> int:
     where.add_argument("url", nargs="?", help="one address for all functions")
     where.add_argument("--urls", type=Path, metavar="FILE", help="a JSON object: function -> address")
     parser.add_argument("--private", action="store_true", help="send an ID token of this machine's account")
+    parser.add_argument(
+        "--edge-address", metavar="IP", help="the load balancer's address, as `terraform output` prints it"
+    )
     parser.add_argument("--ledger", default="firestore", help="the kind of ledger that is expected (firestore)")
     return asyncio.run(run(parser.parse_args(arguments), os.environ))
 

@@ -6,4 +6,4 @@ from shared.http.endpoint import Call, endpoint
 
 @endpoint()
 async def health(call: Call) -> JsonObject:
-    return await call.services.health()
+    return await call.health()

@@ -121,6 +121,9 @@ class Answer(BaseModel):
     )
     accounts: Accounts
     ledger: Ledger
+    client_address: str | None = Field(
+        None, description="The caller's address as this function sees it; only with a valid Admin-API-Key."
+    )
 
 
 _READY = Operation(Answer)

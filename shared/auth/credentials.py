@@ -127,11 +127,15 @@ def has_wrong_admin_key(headers: Mapping[str, str], settings: Settings) -> bool:
     return bool(given and settings.admin_api_keys) and not _admin_key(given, settings.admin_api_keys)
 
 
-def client_address(forwarded_for: Sequence[str], peer: str, deployed: bool) -> str:
-    """The caller's address. Google's front end appends it to X-Forwarded-For; elsewhere anybody may send that header."""
-    if deployed and forwarded_for:
-        return forwarded_for[-1].rpartition(",")[2].strip() or peer
-    return peer
+def client_address(forwarded_for: Sequence[str], peer: str, from_end: int | None) -> str:
+    """The caller's address. `from_end`: its place in X-Forwarded-For, counted from the end: Google's front end appends it, and a
+    load balancer its own address after it. What stands before that place was sent by the caller. A header with fewer
+    addresses did not come through the load balancer; its first one counts. None: not behind Google's front end, where anybody
+    may send that header."""
+    if from_end is None:
+        return peer
+    addresses = [address.strip() for address in ",".join(forwarded_for).split(",")]
+    return addresses[-min(from_end, len(addresses))] or peer
 
 
 def network_of(address: str) -> str:

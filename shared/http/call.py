@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING, TypeVar, overload
 
 from starlette.requests import Request
 
-from shared.auth.credentials import client_address, has_wrong_admin_key, key_in, network_of, require_admin
+from shared.auth.credentials import (
+    client_address,
+    has_admin_key,
+    has_wrong_admin_key,
+    key_in,
+    network_of,
+    require_admin,
+)
 from shared.bounds.byte_budget import Bucket
 from shared.bounds.large_work import LARGE_BYTES
 from shared.errors import BadRequest, GatewayError
@@ -74,10 +81,11 @@ class Call:
 
     @cached_property
     def address(self) -> str:
-        """Of the client."""
+        """The caller's."""
         peer = self.request.scope.get("client")
         forwarded = self.request.headers.getlist("x-forwarded-for")
-        return client_address(forwarded, peer[0] if peer else "unknown", self.settings.deployed)
+        from_end = self.settings.client_address_from_end if self.settings.deployed else None
+        return client_address(forwarded, peer[0] if peer else "unknown", from_end)
 
     @cached_property
     def base_url(self) -> str:
@@ -166,6 +174,15 @@ class Call:
         """For paths that are the admin's alone in a function that is public otherwise. Raises Unauthorized, RateLimited."""
         await self.refuse_guesses()
         self.caller = require_admin(self.headers, self.settings)
+
+    async def health(self) -> JsonObject:
+        """The body of GET /health: with the admin key also the caller's address, so that CLIENT_ADDRESS_FROM_END can be
+        checked. Raises RateLimited where the caller's network has sent too many wrong admin keys."""
+        await self.refuse_guesses()
+        report = await self.services.health()
+        if has_admin_key(self.headers, self.settings):
+            return {**report, "client_address": self.address}
+        return report
 
     @overload
     async def read(self, model: type[Model]) -> Model: ...

@@ -153,7 +153,7 @@ class EndpointApp:
             allowed = allow(methods)
             raise MethodNotAllowed(f"{route} supports only {_listed(allowed)}.", headers={"allow": allowed})
         if route == _HEALTH and route not in self._methods:
-            return JsonResponse(await call.services.health())
+            return JsonResponse(await call.health())
         if self.manifest.access != "public":
             # Before the body is read, so that guessing the key costs the server no more than a request head.
             await call.refuse_guesses()

@@ -32,6 +32,8 @@ METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 Access = Literal["public", "credential", "anonymous"]
 """public: no credential is read. credential: always required. anonymous: not required if ALLOW_ANONYMOUS names the function."""
 Storage = Literal["none", "read", "write"]
+Store = Literal["none", "read", "write"]
+"""What the function does with documents of the store (ledger, rates), and so what its account may do. `write` if left out."""
 Rated = Literal["anonymous", "everybody"]
 """RATE_LIMIT_PER_MINUTE limits the anonymous callers of every function; with `everybody`, all callers of this one."""
 
@@ -53,6 +55,7 @@ class Manifest:
     timeout_s: int
     secrets: tuple[str, ...]
     storage: Storage = "none"
+    store: Store = "write"
     rated: Rated = "anonymous"
     also: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """As `paths`: those of other functions that this function answers too, on its own host. The URL map and the local server
@@ -144,6 +147,8 @@ def _read(file: Path, given: dict[str, Any]) -> dict[str, Any]:
             raise ManifestError(f"{file}: {pattern} and {other} match the same paths. Remove or change one of them.")
     if result["access"] == "public" and _GEMINI_KEY in result["secrets"]:
         raise ManifestError(f"{file}: a public function must not have {_GEMINI_KEY} in secrets. Remove it.")
+    if result["access"] == "public" and "store" not in given:
+        raise ManifestError(f"{file}: a public function must set store: read, or write if it changes documents.")
     return result
 
 
@@ -159,6 +164,12 @@ def _storage(value: object) -> str | None:
     if value is None:
         return "none"
     return value if isinstance(value, str) and value in get_args(Storage) else None
+
+
+def _store(value: object) -> str | None:
+    if value is None:
+        return "write"
+    return value if isinstance(value, str) and value in get_args(Store) else None
 
 
 def _rated(value: object) -> str | None:
@@ -206,5 +217,6 @@ _FIELDS: dict[str, tuple[Any, str]] = {
     "timeout_s": (_count, "a whole number over 0"),
     "secrets": (_names, "a list of environment variables"),
     "storage": (_storage, f"one of {', '.join(get_args(Storage))}, or left out"),
+    "store": (_store, f"one of {', '.join(get_args(Store))}, or left out"),
     "rated": (_rated, f"one of {', '.join(get_args(Rated))}, or left out"),
 }

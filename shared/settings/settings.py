@@ -84,7 +84,8 @@ class Settings:
     caller_weights: Mapping[str, float]
     allow_anonymous: frozenset[str]
     deployed: bool
-    """Whether Google's front end is in front: the last address of X-Forwarded-For is then the client's."""
+    client_address_from_end: int
+    """Place of the caller's address in X-Forwarded-For, counted from its end; used when deployed, behind Google's front end."""
     project: str | None
     log_level: str
     tracing: Tracing | None
@@ -129,6 +130,7 @@ class Settings:
             caller_weights=_caller_weights(read),
             allow_anonymous=frozenset(name.replace("-", "_") for name in read.items("ALLOW_ANONYMOUS")),
             deployed=deployed,
+            client_address_from_end=read.integer("CLIENT_ADDRESS_FROM_END", 1, 1, 10),
             project=read.text("GOOGLE_CLOUD_PROJECT"),
             log_level=read.choice("LOG_LEVEL", "INFO", _LEVELS),
             tracing=read_tracing(read, DISTRIBUTION),

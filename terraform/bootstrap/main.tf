@@ -36,10 +36,31 @@ resource "google_project_service" "api" {
 resource "google_storage_bucket" "state" {
   name                        = "${var.project_id}-terraform-state"
   location                    = var.region
+  labels                      = { application = "terraform-state" }
   uniform_bucket_level_access = true
   public_access_prevention    = "enforced"
   versioning {
     enabled = true
+  }
+  # Plans of the pipeline (cloudbuild.yaml). Nobody approves one that is older.
+  lifecycle_rule {
+    action {
+      type = "Delete"
+    }
+    condition {
+      age            = 90
+      matches_prefix = ["plans/"]
+    }
+  }
+  lifecycle_rule {
+    action {
+      type = "Delete"
+    }
+    condition {
+      days_since_noncurrent_time = 30
+      matches_prefix             = ["plans/"]
+      with_state                 = "ARCHIVED"
+    }
   }
   lifecycle_rule {
     action {

@@ -1,8 +1,31 @@
 # What variables may be. Nothing is made: the provider is a mock with the real one's schema.
 mock_provider "google" {}
 
+# Terraform also reads an operator's terraform.tfvars for tests, so that every variable has its default here, which has precedence.
 variables {
-  project_id = "demo-project"
+  project_id                      = "demo-project"
+  region                          = "us-central1"
+  firestore_location              = null
+  name_prefix                     = "gemini"
+  labels                          = {}
+  settings                        = {}
+  secret_settings                 = []
+  gemini_api_keys                 = { GEMINI_API_KEY = null }
+  functions                       = {}
+  invokers                        = ["allUsers"]
+  bundle                          = "../dist/bundle.zip"
+  bundle_object                   = null
+  image_ttl_days                  = 30
+  domain                          = null
+  requests_per_minute_per_address = 6000
+  alert_emails                    = []
+  uptime_check                    = false
+  billing_account                 = null
+  monthly_budget                  = 100
+  cloud_build                     = null
+  restarted_at                    = null
+  deletion_protection             = true
+  rights_wait_s                   = 0
 }
 
 run "a_project_is_enough" {
@@ -37,24 +60,27 @@ run "a_project_is_enough" {
 run "what_is_no_name_or_address" {
   command = plan
   variables {
-    project_id      = "My Project"
-    region          = "us-central1-a"
-    name_prefix     = "1st_gateway"
-    labels          = { Team = "platform" }
-    settings        = { GEMINI_TEIR = "tier2" }
-    gemini_api_keys = { MY_KEY = null }
-    functions       = { chatt = { max_instances = 3 } }
-    invokers        = ["allUsers", "group:team@example.com"]
-    bundle          = "../dist/nothing.zip"
-    bundle_object   = "bundle.zip"
-    domain          = "https://gateway.example.com"
-    alert_emails    = ["operator"]
-    image_ttl_days  = 0
-    cloud_build     = { repository = "owner/name", state_bucket = "state" }
+    project_id         = "My Project"
+    region             = "us-central1-a"
+    name_prefix        = "1st_gateway"
+    labels             = { Team = "platform" }
+    settings           = { GEMINI_TEIR = "tier2" }
+    gemini_api_keys    = { MY_KEY = null }
+    functions          = { chatt = { max_instances = 3 } }
+    invokers           = ["allUsers", "group:team@example.com"]
+    firestore_location = "eur-3"
+    bundle             = "../dist/nothing.zip"
+    bundle_object      = "bundle.zip"
+    domain             = "https://gateway.example.com"
+    alert_emails       = ["operator"]
+    image_ttl_days     = 0
+    billing_account    = "my account"
+    monthly_budget     = 0.5
+    cloud_build        = { repository = "owner/name", state_bucket = "state" }
   }
   expect_failures = [
-    var.project_id, var.region, var.name_prefix, var.labels, var.settings, var.gemini_api_keys, var.functions, var.invokers,
-    var.bundle, var.bundle_object, var.domain, var.alert_emails, var.image_ttl_days, var.cloud_build,
+    var.project_id, var.region, var.firestore_location, var.name_prefix, var.labels, var.settings, var.gemini_api_keys, var.functions, var.invokers,
+    var.bundle, var.bundle_object, var.domain, var.alert_emails, var.image_ttl_days, var.billing_account, var.monthly_budget, var.cloud_build,
   ]
 }
 
@@ -62,18 +88,34 @@ run "what_terraform_decides_itself_or_would_be_too_much" {
   command = plan
   variables {
     secret_settings                 = ["LOG_LEVEL"]
-    functions                       = { chat = { max_instances = 101 } }
+    functions                       = { chat = { max_instances = 0 } }
     invokers                        = ["allAuthenticatedUsers"]
     requests_per_minute_per_address = 1
   }
   expect_failures = [var.secret_settings, var.functions, var.invokers, var.requests_per_minute_per_address]
 }
 
+run "more_writers_than_the_ledger_takes" {
+  command = plan
+  variables {
+    functions = { chat = { max_instances = 41 } }
+  }
+  expect_failures = [google_firestore_database.gateway, check.ledger_writers, check.quota_of_a_new_project]
+}
+
+run "more_writers_than_are_comfortable" {
+  command = plan
+  variables {
+    functions = { chat = { max_instances = 21 }, generate_text = { cpu = 2, max_instances = 1 } }
+  }
+  expect_failures = [check.ledger_writers, check.quota_of_a_new_project]
+}
+
 run "what_a_function_cannot_be" {
   command = plan
   variables {
     functions = {
-      chat   = { cpu = 0.5 }
+      chat   = { cpu = 0.5, max_instances = 1 }
       health = { min_instances = 3, max_instances = 2 }
     }
   }
@@ -111,6 +153,38 @@ run "invokers_by_name_and_no_keys_but_the_callers" {
   assert {
     condition     = length(google_storage_bucket.images.lifecycle_rule) == 1
     error_message = "Images that are kept: only unfinished uploads are deleted."
+  }
+}
+
+run "no_uptime_check_of_a_private_function" {
+  command = plan
+  variables {
+    uptime_check = true
+    invokers     = ["group:team@example.com"]
+  }
+  expect_failures = [google_monitoring_uptime_check_config.health["health"]]
+}
+
+run "a_restart_changes_every_function" {
+  command = plan
+  variables {
+    restarted_at = "2026-11-30T08:00Z"
+  }
+  assert {
+    condition     = alltrue([for one in values(google_cloudfunctions2_function.function) : one.service_config[0].environment_variables.RESTARTED_AT == "2026-11-30T08:00Z"])
+    error_message = "A new value in the environment makes a new revision, whose instances read their secrets again."
+  }
+}
+
+run "nobody_by_iam" {
+  command = plan
+  variables {
+    invokers  = []
+    functions = { health = { invokers = ["allUsers"] }, chat = { invokers = [] } }
+  }
+  assert {
+    condition     = join(",", keys(google_cloud_run_v2_service_iam_member.invoker)) == "health/allUsers"
+    error_message = "An empty list grants nothing: where the organization rejects allUsers, the invoker check is switched off instead."
   }
 }
 

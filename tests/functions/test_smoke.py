@@ -95,6 +95,18 @@ async def always_busy(request: web.Request, answer: web.Response) -> web.Respons
     return web.json_response({}, status=503) if request.method == "POST" and answer.status == 200 else answer
 
 
+def with_address(address: str | None) -> Handler:
+    """A server that takes this as every caller's address, or the first of X-Forwarded-For."""
+
+    async def spoil(request: web.Request, answer: web.Response) -> web.Response:
+        if request.path != "/health" or "Admin-API-Key" not in request.headers:
+            return answer
+        seen = address or request.headers.get("X-Forwarded-For", "198.51.100.2").split(",")[0]
+        return web.json_response({**json.loads(answer.body or b"{}"), "client_address": seen})
+
+    return spoil
+
+
 async def without_cors(request: web.Request, answer: web.Response) -> web.Response:
     return web.Response(status=404) if request.method == "OPTIONS" else answer
 
@@ -113,6 +125,9 @@ async def unchanged(request: web.Request, answer: web.Response) -> web.Response:
         (open_to_all, "nobody is served without a credential"),
         (key_shown, "health tells no secret"),
         (another_version, "every function is healthy"),
+        (with_address(None), "callers do not choose their address"),
+        (with_address("35.191.4.7"), "callers do not choose their address"),
+        (with_address("203.0.113.10"), "callers do not choose their address"),
         (always_busy, "a prompt is answered"),
         (without_cors, "browsers may ask"),
         (a_page_for_what_is_not_there, "what is not there is told in our format"),
@@ -126,8 +141,49 @@ async def test_a_server_that_is_wrong_does_not_pass(
     async with served({}) as server, spoiled(server.url, spoil) as url, ClientSession() as session:
         manifests = load_all(ROOT / "functions")
         addresses: Mapping[str, str] = {manifest.name: url for manifest in manifests}
-        found = await smoke.check(smoke.Site(session, addresses, manifests, "memory", ADMIN_KEY))
+        found = await smoke.check(smoke.Site(session, addresses, manifests, "memory", ADMIN_KEY, {}, "203.0.113.10"))
     assert failed in found, capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [(502, "upstream_failed"), (429, "rate_limited"), (503, "no_quota"), (429, "daily_quota_exhausted")],
+)
+async def test_gemini_outage_does_not_fail_a_release(
+    status: int, code: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Going back to an earlier release would not mend Gemini, or give a spent day back."""
+
+    async def without_gemini(request: web.Request, answer: web.Response) -> web.Response:
+        if request.method != "POST" or answer.status != 200:
+            return answer
+        return web.json_response(
+            {"error": {"code": code, "message": "Gemini failed.", "status": status}}, status=status
+        )
+
+    async with served({}) as server, spoiled(server.url, without_gemini) as url, ClientSession() as session:
+        manifests = load_all(ROOT / "functions")
+        addresses: Mapping[str, str] = {manifest.name: url for manifest in manifests}
+        found = await smoke.check(smoke.Site(session, addresses, manifests, "memory", ADMIN_KEY))
+    assert found == []
+    printed = capsys.readouterr().out
+    assert f"skipped  a prompt is answered: Gemini did not answer ({code}, HTTP {status})" in printed
+    assert "skipped  a stream is not held back: Gemini did not answer" in printed
+
+
+async def test_health_is_sent_to_every_function_by_name() -> None:
+    """Behind a load balancer /health is one function's; the header chooses another."""
+    seen: list[str] = []
+
+    async def noted(request: web.Request, answer: web.Response) -> web.Response:
+        seen.append(request.headers["x-gateway-function"])
+        return answer
+
+    async with served({}) as server, spoiled(server.url, noted) as url, ClientSession() as session:
+        manifests = load_all(ROOT / "functions")
+        addresses = {manifest.name: url for manifest in manifests}
+        await smoke.every_function_is_healthy(smoke.Site(session, addresses, manifests, "memory", None))
+    assert seen == sorted(addresses)
 
 
 async def test_an_id_token_travels_beside_the_gateways_own_credential() -> None:

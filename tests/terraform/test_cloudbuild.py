@@ -25,6 +25,7 @@ case "$tool $*" in
   "terraform init"*) touch .terraform.lock.hcl ;;
   "terraform plan"*) touch ../gateway.tfplan ;;
   "terraform output -raw"*) [ -n "$BEFORE" ] && printf %s "$BEFORE" ;;
+  "terraform output -json edge_address") echo '"203.0.113.10"' ;;
   "terraform output -json"*) echo "{}" ;;
   "gcloud storage cp"*gateway.tfplan*" .") [ -n "$PLANNED" ] && touch gateway.tfplan terraform.lock.hcl ;;
   "python -m tests.smoke"*) [ -n "$SERVES" ] ;;
@@ -130,6 +131,7 @@ def test_every_substitution_is_explained_and_has_a_value(plan: dict[str, Any]) -
         assert trigger["substitutions"].keys() == BUILD["substitutions"].keys()
         assert trigger["substitutions"]["_STAGE"] == stage
         assert trigger["filename"] == "cloudbuild.yaml"
+        assert trigger["location"] == "us-central1", "the connection's region, which need not be the functions'"
 
 
 def test_only_what_a_person_approved_is_applied(plan: dict[str, Any]) -> None:
@@ -142,11 +144,19 @@ def test_a_push_is_checked_planned_and_kept_but_not_applied(tmp_path: Path) -> N
     build = Workspace(tmp_path, "plan")
     assert build.run()
     assert [call for call in build.calls if call.startswith("make")] == ["make bundle", "make lint", "make test"]
-    assert build.called("terraform plan -input=false -lock=false -out=../gateway.tfplan")
+    assert build.called("terraform plan -input=false -lock=false -var-file=../operator.tfvars -out=../gateway.tfplan")
     assert build.called(f"gcloud storage cp gateway.tfplan terraform.lock.hcl gs://state/plans/{COMMIT}/")
     assert not build.called("terraform apply")
     assert not build.called("python")
     assert not build.called("gcloud secrets")
+
+
+def test_operator_values_stay_outside_terraform_folder(tmp_path: Path) -> None:
+    """`terraform fmt -check` and `terraform test` would read them there, and fail on a deployment's own values."""
+    for stage in ("plan", "apply"):
+        build = Workspace(tmp_path / stage, stage)
+        assert build.run()
+        assert build.called("gcloud storage cp gs://state/terraform.tfvars")[0].endswith(" operator.tfvars")
 
 
 def test_only_the_apply_stage_reads_the_admin_key(tmp_path: Path) -> None:
@@ -178,7 +188,7 @@ def test_the_plan_of_the_commit_is_applied_and_what_it_made_is_asked(tmp_path: P
     assert build.run()
     assert not build.called("terraform plan")
     assert build.called("terraform apply") == ["terraform apply -input=false ../gateway.tfplan"]
-    assert build.called("python") == ["python -m tests.smoke --urls urls.json"]
+    assert build.called("python") == ["python -m tests.smoke --urls urls.json --edge-address 203.0.113.10"]
 
 
 def test_nothing_is_applied_that_was_not_planned(tmp_path: Path) -> None:
@@ -191,7 +201,7 @@ def test_functions_that_do_not_answer_go_back_to_the_bundle_of_before(tmp_path: 
     build = Workspace(tmp_path, "apply", serves=False)
     assert not build.run()
     assert build.called("terraform apply")[1:] == [
-        f"terraform apply -input=false -auto-approve -var=bundle_object={BEFORE}"
+        f"terraform apply -input=false -auto-approve -var-file=../operator.tfvars -var=bundle_object={BEFORE}"
     ]
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from shared import errors
 from shared.http.manifest import load_all, owners
+from tests.support.collections import collections_in, sources
 from tests.support.deployment import Deployment, problems
 from tests.support.functions import called
 from tests.support.processes import ROOT
@@ -38,6 +39,25 @@ def grown(applied: Terraform, grown_checkout: Path) -> Deployment:
 
 def test_nothing_is_wrong_with_it(deployment: Deployment) -> None:
     assert problems(deployment) == []
+
+
+def test_apply_waits_for_rights_by_default() -> None:
+    """The offline runs set 0, so that no run holds the default."""
+    variables = (ROOT / "terraform/variables.tf").read_text()
+    (block,) = re.findall(r'^variable "rights_wait_s" \{\n(.*?)^\}', variables, re.MULTILINE | re.DOTALL)
+    assert re.search(r"^  default +=\s60$", block, re.MULTILINE)
+    iam, apis = (ROOT / "terraform/iam.tf").read_text(), (ROOT / "terraform/apis.tf").read_text()
+    assert [text.count("sleep ${var.rights_wait_s}") for text in (iam, apis)] == [1, 1]
+
+
+def test_regions_of_google_cloud_are_accepted() -> None:
+    variables = (ROOT / "terraform/variables.tf").read_text()
+    (pattern,) = re.findall(r'regex\("([^"]+)", var\.region\)', variables)
+    good = ["us-central1", "us-south1", "us-east5", "europe-west12", "europe-southwest1", "northamerica-northeast2"]
+    good += ["asia-southeast1", "australia-southeast2", "africa-south1", "me-central2", "southamerica-west1"]
+    wrong = ["us-central1-a", "eu-west-1", "us-east-1", "us-centrall1", "europe-wset1", "nam5", "US-central1"]
+    assert [one for one in good if not re.match(pattern, one)] == []
+    assert [one for one in wrong if re.match(pattern, one)] == []
 
 
 def test_every_setting_that_is_documented_can_be_given_and_no_other(deployment: Deployment) -> None:
@@ -72,6 +92,15 @@ def test_a_new_folder_is_all_that_a_new_function_needs(grown: Deployment) -> Non
     assert {"openai_api", "sessions", "console"} <= grown.functions.keys()
 
 
+def test_new_collection_in_code_is_found() -> None:
+    """The plan is compared with these; a planted key of a collection that Terraform lacks must be among them."""
+    modules = dict(sources(ROOT))
+    found = collections_in(modules)
+    assert {"ledger", "rate"} <= found
+    planted = 'from shared.stores.port import Put\nkey = f"planted/{name}"\nkind = "text/plain"\n'
+    assert collections_in({**modules, "shared/planted.py": planted}) == found | {"planted"}
+
+
 def test_storing_functions_alone_know_the_bucket(grown: Deployment) -> None:
     for name, function in grown.functions.items():
         env = function["service_config"][0]["environment_variables"]
@@ -87,6 +116,8 @@ def test_storing_functions_alone_know_the_bucket(grown: Deployment) -> None:
     [
         (Asked("GET", "/"), "health"),
         (Asked("GET", "/health"), "health"),
+        (Asked("GET", "/health", {"x-gateway-function": "chat"}), "chat"),
+        (Asked("GET", "/health", {"x-gateway-function": "nothing"}), "health"),
         (Asked("POST", "/chat"), "chat"),
         (Asked("POST", "/chat/"), "chat"),
         (Asked("POST", "/generate_text"), "generate_text"),
@@ -177,15 +208,19 @@ async def test_the_alerts_read_what_a_record_has(deployment: Deployment, capsys:
     await called("chat", {"prompt": "Hello"})
     record = json.loads(capsys.readouterr().out.splitlines()[-1])
     labels = record.get("logging.googleapis.com/labels", record)
-    metric = deployment.only("google_logging_metric", "requests")
-    extracted = [re.fullmatch(r"EXTRACT\((\w+)\.(\w+)\)", one) for one in metric["label_extractors"].values()]
+    metrics = deployment.of("google_logging_metric").values()
+    extractors = [
+        one for metric in metrics for one in (*metric["label_extractors"].values(), metric["value_extractor"])
+    ]
+    extracted = [re.fullmatch(r"EXTRACT\((\w+)\.(\w+)\)", one) for one in extractors if one]
+    assert {"queue_ms", "outcome", "status"} <= {field[2] for field in extracted if field}
     for field in extracted:
         assert field is not None
         assert field[2] in {"labels": labels, "httpRequest": record["httpRequest"]}[field[1]], field[0]
     assert labels["outcome"] == "ok"
     watched = [
         re.findall(r'outcome = "(\w+)"', one["conditions"][0]["condition_threshold"][0]["filter"])
-        for one in deployment.of("google_monitoring_alert_policy").values()
+        for one in deployment.of("google_monitoring_alert_policy", "alert").values()
     ]
     codes = {
         error.code

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -13,295 +12,11 @@ import pytest
 from shared.http.manifest import load_all
 from tests.support.deployment import Deployment, problems
 from tests.support.terraform import Finished, Terraform, given, stage
+from tests.terraform.planted import Planted
+from tests.terraform.planted_resources import RESOURCES
+from tests.terraform.planted_rights import ORDERS, RIGHTS
 
-
-@dataclass(frozen=True, slots=True)
-class Planted:
-    """`old` in `file`, below terraform/, becomes `new`; an empty `old` is the file's end. `told` is a pattern."""
-
-    name: str
-    file: str
-    old: str
-    new: str
-    told: str
-
-    def into(self, checkout: Path) -> None:
-        file = checkout / "terraform" / self.file
-        text = file.read_text()
-        assert self.old in text, f"{self.file} no longer has {self.old!r}"
-        file.write_text(text.replace(self.old, self.new) if self.old else f"{text}\n{self.new}\n")
-
-
-SEEN_IN_THE_PLAN = [
-    Planted(
-        "a function without the ledger's variables",
-        "functions.tf",
-        "      local.environment,\n",
-        '      { for key, value in local.environment : key => value if key != "LEDGER_URL" },\n',
-        r"environment: chat has LEDGER_URL = None",
-    ),
-    Planted(
-        "every line of the log parsed twice",
-        "functions.tf",
-        'LOG_EXECUTION_ID = "false"',
-        'LOG_EXECUTION_ID = "true"',
-        r"environment: chat has LOG_EXECUTION_ID = 'true'",
-    ),
-    Planted(
-        "a key in plain sight",
-        "functions.tf",
-        "environment = merge(var.settings, {",
-        'environment = merge(var.settings, { ADMIN_API_KEY = "a-key" }, {',
-        r"environment: chat has \['ADMIN_API_KEY'\] in plain sight",
-    ),
-    Planted(
-        "one request at a time",
-        "functions.tf",
-        "max_instance_request_concurrency = each.value.concurrency",
-        "max_instance_request_concurrency = 1",
-        r"sizes: chat has max_instance_request_concurrency 1",
-    ),
-    Planted(
-        "a list of functions",
-        "functions.tf",
-        'fileset("${local.root}/functions", "*/endpoint.json")',
-        'setsubtract(fileset("${local.root}/functions", "*/endpoint.json"), ["generate_text/endpoint.json"])',
-        r"functions: \['generate_text'\] is in the folders or in the plan",
-    ),
-    Planted(
-        "a revision that does not wait for its secrets",
-        "functions.tf",
-        "    google_secret_manager_secret_iam_member.accessor,\n",
-        "",
-        r"functions: they do not wait for \['google_secret_manager_secret_iam_member.accessor'\]",
-    ),
-    Planted(
-        "a secret in the state",
-        "secrets.tf",
-        "",
-        'resource "google_secret_manager_secret_version" "admin" {\n'
-        '  secret      = google_secret_manager_secret.secret["ADMIN_API_KEY"].id\n'
-        '  secret_data = "a-key"\n}',
-        r"secrets: a value is in the state",
-    ),
-    Planted(
-        "a secret that a function may not read",
-        "secrets.tf",
-        "secret = secret } }\n",
-        'secret = secret } } if name != "batch"\n',
-        r"secrets: batch may read \[\]",
-    ),
-    Planted(
-        "secrets of other functions",
-        "secrets.tf",
-        "",
-        'resource "google_secret_manager_secret_iam_member" "other" {\n  secret_id = "of-somebody-else"\n'
-        '  role      = "roles/secretmanager.secretAccessor"\n  member    = google_service_account.function["health"].member\n}',
-        r"secrets: health may read \[.*'of-somebody-else'\]",
-    ),
-    Planted(
-        "a function that owns every database",
-        "iam.tf",
-        'each.value.public ? "roles/datastore.viewer" : "roles/datastore.user"',
-        '"roles/datastore.owner"',
-        r"accounts: chat has \[\('roles/datastore.owner'",
-    ),
-    Planted(
-        "a push that runs with the deployer's rights",
-        "deploy.tf",
-        'approval = false, account = google_service_account.plan["plan"].id',
-        'approval = false, account = google_service_account.deploy["deploy"].id',
-        r"unapproved: the trigger plan runs as gemini-deploy@",
-    ),
-    Planted(
-        "a push that may change the project",
-        "deploy.tf",
-        '"roles/iam.securityReviewer", "roles/logging.logWriter"])',
-        '"roles/iam.securityReviewer", "roles/logging.logWriter", "roles/run.admin"])',
-        r"unapproved: a push has roles/run.admin on the project",
-    ),
-    Planted(
-        "a push that may read a key",
-        "deploy.tf",
-        "",
-        'resource "google_secret_manager_secret_iam_member" "plan" {\n'
-        '  secret_id = google_secret_manager_secret.secret["ADMIN_API_KEY"].secret_id\n'
-        '  role      = "roles/secretmanager.secretAccessor"\n  member    = google_service_account.plan["plan"].member\n}',
-        r"unapproved: a push has roles/secretmanager.secretAccessor",
-    ),
-    Planted(
-        "a push that replaces plans",
-        "deploy.tf",
-        "roles/storage.objectCreator",
-        "roles/storage.objectUser",
-        r"unapproved: a push has roles/storage.objectUser on demo-project-terraform-state",
-    ),
-    Planted(
-        "a push that writes the state",
-        "deploy.tf",
-        "/objects/plans/",
-        "/objects/",
-        r"unapproved: a push has roles/storage.object\w+ on demo-project-terraform-state .*/objects/\\?\"\)",
-    ),
-    Planted(
-        "a push that acts as the deployer",
-        "deploy.tf",
-        "",
-        'resource "google_service_account_iam_member" "plan" {\n'
-        '  service_account_id = google_service_account.deploy["deploy"].name\n'
-        '  role               = "roles/iam.serviceAccountTokenCreator"\n'
-        '  member             = google_service_account.plan["plan"].member\n}',
-        r"unapproved: a push has roles/iam.serviceAccountTokenCreator",
-    ),
-    Planted(
-        "projects that health does not know",
-        "functions.tf",
-        "each.value.public ? { GEMINI_PROJECTS =",
-        "false ? { GEMINI_PROJECTS =",
-        r"environment: health has GEMINI_PROJECTS = None",
-    ),
-    Planted(
-        "a ledger that is not the gateway's alone",
-        "iam.tf",
-        'expression = "resource.name == \\"${local.gateway_database}\\""',
-        'expression = "true"',
-        r"accounts: health has .*not roles/datastore.viewer on its database alone",
-    ),
-    Planted(
-        "a builder that may do everything",
-        "build.tf",
-        '"roles/logging.logWriter"    = null',
-        '"roles/editor" = null',
-        r"accounts: serviceAccount:gemini-build@\S+ has roles/editor",
-    ),
-    Planted(
-        "callers who may change the function",
-        "iam.tf",
-        '"roles/run.invoker"',
-        '"roles/run.admin"',
-        r"invokers: allUsers has roles/run.admin on gemini-health",
-    ),
-    Planted(
-        "a function that nobody may call",
-        "iam.tf",
-        "=> { function = name, member = member } }\n",
-        '=> { function = name, member = member } } if name != "chat"\n',
-        r"invokers: nobody may call \['gemini-chat'\]",
-    ),
-    Planted(
-        "a bucket that can be made public",
-        "storage.tf",
-        '"enforced"\n  force_destroy               = !var.deletion_protection',
-        '"inherited"\n  force_destroy               = !var.deletion_protection',
-        r"buckets: demo-project-gemini-images can be made public",
-    ),
-    Planted(
-        "a public bucket",
-        "storage.tf",
-        "",
-        'resource "google_storage_bucket_iam_member" "public" {\n  bucket = google_storage_bucket.images.name\n'
-        '  role   = "roles/storage.objectViewer"\n  member = "allUsers"\n}',
-        r"buckets: everybody has roles/storage.objectViewer on demo-project-gemini-images",
-    ),
-    Planted(
-        "images for every function",
-        "storage.tf",
-        'name => function.storage if function.storage != "none"',
-        'name => "write"',
-        r"buckets: \[.*'chat'.*\] may use the images",
-    ),
-    Planted(
-        "images that are deleted before their time",
-        "storage.tf",
-        "age = lifecycle_rule.value",
-        "age = lifecycle_rule.value - 23",
-        r"environment: image has IMAGE_TTL_DAYS = '30', not '7'",
-    ),
-    Planted(
-        "links that lead to no image",
-        "functions.tf",
-        '"https://${var.domain}"',
-        '"https://gemini-generate.example.com"',
-        r"environment: generate has PUBLIC_BASE_URL = 'https://gemini-generate.example.com'",
-    ),
-    Planted(
-        "images that cannot be deleted",
-        "storage.tf",
-        'write = "roles/storage.objectUser"',
-        'write = "roles/storage.objectViewer"',
-        r"buckets: image has roles/storage.objectViewer on the images",
-    ),
-    Planted(
-        "a function that signs what it does not hand out",
-        "iam.tf",
-        "[local.image_function] : []",
-        "keys(local.functions) : []",
-        r"buckets: \[.*'chat'.*\] may sign as themselves, \['image'\] hands out signed addresses",
-    ),
-    Planted(
-        "images that cannot be brought back",
-        "storage.tf",
-        "  soft_delete_policy {\n    retention_duration_seconds = 7 * 24 * 3600\n  }\n",
-        "",
-        r"buckets: the images' bucket has no lifecycle, soft delete or CORS",
-    ),
-    Planted(
-        "a ledger that locks",
-        "firestore.tf",
-        '"OPTIMISTIC"',
-        '"PESSIMISTIC"',
-        r"ledger: concurrency_mode is PESSIMISTIC",
-    ),
-    Planted(
-        "a ledger that cannot be brought back",
-        "firestore.tf",
-        '"POINT_IN_TIME_RECOVERY_ENABLED"',
-        '"POINT_IN_TIME_RECOVERY_DISABLED"',
-        r"ledger: point_in_time_recovery_enablement is POINT_IN_TIME_RECOVERY_DISABLED",
-    ),
-    Planted(
-        "a ledger that anybody deletes",
-        "firestore.tf",
-        'var.deletion_protection ? "DELETE_PROTECTION_ENABLED" : "DELETE_PROTECTION_DISABLED"',
-        '"DELETE_PROTECTION_DISABLED"',
-        r"ledger: delete_protection_state is DELETE_PROTECTION_DISABLED",
-    ),
-    Planted(
-        "an index on the ledger's bytes",
-        "firestore.tf",
-        'value_field   = "s"',
-        'value_field   = "state"',
-        r"ledger: its field s is indexed",
-    ),
-    Planted(
-        "documents that never go",
-        "firestore.tf",
-        "  ttl_config {}\n",
-        "",
-        r"ledger: what has expired is never deleted",
-    ),
-    Planted(
-        "a path that leads nowhere",
-        "edge.tf",
-        "[for prefix in keys(local.below) : format",
-        '[for prefix in setsubtract(keys(local.below), ["/image/"]) : format',
-        r"paths: GET /image/some/thing leads to health, not to image",
-    ),
-    Planted(
-        "an alert on what is not counted",
-        "monitoring.tf",
-        "logging.googleapis.com/user/${google_logging_metric.requests.name}",
-        "logging.googleapis.com/user/requests",
-        r"alerts: failures watches \['logging.googleapis.com/user/requests'\]",
-    ),
-    Planted(
-        "an alert that tells nobody",
-        "monitoring.tf",
-        "[for channel in google_monitoring_notification_channel.email : channel.id]",
-        "[]",
-        r"alerts: failures tells nobody",
-    ),
-]
+SEEN_IN_THE_PLAN = [*ORDERS, *RIGHTS, *RESOURCES]
 
 
 @pytest.fixture(scope="module")
@@ -387,6 +102,13 @@ REFUSED = [
         "  required_providers {\n",
         '  required_providers {\n    random = {\n      source = "hashicorp/random"\n    }\n',
         r"hashicorp/random",
+    ),
+    Planted(
+        "defaults with more writers than the ledger takes",
+        "functions.tf",
+        ">= 80 ? 2 :",
+        ">= 80 ? 9 :",
+        r"The writing functions may have \d+ instances together, over 40",
     ),
     Planted(
         "a memory that is no number",
@@ -477,6 +199,7 @@ def test_an_endpoint_json_that_cannot_be_deployed_is_told_by_its_name(
         "health": ({"concurrency": 1000}, "concurrency must be from 1 to 250"),
         "generate_text": ({"timeout_s": 4000}, "timeout_s must be from 1 to 3600"),
         "image": ({"storage": "all"}, "storage must be none, read or write"),
+        "translation": ({"store": "all"}, "store must be none, read or write"),
         "generate": ({"timeout_s": 169}, "timeout_s must be at least 170, or the platform ends requests"),
     }
     for name, (fields, _) in wrong.items():

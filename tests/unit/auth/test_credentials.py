@@ -208,9 +208,19 @@ class TestAnonymous:
 
     def test_the_address_is_what_googles_front_end_appended_and_only_when_deployed(self) -> None:
         forwarded = ["203.0.113.9, 198.51.100.1", "192.0.2.1 , 198.51.100.2"]
-        assert client_address(forwarded, "169.254.1.1", deployed=True) == "198.51.100.2"
-        assert client_address(forwarded, "127.0.0.1", deployed=False) == "127.0.0.1"
-        assert client_address([], "127.0.0.1", deployed=True) == "127.0.0.1"
+        assert client_address(forwarded, "169.254.1.1", 1) == "198.51.100.2"
+        assert client_address(forwarded, "127.0.0.1", None) == "127.0.0.1"
+        assert client_address([], "127.0.0.1", 1) == "127.0.0.1"
+
+    def test_address_behind_load_balancer_is_second_from_end(self) -> None:
+        """The load balancer appends the caller's address and its own; what the caller sent stands before both."""
+        assert client_address(["198.51.100.2,203.0.113.10"], "169.254.1.1", 2) == "198.51.100.2"
+        assert client_address(["192.0.2.66, 198.51.100.2,203.0.113.10"], "169.254.1.1", 2) == "198.51.100.2"
+        assert client_address(["192.0.2.66", "198.51.100.2", "203.0.113.10"], "169.254.1.1", 2) == "198.51.100.2"
+
+    def test_address_without_load_balancer_is_the_only_one(self) -> None:
+        assert client_address(["198.51.100.2"], "169.254.1.1", 2) == "198.51.100.2"
+        assert client_address([""], "169.254.1.1", 2) == "169.254.1.1"
 
 
 class TestKeyInTheBody:

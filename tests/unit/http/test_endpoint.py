@@ -180,6 +180,22 @@ class TestRoutes:
         answer = await thing().ask(method, "/health", headers={})
         assert answer.json() == {"status": "healthy"}
 
+    async def test_health_returns_client_address_to_admin(self) -> None:
+        """So that an operator sees which address rates and shares count, however the request came."""
+        deployed = {"K_SERVICE": "thing", "LEDGER_URL": "memory://", "CLIENT_ADDRESS_FROM_END": "2"}
+        made = thing(services=FakeServices(environment=deployed))
+        forwarded = {"x-forwarded-for": "192.0.2.66, 198.51.100.2,203.0.113.10"}
+        answer = await made.ask("GET", "/health", headers={**ADMIN, **forwarded})
+        assert answer.json() == {"status": "healthy", "client_address": "198.51.100.2"}
+        answer = await made.ask("GET", "/health", headers={"admin-api-key": "wrong", **forwarded})
+        assert answer.json() == {"status": "healthy"}
+
+    async def test_health_limits_guesses_of_the_admin_key(self) -> None:
+        """The address in its answer would otherwise show whether a key is right, as often as anybody likes."""
+        made = thing()
+        statuses = [(await made.ask("GET", "/health", headers={"admin-api-key": "wrong"})).status for _ in range(11)]
+        assert statuses == [200] * 10 + [429]
+
     async def test_health_is_only_read(self) -> None:
         assert (await thing().ask("POST", "/health")).headers["allow"] == "GET, HEAD, OPTIONS"
 

@@ -63,6 +63,8 @@ def test_the_folder_names_the_function(tmp_path: Path) -> None:
         ({"secrets": "KEY"}, "secrets"),
         ({"storage": "all"}, "none, read, write"),
         ({"storage": True}, "storage"),
+        ({"store": "all"}, "none, read, write"),
+        ({"access": "public"}, "a public function must set store"),
         ({"rated": "admin"}, "anonymous, everybody"),
     ],
 )
@@ -82,6 +84,11 @@ def test_a_file_that_is_no_json_object_is_refused(tmp_path: Path, content: bytes
 def test_a_function_stores_nothing_unless_it_says_so(tmp_path: Path) -> None:
     assert Manifest.load(write(tmp_path, "thing", GOOD)).storage == "none"
     assert Manifest.load(write(tmp_path, "images", {**GOOD, "storage": "write"})).storage == "write"
+
+
+def test_store_is_write_if_left_out(tmp_path: Path) -> None:
+    assert Manifest.load(write(tmp_path, "thing", GOOD)).store == "write"
+    assert Manifest.load(write(tmp_path, "page", {**GOOD, "access": "public", "store": "read"})).store == "read"
 
 
 def test_whose_requests_are_rated_is_optional(tmp_path: Path) -> None:

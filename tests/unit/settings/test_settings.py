@@ -84,6 +84,7 @@ WRONG = [
     ("REQUEST_TIMEOUT_SECONDS", "nan", "nan"),
     ("QUEUE_TIMEOUT_SECONDS", "-1", "0 to 3600"),
     ("MAX_CONNECTIONS", "none", "none"),
+    ("CLIENT_ADDRESS_FROM_END", "0", "1 to 10"),
     ("RATE_LIMIT_PER_MINUTE", "0", "from 1 to 10000, or `unlimited`"),
     ("RATE_LIMIT_PER_MINUTE", "20000", "from 1 to 10000, or `unlimited`"),
     ("QUEUE_MAX_MB", "0", "1 to"),
