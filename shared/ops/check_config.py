@@ -183,7 +183,7 @@ def _instances(config: Config, manifests: Sequence[Manifest]) -> Iterator[str]:
 
 
 def _writes(manifest: Manifest) -> bool:
-    return getattr(manifest, "store", "write") == "write"
+    return manifest.store == "write"
 
 
 def _max_instances(config: Config, manifest: Manifest) -> int:
