@@ -12,8 +12,8 @@ SETUP_STAMP := $(VENV)/.setup-$(shell cat requirements.txt tests/requirements.tx
 RUN_STAMP := $(VENV)/.run-$(shell cat requirements.txt pyproject.toml | cksum | cut -d' ' -f1)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lock run test test-heavy simulate lint format fuzz check-terraform scan check-all bench bench-ledger bundle \
-	bad-input new-endpoint
+.PHONY: help setup lock run test test-heavy simulate lint format fuzz check-terraform scan check-all check-config bench \
+	bench-ledger bundle bad-input new-endpoint
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -91,6 +91,9 @@ format: $(SETUP_STAMP) ## put the sources into the agreed format
 fuzz: $(SETUP_STAMP) ## ask what the specification allows and what it does not, and check random schemas, SECONDS=60 each; ARGS="--seed 1" repeats
 	$(BIN)/python -m tests.fuzz.schemas --seconds $(SECONDS) $(ARGS)
 	$(BIN)/python -m tests.fuzz --seconds $(SECONDS) $(ARGS)
+
+check-config: $(SETUP_STAMP) ## name everything that is wrong with a configuration (FILE=.env, or terraform/terraform.tfvars)
+	$(BIN)/python -m shared.ops.check_config $(FILE)
 
 bench: $(SETUP_STAMP) ## measure what a request costs; ARGS chooses
 	$(BIN)/python -m tests.benchmarks $(ARGS)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, cast
 from shared.accounts.account import Account
 from shared.accounts.pool import Pool
 from shared.admission.admission import Admission, AdmissionConfig
-from shared.admission.config import AgentConfig
+from shared.admission.config import ProcessConfig
 from shared.auth.admin_guesses import AdminGuesses
 from shared.auth.caller_rate import CallerRate
 from shared.auth.credentials import id_of
@@ -67,7 +67,7 @@ class Services:
         )
         self.admission = Admission(
             self.store,
-            AgentConfig(
+            ProcessConfig(
                 instance=secrets.token_hex(16),
                 grid=Grid.of(settings.window_s),
                 tau_s=max(MIN_DEADLINE_MS / 1000, settings.request_timeout_s),
@@ -146,7 +146,7 @@ class Services:
             settings.tracing,
             settings.version,
             settings.base_url,
-            self.admission.conversations,
+            self.admission.ledger_calls,
             proxy=proxy.reveal() if proxy else None,
         )
 

@@ -7,20 +7,19 @@ import hashlib
 from collections import OrderedDict, deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 from shared.accounts.account import Account
-from shared.admission.agent import Agent
 from shared.admission.answer_times import AnswerTimes
-from shared.admission.config import AgentConfig
+from shared.admission.call_log import LedgerCall, LedgerCallLog
+from shared.admission.config import ProcessConfig
 from shared.admission.connections import Connections
-from shared.admission.journal import Conversation, Journal
-from shared.admission.lease import Lease
-from shared.admission.line import SCAN
+from shared.admission.permit import Permit
+from shared.admission.project import ProjectClient
 from shared.admission.queue import FairQueue, Waiter
-from shared.admission.refusing import exceeded, expired, hopeless, too_short, unconnected
+from shared.admission.rejection import exceeded, rejection_for, timeout_error, too_short, unconnected
 from shared.admission.returns import MAX_AHEAD_WINDOWS, Returns
 from shared.admission.server_clock import ServerClock
+from shared.admission.wait_list import SCAN
 from shared.clock import elapsed_s
 from shared.errors import CostExceedsLimit, GatewayError, Unavailable
 from shared.generation import Caller, Cost
@@ -28,7 +27,7 @@ from shared.stores.port import Liveness, Store
 
 OFFER_S = 0.25
 """What one project could not serve for so long is also asked of the next."""
-MAX_CALLER_KEY_AGENTS = 1_000
+MAX_CALLER_KEY_PROJECTS = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,33 +46,33 @@ class Admission:
     """One per process and event loop."""
 
     def __init__(
-        self, store: Store, agents: AgentConfig, config: AdmissionConfig, liveness: Liveness | None = None
+        self, store: Store, process: ProcessConfig, config: AdmissionConfig, liveness: Liveness | None = None
     ) -> None:
-        self.store, self.agent_config, self.config, self.liveness = store, agents, config, liveness
+        self.store, self.process_config, self.config, self.liveness = store, process, config, liveness
         self.clock = ServerClock()
         self.queue = FairQueue(weights=config.weights or {})
-        self.returns = Returns(MAX_AHEAD_WINDOWS * agents.grid.window_ms / 1000)
+        self.returns = Returns(MAX_AHEAD_WINDOWS * process.grid.window_ms / 1000)
         self.times = AnswerTimes()
         self.durations = AnswerTimes()
         """How long exchanges took from the dispatch to the last byte, unary and streamed ones alike."""
-        self.connections: Connections[Agent] = Connections(config.connections, config.caller_key_connections)
-        self.agents: OrderedDict[str, Agent] = OrderedDict()
-        self._journal = Journal()
-        self._offers: deque[tuple[float, Waiter, asyncio.Future[Lease]]] = deque()
+        self.connections: Connections[ProjectClient] = Connections(config.connections, config.caller_key_connections)
+        self.projects: OrderedDict[str, ProjectClient] = OrderedDict()
+        self._call_log = LedgerCallLog()
+        self._offers: deque[tuple[float, Waiter, asyncio.Future[Permit]]] = deque()
         """Who is to be offered to the next project when (elapsed time), in that order; and the wait it is for."""
         self._offering: asyncio.TimerHandle | None = None
         self._turn = 0
         if liveness is not None:
-            liveness.claim(agents.instance)
+            liveness.claim(process.instance)
 
     @property
     def writes(self) -> int:
         """Commits sent to ledgers so far, refused ones included."""
-        return self._journal.writes
+        return self._call_log.writes
 
-    def conversations(self, since_s: float) -> list[Conversation]:
+    def ledger_calls(self, since_s: float) -> list[LedgerCall]:
         """What was said to ledgers and ended at `since_s` (elapsed time) or later: the last 64 of each ledger."""
-        return self._journal.since(since_s)
+        return self._call_log.since(since_s)
 
     # -- asking ------------------------------------------------------------------------------------------------------
 
@@ -86,10 +85,10 @@ class Admission:
         caller: Caller,
         *,
         batch: bool = False,
-        again: Lease | None = None,
+        again: Permit | None = None,
         patient_until_s: float | None = None,
         streamed: bool = False,
-    ) -> Lease:
+    ) -> Permit:
         """Wait for a permit of any candidate, until `deadline_s` and for QUEUE_TIMEOUT_SECONDS at most; where it is given,
         until `patient_until_s` instead of the latter. `again`: a lapsed lease, whose place in the queue is kept.
 
@@ -100,81 +99,84 @@ class Admission:
         if deadline_s - now_s < least_s:
             raise too_short(model, deadline_s - now_s, least_s)
         ranked = self._ranked(candidates)
-        sentences = {agent: exceeded(agent.book_of(model).limits, model, cost) for agent in ranked}
-        agents = [agent for agent in ranked if sentences[agent] is None]
-        if not agents:
+        sentences = {project: exceeded(project.permits_of(model).limits, model, cost) for project in ranked}
+        projects = [project for project in ranked if sentences[project] is None]
+        if not projects:
             raise CostExceedsLimit(sentences[ranked[0]] or "", details={"model": model})
-        ledgers = {agent.account.ledger_id for agent in agents}
+        ledgers = {project.account.ledger_id for project in projects}
         servable = [account for account in candidates if account.ledger_id in ledgers]
-        for agent in agents:
-            agent.book_of(model).came(cost, now_s)
+        for project in projects:
+            project.permits_of(model).record_arrival(cost, now_s)
         waiter = again.waiter if again is not None else None
         if waiter is None:
             longest_s = now_s + self.config.queue_timeout_s if patient_until_s is None else patient_until_s
             until_s = min(deadline_s - least_s, longest_s)
             future = asyncio.get_running_loop().create_future()
-            waiter = Waiter(model, cost, caller.id, batch, now_s, until_s, agents, servable, future)
+            waiter = Waiter(model, cost, caller.id, batch, now_s, until_s, projects, servable, future)
             waiter.ends_s, waiter.streamed = deadline_s, streamed
-            places = [(agent.account.ledger_id, agent.names.section(model)) for agent in agents]
+            places = [(project.account.ledger_id, project.names.section(model)) for project in projects]
             returned = self.returns.back(places, caller.id, now_s, batch=batch)
             if returned is not None:
                 waiter.tag, waiter.sequence = returned.tag, returned.sequence
-        waiter.candidates = agents  # Of a caller's own key, the agent may have been forgotten meanwhile.
-        if not any(agent.line.count for agent in agents):
-            for at, agent in enumerate(agents):
-                lease = self._try(agent, waiter, now_s)
+        waiter.candidates = projects  # Of a caller's own key, the project may have been forgotten meanwhile.
+        if not any(project.wait_list.count for project in projects):
+            for at, project in enumerate(projects):
+                lease = self._try(project, waiter, now_s)
                 if lease is not None:
                     waiter.offered = max(waiter.offered, at + 1)
-                    agent.poke()
+                    project.poke()
                     return lease
         return await self._wait(waiter)
 
-    def _ranked(self, accounts: Sequence[Account]) -> list[Agent]:
-        """The agents of the accounts' projects, by rendezvous hash: instances begin with different ones."""
+    def _ranked(self, accounts: Sequence[Account]) -> list[ProjectClient]:
+        """The accounts' projects in the order of a rendezvous hash: instances start with different ones."""
         ledgers = dict.fromkeys(account.ledger_id for account in accounts)
         by_id = {account.ledger_id: account for account in accounts}
         ranked = list(ledgers)
         if len(ranked) > 1:
-            ranked.sort(key=lambda ledger: hashlib.blake2b(f"{self.agent_config.instance}{ledger}".encode()).digest())
-        return [self._agent(by_id[ledger]) for ledger in ranked]
+            ranked.sort(key=lambda ledger: hashlib.blake2b(f"{self.process_config.instance}{ledger}".encode()).digest())
+        return [self._project(by_id[ledger]) for ledger in ranked]
 
-    def _agent(self, account: Account) -> Agent:
-        agent = self.agents.get(account.ledger_id)
-        if agent is None:
+    def _project(self, account: Account) -> ProjectClient:
+        project = self.projects.get(account.ledger_id)
+        if project is None:
             self._forget_idle()
-            agent = Agent(
-                account, self.store, self.clock, self.agent_config, self._journal, self._changed, self.liveness
+            project = ProjectClient(
+                account,
+                self.store,
+                self.clock,
+                self.process_config,
+                self._call_log,
+                self.returns,
+                self._changed,
+                self.liveness,
             )
-            agent.callers_away = partial(self._callers_away, agent)
-            self.agents[account.ledger_id] = agent
+            self.projects[account.ledger_id] = project
         elif account.ephemeral:
-            self.agents.move_to_end(account.ledger_id)
-        return agent
-
-    def _callers_away(self, agent: Agent) -> int:
-        return self.returns.callers_away(agent.account.ledger_id, agent.line.callers, elapsed_s())
+            self.projects.move_to_end(account.ledger_id)
+        return project
 
     def _forget_idle(self) -> None:
-        """Make room for one. Who is in use stays: a second agent of its ledger would spend what the first one holds."""
-        if len(self.agents) >= MAX_CALLER_KEY_AGENTS:
-            for ledger, agent in list(self.agents.items()):
-                if agent.account.ephemeral and agent.unused():
-                    del self.agents[ledger]
+        """Make room for one. Who is in use stays: a second project of its ledger would spend what the first one holds."""
+        if len(self.projects) >= MAX_CALLER_KEY_PROJECTS:
+            for ledger, project in list(self.projects.items()):
+                if project.account.ephemeral and project.unused():
+                    del self.projects[ledger]
                     return
 
-    def _try(self, agent: Agent, waiter: Waiter, now_s: float) -> Lease | None:
-        if not self.connections.has_room(agent.account.ephemeral):
+    def _try(self, project: ProjectClient, waiter: Waiter, now_s: float) -> Permit | None:
+        if not self.connections.has_room(project.account.ephemeral):
             return None
-        draw = agent.draw(agent.names.section(waiter.model), waiter.cost)
+        draw = project.draw(waiter.model, waiter.cost)
         if draw is None:
             return None
-        self.connections.take(agent.account.ephemeral)
-        of_project = [account for account in waiter.accounts if account.ledger_id == agent.account.ledger_id]
+        self.connections.take(project.account.ephemeral)
+        of_project = [account for account in waiter.accounts if account.ledger_id == project.account.ledger_id]
         self._turn += 1
         account = of_project[self._turn % len(of_project)]
-        return Lease(self, agent, account, waiter, draw, now_s - waiter.came_s)
+        return Permit(self, project, account, waiter, draw, now_s - waiter.arrived_s)
 
-    async def _wait(self, waiter: Waiter) -> Lease:
+    async def _wait(self, waiter: Waiter) -> Permit:
         loop = asyncio.get_running_loop()
         self.queue.place(waiter, after=self.returns.last_tag(waiter.caller))
         waiter.future = loop.create_future()
@@ -182,7 +184,7 @@ class Admission:
         timeout = loop.call_later(max(0.0, waiter.deadline_s - elapsed_s()), self._expire, waiter)
         try:
             self._enter(waiter)
-            lease: Lease = await waiter.future
+            lease: Permit = await waiter.future
             return lease
         except BaseException:
             self._leave(waiter)
@@ -196,19 +198,19 @@ class Admission:
 
     def _enter(self, waiter: Waiter) -> None:
         asked = waiter.candidates[: waiter.offered]
-        for agent in asked:
-            agent.line.add(waiter)
+        for project in asked:
+            project.wait_list.add(waiter)
         self._offer_later(waiter)
-        for agent in asked:
-            self._serve(agent)
-        self._judge(waiter)
-        for agent in asked:
-            agent.poke()
+        for project in asked:
+            self._serve(project)
+        self._evaluate(waiter)
+        for project in asked:
+            project.poke()
 
     def _leave(self, waiter: Waiter) -> None:
         self.queue.remove(waiter)
-        for agent in waiter.candidates[: waiter.offered]:
-            agent.line.remove(waiter)
+        for project in waiter.candidates[: waiter.offered]:
+            project.wait_list.remove(waiter)
 
     async def aclose(self) -> None:
         """Refuse what waits, return what is held. Requests in flight are the server's to end first."""
@@ -216,8 +218,8 @@ class Admission:
             self._refuse(waiter, Unavailable("This instance is shutting down.", retry_after_s=1))
         if self._offering is not None:
             self._offering.cancel()
-        for agent in list(self.agents.values()):
-            await agent.aclose()
+        for project in list(self.projects.values()):
+            await project.aclose()
 
     async def settle_idle(self, waiter: Waiter, *, late: bool = False) -> None:
         """What nobody here needs any more is settled and returned before the response ends: then the CPU may stop.
@@ -225,17 +227,19 @@ class Admission:
         `late`: the caller's time is up, so that a ledger that takes long is not waited for."""
         asked = waiter.candidates[: waiter.offered]
         returns = [
-            agent.give_back(late=late) for agent in asked if agent.idle() and agent.holds() and not agent.lingers()
+            project.give_back(late=late)
+            for project in asked
+            if project.idle() and project.has_unreported() and not project.lingers()
         ]
         if returns:  # All at once: the caller waits for the slowest ledger, not for one after the other.
             await asyncio.shield(asyncio.gather(*returns))
 
     # -- serving -----------------------------------------------------------------------------------------------------
 
-    def released(self, agent: Agent) -> None:
-        self.disconnect(agent.account)
-        self._serve(agent)
-        agent.poke()
+    def released(self, project: ProjectClient) -> None:
+        self.disconnect(project.account)
+        self._serve(project)
+        project.poke()
 
     async def connect(self, account: Account, wait_s: float) -> bool:
         """Take a connection for a request that needs no permit. False: none became free within `wait_s`."""
@@ -255,26 +259,26 @@ class Admission:
 
     def _hand_out(self) -> None:
         """Free connections go to the waiting requests whose turn is the earliest, of whatever ledger."""
-        while (agent := self.connections.next_line()) is not None:
-            self._serve(agent)
-            agent.poke()
+        while (project := self.connections.next_line()) is not None:
+            self._serve(project)
+            project.poke()
 
-    def _changed(self, agent: Agent) -> None:
+    def _changed(self, project: ProjectClient) -> None:
         """The ledger answered, or failed to, or a booking opened."""
-        self._serve(agent)
-        self._judge_line(agent)
+        self._serve(project)
+        self._evaluate_all(project)
 
-    def _serve(self, agent: Agent) -> None:
+    def _serve(self, project: ProjectClient) -> None:
         """Serve whoever can be served, in order; the first of a model that does not fit lets smaller ones pass."""
-        line, slots = agent.line, agent.cap - agent.in_use()
+        line, slots = project.wait_list, project.free_slots()
         if not line.count:
             return
-        guest = agent.account.ephemeral
+        guest = project.account.ephemeral
         if slots > 0 and not self.connections.has_room(guest):
-            self.connections.enter(agent, guest, line.first_turn())
+            self.connections.enter(project, guest, line.first_turn())
         elif slots > 0:
             now_s = elapsed_s()
-            closed = {model for model in line.models if agent.out_of_permits(model)}
+            closed = {model for model in line.models if project.out_of_permits(model)}
             misses: dict[str, int] = {}
             smallest: dict[str, Cost] = {}
             for waiter in line.turns(self.queue.priorities(), slots, closed):
@@ -283,30 +287,32 @@ class Admission:
                 if self._has_too_little_left(waiter, now_s):
                     self._expire(waiter)
                     continue
-                model = agent.names.section(waiter.model)
+                model = project.names.section(waiter.model)
                 least = smallest.get(model)
-                lease = None if least is not None and _at_least(waiter.cost, least) else self._try(agent, waiter, now_s)
+                lease = (
+                    None if least is not None and _at_least(waiter.cost, least) else self._try(project, waiter, now_s)
+                )
                 if lease is not None:
                     self._serve_with(waiter, lease)
-                    if agent.in_use() >= agent.cap:
+                    if project.free_slots() <= 0:
                         break
                     if not self.connections.has_room(guest):
                         if line.count:
-                            self.connections.enter(agent, guest, line.first_turn())
+                            self.connections.enter(project, guest, line.first_turn())
                         break
                     continue
                 smallest[model] = waiter.cost if least is None or _at_least(least, waiter.cost) else least
                 misses[model] = misses.get(model, 0) + 1
-                if misses[model] >= SCAN or agent.out_of_permits(model):
+                if misses[model] >= SCAN or project.out_of_permits(model):
                     closed.add(model)
-        agent.expect()
+        project.expect_opening()
 
     def _has_too_little_left(self, waiter: Waiter, now_s: float) -> bool:
         """Whether the model has become too slow for it since it began to wait."""
         least_s = self.times.fastest_tenth_s(waiter.model, now_s, streamed=waiter.streamed)
         return waiter.ends_s - now_s < least_s
 
-    def _serve_with(self, waiter: Waiter, lease: Lease) -> None:
+    def _serve_with(self, waiter: Waiter, lease: Permit) -> None:
         waiter.future.set_result(lease)
         self.queue.served(waiter)
         self._leave(waiter)
@@ -321,50 +327,50 @@ class Admission:
         """Whom one project could not serve is also asked for of the next."""
         self._offering = None
         now_s = elapsed_s()
-        asked: dict[Agent, None] = {}
+        asked: dict[ProjectClient, None] = {}
         while self._offers and self._offers[0][0] <= now_s:
             _, waiter, future = self._offers.popleft()
             # One that came back with a lapsed permit waits anew: what was to happen in its first wait must not.
-            if future.done() or waiter not in waiter.candidates[0].line:
+            if future.done() or waiter not in waiter.candidates[0].wait_list:
                 continue
-            agent = waiter.candidates[waiter.offered]
+            project = waiter.candidates[waiter.offered]
             waiter.offered += 1
-            agent.line.add(waiter)
-            asked[agent] = None
+            project.wait_list.add(waiter)
+            asked[project] = None
             self._offer_later(waiter)
         if self._offers and self._offering is None:
             wait_s = max(0.0, self._offers[0][0] - now_s)
             self._offering = asyncio.get_running_loop().call_later(wait_s, self._offer)
-        for agent in asked:
-            self._serve(agent)
-            agent.poke()
+        for project in asked:
+            self._serve(project)
+            project.poke()
 
     # -- refusing ----------------------------------------------------------------------------------------------------
 
-    def _judge_line(self, agent: Agent) -> None:
+    def _evaluate_all(self, project: ProjectClient) -> None:
         """Look for reasons not to wait: once per waiter, when the ledger has spoken; whenever it cannot be reached."""
-        failing = agent.failing()
-        for name, model in list(agent.line.models.items()):
-            book = agent.book(name)
-            told_s, stopped_ms = book.told_s, book.blocked_ms
-            stops = stopped_ms > max(model.stopped_ms, agent.clock.lo_ms())
+        failing = project.ledger.is_failing()
+        for name, model in list(project.wait_list.models.items()):
+            permits = project.holdings.permits(name)
+            evaluated_s, stopped_ms = permits.updated_s, permits.open_until_ms
+            stops = stopped_ms > max(model.stopped_ms, project.clock.earliest_ms())
             if failing or stops:
                 waiters = [entry[2] for priority in model.order.lists for entry in priority]
                 model.stopped_ms = stopped_ms
                 for waiter in waiters:
-                    waiter.judged = waiter.judged and not stops
-            elif told_s > model.told_s:
-                model.told_s, waiters = told_s, list(model.unjudged.values())
+                    waiter.evaluated = waiter.evaluated and not stops
+            elif evaluated_s > model.evaluated_s:
+                model.evaluated_s, waiters = evaluated_s, list(model.not_evaluated.values())
             else:
                 continue
             for waiter in waiters:
-                self._judge(waiter)
-                if waiter.judged:
-                    model.unjudged.pop(waiter.sequence, None)
+                self._evaluate(waiter)
+                if waiter.evaluated:
+                    model.not_evaluated.pop(waiter.sequence, None)
 
-    def _judge(self, waiter: Waiter) -> None:
+    def _evaluate(self, waiter: Waiter) -> None:
         if not waiter.future.done():
-            error = hopeless(waiter, self.returns)
+            error = rejection_for(waiter, self.returns)
             if error is not None:
                 self._refuse(waiter, error)
 
@@ -376,11 +382,11 @@ class Admission:
     def _expire(self, waiter: Waiter) -> None:
         if waiter.future.done():
             return
-        starved = [agent for agent in waiter.candidates[: waiter.offered] if agent in self.connections]
+        starved = [project for project in waiter.candidates[: waiter.offered] if project in self.connections]
         if starved:
             self._refuse(waiter, unconnected(waiter, self.returns, starved[0], self.connections.most))
         else:
-            self._refuse(waiter, expired(waiter, self.returns))
+            self._refuse(waiter, timeout_error(waiter, self.returns))
 
 
 def _at_least(cost: Cost, other: Cost) -> bool:

@@ -10,7 +10,7 @@ OWN_KEY_TTL_S, ACCEPTED_KEY_TTL_S = 600, 49 * 3600
 
 
 @dataclass(frozen=True, slots=True)
-class AgentConfig:
+class ProcessConfig:
     """Of one process."""
 
     instance: str

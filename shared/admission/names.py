@@ -8,7 +8,7 @@ from shared.accounts.account import Account
 from shared.generation import Cost
 from shared.ledger.limits import Limits, minimum
 from shared.ledger.names import added, combined_allotment, section_of
-from shared.ledger.state import NAME_KEPT_MS, UNPROVEN, Allotment, Bookings, Grant, Metered, Named, Renew
+from shared.ledger.state import NAME_KEPT_MS, UNPROVEN, Bookings, Metered, ModelGrant, Named, RenewRequest, RenewResult
 
 
 class Names:
@@ -57,13 +57,13 @@ class Names:
         self.unsaid.append(Named(model, None))
         return True
 
-    def regrouped(self, message: Renew, grant: Grant) -> tuple[dict[str, Bookings], dict[str, Allotment]]:
+    def regrouped(self, message: RenewRequest, grant: RenewResult) -> tuple[dict[str, Bookings], dict[str, ModelGrant]]:
         """By the sections that hold now: what `message` said is kept, and what `grant` answers."""
         kept: dict[str, Bookings] = {}
         for name, demand in message.demands.items():
             section = self.root(name)
             kept[section] = added(kept[section], demand.kept) if section in kept else demand.kept
-        allotments: dict[str, Allotment] = {}
+        allotments: dict[str, ModelGrant] = {}
         for name, allotment in grant.allotments.items():
             section, other = self.root(name), allotments.get(self.root(name))
             allotments[section] = allotment if other is None else combined_allotment(other, allotment)

@@ -28,14 +28,14 @@ class Waiter:
     cost: Cost
     caller: str
     batch: bool
-    came_s: float
+    arrived_s: float
     deadline_s: float
     candidates: list[Any]
     """Agents that may serve it, best first; `offered` of them were asked so far."""
     accounts: Sequence[Any]
     future: asyncio.Future[Any]
     offered: int = 1
-    judged: bool = False
+    evaluated: bool = False
     """Whether the ledger's answer was looked at for a reason not to wait."""
     tag: float = 0.0
     sequence: int = 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 from shared.clock import elapsed_s
 from shared.stores.port import TimeSample
@@ -11,8 +12,17 @@ DRIFT = 500e-6
 """Elapsed time and the store's clock part by less than this (A3); NTP slews at 500 ppm at most."""
 
 
+class Instant(NamedTuple):
+    """One moment: elapsed time, and the store's time as an interval of which nothing is known unless `known`."""
+
+    now_s: float
+    earliest_ms: float
+    latest_ms: float
+    known: bool = True
+
+
 class ServerClock:
-    """`lo_ms() <= the store's time <= hi_ms()` (ms since 1970) while `known`."""
+    """`earliest_ms() <= the store's time <= latest_ms()` (ms since 1970) while `known`."""
 
     def __init__(self, elapsed: Callable[[], float] = elapsed_s) -> None:
         self._elapsed = elapsed
@@ -40,11 +50,11 @@ class ServerClock:
     def _widening(self, now_s: float) -> float:
         return max(0.0, now_s - self._at_s) * 1000 * DRIFT
 
-    def lo_ms(self) -> float:
+    def earliest_ms(self) -> float:
         now_s = self._elapsed()
         return now_s * 1000 + self._low - self._widening(now_s)
 
-    def hi_ms(self) -> float:
+    def latest_ms(self) -> float:
         now_s = self._elapsed()
         return now_s * 1000 + self._high + self._widening(now_s)
 
@@ -52,3 +62,8 @@ class ServerClock:
         now_s = self._elapsed()
         wider = self._widening(now_s)
         return now_s * 1000 + self._low - wider, now_s * 1000 + self._high + wider
+
+    def instant(self) -> Instant:
+        now_s = self._elapsed()
+        wider = self._widening(now_s)
+        return Instant(now_s, now_s * 1000 + self._low - wider, now_s * 1000 + self._high + wider, self.known)

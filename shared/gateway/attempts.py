@@ -10,7 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from shared.accounts.account import Account
-from shared.admission.lease import Lease, PermitLapsed
+from shared.admission.permit import Permit, PermitLapsed
 from shared.clock import elapsed_s
 from shared.errors import GatewayError, UpstreamTimeout
 from shared.gateway.day_share import PartOfDay
@@ -69,12 +69,12 @@ class Attempts:
         """Whether Gemini has ended the current exchange."""
         self._counted = False
         self._tries = self._lapses = 0
-        self._lapsed: Lease | None = None
+        self._lapsed: Permit | None = None
         self._part_of_day = PartOfDay(gateway.day_share if generation.caller.kind == "anonymous" else None)
 
     # -- before an exchange ------------------------------------------------------------------------------------------
 
-    async def admit(self) -> Lease:
+    async def admit(self) -> Permit:
         """A permit for one exchange. Raises GatewayError."""
         try:
             if not self._counted:
@@ -92,7 +92,7 @@ class Attempts:
             self._part_of_day.settle(spent=False)
             raise
 
-    async def _acquire(self) -> Lease:
+    async def _acquire(self) -> Permit:
         now_s = elapsed_s()
         with self._waiting():
             await self._part_of_day.take(self.usable, self.model)
@@ -169,7 +169,7 @@ class Attempts:
     # -- one exchange ------------------------------------------------------------------------------------------------
 
     @asynccontextmanager
-    async def under(self, permit: Lease) -> AsyncIterator[None]:
+    async def under(self, permit: Permit) -> AsyncIterator[None]:
         """Records one exchange and closes its permit. Exceptions pass through."""
         now_s = elapsed_s()
         self.attempt = attempt = Attempt(now_s, now_s, permit.account.id)
@@ -197,7 +197,7 @@ class Attempts:
             # Tokens that Gemini did not count stay reserved.
             await permit.close(None if attempt.usage is None else attempt.usage.prompt_tokens, cancelled=not self._over)
 
-    def exchange(self, permit: Lease, verb: str) -> Exchange:
+    def exchange(self, permit: Permit, verb: str) -> Exchange:
         now_s = elapsed_s()
         timeout_s = max(MIN_EXCHANGE_S, min(self.generation.deadline_s - now_s, self.gateway.request_timeout_s))
         permit.deadline_s = now_s + timeout_s
@@ -211,14 +211,14 @@ class Attempts:
             after_write=permit.sent,
         )
 
-    def _check(self, permit: Lease) -> None:
+    def _check(self, permit: Permit) -> None:
         """Raises PermitLapsed; else the request counts as dispatched."""
         if self._part_of_day.is_over():
             raise PermitLapsed
         permit.check()
         self.timeline.dispatched_s = elapsed_s()
 
-    def answered(self, permit: Lease, body: JsonObject) -> Reply:
+    def answered(self, permit: Permit, body: JsonObject) -> Reply:
         """The reply of a whole answer."""
         self._record_time()
         self.complete(permit)
@@ -226,7 +226,7 @@ class Attempts:
         self.settle(permit, wire.usage(body))
         return self._reply(permit, body)
 
-    def begun(self, permit: Lease, first: JsonObject, frames: AsyncIterator[JsonObject]) -> StreamReply:
+    def begun(self, permit: Permit, first: JsonObject, frames: AsyncIterator[JsonObject]) -> StreamReply:
         """The reply of a stream whose first frame is here; `settle` follows when its reader is done."""
         self._record_time()
         reply = StreamReply(self._reply(permit, first), _Frames(self, permit, frames))
@@ -234,13 +234,13 @@ class Attempts:
         permit.answered()
         return reply
 
-    def settle(self, permit: Lease, usage: Usage) -> None:
+    def settle(self, permit: Permit, usage: Usage) -> None:
         """Gemini accepted the request; `usage` holds the counts so far."""
         self.attempt.usage = usage
         permit.accepted()
         permit.answered()
 
-    def complete(self, permit: Lease) -> None:
+    def complete(self, permit: Permit) -> None:
         """The last byte of the answer is here."""
         if not self._over:
             self._over = True
@@ -251,12 +251,12 @@ class Attempts:
         now_s = elapsed_s()
         self.gateway.admission.times.record(self.model, now_s - self.attempt.began_s, now_s, streamed=self.streamed)
 
-    def _record_model(self, permit: Lease, body: JsonObject) -> None:
+    def _record_model(self, permit: Permit, body: JsonObject) -> None:
         """An answer proves that the model exists, and names the one that Gemini metered."""
         self.timeline.model = self.model
         permit.metered(models.model_id(wire.model_version(body)))
 
-    def _reply(self, permit: Lease, body: JsonObject) -> Reply:
+    def _reply(self, permit: Permit, body: JsonObject) -> Reply:
         used = models.model_id(wire.model_version(body)) or self.model
         self.attempt.model_used = used
         self.measure()
@@ -269,13 +269,13 @@ class Attempts:
 
     # -- after a failure ---------------------------------------------------------------------------------------------
 
-    def learn(self, failure: UpstreamFailure, permit: Lease) -> None:
+    def learn(self, failure: UpstreamFailure, permit: Permit) -> None:
         """Reports what a failure means for the account to the ledger or to the pool."""
         self.attempt.failure = failure.kind
         self._over = not failure.severed
         if failure.status == 200 and self.attempt.usage is None:
             self.attempt.usage = UNKNOWN_USAGE  # An answer came and was paid for, and its counts were lost with it.
-        now_ms = self.gateway.admission.clock.hi_ms()
+        now_ms = self.gateway.admission.clock.latest_ms()
         refusal = refusal_of(failure, self.model, permit.dispatched_ms, now_ms, self._window_s())
         if refusal is not None:
             permit.accepted()
@@ -294,7 +294,7 @@ class Attempts:
         if failure.consumer is not None:
             pool.learn_consumer(permit.account, failure.consumer)
 
-    async def prepare_retry(self, failure: PermitLapsed | UpstreamFailure, permit: Lease) -> None:
+    async def prepare_retry(self, failure: PermitLapsed | UpstreamFailure, permit: Permit) -> None:
         """Returns when the next try may begin; raises the caller's error if there is none."""
         if isinstance(failure, PermitLapsed):
             self._lapsed = permit
@@ -327,20 +327,20 @@ class Attempts:
         times = self.gateway.admission.times
         return max(MIN_EXCHANGE_S, times.fastest_tenth_s(self.model, elapsed_s(), streamed=self.streamed))
 
-    def error(self, failure: UpstreamFailure, permit: Lease) -> GatewayError:
+    def error(self, failure: UpstreamFailure, permit: Permit) -> GatewayError:
         """The error for the caller."""
         return caller_error(
             failure,
             self.model,
             permit.dispatched_ms,
-            self.gateway.admission.clock.hi_ms(),
+            self.gateway.admission.clock.latest_ms(),
             self._window_s(),
             caller_key=permit.account.caller_key,
             key_retry_s=self.gateway.pool.server_retry_s(),
         )
 
     def _window_s(self) -> float:
-        return self.gateway.admission.agent_config.grid.window_ms / 1000
+        return self.gateway.admission.process_config.grid.window_ms / 1000
 
 
 class _Frames:
@@ -349,7 +349,7 @@ class _Frames:
 
     __slots__ = ("_attempts", "_frames", "_permit")
 
-    def __init__(self, attempts: Attempts, permit: Lease, frames: AsyncIterator[JsonObject]) -> None:
+    def __init__(self, attempts: Attempts, permit: Permit, frames: AsyncIterator[JsonObject]) -> None:
         self._attempts, self._permit, self._frames = attempts, permit, frames
 
     def __aiter__(self) -> _Frames:

@@ -90,7 +90,7 @@ class DayShare:
         if limit is None:
             return None
         if self._admission.clock.known:
-            part = Part(section, pacific_day(self._admission.clock.lo_ms()).ordinal)
+            part = Part(section, pacific_day(self._admission.clock.earliest_ms()).ordinal)
             if self._returned.get(part) and not self.is_over(part):
                 self._returned[part] -= 1
                 return part
@@ -109,16 +109,16 @@ class DayShare:
     def is_over(self, part: Part) -> bool:
         """Whether the part's day has ended, or may have."""
         clock = self._admission.clock
-        return clock.known and pacific_day(clock.hi_ms()).ordinal != part.day
+        return clock.known and pacific_day(clock.latest_ms()).ordinal != part.day
 
     def _limit(self, accounts: Sequence[Account], model: str) -> tuple[str, int | None]:
         """The section of the ledger in which `model` counts, and the sum of the projects' limits per day."""
         by_project = {account.ledger_id: account for account in accounts}
         section, total = model, 0
         for project, account in by_project.items():
-            limit, agent = account.limits_for(model).requests_per_day, self._admission.agents.get(project)
+            limit, agent = account.limits_for(model).requests_per_day, self._admission.projects.get(project)
             if agent is not None:
-                section, limit = agent.names.section(model), agent.book_of(model).effective.requests_per_day
+                section, limit = agent.names.section(model), agent.permits_of(model).effective.requests_per_day
             if limit is None:
                 return section, None
             total += limit

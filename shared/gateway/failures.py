@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from shared.admission.stopped import stopped_error
+from shared.admission.stop_errors import stopped_error
 from shared.errors import (
     GatewayError,
     InvalidGeminiKey,
@@ -18,7 +18,7 @@ from shared.generation import Cost
 from shared.ledger.circuit import RULES, first_pause_ms, sentence
 from shared.ledger.grid import pacific_day
 from shared.ledger.limits import UNLIMITED, Limits, minimum
-from shared.ledger.state import Kind, Reason, Refusal
+from shared.ledger.state import Kind, QuotaSignal, Reason
 
 PRESSURE_DELAY_S = 1.0
 DAY_LAG_MS = 600_000
@@ -43,13 +43,15 @@ def kind_of(failure: UpstreamFailure) -> Kind:
     return "day" if any(violation.period == "day" for violation in violations) else "rate"
 
 
-def refusal_of(failure: UpstreamFailure, model: str, sent_ms: float, now_ms: float, window_s: float) -> Refusal | None:
+def refusal_of(
+    failure: UpstreamFailure, model: str, sent_ms: float, now_ms: float, window_s: float
+) -> QuotaSignal | None:
     """What every instance must learn from a 429; None for any other failure. `now_ms` is the store's time.
 
     A daily quota resets at the midnight (Pacific) that ends the day in which the request was sent. Google's retryDelay is
     ignored for it (on the free tier it is seconds). Right after midnight, Gemini is probed again a window later."""
     if failure.kind == "pressure":
-        return Refusal(model, pressure=True)
+        return QuotaSignal(model, pressure=True)
     if failure.kind != "quota":
         return None
     kind = kind_of(failure)
@@ -60,7 +62,7 @@ def refusal_of(failure: UpstreamFailure, model: str, sent_ms: float, now_ms: flo
     elif failure.retry_delay_s is not None and RULES[kind].believes_delay:
         until_ms, guessed = now_ms + 1000 * failure.retry_delay_s, False
     limited = kind in ("rate", "day")
-    return Refusal(
+    return QuotaSignal(
         model,
         until_ms=int(until_ms) + 1,
         learned=_learned(failure.violations) if limited else UNLIMITED,

@@ -10,7 +10,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 from shared.accounts.pool import Pool
 from shared.admission.admission import Admission
-from shared.admission.lease import PermitLapsed
+from shared.admission.permit import PermitLapsed
 from shared.bounds.byte_budget import ByteBudget, Claim
 from shared.bounds.large_work import LargeWork
 from shared.gateway.attempts import Attempts
@@ -79,7 +79,7 @@ class Gateway:
         Raises InvalidGeminiKey for a key that Gemini rejected lately."""
         if caller.caller_key is None:
             return True
-        agent = self.admission.agents.get(self.pool.candidates(caller)[0].ledger_id)
+        agent = self.admission.projects.get(self.pool.candidates(caller)[0].ledger_id)
         return agent is not None and agent.accepted
 
     def stream(self, generation: Generation) -> AbstractAsyncContextManager[StreamReply]:

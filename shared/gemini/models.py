@@ -118,7 +118,10 @@ _SUCCESSORS = {
     "gemini-3.5-flash": "gemini-3.6-flash",
     "gemini-2.5-pro": "gemini-3.8-flash",
     "gemini-2.5-flash": "gemini-3.5-flash-lite",
-    # Retired: 404 upstream. An embedding model has no successor: its vectors compare with no other model's.
+}
+
+RETIRED: Mapping[str, str] = {
+    # An embedding model has no successor: its vectors compare with no other model's.
     "gemini-1.5-flash": "gemini-3.8-flash",
     "gemini-1.5-flash-latest": "gemini-3.8-flash",
     "gemini-1.5-flash-8b": "gemini-3.5-flash-lite",
@@ -134,6 +137,7 @@ _SUCCESSORS = {
     "nano-banana-pro-preview": "gemini-3-pro-image",
     "gemini-2.5-flash-image-preview": "gemini-2.5-flash-image",
 }
+"""Models that Google has shut down (404), and the model that serves their names here."""
 
 _STAND_INS: dict[str, Purpose] = {"gemini-enterprise": "chat", "gemini-enterprise-2": "chat"}
 """Names of an account kind rather than of a model: served by a purpose's default when no such account exists."""
@@ -234,7 +238,7 @@ def model_id(name: str | None) -> str | None:
     return found if _ID.fullmatch(found) else None
 
 
-TABLE = ModelTable({info.id: info for info in _MODELS}, _SUCCESSORS, _DEFAULTS, _STAND_INS)
+TABLE = ModelTable({info.id: info for info in _MODELS}, {**_SUCCESSORS, **RETIRED}, _DEFAULTS, _STAND_INS)
 MODELS: Mapping[str, ModelInfo] = TABLE.models
 
 

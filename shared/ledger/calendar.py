@@ -9,7 +9,7 @@ from itertools import accumulate, repeat
 from shared.generation import Cost
 from shared.ledger.grid import JITTER_MS, Grid, pacific_day
 from shared.ledger.limits import Limits
-from shared.ledger.state import Bookings, Section, Validity
+from shared.ledger.state import Bookings, ModelState, SlotRange
 
 PINNED_SLOTS = 4
 """A pinned booking may be dispatched in this many slots from its first: a late wake-up does not lose it."""
@@ -40,8 +40,8 @@ class Calendar:
 
     def __init__(
         self,
-        section: Section,
-        booked: list[tuple[Validity, Cost]],
+        section: ModelState,
+        booked: list[tuple[SlotRange, Cost]],
         limits: Limits,
         grid: Grid,
         now_ms: int,
@@ -121,7 +121,7 @@ class Calendar:
             else:
                 yield slot
 
-    def place(self, cost: Cost, slot: int, width: int) -> Validity:
+    def place(self, cost: Cost, slot: int, width: int) -> SlotRange:
         placed, last = self._placed, slot + width - 1
         placed[0] += cost[0]
         placed[1] += cost[1]
@@ -129,7 +129,7 @@ class Calendar:
         if self._per_day is not None:
             for day in self._touched(slot, last):
                 self._day_placed[day] = self._day_placed.get(day, 0) + cost.requests
-        return Validity(slot, last)
+        return SlotRange(slot, last)
 
     def day_room(self, slot: int, width: int) -> int:
         """Requests left on every Pacific date that a booking from `slot` on may be dispatched in."""
@@ -171,9 +171,9 @@ class Calendar:
         return found
 
 
-def summed(booked: Iterable[Bookings]) -> list[tuple[Validity, Cost]]:
+def summed(booked: Iterable[Bookings]) -> list[tuple[SlotRange, Cost]]:
     """All bookings, those of one Validity as one: many instances book the same slots."""
-    by_validity: defaultdict[Validity, list[Cost]] = defaultdict(list)
+    by_validity: defaultdict[SlotRange, list[Cost]] = defaultdict(list)
     for bookings in booked:
         for validity, cost in bookings.items():
             by_validity[validity].append(cost)
@@ -183,7 +183,7 @@ def summed(booked: Iterable[Bookings]) -> list[tuple[Validity, Cost]]:
     ]
 
 
-def flexible(validity: Validity) -> bool:
+def flexible(validity: SlotRange) -> bool:
     return validity[1] - validity[0] >= PINNED_SLOTS
 
 
@@ -194,7 +194,7 @@ def touched_days(grid: Grid, first: int, last: int) -> tuple[int, ...]:
     return (early.ordinal,) if late_ms < early.end_ms else (early.ordinal, pacific_day(late_ms).ordinal)
 
 
-def count_day(section: Section, when: Validity, requests: int, grid: Grid) -> None:
+def count_day(section: ModelState, when: SlotRange, requests: int, grid: Grid) -> None:
     """Adds `requests` to every day in which a dispatch in `when` may have arrived; a negative number takes them back."""
     for day in touched_days(grid, *when) if requests else ():
         section.days[day] = max(0, section.days.get(day, 0) + requests)

@@ -28,7 +28,18 @@ from shared.generation import Cost
 from shared.ledger.grid import Grid
 from shared.ledger.limits import Limit, Limits, smaller
 from shared.ledger.slots import fresh
-from shared.ledger.state import Circuit, Demand, Kind, Lease, Lowered, Reason, Refusal, Renew, Section, State
+from shared.ledger.state import (
+    Circuit,
+    Demand,
+    InstanceLease,
+    Kind,
+    Lowered,
+    ModelState,
+    QuotaSignal,
+    Reason,
+    RenewRequest,
+    State,
+)
 
 Phase = Literal["closed", "open", "half-open", "rising"]
 
@@ -89,7 +100,7 @@ def phase(circuit: Circuit, now_ms: int) -> Phase:
     return "open" if now_ms < circuit.open_until_ms else "half-open"
 
 
-def open_circuit(circuit: Circuit, refusal: Refusal, instance: str, now_ms: int, grid: Grid) -> None:
+def open_circuit(circuit: Circuit, refusal: QuotaSignal, instance: str, now_ms: int, grid: Grid) -> None:
     """Gemini refused a request of `instance`: nothing more is dispatched until the refusal's end.
 
     A refusal that ended more than a window ago is ignored: its instance was suspended, and others were served since."""
@@ -131,7 +142,7 @@ def close_answered(circuit: Circuit, answered_ms: int) -> None:
         close(circuit)
 
 
-def circuits_of(state: State, section: Section | None) -> list[Circuit]:
+def circuits_of(state: State, section: ModelState | None) -> list[Circuit]:
     """Those that stop a model's requests now: its own, and the project's."""
     own = [] if section is None else [section.circuit]
     return [circuit for circuit in (*own, state.spend) if circuit.open_until_ms]
@@ -153,7 +164,9 @@ def probe_ms_of(circuits: Iterable[Circuit], instance: str, model: str) -> int:
     return min(rights, default=0)
 
 
-def claim_probe(circuits: list[Circuit], state: State, lease: Lease, message: Renew, model: str, grid: Grid) -> bool:
+def claim_probe(
+    circuits: list[Circuit], state: State, lease: InstanceLease, message: RenewRequest, model: str, grid: Grid
+) -> bool:
     """Whether the sender is to send the probe, of `model`, once the circuits' time is over; one instance at a time.
 
     It may until PROBE_MS after it could begin: while its lease lasts, and a request waits there or is the probe."""
@@ -190,7 +203,7 @@ def lowered_phase(lowered: Lowered, now_ms: int) -> Phase:
     return "open" if now_ms < lowered.test_ms else "half-open"
 
 
-def lower(section: Section, refusal: Refusal, configured: Limits, now_ms: int, grid: Grid) -> None:
+def lower(section: ModelState, refusal: QuotaSignal, configured: Limits, now_ms: int, grid: Grid) -> None:
     """Gemini named limits in a refusal. Those below the configured ones hold until a test shows that they do not."""
     for k, (named, limit) in enumerate(zip(refusal.learned, configured, strict=True)):
         known = section.lowered.get(k)
@@ -226,7 +239,7 @@ def _steps(lowered: Lowered, now_ms: int, grid: Grid) -> int:
     return 1 + max(0, now_ms - lowered.rising_ms) // grid.window_ms
 
 
-def lowered_limits(section: Section, configured: Limits, now_ms: int, grid: Grid) -> Limits:
+def lowered_limits(section: ModelState, configured: Limits, now_ms: int, grid: Grid) -> Limits:
     """The configured limits, as far as Gemini did not name less."""
     if not section.lowered:
         return configured
@@ -236,7 +249,7 @@ def lowered_limits(section: Section, configured: Limits, now_ms: int, grid: Grid
     return Limits(*result)
 
 
-def tested_limits(section: Section, limits: Limits, configured: Limits, costs: list[Cost], now_ms: int) -> Limits:
+def tested_limits(section: ModelState, limits: Limits, configured: Limits, costs: list[Cost], now_ms: int) -> Limits:
     """`limits` for a renew: a lowered one that is to be tested has room for one request more, never beyond what is configured."""
     result = list(limits)
     for k, lowered in section.lowered.items():
@@ -245,7 +258,7 @@ def tested_limits(section: Section, limits: Limits, configured: Limits, costs: l
     return Limits(*result)
 
 
-def _fits_ms(section: Section, configured: Limits, cost: Cost, now_ms: int, grid: Grid) -> int:
+def _fits_ms(section: ModelState, configured: Limits, cost: Cost, now_ms: int, grid: Grid) -> int:
     """When a request of `cost` may be sent although a lowered limit is smaller than it; 0 if none is."""
     latest_ms = 0
     for k, lowered in section.lowered.items():
@@ -262,7 +275,7 @@ def _fits_ms(section: Section, configured: Limits, cost: Cost, now_ms: int, grid
 
 
 def lower_reason(
-    section: Section, configured: Limits, demand: Demand, now_ms: int, grid: Grid, *, day_spent: bool
+    section: ModelState, configured: Limits, demand: Demand, now_ms: int, grid: Grid, *, day_spent: bool
 ) -> Reason | None:
     """Which limit Gemini named below the configured ones; `until_ms` is when the costliest request may be sent that the limit
     does not allow at all, or that its day does not allow any more; 0 if it allows all."""
@@ -293,7 +306,7 @@ def note_dispatched(lowered: Lowered, amount: int, now_ms: int, grid: Grid) -> N
         lowered.limit, lowered.rising_ms = lowered.reached, now_ms
 
 
-def forget_risen(section: Section, configured: Limits, now_ms: int, grid: Grid) -> None:
+def forget_risen(section: ModelState, configured: Limits, now_ms: int, grid: Grid) -> None:
     """A limit that rose to the configured one is not lowered any more; one that is configured as unlimited, after as many
     steps."""
     for k, lowered in list(section.lowered.items()):

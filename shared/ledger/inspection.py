@@ -10,9 +10,9 @@ from shared.generation import Cost
 from shared.ledger.circuit import close, lowered_phase, phase
 from shared.ledger.grid import Grid
 from shared.ledger.limits import Limits, minimum
-from shared.ledger.refusals import effective_limits, recovered
 from shared.ledger.slots import concurrency, fresh
-from shared.ledger.state import UNPROVEN, Circuit, Outside, Section, State
+from shared.ledger.state import UNPROVEN, Circuit, ExternalUsage, ModelState, State
+from shared.ledger.throttling import effective_limits, recovered
 
 Report = dict[str, Any]
 ID_CHARS = 8
@@ -90,7 +90,7 @@ def stopped(circuit: Circuit, now_ms: int) -> Report | None:
     }
 
 
-def _learned(section: Section, limits: Limits, now_ms: int) -> Report | None:
+def _learned(section: ModelState, limits: Limits, now_ms: int) -> Report | None:
     """By name, the limits that Gemini named below the configured ones: what holds now, and when they are tested."""
     return {
         Limits._fields[k]: {
@@ -104,7 +104,7 @@ def _learned(section: Section, limits: Limits, now_ms: int) -> Report | None:
     } or None
 
 
-def _suspected(outside: Outside, limit: int | None, now_ms: int, grid: Grid) -> Report:
+def _suspected(outside: ExternalUsage, limit: int | None, now_ms: int, grid: Grid) -> Report:
     usable = outside.limit if limit is None else recovered(outside, limit, now_ms, grid)
     return {"since": iso(outside.since_ms), "usable": limit if usable is None else usable}
 

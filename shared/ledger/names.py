@@ -21,16 +21,16 @@ from shared.ledger.state import (
     MAX_WANTS,
     NAME_KEPT_MS,
     UNPROVEN,
-    Allotment,
     Bookings,
     Demand,
+    InstanceShare,
     Metered,
-    Refusal,
-    Renew,
-    Section,
-    Share,
+    ModelGrant,
+    ModelState,
+    QuotaSignal,
+    RenewRequest,
+    SlotRange,
     State,
-    Validity,
 )
 
 
@@ -56,7 +56,7 @@ def has_room(state: State, section: str) -> bool:
 # -- learning ----------------------------------------------------------------------------------------------------------
 
 
-def learn_names(state: State, message: Renew) -> None:
+def learn_names(state: State, message: RenewRequest) -> None:
     """What the answers that `message` reports said of ids. Comes first: all else in the message is about the new sections."""
     for name in [name for name, known in state.names.items() if known.until_ms < state.now_ms]:
         del state.names[name]
@@ -89,7 +89,7 @@ def _merge_sections(state: State) -> None:
                 lease.shares[target] = share if mine is None else _merged_share(mine, share)
 
 
-def _merged(into: Section, moved: Section) -> Section:
+def _merged(into: ModelState, moved: ModelState) -> ModelState:
     """All that was dispatched to either; of what refusals taught, that which holds back more."""
     for slot, cost in moved.ring.items():
         into.ring[slot] = into.ring.get(slot, NO_COST).plus(cost)
@@ -107,9 +107,9 @@ def _merged(into: Section, moved: Section) -> Section:
     return into
 
 
-def _merged_share(into: Share, moved: Share) -> Share:
+def _merged_share(into: InstanceShare, moved: InstanceShare) -> InstanceShare:
     limits = minimum([into.limits, moved.limits])
-    return Share(limits, added(into.bookings, moved.bookings), into.unmet.plus(moved.unmet))
+    return InstanceShare(limits, added(into.bookings, moved.bookings), into.unmet.plus(moved.unmet))
 
 
 def added(some: Bookings, others: Bookings) -> Bookings:
@@ -123,7 +123,7 @@ def added(some: Bookings, others: Bookings) -> Bookings:
 # -- messages about sections that are one by now -----------------------------------------------------------------------
 
 
-def redirected(state: State, message: Renew) -> Renew:
+def redirected(state: State, message: RenewRequest) -> RenewRequest:
     """`message` with everything under the sections that hold now: its sender may not have heard of them."""
     names = state.names
     if not names or all(section_of(names, model) == model for model in _sections_in(message)):
@@ -136,23 +136,23 @@ def redirected(state: State, message: Renew) -> Renew:
     return replace(message, demands=demands, refusals=refusals)
 
 
-def _sections_in(message: Renew) -> list[str]:
-    refusals: tuple[Refusal, ...] = message.refusals
+def _sections_in(message: RenewRequest) -> list[str]:
+    refusals: tuple[QuotaSignal, ...] = message.refusals
     return [*message.demands, *(refusal.model for refusal in refusals)]
 
 
 def combined(a: Demand, b: Demand) -> Demand:
     """What one instance reports and asks of two sections that are one."""
-    settled, void = dict(a.settled), dict(a.void)
+    settled, not_found = dict(a.settled), dict(a.not_found)
     for slot, cost in b.settled.items():
         settled[slot] = settled.get(slot, NO_COST).plus(cost)
-    for slot, count in b.void.items():
-        void[slot] = void.get(slot, 0) + count
+    for slot, count in b.not_found.items():
+        not_found[slot] = not_found.get(slot, 0) + count
     return replace(
         a,
         limits=minimum([a.limits, b.limits]),
         settled=settled,
-        void=void,
+        not_found=not_found,
         kept=added(a.kept, b.kept),
         wants=(a.wants + b.wants)[:MAX_WANTS],
         head=a.head or b.head,
@@ -166,7 +166,7 @@ def combined(a: Demand, b: Demand) -> Demand:
     )
 
 
-def combined_allotment(a: Allotment, b: Allotment) -> Allotment:
+def combined_allotment(a: ModelGrant, b: ModelGrant) -> ModelGrant:
     """What was granted for two sections that their holder counts as one by now."""
     return replace(
         a,
@@ -188,7 +188,7 @@ def combined_allotment(a: Allotment, b: Allotment) -> Allotment:
 # -- counting ----------------------------------------------------------------------------------------------------------
 
 
-def move_named(state: State, message: Renew, grid: Grid) -> None:
+def move_named(state: State, message: RenewRequest, grid: Grid) -> None:
     """A request that was booked in another section than the one its answer named counts in the named one too: in the minute
     of its dispatch and in that day. The minute of the section it was booked in keeps it; the day of unproven ids does not."""
     now_slot = grid.slot(state.now_ms)
@@ -198,8 +198,8 @@ def move_named(state: State, message: Renew, grid: Grid) -> None:
         target = section_of(state.names, named.model)
         if target == section_of(state.names, named.section) or not has_room(state, target):
             continue
-        section = state.sections.setdefault(target, Section())
-        when = Validity(min(named.slot, now_slot), named.slot)
+        section = state.sections.setdefault(target, ModelState())
+        when = SlotRange(min(named.slot, now_slot), named.slot)
         count_day(section, when, named.cost.requests, grid)
         if named.slot > now_slot - grid.span:
             section.ring[named.slot] = section.ring.get(named.slot, NO_COST).plus(named.cost)
@@ -207,22 +207,22 @@ def move_named(state: State, message: Renew, grid: Grid) -> None:
             count_day(state.sections[UNPROVEN], when, -named.cost.requests, grid)
 
 
-def take_back_void(section: Section, demand: Demand, now_slot: int, grid: Grid) -> None:
-    for slot, count in demand.void.items():
-        count_day(section, Validity(min(slot, now_slot), slot), -count, grid)
+def take_back_not_found(section: ModelState, demand: Demand, now_slot: int, grid: Grid) -> None:
+    for slot, count in demand.not_found.items():
+        count_day(section, SlotRange(min(slot, now_slot), slot), -count, grid)
 
 
 # -- one unproven request at a time --------------------------------------------------------------------------------------
 
 
-def end_turn(state: State, message: Renew) -> None:
+def end_turn(state: State, message: RenewRequest) -> None:
     """The request of an unproven id was answered: the next one may begin."""
     section, demand = state.sections.get(UNPROVEN), message.demands.get(UNPROVEN)
     if section is not None and demand is not None and demand.answered_ms and section.circuit.owner == message.instance:
         release(section.circuit)
 
 
-def takes_turn(state: State, message: Renew, turn_ms: int) -> bool:
+def takes_turn(state: State, message: RenewRequest, turn_ms: int) -> bool:
     """Whether the sender may dispatch the one request of an unproven id that is open in this project.
 
     Its turn lasts until the sender reports that the request was answered, or that it has none; of an instance that is not heard

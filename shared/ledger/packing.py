@@ -15,11 +15,22 @@ from typing import cast, get_args
 
 from shared.generation import Cost
 from shared.ledger.limits import Limits
-from shared.ledger.state import Circuit, Kind, Lease, Lowered, Metered, Outside, Section, Share, State, Validity
+from shared.ledger.state import (
+    Circuit,
+    ExternalUsage,
+    InstanceLease,
+    InstanceShare,
+    Kind,
+    Lowered,
+    Metered,
+    ModelState,
+    SlotRange,
+    State,
+)
 
 MAGIC, VERSION = b"GL", 4
 KINDS: tuple[Kind, ...] = get_args(Kind)
-_MOST = 2**62
+_MAX = 2**62
 _NONE = -1
 """Stands for `unlimited`; every stored limit is >= 0."""
 
@@ -92,7 +103,9 @@ def _state(read: Iterator[int], names: list[str]) -> State:
     return state
 
 
-def _pack_lease(column: array[int], name: int, lease: Lease, index: dict[str, int], base: int, now_ms: int) -> None:
+def _pack_lease(
+    column: array[int], name: int, lease: InstanceLease, index: dict[str, int], base: int, now_ms: int
+) -> None:
     column.extend((name, lease.renew, lease.seen_ms - now_ms, lease.slots, lease.cap))
     column.extend((lease.authority_ms - now_ms, lease.reuse_ms - now_ms, lease.want_slots, lease.oldest_ms))
     column.extend((lease.callers, lease.concurrency, len(lease.ends_ms)))
@@ -117,12 +130,12 @@ def _columns(read: Iterator[int], count: int, width: int) -> list[list[int]]:
 
 # The loops over thousands of bookings run in C: a NamedTuple's own constructor takes most of the time otherwise.
 _costs = partial(map, cast("Callable[[Iterable[int]], Cost]", partial(tuple.__new__, Cost)))
-_validities = partial(map, cast("Callable[[Iterable[int]], Validity]", partial(tuple.__new__, Validity)))
+_validities = partial(map, cast("Callable[[Iterable[int]], SlotRange]", partial(tuple.__new__, SlotRange)))
 
 
-def _lease(read: Iterator[int], names: list[str], base: int, now_ms: int) -> Lease:
+def _lease(read: Iterator[int], names: list[str], base: int, now_ms: int) -> InstanceLease:
     take = read.__next__
-    lease = Lease(
+    lease = InstanceLease(
         renew=take(),
         seen_ms=take() + now_ms,
         slots=take(),
@@ -137,7 +150,7 @@ def _lease(read: Iterator[int], names: list[str], base: int, now_ms: int) -> Lea
     )
     for _ in range(take()):
         model = names[take()]
-        share = Share(limits=_limits(read), unmet=Cost(take(), take(), take()))
+        share = InstanceShare(limits=_limits(read), unmet=Cost(take(), take(), take()))
         offsets, lengths, *amounts = _columns(read, take(), 5)
         firsts = [offset + base for offset in offsets]
         validities = _validities(zip(firsts, map(add, firsts, lengths), strict=True))
@@ -146,7 +159,7 @@ def _lease(read: Iterator[int], names: list[str], base: int, now_ms: int) -> Lea
     return lease
 
 
-def _pack_section(column: array[int], name: int, section: Section, base: int) -> None:
+def _pack_section(column: array[int], name: int, section: ModelState, base: int) -> None:
     column.extend((name, section.paced_ms, section.debt_tokens, len(section.ring)))
     for slot, cost in section.ring.items():
         column.extend((slot - base, *cost))
@@ -155,9 +168,9 @@ def _pack_section(column: array[int], name: int, section: Section, base: int) ->
         column.extend((day, count))
 
 
-def _unpack_section(read: Iterator[int], base: int) -> Section:
+def _unpack_section(read: Iterator[int], base: int) -> ModelState:
     take = read.__next__
-    section = Section(paced_ms=take(), debt_tokens=take())
+    section = ModelState(paced_ms=take(), debt_tokens=take())
     offsets, *amounts = _columns(read, take(), 4)
     slots = [offset + base for offset in offsets]
     section.ring.update(zip(slots, _costs(zip(*amounts, strict=True)), strict=True))
@@ -167,18 +180,18 @@ def _unpack_section(read: Iterator[int], base: int) -> Section:
     return section
 
 
-def _pack_refused(column: array[int], section: Section, index: dict[str, int]) -> None:
+def _pack_refused(column: array[int], section: ModelState, index: dict[str, int]) -> None:
     _pack_circuit(column, section.circuit, index)
     column.append(len(section.lowered))
     for k, one in section.lowered.items():
-        column.extend((k, min(one.limit, _MOST), index[one.message], one.pause_ms, one.test_ms))
-        column.extend((min(one.reached, _MOST), one.reached_ms, one.rising_ms))
+        column.extend((k, min(one.limit, _MAX), index[one.message], one.pause_ms, one.test_ms))
+        column.extend((min(one.reached, _MAX), one.reached_ms, one.rising_ms))
     column.append(len(section.outside))
     for k, outside in section.outside.items():
         column.extend((k, *outside))
 
 
-def _unpack_refused(read: Iterator[int], section: Section, names: list[str]) -> None:
+def _unpack_refused(read: Iterator[int], section: ModelState, names: list[str]) -> None:
     take = read.__next__
     section.circuit = _circuit(read, names)
     for _ in range(take()):
@@ -186,7 +199,7 @@ def _unpack_refused(read: Iterator[int], section: Section, names: list[str]) -> 
         section.lowered[k] = Lowered(take(), names[take()], take(), take(), take(), take(), take())
     for _ in range(take()):
         k = take()
-        section.outside[k] = Outside(take(), take(), take())
+        section.outside[k] = ExternalUsage(take(), take(), take())
 
 
 def _in_use(circuit: Circuit) -> bool:
@@ -214,7 +227,7 @@ def _circuit(read: Iterator[int], names: list[str]) -> Circuit:
 
 
 def _pack_limits(column: array[int], limits: Limits) -> None:
-    column.extend(_NONE if limit is None else min(limit, _MOST) for limit in limits)
+    column.extend(_NONE if limit is None else min(limit, _MAX) for limit in limits)
 
 
 def _limits(read: Iterator[int]) -> Limits:

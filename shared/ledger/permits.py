@@ -9,12 +9,12 @@ from shared.ledger.calendar import PINNED_SLOTS, Calendar, flexible
 from shared.ledger.grid import Grid
 from shared.ledger.limits import Limits
 from shared.ledger.pacing import Pacer
-from shared.ledger.state import Allotment, Bookings, Demand, Section, Validity
+from shared.ledger.state import Bookings, Demand, ModelGrant, ModelState, SlotRange
 from shared.ledger.supply import DimensionSupply, Supply
 
 FLEX_MS = 8_000
 """How long a flexible booking may be dispatched (in a 60 s window)."""
-BURST_SHARE, BURST_LEAST = 0.3, 10
+BURST_SHARE, MIN_BURST = 0.3, 10
 """So much of a limit (or so many requests) may go within a quarter of a window before demand is paced."""
 RESERVE_SHARE = 0.1
 """Spare permits are given only while this much of the limit stays free."""
@@ -41,7 +41,7 @@ class Party:
 class Planner:
     """Serves one Demand from one Calendar; `granted` collects the new bookings."""
 
-    def __init__(self, calendar: Calendar, demand: Demand, party: Party, section: Section, limits: Limits) -> None:
+    def __init__(self, calendar: Calendar, demand: Demand, party: Party, section: ModelState, limits: Limits) -> None:
         self.calendar, self.demand, self.party, self.section = calendar, demand, party, section
         self.limits = limits
         self.grid: Grid = calendar.grid
@@ -55,7 +55,7 @@ class Planner:
         before = self.granted.get(validity)
         self.granted[validity] = whole if before is None else before.plus(whole)
 
-    def plan(self, now_ms: int) -> Allotment:
+    def plan(self, now_ms: int) -> ModelGrant:
         runs = list(self.demand.wants)
         if now_ms > self.section.paced_ms:
             runs = self._at_once(runs)
@@ -86,7 +86,7 @@ class Planner:
         free = self.calendar.free_now()
         return any(free[k] < RESERVE_SHARE * (self.calendar.limits[k] or 0) for k in self.calendar.dims)
 
-    def plan_open(self, now_ms: int, *, probes: bool) -> tuple[Allotment, bool]:
+    def plan_open(self, now_ms: int, *, probes: bool) -> tuple[ModelGrant, bool]:
         """While a circuit is open, and until the probe is answered after that, only the probe is booked, if it is the
         asker's. Also returns whether it found a place, or needs none."""
         runs = list(self.demand.wants)
@@ -108,8 +108,8 @@ class Planner:
         late, _ = self._paced([(cost, 1)], head=True)
         return not late
 
-    def _allotment(self, unmet: Cost, next_slot: int) -> Allotment:
-        return Allotment(
+    def _allotment(self, unmet: Cost, next_slot: int) -> ModelGrant:
+        return ModelGrant(
             bookings=merged(self.demand.kept, self.granted),
             limits=self.limits,
             free=self.calendar.free_now(),
@@ -160,7 +160,7 @@ class Planner:
             if cost[k] > 0:
                 limit = self.calendar.limits[k] or 0
                 recent = self.calendar.recent(k)
-                allowed = max(BURST_SHARE * limit, min(limit, BURST_LEAST * cost[k])) - recent
+                allowed = max(BURST_SHARE * limit, min(limit, MIN_BURST * cost[k])) - recent
                 most = min(most, max(int(allowed // cost[k]), 1 if recent == 0 else 0))
         return most
 
@@ -270,7 +270,7 @@ def total(runs: list[tuple[Cost, int]]) -> Cost:
 
 
 def merged(kept: Bookings, granted: Bookings) -> Bookings:
-    result: dict[Validity, Cost] = dict(kept)
+    result: dict[SlotRange, Cost] = dict(kept)
     for validity, cost in granted.items():
         result[validity] = result.get(validity, NO_COST).plus(cost)
     return result

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from shared.ledger.state import Lease, Renew, State
+from shared.ledger.state import InstanceLease, RenewRequest, State
 
 PRESSURE_KEPT = 0.7
 """A refusal without a quota is shared capacity: this much of the concurrency is kept."""
@@ -31,7 +31,7 @@ def water_level(total: float, wants: Mapping[str, tuple[int, int]]) -> dict[str,
     return share
 
 
-def fresh(lease: Lease, now_ms: int) -> bool:
+def fresh(lease: InstanceLease, now_ms: int) -> bool:
     """Whether its instance may be counted on to act: it renewed lately."""
     return lease.authority_ms >= now_ms
 
@@ -68,9 +68,9 @@ class Claim(NamedTuple):
     """For how long the oldest of its requests has waited; 0 when none waits."""
 
 
-def claim_of(asker: Renew | Lease, now_ms: int) -> Claim:
+def claim_of(asker: RenewRequest | InstanceLease, now_ms: int) -> Claim:
     """Requests of an instance that holds no slot wait on; those of one that does are served, and others take their place."""
-    since_ms = asker.seen_ms if isinstance(asker, Lease) and asker.slots else now_ms
+    since_ms = asker.seen_ms if isinstance(asker, InstanceLease) and asker.slots else now_ms
     waited_ms = max(0, since_ms - asker.oldest_ms) if asker.oldest_ms else 0
     return Claim(asker.want_slots, max(1, asker.callers), waited_ms)
 
@@ -139,7 +139,7 @@ def _levels(claims: Mapping[str, Claim], c: int) -> dict[str, float]:
         least |= dict.fromkeys(poor, 1.0)
 
 
-def share_slots(state: State, renew: Renew, c: int) -> int:
+def share_slots(state: State, renew: RenewRequest, c: int) -> int:
     """How many requests this instance may have open. Firm wants come first; spare ones are served from plenty only."""
     if renew.unclaimed:
         for instance, lease in state.leases.items():

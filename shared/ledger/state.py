@@ -20,19 +20,19 @@ MAX_WANTS = 64
 """How many runs of waiting requests an instance describes; the last run stands for all the rest, at their mean cost."""
 
 
-class Validity(NamedTuple):
+class SlotRange(NamedTuple):
     """The first and the last slot in which a booking may be dispatched."""
 
     first: int
     last: int
 
 
-Bookings = dict[Validity, Cost]
-"""The right to dispatch a Cost within a Validity. The dimensions are independent: each may be drawn from another booking."""
+Bookings = dict[SlotRange, Cost]
+"""The right to dispatch a Cost within a SlotRange. The dimensions are independent: each may be drawn from another booking."""
 
 
 @dataclass(slots=True)
-class Share:
+class InstanceShare:
     """One instance's part of one model."""
 
     limits: Limits = UNLIMITED
@@ -42,7 +42,7 @@ class Share:
 
 
 @dataclass(slots=True)
-class Lease:
+class InstanceLease:
     """One instance's hold on the project. Times are the store's, in ms since 1970."""
 
     renew: int = 0
@@ -63,10 +63,10 @@ class Lease:
     """C as that instance was configured; the smallest of the fresh ones holds."""
     ends_ms: tuple[int, ...] = ()
     """When each of the cancelled exchanges of an idle instance is over at Gemini, in order; each keeps one slot."""
-    shares: dict[str, Share] = field(default_factory=dict)
+    shares: dict[str, InstanceShare] = field(default_factory=dict)
 
 
-class Outside(NamedTuple):
+class ExternalUsage(NamedTuple):
     """Somebody else seems to spend the same quota: so much per window is used of it here until it recovered."""
 
     limit: int
@@ -126,7 +126,7 @@ class Lowered:
 
 
 @dataclass(slots=True)
-class Section:
+class ModelState:
     """What was dispatched to one model, and what Gemini said about its limits."""
 
     ring: dict[int, Cost] = field(default_factory=dict)
@@ -135,7 +135,7 @@ class Section:
     paced_ms: int = 0
     """Until then demand is paced: it was left unmet lately."""
     circuit: Circuit = field(default_factory=Circuit)
-    outside: dict[int, Outside] = field(default_factory=dict)
+    outside: dict[int, ExternalUsage] = field(default_factory=dict)
     """By dimension of a Cost."""
     lowered: dict[int, Lowered] = field(default_factory=dict)
     """By field of Limits."""
@@ -161,8 +161,8 @@ class State:
 
     window_ms: int
     now_ms: int = 0
-    leases: dict[str, Lease] = field(default_factory=dict)
-    sections: dict[str, Section] = field(default_factory=dict)
+    leases: dict[str, InstanceLease] = field(default_factory=dict)
+    sections: dict[str, ModelState] = field(default_factory=dict)
     names: dict[str, Metered] = field(default_factory=dict)
     """By id, for ids that are aliases, and for proven ones that the configuration does not know (`names.section_of`)."""
     pressure_c: int = 0
@@ -175,7 +175,7 @@ class State:
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
+class QuotaSignal:
     """A 429 of Gemini's, for the ledger. `pressure`: shared capacity, no quota of the project."""
 
     model: str
@@ -237,17 +237,17 @@ class Demand:
     """The `probe_ms` under which such a request was answered, and not refused; 0: none was."""
     debt_tokens: int = 0
     """Of the corrections those upwards, added up."""
-    void: dict[int, int] = field(default_factory=dict)
+    not_found: dict[int, int] = field(default_factory=dict)
     """By slot, dispatches that Gemini answered with 404 for want of such a model: no day counts them, the minute does."""
 
 
 @dataclass(frozen=True, slots=True)
-class Renew:
+class RenewRequest:
     """One message of an instance to the ledger. Repeating it changes nothing."""
 
     instance: str
     number: int
-    lo_ms: int
+    earliest_ms: int
     """The store's time when this was made was at least this."""
     concurrency: int
     tau_ms: int
@@ -268,14 +268,14 @@ class Renew:
     oldest_ms: int = 0
     callers: int = 1
     demands: dict[str, Demand] = field(default_factory=dict)
-    refusals: tuple[Refusal, ...] = ()
+    refusals: tuple[QuotaSignal, ...] = ()
     names: tuple[Named, ...] = ()
     gone: frozenset[str] = frozenset()
     """Instances known to have ended: their sockets are closed, so their slots are free."""
 
 
 @dataclass(frozen=True, slots=True)
-class Allotment:
+class ModelGrant:
     """What a renew got for one model: all its bookings, old and new."""
 
     bookings: Bookings
@@ -304,8 +304,8 @@ class Allotment:
 
 
 @dataclass(frozen=True, slots=True)
-class Grant:
-    """The ledger's answer to a Renew."""
+class RenewResult:
+    """The ledger's answer to a RenewRequest."""
 
     cap: int
     authority_ms: int
@@ -314,7 +314,7 @@ class Grant:
     instances: int
     horizon_ms: int
     """How far ahead scarce permits are booked: renewing about every half of it loses nothing."""
-    allotments: dict[str, Allotment]
+    allotments: dict[str, ModelGrant]
     names: dict[str, Metered] = field(default_factory=dict)
     """All that is known of ids (`State.names`)."""
     fresh: bool = True

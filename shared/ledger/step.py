@@ -20,9 +20,24 @@ from shared.ledger.circuit import (
 )
 from shared.ledger.grid import Grid, pacific_day
 from shared.ledger.limits import Limits
-from shared.ledger.names import end_turn, has_room, learn_names, move_named, redirected, take_back_void, takes_turn
+from shared.ledger.names import end_turn, has_room, learn_names, move_named, redirected, take_back_not_found, takes_turn
 from shared.ledger.permits import IMMINENT_SLOTS, Party, Planner
-from shared.ledger.refusals import (
+from shared.ledger.slots import concurrency, free_what_is_over, fresh, held_by_others, share_slots, water_level
+from shared.ledger.state import (
+    MAX_WANTS,
+    UNPROVEN,
+    Bookings,
+    Demand,
+    InstanceLease,
+    InstanceShare,
+    ModelGrant,
+    ModelState,
+    RenewRequest,
+    RenewResult,
+    SlotRange,
+    State,
+)
+from shared.ledger.throttling import (
     configured_limits,
     forget_recovered,
     give_up_probe,
@@ -30,24 +45,9 @@ from shared.ledger.refusals import (
     left_by_others,
     note_dispatches,
 )
-from shared.ledger.slots import concurrency, free_what_is_over, fresh, held_by_others, share_slots, water_level
-from shared.ledger.state import (
-    MAX_WANTS,
-    UNPROVEN,
-    Allotment,
-    Bookings,
-    Demand,
-    Grant,
-    Lease,
-    Renew,
-    Section,
-    Share,
-    State,
-    Validity,
-)
 
-LEASE_LEAST_MS, LEASE_MOST_MS = 10_000, 60_000
-HORIZON_LEAST_MS, HORIZON_MOST_MS = 8_000, 20_000
+MIN_LEASE_MS, MAX_LEASE_MS = 10_000, 60_000
+MIN_HORIZON_MS, MAX_HORIZON_MS = 8_000, 20_000
 TOMBSTONE_MS = 60_000
 """An instance that holds nothing is remembered so long, so that a repeated renew is recognised."""
 MIN_DEADLINE_MS = 1_000
@@ -56,7 +56,7 @@ AHEAD_WINDOWS = 4
 """No booking lies further ahead: a request that would wait longer polls."""
 
 
-def renew(state: State, message: Renew, store_ms: int, grid: Grid) -> Grant:
+def renew(state: State, message: RenewRequest, store_ms: int, grid: Grid) -> RenewResult:
     """Settle what the instance reports, take back what it returns, grant what the limits allow.
 
     A model for which the document has no room gets no allotment. Raises ValueError where windows differ."""
@@ -65,8 +65,8 @@ def renew(state: State, message: Renew, store_ms: int, grid: Grid) -> Grant:
     lease = state.leases.get(message.instance)
     if lease is not None and lease.renew >= message.number:
         return _repeated(state, lease, message, grid)
-    state.now_ms = max(state.now_ms, store_ms, message.lo_ms)
-    lease = state.leases.setdefault(message.instance, Lease())
+    state.now_ms = max(state.now_ms, store_ms, message.earliest_ms)
+    lease = state.leases.setdefault(message.instance, InstanceLease())
     _release_gone(state, message)
     learn_names(state, message)
     message = redirected(state, message)
@@ -88,7 +88,7 @@ def renew(state: State, message: Renew, store_ms: int, grid: Grid) -> Grant:
     if message.want_slots and not message.lease_ms:
         _last_until_served(lease, message, state.now_ms, grid)
     _drop_empty(state)
-    return Grant(
+    return RenewResult(
         cap=lease.cap,
         authority_ms=lease.authority_ms,
         scarce_slots=lease.cap < message.want_slots or held_by_others(state, "") >= c,
@@ -99,18 +99,18 @@ def renew(state: State, message: Renew, store_ms: int, grid: Grid) -> Grant:
     )
 
 
-def _repeated(state: State, lease: Lease, message: Renew, grid: Grid) -> Grant:
+def _repeated(state: State, lease: InstanceLease, message: RenewRequest, grid: Grid) -> RenewResult:
     allotments = {}
     for model, share in lease.shares.items():
         section = state.sections[model]
         configured = configured_limits(state, model)
         limits = lowered_limits(section, configured, state.now_ms, grid)
-        allotment = Allotment(dict(share.bookings), limits, unmet=share.unmet)
+        allotment = ModelGrant(dict(share.bookings), limits, unmet=share.unmet)
         demand = message.demands.get(model, Demand(share.limits))
         allotments[model] = _with_reasons(allotment, state, message.instance, model, demand, configured, grid)
     active = active_instances(state)
     horizon = horizon_ms(active, grid)
-    return Grant(lease.cap, lease.authority_ms, False, active, horizon, allotments, state.names, fresh=False)
+    return RenewResult(lease.cap, lease.authority_ms, False, active, horizon, allotments, state.names, fresh=False)
 
 
 def active_instances(state: State) -> int:
@@ -119,11 +119,11 @@ def active_instances(state: State) -> int:
 
 def horizon_ms(instances: int, grid: Grid) -> int:
     """Grows with the instances, so that all together write about once a second; it shrinks with a test's window."""
-    whole = min(max(2_000 * instances, HORIZON_LEAST_MS), HORIZON_MOST_MS)
+    whole = min(max(2_000 * instances, MIN_HORIZON_MS), MAX_HORIZON_MS)
     return grid.slots(whole) * grid.slot_ms
 
 
-def _release_gone(state: State, message: Renew) -> None:
+def _release_gone(state: State, message: RenewRequest) -> None:
     """An ended process has no open socket: its slots are free. What it booked may have been dispatched, and counts."""
     for instance in message.gone:
         lost = state.leases.get(instance)
@@ -134,7 +134,7 @@ def _release_gone(state: State, message: Renew) -> None:
             lost.reuse_ms = max((state.now_ms, *lost.ends_ms)) if lost.slots else min(lost.reuse_ms, state.now_ms)
 
 
-def _settle(state: State, lease: Lease, message: Renew, grid: Grid) -> None:
+def _settle(state: State, lease: InstanceLease, message: RenewRequest, grid: Grid) -> None:
     """Book what was dispatched where it happened; of the stored bookings keep only what is still claimed."""
     now_slot = grid.slot(state.now_ms)
     oldest = now_slot - grid.span
@@ -145,11 +145,11 @@ def _settle(state: State, lease: Lease, message: Renew, grid: Grid) -> None:
         section.debt_tokens += demand.debt_tokens
         for slot, cost in demand.settled.items():
             # A slot that is still to come is the latest in which it may have happened.
-            count_day(section, Validity(min(slot, now_slot), slot), cost.requests, grid)
+            count_day(section, SlotRange(min(slot, now_slot), slot), cost.requests, grid)
             if slot > oldest:
                 section.ring[slot] = _floored(section.ring.get(slot, NO_COST).plus(cost))
-        take_back_void(section, demand, now_slot, grid)
-        share = lease.shares.setdefault(model, Share())
+        take_back_not_found(section, demand, now_slot, grid)
+        share = lease.shares.setdefault(model, InstanceShare())
         share.limits = demand.limits
         share.bookings = intersection(share.bookings, demand.kept)
     for model in lease.shares.keys() - message.demands.keys():
@@ -172,8 +172,8 @@ def intersection(stored: Bookings, kept: Bookings) -> Bookings:
     return result
 
 
-def _section(state: State, model: str) -> Section:
-    return state.sections.setdefault(model, Section())
+def _section(state: State, model: str) -> ModelState:
+    return state.sections.setdefault(model, ModelState())
 
 
 def _prune(state: State, instance: str, grid: Grid) -> None:
@@ -211,7 +211,7 @@ def _drop_empty(state: State) -> None:
             del state.sections[model]
 
 
-def _hold_slots(state: State, lease: Lease, message: Renew, c: int) -> None:
+def _hold_slots(state: State, lease: InstanceLease, message: RenewRequest, c: int) -> None:
     """Authority to dispatch ends at `authority_ms`; what was sent before it ends at `authority_ms + tau` at the latest.
 
     Until the sender hears of this it acts on its last grant, within `hold`: so neither may be taken from it here. What it
@@ -224,12 +224,12 @@ def _hold_slots(state: State, lease: Lease, message: Renew, c: int) -> None:
     if not message.want_slots and (message.ends_ms or not lease.slots):
         _keep_cancelled(lease, message, held, now_ms)
         return
-    length_ms = message.lease_ms or min(max(2_000 * active_instances(state), LEASE_LEAST_MS), LEASE_MOST_MS)
+    length_ms = message.lease_ms or min(max(2_000 * active_instances(state), MIN_LEASE_MS), MAX_LEASE_MS)
     lease.authority_ms = max(now_ms + length_ms, lease.authority_ms if held else 0)
     lease.reuse_ms = lease.authority_ms + message.tau_ms
 
 
-def _keep_cancelled(lease: Lease, message: Renew, held: int, now_ms: int) -> None:
+def _keep_cancelled(lease: InstanceLease, message: RenewRequest, held: int, now_ms: int) -> None:
     """Nothing is dispatched any more; what Gemini still works on keeps its slots, each until its own end, without a renew."""
     latest_ms = now_ms + max(message.tau_ms, MIN_DEADLINE_MS)
     ends_ms = sorted(min(end_ms, latest_ms) for end_ms in message.ends_ms if end_ms > now_ms)
@@ -238,15 +238,17 @@ def _keep_cancelled(lease: Lease, message: Renew, held: int, now_ms: int) -> Non
     lease.authority_ms, lease.reuse_ms = now_ms, max((now_ms, *lease.ends_ms))
 
 
-def _last_until_served(lease: Lease, message: Renew, now_ms: int, grid: Grid) -> None:
+def _last_until_served(lease: InstanceLease, message: RenewRequest, now_ms: int, grid: Grid) -> None:
     """Who waits for a permit that is booked for later need not write before then only to go on holding its slots."""
     firsts = [validity.first for share in lease.shares.values() for validity in share.bookings]
-    served_ms = grid.start_ms(min(firsts, default=0)) + LEASE_LEAST_MS
-    lease.authority_ms = max(lease.authority_ms, min(served_ms, now_ms + LEASE_MOST_MS))
+    served_ms = grid.start_ms(min(firsts, default=0)) + MIN_LEASE_MS
+    lease.authority_ms = max(lease.authority_ms, min(served_ms, now_ms + MAX_LEASE_MS))
     lease.reuse_ms = lease.authority_ms + message.tau_ms
 
 
-def _allot(state: State, lease: Lease, message: Renew, model: str, demand: Demand, grid: Grid) -> Allotment:
+def _allot(
+    state: State, lease: InstanceLease, message: RenewRequest, model: str, demand: Demand, grid: Grid
+) -> ModelGrant:
     share, section = lease.shares[model], _section(state, model)
     configured = configured_limits(state, model)
     limits = lowered_limits(section, configured, state.now_ms, grid)
@@ -260,7 +262,7 @@ def _allot(state: State, lease: Lease, message: Renew, model: str, demand: Deman
         # Without a slot nothing can be dispatched: what was booked now would be lost to all.
         share.unmet = NO_COST
         return _with_reasons(
-            Allotment(share.bookings, limits), state, message.instance, model, demand, configured, grid
+            ModelGrant(share.bookings, limits), state, message.instance, model, demand, configured, grid
         )
     party = _party(state, message.instance, model, grid)
     booked = summed(s.bookings for i in state.leases.values() if (s := i.shares.get(model)) is not None)
@@ -288,8 +290,8 @@ def _allot(state: State, lease: Lease, message: Renew, model: str, demand: Deman
 
 
 def _with_reasons(
-    allotment: Allotment, state: State, instance: str, model: str, demand: Demand, configured: Limits, grid: Grid
-) -> Allotment:
+    allotment: ModelGrant, state: State, instance: str, model: str, demand: Demand, configured: Limits, grid: Grid
+) -> ModelGrant:
     """The allotment with what stops or slows the model, and whether `instance` may send the probe."""
     section = state.sections[model]
     circuits = circuits_of(state, section)
@@ -305,7 +307,7 @@ def _with_reasons(
     )
 
 
-def _competes(share: Share, soon: int) -> bool:
+def _competes(share: InstanceShare, soon: int) -> bool:
     """It was left with unmet demand, or its demand was met only later than it came."""
     return bool(share.unmet.requests) or any(validity.first > soon for validity in share.bookings)
 

@@ -13,12 +13,12 @@ import statistics
 import time
 from dataclasses import dataclass, field
 
-from shared.admission.book import Book
+from shared.admission.model_permits import ModelPermits
 from shared.generation import Cost
 from shared.ledger.grid import Grid
 from shared.ledger.limits import Limits
 from shared.ledger.packing import pack, unpack
-from shared.ledger.state import Renew
+from shared.ledger.state import RenewRequest
 from shared.ledger.step import State, renew
 
 GRID = Grid.of(60)
@@ -50,7 +50,7 @@ def timed_ms(since_s: float) -> float:
 def saturated(instances: int, rpm: int, measure_s: float) -> Figures:
     rng, figures = random.Random(1), Figures()
     limits = Limits(requests=rpm, input_tokens=1_000 * rpm, requests_per_day=10_000_000)
-    books = {f"{n:032x}": Book(GRID, limits, limits) for n in range(instances)}
+    books = {f"{n:032x}": ModelPermits(GRID, limits, limits) for n in range(instances)}
     due_ms = {i: START_MS + rng.uniform(0, 4_000) for i in books}
     numbers = dict.fromkeys(books, 0)
     blob, now_ms = pack(State(GRID.window_ms)), START_MS
@@ -59,7 +59,7 @@ def saturated(instances: int, rpm: int, measure_s: float) -> Figures:
         for i, book in books.items():
             cost = Cost(1, rng.randrange(20, 1_500))
             while (draw := book.draw(cost, now_ms, now_ms + 2)) is not None:
-                book.spend(draw, cost, GRID.slot(now_ms))
+                book.dispatch(draw, cost, GRID.slot(now_ms))
             if due_ms[i] > now_ms:
                 continue
             numbers[i] += 1
@@ -67,7 +67,7 @@ def saturated(instances: int, rpm: int, measure_s: float) -> Figures:
             ahead = min(MAX_WAITING, max(2, round(1.5 * rpm / 60 * 20 / instances)))
             demand = book.demand([Cost(1, rng.randrange(20, 1_500)) for _ in range(ahead)], 0, 30_000, now_ms)
             book.settled = {}
-            message = Renew(i, numbers[i], now_ms - 2, 10_000, 120_000, want_slots=50, demands={"m": demand})
+            message = RenewRequest(i, numbers[i], now_ms - 2, 10_000, 120_000, want_slots=50, demands={"m": demand})
             began_s = time.process_time()
             state = unpack(blob)
             unpacked_ms = timed_ms(began_s)

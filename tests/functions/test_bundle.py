@@ -127,7 +127,7 @@ def test_a_function_imports_only_itself(unpacked: Path) -> None:
 
 @pytest.mark.parametrize("target", ["chat", "image"])
 def test_importing_it_imports_no_client_and_no_store(unpacked: Path, target: str) -> None:
-    late = ("aiohttp", "grpc", "google.cloud.firestore", "obstore", "sqlite3", "pydantic", "shared.bootstrap")
+    late = ("aiohttp", "grpc", "google.cloud.firestore", "obstore", "sqlite3", "shared.bootstrap")
     shown = imported(unpacked, f"import main; print(*(name for name in {late} if name in sys.modules))", target)
     assert shown.stdout.strip() == "", shown.stderr
 

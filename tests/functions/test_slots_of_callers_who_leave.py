@@ -33,7 +33,7 @@ def refused_for_concurrency(path: WholePath) -> int:
 
 
 async def kept_slots(path: WholePath) -> int:
-    now_ms = path.services.admission.clock.hi_ms()
+    now_ms = path.services.admission.clock.latest_ms()
     leases = [lease for state in (await path.ledgers()).values() for lease in state.leases.values()]
     return sum(end_ms > now_ms for lease in leases for end_ms in lease.ends_ms)
 

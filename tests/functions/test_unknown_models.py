@@ -15,7 +15,7 @@ ALIAS, NEW = "gemini-brand-new", "gemini-another-new"
 
 
 def sections(path: WholePath) -> set[str]:
-    return {section for agent in path.services.admission.agents.values() for section in agent.books}
+    return {section for agent in path.services.admission.projects.values() for section in agent.holdings.models}
 
 
 @pytest.mark.parametrize("way", WAYS)

@@ -8,20 +8,20 @@ from dataclasses import dataclass
 
 from shared.accounts.account import Account
 from shared.admission.admission import Admission
-from shared.admission.lease import Lease, PermitLapsed
+from shared.admission.permit import Permit, PermitLapsed
 from shared.clock import elapsed_s
 from shared.errors import ModelNotFound, RateLimited, UpstreamTimeout
 from shared.gateway.failures import refusal_of
 from shared.gemini.errors import UpstreamFailure
 from shared.generation import Caller, Cost
 from shared.ledger.limits import UNLIMITED
-from shared.ledger.state import Refusal
+from shared.ledger.state import QuotaSignal
 from tests.simulation.history import FOREVER, Refused
 from tests.simulation.upstream import Answer, Open, VirtualGemini, Work
 
 ATTEMPTS, LAPSES = 4, 20
 WORDS = "You exceeded your current quota, please check your plan and billing details."
-LEAST_EXCHANGE_S = 0.05
+MIN_EXCHANGE_S = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ class Story:
         self.accounts, self._named_ms = accounts, named_ms
         """Those of the Ask, as this instance was configured with them."""
         self.served_ms: float | None = None
-        self._lapsed: Lease | None = None
+        self._lapsed: Permit | None = None
         self._connected = False
         self._request: Open | None = None
         """The one that this attempt wrote."""
@@ -99,7 +99,7 @@ class Story:
         self._lapsed = self._request = None
         used: int | None = None
         over = False
-        timeout_s = max(LEAST_EXCHANGE_S, min(deadline_s - elapsed_s(), self.admission.agent_config.tau_s))
+        timeout_s = max(MIN_EXCHANGE_S, min(deadline_s - elapsed_s(), self.admission.process_config.tau_s))
         lease.deadline_s = elapsed_s() + timeout_s
         try:
             async with asyncio.timeout(timeout_s):
@@ -128,7 +128,7 @@ class Story:
                 self._request.settled_tokens = used
             await lease.close(used, cancelled=not over)
 
-    async def _exchange(self, lease: Lease, timeout_s: float) -> Answer:
+    async def _exchange(self, lease: Permit, timeout_s: float) -> Answer:
         ask = self.ask
         began_s = elapsed_s()
         if ask.connect_s and not self._connected:
@@ -154,21 +154,21 @@ class Story:
         finally:
             self.gemini.close(request)
 
-    def _learn(self, lease: Lease, answer: Answer) -> None:
+    def _learn(self, lease: Permit, answer: Answer) -> None:
         if answer.violations:
             self._learn_as_the_gateway(lease, answer)
             return
         if answer.retry_s is None:
-            lease.refuse(Refusal(self.ask.model, pressure=True))
+            lease.refuse(QuotaSignal(self.ask.model, pressure=True))
             return
-        until_ms = self.admission.clock.hi_ms() + answer.retry_s * 1000
+        until_ms = self.admission.clock.latest_ms() + answer.retry_s * 1000
         now_ms = self.gemini.now_ms()
         until_told_ms = now_ms + answer.retry_s * 1000
         self.gemini.refused.append(
             Refused(lease.account.ledger_id, answer.model or self.ask.model, self.instance, now_ms, until_told_ms)
         )
         lease.refuse(
-            Refusal(
+            QuotaSignal(
                 self.ask.model,
                 until_ms=int(until_ms) + 1,
                 learned=answer.limits or UNLIMITED,
@@ -178,14 +178,14 @@ class Story:
             answer.model,
         )
 
-    def _learn_as_the_gateway(self, lease: Lease, answer: Answer) -> None:
+    def _learn_as_the_gateway(self, lease: Permit, answer: Answer) -> None:
         admission = self.admission
         failure = UpstreamFailure(
             "quota", WORDS, status=429, retry_delay_s=answer.retry_s, violations=answer.violations
         )
-        window_s = admission.agent_config.grid.window_ms / 1000
-        hi_ms = admission.clock.hi_ms()
-        refusal = refusal_of(failure, self.ask.model, lease.dispatched_ms, hi_ms, window_s)
+        window_s = admission.process_config.grid.window_ms / 1000
+        latest_ms = admission.clock.latest_ms()
+        refusal = refusal_of(failure, self.ask.model, lease.dispatched_ms, latest_ms, window_s)
         assert refusal is not None
         now_ms = self.gemini.now_ms()
         self.gemini.refused.append(
@@ -194,7 +194,7 @@ class Story:
                 answer.model or self.ask.model,
                 self.instance,
                 now_ms,
-                now_ms + refusal.until_ms - hi_ms,
+                now_ms + refusal.until_ms - latest_ms,
             )
         )
         lease.refuse(refusal, answer.model)

@@ -9,14 +9,14 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from shared.admission.agent import RETURN_TIMEOUT_S
-from shared.admission.cadence import HOLD_S
+from shared.admission.policy import HOLD_S
+from shared.admission.project import RETURN_TIMEOUT_S
 from shared.generation import Caller, Cost
 from shared.ledger.circuit import circuits_of
 from shared.ledger.grid import JITTER_MS, pacific_day
 from shared.ledger.names import section_of
 from shared.ledger.state import State
-from shared.ledger.step import LEASE_MOST_MS
+from shared.ledger.step import MAX_LEASE_MS
 from tests.simulation.caller import Ask
 from tests.simulation.checker import Goals, check
 from tests.simulation.history import Call, History
@@ -108,7 +108,7 @@ def _fast(scenario: Scenario) -> bool:
 def _ttl_s(world: World) -> float:
     """Within this after the last renew every lease, every booking and every window is over."""
     scenario = world.scenario
-    longest_s = scenario.lease_s or LEASE_MOST_MS / 1000
+    longest_s = scenario.lease_s or MAX_LEASE_MS / 1000
     return longest_s + scenario.tau_s + scenario.queue_timeout_s + 2 * scenario.grid.window_ms / 1000 + 5.0
 
 
@@ -165,8 +165,8 @@ def _probe(world: World) -> Iterator[Verdict]:
 
 def _unsaid(world: World, project: str) -> bool:
     """Whether a process was stopped with its last answer before the ledger, on a slow network, took what it has to report."""
-    agents = [a for i in world.instances if not i.process.killed for a in i.admission.agents.values()]
-    return any(agent.pending is not None for agent in agents if agent.account.ledger_id == project)
+    agents = [a for i in world.instances if not i.process.killed for a in i.admission.projects.values()]
+    return any(agent.ledger.pending is not None for agent in agents if agent.account.ledger_id == project)
 
 
 def _stops(state: State, model: str) -> bool:

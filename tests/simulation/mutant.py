@@ -11,7 +11,7 @@ from unittest.mock import patch
 from tests.simulation.judge import Result, judge
 from tests.simulation.scenario import Scenario, scenario_of
 
-MOST_SEEDS = 1_000
+MAX_SEEDS = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +20,7 @@ class Mutant:
 
     name: str
     change: Callable[[Scenario], Any]
-    seeds: int = MOST_SEEDS
+    seeds: int = MAX_SEEDS
     shape: Callable[[int], Scenario] | None = None
     """Deployments made for it: one of the first few shows it, so that every run of the tests can see to it."""
     promise: str = ""

@@ -7,19 +7,21 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
+from shared.admission import ledger_document
 from shared.admission import names as admission_names
-from shared.admission import renewal
 from shared.admission.admission import Admission
-from shared.admission.agent import Agent
-from shared.admission.book import Book
-from shared.admission.lease import Lease
-from shared.admission.server_clock import ServerClock
+from shared.admission.holdings import Holdings
+from shared.admission.model_permits import ModelPermits
+from shared.admission.permit import Permit
+from shared.admission.policy import Policy
+from shared.admission.project import ProjectClient
+from shared.admission.server_clock import Instant, ServerClock
 from shared.generation import NO_COST
 from shared.ledger import calendar, step
 from shared.ledger import names as ledger_names
 from shared.ledger.calendar import Calendar
-from shared.ledger.refusals import jitter_slots
 from shared.ledger.state import UNPROVEN
+from shared.ledger.throttling import jitter_slots
 from shared.stores.port import CommitUnknown
 from tests.simulation.checker import COUNTED_TOKENS
 from tests.simulation.judge import DEBT, STILL_SHUT
@@ -107,7 +109,7 @@ def settled_dropped(scenario: Scenario) -> Any:
 
 def applied_twice(scenario: Scenario) -> Any:
     """A renew whose reply was lost is taken for a new one."""
-    right = renewal.renew_step
+    right = ledger_document.renew_step
 
     def wrong(state: Any, message: Any, store_ms: int, grid: Any) -> Any:
         lease = state.leases.get(message.instance)
@@ -115,7 +117,7 @@ def applied_twice(scenario: Scenario) -> Any:
             lease.renew = message.number - 1
         return right(state, message, store_ms, grid)
 
-    return patched(scenario, (renewal, "renew_step", wrong))
+    return patched(scenario, (ledger_document, "renew_step", wrong))
 
 
 def one_day_at_midnight(scenario: Scenario) -> Any:
@@ -167,20 +169,20 @@ def without_limit(dimension: str, scenario: Scenario) -> Any:
 
 
 def cap_ignored(scenario: Scenario) -> Any:
-    right = Agent.draw
+    right = Holdings.draw
 
-    def wrong(self: Agent, model: str, cost: Any) -> Any:
+    def wrong(self: Holdings, section: str, cost: Any, at: Any) -> Any:
         cap, self.cap = self.cap, 1 << 30
         try:
-            return right(self, model, cost)
+            return right(self, section, cost, at)
         finally:
             self.cap = cap
 
-    return patched(scenario, (Agent, "draw", wrong))
+    return patched(scenario, (Holdings, "draw", wrong))
 
 
 def slot_of_a_leaver_freed(scenario: Scenario) -> Any:
-    return patched(scenario, (Lease, "_runs_on_s", lambda self: 0.0))
+    return patched(scenario, (Permit, "_runs_on_s", lambda self: 0.0))
 
 
 def slots_of_leavers_returned(scenario: Scenario) -> Any:
@@ -201,97 +203,107 @@ def _kept(lease: Any, message: Any, held: int, now_ms: int) -> None:
 
 
 def last_check_skipped(scenario: Scenario) -> Any:
-    return patched(scenario, (Agent, "may_write", lambda self, model, draw, tried_ms: True))
+    return patched(scenario, (Holdings, "may_write", lambda self, section, draw, probe_ms, at: True))
 
 
 def authority_ignored(scenario: Scenario) -> Any:
     """A process that was frozen goes on where it stopped, whoever has its slots by now."""
-    right = Agent._adopt
+    right = Holdings.adopt
 
-    def wrong(self: Agent, grant: Any, message: Any) -> None:
-        right(self, grant, message)
+    def wrong(self: Holdings, *result: Any) -> bool:
+        renamed = right(self, *result)
         self.authority_ms = float("inf")
+        return renamed
 
-    return patched(scenario, (Agent, "_adopt", wrong))
+    return patched(scenario, (Holdings, "adopt", wrong))
 
 
 def unknown_commit_forgotten(scenario: Scenario) -> Any:
-    right = Agent._renew
+    right = ProjectClient._renew
 
-    async def wrong(self: Agent) -> None:
+    async def wrong(self: ProjectClient) -> None:
         try:
             await right(self)
         except CommitUnknown:
-            self.pending = None
+            self.ledger.pending = None
             raise
         except KeyError:  # The reply to a forgotten renew grants a model that the new one does not name.
             raise CommitUnknown("the reply does not fit the request") from None
 
-    return patched(scenario, (Agent, "_renew", wrong))
+    return patched(scenario, (ProjectClient, "_renew", wrong))
 
 
 def clock_bounds_exchanged(scenario: Scenario) -> Any:
     """What the store's time is at least is taken for what it is at most, and the other way round."""
-    low, high, both = ServerClock.lo_ms, ServerClock.hi_ms, ServerClock.bounds_ms
-    turned = lambda self: both(self)[::-1]  # noqa: E731 - a defect in one line reads like a diff
+    low, high = ServerClock.earliest_ms, ServerClock.latest_ms
+    both, instant = ServerClock.bounds_ms, ServerClock.instant
+
+    def turned(self: ServerClock) -> Instant:
+        right = instant(self)
+        return right._replace(earliest_ms=right.latest_ms, latest_ms=right.earliest_ms)
+
     return patched(
-        scenario, (ServerClock, "lo_ms", high), (ServerClock, "hi_ms", low), (ServerClock, "bounds_ms", turned)
+        scenario,
+        (ServerClock, "earliest_ms", high),
+        (ServerClock, "latest_ms", low),
+        (ServerClock, "bounds_ms", lambda self: both(self)[::-1]),
+        (ServerClock, "instant", turned),
     )
 
 
 def refusal_kept_to_itself(scenario: Scenario) -> Any:
-    return patched(scenario, (Agent, "refuse", lambda self, refusal: None))
+    return patched(scenario, (ProjectClient, "refuse", lambda self, refusal: None))
 
 
 def answer_opens_nothing(scenario: Scenario) -> Any:
     """That the request which tried after a cool-down was answered stays unsaid."""
-    return patched(scenario, (Lease, "answered", lambda self: None))
+    return patched(scenario, (Permit, "answered", lambda self: None))
 
 
 def unknown_settled_as_zero(scenario: Scenario) -> Any:
     """What Gemini did not count is given back, as if it had counted nothing."""
-    right = Lease.close
+    right = Permit.close
 
-    async def wrong(self: Lease, input_tokens: int | None = None, *, cancelled: bool = False) -> None:
+    async def wrong(self: Permit, input_tokens: int | None = None, *, cancelled: bool = False) -> None:
         await right(self, input_tokens or 0, cancelled=cancelled)
 
-    return patched(scenario, (Lease, "close", wrong))
+    return patched(scenario, (Permit, "close", wrong))
 
 
 def debt_forgotten(scenario: Scenario) -> Any:
     """What Gemini counted beyond the reservation is not booked."""
-    right = Lease.close
+    right = Permit.close
 
-    async def wrong(self: Lease, input_tokens: int | None = None, *, cancelled: bool = False) -> None:
+    async def wrong(self: Permit, input_tokens: int | None = None, *, cancelled: bool = False) -> None:
         counted = None if input_tokens is None else min(input_tokens, self.cost.input_tokens)
         await right(self, counted, cancelled=cancelled)
 
-    return patched(scenario, (Lease, "close", wrong))
+    return patched(scenario, (Permit, "close", wrong))
 
 
 def lapsed_permits_spent(scenario: Scenario) -> Any:
     """What was spent while a renew travelled is given a second time by its answer."""
-    right = Book.adopt
+    right = ModelPermits.adopt
 
-    def wrong(self: Book, allotment: Any, kept: Any, lo_ms: float) -> None:
-        for held in self.held.values():
-            held.reserved = NO_COST
-        right(self, allotment, {}, lo_ms)
+    def wrong(self: ModelPermits, allotment: Any, kept: Any, earliest_ms: float) -> None:
+        for booking in self.bookings.values():
+            booking.reserved = NO_COST
+        right(self, allotment, {}, earliest_ms)
 
-    return patched(scenario, (Book, "adopt", wrong))
+    return patched(scenario, (ModelPermits, "adopt", wrong))
 
 
 def permits_of_an_alias_are_kept(scenario: Scenario) -> Any:
     """What was booked for an alias beside its target is spent as the target's."""
-    right = Book.absorb
+    right = ModelPermits.absorb
 
-    def wrong(self: Book, moved: Book) -> None:
-        held = {validity: one.available for validity, one in moved.held.items()}
+    def wrong(self: ModelPermits, moved: ModelPermits) -> None:
+        held = {validity: booking.available for validity, booking in moved.bookings.items()}
         right(self, moved)
         for validity, available in held.items():
-            self.held[validity].available = self.held[validity].available.plus(available)
+            self.bookings[validity].available = self.bookings[validity].available.plus(available)
 
-    return patched(scenario, (Book, "absorb", wrong))
+    return patched(scenario, (ModelPermits, "absorb", wrong))
 
 
 def aliases_keep_their_sections(scenario: Scenario) -> Any:
@@ -324,15 +336,27 @@ def turns_end_with_their_right(scenario: Scenario) -> Any:
     return patched(scenario, (step, "takes_turn", wrong))
 
 
+def policy_spends(scenario: Scenario) -> Any:
+    """The policy, which only returns what to do, also writes what may be spent: all slots are used at once."""
+    right = Policy.next_action
+
+    def wrong(self: Policy, at: Any, *, pending: bool) -> Any:
+        if self.holdings.cap:
+            self.holdings.cap = self.holdings.account.concurrency
+        return right(self, at, pending=pending)
+
+    return patched(scenario, (Policy, "next_action", wrong))
+
+
 def nobody_wakes(scenario: Scenario) -> Any:
     return patched(scenario, (Admission, "_expire", lambda self, waiter: None))
 
 
 def nothing_given_back(scenario: Scenario) -> Any:
-    async def wrong(self: Agent, *, late: bool = False) -> None:
+    async def wrong(self: ProjectClient, *, late: bool = False) -> None:
         return None
 
-    return patched(scenario, (Agent, "give_back", wrong))
+    return patched(scenario, (ProjectClient, "give_back", wrong))
 
 
 SCRIPTED = (Mutant("the ring counts from its slot on", ring_counts_from_its_slot_on),)
@@ -383,6 +407,7 @@ MUTANTS = (
     Mutant("an alias keeps its section", aliases_keep_their_sections, shape=aliases, promise=ELSEWHERE),
     Mutant("everyone has the turn", everyone_has_the_turn, shape=unproven_ids, promise=UNPROVEN_ONES),
     Mutant("a turn ends too soon", turns_end_with_their_right, shape=unproven_ids, promise=UNPROVEN_ONES),
+    Mutant("the policy writes the cap", policy_spends, shape=scarce_slots, promise=SLOTS),
     Mutant("a deadline wakes nobody", nobody_wakes, shape=scarce_images, promise="calls that nobody answered"),
     Mutant(
         "nothing is given back", nothing_given_back,

@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from shared.admission.agent import Agent
+from shared.admission.project import ProjectClient
 from shared.gateway import failures as refusal
-from shared.ledger import circuit, step
-from shared.ledger import refusals as refusals_of_ledger
+from shared.ledger import circuit, step, throttling
 from shared.ledger.limits import Limits
 from tests.simulation.mutant import Mutant, patched
 from tests.simulation.scenario import Scenario
@@ -53,12 +52,12 @@ def everybody_probes(scenario: Scenario) -> Any:
 
 
 def spend_stops_one_model(scenario: Scenario) -> Any:
-    right = Agent.refuse
+    right = ProjectClient.refuse
 
-    def wrong(self: Agent, refusal: Any) -> None:
+    def wrong(self: ProjectClient, refusal: Any) -> None:
         right(self, replace(refusal, kind="zero" if refusal.kind == "spend" else refusal.kind))
 
-    return patched(scenario, (Agent, "refuse", wrong))
+    return patched(scenario, (ProjectClient, "refuse", wrong))
 
 
 def lower_limits_ignored(scenario: Scenario) -> Any:
@@ -79,7 +78,7 @@ def tests_exceed_what_is_configured(scenario: Scenario) -> Any:
 
 
 def passed_tests_raise_nothing(scenario: Scenario) -> Any:
-    return patched(scenario, (refusals_of_ledger, "note_dispatched", lambda lowered, amount, now_ms, grid: None))
+    return patched(scenario, (throttling, "note_dispatched", lambda lowered, amount, now_ms, grid: None))
 
 
 _SHAPED = (

@@ -11,7 +11,7 @@ import pytest
 from shared.generation import NO_COST, Cost
 from shared.ledger.grid import JITTER_MS, Grid
 from shared.ledger.limits import Limits
-from shared.ledger.state import Bookings, Demand, Grant, Refusal, Renew, Section, State, Validity
+from shared.ledger.state import Bookings, Demand, ModelState, QuotaSignal, RenewRequest, RenewResult, SlotRange, State
 from shared.ledger.step import renew
 from tests.simulation.checker import check
 from tests.simulation.history import Bound, Exchange, History
@@ -37,10 +37,10 @@ class Ledger:
         self.now_ms = grid.start_ms(grid.slot(START_MS))
         self._numbers: dict[str, int] = {}
 
-    def renew(self, who: str, want: int = 1, demand: Demand | None = None, **more: Any) -> Grant:
+    def renew(self, who: str, want: int = 1, demand: Demand | None = None, **more: Any) -> RenewResult:
         self._numbers[who] = self._numbers.get(who, 0) + 1
         fields = {"lease_ms": 2_000, **more}
-        message = Renew(
+        message = RenewRequest(
             who, self._numbers[who], int(self.now_ms), self.c, 5_000, want_slots=want,
             demands={MODEL: demand} if demand else {}, **fields,
         )  # fmt: skip
@@ -50,7 +50,7 @@ class Ledger:
         demand = Demand(limits, wants=((Cost(1), count),) if count else (), head=True, reach_ms=2_000, **more)
         return self.renew(who, max(1, count), demand).allotments[MODEL].bookings
 
-    def usable(self, bookings: Bookings, at_ms: float) -> Validity | None:
+    def usable(self, bookings: Bookings, at_ms: float) -> SlotRange | None:
         slot = self.grid.slot(at_ms)
         return next((v for v, cost in bookings.items() if cost.requests and v.first <= slot <= v.last), None)
 
@@ -133,7 +133,7 @@ def test_while_gemini_refuses_the_first_in_line_is_booked_only_where_the_limits_
     wants = Demand(limits, wants=((Cost(1, 10), 1),), head=True, reach_ms=2_000)
     ledger.renew("a", 1, spent)
     ledger.renew("far", 1, replace(wants, reach_ms=6_000))  # The next free place is taken too.
-    ledger.renew("a", 1, Demand(limits), refusals=(Refusal(MODEL, until_ms=int(ledger.now_ms) + 1_000),))
+    ledger.renew("a", 1, Demand(limits), refusals=(QuotaSignal(MODEL, until_ms=int(ledger.now_ms) + 1_000),))
     granted = ledger.renew("b", 1, wants).allotments[MODEL]
     assert sum(cost.requests for cost in granted.bookings.values()) == 0
     assert granted.unmet != NO_COST
@@ -143,7 +143,7 @@ def test_while_gemini_refuses_the_end_of_that_is_told() -> None:
     ledger = Ledger()
     until_ms = int(ledger.now_ms) + 30_000
     limits = Limits(requests=1)
-    section = ledger.state.sections.setdefault(MODEL, Section())
+    section = ledger.state.sections.setdefault(MODEL, ModelState())
     section.circuit.open_until_ms = until_ms
     wants = Demand(limits, wants=((Cost(1), 2),), head=True, reach_ms=2_000)
     told = ledger.renew("a", 1, wants).allotments[MODEL]
@@ -156,7 +156,7 @@ def test_the_last_request_of_a_small_limit_is_not_put_off_until_others_leave_the
     ledger = Ledger()
     limits, now = Limits(requests=3), ledger.grid.slot(ledger.now_ms)
     gap = ledger.grid.span // 3
-    ledger.state.sections[MODEL] = Section(paced_ms=int(ledger.now_ms) + ledger.grid.window_ms)
+    ledger.state.sections[MODEL] = ModelState(paced_ms=int(ledger.now_ms) + ledger.grid.window_ms)
     ledger.renew("a", 1, Demand(limits, settled={now - gap: Cost(1), now: Cost(1)}))
     [validity] = (
         ledger.renew("a", 1, Demand(limits, wants=((Cost(1), 1),), head=True, reach_ms=60_000, waiting=True))

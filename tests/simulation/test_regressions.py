@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 
 from shared.accounts.account import Account
-from shared.admission.lease import Lease, PermitLapsed
+from shared.admission.permit import Permit, PermitLapsed
 from shared.clock import elapsed_s
 from shared.generation import Caller, Cost
 from shared.ledger.limits import Limits
 from shared.ledger.packing import unpack
-from shared.ledger.state import Refusal, State
+from shared.ledger.state import QuotaSignal, State
 from shared.secret import Secret
 from tests.simulation.caller import Ask
 from tests.simulation.checker import check
@@ -294,7 +294,7 @@ def test_a_permit_that_outlived_its_lease_is_not_revived_by_the_next_one() -> No
     """A process takes a permit of a model without limits and stands still until others have its slots. Back again it
     renews, is granted authority and no slot, and then wants to use what it took before."""
     project = account(c=1)
-    taken: list[Lease] = []
+    taken: list[Permit] = []
     outcomes: list[str] = []
     with story(project, instances=2, lease_s=1.0, tau_s=2.0) as told:
         frozen = told.instance(0)
@@ -336,7 +336,7 @@ def test_a_wait_that_a_lapsed_permit_ended_is_offered_to_no_further_project() ->
     with story(*projects) as told:
         gate = told.instance(0).admission
 
-        async def take(accounts: Sequence[Account], again: Lease | None = None) -> Lease:
+        async def take(accounts: Sequence[Account], again: Permit | None = None) -> Permit:
             return await gate.acquire(accounts, MODEL, Cost(1), elapsed_s() + 30, Caller("c", "admin"), again=again)
 
         async def comes_back() -> None:
@@ -349,7 +349,7 @@ def test_a_wait_that_a_lapsed_permit_ended_is_offered_to_no_further_project() ->
             await first[0].close()
             lease = await waits
             assert lease.account is asked_first
-            first[1].refuse(Refusal(MODEL, until_ms=int(told.world.now_ms()) + 2_000))
+            first[1].refuse(QuotaSignal(MODEL, until_ms=int(told.world.now_ms()) + 2_000))
             with pytest.raises(PermitLapsed):
                 lease.check()
             await lease.close()

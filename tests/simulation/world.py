@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from random import Random
 
 from shared.admission.admission import Admission, AdmissionConfig
-from shared.admission.agent import AgentConfig
+from shared.admission.config import ProcessConfig
 from shared.errors import GatewayError
 from shared.generation import Caller
 from shared.ledger.packing import unpack
@@ -178,7 +178,7 @@ class World:
         drift = self.random.uniform(-scenario.drift, scenario.drift)
         process = Process(self.loop, name, drift=drift, boot_s=self.random.uniform(1_000, 1_000_000))
         deployment = [d for d in scenario.deployments if d.from_s <= self.loop.now_s][-1]
-        config = AgentConfig(
+        config = ProcessConfig(
             name,
             self.grid,
             scenario.tau_s,

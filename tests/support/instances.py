@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from shared.accounts.account import Account
 from shared.admission.admission import Admission, AdmissionConfig
-from shared.admission.agent import AgentConfig
+from shared.admission.config import ProcessConfig
 from shared.clock import elapsed_s
 from shared.generation import Caller, Cost
 from shared.ledger.grid import Grid
@@ -102,7 +102,7 @@ class DistantStore(MemoryStore):
 @dataclass(frozen=True, slots=True)
 class Served:
     instance: int
-    came_s: float
+    arrived_s: float
     began_s: float
     ended_s: float
     caller: str = ""
@@ -131,7 +131,7 @@ class Site:
         """One more instance; its number."""
         store = DistantStore(self.shelf, self.rtt_s)
         name = random.randbytes(16).hex()
-        agents = AgentConfig(name, Grid.of(self.window_s), tau_s=120.0, holds_on=self.holds_on, known=self.known)
+        agents = ProcessConfig(name, Grid.of(self.window_s), tau_s=120.0, holds_on=self.holds_on, known=self.known)
         self.stores.append(store)
         self.gates.append(Admission(store, agents, AdmissionConfig(queue_timeout_s=self.queue_timeout_s)))
         return len(self.gates) - 1
@@ -140,8 +140,8 @@ class Site:
         self, instance: int, caller: str, model: str = "m", *, cost: Cost | None = None, batch: bool = False
     ) -> None:
         """One request; of its tokens Gemini counts as many as were reserved."""
-        came_s, cost = elapsed_s(), cost or self.cost
-        deadline_s = came_s + self.queue_timeout_s
+        arrived_s, cost = elapsed_s(), cost or self.cost
+        deadline_s = arrived_s + self.queue_timeout_s
         lease = await self.gates[instance].acquire(
             [self.account], model, cost, deadline_s, Caller(caller, "admin"), batch=batch
         )
@@ -153,7 +153,7 @@ class Site:
             await asyncio.sleep(random.uniform(*self.service_s))
         finally:
             self.open -= 1
-            self.served.append(Served(instance, came_s, began_s, elapsed_s(), caller))
+            self.served.append(Served(instance, arrived_s, began_s, elapsed_s(), caller))
             await lease.close(cost.input_tokens)
 
     @asynccontextmanager
@@ -204,7 +204,7 @@ class Site:
 
     def waits_s(self, since_s: float, until_s: float, instance: int | None = None) -> list[float]:
         return sorted(
-            one.began_s - one.came_s
+            one.began_s - one.arrived_s
             for one in self.served
             if since_s <= one.began_s < until_s and (instance is None or one.instance == instance)
         )

@@ -211,7 +211,7 @@ class WholePath:
     @property
     def exchanges(self) -> int:
         """Those that hold a slot here."""
-        return sum(len(agent.open) for agent in self.services.admission.agents.values())
+        return sum(len(agent.holdings.open) for agent in self.services.admission.projects.values())
 
     @property
     def waiting(self) -> int:
@@ -233,9 +233,9 @@ class WholePath:
 
     async def quiet(self, within_s: float = 30.0) -> None:
         """Wait for the end of what goes on after its caller was answered, or went away."""
-        agents = self.services.admission.agents
+        agents = self.services.admission.projects
         await eventually(lambda: not self.busy, within_s)
-        await eventually(lambda: not any(agent.holds() for agent in agents.values()), within_s)
+        await eventually(lambda: not any(agent.has_unreported() for agent in agents.values()), within_s)
         await eventually(lambda: self.open_upstream == 0, within_s)
 
     # -- judging -----------------------------------------------------------------------------------------------------
@@ -247,7 +247,7 @@ class WholePath:
         states = await self.ledgers()
         for project, state in states.items():
             for lease in state.leases.values():
-                slots = sum(end_ms > self.services.admission.clock.hi_ms() for end_ms in lease.ends_ms)
+                slots = sum(end_ms > self.services.admission.clock.latest_ms() for end_ms in lease.ends_ms)
                 held = (slots if lease.ends_ms else lease.slots, lease.cap, lease.want_slots, lease.oldest_ms)
                 assert held == (0, 0, 0, 0), f"{project}: (slots, cap, wanted, oldest) are {held}"
                 for model, share in lease.shares.items():

@@ -35,7 +35,7 @@ ALLOWED: dict[str, set[str]] = {
     "structured": {"bounds", "gateway.generator", "gemini"},
     "images": {"bounds", "gateway.generator", "gemini", "media"},
     # What an operator sees
-    "ops": {"accounts", "admission", "gemini", "ledger", "settings", "stores"},
+    "ops": {"accounts", "admission", "gemini", "http.manifest", "ledger", "settings", "stores"},
     # The wiring
     "bootstrap": {
         "accounts", "admission", "auth", "bounds", "gateway", "gemini", "ledger", "media", "ops", "settings", "stores",
@@ -59,7 +59,12 @@ PURE = (
     "shared/gateway/failures.py",
     "shared/gateway/retry.py",
     "shared/media/location.py",
-    "shared/admission/stopped.py",
+    "shared/admission/holdings.py",
+    "shared/admission/ledger_document.py",
+    "shared/admission/model_permits.py",
+    "shared/admission/policy.py",
+    "shared/admission/cancelled.py",
+    "shared/admission/stop_errors.py",
     "shared/gemini/errors.py",
     "shared/gemini/native_body.py",
     "shared/gemini/answer_text.py",

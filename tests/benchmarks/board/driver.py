@@ -124,8 +124,8 @@ class Calendar:
         self._ledger = services.settings.server_keys[0].project
 
     def held(self) -> bool:
-        agent = self._services.admission.agents.get(self._ledger)
-        return agent is not None and agent.cap > 0 and agent.clock.hi_ms() <= agent.authority_ms
+        agent = self._services.admission.projects.get(self._ledger)
+        return agent is not None and agent.holdings.cap > 0 and agent.clock.latest_ms() <= agent.holdings.authority_ms
 
     async def ask(self, caller: str, prompt: str) -> float:
         asker = Caller(caller, "admin")

@@ -13,18 +13,18 @@ import pytest
 
 from shared.accounts.account import Account
 from shared.admission.admission import Admission, AdmissionConfig
-from shared.admission.agent import AgentConfig
-from shared.admission.lease import Lease, PermitLapsed
+from shared.admission.config import ProcessConfig
+from shared.admission.permit import Permit, PermitLapsed
 from shared.clock import elapsed_s
 from shared.errors import CostExceedsLimit, DailyQuotaExhausted, LedgerUnavailable, QueueTimeout
 from shared.generation import Caller, Cost
 from shared.ledger.grid import Grid
 from shared.ledger.limits import Limits
 from shared.ledger.packing import unpack
-from shared.ledger.state import Refusal, State
+from shared.ledger.state import QuotaSignal, State
 from shared.secret import Secret
 from shared.stores.memory import MemoryStore, Shelf
-from shared.stores.port import CommitUnknown, Outcome, Step, StoreUnavailable
+from shared.stores.port import CommitUnknown, Outcome, Reading, Step, StoreUnavailable
 from tests.support.virtual_time import run
 
 CALLER = Caller("somebody", "admin")
@@ -77,7 +77,7 @@ def account(name: str = "p", c: int = 4, **limits: int) -> Account:
 
 
 def admission(store: MemoryStore, *, window_s: float = 4.0, linger_s: float = 0.0, **config: Any) -> Admission:
-    agents = AgentConfig(secrets.token_hex(16), Grid.of(window_s), tau_s=1.0, lease_s=1.0, linger_s=linger_s)
+    agents = ProcessConfig(secrets.token_hex(16), Grid.of(window_s), tau_s=1.0, lease_s=1.0, linger_s=linger_s)
     return Admission(store, agents, AdmissionConfig(**{"queue_timeout_s": 5.0, **config}))
 
 
@@ -88,12 +88,12 @@ def shelf() -> Shelf:
 
 async def take(
     gate: Admission, *accounts: Account, model: str = "m", cost: Cost = ONE, wait_s: float = 5.0, **more: Any
-) -> Lease:
+) -> Permit:
     return await gate.acquire(accounts or [account()], model, cost, elapsed_s() + wait_s, CALLER, **more)
 
 
 @asynccontextmanager
-async def exchange(gate: Admission, *accounts: Account, **more: Any) -> AsyncIterator[Lease]:
+async def exchange(gate: Admission, *accounts: Account, **more: Any) -> AsyncIterator[Permit]:
     lease = await take(gate, *accounts, **more)
     try:
         lease.check()
@@ -169,7 +169,7 @@ async def test_a_body_that_took_long_to_write_counts_where_its_last_byte_was_wri
     gate = admission(MemoryStore(shelf))
     lease = await take(gate, account(requests=10))
     lease.check()
-    first_slot = gate.agent_config.grid.slot(gate.clock.lo_ms())
+    first_slot = gate.process_config.grid.slot(gate.clock.earliest_ms())
     await asyncio.sleep(0.1)
     lease.sent()
     await lease.close()
@@ -203,7 +203,7 @@ async def test_a_lost_reply_to_a_commit_that_took_effect_is_adopted_and_counts_o
     store.lose_replies = 1
     async with exchange(gate, account(requests=10)):
         store.lose_replies = 1
-    await eventually(lambda: not any(agent.holds() for agent in gate.agents.values()))
+    await eventually(lambda: not any(agent.has_unreported() for agent in gate.projects.values()))
     assert counted(await assert_nothing_is_held(shelf)) == ONE
 
 
@@ -232,7 +232,7 @@ async def test_a_process_frozen_between_permit_and_socket_sends_nothing_and_keep
 
 def two_keys_with_room_for_one(monkeypatch: pytest.MonkeyPatch, **limits: int) -> tuple[Account, Account]:
     """Callers' own keys, in a process that remembers one of them while it is not in use."""
-    monkeypatch.setattr("shared.admission.admission.MAX_CALLER_KEY_AGENTS", 1)
+    monkeypatch.setattr("shared.admission.admission.MAX_CALLER_KEY_PROJECTS", 1)
     mine, other = (replace(account(f"u-{name}", **limits), caller_key=True) for name in ("mine", "other"))
     return mine, other
 
@@ -246,8 +246,8 @@ async def test_a_key_that_was_forgotten_while_its_permit_lapsed_has_one_agent_an
     lapsed = await take(gate, mine)
     await lapsed.close()
     async with exchange(gate, other), exchange(gate, mine, again=lapsed) as lease:
-        assert lease.waiter.candidates == [gate.agents["u-mine"]]
-        assert len(gate.agents["u-mine"].open) == 1
+        assert lease.waiter.candidates == [gate.projects["u-mine"]]
+        assert len(gate.projects["u-mine"].holdings.open) == 1
 
 
 async def test_what_an_accepted_key_has_used_of_its_day_is_not_forgotten_because_another_process_saw_it_answer_nothing(
@@ -273,10 +273,10 @@ async def test_a_new_keys_agent_is_not_forgotten_for_want_of_room_while_it_is_ne
         await eventually(lambda: len(gate.queue) == 1 or waiting.done())
         await asyncio.sleep(0.05)
         assert not waiting.done(), "two are open although C is 1"
-        assert gate.agents["u-mine"] is first.waiter.candidates[0]
+        assert gate.projects["u-mine"] is first.waiter.candidates[0]
         waiting.cancel()
         await asyncio.gather(waiting, return_exceptions=True)
-    assert set(gate.agents) == {"u-mine", "u-other"}
+    assert set(gate.projects) == {"u-mine", "u-other"}
 
 
 async def test_a_process_frozen_between_its_last_check_and_the_first_byte_counts_nothing_and_asks_anew(
@@ -302,12 +302,18 @@ async def test_a_permit_that_is_checked_again_in_time_counts_once(shelf: Shelf) 
     assert counted(await assert_nothing_is_held(shelf)) == ONE
 
 
-async def test_when_the_stores_clock_contradicts_itself_permits_are_dropped(shelf: Shelf) -> None:
+async def test_a_contradictory_store_clock_drops_permits(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
     gate = admission(MemoryStore(shelf))
     async with exchange(gate, account(requests=10)):
-        agent = next(iter(gate.agents.values()))
-        sample = (await gate.store.read("ledger/p")).sample
-        agent._observe((sample._replace(server_ms=sample.server_ms + 300_000),))
+        agent = next(iter(gate.projects.values()))
+        reading = await gate.store.read("ledger/p")
+        skewed = reading.sample._replace(server_ms=reading.sample.server_ms + 300_000)
+
+        async def read(key: str) -> Reading:
+            return Reading(reading.value, skewed)
+
+        monkeypatch.setattr(gate.store, "read", read)
+        await agent._read()
         assert agent.draw("m", ONE) is None
 
 
@@ -334,7 +340,7 @@ async def test_a_caller_cancelled_in_the_turn_in_which_it_is_served_gives_its_pe
     waiting.cancel()
     with pytest.raises(asyncio.CancelledError):
         await waiting
-    await eventually(lambda: not next(iter(gate.agents.values())).open)
+    await eventually(lambda: not next(iter(gate.projects.values())).holdings.open)
     await assert_nothing_is_held(shelf)
 
 
@@ -396,8 +402,8 @@ async def test_without_a_ledger_nothing_is_dispatched_and_it_recovers(shelf: She
     with pytest.raises(LedgerUnavailable):
         await take(gate, account(requests=10))
     store.down = False
-    agent = gate.agents["p"]
-    await eventually(lambda: not agent.failing(), within_s=10.0)
+    agent = gate.projects["p"]
+    await eventually(lambda: not agent.ledger.is_failing(), within_s=10.0)
     async with exchange(gate, account(requests=10), wait_s=10.0):
         pass
     assert counted(await assert_nothing_is_held(shelf)) == ONE
@@ -409,12 +415,12 @@ def test_a_ledger_that_does_not_answer_is_waited_for_no_longer_than_the_deadline
         shelf = Shelf()
         store = Hanging(shelf, applied=applied)
         gate = admission(store)
-        came_s = elapsed_s()
+        arrived_s = elapsed_s()
         with pytest.raises(LedgerUnavailable):
             await take(gate, account(c=1, requests=10), wait_s=1.5)
-        assert elapsed_s() - came_s == pytest.approx(1.5, abs=0.01)
+        assert elapsed_s() - arrived_s == pytest.approx(1.5, abs=0.01)
         store.go.set()
-        await eventually(lambda: not any(agent.holds() for agent in gate.agents.values()))
+        await eventually(lambda: not any(agent.has_unreported() for agent in gate.projects.values()))
         assert counted(await assert_nothing_is_held(shelf)) == Cost()
 
     run(main)
@@ -444,7 +450,9 @@ def test_what_a_ledger_grants_late_is_used_once_and_by_one_at_a_time(applied: bo
         store.go.set()
         await waiting
         assert most == 1
-        await eventually(lambda: not any(agent.holds() for each in (gate, other) for agent in each.agents.values()))
+        await eventually(
+            lambda: not any(agent.has_unreported() for each in (gate, other) for agent in each.projects.values())
+        )
         assert counted(await assert_nothing_is_held(shelf)) == Cost(4, 40)
 
     run(main)
@@ -462,7 +470,7 @@ def test_who_cannot_wait_for_one_answer_of_the_ledger_is_told_that_its_time_was_
 async def test_after_a_refusal_a_request_that_no_limit_concerns_may_be_the_one_that_tries(shelf: Shelf) -> None:
     gate, limited = admission(MemoryStore(shelf)), account(images=4)
     async with exchange(gate, limited) as lease:
-        lease.refuse(Refusal("m", until_ms=int(gate.clock.hi_ms()) + 300))
+        lease.refuse(QuotaSignal("m", until_ms=int(gate.clock.latest_ms()) + 300))
     async with exchange(gate, limited) as lease:
         lease.answered()
 
@@ -487,17 +495,18 @@ async def test_a_document_of_another_version_is_not_overwritten(shelf: Shelf) ->
 async def test_a_look_at_the_ledger_that_was_under_way_does_not_undo_a_refusal(shelf: Shelf) -> None:
     gate = admission(MemoryStore(shelf), window_s=60.0)
     async with exchange(gate, account(requests=100)) as lease:
-        agent, until_ms = gate.agents["p"], int(gate.clock.hi_ms()) + 30_000
-        before = await agent.store.read(agent.key)
-        lease.refuse(Refusal("m", until_ms=until_ms))
-        agent.cadence.gains(before)
-        assert agent.book("m").blocked_ms == until_ms
+        agent, until_ms = gate.projects["p"], int(gate.clock.latest_ms()) + 30_000
+        before = await agent.ledger.read()
+        lease.refuse(QuotaSignal("m", until_ms=until_ms))
+        assert before[0] is not None
+        agent.holdings.observe(before[0].state)
+        assert agent.permits_of("m").open_until_ms == until_ms
 
 
 async def test_a_refusal_stops_the_other_processes_with_the_next_write(shelf: Shelf) -> None:
     gates = [admission(MemoryStore(shelf), window_s=60.0) for _ in range(2)]
     async with exchange(gates[0], account(requests=100)) as lease:
-        lease.refuse(Refusal("m", until_ms=int(gates[0].clock.hi_ms()) + 30_000))
+        lease.refuse(QuotaSignal("m", until_ms=int(gates[0].clock.latest_ms()) + 30_000))
     with pytest.raises(QueueTimeout) as refused:
         await take(gates[1], account(requests=100), wait_s=0.3)
     assert 20 < (refused.value.retry_after_s or 0) < 40
@@ -534,7 +543,7 @@ async def test_two_keys_of_one_project_take_turns_on_one_ledger(shelf: Shelf) ->
         async with exchange(gate, *keys) as lease:
             served.append(lease.account.id)
     assert sorted(served) == ["a", "a", "b", "b"]
-    assert len(gate.agents) == 1
+    assert len(gate.projects) == 1
 
 
 async def test_a_lingering_process_spends_held_permits_without_a_write_and_returns_them_later(shelf: Shelf) -> None:
@@ -542,9 +551,9 @@ async def test_a_lingering_process_spends_held_permits_without_a_write_and_retur
     for _ in range(20):
         async with exchange(gate, account()):
             pass
-    agent = gate.agents["p"]
-    assert agent.writes < 10
-    await eventually(lambda: not agent.holds())
+    agent = gate.projects["p"]
+    assert agent.ledger.writes < 10
+    await eventually(lambda: not agent.has_unreported())
     await assert_nothing_is_held(shelf)
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from shared.admission.admission import Admission
 from shared.admission.cancelled import DRIFT, JITTER_S, runs_on_s
-from shared.admission.lease import Lease
+from shared.admission.permit import Permit
 from shared.clock import elapsed_s
 from shared.errors import QueueTimeout
 from shared.ledger.packing import unpack
@@ -27,7 +27,7 @@ def teach(gate: Admission) -> None:
         gate.durations.record("m", USUAL_S, elapsed_s())
 
 
-async def leave(gate: Admission, after_s: float = 0.0, wait_s: float = 60.0) -> Lease:
+async def leave(gate: Admission, after_s: float = 0.0, wait_s: float = 60.0) -> Permit:
     lease = await take(gate, account(c=C), wait_s=wait_s)
     lease.check()
     await asyncio.sleep(after_s)
@@ -77,7 +77,7 @@ def test_each_slot_is_freed_at_its_own_end() -> None:
     async def story() -> None:
         shelf = Shelf()
         gate = admission(MemoryStore(shelf))
-        gate.agent_config = replace(gate.agent_config, tau_s=60.0)
+        gate.process_config = replace(gate.process_config, tau_s=60.0)
         await leave(gate, wait_s=40.0)
         teach(gate)
         await leave(gate)
@@ -124,7 +124,7 @@ def test_where_upstream_cancels_nothing_is_kept() -> None:
     async def story() -> None:
         shelf = Shelf()
         gate = admission(MemoryStore(shelf))
-        gate.agent_config = replace(gate.agent_config, cancels=True)
+        gate.process_config = replace(gate.process_config, cancels=True)
         await leave(gate)
         assert await slots(shelf) == 0
 

@@ -11,7 +11,7 @@ import pytest
 from shared.accounts.account import OWN_LEDGER, Account
 from shared.admission.admission import Admission
 from shared.admission.connections import Connections
-from shared.admission.lease import Lease
+from shared.admission.permit import Permit
 from shared.clock import elapsed_s
 from shared.errors import QueueTimeout
 from shared.generation import Caller, Cost
@@ -38,26 +38,26 @@ async def gate(total: int, guests: int | None) -> AsyncIterator[Admission]:
         assert (made.connections.held, made.connections.held_by_guests) == (0, 0)
 
 
-async def take(gate: Admission, account: Account, wait_s: float = 50.0, caller: str = "") -> Lease:
+async def take(gate: Admission, account: Account, wait_s: float = 50.0, caller: str = "") -> Permit:
     who = Caller(caller or account.id, "caller_key" if account.caller_key else "admin")
     return await gate.acquire([account], "m", ONE, elapsed_s() + wait_s, who)
 
 
-def taking(gate: Admission, account: Account, count: int = 1, caller: str = "") -> list[asyncio.Task[Lease]]:
+def taking(gate: Admission, account: Account, count: int = 1, caller: str = "") -> list[asyncio.Task[Permit]]:
     return [asyncio.create_task(take(gate, account, caller=caller)) for _ in range(count)]
 
 
-def done(tasks: list[asyncio.Task[Lease]]) -> int:
+def done(tasks: list[asyncio.Task[Permit]]) -> int:
     return sum(task.done() for task in tasks)
 
 
-async def close(tasks: list[asyncio.Task[Lease]]) -> None:
+async def close(tasks: list[asyncio.Task[Permit]]) -> None:
     for task in tasks:
         lease = await task
         await lease.close()
 
 
-async def close_in_turn(tasks: list[asyncio.Task[Lease]]) -> None:
+async def close_in_turn(tasks: list[asyncio.Task[Permit]]) -> None:
     for task in asyncio.as_completed(tasks):
         await (await task).close()
 
@@ -86,12 +86,12 @@ async def test_a_connection_is_waited_for_without_a_permit() -> None:
         first = await take(made, SERVER)
         (second,) = taking(made, own(1), 1)
         await eventually(lambda: len(made.queue) == 1)
-        agent = made.agents[own(1).ledger_id]
-        await eventually(lambda: agent.cap > 0)
+        agent = made.projects[own(1).ledger_id]
+        await eventually(lambda: agent.holdings.cap > 0)
         await asyncio.sleep(0.3)
         writes = made.writes
         await asyncio.sleep(0.5)
-        assert (second.done(), len(agent.open)) == (False, 0)
+        assert (second.done(), len(agent.holdings.open)) == (False, 0)
         assert made.writes - writes <= 2
         await first.close()
         lease = await asyncio.wait_for(second, 10)
@@ -120,7 +120,7 @@ async def test_connections_go_to_callers_in_turns() -> None:
         flood = taking(made, own(1), 20, caller="flood")
         await eventually(lambda: len(made.queue) == 20)
         (quiet,) = taking(made, own(2), 1, caller="quiet")
-        await eventually(lambda: len(made.queue) == 21 and made.agents[own(2).ledger_id].cap > 0)
+        await eventually(lambda: len(made.queue) == 21 and made.projects[own(2).ledger_id].holdings.cap > 0)
         await first.close()
         served = 0
         while not quiet.done():

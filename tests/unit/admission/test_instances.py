@@ -10,11 +10,11 @@ from dataclasses import dataclass
 
 import pytest
 
-from shared.admission.cadence import HOLD_S
+from shared.admission.policy import HOLD_S
 from shared.clock import elapsed_s
 from shared.ledger.grid import Grid
 from shared.ledger.packing import pack, unpack
-from shared.ledger.state import Renew, State
+from shared.ledger.state import RenewRequest, State
 from shared.ledger.step import renew
 from shared.stores.port import Change, Put
 from tests.support.instances import LEDGER, Counts, Site, account, quantile
@@ -144,7 +144,7 @@ def test_a_bunch_of_requests_paces_those_that_come_after_it_for_seconds_and_not_
                 asking.create_task(site.ask(random.randrange(4), f"caller-{number % 60}"))
                 await asyncio.sleep(random.expovariate(3))
         written = sum(now.since(then).commits for now, then in zip(site.counts(), before, strict=True))
-        waits_s = sorted(one.began_s - one.came_s for one in site.served if one.came_s >= since_s)
+        waits_s = sorted(one.began_s - one.arrived_s for one in site.served if one.arrived_s >= since_s)
         return written / len(waits_s), waits_s
 
     writes, waits_s = run(main)
@@ -263,7 +263,7 @@ def test_slots_that_a_dead_instance_is_due_are_taken_by_others_long_before_its_l
 
         def step(values: dict[str, bytes | None], now_ms: int) -> Change[None]:
             state = unpack(values[f"ledger/{LEDGER}"] or pack(State(60_000)))
-            renew(state, Renew("ghost", 1, now_ms, 15, 120_000, want_slots=20, callers=20), now_ms, Grid.of(60))
+            renew(state, RenewRequest("ghost", 1, now_ms, 15, 120_000, want_slots=20, callers=20), now_ms, Grid.of(60))
             return Change(None, {f"ledger/{LEDGER}": Put(pack(state))})
 
         await site.stores[0].transact([f"ledger/{LEDGER}"], step)
@@ -282,10 +282,10 @@ def test_every_commit_is_counted_and_every_conversation_remembered() -> None:
             for _ in range(3):
                 await stack.enter_async_context(site.callers(site.add(), 6))
             await asyncio.sleep(12)
-        told = site.gates[0].conversations(elapsed_s() - 5)
+        told = site.gates[0].ledger_calls(elapsed_s() - 5)
         assert all(one.began_s <= one.ended_s and elapsed_s() - 5 <= one.ended_s for one in told)
         assert told == sorted(told)
-        assert len(site.gates[0].conversations(0.0)) <= 64
+        assert len(site.gates[0].ledger_calls(0.0)) <= 64
         return site, [gate.writes for gate in site.gates], elapsed_s(), [one.wrote for one in told]
 
     site, writes, _, wrote = run(main)

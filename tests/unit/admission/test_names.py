@@ -7,8 +7,8 @@ import random
 from dataclasses import dataclass, field
 
 from shared.accounts.account import Account
-from shared.admission.lease import PermitLapsed
 from shared.admission.names import Names
+from shared.admission.permit import PermitLapsed
 from shared.clock import elapsed_s
 from shared.errors import GatewayError
 from shared.generation import Caller, Cost

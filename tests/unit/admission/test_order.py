@@ -44,7 +44,7 @@ class Seen:
         return dict(Counter(getattr(one, of) for one in self.served))
 
     def waits_s(self) -> list[float]:
-        return sorted(one.began_s - one.came_s for one in self.served)
+        return sorted(one.began_s - one.arrived_s for one in self.served)
 
     def used(self, rpm: int) -> float:
         """Of what the limit allows at best."""
@@ -231,6 +231,6 @@ def test_a_prompt_of_most_of_a_minutes_tokens_gets_in_among_many_small_ones(inst
     idle = [Asking("nobody", 1, at_once=0)]
     found = seen({"input_tokens": TPM}, [*small, *idle], 4, ask_large)
     large = next(one for one in found.served if one.caller == "large")
-    assert large.began_s - large.came_s <= 1.4 * WINDOW_S
+    assert large.began_s - large.arrived_s <= 1.4 * WINDOW_S
     tokens = sum((LARGE if one.caller == "large" else SMALL).input_tokens for one in found.served)
     assert tokens >= TPM * 4 * BEST - LARGE.input_tokens, "small ones fill what it leaves"

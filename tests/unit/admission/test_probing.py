@@ -16,7 +16,7 @@ from shared.errors import QueueTimeout
 from shared.generation import Caller, Cost
 from shared.ledger.circuit import PROBE_MS
 from shared.ledger.packing import pack, unpack
-from shared.ledger.state import Circuit, Lease, Refusal, Section, State
+from shared.ledger.state import Circuit, InstanceLease, ModelState, QuotaSignal, State
 from shared.stores.port import Change, Put
 from tests.support.instances import LEDGER, Site, account
 from tests.support.virtual_time import run
@@ -62,11 +62,11 @@ class Gemini:
                 self.under_way -= 1
                 self.seen.append(Exchange(instance, began_s, elapsed_s(), refused))
                 if refused:
-                    now_ms = site.gates[instance].clock.hi_ms()
+                    now_ms = site.gates[instance].clock.latest_ms()
                     end_s = max(until for since, until in self.closed if since <= began_s < until)
                     retry_s = end_s - elapsed_s() if self.retry_s is None else self.retry_s
                     until_ms = int(now_ms + 1000 * retry_s) + 1
-                    lease.refuse(Refusal("m", until_ms, sent_ms=int(lease.dispatched_ms)))
+                    lease.refuse(QuotaSignal("m", until_ms, sent_ms=int(lease.dispatched_ms)))
                 else:
                     lease.answered()
             finally:
@@ -173,9 +173,9 @@ def test_when_who_was_to_try_has_ended_another_one_tries(limits: dict[str, int])
         instances = [site.add(), site.add()]
 
         def step(_: object, now_ms: int) -> Change[None]:
-            dead = Lease(seen_ms=now_ms, authority_ms=now_ms + 60_000, reuse_ms=now_ms + 60_000, concurrency=40)
+            dead = InstanceLease(seen_ms=now_ms, authority_ms=now_ms + 60_000, reuse_ms=now_ms + 60_000, concurrency=40)
             stop = Circuit(open_until_ms=now_ms + 1_000, owner="dead", model="m", probe_ms=now_ms + 1_000 + PROBE_MS)
-            section = Section(circuit=stop)
+            section = ModelState(circuit=stop)
             state = State(60_000, now_ms, {"dead": dead}, {"m": section})
             return Change(None, {KEY: Put(pack(state))})
 

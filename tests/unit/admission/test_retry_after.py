@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 import pytest
 
 from shared.accounts.account import Account
-from shared.admission.agent import SILENCE_S
+from shared.admission.ledger_client import SILENCE_S
 from shared.clock import elapsed_s
 from shared.errors import QueueTimeout
 from shared.generation import Caller, Cost
-from shared.ledger.state import Refusal
+from shared.ledger.state import QuotaSignal
 from tests.support.instances import Site, account
 from tests.support.virtual_time import run
 
@@ -25,7 +25,7 @@ from tests.support.virtual_time import run
 class Client:
     """What one client met: the waits that it was given, when it came, and when it was served (seconds from the start)."""
 
-    came_s: list[float] = field(default_factory=list)
+    arrived_s: list[float] = field(default_factory=list)
     given_s: list[float] = field(default_factory=list)
     served_s: float = math.inf
 
@@ -36,7 +36,7 @@ class Client:
     @property
     def is_accurate(self) -> bool:
         """Whether its first Retry-After was true within 5 % or 1 s."""
-        return self.served_s - self.came_s[1] <= max(1.0, 0.05 * self.given_s[0])
+        return self.served_s - self.arrived_s[1] <= max(1.0, 0.05 * self.given_s[0])
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +63,11 @@ class Load:
         async def returning(number: int, client: Client) -> None:
             caller, cost = "one" if self.one_caller else f"caller-{number}", random.choice(self.costs)
             while client.served_s == math.inf:
-                came_s = elapsed_s()
-                client.came_s.append(came_s - began_s)
+                arrived_s = elapsed_s()
+                client.arrived_s.append(arrived_s - began_s)
                 try:
                     await site.ask(0, caller, cost=cost)
-                    client.served_s = next(one.began_s for one in site.served if one.came_s == came_s) - began_s
+                    client.served_s = next(one.began_s for one in site.served if one.arrived_s == arrived_s) - began_s
                 except QueueTimeout as error:
                     assert error.retry_after_s is not None
                     assert error.retry_after_s == int(error.retry_after_s) >= 1
@@ -206,8 +206,8 @@ def test_after_a_refusal_by_gemini_they_do_not_return_together() -> None:
         gate = site.gates[site.add()]
         lease = await gate.acquire([site.account], "m", Cost(1, 50), elapsed_s() + 2, Caller("c", "admin"))
         lease.check()
-        now_ms = gate.clock.hi_ms()
-        lease.refuse(Refusal("m", until_ms=int(now_ms) + 20_000, sent_ms=int(now_ms)))
+        now_ms = gate.clock.latest_ms()
+        lease.refuse(QuotaSignal("m", until_ms=int(now_ms) + 20_000, sent_ms=int(now_ms)))
         await lease.close(50)
         given_s: list[float] = []
 
@@ -234,9 +234,8 @@ async def test_a_ledger_just_asked_is_not_silent() -> None:
     """A request may wait long before the ledger is asked again; only the time since then can count as silence."""
     site = Site(account(1, requests=1))
     gate = site.gates[site.add()]
-    agent = gate._agent(site.account)
-    agent._task, agent._task_s = asyncio.create_task(asyncio.sleep(0)), elapsed_s()
-    assert not agent.silent_since(elapsed_s() - 2 * SILENCE_S)
-    agent._task_s -= 2 * SILENCE_S
-    assert agent.silent_since(elapsed_s() - 2 * SILENCE_S)
-    await agent._task
+    agent = gate._project(site.account)
+    agent.ledger.begin_call()
+    assert not agent.ledger.is_silent_since(elapsed_s() - 2 * SILENCE_S)
+    agent.ledger.began_s -= 2 * SILENCE_S
+    assert agent.ledger.is_silent_since(elapsed_s() - 2 * SILENCE_S)

@@ -29,8 +29,8 @@ def test_samples_narrow_each_other() -> None:
     clock = ServerClock(elapsed)
     clock.observe(TimeSample(5_000_000, 999.8, 1000.0))
     assert clock.observe(TimeSample(5_000_150, 1000.0 - 0.010, 1000.0))
-    lo_ms, hi_ms = clock.bounds_ms()
-    assert hi_ms - lo_ms == pytest.approx(10, abs=0.3)
+    earliest_ms, latest_ms = clock.bounds_ms()
+    assert latest_ms - earliest_ms == pytest.approx(10, abs=0.3)
 
 
 def test_the_interval_widens_with_age_on_both_sides() -> None:
@@ -38,9 +38,9 @@ def test_the_interval_widens_with_age_on_both_sides() -> None:
     clock = ServerClock(elapsed)
     clock.observe(TimeSample(5_000_000, 1000.0, 1000.0))
     elapsed.now_s = 1100.0
-    lo_ms, hi_ms = clock.bounds_ms()
-    assert (lo_ms, hi_ms) == pytest.approx((5_100_000 - 100_000 * DRIFT, 5_100_000 + 100_000 * DRIFT))
-    assert (clock.lo_ms(), clock.hi_ms()) == (lo_ms, hi_ms)
+    earliest_ms, latest_ms = clock.bounds_ms()
+    assert (earliest_ms, latest_ms) == pytest.approx((5_100_000 - 100_000 * DRIFT, 5_100_000 + 100_000 * DRIFT))
+    assert (clock.earliest_ms(), clock.latest_ms()) == (earliest_ms, latest_ms)
 
 
 @pytest.mark.parametrize("step_ms", [-300_000, 300_000])
@@ -49,4 +49,4 @@ def test_a_contradicting_sample_is_told_and_replaces_what_was_known(step_ms: int
     clock = ServerClock(elapsed)
     clock.observe(TimeSample(5_000_000, 1000.0, 1000.0))
     assert not clock.observe(TimeSample(5_000_000 + step_ms, 1000.0, 1000.0))
-    assert clock.lo_ms() == pytest.approx(5_000_000 + step_ms)
+    assert clock.earliest_ms() == pytest.approx(5_000_000 + step_ms)

@@ -11,14 +11,14 @@ from typing import Any
 import pytest
 
 from shared.accounts.account import Account
-from shared.admission.lease import Lease
+from shared.admission.permit import Permit
 from shared.clock import elapsed_s
 from shared.errors import CallerNoQuota, CostExceedsLimit, DailyQuotaExhausted, GatewayError, NoQuota, QueueTimeout
 from shared.generation import Caller, Cost
 from shared.ledger.circuit import first_pause_ms
 from shared.ledger.grid import pacific_day
 from shared.ledger.limits import Limits
-from shared.ledger.state import UNPROVEN, Kind, Refusal
+from shared.ledger.state import UNPROVEN, Kind, QuotaSignal
 from shared.secret import Secret
 from tests.support.instances import LEDGER, Site, account
 from tests.support.virtual_time import run
@@ -45,7 +45,7 @@ def story(then: Callable[[Site], Awaitable[Any]], instances: int = 2) -> Any:
 
 async def lease(
     site: Site, instance: int, *accounts: Account, patience_s: float = 2.0, cost: Cost = Cost(1, 50), model: str = "m"
-) -> Lease:
+) -> Permit:
     return await site.gates[instance].acquire(
         accounts or (TEN,), model, cost, elapsed_s() + patience_s, Caller(f"caller {instance}", "admin")
     )
@@ -55,14 +55,14 @@ async def refuse(site: Site, kind: Kind, instance: int = 0, by: Account = TEN, m
     """One request of `instance` is refused; it is not sent again."""
     taken = await lease(site, instance, by, model=model)
     taken.check()
-    now_ms = site.gates[instance].clock.hi_ms()
+    now_ms = site.gates[instance].clock.latest_ms()
     given = {
         "until_ms": int(now_ms + first_pause_ms(kind, 60_000)),
         "guessed": kind != "day",
         "message": WORDS,
         **fields,
     }
-    taken.refuse(Refusal(model, sent_ms=int(taken.dispatched_ms), kind=kind, **given))
+    taken.refuse(QuotaSignal(model, sent_ms=int(taken.dispatched_ms), kind=kind, **given))
     await taken.close()
 
 
@@ -124,7 +124,7 @@ def test_a_stop_for_spend_that_ends_in_time_is_waited_for() -> None:
         now_ms = site.gates[0].clock
         taken = await lease(site, 0)
         taken.check()
-        taken.refuse(Refusal("m", int(now_ms.hi_ms() + 5_000), kind="spend", message=WORDS))
+        taken.refuse(QuotaSignal("m", int(now_ms.latest_ms() + 5_000), kind="spend", message=WORDS))
         await taken.close()
         began_s = elapsed_s()
         probe = await lease(site, 1, patience_s=20.0, model="n")
@@ -138,10 +138,10 @@ def test_a_spent_day_is_told_until_midnight_in_googles_words() -> None:
     async def then(site: Site) -> tuple[GatewayError, float]:
         probe = await lease(site, 0)
         await probe.close()
-        end_ms = pacific_day(site.gates[0].clock.hi_ms()).end_ms
+        end_ms = pacific_day(site.gates[0].clock.latest_ms()).end_ms
         await refuse(site, "day", until_ms=end_ms)
         error = await refusal(site, 1)
-        return error, (end_ms - site.gates[1].clock.hi_ms()) / 1000
+        return error, (end_ms - site.gates[1].clock.latest_ms()) / 1000
 
     error, left_s = story(then)
     assert (type(error), error.headers) == (DailyQuotaExhausted, {"x-should-retry": "false"})
@@ -169,8 +169,8 @@ def test_who_waits_when_the_stop_begins_is_told_at_once() -> None:
         waiting = asyncio.create_task(refusal(site, 0, full, patience_s=60.0))
         await asyncio.sleep(1)
         taken.check()
-        now_ms = site.gates[0].clock.hi_ms()
-        taken.refuse(Refusal("m", int(now_ms + 900_000), kind="zero", message=WORDS, guessed=True))
+        now_ms = site.gates[0].clock.latest_ms()
+        taken.refuse(QuotaSignal("m", int(now_ms + 900_000), kind="zero", message=WORDS, guessed=True))
         await taken.close()
         began_s = elapsed_s()
         assert type(await waiting) is NoQuota
@@ -205,7 +205,7 @@ class TestALimitBelowTheConfiguredOne:
 
     async def learn(self, site: Site) -> None:
         fields = {
-            "until_ms": int(site.gates[0].clock.hi_ms() + 1),
+            "until_ms": int(site.gates[0].clock.latest_ms() + 1),
             "guessed": False,
             "learned": Limits(input_tokens=500),
         }
@@ -278,9 +278,9 @@ def test_a_stop_for_spend_proves_no_unknown_model(kind: Kind, proven: bool) -> N
 
     async def then(site: Site) -> str:
         for gate in site.gates:
-            gate.agent_config = replace(gate.agent_config, known=frozenset())
+            gate.process_config = replace(gate.process_config, known=frozenset())
         await refuse(site, kind)
-        (agent,) = site.gates[0].agents.values()
+        (agent,) = site.gates[0].projects.values()
         return agent.names.section("m")
 
     assert (story(then) != UNPROVEN) is proven

@@ -11,7 +11,7 @@ import pytest
 
 from shared.accounts.account import Account
 from shared.admission.admission import Admission
-from shared.admission.lease import Lease
+from shared.admission.permit import Permit
 from shared.clock import elapsed_s
 from shared.errors import QueueTimeout, UpstreamTimeout
 from shared.generation import Caller, Cost
@@ -41,7 +41,7 @@ def answers(gate: Admission, took_s: float, count: int = 10, *, streamed: bool =
         gate.times.record(MODEL, took_s, elapsed_s(), streamed=streamed)
 
 
-async def take(gate: Admission, of: Account, time_s: float, *, streamed: bool = False) -> Lease:
+async def take(gate: Admission, of: Account, time_s: float, *, streamed: bool = False) -> Permit:
     deadline_s = elapsed_s() + time_s
     return await gate.acquire([of], MODEL, Cost(1, 10), deadline_s, Caller("c", "admin"), streamed=streamed)
 

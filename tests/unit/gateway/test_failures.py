@@ -10,7 +10,7 @@ from shared.gemini.errors import Kind as FailureKind
 from shared.gemini.errors import UpstreamFailure, Violation
 from shared.ledger.grid import pacific_day
 from shared.ledger.limits import UNLIMITED
-from shared.ledger.state import Kind, Refusal
+from shared.ledger.state import Kind, QuotaSignal
 
 DAY = pacific_day(1_800_000_000_000)
 WINDOW_S = 60.0
@@ -44,7 +44,7 @@ def failure(*violations: Violation, delay_s: float | None = 25.0) -> UpstreamFai
     return UpstreamFailure("quota", WORDS, status=429, retry_delay_s=delay_s, violations=violations)
 
 
-def learned(*violations: Violation, delay_s: float | None = 25.0, window_s: float = WINDOW_S) -> Refusal:
+def learned(*violations: Violation, delay_s: float | None = 25.0, window_s: float = WINDOW_S) -> QuotaSignal:
     refusal = refusal_of(failure(*violations, delay_s=delay_s), "m", NOON_MS - 1_000, NOON_MS, window_s)
     assert refusal is not None
     return refusal

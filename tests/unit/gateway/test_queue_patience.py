@@ -9,8 +9,8 @@ import pytest
 from shared.accounts.account import Account
 from shared.accounts.pool import Pool
 from shared.admission.admission import Admission, AdmissionConfig
-from shared.admission.agent import AgentConfig
 from shared.admission.answer_times import MIN_ANSWERS
+from shared.admission.config import ProcessConfig
 from shared.bounds.byte_budget import ByteBudget
 from shared.bounds.large_work import LargeWork
 from shared.clock import elapsed_s
@@ -35,7 +35,7 @@ def waited_s(
 
     async def tell() -> float:
         account = Account("p", "p", Secret("k"), 1, Limits())
-        agents = AgentConfig("i" * 32, Grid.of(60.0), tau_s=200.0)
+        agents = ProcessConfig("i" * 32, Grid.of(60.0), tau_s=200.0)
         admission = Admission(MemoryStore(Shelf()), agents, AdmissionConfig(queue_timeout_s=20.0))
         pool = Pool([account], caller_limits=Limits(), caller_concurrency=1)
         gateway = Gateway(

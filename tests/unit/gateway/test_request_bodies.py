@@ -12,7 +12,7 @@ from shared.errors import QueueFull
 from shared.gateway.request_bodies import RequestBodies
 from shared.generation import Caller, Generation, JsonObject
 
-CALLER = Caller("c", "own_key")
+CALLER = Caller("c", "caller_key")
 BODY: JsonObject = {"contents": [{"parts": [{"text": "Hello"}]}]}
 
 

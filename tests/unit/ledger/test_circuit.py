@@ -9,7 +9,7 @@ from shared.ledger.circuit import PROBE_MS, first_pause_ms, phase
 from shared.ledger.grid import Grid, pacific_day
 from shared.ledger.limits import UNLIMITED, Limits
 from shared.ledger.packing import pack, unpack
-from shared.ledger.state import Allotment, Demand, Grant, Kind, Refusal, Renew, State
+from shared.ledger.state import Demand, Kind, ModelGrant, QuotaSignal, RenewRequest, RenewResult, State
 from shared.ledger.step import renew
 
 GRID = Grid.of(60)
@@ -28,10 +28,10 @@ class Ledger:
         self.grid, self.limits, self.now_ms, self.state = grid, limits, NOON_MS, State(grid.window_ms)
         self.numbers: dict[str, int] = {}
 
-    def renew(self, who: str, demands: dict[str, Demand], refusals: tuple[Refusal, ...] = ()) -> Grant:
+    def renew(self, who: str, demands: dict[str, Demand], refusals: tuple[QuotaSignal, ...] = ()) -> RenewResult:
         self.numbers[who] = self.numbers.get(who, 0) + 1
         want = sum(count for demand in demands.values() for _, count in demand.wants)
-        message = Renew(
+        message = RenewRequest(
             who, self.numbers[who], self.now_ms, 50, 120_000, lease_ms=10_000, want_slots=want, demands=demands,
             refusals=refusals,
         )  # fmt: skip
@@ -39,7 +39,7 @@ class Ledger:
         assert unpack(pack(self.state)) == self.state
         return grant
 
-    def ask(self, who: str = "a", count: int = 1, cost: Cost = Cost(1), model: str = "m", **more: object) -> Allotment:
+    def ask(self, who: str = "a", count: int = 1, cost: Cost = Cost(1), model: str = "m", **more: object) -> ModelGrant:
         """`count` requests wait at `who`, which holds nothing."""
         refusals = more.pop("refusals", ())
         demand = Demand(self.limits, wants=((cost, count),), head=True, reach_ms=90_000, waiting=True, **more)
@@ -50,13 +50,13 @@ class Ledger:
         settled = {self.grid.slot(self.now_ms): Cost(*(count * amount for amount in cost))}
         self.renew(who, {model: Demand(self.limits, settled=settled)})
 
-    def refuse(self, kind: Kind = "rate", who: str = "a", model: str = "m", **fields: object) -> Allotment:
+    def refuse(self, kind: Kind = "rate", who: str = "a", model: str = "m", **fields: object) -> ModelGrant:
         """A request that `who` dispatched just now is refused, and waits to be sent again."""
         until_ms = self.now_ms + int(first_pause_ms(kind, self.grid.window_ms))
         given = {"until_ms": until_ms, "sent_ms": self.now_ms, "guessed": kind != "day", "message": WORDS, **fields}
-        return self.ask(who, model=model, refusals=(Refusal(model, kind=kind, **given),))  # type: ignore[arg-type]
+        return self.ask(who, model=model, refusals=(QuotaSignal(model, kind=kind, **given),))  # type: ignore[arg-type]
 
-    def answered(self, right: Allotment, who: str = "a", model: str = "m") -> Allotment:
+    def answered(self, right: ModelGrant, who: str = "a", model: str = "m") -> ModelGrant:
         return self.ask(who, model=model, answered_ms=right.probe_ms)
 
     def passes(self, windows: float) -> None:
@@ -71,11 +71,11 @@ class Ledger:
         return self.state.sections["m"].lowered
 
 
-def requests(allotment: Allotment) -> int:
+def requests(allotment: ModelGrant) -> int:
     return sum(cost.requests for cost in allotment.bookings.values())
 
 
-def at_once(ledger: Ledger, allotment: Allotment) -> int:
+def at_once(ledger: Ledger, allotment: ModelGrant) -> int:
     soon = ledger.grid.slot(ledger.now_ms) + 4
     return sum(cost.requests for validity, cost in allotment.bookings.items() if validity.first <= soon)
 

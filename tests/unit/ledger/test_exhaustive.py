@@ -12,7 +12,7 @@ from shared.ledger.calendar import Calendar
 from shared.ledger.grid import Grid
 from shared.ledger.limits import Limits
 from shared.ledger.packing import pack, unpack
-from shared.ledger.state import Bookings, Demand, Renew, Section, State, Validity
+from shared.ledger.state import Bookings, Demand, ModelState, RenewRequest, SlotRange, State
 from shared.ledger.step import renew
 from tests.support.invariants import check_slots, check_windows, worst_window
 
@@ -21,7 +21,7 @@ GRID = Grid(window_ms=4, slot_ms=2, span=3)
 UNCERTAINTY_MS = 1
 START_MS = 1_800_000_000_000
 MODEL = "m"
-Instance = tuple[int, tuple[tuple[Validity, int], ...], tuple[tuple[int, int], ...]]
+Instance = tuple[int, tuple[tuple[SlotRange, int], ...], tuple[tuple[int, int], ...]]
 
 
 class World(NamedTuple):
@@ -45,7 +45,7 @@ def _renewed(world: World, at: int, limit: int) -> Iterator[World]:
     slot = GRID.slot(world.now + UNCERTAINTY_MS)
     kept: Bookings = {v: Cost(n) for v, n in held if v.last >= slot}
     demand = Demand(Limits(requests=limit), {d: Cost(n) for d, n in settled}, kept, ((Cost(1), 1),), reach_ms=8)
-    message = Renew(
+    message = RenewRequest(
         str(at), number + 1, world.now - UNCERTAINTY_MS, 2, 4, lease_ms=4, want_slots=1, demands={MODEL: demand}
     )
     state = unpack(world.blob)
@@ -103,7 +103,7 @@ def test_a_dispatch_settled_ahead_of_its_true_time_counts_before_the_slot_it_was
     """Limit 2. One was dispatched span - 1 slots ago; one now, but settled in the next slot (its hi). A ring that counts
     from the settled slot on would show one of two used now, and a third dispatch would share a window with both."""
     slot, limits = GRID.slot(START_MS), Limits(requests=2)
-    section = Section(ring={slot - GRID.span + 1: Cost(1), slot + 1: Cost(1)})
+    section = ModelState(ring={slot - GRID.span + 1: Cost(1), slot + 1: Cost(1)})
     calendar = Calendar(section, [], limits, GRID, START_MS, ahead=8)
     assert calendar.fits(Cost(1), slot, width=1) == 0
     assert calendar.fits(Cost(1), slot + 1, width=1) == 1

@@ -20,13 +20,13 @@ from shared.ledger.state import (
     UNPROVEN,
     Circuit,
     Demand,
-    Grant,
     Lowered,
     Metered,
+    ModelState,
     Named,
-    Refusal,
-    Renew,
-    Section,
+    QuotaSignal,
+    RenewRequest,
+    RenewResult,
     State,
 )
 from shared.ledger.step import renew
@@ -47,10 +47,10 @@ class Ledger:
         self.state, self.now_ms = State(GRID.window_ms), NOON_MS
         self.numbers: dict[str, int] = {}
 
-    def renew(self, instance: str, demands: dict[str, Demand], **more: object) -> Grant:
+    def renew(self, instance: str, demands: dict[str, Demand], **more: object) -> RenewResult:
         self.numbers[instance] = self.numbers.get(instance, 0) + 1
         wanted = {"want_slots": 2, "hold": 2, "lease_ms": 10_000, **more}
-        message = Renew(instance, self.numbers[instance], self.now_ms, 20, TAU_MS, demands=demands, **wanted)  # type: ignore[arg-type]
+        message = RenewRequest(instance, self.numbers[instance], self.now_ms, 20, TAU_MS, demands=demands, **wanted)  # type: ignore[arg-type]
         grant = renew(self.state, message, self.now_ms, GRID)
         repeated = copy.deepcopy(self.state)
         assert not renew(repeated, message, self.now_ms + 1, GRID).fresh and repeated == self.state
@@ -134,7 +134,7 @@ class TestMerging:
 
     def test_refusal_under_the_old_name_shuts_the_target(self, ledger):
         ledger.renew("i", {"t": wants(0)}, names=(Named("x", "t", "x", ledger.slot, ONE),))
-        refusal = Refusal("x", until_ms=ledger.now_ms + 5_000, sent_ms=ledger.now_ms)
+        refusal = QuotaSignal("x", until_ms=ledger.now_ms + 5_000, sent_ms=ledger.now_ms)
         ledger.renew("j", {}, refusals=(refusal,))
         assert ledger.state.sections["t"].circuit.open_until_ms == ledger.now_ms + 5_000
         assert "x" not in ledger.state.sections
@@ -149,7 +149,7 @@ class TestMerging:
 
     def test_what_refusals_taught_holds_for_both(self, ledger):
         stop = Circuit(open_until_ms=NOON_MS + 9_000, owner="j", model="x", probe_ms=NOON_MS + 19_000)
-        ledger.state.sections["x"] = Section(circuit=stop, lowered={0: Lowered(4, test_ms=NOON_MS + 600_000)})
+        ledger.state.sections["x"] = ModelState(circuit=stop, lowered={0: Lowered(4, test_ms=NOON_MS + 600_000)})
         ledger.renew("i", {"t": sent(ledger)}, names=(Named("x", "t", "x", ledger.slot, ONE),))
         section = ledger.state.sections["t"]
         assert (section.circuit.open_until_ms, section.lowered[0].limit) == (NOON_MS + 9_000, 4)
@@ -176,7 +176,7 @@ class TestProving:
         assert ledger.state.sections[UNPROVEN].days == {}
 
     def test_404_leaves_the_minute_and_no_day(self, ledger):
-        ledger.renew("i", {UNPROVEN: sent(ledger, 1, void={ledger.slot: 1})})
+        ledger.renew("i", {UNPROVEN: sent(ledger, 1, not_found={ledger.slot: 1})})
         assert ledger.total(UNPROVEN) == 1
         assert ledger.state.sections[UNPROVEN].days == {}
         ledger.now_ms += 2 * GRID.window_ms
@@ -187,7 +187,7 @@ class TestProving:
         at = ledger.slot
         ledger.renew("i", {UNPROVEN: sent(ledger, 1)})
         ledger.now_ms += 3_000
-        ledger.renew("i", {UNPROVEN: wants(0, void={at: 1})})
+        ledger.renew("i", {UNPROVEN: wants(0, not_found={at: 1})})
         assert ledger.state.sections[UNPROVEN].days == {}
 
     def test_missing_id_is_unproven_again(self, ledger):

@@ -8,7 +8,7 @@ import pytest
 
 from shared.accounts.account import Account
 from shared.admission.admission import Admission, AdmissionConfig
-from shared.admission.agent import AgentConfig
+from shared.admission.config import ProcessConfig
 from shared.clock import elapsed_s
 from shared.errors import GatewayError
 from shared.generation import Caller, Cost
@@ -16,7 +16,16 @@ from shared.ledger.circuit import MAX_SENTENCE_CHARS, sentence
 from shared.ledger.grid import Grid
 from shared.ledger.limits import Limits
 from shared.ledger.packing import UnreadableState, pack, unpack
-from shared.ledger.state import Circuit, Lease, Lowered, Outside, Section, Share, State, Validity
+from shared.ledger.state import (
+    Circuit,
+    ExternalUsage,
+    InstanceLease,
+    InstanceShare,
+    Lowered,
+    ModelState,
+    SlotRange,
+    State,
+)
 from shared.secret import Secret
 from shared.stores.port import Change, Put
 from shared.stores.sqlite import SqliteStore
@@ -28,20 +37,20 @@ FLASH, ARGON = "gemini-3.8-flash", "gemini-4-argon"
 
 def a_state() -> State:
     state = State(60_000, now_ms=NOW_MS, pressure_c=3, pressure_ms=NOW_MS - 700)
-    lease = Lease(
+    lease = InstanceLease(
         renew=7, seen_ms=NOW_MS - 30, slots=4, cap=3, authority_ms=NOW_MS + 10_000, reuse_ms=NOW_MS + 130_000,
         want_slots=9, oldest_ms=NOW_MS - 2_500, callers=2, concurrency=15,
     )  # fmt: skip
-    bookings = {Validity(SLOT, SLOT + 20): Cost(5, 600, 0), Validity(SLOT + 40, SLOT + 43): Cost(1, 90, 1)}
-    lease.shares[FLASH] = Share(Limits(300, 1_000_000, None, 1_000), bookings, Cost(2, 200, 0))
-    gone = Lease(renew=1, seen_ms=NOW_MS - 9_000, authority_ms=NOW_MS - 9_000, reuse_ms=NOW_MS - 9_000)
-    left = Lease(renew=2, slots=2, reuse_ms=NOW_MS + 7_000, ends_ms=(NOW_MS + 400, NOW_MS + 7_000))
+    bookings = {SlotRange(SLOT, SLOT + 20): Cost(5, 600, 0), SlotRange(SLOT + 40, SLOT + 43): Cost(1, 90, 1)}
+    lease.shares[FLASH] = InstanceShare(Limits(300, 1_000_000, None, 1_000), bookings, Cost(2, 200, 0))
+    gone = InstanceLease(renew=1, seen_ms=NOW_MS - 9_000, authority_ms=NOW_MS - 9_000, reuse_ms=NOW_MS - 9_000)
+    left = InstanceLease(renew=2, slots=2, reuse_ms=NOW_MS + 7_000, ends_ms=(NOW_MS + 400, NOW_MS + 7_000))
     state.leases = {"a" * 32: lease, "b" * 32: gone, "d" * 32: left}
-    state.sections[FLASH] = Section(
+    state.sections[FLASH] = ModelState(
         ring={SLOT - 200: Cost(3, 400, 0), SLOT - 1: Cost(1, 10, 2), SLOT + 1: Cost(1, 50, 0)},
         days={738_000: 41, 738_001: 2}, paced_ms=NOW_MS - 1_000, debt_tokens=17,
     )  # fmt: skip
-    state.sections[ARGON] = Section(ring={SLOT - 3: Cost(1, 5, 0)}, days={738_001: 1})
+    state.sections[ARGON] = ModelState(ring={SLOT - 3: Cost(1, 5, 0)}, days={738_001: 1})
     return state
 
 
@@ -63,7 +72,7 @@ def test_circuits_and_lowered_limits_survive_packing() -> None:
         0: Lowered(250, "limit: 250", 600_000, NOW_MS + 9, 251, NOW_MS + 10, NOW_MS + 70_000),
         3: Lowered(1_000),
     }
-    section.outside = {0: Outside(45, NOW_MS - 90_000, NOW_MS - 5), 1: Outside(1, NOW_MS, NOW_MS)}
+    section.outside = {0: ExternalUsage(45, NOW_MS - 90_000, NOW_MS - 5), 1: ExternalUsage(1, NOW_MS, NOW_MS)}
     assert unpack(pack(state)) == state
 
 
@@ -87,7 +96,7 @@ async def test_a_document_of_another_version_is_left_alone(tmp_path: Path) -> No
     later = b"GL\x05" + pack(a_state())[3:]
     store = SqliteStore(str(tmp_path / "ledger.db"))
     await store.transact(["ledger/p"], lambda values, now_ms: Change(None, {"ledger/p": Put(later)}))
-    gate = Admission(store, AgentConfig("i" * 32, Grid.of(60), tau_s=5.0), AdmissionConfig(queue_timeout_s=0.5))
+    gate = Admission(store, ProcessConfig("i" * 32, Grid.of(60), tau_s=5.0), AdmissionConfig(queue_timeout_s=0.5))
     account = Account("p", "p", Secret("k"), 5, Limits(requests=10))
     with pytest.raises(GatewayError) as refused:
         await gate.acquire([account], "m", Cost(1), elapsed_s() + 0.5, Caller("c", "admin"))

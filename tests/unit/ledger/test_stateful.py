@@ -9,12 +9,12 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from shared.admission.book import Book, Draw
+from shared.admission.model_permits import ModelPermits, PermitDraw
 from shared.generation import Cost
 from shared.ledger.grid import JITTER_MS, Grid, pacific_day
 from shared.ledger.limits import Limits
 from shared.ledger.packing import pack, unpack
-from shared.ledger.state import Grant, Kind, Refusal, Renew, State
+from shared.ledger.state import Kind, QuotaSignal, RenewRequest, RenewResult, State
 from shared.ledger.step import renew
 from tests.support.invariants import check_days, check_slots, check_windows, most_at_once, worst_weight
 
@@ -34,10 +34,10 @@ class Instance:
     number: int = 0
     cap: int = 0
     authority_ms: int = 0
-    books: dict[str, Book] = field(default_factory=dict)
+    books: dict[str, ModelPermits] = field(default_factory=dict)
     open: dict[int, float] = field(default_factory=dict)
-    pending: Renew | None = None
-    refusals: list[Refusal] = field(default_factory=list)
+    pending: RenewRequest | None = None
+    refusals: list[QuotaSignal] = field(default_factory=list)
 
 
 class LedgerMachine(RuleBasedStateMachine):
@@ -114,22 +114,22 @@ class LedgerMachine(RuleBasedStateMachine):
         if fate == "delivered":
             self._adopt(i, grant, message)
 
-    def _count_late(self, message: Renew, oldest: int) -> None:
+    def _count_late(self, message: RenewRequest, oldest: int) -> None:
         for model, demand in message.demands.items():
             self.late[model] += sum(cost.requests for slot, cost in demand.settled.items() if slot <= oldest)
 
-    def _message(self, i: Instance, waiting: list[tuple[str, int]], spare: int, waited_ms: int) -> Renew:
+    def _message(self, i: Instance, waiting: list[tuple[str, int]], spare: int, waited_ms: int) -> RenewRequest:
         demands = {}
         i.open = {n: sent for n, sent in i.open.items() if self.now < sent + TAU_MS}
         wanted = len(i.open) + len(waiting)
         for model in {*i.books, *(m for m, _ in waiting)}:
-            book = i.books.setdefault(model, Book(GRID, self.limits, self.limits))
+            book = i.books.setdefault(model, ModelPermits(GRID, self.limits, self.limits))
             costs = [Cost(1, min(tokens, self.limits.input_tokens or tokens)) for m, tokens in waiting if m == model]
             book.trim((len(costs) + spare) if wanted else 0)
             book.expire(self.hi(i))
             demands[model] = book.demand(costs, spare if wanted else 0, 30_000, self.hi(i))
-            book.settled, book.answered_ms = {}, 0.0
-        return Renew(
+            book.reported()
+        return RenewRequest(
             i.name, i.number + 1, self.lo(i), self.c, TAU_MS,
             lease_ms=10_000, hold=max(len(i.open), min(i.cap, wanted)), want_slots=wanted,
             oldest_ms=self.now - waited_ms if waiting else 0,
@@ -137,21 +137,21 @@ class LedgerMachine(RuleBasedStateMachine):
             refusals=tuple(i.refusals),
         )  # fmt: skip
 
-    def _check_grant(self, grant: Grant, message: Renew) -> None:
+    def _check_grant(self, grant: RenewResult, message: RenewRequest) -> None:
         assert grant.cap <= max(message.want_slots + message.spare_slots, 0), "I5: more slots than wanted"
         for model, demand in message.demands.items():
             kept = sum(cost.requests for cost in demand.kept.values())
             got = sum(cost.requests for cost in grant.allotments[model].bookings.values())
             assert got <= kept + sum(n for _, n in demand.wants) + demand.spare, "I5: more permits than wanted"
 
-    def _adopt(self, i: Instance, grant: Grant, message: Renew) -> None:
+    def _adopt(self, i: Instance, grant: RenewResult, message: RenewRequest) -> None:
         i.pending, i.number, i.cap, i.authority_ms = None, message.number, grant.cap, grant.authority_ms
         for model, allotment in grant.allotments.items():
             i.books[model].adopt(allotment, message.demands[model].kept, self.lo(i))
         for refusal in i.refusals:
             for model, book in i.books.items():
                 if model == refusal.model or refusal.kind == "spend":
-                    book.refused(refusal.reason)
+                    book.open_circuit(refusal.reason)
 
     @rule(at=st.integers(0, 2), model=st.sampled_from(MODELS), tokens=st.integers(1, 200), count=st.integers(1, 12))
     def asks_and_dispatches_what_it_gets(self, at: int, model: str, tokens: int, count: int) -> None:
@@ -174,12 +174,12 @@ class LedgerMachine(RuleBasedStateMachine):
         if book is None or len(i.open) >= i.cap or self.hi(i) > i.authority_ms:
             return
         cost = Cost(1, min(tokens, self.limits.input_tokens or tokens))
-        draw: Draw | None = book.draw(cost, self.lo(i), self.hi(i))
+        draw: PermitDraw | None = book.draw(cost, self.lo(i), self.hi(i))
         if draw is None:
             return
-        if book.blocked_ms:
-            self._tries(i, model, book.tried_ms)
-        book.spend(draw, cost, GRID.slot(self.hi(i)))
+        if book.open_until_ms:
+            self._tries(i, model, book.probing_ms)
+        book.dispatch(draw, cost, GRID.slot(self.hi(i)))
         self.arrivals.append((model, self.now + jitter, cost))
         self.exchanges.append([self.now, self.now + TAU_MS])
         i.open[len(self.exchanges) - 1] = self.now
@@ -196,8 +196,8 @@ class LedgerMachine(RuleBasedStateMachine):
         i = self.instances[at]
         if model in i.books and i.pending is None:
             minute = (0, 1) if tokens else (0,)
-            i.refusals.append(Refusal(model, self.hi(i) + 1 + 1000 * seconds, minute=minute, sent_ms=self.lo(i)))
-            i.books[model].refused(i.refusals[-1].reason)
+            i.refusals.append(QuotaSignal(model, self.hi(i) + 1 + 1000 * seconds, minute=minute, sent_ms=self.lo(i)))
+            i.books[model].open_circuit(i.refusals[-1].reason)
             self.trying.pop(model, None)
 
     @rule(
@@ -216,13 +216,13 @@ class LedgerMachine(RuleBasedStateMachine):
         if model in i.books and i.pending is None:
             learned = Limits(requests, tokens) if kind == "rate" else Limits()
             until_ms = self.hi(i) + 1 + 1000 * seconds
-            refusal = Refusal(
+            refusal = QuotaSignal(
                 model, until_ms, learned, minute=(), sent_ms=self.lo(i), guessed=True, kind=kind, message="No.\n"
             )
             i.refusals.append(refusal)
             for name, book in i.books.items():
                 if name == model or kind == "spend":
-                    book.refused(refusal.reason)
+                    book.open_circuit(refusal.reason)
                     self.trying.pop(name, None)
 
     @rule(at=st.integers(0, 2), seconds=st.integers(0, 3), others=st.lists(st.integers(0, 2), max_size=3))
@@ -238,8 +238,8 @@ class LedgerMachine(RuleBasedStateMachine):
     @rule(at=st.integers(0, 2), model=st.sampled_from(MODELS), answered=st.booleans())
     def the_request_that_tries_is_over(self, at: int, model: str, answered: bool) -> None:
         book = self.instances[at].books.get(model)
-        if book is not None and book.tried_ms:
-            book.tried(book.tried_ms, answered=answered)
+        if book is not None and book.probing_ms:
+            book.end_probe(book.probing_ms, answered=answered)
             self.trying.pop(model, None)
 
     @rule(at=st.integers(0, 2), refund=st.integers(0, 50))

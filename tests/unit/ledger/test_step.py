@@ -9,7 +9,7 @@ from shared.ledger.grid import Grid, pacific_day
 from shared.ledger.limits import TIERS, Limits, minimum
 from shared.ledger.packing import UnreadableState, pack, unpack
 from shared.ledger.slots import TURN_MS, Claim, standing, water_level
-from shared.ledger.state import Bookings, Demand, Grant, Refusal, Renew, State
+from shared.ledger.state import Bookings, Demand, QuotaSignal, RenewRequest, RenewResult, State
 from shared.ledger.step import renew
 
 GRID = Grid.of(60)
@@ -25,9 +25,9 @@ class Ledger:
         self.state, self.now_ms, self.c, self.lease_ms = State(GRID.window_ms), now_ms, c, lease_ms
         self.numbers: dict[str, int] = {}
 
-    def renew(self, who: str, want: int = 0, demand: Demand | None = None, **more: object) -> Grant:
+    def renew(self, who: str, want: int = 0, demand: Demand | None = None, **more: object) -> RenewResult:
         self.numbers[who] = self.numbers.get(who, 0) + 1
-        message = Renew(
+        message = RenewRequest(
             who, self.numbers[who], self.now_ms, self.c, TAU_MS,
             lease_ms=self.lease_ms, want_slots=want, demands={"m": demand} if demand else {}, **more,
         )  # fmt: skip
@@ -273,21 +273,21 @@ def test_a_pacific_day_is_23_or_25_hours_long_when_the_clock_changes(day: str) -
 def test_a_refusal_of_geminis_stops_every_instance_until_its_end() -> None:
     ledger, limits = Ledger(), Limits(requests=100)
     ledger.ask("a", 1, limits)
-    ledger.renew("a", 1, Demand(limits), refusals=(Refusal("m", until_ms=NOON_MS + 20_000),))
+    ledger.renew("a", 1, Demand(limits), refusals=(QuotaSignal("m", until_ms=NOON_MS + 20_000),))
     bookings = ledger.ask("b", 1, limits)
     assert all(GRID.start_ms(v.first) >= NOON_MS + 20_000 for v in bookings)
 
 
 def test_a_limit_that_gemini_names_holds_for_all() -> None:
     ledger = Ledger()
-    ledger.renew("a", 1, Demand(Limits(requests=100)), refusals=(Refusal("m", learned=Limits(requests=4)),))
+    ledger.renew("a", 1, Demand(Limits(requests=100)), refusals=(QuotaSignal("m", learned=Limits(requests=4)),))
     assert requests(ledger.ask("b", 50, Limits(requests=100))) <= 4
 
 
 def test_a_refusal_without_a_quota_lowers_concurrency_for_a_while_and_no_quota() -> None:
     ledger = Ledger(c=10)
     ledger.renew("a", 10, hold=10)
-    ledger.renew("a", 10, hold=10, refusals=(Refusal("m", pressure=True),))
+    ledger.renew("a", 10, hold=10, refusals=(QuotaSignal("m", pressure=True),))
     assert ledger.state.leases["a"].cap == 7
     ledger.now_ms += 6 * GRID.window_ms
     assert ledger.renew("a", 10).cap == 10
@@ -329,7 +329,7 @@ def test_a_model_for_which_the_document_has_no_room_gets_no_allotment_and_stops_
     for n in range(32):
         renew(
             ledger.state,
-            Renew("a", n + 1, NOON_MS, 1, 1, demands={f"m{n}": Demand(Limits(), {slot: Cost(1)})}),
+            RenewRequest("a", n + 1, NOON_MS, 1, 1, demands={f"m{n}": Demand(Limits(), {slot: Cost(1)})}),
             NOON_MS,
             GRID,
         )
@@ -340,7 +340,7 @@ def test_a_model_for_which_the_document_has_no_room_gets_no_allotment_and_stops_
 
 def test_a_ledger_of_another_window_is_not_touched() -> None:
     with pytest.raises(ValueError, match="windows of 6000 ms"):
-        renew(State(6_000), Renew("a", 1, 0, 1, 1), NOON_MS, GRID)
+        renew(State(6_000), RenewRequest("a", 1, 0, 1, 1), NOON_MS, GRID)
 
 
 @pytest.mark.parametrize("blob", [b"", b"GL", b"GL\x09abc", b"GL\x01garbage", pack(State(60_000))[:-3]])
@@ -353,6 +353,6 @@ def test_a_whole_state_survives_packing() -> None:
     ledger = Ledger()
     ledger.ask("a", 40, Limits(requests=50, input_tokens=10_000, requests_per_day=900), Cost(1, 77))
     ledger.renew(
-        "b", 3, Demand(Limits(), {GRID.slot(NOON_MS): Cost(2, 5)}), refusals=(Refusal("m", 5, Limits(requests=9)),)
+        "b", 3, Demand(Limits(), {GRID.slot(NOON_MS): Cost(2, 5)}), refusals=(QuotaSignal("m", 5, Limits(requests=9)),)
     )
     assert unpack(pack(ledger.state)) == ledger.state

@@ -14,7 +14,7 @@ from shared.accounts.pool import Pool
 from shared.clock import elapsed_s
 from shared.ledger.limits import Limits
 from shared.ledger.packing import pack
-from shared.ledger.state import Circuit, Outside, Section, State
+from shared.ledger.state import Circuit, ExternalUsage, ModelState, State
 from shared.ops.health import CACHE_S, MAX_PROJECTS, Health
 from shared.secret import Secret
 from shared.settings.settings import Settings
@@ -74,10 +74,12 @@ async def projects_of(store: CountedStore, accounts: Pool) -> list[dict[str, obj
 
 async def test_projects_are_told_by_their_accounts_and_only_models_with_something_to_say() -> None:
     store, now_ms = CountedStore(), 4_000_000_000_000
-    refused = Section(
-        outside={0: Outside(5, now_ms - 60_000, now_ms)}, circuit=Circuit(open_until_ms=now_ms + 9_000), debt_tokens=3
+    refused = ModelState(
+        outside={0: ExternalUsage(5, now_ms - 60_000, now_ms)},
+        circuit=Circuit(open_until_ms=now_ms + 9_000),
+        debt_tokens=3,
     )
-    await store.fill("secret-project", pack(State(60_000, now_ms, {}, {"m": refused, "calm": Section(days={1: 1})})))
+    await store.fill("secret-project", pack(State(60_000, now_ms, {}, {"m": refused, "calm": ModelState(days={1: 1})})))
     (found,) = await projects_of(store, pool("secret-project", "secret-project"))
     assert found["accounts"] == ["account-0", "account-1"]
     assert list(found["models"]) == ["m"]
@@ -172,7 +174,7 @@ async def test_a_full_disk_is_not_healthy(tmp_path: Path) -> None:
 async def test_a_function_without_keys_reports_the_projects_of_its_setting() -> None:
     store = CountedStore()
     now_ms = 4_000_000_000_000
-    refused = Section(circuit=Circuit(open_until_ms=now_ms + 9_000))
+    refused = ModelState(circuit=Circuit(open_until_ms=now_ms + 9_000))
     await store.fill("quota-project-1", pack(State(60_000, now_ms, {}, {"m": refused})))
     given = "GEMINI_API_KEY_1=quota-project-1,GEMINI_API_KEY_2=GEMINI_API_KEY_2,GEMINI_API_KEY_3=quota-project-1"
     report = await health(store, pool(), GEMINI_PROJECTS=given).report()

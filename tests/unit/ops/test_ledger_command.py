@@ -15,7 +15,16 @@ from shared.generation import Cost
 from shared.ledger.grid import Grid, pacific_day
 from shared.ledger.limits import Limits
 from shared.ledger.packing import pack, unpack
-from shared.ledger.state import Circuit, Lease, Lowered, Outside, Section, Share, State, Validity
+from shared.ledger.state import (
+    Circuit,
+    ExternalUsage,
+    InstanceLease,
+    InstanceShare,
+    Lowered,
+    ModelState,
+    SlotRange,
+    State,
+)
 from shared.ops.ledger_command import main
 from shared.stores.memory import MemoryStore, Shelf
 from shared.stores.port import Change, Put, Store
@@ -31,18 +40,20 @@ MODEL = "gemini-3.8-flash"
 def state_at(now_ms: int) -> State:
     slot = GRID.slot(now_ms)
     state = State(60_000, now_ms)
-    lease = Lease(
+    lease = InstanceLease(
         seen_ms=now_ms, slots=4, cap=4, authority_ms=now_ms + 10_000, reuse_ms=now_ms + 99_000, concurrency=15
     )
-    lease.shares[MODEL] = Share(Limits(requests=300), {Validity(slot, slot + 20): Cost(7, 70)})
+    lease.shares[MODEL] = InstanceShare(Limits(requests=300), {SlotRange(slot, slot + 20): Cost(7, 70)})
     state.leases["f" * 32] = lease
-    state.sections[MODEL] = Section(
+    state.sections[MODEL] = ModelState(
         ring={slot - 4: Cost(20, 2_000)}, days={pacific_day(now_ms).ordinal: 55},
         circuit=Circuit("zero", "Google says no.", now_ms + 30_000, 30_000, now_ms, "f" * 32, MODEL, now_ms + 40_000),
         lowered={0: Lowered(250, "limit: 250", 600_000, now_ms + 600_000)},
-        outside={0: Outside(18, now_ms - 60_000, now_ms)}, debt_tokens=17,
+        outside={0: ExternalUsage(18, now_ms - 60_000, now_ms)}, debt_tokens=17,
     )  # fmt: skip
-    state.sections["other"] = Section(ring={slot: Cost(1, 10)}, days={}, circuit=Circuit(open_until_ms=now_ms + 5_000))
+    state.sections["other"] = ModelState(
+        ring={slot: Cost(1, 10)}, days={}, circuit=Circuit(open_until_ms=now_ms + 5_000)
+    )
     return state
 
 
@@ -84,7 +95,7 @@ class Ledger:
         return None if blob is None else unpack(blob)
 
     @property
-    def section(self) -> Section:
+    def section(self) -> ModelState:
         state = self.state()
         assert state is not None
         return state.sections[MODEL]

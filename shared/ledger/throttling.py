@@ -17,7 +17,7 @@ from shared.ledger.circuit import (
 from shared.ledger.grid import JITTER_MS, Grid, pacific_day
 from shared.ledger.limits import Limits, minimum
 from shared.ledger.slots import PRESSURE_KEPT, concurrency, fresh
-from shared.ledger.state import Bookings, Demand, Outside, Refusal, Renew, Section, State
+from shared.ledger.state import Bookings, Demand, ExternalUsage, ModelState, QuotaSignal, RenewRequest, State
 
 OUTSIDE_KEPT_PERCENT = 90
 """Of what was dispatched here in the window in which somebody else's requests led to a refusal."""
@@ -25,7 +25,7 @@ RECOVERY_PERCENT = 2
 """Of the limit, per window without a refusal."""
 
 
-def learn(state: State, message: Renew, grid: Grid) -> None:
+def learn(state: State, message: RenewRequest, grid: Grid) -> None:
     """What `message` reports of Gemini's answers: first probes that were answered, then what was refused since."""
     for model, demand in message.demands.items():
         if demand.answered_ms:
@@ -37,7 +37,7 @@ def learn(state: State, message: Renew, grid: Grid) -> None:
             state.pressure_c = max(1, int(c * PRESSURE_KEPT))
             state.pressure_ms = state.now_ms
             continue
-        section = state.sections.setdefault(refusal.model, Section())
+        section = state.sections.setdefault(refusal.model, ModelState())
         configured = _configured_with(state, message, refusal.model)
         lower(section, refusal, configured, state.now_ms, grid)
         _suspect(state, section, refusal, configured, grid)
@@ -58,19 +58,19 @@ def configured_limits(state: State, model: str) -> Limits:
     )
 
 
-def _configured_with(state: State, message: Renew, model: str) -> Limits:
+def _configured_with(state: State, message: RenewRequest, model: str) -> Limits:
     """The same, the sender's included, whose lease may have lapsed."""
     known, demand = configured_limits(state, model), message.demands.get(model)
     return known if demand is None else minimum([known, demand.limits])
 
 
-def effective_limits(state: State, section: Section, model: str) -> Limits:
+def effective_limits(state: State, section: ModelState, model: str) -> Limits:
     """The configured limits, and those that Gemini named below them."""
     grid = Grid.of(state.window_ms / 1000)
     return lowered_limits(section, configured_limits(state, model), state.now_ms, grid)
 
 
-def note_dispatches(state: State, message: Renew, grid: Grid) -> None:
+def note_dispatches(state: State, message: RenewRequest, grid: Grid) -> None:
     """Whether more than a lowered limit was dispatched while it is tested, and what has risen to the configured one."""
     now_ms = state.now_ms
     for model, section in state.sections.items():
@@ -84,7 +84,7 @@ def note_dispatches(state: State, message: Renew, grid: Grid) -> None:
             forget_risen(section, _configured_with(state, message, model), now_ms, grid)
 
 
-def give_up_probe(state: State, message: Renew) -> None:
+def give_up_probe(state: State, message: RenewRequest) -> None:
     """An instance that asks for nothing of a model any more does not send its probe either: the next one may."""
     for circuit in (state.spend, *(section.circuit for section in state.sections.values())):
         if circuit.owner == message.instance and circuit.model not in message.demands:
@@ -94,7 +94,7 @@ def give_up_probe(state: State, message: Renew) -> None:
 # -- an outside consumer -----------------------------------------------------------------------------------------------
 
 
-def _suspect(state: State, section: Section, refusal: Refusal, configured: Limits, grid: Grid) -> None:
+def _suspect(state: State, section: ModelState, refusal: QuotaSignal, configured: Limits, grid: Grid) -> None:
     """Within our limit Gemini refuses only if somebody else spends the same quota. Then no more of it is used here than
     was when it refused, less a tenth. What is unlimited here has no share that could be lowered."""
     limits = lowered_limits(section, configured, state.now_ms, grid).per_window
@@ -111,23 +111,23 @@ def _suspect(state: State, section: Section, refusal: Refusal, configured: Limit
         # The ring forgets what leaves the window until a refusal is reported, and a request may travel longer than allowed.
         if counted + limit * late / grid.span < holds:
             holds = max(1, counted * OUTSIDE_KEPT_PERCENT // 100)
-            known = Outside(holds, known.since_ms if known else state.now_ms, 0)
+            known = ExternalUsage(holds, known.since_ms if known else state.now_ms, 0)
         if known is not None:
-            section.outside[k] = Outside(holds, known.since_ms, state.now_ms)
+            section.outside[k] = ExternalUsage(holds, known.since_ms, state.now_ms)
 
 
 def _booked(state: State, model: str) -> list[Bookings]:
     return [s.bookings for lease in state.leases.values() if (s := lease.shares.get(model)) is not None]
 
 
-def _occupied(section: Section, booked: Iterable[Bookings], k: int, now: int, grid: Grid) -> int:
+def _occupied(section: ModelState, booked: Iterable[Bookings], k: int, now: int, grid: Grid) -> int:
     """The occupancy of slot `now` (invariant I1): without a test never more than the limit."""
     ring = sum(cost[k] for slot, cost in section.ring.items() if now < slot + grid.span)
     begun = (cost[k] for held in booked for v, cost in held.items() if v.first <= now < v.last + grid.span)
     return ring + sum(begun)
 
 
-def _dispatched(section: Section, booked: Iterable[Bookings], k: int, sent: int, grid: Grid) -> int:
+def _dispatched(section: ModelState, booked: Iterable[Bookings], k: int, sent: int, grid: Grid) -> int:
     """The most that can have reached Gemini within a window that ends with a request sent in slot `sent`."""
     last = sent + jitter_slots(grid) + 1
     ring = sum(cost[k] for slot, cost in section.ring.items() if sent - grid.span < slot <= last)
@@ -138,7 +138,7 @@ def jitter_slots(grid: Grid) -> int:
     return -(-JITTER_MS // grid.slot_ms)
 
 
-def recovered(outside: Outside, limit: int, now_ms: int, grid: Grid) -> int | None:
+def recovered(outside: ExternalUsage, limit: int, now_ms: int, grid: Grid) -> int | None:
     """What may be used of `limit` by now; None: all of it."""
     windows = max(0, now_ms - outside.refused_ms) // grid.window_ms
     value = outside.limit + limit * RECOVERY_PERCENT * windows // 100
@@ -157,7 +157,7 @@ def forget_recovered(state: State, model: str, grid: Grid) -> None:
             del section.outside[k]
 
 
-def left_by_others(section: Section, limits: Limits, demand: Demand, now_ms: int, grid: Grid) -> Limits:
+def left_by_others(section: ModelState, limits: Limits, demand: Demand, now_ms: int, grid: Grid) -> Limits:
     """`limits` less what others seem to spend, but enough for each request that waits: one always fits a whole window."""
     result = list(limits)
     costs = [cost for cost, _ in demand.wants] or [demand.typical]

@@ -9,9 +9,9 @@ from shared.ledger.circuit import PROBE_MS
 from shared.ledger.grid import Grid, pacific_day
 from shared.ledger.limits import UNLIMITED, Limits
 from shared.ledger.packing import pack, unpack
-from shared.ledger.refusals import left_by_others
-from shared.ledger.state import Allotment, Demand, Grant, Refusal, Renew, State
+from shared.ledger.state import Demand, ModelGrant, QuotaSignal, RenewRequest, RenewResult, State
 from shared.ledger.step import renew
+from shared.ledger.throttling import left_by_others
 
 GRID = Grid.of(60)
 DAY = pacific_day(1_800_000_000_000)
@@ -27,29 +27,31 @@ class Ledger:
         self.state, self.now_ms, self.limits = State(WINDOW_MS), NOON_MS, limits
         self.numbers: dict[str, int] = {}
 
-    def renew(self, who: str, want: int = 0, demand: Demand | None = None, **more: object) -> Grant:
+    def renew(self, who: str, want: int = 0, demand: Demand | None = None, **more: object) -> RenewResult:
         self.numbers[who] = self.numbers.get(who, 0) + 1
         demands = {"m": demand} if demand else {}
-        message = Renew(
+        message = RenewRequest(
             who, self.numbers[who], self.now_ms, 50, 120_000, lease_ms=10_000, want_slots=want, demands=demands, **more
         )
         grant = renew(self.state, message, self.now_ms, GRID)
         assert unpack(pack(self.state)) == self.state
         return grant
 
-    def ask(self, who: str, count: int = 1, cost: Cost = Cost(1), refusals: tuple[Refusal, ...] = (), **more: object):
+    def ask(
+        self, who: str, count: int = 1, cost: Cost = Cost(1), refusals: tuple[QuotaSignal, ...] = (), **more: object
+    ):
         """`count` requests wait at `who` and nothing is held there."""
         demand = Demand(self.limits, wants=((cost, count),), head=True, reach_ms=90_000, waiting=True, **more)
         return self.renew(who, count, demand, refusals=refusals).allotments["m"]
 
-    def refused(self, who: str, sent: int = 0, cost: Cost = Cost(1), seconds: float = 20, **more: object) -> Allotment:
+    def refused(self, who: str, sent: int = 0, cost: Cost = Cost(1), seconds: float = 20, **more: object) -> ModelGrant:
         """`who` has dispatched `sent` requests just now, of which the last was refused; it waits to send it again."""
-        refusal = Refusal("m", self.now_ms + int(1000 * seconds), minute=(0,), sent_ms=self.now_ms)
-        refusal = Refusal(**{name: more.pop(name, getattr(refusal, name)) for name in Refusal.__slots__})
+        refusal = QuotaSignal("m", self.now_ms + int(1000 * seconds), minute=(0,), sent_ms=self.now_ms)
+        refusal = QuotaSignal(**{name: more.pop(name, getattr(refusal, name)) for name in QuotaSignal.__slots__})
         settled = {GRID.slot(self.now_ms): Cost(*(sent * amount for amount in cost))} if sent else {}
         return self.ask(who, cost=cost, refusals=(refusal,), settled=settled, **more)
 
-    def answered(self, who: str, right: Allotment, count: int = 0) -> Grant:
+    def answered(self, who: str, right: ModelGrant, count: int = 0) -> RenewResult:
         wants = ((Cost(1), count),) if count else ()
         demand = Demand(
             self.limits, wants=wants, head=bool(count), waiting=bool(count), answered_ms=right.probe_ms, reach_ms=90_000
@@ -61,7 +63,7 @@ class Ledger:
         return self.state.sections["m"]
 
 
-def requests(allotment: Allotment) -> int:
+def requests(allotment: ModelGrant) -> int:
     return sum(cost.requests for cost in allotment.bookings.values())
 
 
@@ -176,14 +178,14 @@ class TestTheRequestThatTries:
     def test_a_refusal_that_is_heard_of_more_than_a_window_after_its_end_shuts_nothing(self):
         """A process whose CPU stood still brings it; the others have been served since then."""
         ledger = Ledger()
-        heard_late = Refusal("m", NOON_MS + 1_000, minute=(0,), sent_ms=NOON_MS)
+        heard_late = QuotaSignal("m", NOON_MS + 1_000, minute=(0,), sent_ms=NOON_MS)
         ledger.now_ms += 1_000 + WINDOW_MS + 1
         assert ledger.ask("b").open_until_ms == 0
         assert ledger.ask("a", refusals=(heard_late,)).open_until_ms == 0
 
     def test_one_that_ended_less_long_ago_still_has_one_request_try(self):
         ledger = Ledger()
-        heard_late = Refusal("m", NOON_MS + 1_000, minute=(0,), sent_ms=NOON_MS)
+        heard_late = QuotaSignal("m", NOON_MS + 1_000, minute=(0,), sent_ms=NOON_MS)
         ledger.now_ms += 1_000 + WINDOW_MS
         assert ledger.ask("a", refusals=(heard_late,)).open_until_ms == heard_late.until_ms
 
@@ -226,7 +228,7 @@ class TestTheRequestThatTries:
         ledger = Ledger(Limits(requests=100))
         ledger.refused("a", sent=1, seconds=1)
         ledger.now_ms += 2_000
-        ledger.renew("a", 0, refusals=(Refusal("m", ledger.now_ms + 7_000, sent_ms=ledger.now_ms),))
+        ledger.renew("a", 0, refusals=(QuotaSignal("m", ledger.now_ms + 7_000, sent_ms=ledger.now_ms),))
         assert ledger.section.circuit.open_until_ms == ledger.now_ms + 7_000
         assert ledger.ask("b").probe_ms == ledger.now_ms + 7_000 + PROBE_MS
 
@@ -294,7 +296,7 @@ class TestTheRequestThatTries:
 
     def test_after_midnight_too_one_request_tries_first(self) -> None:
         ledger = Ledger(Limits(requests=100, requests_per_day=1_000))
-        refusal = Refusal("m", DAY.end_ms, sent_ms=NOON_MS)
+        refusal = QuotaSignal("m", DAY.end_ms, sent_ms=NOON_MS)
         ledger.ask("a", refusals=(refusal,), settled={GRID.slot(NOON_MS): Cost(1)})
         ledger.now_ms = DAY.end_ms + 1_000
         assert requests(ledger.ask("a", 5)) == 1

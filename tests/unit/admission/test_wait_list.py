@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from shared.admission.line import SCAN, Line
 from shared.admission.queue import FairQueue, Waiter
+from shared.admission.wait_list import SCAN, WaitList
 from shared.clock import elapsed_s
 from shared.generation import Cost
 from tests.support.instances import Site, account
@@ -21,13 +21,13 @@ NOBODY: Any = None
 
 
 def waiter(
-    caller: str = "a", model: str = "m", *, came_s: float = 1.0, tokens: int = 10, batch: bool = False
+    caller: str = "a", model: str = "m", *, arrived_s: float = 1.0, tokens: int = 10, batch: bool = False
 ) -> Waiter:
-    return Waiter(model, Cost(1, tokens), caller, batch, came_s, came_s + 30, 0, [], [], NOBODY)
+    return Waiter(model, Cost(1, tokens), caller, batch, arrived_s, arrived_s + 30, 0, [], [], NOBODY)
 
 
-def filled(waiters: list[Waiter]) -> tuple[FairQueue, Line]:
-    queue, line = FairQueue(), Line()
+def filled(waiters: list[Waiter]) -> tuple[FairQueue, WaitList]:
+    queue, line = FairQueue(), WaitList()
     for one in waiters:
         queue.put(one)
         line.add(one)
@@ -36,13 +36,13 @@ def filled(waiters: list[Waiter]) -> tuple[FairQueue, Line]:
 
 def test_its_sums_follow_whoever_comes_and_goes() -> None:
     chance = random.Random(1)
-    waiters = [waiter(chance.choice("abc"), chance.choice("mn"), came_s=n, tokens=n) for n in range(1, 60)]
+    waiters = [waiter(chance.choice("abc"), chance.choice("mn"), arrived_s=n, tokens=n) for n in range(1, 60)]
     _, line = filled(waiters)
     left = list(waiters)
     while left:
         line.remove(left.pop(chance.randrange(len(left))))
         assert line.count == len(left)
-        assert line.oldest_s == min((one.came_s for one in left), default=0.0)
+        assert line.oldest_s == min((one.arrived_s for one in left), default=0.0)
         assert line.callers == {name: n for name in "abc" if (n := sum(one.caller == name for one in left))}
         for model in "mn":
             mine = [one for one in left if one.model == model]
@@ -52,7 +52,7 @@ def test_its_sums_follow_whoever_comes_and_goes() -> None:
 
 
 def test_a_waiter_that_is_put_back_is_the_oldest_again() -> None:
-    first, second = waiter(came_s=1.0), waiter(came_s=2.0)
+    first, second = waiter(arrived_s=1.0), waiter(arrived_s=2.0)
     _, line = filled([first, second])
     line.remove(first)
     assert line.oldest_s == 2.0

@@ -16,15 +16,15 @@ SCAN = 64
 
 
 @dataclass(slots=True)
-class ModelLine:
+class ModelWaitList:
     """The waiters of one model."""
 
     order: Ordered[Waiter] = field(default_factory=Ordered)
     cost: Cost = NO_COST
     """Of all together."""
-    unjudged: dict[int, Waiter] = field(default_factory=dict)
+    not_evaluated: dict[int, Waiter] = field(default_factory=dict)
     """Those about which the ledger has said nothing yet, by sequence."""
-    told_s: float = 0.0
+    evaluated_s: float = 0.0
     """When the ledger last spoke of this model, as far as its waiters were judged by it."""
     stopped_ms: float = 0.0
     """The end of the last stop by which all waiters were judged (the store's time)."""
@@ -49,13 +49,13 @@ def _itself(model: str) -> str:
     return model
 
 
-class Line:
+class WaitList:
     """The waiters of one agent. `callers` counts those who wait or have a request open, by name; `section` tells in which
     section of the ledger an id counts."""
 
     def __init__(self, section: Callable[[str], str] = _itself) -> None:
         self._section = section
-        self.models: dict[str, ModelLine] = {}
+        self.models: dict[str, ModelWaitList] = {}
         """By section."""
         self._places: dict[int, str] = {}
         """By sequence, the section in whose line each waiter stands."""
@@ -69,7 +69,7 @@ class Line:
     @property
     def oldest_s(self) -> float:
         """When the oldest of them came (elapsed time); 0.0 when none waits."""
-        return next(iter(self._waiting.values())).came_s if self._waiting else 0.0
+        return next(iter(self._waiting.values())).arrived_s if self._waiting else 0.0
 
     def first_turn(self) -> tuple[float, int]:
         """The earliest turn of those that wait, of any model and priority. There must be one."""
@@ -82,7 +82,7 @@ class Line:
         self._stand(waiter)
         last = next(reversed(self._waiting.values()), None)
         self._waiting[waiter.sequence] = waiter
-        if last is not None and last.came_s > waiter.came_s:
+        if last is not None and last.arrived_s > waiter.arrived_s:
             # It was put back, or offered to a further project: about as old as the oldest.
             self._waiting.move_to_end(waiter.sequence, last=False)
         self.enter(waiter.caller)
@@ -99,22 +99,22 @@ class Line:
         for waiter in list(self._waiting.values()):
             if self._section(waiter.model) != self._places[waiter.sequence]:
                 self._step_out(waiter)
-                waiter.judged = False
+                waiter.evaluated = False
                 self._stand(waiter)
 
     def _stand(self, waiter: Waiter) -> None:
         section = self._places[waiter.sequence] = self._section(waiter.model)
-        model = self.models.setdefault(section, ModelLine())
+        model = self.models.setdefault(section, ModelWaitList())
         model.order.add(waiter)
         model.cost = model.cost.plus(waiter.cost)
-        if not waiter.judged:
-            model.unjudged[waiter.sequence] = waiter
+        if not waiter.evaluated:
+            model.not_evaluated[waiter.sequence] = waiter
 
     def _step_out(self, waiter: Waiter) -> None:
         section = self._places.pop(waiter.sequence)
         model = self.models[section]
         model.order.remove(waiter)
-        model.unjudged.pop(waiter.sequence, None)
+        model.not_evaluated.pop(waiter.sequence, None)
         model.cost = model.cost.minus(waiter.cost)
         if not len(model):
             del self.models[section]

@@ -6,14 +6,14 @@ from dataclasses import replace
 from typing import Protocol
 
 from shared.accounts.account import Account
-from shared.admission.agent import Agent
 from shared.admission.answer_times import AnswerTimes
-from shared.admission.book import Draw
 from shared.admission.cancelled import runs_on_s
+from shared.admission.model_permits import ModelPermits, PermitDraw
+from shared.admission.project import ProjectClient
 from shared.admission.queue import Waiter
 from shared.clock import elapsed_s
 from shared.generation import NO_COST, Cost, RateLimit, RateStatus
-from shared.ledger.state import UNPROVEN, Refusal
+from shared.ledger.state import UNPROVEN, QuotaSignal
 from shared.ledger.step import MIN_DEADLINE_MS
 
 
@@ -24,7 +24,7 @@ class PermitLapsed(Exception):
 class Owner(Protocol):
     """Who serves what a closed lease leaves free."""
 
-    def released(self, agent: Agent) -> None: ...
+    def released(self, project: ProjectClient) -> None: ...
 
     async def settle_idle(self, waiter: Waiter) -> None: ...
 
@@ -32,32 +32,35 @@ class Owner(Protocol):
     def durations(self) -> AnswerTimes: ...
 
 
-class Lease:
+class Permit:
     """The right to one exchange with Gemini on `account`. `check` right before the first byte, `close` when it ended."""
 
     __slots__ = (
-        "_agent", "_dispatched_s", "_draw", "_named", "_owner", "_since_s", "_slot", "_tenure", "_tried_ms", "account", "cost",
+        "_dispatched_s", "_draw", "_epoch", "_named", "_owner", "_probe_ms", "_project", "_since_s", "_slot", "account", "cost",
         "deadline_s", "model", "queued_s", "section", "waiter",
     )  # fmt: skip
 
     def __init__(
-        self, owner: Owner, agent: Agent, account: Account, waiter: Waiter, draw: Draw, queued_s: float
+        self, owner: Owner, project: ProjectClient, account: Account, waiter: Waiter, draw: PermitDraw, queued_s: float
     ) -> None:
-        self._owner, self._agent, self._draw = owner, agent, draw
+        self._owner, self._project, self._draw = owner, project, draw
         self._slot: int | None = None
         self._named = False
-        self._tenure = agent.tenure
+        self._epoch = project.holdings.epoch
         self.account, self.model, self.cost, self.waiter = account, waiter.model, waiter.cost, waiter
-        self.section = agent.names.section(waiter.model)
+        self.section = project.names.section(waiter.model)
         """Of the ledger, in which its permit was booked."""
         self.queued_s = queued_s
         self._since_s = self._dispatched_s = elapsed_s()
         self.deadline_s = waiter.ends_s
         """When Gemini ends the exchange at the latest (elapsed time)."""
-        book = agent.book(self.section)
-        self._tried_ms = book.tried_ms if book.blocked_ms else 0.0
-        """Not 0: this is the request that tries whether a cool-down is over."""
-        agent.opened(id(self), waiter.caller)
+        permits = self._permits()
+        self._probe_ms = permits.probing_ms if permits.open_until_ms else 0.0
+        """The right to probe of a request that is a circuit's probe; 0 for any other."""
+        project.begin(id(self), waiter.caller)
+
+    def _permits(self) -> ModelPermits:
+        return self._project.holdings.permits(self.section)
 
     @property
     def dispatched(self) -> bool:
@@ -66,72 +69,72 @@ class Lease:
     @property
     def dispatched_ms(self) -> float:
         """When it was dispatched, by the store's clock; now, if it was not."""
-        grid, hi_ms = self._agent.config.grid, self._agent.clock.hi_ms()
-        return hi_ms if self._slot is None else min(hi_ms, grid.start_ms(self._slot))
+        grid, latest_ms = self._project.config.grid, self._project.clock.latest_ms()
+        return latest_ms if self._slot is None else min(latest_ms, grid.start_ms(self._slot))
 
     def check(self) -> None:
         """Raises PermitLapsed unless the permit holds at this very moment; then the request counts as dispatched. Asked once
         more before the first byte, it counts as dispatched at that moment, or not at all."""
-        agent = self._agent
-        proven = self.section == UNPROVEN != agent.names.section(self.model)  # Meanwhile: it counts elsewhere now.
-        if self._tenure != agent.tenure or proven or not agent.may_write(self.section, self._draw, self._tried_ms):
+        project = self._project
+        proven = self.section == UNPROVEN != project.names.section(self.model)  # It counts elsewhere now.
+        lapsed = proven or self._epoch != project.holdings.epoch
+        at = project.clock.instant()
+        if lapsed or not project.holdings.may_write(self.section, self._draw, self._probe_ms, at):
             self._take_back()
             raise PermitLapsed
         if self._slot is not None:
             self.sent()
             return
-        hi_ms = agent.clock.hi_ms()
-        self._dispatched_s = elapsed_s()
-        self._slot = agent.config.grid.slot(hi_ms)
-        agent.book(self.section).spend(self._draw, self.cost, self._slot)
-        agent.poke()  # However long the exchange takes, its dispatch is reported while its booking is still counted.
+        self._dispatched_s = at.now_s
+        self._slot = project.config.grid.slot(at.latest_ms)
+        self._permits().dispatch(self._draw, self.cost, self._slot)
+        project.poke()  # However long the exchange takes, its dispatch is reported while its booking is still counted.
 
     def _take_back(self) -> None:
         """What counted as dispatched was not; its permit is spent."""
         if self._slot is not None:
-            self._agent.book(self.section).correct(NO_COST.minus(self.cost), self._slot)
+            self._permits().correct(NO_COST.minus(self.cost), self._slot)
             self._slot, self._draw = None, ()
 
     def sent(self) -> None:
         """The last byte was written: if that took until a later slot, the request counts there."""
-        slot = self._agent.config.grid.slot(self._agent.clock.hi_ms())
+        slot = self._project.config.grid.slot(self._project.clock.latest_ms())
         if self._slot is not None and slot != self._slot:
-            book = self._agent.book(self.section)
-            book.correct(NO_COST.minus(self.cost), self._slot)
-            book.correct(self.cost, slot)
+            permits = self._permits()
+            permits.correct(NO_COST.minus(self.cost), self._slot)
+            permits.correct(self.cost, slot)
             self._slot = slot
 
-    def refuse(self, refusal: Refusal, named: str | None = None) -> None:
+    def refuse(self, refusal: QuotaSignal, named: str | None = None) -> None:
         """A 429. Where it is about a model's quota it proves that the model exists; `named` is the model whose quota it is."""
-        names = self._agent.names
+        names = self._project.names
         if not refusal.pressure and refusal.kind != "spend" and (named or names.section(self.model) == UNPROVEN):
             self.metered(named)
-        self._agent.refuse(replace(refusal, model=names.section(refusal.model)))
+        self._project.refuse(replace(refusal, model=names.section(refusal.model)))
 
     def metered(self, model: str | None) -> None:
         """Gemini answered, and named the model that was metered. None: it named none; then it is the requested one, unless
         something else is known of that."""
         if self._slot is not None and (model is not None or self.section == UNPROVEN):
             self._named = True
-            self._agent.metered(self.model, model or self.model, self.section, self._slot, self.cost)
+            self._project.learn_name(self.model, model or self.model, self.section, self._slot, self.cost)
 
     def not_found(self) -> None:
         """Gemini has no such model: no day counts the request, and an id that was proven is not any more."""
         if self._slot is not None:
-            void = self._agent.book(self.section).void
-            void[self._slot] = void.get(self._slot, 0) + self.cost.requests
-            self._agent.renamed(self._agent.names.forget(self.model))
+            self._permits().count_not_found(self.cost.requests, self._slot)
+            self._project.forget_name(self.model)
 
     def accepted(self) -> None:
         """Gemini took the credential."""
-        self._agent.accepted = True
+        self._project.accepted = True
 
     def answered(self) -> None:
         """Gemini did not refuse the request for want of a quota, whatever else it answers."""
-        if self._tried_ms:
-            self._agent.book(self.section).tried(self._tried_ms, answered=True)
-            self._tried_ms = 0.0
-            self._agent.poke()  # It is told at once.
+        if self._probe_ms:
+            self._permits().end_probe(self._probe_ms, answered=True)
+            self._probe_ms = 0.0
+            self._project.poke()  # The ledger is sent it at once.
 
     def completed(self) -> None:
         """The whole answer is here: it tells how long exchanges with the model take."""
@@ -140,7 +143,7 @@ class Lease:
 
     def _runs_on_s(self) -> float:
         """For how long Gemini may still work on the exchange, which was cancelled just now."""
-        if self._slot is None or self._agent.config.cancels:
+        if self._slot is None or self._project.config.cancels:
             return 0.0
         now_s = elapsed_s()
         deadline_s = max(self.deadline_s, self._dispatched_s + MIN_DEADLINE_MS / 1000)
@@ -152,29 +155,30 @@ class Lease:
         was `cancelled` before Gemini had ended it keeps its slot for as long as Gemini may work on it.
 
         When nothing else is open or waiting, all that this process holds is settled and returned before this returns."""
-        agent = self._agent
-        if not agent.closed(id(self), elapsed_s() - self._since_s, self._runs_on_s() if cancelled else 0.0):
+        project = self._project
+        if not project.end(id(self), elapsed_s() - self._since_s, self._runs_on_s() if cancelled else 0.0):
             return
         if self._slot is None:
-            agent.book(self.section).put_back(self._draw)
+            self._permits().put_back(self._draw)
         elif input_tokens is not None and input_tokens != self.cost.input_tokens:
             excess = input_tokens - self.cost.input_tokens
-            book, also = agent.book(self.section), agent.book_of(self.model)
-            book.correct(Cost(0, excess), self._slot)
-            if self._named and also is not book:  # In the section that its answer named it counts too.
+            permits, also = self._permits(), project.permits_of(self.model)
+            permits.correct(Cost(0, excess), self._slot)
+            if self._named and also is not permits:  # In the section that its answer named it counts too.
                 also.correct(Cost(0, excess), self._slot)
-            (also if self._named else book).debt_tokens += max(0, excess)
-        if self._tried_ms:
-            agent.book(self.section).tried(self._tried_ms, answered=False)
-        self._owner.released(agent)
+            (also if self._named else permits).debt_tokens += max(0, excess)
+        if self._probe_ms:
+            self._permits().end_probe(self._probe_ms, answered=False)
+        self._owner.released(project)
         await self._owner.settle_idle(self.waiter)
 
     def rate_status(self) -> RateStatus:
         """The limits that apply now, and what a window that ends now has left for this process. A limit is whole again when
         no window holds this dispatch any more."""
-        grid, latest_ms = self._agent.config.grid, self._agent.clock.hi_ms()
-        book = self._agent.book(self.section)
-        limits, free, mine = book.effective, book.last.free if book.last else NO_COST, book.available(latest_ms)
+        grid, latest_ms = self._project.config.grid, self._project.clock.latest_ms()
+        permits = self._permits()
+        limits, free = permits.effective, permits.last.free if permits.last else NO_COST
+        mine = permits.available(latest_ms)
         reset_s = 0.0 if self._slot is None else max(0.0, (grid.start_ms(self._slot + grid.span) - latest_ms) / 1000)
         return RateStatus(*(
             None if limit is None else RateLimit(limit, min(limit, free[k] + mine[k]), reset_s)

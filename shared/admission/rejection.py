@@ -1,15 +1,15 @@
 """Why a waiting request is not served, and when it would be, as far as the ledger's answers tell. A request that is
-rejected until then is recorded in `Returns`; nothing else is changed but `judged`."""
+rejected until then is recorded in `Returns`; nothing else is changed but `evaluated`."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
 
-from shared.admission.agent import Agent
+from shared.admission.project import ProjectClient
 from shared.admission.queue import Waiter
 from shared.admission.returns import Appointment, Returns
-from shared.admission.stopped import explanation, stopped_error
+from shared.admission.stop_errors import explanation, stopped_error
 from shared.clock import elapsed_s
 from shared.errors import (
     CostExceedsLimit,
@@ -38,17 +38,17 @@ def exceeded(limits: Limits, model: str, cost: Cost) -> str | None:
     return None
 
 
-def hopeless(waiter: Waiter, returns: Returns) -> GatewayError | None:
+def rejection_for(waiter: Waiter, returns: Returns) -> GatewayError | None:
     """Why `waiter` cannot be served before its deadline; None if it may be. Except for a ledger that cannot be reached, this
     is judged by what the ledger returned since the waiter came: what it returned before may be over."""
-    if all(agent.failing() and not _may_serve(agent, waiter.model) for agent in waiter.candidates):
+    if all(project.ledger.is_failing() and not _may_serve(project, waiter.model) for project in waiter.candidates):
         return _unreachable()
-    books = [agent.book_of(waiter.model) for agent in waiter.candidates]
-    if waiter.judged or min(book.told_s for book in books) <= waiter.came_s:
+    permits_by_project = [project.permits_of(waiter.model) for project in waiter.candidates]
+    if waiter.evaluated or min(permits.updated_s for permits in permits_by_project) <= waiter.arrived_s:
         return None
-    waiter.judged = True
+    waiter.evaluated = True
     # A limit that Gemini named is never the caller's mistake: only configured ones are.
-    sentences = [exceeded(book.configured, waiter.model, waiter.cost) for book in books]
+    sentences = [exceeded(permits.configured, waiter.model, waiter.cost) for permits in permits_by_project]
     if all(sentences):
         return CostExceedsLimit(sentences[0] or "", details={"model": waiter.model})
     left_s = waiter.deadline_s - elapsed_s()
@@ -59,17 +59,22 @@ def hopeless(waiter: Waiter, returns: Returns) -> GatewayError | None:
     return _too_late(waiter, returns) if soonest is not None and soonest[0] > left_s else None
 
 
-def _may_serve(agent: Agent, model: str) -> bool:
+def _may_serve(project: ProjectClient, model: str) -> bool:
     """Whether a request of `model` may yet be dispatched without the ledger's help."""
-    hi_ms, book = agent.clock.hi_ms() if agent.clock.known else 0.0, agent.book_of(model)
-    if not agent.cap or book.last is None or hi_ms > agent.authority_ms or (book.blocked_ms and not book.probe_ms):
+    latest_ms, permits = project.clock.latest_ms() if project.clock.known else 0.0, project.permits_of(model)
+    if (
+        not project.holdings.cap
+        or permits.last is None
+        or latest_ms > project.holdings.authority_ms
+        or (permits.open_until_ms and not permits.probe_until_ms)
+    ):
         return False
-    return not book.every_request_metered or any(book.available(hi_ms))
+    return not permits.every_request_metered or any(permits.available(latest_ms))
 
 
-def expired(waiter: Waiter, returns: Returns) -> GatewayError:
+def timeout_error(waiter: Waiter, returns: Returns) -> GatewayError:
     """The waiter's time is up: because no permit was free, or because the ledger has not answered since it came."""
-    if all(agent.silent_since(waiter.came_s) for agent in waiter.candidates[: waiter.offered]):
+    if all(project.ledger.is_silent_since(waiter.arrived_s) for project in waiter.candidates[: waiter.offered]):
         return _unreachable()
     stop = _stop(waiter)
     return _too_late(waiter, returns) if stop is None else _stopped(waiter, stop)
@@ -80,34 +85,34 @@ def expired(waiter: Waiter, returns: Returns) -> GatewayError:
 
 def _stop(waiter: Waiter) -> Reason | None:
     """Why no candidate can serve the waiter, however many permits are free: of the stop that ends first."""
-    stops = [stop for agent in waiter.candidates if (stop := _stop_of(agent, waiter)) is not None]
+    stops = [stop for project in waiter.candidates if (stop := _stop_of(project, waiter)) is not None]
     return min(stops, key=lambda stop: stop.until_ms) if len(stops) == len(waiter.candidates) else None
 
 
-def _stop_of(agent: Agent, waiter: Waiter) -> Reason | None:
-    """Of the stops that `agent` has for the waiter the one that ends last."""
-    book, lo_ms = agent.book_of(waiter.model), agent.clock.lo_ms()
-    lower = book.last.lower if book.last is not None else None
+def _stop_of(project: ProjectClient, waiter: Waiter) -> Reason | None:
+    """Of the stops that `project` has for the waiter the one that ends last."""
+    permits, earliest_ms = project.permits_of(waiter.model), project.clock.earliest_ms()
+    lower = permits.last.lower if permits.last is not None else None
     stops = []
-    if book.reason is not None and book.reason.kind != "rate":
-        stops.append(book.reason)
-    if book.day_is_spent(lo_ms):
+    if permits.reason is not None and permits.reason.kind != "rate":
+        stops.append(permits.reason)
+    if permits.day_is_spent(earliest_ms):
         # Where Gemini named the day's limit, it is tested before midnight.
-        tested_ms = lower.until_ms if lower is not None and lower.until_ms > lo_ms else book.day_end_ms
-        stops.append(Reason("day", "" if lower is None else lower.message, int(min(book.day_end_ms, tested_ms))))
-    if lower is not None and exceeded(book.effective, waiter.model, waiter.cost) is not None:
+        tested_ms = lower.until_ms if lower is not None and lower.until_ms > earliest_ms else permits.day_end_ms
+        stops.append(Reason("day", "" if lower is None else lower.message, int(min(permits.day_end_ms, tested_ms))))
+    if lower is not None and exceeded(permits.effective, waiter.model, waiter.cost) is not None:
         stops.append(lower)
     return max(stops, key=lambda stop: stop.until_ms, default=None)
 
 
 def _until_s(waiter: Waiter, stop: Reason) -> float:
-    lo_ms: float = waiter.candidates[0].clock.lo_ms()
-    return (stop.until_ms - lo_ms) / 1000
+    earliest_ms: float = waiter.candidates[0].clock.earliest_ms()
+    return (stop.until_ms - earliest_ms) / 1000
 
 
 def _stopped(waiter: Waiter, stop: Reason) -> GatewayError:
     caller_key = any(account.caller_key for account in waiter.accounts)
-    return stopped_error(stop, waiter.model, waiter.candidates[0].clock.lo_ms(), caller_key=caller_key)
+    return stopped_error(stop, waiter.model, waiter.candidates[0].clock.earliest_ms(), caller_key=caller_key)
 
 
 # -- waits -------------------------------------------------------------------------------------------------------------
@@ -117,103 +122,103 @@ def retry_s(waiter: Waiter, returns: Returns) -> float:
     """The whole seconds after which a rejected request is to return: a permit and a slot will then be free for it, after
     all that have a place before it. From now on it is expected then."""
     soonest = _soonest(waiter, returns, by_slots=True)
-    eta_s, agent = (0.0, waiter.candidates[0]) if soonest is None else soonest
+    eta_s, project = (0.0, waiter.candidates[0]) if soonest is None else soonest
     wait_s = max(1.0, float(math.ceil(eta_s + MARGIN_S)))
     if soonest is not None and waiter.tag:
-        now_s, ledger = elapsed_s(), agent.account.ledger_id
-        due_s, section, caller = now_s + wait_s, agent.names.section(waiter.model), waiter.caller
+        now_s, ledger = elapsed_s(), project.account.ledger_id
+        due_s, section, caller = now_s + wait_s, project.names.section(waiter.model), waiter.caller
         place = Appointment(ledger, section, caller, waiter.batch, due_s, waiter.tag, waiter.sequence, waiter.cost)
         returns.expect(place, now_s)
     return wait_s
 
 
-def _soonest(waiter: Waiter, returns: Returns, *, by_slots: bool = False) -> tuple[float, Agent] | None:
+def _soonest(waiter: Waiter, returns: Returns, *, by_slots: bool = False) -> tuple[float, ProjectClient] | None:
     """When the waiter would be served as things stand (seconds from now), and by which project; None: not known.
 
     `by_slots`: exchanges that are under way are taken into account too. How long they last is an estimate, good enough for
     the time to return, not for a rejection."""
-    found: list[tuple[float, Agent]] = []
-    for agent in waiter.candidates:
-        eta_s = _eta_of(agent, waiter, returns)
-        if by_slots and agent.book_of(waiter.model).last is not None:
-            eta_s = max(eta_s or 0.0, _slot_eta_s(agent, waiter, returns))
+    found: list[tuple[float, ProjectClient]] = []
+    for project in waiter.candidates:
+        eta_s = _eta_of(project, waiter, returns)
+        if by_slots and project.permits_of(waiter.model).last is not None:
+            eta_s = max(eta_s or 0.0, _slot_eta_s(project, waiter, returns))
         if eta_s is None:
             return None
-        found.append((eta_s, agent))
+        found.append((eta_s, project))
     return min(found, key=lambda one: one[0])
 
 
-def _eta_of(agent: Agent, waiter: Waiter, returns: Returns) -> float | None:
-    """When `agent` has a permit for the waiter, as far as the calendar tells (seconds from now)."""
-    book = agent.book_of(waiter.model)
-    if book.last is None:
+def _eta_of(project: ProjectClient, waiter: Waiter, returns: Returns) -> float | None:
+    """When `project` has a permit for the waiter, as far as the calendar tells (seconds from now)."""
+    permits = project.permits_of(waiter.model)
+    if permits.last is None:
         return None
-    last, lo_ms, hi_ms, own = book.last, *agent.clock.bounds_ms(), waiter.cost
-    requests, tokens = _ahead(agent, waiter, returns)
+    last, earliest_ms, latest_ms, own = permits.last, *project.clock.bounds_ms(), waiter.cost
+    requests, tokens = _ahead(project, waiter, returns)
     # All requests for a model that makes images make one.
     needed = (requests + own[0], tokens + own[1], (requests + 1) * own[2])
-    held_ms = book.covered_ms(needed, lo_ms, hi_ms)
-    if held_ms is not None and (book.probe_ms or not book.blocked_ms):
-        return (held_ms - lo_ms) / 1000
-    if book.blocked_ms <= lo_ms and not last.next_ms and last.supply is None:
+    held_ms = permits.covered_ms(needed, earliest_ms, latest_ms)
+    if held_ms is not None and (permits.probe_until_ms or not permits.open_until_ms):
+        return (held_ms - earliest_ms) / 1000
+    if permits.open_until_ms <= earliest_ms and not last.next_ms and last.supply is None:
         return None
-    have = book.available(hi_ms)
+    have = permits.available(latest_ms)
     left = (needed[0] - have[0], needed[1] - have[1], needed[2] - have[2])
     # The slot of the first unmet request was searched on the calendar itself.
     is_first = last.next_ms and (left[0] <= own[0] or last.supply is None)
     due_ms = last.next_ms if is_first or last.supply is None else last.supply.granted_ms(left)
-    if last.open_until_ms < book.blocked_ms and not is_first:
-        due_ms += book.blocked_ms - lo_ms  # Gemini refused the model after that calendar was made.
-    due_ms = max(due_ms, book.blocked_ms)
-    eta_s = max(0.0, due_ms - lo_ms) / 1000
+    if last.open_until_ms < permits.open_until_ms and not is_first:
+        due_ms += permits.open_until_ms - earliest_ms  # Gemini refused the model after that calendar was made.
+    due_ms = max(due_ms, permits.open_until_ms)
+    eta_s = max(0.0, due_ms - earliest_ms) / 1000
     return eta_s if eta_s < math.inf else None
 
 
-def _slot_eta_s(agent: Agent, waiter: Waiter, returns: Returns) -> float:
-    """When `agent` has a slot for the waiter, if exchanges go on taking as long as they did lately (seconds from now)."""
-    line = agent.line.models.get(agent.names.section(waiter.model))
-    others = agent.line.count - (len(line) if line else 0)
-    behind = _ahead(agent, waiter, returns)[0] + others - max(0, agent.cap - agent.in_use())
-    return max(0, behind + 1) * agent.service_s / max(1, agent.cap)
+def _slot_eta_s(project: ProjectClient, waiter: Waiter, returns: Returns) -> float:
+    """When `project` has a slot for the waiter, if exchanges go on taking as long as they did lately (seconds from now)."""
+    line = project.wait_list.models.get(project.names.section(waiter.model))
+    others = project.wait_list.count - (len(line) if line else 0)
+    behind = _ahead(project, waiter, returns)[0] + others - max(0, project.free_slots())
+    return max(0, behind + 1) * project.holdings.service_s / max(1, project.holdings.cap)
 
 
-def _ahead(agent: Agent, waiter: Waiter, returns: Returns) -> tuple[int, float]:
+def _ahead(project: ProjectClient, waiter: Waiter, returns: Returns) -> tuple[int, float]:
     """How many requests of its model have a place before the waiter's, and their input tokens: those that wait here, and
     those that were rejected and are expected back."""
-    section = agent.names.section(waiter.model)
-    line = agent.line.models.get(section)
-    away, away_tokens = returns.ahead(agent.account.ledger_id, section, waiter, elapsed_s())
+    section = project.names.section(waiter.model)
+    line = project.wait_list.models.get(section)
+    away, away_tokens = returns.ahead(project.account.ledger_id, section, waiter, elapsed_s())
     here, tokens = line.order.ahead(waiter) if line else (0, 0.0)
     return away + here, away_tokens + tokens
 
 
 def _too_late(waiter: Waiter, returns: Returns) -> QueueTimeout:
     text = "No permit becomes free before this request's deadline. Send it again after the time in Retry-After."
-    reasons = [reason for agent in waiter.candidates if (reason := _wait_reason(agent, waiter)) is not None]
+    reasons = [reason for project in waiter.candidates if (reason := _wait_reason(project, waiter)) is not None]
     if reasons:
         reason = min(reasons, key=lambda reason: reason.until_ms)
         text = f"{text} {explanation(reason, waiter.model)}"
     return QueueTimeout(text, retry_after_s=retry_s(waiter, returns))
 
 
-def unconnected(waiter: Waiter, returns: Returns, agent: Agent, most: Callable[[bool], int]) -> QueueTimeout:
+def unconnected(waiter: Waiter, returns: Returns, project: ProjectClient, most: Callable[[bool], int]) -> QueueTimeout:
     """The waiter's time is up, and there were permits but no connection: `most` tells how many there are."""
-    guest = agent.account.ephemeral
+    guest = project.account.ephemeral
     whose = " with callers' own keys" if guest else ""
     text = (
         f"No connection to Gemini becomes free before this request's deadline: {most(guest)} requests{whose} are under way "
         "here, the most that may be. Send it again after the time in Retry-After."
     )
-    turn_s = math.ceil(agent.service_s * (1 + _ahead(agent, waiter, returns)[0]) / most(guest))
+    turn_s = math.ceil(project.holdings.service_s * (1 + _ahead(project, waiter, returns)[0]) / most(guest))
     return QueueTimeout(text, retry_after_s=max(retry_s(waiter, returns), float(turn_s)))
 
 
-def _wait_reason(agent: Agent, waiter: Waiter) -> Reason | None:
-    """Why Gemini gives `agent` less than its configured limits; None if it does not."""
-    book = agent.book_of(waiter.model)
-    if book.blocked_ms and book.reason is not None:
-        return book.reason
-    return book.last.lower if book.last is not None else None
+def _wait_reason(project: ProjectClient, waiter: Waiter) -> Reason | None:
+    """Why Gemini gives `project` less than its configured limits; None if it does not."""
+    permits = project.permits_of(waiter.model)
+    if permits.open_until_ms and permits.reason is not None:
+        return permits.reason
+    return permits.last.lower if permits.last is not None else None
 
 
 def too_short(model: str, left_s: float, least_s: float) -> UpstreamTimeout:

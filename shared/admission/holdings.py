@@ -1,0 +1,283 @@
+"""What one process may spend of one Google project now: slots, authority and each model's permits. Everything that changes it is
+here and in `model_permits`. Pure: time is an argument, nothing is awaited, and `policy` only reads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from shared.accounts.account import Account
+from shared.admission.cancelled import Cancelled
+from shared.admission.config import ProcessConfig
+from shared.admission.model_permits import ModelPermits, PermitDraw
+from shared.admission.names import Names
+from shared.admission.server_clock import Instant
+from shared.generation import Cost
+from shared.ledger.circuit import circuits_of, open_until_ms, probe_ms_of, reason_of
+from shared.ledger.state import UNPROVEN, QuotaSignal, RenewRequest, RenewResult, State
+
+NO_ROOM_S = 5.0
+"""A model that the ledger has no room to count today is asked about again after this time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """What one model needs from the next renew."""
+
+    costs: list[Cost]
+    """Of the waiting requests that could be dispatched soon, in serving order."""
+    spare: int = 0
+    """Requests that are expected beyond these."""
+    reach_ms: int = 0
+    """How long the most patient of them can wait."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The next renew, as `policy` decided it: `request` lacks the demands, which `Holdings.prepare` fills in."""
+
+    request: RenewRequest
+    needs: dict[str, Need]
+
+
+@dataclass(frozen=True, slots=True)
+class SlotLimit:
+    """What a document that was read says of slots: how many may still be used, and whether any are scarce."""
+
+    cap: int
+    scarce: bool
+
+
+class Holdings:
+    """One project's holdings. Times in ms are the store's, times in s are elapsed time."""
+
+    def __init__(self, account: Account, config: ProcessConfig) -> None:
+        self.account, self.config = account, config
+        self.names = Names(account, config.known)
+        self.models: dict[str, ModelPermits] = {}
+        """By section of the ledger."""
+        self.open: dict[int, str] = {}
+        """Requests that hold a slot, each with its caller: from taking the permit until the exchange is over."""
+        self.cancelled = Cancelled()
+        self.cap = 0
+        """Slots that may be used while `authority_ms` lasts."""
+        self.held = 0
+        """Slots that the ledger keeps for this process; more than `cap` while some are to be returned."""
+        self.claimed = 0
+        """Slots that the last renew asked for."""
+        self.scarce = False
+        """Whether an instance lacks slots, as far as the ledger's document showed."""
+        self.busiest = 0
+        """The most slots in use at once since the document was last read or written."""
+        self.peak = 0
+        """The most slots recently in use at once."""
+        self.service_s = 0.0
+        """How long an exchange recently took."""
+        self.authority_ms = 0.0
+        """Until when anything may be dispatched."""
+        self.epoch = 0
+        """Grows when authority had lapsed before it was renewed: permits taken before then have lost their slots."""
+        self.grant: RenewResult | None = None
+        """The ledger's last answer."""
+        self.refusals: list[QuotaSignal] = []
+        """Gemini's refusals that the ledger has not been sent yet."""
+
+    def permits(self, section: str) -> ModelPermits:
+        """The permits of `section`, which are created empty if there are none."""
+        found = self.models.get(section)
+        if found is None:
+            section = self.names.root(section)
+            found = self.models.get(section)
+            if found is None:
+                found = self.models[section] = self._empty(section)
+        return found
+
+    def permits_of(self, model: str) -> ModelPermits:
+        """The permits of the section in which requests for the id `model` count."""
+        return self.permits(self.names.section(model))
+
+    def view(self, section: str) -> ModelPermits:
+        """As `permits`, but nothing is created: changes to an empty result are lost."""
+        section = self.names.root(section)
+        return self.models.get(section) or self._empty(section)
+
+    def _empty(self, section: str) -> ModelPermits:
+        limits = self.names.limits(section)
+        return ModelPermits(self.config.grid, limits, limits, single=section == UNPROVEN)
+
+    # -- spending ----------------------------------------------------------------------------------------------------
+
+    def in_use(self, now_s: float) -> int:
+        """Slots that exchanges hold, cancelled ones on which Gemini may still work included."""
+        return len(self.open) + self.cancelled.count(now_s) if self.cancelled else len(self.open)
+
+    def has_authority(self, at: Instant) -> bool:
+        return at.known and at.latest_ms <= self.authority_ms
+
+    def draw(self, section: str, cost: Cost, at: Instant) -> PermitDraw | None:
+        """Reserve permits for one request that takes a slot now; None if permits or a slot are missing."""
+        if self.in_use(at.now_s) >= self.cap or at.latest_ms > self.authority_ms:
+            return None
+        return self.permits(section).draw(cost, at.earliest_ms, at.latest_ms)
+
+    def begin(self, request: int, caller: str, now_s: float) -> None:
+        """`request` takes a slot."""
+        self.open[request] = caller
+        in_use = self.in_use(now_s)
+        if in_use > self.busiest:
+            self.busiest = in_use
+        if in_use > self.peak:
+            self.peak = in_use
+
+    def end(self, request: int, took_s: float, runs_on_s: float, now_s: float) -> str | None:
+        """`request` gives its slot back, or keeps it while Gemini may still work on it, for `runs_on_s`. Returns its caller; None
+        if it had ended before."""
+        caller = self.open.pop(request, None)
+        if caller is None:
+            return None
+        if runs_on_s > 0:
+            self.cancelled.add(now_s + runs_on_s)
+            took_s += runs_on_s
+        self.service_s = took_s if not self.service_s else 0.9 * self.service_s + 0.1 * took_s
+        return caller
+
+    def out_of_permits(self, section: str, at: Instant) -> bool:
+        """Whether not even the smallest request that counts in `section` could be dispatched now."""
+        if self.in_use(at.now_s) >= self.cap or at.latest_ms > self.authority_ms:
+            return True
+        return not self.permits(section).any_valid(at.earliest_ms, at.latest_ms)
+
+    def may_write(self, section: str, draw: PermitDraw, probe_ms: float, at: Instant) -> bool:
+        """The last check, right before the first byte: whether permits, slot and authority hold at this moment."""
+        if not self.has_authority(at):
+            return False
+        return self.permits(section).may_write(draw, probe_ms, at.earliest_ms, at.latest_ms)
+
+    def next_opening_s(self, sections: Iterable[str], at: Instant) -> float | None:
+        """How long until the next booking of one of `sections` becomes valid; None if none is to come."""
+        opens = [self.models[section].opens_ms(at.earliest_ms) for section in sections if section in self.models]
+        known = [at_ms for at_ms in opens if at_ms is not None]
+        return (min(known) - at.earliest_ms) / 1000 if known else None
+
+    # -- exchanging with the ledger ----------------------------------------------------------------------------------
+
+    def has_unreported(self) -> bool:
+        """Whether the ledger must be sent anything, or holds anything for this process."""
+        news = any(permits.has_news or permits.bookings or permits.settled for permits in self.models.values())
+        return bool(news or self.held or self.refusals or self.names.unsaid)
+
+    def has_news(self) -> bool:
+        """Whether Gemini answered something that every instance must learn."""
+        if self.refusals or self.names.unsaid:
+            return True
+        return any(permits.answered_probe_ms for permits in self.models.values())
+
+    def measure(self, now_s: float) -> None:
+        """Renew what is known of demand."""
+        for permits in self.models.values():
+            permits.measure(now_s)
+        self.busiest = self.in_use(now_s)
+        self.peak = max(self.busiest, int(self.peak * 0.8))
+
+    def prepare(self, plan: Plan, latest_ms: float) -> RenewRequest:
+        """Move what is to be reported into a renew, and give up what it returns: that must not be used while it is under way."""
+        wanted, demands = plan.request.want_slots, {}
+        for section, need in plan.needs.items():
+            permits = self.permits(section)
+            permits.trim((len(need.costs) + need.spare) if wanted else 0)
+            permits.expire(latest_ms)
+            if wanted or permits.bookings or permits.settled or permits.has_news:
+                demands[section] = permits.demand(need.costs, need.spare, need.reach_ms, latest_ms)
+            else:
+                del self.models[section]
+        request = replace(plan.request, demands=demands, refusals=tuple(self.refusals), names=tuple(self.names.unsaid))
+        self.refusals.clear()
+        self.names.unsaid.clear()
+        for permits in self.models.values():
+            permits.reported()
+        self.cap = min(self.cap, request.hold) if wanted else 0
+        return request
+
+    def adopt(
+        self, grant: RenewResult, request: RenewRequest, at: Instant, retry_s: float, spare_retry_s: float
+    ) -> bool:
+        """Apply the ledger's answer to `request`. `retry_s` and `spare_retry_s`: when permits that it did not grant may be asked
+        for again. Returns whether ids count in other sections than before."""
+        if at.latest_ms > self.authority_ms:
+            self.epoch += 1
+        self.grant, self.cap, self.authority_ms = grant, grant.cap, float(grant.authority_ms)
+        self.scarce, self.claimed = grant.scarce_slots, request.want_slots
+        # The slots of cancelled exchanges that an idle instance leaves with the ledger end by themselves.
+        self.held = max(request.hold, grant.cap) if request.want_slots else 0
+        renamed = self._regroup(self.names.hear(grant.names))
+        kept, allotments = self.names.regrouped(request, grant)
+        for section in kept.keys() & self.models.keys():
+            self.models[section].retry_s = at.now_s + NO_ROOM_S
+        for section, allotment in allotments.items():
+            permits = self.models.get(section)
+            if permits is not None:
+                permits.adopt(allotment, kept.get(section, {}), at.earliest_ms)
+                permits.updated_s = at.now_s
+                permits.retry_s = retry_s if allotment.unmet.requests else 0.0
+                permits.spare_retry_s = spare_retry_s
+        self._keep_refusals()
+        return renamed
+
+    def observe(self, state: State) -> bool:
+        """Apply what a document that was read shows of names and circuits: a model that another instance's probe has opened again
+        is served here from now on, a stopped one is not. Returns whether ids count in other sections than before."""
+        renamed = self._regroup(self.names.hear(state.names))
+        for model, permits in self.models.items():
+            section = state.sections.get(model)
+            circuits = circuits_of(state, section)
+            if permits.single:
+                # The turn of unproven ids is only taken with a write; the document may still show one that is over here.
+                if circuits:
+                    permits.set_circuit(open_until_ms(circuits), 0, reason_of(circuits))
+            elif circuits or (permits.open_until_ms and section is not None):
+                probe_ms = probe_ms_of(circuits, self.config.instance, model)
+                permits.set_circuit(open_until_ms(circuits), probe_ms, reason_of(circuits))
+        self._keep_refusals()
+        return renamed
+
+    def limit_slots(self, slots: SlotLimit, now_s: float) -> None:
+        """Slots that other instances are due are no longer used. A renew returns them once they are free."""
+        self.cap, self.scarce, self.busiest = slots.cap, slots.scarce, self.in_use(now_s)
+
+    def lose_authority(self) -> None:
+        """The store's clock contradicted itself: nothing is dispatched before the next renew."""
+        self.authority_ms = 0.0
+
+    # -- learning from Gemini ----------------------------------------------------------------------------------------
+
+    def refuse(self, refusal: QuotaSignal) -> None:
+        """Gemini answered 429: nothing more of that model is dispatched here, and the next renew reports it."""
+        self.refusals.append(refusal)
+        self._keep_refusals()
+
+    def _keep_refusals(self) -> None:
+        """Refusals that the ledger does not know of yet hold, whatever it returned for those models."""
+        for refusal in self.refusals:
+            stopped = self.names.root(refusal.model)
+            for section, permits in self.models.items():
+                if not refusal.pressure and (refusal.kind == "spend" or section == stopped):
+                    permits.open_circuit(refusal.reason)
+
+    def learn_name(self, model: str, metered: str, section: str, slot: int, cost: Cost, earliest_ms: float) -> bool:
+        """An answer to the id `model` named the model `metered`; the request was booked in `section`. Returns whether ids count
+        in other sections than before."""
+        return self._regroup(self.names.learn(model, metered, section, slot, cost, earliest_ms))
+
+    def forget_name(self, model: str) -> bool:
+        """Gemini answered 404 for the id `model`. Returns whether ids count in other sections than before."""
+        return self._regroup(self.names.forget(model))
+
+    def _regroup(self, changed: bool) -> bool:
+        """Where names changed, move permits to the sections in which their ids count now."""
+        if changed:
+            for section, permits in list(self.models.items()):
+                if self.names.root(section) != section:
+                    del self.models[section]
+                    self.permits(section).absorb(permits)
+                permits.limits = self.names.limits(section)
+        return changed

@@ -1,0 +1,400 @@
+"""What this process does next about one project's ledger: when to contact it, and what to ask for. Pure.
+
+Every method returns a value and changes nothing: `project` carries decisions out, `holdings` changes what may be spent."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Literal, NamedTuple
+
+from shared.admission.holdings import Holdings, Need, Plan, SlotLimit
+from shared.admission.ledger_document import Document
+from shared.admission.model_permits import ModelPermits
+from shared.admission.server_clock import Instant
+from shared.admission.wait_list import ModelWaitList, WaitList
+from shared.generation import NO_COST
+from shared.ledger.permits import IMMINENT_SLOTS
+from shared.ledger.slots import Standing, claim_of, concurrency, standing
+from shared.ledger.state import UNPROVEN, Demand, RenewRequest, RenewResult
+from shared.ledger.step import renew as renew_step
+
+SPARE_AHEAD_S = 5.0
+"""Spare permits are asked for this long ahead (in a 60 s window), by SPARE_FACTOR of the rate at which requests arrive. They
+are valid a little longer (`permits.FLEX_MS`): at few requests per second most would expire otherwise."""
+SPARE_FACTOR, SPARE_LOW = 1.5, 0.4
+"""Spare permits are asked for again when less than this share of them is left."""
+POLL_S = 0.25
+"""Interval of reads while something is scarce. A write follows only if it would gain something."""
+GAIN_SHARE = 0.25
+"""A read is followed by a write if it gains this share of what the instance gets within a horizon, or one permit."""
+SPARE_POLL_S, TRY_AGAIN_S = 1.0, 1.0
+"""Interval of reads while this process holds unused slots and no shortage is known; minimum time before permits are looked
+for again in an unchanged document."""
+PASSED_OVER_S = 1.0
+"""An instance that is due a free slot and has not taken it for this long is passed over: it may have ended."""
+DEFAULT_LEASE_S = 10.0
+HOLD_S, MIN_HOLD_REQUESTS = 5.0, 2
+"""How long an idle instance keeps what it holds, and how many requests must be expected within that time."""
+MAX_HOLD_SLOTS, MAX_HOLD_DAY = 0.25, 0.01
+"""Upper bounds for idle holding: share of C over all instances, and of the daily quota per instance."""
+
+
+class Idle(NamedTuple):
+    """Nothing is due. An event, or a timer that is already set, comes first."""
+
+
+class Linger(NamedTuple):
+    """Nothing is in use: keep what is held for so long, then return it."""
+
+    s: float
+
+
+class Contact(NamedTuple):
+    """Read or renew after this time; 0: now."""
+
+    after_s: float
+
+
+Action = Idle | Linger | Contact
+IDLE = Idle()
+
+
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """What earlier reads of the document left to remember."""
+
+    unclaimed_since_s: float = 0.0
+    """Since when other instances have not taken slots that are free for them; 0.0: there are none."""
+    unclaimed: bool = False
+    """Whether the next renew may take these."""
+    tried: bytes = b""
+    """The document in which permits were last looked for."""
+    tried_s: float = 0.0
+
+    def claimed(self) -> Looked:
+        """After a renew that took unclaimed slots."""
+        return replace(self, unclaimed=False) if self.unclaimed else self
+
+
+class Assessment(NamedTuple):
+    """What a document that was read calls for."""
+
+    renew: bool
+    slots: SlotLimit
+    looked: Looked
+
+
+class Message(NamedTuple):
+    """What a renew carries that neither the holdings nor the waiting requests tell."""
+
+    number: int
+    callers_away: int = 0
+    """Callers that were rejected and are expected back."""
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """Decides over what is held and which requests wait. `uniform` is random.uniform: instances must not poll in step."""
+
+    holdings: Holdings
+    waiting: WaitList
+    uniform: Callable[[float, float], float]
+
+    # -- when --------------------------------------------------------------------------------------------------------
+
+    def next_action(self, at: Instant, *, pending: bool) -> Action:
+        """`pending`: whether a renew was sent whose result is not known yet."""
+        holdings, waiting = self.holdings, self.waiting
+        if pending or holdings.has_news():
+            return Contact(0.0)
+        if not waiting.count and not holdings.open:
+            linger_s = self.linger_s(at)
+            if linger_s:
+                return Linger(linger_s)
+            return Contact(0.0) if holdings.has_unreported() else IDLE
+        left_s = self._authority_left_s(at)
+        if waiting.count and left_s <= 0:
+            return Contact(0.0)
+        in_use = holdings.in_use(at.now_s)
+        waits: list[float] = []
+        if waiting.count:
+            if in_use >= holdings.cap:
+                waits.append(self._poll_s() if holdings.scarce else 0.0)
+            waits += [self._permit_wait_s(holdings.view(name), model, at) for name, model in waiting.models.items()]
+            waits.append(max(0.0, left_s - self._lease_s() / 2))
+        elif max(holdings.held, holdings.claimed) > in_use:
+            waits.append(self._poll_s() if holdings.scarce else SPARE_POLL_S)
+        if holdings.held > max(holdings.cap, in_use):
+            waits.append(0.0 if in_use <= holdings.cap else self._poll_s())
+        if any(permits.settled for permits in holdings.models.values()):
+            # Reported while its booking is still counted: or else another instance would count both.
+            waits.append(max(0.0, left_s))
+        if self._any_low(at):
+            waits.append(0.0)
+        return Contact(min(waits)) if waits else IDLE
+
+    def contact(self, at: Instant, *, pending: bool) -> Literal["read", "renew"]:
+        """What to do on contact. A read suffices where nothing is due but the ledger said that something is scarce, which may
+        have changed."""
+        holdings, waiting = self.holdings, self.waiting
+        if pending or holdings.has_news() or holdings.grant is None or not at.known:
+            return "renew"
+        if not waiting.count and not holdings.open:
+            return "renew"
+        left_s, in_use = self._authority_left_s(at), holdings.in_use(at.now_s)
+        if (waiting.count and left_s <= self._lease_s() / 2) or self._any_low(at):
+            return "renew"
+        if left_s <= 0 or holdings.held > max(holdings.cap, in_use):
+            return "renew"
+        models = waiting.models.items()
+        if any(self._permit_wait_s(holdings.view(name), model, at) <= 0 for name, model in models):
+            return "renew"
+        return "read" if holdings.scarce or not (waiting.count and in_use >= holdings.cap) else "renew"
+
+    def _authority_left_s(self, at: Instant) -> float:
+        return (self.holdings.authority_ms - at.latest_ms) / 1000 if at.known else 0.0
+
+    def _lease_s(self) -> float:
+        return self.holdings.config.lease_s or DEFAULT_LEASE_S
+
+    def _permit_wait_s(self, permits: ModelPermits, waiting: ModelWaitList, at: Instant) -> float:
+        if permits.last is None:
+            return max(0.0, permits.retry_s - at.now_s)
+        if permits.open_until_ms:
+            return self._circuit_wait_s(permits, at)
+        holdings = self.holdings
+        if not holdings.cap or self._suffices(permits, waiting, holdings.cap, at):  # Permits need a slot.
+            return self._lease_s()
+        if at.now_s >= permits.retry_s:
+            return 0.0
+        return min(permits.retry_s - at.now_s, self._poll_s())
+
+    def _circuit_wait_s(self, permits: ModelPermits, at: Instant) -> float:
+        """Nothing changes before the circuit is half-open; then an instance sends the probe, and the others read what came of
+        it."""
+        until_ms = permits.probing_ms or permits.open_until_ms
+        return max(self._poll_s(), min((until_ms - at.earliest_ms) / 1000, self._lease_s()))
+
+    def _suffices(self, permits: ModelPermits, waiting: ModelWaitList, cap: int, at: Instant) -> bool:
+        """Whether the first waiting request can be served, and half of those that can begin soon: a renew for each single
+        request would be a write each."""
+        if not permits.serves(waiting.head().cost, at.latest_ms):
+            return False
+        have = permits.available(at.latest_ms)
+        part = min(1.0, self._served_soon(permits, cap, at) / len(waiting))
+        return not any(
+            metered and 2 * have[k] < part * waiting.cost[k] for k, metered in enumerate(permits.effective.metered)
+        )
+
+    def _served_soon(self, permits: ModelPermits, cap: int, at: Instant) -> float:
+        """How many waiting requests can be served before the horizon: by slots, and by twice the rate, since other instances may
+        leave some of theirs."""
+        soon, grant = self._soon(cap, at), self.holdings.grant
+        if permits.last is None or not permits.last.per_s or grant is None:
+            return soon
+        return min(soon, 2 * permits.last.per_s * grant.horizon_ms / 1000)
+
+    def _poll_s(self) -> float:
+        return POLL_S * self.uniform(0.5, 1.0)
+
+    def _any_low(self, at: Instant) -> bool:
+        return any(self._runs_low(permits, at) for permits in self.holdings.models.values())
+
+    def _runs_low(self, permits: ModelPermits, at: Instant) -> bool:
+        """Whether, while permits are plentiful, too few are booked for the requests that are expected soon."""
+        last = permits.last
+        if last is None or permits.open_until_ms or last.unmet.requests or not any(permits.effective.metered):
+            return False
+        spare = self._spare(permits)
+        if spare < 2 or at.now_s < max(permits.retry_s, permits.spare_retry_s):
+            return False
+        soon_slot = permits.grid.slot(at.earliest_ms + (1 - SPARE_LOW) / 2 * self.spare_ahead_s() * 1000)
+        lasting = sum(
+            booking.available.requests for validity, booking in permits.bookings.items() if validity.last >= soon_slot
+        )
+        return lasting < SPARE_LOW * spare
+
+    def linger_s(self, at: Instant) -> float:
+        """How long an idle instance keeps what it holds; 0.0 where another instance could need it, or where no request is
+        expected soon."""
+        holdings = self.holdings
+        grant, config = holdings.grant, holdings.config
+        if grant is None or holdings.scarce:
+            return 0.0
+        if config.linger_s and grant.instances <= 1:
+            return config.linger_s
+        return HOLD_S if config.holds_on and self._may_hold(grant.instances, at) else 0.0
+
+    def _may_hold(self, instances: int, at: Instant) -> bool:
+        """Whether an idle instance that may be stopped at any time keeps what it holds."""
+        holdings = self.holdings
+        per_s = sum(permits.per_s for permits in holdings.models.values())
+        if self._authority_left_s(at) <= 0 or per_s * HOLD_S < MIN_HOLD_REQUESTS:
+            return False
+        if holdings.held * instances > MAX_HOLD_SLOTS * holdings.account.concurrency:
+            return False
+        for permits in holdings.models.values():
+            per_day = permits.effective.requests_per_day
+            if permits.last is None or permits.open_until_ms or permits.last.unmet.requests:
+                return False
+            if per_day is not None and self._spare(permits) > MAX_HOLD_DAY * per_day:
+                return False
+        return True
+
+    def retry_s(self, grant: RenewResult) -> float:
+        """How long after `grant` permits that it did not grant are asked for again."""
+        return grant.horizon_ms / 1000 * self.uniform(0.48, 0.56)
+
+    # -- how much ----------------------------------------------------------------------------------------------------
+
+    def spare_ahead_s(self) -> float:
+        return SPARE_AHEAD_S * self.holdings.config.grid.window_ms / 60_000
+
+    def _spare(self, permits: ModelPermits) -> int:
+        """Requests that are expected within the life of a flexible booking."""
+        return round(permits.per_s * self.spare_ahead_s() * SPARE_FACTOR)
+
+    def _soon(self, cap: int, at: Instant) -> int:
+        """How many requests can be dispatched before the horizon with `cap` slots and the time that an exchange takes; >= 1."""
+        holdings = self.holdings
+        if holdings.grant is None or not holdings.service_s or not cap:
+            return holdings.account.concurrency * 4
+        turns = int(cap * holdings.grant.horizon_ms / 1000 / holdings.service_s)
+        return max(1, cap - holdings.in_use(at.now_s) + turns + 1)
+
+    # -- what --------------------------------------------------------------------------------------------------------
+
+    def plan(self, at: Instant, looked: Looked, message: Message) -> Plan:
+        """The next renew. `holdings` gives up surplus permits when it prepares it."""
+        holdings = self.holdings
+        in_use = holdings.in_use(at.now_s)
+        wanted = self._wanted(in_use, holdings.busiest)
+        busy = any(self._spare(permits) for permits in holdings.models.values())
+        spare_slots = (max(0, holdings.peak - wanted) + 2) if wanted and busy else 0
+        request = replace(
+            self._request(wanted, {}, message, at),
+            hold=max(in_use, min(holdings.cap, wanted + spare_slots)) if wanted else in_use,
+            ends_ms=() if wanted else holdings.cancelled.ends_ms(at.now_s, at.latest_ms),
+            spare_slots=spare_slots,
+            unclaimed=looked.unclaimed,
+        )
+        sections = dict.fromkeys([*holdings.models, *self.waiting.models])
+        return Plan(request, {section: self._need(section, wanted, at) for section in sections})
+
+    def _wanted(self, in_use: int, busiest: int) -> int:
+        """Slots that requests need now, or recently needed at once; 0 while nothing is open and nothing waits."""
+        if not self.holdings.open and not self.waiting.count:
+            return 0
+        waiting, unproven = self.waiting.count, self.waiting.models.get(UNPROVEN)
+        if unproven is not None:
+            waiting -= len(unproven) - 1  # One of them may begin.
+        return max(in_use + waiting, busiest)
+
+    def _request(self, wanted: int, demands: dict[str, Demand], message: Message, at: Instant) -> RenewRequest:
+        holdings, waiting, config = self.holdings, self.waiting, self.holdings.config
+        earliest_ms = at.earliest_ms if at.known else 0.0
+        return RenewRequest(
+            instance=config.instance,
+            number=message.number,
+            earliest_ms=int(earliest_ms),
+            concurrency=holdings.account.concurrency,
+            tau_ms=int(config.tau_s * 1000),
+            lease_ms=int((config.lease_s or 0) * 1000),
+            want_slots=wanted,
+            oldest_ms=int(earliest_ms - (at.now_s - waiting.oldest_s) * 1000) if waiting.count else 0,
+            # Rejected callers that are expected back still count: or else an instance that rejects more asks for ever less.
+            callers=max(1, len(waiting.callers) + message.callers_away),
+            demands=demands,
+        )
+
+    def _need(self, section: str, wanted: int, at: Instant) -> Need:
+        waiting = self.waiting.models.get(section)
+        spare = self._spare(self.holdings.view(section)) if wanted else 0
+        if waiting is None:
+            return Need([], spare)
+        costs = waiting.costs(self._soon(self.holdings.cap, at))
+        return Need(costs, spare, int(waiting.patience_s(at.now_s) * 1000))
+
+    # -- after a read ------------------------------------------------------------------------------------------------
+
+    def assess(self, document: Document, looked: Looked, message: Message, at: Instant) -> Assessment:
+        """Whether a renew is of use by what the document says now, and which slots may still be used until then. While every
+        instance holds its fair share nothing is written: slots change hands when an instance is due a whole one."""
+        holdings, state, me = self.holdings, document.state, self.holdings.config.instance
+        lease, grant = state.leases.get(me), holdings.grant
+        if lease is None or grant is None:
+            return Assessment(True, SlotLimit(holdings.cap, holdings.scarce), looked)
+        c = concurrency(state, holdings.account.concurrency, state.now_ms)
+        in_use = holdings.in_use(at.now_s)
+        wanted = self._wanted(in_use, holdings.busiest)
+        place = standing(state, me, claim_of(self._request(wanted, {}, message, at), state.now_ms), c)
+        known = standing(state, me, claim_of(lease, state.now_ms), c)
+        gives = min(place.held - place.due, max(0, place.owed - place.free))
+        slots = SlotLimit(cap=min(grant.cap, place.held - max(0, gives)), scarce=place.owed > 0 or place.free <= 0)
+        if holdings.held > max(slots.cap, in_use):
+            return Assessment(True, slots, looked)
+        takes, looked = self._takes_slots(place, wanted, looked, at.now_s)
+        ahead = place.due - place.held
+        if takes or (ahead > 0 and place.due != known.due):
+            return Assessment(True, slots, looked)
+        if document.value == looked.tried and at.now_s < looked.tried_s + TRY_AGAIN_S:
+            return Assessment(False, slots, looked)
+        needs = self._lacking(slots.cap, at)
+        looked = replace(looked, tried=document.value if needs or not slots.cap else b"", tried_s=at.now_s)
+        return Assessment(bool(needs) and self._gains(document, needs, in_use, message, at), slots, looked)
+
+    @staticmethod
+    def _takes_slots(place: Standing, wanted: int, looked: Looked, now_s: float) -> tuple[bool, Looked]:
+        """Whether slots are to be taken. Free ones are due first to the instances whose requests wait longest, unless these do
+        not take them."""
+        mine = place.due > place.held and place.before < place.free
+        if mine or place.free < 1 or wanted <= place.held:
+            return mine, replace(looked, unclaimed_since_s=0.0)
+        since_s = looked.unclaimed_since_s or now_s
+        unclaimed = now_s - since_s > PASSED_OVER_S
+        return unclaimed, replace(looked, unclaimed_since_s=since_s, unclaimed=unclaimed)
+
+    def _lacking(self, cap: int, at: Instant) -> dict[str, tuple[Demand, int]]:
+        """By section, for waiting requests without permits: what to ask for, and the least amount that is worth a renew."""
+        lacking: dict[str, tuple[Demand, int]] = {}
+        grant = self.holdings.grant
+        if not cap or grant is None:
+            return lacking
+        for name, waiting in self.waiting.models.items():
+            permits = self.holdings.view(name)
+            stopped = permits.open_until_ms > 0
+            if stopped and (permits.probing_ms or at.earliest_ms < permits.open_until_ms):
+                continue
+            if permits.last is not None and (stopped or not self._suffices(permits, waiting, cap, at)):
+                share = permits.last.per_s * grant.horizon_ms / 1000
+                have = permits.available(at.latest_ms).requests
+                least = 1 if stopped else max(1, min(math.ceil(GAIN_SHARE * share), len(waiting) - have))
+                costs = waiting.costs(min(self._soon(cap, at), have + least))
+                lacking[name] = (permits.demand(costs, 0, 0, at.latest_ms), least)
+        return lacking
+
+    def _gains(
+        self, document: Document, lacking: dict[str, tuple[Demand, int]], in_use: int, message: Message, at: Instant
+    ) -> bool:
+        """Try a renew on the document that was read: whether it would grant permits that can be used about now.
+
+        Permits further ahead are the instance's share of slots that were always there: they can wait for the next renew."""
+        grid, demands = self.holdings.config.grid, {name: demand for name, (demand, _) in lacking.items()}
+        request = self._request(self._wanted(in_use, in_use), demands, message, at)
+        grant = renew_step(document.state, request, document.now_ms, grid)
+        soon = grid.slot(document.now_ms) + IMMINENT_SLOTS
+        # The ledger may place ids elsewhere whose names have not been reported yet.
+        found = {name: one for name, one in grant.allotments.items() if name in demands}
+        if any(one.probe_ms and one.probe_ms != self.holdings.view(name).probe_until_ms for name, one in found.items()):
+            return True
+        return any(
+            sum(
+                cost.requests - demands[name].kept.get(validity, NO_COST).requests
+                for validity, cost in allotment.bookings.items()
+                if validity.first <= soon
+            )
+            >= lacking[name][1]
+            for name, allotment in found.items()
+        )

@@ -1,0 +1,289 @@
+"""`python -m shared.ops.check_config FILE`: everything that is wrong with a configuration, before it is deployed.
+
+FILE is an environment like .env, or Terraform's variables (*.tfvars). Each problem is one sentence: the name, what is wrong,
+and what to do. The exit status is 0 without problems, 1 with some, and 2 where FILE cannot be read. No secret is printed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import orjson
+from dotenv import dotenv_values
+
+from shared.gemini.models import RETIRED
+from shared.http.manifest import Manifest, load_all
+from shared.settings.settings import Settings, SettingsError
+
+ROOT = Path(__file__).resolve().parents[2]
+ANSWER_S = 5
+"""What a function needs beside REQUEST_TIMEOUT_SECONDS to send its response, as terraform/functions.tf has it."""
+STORE_S = 50
+"""The same, where it also stores what was made."""
+MAX_WRITING_INSTANCES = 40
+"""With more, instances that write to one ledger document slow each other down (shared/ledger/README.md)."""
+COMFORTABLE_INSTANCES = 25
+_MAX_PROBLEMS = 100
+_NAME = re.compile(r"[A-Z][A-Z0-9_]+")
+_KEY = re.compile(r"GEMINI_API_KEY(_\d{1,4})?")
+_PROJECT_OF_KEY = re.compile(r"GEMINI_API_KEY(_\d{1,4})?_PROJECT")
+_STAND_IN_KEY = "AIzaSyStandInForAKeyOfSecretManager"
+"""Where Secret Manager has a key's value, the rest can still be checked."""
+_SET_BY_TERRAFORM = {
+    "GOOGLE_CLOUD_PROJECT", "LEDGER_URL", "STORAGE_URL", "PUBLIC_BASE_URL", "IMAGE_TTL_DAYS", "K_SERVICE", "GEMINI_PROJECTS",
+}  # fmt: skip
+
+
+class UnreadableFile(Exception):
+    """The file is not what its name says. The message is one sentence."""
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """What a file configures. `env`: the settings, as a function would get them. `overrides`: function -> what differs from
+    its endpoint.json. `deployed`: Terraform's variables rather than a local environment."""
+
+    env: Mapping[str, str]
+    key_projects: Mapping[str, str | None] = field(default_factory=dict)
+    overrides: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    deployed: bool = False
+    unknown: tuple[str, ...] = ()
+    """Problems that were met while the file was read."""
+
+
+def problems_of(config: Config, manifests: Sequence[Manifest], known: set[str]) -> list[str]:
+    """One sentence per problem. `known`: every name that the settings read."""
+    found = [
+        *config.unknown,
+        *_unknown_names(config, known),
+        *_wrong_values(config),
+        *_shared_projects(config),
+        *_retired_models(config),
+        *_timeouts(config, manifests),
+        *_anonymous_functions(config, manifests),
+        *_instances(config, manifests),
+    ]
+    return found[:_MAX_PROBLEMS]
+
+
+def _unknown_names(config: Config, known: set[str]) -> Iterator[str]:
+    for name in config.env:
+        if name in known or _KEY.fullmatch(name) or _PROJECT_OF_KEY.fullmatch(name):
+            continue
+        close = get_close_matches(name, known, 1, 0.8)
+        yield f"{name} is not a setting; " + (f"did you mean {close[0]}?" if close else "remove it.")
+
+
+def _wrong_values(config: Config) -> Iterator[str]:
+    """The settings reject one value at a time: without that variable the next one is met."""
+    env = dict(config.env)
+    while True:
+        try:
+            settings = Settings.from_environment(env)
+        except SettingsError as error:
+            yield str(error)
+            named = [name for name in _NAME.findall(str(error)) if name in env]
+            if not named:
+                return
+            del env[named[0]]
+        else:
+            if settings.warning and not config.deployed:
+                yield settings.warning
+            if settings.server_keys and not settings.admin_api_keys and not settings.allow_anonymous:
+                yield (
+                    "ADMIN_API_KEY is not set, so no caller can use the server's Gemini keys; set one "
+                    "(openssl rand -base64 24), or name functions in ALLOW_ANONYMOUS."
+                )
+            if settings.queue_timeout_s > settings.request_timeout_s:
+                yield (
+                    f"QUEUE_TIMEOUT_SECONDS is {settings.queue_timeout_s:g}, longer than a request may take "
+                    f"(REQUEST_TIMEOUT_SECONDS {settings.request_timeout_s:g}); make it shorter."
+                )
+            return
+
+
+def _shared_projects(config: Config) -> Iterator[str]:
+    nameless = sorted(name for name, project in config.key_projects.items() if project is None)
+    if len(nameless) < 2 and not (nameless and len(config.key_projects) > 1):
+        return
+    how = "name its project in gemini_api_keys" if config.deployed else f"set {nameless[0]}_PROJECT"
+    yield (
+        f"{' and '.join(nameless)} name no project, so each counts as a project of its own. Keys of one Google Cloud "
+        f"project share its limits, and Gemini would reject what the gateway allows: {how}, for every key."
+    )
+
+
+def _retired_models(config: Config) -> Iterator[str]:
+    named = [("GEMINI_MODEL_TYPE", config.env.get("GEMINI_MODEL_TYPE", "").strip())]
+    try:
+        limits = orjson.loads(config.env.get("GEMINI_LIMITS") or "{}")
+    except orjson.JSONDecodeError:
+        limits = {}  # Reported with the wrong values.
+    named += [("GEMINI_LIMITS", model) for model in limits] if isinstance(limits, dict) else []
+    for variable, model in named:
+        if successor := RETIRED.get(model.removeprefix("models/")):
+            yield f"{variable} names {model}, which Google has shut down; name {successor}, which serves its requests."
+
+
+def _timeouts(config: Config, manifests: Sequence[Manifest]) -> Iterator[str]:
+    try:
+        request_s = float(config.env.get("REQUEST_TIMEOUT_SECONDS", "").strip() or 120)
+    except ValueError:
+        return  # Reported with the wrong values.
+    for manifest in manifests:
+        if manifest.access == "public" or "GEMINI_API_KEY" not in manifest.secrets:
+            continue
+        needed_s = request_s + (STORE_S if manifest.storage == "write" else ANSWER_S)
+        timeout_s = config.overrides.get(manifest.name, {}).get("timeout_s") or manifest.timeout_s
+        if timeout_s < needed_s:
+            where = "in `functions`" if config.deployed else f"in functions/{manifest.name}/endpoint.json"
+            yield (
+                f"REQUEST_TIMEOUT_SECONDS is {request_s:g}, but the platform ends a request to {manifest.name} after "
+                f"{timeout_s} s; set its timeout_s to {needed_s:g} {where}, or lower REQUEST_TIMEOUT_SECONDS."
+            )
+
+
+def _anonymous_functions(config: Config, manifests: Sequence[Manifest]) -> Iterator[str]:
+    able = {manifest.name for manifest in manifests if manifest.access == "anonymous"}
+    for item in config.env.get("ALLOW_ANONYMOUS", "").split(","):
+        name = item.strip().replace("-", "_")
+        if name and name not in able:
+            yield (
+                f"ALLOW_ANONYMOUS names {item.strip()}, which does not serve callers without a credential; "
+                f"name some of {', '.join(sorted(able))}."
+            )
+
+
+def _instances(config: Config, manifests: Sequence[Manifest]) -> Iterator[str]:
+    if not config.deployed:
+        return
+    names = {manifest.name for manifest in manifests}
+    for name in sorted(config.overrides.keys() - names):
+        close = get_close_matches(name, names, 1, 0.6)
+        yield f"functions has {name}, and no folder below functions/ is called so" + (
+            f"; did you mean {close[0]}?" if close else "; remove it."
+        )
+    writers = {manifest.name: _max_instances(config, manifest) for manifest in manifests if _writes(manifest)}
+    total = sum(writers.values())
+    if total > COMFORTABLE_INSTANCES:
+        largest = max(writers, key=lambda name: writers[name])
+        what = "more than" if total > MAX_WRITING_INSTANCES else "close to"
+        yield (
+            f"max_instances of the functions that write to the ledger add up to {total}, {what} the {MAX_WRITING_INSTANCES} "
+            f"that one ledger carries (comfortable: {COMFORTABLE_INSTANCES}); lower that of {largest} ({writers[largest]}): "
+            "one instance serves as many requests at once as its concurrency says."
+        )
+
+
+def _writes(manifest: Manifest) -> bool:
+    return manifest.store == "write"
+
+
+def _max_instances(config: Config, manifest: Manifest) -> int:
+    given = config.overrides.get(manifest.name, {}).get("max_instances")
+    if given:
+        return int(given)
+    concurrency = config.overrides.get(manifest.name, {}).get("concurrency") or manifest.concurrency
+    return 2 if concurrency >= 80 else 4
+
+
+# -- files -------------------------------------------------------------------------------------------------------------
+
+
+def known_settings() -> set[str]:
+    """Every name that the package which reads the environment mentions, as terraform/functions.tf finds them too."""
+    sources = "\n".join(file.read_text() for file in (ROOT / "shared" / "settings").glob("*.py"))
+    return set(re.findall(r'"([A-Z][A-Z0-9_]{3,})"', sources))
+
+
+def read_env(path: Path) -> Config:
+    env = {name: value for name, value in dotenv_values(path).items() if value is not None}
+    keys = [name for name in env if _KEY.fullmatch(name) and env[name].strip()]
+    return Config(env, {name: env.get(f"{name}_PROJECT", "").strip() or None for name in keys})
+
+
+def read_tfvars(path: Path) -> Config:
+    """Raises UnreadableFile."""
+    given = _hcl(path)
+    variables = {name for one in _hcl(ROOT / "terraform/variables.tf")["variable"] for name in one}
+    unknown = []
+    for name in given.keys() - variables:
+        close = get_close_matches(name, variables, 1, 0.7)
+        unknown.append(
+            f"{name} is not a variable of terraform/; " + (f"did you mean {close[0]}?" if close else "remove it.")
+        )
+    project = given.get("project_id")
+    if not project:
+        unknown.append('project_id is not set; set the id of the Google Cloud project, like "my-project-123456".')
+    settings = {name: str(value) for name, value in (given.get("settings") or {}).items()}
+    unknown += [
+        f"settings has {name}, which Terraform sets itself; remove it." for name in settings.keys() & _SET_BY_TERRAFORM
+    ]
+    keys = given.get("gemini_api_keys", {"GEMINI_API_KEY": None}) or {}
+    env = {name: value for name, value in settings.items() if name not in _SET_BY_TERRAFORM}
+    placed = {
+        "K_SERVICE": "check",
+        "GOOGLE_CLOUD_PROJECT": str(project or "check"),
+        "ADMIN_API_KEY": _STAND_IN_KEY,
+        **{name: f"{_STAND_IN_KEY}{number}" for number, name in enumerate(keys)},
+        **{f"{name}_PROJECT": project for name, project in keys.items() if project},
+    }
+    return Config({**env, **placed}, keys, given.get("functions") or {}, deployed=True, unknown=tuple(sorted(unknown)))
+
+
+def _hcl(path: Path) -> dict[str, Any]:
+    # Imported on demand: only Terraform's files need it, and a deployed function has no such library.
+    import hcl2
+    from lark.exceptions import LarkError
+
+    try:
+        text = path.read_text()
+        found = (
+            orjson.loads(text) if path.suffix == ".json" else hcl2.loads(text if text.endswith("\n") else f"{text}\n")
+        )
+    except (OSError, ValueError, LarkError) as error:
+        raise UnreadableFile(f"{path} cannot be read as Terraform variables: {str(error).splitlines()[0]}") from None
+    result: dict[str, Any] = _plain(found)
+    return result
+
+
+def _plain(value: Any) -> Any:
+    """Strings without the quotes that the parser leaves around them."""
+    if isinstance(value, dict):
+        return {_plain(name): _plain(one) for name, one in value.items() if not str(name).startswith("__")}
+    if isinstance(value, list):
+        return [_plain(one) for one in value]
+    if isinstance(value, str) and len(value) > 1 and value[0] == value[-1] == '"':
+        return value[1:-1].replace('\\"', '"').replace("\\\\", "\\")
+    return value
+
+
+def main(arguments: Sequence[str]) -> int:
+    summary = (__doc__ or "").partition("\n")[0]
+    parser = argparse.ArgumentParser(prog="python -m shared.ops.check_config", description=summary)
+    what = ".env (the default), or a file of Terraform's variables"
+    parser.add_argument("file", type=Path, nargs="?", default=ROOT / ".env", help=what)
+    path = parser.parse_args(arguments).file
+    if not path.is_file():
+        sys.stderr.write(f"There is no file {path}; name an environment like .env, or Terraform's variables.\n")
+        return 2
+    try:
+        config = read_tfvars(path) if ".tfvars" in path.name else read_env(path)
+    except UnreadableFile as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+    problems = problems_of(config, load_all(ROOT / "functions"), known_settings())
+    summary = f"{len(problems)} problem{'' if len(problems) == 1 else 's'} in {path}."
+    sys.stdout.write("".join(f"{line}\n" for line in (*problems, summary)))
+    return 1 if problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
