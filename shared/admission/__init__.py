@@ -1,1 +1,1 @@
-"""Local adapters and pure helpers of admission: the queue, the clock, the agents."""
+"""Admission: a request waits here for a permit. It changes when one process queues requests or spends permits in another way."""
