@@ -20,14 +20,16 @@ help: ## list these commands
 
 setup: $(SETUP_STAMP) ## install everything into .venv (PYTHON=python3.11 chooses an interpreter)
 
-# uv installs what a requirements file lists (with hashes, which it checks), then the checkout itself, editable.
+# uv installs what a requirements file lists (with hashes, which it checks), then the checkout itself, editable. uv does not
+# read pip's configuration: where an index is configured for pip alone, pip installs the same, more slowly.
 define install
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed; set PYTHON.")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@sed -n '/^uv==/,/[^\\]$$/p' tests/requirements.txt >$(VENV)/uv.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $(VENV)/uv.txt
-	VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --require-hashes -r $(1)
-	VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --no-deps --no-build-isolation --editable .
+	VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --require-hashes -r $(1) \
+		|| $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $(1)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 endef
 
 $(SETUP_STAMP):

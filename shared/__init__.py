@@ -1,1 +1,1 @@
-"""What every function shares: authentication, the global ledger, admission, and the way to Gemini."""
+"""What every function shares: the HTTP edge, the engine and the use cases. README.md has the picture."""

@@ -1,4 +1,4 @@
-"""The wiring: the only module that names concrete adapters. Importing it does no work; `services()` is called in the worker."""
+"""The wiring: the only module that names concrete adapters. Importing it does no work; a worker calls `services()`."""
 
 from __future__ import annotations
 
@@ -30,8 +30,9 @@ from shared.ledger.grid import Grid
 from shared.ledger.step import MIN_DEADLINE_MS
 from shared.media.url import open_media
 from shared.ops.health import Health
-from shared.settings.settings import ServerKey, Settings, account_id
-from shared.settings.shares import fetch_limit, own_key_connections, shares_day
+from shared.settings.keys import ServerKey, account_id
+from shared.settings.settings import Settings
+from shared.settings.shares import caller_key_connections, fetch_limit, shares_day
 from shared.stores.url import open_store
 from shared.telemetry.record import log_problem
 
@@ -45,11 +46,12 @@ if TYPE_CHECKING:
 MIN_OBJECTS_PER_COLLECTION = 10_000
 MIN_BUDGET_BYTES, MAX_BUDGET_BYTES = 48 << 20, 1 << 30
 LINGER_S = 1.0
-"""On one machine a process keeps its CPU between requests and its end is noticed: its permits may wait for the next."""
+"""Processes of one machine keep their CPU between requests, and a process that ends is noticed, so unused permits may be held
+for the next request for this long."""
 
 
 class Services:
-    """What the functions of one process share, on one event loop."""
+    """The services that all functions of one process share, on one event loop."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -79,7 +81,7 @@ class Services:
                 settings.queue_timeout_s,
                 {id_of(caller): weight for caller, weight in settings.caller_weights.items()},
                 settings.max_connections,
-                own_key_connections(settings),
+                caller_key_connections(settings),
             ),
             liveness,
         )
@@ -107,18 +109,18 @@ class Services:
 
     @cached_property
     def look_ups(self) -> LookUps:
-        """Of the hosts of input images. Imported by the functions that have any."""
+        """Resolves the hosts of input images. Imported only by functions that fetch images."""
         from shared.media.look_ups import LookUps
 
         return LookUps()
 
     @cached_property
     def media(self) -> MediaStore:
-        """Opened at the first use: most functions have none. Raises StorageUnavailable."""
+        """The storage of images, opened at the first use: most functions have none. Raises StorageUnavailable."""
         images = self.settings.images
         if images.storage_url is None:
             raise StorageUnavailable(
-                "No storage for images is configured: the server's STORAGE_URL must name a bucket."
+                "Image storage is not configured. The server's operator must set STORAGE_URL to a bucket."
             )
         return open_media(images.storage_url, ttl_days=images.ttl_days, keep_prompts=images.keep_prompts)
 
@@ -127,8 +129,8 @@ class Services:
         return await self._health.report()
 
     def ledger_writes(self) -> int:
-        """Commits to the ledger by this process since this was last asked: a request's own and what was written for
-        others in the same time, so that only the sum over requests has a meaning, and that one is exact."""
+        """Commits to the ledger by this process since the last call. One commit serves many requests, so only the sum over all
+        log records has a meaning; it is exact."""
         written = self.admission.writes
         new, self._writes_told = written - self._writes_told, written
         return new
@@ -136,7 +138,7 @@ class Services:
     def _tracer(self, settings: Settings) -> Tracer | None:
         if settings.tracing is None:
             return None
-        # Who traces nothing does not load OpenTelemetry.
+        # OpenTelemetry is loaded only where spans are sent.
         from shared.telemetry.spans import Tracer
 
         proxy = settings.proxy_for(settings.tracing.url)
@@ -158,8 +160,8 @@ class Services:
 
 
 def budget_of(settings: Settings) -> ByteBudget:
-    """QUEUE_MAX_MB; else a sixth of the memory that the process has. A body takes up to twice its bytes in memory while it
-    waits for Gemini; the process itself and the one body that is worked on take the rest (measured with 512 MiB)."""
+    """QUEUE_MAX_MB, else a sixth of the process's memory. A body takes up to twice its bytes in memory while its request waits
+    for Gemini; the process itself and the one body that is being parsed take the rest (measured with 512 MiB)."""
     total = settings.queue_max_bytes
     if total is None:
         total = min(max(memory_bytes() // (6 * settings.workers), MIN_BUDGET_BYTES), MAX_BUDGET_BYTES)
@@ -182,7 +184,7 @@ _services: weakref.WeakKeyDictionary[AbstractEventLoop, Services] = weakref.Weak
 
 
 def services() -> Services:
-    """This event loop's services, made at the first call. Raises SettingsError."""
+    """The services of this event loop, created at the first call. Raises SettingsError."""
     loop = get_running_loop()
     made = _services.get(loop)
     if made is None:
@@ -195,9 +197,9 @@ def services() -> Services:
 
 
 def _collect_less() -> None:
-    """Run the cyclic garbage collector less often, and never over what was there before the first request.
+    """Runs the cyclic garbage collector less often, and never over objects from before the first request.
 
-    Measured at 32 callers: with Python's threshold of 700 it took 0.06 ms of a request's 0.6 ms. Cycles may keep a large
-    body until a collection: `large_work` collects before each piece of work."""
+    Measured at 32 callers: with Python's threshold of 700, collections took 0.06 ms of a request's 0.6 ms. Cycles may keep a
+    large body until a collection, so `large_work` collects before each job."""
     gc.freeze()
     gc.set_threshold(MIN_OBJECTS_PER_COLLECTION, 10, 10)

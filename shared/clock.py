@@ -1,4 +1,4 @@
-"""Elapsed time, the only local time the gateway decides by. The store's time is held by `admission.server_clock`."""
+"""Elapsed time, the only local time that decisions use. `admission.server_clock` estimates the store's time."""
 
 from __future__ import annotations
 
@@ -15,5 +15,5 @@ def elapsed_s() -> float:
 
 
 def unix_s() -> float:
-    """Unix time by this machine's clock, which may be wrong: only to read a date that somebody else wrote."""
+    """Unix time by this machine's clock, which may be wrong. Use it only to interpret a date from another system."""
     return time.time()

@@ -84,12 +84,12 @@ class Ending(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """The sender of a request. Fairness and rate limits use `id`, which is safe to log; `own_key` is the Gemini key that the
+    """The sender of a request. Fairness and rate limits use `id`, which is safe to log; `caller_key` is the Gemini key that the
     caller sent, if any."""
 
     id: str
-    kind: Literal["admin", "own_key", "anonymous"]
-    own_key: Secret | None = None
+    kind: Literal["admin", "caller_key", "anonymous"]
+    caller_key: Secret | None = None
 
 
 @dataclass(slots=True, eq=False)

@@ -1,4 +1,4 @@
-"""A string that never shows itself: not in a repr, a str, a format, a log line or an error."""
+"""A string that is never shown: not by repr, str or format, nor in a log line or an error."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import hmac
 
 
 class Secret:
-    """Wraps a credential. `reveal()` is the only way to its text; equality takes constant time."""
+    """Wraps a credential. Only `reveal()` returns its text; comparing takes constant time."""
 
     __slots__ = ("_text",)
 
@@ -18,7 +18,7 @@ class Secret:
         return self._text
 
     def fingerprint(self, purpose: str) -> str:
-        """32 hex digits (128 bits) that identify the secret for one purpose and do not reveal it."""
+        """32 hex digits (128 bits) that identify the secret for one purpose without revealing it."""
         return hmac.new(purpose.encode(), self._text.encode("utf-8", "surrogatepass"), hashlib.sha256).hexdigest()[:32]
 
     def __eq__(self, other: object) -> bool:
@@ -42,4 +42,4 @@ class Secret:
         return "***"
 
     def __reduce__(self) -> tuple[object, ...]:
-        raise TypeError("a Secret is not pickled: it would be written out in the clear")
+        raise TypeError("a Secret cannot be pickled: its text would be written unencrypted")

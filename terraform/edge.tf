@@ -3,17 +3,17 @@ locals {
   edge = var.domain == null ? {} : { edge = var.domain }
 
   owners = merge([for name, function in local.functions : { for path in function.paths : path => name }]...)
-  # A URL map compares a whole path, or what a path begins with: of a template (/sessions/{id}) or a wildcard (/image/*) that is
+  # A URL map compares a whole path or a prefix: of a template (/sessions/{id}) or a wildcard (/image/*) that is
   # the part before the first parameter or `*`. Two functions with the same prefix are an error (`one`); the bundle says which.
   exact = { for path, name in local.owners : path => name if !can(regex("[{*]", path)) }
   below = { for path, name in local.owners : regex("^[^{*]+", path) => name... if can(regex("[{*]", path)) }
-  # Whatever no function has is answered, with 404 in the gateway's format, by the one that has the root.
+  # The function that owns `/` answers unknown paths, with 404 in the gateway's format.
   root_function = local.owners["/"]
 
   # The longest prefix wins, so longer ones come first; the number orders them in `sort`.
   below_by_length = [for key in reverse(sort([for prefix in keys(local.below) : format("%04d %s", length(prefix), prefix)])) : split(" ", key)[1]]
 
-  # /v1 belongs to OpenAI's clients and to Gemini's, which are told by what only they send.
+  # OpenAI's and Gemini's clients share /v1; headers that only one of them sends decide.
   native = try(local.owners["/v1beta/*"], null)
   openai = try(local.owners["/v1/chat/completions"], local.owners["/v1/*"], null)
   native_rules = local.native == null || local.openai == null ? [] : flatten([
@@ -81,7 +81,7 @@ resource "google_compute_security_policy" "edge" {
   for_each = local.edge
 
   name        = "${var.name_prefix}-edge"
-  description = "Keeps one address from taking everything. Bodies are prompts: rules that look for code in them refuse good ones."
+  description = "Limits the rate of each address. Bodies are prompts, so rules that look for code in them would reject valid requests."
 
   adaptive_protection_config {
     layer_7_ddos_defense_config {

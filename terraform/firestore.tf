@@ -10,7 +10,7 @@ resource "google_firestore_database" "gateway" {
   name        = local.database_name
   location_id = coalesce(var.firestore_location, var.region)
   type        = "FIRESTORE_NATIVE"
-  # A ledger step holds no lock: an instance that stands still would otherwise stop every other.
+  # A ledger step holds no lock: otherwise a suspended instance would block all others.
   concurrency_mode                  = "OPTIMISTIC"
   point_in_time_recovery_enablement = "POINT_IN_TIME_RECOVERY_ENABLED"
   delete_protection_state           = var.deletion_protection ? "DELETE_PROTECTION_ENABLED" : "DELETE_PROTECTION_DISABLED"
@@ -19,7 +19,7 @@ resource "google_firestore_database" "gateway" {
   depends_on = [google_project_service.api["firestore.googleapis.com"]]
 }
 
-# Nothing is looked up by value: without an index a write touches the document alone.
+# There are no queries by value: without an index, a write touches only the document.
 resource "google_firestore_field" "value" {
   for_each = local.collections
 
@@ -29,7 +29,7 @@ resource "google_firestore_field" "value" {
   index_config {}
 }
 
-# An index on a moment that only grows would have one hot end.
+# An index on a growing timestamp would have a hotspot at its end.
 resource "google_firestore_field" "expiry" {
   for_each = local.collections
 

@@ -1,4 +1,4 @@
-# Adding a function is adding a folder with an endpoint.json: nothing here has a list of them.
+# A folder with an endpoint.json is a function: there is no list of functions here.
 locals {
   root = "${path.module}/.."
   manifests = {
@@ -16,8 +16,8 @@ locals {
   proxied  = length(setintersection(var.secret_settings, ["ALL_PROXY", "HTTP_PROXY", "HTTPS_PROXY"])) > 0
   no_proxy = join(",", distinct(compact(concat(split(",", replace(lookup(var.settings, "NO_PROXY", ""), " ", "")), ["metadata.google.internal", "169.254.169.254"]))))
 
-  # What a function that asks Gemini needs: the request's own time (REQUEST_TIMEOUT_SECONDS), then up to 45 s for storing what
-  # was made (OPERATION_TIMEOUT_S in shared/media/bucket.py), and a little for the answer.
+  # The time that a function with requests to Gemini needs: REQUEST_TIMEOUT_SECONDS, up to 45 s for storing the results
+  # (OPERATION_TIMEOUT_S in shared/media/bucket.py), and a little for the response.
   request_timeout_s = try(tonumber(var.settings["REQUEST_TIMEOUT_SECONDS"]), 120)
   needed_timeout_s = {
     for name, manifest in local.manifests :
@@ -25,7 +25,7 @@ locals {
   }
 
   instances_of_a_region = 100
-  # Functions for which nothing is said share what the others leave.
+  # Functions without a value share the instances that the others leave.
   given_max_instances   = { for name, one in var.functions : name => one.max_instances if one.max_instances != null }
   default_max_instances = max(1, min(10, floor((local.instances_of_a_region - sum(concat([0], values(local.given_max_instances)))) / max(1, length(local.manifests) - length(local.given_max_instances)))))
 
@@ -56,12 +56,12 @@ locals {
   environment = merge(var.settings, {
     GOOGLE_CLOUD_PROJECT = var.project_id
     LEDGER_URL           = "firestore://${var.project_id}/${google_firestore_database.gateway.name}"
-    # Left alone, the platform sets it to true, and the framework then parses every line of the log again.
+    # By default the platform sets it to true, and the framework then parses every line of the log again.
     LOG_EXECUTION_ID = "false"
   }, local.proxied ? { NO_PROXY = local.no_proxy } : {})
 
-  # Links to images lead to the function that serves them, whichever made them. Its own address is known before it is made
-  # (cloud.google.com/run/docs/triggering/https-request, "Deterministic URL"), and so makes no circle.
+  # Image links lead to the function that serves images. Its address is known before it is created
+  # (cloud.google.com/run/docs/triggering/https-request, "Deterministic URL"), so there is no dependency cycle.
   image_function  = try(local.owners["/image/*"], null)
   image_addresses = local.image_function == null ? [] : ["https://${local.functions[local.image_function].resource_name}-${data.google_project.this.number}.${var.region}.run.app"]
   public_base_url = var.domain == null ? one(local.image_addresses) : "https://${var.domain}"
@@ -108,7 +108,7 @@ resource "google_cloudfunctions2_function" "function" {
     service_account_email            = google_service_account.function[each.key].email
 
     environment_variables = merge(
-      # Of the instance's memory; a sandbox need not show its limit to the process. `settings` may set another one.
+      # A share of the instance's memory, because a sandbox may hide its limit from the process. `settings` may override it.
       { QUEUE_MAX_MB = tostring(floor(each.value.memory_mb / 6)) },
       local.environment,
       { for variable, project in local.key_projects : "${variable}_PROJECT" => project if contains(each.value.secrets, variable) },
@@ -131,11 +131,11 @@ resource "google_cloudfunctions2_function" "function" {
   lifecycle {
     precondition {
       condition     = length(each.value.resource_name) <= 49
-      error_message = "${each.value.resource_name} has more than the 49 characters that Cloud Run takes: shorten name_prefix or the folder's name."
+      error_message = "${each.value.resource_name} is longer than the 49 characters that Cloud Run allows: shorten name_prefix or the folder's name."
     }
     precondition {
       condition     = each.value.concurrency >= 1 && each.value.concurrency <= 250 && (each.value.concurrency == 1 || each.value.cpu >= 1)
-      error_message = "${each.key}: concurrency must be from 1 to 250, and needs a whole CPU where it is over 1."
+      error_message = "${each.key}: concurrency must be from 1 to 250, and more than 1 needs a whole CPU."
     }
     precondition {
       condition     = each.value.min_instances >= 0 && each.value.min_instances <= each.value.max_instances
@@ -147,11 +147,11 @@ resource "google_cloudfunctions2_function" "function" {
     }
     precondition {
       condition     = each.value.timeout_s >= lookup(local.needed_timeout_s, each.key, 0)
-      error_message = "${each.key}: timeout_s must be at least ${lookup(local.needed_timeout_s, each.key, 0)}, or the platform ends what REQUEST_TIMEOUT_SECONDS allows: raise it in `functions`."
+      error_message = "${each.key}: timeout_s must be at least ${lookup(local.needed_timeout_s, each.key, 0)}, or the platform ends requests that REQUEST_TIMEOUT_SECONDS allows: raise it in `functions`."
     }
     precondition {
       condition     = !each.value.public || length(setintersection(each.value.secrets, keys(var.gemini_api_keys))) == 0
-      error_message = "${each.key}: a public function, which anybody may call, must not have GEMINI_API_KEY in its secrets."
+      error_message = "${each.key}: a public function must not have GEMINI_API_KEY in its secrets, because anybody may call it."
     }
     precondition {
       condition     = contains(["none", "read", "write"], each.value.storage)

@@ -16,7 +16,7 @@ resource "google_service_account" "function" {
   depends_on = [google_project_service.api["iam.googleapis.com"]]
 }
 
-# Only this gateway's database; a function that reads no credential never generates, so it has nothing to write there.
+# Only this gateway's database. A public function never generates, so it has nothing to write there.
 resource "google_project_iam_member" "ledger" {
   for_each = local.functions
 
@@ -29,7 +29,7 @@ resource "google_project_iam_member" "ledger" {
   }
 }
 
-# Signed addresses of images are signed as the function that hands them out.
+# A signed URL of an image is signed by the function that returns it.
 resource "google_service_account_iam_member" "signs_as_itself" {
   for_each = toset(local.signed_images && local.image_function != null ? [local.image_function] : [])
 

@@ -1,4 +1,4 @@
-# Everything is told from the one record that a function logs per request, whose labels are strings.
+# All metrics come from the one record that a function logs per request; its labels are strings.
 locals {
   services = [for function in values(local.functions) : function.resource_name]
   counted  = "resource.type = \"cloud_run_revision\" AND metric.type = \"logging.googleapis.com/user/${google_logging_metric.requests.name}\""

@@ -7,37 +7,37 @@ locals {
 }
 
 output "urls" {
-  description = "Path -> where it is called."
+  description = "Path -> its URL."
   value       = { for path, name in local.owners : path => "${local.addresses[name]}${path}" }
 }
 
 output "function_urls" {
-  description = "Function -> the base that `python -m tests.smoke` takes."
+  description = "Function -> its base URL, for `python -m tests.smoke`."
   value       = local.addresses
 }
 
 output "openai_base_url" {
-  description = "A line for the environment of OpenAI's clients; null while no function has a path below /v1."
+  description = "OPENAI_BASE_URL for OpenAI's clients; null while no function has a path below /v1."
   value       = local.openai == null ? null : "OPENAI_BASE_URL=${local.addresses[local.openai]}/v1"
 }
 
 output "ledger_url" {
-  description = "What the functions have as LEDGER_URL."
+  description = "LEDGER_URL of the functions."
   value       = local.environment.LEDGER_URL
 }
 
 output "secrets" {
-  description = "Variable -> the secret whose value is to be added."
+  description = "Variable -> the secret that needs a value."
   value       = { for name, secret in google_secret_manager_secret.secret : name => secret.secret_id }
 }
 
 output "service_accounts" {
-  description = "Function -> the account that it runs as."
+  description = "Function -> its service account."
   value       = { for name, account in google_service_account.function : name => account.email }
 }
 
 output "bundle_object" {
-  description = "The object that is deployed; a later apply can go back to it by the variable of this name."
+  description = "The deployed archive; the variable of this name rolls back to it."
   value       = coalesce(var.bundle_object, google_storage_bucket_object.bundle.name)
 }
 
@@ -47,6 +47,6 @@ output "image_bucket" {
 }
 
 output "edge_address" {
-  description = "The address that the domain's A record must have; null without a domain."
+  description = "The address for the domain's A record; null without a domain."
   value       = one([for address in google_compute_global_address.edge : address.address])
 }

@@ -55,7 +55,7 @@ resource "google_storage_bucket_iam_member" "images" {
   member = google_service_account.function[each.key].member
 }
 
-# What functions are built from. It can be made again from the repository, so it does not stand in the way of a destroy.
+# The source of the functions. It can be built again from the repository, so it does not block a destroy.
 resource "google_storage_bucket" "source" {
   name                        = "${var.project_id}-${var.name_prefix}-source"
   location                    = var.region
@@ -70,7 +70,7 @@ resource "google_storage_bucket" "source" {
   depends_on = [google_project_service.api["storage.googleapis.com"]]
 }
 
-# Named by its content: the same sources change nothing. The one before stays, to go back to.
+# Named by its content: unchanged sources change nothing. The previous archive is kept for rolling back.
 resource "google_storage_bucket_object" "bundle" {
   name            = "bundle/${filemd5(local.bundle_path)}.zip"
   bucket          = google_storage_bucket.source.name

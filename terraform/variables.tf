@@ -1,5 +1,5 @@
 variable "project_id" {
-  description = "Google Cloud project that everything is made in."
+  description = "Google Cloud project that contains all resources."
   type        = string
   validation {
     condition     = can(regex("^[a-z][a-z0-9-]{4,28}[a-z0-9]$", var.project_id))
@@ -18,13 +18,13 @@ variable "region" {
 }
 
 variable "firestore_location" {
-  description = "Location of the Firestore database; null is the region. It can never be changed. A multi-region (nam5, eur3) costs more and answers more slowly."
+  description = "Location of the Firestore database; null is the region. It can never be changed. A multi-region (nam5, eur3) costs more and is slower."
   type        = string
   default     = null
 }
 
 variable "name_prefix" {
-  description = "What the name of every resource begins with, so that several gateways fit into one project."
+  description = "Prefix of the name of every resource, so that several gateways fit into one project."
   type        = string
   default     = "gemini"
   validation {
@@ -34,17 +34,17 @@ variable "name_prefix" {
 }
 
 variable "labels" {
-  description = "Labels of every resource that can have them, beside application = <name_prefix>."
+  description = "Labels of every resource that supports them, besides application = <name_prefix>."
   type        = map(string)
   default     = {}
   validation {
     condition     = alltrue([for key, value in var.labels : can(regex("^[a-z][a-z0-9_-]{0,62}$", key)) && can(regex("^[a-z0-9_-]{0,63}$", value))])
-    error_message = "labels may have lower case letters, digits, hyphens and underscores, at most 63, and a key begins with a letter."
+    error_message = "labels may have at most 63 lower case letters, digits, hyphens and underscores, and a key must begin with a letter."
   }
 }
 
 variable "settings" {
-  description = "Environment variables of every function, as .env.example describes them. Values that hold a secret, and what Terraform sets itself, are refused."
+  description = "Environment variables of every function, as .env.example describes them. Variables that hold a secret, and variables that Terraform sets itself, are rejected."
   type        = map(string)
   default     = {}
   validation {
@@ -57,7 +57,7 @@ variable "settings" {
   }
   validation {
     condition     = !anytrue([for name in keys(var.settings) : can(regex("API_KEY(_[0-9]+)?$", name))])
-    error_message = "A key is a secret: it goes into Secret Manager, and Gemini keys are named in gemini_api_keys."
+    error_message = "A key is a secret: it goes into Secret Manager. Name Gemini keys in gemini_api_keys."
   }
   validation {
     condition     = length(setintersection(keys(var.settings), local.secret_settings)) == 0
@@ -66,7 +66,7 @@ variable "settings" {
 }
 
 variable "secret_settings" {
-  description = "Environment variables of every function that Secret Manager fills, beside the keys: of ALL_PROXY, HTTP_PROXY, HTTPS_PROXY and OTEL_EXPORTER_OTLP_HEADERS."
+  description = "Environment variables of every function whose values come from Secret Manager, besides the keys: any of ALL_PROXY, HTTP_PROXY, HTTPS_PROXY and OTEL_EXPORTER_OTLP_HEADERS."
   type        = set(string)
   default     = []
   validation {
@@ -76,7 +76,7 @@ variable "secret_settings" {
 }
 
 variable "gemini_api_keys" {
-  description = "The server's Gemini keys: variable -> Google Cloud project whose quota it spends (null: a project of its own). Their values are added to Secret Manager. {} where only callers bring keys."
+  description = "The server's Gemini keys: variable -> Google Cloud project whose quota the key uses (null: a project of its own). Their values are added to Secret Manager. {}: only callers send keys."
   type        = map(string)
   default     = { GEMINI_API_KEY = null }
   validation {
@@ -86,7 +86,7 @@ variable "gemini_api_keys" {
 }
 
 variable "functions" {
-  description = "What differs from a function's endpoint.json, and its instances; by the name of its folder."
+  description = "Overrides of a function's endpoint.json, and its number of instances, by the name of its folder."
   type = map(object({
     memory_mb     = optional(number)
     cpu           = optional(number)
@@ -100,15 +100,15 @@ variable "functions" {
   default = {}
   validation {
     condition     = length(setsubtract(keys(var.functions), keys(local.manifests))) == 0
-    error_message = "functions has ${join(", ", setsubtract(keys(var.functions), keys(local.manifests)))}, which no folder below functions/ with an endpoint.json is called."
+    error_message = "functions has ${join(", ", setsubtract(keys(var.functions), keys(local.manifests)))}, for which there is no folder below functions/ with an endpoint.json."
   }
   validation {
     condition     = sum([for name in keys(local.manifests) : coalesce(try(var.functions[name].max_instances, null), 1)]) <= local.instances_of_a_region
-    error_message = "The functions' max_instances must add up to ${local.instances_of_a_region} at most, the usual quota of a region; those that are not set share what the others leave, and have one at least."
+    error_message = "The functions' max_instances must add up to at most ${local.instances_of_a_region}, the usual quota of a region; functions without a value share the rest, at least one each."
   }
   validation {
     condition     = alltrue([for one in values(var.functions) : coalesce(one.max_instances, 1) >= 1])
-    error_message = "max_instances must be 1 at least."
+    error_message = "max_instances must be at least 1."
   }
   validation {
     condition     = alltrue([for one in values(var.functions) : contains(["ALLOW_ALL", "ALLOW_INTERNAL_ONLY", "ALLOW_INTERNAL_AND_GCLB"], coalesce(one.ingress, "ALLOW_ALL"))])
@@ -126,7 +126,7 @@ variable "invokers" {
   }
   validation {
     condition     = !contains(var.invokers, "allAuthenticatedUsers")
-    error_message = "allAuthenticatedUsers is anybody with a Google account; name allUsers, or those whom you mean."
+    error_message = "allAuthenticatedUsers means anybody with a Google account; use allUsers, or name the members."
   }
 }
 
@@ -151,7 +151,7 @@ variable "bundle_object" {
 }
 
 variable "image_ttl_days" {
-  description = "Days after which a stored image or file is no longer shown, and deleted; null keeps them."
+  description = "Days after which a stored image or file expires and is deleted; null keeps it."
   type        = number
   default     = 30
   validation {
@@ -161,7 +161,7 @@ variable "image_ttl_days" {
 }
 
 variable "domain" {
-  description = "Host name of the gateway: makes a load balancer with one address, a certificate and Cloud Armor. null: each function has its own URL."
+  description = "Host name of the gateway: creates a load balancer with one address, a certificate and Cloud Armor. null: each function has its own URL."
   type        = string
   default     = null
   validation {
@@ -171,7 +171,7 @@ variable "domain" {
 }
 
 variable "requests_per_minute_per_address" {
-  description = "What Cloud Armor lets one address send; more is answered with 429. Needs domain."
+  description = "Requests per minute that Cloud Armor allows from one address; more get 429. Needs domain."
   type        = number
   default     = 6000
   validation {
@@ -181,7 +181,7 @@ variable "requests_per_minute_per_address" {
 }
 
 variable "alert_emails" {
-  description = "Addresses that alerts are sent to. Without any they are shown in Cloud Monitoring alone."
+  description = "E-mail addresses for alerts. Without any, alerts are shown only in Cloud Monitoring."
   type        = list(string)
   default     = []
   validation {
@@ -205,7 +205,7 @@ variable "cloud_build" {
 }
 
 variable "deletion_protection" {
-  description = "Keeps the ledger's database and the image bucket from being deleted. Apply with false before `terraform destroy`."
+  description = "Protects the ledger's database and the image bucket from deletion. Apply with false before `terraform destroy`."
   type        = bool
   default     = true
 }

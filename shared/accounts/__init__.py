@@ -1,1 +1,1 @@
-"""The pool of accounts: which keys may serve, and which are out."""
+"""Which keys may serve a request. It changes when an account gets a new kind of credential or a new state."""

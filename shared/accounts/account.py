@@ -1,4 +1,4 @@
-"""One account: a credential, the Google project whose limits it shares, and what those limits are. A value."""
+"""One account, a value: a credential, the Google project whose limits it shares, and those limits."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ OWN_LEDGER = "u-"
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """`id` is safe to show. Accounts with the same `ledger_id` share one Google project's limits."""
+    """`id` is not secret. Accounts with the same `ledger_id` share one Google project's limits."""
 
     id: str
     ledger_id: str
@@ -21,13 +21,13 @@ class Account:
     concurrency: int
     limits: Limits
     model_limits: Mapping[str, Limits] = field(default_factory=dict)
-    own_key: bool = False
-    """Brought by a caller: its faults are the caller's to mend."""
+    caller_key: bool = False
+    """Sent by a caller, who has to fix what is wrong with it."""
 
     @property
-    def passing(self) -> bool:
-        """Whether its ledger is forgotten after a while. A caller's key may be one of the server's: then it is not."""
-        return self.own_key and self.ledger_id.startswith(OWN_LEDGER)
+    def ephemeral(self) -> bool:
+        """Whether its ledger expires when it is not used. False for a caller's key that is also a key of the server."""
+        return self.caller_key and self.ledger_id.startswith(OWN_LEDGER)
 
     def limits_for(self, model: str) -> Limits:
         return self.model_limits.get(model, self.limits)

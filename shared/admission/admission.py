@@ -38,7 +38,7 @@ class AdmissionConfig:
     weights: Mapping[str, float] | None = None
     connections: int = 10_000
     """Maximum open exchanges of the process."""
-    own_key_connections: int | None = None
+    caller_key_connections: int | None = None
     """Maximum of them with callers' own keys; None: no separate limit."""
 
 
@@ -55,7 +55,7 @@ class Admission:
         self.times = AnswerTimes()
         self.durations = AnswerTimes()
         """How long exchanges took from the dispatch to the last byte, unary and streamed ones alike."""
-        self.connections: Connections[ProjectClient] = Connections(config.connections, config.own_key_connections)
+        self.connections: Connections[ProjectClient] = Connections(config.connections, config.caller_key_connections)
         self.projects: OrderedDict[str, ProjectClient] = OrderedDict()
         self._call_log = LedgerCallLog()
         self._offers: deque[tuple[float, Waiter, asyncio.Future[Permit]]] = deque()
@@ -152,7 +152,7 @@ class Admission:
                 self.liveness,
             )
             self.projects[account.ledger_id] = project
-        elif account.passing:
+        elif account.ephemeral:
             self.projects.move_to_end(account.ledger_id)
         return project
 
@@ -160,17 +160,17 @@ class Admission:
         """Make room for one. Projects in use stay: a second client of the same ledger would spend what the first one holds."""
         if len(self.projects) >= MAX_CALLER_KEY_PROJECTS:
             for ledger, project in list(self.projects.items()):
-                if project.account.passing and project.unused():
+                if project.account.ephemeral and project.unused():
                     del self.projects[ledger]
                     return
 
     def _try(self, project: ProjectClient, waiter: Waiter, now_s: float) -> Permit | None:
-        if not self.connections.has_room(project.account.passing):
+        if not self.connections.has_room(project.account.ephemeral):
             return None
         draw = project.draw(waiter.model, waiter.cost)
         if draw is None:
             return None
-        self.connections.take(project.account.passing)
+        self.connections.take(project.account.ephemeral)
         of_project = [account for account in waiter.accounts if account.ledger_id == project.account.ledger_id]
         self._turn += 1
         account = of_project[self._turn % len(of_project)]
@@ -245,7 +245,7 @@ class Admission:
         """Take a connection for a request that needs no permit. False: none became free within `wait_s`."""
         try:
             async with asyncio.timeout(wait_s):
-                await self.connections.wait(account.passing)
+                await self.connections.wait(account.ephemeral)
             return True
         except TimeoutError:
             return False
@@ -254,7 +254,7 @@ class Admission:
 
     def disconnect(self, account: Account) -> None:
         """A request to `account` has ended that held a connection."""
-        self.connections.release(account.passing)
+        self.connections.release(account.ephemeral)
         self._hand_out()
 
     def _hand_out(self) -> None:
@@ -273,7 +273,7 @@ class Admission:
         line, slots = project.wait_list, project.free_slots()
         if not line.count:
             return
-        guest = project.account.passing
+        guest = project.account.ephemeral
         if slots > 0 and not self.connections.has_room(guest):
             self.connections.enter(project, guest, line.first_turn())
         elif slots > 0:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from shared.ledger.grid import Grid
 
-OWN_KEY_TTL_S, ACCEPTED_KEY_TTL_S = 600, 49 * 3600
+CALLER_KEY_TTL_S, ACCEPTED_KEY_TTL_S = 600, 49 * 3600
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +27,6 @@ class ProcessConfig:
     known: frozenset[str] | None = None
     """The ids in the model table or the configuration: each has a section of its own at once. None: every id has."""
 
-    def own_key_kept_s(self, accepted: bool) -> float:
+    def caller_key_kept_s(self, accepted: bool) -> float:
         """How long the ledger of a caller's own key is kept after its last use; `accepted`: Gemini took the key once."""
-        return ACCEPTED_KEY_TTL_S if accepted else max(OWN_KEY_TTL_S, 2 * self.tau_s)
+        return ACCEPTED_KEY_TTL_S if accepted else max(CALLER_KEY_TTL_S, 2 * self.tau_s)

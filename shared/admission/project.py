@@ -9,10 +9,11 @@ from collections.abc import Callable
 from shared.accounts.account import Account
 from shared.admission.call_log import LedgerCallLog
 from shared.admission.config import ProcessConfig
+from shared.admission.decisions import Contact, Linger, Looked, Message
 from shared.admission.holdings import Holdings
 from shared.admission.ledger_client import LedgerClient
 from shared.admission.model_permits import ModelPermits, PermitDraw
-from shared.admission.policy import Contact, Linger, Looked, Message, Policy
+from shared.admission.policy import Policy
 from shared.admission.returns import Returns
 from shared.admission.server_clock import Instant, ServerClock
 from shared.admission.wait_list import WaitList
@@ -47,7 +48,7 @@ class ProjectClient:
         self.wait_list = WaitList(self.names.section)
         self.ledger = LedgerClient(account, store, clock, config, call_log, liveness)
         self.policy = Policy(self.holdings, self.wait_list, random.uniform)
-        self.accepted = not account.own_key
+        self.accepted = not account.caller_key
         """Whether Gemini accepted the account's key."""
         self._returns, self._changed = returns, changed
         self._looked = Looked()

@@ -111,8 +111,8 @@ def _until_s(waiter: Waiter, stop: Reason) -> float:
 
 
 def _stopped(waiter: Waiter, stop: Reason) -> GatewayError:
-    own_key = any(account.own_key for account in waiter.accounts)
-    return stopped_error(stop, waiter.model, waiter.candidates[0].clock.earliest_ms(), own_key=own_key)
+    caller_key = any(account.caller_key for account in waiter.accounts)
+    return stopped_error(stop, waiter.model, waiter.candidates[0].clock.earliest_ms(), caller_key=caller_key)
 
 
 # -- waits -------------------------------------------------------------------------------------------------------------
@@ -204,7 +204,7 @@ def _too_late(waiter: Waiter, returns: Returns) -> QueueTimeout:
 def unconnected(waiter: Waiter, returns: Returns, project: ProjectClient, most: Callable[[bool], int]) -> QueueTimeout:
     """The error of a waiter whose deadline has passed although permits were free: no connection was. `most` returns how many
     connections there are."""
-    guest = project.account.passing
+    guest = project.account.ephemeral
     whose = " with callers' own keys" if guest else ""
     text = (
         f"No connection to Gemini becomes free before this request's deadline: {most(guest)} requests{whose} are open "

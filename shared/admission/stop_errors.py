@@ -23,7 +23,7 @@ def explanation(reason: Reason, model: str, addition: str = "") -> str:
     return f"{text} Google: {reason.message}" if reason.message else text
 
 
-def stopped_error(reason: Reason, model: str, now_ms: float, *, own_key: bool) -> GatewayError:
+def stopped_error(reason: Reason, model: str, now_ms: float, *, caller_key: bool) -> GatewayError:
     """The error for any kind but `rate`. `now_ms` is the store's time."""
     retry_after_s = max(1.0, (reason.until_ms - now_ms) / 1000)
     details = {"model": model}
@@ -31,6 +31,6 @@ def stopped_error(reason: Reason, model: str, now_ms: float, *, own_key: bool) -
         midnight = abs(reason.until_ms - pacific_day(now_ms).end_ms) < 1_000
         text = explanation(reason, model, " It resets at midnight Pacific time." if midnight else "")
         return DailyQuotaExhausted(text, retry_after_s=retry_after_s, details=details, headers=NEVER_RETRY)
-    error = CallerNoQuota if own_key else NoQuota
+    error = CallerNoQuota if caller_key else NoQuota
     headers = {} if reason.kind == "spend" else NEVER_RETRY
     return error(explanation(reason, model), retry_after_s=retry_after_s, details=details, headers=headers)

@@ -1,1 +1,1 @@
-"""Who calls, and how often a caller may. It changes when there is a new kind of credential or of rate."""
+"""Who calls, and how often. It changes when there is a new kind of credential or rate."""

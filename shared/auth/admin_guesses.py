@@ -1,8 +1,8 @@
-"""Slows down whoever guesses the admin key: a network may send a few wrong ones a minute to this process, then waits.
+"""Slows down guesses of the admin key: a network may send this process a few wrong keys per minute, then each one is delayed.
 
-The right key is compared first and always serves at once, so that nobody is locked out by others behind the same address.
-What keeps the key is therefore its length (shared/settings/settings.py); this bounds what guesses cost, and makes them slow for a
-client that waits for answers.
+The right key is compared first and always accepted at once, so that nobody is locked out by others behind the same address.
+The key is therefore protected by its length (shared/settings/keys.py); this module bounds what guesses cost, and slows down
+a client that waits for responses.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from shared.clock import elapsed_s
 from shared.errors import RateLimited
 
 MAX_WRONG_KEYS = 10
-"""Wrong admin keys per network and WINDOW_S that are answered at once."""
+"""Wrong admin keys per network and WINDOW_S that are rejected without a delay."""
 WINDOW_S = 60.0
 DELAY_S = 1.0
 MAX_DELAYED = 32
-"""Requests that may wait at the same time; others are rejected without a delay, so that none holds memory for it."""
+"""Maximum of delayed requests; others are rejected without a delay, so that they hold no memory."""
 MAX_NETWORKS = 4096
-"""Networks that are remembered; beyond that the one whose last guess is longest ago is forgotten."""
+"""Maximum of networks that are remembered; the one whose last guess is oldest is forgotten first."""
 
 
 class AdminGuesses:
@@ -53,14 +53,14 @@ class AdminGuesses:
         )
 
     def _count(self, network: str) -> float:
-        """0, or the seconds until the network may send a wrong key again. The last MAX_WRONG_KEYS + 1 times suffice."""
+        """The seconds until the network may send a wrong key again, 0 if it may now."""
         now_s = self._elapsed()
         times = self._wrong.setdefault(network, deque(maxlen=MAX_WRONG_KEYS + 1))
         self._wrong.move_to_end(network)
         if len(self._wrong) > MAX_NETWORKS:
             self._wrong.popitem(last=False)
         times.append(now_s)
-        # Guesses that were rejected count too: whoever goes on guessing stays slow.
+        # Rejected guesses count too: a client that goes on guessing stays slow.
         if len(times) <= MAX_WRONG_KEYS or times[0] + WINDOW_S <= now_s:
             return 0.0
         return times[1] + WINDOW_S - now_s

@@ -1,14 +1,14 @@
-"""How many requests a caller may make, and how many addresses it may have fetched, within any minute over all instances.
+"""Rate limits of a caller over all instances: requests, and fetched addresses, within any minute.
 
-One small document per caller holds the times of its requests in the last minute, and is deleted a minute after the last of
+One small document per caller holds the times of its requests in the last minute, and expires a minute after the last of
 them. A rejected request writes nothing and does not count. The window is exact by the store's clock.
 
-A made-up key costs nothing, so a rate by key alone limits nobody. Until Gemini has accepted a caller's key, its requests
-count in the rate of its network too, and are admitted only where both have room (`Call.holders`).
+A made-up key costs nothing, so a rate by key alone would limit nobody. Until Gemini has accepted a caller's key, its requests
+count in the rate of its network too, and are admitted only if both have room (`Call.holders`).
 
-Decision: without the store it fails closed. The ledger is in the same store, so that nothing could be generated anyway;
-open, it would let callers spend on a ledger that comes back in the middle of a flood. A commit of unknown fate is made
-again: at worst one request counts twice, never not at all.
+Decision: if the store is unreachable, requests are rejected. The ledger is in the same store, so nothing could be generated
+anyway; if they were admitted, they would flood the ledger when it returns. A commit with an unknown outcome is repeated: at
+worst one request counts twice; it always counts at least once.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ class CallerRate:
         self._counted: Counted = counted
 
     async def admit(self, callers: Sequence[str], count: int = 1) -> None:
-        """Counts `count` for each of `callers` (ids), or for none of them. Raises RateLimited with the time until there is
-        room again, LedgerUnavailable."""
+        """Counts `count` for all of `callers` (ids), or for none. Raises RateLimited with the time until there is room again,
+        and LedgerUnavailable."""
         limit = self.limit
         if limit is None or not count:
             return
@@ -57,13 +57,13 @@ class CallerRate:
         if wait_ms is not None:
             raise RateLimited(
                 f"Rate limit exceeded: {limit} {self._counted} in {self._window_ms / 1000:g} s. Retry after the time in "
-                "Retry-After.",
+                "the header Retry-After.",
                 retry_after_s=wait_ms / 1000,
                 details={"limit": limit, "window_s": self._window_ms / 1000},
             )
 
     async def _transacted(self, keys: Sequence[str], step: Step[int | None]) -> int | None:
-        """Not `cached`: on values seen earlier a step is told the time at which they were seen."""
+        """Not `cached`: with cached values, `now_ms` would be the time at which they were read."""
         for left in reversed(range(TRIES)):
             try:
                 return (await self._store.transact(keys, step)).result
@@ -73,17 +73,17 @@ class CallerRate:
             except StoreError:
                 break
         raise LedgerUnavailable(
-            "The callers' rates cannot be looked up, so nothing is sent; try again.", retry_after_s=5
+            "The rate limits cannot be read, so the request was not sent. Retry later.", retry_after_s=5
         )
 
 
 def counted(
     key: str, value: bytes | None, now_ms: int, limit: int, window_ms: int, count: int = 1
 ) -> Change[int | None]:
-    """`count` more at `now_ms` (at most `limit`): None and the new document; or the milliseconds until they would fit, and
-    no change."""
+    """Counts `count` at `now_ms`: None with the new document; or, beyond `limit`, the milliseconds until they fit, without
+    a change."""
     times = array("q", value or b"")
-    # An instance whose view of the store's clock is behind finds times ahead of it: they are in the window too.
+    # If this instance's estimate of the store's clock is behind, some times are ahead of it: they are in the window too.
     recent = times[bisect_right(times, now_ms - window_ms) :]
     over = len(recent) + count - limit
     if over > 0:

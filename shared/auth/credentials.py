@@ -1,7 +1,7 @@
-"""Decides who asks: an admin key, the caller's own Gemini key, or nobody. Pure, and silent about what was wrong.
+"""Identifies the caller: an admin key, the caller's own Gemini key, or anonymous. Pure.
 
-First match wins: an admin key, the caller's own key, an anonymous caller where that is allowed; else Unauthorized,
-which reads the same whichever part failed.
+First match wins: an admin key, the caller's own key, an anonymous caller where that is allowed. Otherwise Unauthorized, with
+the same message whichever credential was wrong.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ _TOKEN = re.compile(r"([A-Za-z0-9_-]+)=*(?:\.[A-Za-z0-9_=-]*){2}(?:(?:\.[A-Za-z0
 first part of both is a JSON object in base64url."""
 _HEADER_CHARS = 400
 _ACCESS_TOKEN = "ya29."
-"""What Google's OAuth 2.0 access tokens begin with."""
+"""The start of Google's OAuth 2.0 access tokens."""
 _NAME = re.compile(r"[\x20-\x7e]{1,200}")
 _IPV6_NETWORK_BITS = 64
 _ID_KINDS = ("name:", "user:", "key:", "ip:", "admin:")
-"""How the ids of callers begin. Each is made in this module, and a caller chooses only what follows `name:`."""
+"""The prefixes of caller ids. This module creates every id; a caller chooses only what follows `name:`."""
 _QUERY_CREDENTIALS = frozenset(
     {"key", "api_key", "apikey", "access_token", "admin_api_key", "gemini_api_key", "google_api_key", "x_goog_api_key"}
     | {"authorization", "bearer_token"}
 )
-"""Names of the query under which clients send credentials, in lower case and with `_` for `-`."""
+"""Query parameters in which clients send credentials, in lower case and with `_` for `-`."""
 _UNAUTHORIZED = (
     "No valid credential. Send the server's admin key in the header Admin-API-Key, or your own Gemini key as "
     f"{KEY_FIELD} in the body or in the header x-goog-api-key."
@@ -42,14 +42,14 @@ _UNAUTHORIZED = (
 
 
 def refuse_credential_in_query(query: bytes) -> None:
-    """Raises BadRequest if `query` names a credential: the platform logs URLs, so that it must not be in one."""
+    """Raises BadRequest if `query` has a credential: the platform logs URLs."""
     if not query:
         return
     for name, value in parse_qsl(query.decode("latin-1")):
         if value and name.lower().replace("-", "_") in _QUERY_CREDENTIALS:
             raise BadRequest(
-                "A credential must not be in the URL, which is logged: send a Gemini key in the header x-goog-api-key, or the "
-                "server's admin key in the header Admin-API-Key. Replace the one that was sent.",
+                "A credential must not be in the URL, because URLs are logged. Send a Gemini key in the header x-goog-api-key, "
+                "or the server's admin key in the header Admin-API-Key. Replace the credential that was sent.",
                 field=name,
             )
 
@@ -77,10 +77,10 @@ def authenticate(
     anonymous_allowed: bool = False,
     user: str | None = None,
 ) -> Caller:
-    """`headers` have lower-case names. `bearer_is_credential`: the admin key may also come as bearer or x-goog-api-key.
+    """`headers` have lower-case names. `bearer_is_credential`: the admin key may also be a bearer token or x-goog-api-key.
 
-    `user` names the caller where the body has a field for that. A wrong Admin-API-Key is refused even where none is
-    needed. Raises Unauthorized, and BadRequest for a key or a caller's name that cannot be one.
+    `user` is the caller's name if the body has a field for it. A wrong Admin-API-Key is rejected even where none is
+    needed. Raises Unauthorized, and BadRequest for a key or a caller's name that is not valid.
     """
     number = _admin_key_in(headers, settings, bearer_is_credential)
     if number:
@@ -89,7 +89,7 @@ def authenticate(
     if payload_key and _own_key_possible(payload_key, settings):
         if not _KEY.fullmatch(payload_key):
             raise BadRequest(
-                f"{KEY_FIELD} is not a Gemini key: one has 10 to 4096 printable ASCII characters and no spaces.",
+                f"{KEY_FIELD} is not a valid Gemini key: a key has 10 to 4096 printable ASCII characters and no spaces.",
                 field=KEY_FIELD,
             )
         return _own_key(payload_key)
@@ -102,55 +102,55 @@ def authenticate(
 
 
 def has_admin_key(headers: Mapping[str, str], settings: Settings, *, bearer_is_credential: bool = False) -> bool:
-    """Whether the headers alone say who asks, so that no key needs to be looked for in the body."""
+    """Whether the headers have a valid admin key, so that the body need not be searched for a key."""
     return _admin_key_in(headers, settings, bearer_is_credential) > 0
 
 
 def _admin_key_in(headers: Mapping[str, str], settings: Settings, bearer_is_credential: bool) -> int:
-    """The number of the first one that is valid; 0 if none is. All are compared, whichever matches."""
+    """The number of the first valid admin key; 0 if there is none. All are compared, whichever matches."""
     others = (_bearer(headers), headers.get("x-goog-api-key")) if bearer_is_credential else ()
     matched = [_admin_key(one, settings.admin_api_keys) for one in (headers.get("admin-api-key"), *others)]
     return next((number for number in matched if number), 0)
 
 
 def require_admin(headers: Mapping[str, str], settings: Settings) -> Caller:
-    """For paths that are the admin's alone in a function that is public otherwise. Raises Unauthorized."""
+    """For admin paths of a function that is otherwise public. Raises Unauthorized."""
     number = _admin_key(headers.get("admin-api-key"), settings.admin_api_keys)
     if not number:
-        raise Unauthorized("No valid admin key. Send the server's in the header Admin-API-Key.")
+        raise Unauthorized("No valid admin key. Send the server's admin key in the header Admin-API-Key.")
     return Caller(_admin_id(headers, None, number), "admin")
 
 
 def has_wrong_admin_key(headers: Mapping[str, str], settings: Settings) -> bool:
-    """Whether Admin-API-Key is sent and matches none of the server's keys. False where the server has none to guess."""
+    """Whether Admin-API-Key is sent and matches none of the server's keys. False if the server has no admin key."""
     given = headers.get("admin-api-key")
     return bool(given and settings.admin_api_keys) and not _admin_key(given, settings.admin_api_keys)
 
 
 def client_address(forwarded_for: Sequence[str], peer: str, deployed: bool) -> str:
-    """The caller's: Google's front end appends it to X-Forwarded-For; elsewhere anybody may send that header."""
+    """The caller's address. Google's front end appends it to X-Forwarded-For; elsewhere anybody may send that header."""
     if deployed and forwarded_for:
         return forwarded_for[-1].rpartition(",")[2].strip() or peer
     return peer
 
 
 def network_of(address: str) -> str:
-    """The id of the callers at `address`, for rates, turns and bytes: an IPv4 address, or the network of an IPv6 address,
-    since one household has 2**64 of those."""
+    """The id of the callers at `address`, for rates, fair order and bytes: the IPv4 address, or the /64 network of an IPv6
+    address, since one household has 2**64 addresses."""
     try:
         ip = ip_address(address)
     except ValueError:
         return f"ip:{address}"
     if not isinstance(ip, IPv6Address):
         return f"ip:{ip}"
-    # All mapped addresses are in one network of 64 bits, and belong to different callers.
+    # All mapped IPv4 addresses are in one /64 network, but belong to different callers.
     if ip.ipv4_mapped is not None:
         return f"ip:{ip.ipv4_mapped}"
     return f"ip:{ip_network((int(ip), _IPV6_NETWORK_BITS), strict=False)}"
 
 
 def id_of(caller: str) -> str:
-    """The id of a caller that the operator names: the id itself, as the log has it, or the caller's x-caller-id."""
+    """The id of a caller in a setting: the id as it is logged, or the caller's x-caller-id."""
     return caller if caller.startswith(_ID_KINDS) else f"name:{caller}"
 
 
@@ -182,14 +182,14 @@ def _is_token(text: str) -> bool:
     form = _TOKEN.fullmatch(text) if "." in text else None
     if form is None:
         return False
-    # Whole groups of four, without padding: only the beginning matters.
+    # Whole groups of four characters, without padding: only the start matters.
     start = form[1][: min(len(form[1]), _HEADER_CHARS) // 4 * 4]
     return base64.urlsafe_b64decode(start).lstrip().startswith(b"{")
 
 
 def _own_key(token: str) -> Caller:
     secret = Secret(token)
-    return Caller(f"key:{secret.fingerprint('caller')}", "own_key", secret)
+    return Caller(f"key:{secret.fingerprint('caller')}", "caller_key", secret)
 
 
 def _admin_id(headers: Mapping[str, str], user: str | None, number: int) -> str:
@@ -199,7 +199,7 @@ def _admin_id(headers: Mapping[str, str], user: str | None, number: int) -> str:
             raise BadRequest("x-caller-id must have 1 to 200 printable ASCII characters.", field="x-caller-id")
         return f"name:{name}"
     if user:
-        # Clients put anything into `user`; one that is no name still tells two callers apart.
+        # Clients put anything into `user`. A value that is not a valid name still separates two callers.
         return f"name:{user}" if _NAME.fullmatch(user) else f"user:{Secret(user).fingerprint('user')}"
-    # Not a hash of the key: logs have this id, and a weak key could be found from its hash.
+    # Not a hash of the key: this id is logged, and a weak key could be found from its hash.
     return f"admin:{number}"

@@ -1,1 +1,1 @@
-"""Bounds on the memory and work of one process. It changes when a resource of the process gets another bound."""
+"""What all requests of one process may hold and work on at once. It changes when a resource gets another bound."""

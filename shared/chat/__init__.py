@@ -1,1 +1,1 @@
-"""Chat: a request's body made native, and Gemini's answer made ours. It changes when the body of /chat does."""
+"""The body of /chat as a native request, and Gemini's response as its answer. It changes when either body does."""

@@ -1,4 +1,4 @@
-"""The offline Gemini: real wire format, real limits, scripted faults. Not in the deployed bundle."""
+"""The offline Gemini: Google's wire format, limits and errors. Not deployed. It changes when Gemini does."""
 
 from .app import App, create_app
 from .config import ConfigError, EmulatorConfig, Limits, Project

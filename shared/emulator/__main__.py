@@ -1,4 +1,4 @@
-"""`python -m shared.emulator --port 8765`: an offline Gemini of its own process, configured by the environment."""
+"""`python -m shared.emulator --port 8765`: an offline Gemini in a process of its own, configured by the environment."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import uvloop
 from .config import ConfigError, EmulatorConfig, from_env
 from .running import running
 
-# A person should see a stream come; tests set EMULATOR_LATENCY_MS=0.
+# A person should see how a stream arrives; tests set EMULATOR_LATENCY_MS=0.
 _LATENCY_MS = 300.0
 _CHUNK_DELAY_MS = 30.0
 
@@ -31,7 +31,7 @@ async def _serve(config: EmulatorConfig, host: str, port: int) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m shared.emulator", description=__doc__)
     parser.add_argument("--host", default="127.0.0.1")
-    parser.add_argument("--port", type=int, default=8765, help="0 takes a free one")
+    parser.add_argument("--port", type=int, default=8765, help="0 chooses a free port")
     arguments = parser.parse_args()
     try:
         config = from_env(os.environ, latency_ms=_LATENCY_MS, chunk_delay_ms=_CHUNK_DELAY_MS)

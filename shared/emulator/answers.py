@@ -1,6 +1,6 @@
-"""What the offline Gemini says: deterministic text, JSON or a function call for a request, and what it cost in tokens.
+"""Generates the offline Gemini's answers: deterministic text, JSON or a function call for a request, with its token counts.
 
-The text is for a person who runs the product without a key: it shows what was understood and that no model was asked.
+The text is for a person who runs the product without a key: it shows what was understood, and that no model was used.
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ class Image:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """`thought` is a summary to show, `text` the answer, `calls` function calls, `image` a file. `tokens` counts all but
-    the thought."""
+    """`thought` is a summary to show, `text` the answer, `calls` function calls, `image` a file. `tokens` counts everything
+    except the thought."""
 
     finish_reason: str
     text: str = ""
@@ -74,7 +74,7 @@ class Answer:
 
 
 def prompt_of(request: Mapping[str, Any]) -> str:
-    """The text of the last content, which is what directives are read from and answers are about."""
+    """The text of the last content: directives are read from it, and answers are about it."""
     return "\n".join(part["text"] for part in request["contents"][-1]["parts"] if part.get("text"))
 
 
@@ -87,14 +87,14 @@ def unsafe(prompt_tokens: Mapping[str, int]) -> Answer:
 
 
 def out_of_tokens(prompt_tokens: Mapping[str, int], request: Mapping[str, Any]) -> Answer:
-    """Thinking took the whole output."""
+    """Thinking used up the whole output."""
     cap = request.get("generationConfig", {}).get("maxOutputTokens", 64)
     return Answer(prompt_tokens, [Candidate("MAX_TOKENS")], thought_tokens=cap)
 
 
 def answer(request: Mapping[str, Any], model: Model, prompt_tokens: Mapping[str, int], words: int | None) -> Answer:
-    """The answer to a checked request; `words` asks for a text of that length. Raises GoogleError 400 for a schema
-    that nothing conforms to."""
+    """The answer to a validated request; `words` sets the length of a text. Raises GoogleError 400 for a schema to which no
+    value conforms."""
     config = request.get("generationConfig", {})
     prompt = prompt_of(request)
     seed = zlib.crc32(prompt.encode(), config.get("seed", 0) & 0xFFFFFFFF)
@@ -118,7 +118,7 @@ def answer(request: Mapping[str, Any], model: Model, prompt_tokens: Mapping[str,
 
 
 def broken(answer: Answer, kind: str) -> Answer:
-    """The answer as no schema of one type allows it: `wrong_json` is of another type, `not_json` is prose around it."""
+    """An answer that violates a schema with one type: `wrong_json` has another type, `not_json` has prose around the JSON."""
     return replace(
         answer, candidates=[replace(candidate, text=_broken(candidate.text, kind)) for candidate in answer.candidates]
     )
@@ -131,7 +131,7 @@ def _broken(text: str, kind: str) -> str:
 
 
 def _fitted(text: str, stops: Sequence[str], room: int, thought: str, signature: str) -> Candidate:
-    """The text up to the first stop sequence and within the tokens that thinking left over."""
+    """The text up to the first stop sequence, within the tokens that thinking left."""
     if room <= 0:
         return Candidate("MAX_TOKENS")
     ends = [at for stop in stops if stop and (at := text.find(stop)) >= 0]
@@ -153,7 +153,7 @@ def _thought_tokens(thinking: Mapping[str, Any], model: Model, seed: int) -> int
 
 
 def _signature(seed: int) -> str:
-    """Opaque, as Google's are: base64 of bytes that mean nothing to anyone else."""
+    """An opaque signature, as Google's are: base64 of bytes without a public meaning."""
     return f"EtgB{seed:08x}{seed ^ 0xFFFFFFFF:08x}AdHtim9f"
 
 
@@ -191,7 +191,7 @@ def _json(config: Mapping[str, Any], prompt: str, seed: int) -> str:
     except TooComplex:
         raise invalid(_TOO_MANY_STATES) from None
     except (Unsatisfiable, TypeError, AttributeError, OverflowError):
-        # A schema whose keywords have the wrong types is refused bare by Google as well.
+        # Google too rejects a schema with keywords of wrong types without details.
         raise invalid() from None
 
 
@@ -222,8 +222,8 @@ def _attachment(part: Mapping[str, Any]) -> str:
 
 
 def _call(request: Mapping[str, Any], prompt: str, seed: int) -> dict[str, Any] | None:
-    """The function call to make: always one in mode ANY; in AUTO when the prompt names a function and none was just
-    answered."""
+    """The function call to return: always one in mode ANY; in mode AUTO if the prompt names a function and the last content is
+    not a function response."""
     calling = request.get("toolConfig", {}).get("functionCallingConfig", {})
     mode = calling.get("mode", "AUTO")
     allowed = calling.get("allowedFunctionNames")

@@ -1,4 +1,4 @@
-"""The offline Gemini's story of a request: find the method, check, count, admit, answer. Google's order of checks.
+"""A request to the offline Gemini: find the method, validate, count, admit, answer, in Google's order of checks.
 
 Key, then model, then body, then quota (where Google checks quota relative to the body is not known).
 """
@@ -16,7 +16,7 @@ from typing import Any
 
 from aiohttp import web
 
-from . import answers, errors, faults, frames, images, models, operator_api, refusals, replies, tokens
+from . import answers, errors, faults, frames, images, models, operator_api, rejections, replies, tokens
 from .auth import authenticate
 from .config import EmulatorConfig
 from .errors import GoogleError
@@ -46,9 +46,9 @@ class _Call:
 
 
 class App:
-    """Everything but the socket: `handle` answers a request, `server()` makes the aiohttp server around it.
+    """The application without the socket: `handle` answers a request, `server()` creates the aiohttp server around it.
 
-    `wall_clock` tells Unix time in seconds, for the Pacific day.
+    `wall_clock` returns Unix time in seconds, for the Pacific day.
     """
 
     def __init__(self, config: EmulatorConfig, *, wall_clock: Callable[[], float] = time.time) -> None:
@@ -59,7 +59,7 @@ class App:
         self.seeds = images.Seeds()
 
     def server(self) -> Server:
-        """To be called on the loop that will serve."""
+        """Call it on the event loop that will serve."""
         return Server(self.handle, self._config.max_body_bytes)
 
     async def handle(self, request: Request) -> web.StreamResponse:
@@ -81,7 +81,7 @@ class App:
                 response = await self._answer(request, exchange, call)
             except GoogleError as error:
                 self.stats.refused(error.reason)
-                response = replies.refusal(request, error, sse=call.sse)
+                response = replies.rejection(request, error, sse=call.sse)
             await replies.finish(request, response)
             exchange.done(str(response.status))
             return response
@@ -142,8 +142,8 @@ class App:
         fault = self.faults.choose(asked.fault, prompt, exchange.key, model.id)
         if fault is not None:
             self.stats.fault(fault.kind)
-            if fault.kind in faults.REFUSALS:
-                raise refusals.by_fault(
+            if fault.kind in faults.REJECTIONS:
+                raise rejections.by_fault(
                     fault,
                     project=project.settings,
                     project_name=project.name,
@@ -183,7 +183,7 @@ class App:
         exceeded = project.admit(model.id, request.arrived_s, count, wall_s, pictures)
         if exceeded:
             window_s = self._config.window_s
-            raise refusals.over_quota(project.settings, model.id, exceeded, window_s=window_s, wall_s=wall_s)
+            raise rejections.over_quota(project.settings, model.id, exceeded, window_s=window_s, wall_s=wall_s)
         self.stats.admitted(exchange.key)
 
     def _count(self, request: Request, call: _Call, body: bytes) -> web.Response:
@@ -223,7 +223,7 @@ def create_app(config: EmulatorConfig | None = None, *, wall_clock: Callable[[],
 
 
 def _directives(request: Request, prompt: str) -> Directives:
-    """The header's directives go before the prompt's."""
+    """Directives of the header have precedence over those of the prompt."""
     try:
         said, sent = faults.from_prompt(prompt), faults.from_header(request.headers.get("x-emulator-fault"))
     except BadDirective as error:
@@ -236,9 +236,9 @@ def _directives(request: Request, prompt: str) -> Directives:
 
 
 async def _fail(exchange: Exchange, fault: Fault) -> None:
-    """Raises or hangs, for the faults that give no answer at all."""
-    if refusals.fails(fault):
-        raise refusals.failure(fault)
+    """Raises or hangs, for faults without a response."""
+    if rejections.fails(fault):
+        raise rejections.failure(fault)
     if fault.kind == "hang":
         await asyncio.sleep(min(faults.HANG_S, fault.seconds if fault.seconds is not None else faults.HANG_S))
         exchange.hang_up()
@@ -274,7 +274,7 @@ async def _answer_of(
 
 
 def _deadline_s(request: Request) -> float | None:
-    """When the caller's X-Server-Timeout (seconds, from arrival) is over. Nonsense is ignored, as Google does."""
+    """When the caller's X-Server-Timeout (seconds, from arrival) ends. Invalid values are ignored, as Google does."""
     try:
         timeout_s = float(request.headers.get("X-Server-Timeout", ""))
     except ValueError:

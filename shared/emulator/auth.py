@@ -1,4 +1,4 @@
-"""Which API key a request carries, and whether Google would take it: by words in the key, since there is no registry."""
+"""The API key of a request, and whether Google would accept it: words in the key decide, since there is no registry."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from .server import Request
 
 
 def authenticate(request: Request, version: str, method: str) -> str:
-    """The key. Raises GoogleError: none or two credentials, an OAuth token, or a key that names its own fault.
+    """The key. Raises GoogleError for no or two credentials, an OAuth token, or a key that names its own fault.
 
-    A key is good unless it contains `invalid`, `expired`, `suspended`, `leaked`, `depleted`, `blocked` or `unauth`.
+    A key is valid unless it contains `invalid`, `expired`, `suspended`, `leaked`, `depleted`, `blocked` or `unauth`.
     """
     header = request.headers.get("x-goog-api-key")
     query = request.query.get("key") if request.query_string else None
@@ -22,19 +22,19 @@ def authenticate(request: Request, version: str, method: str) -> str:
     if bearer:
         raise errors.unauthenticated(version, method)
     key = given[0]
-    refusal = _refusal(key, version, method)
-    if refusal is not None:
-        raise refusal
+    rejection = _rejection(key, version, method)
+    if rejection is not None:
+        raise rejection
     return key
 
 
-def _refusal(key: str, version: str, method: str) -> errors.GoogleError | None:
+def _rejection(key: str, version: str, method: str) -> errors.GoogleError | None:
     if "invalid" in key:
         return errors.key_invalid()
     if "expired" in key:
         return errors.key_expired()
     if "suspended" in key:
-        # Google's message holds the whole key; whoever passes messages on must know that.
+        # Google's message contains the whole key; code that passes messages on must remove it.
         return errors.key_suspended(key)
     if "leaked" in key:
         return errors.key_leaked()

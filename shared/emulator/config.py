@@ -1,4 +1,4 @@
-"""What an offline Gemini is configured with: which key belongs to which project, and what each project may do."""
+"""The configuration of an offline Gemini: the project of each key, and the limits of each project."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MAX_BODY_BYTES = 100 * 1024 * 1024
 
 
 class ConfigError(ValueError):
-    """A setting that cannot be used, told in one sentence."""
+    """An invalid setting. The message is one sentence."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Project:
-    """A Google project: `limits` hold for each model by itself, `concurrency` for all its models together."""
+    """A Google project: `limits` apply to each model separately, `concurrency` to all its models together."""
 
     tier: Tier = "paid"
     limits: Limits = Limits()

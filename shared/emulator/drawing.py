@@ -1,8 +1,8 @@
 """Draws an image for a prompt: a seeded pattern with the prompt's text on it, as a real PNG (or JPEG).
 
-With Pillow the text is drawn, in a font of the system that has Chinese if there is one (Debian: fonts-noto-cjk); what
-the font has no sign for is written as its code (\\u6708), since an empty box says nothing. Without Pillow there is the
-pattern alone, and PNG in place of JPEG. Real models answer with megabytes; this compresses to little.
+With Pillow the text is drawn, in a system font with Chinese if there is one (Debian: fonts-noto-cjk); characters that the
+font lacks are drawn as escapes (\\u6708), since an empty box says nothing. Without Pillow there is only the pattern, and PNG
+in place of JPEG. Real models return megabytes; these images are small.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ _COLOURS = 6
 _PAPER, _INK = _COLOURS, _COLOURS + 1
 _LEVEL = 1
 _LINES = 8
-_MOST_CHARS = 6_000
-"""More than the longest lines hold; Pillow takes at most a million."""
+_MAX_CHARS = 6_000
+"""More than the lines can hold; Pillow accepts at most a million."""
 _FONTS = (
     "/usr/share/fonts/opentype/noto/NotoSansCJK-Regular.ttc",
     "/usr/share/fonts/truetype/noto/NotoSansCJK-Regular.ttc",
@@ -68,7 +68,7 @@ def _palette(rng: random.Random) -> bytes:
 
 
 def _pattern(rng: random.Random, width: int, height: int) -> list[bytes]:
-    """A grid of tiles, one byte per pixel: a row of pixels is made once for each row of tiles."""
+    """A grid of tiles, one byte per pixel: each row of tiles is computed once."""
     edges = [width * tile // _TILES for tile in range(_TILES + 1)]
     rows: list[bytes] = []
     for tile in range(_TILES):
@@ -93,7 +93,7 @@ def _write(image: Any, text: str) -> None:
     width, height = image.size
     size = max(10, min(width, height) // 18)
     font = _font(size)
-    legible = _legible(" ".join(text[:_MOST_CHARS].split()), font)[:_MOST_CHARS]
+    legible = _legible(" ".join(text[:_MAX_CHARS].split()), font)[:_MAX_CHARS]
     lines = _wrapped(legible, font, width - 2 * size)
     pen = ImageDraw.Draw(image)
     step = size * 3 // 2
@@ -112,7 +112,7 @@ def _font(size: int) -> Any:
 
 
 def _legible(text: str, font: Any) -> str:
-    """With the codes of the characters that the font lacks: it draws the same sign for all of them."""
+    """`text` with escapes for the characters that the font lacks: it draws the same glyph for all of them."""
     lacking = _sign(_IN_NO_FONT, font)
     codes = {
         ord(char): char.encode("unicode_escape").decode()
@@ -128,7 +128,7 @@ def _sign(char: str, font: Any) -> tuple[tuple[int, int], bytes]:
 
 
 def _wrapped(text: str, font: Any, room: int) -> list[str]:
-    """Broken between words where there are some, else anywhere: Chinese has no spaces."""
+    """Breaks lines between words if there are any, else anywhere: Chinese has no spaces."""
     lines: list[str] = []
     while text and len(lines) < _LINES:
         fits = len(text)

@@ -1,6 +1,6 @@
-"""Errors that only a fault brings: each form in which a 429, a 5xx or a refused account is known to come.
+"""Errors that occur only as injected faults: each known form of a 429, a 5xx or a rejected account.
 
-The texts are those of public reports up to November 2026. `REFUSALS` are answered before a quota is looked at, `FAILURES`
+The texts are those of public reports up to November 2026. `REJECTIONS` are returned before a quota is checked, `FAILURES`
 after the request was admitted and counted.
 """
 
@@ -23,9 +23,9 @@ _DEFAULT_DELAY_S = 7.0
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """What a refusal is told about: `consumer` is the project's number, `wait_s` the delay that the error names, `wall_s` the
-    Unix time."""
+class Context:
+    """The values in a rejection: `consumer` is the project's number, `wait_s` the delay that the error names, `wall_s` the Unix
+    time."""
 
     model: str
     tier: Tier
@@ -36,7 +36,7 @@ class Asked:
 
 
 class Wrapped(GoogleError):
-    """An error of Google's as a proxy in between hands it on: `raw` is the body."""
+    """One of Google's errors as a proxy passes it on: `raw` is the body."""
 
     def __init__(self, error: GoogleError, raw: bytes, content_type: str | None = None) -> None:
         named = {} if content_type is None else {"Content-Type": content_type}
@@ -50,30 +50,30 @@ class Wrapped(GoogleError):
 
 
 def project_number(name: str) -> str:
-    """The number of the Google project of that name: the same one each time."""
+    """The number of the Google project with this name: always the same."""
     return str(100_000_000_000 + zlib.crc32(name.encode()))
 
 
 # --- quotas ------------------------------------------------------------------------------------------------------------
 
 
-def _quota(asked: Asked, *dimensions: str, limit: int | None = None) -> GoogleError:
-    value = asked.limit if limit is None else limit
-    exceeded = [Exceeded(dimension, value, asked.wait_s) for dimension in dimensions]
-    return errors.quota_exceeded(asked.tier, asked.model, exceeded, whole_seconds=asked.wait_s.is_integer())
+def _quota(context: Context, *dimensions: str, limit: int | None = None) -> GoogleError:
+    value = context.limit if limit is None else limit
+    exceeded = [Exceeded(dimension, value, context.wait_s) for dimension in dimensions]
+    return errors.quota_exceeded(context.tier, context.model, exceeded, whole_seconds=context.wait_s.is_integer())
 
 
-def _region(asked: Asked, limit: int, *, method: str = "GenerateContent", details: bool = True) -> GoogleError:
-    """A quota of a region, which comes as ErrorInfo and not as QuotaFailure."""
+def _region(context: Context, limit: int, *, method: str = "GenerateContent", details: bool = True) -> GoogleError:
+    """A regional quota, which Google names in an ErrorInfo, not in a QuotaFailure."""
     snake = "batch_embed_contents" if method == "BatchEmbedContents" else "generate_content"
     words = "Batch Embed Contents" if method == "BatchEmbedContents" else "Generate Content"
     message = (
         f"Quota exceeded for quota metric '{words} API requests per minute' and limit '{method} request limit per minute "
-        f"for a region' of service '{SERVICE}' for consumer 'project_number:{asked.consumer}'."
+        f"for a region' of service '{SERVICE}' for consumer 'project_number:{context.consumer}'."
     )
     info = error_info(
         "RATE_LIMIT_EXCEEDED",
-        consumer=f"projects/{asked.consumer}",
+        consumer=f"projects/{context.consumer}",
         quota_limit=f"{method}RequestsPerMinutePerProjectPerRegion",
         quota_limit_value=str(limit),
         quota_location="us-west4",
@@ -83,16 +83,16 @@ def _region(asked: Asked, limit: int, *, method: str = "GenerateContent", detail
     return GoogleError(429, message, details=[info, HELP] if details else [])
 
 
-def _bullets(asked: Asked) -> GoogleError:
-    return GoogleError(429, _quota(asked, "rpm").message)
+def _bullets(context: Context) -> GoogleError:
+    return GoogleError(429, _quota(context, "rpm").message)
 
 
-def _plan(_: Asked) -> GoogleError:
+def _plan(_: Context) -> GoogleError:
     text = f"{PLAN} For more information on this error, head to: https://ai.google.dev/gemini-api/docs/rate-limits."
     return GoogleError(429, text, details=[HELP])
 
 
-def _spend(_: Asked) -> GoogleError:
+def _spend(_: Context) -> GoogleError:
     return GoogleError(
         429,
         "You exceeded your spend-based rate limit. Your spending rate has exceeded the allowed limit for your account's "
@@ -101,7 +101,7 @@ def _spend(_: Asked) -> GoogleError:
     )
 
 
-def _spending_cap(_: Asked) -> GoogleError:
+def _spending_cap(_: Context) -> GoogleError:
     return GoogleError(
         429,
         "Your project has exceeded its monthly spending cap. Please go to AI Studio at https://ai.studio/spend to manage "
@@ -113,17 +113,17 @@ def _spending_cap(_: Asked) -> GoogleError:
 # --- delays ------------------------------------------------------------------------------------------------------------
 
 
-def _bare(asked: Asked, header: str) -> GoogleError:
+def _bare(context: Context, header: str) -> GoogleError:
     """The 429 that names no quota, with its delay in a header."""
     error = GoogleError(429, "Resource exhausted. Please try again later.")
     values = {
-        "Retry-After": f"{asked.wait_s:g}",
-        "date": formatdate(asked.wall_s + asked.wait_s, usegmt=True),
-        "retry-after-ms": f"{asked.wait_s * 1000:.0f}",
+        "Retry-After": f"{context.wait_s:g}",
+        "date": formatdate(context.wall_s + context.wait_s, usegmt=True),
+        "retry-after-ms": f"{context.wait_s * 1000:.0f}",
     }
     error.headers = {"Retry-After" if header == "date" else header: values[header]}
     if header == "date":
-        error.headers["Date"] = formatdate(asked.wall_s, usegmt=True)
+        error.headers["Date"] = formatdate(context.wall_s, usegmt=True)
     return error
 
 
@@ -138,7 +138,7 @@ def _overloaded_info(delay_s: float) -> GoogleError:
 
 
 def _overloaded_page(delay_s: float) -> GoogleError:
-    """Google's front end answers in HTML when no backend is there."""
+    """Google's front end returns HTML if no backend is available."""
     page = (
         "<!DOCTYPE html>\n<html lang=en>\n  <title>Error 503 (Server Error)!!1</title>\n  <p><b>503.</b> <ins>That’s an "
         "error.</ins>\n  <p>The service you requested is not available at this time. Please try again in "
@@ -157,7 +157,7 @@ def _internal(delay_s: float) -> GoogleError:
 
 
 def _nested(error: GoogleError, levels: int = 1) -> GoogleError:
-    """Google's whole error as a text inside error.message, as gateways on the Node SDK write it."""
+    """Google's whole error as a string in error.message, as gateways on the Node SDK write it."""
     body = error.body()
     for _ in range(levels):
         wrapped = {"message": body.decode(), "code": error.code, "status": "Too Many Requests"}
@@ -205,57 +205,57 @@ def _forbidden(message: str, reason: str | None = None, **metadata: str) -> Goog
     return GoogleError(403, message, details=details, early=True, reason="restricted")
 
 
-def _disabled(asked: Asked) -> GoogleError:
-    url = f"https://console.developers.google.com/apis/api/{SERVICE}/overview?project={asked.consumer}"
+def _disabled(context: Context) -> GoogleError:
+    url = f"https://console.developers.google.com/apis/api/{SERVICE}/overview?project={context.consumer}"
     return _forbidden(
-        f"Gemini API has not been used in project {asked.consumer} before or it is disabled. Enable it by visiting {url} "
+        f"Gemini API has not been used in project {context.consumer} before or it is disabled. Enable it by visiting {url} "
         "then retry. If you enabled this API recently, wait a few minutes for the action to propagate to our systems and "
         "retry.",
         "SERVICE_DISABLED",
-        consumer=f"projects/{asked.consumer}",
-        containerInfo=asked.consumer,
+        consumer=f"projects/{context.consumer}",
+        containerInfo=context.consumer,
         activationUrl=url,
         serviceTitle="Gemini API",
     )
 
 
-def _unbilled(asked: Asked) -> GoogleError:
+def _unbilled(context: Context) -> GoogleError:
     return _forbidden(
-        f"This API method requires billing to be enabled. Please enable billing on project #{asked.consumer} by visiting "
-        f"https://console.developers.google.com/billing/enable?project={asked.consumer} then retry.",
+        f"This API method requires billing to be enabled. Please enable billing on project #{context.consumer} by visiting "
+        f"https://console.developers.google.com/billing/enable?project={context.consumer} then retry.",
         "BILLING_DISABLED",
-        consumer=f"projects/{asked.consumer}",
+        consumer=f"projects/{context.consumer}",
     )
 
 
-def _blocked(message: str, reason: str) -> Callable[[Asked], GoogleError]:
-    return lambda asked: _forbidden(message, reason, consumer=f"projects/{asked.consumer}")
+def _blocked(message: str, reason: str) -> Callable[[Context], GoogleError]:
+    return lambda context: _forbidden(message, reason, consumer=f"projects/{context.consumer}")
 
 
-_REFUSALS: dict[str, Callable[[Asked], GoogleError]] = {
+_REJECTIONS: dict[str, Callable[[Context], GoogleError]] = {
     # Quotas.
-    "429-zero": lambda asked: _quota(asked, "tpm", "rpd", "rpm", "tpd", limit=0),
-    "429-tokens-day": lambda asked: _quota(asked, "tpd", limit=1_000_000),
-    "429-region": lambda asked: _region(asked, asked.limit),
-    "429-region-zero": lambda asked: _region(asked, 0),
-    "429-embed-batch": lambda asked: _region(asked, 150, method="BatchEmbedContents"),
-    "429-sentence": lambda asked: _region(asked, asked.limit, details=False),
+    "429-zero": lambda context: _quota(context, "tpm", "rpd", "rpm", "tpd", limit=0),
+    "429-tokens-day": lambda context: _quota(context, "tpd", limit=1_000_000),
+    "429-region": lambda context: _region(context, context.limit),
+    "429-region-zero": lambda context: _region(context, 0),
+    "429-embed-batch": lambda context: _region(context, 150, method="BatchEmbedContents"),
+    "429-sentence": lambda context: _region(context, context.limit, details=False),
     "429-bullets": _bullets,
     "429-plan": _plan,
     "429-spend": _spend,
     "429-spending-cap": _spending_cap,
     # Delays of a 429 that names no quota.
-    "429-retry-after": lambda asked: _bare(asked, "Retry-After"),
-    "429-date": lambda asked: _bare(asked, "date"),
-    "429-ms": lambda asked: _bare(asked, "retry-after-ms"),
+    "429-retry-after": lambda context: _bare(context, "Retry-After"),
+    "429-date": lambda context: _bare(context, "date"),
+    "429-ms": lambda context: _bare(context, "retry-after-ms"),
     # A proxy in between.
-    "429-nested": lambda asked: _nested(_quota(asked, "rpd")),
-    "429-nested-twice": lambda asked: _nested(_quota(asked, "rpd"), 2),
-    "429-prefixed": lambda asked: _prefixed(_quota(asked, "rpd")),
-    "429-python": lambda asked: _python(_quota(asked, "rpd")),
-    "429-in-500": lambda asked: _in_500(_quota(asked, "rpd")),
-    "429-array": lambda asked: Wrapped(_quota(asked, "rpm"), b"[" + _quota(asked, "rpm").body() + b"]\n"),
-    "429-html": lambda asked: _page(_quota(asked, "rpm")),
+    "429-nested": lambda context: _nested(_quota(context, "rpd")),
+    "429-nested-twice": lambda context: _nested(_quota(context, "rpd"), 2),
+    "429-prefixed": lambda context: _prefixed(_quota(context, "rpd")),
+    "429-python": lambda context: _python(_quota(context, "rpd")),
+    "429-in-500": lambda context: _in_500(_quota(context, "rpd")),
+    "429-array": lambda context: Wrapped(_quota(context, "rpm"), b"[" + _quota(context, "rpm").body() + b"]\n"),
+    "429-html": lambda context: _page(_quota(context, "rpm")),
     # Keys and projects.
     "400-location": lambda _: _precondition("User location is not supported for the API use."),
     "400-unbilled": lambda _: _precondition(
@@ -277,16 +277,16 @@ _REFUSALS: dict[str, Callable[[Asked], GoogleError]] = {
     "403-android": _blocked(
         "Requests from this Android client application <empty> are blocked.", "API_KEY_ANDROID_APP_BLOCKED"
     ),
-    "403-consumer": lambda asked: _forbidden(
-        f"Permission denied on resource project {asked.consumer}.",
+    "403-consumer": lambda context: _forbidden(
+        f"Permission denied on resource project {context.consumer}.",
         "CONSUMER_INVALID",
-        consumer=f"projects/{asked.consumer}",
+        consumer=f"projects/{context.consumer}",
     ),
-    "403-country": lambda asked: _forbidden(
-        f"Access to {SERVICE} is restricted from your billing country and was denied for projects/{asked.consumer}."
+    "403-country": lambda context: _forbidden(
+        f"Access to {SERVICE} is restricted from your billing country and was denied for projects/{context.consumer}."
     ),
-    "403-dunning": lambda asked: _forbidden(
-        f"Lightning dunning decision is deny for project: projects/{asked.consumer}"
+    "403-dunning": lambda context: _forbidden(
+        f"Lightning dunning decision is deny for project: projects/{context.consumer}"
     ),
     "403-denied": lambda _: _forbidden("Your project has been denied access. Please contact support."),
 }
@@ -297,12 +297,12 @@ _FAILURES: dict[str, Callable[[float], GoogleError]] = {
     "503-page": _overloaded_page,
     "500-delay": _internal,
 }
-REFUSALS = frozenset(_REFUSALS)
+REJECTIONS = frozenset(_REJECTIONS)
 FAILURES = frozenset(_FAILURES)
 
 
-def refusal(kind: str, asked: Asked) -> GoogleError:
-    return _REFUSALS[kind](asked)
+def rejection(kind: str, context: Context) -> GoogleError:
+    return _REJECTIONS[kind](context)
 
 
 def failure(kind: str, seconds: float | None) -> GoogleError:

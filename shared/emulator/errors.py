@@ -1,6 +1,6 @@
-"""Every refusal in Google's own words: status, message, details, and the pretty-printed body.
+"""Every rejection in Google's own words: status, message, details, and the pretty-printed body.
 
-Sources: public reports of real answers, the newest of November 2026. Texts that no report has are in the same style.
+Sources: public reports of real responses, the newest of November 2026. Other texts follow the same style.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ INVALID_ARGUMENT = "Request contains an invalid argument."
 
 
 class GoogleError(Exception):
-    """An answer other than 200. `early` marks a refusal that Google's front end makes before the method sees it, which
-    is JSON even on the stream route. `reason` is for the statistics."""
+    """A response other than 200. `early`: Google's front end rejects the request before the method runs, with JSON even on the
+    stream route. `reason` is for the statistics."""
 
     def __init__(
         self,
@@ -53,7 +53,7 @@ class GoogleError(Exception):
         self.status = status or _STATUS[code]
         self.reason = reason or self.status.lower()
         self.headers = dict(headers or {})
-        """Headers of this answer alone. A Content-Type here is that of a body which is not Google's JSON."""
+        """Headers of this response only. A Content-Type here belongs to a body that is not Google's JSON."""
 
     def document(self) -> dict[str, Any]:
         error: dict[str, Any] = {"code": self.code, "message": self.message, "status": self.status}
@@ -183,7 +183,7 @@ def _rpc(version: str, method: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Exceeded:
-    """One exceeded quota. `dimension` is a name of Limits; `wait_s` is until a request like this one would fit."""
+    """One exceeded quota. `dimension` is a field of Limits; `wait_s` is the time until the same request would fit."""
 
     dimension: str
     limit: int
@@ -211,7 +211,7 @@ _QUOTAS = {
         "generate_content_free_tier_input_token_count",
         "GenerateContentInputTokensPerModelPerDay-FreeTier",
     ),
-    # No report shows these three; they follow the pattern of the others.
+    # Without a report; these three follow the pattern of the others.
     ("paid", "tpd"): (
         "generate_content_paid_tier_input_token_count",
         "GenerateContentPaidTierInputTokensPerModelPerDay",
@@ -236,8 +236,8 @@ HELP = {
 
 
 def quota_exceeded(tier: Tier, model: str, exceeded: Sequence[Exceeded], *, whole_seconds: bool) -> GoogleError:
-    """The 429 with every exceeded quota. Both forms of retryDelay are seen from Google: whole seconds cut off from the
-    message's value (`72193s`), and up to nine decimals."""
+    """The 429 with every exceeded quota. Google uses both forms of retryDelay: whole seconds, truncated from the message's
+    value (`72193s`), and up to nine decimals."""
     wait_s = max((one.wait_s for one in exceeded), default=0.0)
     lines, violations = [], []
     for one in exceeded:
@@ -277,7 +277,7 @@ def depleted() -> GoogleError:
 
 
 def go_duration(seconds: float) -> str:
-    """Seconds as Go prints a duration, which is what Google's message holds: 20h3m13.257628674s, 548.431ms."""
+    """Seconds as Go prints a duration, as in Google's messages: 20h3m13.257628674s, 548.431ms."""
     nanos = max(0, round(seconds * 1e9))
     if nanos < 1_000_000_000:
         return f"{nanos / 1e6:.6f}".rstrip("0").rstrip(".") + "ms" if nanos else "0s"

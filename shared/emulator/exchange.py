@@ -1,4 +1,4 @@
-"""One request from arrival to its last byte: the concurrency slot that it holds, and how it ended."""
+"""One request from its arrival to its last byte: its concurrency slot, and how it ended."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _NO_LINGER = struct.pack("ii", 1, 0)
 
 
 class Aborted(Exception):
-    """A fault closed the connection; there is nothing to answer."""
+    """A fault closed the connection; no response can be sent."""
 
 
 class Exchange:
-    """A slot is taken by `open` and freed by `done`, or in the moment the client disconnects. Where work does not end with the
-    connection (`EmulatorConfig.cancels`), it is freed when the answer would have been complete."""
+    """`open` takes a slot; `done` releases it, or the client's disconnect does. If work does not end with the connection
+    (`EmulatorConfig.cancels`), the slot is released when the answer would have been complete."""
 
     def __init__(self, stats: Stats, request: Request) -> None:
         self._stats = stats
@@ -33,7 +33,7 @@ class Exchange:
         request.on_lost(self.lost)
 
     def open(self, project: ProjectRecord) -> None:
-        """Counts as at once from here on. Raises GoogleError 429 when the project has no slot."""
+        """Takes a concurrency slot. Raises GoogleError 429 if the project has none left."""
         if not project.take_slot():
             raise exhausted("concurrency")
         self._project = project
@@ -43,7 +43,7 @@ class Exchange:
         self._ready_s = ready_s
 
     def done(self, outcome: str) -> None:
-        """Everything was handed to the transport. Only the first end counts."""
+        """Everything was passed to the transport. Only the first end counts."""
         if not self._ended:
             self._ended = True
             self._request.on_lost(None)
@@ -52,7 +52,7 @@ class Exchange:
             self._stats.answered(outcome, self.key)
 
     def lost(self) -> None:
-        """The client went before everything was handed to the transport."""
+        """The client disconnected before everything was passed to the transport."""
         if self._ended:
             return
         self._stats.disconnects += 1
@@ -64,7 +64,7 @@ class Exchange:
         self.done("disconnected")
 
     def close(self) -> None:
-        """The handler is over, however."""
+        """The handler ended, in whatever way."""
         self.done("aborted")
 
     def hang_up(self) -> None:

@@ -1,4 +1,4 @@
-"""Which fault a request asks for, by header, by a directive in its prompt, or by an operator's standing order."""
+"""The fault to inject into a request: requested by a header, by a directive in its prompt, or by an operator."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 
 from . import error_faults, wrappings
 
-# Answered before any quota is looked at: Google's front end or quota service would say these.
-REFUSALS = frozenset(
+# Returned before any quota is checked, as Google's front end or quota service does.
+REJECTIONS = frozenset(
     {
         "400",
         "401",
@@ -22,16 +22,16 @@ REFUSALS = frozenset(
         "429-images",
         "429-bare",
         "429-depleted",
-        *error_faults.REFUSALS,
+        *error_faults.REJECTIONS,
     },
 )
-# Fail, or answer oddly, after the request was admitted and counted.
+# Failures and unusual answers after the request was admitted and counted.
 FAILURES = frozenset({"500", "503", "504", "hang", "reset", "cut", "slow", "malformed", *error_faults.FAILURES})
 ODD_ANSWERS = frozenset(
     {"block", "safety", "max_tokens", "wrong_json", "not_json", "image_safety", "no_image", "text_only"}
     | {"image_base64url", "image_cut", "image_html"}
 )
-KINDS = REFUSALS | FAILURES | ODD_ANSWERS | wrappings.NAMES | {wrappings.LATE_ERROR}
+KINDS = REJECTIONS | FAILURES | ODD_ANSWERS | wrappings.NAMES | {wrappings.LATE_ERROR}
 """Wrappings can also be chained: `bom+gzip`."""
 
 HANG_S = 600.0
@@ -39,7 +39,7 @@ SLOW_GAP_S = 1.0
 MAX_WORDS = 20_000
 _MAX_LATENCY_MS = 600_000
 _MAX_COUNT = 1_000_000
-# Prompts whose `xN` count is remembered; the oldest is forgotten first.
+# Maximum of prompts whose `xN` count is remembered; the oldest is dropped first.
 _PROMPTS_KEPT = 10_000
 
 _SPEC = re.compile(r"(?P<kind>[a-z0-9_+-]+?)(?:@(?P<seconds>\d{1,4}(?:\.\d{1,3})?))?(?:x(?P<times>\d{1,6}))?")
@@ -47,13 +47,13 @@ _DIRECTIVE = re.compile(r"\[\[(fault|latency|words):([a-z0-9_@.+-]{1,200})\]\]")
 
 
 class BadDirective(ValueError):
-    """A fault that is not known, told in one sentence."""
+    """An unknown fault. The message is one sentence."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """`times`: only the first so many requests with the same prompt. `seconds`: the retry delay that a 429 tells, the
-    gap of `slow`, the bound of `hang`."""
+    """`times`: only for this number of requests with the same prompt. `seconds`: the retry delay of a 429, the gap of `slow`,
+    the bound of `hang`."""
 
     kind: str
     times: int | None = None
@@ -133,14 +133,14 @@ class _Order:
 
 
 class Faults:
-    """The faults still to fire: standing orders, and how often each prompt has had its `xN` fault."""
+    """The pending faults: an operator's orders, and how often each prompt has had its `xN` fault."""
 
     def __init__(self) -> None:
         self._orders: list[_Order] = []
         self._fired: OrderedDict[tuple[str, str], int] = OrderedDict()
 
     def order(self, fault: str, count: int = 1, key: str | None = None, model: str | None = None) -> None:
-        """The next `count` requests (of that key, of that model) get the fault. Raises BadDirective."""
+        """Injects the fault into the next `count` requests (of that key, of that model). Raises BadDirective."""
         if not 1 <= count <= _MAX_COUNT:
             raise BadDirective(f"count must be from 1 to {_MAX_COUNT}.")
         self._orders.append(_Order(parse_fault(fault), count, key, model))
@@ -153,7 +153,7 @@ class Faults:
         return [{"fault": order.fault.kind, "count": order.left, "model": order.model} for order in self._orders]
 
     def choose(self, asked: Fault | None, prompt: str, key: str, model: str) -> Fault | None:
-        """The fault that fires for this request: what it asks for itself, else the oldest order that fits."""
+        """The fault for this request: its own, else that of the oldest matching order."""
         if asked is not None:
             return asked if asked.times is None or self._counts(asked, asked.times, prompt) else None
         for order in self._orders:

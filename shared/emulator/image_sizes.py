@@ -1,4 +1,4 @@
-"""How large an image is: the pixels that a model makes of an imageConfig, refused where it makes none. Pure.
+"""The size of an image in pixels, by a model and its imageConfig; an unsupported imageConfig is rejected. Pure.
 
 Source: the tables "Aspect ratios and image size" of Google's page on image generation, November 2026.
 """
@@ -75,10 +75,10 @@ def check_image_config(config: Mapping[str, Any], model_id: str) -> None:
 def _check(config: Mapping[str, Any], name: str, proto_name: str, allowed: Any) -> None:
     value = config.get(name)
     if value not in (None, "", *allowed):
-        raise _refusal(proto_name, [one for one in allowed if one])
+        raise _rejection(proto_name, [one for one in allowed if one])
 
 
-def _refusal(name: str, allowed: list[str]) -> GoogleError:
+def _rejection(name: str, allowed: list[str]) -> GoogleError:
     path = f"* GenerateContentRequest.generation_config.image_config.{name}"
     if not allowed:
         return invalid(f"{path}: {name} is not supported for this model.\n")

@@ -1,8 +1,8 @@
 """Whether one more request fits: exact sliding windows and a Pacific day's count. Pure: every time is an argument.
 
-A request is admitted iff, with it, no window (t - length, t] holds more than the limit. Arrivals may come out of order
-(a large body is decided on long after its headers came), so every window that contains the new one is looked at, not only
-the one that ends with it.
+A request is admitted iff, with it, no window (t - length, t] holds more than the limit. Arrivals may be out of order (a large
+body is decided on long after its headers arrived), so every window that contains the new arrival is checked, not only the
+window that ends with it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from .errors import Exceeded
 
 PACIFIC = ZoneInfo("America/Los_Angeles")
 
-# How late behind the newest arrival a request may be decided on and still be judged exactly.
+# A request may be decided on this long after the newest arrival and still be judged exactly.
 LATENESS_S = 60.0
 _TRIM_AT = 4096
 
@@ -44,7 +44,7 @@ class SlidingWindow:
         return peak_count, peak_cost
 
     def _ends(self, at_s: float, first_after: int) -> Iterator[int]:
-        """Exclusive end indexes of the windows to look at: the one that ends at `at_s`, and at each later arrival."""
+        """Exclusive end indexes of the windows to check: those that end at `at_s` and at each later arrival."""
         yield first_after
         yield from range(first_after + 1, bisect_left(self._times, at_s + self.length_s) + 1)
 
@@ -74,7 +74,7 @@ class SlidingWindow:
         return max(0.0, self._times[index] + self.length_s - at_s) if index >= 0 else 0.0
 
     def wait_for_cost_s(self, at_s: float, limit: int, cost: int) -> float:
-        """As wait_for_count_s, for a cost. A cost above the whole limit never fits; a window's length is told."""
+        """Like wait_for_count_s, for a cost. A cost above the whole limit never fits; the window's length is returned."""
         if cost > limit:
             return self.length_s
         sums = self._sums
@@ -85,9 +85,9 @@ class SlidingWindow:
 
 
 class ModelQuota:
-    """What one project's one model has been asked for: admitted and offered requests, per window and per day.
+    """The requests to one model of one project: admitted and offered, per window and per day.
 
-    The maxima are of any window since the last `forget_maxima`. `offered` counts the refused too: how hard was pushed.
+    The maxima are over all windows since the last `forget_maxima`. `offered` includes rejected requests.
     """
 
     def __init__(self, length_s: float) -> None:
@@ -99,8 +99,8 @@ class ModelQuota:
         self.max_requests = self.max_tokens = self.max_offered_requests = self.max_offered_tokens = self.max_images = 0
 
     def admit(self, at_s: float, tokens: int, limits: Limits, wall_s: float, images: int = 0) -> list[Exceeded]:
-        """Admits and counts a request that arrived at `at_s`, or tells every quota that is in the way and counts only
-        the offer. `wall_s` is the time of day, for the daily count."""
+        """Admits and counts a request that arrived at `at_s`, or returns every exceeded quota and counts only the offer.
+        `wall_s` is Unix time, for the daily count."""
         offered = self._offered.peak_with(at_s, tokens)
         self._offered.add(at_s, tokens)
         self.max_offered_requests = max(self.max_offered_requests, offered[0])

@@ -97,7 +97,7 @@ _LATEST = {
     "gemini-flash-lite-latest": "gemini-3.5-flash-lite",
     "gemini-pro-latest": "gemini-3.1-pro-preview",
 }
-# Closed to new users but still listed; each names the id that the refusal recommends.
+# Closed to new users but still listed; each names the id that the rejection recommends.
 CLOSED = {
     "gemini-2.5-pro": "gemini-3.8-flash",
     "gemini-2.5-flash": "gemini-3.8-flash",

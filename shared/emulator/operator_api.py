@@ -29,7 +29,7 @@ async def answer(request: Request, stats: Stats, faults: Faults) -> web.Response
     try:
         await _change(request, faults)
     except BadDirective as error:
-        return replies.refusal(request, errors.invalid(str(error)), sse=False)
+        return replies.rejection(request, errors.invalid(str(error)), sse=False)
     return replies.document(request, {"faults": faults.pending()})
 
 

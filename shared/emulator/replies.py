@@ -1,4 +1,4 @@
-"""Putting an answer or a refusal on the wire: Google's headers, SSE frames, and the faults that break either."""
+"""Writes an answer or a rejection: Google's headers, SSE frames, and the faults that break them."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def document(request: Request, value: Any) -> web.Response:
     return web.Response(body=frames.document_bytes(value), headers=headers(request, JSON_TYPE))
 
 
-def refusal(request: Request, error: GoogleError, *, sse: bool) -> web.Response:
+def rejection(request: Request, error: GoogleError, *, sse: bool) -> web.Response:
     content_type = SSE_TYPE if sse and not error.early else JSON_TYPE
     given = {**headers(request, content_type), **error.headers}
     return web.Response(status=error.code, body=error.body(), headers=given)

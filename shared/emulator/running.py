@@ -25,11 +25,11 @@ class Emulator:
     app: App
 
     def stats(self, *, arrivals: bool = False) -> dict[str, Any]:
-        """What GET /stats answers."""
+        """The body of GET /stats."""
         return self.app.stats.snapshot(arrivals=arrivals)
 
     def reset(self, *, limits: bool = False) -> None:
-        """Forgets counts and maxima; with `limits` also what the windows and days hold."""
+        """Clears counts and maxima; with `limits` also the windows and days."""
         self.app.stats.reset(limits=limits)
 
     def inject(self, fault: str, count: int = 1, *, key: str | None = None, model: str | None = None) -> None:
@@ -45,7 +45,7 @@ async def running(
     host: str = "127.0.0.1",
     wall_clock: Callable[[], float] = time.time,
 ) -> AsyncIterator[Emulator]:
-    """An offline Gemini on the running loop; port 0 takes a free one. Open requests are dropped at the end."""
+    """An offline Gemini on the running loop; port 0 chooses a free port. Open requests are dropped at the end."""
     app = create_app(config, wall_clock=wall_clock)
     runner = web.ServerRunner(app.server(), shutdown_timeout=_SHUTDOWN_S)
     await runner.setup()

@@ -1,4 +1,4 @@
-"""A request's JSON to one shape: unknown names and wrong types refused in Google's words, both letter cases accepted.
+"""Normalizes a request's JSON: accepts both letter cases, and rejects unknown names and wrong types in Google's words.
 
 This is what Google's JSON-to-protobuf transcoder does in front of the method. The result has camelCase names, repeated
 fields as lists, enums in upper case, numbers as numbers, and no nulls. A field of type `json` or `struct` is untouched.

@@ -1,4 +1,4 @@
-"""What a well-formed request may ask of a model, refused in Google's words where it may not."""
+"""Validates what a well-formed request asks of a model, and rejects it in Google's words."""
 
 from __future__ import annotations
 

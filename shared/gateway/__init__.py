@@ -1,1 +1,1 @@
-"""The story of a request to Gemini: admitted, sent, retried, settled. It changes when the rules of that story do."""
+"""One request to Gemini from admission to settlement, with its retries. It changes when the rules of a retry do."""

@@ -84,7 +84,7 @@ class Attempts:
                 permit = await self._acquire()
                 # While this request waited, another one may have learned that the account cannot serve.
                 missing = self.gateway.missing.message(permit.account.ledger_id, self.model)
-                if missing is None and not self.gateway.pool.is_out(permit.account):
+                if missing is None and not self.gateway.pool.is_disabled(permit.account):
                     return permit
                 await permit.close()
                 self.next = self.usable = self._candidates()
@@ -117,7 +117,7 @@ class Attempts:
         messages = [self.gateway.missing.message(account.ledger_id, self.model) for account in candidates]
         if candidates and all(messages):
             failure = UpstreamFailure("not_found", messages[0] or "", status=404)
-            raise caller_error(failure, self.model, 0.0, 0.0, self._window_s(), own_key=candidates[0].own_key)
+            raise caller_error(failure, self.model, 0.0, 0.0, self._window_s(), caller_key=candidates[0].caller_key)
         return [account for account, message in zip(candidates, messages, strict=True) if message is None]
 
     def _images(self) -> int:
@@ -288,7 +288,7 @@ class Attempts:
             permit.not_found()
         pool = self.gateway.pool
         if failure.remedy == "account_out":
-            pool.put_out(permit.account, failure.kind, failure.message)
+            pool.disable(permit.account, failure.kind, failure.message)
         elif failure.remedy == "account_paused":
             pool.pause(permit.account, failure.kind, failure.message)
         if failure.consumer is not None:
@@ -335,7 +335,7 @@ class Attempts:
             permit.dispatched_ms,
             self.gateway.admission.clock.latest_ms(),
             self._window_s(),
-            own_key=permit.account.own_key,
+            caller_key=permit.account.caller_key,
             key_retry_s=self.gateway.pool.server_retry_s(),
         )
 

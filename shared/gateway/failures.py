@@ -95,7 +95,7 @@ def caller_error(
     now_ms: float,
     window_s: float,
     *,
-    own_key: bool,
+    caller_key: bool,
     key_retry_s: float = 60.0,
 ) -> GatewayError:
     """The error for the caller, with Google's message if there is one. Times are as for `refusal_of`; `key_retry_s` is the time
@@ -112,11 +112,11 @@ def caller_error(
             )
         case "not_found":
             return ModelNotFound(f"Gemini found no such model or method: {message}", details=details)
-        case "restricted" if own_key and failure.status == 400:
+        case "restricted" if caller_key and failure.status == 400:
             return RejectedByGemini(f"Gemini rejected the request for this API key: {message}", details=details)
         case "bad_request":
             return RejectedByGemini(f"Gemini rejected the request: {message}", details=details)
-        case "key_invalid" | "account" | "restricted" | "permission" if own_key:
+        case "key_invalid" | "account" | "restricted" | "permission" if caller_key:
             return InvalidGeminiKey(f"Gemini rejected this API key: {message}", details=details)
         case "key_invalid" | "account" | "restricted":
             return NoServerKey(
@@ -127,7 +127,7 @@ def caller_error(
         case "quota" if (kind := kind_of(failure)) != "rate":
             refusal = refusal_of(failure, model, sent_ms, now_ms, window_s)
             until_ms = int(now_ms) if refusal is None else refusal.until_ms
-            return stopped_error(Reason(kind, sentence(message), until_ms), model, now_ms, own_key=own_key)
+            return stopped_error(Reason(kind, sentence(message), until_ms), model, now_ms, caller_key=caller_key)
         case "quota" | "pressure":
             return RateLimited(
                 f"Gemini has no capacity for this request now: {message}",

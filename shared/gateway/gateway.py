@@ -77,7 +77,7 @@ class Gateway:
     def accepted(self, caller: Caller) -> bool:
         """Whether Gemini has accepted the caller's own key, as far as this process knows; True for callers without one.
         Raises InvalidGeminiKey for a key that Gemini rejected lately."""
-        if caller.own_key is None:
+        if caller.caller_key is None:
             return True
         agent = self.admission.projects.get(self.pool.candidates(caller)[0].ledger_id)
         return agent is not None and agent.accepted

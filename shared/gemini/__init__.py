@@ -1,1 +1,1 @@
-"""All upstream I/O: the wire to Gemini."""
+"""The wire to Gemini: requests, responses, errors, models. It changes when Google's API does."""

@@ -1,8 +1,8 @@
-"""Which refusals are about the key or its project, and not about the request. Pure.
+"""Recognizes rejections that are about the key or its project, not about the request. Pure.
 
-A reason is an entry of ErrorInfo, which no caller can write (google/api/error_reason.proto). A text is only believed at the
-start of a message and under the status that Google gives it: messages quote the caller's words, and those must not put an
-account out. The texts are those of public reports up to November 2026.
+A reason is an entry of ErrorInfo, which a caller cannot write (google/api/error_reason.proto). A text counts only at the start
+of a message and under the status that Google gives it: messages quote the caller's text, which must not disable an account.
+The texts are those of public reports up to November 2026.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ _SPENDING_CAP_REASON = re.compile(r"(?:MONTHLY\w*SPEND|SPEND(?:ING)?_CAP|MONTHLY
 
 
 class _Text(NamedTuple):
-    """`status` is Google's name of the status; a proxy that renames it ("Bad Request") is believed by the code alone."""
+    """`status` is Google's name of the status; if a proxy renamed it ("Bad Request"), the code alone decides."""
 
     trouble: Trouble
     codes: frozenset[int]
@@ -121,10 +121,10 @@ _GOOGLE_NAMES = frozenset(
 
 
 def account_trouble(code: int, status: str, message: str, reason: str | None) -> Trouble | None:
-    """What is wrong with the account, or None: nothing that the error tells.
+    """What is wrong with the account, or None if the error names nothing.
 
-    `account`: until a person pays, or replaces the key. `key_invalid`: no such key, or expired. `restricted`: the project or
-    key is not set up for this use: location, billing, API not enabled, the key's restrictions."""
+    `account`: unusable until a person pays or replaces the key. `key_invalid`: no such key, or expired. `restricted`: the
+    project or key is not set up for this use: location, billing, API not enabled, the key's restrictions."""
     if code not in (*_CREDENTIAL, 429):
         return None
     by_reason = _REASONS.get(reason or "")

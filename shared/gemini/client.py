@@ -1,4 +1,4 @@
-"""The way to Gemini: one exchange over HTTP, unary or streamed, on one pool of connections. It repeats nothing."""
+"""The HTTP client of Gemini: one exchange, unary or streamed, on one pool of connections. It never retries."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from shared.bounds.large_work import LARGE_BYTES, LargeWork
 from shared.clock import elapsed_s, unix_s
 from shared.gemini.errors import MAX_ERROR_BYTES, Kind, UpstreamFailure, read_error_frame, read_failure
 from shared.gemini.reading import AnswerReader, Unreadable, describe, is_error, read_answer, read_error_body
-from shared.gemini.upload import BoundedResponse, PermittedRequest, Refused, Upload
+from shared.gemini.upload import BoundedResponse, PermittedRequest, Upload, WriteRejected
 from shared.generation import JsonObject
 from shared.secret import Secret
 
@@ -28,15 +28,15 @@ MAX_REPLY_BYTES = 64 * 1024 * 1024
 MAX_STREAM_BYTES = 256 * 1024 * 1024
 
 CONNECT_TIMEOUT_S = 10.0
-"""For TCP alone: a route that swallows packets costs one backoff, not the whole deadline."""
+"""For TCP alone: a route that drops packets costs one backoff, not the whole deadline."""
 
 KEEPALIVE_S = 60.0
-"""Shorter than Google's minutes: a connection that they close first costs a permit when the two cross."""
+"""Shorter than Google's own (minutes): a request that is sent while Google closes the connection costs a permit."""
 
 READ_BUFFER_BYTES = 256 * 1024
 _LARGE_COMPRESSED_BYTES = 4 * 1024
 _FRAMES_IN_A_TURN = 256
-"""Frames of a stream that are returned one after the other before other requests have a turn."""
+"""Frames of a stream that are returned in a row before other requests run."""
 
 _MAX_URLS = 1024
 _PATH_SEGMENT = re.compile(r"[A-Za-z0-9._-]{1,100}")
@@ -50,10 +50,9 @@ class Exchange:
     """One request to Gemini. `verb` is `generateContent`, `countTokens`, `streamGenerateContent`, ...; `body` is JSON;
     `timeout_s` is for all of it, a stream's last frame included, and goes upstream as X-Server-Timeout.
 
-    `before_write` is called when the connection stands and nothing was written, and again where the process stood still
-    between that and the first byte. What it raises surfaces unchanged, and then nothing is sent. `after_write` is called
-    when the body's last byte was written; it is not when the exchange ends before that, and must not raise. Neither may
-    block."""
+    `before_write` is called when the connection is established and nothing has been written, and again if the process was
+    suspended between that and the first byte. Its exception is raised unchanged, and nothing is sent. `after_write` is called
+    when the last byte of the body was written, and not if the exchange ends before; it must not raise. Neither may block."""
 
     api_key: Secret
     model: str
@@ -75,7 +74,7 @@ class GeminiClient:
         proxy: str | None = None,
         large_work: LargeWork | None = None,
     ) -> None:
-        """`base_url` is the upstream's origin, with a path prefix if need be; `/v1beta` is appended. Raises ValueError."""
+        """`base_url` is the upstream's origin, with or without a path prefix; `/v1beta` is appended. Raises ValueError."""
         parts = urlsplit(base_url)
         if parts.scheme not in ("http", "https") or not parts.hostname or any(mark in base_url for mark in "@?# "):
             raise ValueError("the upstream's base URL must be http(s)://host[:port][/prefix], without user or query")
@@ -106,7 +105,7 @@ class GeminiClient:
         encoding = response.headers.get(hdrs.CONTENT_ENCODING, "")
         try:
             reading = partial(read_answer, body, encoding, MAX_REPLY_BYTES)
-            # What is compressed may be longer than it came.
+            # A compressed answer is longer after decoding.
             is_large = len(body) >= LARGE_BYTES or (encoding and len(body) >= _LARGE_COMPRESSED_BYTES)
             reply = await self._large_work.run(reading, first=True) if is_large else reading()
         except Unreadable as error:
@@ -116,22 +115,24 @@ class GeminiClient:
         return reply
 
     def stream(self, exchange: Exchange) -> AbstractAsyncContextManager[AsyncIterator[JsonObject]]:
-        """Frames as they come. Entering waits for status and headers. Entering and iterating raise UpstreamFailure, also
-        when the answer ends before each of its candidates has. Leaving early closes the connection at once."""
+        """Frames as they arrive. Entering waits for status and headers. Entering and iterating raise UpstreamFailure, also
+        if the answer ends before every candidate has finished. Leaving early closes the connection at once."""
         return _Stream(self, exchange)
 
     async def aclose(self) -> None:
-        """Close every connection. The client is of no use afterwards."""
+        """Closes every connection. The client cannot be used afterwards."""
         self._closed = True
         session, self._session = self._session, None
         if session is not None:
             await session.close()
 
     async def _dispatch(self, exchange: Exchange, upload: Upload) -> aiohttp.ClientResponse:
-        """Send it, and wait for the answer's status and headers."""
+        """Sends the request, and waits for the status and headers of the response."""
         key = exchange.api_key.reveal()
         if not key.isascii() or not key.isprintable():
-            raise UpstreamFailure("key_invalid", "The API key has characters that no API key has.", written=False)
+            raise UpstreamFailure(
+                "key_invalid", "The API key has characters that are not allowed in a key.", written=False
+            )
         session = self._session or self._open()
         failure: BaseException | None
         try:
@@ -148,17 +149,17 @@ class GeminiClient:
         except asyncio.CancelledError:
             upload.abort()
             raise
-        except (Refused, aiohttp.ClientError, OSError) as error:
-            refusal, upload.refusal = upload.refusal, None
-            failure = refusal or _broken(error, upload, answered=False)
-            del refusal
+        except (WriteRejected, aiohttp.ClientError, OSError) as error:
+            rejection, upload.rejection = upload.rejection, None
+            failure = rejection or _broken(error, upload, answered=False)
+            del rejection
         upload.abort()
         assert failure is not None
-        # Out here, so that no aiohttp error is chained to it: one can hold the request's headers, and so the key.
+        # Raised outside of the except clause, so that no aiohttp error is chained: it can contain the headers with the key.
         try:
             raise failure
         finally:
-            # Its traceback holds this frame, and so the body: no cycle may keep that.
+            # The traceback holds this frame and the body: a reference cycle would keep them in memory.
             del failure
 
     def _url(self, model: str, verb: str) -> URL:
@@ -185,10 +186,10 @@ class GeminiClient:
             headers=_HEADERS,
             proxy=self._proxy,
             read_bufsize=READ_BUFFER_BYTES,
-            # Decoded by `reading`, which also takes a header that does not fit the body.
+            # `reading` decodes; it also accepts a header that does not match the body.
             auto_decompress=False,
         )
-        # By itself aiohttp repeats idempotent methods only, so never a POST. A repetition would need its own permit.
+        # aiohttp retries only idempotent methods by itself, never a POST; a retry would need a permit of its own.
         session._retry_connection = False
         return session
 
@@ -211,7 +212,7 @@ class _Stream(AbstractAsyncContextManager[AsyncIterator[JsonObject]], AsyncItera
         self._response = response = await self._client._dispatch(exchange, upload)
         encoding = response.headers.get(hdrs.CONTENT_ENCODING, "")
         self._reader = AnswerReader(encoding, MAX_STREAM_BYTES)
-        # aiohttp's own timer ends a read; this one ends the exchange, also while nobody reads.
+        # aiohttp's timer ends a read; this one ends the exchange, also while nothing is being read.
         self._timer = asyncio.get_running_loop().call_later(upload.deadline_s - elapsed_s(), self._expire)
         if response.status != 200:
             try:
@@ -247,7 +248,7 @@ class _Stream(AbstractAsyncContextManager[AsyncIterator[JsonObject]], AsyncItera
             return frame
 
     async def _read_chunk(self) -> None:
-        """Pass the next bytes to the reader, or note the end. Raises Unreadable."""
+        """Passes the next bytes to the reader, or records the end. Raises Unreadable."""
         chunk = b""
         try:
             chunk = await self._response.content.readany()
@@ -263,12 +264,12 @@ class _Stream(AbstractAsyncContextManager[AsyncIterator[JsonObject]], AsyncItera
         self._reader.feed(chunk)
 
     def _end(self) -> JsonObject:
-        """After the last frame: StopAsyncIteration if the answer is complete, however its connection ended, else the
-        failure; or, before that, what the reader still has."""
+        """The last frame that the reader still has. Raises StopAsyncIteration after it if the answer is complete, however the
+        connection ended, else the failure."""
         reader = self._reader
         if not reader.complete:
             if self._broken is None and not reader.begun and reader.head.strip():
-                raise self._unreadable(Unreadable("It holds no part of an answer."))
+                raise self._unreadable(Unreadable("It contains no part of an answer."))
             raise self._cut()
         last = reader.last()
         if last is None:
@@ -299,7 +300,7 @@ def _upload(exchange: Exchange) -> Upload:
 
 
 async def _read(response: aiohttp.ClientResponse, limit_bytes: int) -> bytes:
-    """The whole body; of a longer one, a first part that is longer than the limit."""
+    """The whole body. A body that is longer than the limit is read a little beyond the limit."""
     content = response.content
     chunk = await content.readany()
     if content.at_eof():
@@ -316,15 +317,15 @@ async def _failure(response: aiohttp.ClientResponse, secret: Secret) -> Upstream
     try:
         body = await _read(response, MAX_ERROR_BYTES)
     except (aiohttp.ClientError, OSError):
-        # The status alone says more than that its body broke off.
+        # The status says more than the broken connection.
         body = b""
     plain = read_error_body(body, response.headers.get(hdrs.CONTENT_ENCODING, ""))
     return read_failure(response.status, plain, response.headers, secret=secret, now_s=unix_s())
 
 
 def _unreadable(error: Unreadable, response: aiohttp.ClientResponse, secret: Secret) -> UpstreamFailure:
-    """A whole answer that cannot be read is not requested again: it was paid for, and the next one will be no different.
-    One that ends too early and does not say how long it was to be was cut, as far as anybody can tell."""
+    """A complete answer that cannot be read is not requested again: it was paid for, and the next one would be the same.
+    An answer that ends early without a declared length counts as cut."""
     headers = response.headers
     if error.cut_short and hdrs.CONTENT_LENGTH not in headers and hdrs.TRANSFER_ENCODING not in headers:
         return UpstreamFailure("cut", "Gemini's answer ended before it was complete.", status=200)
@@ -342,7 +343,7 @@ def _malformed(message: str, *, severed: bool = False) -> UpstreamFailure:
 
 
 def _broken(error: Exception, upload: Upload, *, answered: bool) -> UpstreamFailure:
-    """What an error of the connection means. Its text is left out: it can hold addresses and headers."""
+    """The failure for a connection error. Its text is not used: it can contain addresses and headers."""
     name = type(error).__name__
     if isinstance(error, aiohttp.ConnectionTimeoutError | aiohttp.ClientConnectorError | aiohttp.ClientHttpProxyError):
         return UpstreamFailure("connect", f"Gemini could not be reached ({name}).", written=False)
@@ -357,8 +358,8 @@ def _broken(error: Exception, upload: Upload, *, answered: bool) -> UpstreamFail
 
 
 def _sever(response: aiohttp.ClientResponse) -> None:
-    """Close what was not read to its end, at once: a graceful close would first send the rest of the request. After the
-    last byte the connection is back in the pool already, and stays there."""
+    """Closes a response that was not read to its end, at once: a graceful close would first send the rest of the request.
+    After the last byte the connection is already back in the pool, and stays there."""
     connection = response.connection
     if connection is not None:
         transport = connection.transport

@@ -1,7 +1,6 @@
-"""Which Google project an error names as the consumer: `projects/N`, `project_number:N` or `projects/name`. Pure.
+"""The Google project that an error names as the consumer: `projects/N`, `project_number:N` or `projects/name`. Pure.
 
-It tells keys of one project apart from keys of several. It is read before the message is redacted, and is never shown to
-callers."""
+It shows which keys belong to one project. It is read before the message is redacted, and is never shown to callers."""
 
 from __future__ import annotations
 
@@ -21,7 +20,7 @@ _CODES = frozenset({403, 429, 503})
 
 
 def consumer_of(code: int, details: Sequence[JsonObject], message: str) -> str | None:
-    """The project's number or id, None where none is named. A number and an id of one project are not known to be one."""
+    """The project's number or id; None if the error names none. The number and the id of a project are not matched."""
     for detail in details:
         metadata = detail.get("metadata")
         if is_type(detail, "ErrorInfo", "metadata") and isinstance(metadata, dict):

@@ -1,8 +1,8 @@
-"""Content codings and character encodings of an answer, undone as its bytes arrive. Pure.
+"""Decodes content codings and character encodings of an answer while its bytes arrive. Pure.
 
-Answers are requested uncompressed (`Accept-Encoding: identity`), yet proxies compress them, leave out or misspell the
-header, or keep it after they decompressed. So the bytes decide where they can: a body that does not decode at its start
-is passed on as it is.
+Answers are requested uncompressed (`Accept-Encoding: identity`), yet proxies compress them, omit or misspell the header, or
+keep it after decompressing. So the bytes decide where possible: a body that cannot be decoded at its start is passed on
+unchanged.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ _GZIP_MAGIC = b"\x1f\x8b"
 _ZLIB_CODINGS = frozenset({"gzip", "x-gzip", "deflate"})
 _BROTLI_STEP_BYTES = 1024 * 1024
 _MAX_CODINGS = 4
-_TOO_LONG = "Decompressed, it is longer than the bound of an answer."
+_TOO_LONG = "Decompressed, it is longer than an answer may be."
 _MIN_SNIFF_BYTES = 4
-"""What `json.detect_encoding` needs to tell UTF-8, UTF-16 and UTF-32 apart."""
+"""`json.detect_encoding` needs this many bytes to distinguish UTF-8, UTF-16 and UTF-32."""
 
 
 class Undecodable(Exception):
-    """The bytes stop being what the coding allows after a part of them was decoded."""
+    """The bytes are not valid in the coding any more, after a part of them was decoded."""
 
 
 class TooLong(Exception):
@@ -61,7 +61,7 @@ class _Zlib:
             data = self._inflate.unused_data
             if self._inflate.eof:
                 self._inflate = None
-                # What follows is another member, or a stray tail.
+                # Another member follows, or a stray tail.
                 self._finished = not data.startswith(_GZIP_MAGIC)
         return b"".join(pieces)
 
@@ -72,14 +72,14 @@ def _window_bits(head: bytes, *, raw: bool) -> int:
     if head[0] & 0x0F == 8 and (head[0] << 8 | head[1]) % 31 == 0:
         return zlib.MAX_WBITS
     if not raw or (head[0] in b"{[" and head[1] < 0x80):
-        # No deflate stream of a text begins like JSON.
+        # A deflate stream of text never starts like JSON.
         raise zlib.error("no header")
     return -zlib.MAX_WBITS
 
 
 class _Brotli:
     def __init__(self) -> None:
-        # Imported where it is needed: almost no answer is compressed, and a cold start pays for every import.
+        # Imported on demand: almost no answer is compressed, and every import costs cold start time.
         import brotli
 
         self._error: type[Exception] = brotli.error
@@ -104,7 +104,7 @@ class _Brotli:
 
 
 class _Lenient:
-    """A coding that turns into no coding at all where the first bytes are not of it."""
+    """A coding that passes the bytes on unchanged if the first bytes are not of this coding."""
 
     def __init__(self, coding: Coding) -> None:
         self._coding: Coding | None = coding
@@ -128,7 +128,7 @@ class _Lenient:
 
 
 class _Characters:
-    """UTF-8 out of UTF-8, UTF-16 or UTF-32, without a byte order mark."""
+    """Converts UTF-8, UTF-16 or UTF-32 to UTF-8, without a byte order mark."""
 
     def __init__(self) -> None:
         self._head: bytes | None = b""
@@ -145,7 +145,7 @@ class _Characters:
         return chunk if self._decoder is None else _utf8(self._decoder.decode(chunk))
 
     def end(self) -> bytes:
-        """What was held back; a character that is not whole is dropped."""
+        """The bytes that were held back; an incomplete character is dropped."""
         head, self._head = self._head, None
         return self._start(head) if head else b""
 
@@ -162,11 +162,11 @@ def _utf8(text: str) -> bytes:
 
 
 class Decoder:
-    """Plain UTF-8 out of an answer's bytes, chunk by chunk; at most `max_bytes` of it."""
+    """Converts the bytes of an answer to plain UTF-8, chunk by chunk; at most `max_bytes`."""
 
     def __init__(self, content_encoding: str, max_bytes: int) -> None:
-        """`content_encoding` is the header, "" if there is none. A coding that is not known here is taken for none: some
-        proxies write a charset there. What then cannot be read names it in its error."""
+        """`content_encoding` is the header, "" if there is none. An unknown coding is ignored: some proxies write a charset
+        there. The error of an answer that cannot be read names it."""
         names = [name.strip().lower() for name in content_encoding.split(",")][:_MAX_CODINGS]
         self._codings = [made for name in reversed(names) if (made := _coding(name)) is not None]
         self._characters = _Characters()
@@ -178,7 +178,7 @@ class Decoder:
         for coding in self._codings:
             chunk = coding.feed(chunk, self._left_bytes)
         while not self._proven and chunk:
-            # No text begins with gzip's first byte.
+            # Text never starts with gzip's first byte.
             if chunk[0] != _GZIP_MAGIC[0] or len(self._codings) >= 2 * _MAX_CODINGS:
                 self._proven = True
             else:
@@ -190,7 +190,7 @@ class Decoder:
         return self._characters.feed(chunk)
 
     def end(self) -> bytes:
-        """What was held back in case more would come."""
+        """The bytes that were held back in case more would arrive."""
         return self._characters.end()
 
 

@@ -1,4 +1,4 @@
-"""How long Gemini asks to wait, in each of the forms in which it comes. Pure: the wall clock is an argument.
+"""The delay after which Gemini asks to retry, in each of its forms. Pure: the wall clock is an argument.
 
 RetryInfo.retryDelay     "25.46s", or {"seconds": 25, "nanos": 460000000}      google.rpc.RetryInfo
 a sentence               "Please retry in 1h2m3.5s.", "try again in 7 seconds"
@@ -38,9 +38,9 @@ _SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 def retry_delay_s(
     details: Iterable[JsonObject], message: str, headers: Mapping[str, str], now_s: float | None = None
 ) -> float | None:
-    """Seconds to wait; None where nothing says so. The body's forms go before the headers', and of two in the body the
-    longer one holds: RetryInfo is often the sentence's value cut to seconds. `now_s` is Unix time: a date in
-    Retry-After is relative to the answer's Date header, or to `now_s` where there is none."""
+    """Seconds to wait; None if the response names none. The body has precedence over the headers. Of two delays in the body
+    the longer one is used: RetryInfo is often the sentence's value cut to seconds. `now_s` is Unix time: a date in
+    Retry-After is relative to the response's Date header, or to `now_s` without one."""
     delays = [delay for detail in details for delay in _of_detail(detail)]
     sentence = sentence_delay_s(message)
     if sentence is not None:
@@ -50,7 +50,7 @@ def retry_delay_s(
 
 
 def header_delay_s(headers: Mapping[str, str], now_s: float | None = None) -> float | None:
-    """From `retry-after-ms` and `Retry-After`; never negative, and bounded."""
+    """The delay from `retry-after-ms` or `Retry-After`; never negative, and bounded."""
     lower = {name.lower(): value.strip() for name, value in headers.items()}
     ms, value = lower.get("retry-after-ms", ""), lower.get("retry-after", "")
     if _NUMBER.fullmatch(ms):
@@ -66,7 +66,7 @@ def header_delay_s(headers: Mapping[str, str], now_s: float | None = None) -> fl
 
 
 def sentence_delay_s(text: str) -> float | None:
-    """From a sentence like "Please retry in 25.4s." The first one that names an amount holds."""
+    """The delay from a sentence like "Please retry in 25.4s." The first sentence with an amount is used."""
     for found in _SENTENCE.finditer(text):
         total = _amounts_s(text, found.end())
         if total is not None:
@@ -96,7 +96,7 @@ def _of_detail(detail: JsonObject) -> Iterable[float]:
 
 
 def _duration_s(value: Any) -> float | None:
-    """google.protobuf.Duration: a text in JSON; an object, whose seconds are an int64 and so may be a text, in others."""
+    """google.protobuf.Duration: a string in JSON; elsewhere an object, whose seconds are an int64 and may be a string."""
     if isinstance(value, str):
         match = _DURATION.fullmatch(value.strip())
         return float(match[1]) if match else None
@@ -113,7 +113,7 @@ def _whole(value: Any) -> int | None:
 
 
 def _unix_s(date: str) -> float | None:
-    """An HTTP date (RFC 9110 section 5.6.7: IMF-fixdate, RFC 850's, asctime's) as Unix time; None if it is none."""
+    """An HTTP date (RFC 9110 section 5.6.7: IMF-fixdate, RFC 850's, asctime's) as Unix time; None if it is not valid."""
     if len(date) > MAX_DATE_CHARS:
         return None
     try:

@@ -1,4 +1,4 @@
-"""Google's error in the body of an answer, however it is wrapped. Pure.
+"""Finds Google's error in the body of a response, however it is wrapped. Pure.
 
     {"error": {"code": 429, "message": ..., "status": ..., "details": [...]}}      Google's REST format
     [{"error": ...}]   data: {"error": ...}                                       the same in a stream
@@ -7,8 +7,8 @@
     [GoogleGenerativeAI Error]: Error fetching from <url>: [429 Too Many Requests] <message> [{"@type": ...}]
     429 RESOURCE_EXHAUSTED. {'error': ...}                                         a gateway on the Python SDK
 
-An error inside a message is only read where the whole message is one, after a prefix of these: other messages quote the
-caller's words, and those may be JSON too.
+An error inside a message is read only if it is the whole message, after one of these prefixes: other messages quote the
+caller's text, which may be JSON too.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ MAX_ERROR_BYTES = 256 * 1024
 """Longer bodies are not parsed (the longest known one is 4 KB)."""
 
 MAX_DEPTH = 6
-"""Errors inside errors that are unwrapped; a chain of three gateways makes three."""
+"""Maximum of nested errors that are unwrapped; a chain of three gateways nests three."""
 
 MAX_PYTHON_CHARS = 16 * 1024
 MAX_DETAILS = 32
@@ -44,7 +44,7 @@ _TAG = re.compile(r"<[^>]{0,2000}>")
 
 @dataclass(frozen=True, slots=True)
 class ErrorBody:
-    """One error. `code` is the HTTP status that it names itself, and `status` its name (`RESOURCE_EXHAUSTED`)."""
+    """One error. `code` is the HTTP status that the error itself names, and `status` its name (`RESOURCE_EXHAUSTED`)."""
 
     message: str = ""
     code: int | None = None
@@ -52,15 +52,15 @@ class ErrorBody:
     reason: str | None = None
     details: tuple[JsonObject, ...] = ()
     nested: bool = False
-    """Whether it was found inside the message of another one."""
+    """Whether it was found inside the message of another error."""
 
 
 def read_error_body(body: bytes) -> ErrorBody | None:
-    """The innermost error of a body, or None where it has none."""
+    """The innermost error of a body; None if it has none."""
     if len(body) > MAX_ERROR_BYTES:
         return None
     try:
-        # A stream's route may frame its error as an event.
+        # A streaming route may send its error as an event.
         parsed = orjson.loads(body.strip().removeprefix(b"\xef\xbb\xbf").removeprefix(b"data:"))
     except orjson.JSONDecodeError:
         parsed = body.decode("utf-8", "replace").strip()
@@ -68,7 +68,7 @@ def read_error_body(body: bytes) -> ErrorBody | None:
 
 
 def read_error_object(parsed: Any) -> ErrorBody | None:
-    """The innermost error of a parsed body, or None where it has none."""
+    """The innermost error of a parsed body; None if it has none."""
     outer = _error_of(parsed, 0)
     if outer is None:
         return None
@@ -86,18 +86,18 @@ def read_error_object(parsed: Any) -> ErrorBody | None:
 
 
 def plain_text(body: bytes) -> str:
-    """What an HTML page or a plain text says, without its tags: where Google's front end writes "try again in 30 seconds"."""
+    """The text of an HTML page without its tags, or of a plain text: Google's front end writes "try again in 30 seconds"."""
     return " ".join(_TAG.sub(" ", body[:4096].decode("utf-8", "replace")).split())
 
 
 def is_type(detail: JsonObject, name: str, *fields: str) -> bool:
-    """Whether a detail is a google.rpc.`name`: by its type, or by its `fields` where a proxy dropped the type."""
+    """Whether a detail is a google.rpc.`name`: by its type, or by its `fields` if a proxy dropped the type."""
     kind = detail.get("@type")
     return kind.endswith(name) if isinstance(kind, str) else all(field in detail for field in fields)
 
 
 def _error_of(value: Any, depth: int) -> JsonObject | None:
-    """The error that a JSON value, or a text with a JSON value in it, holds."""
+    """The error in a JSON value, or in a text that contains a JSON value."""
     if depth > MAX_DEPTH:
         return None
     if isinstance(value, str):
@@ -115,7 +115,7 @@ def _error_of(value: Any, depth: int) -> JsonObject | None:
 
 
 def _innermost(error: JsonObject, depth: int) -> JsonObject:
-    """`error`, or the one inside it, which has what only the outer one says as well."""
+    """`error`, or the error inside it, completed with fields that only the outer error has."""
     metadata = error.get("metadata")
     raw = metadata.get("raw") if isinstance(metadata, dict) else None
     for value in (error.get("message"), error.get("error"), raw):
@@ -161,7 +161,7 @@ def _code(code: Any) -> int | None:
 
 
 def _reason(details: Sequence[JsonObject], error: JsonObject) -> str | None:
-    """ErrorInfo's reason; that of Google's older format; in OpenAI's format the `code`, a text there."""
+    """The reason of ErrorInfo, or of Google's older format; in OpenAI's format the `code`, which is a string there."""
     infos = [detail.get("reason") for detail in details if is_type(detail, "ErrorInfo", "reason")]
     older = [entry.get("reason") for entry in _list(error.get("errors"))[:MAX_DETAILS] if isinstance(entry, dict)]
     for reason in (*infos, *older, error.get("code")):

@@ -1,7 +1,7 @@
-"""What an upstream failure means: its kind, whose quota it was, and what helps. Pure.
+"""Classifies an upstream failure: its kind, the exceeded quota, and the remedy. Pure.
 
-`error_body` finds Google's error in a body, `quotas` the quota that it names, `delays` how long to wait, `account_trouble`
-what is wrong with the key, `consumer` whose key it is. Bodies and texts are Google's as of November 2026.
+`error_body` finds Google's error in a body, `quotas` the quota that it names, `delays` the time to wait, `account_trouble`
+what is wrong with the key, `consumer` the key's project. Bodies and texts are Google's as of November 2026.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ __all__ = [
 ]
 
 MAX_SHOWN_CHARS = 200
-"""Of a body that is a plain text, in the message."""
+"""Maximum characters of a plain-text body in the message."""
 
 Kind = Literal[
     "connect",  # no connection: DNS, TCP, TLS, proxy
@@ -42,9 +42,9 @@ Kind = Literal[
     "reset",  # the connection broke before the answer began
     "cut",  # the answer began and did not end
     "malformed",  # an answer that is not what the protocol says
-    "quota",  # a 429 or 503 that names a quota, or says that one is used up
-    "pressure",  # a 429 that names none: capacity that Google's customers share
-    "account",  # out until a person acts: credits depleted, spending cap, key leaked, project suspended
+    "quota",  # a 429 or 503 that names a quota, or says that a quota is used up
+    "pressure",  # a 429 that names no quota: capacity that Google's customers share
+    "account",  # unusable until a person acts: credits depleted, spending cap, key leaked, project suspended
     "key_invalid",  # no such key, or expired
     "restricted",  # the key or project is not set up for this use: location, billing, API not enabled, key restrictions
     "permission",  # any other 401 or 403
@@ -77,19 +77,19 @@ _REMEDIES: dict[Kind, Remedy] = {
 
 
 def remedy_for(kind: Kind) -> Remedy:
-    """What may help: the same account after a backoff, another account, another account with this one put out until a
-    person acts or paused for a while, a different request (`caller`), or nothing (the time is over)."""
+    """What may help: the same account after a backoff, another account, another account while this one is disabled until a
+    person acts or paused for a while, a different request (`caller`), or nothing (the deadline has passed)."""
     return _REMEDIES[kind]
 
 
 class UpstreamFailure(Exception):
-    """One exchange with Gemini that brought no answer.
+    """One exchange with Gemini that failed.
 
-    `message` is Google's where there is one, always without keys, projects and URL queries. `status` is the one that Google
-    gave, which a proxy may have wrapped in another; None when there was no answer. `violations` is never empty for the kind
-    `quota`. `written`: a byte of the request may have reached Gemini, so the dispatch counts. `severed`: this side closed the
-    connection before the answer had ended, so that Gemini may still work on it. `consumer` is the Google project that the error
-    names (its number or id): for operators, never for callers."""
+    `message` is Google's if there is one, always without keys, projects and URL queries. `status` is Google's, which a proxy
+    may have wrapped in another status; None without a response. `violations` is never empty for the kind `quota`. `written`:
+    a byte of the request may have reached Gemini, so the dispatch counts. `severed`: this side closed the connection before
+    the response ended, so Gemini may still be working on it. `consumer` is the Google project that the error names (its number
+    or id): for operators, never for callers."""
 
     def __init__(
         self,
@@ -116,18 +116,18 @@ class UpstreamFailure(Exception):
 
     @property
     def remedy(self) -> Remedy:
-        # A whole answer was paid for. One that cannot be read is not bought again.
+        # A complete answer was paid for. If it cannot be read, it is not requested again.
         return "none" if self.kind == "malformed" and self.status == 200 else remedy_for(self.kind)
 
 
 def read_failure(
     status: int, body: bytes, headers: Mapping[str, str], *, secret: Secret | None = None, now_s: float | None = None
 ) -> UpstreamFailure:
-    """The failure that an answer other than 200 means. `secret`, the key that was sent, is erased from the message. `now_s`
-    is Unix time, for a Retry-After that is a date in an answer without a Date header."""
+    """The failure for a response other than 200. `secret`, the key that was sent, is removed from the message. `now_s` is
+    Unix time, for a Retry-After that is a date in a response without a Date header."""
     error = read_error_body(body)
     if error is not None:
-        # A gateway in between may answer 500, or a status of its own, for Google's 429.
+        # A gateway in between may return 500, or a status of its own, for Google's 429.
         own = error.code if error.nested or status >= 500 else None
         return _failure(own or status, error, headers, secret, now_s)
     text = plain_text(body)
@@ -152,7 +152,7 @@ def read_error_frame(
     secret: Secret | None = None,
     now_s: float | None = None,
 ) -> UpstreamFailure:
-    """The failure that Gemini reports under HTTP 200: `{"error": ...}` as a frame of a stream, or as the whole body."""
+    """The failure in a response with HTTP 200: `{"error": ...}` as a frame of a stream, or as the whole body."""
     error = read_error_object(frame) or ErrorBody()
     status = error.code or _STATUS_CODES.get(error.status, 500)
     return _failure(status, error, headers, secret, now_s)

@@ -1,4 +1,4 @@
-"""The frames of a stream as the one answer that a unary call would have had. Pure."""
+"""Merges the frames of a stream into the answer that a unary call would have returned. Pure."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from shared.generation import JsonObject
 
 
 def merged(frames: Sequence[JsonObject]) -> JsonObject:
-    """One body: each candidate has its parts in their order and its last finish reason, and of every other field the last
-    value that is not null counts. Changes no frame."""
+    """One body: each candidate with its parts in order and its last finish reason; every other field has its last value that
+    is not null. The frames stay unchanged."""
     body: JsonObject = {}
     counts: JsonObject | None = None
     candidates: dict[int, JsonObject] = {}

@@ -1,4 +1,4 @@
-"""Which models Gemini said lately that a project does not have. Bounded; pure but for the clock that it is given."""
+"""Remembers for ten minutes which models a project does not have, by Gemini's 404s. Bounded; pure except for its clock."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ MAX_MESSAGE_CHARS = 500
 
 
 class MissingModels:
-    """Of one process, by project and model, each with Google's words; the one asked for longest ago is forgotten first."""
+    """Missing models of one process by project and model, with Google's message; the least recently used is dropped first."""
 
     def __init__(self, elapsed: Callable[[], float] = elapsed_s) -> None:
         self._elapsed = elapsed
@@ -29,7 +29,7 @@ class MissingModels:
             self._missing.popitem(last=False)
 
     def message(self, project: str, model: str) -> str | None:
-        """Google's words; None while the model may exist there."""
+        """Google's message; None if the model may exist in the project."""
         known = self._missing.get((project, model))
         if known is None:
             return None

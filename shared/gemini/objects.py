@@ -1,4 +1,4 @@
-"""JSON objects in a row, found incrementally: a JSON array of them, one a line, one after the other, or just one. Pure."""
+"""Finds JSON objects incrementally: in a JSON array, one per line, one after the other, or a single one. Pure."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ _IN_STRING = re.compile(rb'["\\]')
 
 
 class ObjectScanner:
-    """Splits bytes into whole objects by their braces, however they are cut into chunks. What stands between objects
-    (brackets, commas, white space, a stray tail) is skipped. Whether an object is valid JSON is left to its parser."""
+    """Splits bytes into whole objects by their braces, however they are cut into chunks. Bytes between objects (brackets,
+    commas, white space, a stray tail) are skipped. The parser decides whether an object is valid JSON."""
 
     __slots__ = ("_depth", "_escaped", "_in_string", "_max_bytes", "_pieces", "_size_bytes")
 
@@ -25,7 +25,7 @@ class ObjectScanner:
 
     @property
     def held(self) -> bytes:
-        """The object that has begun and not ended, as far as it has come; b"" if there is none."""
+        """The received part of an object that has not ended; b"" if there is none."""
         return b"".join(self._pieces)
 
     def feed(self, chunk: bytes) -> list[bytes]:
@@ -45,7 +45,7 @@ class ObjectScanner:
             if mark == b"\\":
                 self._escaped = True
             elif mark == b'"':
-                # Outside of every object a quotation mark is part of a stray text.
+                # Outside of an object, a quotation mark is part of a stray text.
                 self._in_string = not self._in_string and self._depth > 0
             elif mark == b"{":
                 if self._depth == 0:

@@ -1,4 +1,4 @@
-"""Which quota a refusal names, in each of the forms in which Google names one. Pure.
+"""The quota that a rejection names, in each form that Google uses. Pure.
 
     QuotaFailure     violations of {quotaMetric, quotaId, quotaValue, quotaDimensions}; quotaValue is absent when it is 0
     ErrorInfo        metadata of {quota_metric, quota_limit, quota_limit_value, quota_unit, quota_location}
@@ -27,8 +27,8 @@ MAX_MODEL_CHARS = 100
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """One quota that was exceeded. `limit` is its value as Google says it; None when it does not, 0 is really zero: the
-    project has no quota for this model. `spend` counts money, over all models of the project."""
+    """One quota that was exceeded. `limit` is the value that Google names, None if it names none; 0 means that the project has
+    no quota for this model. `spend` counts money, over all models of the project."""
 
     dimension: Dimension
     period: Period
@@ -37,7 +37,7 @@ class Violation:
 
 
 UNNAMED = Violation("other", "other")
-"""A quota that Google says is exceeded, and does not name."""
+"""An exceeded quota that Google does not name."""
 
 _BULLET = re.compile(
     r"Quota exceeded for metric: ([\w./-]{1,200})(?:, limit: (\d{1,18}))?(?:, model: ([\w./-]{1,100}))?", re.IGNORECASE
@@ -59,7 +59,7 @@ _URL = re.compile(r"https?://\S+")
 
 
 def violations_of(details: Sequence[JsonObject], message: str, reason: str | None) -> tuple[Violation, ...]:
-    """Every quota that an error names. `UNNAMED` alone where it only says that one is exceeded; none where it does not."""
+    """Every quota that an error names; `UNNAMED` alone if it reports an exceeded quota without a name; else none."""
     found = _of_quota_failure(details, message) or _of_error_info(details) or _of_message(message)
     if not any(violation.dimension == "spend" for violation in found) and _speaks_of_spend(message, reason):
         found.append(Violation("spend", "other"))
@@ -69,7 +69,7 @@ def violations_of(details: Sequence[JsonObject], message: str, reason: str | Non
 
 
 def _speaks_of_spend(message: str, reason: str | None) -> bool:
-    """A link to a page about spend says nothing of why a request was refused."""
+    """URLs are ignored: a link to a page about spending is not the reason of a rejection."""
     return bool(_SPEND_NAME.search(reason or "") or _SPEND.search(_URL.sub("", message)))
 
 
@@ -99,7 +99,7 @@ def _of_quota_failure(details: Sequence[JsonObject], message: str) -> list[Viola
 
 
 class _Bullets:
-    """The message's bullets: (limit, model) by metric, in the order of the violations. Two quotas can share a metric."""
+    """The bullets of a message: (limit, model) by metric, in the order of the violations. Two quotas can share a metric."""
 
     def __init__(self, message: str) -> None:
         self._by_metric: dict[str, list[tuple[int | None, str | None]]] = {}
@@ -109,8 +109,8 @@ class _Bullets:
         self._all = {metric: set(entries) for metric, entries in self._by_metric.items()}
 
     def take(self, metric: str, limit: int | None = None) -> tuple[int | None, str | None] | None:
-        """The next bullet of a metric, or the one with that limit. Google may write fewer bullets than violations: once
-        they are used up, what all of a metric's bullets say holds for the rest."""
+        """The next bullet of a metric, or the bullet with that limit. Google may write fewer bullets than violations: if all
+        bullets of a metric agree, they apply to the rest too."""
         left = self._by_metric.get(metric, [])
         fitting = [entry for entry in left if limit is None or entry[0] == limit]
         if fitting:
@@ -175,7 +175,7 @@ def _dimension(quota_id: str, metric: str) -> Dimension:
     if _SPEND_NAME.search(name):
         return "spend"
     if "batchembedcontents" in name.replace("_", ""):
-        # A bucket of its own, which counts batches: a request of ours is one item of a batch.
+        # A separate quota that counts batches; one request here is one item of a batch.
         return "other"
     if "token" in name:
         return "input_tokens" if "input" in name else "other"
@@ -185,8 +185,8 @@ def _dimension(quota_id: str, metric: str) -> Dimension:
 
 
 def _period(quota_id: str, metric: str, unit: str) -> Period:
-    """By the quota's name or unit (`1/min/{project}/{region}`), never by retryDelay: a day's quota often comes with a delay
-    of seconds."""
+    """The period by the quota's name or unit (`1/min/{project}/{region}`), never by retryDelay: a daily quota often comes
+    with a delay of seconds."""
     name = re.sub(r"[_\s-]", "", f"{quota_id} {metric}".lower())
     if "perday" in name or "daily" in name or unit.startswith("1/d"):
         return "day"
@@ -194,7 +194,7 @@ def _period(quota_id: str, metric: str, unit: str) -> Period:
 
 
 def _limit(value: Any) -> int | None:
-    """A limit as a number or as a text (an int64 is a text in JSON); -1 and the like are none."""
+    """A limit given as a number or a string (an int64 is a string in JSON); None for other values such as -1."""
     if isinstance(value, str) and re.fullmatch(r"\s*\d{1,18}(?:\.0{1,9})?\s*", value):
         return int(value.partition(".")[0])
     if isinstance(value, float) and value.is_integer() and 0 <= value < 10**18:
@@ -203,7 +203,7 @@ def _limit(value: Any) -> int | None:
 
 
 def _field(entry: JsonObject, name: str, other: str) -> Any:
-    """In either spelling of protobuf's JSON."""
+    """The field in either spelling of protobuf's JSON."""
     return entry.get(name, entry.get(other))
 
 

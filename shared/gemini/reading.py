@@ -1,8 +1,8 @@
-"""Reads an answer however it is wrapped: its bytes in, native JSON objects out. Pure.
+"""Reads an answer however it is wrapped: bytes in, native JSON objects out. Pure.
 
-An answer under HTTP 200 was paid for, and what stands between Gemini and this gateway may wrap it in its own way: a byte
-order mark, a compression, server-sent events for a unary call, a JSON array or one object for a stream, an end marker, a
-stray tail, characters cut in half. What can be read is read. What cannot is one error that describes what came.
+An answer under HTTP 200 was paid for, and proxies between Gemini and this gateway may wrap it: a byte order mark, a
+compression, server-sent events for a unary call, a JSON array or one object for a stream, an end marker, a stray tail,
+characters cut in half. Everything readable is read; otherwise there is one error that describes the received bytes.
 
 The usual form costs nothing extra: one `orjson.loads` of a unary body or of an event's data.
 """
@@ -27,10 +27,10 @@ from shared.generation import JsonObject
 
 MAX_EXCERPT_BYTES = 120
 _HEAD_BYTES = 1024
-"""As much of an answer is kept for the error that describes it."""
+"""The first bytes of an answer, kept for the error that describes it."""
 
 MAX_STREAM_VALUES = 10 * MAX_VALUES
-"""Over all parts of an answer that does not come as plain events: each object is looked for by its braces."""
+"""Maximum values over all parts of an answer that is not a stream of plain events: its objects are found by their braces."""
 _PLAIN_EVENTS = b"data: {"
 _JSON_GUARD = b")]}'"
 """Google's own prefix against inclusion as a script."""
@@ -40,19 +40,19 @@ _BLANK = b" \t\r\n\0"
 _END_MARKER = re.compile(rb"\[\s*done\s*\]", re.IGNORECASE)
 _MAX_INT_CHARS = 20
 _PROMPT = -1
-"""In place of a candidate's index: the prompt, which was blocked."""
+"""Used in place of a candidate's index if the prompt was blocked."""
 
 
 def _significant(start: bytes) -> bytes:
-    """`start` without what may stand before an answer."""
+    """`start` without white space and marks before the answer."""
     for mark in _MARKS:
         start = start.lstrip(_BLANK).removeprefix(mark)
     return start.lstrip(_BLANK)
 
 
 class Unreadable(Exception):
-    """An answer, or a part of it, that is not native JSON in any known wrapping. `cut_short`: it looks like one that ended
-    too early, so if nothing says how long it was to be, its connection was cut. `head`: its first bytes, decoded."""
+    """An answer, or a part of it, that is not native JSON in any known wrapping. `cut_short`: it seems to have ended too
+    early; without a declared length, the connection was cut. `head`: its first bytes, decoded."""
 
     def __init__(self, message: str, *, cut_short: bool = False) -> None:
         super().__init__(message)
@@ -61,7 +61,7 @@ class Unreadable(Exception):
 
 
 class AnswerReader:
-    """The frames of one answer, as soon as their bytes are there."""
+    """Returns the frames of one answer as soon as their bytes have arrived."""
 
     def __init__(self, content_encoding: str, max_bytes: int, max_values: int | None = None) -> None:
         """`content_encoding` is the answer's header, "" if it has none; `max_bytes` bounds the decoded answer."""
@@ -91,16 +91,16 @@ class AnswerReader:
 
     @property
     def begun(self) -> bool:
-        """Whether a candidate has come, or the reason why the prompt has none."""
+        """Whether a candidate has arrived, or the reason why the prompt was blocked."""
         return bool(self._begun)
 
     @property
     def complete(self) -> bool:
-        """Whether every candidate that has come has finished, and the first one has come, or the prompt was blocked."""
+        """Whether every candidate that has arrived has finished, and candidate 0 is among them, or the prompt was blocked."""
         return self._begun == self._finished and not self._begun.isdisjoint((0, _PROMPT))
 
     def feed(self, chunk: bytes) -> None:
-        """Raises Unreadable where nothing after this can be read."""
+        """Raises Unreadable if nothing after this chunk can be read."""
         try:
             if self._decoder is None and self._events is not None and self._begun:
                 # The usual case, after the first frame.
@@ -117,7 +117,7 @@ class AnswerReader:
             raise Unreadable(f"It has {error}.") from None
 
     def end(self) -> None:
-        """No more bytes will come. The last event counts without its blank line, if it is whole."""
+        """Call after the last bytes. A complete last event counts even without its blank line."""
         try:
             if self._decoder is not None:
                 self._split(self._decoder.end())
@@ -131,7 +131,7 @@ class AnswerReader:
             raise Unreadable(str(error)) from None
 
     def next(self) -> JsonObject | None:
-        """The next frame; None when none is there (yet). Raises Unreadable for a frame that is not JSON."""
+        """The next frame; None if there is none (yet). Raises Unreadable for a frame that is not JSON."""
         while True:
             if self._frames:
                 return self._frames.popleft()
@@ -151,7 +151,7 @@ class AnswerReader:
                 return frame
 
     def last(self) -> JsonObject | None:
-        """What is left of the text after the last frame, as a frame; None in almost every answer."""
+        """The rest of the text after the last frame, as a frame; None in almost every answer."""
         return None if self._halves is None else self._halves.last_frame()
 
     # -- bytes to payloads -------------------------------------------------------------------------------------------
@@ -179,13 +179,13 @@ class AnswerReader:
             start = self._undecided + chunk
             rest = _significant(start)
             if any(len(rest) < len(mark) and mark.startswith(rest) for mark in _MARKS):
-                # Of a long run of white space nothing is kept.
+                # A long run of white space is not kept.
                 self._undecided = start if len(start) <= _MAX_UNDECIDED_BYTES else rest
             else:
                 self._decide(rest)
 
     def _decide(self, start: bytes) -> None:
-        """What the body is, by its first character."""
+        """Chooses the reader by the body's first character."""
         self._undecided = b""
         if start[:1] in (b"{", b"["):
             self.is_object = start[:1] == b"{"
@@ -198,7 +198,7 @@ class AnswerReader:
     # -- payloads to frames ------------------------------------------------------------------------------------------
 
     def _read(self, payload: bytes) -> JsonObject | None:
-        """The frame that `payload` usually is; whatever else it is goes to `_frames`. Raises Unreadable."""
+        """The frame in `payload`; if the payload has another form, its frames are appended to `_frames`. Raises Unreadable."""
         try:
             check_values(payload)
             value = orjson.loads(payload)
@@ -215,21 +215,21 @@ class AnswerReader:
         return None
 
     def _followed(self, frame: JsonObject) -> JsonObject:
-        """Note which candidates it begins and finishes."""
+        """Records which candidates the frame starts and finishes."""
         for candidate in wire.candidates(frame):
             index = wire.candidate_index(candidate)
             self._begun.add(index)
             if "finishReason" in candidate and wire.finishes(candidate):
                 self._finished.add(index)
         if "promptFeedback" in frame and wire.block_reason(frame) is not None:
-            # A blocked prompt has no candidates: its reason is the end.
+            # A blocked prompt has no candidates: its reason ends the answer.
             self._begun.add(_PROMPT)
             self._finished.add(_PROMPT)
         return frame
 
     def _read_leniently(self, payload: bytes) -> None:
-        """Objects with halves of characters, or with something before, between or after them. What cannot be an object is
-        skipped: an end marker, a word that keeps the connection alive."""
+        """Reads objects with halves of characters, or with other text before, between or after them. Text that cannot be an
+        object is skipped: an end marker, a word that keeps the connection alive."""
         payload = payload.strip(_BLANK)
         if payload[:1] not in (b"{", b"[") or _END_MARKER.match(payload):
             return
@@ -246,23 +246,23 @@ class AnswerReader:
             self._refuse_unless_stray(scanner.held)
 
     def _refuse_unless_stray(self, piece: bytes) -> None:
-        """A piece that is not JSON is a stray text where nothing is missing without it."""
+        """Raises Unreadable unless the answer is complete without this piece, which is not JSON."""
         if not self.complete or b'"candidates"' in piece:
             raise Unreadable("A part of it is not JSON.")
 
 
 def _int(digits: str) -> int | float:
-    """As orjson reads it: what 64 bits cannot hold becomes a float."""
+    """The number as orjson reads it: an integer beyond 64 bits becomes a float."""
     value = int(digits) if len(digits) <= _MAX_INT_CHARS else 2**64
     return value if -(2**63) <= value < 2**64 else float(digits)
 
 
 _lenient = json.JSONDecoder(strict=False, parse_int=_int, parse_constant=lambda _: None)
-"""Also takes halves of characters, control characters in texts, and NaN, which reads as null."""
+"""Also accepts halves of characters, control characters in strings, and NaN, which becomes null."""
 
 
 def _loads_leniently(payload: bytes) -> JsonObject | None:
-    """The object, which may hold halves of characters; None if it is not JSON."""
+    """The object, which may contain halves of characters; None if it is not JSON."""
     try:
         text = payload.decode("utf-8", "surrogatepass")
     except UnicodeDecodeError:
@@ -278,8 +278,8 @@ def _loads_leniently(payload: bytes) -> JsonObject | None:
 
 
 def read_answer(body: bytes, content_encoding: str, max_bytes: int) -> JsonObject:
-    """The object that a unary call is answered with. Frames of a stream are merged into one; an error among them is
-    returned by itself. Raises Unreadable."""
+    """The answer of a unary call, as an object. Frames of a stream are merged into one; an error among them is returned
+    alone. Raises Unreadable."""
     if not content_encoding:
         try:
             check_values(body)
@@ -303,7 +303,7 @@ def read_answer(body: bytes, content_encoding: str, max_bytes: int) -> JsonObjec
 def _merged_answer(reader: AnswerReader, body: bytes) -> JsonObject:
     frames = _all_frames(reader, body)
     if not frames:
-        raise Unreadable("It holds no JSON object.", cut_short=not body.strip())
+        raise Unreadable("It contains no JSON object.", cut_short=not body.strip())
     for frame in frames:
         if is_error(frame):
             return frame
@@ -316,7 +316,7 @@ def _merged_answer(reader: AnswerReader, body: bytes) -> JsonObject:
 
 
 def read_error_body(body: bytes, content_encoding: str) -> bytes:
-    """The body of an error status as plain JSON; what cannot be read as JSON is only decoded."""
+    """The body of an error response as plain JSON; a body that is not JSON is only decoded."""
     if not content_encoding:
         try:
             orjson.loads(body)
@@ -349,7 +349,7 @@ def _all_frames(reader: AnswerReader, body: bytes) -> list[JsonObject]:
 
 
 def describe(head: bytes, content_type: str, content_encoding: str) -> str:
-    """What came, for an error: its types, and how it begins."""
+    """Describes a received body for an error message: its types and its first characters."""
     shown = head[:MAX_EXCERPT_BYTES].decode("utf-8", "backslashreplace")
     shown = "".join(c if c.isprintable() else " " for c in shown).strip()
     coding = f", content encoding {_word(content_encoding)}" if content_encoding else ""

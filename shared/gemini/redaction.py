@@ -1,4 +1,4 @@
-"""What must not be in a text that is shown: keys, the consumer that Google names, credentials in URLs. Pure."""
+"""Removes from a text what must not be shown: keys, the project that Google names, credentials in URLs. Pure."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _PROJECT = re.compile(
 
 
 def redacted(text: str) -> str:
-    """`text` without anything that looks like a key, the Google project that it names, and URLs' queries; bounded."""
+    """`text` without anything that looks like a key, without the Google project's name and URL queries; bounded."""
     text = text[: 2 * MAX_MESSAGE_CHARS]
     text = _URL.sub(lambda m: f"{m[1]}{m[2]}", text)
     text = _NAMED_SECRET.sub(r"\1***", text)

@@ -1,30 +1,30 @@
 """Server-sent events, incrementally: bytes in, the data of each complete event out. Pure.
 
 Follows the event stream grammar of the HTML standard (9.2.6) as far as Gemini uses it: fields other than `data` are
-skipped. One deviation: the standard drops an event that the stream ends without a blank line after it, and here `end`
-returns it, because some proxies leave that line out and the event holds the end of an answer that was paid for.
+skipped. One deviation: the standard drops a last event without a blank line after it; here `end` returns it, because some
+proxies omit that line, and the event contains the end of an answer that was paid for.
 """
 
 from __future__ import annotations
 
 MAX_EVENT_BYTES = 32 * 1024 * 1024
-"""One event can carry a whole image in base64."""
+"""One event can contain a whole image in base64."""
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 class EventTooLarge(Exception):
-    """One event, or one line, is longer than the bound. The stream cannot be read on."""
+    """One event, or one line, is longer than the bound. The rest of the stream cannot be read."""
 
 
 class SseParser:
-    """Lines may end in CRLF, LF or CR and chunks may be cut anywhere, also inside a CRLF or a UTF-8 character."""
+    """Lines may end in CRLF, LF or CR. Chunks may be cut anywhere, even inside a CRLF or a UTF-8 character."""
 
     __slots__ = ("_data", "_data_bytes", "_first_line", "_line", "_line_bytes", "_max_bytes", "_skip_lf")
 
     def __init__(self, max_event_bytes: int = MAX_EVENT_BYTES) -> None:
         self._max_bytes = max_event_bytes
-        # Pieces of a line that has no end yet: joined once, so that a long line costs its length and not its square.
+        # Pieces of an unfinished line, joined once: a long line then costs linear time.
         self._line: list[bytes] = []
         self._line_bytes = 0
         self._data: list[bytes] = []
@@ -33,13 +33,13 @@ class SseParser:
         self._first_line = True
 
     def feed(self, chunk: bytes) -> list[bytes]:
-        """The data of the events that `chunk` completes, in order, as soon as their blank line is there.
+        """The data of the events that `chunk` completes with their blank line, in order.
 
         Raises EventTooLarge."""
         if not chunk:
             return []
         if self._skip_lf and chunk[0] == 10:
-            # The LF of a CRLF, whose CR ended the chunk before and was the end of the line already.
+            # The LF of a CRLF whose CR ended the previous chunk, and with it the line.
             chunk = chunk[1:]
         self._skip_lf = chunk.endswith(b"\r")
         events: list[bytes] = []
@@ -58,7 +58,7 @@ class SseParser:
         return events
 
     def end(self) -> bytes | None:
-        """The data of an event that no blank line ended, or None. It may be cut short: the caller decides by its content."""
+        """The data of a last event without a blank line, or None. It may be cut: the caller decides by its content."""
         events: list[bytes] = []
         if self._line:
             line = b"".join(self._line)

@@ -16,13 +16,13 @@ REPLACEMENT = "\ufffd"
 
 
 class Halves:
-    """Of one answer. A first half at the end of a text waits for the text that follows in the same candidate."""
+    """The halves of one answer. A first half at the end of a text is kept for the next text of the same candidate."""
 
     __slots__ = ("_waiting",)
 
     def __init__(self) -> None:
         self._waiting: dict[tuple[int, bool], str] = {}
-        """By candidate, and whether the text is a thought."""
+        """By candidate, and by whether the text is a thought."""
 
     def repair(self, frame: JsonObject) -> JsonObject:
         """`frame`, changed in place, with whole characters only."""
@@ -42,7 +42,7 @@ class Halves:
         part["text"] = text
 
     def last_frame(self) -> JsonObject | None:
-        """U+FFFD for each half that no other one followed until the end, as a frame of its own; None if there is none."""
+        """A frame with U+FFFD for each half whose other half never arrived; None if there is none."""
         if not self._waiting:
             return None
         candidates = []
@@ -54,7 +54,7 @@ class Halves:
 
 
 def _with_whole_characters(tree: JsonObject) -> JsonObject:
-    """Every text of `tree` and every name in it, in place. Without recursion: an answer may be nested deeply."""
+    """Repairs every string and every name in `tree`, in place. Without recursion: an answer may be nested deeply."""
     todo: list[Any] = [tree]
     while todo:
         node = todo.pop()

@@ -1,4 +1,4 @@
-"""How many input tokens a request will be counted as, before Gemini counts them: a safe estimate, not the mean. Pure.
+"""Estimates the input tokens of a request before Gemini counts them: a safe upper estimate, not the mean. Pure.
 
 What is reserved here is settled to Gemini's count when the answer comes, so too much only delays others for the time
 of one request, while too little overruns the limit (and is booked as debt). Hence: about twice the mean for prose.
@@ -25,24 +25,25 @@ _CONTENT_FIELDS = frozenset({"role", "parts"})
 
 _LONG_HISTORY = 256
 _PIECE = 1024 * 1024
-"""Longer texts are looked at in pieces of so many characters: each look makes copies, and one of 31 MB holds up others."""
+"""Longer texts are estimated in pieces of this many characters: each step copies its text, and 31 MB at once would block the
+event loop."""
 _NOT_TEXT = (b'"inlineData"', b'"fileData"', b'"cachedContent"')
 
 CACHED_CONTENT_TOKENS = 32_768
-"""For a cache whose size is not known here: it counts as input in full."""
+"""For a cache of unknown size, which counts as input in full."""
 
 UNKNOWN_FILE_TOKENS = 50_000
 """For a text file whose size is not known."""
 _UNKNOWN_IMAGE_TOKENS = 2_240
 _UNKNOWN_SECONDS = 300
-_LEAST_SECONDS = 60
+_MIN_SECONDS = 60
 _UNKNOWN_PAGES = 50
 
 _SETTINGS = frozenset({
     "contents", "generationConfig", "model", "toolConfig", "safetySettings", "serviceTier", "store", "labels", "taskType",
     "outputDimensionality", "autoTruncate",
 })  # fmt: skip
-"""What is no input, or is counted by itself."""
+"""Fields that are not input, or that are counted separately."""
 _GENERATION_SETTINGS = frozenset({
     "temperature", "topP", "topK", "candidateCount", "maxOutputTokens", "stopSequences", "presencePenalty",
     "frequencyPenalty", "seed", "responseLogprobs", "logprobs", "responseMimeType", "responseModalities",
@@ -52,9 +53,9 @@ _PART_SETTINGS = frozenset({"text", "thought", "videoMetadata", "mediaResolution
 _DATA_FIELDS = frozenset({"mimeType", "data", "fileUri"})
 
 _LEVELS = ("UNSPECIFIED", "LOW", "MEDIUM", "HIGH", "ULTRA_HIGH")
-"""In the order of Gemini's enum, whose numbers are as valid in JSON as its names are."""
+"""In the order of Gemini's enum: JSON may have the number or the name."""
 _MAX_STATED_TOKENS = 1_000_000
-"""A part may state how many tokens its media are to take."""
+"""Maximum of the token count that a part may state for its media."""
 _YOUTUBE = ("youtube.com/", "youtu.be/", "youtube-nocookie.com/")
 
 _IMAGE_TOKENS = {"LOW": 280, "MEDIUM": 560, "HIGH": 1_120, "ULTRA_HIGH": 2_240}
@@ -77,8 +78,8 @@ _VIDEO_BYTES_PER_S = 25_000
 _MAX_FRAMES_PER_S = 24
 _AUDIO_BYTES_PER_S = {"wav": 16_000, "x-wav": 16_000, "l16": 16_000, "pcm": 16_000, "aiff": 16_000, "flac": 8_000}
 _DEFAULT_AUDIO_BYTES_PER_S = 3_000
-"""Low bit rates, because fewer bytes a second make more seconds: 200 kbit/s for video, 128 kbit/s for plain and 64 for
-lossless speech, 24 for the compressed formats. What is small is taken as a minute: rates say little there."""
+"""Low bit rates, because a lower rate means more seconds: 200 kbit/s for video, 128 kbit/s for plain and 64 for
+lossless speech, 24 for the compressed formats. A small file counts as one minute: rates say little about it."""
 
 
 def estimate_input_tokens(body: Mapping[str, Any], serialised: bytes | None = None) -> int:
@@ -114,7 +115,7 @@ def estimate_input_tokens(body: Mapping[str, Any], serialised: bytes | None = No
                 if type(request) is dict and "requests" not in request:
                     tokens += estimate_input_tokens(request)
         else:
-            # Tools, a title, and whatever is not known here: Gemini may read it.
+            # Tools, a title, and unknown fields: Gemini may read them.
             tokens += _json_tokens(value)
     return int(tokens + 0.999)
 
@@ -136,7 +137,7 @@ def media_tokens(
     `resolution`: LOW, MEDIUM, HIGH, ULTRA_HIGH."""
     kind, _, subtype = mime_type.lower().partition(";")[0].strip().partition("/")
     if size_bytes is None and (not kind or subtype == "octet-stream"):
-        # It may be any kind of file: a video takes the most.
+        # It may be any kind of file; a video has the most tokens.
         kind = "video"
     if kind == "image":
         return _image_tokens(size_bytes, resolution)
@@ -145,14 +146,14 @@ def media_tokens(
         return pages * _PAGE_TOKENS.get(resolution or "", _DEFAULT_PAGE_TOKENS)
     if kind == "audio":
         rate = _AUDIO_BYTES_PER_S.get(subtype, _DEFAULT_AUDIO_BYTES_PER_S)
-        seconds = _UNKNOWN_SECONDS if size_bytes is None else max(_LEAST_SECONDS, size_bytes // rate)
+        seconds = _UNKNOWN_SECONDS if size_bytes is None else max(_MIN_SECONDS, size_bytes // rate)
         return seconds * _AUDIO_TOKENS_PER_S
     if kind == "video":
-        seconds = _UNKNOWN_SECONDS if size_bytes is None else max(_LEAST_SECONDS, size_bytes // _VIDEO_BYTES_PER_S)
+        seconds = _UNKNOWN_SECONDS if size_bytes is None else max(_MIN_SECONDS, size_bytes // _VIDEO_BYTES_PER_S)
         frames_per_s = min(max(frames_per_s, 1.0), _MAX_FRAMES_PER_S)
         frame_tokens = _FRAME_TOKENS.get(resolution or "", _DEFAULT_FRAME_TOKENS)
         return int(seconds * (frames_per_s * frame_tokens + _AUDIO_TOKENS_PER_S))
-    # A text file, whose script is not known.
+    # A text file in an unknown script.
     return UNKNOWN_FILE_TOKENS if size_bytes is None else 1 + size_bytes * 2 // 3
 
 
@@ -197,13 +198,13 @@ def _parts_tokens(parts: Sequence[Any], level: str | None) -> float:
 
 
 def _part_tokens(part: dict[str, Any], level: str | None) -> float:
-    """Everything of a part but its text."""
+    """Tokens of a part without its text."""
     tokens = 0.0
     for key, value in part.items():
         if key in ("inlineData", "fileData") and value is not None:
             tokens += _data_tokens(part, value, level)
         elif key == "thoughtSignature" and type(value) is str:
-            # An opaque record of earlier thoughts, which count again.
+            # An opaque record of earlier thoughts, which are counted again.
             tokens += len(value) / 2
         elif key == "functionResponse" and type(value) is dict and "parts" in value:
             tokens += _json_tokens({k: v for k, v in value.items() if k != "parts"})
@@ -246,7 +247,7 @@ def _level(resolution: Any) -> str | None:
 
 
 def _number(value: Any) -> float:
-    """A number, also as a text, which is as valid in Gemini's JSON; 1 for anything else, and for what is not one."""
+    """A number, given as a number or a string (both are valid in Gemini's JSON); 1 for anything else."""
     try:
         number = float(value) if isinstance(value, int | float | str) else 1.0
     except (ValueError, OverflowError):

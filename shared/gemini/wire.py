@@ -1,4 +1,4 @@
-"""Reads Gemini's native answers, and gives requests one spelling. Pure.
+"""Reads Gemini's native answers, and normalizes the spelling of requests. Pure.
 
 Answers are read as they are documented. A field that is null or of the wrong type reads as absent, with one exception: a
 token count that is there and is not a count is unknown, never zero.
@@ -42,7 +42,7 @@ _COUNTS = (
     "totalTokenCount",
 )
 _UNSPECIFIED = "_UNSPECIFIED"
-"""How the default of each of Google's enums ends; it means that the field is not set."""
+"""The suffix of the default value of Google's enums, which means that the field is not set."""
 
 
 def usage(body: Mapping[str, Any]) -> Usage:
@@ -87,7 +87,7 @@ def merge_counts(so_far: JsonObject | None, frame: Mapping[str, Any]) -> JsonObj
 
 
 def _count(counts: Mapping[str, Any], name: str, absent: int | None) -> int | None:
-    """`absent` where the name is not there at all; None for what is not a count."""
+    """The count; `absent` if the name is missing, None if the value is not a count."""
     if name not in counts:
         return absent
     value = counts[name]
@@ -100,7 +100,7 @@ def candidates(body: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def candidate_index(candidate: Mapping[str, Any]) -> int:
-    """0 where the index is absent, null or of the wrong type; some proxies write it as a float or as text."""
+    """The candidate's index; 0 if it is absent, null or of the wrong type. Some proxies write a float or a string."""
     index = candidate.get("index")
     if type(index) is int:
         return index
@@ -123,7 +123,7 @@ def text_of(body: Mapping[str, Any]) -> str:
 
 
 def parts(body: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Of candidate 0, without its thoughts."""
+    """The parts of candidate 0, without its thoughts."""
     for candidate in candidates(body):
         if candidate_index(candidate) == 0:
             content = candidate.get("content")
@@ -134,12 +134,12 @@ def parts(body: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def asks_for_image(body: Mapping[str, Any]) -> bool:
-    """Of a request in camelCase."""
+    """Whether a request in camelCase asks for images."""
     return "IMAGE" in _modalities(body)
 
 
 def asks_for_text_only(body: Mapping[str, Any]) -> bool:
-    """Of a request in camelCase; one that names no modalities leaves them to the model."""
+    """Whether a request in camelCase asks for text alone. Without modalities the model decides."""
     return _modalities(body) == {"TEXT"}
 
 
@@ -154,7 +154,7 @@ _MODALITIES = {"1": "TEXT", "2": "IMAGE", "3": "AUDIO"}
 
 
 def finish_reason(body: Mapping[str, Any]) -> str | None:
-    """Of candidate 0; None while a stream goes on, and for a blocked prompt."""
+    """The finish reason of candidate 0; None before the end of a stream, and for a blocked prompt."""
     for candidate in candidates(body):
         if candidate_index(candidate) == 0:
             return _enum(candidate.get("finishReason"))
@@ -162,13 +162,13 @@ def finish_reason(body: Mapping[str, Any]) -> str | None:
 
 
 def block_reason(body: Mapping[str, Any]) -> str | None:
-    """Why the prompt was refused; such an answer has no candidates."""
+    """Why the prompt was blocked; such an answer has no candidates."""
     feedback = body.get("promptFeedback")
     return _enum(feedback.get("blockReason")) if type(feedback) is dict else None
 
 
 def model_version(body: Mapping[str, Any]) -> str | None:
-    """The id of the model that answered, which an alias resolved to. It is Google's text: not checked to be an id."""
+    """The id of the model that responded, to which an alias resolved. It is Google's text, not checked to be a valid id."""
     version = body.get("modelVersion")
     return version if type(version) is str and 0 < len(version) <= MAX_MODEL_VERSION_CHARS else None
 
@@ -177,8 +177,8 @@ def _enum(value: Any) -> str | None:
     return value if type(value) is str and value and not value.endswith(_UNSPECIFIED) else None
 
 
-# The request's structure. A name alone is a plain value, or one that belongs to the user (schemas, arguments, function
-# responses, labels): nothing below it is touched.
+# The request's structure. A name without fields is a plain value or the user's own data (schemas, arguments, function
+# responses, labels), which stays unchanged.
 _Fields = dict[str, "_Fields | None"]
 
 
@@ -273,14 +273,14 @@ def camel(body: JsonObject) -> JsonObject:
 
 
 def camel_content(content: JsonObject) -> JsonObject:
-    """One entry of a native request's `contents`, in the same way."""
+    """One entry of a native request's `contents`, normalized in the same way."""
     renamed = _renamed(content, _CONTENT_NAMES)
     return renamed if type(renamed) is dict else content
 
 
 def _renamed(value: Any, names: _Names) -> Any:
     if type(value) is list:
-        # Lists in lists are no part of the structure, so the depth is that of the names and not the caller's.
+        # Lists in lists are not part of the structure, so the depth is bounded by the names, not by the caller.
         items: list[Any] | None = None
         for at, item in enumerate(value):
             if type(item) is dict and (new := _renamed(item, names)) is not item:
@@ -302,7 +302,7 @@ def _renamed(value: Any, names: _Names) -> Any:
 
 
 def _with_changes(value: dict[str, Any], changes: Mapping[str, tuple[str, Any]]) -> dict[str, Any]:
-    """`changes`: key -> its new name and value. Null is as good as absent, so it never takes the other spelling's place."""
+    """`changes`: key -> its new name and value. Null counts as absent, so it never replaces the other spelling."""
     result: dict[str, Any] = {}
     for key, item in value.items():
         name, new = changes.get(key, (key, item))

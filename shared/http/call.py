@@ -103,7 +103,7 @@ class Call:
     def holders(self) -> tuple[str, ...]:
         """The ids in whose rates this request counts. Anybody can make up keys: until Gemini has accepted a caller's key, its
         network is limited too. Raises InvalidGeminiKey for a key that Gemini refused lately."""
-        if self.caller.kind != "own_key" or self.services.gateway.accepted(self.caller):
+        if self.caller.kind != "caller_key" or self.services.gateway.accepted(self.caller):
             return (self.caller.id,)
         return (self.caller.id, network_of(self.address))
 

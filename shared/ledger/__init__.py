@@ -1,1 +1,1 @@
-"""The global ledger, pure: no I/O library is imported here. README.md has the invariants."""
+"""The global ledger of limits, pure; README.md has the invariants. It changes when what may be dispatched does."""

@@ -1,1 +1,1 @@
-"""Storage of images in a folder, a Google bucket or an S3-compatible one. It changes with what an image or a store is."""
+"""Stored images and the images that callers send, over one object store. It changes when a place or a format is added."""

@@ -1,5 +1,5 @@
-"""GET /health: can the ledger be used, what have refusals taught it, and what is this gateway set to. It is public: it shows
-no secret, no path and no project's name."""
+"""GET /health: whether the ledger is usable, what it learned from Gemini's rejections, and the gateway's configuration. It is
+public, so it shows no secret, no path and no project name."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from shared.stores.port import Change, Put, Store, StoreError
 
 PROBE_TIMEOUT_S = 2.0
 CACHE_S = 5.0
-"""GET /health is public and a database may charge for reads, so that a report of the ledger serves for this long."""
+"""A report of the ledger is cached for this long: GET /health is public, and a database may charge for reads."""
 MAX_PROJECTS = 20
-"""The server's projects that a report includes; callers' own are not included."""
+"""Maximum of the server's projects in a report; ledgers of callers' own keys are not included."""
 _PROBE = "rate/health-probe"
 _PROBE_MS = 60_000
 
 
 class Health:
-    """The reports of one process. What they say of the ledger is at most CACHE_S old; the rest is current."""
+    """The health reports of one process. Their part about the ledger is at most CACHE_S old; the rest is current."""
 
     def __init__(self, settings: Settings, store: Store, pool: Pool, elapsed: Callable[[], float] = elapsed_s) -> None:
         self._settings, self._store, self._pool, self._elapsed = settings, store, pool, elapsed
@@ -36,8 +36,8 @@ class Health:
         self._turn = asyncio.Lock()
 
     async def report(self) -> JsonObject:
-        """`status` is `healthy`, or `degraded` while the ledger cannot be used: generation then answers 503."""
-        # Requests that arrive while the ledger is read wait for that one reading.
+        """`status` is `healthy`, or `degraded` while the ledger is unusable: requests to generate then get 503."""
+        # Requests that arrive while the ledger is being read wait for that result.
         async with self._turn:
             if self._elapsed() >= self._expires_s:
                 self._ledger = await ledger_report(self._settings, self._store, _accounts(self._settings, self._pool))
@@ -55,8 +55,8 @@ async def ledger_report(settings: Settings, store: Store, accounts: Mapping[str,
 
 
 async def _probe(store: Store) -> None:
-    """Raises StoreError where the ledger cannot be used. A disk can be full, which only a write shows; Firestore does not
-    become full, it charges for writes, and the account of a public function may only read."""
+    """Raises StoreError if the ledger is unusable. Only a write shows that a disk is full. Firestore is only read: it cannot
+    be full, it charges for writes, and the account of a public function may only read."""
     if store.kind == "firestore":
         await store.read(_PROBE, timeout_s=PROBE_TIMEOUT_S)
         return
@@ -68,7 +68,7 @@ async def _probe(store: Store) -> None:
 
 
 def _accounts(settings: Settings, pool: Pool) -> Mapping[str, str]:
-    """A function that holds no Gemini key gets the projects from GEMINI_PROJECTS."""
+    """Account id -> ledger id. A function without a Gemini key has them from GEMINI_PROJECTS."""
     return {account.id: account.ledger_id for account in pool.server} or settings.reported_projects
 
 
@@ -86,7 +86,7 @@ def health_report(settings: Settings, pool: Pool, ledger: JsonObject) -> JsonObj
         "models": sorted({*MODELS, *settings.model_limits}),
         "accounts": {
             "configured": len(_accounts(settings, pool)),
-            "out": pool.out(),
+            "out": pool.disabled(),
             "same_project": [_same_project(ids) for ids in pool.same_projects()],
         },
         "ledger": ledger,
@@ -104,7 +104,7 @@ def _same_project(ids: list[str]) -> JsonObject:
 
 
 async def _projects(settings: Settings, store: Store, accounts: Mapping[str, str]) -> list[JsonObject]:
-    """What holds for each project, which is shown as its accounts. A project that cannot be read has a reason."""
+    """The state of each project, named by its accounts. A project that cannot be read has a `reason`."""
     by_ledger: dict[str, list[str]] = {}
     for account, ledger_id in accounts.items():
         by_ledger.setdefault(ledger_id, []).append(account)
@@ -130,5 +130,5 @@ async def _project(settings: Settings, store: Store, ledger_id: str) -> JsonObje
 
 
 def limits_json(limits: Limits) -> JsonObject:
-    """In the words of the environment's variables; null is unlimited."""
+    """Limits under the names of the environment variables; null is unlimited."""
     return {"rpm": limits.requests, "tpm": limits.input_tokens, "ipm": limits.images, "rpd": limits.requests_per_day}

@@ -1,6 +1,6 @@
-"""`python -m shared.ledger show|reset`: what the ledger knows of each project, and what of it can be cleared.
+"""`python -m shared.ledger show|reset`: prints the ledger's state of each project, and clears what it learned from Gemini.
 
-The ledger is the one that LEDGER_URL names, in the environment or in .env. No secret is printed."""
+LEDGER_URL, in the environment or in .env, names the ledger. No secret is printed."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ from shared.stores.port import Change, Put, Store, StoreError
 from shared.stores.url import open_store
 
 ENV_FILE = Path(__file__).resolve().parents[2] / ".env"
-MOST_PROJECTS = 1_000
+MAX_PROJECTS = 1_000
 DANGER = (
-    "The ledger forgets what was dispatched and booked: within the current minute and day more than the limits allow can "
-    "then be sent. Repeat with --yes to do it."
+    "This deletes what was dispatched and reserved: in the current minute and day, more requests than the limits allow can "
+    "then be sent. Repeat with --yes to delete it."
 )
 
 
@@ -39,12 +39,14 @@ def run() -> None:
 
 
 def main(arguments: Sequence[str], env: Mapping[str, str], store: Store | None = None) -> int:
-    """The exit status: 0 done, 1 refused or failed (the reason is on stderr). `store` is used instead of LEDGER_URL's."""
+    """The exit status: 0 if done, 1 if rejected or failed (the reason is on stderr). `store` replaces LEDGER_URL's."""
     options = _parser().parse_args(arguments)
     try:
         settings = Settings.from_environment(env)
         if store is None and settings.ledger_url == "memory://":
-            raise ValueError("LEDGER_URL is memory://: that ledger is inside the serving process, and gone with it.")
+            raise ValueError(
+                "LEDGER_URL is memory://, a ledger inside the serving process that no other process can read."
+            )
         return asyncio.run(_command(options, settings, store or open_store(settings.ledger_url)))
     except (SettingsError, StoreError, UnreadableState, ValueError) as error:
         sys.stderr.write(f"{error}\n")
@@ -54,19 +56,19 @@ def main(arguments: Sequence[str], env: Mapping[str, str], store: Store | None =
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m shared.ledger", description=(__doc__ or "").partition("\n")[0])
     commands = parser.add_subparsers(dest="command", required=True)
-    show = commands.add_parser("show", help="print what the ledger knows of each project")
+    show = commands.add_parser("show", help="print the ledger's state of each project")
     show.add_argument("project", nargs="?", help="only this one")
     show.add_argument("--json", action="store_true", help="one JSON object instead of text")
     show.add_argument(
-        "--own-keys", action="store_true", help="list the ledgers of callers' own keys, not only their number"
+        "--own-keys", action="store_true", help="list the ledgers of callers' own keys, not only their count"
     )
-    reset = commands.add_parser("reset", help="clear what Gemini's refusals taught about a project")
+    reset = commands.add_parser("reset", help="clear what the ledger learned from Gemini's rejections of a project")
     reset.add_argument("project")
     what = reset.add_mutually_exclusive_group()
-    what.add_argument("--model", help="only of this model")
+    what.add_argument("--model", help="only for this model")
     what.add_argument("--all", action="store_true", help="delete the project's whole document")
-    reset.add_argument("--cool-only", action="store_true", help="only the stops, not the limits that were learned")
-    reset.add_argument("--yes", action="store_true", help="with --all: I know what can happen")
+    reset.add_argument("--cool-only", action="store_true", help="only the stops, not the learned limits")
+    reset.add_argument("--yes", action="store_true", help="with --all: confirm the deletion")
     return parser
 
 
@@ -83,9 +85,9 @@ async def _command(options: argparse.Namespace, settings: Settings, store: Store
 
 
 async def _show(options: argparse.Namespace, settings: Settings, store: Store) -> int:
-    ids = [key.removeprefix(COLLECTION) for key in await store.list(COLLECTION, limit=MOST_PROJECTS)]
+    ids = [key.removeprefix(COLLECTION) for key in await store.list(COLLECTION, limit=MAX_PROJECTS)]
     if options.project is not None and options.project not in ids:
-        raise ValueError(f"The ledger has no document of a project {options.project!r}; it has {_names(ids)}.")
+        raise ValueError(f"The ledger has no project {options.project!r}; it has {_names(ids)}.")
     own = [i for i in ids if i.startswith(OWN_LEDGER)]
     shown = [options.project] if options.project else [i for i in ids if options.own_keys or i not in own]
     projects = {i: found for i in shown if (found := await _project(i, settings, store)) is not None}
@@ -102,7 +104,7 @@ async def _show(options: argparse.Namespace, settings: Settings, store: Store) -
 
 def _names(ids: Sequence[str]) -> str:
     named = [i for i in ids if not i.startswith(OWN_LEDGER)]
-    return ", ".join(named[:20]) or "none of the server's"
+    return ", ".join(named[:20]) or "no project of the server"
 
 
 async def _project(ledger_id: str, settings: Settings, store: Store) -> dict[str, Any] | None:
@@ -163,15 +165,15 @@ def _model_lines(about: Mapping[str, Any]) -> list[str]:
             f"Gemini named a limit of {learned['named']} {name.replace('_', ' ')}: {learned['usable']} used, {tested}"
         )
     for name, outside in (about["outside_consumer"] or {}).items():
-        usable = f"{outside['usable']} {name.replace('_', ' ')} are used at the most"
-        lines.append(f"an outside consumer is suspected since {outside['since']}: {usable}")
+        usable = f"at most {outside['usable']} {name.replace('_', ' ')} are used"
+        lines.append(f"somebody else seems to use the quota since {outside['since']}: {usable}")
     if about["debt_tokens"]:
-        lines.append(f"{about['debt_tokens']} input tokens beyond their reservations so far")
+        lines.append(f"{about['debt_tokens']} input tokens more than reserved so far")
     return lines
 
 
 def _stopped(about: Mapping[str, Any]) -> str:
-    when = f"until {about['until']}" if about["state"] == "open" else "one request tests whether it still is"
+    when = f"until {about['until']}" if about["state"] == "open" else "one request tests whether it still holds"
     return f"stopped ({about['kind']}), {when}: {about['message'] or 'Gemini gave no reason'}"
 
 
@@ -181,7 +183,7 @@ def _stopped(about: Mapping[str, Any]) -> str:
 async def _reset(options: argparse.Namespace, store: Store) -> int:
     key = COLLECTION + options.project
     if options.all and options.cool_only:
-        raise ValueError("Give --all or --cool-only, not both.")
+        raise ValueError("--all and --cool-only exclude each other. Use one of them.")
     if options.all and not options.yes:
         sys.stderr.write(DANGER + "\n")
         return 1
@@ -199,12 +201,12 @@ async def _reset(options: argparse.Namespace, store: Store) -> int:
 
     changed = (await store.transact([key], step)).result
     if changed is None:
-        raise ValueError(f"The ledger has no document of a project {options.project!r}.")
+        raise ValueError(f"The ledger has no project {options.project!r}.")
     said = "deleted" if options.all else f"cleared: {', '.join(changed) or 'there was nothing to clear'}"
     sys.stdout.write(f"project {options.project}: {said}\n")
     return 0
 
 
 def _expires_ms(ledger_id: str, now_ms: int) -> int | None:
-    """A caller's ledger is forgotten again, as after any other write (its next one says when anew)."""
+    """The ledger of a caller's key expires again, as after any other write."""
     return now_ms + 1000 * ACCEPTED_KEY_TTL_S if ledger_id.startswith(OWN_LEDGER) else None

@@ -1,4 +1,4 @@
-"""Reads single variables of the environment; a wrong one is one sentence: its name, what was given, what is allowed."""
+"""Reads single variables of the environment. A wrong value is one sentence: its name, its value, what is allowed."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _PLACEHOLDER = re.compile(
     r"|your[-_ ].*(key|token|secret)([-_ ]here)?|(put|insert|enter|replace|paste)[-_ ].*key.*",
     re.IGNORECASE,
 )
-"""What examples write in place of a key, and what a shell or a template would have replaced."""
+"""Placeholders of examples, and variables that a shell or a template did not substitute."""
 
 
 class SettingsError(Exception):
@@ -43,7 +43,7 @@ def limit_from(value: object) -> Limit:
 
 
 def credential_fault(text: str) -> str | None:
-    """What is evidently wrong with a credential, as the end of a sentence that does not show it; None if nothing is."""
+    """The obvious fault of a credential, as the end of a sentence that does not contain it; None if there is none."""
     if text.lower().startswith(("bearer ", "basic ")):
         return "begins with an authentication scheme; set the key alone, without `Bearer`"
     if text[:1] in _QUOTES or text[-1:] in _QUOTES:
@@ -65,8 +65,8 @@ class Environment:
         return [name for name in self._values if self._raw(name)]
 
     def text(self, name: str) -> str | None:
-        """The value without white space around it; None if it is not set. Raises SettingsError for one in quotes: a shell
-        and .env take quotes away, `docker --env-file` and a console's form do not."""
+        """The value without surrounding white space; None if it is not set. Raises SettingsError for a quoted value: a shell
+        and .env remove quotes, `docker --env-file` and a console's form do not."""
         text = self._raw(name)
         if len(text) > 1 and text[0] in _QUOTES and text[-1] in _QUOTES:
             raise SettingsError(f"{name} is in quotes, which would be part of its value; set it without them.")
@@ -75,7 +75,7 @@ class Environment:
     def _raw(self, name: str) -> str:
         return self._values.get(name, "").strip()
 
-    def refuse(self, name: str, allowed: str, *, shown: bool = True) -> SettingsError:
+    def invalid(self, name: str, allowed: str, *, shown: bool = True) -> SettingsError:
         """The error to raise for `name`. `shown=False` where the value may hold a secret."""
         given = repr(self._raw(name)[:_SHOWN_CHARS]) if shown else "not valid"
         return SettingsError(f"{name} is {given}; it must be {allowed}.")
@@ -85,7 +85,7 @@ class Environment:
         if text is None:
             return default
         if not (text.isascii() and text.isdigit() and minimum <= int(text) <= maximum):
-            raise self.refuse(name, f"a whole number from {minimum} to {maximum}")
+            raise self.invalid(name, f"a whole number from {minimum} to {maximum}")
         return int(text)
 
     def number(self, name: str, default: float, minimum: float, maximum: float) -> float:
@@ -97,7 +97,7 @@ class Environment:
         except ValueError:
             value = math.nan
         if not minimum <= value <= maximum:
-            raise self.refuse(name, f"a number from {minimum:g} to {maximum:g}")
+            raise self.invalid(name, f"a number from {minimum:g} to {maximum:g}")
         return value
 
     def limit(self, name: str, default: Limit) -> Limit:
@@ -107,15 +107,15 @@ class Environment:
         try:
             return limit_from(text)
         except ValueError:
-            raise self.refuse(name, "a whole number (0 is really zero) or `unlimited`") from None
+            raise self.invalid(name, "a whole number (0 allows nothing) or `unlimited`") from None
 
     def choice(self, name: str, default: str, allowed: Mapping[str, str]) -> str:
-        """`allowed` maps what may be written (in lower case) to what it means."""
+        """`allowed` maps each accepted spelling, in lower case, to its value."""
         text = self.text(name)
         if text is None:
             return default
         if text.lower() not in allowed:
-            raise self.refuse(name, f"one of {', '.join(allowed)}")
+            raise self.invalid(name, f"one of {', '.join(allowed)}")
         return allowed[text.lower()]
 
     def secret(self, name: str, text: str, minimum_chars: int) -> Secret:
@@ -124,11 +124,11 @@ class Environment:
         if fault is not None:
             raise SettingsError(f"{name} {fault}.")
         if not (minimum_chars <= len(text) <= 4096 and text.isascii() and text.isprintable() and " " not in text):
-            raise self.refuse(name, f"printable ASCII without spaces, {minimum_chars} to 4096 characters", shown=False)
+            raise self.invalid(name, f"printable ASCII without spaces, {minimum_chars} to 4096 characters", shown=False)
         return Secret(text)
 
     def gemini_key(self, name: str) -> Secret | None:
-        """One Gemini key. Several belong into numbered variables."""
+        """One Gemini key. Several keys go into numbered variables."""
         text = self.text(name)
         if text is None:
             return None
@@ -139,7 +139,7 @@ class Environment:
                 "GEMINI_API_KEY_1, GEMINI_API_KEY_2 and so on."
             )
         if re.search(r"[,;|]", text):
-            raise self.refuse(name, "one key, without commas, semicolons or bars", shown=False)
+            raise self.invalid(name, "one key, without commas, semicolons or bars", shown=False)
         return self.secret(name, text, MIN_KEY_CHARS)
 
     def items(self, name: str) -> tuple[str, ...]:
@@ -152,7 +152,7 @@ class Environment:
         try:
             value = orjson.loads(text)
         except orjson.JSONDecodeError as error:
-            raise self.refuse(name, f"a JSON object like {example} ({error.msg} at character {error.pos})") from None
+            raise self.invalid(name, f"a JSON object like {example} ({error.msg} at character {error.pos})") from None
         if not isinstance(value, dict):
-            raise self.refuse(name, f"a JSON object like {example}")
+            raise self.invalid(name, f"a JSON object like {example}")
         return value

@@ -1,4 +1,4 @@
-"""What the environment decides about images."""
+"""Settings of images: where they are stored, for how long, and how they are linked to."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ _MAX_TTL_DAYS = 3650
 @dataclass(frozen=True, slots=True)
 class ImageSettings:
     storage_url: str | None
-    """Where images are kept; None: deployed, and not told where."""
+    """Where images are stored; None if the gateway is deployed without STORAGE_URL."""
     public_base_url: str | None
-    """What links to images begin with, without a trailing slash; None: the address that the request was sent to."""
+    """The start of image links, without a trailing slash; None: the address that the request was sent to."""
     ttl_days: int | None
-    """None: without end."""
+    """None: images do not expire."""
     signed: bool
-    """GET /image/<name> answers with an address at the bucket, not with the bytes."""
+    """GET /image/<name> returns a signed URL of the bucket instead of the bytes."""
     keep_prompts: bool
 
     @classmethod
@@ -49,8 +49,7 @@ def _storage_url(env: Environment, deployed: bool) -> str | None:
         raise SettingsError(f"{name} is not valid; {wrong}.") from None
     if deployed and location.kind == "file":
         raise SettingsError(
-            f"{name} names a folder, which a deployed function loses with each instance; "
-            "it must be a bucket, like gs://my-bucket."
+            f"{name} names a folder, which is lost when a deployed instance ends; it must be a bucket, like gs://my-bucket."
         )
     return url
 
@@ -60,7 +59,7 @@ def _signed(env: Environment, storage_url: str | None) -> bool:
     signed = env.choice(name, "proxied", {"proxied": "proxied", "signed": "signed"}) == "signed"
     if signed and storage_url is not None and storage_url.startswith("file://"):
         raise SettingsError(
-            f"{name} is 'signed', but STORAGE_URL names a folder, and only a bucket signs addresses; "
+            f"{name} is 'signed', but STORAGE_URL names a folder, which cannot sign URLs; "
             "it must be `proxied`, or STORAGE_URL must be gs:// or s3://."
         )
     return signed
@@ -73,7 +72,7 @@ def _ttl_days(env: Environment) -> int | None:
     try:
         return env.integer(name, 30, 1, _MAX_TTL_DAYS)
     except SettingsError:
-        raise env.refuse(name, f"a whole number of days from 1 to {_MAX_TTL_DAYS}, or `unlimited`") from None
+        raise env.invalid(name, f"a whole number of days from 1 to {_MAX_TTL_DAYS}, or `unlimited`") from None
 
 
 def _public_base_url(env: Environment) -> str | None:
@@ -88,5 +87,5 @@ def _public_base_url(env: Environment) -> str | None:
         allowed = False
     if not allowed or "?" in text or "#" in text or not (text.isascii() and text.isprintable()) or " " in text:
         example = "a URL like https://images.example, without credentials or a query"
-        raise env.refuse(name, example, shown="@" not in text and "?" not in text)
+        raise env.invalid(name, example, shown="@" not in text and "?" not in text)
     return text.rstrip("/")

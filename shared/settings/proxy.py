@@ -30,7 +30,7 @@ _HOST_AND_PORT = re.compile(r"(\[[^\]]*\]|[^:]*)(?::(\d{1,5}))?")
 
 
 class Exemption(NamedTuple):
-    """One entry of NO_PROXY. Exactly one of `domain` and `network` is set, except for `*`, which has neither."""
+    """One entry of NO_PROXY. Exactly one of `domain` and `network` is set; `*` has neither."""
 
     domain: str | None = None
     network: IPv4Network | IPv6Network | None = None
@@ -91,7 +91,7 @@ def _proxy(env: Environment, name: str) -> Secret | None:
     except ValueError:  # The port is not a number, or an IPv6 address lacks its bracket.
         valid = False
     if not valid:
-        raise env.refuse(name, _EXAMPLE, shown=False)
+        raise env.invalid(name, _EXAMPLE, shown=False)
     return Secret(url)
 
 
@@ -108,7 +108,7 @@ def _exemption(env: Environment, name: str, item: str) -> Exemption:
         return Exemption(network=network)
     match = _HOST_AND_PORT.fullmatch(item)
     if match is None or "/" in item:
-        raise env.refuse(name, "a list like internal.example,.corp.example:8443,10.0.0.0/8, or `*`")
+        raise env.invalid(name, "a list like internal.example,.corp.example:8443,10.0.0.0/8, or `*`")
     host, port = match[1].strip("[]"), int(match[2]) if match[2] else None
     if network := _network(host):
         return Exemption(network=network, port=port)

@@ -1,4 +1,4 @@
-"""Where Gemini is: GEMINI_BASE_URL. An address that was copied with a part of the API's own path is refused."""
+"""GEMINI_BASE_URL: the address of Gemini. An address that contains a part of the API's own path is rejected."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _API_SEGMENTS = frozenset({"models", "tunedmodels", "openai", "completions", "in
 
 
 def read_base_url(read: Environment) -> str:
-    """Gemini's origin, perhaps with a path prefix, without a slash at the end. Raises SettingsError."""
+    """Gemini's origin, with or without a path prefix, without a trailing slash. Raises SettingsError."""
     name = "GEMINI_BASE_URL"
     text = read.text(name)
     if text is None:
@@ -27,16 +27,16 @@ def read_base_url(read: Environment) -> str:
     except ValueError:  # The port is not a number, or an IPv6 address lacks its bracket.
         valid = False
     if not valid or any(mark in text for mark in "@?#") or re.search(r"\s", text):
-        raise read.refuse(name, allowed, shown="@" not in text and "?" not in text)
+        raise read.invalid(name, allowed, shown="@" not in text and "?" not in text)
     prefix = _prefix_before_api(parts.path, parts.hostname or "")
     if prefix is not None:
         origin = f"{parts.scheme}://{parts.netloc}{prefix}"
-        raise read.refuse(name, f"the address that the version is appended to: set {origin}")
+        raise read.invalid(name, f"the address that the version is appended to: set {origin}")
     return text.rstrip("/")
 
 
 def _prefix_before_api(path: str, host: str) -> str | None:
-    """What comes before a version or a path of the API in `path`; None if there is neither.
+    """The part of `path` before a version or a path of the API; None if `path` has neither.
 
     A version such as /v1 that another path follows belongs to a gateway in between (Cloudflare's is
     /v1/<account>/<gateway>/google-ai-studio) and stays, except on Google's own hosts."""

@@ -1,1 +1,1 @@
-"""Structured output: an answer that is checked against a JSON Schema. It changes when what such an answer promises does."""
+"""Answers that conform to a JSON Schema. It changes when what such an answer promises does."""

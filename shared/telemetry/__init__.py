@@ -1,1 +1,1 @@
-"""What a request leaves behind: one log record, and spans. It changes when what an operator can see of one request does."""
+"""What is recorded of a request: one log record, and spans. It changes when an operator can see more of a request."""

@@ -1,7 +1,7 @@
 """One JSON record per request on standard output, in the shape that Cloud Logging reads.
 
-Never in a record: a prompt, an answer, a key, a query string, an address, or a path with a capability in it (patterns are
-logged). The special fields are those of cloud.google.com/logging/docs/structured-logging.
+A record never contains a prompt, an answer, a key, a query string, an address, or a path with a capability in it (the pattern
+is logged instead). The special fields are those of cloud.google.com/logging/docs/structured-logging.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ _CLOUD_TRACE = re.compile(r"([0-9a-fA-F]{32})(?:/(\d{1,20}))?(?:;o=([01]))?")
 
 
 _UNPRINTABLE = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]")
-"""Of what JSON leaves as it is: what ends a line (U+0085, U+2028), steers a terminal (U+009B) or reorders a text."""
+"""Characters that JSON does not escape and that end a line (U+0085, U+2028), control a terminal (U+009B) or reorder text."""
 
 
 class Trace(NamedTuple):
-    """Hexadecimal, as Cloud Logging wants them: 32 and 16 digits. None: the header left it open."""
+    """Ids in hexadecimal, as Cloud Logging expects them: 32 and 16 digits. None: not in the header."""
 
     trace_id: str
     span_id: str | None
@@ -41,8 +41,8 @@ class Trace(NamedTuple):
 
 @dataclass(slots=True)
 class RequestRecord:
-    """What is told of one request. `route` is endpoint.json's pattern; `outcome` is `ok` or the error's code, also of an
-    error after a 200 was sent."""
+    """What is logged about one request. `route` is endpoint.json's pattern. `outcome` is `ok` or the error's code, also for
+    an error after a 200 was sent."""
 
     function: str
     method: str
@@ -52,17 +52,17 @@ class RequestRecord:
     ended_s: float = 0.0
     route: str = NO_ROUTE
     status: int = 0
-    """As it was sent. 0: nothing was."""
+    """The status that was sent; 0 if none was."""
     outcome: str = "ok"
     error_status: int = 0
     caller: str | None = None
     user_agent: str | None = None
     answer_bytes: int | None = None
-    """The body's; None for a stream."""
+    """The size of the response body; None for a stream."""
     timeline: Timeline = field(default_factory=Timeline)
     trace: Trace | None = None
     kind: str = "anonymous"
-    """The caller's: `Caller.kind`."""
+    """`Caller.kind` of the caller."""
 
     @property
     def severity(self) -> str:
@@ -73,9 +73,9 @@ class RequestRecord:
 
     @property
     def may_force_trace(self) -> bool:
-        """Whether the caller is known: a key that somebody made up is a credential until Gemini refuses it."""
+        """Whether the caller is known. A made-up key counts as a credential until Gemini rejects it."""
         return self.kind == "admin" or (
-            self.kind == "own_key" and self.outcome == "ok" and bool(self.timeline.attempts)
+            self.kind == "caller_key" and self.outcome == "ok" and bool(self.timeline.attempts)
         )
 
     def asked_by(self, caller: Caller) -> None:
@@ -91,8 +91,8 @@ class RequestRecord:
 
 
 def trace_of(headers: Mapping[str, str]) -> Trace | None:
-    """From `traceparent` (w3.org/TR/trace-context), else `X-Cloud-Trace-Context` (its span is decimal); what is malformed
-    is ignored."""
+    """The trace context from `traceparent` (w3.org/TR/trace-context), else from `X-Cloud-Trace-Context` (its span id is
+    decimal). A malformed header is ignored."""
     text = headers.get("traceparent")
     if text is not None and (match := _TRACEPARENT.fullmatch(text)):
         version, trace, span, flags, rest = match.groups()
@@ -110,8 +110,8 @@ def trace_of(headers: Mapping[str, str]) -> Trace | None:
 def log_request(
     record: RequestRecord, level: str, project: str | None = None, ledger_writes: Callable[[], int] | None = None
 ) -> None:
-    """Unless it is below `level`. `ledger_writes` tells the commits since it was last asked; it is asked only for a record
-    that is written, so that they add up over a process's records whatever the level is."""
+    """Writes the record unless its severity is below `level`. `ledger_writes` returns the commits since its last call; it is
+    called only for a record that is written, so that the numbers of a process's records add up at every level."""
     if _RANK[record.severity] < _RANK[level]:
         return
     request: dict[str, Any] = {
@@ -140,8 +140,8 @@ def log_request(
 
 
 def _labels(record: RequestRecord) -> dict[str, str]:
-    """Strings, as Cloud Logging's labels are. A label without a value is left out; a token count of an answer that Gemini
-    did not count is "unknown"."""
+    """Labels of Cloud Logging, which are strings. A label without a value is omitted; a token count that Gemini did not give
+    is "unknown"."""
     labels = {"function": record.function, "request_id": record.request_id, "outcome": record.outcome}
     if record.caller is not None:
         labels["caller"] = record.caller
@@ -162,7 +162,7 @@ def _labels(record: RequestRecord) -> dict[str, str]:
 
 
 def _trace_fields(record: RequestRecord, project: str | None) -> dict[str, Any]:
-    """They tie the record to the platform's own of the same request, and to the spans."""
+    """Fields that link the record to the platform's record of the same request, and to the spans."""
     trace = record.trace
     if trace is None:
         return {}
@@ -176,7 +176,7 @@ def _trace_fields(record: RequestRecord, project: str | None) -> dict[str, Any]:
 
 
 def log_failure(error: Exception, record: RequestRecord) -> None:
-    """A defect of ours. Its place is told, its message is not: that may quote a prompt or a key."""
+    """Logs an internal error: the traceback only, never the message, which may contain a prompt or a key."""
     chain: list[str] = []
     current: BaseException | None = error
     while current is not None:
@@ -193,7 +193,7 @@ def log_failure(error: Exception, record: RequestRecord) -> None:
 
 
 def told(error: Exception, record: RequestRecord) -> GatewayError:
-    """What the caller is told. An error that is not ours to tell is logged, and hides behind the request's id."""
+    """The error that is returned to the caller. Any error but a GatewayError is logged, and the caller gets a general message."""
     if isinstance(error, GatewayError):
         return error
     log_failure(error, record)
@@ -201,7 +201,7 @@ def told(error: Exception, record: RequestRecord) -> GatewayError:
 
 
 def log_problem(message: str, severity: str = "CRITICAL") -> None:
-    """A sentence for the operator. CRITICAL: this process cannot serve."""
+    """Logs a sentence for the operator. CRITICAL: this process cannot serve."""
     _write({"severity": severity, "message": message})
 
 
@@ -213,7 +213,7 @@ def printable(json: str) -> str:
 
 
 def _write(entry: dict[str, Any]) -> None:
-    # A reader of our output that went away must not fail the request that is told of.
+    # A closed standard output must not fail the request.
     with contextlib.suppress(OSError):
         sys.stdout.write(printable(orjson.dumps(entry).decode()) + "\n")
         sys.stdout.flush()

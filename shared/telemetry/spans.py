@@ -1,7 +1,7 @@
-"""OpenTelemetry spans of requests that are over, built from their timelines: server -> queue -> ledger, and upstream.
+"""OpenTelemetry spans of finished requests, built from their timelines: server -> queue -> ledger, and upstream.
 
 Imported only where an endpoint is set. Names follow the semantic conventions for HTTP and for generative AI
-(opentelemetry.io/docs/specs/semconv/gen-ai/gen-ai-spans); never a prompt, an answer or a key is among the attributes.
+(opentelemetry.io/docs/specs/semconv/gen-ai/gen-ai-spans). Attributes never contain a prompt, an answer or a key.
 """
 
 from __future__ import annotations
@@ -33,26 +33,26 @@ from opentelemetry.trace import (
 
 from shared.clock import elapsed_s
 from shared.generation import Attempt, TimeSpan, Usage
-from shared.settings.settings import Tracing
+from shared.settings.tracing import Tracing
 from shared.telemetry.record import NO_ROUTE, RequestRecord, Trace, log_problem
 
 EXPORT_S = 2.0
-"""The most that an answer is held up for its spans."""
-REST_S = 10.0
-"""After a failure nothing is sent for so long: a receiver that hangs must not cost every request EXPORT_S."""
+"""Maximum time that a response is delayed for the export of its spans."""
+PAUSE_S = 10.0
+"""Pause after a failed export, so that a receiver that hangs does not delay every request by EXPORT_S."""
 WARNING_S = 60.0
 MAX_TIME_SPANS = 100
-"""Of one kind and one request; later ones are left out."""
+"""Maximum spans of one kind for one request; later ones are omitted."""
 _CONNECTIONS = 8
 _ROOT = Context()
 
 
 Conversations = Callable[[float], Sequence[tuple[float, float, bool]]]
-"""With the ledger, that ended since then: when each began and ended, on `clock.elapsed_s()`, and whether it wrote."""
+"""The ledger calls that ended since a time: start and end of each, on `clock.elapsed_s()`, and whether it wrote."""
 
 
 class Tracer:
-    """Bound to one event loop. The receiver's troubles are logged, and never a request's."""
+    """Bound to one event loop. Failures of the receiver are logged and never fail a request."""
 
     def __init__(
         self,
@@ -85,7 +85,7 @@ class Tracer:
         self._lost = 0
 
     def spans(self, record: RequestRecord) -> Sequence[ReadableSpan]:
-        """Of one request that is over; none if it is not sampled. The record's trace becomes its server span's."""
+        """The spans of a finished request; none if it is not sampled. Sets the record's trace to that of the server span."""
         clock = _Clock()
         name = record.method if record.route == NO_ROUTE else f"{record.method} {record.route}"
         root = self._tracer.start_span(
@@ -102,7 +102,7 @@ class Tracer:
         return self._ended.take()
 
     async def export(self, spans: Sequence[ReadableSpan]) -> None:
-        """Returns when the receiver has them, or after EXPORT_S at the latest."""
+        """Returns when the receiver has the spans, or after at most EXPORT_S."""
         if elapsed_s() < self._resume_s:
             self._lost += 1
             return
@@ -113,7 +113,7 @@ class Tracer:
                     await response.read()
             if response.status // 100 != 2:
                 self._failed(f"HTTP {response.status}")
-        except (aiohttp.ClientError, OSError) as error:  # Its text is left out: it can hold addresses and headers.
+        except (aiohttp.ClientError, OSError) as error:  # Its text is not logged: it can contain addresses and headers.
             self._failed(type(error).__name__)
 
     async def aclose(self) -> None:
@@ -122,8 +122,8 @@ class Tracer:
             await session.close()
 
     def _parent(self, record: RequestRecord) -> Context:
-        """The trace that the request names. Its decision to sample holds if the caller is known, its decision not to sample
-        always; else the ratio decides, for a stranger by a random number, since it chose the trace's id."""
+        """The trace that the request names. Its decision not to sample always holds; its decision to sample holds if the
+        caller is known. Otherwise the ratio decides: by a random number for an unknown caller, which chose the trace id."""
         given = record.trace
         if given is None:
             return _ROOT
@@ -133,7 +133,7 @@ class Tracer:
             drawn = trace_id if known else random.getrandbits(128)
             sampled = self._ratio.should_sample(None, drawn, "").decision == Decision.RECORD_AND_SAMPLE
         flags = TraceFlags(TraceFlags.SAMPLED if sampled else TraceFlags.DEFAULT)
-        # A parent without a span's id would be none at all, and another trace would begin.
+        # A parent without a span id would be ignored, and a new trace would start.
         span_id = int(given.span_id or "1", 16)
         return set_span_in_context(NonRecordingSpan(SpanContext(trace_id, span_id, True, flags)), _ROOT)
 
@@ -193,19 +193,19 @@ class Tracer:
 
     def _failed(self, reason: str) -> None:
         now_s = elapsed_s()
-        self._resume_s = now_s + REST_S
+        self._resume_s = now_s + PAUSE_S
         self._lost += 1
         if now_s >= self._warn_again_s:
             to = urlsplit(self._config.url)
             log_problem(
-                f"Spans could not be sent to {to.scheme}://{to.netloc} ({reason}); those of {self._lost} requests are lost.",
+                f"Spans could not be sent to {to.scheme}://{to.netloc} ({reason}); spans of {self._lost} requests are lost.",
                 "WARNING",
             )
             self._warn_again_s, self._lost = now_s + WARNING_S, 0
 
 
 def _set_usage(span: Span, usage: Usage) -> None:
-    """Token counts that are not known are left out: the conventions have no value for them."""
+    """Unknown token counts are omitted: the conventions have no value for them."""
     if usage.prompt_tokens is not None:
         span.set_attribute("gen_ai.usage.input_tokens", usage.prompt_tokens)
     if usage.output_tokens is not None and usage.thinking_tokens is not None:
@@ -213,7 +213,7 @@ def _set_usage(span: Span, usage: Usage) -> None:
 
 
 class _Ended(SpanProcessor):
-    """The spans of the one request whose tree is being built."""
+    """Collects the spans of the request whose tree is being built."""
 
     def __init__(self) -> None:
         self._spans: list[ReadableSpan] = []
@@ -227,7 +227,7 @@ class _Ended(SpanProcessor):
 
 
 class _Clock:
-    """Turns `clock.elapsed_s()` into the wall clock's time, the same way for all spans of a request."""
+    """Converts `clock.elapsed_s()` to wall clock time, with one offset for all spans of a request."""
 
     def __init__(self) -> None:
         self._offset_ns = time.time_ns() - round(elapsed_s() * 1e9)

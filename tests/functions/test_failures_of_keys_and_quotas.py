@@ -202,7 +202,7 @@ class TestRestrictedKeys:
         monkeypatch.setattr("shared.accounts.pool.RESTRICTED_PAUSE_S", 0.3)
         async with whole_path() as path:
             assert told(await path.ask("[[fault:403-disabledx1]]")) == (503, "no_server_key")
-            await eventually(lambda: not path.services.pool.out())
+            await eventually(lambda: not path.services.pool.disabled())
             text_of(await path.ask())
             assert path.sent == 2
 

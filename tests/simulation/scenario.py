@@ -301,7 +301,7 @@ class _Drawing:
         if self.chance(0.15):
             own = self._account("own", "u-0123456789abcdef", c)
             accounts.append(
-                Account(own.id, own.ledger_id, own.credential, c, own.limits, own.model_limits, own_key=True)
+                Account(own.id, own.ledger_id, own.credential, c, own.limits, own.model_limits, caller_key=True)
             )
         return tuple(accounts)
 
@@ -318,7 +318,7 @@ class _Drawing:
             result.append(
                 Account(
                     account.id, account.ledger_id, account.credential, c, first.limits, first.model_limits,
-                    own_key=account.own_key,
+                    caller_key=account.caller_key,
                 )
             )  # fmt: skip
         return tuple(result)
@@ -336,8 +336,8 @@ class _Drawing:
 
     def _kind(self, accounts: tuple[Account, ...]) -> Kind:
         random = self.random
-        server = [at for at, account in enumerate(accounts) if not account.own_key]
-        own = [at for at, account in enumerate(accounts) if account.own_key]
+        server = [at for at, account in enumerate(accounts) if not account.caller_key]
+        own = [at for at, account in enumerate(accounts) if account.caller_key]
         chosen = own if own and self.chance(0.3) else server if self.chance(0.7) else [random.choice(server)]
         most = random.choice([10, 50, 180])
         service = random.choice([(0.02, 0.1), (0.1, 0.6), (0.5, 2.0), (self.tau_s * 0.7, self.tau_s * 0.95)])

@@ -279,7 +279,7 @@ class World:
         hurried = chance.random() < kind.leaves
         return Ask(
             accounts=accounts,
-            caller=Caller(client.name, "own_key" if accounts[0].own_key else "admin"),
+            caller=Caller(client.name, "caller_key" if accounts[0].caller_key else "admin"),
             model=kind.model,
             cost=cost,
             used_tokens=max(1, int(cost.input_tokens * chance.uniform(*kind.used))),

@@ -363,7 +363,7 @@ PUBLIC_KEY = Planted(
     "functions.tf",
     "      secrets = setunion(var.secret_settings, ",
     "      secrets = setunion(var.secret_settings, keys(var.gemini_api_keys), ",
-    r"health: a public function, which anybody may call, must not have GEMINI_API_KEY in its secrets",
+    r"health: a public function must not have GEMINI_API_KEY in its secrets",
 )
 REFUSED = [
     PUBLIC_KEY,
@@ -473,11 +473,11 @@ def test_an_endpoint_json_that_cannot_be_deployed_is_told_by_its_name(
 ) -> None:
     checkout = planted(grown_checkout, tmp_path / "checkout")
     wrong: dict[str, tuple[dict[str, object], str]] = {
-        "chat": ({"cpu": 0.5}, "concurrency must be from 1 to 250, and needs a whole CPU"),
+        "chat": ({"cpu": 0.5}, "concurrency must be from 1 to 250, and more than 1 needs a whole CPU"),
         "health": ({"concurrency": 1000}, "concurrency must be from 1 to 250"),
         "generate_text": ({"timeout_s": 4000}, "timeout_s must be from 1 to 3600"),
         "image": ({"storage": "all"}, "storage must be none, read or write"),
-        "generate": ({"timeout_s": 169}, "timeout_s must be at least 170, or the platform ends what"),
+        "generate": ({"timeout_s": 169}, "timeout_s must be at least 170, or the platform ends requests"),
     }
     for name, (fields, _) in wrong.items():
         file = checkout / "functions" / name / "endpoint.json"

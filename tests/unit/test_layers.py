@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -58,6 +59,7 @@ PURE = (
     "shared/gateway/failures.py",
     "shared/gateway/retry.py",
     "shared/media/location.py",
+    "shared/admission/decisions.py",
     "shared/admission/holdings.py",
     "shared/admission/ledger_document.py",
     "shared/admission/model_permits.py",
@@ -204,3 +206,34 @@ def test_the_firestore_libraries_are_loaded_only_for_a_firestore_ledger() -> Non
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True, timeout=60
     )
     assert loaded.stdout.strip() == "False"
+
+
+def _drawing() -> list[str]:
+    return (ROOT / "shared" / "README.md").read_text().split("```")[1].splitlines()
+
+
+def test_readme_draws_every_room_once_above_its_imports() -> None:
+    """shared/README.md: a room stands on one line of the drawing, and what it imports on lines below."""
+    rows = {name.split(".")[0] for name in ALLOWED} | STONES
+    lines = {
+        word: number for number, line in enumerate(_drawing()) for word in re.split(r"\s{2,}", line) if word in rows
+    }
+    assert lines.keys() == rows
+    for room, row in ALLOWED.items():
+        below = STONES | {name.split(".")[0] for name in row}
+        assert not [name for name in below if room != "emulator" and lines[name] <= lines[room]], room
+
+
+def test_readme_names_existing_modules() -> None:
+    """A module that moves takes its mentions in shared/README.md along."""
+    text = (ROOT / "shared" / "README.md").read_text()
+    named = list(re.findall(r"`([a-z_]+(?:/[a-z_]+)*(?:/|\.py))`", text))
+    assert len(named) > 40
+    missing = [name for name in named if not ((ROOT / "shared" / name).exists() or (ROOT / name).exists())]
+    assert not missing
+
+
+def test_every_package_says_what_it_is_for_and_when_it_changes() -> None:
+    for path in (ROOT / "shared").glob("*/__init__.py"):
+        first = path.read_text().splitlines()[0]
+        assert first.startswith('"""') and " changes " in first, path

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from shared.accounts.account import Account
-from shared.accounts.pool import MAX_REASON_CHARS, OUT_RETRY_S, RESTRICTED_PAUSE_S, Pool
+from shared.accounts.pool import DISABLED_RETRY_S, MAX_REASON_CHARS, RESTRICTED_PAUSE_S, Pool
 from shared.errors import InvalidGeminiKey, NoServerKey
 from shared.generation import Caller
 from shared.ledger.limits import Limits
@@ -13,7 +13,7 @@ from shared.secret import Secret
 
 TEN = Limits(requests=10)
 ADMIN = Caller("admin", "admin")
-OWN = Caller("own", "own_key", Secret("AQ.a-key-of-the-caller"))
+OWN = Caller("own", "caller_key", Secret("AQ.a-key-of-the-caller"))
 
 
 class Clock:
@@ -44,9 +44,9 @@ class TestPause:
         pool = pool_of(clock, "one", "two")
         one, two = pool.server
         pool.pause(one, "restricted", "User location is not supported.")
-        assert (pool.candidates(ADMIN), pool.out()) == ([two], {one.id: "restricted"})
+        assert (pool.candidates(ADMIN), pool.disabled()) == ([two], {one.id: "restricted"})
         clock.now_s += RESTRICTED_PAUSE_S
-        assert (pool.candidates(ADMIN), pool.out()) == ([one, two], {})
+        assert (pool.candidates(ADMIN), pool.disabled()) == ([one, two], {})
 
     def test_error_has_googles_words_and_the_time(self) -> None:
         clock = Clock()
@@ -72,26 +72,26 @@ class TestPause:
     def test_does_not_end_being_out(self) -> None:
         clock = Clock()
         pool = pool_of(clock, "one")
-        pool.put_out(pool.server[0], "key_invalid", "API key expired.")
+        pool.disable(pool.server[0], "key_invalid", "API key expired.")
         pool.pause(pool.server[0], "restricted", "x")
         clock.now_s += RESTRICTED_PAUSE_S
-        assert pool.out() == {"gemini-api-key-1": "key_invalid"}
-        assert (why_none(pool).retry_after_s, "API key expired." in why_none(pool).message) == (OUT_RETRY_S, True)
+        assert pool.disabled() == {"gemini-api-key-1": "key_invalid"}
+        assert (why_none(pool).retry_after_s, "API key expired." in why_none(pool).message) == (DISABLED_RETRY_S, True)
 
     def test_being_out_replaces_it(self) -> None:
         clock = Clock()
         pool = pool_of(clock, "one")
         pool.pause(pool.server[0], "restricted", "x")
-        pool.put_out(pool.server[0], "account", "Your prepayment credits are depleted.")
+        pool.disable(pool.server[0], "account", "Your prepayment credits are depleted.")
         clock.now_s += RESTRICTED_PAUSE_S
-        assert pool.out() == {"gemini-api-key-1": "account"}
+        assert pool.disabled() == {"gemini-api-key-1": "account"}
 
     def test_callers_key_is_not_paused(self) -> None:
         pool = pool_of(Clock(), "one")
         (own,) = pool.candidates(OWN)
         pool.pause(own, "restricted", "x")
         assert pool.candidates(OWN) == [own]
-        pool.put_out(own, "key_invalid")
+        pool.disable(own, "key_invalid")
         with pytest.raises(InvalidGeminiKey):
             pool.candidates(OWN)
 
@@ -99,12 +99,12 @@ class TestPause:
 def test_server_without_keys_says_what_to_set() -> None:
     error = why_none(pool_of(Clock()))
     assert "set GEMINI_API_KEY" in error.message
-    assert error.retry_after_s == OUT_RETRY_S
+    assert error.retry_after_s == DISABLED_RETRY_S
 
 
 def test_retry_time_is_zero_while_one_can_serve() -> None:
     pool = pool_of(Clock(), "one", "two")
-    pool.put_out(pool.server[0], "account", "x")
+    pool.disable(pool.server[0], "account", "x")
     assert pool.server_retry_s() == 0
 
 
@@ -132,6 +132,6 @@ class TestConsumers:
         """So that what is kept is bounded by the configured keys."""
         pool = pool_of(Clock(), "one")
         for number in range(100):
-            key = Caller("own", "own_key", Secret(f"AQ.a-key-of-a-caller-{number}"))
+            key = Caller("own", "caller_key", Secret(f"AQ.a-key-of-a-caller-{number}"))
             pool.learn_consumer(pool.candidates(key)[0], "7")
         assert pool._consumers == {}

@@ -233,7 +233,7 @@ async def test_a_process_frozen_between_permit_and_socket_sends_nothing_and_keep
 def two_keys_with_room_for_one(monkeypatch: pytest.MonkeyPatch, **limits: int) -> tuple[Account, Account]:
     """Callers' own keys, in a process that remembers one of them while it is not in use."""
     monkeypatch.setattr("shared.admission.admission.MAX_CALLER_KEY_PROJECTS", 1)
-    mine, other = (replace(account(f"u-{name}", **limits), own_key=True) for name in ("mine", "other"))
+    mine, other = (replace(account(f"u-{name}", **limits), caller_key=True) for name in ("mine", "other"))
     return mine, other
 
 
@@ -253,7 +253,7 @@ async def test_a_key_that_was_forgotten_while_its_permit_lapsed_has_one_agent_an
 async def test_what_an_accepted_key_has_used_of_its_day_is_not_forgotten_because_another_process_saw_it_answer_nothing(
     shelf: Shelf,
 ) -> None:
-    mine = replace(account("u-mine", requests_per_day=10), own_key=True)
+    mine = replace(account("u-mine", requests_per_day=10), caller_key=True)
     async with exchange(admission(MemoryStore(shelf)), mine) as lease:
         lease.accepted()
     left = await take(admission(MemoryStore(shelf)), mine)

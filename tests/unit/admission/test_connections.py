@@ -25,12 +25,12 @@ SERVER = Account("server", "server", Secret("k"), 50, Limits())
 
 
 def own(number: int, c: int = 50) -> Account:
-    return Account(f"own-{number}", f"{OWN_LEDGER}{number}", Secret(f"k{number}"), c, Limits(), own_key=True)
+    return Account(f"own-{number}", f"{OWN_LEDGER}{number}", Secret(f"k{number}"), c, Limits(), caller_key=True)
 
 
 @asynccontextmanager
 async def gate(total: int, guests: int | None) -> AsyncIterator[Admission]:
-    made = admission(MemoryStore(Shelf()), connections=total, own_key_connections=guests)
+    made = admission(MemoryStore(Shelf()), connections=total, caller_key_connections=guests)
     try:
         yield made
     finally:
@@ -39,7 +39,7 @@ async def gate(total: int, guests: int | None) -> AsyncIterator[Admission]:
 
 
 async def take(gate: Admission, account: Account, wait_s: float = 50.0, caller: str = "") -> Permit:
-    who = Caller(caller or account.id, "own_key" if account.own_key else "admin")
+    who = Caller(caller or account.id, "caller_key" if account.caller_key else "admin")
     return await gate.acquire([account], "m", ONE, elapsed_s() + wait_s, who)
 
 

@@ -26,7 +26,7 @@ from tests.support.virtual_time import run
 WORDS = "You exceeded your current quota, please check your plan and billing details."
 TEN = account(5, requests=10)
 OTHER = Account("q", "q", Secret("other"), 5, Limits(requests=10))
-OWN = Account(LEDGER, LEDGER, Secret("k"), 5, Limits(requests=10), own_key=True)
+OWN = Account(LEDGER, LEDGER, Secret("k"), 5, Limits(requests=10), caller_key=True)
 
 
 def story(then: Callable[[Site], Awaitable[Any]], instances: int = 2) -> Any:

@@ -46,7 +46,7 @@ class TestAdmin:
     @pytest.mark.parametrize("key", [ADMIN, SECOND])
     def test_any_of_the_admin_keys_is_the_admins(self, key: str) -> None:
         caller = who({"admin-api-key": key})
-        assert (caller.kind, caller.own_key) == ("admin", None)
+        assert (caller.kind, caller.caller_key) == ("admin", None)
 
     @pytest.mark.parametrize(
         "headers", [bearer(ADMIN), {"x-goog-api-key": ADMIN}, {"authorization": f"bearer {ADMIN}"}]
@@ -67,7 +67,7 @@ class TestAdmin:
         assert who({"admin-api-key": ADMIN}, OWN).kind == "admin"
 
     def test_a_wrong_one_beside_a_payload_key_leaves_the_payload_key(self) -> None:
-        assert who({"admin-api-key": "wrong"}, OWN).kind == "own_key"
+        assert who({"admin-api-key": "wrong"}, OWN).kind == "caller_key"
 
     def test_without_admin_keys_there_is_no_admin(self) -> None:
         for key in ("", "None", "()", ADMIN):
@@ -108,9 +108,9 @@ class TestOwnKey:
     @pytest.mark.parametrize("given", [{"key": OWN}, {"headers": {"x-goog-api-key": OWN}}, {"headers": bearer(OWN)}])
     def test_it_serves_from_the_body_and_from_either_header(self, given: dict[str, Any]) -> None:
         caller = who(**given)
-        assert caller.kind == "own_key"
-        assert caller.own_key is not None
-        assert caller.own_key.reveal() == OWN
+        assert caller.kind == "caller_key"
+        assert caller.caller_key is not None
+        assert caller.caller_key.reveal() == OWN
         assert caller.id.startswith("key:")
         assert OWN not in caller.id
 
@@ -120,7 +120,7 @@ class TestOwnKey:
 
     @pytest.mark.parametrize("prefix", ["AQ.", "AIza", "eyJ", "a.b.", "other-"])
     def test_no_prefix_is_asked_for(self, prefix: str) -> None:
-        assert who(key=f"{prefix}0123456789").kind == "own_key"
+        assert who(key=f"{prefix}0123456789").kind == "caller_key"
 
     @pytest.mark.parametrize(
         "key", ["short", "with space in it", "non-ascii-\xe9-key", "line\nbreak-key", "k" * 4097, "k" * 1_000_000]
@@ -147,7 +147,7 @@ class TestOwnKey:
         assert who(bearer(token), anonymous_allowed=True).kind == "anonymous"
 
     def test_it_needs_no_admin_key_on_the_server(self) -> None:
-        assert who(key=OWN, settings=NO_ADMIN).kind == "own_key"
+        assert who(key=OWN, settings=NO_ADMIN).kind == "caller_key"
 
 
 class TestNobody:
@@ -200,7 +200,7 @@ class TestAnonymous:
 
     def test_a_credential_is_used_all_the_same(self) -> None:
         assert who({"admin-api-key": ADMIN}, anonymous_allowed=True).kind == "admin"
-        assert who(key=OWN, anonymous_allowed=True).kind == "own_key"
+        assert who(key=OWN, anonymous_allowed=True).kind == "caller_key"
 
     def test_a_wrong_admin_key_is_told_so(self) -> None:
         with pytest.raises(Unauthorized):
@@ -242,7 +242,7 @@ class TestAdminOnly:
     @pytest.mark.parametrize("key", [ADMIN, SECOND])
     def test_every_valid_admin_key_opens(self, key: str) -> None:
         caller = require_admin({"admin-api-key": key, "x-caller-id": "team"}, SETTINGS)
-        assert (caller.kind, caller.id, caller.own_key) == ("admin", "name:team", None)
+        assert (caller.kind, caller.id, caller.caller_key) == ("admin", "name:team", None)
 
     @pytest.mark.parametrize("headers", [{}, {"admin-api-key": ""}, {"admin-api-key": "wrong"}, bearer(ADMIN)])
     @pytest.mark.parametrize("settings", [SETTINGS, NO_ADMIN])

@@ -97,7 +97,7 @@ def test_the_sentence_is_one_line_without_secrets() -> None:
 
 
 @pytest.mark.parametrize(
-    ("violation", "own_key", "error", "after_s"),
+    ("violation", "caller_key", "error", "after_s"),
     [
         (MINUTE, False, RateLimited, 25),
         (NO_DAY, False, NoQuota, 900),
@@ -109,9 +109,9 @@ def test_the_sentence_is_one_line_without_secrets() -> None:
     ],
 )
 def test_the_caller_gets_googles_sentence_and_a_true_time(
-    violation: Violation, own_key: bool, error: type[GatewayError], after_s: float
+    violation: Violation, caller_key: bool, error: type[GatewayError], after_s: float
 ) -> None:
-    found = caller_error(failure(violation), "m", NOON_MS - 1_000, NOON_MS, WINDOW_S, own_key=own_key)
+    found = caller_error(failure(violation), "m", NOON_MS - 1_000, NOON_MS, WINDOW_S, caller_key=caller_key)
     assert type(found) is error
     assert WORDS in found.message
     assert ("midnight" in found.message) == (error is DailyQuotaExhausted)
@@ -121,13 +121,13 @@ def test_the_caller_gets_googles_sentence_and_a_true_time(
 
 def test_a_day_that_is_over_does_not_last_until_next_midnight() -> None:
     sent_ms, now_ms = DAY.end_ms - 1_000, DAY.end_ms + 1_000
-    found = caller_error(failure(DAILY), "m", sent_ms, now_ms, WINDOW_S, own_key=False)
+    found = caller_error(failure(DAILY), "m", sent_ms, now_ms, WINDOW_S, caller_key=False)
     assert found.retry_after_s == 1
     assert "midnight" not in found.message
 
 
 @pytest.mark.parametrize(
-    ("kind", "upstream_status", "own_key", "status", "code"),
+    ("kind", "upstream_status", "caller_key", "status", "code"),
     [
         ("restricted", 400, False, 503, "no_server_key"),
         ("restricted", 403, False, 503, "no_server_key"),
@@ -139,10 +139,10 @@ def test_a_day_that_is_over_does_not_last_until_next_midnight() -> None:
         ("account", 429, True, 401, "invalid_gemini_key"),
     ],
 )
-def test_refused_account(kind: FailureKind, upstream_status: int, own_key: bool, status: int, code: str) -> None:
+def test_refused_account(kind: FailureKind, upstream_status: int, caller_key: bool, status: int, code: str) -> None:
     """A key's trouble is the server's error for its own keys, and the caller's for a key that they brought."""
     failure = UpstreamFailure(kind, "Google's own words.", status=upstream_status)
-    error = caller_error(failure, "m", DAY.start_ms, DAY.start_ms, WINDOW_S, own_key=own_key, key_retry_s=33)
+    error = caller_error(failure, "m", DAY.start_ms, DAY.start_ms, WINDOW_S, caller_key=caller_key, key_retry_s=33)
     assert (error.status, error.code) == (status, code)
     assert "Google's own words." in error.message
     assert error.retry_after_s == (33 if status == 503 else None)
@@ -152,4 +152,4 @@ def test_refused_account(kind: FailureKind, upstream_status: int, own_key: bool,
 @pytest.mark.parametrize("kind", ["overloaded", "server", "deadline"])
 def test_delay_of_a_5xx_is_passed_on(kind: FailureKind, delay_s: float | None) -> None:
     failure = UpstreamFailure(kind, "x", status=503, retry_delay_s=delay_s)
-    assert caller_error(failure, "m", DAY.start_ms, DAY.start_ms, WINDOW_S, own_key=False).retry_after_s == delay_s
+    assert caller_error(failure, "m", DAY.start_ms, DAY.start_ms, WINDOW_S, caller_key=False).retry_after_s == delay_s

@@ -109,10 +109,10 @@ def test_plain_text_is_shown() -> None:
     assert "check your plan" in found.message
 
 
-@pytest.mark.parametrize("fault", sorted(error_faults.REFUSALS))
+@pytest.mark.parametrize("fault", sorted(error_faults.REJECTIONS))
 def test_offline_gemini_says_what_is_read(fault: str) -> None:
     """What each refusal of the offline Gemini's faults is read as."""
-    error = error_faults.refusal(fault, error_faults.Asked("m", "free", 5, "123456789012", 7.5, 1.8e9))
+    error = error_faults.rejection(fault, error_faults.Context("m", "free", 5, "123456789012", 7.5, 1.8e9))
     found = read_failure(error.code, error.body(), error.headers)
     expected = {"429-html": "pressure", "429-spending-cap": "account", "400-key-not-found": "key_invalid"}
     pressure = ("429-retry-after", "429-date", "429-ms")

@@ -156,7 +156,7 @@ class TestWhoAsks:
         asked = thing()
         answer = await asked.ask(json={**OWN, "image": "x" * 2_000_000}, headers={})
         assert answer.status == 200
-        assert asked.calls[0].caller.kind == "own_key"
+        assert asked.calls[0].caller.kind == "caller_key"
 
     async def test_credentials_of_a_wrong_type_are_rejected_beside_an_admin_key(self) -> None:
         answer = await thing().ask(json={"credentials": 5})

@@ -191,7 +191,7 @@ class TestCredentials:
         await made.ask(json=OWN, headers={})
         assert [(call.caller.kind, call.caller.id[:4]) for call in made.calls] == [
             ("admin", "name"),
-            ("own_key", "key:"),
+            ("caller_key", "key:"),
         ]
 
     @pytest.mark.parametrize("body", [b"", b"{", b"\xff", b"[]", b'{"a": 1}', b'{"credentials": {}}'])
@@ -329,8 +329,8 @@ class TestJoinedHeaders:
         ("headers", "kind"),
         [
             ({"admin-api-key": f"{ADMIN_KEY}, {ADMIN_KEY}"}, "admin"),
-            ({"authorization": "Bearer AQ.callers-own-key, Bearer AQ.callers-own-key"}, "own_key"),
-            ({"x-goog-api-key": "AQ.callers-own-key,AQ.callers-own-key"}, "own_key"),
+            ({"authorization": "Bearer AQ.callers-own-key, Bearer AQ.callers-own-key"}, "caller_key"),
+            ({"x-goog-api-key": "AQ.callers-own-key,AQ.callers-own-key"}, "caller_key"),
         ],
     )
     async def test_a_credential_that_repeats_itself_is_one(self, headers: dict[str, str], kind: str) -> None:

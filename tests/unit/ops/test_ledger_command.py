@@ -123,9 +123,9 @@ class TestShow:
             "stopped (zero), until 20",
             ": Google says no.",
             "Gemini named a limit of 250 requests: 250 used, tested again at 20",
-            "an outside consumer is suspected since 20",
-            "18 requests are used at the most",
-            "17 input tokens beyond",
+            "somebody else seems to use the quota since 20",
+            "at most 18 requests are used",
+            "17 input tokens more than reserved",
         ):
             assert words in text
 
@@ -179,15 +179,15 @@ class TestReset:
         assert (ledger.section.circuit, ledger.section.lowered[0].limit) == (Circuit(), 250)
         assert ledger.section.outside
 
-    def test_the_whole_document_goes_only_when_the_danger_was_confirmed(self, ledger: Ledger) -> None:
+    def test_reset_all_needs_a_confirmation(self, ledger: Ledger) -> None:
         status, text = ledger.run("reset", "my-project", "--all")
-        assert (status, "within the current minute" in text) == (1, True)
+        assert (status, "in the current minute" in text) == (1, True)
         assert ledger.state() is not None
         assert ledger.run("reset", "my-project", "--all", "--yes") == (0, "project my-project: deleted\n")
         assert ledger.state() is None
 
-    def test_of_a_project_that_is_not_there_is_refused(self, ledger: Ledger) -> None:
-        assert ledger.run("reset", "nowhere") == (1, "The ledger has no document of a project 'nowhere'.\n")
+    def test_reset_of_an_unknown_project_fails(self, ledger: Ledger) -> None:
+        assert ledger.run("reset", "nowhere") == (1, "The ledger has no project 'nowhere'.\n")
 
     def test_all_and_cool_downs_only_contradict_each_other(self, ledger: Ledger) -> None:
         assert ledger.run("reset", "my-project", "--all", "--cool-only", "--yes")[0] == 1

@@ -9,7 +9,9 @@ import pytest
 
 from shared.ledger.limits import TIERS, UNLIMITED, Limits
 from shared.secret import Secret
-from shared.settings.settings import ServerKey, Settings, SettingsError, Tracing
+from shared.settings.keys import ServerKey
+from shared.settings.settings import Settings, SettingsError
+from shared.settings.tracing import Tracing
 
 SECRET = "AQ.this-must-not-be-shown"
 KEY_A, KEY_B = "AQ.key-number-a", "AIza-key-number-b"
@@ -95,7 +97,7 @@ WRONG = [
     ("IMAGE_TTL_DAYS", "0", "1 to 3650, or `unlimited`"),
     ("IMAGE_TTL_DAYS", "forever", "unlimited"),
     ("IMAGE_URLS", "direct", "proxied, signed"),
-    ("IMAGE_URLS", "signed", "only a bucket signs"),
+    ("IMAGE_URLS", "signed", "a folder, which cannot sign URLs"),
     ("IMAGE_KEEP_PROMPTS", "maybe", "0, 1, false, true"),
     ("LEDGER_LEASE_SECONDS", "0", "0.1 to"),
     ("LEDGER_WINDOW_SECONDS", "61", "0.5 to 60"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from shared.settings.settings import Settings
-from shared.settings.shares import fetch_limit, own_key_connections, shares_day
+from shared.settings.shares import caller_key_connections, fetch_limit, shares_day
 from tests.support.edge import ENVIRONMENT
 
 SERVER_KEY = {"GEMINI_API_KEY": "AQ.a-key-of-the-server"}
@@ -17,8 +17,8 @@ def settings(**given: str) -> Settings:
 
 @pytest.mark.parametrize(("connections", "most"), [("100", 50), ("5", 2), ("1", 1)])
 def test_own_keys_have_half_of_the_connections(connections: str, most: int) -> None:
-    assert own_key_connections(settings(MAX_CONNECTIONS=connections, **SERVER_KEY)) == most
-    assert own_key_connections(settings(MAX_CONNECTIONS=connections)) is None
+    assert caller_key_connections(settings(MAX_CONNECTIONS=connections, **SERVER_KEY)) == most
+    assert caller_key_connections(settings(MAX_CONNECTIONS=connections)) is None
 
 
 @pytest.mark.parametrize(("limit", "most"), [("60", 60), ("2", 14), ("unlimited", None)])

@@ -270,7 +270,7 @@ class TestSampling:
     async def test_a_stranger_cannot_choose_an_id_that_is_sampled(self) -> None:
         """The ratio takes the ids whose last 64 bits are small."""
         small = {"x-cloud-trace-context": f"{'1' * 16}{'0' * 15}1/1"}
-        async with traced(ratio="0.001") as (edge, received):
+        async with traced(ratio="0.0000001") as (edge, received):
             for _ in range(10):
                 await ask(edge.answer, path="/thing", json={"prompt": "x"}, headers=small)
             assert len(received.bodies) < 3
@@ -372,7 +372,7 @@ class TestReceiverInTrouble:
                 await post(edge)
             assert len(received.bodies) == 1
             received.status = 200
-            later_s = elapsed_s() + tracing.REST_S
+            later_s = elapsed_s() + tracing.PAUSE_S
             monkeypatch.setattr(tracing, "elapsed_s", lambda: later_s)
             await post(edge)
             await post(edge)
@@ -389,8 +389,8 @@ class TestReceiverInTrouble:
                 monkeypatch.setattr(tracing, "elapsed_s", lambda after_s=after_s: uptime_s + after_s)
                 await post(edge)
         first, second = warnings(capsys.readouterr().out)
-        assert "those of 1 requests are lost" in first
-        assert "those of 3 requests are lost" in second
+        assert "spans of 1 requests are lost" in first
+        assert "spans of 3 requests are lost" in second
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The 429s of this emulator's quotas, and the refusals that a fault asks for."""
+"""The 429s of the emulator's quotas, and the rejections of injected faults."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ FAILURES: dict[str, Callable[[], GoogleError]] = {
     "504": errors.deadline_expired,
 }
 _DIMENSIONS = {"429": "rpm", "429-day": "rpd", "429-tokens": "tpm", "429-images": "ipm"}
-# What a fault claims was exceeded where nothing is configured: the free tier of the flash models.
+# The exceeded limit of a fault where none is configured: the free tier of the flash models.
 _ASSUMED = {"rpm": 5, "rpd": 20, "tpm": 250_000, "ipm": 10}
 _REAL_MINUTE_S = 60.0
-# Statistics keep what was ordered apart from what the limits refused.
+# Statistics count injected faults apart from rejections by the limits.
 _ORDERED = "fault"
 
 
 def over_quota(
     project: Project, model: str, exceeded: Sequence[Exceeded], *, window_s: float, wall_s: float
 ) -> GoogleError:
-    """The 429 for quotas that are in the way. On the free tier a day's quota too names a wait of 14 to 59 seconds."""
+    """The 429 for exceeded quotas. On the free tier even a daily quota names a wait of 14 to 59 seconds."""
     if project.tier == "free":
         short_s = 14 + wall_s % 45
         exceeded = [
             Exceeded("rpd", one.limit, min(one.wait_s, short_s)) if one.dimension == "rpd" else one for one in exceeded
         ]
-    # A shrunk minute has waits that whole seconds cannot tell.
+    # A shortened minute has waits that whole seconds cannot express.
     return errors.quota_exceeded(project.tier, model, exceeded, whole_seconds=window_s >= _REAL_MINUTE_S)
 
 
 def fails(fault: Fault) -> bool:
-    """Whether a fault is an error that Gemini answers after it admitted the request."""
+    """Whether a fault is an error that Gemini returns after it admitted the request."""
     return fault.kind in FAILURES or fault.kind in error_faults.FAILURES
 
 
@@ -59,7 +59,7 @@ def by_fault(
     window_s: float,
     wall_s: float,
 ) -> GoogleError:
-    """The refusal of a fault in faults.REFUSALS. A 429 names the wait of the fault, else half a window or midnight."""
+    """The rejection for a fault in faults.REJECTIONS. A 429 names the wait of the fault, else half a window or midnight."""
     simple: dict[str, Callable[[], GoogleError]] = {
         "400": errors.invalid,
         "401": lambda: errors.unauthenticated(version, method),
@@ -68,11 +68,11 @@ def by_fault(
         "429-bare": errors.exhausted,
         "429-depleted": errors.depleted,
     }
-    if fault.kind in error_faults.REFUSALS:
+    if fault.kind in error_faults.REJECTIONS:
         rpm = project.limits_for(model).rpm
-        error = error_faults.refusal(
+        error = error_faults.rejection(
             fault.kind,
-            error_faults.Asked(
+            error_faults.Context(
                 model=model,
                 tier=project.tier,
                 limit=_ASSUMED["rpm"] if rpm is None else rpm,
@@ -84,12 +84,12 @@ def by_fault(
     elif fault.kind in simple:
         error = simple[fault.kind]()
     else:
-        error = _quota_refusal(fault, project, model, window_s, wall_s)
+        error = _quota_rejection(fault, project, model, window_s, wall_s)
     error.reason = _ORDERED
     return error
 
 
-def _quota_refusal(fault: Fault, project: Project, model: str, window_s: float, wall_s: float) -> GoogleError:
+def _quota_rejection(fault: Fault, project: Project, model: str, window_s: float, wall_s: float) -> GoogleError:
     dimension = _DIMENSIONS[fault.kind]
     limits = project.limits_for(model)
     limit = {"rpm": limits.rpm, "rpd": limits.rpd, "tpm": limits.tpm, "ipm": limits.ipm}[dimension]
