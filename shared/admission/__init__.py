@@ -1,1 +1,1 @@
-"""The queue of one process: requests wait for permits that the ledger reserved. It changes when waiting does."""
+"""Admission: a request waits here for a permit. It changes when one process queues requests or spends permits in another way."""

@@ -26,7 +26,7 @@ from shared.generation import Caller, Cost
 from shared.stores.port import Liveness, Store
 
 OFFER_S = 0.25
-"""What one project could not serve for so long is also asked of the next."""
+"""A request that one project could not serve for this long is also offered to the next."""
 MAX_CALLER_KEY_PROJECTS = 1_000
 
 
@@ -37,9 +37,9 @@ class AdmissionConfig:
     queue_timeout_s: float = 30.0
     weights: Mapping[str, float] | None = None
     connections: int = 10_000
-    """Exchanges of the process that may be open at once."""
+    """Maximum open exchanges of the process."""
     caller_key_connections: int | None = None
-    """How many of them with callers' own keys; None: as many."""
+    """Maximum of them with callers' own keys; None: no separate limit."""
 
 
 class Admission:
@@ -59,7 +59,7 @@ class Admission:
         self.projects: OrderedDict[str, ProjectClient] = OrderedDict()
         self._call_log = LedgerCallLog()
         self._offers: deque[tuple[float, Waiter, asyncio.Future[Permit]]] = deque()
-        """Who is to be offered to the next project when (elapsed time), in that order; and the wait it is for."""
+        """Waiters to be offered to the next project, with the time (elapsed) and the future of the wait that it is for."""
         self._offering: asyncio.TimerHandle | None = None
         self._turn = 0
         if liveness is not None:
@@ -67,11 +67,11 @@ class Admission:
 
     @property
     def writes(self) -> int:
-        """Commits sent to ledgers so far, refused ones included."""
+        """Commits sent to ledgers so far, including rejected ones."""
         return self._call_log.writes
 
     def ledger_calls(self, since_s: float) -> list[LedgerCall]:
-        """What was said to ledgers and ended at `since_s` (elapsed time) or later: the last 64 of each ledger."""
+        """Calls to ledgers that ended at `since_s` (elapsed time) or later: at most the last 64 of each ledger."""
         return self._call_log.since(since_s)
 
     # -- asking ------------------------------------------------------------------------------------------------------
@@ -90,7 +90,7 @@ class Admission:
         streamed: bool = False,
     ) -> Permit:
         """Wait for a permit of any candidate, until `deadline_s` and for QUEUE_TIMEOUT_SECONDS at most; where it is given,
-        until `patient_until_s` instead of the latter. `again`: a lapsed lease, whose place in the queue is kept.
+        until `patient_until_s` instead of the latter. `again`: a lapsed permit, whose place in the queue is kept.
 
         Raises CostExceedsLimit, NoQuota, CallerNoQuota, DailyQuotaExhausted, QueueTimeout, LedgerUnavailable,
         UpstreamTimeout."""
@@ -121,11 +121,11 @@ class Admission:
         waiter.candidates = projects  # Of a caller's own key, the project may have been forgotten meanwhile.
         if not any(project.wait_list.count for project in projects):
             for at, project in enumerate(projects):
-                lease = self._try(project, waiter, now_s)
-                if lease is not None:
+                permit = self._try(project, waiter, now_s)
+                if permit is not None:
                     waiter.offered = max(waiter.offered, at + 1)
                     project.poke()
-                    return lease
+                    return permit
         return await self._wait(waiter)
 
     def _ranked(self, accounts: Sequence[Account]) -> list[ProjectClient]:
@@ -157,7 +157,7 @@ class Admission:
         return project
 
     def _forget_idle(self) -> None:
-        """Make room for one. Who is in use stays: a second project of its ledger would spend what the first one holds."""
+        """Make room for one. Projects in use stay: a second client of the same ledger would spend what the first one holds."""
         if len(self.projects) >= MAX_CALLER_KEY_PROJECTS:
             for ledger, project in list(self.projects.items()):
                 if project.account.ephemeral and project.unused():
@@ -184,8 +184,8 @@ class Admission:
         timeout = loop.call_later(max(0.0, waiter.deadline_s - elapsed_s()), self._expire, waiter)
         try:
             self._enter(waiter)
-            lease: Permit = await waiter.future
-            return lease
+            permit: Permit = await waiter.future
+            return permit
         except BaseException:
             self._leave(waiter)
             if waiter.future.done() and not waiter.future.cancelled() and waiter.future.exception() is None:
@@ -213,7 +213,7 @@ class Admission:
             project.wait_list.remove(waiter)
 
     async def aclose(self) -> None:
-        """Refuse what waits, return what is held. Requests in flight are the server's to end first."""
+        """Reject waiting requests and return what is held. The server has ended the requests in flight before."""
         for waiter in list(self.queue):
             self._refuse(waiter, Unavailable("This instance is shutting down.", retry_after_s=1))
         if self._offering is not None:
@@ -222,9 +222,9 @@ class Admission:
             await project.aclose()
 
     async def settle_idle(self, waiter: Waiter, *, late: bool = False) -> None:
-        """What nobody here needs any more is settled and returned before the response ends: then the CPU may stop.
+        """Settle and return what no request here needs, before the response ends: then the CPU may stop.
 
-        `late`: the caller's time is up, so that a ledger that takes long is not waited for."""
+        `late`: the caller's deadline has passed, so a slow ledger is not waited for."""
         asked = waiter.candidates[: waiter.offered]
         returns = [
             project.give_back(late=late)
@@ -258,18 +258,18 @@ class Admission:
         self._hand_out()
 
     def _hand_out(self) -> None:
-        """Free connections go to the waiting requests whose turn is the earliest, of whatever ledger."""
+        """Give free connections to the waiting requests with the earliest turn, over all ledgers."""
         while (project := self.connections.next_line()) is not None:
             self._serve(project)
             project.poke()
 
     def _changed(self, project: ProjectClient) -> None:
-        """The ledger answered, or failed to, or a booking opened."""
+        """The ledger answered, a call to it failed, or a booking became valid."""
         self._serve(project)
         self._evaluate_all(project)
 
     def _serve(self, project: ProjectClient) -> None:
-        """Serve whoever can be served, in order; the first of a model that does not fit lets smaller ones pass."""
+        """Serve waiting requests in order; smaller requests of a model may pass the first one that does not fit."""
         line, slots = project.wait_list, project.free_slots()
         if not line.count:
             return
@@ -289,11 +289,11 @@ class Admission:
                     continue
                 model = project.names.section(waiter.model)
                 least = smallest.get(model)
-                lease = (
+                permit = (
                     None if least is not None and _at_least(waiter.cost, least) else self._try(project, waiter, now_s)
                 )
-                if lease is not None:
-                    self._serve_with(waiter, lease)
+                if permit is not None:
+                    self._serve_with(waiter, permit)
                     if project.free_slots() <= 0:
                         break
                     if not self.connections.has_room(guest):
@@ -308,12 +308,12 @@ class Admission:
         project.expect_opening()
 
     def _has_too_little_left(self, waiter: Waiter, now_s: float) -> bool:
-        """Whether the model has become too slow for it since it began to wait."""
+        """Whether the model has become too slow for the waiter's deadline since it began to wait."""
         least_s = self.times.fastest_tenth_s(waiter.model, now_s, streamed=waiter.streamed)
         return waiter.ends_s - now_s < least_s
 
-    def _serve_with(self, waiter: Waiter, lease: Permit) -> None:
-        waiter.future.set_result(lease)
+    def _serve_with(self, waiter: Waiter, permit: Permit) -> None:
+        waiter.future.set_result(permit)
         self.queue.served(waiter)
         self._leave(waiter)
 
@@ -324,13 +324,13 @@ class Admission:
                 self._offering = asyncio.get_running_loop().call_later(OFFER_S, self._offer)
 
     def _offer(self) -> None:
-        """Whom one project could not serve is also asked for of the next."""
+        """Offer waiters that one project could not serve to the next."""
         self._offering = None
         now_s = elapsed_s()
         asked: dict[ProjectClient, None] = {}
         while self._offers and self._offers[0][0] <= now_s:
             _, waiter, future = self._offers.popleft()
-            # One that came back with a lapsed permit waits anew: what was to happen in its first wait must not.
+            # A waiter that came back with a lapsed permit waits a second time: offers of its first wait are void.
             if future.done() or waiter not in waiter.candidates[0].wait_list:
                 continue
             project = waiter.candidates[waiter.offered]
@@ -348,7 +348,7 @@ class Admission:
     # -- refusing ----------------------------------------------------------------------------------------------------
 
     def _evaluate_all(self, project: ProjectClient) -> None:
-        """Look for reasons not to wait: once per waiter, when the ledger has spoken; whenever it cannot be reached."""
+        """Look for reasons not to wait: once per waiter after the ledger's answer, and whenever it cannot be reached."""
         failing = project.ledger.is_failing()
         for name, model in list(project.wait_list.models.items()):
             permits = project.holdings.permits(name)

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 MAX_ANSWERS = 50
 """Answers remembered per model and kind."""
 MIN_ANSWERS = 10
-"""With fewer answers nothing is known."""
+"""Minimum answers for a quantile."""
 MIN_DURATIONS = 3
-"""The rest of an answer is judged by as few: until so many are known, a cancelled exchange keeps its slot to the deadline."""
+"""Minimum answers to estimate the rest of one; with fewer, a cancelled exchange keeps its slot to its deadline."""
 MAX_AGE_S = 300.0
 """An answer is forgotten after this time. When a model becomes faster than its record, requests that the record rejects
 are sent again after it at the latest, and their answers correct the record."""

@@ -1,10 +1,10 @@
-"""How many exchanges with Gemini this process may have open, whichever ledgers they are of, and who comes next. Pure, except
-for futures.
+"""How many exchanges with Gemini this process may have open over all ledgers, and which request is next. Pure, except for
+futures.
 
 An exchange takes its connection together with its permit, and holds it until it has ended: the client's pool of connections
 has as many, so nothing ever waits there with a permit that runs out. Waiting for a connection is waiting in the queue. Where
-the server has keys of its own, callers' keys together hold at most half of the connections: whoever brings keys can open
-slow exchanges with all of them.
+the server has keys of its own, callers' keys together hold at most half of the connections: a caller who brings
+many keys could otherwise open slow exchanges on all connections.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Connections(Generic[Line]):
         return self.held < self.total and (not guest or self.held_by_guests < self.guests)
 
     def take(self, guest: bool) -> None:
-        """Only where there is room."""
+        """The caller has checked that there is room."""
         self.held += 1
         self.held_by_guests += guest
 

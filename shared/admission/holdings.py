@@ -164,11 +164,11 @@ class Holdings:
     def has_unreported(self) -> bool:
         """Whether the ledger must be sent anything, or holds anything for this process."""
         news = any(permits.has_news or permits.bookings or permits.settled for permits in self.models.values())
-        return bool(news or self.held or self.refusals or self.names.unsaid)
+        return bool(news or self.held or self.refusals or self.names.unreported)
 
     def has_news(self) -> bool:
         """Whether Gemini answered something that every instance must learn."""
-        if self.refusals or self.names.unsaid:
+        if self.refusals or self.names.unreported:
             return True
         return any(permits.answered_probe_ms for permits in self.models.values())
 
@@ -190,9 +190,11 @@ class Holdings:
                 demands[section] = permits.demand(need.costs, need.spare, need.reach_ms, latest_ms)
             else:
                 del self.models[section]
-        request = replace(plan.request, demands=demands, refusals=tuple(self.refusals), names=tuple(self.names.unsaid))
+        request = replace(
+            plan.request, demands=demands, refusals=tuple(self.refusals), names=tuple(self.names.unreported)
+        )
         self.refusals.clear()
-        self.names.unsaid.clear()
+        self.names.unreported.clear()
         for permits in self.models.values():
             permits.reported()
         self.cap = min(self.cap, request.hold) if wanted else 0

@@ -59,5 +59,5 @@ class Renewal:
         expires_ms = None
         if self.account.ephemeral:
             state.accepted = state.accepted or self.accepted
-            expires_ms = state.now_ms + int(1000 * self.config.own_key_kept_s(state.accepted))
+            expires_ms = state.now_ms + int(1000 * self.config.caller_key_kept_s(state.accepted))
         return Change(grant, {self.key: Put(pack(state), expires_ms)})

@@ -1,4 +1,4 @@
-"""Which section of its project's ledger a model id counts in, as far as this process has heard. Pure."""
+"""Which section of its project's ledger a model id counts in, as far as this process knows. Pure."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from shared.ledger.state import NAME_KEPT_MS, UNPROVEN, Bookings, Metered, Model
 
 
 class Names:
-    """Of one project. `unsaid` is what answers taught here and the next renew reports; it holds here at once."""
+    """The names of one project. `unreported` is what answers showed and the next renew reports; it holds here at once."""
 
     def __init__(self, account: Account, known: frozenset[str] | None) -> None:
         self._account, self._known = account, known
         self._names: dict[str, Metered] = {}
-        self.unsaid: list[Named] = []
+        self.unreported: list[Named] = []
 
     def knows(self, model: str) -> bool:
-        """Whether the model table or the configuration has it."""
+        """Whether the model table or the configuration lists it."""
         return self._known is None or model in self._known
 
     def section(self, model: str) -> str:
@@ -30,35 +30,35 @@ class Names:
         return section_of(self._names, model)
 
     def root(self, section: str) -> str:
-        """The section that `section` is part of by now."""
+        """The section that `section` has become part of."""
         return section_of(self._names, section)
 
     def limits(self, section: str) -> Limits:
-        """The smallest of what is configured for the models that count there. The default says nothing against a limit that is
-        named for one of them, unless the table knows another of them, to which the default applies."""
+        """The smallest limits configured for the models that count there. The default limit applies only to models that the table
+        lists, and where no model has a limit of its own."""
         ids = [section, *(name for name in self._names if section_of(self._names, name) == section)]
         stated = [self._account.limits_for(model) for model in ids if model != UNPROVEN and self.knows(model)]
         return minimum(stated) if stated else self._account.limits
 
     def learn(self, model: str, metered: str, section: str, slot: int, cost: Cost, now_ms: float) -> bool:
-        """An answer to `model`, a request that was booked in `section`, names the model `metered`. Whether that is news."""
+        """An answer to `model`, a request that was booked in `section`, names the model `metered`. Whether that is new."""
         known = self._names.get(model)
         lasts = known.until_ms - now_ms > NAME_KEPT_MS / 2 if known else self.knows(model)
         if lasts and (known.model if known else model) == metered and self.root(section) == self.section(model):
             return False
         self._names[model] = Metered(metered, int(now_ms) + NAME_KEPT_MS)
-        self.unsaid.append(Named(model, metered, section, slot, cost))
+        self.unreported.append(Named(model, metered, section, slot, cost))
         return True
 
     def forget(self, model: str) -> bool:
-        """Gemini has no such model any more: it is unproven again. Whether that is news."""
+        """Gemini answered 404 for `model`: it is unproven again. Returns whether that is new."""
         if self.knows(model) or self._names.pop(model, None) is None:
             return False
-        self.unsaid.append(Named(model, None))
+        self.unreported.append(Named(model, None))
         return True
 
     def regrouped(self, message: RenewRequest, grant: RenewResult) -> tuple[dict[str, Bookings], dict[str, ModelGrant]]:
-        """By the sections that hold now: what `message` said is kept, and what `grant` answers."""
+        """By current section: the bookings that `message` reported as kept, and what `grant` returned."""
         kept: dict[str, Bookings] = {}
         for name, demand in message.demands.items():
             section = self.root(name)
@@ -70,9 +70,9 @@ class Names:
         return kept, allotments
 
     def hear(self, names: Mapping[str, Metered]) -> bool:
-        """What the ledger knows, and what it has yet to hear from here. Whether anything changed."""
+        """Replace the names by the ledger's, plus those not yet reported to it. Returns whether anything changed."""
         heard = dict(names)
-        for named in self.unsaid:
+        for named in self.unreported:
             if named.metered is None:
                 heard.pop(named.model, None)
             else:

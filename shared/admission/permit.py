@@ -22,7 +22,7 @@ class PermitLapsed(Exception):
 
 
 class Owner(Protocol):
-    """Who serves what a closed lease leaves free."""
+    """Serves waiting requests with what a closed permit leaves free."""
 
     def released(self, project: ProjectClient) -> None: ...
 
@@ -49,11 +49,11 @@ class Permit:
         self._epoch = project.holdings.epoch
         self.account, self.model, self.cost, self.waiter = account, waiter.model, waiter.cost, waiter
         self.section = project.names.section(waiter.model)
-        """Of the ledger, in which its permit was booked."""
+        """The section of the ledger in which the permit was booked."""
         self.queued_s = queued_s
         self._since_s = self._dispatched_s = elapsed_s()
         self.deadline_s = waiter.ends_s
-        """When Gemini ends the exchange at the latest (elapsed time)."""
+        """Latest time at which Gemini ends the exchange (elapsed time)."""
         permits = self._permits()
         self._probe_ms = permits.probing_ms if permits.open_until_ms else 0.0
         """The right to probe of a request that is a circuit's probe; 0 for any other."""
@@ -68,13 +68,13 @@ class Permit:
 
     @property
     def dispatched_ms(self) -> float:
-        """When it was dispatched, by the store's clock; now, if it was not."""
+        """When it was dispatched, by the store's clock; the current time if it was not."""
         grid, latest_ms = self._project.config.grid, self._project.clock.latest_ms()
         return latest_ms if self._slot is None else min(latest_ms, grid.start_ms(self._slot))
 
     def check(self) -> None:
-        """Raises PermitLapsed unless the permit holds at this very moment; then the request counts as dispatched. Asked once
-        more before the first byte, it counts as dispatched at that moment, or not at all."""
+        """Count the request as dispatched now. Raises PermitLapsed if the permit does not hold at this moment. A second check
+        before the first byte moves the dispatch to that moment, or takes it back."""
         project = self._project
         proven = self.section == UNPROVEN != project.names.section(self.model)  # It counts elsewhere now.
         lapsed = proven or self._epoch != project.holdings.epoch
@@ -91,7 +91,7 @@ class Permit:
         project.poke()  # However long the exchange takes, its dispatch is reported while its booking is still counted.
 
     def _take_back(self) -> None:
-        """What counted as dispatched was not; its permit is spent."""
+        """The request was not dispatched after all; its permit is spent."""
         if self._slot is not None:
             self._permits().correct(NO_COST.minus(self.cost), self._slot)
             self._slot, self._draw = None, ()
@@ -106,43 +106,43 @@ class Permit:
             self._slot = slot
 
     def refuse(self, refusal: QuotaSignal, named: str | None = None) -> None:
-        """A 429. Where it is about a model's quota it proves that the model exists; `named` is the model whose quota it is."""
+        """Gemini answered 429. If it names a model's quota, the model exists; `named` is that model."""
         names = self._project.names
         if not refusal.pressure and refusal.kind != "spend" and (named or names.section(self.model) == UNPROVEN):
             self.metered(named)
         self._project.refuse(replace(refusal, model=names.section(refusal.model)))
 
     def metered(self, model: str | None) -> None:
-        """Gemini answered, and named the model that was metered. None: it named none; then it is the requested one, unless
-        something else is known of that."""
+        """Gemini's answer named the metered model. None: it named none, and the requested model is taken unless another one is
+        known."""
         if self._slot is not None and (model is not None or self.section == UNPROVEN):
             self._named = True
             self._project.learn_name(self.model, model or self.model, self.section, self._slot, self.cost)
 
     def not_found(self) -> None:
-        """Gemini has no such model: no day counts the request, and an id that was proven is not any more."""
+        """Gemini answered 404: the request does not count in a day's quota, and the id is unproven again."""
         if self._slot is not None:
             self._permits().count_not_found(self.cost.requests, self._slot)
             self._project.forget_name(self.model)
 
     def accepted(self) -> None:
-        """Gemini took the credential."""
+        """Gemini accepted the credential."""
         self._project.accepted = True
 
     def answered(self) -> None:
-        """Gemini did not refuse the request for want of a quota, whatever else it answers."""
+        """Gemini answered anything but 429: a probe succeeded."""
         if self._probe_ms:
             self._permits().end_probe(self._probe_ms, answered=True)
             self._probe_ms = 0.0
             self._project.poke()  # The ledger is sent it at once.
 
     def completed(self) -> None:
-        """The whole answer is here: it tells how long exchanges with the model take."""
+        """The answer is complete: record how long the exchange took."""
         now_s = elapsed_s()
         self._owner.durations.record(self.model, now_s - self._dispatched_s, now_s)
 
     def _runs_on_s(self) -> float:
-        """For how long Gemini may still work on the exchange, which was cancelled just now."""
+        """How long Gemini may still work on the exchange, which was just cancelled."""
         if self._slot is None or self._project.config.cancels:
             return 0.0
         now_s = elapsed_s()
@@ -164,7 +164,7 @@ class Permit:
             excess = input_tokens - self.cost.input_tokens
             permits, also = self._permits(), project.permits_of(self.model)
             permits.correct(Cost(0, excess), self._slot)
-            if self._named and also is not permits:  # In the section that its answer named it counts too.
+            if self._named and also is not permits:  # It also counts in the section that the answer named.
                 also.correct(Cost(0, excess), self._slot)
             (also if self._named else permits).debt_tokens += max(0, excess)
         if self._probe_ms:

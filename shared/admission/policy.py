@@ -7,8 +7,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Literal, NamedTuple
+from typing import Literal
 
+from shared.admission.decisions import IDLE, Action, Assessment, Contact, Linger, Looked, Message
 from shared.admission.holdings import Holdings, Need, Plan, SlotLimit
 from shared.admission.ledger_document import Document
 from shared.admission.model_permits import ModelPermits
@@ -39,59 +40,6 @@ HOLD_S, MIN_HOLD_REQUESTS = 5.0, 2
 """How long an idle instance keeps what it holds, and how many requests must be expected within that time."""
 MAX_HOLD_SLOTS, MAX_HOLD_DAY = 0.25, 0.01
 """Upper bounds for idle holding: share of C over all instances, and of the daily quota per instance."""
-
-
-class Idle(NamedTuple):
-    """Nothing is due. An event, or a timer that is already set, comes first."""
-
-
-class Linger(NamedTuple):
-    """Nothing is in use: keep what is held for so long, then return it."""
-
-    s: float
-
-
-class Contact(NamedTuple):
-    """Read or renew after this time; 0: now."""
-
-    after_s: float
-
-
-Action = Idle | Linger | Contact
-IDLE = Idle()
-
-
-@dataclass(frozen=True, slots=True)
-class Looked:
-    """What earlier reads of the document left to remember."""
-
-    unclaimed_since_s: float = 0.0
-    """Since when other instances have not taken slots that are free for them; 0.0: there are none."""
-    unclaimed: bool = False
-    """Whether the next renew may take these."""
-    tried: bytes = b""
-    """The document in which permits were last looked for."""
-    tried_s: float = 0.0
-
-    def claimed(self) -> Looked:
-        """After a renew that took unclaimed slots."""
-        return replace(self, unclaimed=False) if self.unclaimed else self
-
-
-class Assessment(NamedTuple):
-    """What a document that was read calls for."""
-
-    renew: bool
-    slots: SlotLimit
-    looked: Looked
-
-
-class Message(NamedTuple):
-    """What a renew carries that neither the holdings nor the waiting requests tell."""
-
-    number: int
-    callers_away: int = 0
-    """Callers that were rejected and are expected back."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,10 +9,11 @@ from collections.abc import Callable
 from shared.accounts.account import Account
 from shared.admission.call_log import LedgerCallLog
 from shared.admission.config import ProcessConfig
+from shared.admission.decisions import Contact, Linger, Looked, Message
 from shared.admission.holdings import Holdings
 from shared.admission.ledger_client import LedgerClient
 from shared.admission.model_permits import ModelPermits, PermitDraw
-from shared.admission.policy import Contact, Linger, Looked, Message, Policy
+from shared.admission.policy import Policy
 from shared.admission.returns import Returns
 from shared.admission.server_clock import Instant, ServerClock
 from shared.admission.wait_list import WaitList

@@ -1,4 +1,5 @@
-"""The process's one queue: who is served next. Fair over callers, first come first served within one. Pure but for futures."""
+"""The queue of one process: which request is served next. Fair over callers, first come first served for each. Pure, except for
+futures."""
 
 from __future__ import annotations
 
@@ -12,12 +13,12 @@ from typing import Any, Generic, Protocol, TypeVar
 from shared.generation import Cost
 
 TOKENS_PER_REQUEST = 4096
-"""So many input tokens weigh as much as one more request in a caller's turn."""
-TURNS_KEPT = 10_000
+"""Input tokens that weigh as much as one more request in a caller's turn."""
+MAX_TURNS = 10_000
 MAX_SUMMED = 2_000
 """Requests whose costs are added up one by one: a long queue must not make each rejection expensive."""
 BATCH_EVERY = 20
-"""One turn in so many is the batch priority's while both wait: never less than 5 %."""
+"""Every n-th turn goes to the batch priority while both priorities wait: at least 5 %."""
 
 
 @dataclass(slots=True)
@@ -31,12 +32,12 @@ class Waiter:
     arrived_s: float
     deadline_s: float
     candidates: list[Any]
-    """Agents that may serve it, best first; `offered` of them were asked so far."""
+    """Projects that may serve it, best first; `offered` of them were asked so far."""
     accounts: Sequence[Any]
     future: asyncio.Future[Any]
     offered: int = 1
     evaluated: bool = False
-    """Whether the ledger's answer was looked at for a reason not to wait."""
+    """Whether it was checked since the ledger's last answer that waiting can succeed."""
     tag: float = 0.0
     sequence: int = 0
     ends_s: float = math.inf
@@ -45,7 +46,7 @@ class Waiter:
 
 
 class Placed(Protocol):
-    """What has a turn: a waiting request, or one that was rejected and is expected back."""
+    """Anything with a turn: a waiting request, or one that was rejected and is expected back."""
 
     cost: Cost
     batch: bool
@@ -74,7 +75,7 @@ class Ordered(Generic[T]):
         self.tokens[waiter.batch].insert(at, waiter.cost[1])
 
     def remove(self, waiter: T) -> bool:
-        """False when it is not here."""
+        """False if it is not in the queue."""
         entries, at = self.lists[waiter.batch], self.place(waiter)
         if at == len(entries) or entries[at][2] is not waiter:
             return False
@@ -82,12 +83,12 @@ class Ordered(Generic[T]):
         return True
 
     def place(self, waiter: Placed) -> int:
-        """How many of its priority are before it, whether or not it is here."""
+        """How many waiters of its priority come before it, whether or not it is in the queue."""
         # A sequence number occurs once, so two entries are never told apart by their waiters.
         return bisect_left(self.lists[waiter.batch], (waiter.tag, waiter.sequence))
 
     def ahead(self, waiter: Placed) -> tuple[int, float]:
-        """How many are served before it, and their input tokens. Those of many are their average's."""
+        """How many waiters are served before it, and their input tokens: an estimate beyond the first MAX_SUMMED."""
         at, tokens = self.place(waiter), self.tokens[waiter.batch]
         count, amount = at, _sum_before(tokens, at)
         if waiter.batch:
@@ -123,7 +124,7 @@ class FairQueue:
         last = max(self._now, self._turns.get(waiter.caller, 0.0), after)
         waiter.tag = last + work / self.weights.get(waiter.caller, 1.0)
         self._turns[waiter.caller] = waiter.tag
-        if len(self._turns) > TURNS_KEPT:
+        if len(self._turns) > MAX_TURNS:
             self._turns = {caller: tag for caller, tag in self._turns.items() if tag > self._now}
         self._sequence += 1
         waiter.sequence = self._sequence
@@ -133,7 +134,7 @@ class FairQueue:
         self._ordered.add(waiter)
 
     def remove(self, waiter: Waiter) -> bool:
-        """Take it out, served or not. False for one that is not here."""
+        """Remove it, served or not. False if it is not in the queue."""
         if not self._ordered.remove(waiter):
             return False
         if not len(self):
@@ -146,11 +147,11 @@ class FairQueue:
         self.remove(waiter)
 
     def priorities(self) -> tuple[int, int]:
-        """Which of `Ordered.lists` is served first, and which after it."""
+        """The indices of `Ordered.lists` in serving order."""
         return (1, 0) if self._since_batch >= BATCH_EVERY - 1 else (0, 1)
 
     def __iter__(self) -> Iterator[Waiter]:
-        """All, in the order in which they are to be served; safe against removal while iterating."""
+        """All waiters in serving order; safe against removal while iterating."""
         first, second = self.priorities()
         for _, _, waiter in [*self._ordered.lists[first], *self._ordered.lists[second]]:
             yield waiter

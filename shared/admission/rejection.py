@@ -1,5 +1,5 @@
-"""Why a waiting request is not served, and when it would be, as far as the ledger's answers tell. A request that is
-rejected until then is recorded in `Returns`; nothing else is changed but `evaluated`."""
+"""Why a waiting request is rejected, and when it could be served (Retry-After), computed from the ledger's answers. A request
+that is rejected until a time is recorded in `Returns`; otherwise only `Waiter.evaluated` is changed."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ MARGIN_S = 0.5
 
 
 def exceeded(limits: Limits, model: str, cost: Cost) -> str | None:
-    """The sentence that says which whole limit one request of `cost` is larger than; None when it fits."""
+    """A sentence that names the limit which a single request of `cost` exceeds; None if it fits."""
     for name, limit, amount in zip(DIMENSIONS, limits.per_window, cost, strict=True):
         if limit is not None and amount > limit:
             return f"This request needs {amount} {name}, and the limit of {model} is {limit}."
@@ -39,8 +39,8 @@ def exceeded(limits: Limits, model: str, cost: Cost) -> str | None:
 
 
 def rejection_for(waiter: Waiter, returns: Returns) -> GatewayError | None:
-    """Why `waiter` cannot be served before its deadline; None if it may be. Except for a ledger that cannot be reached, this
-    is judged by what the ledger returned since the waiter came: what it returned before may be over."""
+    """Why `waiter` cannot be served before its deadline; None if it may be. Except for an unreachable ledger, only answers
+    count that came after the waiter: earlier ones may be out of date."""
     if all(project.ledger.is_failing() and not _may_serve(project, waiter.model) for project in waiter.candidates):
         return _unreachable()
     permits_by_project = [project.permits_of(waiter.model) for project in waiter.candidates]
@@ -60,7 +60,7 @@ def rejection_for(waiter: Waiter, returns: Returns) -> GatewayError | None:
 
 
 def _may_serve(project: ProjectClient, model: str) -> bool:
-    """Whether a request of `model` may yet be dispatched without the ledger's help."""
+    """Whether a request of `model` may still be dispatched without contacting the ledger."""
     latest_ms, permits = project.clock.latest_ms() if project.clock.known else 0.0, project.permits_of(model)
     if (
         not project.holdings.cap
@@ -73,7 +73,7 @@ def _may_serve(project: ProjectClient, model: str) -> bool:
 
 
 def timeout_error(waiter: Waiter, returns: Returns) -> GatewayError:
-    """The waiter's time is up: because no permit was free, or because the ledger has not answered since it came."""
+    """The error of a waiter whose deadline has passed: no permit was free, or the ledger has not answered since it came."""
     if all(project.ledger.is_silent_since(waiter.arrived_s) for project in waiter.candidates[: waiter.offered]):
         return _unreachable()
     stop = _stop(waiter)
@@ -90,7 +90,7 @@ def _stop(waiter: Waiter) -> Reason | None:
 
 
 def _stop_of(project: ProjectClient, waiter: Waiter) -> Reason | None:
-    """Of the stops that `project` has for the waiter the one that ends last."""
+    """The stop that ends last of those that `project` has for the waiter."""
     permits, earliest_ms = project.permits_of(waiter.model), project.clock.earliest_ms()
     lower = permits.last.lower if permits.last is not None else None
     stops = []
@@ -119,8 +119,8 @@ def _stopped(waiter: Waiter, stop: Reason) -> GatewayError:
 
 
 def retry_s(waiter: Waiter, returns: Returns) -> float:
-    """The whole seconds after which a rejected request is to return: a permit and a slot will then be free for it, after
-    all that have a place before it. From now on it is expected then."""
+    """Retry-After in whole seconds: a permit and a slot will then be free for the rejected request, after all that have a
+    place before it. The request is expected back at that time."""
     soonest = _soonest(waiter, returns, by_slots=True)
     eta_s, project = (0.0, waiter.candidates[0]) if soonest is None else soonest
     wait_s = max(1.0, float(math.ceil(eta_s + MARGIN_S)))
@@ -202,12 +202,13 @@ def _too_late(waiter: Waiter, returns: Returns) -> QueueTimeout:
 
 
 def unconnected(waiter: Waiter, returns: Returns, project: ProjectClient, most: Callable[[bool], int]) -> QueueTimeout:
-    """The waiter's time is up, and there were permits but no connection: `most` tells how many there are."""
+    """The error of a waiter whose deadline has passed although permits were free: no connection was. `most` returns how many
+    connections there are."""
     guest = project.account.ephemeral
     whose = " with callers' own keys" if guest else ""
     text = (
-        f"No connection to Gemini becomes free before this request's deadline: {most(guest)} requests{whose} are under way "
-        "here, the most that may be. Send it again after the time in Retry-After."
+        f"No connection to Gemini becomes free before this request's deadline: {most(guest)} requests{whose} are open "
+        "in this instance, its maximum. Send it again after the time in Retry-After."
     )
     turn_s = math.ceil(project.holdings.service_s * (1 + _ahead(project, waiter, returns)[0]) / most(guest))
     return QueueTimeout(text, retry_after_s=max(retry_s(waiter, returns), float(turn_s)))
@@ -222,7 +223,7 @@ def _wait_reason(project: ProjectClient, waiter: Waiter) -> Reason | None:
 
 
 def too_short(model: str, left_s: float, least_s: float) -> UpstreamTimeout:
-    """Gemini would not answer in the time that this request has left."""
+    """The error of a request that has too little time left for an answer of Gemini."""
     return UpstreamTimeout(
         f"Nothing was sent to Gemini: this request has {max(0.0, left_s):.2f} s left, and the fastest of the recent answers "
         f"of {model} took up to {least_s:.2f} s. Allow more time."

@@ -1,4 +1,4 @@
-"""What a caller gets while Gemini refuses all requests of a kind: Google's sentence, and when Gemini is asked again. Pure."""
+"""The errors for callers while Gemini rejects all requests of a kind: the reason, Google's sentence, and Retry-After. Pure."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from shared.ledger.grid import pacific_day
 from shared.ledger.state import Kind, Reason
 
 NEVER_RETRY = {"x-should-retry": "false"}
-"""Read by OpenAI's clients: no retry within their patience can help."""
+"""Tells OpenAI's clients not to retry: no retry in reasonable time can succeed."""
 _WHY: dict[Kind, str] = {
     "rate": "Gemini refuses requests to {model} for now.",
     "lower": "Gemini allows less for {model} than is configured here.",
     "day": "Daily quota for {model} exceeded.",
     "zero": "Gemini grants this project no quota for {model}.",
-    "spend": "Gemini stopped this project because of what it spends.",
+    "spend": "Gemini stopped this project because of its spending.",
 }
 
 
 def explanation(reason: Reason, model: str, addition: str = "") -> str:
-    """Why Gemini refuses, in our words and in Google's."""
+    """Why Gemini rejects requests, in our words and in Google's."""
     text = _WHY[reason.kind].format(model=model) + addition
     return f"{text} Google: {reason.message}" if reason.message else text
 

@@ -1,4 +1,4 @@
-"""What waits for one agent, with its sums kept as waiters come and go: nothing here grows with how many they are."""
+"""The requests that wait for one project. Their sums are kept up to date, so that no operation grows with their number."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from shared.admission.queue import Entry, Ordered, Waiter
 from shared.generation import NO_COST, Cost
 
 SCAN = 64
-"""So many waiters of one model are tried per turn before the model is held to be without permits."""
+"""Maximum waiters of one model tried per turn before the model counts as being without permits."""
 
 
 @dataclass(slots=True)
@@ -21,19 +21,19 @@ class ModelWaitList:
 
     order: Ordered[Waiter] = field(default_factory=Ordered)
     cost: Cost = NO_COST
-    """Of all together."""
+    """Total cost of all waiters."""
     not_evaluated: dict[int, Waiter] = field(default_factory=dict)
-    """Those about which the ledger has said nothing yet, by sequence."""
+    """Waiters not yet evaluated since they came, by sequence number."""
     evaluated_s: float = 0.0
-    """When the ledger last spoke of this model, as far as its waiters were judged by it."""
+    """The time of the ledger's answer by which the waiters were last evaluated (elapsed time)."""
     stopped_ms: float = 0.0
-    """The end of the last stop by which all waiters were judged (the store's time)."""
+    """The end of the last stop by which all waiters were evaluated (store time)."""
 
     def __len__(self) -> int:
         return len(self.order)
 
     def costs(self, most: int) -> list[Cost]:
-        """Of the first `most`, in serving order but for the batch priority's turns."""
+        """The costs of the first `most` waiters, interactive ones first."""
         return [entry[2].cost for entry in islice(chain(*self.order.lists), most)]
 
     def head(self) -> Waiter:
@@ -41,7 +41,7 @@ class ModelWaitList:
         return (interactive or batch)[0][2]
 
     def patience_s(self, now_s: float) -> float:
-        """How long the most patient can wait."""
+        """How long the most patient waiter can wait."""
         return max((entry[2].deadline_s for entry in chain(*self.order.lists)), default=now_s) - now_s
 
 
@@ -50,15 +50,15 @@ def _itself(model: str) -> str:
 
 
 class WaitList:
-    """The waiters of one agent. `callers` counts those who wait or have a request open, by name; `section` tells in which
-    section of the ledger an id counts."""
+    """The waiters of one project. `callers` counts each caller's waiting and open requests; `section` maps a model id to its
+    section of the ledger."""
 
     def __init__(self, section: Callable[[str], str] = _itself) -> None:
         self._section = section
         self.models: dict[str, ModelWaitList] = {}
         """By section."""
         self._places: dict[int, str] = {}
-        """By sequence, the section in whose line each waiter stands."""
+        """The section that each waiter is listed in, by sequence number."""
         self.callers: dict[str, int] = {}
         self._waiting: OrderedDict[int, Waiter] = OrderedDict()
 
@@ -68,22 +68,22 @@ class WaitList:
 
     @property
     def oldest_s(self) -> float:
-        """When the oldest of them came (elapsed time); 0.0 when none waits."""
+        """When the oldest waiter came (elapsed time); 0.0 if none waits."""
         return next(iter(self._waiting.values())).arrived_s if self._waiting else 0.0
 
     def first_turn(self) -> tuple[float, int]:
-        """The earliest turn of those that wait, of any model and priority. There must be one."""
+        """The earliest turn over all models and priorities. At least one waiter must exist."""
         return min(order[0][:2] for model in self.models.values() for order in model.order.lists if order)
 
     def __contains__(self, waiter: Waiter) -> bool:
         return waiter.sequence in self._waiting
 
     def add(self, waiter: Waiter) -> None:
-        self._stand(waiter)
+        self._list(waiter)
         last = next(reversed(self._waiting.values()), None)
         self._waiting[waiter.sequence] = waiter
         if last is not None and last.arrived_s > waiter.arrived_s:
-            # It was put back, or offered to a further project: about as old as the oldest.
+            # It was put back, or offered to another project: about as old as the oldest.
             self._waiting.move_to_end(waiter.sequence, last=False)
         self.enter(waiter.caller)
 
@@ -91,18 +91,18 @@ class WaitList:
         """Unknown waiters are ignored."""
         if self._waiting.pop(waiter.sequence, None) is None:
             return
-        self._step_out(waiter)
+        self._unlist(waiter)
         self.leave(waiter.caller)
 
     def rename(self) -> None:
-        """Ids may count in other sections than before: those who wait for one of these are judged anew."""
+        """Move waiters whose ids count in other sections than before; they are evaluated again."""
         for waiter in list(self._waiting.values()):
             if self._section(waiter.model) != self._places[waiter.sequence]:
-                self._step_out(waiter)
+                self._unlist(waiter)
                 waiter.evaluated = False
-                self._stand(waiter)
+                self._list(waiter)
 
-    def _stand(self, waiter: Waiter) -> None:
+    def _list(self, waiter: Waiter) -> None:
         section = self._places[waiter.sequence] = self._section(waiter.model)
         model = self.models.setdefault(section, ModelWaitList())
         model.order.add(waiter)
@@ -110,7 +110,7 @@ class WaitList:
         if not waiter.evaluated:
             model.not_evaluated[waiter.sequence] = waiter
 
-    def _step_out(self, waiter: Waiter) -> None:
+    def _unlist(self, waiter: Waiter) -> None:
         section = self._places.pop(waiter.sequence)
         model = self.models[section]
         model.order.remove(waiter)
@@ -130,7 +130,7 @@ class WaitList:
             del self.callers[caller]
 
     def turns(self, priorities: tuple[int, int], slots: int, closed: set[str]) -> Iterator[Waiter]:
-        """Who may be served, in order: of each model no more than `slots` and SCAN others, none once it is in `closed`.
+        """Waiters that may be served, in order: at most `slots` + SCAN of each model, none of a model in `closed`.
         Safe against removal of those that were served."""
 
         def entries(model: str, priority: int) -> Iterator[Entry[Waiter]]:

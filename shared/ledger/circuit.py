@@ -1,4 +1,4 @@
-"""What stops requests after a 429, and how it is found out that Gemini takes them again. Pure: `now_ms` is an argument.
+"""The circuit breakers that 429s open: requests stop, and a probe finds out whether Gemini accepts them again. Pure.
 
 A `Circuit` stops all requests to a model, or to the project's models for spend:
 
@@ -153,7 +153,7 @@ def open_until_ms(circuits: Iterable[Circuit]) -> int:
 
 
 def reason_of(circuits: Iterable[Circuit]) -> Reason | None:
-    """Of the circuit that is open for longest."""
+    """The reason of the circuit that stays open longest."""
     longest = max(circuits, key=lambda circuit: circuit.open_until_ms, default=None)
     return None if longest is None else Reason(longest.kind, longest.message, longest.open_until_ms)
 
@@ -228,7 +228,7 @@ def lower(section: ModelState, refusal: QuotaSignal, configured: Limits, now_ms:
 
 
 def value(lowered: Lowered, configured: Limit, now_ms: int, grid: Grid) -> int:
-    """What holds by now. Where the configured limit is unlimited, it rises by parts of the one that Gemini named."""
+    """The limit in force now. Where the configured limit is unlimited, it rises by parts of the one that Gemini named."""
     if not lowered.rising_ms:
         return lowered.limit
     whole = lowered.limit if configured is None else configured
@@ -307,8 +307,7 @@ def note_dispatched(lowered: Lowered, amount: int, now_ms: int, grid: Grid) -> N
 
 
 def forget_risen(section: ModelState, configured: Limits, now_ms: int, grid: Grid) -> None:
-    """A limit that rose to the configured one is not lowered any more; one that is configured as unlimited, after as many
-    steps."""
+    """Forget a lowered limit that has risen to the configured one; where that is unlimited, after as many steps."""
     for k, lowered in list(section.lowered.items()):
         limit = configured[k]
         risen = limit is not None and value(lowered, limit, now_ms, grid) >= limit

@@ -1,4 +1,4 @@
-"""What an operator is told of a project's state, and what may be cleared of it. Nothing here is a secret."""
+"""A project's state as shown to an operator, and the parts that an operator may clear. Nothing here is secret."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from shared.ledger.throttling import effective_limits, recovered
 
 Report = dict[str, Any]
 ID_CHARS = 8
-"""So much of an instance's random id tells it from the others."""
+"""Characters of an instance's random id that identify it."""
 
 
 def report(state: State, now_ms: int, configured: Callable[[str], Limits]) -> Report:
-    """Who holds how many slots and, by model, what of each limit is used. Times are in UTC; `configured` are the limits of
+    """The slots of each instance and, by model, the use of each limit. Times are in UTC; `configured` are the limits of
     a model as this process knows them."""
     now_ms = max(now_ms, state.now_ms)
     leases = state.leases.items()
@@ -63,7 +63,7 @@ def _limits(state: State, model: str, configured: Limits) -> Limits:
 
 
 def refusals(state: State, model: str, now_ms: int, configured: Limits) -> Report:
-    """What Gemini's refusals of `model` taught: null where nothing holds."""
+    """What Gemini's 429s for `model` established; null where nothing applies."""
     section, grid = state.sections[model], Grid.of(state.window_ms / 1000)
     limits = _limits(state, model, configured)
     suspected = {

@@ -57,7 +57,7 @@ def has_room(state: State, section: str) -> bool:
 
 
 def learn_names(state: State, message: RenewRequest) -> None:
-    """What the answers that `message` reports said of ids. Comes first: all else in the message is about the new sections."""
+    """Apply the names in answers that `message` reports. This comes first: the rest of the message is about the new sections."""
     for name in [name for name, known in state.names.items() if known.until_ms < state.now_ms]:
         del state.names[name]
     for named in message.names:
@@ -124,7 +124,7 @@ def added(some: Bookings, others: Bookings) -> Bookings:
 
 
 def redirected(state: State, message: RenewRequest) -> RenewRequest:
-    """`message` with everything under the sections that hold now: its sender may not have heard of them."""
+    """`message` with everything under the current sections: its sender may not know them yet."""
     names = state.names
     if not names or all(section_of(names, model) == model for model in _sections_in(message)):
         return message
@@ -142,7 +142,7 @@ def _sections_in(message: RenewRequest) -> list[str]:
 
 
 def combined(a: Demand, b: Demand) -> Demand:
-    """What one instance reports and asks of two sections that are one."""
+    """One instance's demand for two sections that have become one."""
     settled, not_found = dict(a.settled), dict(a.not_found)
     for slot, cost in b.settled.items():
         settled[slot] = settled.get(slot, NO_COST).plus(cost)
@@ -167,7 +167,7 @@ def combined(a: Demand, b: Demand) -> Demand:
 
 
 def combined_allotment(a: ModelGrant, b: ModelGrant) -> ModelGrant:
-    """What was granted for two sections that their holder counts as one by now."""
+    """The grant for two sections that their holder counts as one."""
     return replace(
         a,
         bookings=added(a.bookings, b.bookings),

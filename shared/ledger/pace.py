@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 PACE_SNAP = 0.92
 CATCH_UP_SLOTS, CATCH_UP_PERMITS = 8, 2
-"""What the pace left unused so lately (the longer of both) may still be given."""
+"""How long ago capacity that the pace left unused may still be granted (the longer of both)."""
 
 
 class Pace(NamedTuple):

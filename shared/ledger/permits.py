@@ -15,26 +15,26 @@ from shared.ledger.supply import DimensionSupply, Supply
 FLEX_MS = 8_000
 """How long a flexible booking may be dispatched (in a 60 s window)."""
 BURST_SHARE, MIN_BURST = 0.3, 10
-"""So much of a limit (or so many requests) may go within a quarter of a window before demand is paced."""
+"""Share of a limit (or minimum number of requests) that may go within a quarter of a window before demand is paced."""
 RESERVE_SHARE = 0.1
 """Spare permits are given only while this much of the limit stays free."""
 CALM_SHARE = 0.25
 """After a wait demand is paced for a window; where RESERVE_SHARE of the limit is free, for this share of one: then it came
 in a bunch, and there is enough."""
 IMMINENT_SLOTS = 3
-"""What nobody booked this near is given to whoever asks: it would be lost."""
+"""Free slots this near are granted to any instance that asks: they would be lost otherwise."""
 
 NEVER = 1 << 62
 
 
 @dataclass(slots=True)
 class Party:
-    """Who shares a model's rate with the asker."""
+    """How a model's rate is divided between the asking instance and others."""
 
     fair: float
     """The asker's share of the rate among those that want more than there is; 1.0 when alone."""
     even: float
-    """The same among all that are active: nobody books more than this for requests that have not come yet."""
+    """Its share among all active instances: the maximum booked for requests that have not arrived yet."""
     horizon_slots: int
 
 
@@ -68,8 +68,8 @@ class Planner:
         return self._allotment(total(late), first_unmet_slot)
 
     def _spare_while_scarce(self, now_ms: int, *, late: bool) -> None:
-        """Demand is unmet, too, while requests wait for permits that are booked for later. Only who has such requests will
-        use others of that kind: whose requests are served at once would let them lapse."""
+        """Demand is unmet, too, while requests wait for permits that are booked for later. Only an instance
+        with such requests will use more of that kind; one whose requests are served at once would let them expire."""
         booked = (
             [v.first - self.calendar.now for v in (*self.demand.kept, *self.granted)] if self.demand.waiting else []
         )
@@ -101,7 +101,7 @@ class Planner:
         return self._allotment(total(runs), self._next(runs[0][0]) if runs else 0), probes
 
     def _book_probe(self, cost: Cost) -> bool:
-        """Nobody competes with the request that tries: where there is room it may begin late, however slow the ledger is."""
+        """No other request competes with the probe: where there is room it may begin late, however slow the ledger is."""
         if self.calendar.fits(cost, self.calendar.first, self.flex):
             self.book(cost, 1, self.calendar.first, self.flex)
             return True
@@ -124,7 +124,7 @@ class Planner:
         return Supply(self.grid.slot_ms, self.party.fair, [self._supply_of(k) for k in self.calendar.dims])
 
     def _supply_of(self, k: int) -> DimensionSupply:
-        """What comes after all that is booked, by this renew too."""
+        """The supply after all bookings, including those of this renew."""
         calendar, span, limit = self.calendar, self.grid.span, self.calendar.limits[k] or 0
         begins = calendar.begins(k, calendar.now - span, calendar.now + calendar.ahead)
         for validity, cost in self.granted.items():
@@ -248,7 +248,7 @@ class Planner:
                 pacer.take(cost[k] * count, slot)
 
     def _earliest(self, cost: Cost) -> int:
-        """The first slot on the calendar that has room for one of `cost` at the pace, whoever's turn it is; 0 if none."""
+        """The first slot on the calendar that has room for one of `cost` at the pace, regardless of shares; 0 if none."""
         calendar = self.calendar
         needed = [(cost[k], pacer) for k, pacer in self._pacers.items() if cost[k] > 0]
         for slot in calendar.candidates(cost):

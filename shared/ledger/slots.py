@@ -12,11 +12,11 @@ PRESSURE_KEPT = 0.7
 
 
 TURN_MS = 2_000
-"""Who holds one slot more than others that want as much passes it on when theirs have waited longer by this."""
+"""An instance with one extra slot hands it over once others have waited this much longer."""
 
 
 def water_level(total: float, wants: Mapping[str, tuple[int, int]]) -> dict[str, float]:
-    """Max-min fair shares of `total`: wants is {id: (want, weight)}; nobody gets more than it wants."""
+    """Max-min fair shares of `total`: wants is {id: (want, weight)}; no share exceeds its want."""
     left = dict(wants)
     share: dict[str, float] = {}
     remaining = float(total)
@@ -60,7 +60,7 @@ def held_by_others(state: State, instance: str) -> int:
 
 
 class Claim(NamedTuple):
-    """What one instance asks for: slots, by the weight of its callers."""
+    """One instance's demand for slots, weighted by its callers."""
 
     want: int
     weight: int
@@ -79,15 +79,15 @@ class Standing(NamedTuple):
     """How slots are held, and how they would be if everyone held what it is due."""
 
     due: int
-    """The asker's part: whole slots, no more than it wants. All parts add up to C at the most."""
+    """The instance's share: whole slots, at most as many as it wants. All shares add up to at most C."""
     held: int
-    """What the ledger keeps for the asker."""
+    """Slots that the ledger keeps for the instance."""
     free: int
-    """What nobody holds; negative while a lowered C is still exceeded."""
+    """Slots that no instance holds; negative while a lowered C is still exceeded."""
     owed: int
-    """What all others are due and do not hold."""
+    """Slots that all other instances are due and do not hold."""
     before: int
-    """The part of it that is due to those whose requests have waited longer than the asker's."""
+    """The part of `owed` that is due to instances whose requests have waited longer."""
 
 
 def standing(state: State, instance: str, claim: Claim, c: int) -> Standing:
@@ -128,7 +128,7 @@ def _dues(claims: Mapping[str, Claim], slots: Mapping[str, int], c: int, asker: 
 
 
 def _levels(claims: Mapping[str, Claim], c: int) -> dict[str, float]:
-    """Shares by weight; where C is enough for that, nobody's is less than one slot."""
+    """Shares by weight; at least one slot each where C suffices."""
     least: dict[str, float] = {}
     while True:
         rest = {i: (claim.want, claim.weight) for i, claim in claims.items() if i not in least}

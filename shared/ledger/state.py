@@ -1,4 +1,4 @@
-"""What the ledger remembers of one Google project: who holds what, and what was dispatched when. Plain data."""
+"""The ledger's state of one Google project, and the messages that change it. Plain data."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class InstanceShare:
     limits: Limits = UNLIMITED
     bookings: Bookings = field(default_factory=dict)
     unmet: Cost = NO_COST
-    """What it asked for and did not get at its last renew: it competes for the next slots."""
+    """Demand that its last renew did not grant: it competes for the next slots."""
 
 
 @dataclass(slots=True)
@@ -46,28 +46,28 @@ class InstanceLease:
     """One instance's hold on the project. Times are the store's, in ms since 1970."""
 
     renew: int = 0
-    """Number of its last renew: a repeated one is recognised by it."""
+    """Number of its last renew, by which a repeated one is recognised."""
     seen_ms: int = 0
     slots: int = 0
-    """Concurrency slots that nobody else can have until `reuse_ms`."""
+    """Concurrency slots that no other instance can have until `reuse_ms`."""
     cap: int = 0
     """It may dispatch while fewer than `cap` of its requests are open, until `authority_ms`."""
     authority_ms: int = 0
     reuse_ms: int = 0
     want_slots: int = 0
     oldest_ms: int = 0
-    """When its oldest waiting request came; 0 when none waits."""
+    """When its oldest waiting request came; 0 if none waits."""
     callers: int = 1
     """Its weight in sharing: how many callers are active there."""
     concurrency: int = 0
-    """C as that instance was configured; the smallest of the fresh ones holds."""
+    """C as that instance is configured; the smallest of all live instances applies."""
     ends_ms: tuple[int, ...] = ()
     """When each of the cancelled exchanges of an idle instance is over at Gemini, in order; each keeps one slot."""
     shares: dict[str, InstanceShare] = field(default_factory=dict)
 
 
 class ExternalUsage(NamedTuple):
-    """Somebody else seems to spend the same quota: so much per window is used of it here until it recovered."""
+    """Another consumer seems to spend the same quota: at most `limit` per window is used here until it recovers."""
 
     limit: int
     since_ms: int
@@ -144,7 +144,7 @@ class ModelState:
 
 
 class Metered(NamedTuple):
-    """As which model Gemini meters an id, as its answers said."""
+    """The model under which Gemini meters an id, according to its answers."""
 
     model: str
     until_ms: int
@@ -171,12 +171,12 @@ class State:
     spend: Circuit = field(default_factory=Circuit)
     """The stop of all models for what the project spends."""
     accepted: bool = False
-    """Of a caller's own key: Gemini took it once, so that its days are worth remembering."""
+    """Whether Gemini has accepted this caller's own key, so that its daily usage must be kept."""
 
 
 @dataclass(frozen=True, slots=True)
 class QuotaSignal:
-    """A 429 of Gemini's, for the ledger. `pressure`: shared capacity, no quota of the project."""
+    """Gemini's 429 as reported to the ledger. `pressure`: shared capacity was exceeded, not a quota of the project."""
 
     model: str
     until_ms: int = 0
@@ -198,47 +198,47 @@ class QuotaSignal:
 
 @dataclass(frozen=True, slots=True)
 class Named:
-    """What an answer said of the id that was requested. `metered`: as which model Gemini metered the request; None: Gemini
-    has no such model any more."""
+    """The name in an answer to the requested id. `metered`: the model under which Gemini metered the request; None: Gemini has
+    no such model any more."""
 
     model: str
     metered: str | None
     section: str = ""
-    """In which the request was booked: its cost moves from there to the section of `metered`."""
+    """The section in which the request was booked: its cost moves to the section of `metered`."""
     slot: int = 0
-    """In which it was dispatched."""
+    """The slot in which it was dispatched."""
     cost: Cost = NO_COST
 
 
 @dataclass(frozen=True, slots=True)
 class Demand:
-    """What an instance reports and asks for one model."""
+    """An instance's report and demand for one model."""
 
     limits: Limits
     settled: dict[int, Cost] = field(default_factory=dict)
     """Dispatched since the last renew, by slot; token corrections (also negative) in the slot of their dispatch."""
     kept: Bookings = field(default_factory=dict)
-    """Bookings not yet dispatched that it holds on to; all others of its are returned."""
+    """Bookings not yet dispatched that it keeps; all its other bookings are returned."""
     wants: tuple[tuple[Cost, int], ...] = ()
     """Requests waiting beyond what `kept` serves, as runs of equal cost in serving order (<= MAX_WANTS runs)."""
     head: bool = False
     """Whether the first of them is the first of all that wait: it is booked at the first free slot, however far."""
     reach_ms: int = 0
-    """How long the first of them can wait: a booking further ahead is of no use to it."""
+    """How long the first of them can wait; a booking further ahead is useless to it."""
     spare: int = 0
     """Requests like the last wanted that are expected within a few seconds; served only after all that wait."""
     typical: Cost = Cost(1)
-    """What such a request costs."""
+    """The cost of such a request."""
     waiting: bool = False
-    """Whether any request waits: it could be the one that tries after a cool-down."""
+    """Whether any request waits: it could be sent as a circuit's probe."""
     probing: bool = False
-    """The request that tries is under way."""
+    """Whether a probe is under way here."""
     answered_ms: int = 0
-    """The `probe_ms` under which such a request was answered, and not refused; 0: none was."""
+    """The `probe_ms` of a probe that was answered and not rejected; 0 if none."""
     debt_tokens: int = 0
-    """Of the corrections those upwards, added up."""
+    """The sum of upward token corrections."""
     not_found: dict[int, int] = field(default_factory=dict)
-    """By slot, dispatches that Gemini answered with 404 for want of such a model: no day counts them, the minute does."""
+    """Dispatches that Gemini answered with 404, by slot: they count in the minute but not in the day."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,15 +248,15 @@ class RenewRequest:
     instance: str
     number: int
     earliest_ms: int
-    """The store's time when this was made was at least this."""
+    """Lower bound of the store's time when this was made."""
     concurrency: int
     tau_ms: int
     """No request of this instance stays open longer."""
     lease_ms: int = 0
-    """0: as the ledger thinks fit."""
+    """0: the ledger decides."""
     hold: int = 0
-    """Slots that it goes on using until it hears the answer: its open requests, cancelled ones on which Gemini still works, and
-    what it may still begin meanwhile."""
+    """Slots that it may use until the result arrives: open requests, cancelled ones on which Gemini still works, and requests
+    that may begin meanwhile."""
     ends_ms: tuple[int, ...] = ()
     """When each of the cancelled exchanges is over at Gemini (the store's time); only from an idle instance, which may be stopped
     before then."""
@@ -264,7 +264,7 @@ class RenewRequest:
     """Open requests and those that could be dispatched now; 0 gives everything back but the slots of `ends_ms`."""
     spare_slots: int = 0
     unclaimed: bool = False
-    """Slots lie free that others asked for and do not take: they may have ended. Who lives asks again."""
+    """Whether to take free slots that other instances are due and have not taken: they may have ended. A live one asks again."""
     oldest_ms: int = 0
     callers: int = 1
     demands: dict[str, Demand] = field(default_factory=dict)
@@ -276,28 +276,28 @@ class RenewRequest:
 
 @dataclass(frozen=True, slots=True)
 class ModelGrant:
-    """What a renew got for one model: all its bookings, old and new."""
+    """The result of a renew for one model: all its bookings, old and new."""
 
     bookings: Bookings
     limits: Limits = UNLIMITED
-    """The limits that hold: the configured ones and what Gemini named. A part may be left to an outside consumer."""
+    """The limits in force: the configured ones, or lower ones that Gemini named. A part may be left to another consumer."""
     configured: Limits = UNLIMITED
-    """The smallest that any instance is configured with."""
+    """The smallest limits that any instance is configured with."""
     free: Cost = NO_COST
-    """What a window that ends now has left, by dimension (of the limited ones)."""
+    """What a window that ends now has left, for each limited dimension."""
     open_until_ms: int = 0
-    """Not 0 while a circuit is open: nothing is dispatched before this time, and afterwards only the probe."""
+    """When the circuit becomes half-open; 0 while it is closed. Until then nothing is dispatched, afterwards only the probe."""
     probe_ms: int = 0
-    """Not 0 if this instance may send the probe: until then."""
+    """Until when this instance may send the probe; 0 if it may not."""
     stop: Reason | None = None
     """Why the circuit is open; None while it is closed."""
     lower: Reason | None = None
     """The limit that Gemini named below the configured one: its sentence, and when the costliest waiting request may be sent."""
     unmet: Cost = NO_COST
     next_ms: int = 0
-    """When the first unmet request could be served at the earliest, as far as the calendar tells; 0 unknown."""
+    """Earliest time at which the first unmet request could be served, by the calendar; 0 if unknown."""
     per_s: float = 0.0
-    """At what rate this instance is served while demand exceeds the limit; 0 unknown (or not a matter of rate)."""
+    """Requests per second granted to this instance while demand exceeds the limit; 0 if unknown."""
     day_spent: bool = False
     supply: Supply | None = field(default=None, compare=False)
     """When demand beyond `bookings` will be granted; None while there is plenty."""
@@ -310,12 +310,12 @@ class RenewResult:
     cap: int
     authority_ms: int
     scarce_slots: bool
-    """Fewer slots than wanted, or none left for others: look again soon."""
+    """Whether fewer slots were granted than wanted, or none is left for others: read the document again soon."""
     instances: int
     horizon_ms: int
     """How far ahead scarce permits are booked: renewing about every half of it loses nothing."""
     allotments: dict[str, ModelGrant]
     names: dict[str, Metered] = field(default_factory=dict)
-    """All that is known of ids (`State.names`)."""
+    """All known names of ids (`State.names`)."""
     fresh: bool = True
     """False when this renew had been applied before and nothing was changed."""

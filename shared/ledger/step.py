@@ -49,11 +49,11 @@ from shared.ledger.throttling import (
 MIN_LEASE_MS, MAX_LEASE_MS = 10_000, 60_000
 MIN_HORIZON_MS, MAX_HORIZON_MS = 8_000, 20_000
 TOMBSTONE_MS = 60_000
-"""An instance that holds nothing is remembered so long, so that a repeated renew is recognised."""
+"""How long an instance that holds nothing is remembered, so that a repeated renew is recognised."""
 MIN_DEADLINE_MS = 1_000
-"""Gemini takes deadlines in whole seconds, so that the shortest is one second, whatever a request had left."""
+"""The shortest deadline that Gemini accepts: it takes whole seconds."""
 AHEAD_WINDOWS = 4
-"""No booking lies further ahead: a request that would wait longer polls."""
+"""Maximum distance of a booking in windows; a request that would wait longer polls."""
 
 
 def renew(state: State, message: RenewRequest, store_ms: int, grid: Grid) -> RenewResult:
@@ -124,7 +124,7 @@ def horizon_ms(instances: int, grid: Grid) -> int:
 
 
 def _release_gone(state: State, message: RenewRequest) -> None:
-    """An ended process has no open socket: its slots are free. What it booked may have been dispatched, and counts."""
+    """An ended process has no open socket, so its slots are free. Its bookings may have been dispatched, and count."""
     for instance in message.gone:
         lost = state.leases.get(instance)
         if lost is not None and instance != message.instance:
@@ -140,7 +140,7 @@ def _settle(state: State, lease: InstanceLease, message: RenewRequest, grid: Gri
     oldest = now_slot - grid.span
     for model, demand in message.demands.items():
         if not has_room(state, model) and not demand.settled:
-            continue  # No room to count it today: it gets no allotment, so nobody may dispatch it.
+            continue  # No room to count it today: without a grant no instance may dispatch it.
         section = _section(state, model)
         section.debt_tokens += demand.debt_tokens
         for slot, cost in demand.settled.items():
@@ -161,7 +161,7 @@ def _floored(cost: Cost) -> Cost:
 
 
 def intersection(stored: Bookings, kept: Bookings) -> Bookings:
-    """What both sides say the instance holds: never more than the ledger has counted."""
+    """The bookings that both the ledger and the instance list, at the smaller amount."""
     result: Bookings = {}
     for validity, claimed in kept.items():
         granted = stored.get(validity)
@@ -193,7 +193,7 @@ def _prune(state: State, instance: str, grid: Grid) -> None:
         lease = state.leases[i]
         for model, share in lease.shares.items():
             for validity in [v for v in share.bookings if v[1] <= oldest]:
-                # Nobody said what became of it: it may have been dispatched, and then it counts in its day.
+                # It was never reported: it may have been dispatched, and then it counts in its day.
                 count_day(state.sections[model], validity, share.bookings.pop(validity).requests, grid)
         held = lease.slots or any(share.bookings for share in lease.shares.values())
         if i != instance and not held and max(lease.seen_ms, lease.authority_ms) + TOMBSTONE_MS < now_ms:
@@ -214,7 +214,7 @@ def _drop_empty(state: State) -> None:
 def _hold_slots(state: State, lease: InstanceLease, message: RenewRequest, c: int) -> None:
     """Authority to dispatch ends at `authority_ms`; what was sent before it ends at `authority_ms + tau` at the latest.
 
-    Until the sender hears of this it acts on its last grant, within `hold`: so neither may be taken from it here. What it
+    Until the result arrives the sender acts on its last grant, within `hold`: neither may be taken from it here. What it
     holds beyond the slots of a lapsed lease has ended at Gemini (A4), even if a thawed process has not noticed."""
     now_ms = state.now_ms
     held = min(message.hold, lease.slots)
@@ -239,7 +239,7 @@ def _keep_cancelled(lease: InstanceLease, message: RenewRequest, held: int, now_
 
 
 def _last_until_served(lease: InstanceLease, message: RenewRequest, now_ms: int, grid: Grid) -> None:
-    """Who waits for a permit that is booked for later need not write before then only to go on holding its slots."""
+    """An instance that waits for a later booking need not renew before then only to keep its slots."""
     firsts = [validity.first for share in lease.shares.values() for validity in share.bookings]
     served_ms = grid.start_ms(min(firsts, default=0)) + MIN_LEASE_MS
     lease.authority_ms = max(lease.authority_ms, min(served_ms, now_ms + MAX_LEASE_MS))
@@ -268,11 +268,11 @@ def _allot(
     booked = summed(s.bookings for i in state.leases.values() if (s := i.shares.get(model)) is not None)
     furthest = max((validity[0] for validity, _ in booked), default=0) - grid.slot(state.now_ms)
     reach = min(demand.reach_ms // grid.slot_ms, AHEAD_WINDOWS * grid.span)
-    # At least as far as the next free slot can be, so that who is not served learns when to come again.
+    # At least as far as the next free slot can be, so that a rejected request gets a Retry-After.
     ahead = max(grid.span + party.horizon_slots, furthest, reach) + 2
     costs = [cost for cost, _ in demand.wants] or [demand.typical]
     tested = tested_limits(section, limits, configured, costs, state.now_ms)
-    # The probe is to find out what others leave: the whole limit holds for it.
+    # The probe finds out what other consumers leave, so the whole limit applies to it.
     usable = tested if probes else left_by_others(section, tested, demand, state.now_ms, grid)
     calendar = Calendar(section, booked, usable, grid, state.now_ms, ahead, open_until_ms(circuits))
     planner = Planner(

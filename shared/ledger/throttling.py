@@ -1,4 +1,4 @@
-"""What Gemini's refusals teach all instances: which circuit opens, which limit is lower, and what others seem to spend."""
+"""What all instances learn from Gemini's 429s: which circuit opens, which limit is lower, and what other consumers spend."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from shared.ledger.slots import PRESSURE_KEPT, concurrency, fresh
 from shared.ledger.state import Bookings, Demand, ExternalUsage, ModelState, QuotaSignal, RenewRequest, State
 
 OUTSIDE_KEPT_PERCENT = 90
-"""Of what was dispatched here in the window in which somebody else's requests led to a refusal."""
+"""Share of what was dispatched here in the window in which another consumer's requests led to a 429."""
 RECOVERY_PERCENT = 2
 """Of the limit, per window without a refusal."""
 
 
 def learn(state: State, message: RenewRequest, grid: Grid) -> None:
-    """What `message` reports of Gemini's answers: first probes that were answered, then what was refused since."""
+    """Apply what `message` reports of Gemini's answers: first answered probes, then rejections since."""
     for model, demand in message.demands.items():
         if demand.answered_ms:
             for circuit in circuits_of(state, state.sections.get(model)):
@@ -95,7 +95,7 @@ def give_up_probe(state: State, message: RenewRequest) -> None:
 
 
 def _suspect(state: State, section: ModelState, refusal: QuotaSignal, configured: Limits, grid: Grid) -> None:
-    """Within our limit Gemini refuses only if somebody else spends the same quota. Then no more of it is used here than
+    """Within our limit Gemini rejects a request only if another consumer spends the same quota. Then no more of it is used than
     was when it refused, less a tenth. What is unlimited here has no share that could be lowered."""
     limits = lowered_limits(section, configured, state.now_ms, grid).per_window
     booked = _booked(state, refusal.model)
@@ -139,7 +139,7 @@ def jitter_slots(grid: Grid) -> int:
 
 
 def recovered(outside: ExternalUsage, limit: int, now_ms: int, grid: Grid) -> int | None:
-    """What may be used of `limit` by now; None: all of it."""
+    """How much of `limit` may be used now; None: all of it."""
     windows = max(0, now_ms - outside.refused_ms) // grid.window_ms
     value = outside.limit + limit * RECOVERY_PERCENT * windows // 100
     return value if value < limit else None
@@ -150,7 +150,7 @@ def forget_recovered(state: State, model: str, grid: Grid) -> None:
     limits = effective_limits(state, section, model).per_window
     for k, outside in list(section.outside.items()):
         limit = limits[k]
-        if limit is None:  # Nobody is there who knows the limit: any has recovered after so long.
+        if limit is None:  # No instance states the limit: any limit has recovered after this time.
             if (state.now_ms - outside.refused_ms) * RECOVERY_PERCENT >= 100 * grid.window_ms:
                 del section.outside[k]
         elif recovered(outside, limit, state.now_ms, grid) is None:
@@ -158,7 +158,7 @@ def forget_recovered(state: State, model: str, grid: Grid) -> None:
 
 
 def left_by_others(section: ModelState, limits: Limits, demand: Demand, now_ms: int, grid: Grid) -> Limits:
-    """`limits` less what others seem to spend, but enough for each request that waits: one always fits a whole window."""
+    """`limits` less what other consumers seem to spend, but enough for each waiting request: one always fits a whole window."""
     result = list(limits)
     costs = [cost for cost, _ in demand.wants] or [demand.typical]
     for k, outside in section.outside.items():

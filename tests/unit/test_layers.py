@@ -59,6 +59,7 @@ PURE = (
     "shared/gateway/failures.py",
     "shared/gateway/retry.py",
     "shared/media/location.py",
+    "shared/admission/decisions.py",
     "shared/admission/holdings.py",
     "shared/admission/ledger_document.py",
     "shared/admission/model_permits.py",

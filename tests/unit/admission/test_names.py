@@ -56,7 +56,7 @@ class TestNames:
         assert found.learn("new", "new", UNPROVEN, 7, ONE, 0.0)
         assert found.section("new") == "new"
         assert not found.learn("new", "new", "new", 8, ONE, 0.0)
-        assert [named.slot for named in found.unsaid] == [7]
+        assert [named.slot for named in found.unreported] == [7]
 
     def test_old_name_is_confirmed(self):
         found = names(alias="known")
@@ -66,7 +66,7 @@ class TestNames:
     def test_known_id_that_answers_as_itself_teaches_nothing(self):
         found = names()
         assert not found.learn("known", "known", "known", 7, ONE, 0.0)
-        assert found.unsaid == []
+        assert found.unreported == []
 
     def test_every_request_that_was_booked_elsewhere_is_reported(self):
         found = names()
@@ -79,7 +79,7 @@ class TestNames:
         found.learn("alias", "known", UNPROVEN, 7, ONE, 0.0)
         assert not found.hear({})
         assert found.section("alias") == "known"
-        found.unsaid.clear()
+        found.unreported.clear()
         assert found.hear({}), "the ledger had no room for it"
         assert found.section("alias") == UNPROVEN
 

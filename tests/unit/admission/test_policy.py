@@ -11,22 +11,10 @@ from typing import Any
 import pytest
 
 from shared.admission import policy as module
+from shared.admission.decisions import IDLE, Assessment, Contact, Linger, Looked, Message
 from shared.admission.holdings import Holdings
 from shared.admission.ledger_document import Document
-from shared.admission.policy import (
-    HOLD_S,
-    IDLE,
-    PASSED_OVER_S,
-    POLL_S,
-    SPARE_POLL_S,
-    TRY_AGAIN_S,
-    Assessment,
-    Contact,
-    Linger,
-    Looked,
-    Message,
-    Policy,
-)
+from shared.admission.policy import HOLD_S, PASSED_OVER_S, POLL_S, SPARE_POLL_S, TRY_AGAIN_S, Policy
 from shared.admission.queue import Waiter
 from shared.admission.wait_list import WaitList
 from shared.generation import Cost
