@@ -10,15 +10,17 @@ from bisect import bisect_right, insort
 JITTER_S = 0.25
 """The travel times of requests to Gemini differ by at most this (A1): one that took longer to arrive also ends later."""
 DRIFT = 1e-3
-"""Other clocks measure the rest of an exchange at most this much faster (A3 allows 500 ppm for each of two)."""
+"""Two clocks differ by at most this part of the time that they measure (A3 allows 500 ppm for each)."""
 
 
-def runs_on_s(left_s: float, usual_s: float | None) -> float:
-    """How long Gemini may work on an exchange that was cancelled `left_s` before its deadline. `usual_s`: how much longer such
-    an answer usually takes, None if unknown."""
+def runs_on_s(took_s: float, deadline_s: float, usual_s: float | None) -> float:
+    """How long Gemini may still work on an exchange that was cancelled after `took_s`. Gemini ends it `deadline_s` after its
+    beginning by its own clock, which may be slower: so also an exchange that is cancelled at its deadline runs on for a moment.
+    `usual_s`: how much longer such an answer usually takes, None if unknown."""
+    left_s = deadline_s * (1 + DRIFT) - took_s
     if usual_s is not None:
-        left_s = min(left_s, usual_s + JITTER_S)
-    return max(0.0, left_s) * (1 + DRIFT)
+        left_s = min(left_s, (usual_s + JITTER_S) * (1 + DRIFT))
+    return max(0.0, left_s)
 
 
 class Cancelled:

@@ -146,9 +146,9 @@ class Permit:
         if self._slot is None or self._project.config.cancels:
             return 0.0
         now_s = elapsed_s()
-        deadline_s = max(self.deadline_s, self._dispatched_s + MIN_DEADLINE_MS / 1000)
-        usual_s = self._owner.durations.left_s(self.model, now_s - self._dispatched_s, now_s)
-        return runs_on_s(deadline_s - now_s, usual_s)
+        took_s = now_s - self._dispatched_s
+        deadline_s = max(self.deadline_s - self._dispatched_s, MIN_DEADLINE_MS / 1000)
+        return runs_on_s(took_s, deadline_s, self._owner.durations.left_s(self.model, took_s, now_s))
 
     async def close(self, input_tokens: int | None = None, *, cancelled: bool = False) -> None:
         """The exchange is over, or never began. With the tokens Gemini counted, the reservation is corrected to them. One that

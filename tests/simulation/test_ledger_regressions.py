@@ -15,6 +15,7 @@ from shared.ledger.state import Bookings, Demand, ModelState, QuotaSignal, Renew
 from shared.ledger.step import renew
 from tests.simulation.checker import check
 from tests.simulation.history import Bound, Exchange, History
+from tests.simulation.judge import judge
 from tests.simulation.mutant import Mutant
 from tests.simulation.mutants import MUTANTS, SCRIPTED
 from tests.simulation.scenario import DAY, grid_of, scenario_of
@@ -164,3 +165,8 @@ def test_the_last_request_of_a_small_limit_is_not_put_off_until_others_leave_the
         .bookings
     )
     assert validity.first - now <= gap + 1
+
+
+@pytest.mark.parametrize("seed", [pytest.param(8_476, id="Gemini's clock is slower than the caller's at a deadline")])
+def test_seeds_that_failed(seed: int) -> None:
+    assert [str(verdict) for verdict in judge(scenario_of(seed)).failures] == []
