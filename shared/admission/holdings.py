@@ -14,7 +14,7 @@ from shared.admission.names import Names
 from shared.admission.server_clock import Instant
 from shared.generation import Cost
 from shared.ledger.circuit import circuits_of, open_until_ms, probe_ms_of, reason_of
-from shared.ledger.state import UNPROVEN, QuotaSignal, RenewRequest, RenewResult, State
+from shared.ledger.state import UNPROVEN, Named, QuotaSignal, RenewRequest, RenewResult, State
 
 NO_ROOM_S = 5.0
 """A model that the ledger has no room to count today is asked about again after this time."""
@@ -265,14 +265,9 @@ class Holdings:
                 if not refusal.pressure and (refusal.kind == "spend" or section == stopped):
                     permits.open_circuit(refusal.reason)
 
-    def learn_name(self, model: str, metered: str, section: str, slot: int, cost: Cost, earliest_ms: float) -> bool:
-        """An answer to the id `model` named the model `metered`; the request was booked in `section`. Returns whether ids count
-        in other sections than before."""
-        return self._regroup(self.names.learn(model, metered, section, slot, cost, earliest_ms))
-
-    def forget_name(self, model: str) -> bool:
-        """Gemini answered 404 for the id `model`. Returns whether ids count in other sections than before."""
-        return self._regroup(self.names.forget(model))
+    def learn_name(self, named: Named, earliest_ms: float) -> bool:
+        """An answer showed what an id is metered as. Returns whether ids count in other sections than before."""
+        return self._regroup(self.names.learn(named, earliest_ms))
 
     def _regroup(self, changed: bool) -> bool:
         """Where names changed, move permits to the sections in which their ids count now."""

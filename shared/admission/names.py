@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from shared.accounts.account import Account
-from shared.generation import Cost
 from shared.ledger.limits import Limits, minimum
 from shared.ledger.names import added, combined_allotment, section_of
 from shared.ledger.state import NAME_KEPT_MS, UNPROVEN, Bookings, Metered, ModelGrant, Named, RenewRequest, RenewResult
@@ -40,21 +39,21 @@ class Names:
         stated = [self._account.limits_for(model) for model in ids if model != UNPROVEN and self.knows(model)]
         return minimum(stated) if stated else self._account.limits
 
-    def learn(self, model: str, metered: str, section: str, slot: int, cost: Cost, now_ms: float) -> bool:
-        """An answer to `model`, a request that was booked in `section`, names the model `metered`. Whether that is new."""
-        known = self._names.get(model)
-        lasts = known.until_ms - now_ms > NAME_KEPT_MS / 2 if known else self.knows(model)
-        if lasts and (known.model if known else model) == metered and self.root(section) == self.section(model):
-            return False
-        self._names[model] = Metered(metered, int(now_ms) + NAME_KEPT_MS)
-        self.unreported.append(Named(model, metered, section, slot, cost))
-        return True
-
-    def forget(self, model: str) -> bool:
-        """Gemini answered 404 for `model`: it is unproven again. Returns whether that is new."""
-        if self.knows(model) or self._names.pop(model, None) is None:
-            return False
-        self.unreported.append(Named(model, None))
+    def learn(self, named: Named, now_ms: float) -> bool:
+        """An answer names the model under which Gemini metered a request, or shows that there is no such model: then its id is
+        unproven again. Returns whether that is new."""
+        model, metered, known = named.model, named.metered, self._names.get(named.model)
+        if metered is None:
+            if known is None or self.knows(model):
+                return False
+            del self._names[model]
+        else:
+            lasts = known.until_ms - now_ms > NAME_KEPT_MS / 2 if known else self.knows(model)
+            same = (known.model if known else model) == metered
+            if lasts and same and self.root(named.section) == self.section(model):
+                return False
+            self._names[model] = Metered(metered, int(now_ms) + NAME_KEPT_MS)
+        self.unreported.append(named)
         return True
 
     def regrouped(self, message: RenewRequest, grant: RenewResult) -> tuple[dict[str, Bookings], dict[str, ModelGrant]]:

@@ -13,7 +13,7 @@ from shared.admission.project import ProjectClient
 from shared.admission.queue import Waiter
 from shared.clock import elapsed_s
 from shared.generation import NO_COST, Cost, RateLimit, RateStatus
-from shared.ledger.state import UNPROVEN, QuotaSignal
+from shared.ledger.state import UNPROVEN, Named, QuotaSignal
 from shared.ledger.step import MIN_DEADLINE_MS
 
 
@@ -109,21 +109,22 @@ class Permit:
         """Gemini answered 429. If it names a model's quota, the model exists; `named` is that model."""
         names = self._project.names
         if not refusal.pressure and refusal.kind != "spend" and (named or names.section(self.model) == UNPROVEN):
-            self.metered(named)
+            self.metered(named, served=False)
         self._project.refuse(replace(refusal, model=names.section(refusal.model)))
 
-    def metered(self, model: str | None) -> None:
+    def metered(self, model: str | None, *, served: bool = True) -> None:
         """Gemini's answer named the metered model. None: it named none, and the requested model is taken unless another one is
-        known."""
+        known. `served`: the answer is no 429."""
         if self._slot is not None and (model is not None or self.section == UNPROVEN):
             self._named = True
-            self._project.learn_name(self.model, model or self.model, self.section, self._slot, self.cost)
+            named = Named(self.model, model or self.model, self.section, self._slot, self.cost, served)
+            self._project.learn_name(named)
 
     def not_found(self) -> None:
         """Gemini answered 404: the request does not count in a day's quota, and the id is unproven again."""
         if self._slot is not None:
             self._permits().count_not_found(self.cost.requests, self._slot)
-            self._project.forget_name(self.model)
+            self._project.learn_name(Named(self.model, None))
 
     def accepted(self) -> None:
         """Gemini accepted the credential."""

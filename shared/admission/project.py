@@ -19,7 +19,7 @@ from shared.admission.server_clock import Instant, ServerClock
 from shared.admission.wait_list import WaitList
 from shared.clock import elapsed_s
 from shared.generation import Cost
-from shared.ledger.state import QuotaSignal
+from shared.ledger.state import Named, QuotaSignal
 from shared.stores.port import Liveness, Store
 
 RETURN_TIMEOUT_S = 2.0
@@ -288,15 +288,10 @@ class ProjectClient:
         self.holdings.refuse(refusal)
         self.poke()
 
-    def learn_name(self, model: str, metered: str, section: str, slot: int, cost: Cost) -> None:
-        """An answer to the id `model` named the model `metered`; the request was booked in `section`."""
-        at = self.clock.instant()
-        if self._regroup(self.holdings.learn_name(model, metered, section, slot, cost, at.earliest_ms)):
+    def learn_name(self, named: Named) -> None:
+        """An answer showed what an id is metered as."""
+        if self._regroup(self.holdings.learn_name(named, self.clock.instant().earliest_ms)):
             self.poke()
-
-    def forget_name(self, model: str) -> None:
-        """Gemini answered 404 for the id `model`."""
-        self._regroup(self.holdings.forget_name(model))
 
     def _regroup(self, renamed: bool) -> bool:
         """Where names changed, waiting requests move to the sections in which their ids count now."""

@@ -142,6 +142,13 @@ def close_answered(circuit: Circuit, answered_ms: int) -> None:
         close(circuit)
 
 
+def close_served(circuit: Circuit, sent_ms: float) -> None:
+    """A request that was dispatched at `sent_ms` was served. It was booked for an id of which nobody knew that it stands for the
+    circuit's model, and proves as much as a probe if the circuit was half-open by then."""
+    if circuit.open_until_ms and sent_ms >= max(circuit.open_until_ms, circuit.refused_ms):
+        close(circuit)
+
+
 def circuits_of(state: State, section: ModelState | None) -> list[Circuit]:
     """Those that stop a model's requests now: its own, and the project's."""
     own = [] if section is None else [section.circuit]

@@ -208,6 +208,8 @@ class Named:
     slot: int = 0
     """The slot in which it was dispatched."""
     cost: Cost = NO_COST
+    served: bool = False
+    """Whether Gemini served the request; a 429 names its model too."""
 
 
 @dataclass(frozen=True, slots=True)

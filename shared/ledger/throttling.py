@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from shared.ledger.circuit import (
     circuits_of,
     close_answered,
+    close_served,
     forget_risen,
     lower,
     lowered_limits,
@@ -16,6 +17,7 @@ from shared.ledger.circuit import (
 )
 from shared.ledger.grid import JITTER_MS, Grid, pacific_day
 from shared.ledger.limits import Limits, minimum
+from shared.ledger.names import section_of
 from shared.ledger.slots import PRESSURE_KEPT, concurrency, fresh
 from shared.ledger.state import Bookings, Demand, ExternalUsage, ModelState, QuotaSignal, RenewRequest, State
 
@@ -31,6 +33,10 @@ def learn(state: State, message: RenewRequest, grid: Grid) -> None:
         if demand.answered_ms:
             for circuit in circuits_of(state, state.sections.get(model)):
                 close_answered(circuit, demand.answered_ms)
+    for named in message.names:
+        section = state.sections.get(section_of(state.names, named.model))
+        if named.served and section is not None:
+            close_served(section.circuit, grid.start_ms(named.slot))
     for refusal in message.refusals:
         if refusal.pressure:
             c = concurrency(state, message.concurrency, state.now_ms)

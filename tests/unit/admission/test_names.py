@@ -6,6 +6,8 @@ import asyncio
 import random
 from dataclasses import dataclass, field
 
+import pytest
+
 from shared.accounts.account import Account
 from shared.admission.names import Names
 from shared.admission.permit import PermitLapsed
@@ -14,7 +16,7 @@ from shared.errors import GatewayError
 from shared.generation import Caller, Cost
 from shared.ledger.limits import Limits
 from shared.ledger.packing import unpack
-from shared.ledger.state import NAME_KEPT_MS, UNPROVEN, Metered, State
+from shared.ledger.state import NAME_KEPT_MS, UNPROVEN, Metered, Named, QuotaSignal, State
 from shared.secret import Secret
 from tests.support.instances import LEDGER, Site, account
 from tests.support.virtual_time import run
@@ -53,30 +55,30 @@ class TestNames:
 
     def test_first_answer_is_news_and_further_ones_are_not(self):
         found = names()
-        assert found.learn("new", "new", UNPROVEN, 7, ONE, 0.0)
+        assert found.learn(Named("new", "new", UNPROVEN, 7, ONE), 0.0)
         assert found.section("new") == "new"
-        assert not found.learn("new", "new", "new", 8, ONE, 0.0)
+        assert not found.learn(Named("new", "new", "new", 8, ONE), 0.0)
         assert [named.slot for named in found.unreported] == [7]
 
     def test_old_name_is_confirmed(self):
         found = names(alias="known")
-        assert not found.learn("alias", "known", "known", 7, ONE, NAME_KEPT_MS * 0.4)
-        assert found.learn("alias", "known", "known", 7, ONE, NAME_KEPT_MS * 0.6)
+        assert not found.learn(Named("alias", "known", "known", 7, ONE), NAME_KEPT_MS * 0.4)
+        assert found.learn(Named("alias", "known", "known", 7, ONE), NAME_KEPT_MS * 0.6)
 
     def test_known_id_that_answers_as_itself_teaches_nothing(self):
         found = names()
-        assert not found.learn("known", "known", "known", 7, ONE, 0.0)
+        assert not found.learn(Named("known", "known", "known", 7, ONE), 0.0)
         assert found.unreported == []
 
     def test_every_request_that_was_booked_elsewhere_is_reported(self):
         found = names()
-        assert found.learn("alias", "known", UNPROVEN, 7, ONE, 0.0)
-        assert found.learn("alias", "known", UNPROVEN, 8, ONE, 0.0)
-        assert not found.learn("alias", "known", "known", 9, ONE, 0.0)
+        assert found.learn(Named("alias", "known", UNPROVEN, 7, ONE), 0.0)
+        assert found.learn(Named("alias", "known", UNPROVEN, 8, ONE), 0.0)
+        assert not found.learn(Named("alias", "known", "known", 9, ONE), 0.0)
 
     def test_what_is_unsaid_outlives_what_the_ledger_says(self):
         found = names()
-        found.learn("alias", "known", UNPROVEN, 7, ONE, 0.0)
+        found.learn(Named("alias", "known", UNPROVEN, 7, ONE), 0.0)
         assert not found.hear({})
         assert found.section("alias") == "known"
         found.unreported.clear()
@@ -85,9 +87,9 @@ class TestNames:
 
     def test_missing_model_is_unproven_again_unless_configured(self):
         found = names(proven="proven", known="small")
-        assert found.forget("proven") and not found.forget("proven")
+        assert found.learn(Named("proven", None), 0.0) and not found.learn(Named("proven", None), 0.0)
         assert found.section("proven") == UNPROVEN
-        assert not found.forget("known")
+        assert not found.learn(Named("known", None), 0.0)
         assert found.section("known") == "small"
 
 
@@ -149,6 +151,27 @@ async def state(site: Site) -> State:
     blob = (await site.stores[0].read(f"ledger/{LEDGER}")).value
     assert blob is not None
     return unpack(blob)
+
+
+@pytest.mark.parametrize("served", [True, False])
+def test_report_says_whether_the_named_model_served(served: bool) -> None:
+    """A 429 names its model too, and proves that it exists; it proves nothing about the model's circuit."""
+
+    async def main() -> tuple[Named, ...]:
+        site = Site(account(5, requests=300), known=frozenset(["known"]))
+        site.add()
+        permit = await site.gates[0].acquire([site.account], "alias", ONE, elapsed_s() + 5, Caller("c", "admin"))
+        permit.check()
+        if served:
+            permit.metered("known")
+        else:
+            permit.refuse(QuotaSignal("alias"), "known")
+        reported = tuple(site.gates[0].projects[LEDGER].names.unreported)
+        await permit.close()
+        return reported
+
+    [named] = run(main)
+    assert (named.model, named.metered, named.served) == ("alias", "known", served)
 
 
 def test_a_thousand_random_ids_then_an_unused_model() -> None:

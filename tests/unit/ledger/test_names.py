@@ -155,6 +155,26 @@ class TestMerging:
         assert (section.circuit.open_until_ms, section.lowered[0].limit) == (NOON_MS + 9_000, 4)
         assert section.circuit.model != "x"
 
+    @pytest.mark.parametrize("section", [UNPROVEN, "x"])
+    def test_served_alias_closes_its_targets_circuit(self, ledger, section):
+        """It was dispatched when the target could be probed, and Gemini served it."""
+        open_until_ms = GRID.start_ms(ledger.slot)
+        ledger.state.sections["t"] = ModelState(
+            circuit=Circuit(open_until_ms=open_until_ms, refused_ms=NOON_MS - 9_000)
+        )
+        ledger.renew("i", {section: sent(ledger)}, names=(Named("x", "t", section, ledger.slot, ONE, served=True),))
+        assert ledger.state.sections["t"].circuit == Circuit()
+
+    @pytest.mark.parametrize(
+        ("open_ms", "refused_ms", "served"), [(0, -9_000, False), (500, -9_000, True), (-9_000, 500, True)]
+    )
+    def test_other_answers_leave_the_targets_circuit(self, ledger, open_ms, refused_ms, served):
+        """A 429 names its model too; a request from before the end of the pause, or the last refusal, is no probe."""
+        stop = Circuit(open_until_ms=NOON_MS + open_ms, refused_ms=NOON_MS + refused_ms)
+        ledger.state.sections["t"] = ModelState(circuit=replace(stop))
+        ledger.renew("i", {"x": sent(ledger)}, names=(Named("x", "t", "x", ledger.slot, ONE, served=served),))
+        assert ledger.state.sections["t"].circuit == stop
+
     def test_alias_that_is_pointed_elsewhere_counts_in_both(self, ledger):
         ledger.renew("i", {"t": sent(ledger)}, names=(Named("x", "t", "x", ledger.slot, ONE),))
         ledger.renew("i", {"t": sent(ledger)}, names=(Named("x", "v", "t", ledger.slot, ONE),))
