@@ -14,6 +14,7 @@ from shared.admission.names import Names
 from shared.admission.server_clock import Instant
 from shared.generation import Cost
 from shared.ledger.circuit import circuits_of, open_until_ms, probe_ms_of, reason_of
+from shared.ledger.limits import minimum
 from shared.ledger.state import UNPROVEN, Named, QuotaSignal, RenewRequest, RenewResult, State
 
 NO_ROOM_S = 5.0
@@ -212,13 +213,15 @@ class Holdings:
         # The slots of cancelled exchanges that an idle instance leaves with the ledger end by themselves.
         self.held = max(request.hold, grant.cap) if request.want_slots else 0
         renamed = self._regroup(self.names.hear(grant.names))
-        kept, allotments = self.names.regrouped(request, grant)
+        kept, allotments, moved = self.names.regrouped(request, grant)
         for section in kept.keys() & self.models.keys():
             self.models[section].retry_s = at.now_s + NO_ROOM_S
         for section, allotment in allotments.items():
             permits = self.models.get(section)
             if permits is not None:
                 permits.adopt(allotment, kept.get(section, {}), at.earliest_ms)
+                if section in moved:
+                    permits.trim(0)
                 permits.updated_s = at.now_s
                 permits.retry_s = retry_s if allotment.unmet.requests else 0.0
                 permits.spare_retry_s = spare_retry_s
@@ -276,5 +279,7 @@ class Holdings:
                 if self.names.root(section) != section:
                     del self.models[section]
                     self.permits(section).absorb(permits)
+            for section, permits in self.models.items():
                 permits.limits = self.names.limits(section)
+                permits.effective = minimum([permits.effective, permits.limits])
         return changed

@@ -326,11 +326,8 @@ class ModelPermits:
         self.settled, self.not_found, self.debt_tokens, self.answered_probe_ms = {}, {}, 0, 0.0
 
     def absorb(self, moved: ModelPermits) -> None:
-        """Merge the permits of a section that an answer named as the same model. They were booked beside those of this model, so
-        that both together may exceed the limit: bookings of `moved` are given back as far as nothing was drawn from them."""
-        for validity, theirs in moved.bookings.items():
-            mine = self.bookings.get(validity, _NOTHING)
-            self.bookings[validity] = Booking(mine.available, mine.reserved.plus(theirs.reserved))
+        """Merge the permits of a section that an answer named as the same model. Its bookings are returned: they were made beside
+        those of this model, so that both together may exceed the limit. Requests that drew from them fail their last check."""
         for slot, cost in moved.settled.items():
             self.correct(cost, slot)
         for slot, count in moved.not_found.items():
@@ -351,7 +348,8 @@ class ModelPermits:
     def adopt(self, allotment: ModelGrant, kept: Bookings, earliest_ms: float) -> None:
         """Replace the bookings by those that the ledger granted, less what was spent since `kept` was reported.
 
-        A booking of which the ledger holds less than that is dropped: its reservations fail their last check."""
+        A booking of which the ledger holds less than that is dropped: its reservations fail their last check. A grant under
+        larger limits than those configured here is returned: the ledger did not know of these."""
         bookings: dict[SlotRange, Booking] = {}
         for validity in sorted(allotment.bookings, key=lambda v: v[1]):
             mine = self.bookings.get(validity, _NOTHING)
@@ -359,7 +357,10 @@ class ModelPermits:
             left = allotment.bookings[validity].minus(spent).minus(mine.reserved)
             if min(left) >= 0:
                 bookings[validity] = Booking(left, mine.reserved)
-        self.bookings, self.last, self.effective = bookings, allotment, allotment.limits
+        self.bookings, self.last = bookings, allotment
+        self.effective = minimum([allotment.limits, self.limits])
+        if self.effective != allotment.limits:
+            self.trim(0)
         self.set_circuit(allotment.open_until_ms, allotment.probe_ms, allotment.stop)
         self.day_end_ms = pacific_day(earliest_ms).end_ms
 

@@ -56,8 +56,11 @@ class Names:
         self.unreported.append(named)
         return True
 
-    def regrouped(self, message: RenewRequest, grant: RenewResult) -> tuple[dict[str, Bookings], dict[str, ModelGrant]]:
-        """By current section: the bookings that `message` reported as kept, and what `grant` returned."""
+    def regrouped(
+        self, message: RenewRequest, grant: RenewResult
+    ) -> tuple[dict[str, Bookings], dict[str, ModelGrant], set[str]]:
+        """By current section: the bookings that `message` reported as kept, and what `grant` returned; and the sections in which
+        part of that was granted for an alias that the ledger counted beside its target: the limit may be exceeded by it."""
         kept: dict[str, Bookings] = {}
         for name, demand in message.demands.items():
             section = self.root(name)
@@ -66,7 +69,9 @@ class Names:
         for name, allotment in grant.allotments.items():
             section, other = self.root(name), allotments.get(self.root(name))
             allotments[section] = allotment if other is None else combined_allotment(other, allotment)
-        return kept, allotments
+        # A repeated renew returns what its first application granted, which may have been merged since.
+        granted = grant.allotments if grant.fresh else {**grant.allotments, **message.demands}
+        return kept, allotments, {self.root(name) for name in granted if self.root(name) != name}
 
     def hear(self, names: Mapping[str, Metered]) -> bool:
         """Replace the names by the ledger's, plus those not yet reported to it. Returns whether anything changed."""

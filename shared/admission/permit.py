@@ -76,8 +76,7 @@ class Permit:
         """Count the request as dispatched now. Raises PermitLapsed if the permit does not hold at this moment. A second check
         before the first byte moves the dispatch to that moment, or takes it back."""
         project = self._project
-        proven = self.section == UNPROVEN != project.names.section(self.model)  # It counts elsewhere now.
-        lapsed = proven or self._epoch != project.holdings.epoch
+        lapsed = self._is_moved() or self._epoch != project.holdings.epoch
         at = project.clock.instant()
         if lapsed or not project.holdings.may_write(self.section, self._draw, self._probe_ms, at):
             self._take_back()
@@ -89,6 +88,10 @@ class Permit:
         self._slot = project.config.grid.slot(at.latest_ms)
         self._permits().dispatch(self._draw, self.cost, self._slot)
         project.poke()  # However long the exchange takes, its dispatch is reported while its booking is still counted.
+
+    def _is_moved(self) -> bool:
+        """Whether an answer showed that requests for this id count in another section than the one of this permit."""
+        return self.section != self._project.names.section(self.model)
 
     def _take_back(self) -> None:
         """The request was not dispatched after all; its permit is spent."""
@@ -160,7 +163,8 @@ class Permit:
         if not project.end(id(self), elapsed_s() - self._since_s, self._runs_on_s() if cancelled else 0.0):
             return
         if self._slot is None:
-            self._permits().put_back(self._draw)
+            if project.names.root(self.section) == self.section:  # Else its booking was returned with the section's.
+                self._permits().put_back(self._draw)
         elif input_tokens is not None and input_tokens != self.cost.input_tokens:
             excess = input_tokens - self.cost.input_tokens
             permits, also = self._permits(), project.permits_of(self.model)

@@ -11,7 +11,7 @@ from shared.admission import ledger_document
 from shared.admission import names as admission_names
 from shared.admission.admission import Admission
 from shared.admission.holdings import Holdings
-from shared.admission.model_permits import ModelPermits
+from shared.admission.model_permits import Booking, ModelPermits
 from shared.admission.permit import Permit
 from shared.admission.policy import Policy
 from shared.admission.project import ProjectClient
@@ -298,10 +298,10 @@ def permits_of_an_alias_are_kept(scenario: Scenario) -> Any:
     right = ModelPermits.absorb
 
     def wrong(self: ModelPermits, moved: ModelPermits) -> None:
-        held = {validity: booking.available for validity, booking in moved.bookings.items()}
         right(self, moved)
-        for validity, available in held.items():
-            self.bookings[validity].available = self.bookings[validity].available.plus(available)
+        for validity, booking in moved.bookings.items():
+            mine = self.bookings.setdefault(validity, Booking(NO_COST))
+            mine.available = mine.available.plus(booking.available)
 
     return patched(scenario, (ModelPermits, "absorb", wrong))
 
