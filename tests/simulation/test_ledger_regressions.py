@@ -171,6 +171,8 @@ def test_the_last_request_of_a_small_limit_is_not_put_off_until_others_leave_the
     "seed",
     [
         pytest.param(8_476, id="Gemini's clock is slower than the caller's at a deadline"),
+        pytest.param(6_203, id="an id became an alias while a grant for it was under way"),
+        pytest.param(6_219, id="an instance that does not know an alias states the alias's limit"),
         pytest.param(6_939, id="the answer to an unproven alias closes its model's circuit"),
     ],
 )
