@@ -256,9 +256,11 @@ class ModelPermits:
                 self.probe_until_ms = 0.0
 
     def set_circuit(self, open_until_ms: int, probe_until_ms: int, reason: Reason | None) -> None:
-        """Take over the circuit's state from the ledger."""
+        """Take over the circuit's state from the ledger. A right whose probe was answered is over, although the ledger returns it
+        until it is sent the answer: another instance may have the next one by then."""
         self.open_until_ms = max(float(open_until_ms), float(self.single))
-        self.probe_until_ms, self.reason = float(probe_until_ms), reason
+        self.probe_until_ms = 0.0 if probe_until_ms == self.answered_probe_ms else float(probe_until_ms)
+        self.reason = reason
         if not self.open_until_ms:
             self.probing_ms = 0.0
 

@@ -249,6 +249,19 @@ class TestCircuit:
         assert made.demands["m"].answered_ms == START_MS + 4_000
         assert not held.has_news()
 
+    def test_an_answered_probe_ends_its_right(self) -> None:
+        """A grant that was under way meanwhile still names it; the ledger may give the next one to another instance."""
+        held, probe_ms = self.half_open(START_MS + 4_000), START_MS + 4_000
+        held.draw("m", ONE, at(1.5))
+        held.permits("m").end_probe(held.permits("m").probing_ms, answered=True)
+        under_way = grant(open_until_ms=START_MS + 1_000, probe_ms=probe_ms)
+        held.adopt(under_way, request(), at(1.6), retry_s=104.0, spare_retry_s=101.0)
+        assert held.draw("m", ONE, at(1.6)) is None
+        made = held.prepare(Plan(request(number=2), {"m": Need([ONE])}), START_MS)
+        assert made.demands["m"].answered_ms == probe_ms and not made.demands["m"].probing
+        held.adopt(under_way, made, at(1.7), retry_s=104.0, spare_retry_s=101.0)
+        assert held.draw("m", ONE, at(1.7)) is not None, "the ledger has the answer, and leaves the right here"
+
 
 ALIAS_LIMITS = {"m": Limits(requests=3), "x": Limits(requests=12)}
 
