@@ -21,9 +21,10 @@ NEWS_WINDOWS = 3
 IN_ANY_WINDOW = " in any window"
 COUNTED_TOKENS = "counted tokens less booked debt in any window"
 ENOUGH_PERMITS, NEAR_OF_FEW, NEAR_OF_SERVED = 10, 5, 7
-"""An index says little of fewer permits per party than that: then counts may differ by NEAR_OF_FEW. Where every party was served they
-may differ by NEAR_OF_SERVED, which the ledger's README states as the known gap at so small a limit: an instance that was just served
-may find a slot free for which the waiting ones did not look. Chance alone gives eight callers with 27 permits an index of 0.79."""
+"""An index says little of fewer permits per party than that: then counts may differ by NEAR_OF_FEW. Where every party was
+served they may differ by NEAR_OF_SERVED, which the ledger's README states as the known gap of so small a limit: an instance that
+was just served may find a slot free for which the waiting ones did not look. Chance alone gives eight callers with 27 permits
+an index of 0.79."""
 
 
 @dataclass(frozen=True, slots=True)
