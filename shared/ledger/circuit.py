@@ -109,15 +109,19 @@ def open_circuit(circuit: Circuit, refusal: QuotaSignal, instance: str, now_ms: 
     before, rule = phase(circuit, now_ms), RULES[refusal.kind]
     if before == "open" and rule.rank < RULES[circuit.kind].rank:
         return
-    until_ms = refusal.until_ms
+    until_ms, pause_ms = refusal.until_ms, refusal.until_ms - now_ms
     # The time of a dispatch is the beginning of its slot, which may be before the circuit's end.
     after_ms = refusal.sent_ms + grid.slot_ms
     of_probe = before != "closed" and circuit.owner == instance and circuit.open_until_ms < after_ms
     if refusal.guessed and of_probe and refusal.kind == circuit.kind:
-        until_ms = now_ms + next_pause_ms(refusal.kind, circuit.pause_ms, grid.window_ms)
+        pause_ms = next_pause_ms(refusal.kind, circuit.pause_ms, grid.window_ms)
+        until_ms = now_ms + pause_ms
+    elif refusal.guessed:
+        # Part of it passed before the report arrived here; the next pause is a multiple of the whole.
+        pause_ms = int(first_pause_ms(refusal.kind, grid.window_ms))
     if until_ms > circuit.open_until_ms or (before == "open" and rule.rank > RULES[circuit.kind].rank):
         circuit.kind, circuit.message = refusal.kind, sentence(refusal.message)
-        circuit.open_until_ms, circuit.pause_ms = until_ms, max(0, until_ms - now_ms)
+        circuit.open_until_ms, circuit.pause_ms = until_ms, max(0, pause_ms)
     if circuit.open_until_ms:
         circuit.refused_ms = max(circuit.refused_ms, refusal.sent_ms)
     if circuit.owner == instance or circuit.probe_ms <= circuit.open_until_ms:

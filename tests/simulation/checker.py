@@ -20,8 +20,11 @@ NEWS_WINDOWS = 3
 """By then all that an instance held for an alias is used, and it has heard what that is metered as."""
 IN_ANY_WINDOW = " in any window"
 COUNTED_TOKENS = "counted tokens less booked debt in any window"
-ENOUGH_PERMITS, NEAR_OF_FEW = 10, 5
-"""An index says little of fewer permits per party than that: then counts may differ by so many."""
+ENOUGH_PERMITS, NEAR_OF_FEW, NEAR_OF_SERVED = 10, 5, 7
+"""An index says little of fewer permits per party than that: then counts may differ by NEAR_OF_FEW. Where every party was
+served they may differ by NEAR_OF_SERVED, which the ledger's README states as the known gap of so small a limit: an instance that
+was just served may find a slot free for which the waiting ones did not look. Chance alone gives eight callers with 27 permits
+an index of 0.79."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,7 +241,8 @@ def fairness(history: History, period: Saturation, of: str, least: float | None)
         served = [counts[party] for party in parties]
         index = jain(served)
         few = sum(served) < ENOUGH_PERMITS * len(served)
-        near = max(served) - min(served) <= (NEAR_OF_FEW if few else 1)
+        allowed = (NEAR_OF_SERVED if min(served) else NEAR_OF_FEW) if few else 1
+        near = max(served) - min(served) <= allowed
         yield Verdict(
             f"Jain's index over {of}s", least is None or near or index >= least, index, least, f"{dict(counts)}"
         )

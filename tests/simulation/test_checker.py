@@ -165,10 +165,12 @@ def test_parties_that_all_want_more_get_the_same(of: str) -> None:
     assert verdict(history(*even, saturations=(claim,)), f"Jain's index over {of}s", goals).ok
 
 
-@pytest.mark.parametrize(("more", "ok"), [(5, True), (6, False)])
-def test_with_few_permits_counts_may_differ_by_five(more: int, ok: bool) -> None:
+@pytest.mark.parametrize(("counts", "ok"), [((5, 0), True), ((6, 0), False), ((8, 1), True), ((9, 1), False)], ids=str)
+def test_with_few_permits_counts_may_differ(counts: tuple[int, int], ok: bool) -> None:
+    """By five, and by seven where everybody was served."""
     claim = period(callers=("a", "b"))
-    uneven = [exchange(at * 10.0, caller="a") for at in range(more)]
+    callers = "a" * counts[0] + "b" * counts[1]
+    uneven = [exchange(at * 10.0, caller=caller) for at, caller in enumerate(callers)]
     found = verdict(history(*uneven, saturations=(claim,)), "Jain's index over callers", Goals(jain=0.95))
     assert found.ok is ok
 

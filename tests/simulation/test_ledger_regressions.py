@@ -18,7 +18,8 @@ from tests.simulation.history import Bound, Exchange, History
 from tests.simulation.judge import judge
 from tests.simulation.mutant import Mutant
 from tests.simulation.mutants import MUTANTS, SCRIPTED
-from tests.simulation.scenario import DAY, grid_of, scenario_of
+from tests.simulation.scenario import DAY, Scenario, grid_of, scenario_of
+from tests.simulation.shapes import an_alias_in_demand, spent_too_much
 
 MODEL = "m0"
 START_MS = float(DAY.start_ms) + 36_000_000
@@ -179,3 +180,17 @@ def test_the_last_request_of_a_small_limit_is_not_put_off_until_others_leave_the
 )
 def test_seeds_that_failed(seed: int) -> None:
     assert [str(verdict) for verdict in judge(scenario_of(seed)).failures] == []
+
+
+@pytest.mark.parametrize(
+    "scenario",
+    [
+        scenario_of(5491),
+        *(an_alias_in_demand(seed) for seed in (20, 166, 408)),
+        *(spent_too_much(seed) for seed in (3, 39)),
+    ],
+    ids=lambda scenario: f"seed {scenario.seed}",
+)
+def test_seeds_that_failed_once(scenario: Scenario) -> None:
+    """Permits booked for an alias were spent as its target's; a probe was sent before its pause was over."""
+    assert judge(scenario).failures == []

@@ -199,6 +199,84 @@ def test_names_merge_the_permits_of_an_alias() -> None:
     assert held.permits("m").settled == {SLOT: ONE}
 
 
+ALIAS, TARGET = "alias", "target"
+SMALL = Limits(requests=3, input_tokens=100)
+
+
+class TestMergedAlias:
+    """`target` has limits of its own; `alias` counts as a model with the default limits until an answer names its target."""
+
+    def holdings(self, limits: Limits = LIMITS) -> Holdings:
+        account = Account("p", "p", Secret("k"), 4, limits, {TARGET: SMALL})
+        return Holdings(account, ProcessConfig("me", GRID, tau_s=60.0))
+
+    def learn(self, held: Holdings) -> None:
+        assert held.learn_name(ALIAS, TARGET, ALIAS, SLOT, ONE, START_MS)
+
+    def adopt(
+        self, held: Holdings, made: RenewRequest, section: str, limits: Limits, bookings: Bookings, **more: Any
+    ) -> None:
+        allotments = {section: ModelGrant(bookings, limits, limits)}
+        result = RenewResult(2, START_MS + 10_000, False, 1, 8_000, allotments, **more)
+        held.adopt(result, made, at(), retry_s=0.0, spare_retry_s=0.0)
+
+    def renew(self, held: Holdings, *sections: str) -> RenewRequest:
+        return held.prepare(Plan(request(), {section: Need([ONE]) for section in sections}), START_MS)
+
+    def test_permits_granted_after_the_answer_are_returned(self) -> None:
+        """The renew was under way when the answer named the target, so its permits were booked beside the target's."""
+        held = self.holdings()
+        made = self.renew(held, ALIAS)
+        self.learn(held)
+        self.adopt(held, made, ALIAS, LIMITS, {NOW: Cost(2, 20)})
+        assert held.draw(TARGET, ONE, at()) is None
+        assert self.renew(held, TARGET).demands[TARGET].kept == {}
+
+    def test_permits_under_limits_larger_than_the_targets_are_returned(self) -> None:
+        """The renew stated only the alias's limits: the ledger knows the target's only while another instance states them."""
+        held = self.holdings()
+        made = self.renew(held, ALIAS)
+        names = {ALIAS: Metered(TARGET, START_MS)}
+        self.adopt(held, made, TARGET, LIMITS, {NOW: Cost(1, 110)}, names=names)
+        assert held.draw(TARGET, ONE, at()) is None
+        again = self.renew(held, TARGET)
+        assert again.demands[TARGET].limits == SMALL
+        self.adopt(held, again, TARGET, SMALL, {NOW: Cost(1, 10)}, names=names)
+        assert held.draw(TARGET, ONE, at()) is not None
+
+    def test_a_redirected_renew_under_the_targets_limits_is_used(self) -> None:
+        held = self.holdings()
+        made = self.renew(held, ALIAS)
+        self.adopt(held, made, TARGET, SMALL, {NOW: Cost(1, 10)}, names={ALIAS: Metered(TARGET, START_MS)})
+        assert held.draw(TARGET, ONE, at()) == ((NOW, ONE),)
+
+    def test_a_repeated_renew_does_not_return_the_aliass_permits(self) -> None:
+        """Its first application granted them to the alias, and another instance's report merged them since."""
+        held = self.holdings()
+        made = self.renew(held, ALIAS)
+        names = {ALIAS: Metered(TARGET, START_MS)}
+        self.adopt(held, made, TARGET, SMALL, {NOW: Cost(1, 10)}, names=names, fresh=False)
+        assert held.draw(TARGET, ONE, at()) is None
+
+    def test_an_unlimited_alias_does_not_lift_the_targets_limits(self) -> None:
+        """Neither a grant that was made for the alias, nor one that the ledger made without knowing the target's limits."""
+        held, redirected = self.holdings(Limits()), self.holdings(Limits())
+        self.adopt(held, self.renew(held, ALIAS), ALIAS, Limits(), {})
+        assert held.draw(ALIAS, ONE, at()) == ()
+        self.learn(held)
+        assert held.draw(TARGET, ONE, at()) is None
+        names = {ALIAS: Metered(TARGET, START_MS)}
+        self.adopt(redirected, self.renew(redirected, ALIAS), TARGET, Limits(), {}, names=names)
+        assert redirected.draw(TARGET, ONE, at()) is None
+
+    def test_what_was_drawn_for_the_alias_is_not_the_targets(self) -> None:
+        held = self.holdings()
+        self.adopt(held, self.renew(held, ALIAS, TARGET), ALIAS, LIMITS, {NOW: Cost(2, 20)})
+        assert held.draw(ALIAS, ONE, at()) is not None
+        self.learn(held)
+        assert held.permits(TARGET).bookings == {}
+
+
 def test_a_view_creates_nothing() -> None:
     held = holdings()
     held.view("m").correct(ONE, SLOT)

@@ -241,6 +241,32 @@ def test_alias_beside_its_saturated_target() -> None:
     assert len(gemini.seen["target"]) >= 0.96 * 4 * 60, "and the limit is used whole"
 
 
+def test_a_permit_of_an_alias_lapses_when_an_answer_names_its_target() -> None:
+    """It was booked beside the target's permits; the next permit is the target's, and none is left over."""
+
+    async def main() -> tuple[str, int]:
+        random.seed(10)
+        site = Site(account(5, requests=60), known=frozenset(["target", "alias"]))
+        site.add()
+        gate, end_s, caller = site.gates[0], elapsed_s() + 60.0, Caller("c", "admin")
+        first, second = [await gate.acquire([site.account], "alias", ONE, end_s, caller) for _ in range(2)]
+        first.check()
+        first.metered("target")
+        with pytest.raises(PermitLapsed):
+            second.check()
+        await second.close()
+        held = sum(
+            b.available.requests for p in gate.projects.values() for b in p.holdings.permits("target").bookings.values()
+        )
+        third = await gate.acquire([site.account], "alias", ONE, end_s, caller, again=second)
+        third.check()
+        for permit in (first, third):
+            await permit.close(10)
+        return third.section, held
+
+    assert run(main) == ("target", 0)
+
+
 def test_two_instances_prove_one_id_after_the_other() -> None:
     async def main() -> tuple[Gemini, State]:
         random.seed(8)

@@ -95,6 +95,16 @@ class TestPauses:
             ledger.now_ms = right.open_until_ms + 300
             assert ledger.ask().probe_ms == ledger.now_ms + PROBE_MS or right.probe_ms > ledger.now_ms
 
+    def test_a_late_report_does_not_shorten_the_pauses_after_it(self) -> None:
+        """The next pause is twice the first one, not twice what was left of it when the ledger heard of it."""
+        ledger = Ledger(UNLIMITED)
+        until_ms = ledger.now_ms + WINDOW_MS
+        ledger.now_ms += 500
+        right = ledger.refuse("spend", until_ms=until_ms, sent_ms=NOON_MS)
+        assert right.open_until_ms == until_ms
+        ledger.now_ms = until_ms + 300
+        assert ledger.refuse("spend").open_until_ms == ledger.now_ms + 2 * WINDOW_MS
+
     def test_a_delay_that_gemini_names_is_the_pause_for_spend(self) -> None:
         ledger = Ledger()
         assert ledger.refuse("spend", until_ms=NOON_MS + 5_000, guessed=False).open_until_ms == NOON_MS + 5_000
