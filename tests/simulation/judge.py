@@ -186,8 +186,12 @@ def _nothing_held(world: World, when: str, *, at_once: bool = False) -> Iterator
         world.loop.run_until(world.loop.now_s + 1.0 + lingers_s)
     held = []
     now_ms = world.now_ms()
+    # An instance that is ended before its last request is keeps that request's slot: nobody is left to return it.
+    cut_off = {call.instance for call in world.calls if call.fate == "lost"} if at_once else set()
     for project, state in world.ledgers().items():
         for name, lease in state.leases.items():
+            if name in cut_off:
+                continue
             bookings = [v for share in lease.shares.values() for v in share.bookings]
             slots = lease.slots if at_once or lease.reuse_ms >= now_ms else 0
             if lease.ends_ms:
