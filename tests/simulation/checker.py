@@ -8,6 +8,7 @@ from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from shared.admission.answer_times import MIN_DURATIONS
 from shared.ledger.grid import pacific_day
 from shared.ledger.limits import Limit
 from shared.ledger.state import UNPROVEN
@@ -135,7 +136,7 @@ def worst_instant(history: History) -> Verdict:
             projects[exchange.project].append(exchange)
     for project, exchanges in projects.items():
         bounds = [b for b in history.bounds if b.project == project]
-        steps = [(e.ended_ms, 0, -1) for e in exchanges] + [(e.written_ms, 1, 1) for e in exchanges]
+        steps = [(_holds_until_ms(e, history), 0, -1) for e in exchanges] + [(e.written_ms, 1, 1) for e in exchanges]
         now = 0
         for at_ms, _, change in sorted(steps):
             now += change
@@ -143,6 +144,24 @@ def worst_instant(history: History) -> Verdict:
                 allowed = _largest(bounds, lambda b: b.concurrency, at_ms, at_ms)
                 worst = _worse(worst, now, allowed, f"{project} at {at_ms:.3f}")
     return worst
+
+
+def _holds_until_ms(exchange: Exchange, history: History) -> float:
+    """Until when an exchange counts. One that its process left counts until Gemini ended it, unless it is unknown there how long
+    such an answer takes: then the slowest other model stands for it (A4b in the ledger's README). If it takes longer than that, C
+    may be exceeded by it, so it counts until it was left."""
+    if exchange.left_ms is None:
+        return exchange.ended_ms
+    known = Counter(
+        e.asked or e.model
+        for e in history.exchanges
+        if (e.project, e.instance, e.status) == (exchange.project, exchange.instance, 200)
+        and e.left_ms is None
+        and e.ended_ms + history.jitter_ms <= exchange.left_ms
+    )
+    own = known.pop(exchange.asked or exchange.model, 0)
+    guessed = own < MIN_DURATIONS <= max(known.values(), default=0)
+    return exchange.left_ms if guessed else exchange.ended_ms
 
 
 def unproven_at_once(history: History) -> Verdict:

@@ -40,6 +40,8 @@ class Exchange:
     """When the ledger first knew what `asked` is metered as."""
     settled_tokens: int | None = None
     """With how many tokens the process settled it; None: it never learned the count, so that the reservation stays booked."""
+    left_ms: float | None = None
+    """When its process closed the connection while Gemini went on; None if it did not."""
 
     @property
     def section(self) -> str:

@@ -115,6 +115,19 @@ def test_exchanges_of_all_models_of_a_project_are_open_at_once_from_their_first_
     ).ok
 
 
+@pytest.mark.parametrize(
+    ("answers", "others", "ok"), [(2, 3, True), (3, 3, False), (2, 2, False), (0, 0, False)],
+    ids=["unknown model", "known model", "too little known of another", "nothing known"],
+)  # fmt: skip
+def test_a_left_exchange_counts_to_its_end_unless_its_model_is_unknown(answers: int, others: int, ok: bool) -> None:
+    """Where another model stands for an unknown one, how long the exchange takes is a guess (A4b)."""
+    before = [exchange(-10_000 + 200 * at) for at in range(answers)]
+    before += [replace(exchange(-5_000 + 200 * at), model="n") for at in range(others)]
+    left = exchange(0, 500, left_ms=NOON_MS + 50, status=0)
+    assert verdict(history(*before, left, exchange(100), c=1, limits=Limits()), INSTANTS).ok is ok
+    assert not verdict(history(*before, left, exchange(49), c=1, limits=Limits()), INSTANTS).ok
+
+
 def test_an_instance_that_was_refused_writes_nothing_until_the_refusal_ends() -> None:
     refused = (Refused("p", "m", "i", NOON_MS + 10, NOON_MS + 1_000),)
     assert verdict(history(exchange(10), exchange(1_000), refused=refused), "written").ok

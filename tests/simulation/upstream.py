@@ -63,6 +63,7 @@ class Open:
     ended_ms: float | None = None
     status: int = 0
     settled_tokens: int | None = None
+    left_ms: float | None = None
 
 
 @dataclass(slots=True)
@@ -127,6 +128,8 @@ class VirtualGemini:
         """The process closed its connection. A request of which a part is missing is over with it in any case."""
         if self.cancels or not request.delivered:
             self._end(request, 0)
+        elif request.ended_ms is None:
+            request.left_ms = self.now_ms()
 
     def exchanges(self) -> tuple[Exchange, ...]:
         return tuple(
@@ -134,7 +137,7 @@ class VirtualGemini:
                 o.work.project, o.work.model, o.instance, o.work.caller, o.work.cost, o.written_ms, o.arrived_ms,
                 self.now_ms() if o.ended_ms is None else o.ended_ms, o.work.used_tokens, o.status, o.work.call,
                 o.work.asked, o.work.booked, o.work.named_ms,
-                o.settled_tokens,
+                o.settled_tokens, o.left_ms,
             )
             for o in self.sent
         )  # fmt: skip
