@@ -17,7 +17,6 @@ from shared.ledger.limits import Limits
 from shared.ledger.state import (
     Bookings,
     Circuit,
-    Demand,
     Metered,
     ModelGrant,
     ModelState,
@@ -211,7 +210,7 @@ class TestMergedAlias:
         return Holdings(account, ProcessConfig("me", GRID, tau_s=60.0))
 
     def learn(self, held: Holdings) -> None:
-        assert held.learn_name(ALIAS, TARGET, ALIAS, SLOT, ONE, START_MS)
+        assert held.learn_name(Named(ALIAS, TARGET, ALIAS, SLOT, ONE), START_MS)
 
     def adopt(
         self, held: Holdings, made: RenewRequest, section: str, limits: Limits, bookings: Bookings, **more: Any
@@ -339,40 +338,3 @@ class TestCircuit:
         assert made.demands["m"].answered_ms == probe_ms and not made.demands["m"].probing
         held.adopt(under_way, made, at(1.7), retry_s=104.0, spare_retry_s=101.0)
         assert held.draw("m", ONE, at(1.7)) is not None, "the ledger has the answer, and leaves the right here"
-
-
-ALIAS_LIMITS = {"m": Limits(requests=3), "x": Limits(requests=12)}
-
-
-class TestAliases:
-    """`x` stands for `m`, whose limit is smaller; both are known ids, and nobody knew it when `x` was asked for."""
-
-    def holdings(self) -> Holdings:
-        account = Account("p", "p", Secret("k"), 4, LIMITS, ALIAS_LIMITS)
-        held = Holdings(account, ProcessConfig("me", GRID, tau_s=60.0, known=frozenset(ALIAS_LIMITS)))
-        held.permits("x")
-        return held
-
-    def asked(self) -> RenewRequest:
-        return replace(request(), demands={"x": Demand(ALIAS_LIMITS["x"])})
-
-    def test_a_grant_for_an_alias_is_not_spent_as_its_targets(self) -> None:
-        """An answer named the target while the renew was under way: the ledger counted both beside each other."""
-        held, asked = self.holdings(), self.asked()
-        held.learn_name(Named("x", "m", "x", SLOT, ONE), START_MS)
-        result = RenewResult(
-            2, START_MS + 10_000, False, 1, 8_000, {"x": ModelGrant({NOW: Cost(3, 100)}, ALIAS_LIMITS["x"])}
-        )
-        held.adopt(result, asked, at(), retry_s=104.0, spare_retry_s=101.0)
-        assert held.draw("m", ONE, at()) is None
-
-    @pytest.mark.parametrize(("granted", "drawn"), [(12, False), (3, True), (2, True)])
-    def test_a_grant_under_an_aliass_limit_is_returned(self, granted: int, drawn: bool) -> None:
-        """The ledger knew the target, but only the alias's limit, which this process stated for want of the name."""
-        held, asked = self.holdings(), self.asked()
-        limits = Limits(requests=granted)
-        allotments = {"m": ModelGrant({NOW: Cost(3, 100)}, limits, limits)}
-        result = RenewResult(2, START_MS + 10_000, False, 1, 8_000, allotments, {"x": Metered("m", START_MS * 2)})
-        held.adopt(result, asked, at(), retry_s=104.0, spare_retry_s=101.0)
-        assert (held.draw("m", ONE, at()) is not None) is drawn
-        assert held.permits("m").demand([ONE], 0, 0, at().latest_ms).limits.requests == 3
