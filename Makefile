@@ -93,7 +93,7 @@ fuzz: $(SETUP_STAMP) ## ask what the specification allows and what it does not, 
 	$(BIN)/python -m tests.fuzz --seconds $(SECONDS) $(ARGS)
 
 check-config: $(SETUP_STAMP) ## name everything that is wrong with a configuration (FILE=.env, or terraform/terraform.tfvars)
-	$(BIN)/python -m shared.ops.check_config $(FILE)
+	$(BIN)/python -m functions.check_config $(FILE)
 
 bench: $(SETUP_STAMP) ## measure what a request costs; ARGS chooses
 	$(BIN)/python -m tests.benchmarks $(ARGS)
