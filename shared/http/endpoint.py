@@ -287,7 +287,7 @@ class EndpointApp:
 
 
 def _listed(allowed: str) -> str:
-    """`allowed` as it stands in a sentence: "GET, HEAD, OPTIONS" -> "GET, HEAD and OPTIONS"."""
+    """`allowed` as part of a sentence: "GET, HEAD, OPTIONS" -> "GET, HEAD and OPTIONS"."""
     return " and ".join(allowed.rsplit(", ", 1))
 
 
