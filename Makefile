@@ -48,7 +48,7 @@ lock: $(SETUP_STAMP) ## write both requirements files from pyproject.toml; ARGS=
 	$(COMPILE) --extra server --group build --constraint tests/requirements.txt --output-file requirements.txt $(ARGS)
 
 run: $(RUN_STAMP) ## serve every function on http://127.0.0.1:5004 (offline Gemini without a key; reads .env)
-	$(BIN)/python -m functions.serve --allow-anonymous generate,generate_text,sessions,openai_api
+	$(BIN)/python -m functions.serve --allow-anonymous generate,generate_text
 
 # Tests marked alone measure real time: they run one at a time, after the others. ARGS may choose tests of one part only;
 # pytest's status 5 says that a part has none.
