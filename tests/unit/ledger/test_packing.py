@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -41,7 +42,7 @@ adds a row, and turns the names in the one before into numbers."""
 
 def compatible(releases: tuple[tuple[str, int, frozenset[int]], ...]) -> bool:
     """Whether during each update, and after going back, either release reads what the other one writes."""
-    pairs = zip(releases, releases[1:], strict=False)
+    pairs = pairwise(releases)
     return all(after[1] in before[2] and before[1] in after[2] for before, after in pairs)
 
 
