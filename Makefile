@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 CHECKOV := checkov==3.3.30
 SECONDS ?= 60
 WORKERS ?= 2
-# For every Python from 3.11 and every platform. No address of an index stands in what it writes.
+# Resolves for every Python from 3.11 and every platform, and writes no address of a package index.
 COMPILE = $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
 	--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"
 SETUP_STAMP := $(VENV)/.setup-$(shell cat requirements.txt tests/requirements.txt pyproject.toml | cksum | cut -d' ' -f1)
@@ -37,7 +37,7 @@ $(SETUP_STAMP):
 	rm -f $(VENV)/.setup-* $(VENV)/.run-*
 	touch $@
 
-# Only what the server needs: a first run is ready in seconds. A complete environment has it already.
+# Installs only what the server needs, so a first run is ready in seconds. A complete environment has it already.
 $(RUN_STAMP):
 	$(if $(wildcard $(SETUP_STAMP)),,$(call install,requirements.txt))
 	rm -f $(VENV)/.run-*
@@ -48,7 +48,7 @@ lock: $(SETUP_STAMP) ## write both requirements files from pyproject.toml; ARGS=
 	$(COMPILE) --extra server --group build --constraint tests/requirements.txt --output-file requirements.txt $(ARGS)
 
 run: $(RUN_STAMP) ## serve every function on http://127.0.0.1:5004 (offline Gemini without a key; reads .env)
-	$(BIN)/python -m functions.serve --allow-anonymous generate,generate_text,sessions,openai_api
+	$(BIN)/python -m functions.serve --allow-anonymous generate,generate_text
 
 # Tests marked alone measure real time: they run one at a time, after the others. ARGS may choose tests of one part only;
 # pytest's status 5 says that a part has none.
@@ -63,7 +63,7 @@ test: $(SETUP_STAMP) ## run the tests (but not the heavy ones); ARGS="-k chat" c
 test-heavy: $(SETUP_STAMP) ## run the slow tests, those marked heavy
 	$(BIN)/python -m pytest -m heavy $(ARGS)
 
-simulate: $(SETUP_STAMP) ## go through 10,000 simulated deployments; SEEDS= and FIRST= choose
+simulate: $(SETUP_STAMP) ## run 10,000 simulated deployments; SEEDS= and FIRST= choose
 	$(BIN)/python -m tests.simulation --seeds $(or $(SEEDS),10000) --first $(or $(FIRST),0)
 
 check-terraform: $(SETUP_STAMP) ## check the deployment offline; TERRAFORM_OFFLINE names the stand-in provider's folder
@@ -71,7 +71,7 @@ check-terraform: $(SETUP_STAMP) ## check the deployment offline; TERRAFORM_OFFLI
 
 check-all: lint test test-heavy scan ## check style and types, run all tests, scan the deployment
 
-# In an environment of its own: its many requirements are not ours.
+# Checkov has many requirements, so it gets its own environment.
 scan: $(SETUP_STAMP) ## look for weaknesses in the deployment's plan
 	test -x $(VENV)-checkov/bin/checkov || $(PYTHON) -m venv $(VENV)-checkov
 	$(VENV)-checkov/bin/python -m pip install --quiet --disable-pip-version-check $(CHECKOV)
@@ -88,12 +88,12 @@ format: $(SETUP_STAMP) ## put the sources into the agreed format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-fuzz: $(SETUP_STAMP) ## ask what the specification allows and what it does not, and check random schemas, SECONDS=60 each; ARGS="--seed 1" repeats
+fuzz: $(SETUP_STAMP) ## send requests that the specification allows and others, and check random schemas, SECONDS=60 each; ARGS="--seed 1" repeats
 	$(BIN)/python -m tests.fuzz.schemas --seconds $(SECONDS) $(ARGS)
 	$(BIN)/python -m tests.fuzz --seconds $(SECONDS) $(ARGS)
 
 check-config: $(SETUP_STAMP) ## name everything that is wrong with a configuration (FILE=.env, or terraform/terraform.tfvars)
-	$(BIN)/python -m shared.ops.check_config $(FILE)
+	$(BIN)/python -m functions.check_config $(FILE)
 
 bench: $(SETUP_STAMP) ## measure what a request costs; ARGS chooses
 	$(BIN)/python -m tests.benchmarks $(ARGS)

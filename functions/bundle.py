@@ -24,6 +24,7 @@ _LOCAL_ONLY = {
     Path("functions/serve.py"),
     Path("functions/bundle.py"),
     Path("functions/scaffold.py"),
+    Path("functions/check_config.py"),
     Path("shared/emulator"),
     Path("shared/parallel"),
 }

@@ -121,6 +121,6 @@ class LedgerClient:
         consistent = True
         for sample in samples:
             if not self._clock.observe(sample):
-                log.warning("the store's clock contradicts itself: permits are dropped and requested again")
+                log.critical("the store's clock contradicts itself: permits are dropped and requested again")
                 consistent = False
         return consistent

@@ -1,4 +1,4 @@
-"""The tries of one request: the accounts that may serve it, the time that is left, and what each exchange means."""
+"""The attempts of one request: which accounts may serve it, how much time is left, and how each exchange is evaluated."""
 
 from __future__ import annotations
 
@@ -38,15 +38,15 @@ if TYPE_CHECKING:
 
 MIN_EXCHANGE_S = 0.05
 MIN_QUEUE_S = 1.0
-"""Minimum time in the queue for a caller whose patience is shorter than the usual answer: the ledger's reply takes a part of
-it."""
+"""Minimum time in the queue for a caller whose patience is shorter than the usual answer; a part of it passes until the ledger
+replies."""
 MAX_LAPSES = 20
 """Maximum permits of one request that lapse before they are used."""
 
 
 class Attempts:
-    """Used in a loop: `admit`, then `under` the permit one exchange, then `answered` or `begun`; after a failure
-    `prepare_retry`, which raises if there is no retry."""
+    """Used in a loop: `admit` returns a permit; `under` it one exchange is made; `answered` or `begun` takes its answer.
+    After a failure, `prepare_retry` returns before the next attempt, or raises if there is none."""
 
     def __init__(
         self, gateway: Gateway, generation: Generation, encoded: EncodedBody, *, streamed: bool = False
@@ -59,7 +59,7 @@ class Attempts:
         self.usable: list[Account] = self._candidates()
         """The accounts that may still serve this request."""
         self.next: list[Account] = self.usable
-        """Those of them that the next try may use."""
+        """The ones among `usable` that the next attempt may use."""
         self.timeline = generation.timeline
         if resolved.known:
             self.timeline.model = self.model
@@ -227,7 +227,7 @@ class Attempts:
         return self._reply(permit, body)
 
     def begun(self, permit: Permit, first: JsonObject, frames: AsyncIterator[JsonObject]) -> StreamReply:
-        """The reply of a stream whose first frame is here; `settle` follows when its reader is done."""
+        """The reply of a stream whose first frame has arrived; `settle` follows when its reader is done."""
         self._record_time()
         reply = StreamReply(self._reply(permit, first), _Frames(self, permit, frames))
         self._record_model(permit, first)
@@ -241,13 +241,13 @@ class Attempts:
         permit.answered()
 
     def complete(self, permit: Permit) -> None:
-        """The last byte of the answer is here."""
+        """The last byte of the answer has arrived."""
         if not self._over:
             self._over = True
             permit.completed()
 
     def _record_time(self) -> None:
-        """The answer, or its first frame, is here: its time is a sample of how long the model takes."""
+        """Records how long the answer, or its first frame, took: a sample of how long the model takes."""
         now_s = elapsed_s()
         self.gateway.admission.times.record(self.model, now_s - self.attempt.began_s, now_s, streamed=self.streamed)
 
@@ -274,7 +274,7 @@ class Attempts:
         self.attempt.failure = failure.kind
         self._over = not failure.severed
         if failure.status == 200 and self.attempt.usage is None:
-            self.attempt.usage = UNKNOWN_USAGE  # An answer came and was paid for, and its counts were lost with it.
+            self.attempt.usage = UNKNOWN_USAGE  # An answer arrived and is billed, but its counts were lost.
         now_ms = self.gateway.admission.clock.latest_ms()
         refusal = refusal_of(failure, self.model, permit.dispatched_ms, now_ms, self._window_s())
         if refusal is not None:
@@ -295,7 +295,7 @@ class Attempts:
             pool.learn_consumer(permit.account, failure.consumer)
 
     async def prepare_retry(self, failure: PermitLapsed | UpstreamFailure, permit: Permit) -> None:
-        """Returns when the next try may begin; raises the caller's error if there is none."""
+        """Returns when the next attempt may begin; raises the caller's error if there is none."""
         if isinstance(failure, PermitLapsed):
             self._lapsed = permit
             self._lapses += 1

@@ -46,7 +46,7 @@ def kind_of(failure: UpstreamFailure) -> Kind:
 def refusal_of(
     failure: UpstreamFailure, model: str, sent_ms: float, now_ms: float, window_s: float
 ) -> QuotaSignal | None:
-    """What every instance must learn from a 429; None for any other failure. `now_ms` is the store's time.
+    """The part of a 429 that every instance must learn; None for any other failure. `now_ms` is the store's time.
 
     A daily quota resets at the midnight (Pacific) that ends the day in which the request was sent. Google's retryDelay is
     ignored for it (on the free tier it is seconds). Right after midnight, Gemini is probed again a window later."""

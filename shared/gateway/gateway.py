@@ -1,4 +1,4 @@
-"""The path of a generation: admit, exchange with Gemini, settle; whole or streamed, with retries and rotation.
+"""Runs a generation: admission, exchange with Gemini, settlement; whole or streamed, with retries, also on other accounts.
 
 `attempts` holds the state of one request, `retry` decides what follows a failure, `failures` what a failure means."""
 
@@ -57,7 +57,7 @@ class Gateway:
         claim: Claim | None = None,
         patient_until_s: float | None = None,
     ) -> Generator:
-        """Generations for one request: the fields of the generator, which has `generate` and `stream`."""
+        """A generator for one request, with the methods `generate` and `stream`. The arguments are its fields."""
         return Generator(self, caller, deadline_s, priority, timeline, claim, patient_until_s)
 
     async def generate(self, generation: Generation) -> Reply:
@@ -76,7 +76,7 @@ class Gateway:
 
     def accepted(self, caller: Caller) -> bool:
         """Whether Gemini has accepted the caller's own key, as far as this process knows; True for callers without one.
-        Raises InvalidGeminiKey for a key that Gemini rejected lately."""
+        Raises InvalidGeminiKey for a key that Gemini rejected recently."""
         if caller.caller_key is None:
             return True
         agent = self.admission.projects.get(self.pool.candidates(caller)[0].ledger_id)

@@ -1,4 +1,4 @@
-"""Generations for one caller by one deadline: all that a use case needs of the gateway."""
+"""Generates for one caller until one deadline. This is all that a use case needs from the gateway."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ class Generator:
     priority: Priority
     timeline: Timeline
     claim: Claim | None = None
-    """The bytes that the caller's request holds already; None: the gateway claims a body's bytes while it works."""
+    """The bytes that the caller's request already holds. None: the gateway itself claims a body's bytes while it works."""
     patient_until_s: float | None = None
-    """Elapsed time until which the caller said that it waits for the answer (of a stream, for its first byte); replaces the
-    queue's own limit. None: that limit applies."""
+    """Until when the caller waits for the answer (of a stream: for its first byte), in elapsed time, as the caller stated. It
+    replaces the queue's own limit. None: that limit applies."""
 
     async def generate(self, model: str, body: JsonObject | EncodedBody) -> Reply:
         """One answer to a native generateContent body (camelCase). Raises GatewayError."""

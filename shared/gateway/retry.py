@@ -9,7 +9,8 @@
     daily quota                                     Others                Raise
     key or project cannot serve                     Others                Raise
 
-Every try is a new dispatch with a permit of its own. The last try, and a try that the deadline leaves no time for, is Raise.
+Every attempt is a new dispatch with its own permit. After the last attempt, and if the deadline leaves no time for another one,
+the decision is Raise.
 """
 
 from __future__ import annotations

@@ -175,7 +175,7 @@ class ModelTable:
         requested = model.removeprefix("models/")
         if not _ID.fullmatch(requested):
             raise BadRequest(
-                "`model` must be a Gemini model id of at most 100 characters a-z, 0-9, '.', '_' and '-', "
+                "model must be a Gemini model id of at most 100 characters a-z, 0-9, '.', '_' and '-', "
                 "such as gemini-3.8-flash.",
                 field="model",
             )

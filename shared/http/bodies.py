@@ -70,7 +70,7 @@ class Between:
 Text = Annotated[str, StringConstraints(pattern=NOT_BLANK)]
 """A string that is not blank, kept as it was sent."""
 Absent = Annotated[None, SkipJsonSchema()]
-"""A field that must be absent or null, and that the specification leaves out. Give it a Rule."""
+"""A field that must be absent or null, and that the specification leaves out. Declare it with a Rule, for the error's text."""
 
 
 class Body(BaseModel):
@@ -217,7 +217,7 @@ def _unknown(model: type[BaseModel], name: str, path: str) -> str:
 
 
 def _nearest(name: str, known: Iterable[str]) -> str | None:
-    # Only a mistake pays for the import.
+    # Imported here, since only a mistake needs it.
     from difflib import get_close_matches
 
     return next(iter(get_close_matches(name, known, n=1, cutoff=0.6)), None)

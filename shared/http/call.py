@@ -53,7 +53,7 @@ Model = TypeVar("Model", bound="BaseModel")
 
 
 class Call:
-    """Every reader raises a GatewayError that says what to send instead."""
+    """One request. Each method that reads from it raises a GatewayError that says what to send instead."""
 
     def __init__(self, request: Request, services: Services, received_s: float, function: str = "") -> None:
         """`function`: the name under which errors are logged."""
@@ -63,7 +63,8 @@ class Call:
         self.method: str = request.method
         self.path: str = request.scope["path"]
         self.path_parameters: Mapping[str, str] = {}
-        """Of the template that the path matched: `{id}` of endpoint.json is `path_parameters["id"]`, percent-decoded."""
+        """The values in a path that matched a template: for `/things/{id}` in endpoint.json, `path_parameters["id"]`,
+        percent-decoded. Empty for other paths, and where a function's own URL is called with the path `/`."""
         self.headers = headers_of(request)
         self.request_id = request_id(self.headers)
         self.received_s = received_s
@@ -71,17 +72,17 @@ class Call:
         self.caller = _NOT_YET_KNOWN
         """Set by the edge after authentication; a public function has no authenticated caller."""
         self.claim = services.byte_budget.claim(Bucket("", known=False))
-        """What this request holds of the process's bytes, until the edge has finished it."""
+        """The request's part of the process's byte budget; the edge releases it at the end."""
         self.timeline = Timeline()
         self.unreadable: str | None = None
-        """Why no credential could be looked for in a body that has something in it: a sentence."""
+        """Why a body that is not empty could not be searched for a credential, as a sentence; None if it could."""
         self._body: bytes | None = None
         self._object: JsonObject | None = None
         self._not_json: BadRequest | None = None
 
     @cached_property
     def address(self) -> str:
-        """The caller's."""
+        """The caller's IP address."""
         peer = self.request.scope.get("client")
         forwarded = self.request.headers.getlist("x-forwarded-for")
         from_end = self.settings.client_address_from_end if self.settings.deployed else None
@@ -103,25 +104,25 @@ class Call:
         return f"{scheme}://{host}"
 
     def known_as(self, caller: Caller) -> None:
-        """The bytes held so far are that caller's from now on. Raises QueueFull where it holds too many already."""
+        """Charges the bytes held so far to `caller`. Raises QueueFull if that caller already holds too many."""
         self.caller = caller
         self.claim.move(Bucket(caller.id, caller.kind == "admin"))
 
     @cached_property
     def holders(self) -> tuple[str, ...]:
-        """The ids in whose rates this request counts. Anybody can make up keys: until Gemini has accepted a caller's key, its
-        network is limited too. Raises InvalidGeminiKey for a key that Gemini refused lately."""
+        """The ids whose rate limits this request counts against. Anybody can invent keys, so until Gemini has accepted a
+        caller's key, its network is limited too. Raises InvalidGeminiKey for a key that Gemini rejected recently."""
         if self.caller.kind != "caller_key" or self.services.gateway.accepted(self.caller):
             return (self.caller.id,)
         return (self.caller.id, network_of(self.address))
 
     @property
     def is_stranger(self) -> bool:
-        """Whether nobody has accepted the caller yet: it has no credential, or a key that Gemini has not seen."""
+        """Whether the caller is unknown: it has no credential, or a key that Gemini has not accepted yet."""
         return self.caller.kind == "anonymous" or len(self.holders) > 1
 
     async def body(self) -> bytes:
-        """The whole body, at most `settings.max_body_bytes`. Raises QueueFull where the process holds too many bytes."""
+        """The whole body, at most `settings.max_body_bytes`. Raises QueueFull if the process holds too many bytes."""
         if self._body is None:
             if self.caller is _NOT_YET_KNOWN:
                 self.claim.move(Bucket(network_of(self.address), known=False))
@@ -134,14 +135,14 @@ class Call:
         return self.method not in _BODILESS and may_be_json(self.headers)
 
     async def json(self) -> JsonObject:
-        """The body as a JSON object, whose `credentials` are an object if there are any."""
+        """The body as a JSON object. Its `credentials`, if any, have been checked to be an object."""
         require_json(self.headers)
         values = await self._parsed()
         key_in(values)
         return values
 
     async def json_if_any(self) -> JsonObject | None:
-        """The body if it is a JSON object, else None: who asks is found out before anything is said of the body."""
+        """The body if it is a JSON object, else None without an error: the caller is authenticated before the body is judged."""
         if not self.body_may_be_json:
             return None
         body = await self.body()
@@ -171,7 +172,7 @@ class Call:
             await self.services.admin_guesses.wrong_key(self.address)
 
     async def require_admin(self) -> None:
-        """For paths that are the admin's alone in a function that is public otherwise. Raises Unauthorized, RateLimited."""
+        """Protects single paths of a public function, which are for the admin only. Raises Unauthorized, RateLimited."""
         await self.refuse_guesses()
         self.caller = require_admin(self.headers, self.settings)
 
@@ -197,19 +198,19 @@ class Call:
         from shared.http.bodies import read
 
         job = partial(read, model, await self.json())
-        # A request that waits for its turn holds no parsed body either: it takes as much memory again.
+        # While the request waits for its turn, its parsed body would take as much memory again.
         self.forget_body()
         return await self.work(job if then is None else lambda: then(job()))
 
     async def work(self, job: Callable[[], Result], size_bytes: int = 0) -> Result:
-        """What `job` returns or raises, without holding up other requests where this one's body is large, or the
-        `size_bytes` are that it works on."""
+        """Returns or raises what `job` does. If this request's body is large, or the `size_bytes` that `job` works on are,
+        it does not delay other requests."""
         if self.claim.held_bytes < LARGE_BYTES and size_bytes < LARGE_BYTES:
             return job()
         return await self.services.large_work.run(job, first=self.claim.bucket.known)
 
     def forget_body(self) -> None:
-        """It is read and done with: a large one is not kept while Gemini works."""
+        """Frees the body once it is read, so that a large one is not kept while Gemini works."""
         self._body, self._object = b"", None
 
     @property
@@ -222,7 +223,7 @@ class Call:
 
     @property
     def deadline_s(self) -> float:
-        """On `clock.elapsed_s()`: when the caller's patience ends."""
+        """When the caller's patience ends (`clock.elapsed_s()`)."""
         return self.received_s + self.patience.timeout_s
 
     @property
@@ -293,8 +294,8 @@ class Call:
 
 
 def headers_of(request: Request) -> Mapping[str, str]:
-    """Names in lower case. The first of several headers with one name counts; a later one cannot replace it. A value that
-    was joined with itself (`Headers.append` in a browser) is one, where a header has one value."""
+    """Names in lower case. The first of several headers with one name counts; a later one cannot replace it. A header
+    that takes one value, and has it twice (`Headers.append` in a browser joins them), counts once."""
     headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in reversed(request.scope["headers"])}
     for name in _SINGLE & headers.keys():
         value = headers[name]
@@ -304,6 +305,6 @@ def headers_of(request: Request) -> Mapping[str, str]:
 
 
 def request_id(headers: Mapping[str, str]) -> str:
-    """The caller's own `x-request-id` if it is fit for a header and a log, else a new one."""
+    """The caller's own `x-request-id` if it is safe in a header and a log, else a new one."""
     given = headers.get("x-request-id", "")
     return given if _REQUEST_ID.fullmatch(given) else f"req_{os.urandom(12).hex()}"

@@ -39,7 +39,7 @@ from shared.http.response import (
     preflight,
     server_timing,
 )
-from shared.http.routes import Routes, comparable
+from shared.http.routes import Routes, comparable, is_literal
 from shared.settings.settings import SettingsError
 from shared.telemetry.record import RequestRecord, log_failure, log_problem, log_request, told, trace_of
 
@@ -188,10 +188,11 @@ class EndpointApp:
             call.path, call.path_parameters = found.path, found.parameters
             return found.pattern, self._methods[found.pattern]
         path = comparable(call.path, raw_path)
-        if path == "/" and len(self.manifest.paths) == 1:
+        only = next(iter(self.manifest.paths.items()))
+        if path == "/" and len(self.manifest.paths) == 1 and is_literal(only[0]):
             # A deployed function has a URL of its own, where its only path may arrive as `/`.
             call.path = path
-            return next(iter(self.manifest.paths.items()))
+            return only
         if path == _HEALTH:
             return _HEALTH, ("GET",)
         if len(self._methods) > _MAX_LISTED_PATHS:
@@ -287,7 +288,7 @@ class EndpointApp:
 
 
 def _listed(allowed: str) -> str:
-    """`allowed` as it stands in a sentence: "GET, HEAD, OPTIONS" -> "GET, HEAD and OPTIONS"."""
+    """`allowed` as part of a sentence: "GET, HEAD, OPTIONS" -> "GET, HEAD and OPTIONS"."""
     return " and ".join(allowed.rsplit(", ", 1))
 
 

@@ -2,12 +2,16 @@
 
     description   one sentence
     paths         pattern -> methods; routes.py has the three kinds of patterns
-    also          as paths: those of other functions that this function answers on its own host; left out: none
+    also          like paths: paths of other functions that this function answers on its own host; left out: none
     access        public, credential or anonymous
-    memory_mb     of an instance, as are cpu and concurrency (requests at once)
-    timeout_s     of a request, when the platform ends it
+    memory_mb     memory of one instance
+    cpu           CPUs of one instance
+    concurrency   maximum concurrent requests of one instance
+    timeout_s     after this time the platform ends a request
     secrets       environment variables that Secret Manager fills
     storage       none, read or write: access to stored images and files; left out: none
+    store         none, read or write: access to the store's documents (ledger, rates); left out: write; a public function must
+                  name it
     rated         anonymous or everybody: whose requests RATE_LIMIT_PER_MINUTE limits; left out: anonymous
 
 The file lies in the function's folder, and the folder's name is the function's. The local server, the bundle, the
@@ -33,7 +37,7 @@ Access = Literal["public", "credential", "anonymous"]
 """public: no credential is read. credential: always required. anonymous: not required if ALLOW_ANONYMOUS names the function."""
 Storage = Literal["none", "read", "write"]
 Store = Literal["none", "read", "write"]
-"""What the function does with documents of the store (ledger, rates), and so what its account may do. `write` if left out."""
+"""What the function's account may do with documents of the store (ledger, rates)."""
 Rated = Literal["anonymous", "everybody"]
 """RATE_LIMIT_PER_MINUTE limits the anonymous callers of every function; with `everybody`, all callers of this one."""
 
@@ -58,7 +62,7 @@ class Manifest:
     store: Store = "write"
     rated: Rated = "anonymous"
     also: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """As `paths`: those of other functions that this function answers too, on its own host. The URL map and the local server
+    """Like `paths`: paths of other functions that this function also answers, on its own host. The URL map and the local server
     send them to their owners."""
 
     @classmethod

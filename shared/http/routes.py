@@ -41,7 +41,7 @@ class Routes:
         self._wildcards = sorted((pattern for pattern in patterns if is_wildcard(pattern)), key=len, reverse=True)
 
     def match(self, path: str, raw_path: bytes = b"") -> Match | None:
-        """`path` is percent-decoded; `raw_path` is as the client sent it, b"" where the server does not tell."""
+        """`path` is percent-decoded; `raw_path` is as the client sent it, b"" if the server does not provide it."""
         compared = comparable(path, raw_path)
         if compared in self._literal:
             return Match(compared, joined(path, raw_path), {})
@@ -88,7 +88,7 @@ def parameter_names(pattern: str) -> list[str]:
 
 
 def prefix_of(pattern: str) -> str:
-    """What every matching path begins with: the pattern up to its first parameter or `*`. Terraform's `prefix` is the same."""
+    """The start of every matching path: the pattern up to its first parameter or `*`. Terraform's `prefix` is the same."""
     return re.split(r"[{*]", pattern, maxsplit=1)[0]
 
 

@@ -29,6 +29,8 @@ from shared.ledger.state import (
 )
 
 MAGIC, VERSION = b"GL", 4
+READABLE = frozenset({VERSION})
+"""Versions that this code reads. It writes VERSION, which the release before must read already (README.md, "Versions")."""
 KINDS: tuple[Kind, ...] = get_args(Kind)
 _MAX = 2**62
 _NONE = -1
@@ -69,7 +71,7 @@ def pack(state: State) -> bytes:
 
 def unpack(blob: bytes) -> State:
     """Raises UnreadableState."""
-    if blob[:2] != MAGIC or len(blob) < 4 or blob[2] != VERSION:
+    if blob[:2] != MAGIC or len(blob) < 4 or blob[2] not in READABLE:
         raise UnreadableState("the ledger's document was written by another program or by another version")
     try:
         body = zlib.decompress(blob[3:])

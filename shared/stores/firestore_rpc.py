@@ -29,7 +29,10 @@ _SCOPES = ("https://www.googleapis.com/auth/datastore",)
 _OPTIONS: tuple[tuple[str, int], ...] = (
     # A retry policy sent by the service would retry a commit whose outcome is unknown.
     ("grpc.service_config_disable_resolution", 1),
+    # After a freeze the connection may be dead: a ping that is not answered within half of a call's usual timeout ends it,
+    # and the call is sent again on a new one.
     ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.keepalive_timeout_ms", 2_500),
     ("grpc.initial_reconnect_backoff_ms", 200),
     ("grpc.min_reconnect_backoff_ms", 200),
     ("grpc.max_reconnect_backoff_ms", 5_000),

@@ -56,6 +56,7 @@ def test_it_holds_what_is_deployed_and_nothing_else(unpacked: Path) -> None:
         "functions/serve.py",
         "functions/bundle.py",
         "functions/scaffold.py",
+        "functions/check_config.py",
         "shared/emulator",
         "shared/parallel",
     )

@@ -147,7 +147,7 @@ class TestConnections:
             assert path.services.admission.connections.held_by_guests == 1
             late = await path.ask(key=keys[1], timeout_s=1.2)
             assert (late.status, late.error["code"]) == (429, "queue_timeout")
-            assert "callers' own keys are under way" in late.error["message"]
+            assert "with callers' own keys are open" in late.error["message"]
             await stream
             assert (await path.ask(key=keys[1])).status == 200
 

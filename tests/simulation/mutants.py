@@ -155,14 +155,14 @@ def dead_bookings_end_with_their_slots(scenario: Scenario) -> Any:
 
 
 def without_limit(dimension: str, scenario: Scenario) -> Any:
-    right = step.lowered_limits
+    right = step.tested_limits
 
     def wrong(*given: Any) -> Any:
         limits = right(*given)
-        # Still metered, so that permits are booked; but nothing binds.
+        # Still metered, so that permits are booked, and granted as within the limit: an instance returns other grants.
         return limits if getattr(limits, dimension) is None else limits._replace(**{dimension: 1 << 30})
 
-    return patched(scenario, (step, "lowered_limits", wrong))
+    return patched(scenario, (step, "tested_limits", wrong))
 
 
 # -- the instance ----------------------------------------------------------------------------------------------------

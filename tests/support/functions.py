@@ -18,10 +18,11 @@ async def called(
     headers: Mapping[str, str] = ADMIN,
     environment: Mapping[str, str] | None = None,
     services: FakeServices | None = None,
+    path: str = "/",
     **rest: Any,
 ) -> Answer:
-    """POSTs `body` to the function's only path; `rest` is for `ask`."""
+    """POSTs `body` to the function's only path. One that is a template needs `path`. `rest` is for `ask`."""
     function = getattr(importlib.import_module(f"functions.{name}.main"), name)
     made = services or FakeServices(FakeGateway(gemini_says), environment or {})
     with patch("shared.bootstrap.services", lambda: made):
-        return await ask(function, path="/", json=body, headers=headers, **rest)
+        return await ask(function, path=path, json=body, headers=headers, **rest)

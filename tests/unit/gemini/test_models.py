@@ -78,7 +78,7 @@ def test_what_cannot_be_an_id_is_refused_and_names_the_field(model):
     with pytest.raises(BadRequest) as caught:
         resolve(model)
     assert caught.value.details == {"field": "model"}
-    assert "`model`" in caught.value.message
+    assert caught.value.message.startswith("model must be ")
 
 
 @pytest.mark.parametrize("model", ["gemini-4-carbon", "gemini-4-neon", "gemini-4-hydrogen"])

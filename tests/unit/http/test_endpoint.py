@@ -135,6 +135,11 @@ class TestRoutes:
         assert (await made.ask("GET", "/chat")).headers["allow"] == "POST, OPTIONS"
         assert (await made.ask(path="/", json={})).status == 200, "its one path of its own"
 
+    async def test_a_lone_template_is_not_answered_at_the_root(self) -> None:
+        """There is no value for its parameter."""
+        made = thing(paths={"/accounts/{id}": ("POST",)})
+        assert (await made.ask(path="/", json={})).status == 404
+
     async def test_the_log_has_the_template(self, capsys: pytest.CaptureFixture[str]) -> None:
         """An id in the path may be a capability, and every id would be a route of its own."""
 

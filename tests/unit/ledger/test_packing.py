@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from shared.generation import Caller, Cost
 from shared.ledger.circuit import MAX_SENTENCE_CHARS, sentence
 from shared.ledger.grid import Grid
 from shared.ledger.limits import Limits
-from shared.ledger.packing import UnreadableState, pack, unpack
+from shared.ledger.packing import READABLE, VERSION, UnreadableState, pack, unpack
 from shared.ledger.state import (
     Circuit,
     ExternalUsage,
@@ -33,6 +34,27 @@ from shared.stores.sqlite import SqliteStore
 NOW_MS = 1_800_000_000_000
 SLOT = NOW_MS // 250
 FLASH, ARGON = "gemini-3.8-flash", "gemini-4-argon"
+
+RELEASES: tuple[tuple[str, int, frozenset[int]], ...] = (("0.1.0", VERSION, READABLE),)
+"""Release -> the version of the document that it writes, and those that it reads; the last row is this checkout. A release
+adds a row, and turns the names in the one before into numbers."""
+
+
+def compatible(releases: tuple[tuple[str, int, frozenset[int]], ...]) -> bool:
+    """Whether during each update, and after going back, either release reads what the other one writes."""
+    pairs = pairwise(releases)
+    return all(after[1] in before[2] and before[1] in after[2] for before, after in pairs)
+
+
+def test_each_release_reads_what_its_neighbours_write() -> None:
+    assert VERSION in READABLE
+    assert compatible(RELEASES)
+
+
+def test_writing_a_version_too_early_is_found() -> None:
+    first = ("1", 4, frozenset({4}))
+    assert not compatible((first, ("2", 5, frozenset({4, 5}))))
+    assert compatible((first, ("2", 4, frozenset({4, 5})), ("3", 5, frozenset({4, 5}))))
 
 
 def a_state() -> State:

@@ -1,4 +1,4 @@
-"""`python -m shared.ops.check_config FILE`: everything that is wrong with a configuration, before it is deployed.
+"""`python -m functions.check_config FILE`: everything that is wrong with a configuration, before it is deployed.
 
 FILE is an environment like .env, or Terraform's variables (*.tfvars). Each problem is one sentence: the name, what is wrong,
 and what to do. The exit status is 0 without problems, 1 with some, and 2 where FILE cannot be read. No secret is printed.
@@ -22,7 +22,7 @@ from shared.gemini.models import RETIRED
 from shared.http.manifest import Manifest, load_all
 from shared.settings.settings import Settings, SettingsError
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[1]
 ANSWER_S = 5
 """What a function needs beside REQUEST_TIMEOUT_SECONDS to send its response, as terraform/functions.tf has it."""
 STORE_S = 50
@@ -267,7 +267,7 @@ def _plain(value: Any) -> Any:
 
 def main(arguments: Sequence[str]) -> int:
     summary = (__doc__ or "").partition("\n")[0]
-    parser = argparse.ArgumentParser(prog="python -m shared.ops.check_config", description=summary)
+    parser = argparse.ArgumentParser(prog="python -m functions.check_config", description=summary)
     what = ".env (the default), or a file of Terraform's variables"
     parser.add_argument("file", type=Path, nargs="?", default=ROOT / ".env", help=what)
     path = parser.parse_args(arguments).file

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from shared.ops.check_config import ROOT, known_settings, main
+from functions.check_config import ROOT, known_settings, main
 
 KEY, OTHER = "AIzaSyTheFirstKeyOfTheTests", "AIzaSyTheSecondKeyOfTheTests"
 ADMIN = "ADMIN_API_KEY=an-admin-key-of-24-chars\n"
