@@ -231,7 +231,7 @@ class TestMergedAlias:
         assert self.renew(held, TARGET).demands[TARGET].kept == {}
 
     def test_permits_under_larger_limits_are_returned(self) -> None:
-        """The renew stated only the limits of the alias: the ledger knows the target's only while another instance states them."""
+        """The renew stated only the limits of the alias: the target's are known only while an instance states them."""
         held = self.holdings()
         made = self.renew(held, ALIAS)
         names = {ALIAS: Metered(TARGET, START_MS)}
