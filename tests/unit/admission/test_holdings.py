@@ -231,8 +231,8 @@ class TestMergedAlias:
         assert held.draw(TARGET, ONE, at()) is None
         assert self.renew(held, TARGET).demands[TARGET].kept == {}
 
-    def test_permits_under_limits_larger_than_the_targets_are_returned(self) -> None:
-        """The renew stated only the alias's limits: the ledger knows the target's only while another instance states them."""
+    def test_permits_under_larger_limits_are_returned(self) -> None:
+        """The renew stated only the limits of the alias: the target's are known only while an instance states them."""
         held = self.holdings()
         made = self.renew(held, ALIAS)
         names = {ALIAS: Metered(TARGET, START_MS)}

@@ -241,7 +241,7 @@ def test_alias_beside_its_saturated_target() -> None:
     assert len(gemini.seen["target"]) >= 0.96 * 4 * 60, "and the limit is used whole"
 
 
-def test_a_permit_of_an_alias_lapses_when_an_answer_names_its_target() -> None:
+def test_an_aliass_permit_lapses_when_its_target_is_named() -> None:
     """It was booked beside the target's permits; the next permit is the target's, and none is left over."""
 
     async def main() -> tuple[str, int]:
