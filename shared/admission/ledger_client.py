@@ -40,7 +40,7 @@ class LedgerClient:
         self.key = COLLECTION + account.ledger_id
         self.store = store
         self.number = int(elapsed_s() * 1000)
-        """Of the last renew. It starts above the numbers of an earlier client of this process for the same ledger."""
+        """Number of the last renew. It starts above the numbers of an earlier client of this process for the same ledger."""
         self.pending: RenewRequest | None = None
         """A renew that was sent and whose result is not known: it is sent again unchanged."""
         self.writes = self.conflicts = 0

@@ -44,7 +44,7 @@ MAX_HOLD_SLOTS, MAX_HOLD_DAY = 0.25, 0.01
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """Decides over what is held and which requests wait. `uniform` is random.uniform: instances must not poll in step."""
+    """Decides from what is held and which requests wait. `uniform` is random.uniform: instances must not poll in step."""
 
     holdings: Holdings
     waiting: WaitList
@@ -237,7 +237,7 @@ class Policy:
             return 0
         waiting, unproven = self.waiting.count, self.waiting.models.get(UNPROVEN)
         if unproven is not None:
-            waiting -= len(unproven) - 1  # One of them may begin.
+            waiting -= len(unproven) - 1  # Only one unproven request may begin.
         return max(in_use + waiting, busiest)
 
     def _request(self, wanted: int, demands: dict[str, Demand], message: Message, at: Instant) -> RenewRequest:

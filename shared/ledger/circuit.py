@@ -44,7 +44,7 @@ from shared.ledger.state import (
 Phase = Literal["closed", "open", "half-open", "rising"]
 
 PROBE_MS = 10_000
-"""How long one instance may keep the probe to itself, its answer included."""
+"""How long one instance may own the probe, including the wait for its answer."""
 RISE_PERCENT = 10
 """How much of the configured limit a lowered one rises by, at once and per window, when Gemini took more."""
 MAX_SENTENCE_CHARS = 300
@@ -101,7 +101,7 @@ def phase(circuit: Circuit, now_ms: int) -> Phase:
 
 
 def open_circuit(circuit: Circuit, refusal: QuotaSignal, instance: str, now_ms: int, grid: Grid) -> None:
-    """Gemini refused a request of `instance`: nothing more is dispatched until the refusal's end.
+    """Record that Gemini rejected a request of `instance`: nothing more is dispatched until the rejection's end.
 
     A refusal that ended more than a window ago is ignored: its instance was suspended, and others were served since."""
     if now_ms - refusal.until_ms > grid.window_ms:
@@ -170,7 +170,7 @@ def reason_of(circuits: Iterable[Circuit]) -> Reason | None:
 
 
 def probe_ms_of(circuits: Iterable[Circuit], instance: str, model: str) -> int:
-    """Until when `instance` may send the probe of `model`: it must own that of every circuit. 0 if it may not."""
+    """Until when `instance` may send the probe of `model`: it must own the probe of every circuit. 0 if it may not."""
     rights = [circuit.probe_ms * ((circuit.owner, circuit.model) == (instance, model)) for circuit in circuits]
     return min(rights, default=0)
 

@@ -53,7 +53,7 @@ TOMBSTONE_MS = 60_000
 MIN_DEADLINE_MS = 1_000
 """The shortest deadline that Gemini accepts: it takes whole seconds."""
 AHEAD_WINDOWS = 4
-"""Maximum distance of a booking in windows; a request that would wait longer polls."""
+"""Maximum distance of a booking in windows; for a longer wait the instance polls."""
 
 
 def renew(state: State, message: RenewRequest, store_ms: int, grid: Grid) -> RenewResult:
@@ -193,7 +193,7 @@ def _prune(state: State, instance: str, grid: Grid) -> None:
         lease = state.leases[i]
         for model, share in lease.shares.items():
             for validity in [v for v in share.bookings if v[1] <= oldest]:
-                # It was never reported: it may have been dispatched, and then it counts in its day.
+                # An unreported booking may have been dispatched, so it counts in its day.
                 count_day(state.sections[model], validity, share.bookings.pop(validity).requests, grid)
         held = lease.slots or any(share.bookings for share in lease.shares.values())
         if i != instance and not held and max(lease.seen_ms, lease.authority_ms) + TOMBSTONE_MS < now_ms:
@@ -268,7 +268,7 @@ def _allot(
     booked = summed(s.bookings for i in state.leases.values() if (s := i.shares.get(model)) is not None)
     furthest = max((validity[0] for validity, _ in booked), default=0) - grid.slot(state.now_ms)
     reach = min(demand.reach_ms // grid.slot_ms, AHEAD_WINDOWS * grid.span)
-    # At least as far as the next free slot can be, so that a rejected request gets a Retry-After.
+    # Search at least as far as the next free slot can be, so that a rejected request gets a Retry-After.
     ahead = max(grid.span + party.horizon_slots, furthest, reach) + 2
     costs = [cost for cost, _ in demand.wants] or [demand.typical]
     tested = tested_limits(section, limits, configured, costs, state.now_ms)
@@ -308,7 +308,7 @@ def _with_reasons(
 
 
 def _competes(share: InstanceShare, soon: int) -> bool:
-    """It was left with unmet demand, or its demand was met only later than it came."""
+    """Whether the instance was left with unmet demand, or its demand was met later than it arrived."""
     return bool(share.unmet.requests) or any(validity.first > soon for validity in share.bookings)
 
 
