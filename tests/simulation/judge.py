@@ -170,7 +170,8 @@ def _unsaid(world: World, project: str) -> bool:
 
 
 def _stops(state: State, model: str) -> bool:
-    return bool(circuits_of(state, state.sections[section_of(state.names, model)]))
+    # An id has no section where its process was stopped with its last answer, before it could report what that named.
+    return bool(circuits_of(state, state.sections.get(section_of(state.names, model))))
 
 
 def _nothing_held(world: World, when: str, *, at_once: bool = False) -> Iterator[Verdict]:

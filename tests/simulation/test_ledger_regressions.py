@@ -173,6 +173,7 @@ def test_the_last_request_of_a_small_limit_is_not_put_off_until_others_leave_the
     [
         pytest.param(10_946, id="a model of which too little is known takes longer than all others (A4b)"),
         pytest.param(11_510, id="an instance is ended before its last request"),
+        pytest.param(11_059, id="an instance is stopped before it reports what an answer named"),
         pytest.param(11_187, id="a grant that was under way named the right of an answered probe"),
         pytest.param(8_476, id="Gemini's clock is slower than the caller's at a deadline"),
         pytest.param(6_203, id="an id became an alias while a grant for it was under way"),
