@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -32,10 +31,7 @@ class ServerClock:
         self.known = False
 
     def observe(self, sample: TimeSample) -> bool:
-        """Narrow the interval by a sample; False when it contradicts what was known, which is then forgotten. A sample that may
-        be older than its request raises only the lower bound, and nothing as long as no upper bound is known."""
-        if sample.may_be_older and not self.known:
-            return True
+        """Narrow the interval by a sample; False when it contradicts what was known, which is then forgotten."""
         now_s = self._elapsed()
         drift_ms = max(0.0, now_s - sample.sent_s) * 1000 * DRIFT
         low = sample.server_ms - sample.received_s * 1000 - drift_ms
@@ -44,14 +40,11 @@ class ServerClock:
         if self.known:
             wider = self._widening(now_s)
             old_low, old_high = self._low - wider, self._high + wider
-            if sample.may_be_older:
-                high = math.inf
             if low > old_high or high < old_low:
                 consistent = False
             else:
                 low, high = max(low, old_low), min(high, old_high)
-        # A contradiction by a sample without an upper bound leaves nothing known.
-        self._low, self._high, self._at_s, self.known = low, high, now_s, high < math.inf
+        self._low, self._high, self._at_s, self.known = low, high, now_s, True
         return consistent
 
     def _widening(self, now_s: float) -> float:

@@ -141,9 +141,7 @@ class FirestoreStore:
         async def call(connection: Connection) -> Snapshot:
             sent_s = elapsed_s()
             docs, read_ms = await connection.read(keys, budget.left_s())
-            return Snapshot(
-                {key: docs[key] for key in keys}, TimeSample(read_ms, sent_s, elapsed_s(), may_be_older=True)
-            )
+            return Snapshot({key: docs[key] for key in keys}, TimeSample(read_ms, sent_s, elapsed_s()))
 
         snapshot = await self._retry_read(call, budget)
         self._cache.put(snapshot)

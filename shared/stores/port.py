@@ -25,9 +25,6 @@ class TimeSample(NamedTuple):
     server_ms: float
     sent_s: float
     received_s: float
-    may_be_older: bool = False
-    """Whether the store's clock may have shown `server_ms` earlier than `sent_s`. Google promises of a read only that its
-    `read_time` is "the time at which the document was read"; a commit's time is that of the commit."""
 
 
 class Put(NamedTuple):

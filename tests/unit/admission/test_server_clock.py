@@ -50,33 +50,3 @@ def test_a_contradicting_sample_is_told_and_replaces_what_was_known(step_ms: int
     clock.observe(TimeSample(5_000_000, 1000.0, 1000.0))
     assert not clock.observe(TimeSample(5_000_000 + step_ms, 1000.0, 1000.0))
     assert clock.earliest_ms() == pytest.approx(5_000_000 + step_ms)
-
-
-class TestSamplesThatMayBeOlder:
-    """Reads: nothing promises that their time is not older than the request."""
-
-    def test_they_raise_the_lower_bound_only(self) -> None:
-        elapsed = Elapsed()
-        clock = ServerClock(elapsed)
-        clock.observe(TimeSample(5_000_000, 999.8, 1000.0))
-        assert clock.observe(TimeSample(5_000_150, 999.99, 1000.0, may_be_older=True))
-        assert clock.bounds_ms() == pytest.approx((5_000_150, 5_000_200), abs=0.2)
-
-    def test_an_old_one_contradicts_nothing(self) -> None:
-        elapsed = Elapsed()
-        clock = ServerClock(elapsed)
-        clock.observe(TimeSample(5_000_000, 999.8, 1000.0))
-        assert clock.observe(TimeSample(4_990_000, 999.99, 1000.0, may_be_older=True))
-        assert clock.bounds_ms() == pytest.approx((5_000_000, 5_000_200), abs=0.2)
-
-    def test_one_from_the_future_leaves_nothing_known(self) -> None:
-        elapsed = Elapsed()
-        clock = ServerClock(elapsed)
-        clock.observe(TimeSample(5_000_000, 999.8, 1000.0))
-        assert not clock.observe(TimeSample(5_300_000, 999.99, 1000.0, may_be_older=True))
-        assert not clock.known
-
-    def test_alone_they_make_nothing_known(self) -> None:
-        clock = ServerClock(Elapsed())
-        assert clock.observe(TimeSample(5_000_000, 999.8, 1000.0, may_be_older=True))
-        assert not clock.known
