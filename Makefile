@@ -4,7 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 CHECKOV := checkov==3.3.30
 SECONDS ?= 60
-WORKERS ?= 2
+# Twice the cores of a small machine: most tests wait.
+WORKERS ?= 4
 # Resolves for every Python from 3.11 and every platform, and writes no address of a package index.
 COMPILE = $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
 	--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"
