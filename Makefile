@@ -53,7 +53,7 @@ run: $(RUN_STAMP) ## serve every function on http://127.0.0.1:5004 (offline Gemi
 
 # Tests marked alone measure real time: they run one at a time, after the others. ARGS may choose tests of one part only;
 # pytest's status 5 says that a part has none.
-test: $(SETUP_STAMP) ## run the tests (but not the heavy ones); ARGS="-k chat" chooses, WORKERS=4 sets the processes
+test: $(SETUP_STAMP) ## run the tests (but not the heavy ones); ARGS="-k chat" chooses, WORKERS=2 sets the processes
 	@first=0; second=0; \
 	$(BIN)/python -m pytest -m "not heavy and not alone" -n $(WORKERS) --dist loadfile $(ARGS) || first=$$?; \
 	test $$first -eq 0 -o $$first -eq 5 || exit $$first; \
