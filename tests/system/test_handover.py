@@ -16,7 +16,8 @@ C = 15
 LATENCY_S = 0.5
 CALLERS = 14
 """At each of two instances: one alone needs nearly all slots, both need nearly twice as many as there are."""
-NEARLY_ALL_PER_S = 0.8 * CALLERS / LATENCY_S
+NEARLY_ALL_PER_S = 0.75 * CALLERS / LATENCY_S
+"""The callers' answers come in rounds of a little over 0.5 s: 2.5 s contain four of them (0.8), or five."""
 MIN_SHARE = 0.35
 HANDOVER_S, MEASURE_S = 1.5, 2.5
 
