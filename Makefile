@@ -68,7 +68,7 @@ simulate: $(SETUP_STAMP) ## run 10,000 simulated deployments; SEEDS= and FIRST= 
 	$(BIN)/python -m tests.simulation --seeds $(or $(SEEDS),10000) --first $(or $(FIRST),0)
 
 check-terraform: $(SETUP_STAMP) ## check the deployment offline; TERRAFORM_OFFLINE names the stand-in provider's folder
-	$(BIN)/python -m pytest tests/terraform $(ARGS)
+	$(BIN)/python -m pytest tests/terraform -n 2 --dist loadfile $(ARGS)
 
 check-all: lint test test-heavy scan ## check style and types, run all tests, scan the deployment
 
