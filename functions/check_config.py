@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
@@ -77,8 +77,13 @@ def _unknown_names(config: Config, known: set[str]) -> Iterator[str]:
     for name in config.env:
         if name in known or _KEY.fullmatch(name) or _PROJECT_OF_KEY.fullmatch(name):
             continue
-        close = get_close_matches(name, known, 1, 0.8)
-        yield f"{name} is not a setting; " + (f"did you mean {close[0]}?" if close else "remove it.")
+        yield f"{name} is not a setting; {_way_out(name, known, 0.8)}"
+
+
+def _way_out(name: str, known: Iterable[str], similarity: float) -> str:
+    """The end of a sentence about an unknown name: the known one that it is like, of at least this `similarity` (0 to 1)."""
+    close = get_close_matches(name, known, 1, similarity)
+    return f"did you mean {close[0]}?" if close else "remove it."
 
 
 def _wrong_values(config: Config) -> Iterator[str]:
@@ -166,11 +171,8 @@ def _instances(config: Config, manifests: Sequence[Manifest]) -> Iterator[str]:
         return
     names = {manifest.name for manifest in manifests}
     for name in sorted(config.overrides.keys() - names):
-        close = get_close_matches(name, names, 1, 0.6)
-        yield f"functions has {name}, and no folder below functions/ is called so" + (
-            f"; did you mean {close[0]}?" if close else "; remove it."
-        )
-    writers = {manifest.name: _max_instances(config, manifest) for manifest in manifests if _writes(manifest)}
+        yield f"functions has {name}, and no folder below functions/ is called so; {_way_out(name, names, 0.6)}"
+    writers = {manifest.name: _max_instances(config, manifest) for manifest in manifests if manifest.store == "write"}
     total = sum(writers.values())
     if total > COMFORTABLE_INSTANCES:
         largest = max(writers, key=lambda name: writers[name])
@@ -182,15 +184,12 @@ def _instances(config: Config, manifests: Sequence[Manifest]) -> Iterator[str]:
         )
 
 
-def _writes(manifest: Manifest) -> bool:
-    return manifest.store == "write"
-
-
 def _max_instances(config: Config, manifest: Manifest) -> int:
-    given = config.overrides.get(manifest.name, {}).get("max_instances")
-    if given:
+    """As terraform/functions.tf has it for a function that writes."""
+    override = config.overrides.get(manifest.name, {})
+    if given := override.get("max_instances"):
         return int(given)
-    concurrency = config.overrides.get(manifest.name, {}).get("concurrency") or manifest.concurrency
+    concurrency = override.get("concurrency") or manifest.concurrency
     return 2 if concurrency >= 80 else 4
 
 
@@ -213,12 +212,9 @@ def read_tfvars(path: Path) -> Config:
     """Raises UnreadableFile."""
     given = _hcl(path)
     variables = {name for one in _hcl(ROOT / "terraform/variables.tf")["variable"] for name in one}
-    unknown = []
-    for name in given.keys() - variables:
-        close = get_close_matches(name, variables, 1, 0.7)
-        unknown.append(
-            f"{name} is not a variable of terraform/; " + (f"did you mean {close[0]}?" if close else "remove it.")
-        )
+    unknown = [
+        f"{name} is not a variable of terraform/; {_way_out(name, variables, 0.7)}" for name in given.keys() - variables
+    ]
     project = given.get("project_id")
     if not project:
         unknown.append('project_id is not set; set the id of the Google Cloud project, like "my-project-123456".')

@@ -252,7 +252,7 @@ class VirtualLoop(_EventLoop):  # type: ignore[misc]
         self.current = owner
         try:
             handle.context.run(handle.callback, *handle.args)
-        except Exception as error:  # noqa: BLE001 - as asyncio's own loop: one callback's failure is told, and the rest goes on.
+        except Exception as error:  # noqa: BLE001 - one callback's failure is reported, and the others run, as in asyncio's loop.
             self.call_exception_handler({"message": "a callback failed", "exception": error})
         finally:
             self.current = None

@@ -119,7 +119,7 @@ def test_exchanges_of_all_models_of_a_project_are_open_at_once_from_their_first_
     ("answers", "others", "ok"), [(2, 3, True), (3, 3, False), (2, 2, False), (0, 0, False)],
     ids=["unknown model", "known model", "too little known of another", "nothing known"],
 )  # fmt: skip
-def test_a_left_exchange_counts_to_its_end_unless_its_model_is_unknown(answers: int, others: int, ok: bool) -> None:
+def test_left_exchange_of_an_unknown_model_counts_until_left(answers: int, others: int, ok: bool) -> None:
     """Where another model stands for an unknown one, how long the exchange takes is a guess (A4b)."""
     before = [exchange(-10_000 + 200 * at) for at in range(answers)]
     before += [replace(exchange(-5_000 + 200 * at), model="n") for at in range(others)]

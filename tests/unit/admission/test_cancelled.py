@@ -58,7 +58,7 @@ def test_a_slow_clock_at_gemini_ends_an_exchange_later(usual_s: float | None) ->
     assert runs_on_s(60.0, 60.0, usual_s) == pytest.approx(60.0 * DRIFT)
 
 
-def test_an_exchange_cancelled_at_its_deadline_keeps_its_slot_for_a_moment() -> None:
+def test_slot_of_an_exchange_cancelled_at_its_deadline_is_kept() -> None:
     async def story() -> None:
         gate = admission(MemoryStore(Shelf()))
         lease = await take(gate, account(c=C), wait_s=4.0)

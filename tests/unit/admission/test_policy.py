@@ -81,7 +81,7 @@ class TestNextAction:
         held.config = replace(held.config, linger_s=3.0)
         assert policy(held).next_action(at(), pending=False) == Linger(3.0)
 
-    def test_a_process_that_may_be_stopped_holds_on_for_frequent_requests(self) -> None:
+    def test_stoppable_process_keeps_slots_for_frequent_requests(self) -> None:
         held = granted(cap=1)
         held.config = replace(held.config, holds_on=True)
         held.permits("m").per_s = 1.0
@@ -102,7 +102,7 @@ class TestNextAction:
         held.scarce = True
         assert policy(held, waiting=1).next_action(at(), pending=False) == Contact(POLL_S)
 
-    def test_scarce_permits_are_polled_until_they_may_be_asked_for_again(self) -> None:
+    def test_scarce_permits_are_polled_until_a_retry_is_due(self) -> None:
         held = granted({}, unmet=ONE)
         assert policy(held, waiting=1).next_action(at(), pending=False) == Contact(POLL_S)
         assert policy(held, waiting=1).next_action(at(4.5), pending=False) == Contact(0.0)
