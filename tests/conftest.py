@@ -16,8 +16,8 @@ from tests.support.object_stores import AWS, ObjectStore, bucket_store, fake_gcs
 from tests.support.shared_service import shared_service
 
 TESTS = Path(__file__).parent
-ALONE = {"attacks", "system"}
-"""Folders of tests that measure real time or start many processes: other tests beside them would disturb them."""
+MARKS = {"attacks": "alone", "system": "real_time"}
+"""Of folders whose tests measure real time: tests that compute would disturb them. `make test` says what runs beside what."""
 
 DEADLINE_MS = 2_000
 """For one case of a property: ten times hypothesis's own, since the machine may be busy with something else."""
@@ -28,10 +28,9 @@ hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "local")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Marks the tests that measure real time, which `make test` runs one at a time after all others."""
     for item in items:
-        if item.path.relative_to(TESTS).parts[0] in ALONE:
-            item.add_marker("alone")
+        if mark := MARKS.get(item.path.relative_to(TESTS).parts[0]):
+            item.add_marker(mark)
 
 
 @pytest.fixture(scope="session")
