@@ -12,6 +12,9 @@ COMPILE = $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-vers
 SETUP_STAMP := $(VENV)/.setup-$(shell cat requirements.txt tests/requirements.txt pyproject.toml | cksum | cut -d' ' -f1)
 RUN_STAMP := $(VENV)/.run-$(shell cat requirements.txt pyproject.toml | cksum | cut -d' ' -f1)
 
+# Each of the test processes would compile every module anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help setup lock run test test-heavy simulate lint format fuzz fuzz-schemas fuzz-requests check-terraform scan \
 	check-all check-config bench bench-ledger bundle bad-input new-endpoint
@@ -51,16 +54,16 @@ lock: $(SETUP_STAMP) ## write both requirements files from pyproject.toml; ARGS=
 run: $(RUN_STAMP) ## serve every function on http://127.0.0.1:5004 (offline Gemini without a key; reads .env)
 	$(BIN)/python -m functions.serve --allow-anonymous generate,generate_text
 
-# In three parts, by their marks: most tests compute, so they share the cores; those marked real_time mostly wait, so they run
-# beside each other; those marked alone run one at a time. ARGS may choose tests of one part only: pytest's status 5 says that
-# a part has none.
+# In three parts (tests/conftest.py says which folder is in which): most tests compute, so they share the cores; others mostly
+# wait and measure how long, so they run beside each other; the attacks run one at a time. ARGS may choose tests of one part
+# only: pytest's status 5 says that a part has none.
 test: $(SETUP_STAMP) ## run the tests (but not the heavy ones); ARGS="-k chat" chooses, WORKERS=2 sets the processes
 	@result=5; \
-	for part in "not real_time and not alone" real_time alone; do \
-		processes="-n $(WORKERS) --dist loadfile"; \
-		test "$$part" != alone || processes=; \
+	for part in computing waiting alone; do \
+		processes="-n $(WORKERS) --dist loadfile --no-loadscope-reorder"; \
+		test $$part != alone || processes=; \
 		status=0; \
-		$(BIN)/python -m pytest -m "not heavy and $$part" $$processes $(ARGS) || status=$$?; \
+		$(BIN)/python -m pytest --part $$part -m "not heavy" $$processes $(ARGS) || status=$$?; \
 		test $$status -ne 5 || continue; \
 		test $$status -eq 0 || exit $$status; \
 		result=0; \
