@@ -21,7 +21,9 @@ PARTS = {"attacks": "alone", "system": "waiting"}
 LONG = (
     "simulation/test_seeds.py",
     "unit/admission/test_order.py",
+    "unit/ledger/test_exhaustive.py",
     "simulation/test_mutants.py",
+    "unit/ledger/test_stateful.py",
     "functions/test_serve.py",
     "functions/test_smoke.py",
     "functions/test_http_edge.py",
