@@ -31,6 +31,8 @@ LONG = (
     "functions/test_scaffold.py",
     "functions/test_images_of_processes.py",
     "unit/admission/test_instances.py",
+    "system/test_faults.py",
+    "system/test_exactness.py",
 )
 """Files that take longest. One process runs a whole file: a long one that begins last would leave the others idle."""
 
