@@ -54,13 +54,12 @@ lock: $(SETUP_STAMP) ## write both requirements files from pyproject.toml; ARGS=
 run: $(RUN_STAMP) ## serve every function on http://127.0.0.1:5004 (offline Gemini without a key; reads .env)
 	$(BIN)/python -m functions.serve --allow-anonymous generate,generate_text
 
-# In three parts (tests/conftest.py says which folder is in which): most tests compute, so they share the cores; others mostly
-# wait and measure how long, so only two run beside each other; the attacks run one at a time. ARGS may choose tests of one
-# part only: pytest's status 5 says that a part has none.
+# In two parts (tests/conftest.py says which folder is in which): most tests share the cores; those that measure real time run
+# one at a time. ARGS may choose tests of one part only: pytest's status 5 says that a part has none.
 test: $(SETUP_STAMP) ## run the tests (but not the heavy ones); ARGS="-k chat" chooses, WORKERS=2 sets the processes
 	@result=5; \
-	for part in computing waiting alone; do \
-		case $$part in computing) processes=$(WORKERS);; waiting) processes=2;; alone) processes=0;; esac; \
+	for part in parallel alone; do \
+		case $$part in parallel) processes=$(WORKERS);; alone) processes=0;; esac; \
 		status=0; \
 		$(BIN)/python -m pytest --part $$part -m "not heavy" -n $$processes --dist loadfile --no-loadscope-reorder $(ARGS) || status=$$?; \
 		test $$status -ne 5 || continue; \

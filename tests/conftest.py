@@ -16,8 +16,8 @@ from tests.support.object_stores import AWS, ObjectStore, bucket_store, fake_gcs
 from tests.support.shared_service import shared_service
 
 TESTS = Path(__file__).parent
-PARTS = {"attacks": "alone", "system": "waiting"}
-"""The part of `make test` that runs the tests of a folder, if not the part "computing"."""
+ALONE = ("attacks", "system")
+"""Folders whose tests measure real time: `make test` runs them one after the other, after all others."""
 LONG = (
     "simulation/test_seeds.py",
     "unit/admission/test_order.py",
@@ -31,8 +31,6 @@ LONG = (
     "functions/test_scaffold.py",
     "functions/test_images_of_processes.py",
     "unit/admission/test_instances.py",
-    "system/test_faults.py",
-    "system/test_exactness.py",
 )
 """Files that take longest. One process runs a whole file: a long one that begins last would leave the others idle."""
 
@@ -45,11 +43,11 @@ hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "local")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--part", choices=["computing", *PARTS.values()], help="run only this part (see `make test`)")
+    parser.addoption("--part", choices=["parallel", "alone"], help="run only this part (see `make test`)")
 
 
 def part_of(path: Path) -> str:
-    return PARTS.get(path.relative_to(TESTS).parts[0], "computing")
+    return "alone" if path.relative_to(TESTS).parts[0] in ALONE else "parallel"
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
