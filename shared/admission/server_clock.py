@@ -1,4 +1,4 @@
-"""The store's time as an interval: what it is at least and at most, from samples and elapsed time alone."""
+"""The store's time as an interval, its earliest and latest value, from samples and elapsed time alone."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from shared.clock import elapsed_s
 from shared.stores.port import TimeSample
 
 DRIFT = 500e-6
-"""Elapsed time and the store's clock part by less than this (A3); NTP slews at 500 ppm at most."""
+"""Elapsed time and the store's clock drift apart by less than this (A3); NTP slews by at most 500 ppm."""
 
 
 class Instant(NamedTuple):
-    """One moment: elapsed time, and the store's time as an interval of which nothing is known unless `known`."""
+    """One moment: elapsed time, and the store's time as an interval, which is valid only if `known`."""
 
     now_s: float
     earliest_ms: float
@@ -31,7 +31,7 @@ class ServerClock:
         self.known = False
 
     def observe(self, sample: TimeSample) -> bool:
-        """Narrow the interval by a sample; False when it contradicts what was known, which is then forgotten."""
+        """Narrow the interval by a sample; False if it contradicts the interval, which is then forgotten."""
         now_s = self._elapsed()
         drift_ms = max(0.0, now_s - sample.sent_s) * 1000 * DRIFT
         low = sample.server_ms - sample.received_s * 1000 - drift_ms
