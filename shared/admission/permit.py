@@ -163,9 +163,7 @@ class Permit:
         if not project.end(id(self), elapsed_s() - self._since_s, self._runs_on_s() if cancelled else 0.0):
             return
         if self._slot is None:
-            if (
-                project.names.root(self.section) == self.section
-            ):  # Otherwise it was returned with the section's bookings.
+            if project.names.root(self.section) == self.section:  # A merged section's bookings were returned.
                 self._permits().put_back(self._draw)
         elif input_tokens is not None and input_tokens != self.cost.input_tokens:
             excess = input_tokens - self.cost.input_tokens
