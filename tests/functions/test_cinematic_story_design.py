@@ -253,7 +253,7 @@ class TestABadRequest:
             answer = await path.send("POST", PATH, orjson.dumps(body))
             assert told(answer) == (400, "invalid_request")
             assert answer.error["details"]["field"] == name
-            assert f"{name} is required: " in answer.error["message"]
+            assert f"{name} is required; send a text: " in answer.error["message"]
 
     async def test_without_a_credential_is_refused(self) -> None:
         async with whole_path() as path:

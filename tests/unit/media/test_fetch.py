@@ -215,6 +215,7 @@ async def test_unknown_and_internal_names_read_the_same(site: Site, pem: Path) -
     hosts = {"mixed_example": [[PUBLIC, "127.0.0.1"]], "empty_example": [[]]}
     names = ("nowhere.example", "inside.example", "mixed.example", "empty.example", "127.0.0.1", "[::1]")
     site.pages.update({f"/to/{name}": f"https://{name}/a.png" for name in names})
-    said = {await refusal(site, pem, f"https://{name}/a.png", **hosts) for name in names}
-    said |= {await refusal(site, pem, f"https://{HOST}:PORT/to/{name}", **hosts) for name in names}
-    assert said == {"input_images[0] cannot be fetched: its host is unknown or not at a public address."}
+    messages = {await refusal(site, pem, f"https://{name}/a.png", **hosts) for name in names}
+    messages |= {await refusal(site, pem, f"https://{HOST}:PORT/to/{name}", **hosts) for name in names}
+    (message,) = messages
+    assert message.startswith("input_images[0] cannot be fetched: its host is unknown or not at a public address;")
