@@ -75,11 +75,11 @@ WRONG = [
     ("GEMINI_LIMITS", '{"m": {"rpm": -1}}', "-1"),
     ("GEMINI_LIMITS", '{"m": {"rpm": true}}', "True"),
     ("GEMINI_MODEL_TYPE", "a model", "gemini-3.8-flash"),
-    ("GEMINI_MODEL_TYPE", "Gemini-3.8-Flash", "a model's name like gemini-3.8-flash"),
-    ("GEMINI_MODEL_TYPE", "models/gemini-3-pro-image-preview", "a model that answers with text"),
-    ("GEMINI_MODEL_TYPE", "gemini-embedding-2", "a model that answers with text"),
+    ("GEMINI_MODEL_TYPE", "Gemini-3.8-Flash", "a model id like gemini-3.8-flash"),
+    ("GEMINI_MODEL_TYPE", "models/gemini-3-pro-image-preview", "a model that returns text"),
+    ("GEMINI_MODEL_TYPE", "gemini-embedding-2", "a model that returns text"),
     ("GEMINI_BASE_URL", "generativelanguage.googleapis.com", "an origin like"),
-    ("GEMINI_BASE_URL", "https://example.com/v1beta", "the version is appended"),
+    ("GEMINI_BASE_URL", "https://example.com/v1beta", "without the API's version"),
     ("REQUEST_TIMEOUT_SECONDS", "0", "0.1 to 3600"),
     ("REQUEST_TIMEOUT_SECONDS", "nan", "nan"),
     ("QUEUE_TIMEOUT_SECONDS", "-1", "0 to 3600"),
@@ -219,7 +219,7 @@ class TestBaseUrl:
         ],
     )
     def test_with_part_of_the_api_is_refused_with_what_to_set(self, given: str, right: str) -> None:
-        assert refusal(GEMINI_BASE_URL=given).endswith(f"the version is appended to: set {right}.")
+        assert refusal(GEMINI_BASE_URL=given).endswith(f"without the API's version and path: set {right}.")
 
     @pytest.mark.parametrize(
         "given",
