@@ -78,7 +78,7 @@ async def test_an_image_is_served_to_anybody_who_knows_its_name(services: ImageS
 
 
 @pytest.mark.parametrize("days", ["1", "30"])
-async def test_a_cache_keeps_it_as_long_as_it_is_there_and_never_a_shared_one(tmp_path: Path, days: str) -> None:
+async def test_image_is_cached_privately_until_it_expires(tmp_path: Path, days: str) -> None:
     services = ImageServices(f"file://{tmp_path}", IMAGE_TTL_DAYS=days)
     answer = await services.get(f"/image/{(await services.put()).name}")
     private, age, immutable = answer.headers["cache-control"].split(", ")

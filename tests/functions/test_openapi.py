@@ -99,7 +99,7 @@ async def test_the_document_is_valid() -> None:
     openapi_spec_validator.validate(await specification())
 
 
-async def test_every_path_and_method_of_every_function_is_in_it_and_no_other() -> None:
+async def test_document_has_exactly_the_functions_operations() -> None:
     document = await specification()
     expected = {
         (method, as_template(pattern))
@@ -121,7 +121,8 @@ def test_every_function_describes_what_it_takes_and_answers(manifest: Manifest) 
         assert "Request" in models
 
 
-def test_a_module_that_is_missing_is_not_taken_for_models_that_are() -> None:
+def test_missing_import_in_models_is_raised() -> None:
+    """It is not mistaken for a function without models."""
     missing = patch.object(importlib, "import_module", side_effect=ModuleNotFoundError(name="pydantic"))
     with missing, pytest.raises(ModuleNotFoundError):
         models_of("chat")

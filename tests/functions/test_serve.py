@@ -83,7 +83,7 @@ async def test_it_ends_cleanly_when_it_is_told_to(number: signal.Signals) -> Non
         assert "Traceback" not in server.output
 
 
-async def test_settings_are_read_from_env_file_and_the_environment_comes_first(tmp_path: Path) -> None:
+async def test_environment_precedes_the_env_file(tmp_path: Path) -> None:
     checkout = copy_checkout(tmp_path / "checkout")
     (checkout / ".env").write_text("GEMINI_CONCURRENCY_LIMIT=7\nGEMINI_RPM=8\nALLOW_ANONYMOUS=\n")
     env = {"PORT": "0", "LEDGER_URL": "memory://", "GEMINI_RPM": "9"}
@@ -113,7 +113,7 @@ async def test_a_port_in_use_is_told_in_one_sentence() -> None:
     )
 
 
-async def test_a_host_that_is_not_found_is_told_with_the_resolvers_words() -> None:
+async def test_unknown_host_error_has_the_resolvers_text() -> None:
     said = await refused({"HOST": "host.invalid"})
     assert " on host.invalid cannot be used (" in said
     assert "Unknown error" not in said

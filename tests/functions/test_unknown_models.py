@@ -110,7 +110,7 @@ async def test_a_model_is_served_at_once_after_a_hundred_unknown_ids() -> None:
         assert set((await path.ledgers())["server"].sections) == {UNPROVEN, "gemini-3.6-flash"}
 
 
-async def test_at_most_one_request_is_refused_beside_a_saturated_target() -> None:
+async def test_unknown_alias_costs_at_most_one_refusal() -> None:
     """An unknown alias of a model whose limit is used whole: its first answer, or refusal, tells where it counts."""
     rpm, until_s = 60, elapsed_s() + 14
     async with whole_path(

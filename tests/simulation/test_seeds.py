@@ -26,7 +26,7 @@ from tests.support.processes import ROOT
 SEEDS, WORKERS, STEPPED = 200, 2, 5
 
 
-def test_two_hundred_seeds_keep_every_promise_and_reach_the_limits_that_they_are_judged_by() -> None:
+def test_two_hundred_seeds_keep_every_promise() -> None:
     """A load that stays below every limit would prove nothing."""
     batches = list(run(0, SEEDS, WORKERS))
     assert [line for batch in batches for line in batch.failures] == []
@@ -35,7 +35,7 @@ def test_two_hundred_seeds_keep_every_promise_and_reach_the_limits_that_they_are
         assert reached[promise] >= 10, f"{promise}: {reached}"
 
 
-def test_a_seed_is_the_same_story_every_time_also_in_another_process() -> None:
+def test_seed_is_deterministic_across_processes() -> None:
     seeds = (3, 17, 26, 49)
     here = [judge(scenario_of(seed)).digest for seed in seeds]
     program = (
@@ -103,9 +103,7 @@ def busy_minutes(requests: int, instances: int, callers: int, minutes: int) -> S
 @pytest.mark.parametrize(
     ("requests", "callers", "minutes", "writes"), [(10, 16, 12, 10.0), (300, 64, 5, 0.4), (1_000, 120, 4, 0.15)]
 )
-def test_on_the_real_grid_a_saturated_limit_is_used_whole_and_shared_fairly(
-    requests: int, callers: int, minutes: int, writes: float
-) -> None:
+def test_real_grid_uses_the_limit_fairly(requests: int, callers: int, minutes: int, writes: float) -> None:
     result = judge(busy_minutes(requests, 4, callers, minutes))
     goals = Goals(used_share=0.985, jain=0.95, wait_ratio=3.0)
     assert result.failures == []

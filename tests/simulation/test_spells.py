@@ -50,7 +50,7 @@ def test_a_spell_is_judged_by_what_arrived(
     assert {promise for promise, ok in verdicts.items() if not ok} == broken
 
 
-def test_a_project_without_quota_is_asked_once_in_fifteen_windows() -> None:
+def test_project_without_quota_is_probed_every_15_windows() -> None:
     """It was asked never for an hour, and callers were told of midnight and of requests that are too large."""
     project = account(requests=20)
     with story(project, instances=2) as told:

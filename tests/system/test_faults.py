@@ -199,7 +199,7 @@ def failed(verdicts: list[Verdict], *of: str) -> list[str]:
     return [str(verdict) for verdict in judged if not verdict.ok]
 
 
-def test_no_window_instant_or_day_is_over_its_limit_through_all_of_it(lives: Lives, verdicts: list[Verdict]) -> None:
+def test_no_limit_is_exceeded_through_all_faults(lives: Lives, verdicts: list[Verdict]) -> None:
     promises = ("requests in any window", "tokens in any window", "requests in any day", "exchanges at once")
     assert failed(verdicts, *promises, "written while refused") == []
     for life in lives.both:
@@ -209,9 +209,8 @@ def test_no_window_instant_or_day_is_over_its_limit_through_all_of_it(lives: Liv
         assert sum(one.answered for one in life.load.sent) >= 0.5 * PER_S * (life.load.stopped_s - life.load.started_s)
 
 
-def test_every_caller_is_answered_or_refused_by_its_deadline_and_only_the_dead_say_nothing(
-    lives: Lives, verdicts: list[Verdict]
-) -> None:
+def test_callers_are_answered_by_their_deadline(lives: Lives, verdicts: list[Verdict]) -> None:
+    """Only callers of a killed instance get no answer."""
     assert failed(verdicts, "heard after the deadline") == []
     unanswered = [
         {one.server for one in life.load.sent if one.status == NOT_ANSWERED and not one.left} for life in lives.both
@@ -232,7 +231,7 @@ def test_the_killed_instance_was_in_the_middle_of_requests(lives: Lives) -> None
 
 
 @pytest.mark.parametrize("kind", [UNREACHABLE, GONE, RUDE, STOOD_STILL, KILLED])
-def test_after_a_fault_all_that_gemini_allows_is_used_again_within_ttl_and_tau(lives: Lives, kind: str) -> None:
+def test_full_rate_returns_within_ttl_and_tau(lives: Lives, kind: str) -> None:
     life = lives.of_instances if kind in (STOOD_STILL, KILLED) else lives.of_the_store
     back_s = life.back_s(kind)
     log.info("%s: full use %.2f s after it", kind, back_s)
@@ -249,11 +248,11 @@ def test_a_slow_store_costs_capacity_and_nothing_else(lives: Lives) -> None:
     assert sum(one.answered for one in heard) >= 5
 
 
-def test_while_one_is_gone_the_others_use_all_there_is_and_share_it(verdicts: list[Verdict]) -> None:
+def test_others_use_and_share_all_while_one_is_gone(verdicts: list[Verdict]) -> None:
     assert failed(verdicts, "share of the saturated limit", "Jain's index over instances") == []
 
 
-def test_nothing_is_held_when_all_of_it_is_over_and_all_that_was_sent_is_counted(lives: Lives) -> None:
+def test_all_is_returned_and_counted_at_the_end(lives: Lives) -> None:
     for life in lives.both:
         assert still_held(life.ledger, QUOTA, life.store_ms) == []
         # What a dead instance booked may have been dispatched: it counts once a later renew finds it lapsed.

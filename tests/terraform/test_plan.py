@@ -61,7 +61,7 @@ def test_regions_of_google_cloud_are_accepted() -> None:
     assert [one for one in wrong if re.match(pattern, one)] == []
 
 
-def test_every_setting_that_is_documented_can_be_given_and_no_other(deployment: Deployment) -> None:
+def test_settings_are_exactly_the_documented_ones(deployment: Deployment) -> None:
     """Terraform takes the names from the modules of shared/ that alone read the environment."""
     documented = {name for name in SETTINGS if "API_KEY" not in name}
     assert documented - LOCAL_ONLY <= READ
@@ -70,7 +70,7 @@ def test_every_setting_that_is_documented_can_be_given_and_no_other(deployment: 
     assert env.keys().isdisjoint(LOCAL_ONLY)
 
 
-def test_every_variable_that_the_settings_read_is_set_or_documented(deployment: Deployment) -> None:
+def test_every_variable_read_is_set_or_documented(deployment: Deployment) -> None:
     assert "GEMINI_TIER" in READ
     service = deployment.functions["chat"]["service_config"][0]
     terraform = {*service["environment_variables"], *(one["key"] for one in service["secret_environment_variables"])}

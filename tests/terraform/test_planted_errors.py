@@ -190,9 +190,7 @@ def test_a_timeout_that_the_functions_do_not_live_to_see_is_told(applied: Terraf
     assert "chat: timeout_s" not in done.output
 
 
-def test_an_endpoint_json_that_cannot_be_deployed_is_told_by_its_name(
-    applied: Terraform, grown_checkout: Path, tmp_path: Path
-) -> None:
+def test_undeployable_endpoint_json_is_named(applied: Terraform, grown_checkout: Path, tmp_path: Path) -> None:
     checkout = planted(grown_checkout, tmp_path / "checkout")
     wrong: dict[str, tuple[dict[str, object], str]] = {
         "chat": ({"cpu": 0.5}, "concurrency must be from 1 to 250, and more than 1 needs a whole CPU"),

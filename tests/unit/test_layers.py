@@ -146,7 +146,7 @@ def test_pure_modules_import_no_io() -> None:
         assert not found, f"{path.relative_to(ROOT)} imports {', '.join(found)}"
 
 
-def test_nothing_shared_imports_a_function_and_nothing_bundled_imports_the_emulator() -> None:
+def test_shared_imports_no_function_and_no_emulator() -> None:
     for path in sources("shared"):
         names = set(imports(path))
         assert not any(name.split(".")[0] == "functions" for name in names), path
@@ -178,7 +178,7 @@ HEAVY = (
 
 
 @pytest.mark.parametrize("name", sorted(p.parent.name for p in (ROOT / "functions").glob("*/endpoint.json")))
-def test_importing_a_function_does_no_work_and_loads_nothing_heavy(name: str) -> None:
+def test_importing_a_function_loads_nothing_heavy(name: str) -> None:
     """The module is imported before the server forks: clients, and what makes them, come with the first request. pydantic
     is loaded where bodies are read with it, and not where they are only described."""
     reads_with_models = f"functions.{name}.models.Request" in imports(ROOT / "functions" / name / "main.py")
@@ -190,7 +190,7 @@ def test_importing_a_function_does_no_work_and_loads_nothing_heavy(name: str) ->
     assert loaded.stdout.strip() == "[]"
 
 
-def test_the_firestore_libraries_are_loaded_only_for_a_firestore_ledger() -> None:
+def test_firestore_libraries_are_loaded_on_demand() -> None:
     code = "import sys, shared.bootstrap; print('grpc' in sys.modules or 'google.cloud.firestore_v1' in sys.modules)"
     loaded = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True, timeout=60

@@ -244,7 +244,8 @@ class TestABrokenForm:
             for path in ("/scenes/0/id", "/chapters/0/scene_ids/0")
         }
 
-    def test_and_a_broken_reference_are_told_together_since_there_is_one_repair(self) -> None:
+    def test_all_problems_are_reported_at_once(self) -> None:
+        """There is only one repair turn."""
         story = english()
         story["tweet_summaries"] = ["x" * 281]
         del story["metadata"]
@@ -303,7 +304,7 @@ class TestWhatACheckCosts:
         expected = [(f"/tweet_summaries/{number}", "is empty; it needs a text") for number in range(MAX_PROBLEMS)]
         assert story_problems(story) == expected
 
-    def test_leaves_room_for_no_other_problem_only_when_there_are_many(self) -> None:
+    def test_other_problems_are_listed_unless_there_are_many(self) -> None:
         story = english()
         story["tweet_summaries"] = [" "] * (MAX_PROBLEMS - 1)
         story["chapters"][0]["scene_ids"].append("scene-9")
@@ -374,7 +375,7 @@ class TestTheSchema:
         assert told.stdout.strip() == "[]"
 
     @pytest.mark.parametrize("seed", range(100))
-    def test_is_answered_by_the_offline_gemini_with_a_story_whose_references_hold(self, seed: int) -> None:
+    def test_offline_gemini_writes_a_valid_story(self, seed: int) -> None:
         assert story_problems(value_for(story_schema(), seed, "a whale")) == []
 
 

@@ -61,7 +61,7 @@ def test_another_request_fulfils_nothing(ledgers: list[str], model: str, caller:
     assert len(returns) == 1
 
 
-def test_a_request_that_any_of_several_projects_may_serve_is_found() -> None:
+def test_appointment_is_found_in_any_project() -> None:
     one = appointment(10.0, ledger="q")
     assert expecting(one).back([("p", "m"), ("q", "m")], "a", 10.0) is one
 

@@ -77,7 +77,8 @@ def test_turns_over_several_models_are_those_of_the_queue() -> None:
     assert list(line.turns(queue.priorities(), 50, set())) == list(queue)
 
 
-def test_a_model_without_permits_is_passed_over_and_of_no_model_more_than_a_few_are_tried() -> None:
+def test_turns_skip_models_without_permits() -> None:
+    """Of each model only a few waiters are tried."""
     queue, line = filled([waiter(model="m") for _ in range(500)] + [waiter(model="n") for _ in range(5)])
     closed: set[str] = set()
     tried = []
@@ -126,5 +127,5 @@ def calls_per_request(waiting: int) -> float:
     return run(main)
 
 
-def test_the_work_for_a_request_does_not_grow_with_those_that_wait() -> None:
+def test_work_per_request_is_constant() -> None:
     assert calls_per_request(1000) <= 1.3 * calls_per_request(10)

@@ -49,7 +49,7 @@ def test_a_text_refers_by_its_name(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["scene_ids", "sceneIds"])
-def test_texts_refer_by_their_name_each_to_another_and_to_all_together(name: str) -> None:
+def test_references_are_distinct_and_cover_all_ids(name: str) -> None:
     scenes = {**objects(id=TEXT), "minItems": 3}
     value = answer(record(chapters=objects(**{name: TEXTS}), scenes=scenes))
     assert [chapter[name] for chapter in value["chapters"]] == [["scene-1", "scene-2"], ["scene-3", "scene-1"]]

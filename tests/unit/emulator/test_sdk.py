@@ -43,7 +43,7 @@ async def test_an_answer_names_the_prompt_and_the_model_and_adds_up(client: gena
     assert again.text == response.text
 
 
-async def test_a_stream_holds_the_same_text_in_pieces_and_ends_with_a_reason(client: genai.Client) -> None:
+async def test_stream_has_the_same_text_and_a_finish_reason(client: genai.Client) -> None:
     whole = await client.aio.models.generate_content(model=MODEL, contents="Tell me more")
     stream = await client.aio.models.generate_content_stream(model=MODEL, contents="Tell me more")
     chunks = [chunk async for chunk in stream]

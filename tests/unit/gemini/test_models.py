@@ -53,7 +53,7 @@ def test_an_unknown_id_stays_as_it_is_and_says_so():
     assert (resolved.canonical, resolved.known) == ("gemini-9-ultra", False)
 
 
-def test_an_embedding_model_is_never_replaced_by_another_ones_vectors():
+def test_embedding_model_has_no_successor():
     assert resolve("text-embedding-004").known is False
 
 
@@ -162,7 +162,7 @@ def test_every_entry_is_under_its_own_id():
 
 
 class TestAnOperatorsTable:
-    def test_adds_models_successors_and_defaults_and_leaves_the_built_in_one_alone(self):
+    def test_operator_table_extends_a_copy(self):
         table = TABLE.changed(
             models=[ModelInfo("gemini-5-boron", "pro")],
             successors={"gemini-4-argon": "gemini-5-boron"},

@@ -45,7 +45,7 @@ class TestText:
             ("", 0),
         ],
     )
-    def test_is_over_what_a_tokenizer_makes_of_it_and_never_over_its_bytes(self, text, likely):
+    def test_estimate_is_between_tokenizer_and_bytes(self, text, likely):
         assert likely <= text_tokens(text) <= len(text.encode())
 
     def test_is_about_twice_the_mean_for_prose(self):
@@ -97,7 +97,7 @@ def test_the_serialised_body_never_makes_it_less(request, times):
     assert estimate_input_tokens(request, data) >= estimate_input_tokens(request)
 
 
-def test_a_long_history_is_estimated_in_one_pass_over_its_bytes_unless_it_holds_media():
+def test_long_text_history_is_estimated_by_bytes():
     turns = [{"role": "user", "parts": [{"text": "Hi there."}]}] * 1_000
     texts = {"contents": turns}
     assert estimate_input_tokens(texts, orjson.dumps(texts)) < 4 * estimate_input_tokens(texts)

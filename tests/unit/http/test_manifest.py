@@ -152,7 +152,7 @@ class TestAlso:
         assert [manifest.name for manifest in load_all(tmp_path)] == ["chat", "one", "two"]
 
 
-def test_every_function_of_the_product_is_described_and_has_its_entry_point() -> None:
+def test_every_function_has_manifest_and_entry_point() -> None:
     manifests = load_all(FUNCTIONS)
     assert {"chat", "generate_text", "health"} <= {manifest.name for manifest in manifests}
     for manifest in manifests:

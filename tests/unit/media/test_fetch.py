@@ -104,7 +104,7 @@ async def test_a_redirect_leads_no_further_than_the_first_address_may(
     assert [path for path, _ in site.asked] == ["/moved"]
 
 
-async def test_a_name_that_changes_after_it_was_checked_changes_nothing(site: Site, pem: Path) -> None:
+async def test_dns_change_after_the_check_has_no_effect(site: Site, pem: Path) -> None:
     """The address that was checked is connected to: nobody asks for it a second time."""
     made, names = fetcher(pem, images_example=[[PUBLIC], ["127.0.0.1"]])
     assert await made.fetch(f"https://{HOST}:{site.port}/a.png", "x", MAX_BYTES) == IMAGE
@@ -166,7 +166,7 @@ async def test_a_site_that_says_it_has_too_much_is_left_at_once(site: Site, pem:
     assert "larger than" in await refusal(site, pem, f"https://{HOST}:PORT/a.png")
 
 
-async def test_names_that_are_never_answered_hold_up_nothing_but_fetching(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_slow_dns_delays_only_fetching(monkeypatch: pytest.MonkeyPatch) -> None:
     answered = threading.Event()
 
     def silent(*_: object, **__: object) -> list[object]:

@@ -72,7 +72,7 @@ async def projects_of(store: CountedStore, accounts: Pool) -> list[dict[str, obj
     return found
 
 
-async def test_projects_are_told_by_their_accounts_and_only_models_with_something_to_say() -> None:
+async def test_projects_show_accounts_and_notable_models() -> None:
     store, now_ms = CountedStore(), 4_000_000_000_000
     refused = ModelState(
         outside={0: ExternalUsage(5, now_ms - 60_000, now_ms)},
@@ -88,7 +88,7 @@ async def test_projects_are_told_by_their_accounts_and_only_models_with_somethin
     assert "secret-project" not in str(found)
 
 
-async def test_a_document_that_cannot_be_read_says_why_and_the_rest_is_told() -> None:
+async def test_unreadable_document_does_not_hide_the_rest() -> None:
     store = CountedStore("ledger/broken")
     await store.fill("later", b"GL\x09abc")
     later, broken, fine = await projects_of(store, pool("later", "broken", "fine"))
@@ -171,7 +171,7 @@ async def test_a_full_disk_is_not_healthy(tmp_path: Path) -> None:
     await store.aclose()
 
 
-async def test_a_function_without_keys_reports_the_projects_of_its_setting() -> None:
+async def test_keyless_function_reports_configured_projects() -> None:
     store = CountedStore()
     now_ms = 4_000_000_000_000
     refused = ModelState(circuit=Circuit(open_until_ms=now_ms + 9_000))

@@ -140,7 +140,7 @@ class TestShow:
         assert found["document"]["bytes"] > 100
         assert found["document"]["age_s"] < 60
 
-    def test_ledgers_of_callers_keys_are_only_counted_unless_asked_for(self, ledger: Ledger) -> None:
+    def test_caller_key_ledgers_are_only_counted_by_default(self, ledger: Ledger) -> None:
         assert OWN not in ledger.run("show")[1]
         assert "1 ledger of callers' own keys" in ledger.run("show")[1]
         assert f"project {OWN}" in ledger.run("show", "--own-keys")[1]
@@ -150,7 +150,7 @@ class TestShow:
         assert (status, "it has my-project." in text) == (1, True)
         assert OWN not in text
 
-    def test_a_document_of_a_later_version_is_told_as_such_and_reset_leaves_it(self, ledger: Ledger) -> None:
+    def test_later_version_is_reported_and_not_reset(self, ledger: Ledger) -> None:
         async def overwrite() -> None:
             store = ledger.store()
             await store.transact(["ledger/new"], lambda *_: Change(None, {"ledger/new": Put(b"GL\x09abc")}))
@@ -165,7 +165,7 @@ class TestShow:
 
 
 class TestReset:
-    def test_what_refusals_taught_is_cleared_and_what_was_counted_stays(self, ledger: Ledger) -> None:
+    def test_reset_clears_learned_limits_and_keeps_counts(self, ledger: Ledger) -> None:
         before = ledger.section
         assert ledger.run("reset", "my-project") == (0, f"project my-project: cleared: {MODEL}, other\n")
         after = ledger.section

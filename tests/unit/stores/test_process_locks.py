@@ -78,7 +78,7 @@ def test_a_process_that_ended_by_itself_is_gone(folder: Path) -> None:
     assert ProcessLocks(folder).gone(owner)
 
 
-def test_this_process_is_not_gone_whoever_asks_and_whatever_was_closed(tmp_path: Path) -> None:
+def test_own_process_is_never_gone(tmp_path: Path) -> None:
     owner = new_owner()
     store = SqliteStore(tmp_path / "store.db")
     store.claim(owner)
@@ -102,7 +102,7 @@ async def test_closing_a_store_does_not_end_its_claim(tmp_path: Path) -> None:
     assert not SqliteStore(tmp_path / "store.db").gone(owner), "its sockets may still be open"
 
 
-def test_an_owner_that_never_claimed_here_is_not_known_to_be_gone(folder: Path) -> None:
+def test_unknown_owner_is_not_gone(folder: Path) -> None:
     assert not ProcessLocks(folder).gone(new_owner())
     ProcessLocks(folder).claim(new_owner())
     assert not ProcessLocks(folder).gone(new_owner())
@@ -184,7 +184,7 @@ def test_a_living_owner_is_never_swept_away(folder: Path) -> None:
     assert (folder / owner).stat().st_size > 0
 
 
-def test_what_is_left_of_a_claim_that_was_cut_off_is_swept_away_later(folder: Path) -> None:
+def test_leftovers_of_a_claim_are_removed(folder: Path) -> None:
     folder.mkdir()
     young, old = folder / f"{new_owner()}.new", folder / f"{new_owner()}.new"
     other = folder / "README"

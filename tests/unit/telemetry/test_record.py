@@ -102,7 +102,7 @@ class TestTrace:
     def test_each_header_is_understood(self, headers: dict[str, str], trace: Trace) -> None:
         assert trace_of(headers) == trace
 
-    def test_the_standards_header_comes_first_and_the_other_stands_in_for_a_malformed_one(self) -> None:
+    def test_traceparent_has_precedence_unless_malformed(self) -> None:
         other = "f" * 32
         assert trace_of({"traceparent": TRACEPARENT, "x-cloud-trace-context": f"{other}/1"}) == (TRACE, SPAN, True)
         assert trace_of({"traceparent": "00-x", "x-cloud-trace-context": f"{other}/1"}) == (other, f"{1:016x}", None)
@@ -261,7 +261,7 @@ class TestFailures:
         assert answer.headers["server-timing"].startswith("queue;dur=250.0, upstream;dur=500.0, total;dur=")
 
     @pytest.mark.parametrize("error", FAILURES, ids=lambda error: error.code)
-    async def test_a_stream_that_breaks_has_its_errors_outcome_and_the_status_that_was_sent(
+    async def test_broken_stream_logs_its_error_and_sent_status(
         self, error: GatewayError, capsys: pytest.CaptureFixture[str]
     ) -> None:
         answer = await post(edge(streaming, gateway([native("Hel"), error])))
