@@ -1,4 +1,4 @@
-"""Defects of the ledger alone that were there once, each as the shortest conversation in which it shows."""
+"""Former defects of the ledger alone, each in the shortest exchange of messages that shows it."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def mutant(name: str) -> Mutant:
 
 
 class Ledger:
-    """A state and a clock, and one instance after the other that renews."""
+    """A state and a clock, on which instances renew one after the other."""
 
     def __init__(self, grid: Grid = GRID, c: int = 10) -> None:
         self.grid, self.c, self.state = grid, c, State(grid.window_ms)
@@ -108,7 +108,7 @@ def test_given_up_slots_stay_until_the_sender_knows() -> None:
 
 
 def test_lost_reply_does_not_shorten_authority() -> None:
-    """Leases shrink when instances leave. Whoever does not hear of it goes on until its old lease ends, and tau after."""
+    """Leases shrink when instances leave. An instance without the reply acts until its old lease ends, and tau after it."""
     ledger = Ledger(c=2)
     crowd = [f"i{at}" for at in range(20)]
     for name in crowd:
@@ -128,7 +128,7 @@ def test_lost_reply_does_not_shorten_authority() -> None:
 
 @pytest.mark.parametrize("limits", [Limits(requests=1), Limits(requests=9, requests_per_day=1), Limits(9, 10)])
 def test_head_is_booked_within_limits_during_a_refusal(limits: Limits) -> None:
-    """It was booked at the end of the refusal, whatever else was dispatched: over the minute's limit and over the day's."""
+    """It was booked at the end of the refusal, regardless of other dispatches: above the minute's limit and the day's."""
     ledger = Ledger()
     now = ledger.grid.slot(ledger.now_ms)
     spent = Demand(limits, settled={now: Cost(1, 10)})

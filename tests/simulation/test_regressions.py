@@ -1,4 +1,4 @@
-"""Defects that were there once, each as the smallest story in which it shows."""
+"""Former defects, each in the smallest scenario that shows it."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def scenario(accounts: Sequence[Account], instances: int = 1, **more: Any) -> Sc
 
 
 class Story:
-    """A world whose callers are asked for one by one."""
+    """A world whose calls a test begins one by one."""
 
     def __init__(self, world: World) -> None:
         self.world = world
@@ -121,7 +121,7 @@ def test_slots_return_to_others_while_one_long_stream_goes_on() -> None:
 
 
 def test_slot_due_to_another_is_returned_after_its_use() -> None:
-    """While it was open the ledger had ended this instance's say over it; so nobody thought it was held."""
+    """While the request was open, the instance's authority over the slot had ended, so no one regarded it as held."""
     project = account(c=1, requests=100)
     with story(project, instances=2, lease_s=4.0) as told:
         stream = told.asks(project, at=0, service_s=6.0, patience_s=20.0)
@@ -136,7 +136,7 @@ def test_slot_due_to_another_is_returned_after_its_use() -> None:
 
 
 def test_waiting_for_a_slot_books_no_permits_repeatedly() -> None:
-    """They lapsed unused, each renewal a write; it reads the ledger meanwhile, and renews what it wants twice a lease."""
+    """The permits lapsed unused, each renewal a write. Now the instance reads meanwhile, and renews its demand twice a lease."""
     project = account(c=1, requests=100)
     with story(project, instances=2) as told:
         told.asks(project, at=0, service_s=9.0, patience_s=20.0)
@@ -160,7 +160,7 @@ def test_a_stream_over_many_renews_counts_once_in_its_day() -> None:
 
 
 def test_long_stream_is_reported_while_its_booking_counts() -> None:
-    """It was counted twice in its day: as a booking that lapsed and when its instance told of it in the end."""
+    """The stream was counted twice in its day: as a lapsed booking, and when its instance reported it in the end."""
     project = account(requests_per_day=5)
     with story(project, instances=2) as told:
         stream = told.asks(project, service_s=9.0, patience_s=20.0)
@@ -193,7 +193,7 @@ def test_unlimited_model_obeys_refusals_everywhere() -> None:
 
 
 def test_permit_from_before_a_refusal_is_not_used() -> None:
-    """One takes its permit and connects; meanwhile another hears that Gemini refuses."""
+    """One request takes its permit and connects; meanwhile another one is refused by Gemini."""
     project = account(c=8)
     rival = Rival("p0", MODEL, Limits(requests=0), 0.0, 2.0, names_the_limit=False)
     with story(project, rivals=(rival,)) as told:

@@ -1,4 +1,4 @@
-"""What is judged while Gemini refuses for a while, on histories made by hand; and one story of a project without quota."""
+"""Verdicts on times in which Gemini refuses, on histories made by hand; and one scenario of a project without quota."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_a_spell_is_judged_by_what_arrived(
 
 
 def test_project_without_quota_is_probed_every_15_windows() -> None:
-    """It was asked never for an hour, and callers were told of midnight and of requests that are too large."""
+    """Before, it was not probed for an hour, and callers got errors about midnight and about too large requests."""
     project = account(requests=20)
     with story(project, instances=2) as told:
         began_ms = told.world.now_ms()

@@ -1,4 +1,4 @@
-"""What is wrong with a planned deployment. Pure: a plan (`terraform show -json`) is the argument."""
+"""The problems of a planned deployment. Pure: a plan (`terraform show -json`) is the argument."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["Deployment", "problems"]
 
 WAITERS_AT_ONCE = range(80, 251)
 MAX_WRITERS = 40
-"""Instances of all writing functions together that the ledger's document takes."""
+"""Maximum instances of all writing functions together that the ledger's document supports."""
 ROLES = {"read": "roles/storage.objectViewer", "write": "roles/storage.objectUser"}
 PROVIDERS = {"registry.terraform.io/hashicorp/google", "terraform.io/builtin/terraform"}
 """The second one is a part of Terraform itself (terraform_data): nothing is downloaded for it."""
@@ -43,13 +43,13 @@ BEFORE: Sequence[tuple[str, str]] = (
     ("google_artifact_registry_repository_iam_member.agent_reads_images", AGENTS),
     ("google_monitoring_alert_policy.alert", FUNCTION),
 )
-"""Orders that Google needs: the first of each pair is made after the second, or creating it fails."""
+"""Orders that Google requires: the first of each pair is created after the second, otherwise its creation fails."""
 ALL_APIS = (FUNCTION, AGENTS)
 """Resources that need every API, not only the one of their own type."""
 
 
 def problems(deployment: Deployment) -> list[str]:
-    """A sentence for each; none for a deployment as it should be."""
+    """A sentence for each problem; none for a correct deployment."""
     return [problem for rule in RULES for problem in rule(deployment)]
 
 
@@ -123,7 +123,7 @@ def _environment(it: Deployment) -> Iterator[str]:
 
 
 def _of_the_storage(it: Deployment) -> dict[str, str]:
-    """What the functions are told of images, which must be what the bucket does with them."""
+    """The functions' settings for images must agree with the bucket's configuration."""
     images = it.only("google_storage_bucket", "images")
     ages = [one["condition"][0]["age"] for one in images["lifecycle_rule"] if one["action"][0]["type"] == "Delete"]
     return {

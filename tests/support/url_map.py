@@ -1,4 +1,4 @@
-"""Where a load balancer's URL map leads a request, as cloud.google.com/load-balancing/docs/url-map-concepts says. Pure."""
+"""Where a load balancer's URL map routes a request, by cloud.google.com/load-balancing/docs/url-map-concepts. Pure."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class Resources(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """Header names in lower case."""
+    """A request. Header names are in lower case."""
 
     method: str
     path: str
@@ -38,7 +38,7 @@ class Edge:
         assert len(set(priorities)) == len(priorities), "two rules have one priority"
 
     def function(self, asked: Asked) -> str:
-        """The first rule counts one of whose matches is complete."""
+        """The function of the first rule with a complete match."""
         for rule in self._rules:
             if any(_matches(match, asked) for match in rule["match_rules"]):
                 return self._functions[rule["service"]]
