@@ -25,7 +25,7 @@ MIN_EXCHANGE_S = 0.05
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
+class Request:
     """One request of a caller, and how Gemini will handle it."""
 
     accounts: Sequence[Account]
@@ -47,11 +47,11 @@ class Ask:
 
 
 class Story:
-    """One Ask in one process. `served_ms` is when its first permit was used."""
+    """One Request in one process. `served_ms` is when its first permit was used."""
 
     def __init__(
         self,
-        ask: Ask,
+        ask: Request,
         number: int,
         admission: Admission,
         gemini: VirtualGemini,
@@ -61,7 +61,7 @@ class Story:
     ) -> None:
         self.ask, self.number, self.admission, self.gemini, self.instance = ask, number, admission, gemini, instance
         self.accounts, self._named_ms = accounts, named_ms
-        """Those of the Ask, as this instance was configured with them."""
+        """Those of the Request, as this instance was configured with them."""
         self.served_ms: float | None = None
         self._lapsed: Permit | None = None
         self._connected = False

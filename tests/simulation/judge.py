@@ -17,7 +17,7 @@ from shared.ledger.grid import JITTER_MS, pacific_day
 from shared.ledger.names import section_of
 from shared.ledger.state import State
 from shared.ledger.step import MAX_LEASE_MS
-from tests.simulation.caller import Ask
+from tests.simulation.caller import Request
 from tests.simulation.checker import Goals, check
 from tests.simulation.history import Call, History
 from tests.simulation.loop import Livelock
@@ -126,7 +126,7 @@ def _probe(world: World) -> Iterator[Verdict]:
     """After the faults stopped, one request for every model of every project is served."""
     last: dict[tuple[str, str], Call | None] = {}
 
-    async def ask(name: str, model: str, one: Ask) -> None:
+    async def ask(name: str, model: str, one: Request) -> None:
         end_s = world.loop.now_s + PROBE_S
         while world.loop.now_s < end_s:
             heard = last[name, model] = await world.ask(one)
@@ -141,7 +141,7 @@ def _probe(world: World) -> Iterator[Verdict]:
     models = {client.kind.model for client in world.scenario.clients}
     for project, account in {account.ledger_id: account for account in deployment.accounts}.items():
         for model in sorted(models):
-            one = Ask([account], Caller("probe", "admin"), model, Cost(1, 1), 1, PROBE_S, 0.05)
+            one = Request([account], Caller("probe", "admin"), model, Cost(1, 1), 1, PROBE_S, 0.05)
             last[project, model] = None
             world.loop.create_task(ask(project, model, one))
     world.loop.run_until(world.loop.now_s + PROBE_S + 3.0)

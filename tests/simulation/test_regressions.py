@@ -18,7 +18,7 @@ from shared.ledger.limits import Limits
 from shared.ledger.packing import unpack
 from shared.ledger.state import QuotaSignal, State
 from shared.secret import Secret
-from tests.simulation.caller import Ask
+from tests.simulation.caller import Request
 from tests.simulation.checker import check
 from tests.simulation.history import Bound, Call, History
 from tests.simulation.scenario import DAY, Deployment, Scenario, grid_of
@@ -54,7 +54,7 @@ class Story:
         """Begin a call to instance `at` now; the list holds its end once it has ended."""
         ended: list[Call] = []
         fields = {"cost": Cost(1, 1), "patience_s": 10.0, "service_s": 0.05, "used_tokens": 1, **more}
-        ask = Ask(accounts, Caller("c", "admin"), model, **fields)
+        ask = Request(accounts, Caller("c", "admin"), model, **fields)
 
         async def call() -> None:
             ended.append(await self.world.ask(ask, at))

@@ -16,7 +16,7 @@ from shared.errors import GatewayError
 from shared.generation import Caller
 from shared.ledger.packing import unpack
 from shared.ledger.state import State
-from tests.simulation.caller import Ask, Story
+from tests.simulation.caller import Request, Story
 from tests.simulation.history import FOREVER, Bound, Call, Fate, History, Saturation
 from tests.simulation.loop import Process, VirtualLoop, virtual_clocks
 from tests.simulation.scenario import Client, Deployment, Scenario
@@ -34,7 +34,7 @@ LOCAL_LINGER_S = 1.0
 class Waiting:
     """A connected caller, whose future gets the outcome of its request."""
 
-    ask: Ask
+    ask: Request
     number: int
     came_ms: float
     heard: asyncio.Future[Call]
@@ -271,13 +271,13 @@ class World:
             think_s = client.think_s * chance.expovariate(1.0) if client.think_s else 0.0
             await asyncio.sleep(max(think_s, 0.01 if heard.fate == "answered" else 0.2))
 
-    def _ask(self, client: Client, chance: Random) -> Ask:
+    def _ask(self, client: Client, chance: Random) -> Request:
         kind = client.kind
         cost = kind.cost(chance)
         newest = [d for d in self.scenario.deployments if d.from_s <= self.loop.now_s][-1]
         accounts = [newest.accounts[at] for at in kind.accounts]
         hurried = chance.random() < kind.leaves
-        return Ask(
+        return Request(
             accounts=accounts,
             caller=Caller(client.name, "caller_key" if accounts[0].caller_key else "admin"),
             model=kind.model,
@@ -293,7 +293,7 @@ class World:
             leaves_after_s=chance.choice([0.0, 0.01, 0.1, 0.5, 2.0]) * chance.random() if hurried else None,
         )
 
-    async def ask(self, ask: Ask, home: int = -1) -> Call:
+    async def ask(self, ask: Request, home: int = -1) -> Call:
         """One call, from its arrival at an instance until the caller gets the outcome."""
         living = self.living()
         if not living:
