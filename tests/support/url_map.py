@@ -12,7 +12,7 @@ class Resources(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class RoutedRequest:
     """A request. Header names are in lower case."""
 
     method: str
@@ -37,7 +37,7 @@ class Edge:
         priorities = [rule["priority"] for rule in self._rules]
         assert len(set(priorities)) == len(priorities), "two rules have one priority"
 
-    def function(self, asked: Asked) -> str:
+    def function(self, asked: RoutedRequest) -> str:
         """The function of the first rule with a complete match."""
         for rule in self._rules:
             if any(_matches(match, asked) for match in rule["match_rules"]):
@@ -45,7 +45,7 @@ class Edge:
         return self._functions[self._default]
 
 
-def _matches(match: Mapping[str, Any], asked: Asked) -> bool:
+def _matches(match: Mapping[str, Any], asked: RoutedRequest) -> bool:
     full, prefix = match["full_path_match"], match["prefix_match"]
     headers = {":method": asked.method, **asked.headers}
     return (
