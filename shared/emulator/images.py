@@ -29,7 +29,7 @@ _BLOCKED = (
 )
 
 
-def asked_for(request: Mapping[str, Any], model: Model) -> int:
+def image_count(request: Mapping[str, Any], model: Model) -> int:
     """How many images the request will generate: an image model returns one, unless the request asks only for text."""
     modalities = request.get("generationConfig", {}).get("responseModalities", ())
     return int(model.kind == IMAGE and (not modalities or "IMAGE" in modalities))
