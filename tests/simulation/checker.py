@@ -17,7 +17,7 @@ from tests.simulation.spells import spells_judged
 from tests.simulation.verdict import Verdict
 
 EPSILON_MS = 1e-3
-NEWS_WINDOWS = 3
+LEARN_WINDOWS = 3
 """After this time an instance has used all that it held for an alias, and has learned as which model it is metered."""
 IN_ANY_WINDOW = " in any window"
 COUNTED_TOKENS = "counted tokens less booked debt in any window"
@@ -185,7 +185,7 @@ def booked_elsewhere(history: History) -> Verdict:
     worst = Verdict("booked elsewhere than metered, though it was known", ok=True, limit=0)
     counts: Counter[str] = Counter()
     for exchange in history.exchanges:
-        heard_ms = exchange.named_ms + (0 if exchange.section == UNPROVEN else NEWS_WINDOWS * history.window_ms)
+        heard_ms = exchange.named_ms + (0 if exchange.section == UNPROVEN else LEARN_WINDOWS * history.window_ms)
         if exchange.booked and exchange.model and exchange.written_ms > heard_ms + EPSILON_MS:
             where = f"{exchange.project}/{exchange.asked or exchange.model} in {exchange.section}"
             counts[where] += 1
