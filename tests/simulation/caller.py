@@ -47,7 +47,7 @@ class Request:
 
 
 class Story:
-    """One Request in one process. `served_ms` is when its first permit was used."""
+    """One request in one process. `served_ms` is when its first permit was used."""
 
     def __init__(
         self,
@@ -61,7 +61,7 @@ class Story:
     ) -> None:
         self.ask, self.number, self.admission, self.gemini, self.instance = ask, number, admission, gemini, instance
         self.accounts, self._named_ms = accounts, named_ms
-        """Those of the Request, as this instance was configured with them."""
+        """The accounts of the request, as this instance was configured with them."""
         self.served_ms: float | None = None
         self._lapsed: Permit | None = None
         self._connected = False

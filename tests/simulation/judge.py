@@ -31,7 +31,7 @@ PROBE_S = 30.0
 """An idle deployment answers within this time, however slow the scenario's network is."""
 MAX_PROBE_PAUSE_S = 5.0
 
-UNHINDERED_WRITERS = 6
+MAX_UNHINDERED_WRITERS = 6
 """Up to this many instances do not hinder each other's writes."""
 QUIET = Goals(answer_slack_ms=1_000.0 * RETURN_TIMEOUT_S + 250.0, used_share=0.75, jain=0.85, wait_ratio=4.0)
 """The goals without faults and with fast messages. An answer may wait until what was held is returned. The goal for a
@@ -96,7 +96,7 @@ def _come_to_rest(world: World) -> Iterator[Verdict]:
 
 
 def _quiet(scenario: Scenario) -> bool:
-    few = max(count for _, count in scenario.population) <= UNHINDERED_WRITERS
+    few = max(count for _, count in scenario.population) <= MAX_UNHINDERED_WRITERS
     return few and _fast(scenario) and not (scenario.faults or scenario.late or scenario.lost)
 
 

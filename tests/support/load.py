@@ -22,7 +22,7 @@ _QUEUED = re.compile(r"queue;dur=([\d.]+)")
 
 
 @dataclass(frozen=True, slots=True)
-class Manners:
+class CallerBehaviour:
     """How callers send requests and react to responses. Both functions get a request's number."""
 
     patience_s: float | None = None
@@ -70,7 +70,7 @@ class Load:
     models: Sequence[str]
     timeout_s: float
     path: str = "/chat"
-    manners: Manners = Manners()
+    behaviour: CallerBehaviour = CallerBehaviour()
     """May be replaced while it runs."""
     sent: list[Sent] = field(default_factory=list)
     started_s: float = 0.0
@@ -108,8 +108,8 @@ class Load:
                 return
             if not sent.answered:
                 # A short pause, so that a server that rejects requests is not flooded.
-                wait_s = sent.retry_after_s if self.manners.obeys_retry_after else None
-                await self._pause(min(wait_s or 0.1, self.manners.max_pause_s))
+                wait_s = sent.retry_after_s if self.behaviour.obeys_retry_after else None
+                await self._pause(min(wait_s or 0.1, self.behaviour.max_pause_s))
 
     async def _pause(self, wait_s: float) -> None:
         with suppress(TimeoutError):
@@ -117,18 +117,18 @@ class Load:
 
     async def _ask(self, session: aiohttp.ClientSession, caller: int, server: int, model: str) -> Sent:
         self._serial += 1
-        number, manners = self._serial, self.manners
+        number, behaviour = self._serial, self.behaviour
         own = f"id-{self._name}-{number}"
-        body = {"prompt": f"{own} is my number. {manners.directive(number)}".strip(), "model": model}
+        body = {"prompt": f"{own} is my number. {behaviour.directive(number)}".strip(), "model": model}
         url, headers = self.servers[server] + self.path, {"x-caller-id": f"caller-{caller}"}
-        if manners.patience_s is not None:
-            headers["x-request-timeout"] = str(manners.patience_s)
+        if behaviour.patience_s is not None:
+            headers["x-request-timeout"] = str(behaviour.patience_s)
         start_s = time.monotonic()
         told, text, status, left = "", "", NOT_ANSWERED, False
         heard: Mapping[str, str] = {}
         try:
             async with (
-                asyncio.timeout(manners.leaves_after_s(number)) as patience,
+                asyncio.timeout(behaviour.leaves_after_s(number)) as patience,
                 session.post(url, json=body, headers=headers) as response,
             ):
                 answer = await response.json()
@@ -163,10 +163,10 @@ async def closed_loop(
     callers: int,
     models: Sequence[str],
     timeout_s: float = 60.0,
-    manners: Manners = Manners(),
+    behaviour: CallerBehaviour = CallerBehaviour(),
 ) -> AsyncIterator[Load]:
     """`callers` callers spread evenly over the servers and models. Leaving the block waits for what is under way."""
-    load = Load(servers, callers, models, timeout_s, manners=manners)
+    load = Load(servers, callers, models, timeout_s, behaviour=behaviour)
     running = asyncio.create_task(load.run())
     try:
         yield load

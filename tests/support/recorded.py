@@ -66,7 +66,7 @@ def history_of(
     first_ms: dict[int, float] = {}
     for exchange in sorted(exchanges, key=lambda e: e.arrived_ms):
         first_ms.setdefault(exchange.call, exchange.arrived_ms)
-    patience_s = load.manners.patience_s
+    patience_s = load.behaviour.patience_s
     assert patience_s is not None, "whoever is to be judged by its deadline has one"
     limits = Limits(requests=quota.requests, input_tokens=quota.tokens, requests_per_day=quota.requests_per_day)
     return History(

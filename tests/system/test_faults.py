@@ -27,7 +27,7 @@ from tests.simulation.history import History, Saturation
 from tests.simulation.verdict import Verdict
 from tests.support.firestore_proxy import FirestoreProxy
 from tests.support.fleet import MODELS, Fleet, Quota, Seen, fleet, frozen
-from tests.support.load import NOT_ANSWERED, Load, Manners, closed_loop
+from tests.support.load import NOT_ANSWERED, Load, CallerBehaviour, closed_loop
 from tests.support.recorded import PROJECT, Log, history_of, instance_name, ms, recorded, still_held
 
 log = logging.getLogger(__name__)
@@ -59,7 +59,7 @@ RUDE, STOOD_STILL, KILLED = "hanging Gemini, rude callers", "freeze", "kill"
 MAX_PAUSE_S = 2.0
 """Retry-After is a caller's own time, which may be many windows away. Callers who wait that long leave an instance without
 the demand that these tests are about."""
-POLITE = Manners(patience_s=PATIENCE_S, obeys_retry_after=True, max_pause_s=MAX_PAUSE_S)
+POLITE = CallerBehaviour(patience_s=PATIENCE_S, obeys_retry_after=True, max_pause_s=MAX_PAUSE_S)
 
 
 @dataclass(slots=True)
@@ -94,7 +94,7 @@ async def live(host: str, course: Course) -> Life:
         site = await stack.enter_async_context(
             fleet(host, QUOTA, ledger_host=proxy.host, env=ENV, gemini_module="tests.support.recording_gemini")
         )
-        async with closed_loop(site.urls, callers=CALLERS, models=(MODEL,), manners=POLITE) as load:
+        async with closed_loop(site.urls, callers=CALLERS, models=(MODEL,), behaviour=POLITE) as load:
             await asyncio.sleep(2)
             claims = await course(was, site, proxy, load)
             load.stop()
@@ -123,13 +123,13 @@ async def the_store_fails(was: Log, _: Fleet, proxy: FirestoreProxy, load: Load)
 async def be_rude(was: Log, load: Load) -> None:
     """One request in ten hangs at Gemini until its deadline, one in five is left by its caller within a second or so."""
     with was.wrongly(RUDE):
-        load.manners = replace(
+        load.behaviour = replace(
             POLITE,
             directive=lambda number: "[[fault:hang]]" if number % 10 == 0 else "",
             leaves_after_s=lambda number: 0.2 * (number % 7) if number % 5 == 1 else None,
         )
         await asyncio.sleep(3)
-        load.manners = POLITE
+        load.behaviour = POLITE
 
 
 async def instances_fail(was: Log, site: Fleet, _: FirestoreProxy, load: Load) -> list[Saturation]:
@@ -137,11 +137,11 @@ async def instances_fail(was: Log, site: Fleet, _: FirestoreProxy, load: Load) -
         async with frozen(site.instances[FROZEN]):
             await asyncio.sleep(10)
     # Something is to be open when it dies: what is asked from now on takes longer, and waits in line until then.
-    load.manners = replace(POLITE, directive=lambda _: "[[latency:1000]]")
+    load.behaviour = replace(POLITE, directive=lambda _: "[[latency:1000]]")
     await asyncio.sleep(PATIENCE_S)
     with was.wrongly(KILLED, instance_name(DEAD)):
         site.instances[DEAD].signal_group(signal.SIGKILL)
-    load.manners = POLITE
+    load.behaviour = POLITE
     await asyncio.sleep(BACK_S + 2 * MEASURE_S)
     frozen_s, thawed_s = was.span_s(STOOD_STILL)
     killed_s, _until_s = was.span_s(KILLED)
