@@ -20,6 +20,7 @@ from shared.gemini import client as client_module
 from shared.gemini.client import Exchange, GeminiClient
 from shared.gemini.errors import UpstreamFailure
 from shared.secret import Secret
+from tests.support.whole_path import eventually
 
 KEY = "AQ.Ab8RN6KrExampleKeyOfTheTests0123456789"
 OVERLOADED = b"""{
@@ -333,6 +334,12 @@ class TestTheLastByte:
         assert told == []
 
 
+def kept_connections(client):
+    """The idle connections of the client's pool that are still open."""
+    kept = client._session.connector._conns.values()
+    return [protocol for connections in kept for protocol, *_ in connections if protocol.is_connected()]
+
+
 class TestNoSilentRepetition:
     async def test_closed_keepalive_fails_without_a_retry(self, client, upstream, hear, exchange):
         await client.generate(exchange())
@@ -356,7 +363,7 @@ class TestNoSilentRepetition:
         permits = []
         for _ in range(3):
             await client.generate(exchange(before_write=lambda: permits.append(1)))
-            await asyncio.sleep(0.02)
+            await eventually(lambda: not kept_connections(client))
         assert (len(upstream.requests), upstream.connections, permits) == (3, 3, [1, 1, 1])
 
     async def test_connection_lost_before_the_write_is_free(self, client, upstream, exchange, monkeypatch):
