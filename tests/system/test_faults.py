@@ -27,7 +27,7 @@ from tests.simulation.history import History, Saturation
 from tests.simulation.verdict import Verdict
 from tests.support.firestore_proxy import FirestoreProxy
 from tests.support.fleet import MODELS, Fleet, Quota, Seen, fleet, frozen
-from tests.support.load import NOT_ANSWERED, Load, CallerBehaviour, closed_loop
+from tests.support.load import NOT_ANSWERED, CallerBehaviour, Load, closed_loop
 from tests.support.recorded import PROJECT, Log, history_of, instance_name, ms, recorded, still_held
 
 log = logging.getLogger(__name__)
