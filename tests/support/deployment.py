@@ -12,7 +12,7 @@ from tests.support.deployment_rights import EVERYBODY, RIGHTS_RULES
 from tests.support.planned import GEMINI_KEY, Deployment
 from tests.support.processes import ROOT
 from tests.support.routes import example_path
-from tests.support.url_map import Asked, Edge
+from tests.support.url_map import Edge, RoutedRequest
 
 __all__ = ["Deployment", "problems"]
 
@@ -191,13 +191,13 @@ def _ledger(it: Deployment) -> Iterator[str]:
 def _paths(it: Deployment) -> Iterator[str]:
     edge = Edge(it.only("google_compute_url_map", "edge"), it)
     for name, manifest in it.manifests.items():
-        reached = edge.function(Asked("GET", "/health", {"x-gateway-function": name}))
+        reached = edge.function(RoutedRequest("GET", "/health", {"x-gateway-function": name}))
         if reached != name:
             yield f"paths: GET /health of {name} leads to {reached}"
         for pattern, methods in manifest.paths.items():
             path = example_path(pattern, below="some/thing")
             for asked in (path, f"{path.rstrip('/')}/"):
-                reached = edge.function(Asked(methods[0], asked))
+                reached = edge.function(RoutedRequest(methods[0], asked))
                 if reached != name:
                     yield f"paths: {methods[0]} {asked} leads to {reached}, not to {name}"
 
