@@ -332,9 +332,7 @@ def broken(place: ObjectStore) -> object:
 
 
 @pytest.mark.parametrize("use", ["put", "read", "describe", "recent", "delete"])
-async def test_a_store_that_is_down_is_told_and_nothing_else_of_it(
-    media: MediaStore, place: ObjectStore, use: str
-) -> None:
+async def test_store_outage_error_names_no_details(media: MediaStore, place: ObjectStore, use: str) -> None:
     stored = await put(media)
     uses: dict[str, Callable[[], Awaitable[object]]] = {
         "put": lambda: put(media, b"another"),

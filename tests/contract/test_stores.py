@@ -177,7 +177,7 @@ async def test_an_exception_in_a_step_comes_out_and_nothing_is_written(store: St
     assert await value_of(store, "n/a") == b"1"
 
 
-async def test_a_step_that_writes_nothing_stands_in_nobodys_way(store: Store, backing: Backing) -> None:
+async def test_step_without_writes_causes_no_conflict(store: Store, backing: Backing) -> None:
     await put(store, "n/a", b"1")
     runs = 0
 
@@ -363,7 +363,7 @@ async def test_time_samples_agree_with_each_other_and_never_go_back(store: Store
     assert max(lows) <= min(highs) + drift_ms
 
 
-async def test_a_step_is_told_a_time_that_the_store_has_reached(store: Store, backing: Backing) -> None:
+async def test_step_gets_a_time_that_the_store_has_reached(store: Store, backing: Backing) -> None:
     told: list[int] = []
 
     def step(_values: Values, now: int) -> Change[None]:
@@ -444,7 +444,7 @@ async def test_a_change_that_cannot_be_stored_is_refused_whole(
 # -- the end ----------------------------------------------------------------------------------------------------------
 
 
-async def test_a_closed_store_says_so_and_may_be_closed_again(store: Store, backing: Backing) -> None:
+async def test_closed_store_rejects_calls_and_closes_twice(store: Store, backing: Backing) -> None:
     await put(store, "n/a", b"x")
     await store.aclose()
     await store.aclose()

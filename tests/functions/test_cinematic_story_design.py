@@ -177,7 +177,7 @@ class TestABrokenStory:
         )
         assert answer.json()["data"] == english()
 
-    async def test_whose_repair_gets_no_permit_is_told_as_that(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test_repair_without_a_permit_is_a_queue_timeout(self, monkeypatch: pytest.MonkeyPatch) -> None:
         break_answers(monkeypatch, times=1)
         async with whole_path(GEMINI_RPM=1, QUEUE_TIMEOUT_SECONDS=0.3) as path:
             answer = await asked(path)
@@ -185,7 +185,7 @@ class TestABrokenStory:
             assert int(answer.headers["retry-after"]) >= 1
             assert path.sent == 1
 
-    async def test_that_was_cut_off_is_told_without_paying_for_a_repair(self) -> None:
+    async def test_truncated_answer_is_not_repaired(self) -> None:
         async with whole_path() as path:
             config = {"max_output_tokens": 400, "thinking_config": {"thinking_level": "low"}}
             answer = await asked(path, generation_config=config)
@@ -235,7 +235,7 @@ class TestABadRequest:
             ({"usercontent": "A whale"}, "usercontent", "Did you mean user_content?"),
         ],
     )
-    async def test_is_told_which_field_is_wrong_and_costs_nothing(
+    async def test_wrong_field_is_named_and_costs_nothing(
         self, change: Mapping[str, Any], field: str, rule: str
     ) -> None:
         async with whole_path() as path:
@@ -246,7 +246,7 @@ class TestABadRequest:
             assert (path.sent, await path.ledgers()) == (0, {})
 
     @pytest.mark.parametrize("name", BODY)
-    async def test_that_leaves_out_what_is_required_is_told_what_it_is_for(self, name: str) -> None:
+    async def test_missing_field_error_describes_the_field(self, name: str) -> None:
         async with whole_path() as path:
             body = {other: text for other, text in BODY.items() if other != name}
             answer = await path.send("POST", PATH, orjson.dumps(body))

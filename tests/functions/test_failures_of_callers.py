@@ -63,7 +63,7 @@ class TestBodies:
         ],
         ids=["empty", "a form", "cut off", "Latin-1", "a lone surrogate", "a surrogate's bytes", "a list"],
     )
-    async def test_what_is_no_json_object_is_told_what_it_is(self, body: bytes, told_of: str, path_of: str) -> None:
+    async def test_body_of_another_type_is_named(self, body: bytes, told_of: str, path_of: str) -> None:
         async with whole_path() as path:
             answer = await path.send("POST", path_of, body)
             assert told(answer) == (400, "invalid_request")
@@ -104,7 +104,7 @@ class TestBodies:
             assert answer.error["details"]["field"] == field
             await assert_it_cost_nothing(path)
 
-    async def test_a_wrong_content_type_is_told_the_right_one(self) -> None:
+    async def test_wrong_content_type_error_names_the_right_one(self) -> None:
         async with whole_path() as path:
             answer = await path.send("POST", "/chat", orjson.dumps(PROMPT), {**ADMIN, "content-type": "text/plain"})
             assert told(answer) == (415, "unsupported_media_type")
@@ -127,7 +127,7 @@ class TestBodies:
             assert told(await path.send("POST", "/chat", chunks())) == (413, "payload_too_large")
             await assert_it_cost_nothing(path)
 
-    async def test_a_body_longer_than_it_says_is_no_second_request(self) -> None:
+    async def test_surplus_body_is_not_a_second_request(self) -> None:
         body = orjson.dumps(PROMPT)
         async with whole_path() as path:
             received = await path.raw(
@@ -179,7 +179,7 @@ class TestRequests:
 
     @pytest.mark.parametrize("method", ["GET", "PUT", "DELETE"])
     @pytest.mark.parametrize("path_of", ["/chat", "/generate_text"])
-    async def test_a_wrong_method_is_told_the_right_ones(self, method: str, path_of: str) -> None:
+    async def test_wrong_method_error_lists_the_right_ones(self, method: str, path_of: str) -> None:
         async with whole_path() as path:
             answer = await path.send(method, path_of, orjson.dumps(PROMPT))
             assert (told(answer), answer.headers["allow"]) == ((405, "method_not_allowed"), "POST, OPTIONS")
@@ -197,7 +197,7 @@ class TestRequests:
             assert answer.error["details"] == {"field": "x-request-timeout"}
             await assert_it_cost_nothing(path)
 
-    async def test_nobody_without_a_credential_is_served(self) -> None:
+    async def test_missing_credential_is_401(self) -> None:
         async with whole_path() as path:
             for path_of in ("/chat", "/generate_text"):
                 answer = await path.send("POST", path_of, orjson.dumps(PROMPT), {"Admin-API-Key": "wrong"})
@@ -233,7 +233,7 @@ class TestQueue:
             await path.quiet()
             assert path.sent == 1
 
-    async def test_who_waits_in_a_process_that_ends_is_told_to_come_again(self) -> None:
+    async def test_shutdown_rejects_waiters_with_retry_after(self) -> None:
         async with whole_path(GEMINI_CONCURRENCY_LIMIT=1) as path:
             async with path.asking("[[fault:hang]]"), path.asking("Hello") as waiting:
                 await eventually(lambda: path.open_upstream == 1 and path.waiting == 1)

@@ -122,7 +122,7 @@ class TestLastingFailures:
             ("cut", (502, "upstream_failed"), 200, "The connection to Gemini broke"),
         ],
     )
-    async def test_after_four_tries_the_caller_is_told_with_googles_reason(
+    async def test_four_failures_return_googles_reason(
         self, fault: str, error: tuple[int, str], upstream_status: int | None, reason: str
     ) -> None:
         async with whole_path() as path:
@@ -133,7 +133,7 @@ class TestLastingFailures:
             assert (path.sent, await path.dispatched()) == (FOUR_TRIES, FOUR_TRIES)
 
     @pytest.mark.parametrize("way", ["generate_text", "stream"])
-    async def test_the_other_ways_to_ask_are_told_the_same(self, way: str) -> None:
+    async def test_other_ways_report_the_same_error(self, way: str) -> None:
         async with whole_path() as path:
             assert told(await path.ask("[[fault:503]]", way=way)) == (502, "upstream_failed")
             assert path.sent == FOUR_TRIES

@@ -275,7 +275,7 @@ class TestMinuteQuotas:
             assert 28 <= retry_after_s(answer) <= 31
             assert (path.sent, await path.dispatched()) == (1, 1)
 
-    async def test_nobody_asks_gemini_before_that(self) -> None:
+    async def test_gemini_is_not_asked_before_the_end(self) -> None:
         async with whole_path() as path:
             await path.ask("[[fault:429@30]]", timeout_s=3)
             answers = await asyncio.gather(*(path.ask(timeout_s=3) for _ in range(3)))
@@ -343,7 +343,7 @@ class TestSharedPressure:
             text_of(await path.ask())
             assert sorted(path.sent_by_key.values()) == [1, 1]
 
-    async def test_when_it_lasts_the_caller_is_told_to_come_again(self) -> None:
+    async def test_lasting_pressure_returns_retry_after(self) -> None:
         async with whole_path() as path:
             answer = await path.ask("[[fault:429-bare]]")
             assert (told(answer), retry_after_s(answer)) == ((429, "rate_limited"), 1)
@@ -418,7 +418,7 @@ class TestFormsOfQuotas:
             assert (path.sent, await path.dispatched()) == (1, 1)
 
     @pytest.mark.parametrize("fault", ["429-spend", "429-region-zero"])
-    async def test_what_no_wait_ends_is_told_at_once(self, fault: str) -> None:
+    async def test_permanent_refusal_is_returned_at_once(self, fault: str) -> None:
         """Money, and a quota of zero: the request does not wait in the queue."""
         async with whole_path() as path:
             began_s = elapsed_s()
@@ -451,7 +451,7 @@ class TestDailyQuotas:
             assert answer.status == 429
             assert_until_midnight(answer)
 
-    async def test_googles_daily_refusal_is_told_at_once_and_as_what_it_is(self) -> None:
+    async def test_daily_refusal_is_returned_at_once(self) -> None:
         async with whole_path() as path:
             began_s = elapsed_s()
             assert told(await path.ask("[[fault:429-day]]", timeout_s=1.2)) == (429, "daily_quota_exhausted")
@@ -472,7 +472,7 @@ class TestDailyQuotas:
             assert_until_midnight(answer)
             assert (path.sent, await path.dispatched()) == (1, 1)
 
-    async def test_a_spent_day_is_told_at_once(self) -> None:
+    async def test_spent_day_is_rejected_at_once(self) -> None:
         async with whole_path(GEMINI_RPD=1) as path:
             text_of(await path.ask())
             began_s = elapsed_s()
@@ -499,14 +499,14 @@ class TestOwnLimits:
             assert 5 <= retry_after_s(answer) <= 7
             assert path.sent == 2
 
-    async def test_at_one_per_minute_too_it_is_told_when_it_can(self) -> None:
+    async def test_retry_after_at_one_request_per_minute(self) -> None:
         async with whole_path(GEMINI_RPM=1, LEDGER_WINDOW_SECONDS=6) as path:
             text_of(await path.ask())
             answer = await path.ask(timeout_s=0.3)
             assert told(answer) == (429, "queue_timeout")
             assert 5 <= retry_after_s(answer) <= 13
 
-    async def test_what_the_calendar_shows_to_be_too_late_is_told_at_once(self) -> None:
+    async def test_hopeless_request_is_rejected_at_once(self) -> None:
         async with whole_path(GEMINI_RPM=1, LEDGER_WINDOW_SECONDS=6) as path:
             text_of(await path.ask())
             began_s = elapsed_s()

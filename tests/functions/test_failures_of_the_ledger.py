@@ -67,7 +67,7 @@ class TestUnreachable:
             store.failure = None
             await path.quiet(within_s=2)
 
-    async def test_health_says_so_for_as_long_as_it_lasts(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test_health_shows_the_outage_while_it_lasts(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("shared.ops.health.CACHE_S", 0.0)
         store = FaultyStore()
         async with whole_path(store=store) as path:

@@ -192,12 +192,12 @@ class TestFailures:
             # Each image has a file of attributes beside it.
             assert len(files_in(storage)) == 2 * 3
 
-    async def test_text_in_an_image_s_place_is_told(self, storage: str) -> None:
+    async def test_text_instead_of_an_image_is_an_error(self, storage: str) -> None:
         async with whole_path(STORAGE_URL=storage) as path:
             answer = await generate(path, "[[fault:text_only]]")
             assert "I cannot draw that" in answer.error["message"]
 
-    async def test_a_failure_that_another_try_mends_is_not_told(self, storage: str) -> None:
+    async def test_recovered_failure_is_not_reported(self, storage: str) -> None:
         async with whole_path(STORAGE_URL=storage) as path:
             path.gemini.inject("503", 2)
             body = (await generate(path, number_of_images=2)).json()
@@ -262,7 +262,7 @@ class TestLimits:
             body = (await generate(path, number_of_images=8, input_images=[large])).json()
             assert (len(body["images"]), body["errors"]) == (8, [])
 
-    async def test_a_limit_of_none_is_told_at_once(self, storage: str) -> None:
+    async def test_zero_image_limit_is_rejected_at_once(self, storage: str) -> None:
         async with whole_path(STORAGE_URL=storage, GEMINI_IPM=0) as path:
             answer = await generate(path)
             assert told(answer) == (400, "cost_exceeds_limit")

@@ -106,7 +106,7 @@ class TestANonconformingAnswer:
             assert "born" in details["text"]
             assert (path.sent, await path.dispatched()) == (2, 2)
 
-    async def test_that_was_cut_off_is_told_without_paying_for_a_repair(self) -> None:
+    async def test_truncated_answer_is_not_repaired(self) -> None:
         async with whole_path() as path:
             config = {"max_output_tokens": 20, "thinking_config": {"thinking_level": "low"}}
             answer = await asked(path, EVERYTHING, generation_config=config, model="gemini-3.5-flash-lite")
@@ -128,7 +128,7 @@ class TestANonconformingAnswer:
             assert told(await asked(path, content=f"[[fault:{fault}]]")) == expected
             assert path.sent == 1
 
-    async def test_whose_repair_gets_no_permit_is_told_as_that(self) -> None:
+    async def test_repair_without_a_permit_is_a_queue_timeout(self) -> None:
         async with whole_path(GEMINI_RPM=1, QUEUE_TIMEOUT_SECONDS=0.3) as path:
             path.gemini.app.faults.order("wrong_json")
             answer = await asked(path)

@@ -69,7 +69,7 @@ async def test_a_404_of_a_known_model_keeps_its_section() -> None:
         assert MODEL in state.sections and state.sections[MODEL].days == {}
 
 
-async def test_a_404_of_one_project_is_no_404_of_another() -> None:
+async def test_404_is_remembered_per_project() -> None:
     async with whole_path(accounts={"AQ.key-of-project-one": "one", "AQ.key-of-project-two": "two"}) as path:
         assert told(await path.ask("[[fault:404x1]]")) == (404, "model_not_found")
         for _ in range(3):

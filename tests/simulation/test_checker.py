@@ -145,7 +145,7 @@ def test_answer_deadline_excludes_frozen_time() -> None:
     assert not verdict(replace(late, disturbances=(replace(stop, instance="j"),)), "heard").ok
 
 
-def test_one_who_lost_its_instance_is_owed_nothing() -> None:
+def test_caller_of_a_killed_instance_needs_no_answer() -> None:
     assert verdict(history(calls=(call(1, 0, 99_000, fate="lost"),)), "heard").ok
 
 

@@ -141,7 +141,7 @@ def test_head_is_booked_within_limits_during_a_refusal(limits: Limits) -> None:
     assert granted.unmet != NO_COST
 
 
-def test_while_gemini_refuses_the_end_of_that_is_told() -> None:
+def test_rejection_has_the_end_of_a_refusal() -> None:
     ledger = Ledger()
     until_ms = int(ledger.now_ms) + 30_000
     limits = Limits(requests=1)

@@ -211,7 +211,7 @@ def test_a_first_deployment_has_nothing_to_go_back_to(tmp_path: Path) -> None:
     assert len(build.called("terraform apply")) == 1
 
 
-def test_a_stage_that_does_not_exist_is_told(tmp_path: Path) -> None:
+def test_missing_stage_is_reported(tmp_path: Path) -> None:
     build = Workspace(tmp_path, "aply")
     assert not build.run()
     assert build.calls == []

@@ -97,7 +97,7 @@ class TestAStory:
         change(story)
         assert story_problems(story) == []
 
-    def test_may_have_nobody_but_the_narrator(self) -> None:
+    def test_story_may_have_only_a_narrator(self) -> None:
         story = english()
         story["characters"] = []
         for scene in story["scenes"]:
@@ -229,7 +229,7 @@ class TestABrokenForm:
             (lambda story: story["scenes"][0]["setting"].pop("time"), "/scenes/0/setting/time", "Field required"),
         ],
     )
-    def test_is_the_one_problem_and_its_pointer_is_told(self, breaking: Breaking, pointer: str, sentence: str) -> None:
+    def test_single_problem_has_its_pointer(self, breaking: Breaking, pointer: str, sentence: str) -> None:
         story = english()
         breaking(story)
         [problem] = story_problems(story)
@@ -268,7 +268,7 @@ class TestABrokenForm:
 
     @pytest.mark.parametrize("row", ["characters", "scenes", "chapters"])
     @pytest.mark.parametrize("value", [None, 1, {}], ids=["null", "a number", "an object"])
-    def test_in_place_of_any_part_is_told_at_its_place(self, row: str, value: Any) -> None:
+    def test_wrong_part_is_reported_at_its_place(self, row: str, value: Any) -> None:
         places: list[tuple[str | int, ...]] = [(row,), (row, 0), *((row, 0, name) for name in english()[row][0])]
         for place in places:
             story = english()
@@ -334,7 +334,7 @@ class TestTheSchema:
                 assert schema["propertyOrdering"] == names == schema["required"]
                 assert schema["additionalProperties"] is False
 
-    def test_of_every_part_says_what_it_is(self) -> None:
+    def test_every_part_has_a_description(self) -> None:
         schema = story_schema()
         for part in [schema, *schema["$defs"].values()]:
             assert len(part["description"]) > 20
@@ -352,7 +352,7 @@ class TestTheSchema:
             ("YouTubeVideo", "title", "100"),
         ],
     )
-    def test_tells_in_words_what_it_cannot_demand(self, part: str, field: str, word: str) -> None:
+    def test_description_states_what_the_schema_cannot(self, part: str, field: str, word: str) -> None:
         assert word in story_schema()["$defs"][part]["properties"][field]["description"]
 
     def test_is_outlined_field_by_field_beside_the_function(self) -> None:

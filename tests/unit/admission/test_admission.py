@@ -343,7 +343,7 @@ async def test_cancelled_while_served_returns_the_permit(shelf: Shelf) -> None:
     await assert_nothing_is_held(shelf)
 
 
-async def test_a_waiter_whose_time_is_up_is_told_when_to_come_again(shelf: Shelf) -> None:
+async def test_expired_waiter_gets_retry_after(shelf: Shelf) -> None:
     gate = admission(MemoryStore(shelf), window_s=60.0)
     for _ in range(2):
         async with exchange(gate, account(requests=2)):
@@ -474,7 +474,7 @@ async def test_unlimited_request_may_be_the_probe(shelf: Shelf) -> None:
         lease.answered()
 
 
-async def test_a_full_house_is_no_fault_of_the_ledgers(shelf: Shelf) -> None:
+async def test_full_queue_is_not_a_ledger_failure(shelf: Shelf) -> None:
     gate = admission(MemoryStore(shelf))
     async with exchange(gate, account(c=1)):
         with pytest.raises(QueueTimeout):
@@ -557,7 +557,7 @@ async def test_lingering_process_spends_held_permits(shelf: Shelf) -> None:
     await assert_nothing_is_held(shelf)
 
 
-async def test_closing_returns_what_is_held_and_refuses_who_waits(shelf: Shelf) -> None:
+async def test_closing_returns_permits_and_rejects_waiters(shelf: Shelf) -> None:
     gate = admission(MemoryStore(shelf), linger_s=60.0)
     async with exchange(gate, account()):
         pass

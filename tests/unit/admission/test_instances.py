@@ -108,7 +108,7 @@ def test_while_a_rate_binds_writes_per_request_stay_few(rpm: int, c: int, caller
     assert found.most_open <= c
 
 
-def test_who_waits_long_writes_once_for_each_request() -> None:
+def test_long_waits_cost_one_write_per_request() -> None:
     """10 a minute: a permit is booked far ahead, and nothing is written before it was used. Before: 6 writes for each, since
     permits were wanted for half of those who waited, and since authority was renewed every five seconds."""
     found = seen(256, [8] * 4, {"requests": 10}, 62, 242)
@@ -199,7 +199,7 @@ def test_holding_instance_returns_all_without_requests() -> None:
     ],
     ids=["few slots", "few requests a day", "seldom asked"],
 )
-def test_nobody_holds_on_to_what_others_could_miss(c: int, limits: dict[str, int], every_s: float) -> None:
+def test_idle_instance_keeps_nothing_that_others_need(c: int, limits: dict[str, int], every_s: float) -> None:
     """A process may be stopped while it holds on: then slots are free minutes later, and unspent permits count in the day."""
     assert held_slots(asked_in_turn(c, limits, 10, every_s)) == 0
 

@@ -144,7 +144,7 @@ def test_batch_gets_the_rest_and_at_least_a_twentieth() -> None:
 
 
 @pytest.mark.parametrize("instances", [2, 4, 8])
-def test_who_waits_longest_at_any_instance_is_served_first(instances: int) -> None:
+def test_longest_wait_of_all_instances_is_served_first(instances: int) -> None:
     """10 requests a minute are spent; then one request comes to each instance, two seconds after the one before."""
 
     async def main() -> list[str]:
@@ -185,7 +185,7 @@ def sixty_four() -> list[Asking]:
 
 
 @pytest.mark.parametrize(("rpm", "most"), [(300, 1.7), (1_000, 1.35), (4_000, 1.1)])
-def test_nobody_waits_much_longer_than_in_one_queue(rpm: int, most: float) -> None:
+def test_waits_are_close_to_those_of_one_queue(rpm: int, most: float) -> None:
     """p99 against a whole round of one queue, over two minutes. Measured: 1.49 to 1.6 at 300 a minute, where the first minute's
     burst makes the next round longer; 1.14 to 1.23 at 1,000; 0.81 to 0.97 at 4,000. There it was 4.6 to 6.2 while an instance
     could book all that came next for requests that it expected: the others waited until that was over."""

@@ -166,7 +166,7 @@ def test_open_circuit_costs_few_writes() -> None:
 
 
 @limited
-def test_when_who_was_to_try_has_ended_another_one_tries(limits: dict[str, int]) -> None:
+def test_probe_moves_on_when_its_instance_ended(limits: dict[str, int]) -> None:
     async def main() -> tuple[float, Gemini]:
         random.seed(5)
         site, gemini = Site(account(40, **limits)), Gemini()
@@ -193,7 +193,7 @@ def test_when_who_was_to_try_has_ended_another_one_tries(limits: dict[str, int])
     assert second.began_s >= first.ended_s
 
 
-def test_a_single_instance_asks_and_tells_with_one_renew_each() -> None:
+def test_single_instance_probes_with_two_renews() -> None:
     """A caller's own key: one instance, one request after the other, nothing held in between."""
 
     async def main() -> tuple[int, int]:
@@ -215,7 +215,7 @@ def test_a_single_instance_asks_and_tells_with_one_renew_each() -> None:
 
 
 @pytest.mark.parametrize("wait_s", [0.0, 10.0])
-def test_who_cannot_wait_is_told_when_the_cool_down_is_over(wait_s: float) -> None:
+def test_rejection_has_the_end_of_the_pause(wait_s: float) -> None:
     async def main() -> float:
         site, gemini = Site(account(5, requests=100)), Gemini(retry_s=30.0)
         here = site.add()

@@ -66,7 +66,7 @@ def test_appointment_is_found_in_any_project() -> None:
     assert expecting(one).back([("p", "m"), ("q", "m")], "a", 10.0) is one
 
 
-def test_a_caller_who_is_late_is_forgotten() -> None:
+def test_late_caller_is_forgotten() -> None:
     returns = expecting(appointment(10.0))
     assert returns.ahead("p", "m", waiting(5.0), 10.0 + GRACE_S - 0.01) == (1, 10)
     assert returns.ahead("p", "m", waiting(5.0), 10.0 + GRACE_S) == (0, 0)

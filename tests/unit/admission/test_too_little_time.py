@@ -56,7 +56,7 @@ def test_too_little_time_is_rejected_before_a_permit_is_taken() -> None:
     assert story(tell) == 0
 
 
-def test_fewer_than_ten_answers_are_no_rule() -> None:
+def test_fewer_than_ten_answers_reject_nothing() -> None:
     async def tell(gate: Admission, of: Account) -> None:
         answers(gate, 2.0, 9)
         lease = await take(gate, of, 1.0)

@@ -34,7 +34,7 @@ def filled(waiters: list[Waiter]) -> tuple[FairQueue, WaitList]:
     return queue, line
 
 
-def test_its_sums_follow_whoever_comes_and_goes() -> None:
+def test_sums_follow_added_and_removed_waiters() -> None:
     chance = random.Random(1)
     waiters = [waiter(chance.choice("abc"), chance.choice("mn"), arrived_s=n, tokens=n) for n in range(1, 60)]
     _, line = filled(waiters)
@@ -90,7 +90,7 @@ def test_turns_skip_models_without_permits() -> None:
     assert len(list(line.turns(queue.priorities(), 1, set()))) == SCAN + 1 + 5
 
 
-def test_who_is_ahead_is_known_by_its_place() -> None:
+def test_place_shows_the_waiters_ahead() -> None:
     waiters = [waiter() for _ in range(9)] + [waiter(batch=True)]
     _, line = filled(waiters)
     assert [line.models["m"].order.ahead(one)[0] for one in waiters] == list(range(10))

@@ -46,7 +46,7 @@ def test_limit_is_exact(seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_the_wait_that_is_told_is_exact(seed: int) -> None:
+def test_retry_after_is_exact(seed: int) -> None:
     rng = random.Random(seed)
     value = array("q", sorted(rng.randrange(50_000, 100_000) for _ in range(5))).tobytes()
     wait_ms = counted("k", value, 100_000, 5, WINDOW_MS).result

@@ -201,7 +201,7 @@ class TestAnonymous:
         assert who({"admin-api-key": ADMIN}, anonymous_allowed=True).kind == "admin"
         assert who(key=OWN, anonymous_allowed=True).kind == "caller_key"
 
-    def test_a_wrong_admin_key_is_told_so(self) -> None:
+    def test_wrong_admin_key_is_named(self) -> None:
         with pytest.raises(Unauthorized):
             who({"admin-api-key": "wrong"}, anonymous_allowed=True)
 

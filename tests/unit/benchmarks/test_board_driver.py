@@ -72,7 +72,7 @@ async def test_callers_at_random_ask_whether_or_not_they_were_answered() -> None
     assert {one.outcome for one in callers.asked} == {LEFT}
 
 
-async def test_who_still_waits_at_the_end_leaves_and_is_recorded() -> None:
+async def test_waiters_at_the_end_are_recorded() -> None:
     callers = Callers(order(None), FakeGate())
     await run(callers)
     assert [(one.outcome, one.queued_s, one.held) for one in callers.asked] == [(LEFT, None, True)] * 2

@@ -47,7 +47,7 @@ def test_returning_callers_use_the_whole_limit_and_no_more() -> None:
     assert len(at_s) == pytest.approx(900, abs=1)
 
 
-def test_callers_whom_the_limit_does_not_bind_wait_for_nobody() -> None:
+def test_callers_below_the_limit_do_not_wait() -> None:
     done = ideal_round(callers=2, limit=600, window_s=60, service_s=1.0, until_s=10)
     assert [at_s - came_s for came_s, at_s in done[2:]] == [0.0] * (len(done) - 2)
     assert len(done) > 10

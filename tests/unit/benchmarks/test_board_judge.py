@@ -98,7 +98,7 @@ def test_closed_loop_is_compared_with_one_round() -> None:
     assert found.held == 0, "in a closed loop there is no capacity to spare"
 
 
-def test_errors_and_those_who_left_are_told_apart() -> None:
+def test_errors_and_disconnects_are_distinguished() -> None:
     history = [asked(106.0, 0.1), asked(106.5, None), Asked(0, 0, 107.0, None, "queue_timeout", True)]
     found = judge(seen(asked=history))
     assert found.errors == 1

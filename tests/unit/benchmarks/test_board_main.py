@@ -41,9 +41,7 @@ def saved(name: str, figures: Figures = GOOD) -> Result:
     )
 
 
-def test_a_cell_that_fails_does_not_stop_the_rest_and_is_told(
-    asked: list[str], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_failed_cell_is_reported_and_others_run(asked: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert command.main(["--only", TWO, "--window", "6"]) == 1
     assert asked == TWO.split(",")
     assert "Not measured: 300-saturated." in capsys.readouterr().out

@@ -24,7 +24,7 @@ def open_requests(store: MemoryStore) -> set[str]:
     return set(unpacked(blob).open)
 
 
-def test_a_full_window_tells_when_its_oldest_slot_has_left_it() -> None:
+def test_full_window_names_its_next_free_time() -> None:
     window = Window()
     assert [acquire(window, name, 1_000, RULE) for name in "abc"] == [None, None, None]
     again_ms = acquire(window, "d", 2_000, RULE)

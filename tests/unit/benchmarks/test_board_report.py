@@ -171,7 +171,7 @@ def test_the_naive_lease_has_no_goals_and_its_figures_are_shown() -> None:
     assert "| 300 RPM, naive | 310 of 300 | 50.0 % |" in board(results)
 
 
-def test_what_was_not_measured_is_said() -> None:
+def test_unmeasured_figures_are_marked() -> None:
     results = all_good()
     del results["4000-60"]
     assert missed(results) == ["Every goal is met.", "", "Not measured: 4,000 RPM at 60 %."]

@@ -94,7 +94,7 @@ def test_a_goal_is_met_below_its_limit_and_not_at_it() -> None:
     assert replace(goal, value=goal.limit - 1e-9).met
 
 
-def test_a_row_tells_both_functions_the_difference_and_its_range() -> None:
+def test_row_has_both_figures_and_the_difference() -> None:
     one = replace(compared(BUSY, 0.25), least_cpu_ms=-0.01, most_cpu_ms=0.3)
     (row,) = rows(section("A title", [one]))
     assert row == ["32", "0 ms", "500", "1000", "0.45", "0.20", "**+0.25** (-0.01 to +0.30)", "+0.1", "+0.0"]
@@ -132,7 +132,7 @@ def test_imports_are_counted_by_package_in_their_own_time() -> None:
     assert import_table(lines) == Imports(modules=3, ms=5.0, heaviest={"main": 3.0, "starlette": 2.0})
 
 
-def test_a_function_is_told_by_its_best_start() -> None:
+def test_function_is_represented_by_its_best_start() -> None:
     one = Deployed("chat", [0.52, 0.41], 61.6, Imports(300, 123.4, {"starlette": 50.2, "orjson": 3.4}))
     assert rows(deployed_table([one])) == [["chat", "0.41", "62", "300", "123", "starlette 50, orjson 3"]]
 

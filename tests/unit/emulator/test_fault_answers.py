@@ -75,7 +75,7 @@ async def test_an_order_that_makes_no_sense_is_refused(ask: Asker, order: str) -
         assert response.status == 400
 
 
-async def test_an_unknown_fault_is_told_rather_than_ignored(ask: Asker) -> None:
+async def test_unknown_fault_is_rejected(ask: Asker) -> None:
     assert "Unknown emulator fault 'teapot'" in await ask.message("[[fault:teapot]]")
 
 

@@ -105,7 +105,7 @@ def test_day_ends_at_midnight_pacific(now: str, midnight: str) -> None:
     assert next_midnight_s(utc(now)) == utc(midnight)
 
 
-def test_a_day_has_its_own_count_and_tells_the_time_to_its_end() -> None:
+def test_day_has_its_own_count_and_wait() -> None:
     quota, limits = ModelQuota(60.0), Limits(rpd=1)
     end_s = next_midnight_s(NO_DAY)
     assert not quota.admit(0.0, 1, limits, end_s - 100)

@@ -120,7 +120,7 @@ def test_what_is_not_free_text_stays_as_its_schema_has_it(text: dict[str, Any]) 
         assert by_reference["scenes"][0]["id"] == "scene-1"
 
 
-def test_a_name_that_is_declared_in_two_ways_is_no_reference() -> None:
+def test_ambiguous_name_is_not_a_reference() -> None:
     two = record(scenes=objects(id=TEXT), one=record(scene_id=TEXT), other=record(scene_id={"enum": ["x"]}))
     value = answer(two)
     assert (value["one"]["scene_id"][:7], value["other"]["scene_id"]) == ("Offline", "x")

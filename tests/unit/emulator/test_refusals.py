@@ -29,7 +29,7 @@ HI = {"role": "user", "parts": [{"text": "Hi"}]}
         ("unauth-1", 401, "ACCESS_TOKEN_TYPE_UNSUPPORTED", "Request had invalid authentication credentials."),
     ],
 )
-async def test_a_bad_key_is_refused_as_its_name_says(
+async def test_bad_key_is_rejected_by_its_words(
     ask: Asker, key: str, status: int, reason: str | None, words: str
 ) -> None:
     got, body = await ask.ask(key=key)

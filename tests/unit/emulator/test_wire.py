@@ -137,7 +137,7 @@ async def test_pipelined_requests_arrive_when_read(ask: Asker) -> None:
     assert len(set(arrivals)) == 1, "all three were parsed from one read"
 
 
-async def test_a_client_that_expects_100_continue_is_told_to_go_on(ask: Asker) -> None:
+async def test_expect_100_continue_is_answered(ask: Asker) -> None:
     url = f"{ask.emulator.url}/v1/models/{MODEL}:generateContent?key=k"
     async with ask.session.post(url, json={"contents": {"parts": {"text": "Hi"}}}, expect100=True) as response:
         assert response.status == 200

@@ -54,7 +54,7 @@ class TestSending:
         assert "expect" not in request.headers
         assert "transfer-encoding" not in request.headers
 
-    async def test_tells_upstream_the_whole_seconds_that_are_left(self, client, upstream, exchange):
+    async def test_x_server_timeout_is_the_whole_seconds_left(self, client, upstream, exchange):
         await client.generate(exchange(timeout_s=7.9))
         await client.generate(exchange(timeout_s=0.9))
         assert [r.headers["x-server-timeout"] for r in upstream.requests] == ["7", "1"]
@@ -297,7 +297,7 @@ class TestTheLastByte:
 
         assert await client.generate(exchange(before_write=asked.set, after_write=last)) == {}
 
-    async def test_is_told_only_when_a_large_body_has_been_taken(self, exchange):
+    async def test_sent_is_reported_after_the_whole_body(self, exchange):
         arrived, release = asyncio.Event(), asyncio.Event()
 
         async def read_late(reader, writer):
@@ -323,7 +323,7 @@ class TestTheLastByte:
         await client.aclose()
         server.close()
 
-    async def test_is_not_told_when_nothing_was_sent(self, client, exchange):
+    async def test_sent_is_not_reported_without_a_request(self, client, exchange):
         told = []
 
         def refuse() -> None:
@@ -622,7 +622,7 @@ class TestSecrets:
     @pytest.mark.parametrize(
         ("model", "verb"), [("a b", "generateContent"), ("a/../b", "x"), ("m", "x?key=y"), ("", "x")]
     )
-    async def test_a_model_or_verb_that_is_no_path_segment_is_refused(self, client, exchange, model, verb):
+    async def test_model_and_verb_must_be_path_segments(self, client, exchange, model, verb):
         with pytest.raises(ValueError, match="not a model id"):
             await client.generate(exchange(verb, model=model))
 

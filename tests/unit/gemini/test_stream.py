@@ -211,7 +211,7 @@ class TestEndingTooSoon:
         assert (seen, failure.kind, failure.status) == (1, "overloaded", 503)
 
     @pytest.mark.parametrize("payload", [b"not json", b"[1]", b"[DONE]"])
-    async def test_a_frame_that_is_no_json_object_is_malformed(self, client, hear, exchange, payload):
+    async def test_frame_must_be_a_json_object(self, client, hear, exchange, payload):
         @hear
         async def odd(connection, request):
             await connection.begin_stream()

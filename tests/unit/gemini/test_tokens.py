@@ -186,7 +186,7 @@ class TestWhatCounts:
 
 
 class TestMedia:
-    def test_an_image_costs_what_its_resolution_says_not_its_bytes(self):
+    def test_image_tokens_depend_on_resolution_only(self):
         data = {"inlineData": {"mimeType": "image/jpeg", "data": "A" * 200_000}}
         nothing = estimate()
         assert 1_120 <= estimate(data) - nothing < 1_200

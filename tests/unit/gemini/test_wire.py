@@ -172,7 +172,7 @@ class TestReading:
         assert model_version({"modelVersion": "g" * wire.MAX_MODEL_VERSION_CHARS}) is not None
         assert model_version({"modelVersion": "g" * (wire.MAX_MODEL_VERSION_CHARS + 1)}) is None
 
-    def test_the_usage_of_a_stream_is_the_last_that_its_frames_told(self):
+    def test_stream_usage_is_that_of_the_last_frame(self):
         frames = [
             {"usageMetadata": {"promptTokenCount": 8, "totalTokenCount": 8}},
             {"usageMetadata": {"promptTokenCount": 8, "thoughtsTokenCount": 50, "totalTokenCount": 58}},

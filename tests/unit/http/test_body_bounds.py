@@ -160,7 +160,7 @@ class TestWhoAsks:
         answer = await thing().ask(json={"credentials": 5})
         assert (answer.status, answer.error["details"]) == (400, {"field": "credentials"})
 
-    async def test_a_stranger_is_told_why_no_key_was_found(self) -> None:
+    async def test_unauthorized_explains_why_no_key_was_found(self) -> None:
         content = b'{"a":[' + b"1," * MAX_VALUES + b"1]}"
         answer = await thing().ask(content=content, headers=JSON)
         assert answer.status == 401

@@ -98,7 +98,7 @@ class TestRoutes:
         assert (await named.ask("GET", "/image//a")).json() == {"path": "/image//a"}
         assert (await named.ask("GET", "/images//")).json() == {"path": "/images/"}
 
-    async def test_an_encoded_slash_is_no_separator(self) -> None:
+    async def test_encoded_slash_is_not_a_separator(self) -> None:
         """The server decodes `/%2Fthing` to `//thing`."""
         made = thing()
         assert (await made.ask(path="//thing", raw_path="/%2Fthing", json={})).status == 404
@@ -168,7 +168,7 @@ class TestRoutes:
         assert "/thing" in answer.error["message"]
 
     @pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "HEAD", "PATCH"])
-    async def test_another_method_is_told_which_are_allowed(self, method: str) -> None:
+    async def test_wrong_method_gets_allow(self, method: str) -> None:
         answer = await thing().ask(method)
         assert (answer.status, answer.headers["allow"]) == (405, "POST, OPTIONS")
 
@@ -206,7 +206,7 @@ class TestRoutes:
 
 
 class TestCredentials:
-    async def test_the_handler_learns_who_asks(self) -> None:
+    async def test_handler_gets_the_caller(self) -> None:
         made = thing()
         await made.ask(json={}, headers={**ADMIN, "x-caller-id": "team"})
         await made.ask(json=OWN, headers={})
@@ -216,7 +216,7 @@ class TestCredentials:
         ]
 
     @pytest.mark.parametrize("body", [b"", b"{", b"\xff", b"[]", b'{"a": 1}', b'{"credentials": {}}'])
-    async def test_without_a_credential_nothing_else_is_said_of_the_body(self, body: bytes) -> None:
+    async def test_unauthorized_names_no_other_body_error(self, body: bytes) -> None:
         made = thing()
         answer = await made.ask(content=body, headers={"content-type": "application/json"})
         assert (answer.status, answer.error["code"], made.calls) == (401, "unauthorized", [])
@@ -385,7 +385,7 @@ class TestBody:
         assert (await thing().ask(content=b'{"a": "\xc3\xa9"}', headers=headers)).json() == {"said": {"a": "é"}}
 
     @pytest.mark.parametrize("encoding", ["identity", "Identity ", ""])
-    async def test_a_content_encoding_that_says_there_is_none_is_taken(self, encoding: str) -> None:
+    async def test_identity_content_encoding_is_accepted(self, encoding: str) -> None:
         assert (await thing().ask(content=b"{}", headers={**ADMIN, "content-encoding": encoding})).status == 200
 
     async def test_it_may_come_in_parts_and_with_a_byte_order_mark(self) -> None:
@@ -408,7 +408,7 @@ class TestBody:
             (b"true", "a boolean"),
         ],
     )
-    async def test_what_is_no_json_object_is_told_so(self, body: bytes, told: str) -> None:
+    async def test_body_must_be_a_json_object(self, body: bytes, told: str) -> None:
         answer = await thing().ask(content=body, headers={**ADMIN, "content-type": "application/json"})
         assert (answer.status, answer.error["code"]) == (400, "invalid_request")
         assert told in answer.error["message"]
@@ -618,7 +618,7 @@ class TestHeaders:
         assert made[0] != made[1]
         assert all(one.startswith("req_") for one in made)
 
-    async def test_a_generation_tells_its_limits_and_where_the_time_went(self) -> None:
+    async def test_generation_has_rate_and_timing_headers(self) -> None:
         async def run(call: Call) -> JsonObject:
             await call.generate("some-model", {})
             return {}
@@ -774,7 +774,7 @@ class TestRecord:
         await made.ask(json={})
         assert capsys.readouterr().out == ""
 
-    async def test_an_output_that_nobody_reads_any_more_fails_no_request(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test_closed_log_output_fails_no_request(self, monkeypatch: pytest.MonkeyPatch) -> None:
         class Broken:
             def write(self, _: str) -> int:
                 raise BrokenPipeError

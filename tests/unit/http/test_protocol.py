@@ -317,7 +317,7 @@ class TestReading:
                 assert part
                 size_bytes += len(part)
 
-    async def test_a_stream_that_nobody_reads_gives_its_slot_back(self) -> None:
+    async def test_unread_stream_returns_its_slot(self) -> None:
         gateway = FakeGateway([native("x" * 2**20)] * 40)
 
         async def streaming(call: Call) -> Response:

@@ -127,7 +127,7 @@ def test_slots_move_only_after_the_cap_was_lowered() -> None:
     assert ledger.renew("b", 10).cap == 5
 
 
-def test_spare_slots_come_only_from_what_nobody_wants() -> None:
+def test_spare_slots_are_unclaimed_ones() -> None:
     ledger = Ledger(c=10)
     assert ledger.renew("a", 2, spare_slots=4).cap == 6
     assert ledger.renew("b", 8).cap == 4

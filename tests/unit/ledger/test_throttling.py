@@ -88,7 +88,7 @@ class TestAnOutsideConsumer:
         ledger.refused("a", sent=20)
         assert ledger.section.outside[0].limit == 45
 
-    def test_a_refusal_at_our_whole_limit_is_nobody_elses_doing(self) -> None:
+    def test_refusal_at_the_whole_limit_suspects_no_one(self) -> None:
         ledger = Ledger()
         ledger.refused("a", sent=10)
         assert not ledger.section.outside
@@ -276,20 +276,20 @@ class TestTheRequestThatTries:
         ledger.answered("a", first)
         assert ledger.section.circuit.open_until_ms == ledger.now_ms + 60_000
 
-    def test_who_gives_everything_back_gives_the_right_back_too(self) -> None:
+    def test_returning_everything_releases_the_probe(self) -> None:
         ledger = Ledger(Limits(requests=100))
         ledger.refused("a", sent=1)
         ledger.renew("a", 0)
         assert ledger.ask("b").probe_ms > 0
 
-    def test_who_has_no_slot_does_not_get_it(self) -> None:
+    def test_probe_needs_a_slot(self) -> None:
         ledger = Ledger(Limits(requests=100))
         ledger.renew("holder", 50, hold=50)
         ledger.refused("a", sent=1)
         assert ledger.state.leases["a"].cap == 0
         assert ledger.section.circuit.owner == ""
 
-    def test_who_cannot_wait_so_long_does_not_get_it(self) -> None:
+    def test_probe_needs_enough_patience(self) -> None:
         ledger = Ledger(Limits(requests=100))
         ledger.refused("a", sent=1, seconds=200)
         assert ledger.section.circuit.owner == ""
@@ -309,7 +309,7 @@ class TestTheRequestThatTries:
         assert ledger.section.outside[0].limit == 1
         assert GRID.start_ms(validity.first) <= NOON_MS + 6_000, "though the window holds the one that was refused"
 
-    def test_a_repeated_renew_is_told_its_right_again(self) -> None:
+    def test_repeated_renew_returns_the_probe_again(self) -> None:
         ledger = Ledger(Limits(requests=100))
         first = ledger.refused("a", sent=1)
         ledger.numbers["a"] -= 1

@@ -132,9 +132,8 @@ async def test_undeletable_image_does_not_block_storing(media: MediaStore, times
     assert (tmp_path / "images" / name).is_dir()
 
 
-async def test_a_folder_that_fails_is_told_before_anything_is_deleted(
-    media: MediaStore, times: Times, tmp_path: Path
-) -> None:
+async def test_failing_folder_is_reported_first(media: MediaStore, times: Times, tmp_path: Path) -> None:
+    """Before anything is deleted."""
     old = await put(media)
     times.now_s += DAY_S
     (tmp_path / "about").rename(tmp_path / "moved")

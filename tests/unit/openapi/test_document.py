@@ -72,7 +72,7 @@ class TestOperations:
         assert operation["responses"]["200"]["content"] == {}
         assert "requestBody" not in operation
 
-    def test_operations_are_told_apart_by_their_paths_and_methods(self) -> None:
+    def test_operation_ids_are_unique(self) -> None:
         result = described(manifest(things=("GET", "POST"), thing=("GET",), things_all=("GET",)), {})
         ids = {o["operationId"] for methods in result["paths"].values() for o in methods.values()}
         assert ids == {"thing", "thing_things_get", "thing_things_post", "thing_things_all"}

@@ -103,7 +103,7 @@ async def test_of_many_projects_a_bounded_number_is_read() -> None:
     assert (len(found), store.reads) == (MAX_PROJECTS, MAX_PROJECTS)
 
 
-async def test_without_a_ledger_nothing_is_told_of_projects() -> None:
+async def test_no_projects_without_a_ledger() -> None:
     store = CountedStore()
     store.full = True
     report = await health(store, pool("one")).report()
@@ -136,7 +136,7 @@ async def test_a_flood_reads_the_ledger_once_in_five_seconds() -> None:
     assert (store.probes, store.reads) == (2, 4)
 
 
-async def test_a_caller_who_leaves_does_not_stop_the_others() -> None:
+async def test_disconnect_does_not_stop_other_callers() -> None:
     store = CountedStore()
     reports = health(store, pool("one"))
     first = asyncio.create_task(reports.report())

@@ -112,7 +112,7 @@ def ledger(request: pytest.FixtureRequest, tmp_path: Path, capsys: pytest.Captur
 
 
 class TestShow:
-    def test_what_is_used_booked_held_and_learned_is_told(self, ledger: Ledger) -> None:
+    def test_show_lists_usage_bookings_slots_and_stops(self, ledger: Ledger) -> None:
         status, text = ledger.run("show")
         assert status == 0
         for words in (
@@ -129,7 +129,7 @@ class TestShow:
         ):
             assert words in text
 
-    def test_as_json_it_says_the_same(self, ledger: Ledger) -> None:
+    def test_json_has_the_same_content(self, ledger: Ledger) -> None:
         status, text = ledger.run("show", "my-project", "--json")
         found = orjson.loads(text)["projects"]["my-project"]
         assert status == 0
@@ -145,7 +145,7 @@ class TestShow:
         assert "1 ledger of callers' own keys" in ledger.run("show")[1]
         assert f"project {OWN}" in ledger.run("show", "--own-keys")[1]
 
-    def test_an_unknown_project_is_told_which_there_are(self, ledger: Ledger) -> None:
+    def test_unknown_project_error_lists_projects(self, ledger: Ledger) -> None:
         status, text = ledger.run("show", "nowhere")
         assert (status, "it has my-project." in text) == (1, True)
         assert OWN not in text

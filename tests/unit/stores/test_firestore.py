@@ -186,9 +186,7 @@ async def test_a_read_that_failed_in_passing_is_repeated(
     assert await store.list("n/") == ["n/a"]
 
 
-async def test_a_refused_read_is_not_repeated_and_the_reason_is_told(
-    store: FirestoreStore, proxy: FirestoreProxy
-) -> None:
+async def test_refused_read_is_reported_without_a_retry(store: FirestoreStore, proxy: FirestoreProxy) -> None:
     proxy.fail_reads = [Code.PERMISSION_DENIED, Code.NOT_FOUND]
     with pytest.raises(StoreUnavailable, match=r"PERMISSION_DENIED: injected before anything was done\."):
         await store.read("n/a")
@@ -237,7 +235,7 @@ async def test_databases_of_one_project_are_apart(firestore_host: str, project: 
     await two.aclose()
 
 
-async def test_without_credentials_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_missing_credentials_are_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("FIRESTORE_EMULATOR_HOST", raising=False)
     monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", "/nonexistent.json")
     store = FirestoreStore("some-project")

@@ -39,7 +39,7 @@ def groups_of_emulators(port: str) -> set[int]:
 
 
 @pytest.mark.usefixtures("nothing_installed")
-def test_without_java_it_says_so() -> None:
+def test_missing_java_is_reported() -> None:
     with pytest.raises(EmulatorMissing, match="Java"), firestore_emulator():
         pass
 

@@ -139,7 +139,7 @@ def eventually(condition: object, timeout_s: float = 5.0) -> bool:
     return False
 
 
-def test_nobody_is_taken_for_gone_while_it_claims(folder: Path) -> None:
+def test_claiming_process_is_not_gone(folder: Path) -> None:
     """Another process claims 200 times while this one asks for every name as soon as it appears."""
     script = """
 owners = ProcessLocks(Path(sys.argv[1]))
@@ -212,7 +212,7 @@ def test_the_files_tell_others_nothing(folder: Path) -> None:
     assert (folder / owner).stat().st_mode & 0o777 == 0o600
 
 
-def test_in_memory_nobody_is_ever_known_to_be_gone() -> None:
+def test_memory_store_knows_no_ended_process() -> None:
     store = MemoryStore()
     store.claim(new_owner())
     assert not store.gone(new_owner())

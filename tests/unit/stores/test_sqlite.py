@@ -109,7 +109,7 @@ asyncio.run(main())
     assert await increment(store) > confirmed
 
 
-async def test_suspended_process_blocks_nobody(store: SqliteStore, path: Path) -> None:
+async def test_suspended_process_blocks_no_other(store: SqliteStore, path: Path) -> None:
     script = """
 def stop(values, now):
     os.kill(os.getpid(), signal.SIGSTOP)
@@ -309,7 +309,7 @@ async def test_a_file_that_cannot_be_used_is_named_with_what_to_do(
     await store.aclose()
 
 
-async def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
+async def test_uncreatable_folder_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     store = SqliteStore(tmp_path / "file" / "store.db")
     with pytest.raises(StoreUnavailable, match="cannot be created"):
@@ -355,7 +355,7 @@ async def test_expired_entries_leave_the_file(store: SqliteStore, path: Path) ->
         assert other.execute("SELECT key FROM entry WHERE key LIKE 'old/%'").fetchall() == [("old/stays",)]
 
 
-async def test_an_error_is_the_ports_and_the_next_call_tries_anew(store: SqliteStore, path: Path) -> None:
+async def test_error_is_a_store_error_and_next_call_retries(store: SqliteStore, path: Path) -> None:
     await increment(store)
     with sqlite3.connect(path) as other:
         other.execute("ALTER TABLE entry RENAME TO hidden")

@@ -24,7 +24,7 @@ def test_a_new_file_begins_at_the_walls_time() -> None:
 
 
 @given(TIMES, TIMES, TIMES)
-def test_during_a_boot_nobody_can_set_the_clock(offset: float, elapsed: float, wall: float) -> None:
+def test_clock_cannot_be_set_during_a_boot(offset: float, elapsed: float, wall: float) -> None:
     assert clock_offset_ms(("boot", offset, 0), "boot", elapsed, wall) == offset
 
 

@@ -114,7 +114,7 @@ MESSAGES = [
 
 
 @pytest.mark.parametrize(("schema", "value", "path", "message"), MESSAGES, ids=lambda item: str(item)[:40])
-def test_a_problem_says_what_is_allowed(schema: dict[str, Any], value: Any, path: str, message: str) -> None:
+def test_problem_names_the_allowed_value(schema: dict[str, Any], value: Any, path: str, message: str) -> None:
     assert asserting(schema).problems(value) == [Problem(path, message)]
 
 

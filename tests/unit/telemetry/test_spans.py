@@ -354,7 +354,7 @@ class TestReceiverInTrouble:
         assert "(TimeoutError)" in warnings(capsys.readouterr().out)[0]
 
     @pytest.mark.parametrize("status", [302, 401, 503])
-    async def test_what_it_refuses_is_told(self, status: int, capsys: pytest.CaptureFixture[str]) -> None:
+    async def test_rejected_spans_are_logged(self, status: int, capsys: pytest.CaptureFixture[str]) -> None:
         async with traced() as (edge, received):
             received.status = status
             assert (await post(edge)).status == 200
@@ -418,7 +418,7 @@ def test_opentelemetry_is_loaded_only_where_an_endpoint_is_set(env: dict[str, st
         (UNKNOWN_USAGE, {}),
     ],
 )
-def test_counts_that_are_unknown_are_no_attributes(usage: Usage, attributes: dict[str, int]) -> None:
+def test_unknown_counts_are_left_out(usage: Usage, attributes: dict[str, int]) -> None:
     seen: dict[str, int] = {}
     _set_usage(cast(Any, SimpleNamespace(set_attribute=seen.__setitem__)), usage)
     assert seen == attributes
