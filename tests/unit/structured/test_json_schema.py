@@ -342,6 +342,7 @@ def test_on_the_schemas_of_callers_too(case: Case, value: Any) -> None:
 DEEP: dict[str, Any] = {}
 for _ in range(MAX_DEPTH):
     DEEP = {"not": DEEP}
+CHAIN = {"$ref": "#/$defs/0", "$defs": {f"{at}": {"$ref": f"#/$defs/{at + 1}"} for at in range(1000)} | {"1000": {}}}
 REFUSED = [
     ([], "", "which is an object"),
     ("string", "", "which is an object"),
@@ -399,9 +400,15 @@ REFUSED = [
     ({"$schema": DRAFT_7, "dependencies": {"a": [1]}}, "/dependencies/a", "a schema or a list of unique strings"),
     (DEEP, "", f"more than {MAX_DEPTH} levels"),
     ({"description": "x" * MAX_BYTES}, "", f"the maximum is {MAX_BYTES}"),
-    ({"$ref": "#"}, "", "has a reference cycle"),
-    ({"anyOf": [{"$ref": "#"}, {"type": "null"}]}, "", "has a reference cycle"),
-    ({"$dynamicAnchor": "a", "if": {"$dynamicRef": "#a"}}, "", "has a reference cycle"),
+    ({"$ref": "#"}, "/$ref", "is in a cycle of references"),
+    ({"anyOf": [{"$ref": "#"}, {"type": "null"}]}, "/anyOf/0/$ref", "is in a cycle of references"),
+    ({"$dynamicAnchor": "a", "if": {"$dynamicRef": "#a"}}, "/if/$dynamicRef", "is in a cycle of references"),
+    (
+        {"$ref": "#/$defs/a", "$defs": {"a": {"allOf": [{"$ref": "#/$defs/b"}]}, "b": {"$ref": "#/$defs/a/allOf/0"}}},
+        "/$defs/a/allOf/0/$ref",
+        "is in a cycle of references",
+    ),
+    (CHAIN, "", "has too long a chain of references"),
 ]
 
 
