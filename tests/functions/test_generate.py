@@ -329,7 +329,7 @@ class TestBadInput:
             (base64_of(png(0, 5)), "its header is unreadable"),
             (base64_of(png(1, 1) + bytes(7 * 2**20)), "is larger than 7 MB"),
             ("0" * 44 + ".png", "is not the name of a stored image"),
-            ("http://images.example/a.png", "only https is fetched"),
+            ("http://images.example/a.png", "send an https URL"),
             ("file:///etc/passwd", "nothing else is fetched"),
             ("ftp://images.example/a.png", "nothing else is fetched"),
             ("https://169.254.169.254/computeMetadata/v1/", "not at a public address"),
