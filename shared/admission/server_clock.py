@@ -10,6 +10,9 @@ from shared.stores.port import TimeSample
 
 DRIFT = 500e-6
 """Elapsed time and the store's clock drift apart by less than this (A3); NTP slews by at most 500 ppm."""
+ROUNDING_MS = 0.002
+"""The precision of a sample: 0.25 us for a float of ms since 1970, 1 us for Firestore's times. Without this tolerance, samples that
+were taken within microseconds would contradict each other."""
 
 
 class Instant(NamedTuple):
@@ -33,9 +36,9 @@ class ServerClock:
     def observe(self, sample: TimeSample) -> bool:
         """Narrow the interval by a sample; False if it contradicts the interval, which is then forgotten."""
         now_s = self._elapsed()
-        drift_ms = max(0.0, now_s - sample.sent_s) * 1000 * DRIFT
-        low = sample.server_ms - sample.received_s * 1000 - drift_ms
-        high = sample.server_ms - sample.sent_s * 1000 + drift_ms
+        error_ms = max(0.0, now_s - sample.sent_s) * 1000 * DRIFT + ROUNDING_MS
+        low = sample.server_ms - sample.received_s * 1000 - error_ms
+        high = sample.server_ms - sample.sent_s * 1000 + error_ms
         consistent = True
         if self.known:
             wider = self._widening(now_s)
