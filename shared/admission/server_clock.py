@@ -11,8 +11,8 @@ from shared.stores.port import TimeSample
 DRIFT = 500e-6
 """Elapsed time and the store's clock drift apart by less than this (A3); NTP slews by at most 500 ppm."""
 ROUNDING_MS = 0.002
-"""The precision of a sample: 0.25 us for a float of ms since 1970, 1 us for Firestore's times. Without this tolerance, samples that
-were taken within microseconds would contradict each other."""
+"""The precision of a sample: 0.25 us for a float of ms since 1970, 1 us for Firestore's times. Without this tolerance, samples
+that were taken within microseconds would contradict each other."""
 
 
 class Instant(NamedTuple):
