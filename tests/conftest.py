@@ -36,7 +36,7 @@ LONG = (
 
 DEADLINE_MS = 2_000
 """For one case of a property: ten times hypothesis's own, since the machine may be busy with something else."""
-# A run that decides whether a change is taken says the same twice; elsewhere every run explores anew.
+# In CI every run has the same examples; elsewhere every run explores new ones.
 hypothesis.settings.register_profile("ci", derandomize=True, deadline=DEADLINE_MS)
 hypothesis.settings.register_profile("local", deadline=DEADLINE_MS)
 hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "local")
@@ -109,7 +109,7 @@ async def gcs_store(gcs_origin: str) -> AsyncIterator[ObjectStore]:
 
 @contextlib.contextmanager
 def _started(emulator: AbstractContextManager[str]) -> Iterator[str]:
-    """Where one is missing, the tests that need it say so and are skipped; with REQUIRE_EMULATORS=1 they fail."""
+    """If a service is missing, the tests that need it are skipped with the reason; with REQUIRE_EMULATORS=1 they fail."""
     with contextlib.ExitStack() as stack:
         try:
             address = stack.enter_context(emulator)

@@ -1,4 +1,4 @@
-"""The store's time as an interval: what it is at least and at most, from samples and elapsed time alone."""
+"""The store's time as an interval, its earliest and latest value, from samples and elapsed time alone."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from shared.clock import elapsed_s
 from shared.stores.port import TimeSample
 
 DRIFT = 500e-6
-"""Elapsed time and the store's clock part by less than this (A3); NTP slews at 500 ppm at most."""
+"""Elapsed time and the store's clock drift apart by less than this (A3); NTP slews by at most 500 ppm."""
 ROUNDING_MS = 0.002
-"""How exact a sample is: a float of ms since 1970 to 0.25 us, Firestore's times to 1 us. Without this tolerance, samples that
-were taken within microseconds would contradict each other."""
+"""The precision of a sample: 0.25 us for a float of ms since 1970, 1 us for Firestore's times. Without this tolerance, samples
+that were taken within microseconds would contradict each other."""
 
 
 class Instant(NamedTuple):
-    """One moment: elapsed time, and the store's time as an interval of which nothing is known unless `known`."""
+    """One moment: elapsed time, and the store's time as an interval, which is valid only if `known`."""
 
     now_s: float
     earliest_ms: float
@@ -34,7 +34,7 @@ class ServerClock:
         self.known = False
 
     def observe(self, sample: TimeSample) -> bool:
-        """Narrow the interval by a sample; False when it contradicts what was known, which is then forgotten."""
+        """Narrow the interval by a sample; False if it contradicts the interval, which is then forgotten."""
         now_s = self._elapsed()
         error_ms = max(0.0, now_s - sample.sent_s) * 1000 * DRIFT + ROUNDING_MS
         low = sample.server_ms - sample.received_s * 1000 - error_ms
