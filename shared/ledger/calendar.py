@@ -18,8 +18,8 @@ ROOMS_AT_ONCE = 40
 
 
 def sliding_min(values: Sequence[int], width: int) -> list[int]:
-    """`min(values[i:i+width])` for every i where that slice is whole. So many at a time that all contain the same middle:
-    the loops run in C."""
+    """`min(values[i:i+width])` for every i where that slice is whole. Slices that contain the same middle are computed
+    together, so that the loops run in C."""
     result: list[int] = []
     for start in range(0, len(values) - width + 1, width):
         count = min(width, len(values) - width + 1 - start)
@@ -33,7 +33,7 @@ def sliding_min(values: Sequence[int], width: int) -> list[int]:
 class Calendar:
     """One model's occupancy from slot `now` on, and what may still be placed there.
 
-    `booked` are the bookings of every instance, the asker's included, as `summed` adds them up. Nothing here changes the
+    `booked` are the bookings of every instance, the asking one included, as `summed` adds them up. Nothing here changes the
     state: `place` remembers what was placed during this renew and the rooms shrink by it. Nothing is placed before
     `open_until_ms`, the end of a circuit.
     """
@@ -96,12 +96,12 @@ class Calendar:
         reach = width - 1 + self.grid.span
         if at >= len(rooms):
             free = self._free[k][len(rooms) :]
-            # Most ask for the coming slots only: as many at once as make the blocks of sliding_min worth their while.
+            # Most calls need the coming slots only: that many are computed at once, enough for sliding_min to be fast.
             rooms += sliding_min(free[: max(at - len(rooms) + 1, ROOMS_AT_ONCE) + reach - 1], reach)
         return (rooms[at] if 0 <= at < len(rooms) else 0) - self._placed[k]
 
     def fits(self, cost: Cost, slot: int, width: int) -> int:
-        """How many of `cost` fit from `slot` on. What was placed counts as overlapping: at worst too little is given."""
+        """How many of `cost` fit from `slot` on. Placed costs are taken to overlap: the result is at worst too low."""
         if slot < self.first:
             return 0
         most = self.day_room(slot, width) // cost.requests if cost.requests else 1 << 40
@@ -152,7 +152,7 @@ class Calendar:
         return Cost(left.get(0, 0), left.get(1, 0), left.get(2, 0))
 
     def recent(self, k: int) -> int:
-        """Dispatched in the last quarter of a window, and all that is booked."""
+        """What was dispatched in the last quarter of a window, and all bookings."""
         counted = self._recent.get(k)
         if counted is None:
             since = self.now - self.grid.span // 4
@@ -161,8 +161,8 @@ class Calendar:
         return counted + self._placed[k]
 
     def begins(self, k: int, since: int, until: int) -> dict[int, int]:
-        """By slot in [since, until): dispatched in it or pinned to begin in it, by anybody; never 0. Flexible bookings are
-        taken to be dispatched by now."""
+        """By slot in [since, until): what any instance dispatched in it or pinned to begin in it, if that is not 0. Flexible
+        bookings are taken to be dispatched by now."""
         found = {slot: amount for slot, cost in self.ring.items() if (amount := cost[k]) and since <= slot < until}
         for validity, cost in self.everyone:
             slot = self.now - 1 if flexible(validity) else validity[0]
@@ -172,7 +172,7 @@ class Calendar:
 
 
 def summed(booked: Iterable[Bookings]) -> list[tuple[SlotRange, Cost]]:
-    """All bookings, those of one Validity as one: many instances book the same slots."""
+    """All bookings, added up by their SlotRange: many instances book the same slots."""
     by_validity: defaultdict[SlotRange, list[Cost]] = defaultdict(list)
     for bookings in booked:
         for validity, cost in bookings.items():

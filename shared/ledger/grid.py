@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 
 SLOTS_PER_WINDOW = 240
 JITTER_MS = 250
-"""Most that may pass between the last check of a permit and its request's arrival at Gemini, less its least (A1, A2).
+"""Maximum variation of the time between the last check of a permit and its request's arrival at Gemini (A1, A2).
 
 It does not shrink with a test's window: a stalled process stalls just as long."""
 

@@ -13,8 +13,8 @@ from shared.ledger.state import Bookings
 def pace_of(calendar: Calendar, k: int) -> Pace:
     """How to spread what is free until what was given in a burst leaves the window: no stall after it.
 
-    What was booked for a slot before now has probably been dispatched, and is reported later. A lack of a request or two
-    is none, and a rate near the limit's own is the limit's own: rounding must not cost capacity."""
+    What was booked for a slot before now has probably been dispatched, and is reported later. A shortage of
+    one or two requests is ignored, and a rate near the limit's own is replaced by it: rounding must not cost capacity."""
     span, limit = calendar.grid.span, calendar.limits[k] or 0
     leaving, shift = [0] * (span + 1), span - calendar.now
     used = sum([cost[k] for booked, cost in calendar.everyone if flexible(booked) or booked.first < calendar.now])
@@ -29,9 +29,9 @@ def pace_of(calendar: Calendar, k: int) -> Pace:
 class Pacer:
     """One dimension during one renew: what the pace lets begin in each slot, and what was taken of it so far.
 
-    What a slot has left only shrinks as more is taken. `near` slots from now on are taken from and asked about often. The
-    asker's share is of what begins in slot `shared_from` or later: whoever takes before it what would be lost is not made to
-    pay for that with a hole in its schedule."""
+    The rest of a slot only shrinks as more is taken. The next `near` slots are used often. The asking instance's share
+    applies from slot `shared_from` on: what is taken before it would be lost otherwise, so it is not charged to the instance
+    as a hole in its schedule."""
 
     def __init__(self, calendar: Calendar, k: int, kept: Bookings, near: int, shared_from: int) -> None:
         self._now = calendar.now
@@ -48,8 +48,8 @@ class Pacer:
             at = max(validity.first, calendar.now) - calendar.now
             if not flexible(validity) and at < len(mine):
                 mine[at] += cost[k]
-        # A burst slows the pace; it is not also paid for out of the slots that follow it. While it is slow, a request or two
-        # ahead of it are: otherwise each renew adds what a slot was late, and the pace is never kept.
+        # A burst slows the pace, so it is not also charged to the slots after it. While the pace is slow, one or two requests ahead of
+        # it are charged: otherwise each renew would add the delay of a slot, and the pace would never be kept.
         past = sum(used[: self._quiet])
         grace = max(0, past - pace.units(self._since, calendar.now - 1) - repaid(pace))
         self._turned = int(pace.rate * (pace.until + 1)) - int(pace.full * (pace.until + 1))

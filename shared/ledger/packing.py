@@ -123,7 +123,7 @@ def _pack_lease(
 
 
 def _columns(read: Iterator[int], count: int, width: int) -> list[list[int]]:
-    """The next `count` rows of so many numbers each, by column."""
+    """The next `count` rows of `width` numbers, by column."""
     numbers = list(islice(read, count * width))
     if len(numbers) != count * width:
         raise StopIteration
@@ -205,7 +205,7 @@ def _unpack_refused(read: Iterator[int], section: ModelState, names: list[str]) 
 
 
 def _in_use(circuit: Circuit) -> bool:
-    """Whether it is open, or holds the turn of unproven ids."""
+    """Whether the circuit is open, or holds the turn of unproven ids."""
     return bool(circuit.open_until_ms or circuit.owner)
 
 
@@ -214,7 +214,7 @@ def _names(circuit: Circuit) -> tuple[str, ...]:
 
 
 def _pack_circuit(column: array[int], circuit: Circuit, index: dict[str, int]) -> None:
-    """Of a circuit that is not in use only that."""
+    """A circuit that is not in use is packed as that fact alone."""
     column.append(_in_use(circuit))
     if _in_use(circuit):
         column.extend((KINDS.index(circuit.kind), index[circuit.message], circuit.open_until_ms, circuit.pause_ms))

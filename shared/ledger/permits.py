@@ -19,8 +19,8 @@ BURST_SHARE, MIN_BURST = 0.3, 10
 RESERVE_SHARE = 0.1
 """Spare permits are given only while this much of the limit stays free."""
 CALM_SHARE = 0.25
-"""After a wait demand is paced for a window; where RESERVE_SHARE of the limit is free, for this share of one: then it came
-in a bunch, and there is enough."""
+"""After a wait, demand is paced for a window; for this share of a window where RESERVE_SHARE of the limit is free, since the
+requests then came in a bunch and capacity suffices."""
 IMMINENT_SLOTS = 3
 """Free slots this near are granted to any instance that asks: they would be lost otherwise."""
 
@@ -87,8 +87,8 @@ class Planner:
         return any(free[k] < RESERVE_SHARE * (self.calendar.limits[k] or 0) for k in self.calendar.dims)
 
     def plan_open(self, now_ms: int, *, probes: bool) -> tuple[ModelGrant, bool]:
-        """While a circuit is open, and until the probe is answered after that, only the probe is booked, if it is the
-        asker's. Also returns whether it found a place, or needs none."""
+        """While a circuit is open or half-open, only the probe is booked, and only for the instance that owns it. Also returns
+        whether the probe found a place, or needs none."""
         runs = list(self.demand.wants)
         self._prepare_pace()
         if probes and self.demand.head and runs:
@@ -133,7 +133,7 @@ class Planner:
         return DimensionSupply(k, limit, span, calendar.first, begins, max(1, 1000 // self.grid.slot_ms))
 
     def _per_s(self) -> float:
-        """Requests per second that the tightest dimension allows the asker, at the cost of a typical request."""
+        """Requests per second that the tightest dimension allows the instance, at the cost of a typical request."""
         rates = [
             (self.calendar.limits[k] or 0) / self.grid.span / self.demand.typical[k]
             for k in self.calendar.dims
@@ -144,7 +144,7 @@ class Planner:
     # -- plenty ------------------------------------------------------------------------------------------------------
 
     def _at_once(self, runs: list[tuple[Cost, int]]) -> list[tuple[Cost, int]]:
-        """Grants the longest prefix of the wants that stays within the burst; what is left is to be paced."""
+        """Grants the longest prefix of the wants that stays within the burst; the rest is paced."""
         while runs:
             cost, count = runs[0]
             most = min(count, self._burst(cost), self.calendar.fits(cost, self.calendar.now, self.flex))
@@ -190,11 +190,11 @@ class Planner:
         """By dimension and slot, the least amount that found no place: no larger one will."""
 
     def _paced(self, runs: list[tuple[Cost, int]], *, head: bool = False) -> tuple[list[tuple[Cost, int]], int]:
-        """Books each run in order at the earliest slots that the pace, the limits and the asker's share allow.
+        """Books each run in order at the earliest slots that the pace, the limits and the instance's share allow.
 
         A smaller cost may go before a larger one that has to wait longer (backfill); it cannot delay it, because what is
-        booked stays booked. The first of all, if it found no place, is booked at the first free slot, however far: the
-        calendar is the queue. Returns what found no place and the first slot where it would."""
+        booked stays booked. If the first request of all found no place, it is booked at the first free slot, however far:
+        the calendar is the queue. Returns what found no place, and the first slot that has room for it."""
         left: list[tuple[Cost, int]] = []
         for at, (cost, wanted) in enumerate(runs):
             count = self._walk(cost, wanted)
@@ -257,7 +257,7 @@ class Planner:
         return 0
 
     def _next(self, cost: Cost) -> int:
-        """When to come again for `cost`: at the first slot with room, or else when the cool-down is over; 0 unknown."""
+        """When to ask again for `cost`: at the first slot with room, or else at the end of the circuit's pause; 0 if unknown."""
         calendar = self.calendar
         return self._earliest(cost) or (calendar.first if calendar.first > calendar.now else 0)
 

@@ -59,7 +59,7 @@ AHEAD_WINDOWS = 4
 def renew(state: State, message: RenewRequest, store_ms: int, grid: Grid) -> RenewResult:
     """Settle what the instance reports, take back what it returns, grant what the limits allow.
 
-    A model for which the document has no room gets no allotment. Raises ValueError where windows differ."""
+    A model for which the document has no room gets no grant. Raises ValueError if the windows differ."""
     if state.window_ms != grid.window_ms:
         raise ValueError(f"this ledger counts windows of {state.window_ms} ms, this process of {grid.window_ms} ms")
     lease = state.leases.get(message.instance)
@@ -118,7 +118,8 @@ def active_instances(state: State) -> int:
 
 
 def horizon_ms(instances: int, grid: Grid) -> int:
-    """Grows with the instances, so that all together write about once a second; it shrinks with a test's window."""
+    """How far ahead permits are booked: longer with more instances, so that all write about once a second together; shorter in
+    a test's window."""
     whole = min(max(2_000 * instances, MIN_HORIZON_MS), MAX_HORIZON_MS)
     return grid.slots(whole) * grid.slot_ms
 
@@ -135,7 +136,7 @@ def _release_gone(state: State, message: RenewRequest) -> None:
 
 
 def _settle(state: State, lease: InstanceLease, message: RenewRequest, grid: Grid) -> None:
-    """Book what was dispatched where it happened; of the stored bookings keep only what is still claimed."""
+    """Count dispatches in their slots; keep only those stored bookings that the instance still claims."""
     now_slot = grid.slot(state.now_ms)
     oldest = now_slot - grid.span
     for model, demand in message.demands.items():
@@ -144,7 +145,7 @@ def _settle(state: State, lease: InstanceLease, message: RenewRequest, grid: Gri
         section = _section(state, model)
         section.debt_tokens += demand.debt_tokens
         for slot, cost in demand.settled.items():
-            # A slot that is still to come is the latest in which it may have happened.
+            # A future slot is the upper bound of the dispatch, which was between now and then.
             count_day(section, SlotRange(min(slot, now_slot), slot), cost.requests, grid)
             if slot > oldest:
                 section.ring[slot] = _floored(section.ring.get(slot, NO_COST).plus(cost))
@@ -230,7 +231,7 @@ def _hold_slots(state: State, lease: InstanceLease, message: RenewRequest, c: in
 
 
 def _keep_cancelled(lease: InstanceLease, message: RenewRequest, held: int, now_ms: int) -> None:
-    """Nothing is dispatched any more; what Gemini still works on keeps its slots, each until its own end, without a renew."""
+    """An idle instance's cancelled exchanges keep one slot each until their own end, without a renew."""
     latest_ms = now_ms + max(message.tau_ms, MIN_DEADLINE_MS)
     ends_ms = sorted(min(end_ms, latest_ms) for end_ms in message.ends_ms if end_ms > now_ms)
     lease.ends_ms = tuple(ends_ms[-held:]) if held else ()
@@ -256,10 +257,10 @@ def _allot(
     begins = model != UNPROVEN or takes_turn(state, message, PROBE_MS)
     probes = begins and bool(circuits) and claim_probe(circuits, state, lease, message, model, grid)
     if model == UNPROVEN:
-        # One request at a time: the one whose turn it is takes the part of a probe, also while no circuit is open.
+        # Only the request whose turn it is may begin: it is treated as a probe, also while no circuit is open.
         probes = begins and not demand.probing and (probes or not circuits)
     if not lease.cap or (not demand.wants and not demand.spare):
-        # Without a slot nothing can be dispatched: what was booked now would be lost to all.
+        # An instance without a slot dispatches nothing: permits that were booked for it now would expire unused.
         share.unmet = NO_COST
         return _with_reasons(
             ModelGrant(share.bookings, limits), state, message.instance, model, demand, configured, grid
@@ -292,10 +293,10 @@ def _allot(
 def _with_reasons(
     allotment: ModelGrant, state: State, instance: str, model: str, demand: Demand, configured: Limits, grid: Grid
 ) -> ModelGrant:
-    """The allotment with what stops or slows the model, and whether `instance` may send the probe."""
+    """The grant with the reasons that stop or slow the model, and whether `instance` may send the probe."""
     section = state.sections[model]
     circuits = circuits_of(state, section)
-    # The turn of unproven ids is a probe's right that does not depend on an open circuit.
+    # The turn of unproven ids is the right to a probe that needs no open circuit.
     rights = [*circuits, section.circuit] if model == UNPROVEN else circuits
     return replace(
         allotment,
@@ -313,7 +314,7 @@ def _competes(share: InstanceShare, soon: int) -> bool:
 
 
 def _party(state: State, instance: str, model: str, grid: Grid) -> Party:
-    """The asker's shares of the rate, by active callers: among those that were left with unmet demand, and among all."""
+    """The instance's shares of the rate, by active callers: among instances with unmet demand, and among all."""
     soon = grid.slot(state.now_ms) + IMMINENT_SLOTS
     sharing = {
         i: lease
