@@ -93,7 +93,8 @@ resource "google_cloudfunctions2_function" "function" {
   labels      = merge(local.labels, { function = each.key })
 
   build_config {
-    runtime           = "python311"
+    # The pipeline tests on this version too (cloudbuild.yaml).
+    runtime           = "python313"
     entry_point       = each.key
     service_account   = google_service_account.build.id
     docker_repository = google_artifact_registry_repository.images.id
