@@ -176,9 +176,8 @@ resource "google_cloudfunctions2_function" "function" {
   }
 
   # A revision becomes ready only if its account may read its secrets; it is built only if the builder may read the source, and
-  # created only by somebody who may act as its account. The accessors are named because the order of deletions follows only
-  # what a resource itself depends on.
-  depends_on = [google_project_service.api, google_secret_manager_secret_iam_member.accessor, terraform_data.rights_spread]
+  # created only by somebody who may act as its account.
+  depends_on = [google_project_service.api, terraform_data.rights_spread]
 }
 
 check "ledger_writers" {
