@@ -48,7 +48,7 @@ class ServerClock:
         return consistent
 
     def _widening(self, now_s: float) -> float:
-        return max(0.0, now_s - self._at_s) * 1000 * DRIFT
+        return (now_s - self._at_s) * (1000 * DRIFT) if now_s > self._at_s else 0.0
 
     def earliest_ms(self) -> float:
         now_s = self._elapsed()
@@ -65,5 +65,5 @@ class ServerClock:
 
     def instant(self) -> Instant:
         now_s = self._elapsed()
-        wider = self._widening(now_s)
-        return Instant(now_s, now_s * 1000 + self._low - wider, now_s * 1000 + self._high + wider, self.known)
+        now_ms, wider = now_s * 1000, self._widening(now_s)
+        return Instant(now_s, now_ms + self._low - wider, now_ms + self._high + wider, self.known)

@@ -20,6 +20,7 @@ from shared.gemini import client as client_module
 from shared.gemini.client import Exchange, GeminiClient
 from shared.gemini.errors import UpstreamFailure
 from shared.secret import Secret
+from tests.support.whole_path import eventually
 
 KEY = "AQ.Ab8RN6KrExampleKeyOfTheTests0123456789"
 OVERLOADED = b"""{
@@ -337,6 +338,12 @@ class TestTheLastByte:
         assert told == []
 
 
+def kept_connections(client):
+    """The idle connections of the client's pool that are still open."""
+    kept = client._session.connector._conns.values()
+    return [protocol for connections in kept for protocol, *_ in connections if protocol.is_connected()]
+
+
 class TestNoSilentRepetition:
     async def test_a_kept_connection_that_closes_on_the_next_request_fails_it_and_is_not_tried_again(
         self, client, upstream, hear, exchange
@@ -364,7 +371,7 @@ class TestNoSilentRepetition:
         permits = []
         for _ in range(3):
             await client.generate(exchange(before_write=lambda: permits.append(1)))
-            await asyncio.sleep(0.02)
+            await eventually(lambda: not kept_connections(client))
         assert (len(upstream.requests), upstream.connections, permits) == (3, 3, [1, 1, 1])
 
     async def test_a_connection_that_is_lost_between_the_pool_and_the_socket_costs_no_permit(
