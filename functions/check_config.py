@@ -130,8 +130,9 @@ def _shared_projects(config: Config) -> Iterator[str]:
     if len(nameless) < 2 and not (nameless and len(config.key_projects) > 1):
         return
     how = "name its project in gemini_api_keys" if config.deployed else f"set {nameless[0]}_PROJECT"
+    name_no = "name no project, so each" if len(nameless) > 1 else "names no project, so it"
     yield (
-        f"{' and '.join(nameless)} name no project, so each counts as a project of its own. Keys of one Google Cloud "
+        f"{' and '.join(nameless)} {name_no} counts as a project of its own. Keys of one Google Cloud "
         f"project share its limits, and Gemini would reject what the gateway allows: {how}, for every key."
     )
 
