@@ -12,9 +12,12 @@ COMPILE = $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-vers
 SETUP_STAMP := $(VENV)/.setup-$(shell cat requirements.txt tests/requirements.txt pyproject.toml | cksum | cut -d' ' -f1)
 RUN_STAMP := $(VENV)/.run-$(shell cat requirements.txt pyproject.toml | cksum | cut -d' ' -f1)
 
+# Each of the test processes would compile every module anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
-.PHONY: help setup lock run test test-heavy simulate lint format fuzz check-terraform scan check-all check-config bench \
-	bench-ledger bundle bad-input new-endpoint
+.PHONY: help setup lock run test test-heavy simulate lint format fuzz fuzz-schemas fuzz-requests check-terraform scan \
+	check-all check-config bench bench-ledger bundle bad-input new-endpoint
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -51,15 +54,19 @@ lock: $(SETUP_STAMP) ## write both requirements files from pyproject.toml; ARGS=
 run: $(RUN_STAMP) ## serve every function on http://127.0.0.1:5004 (offline Gemini without a key; reads .env)
 	$(BIN)/python -m functions.serve --allow-anonymous generate,generate_text
 
-# Tests marked alone measure real time: they run one at a time, after the others. ARGS may choose tests of one part only;
-# pytest's status 5 says that a part has none.
+# In two parts (tests/conftest.py says which folder is in which): most tests share the cores; those that measure real time run
+# one at a time. ARGS may choose tests of one part only: pytest's status 5 says that a part has none.
 test: $(SETUP_STAMP) ## run the tests (but not the heavy ones); ARGS="-k chat" chooses, WORKERS=2 sets the processes
-	@first=0; second=0; \
-	$(BIN)/python -m pytest -m "not heavy and not alone" -n $(WORKERS) --dist loadfile $(ARGS) || first=$$?; \
-	test $$first -eq 0 -o $$first -eq 5 || exit $$first; \
-	$(BIN)/python -m pytest -m "not heavy and alone" $(ARGS) || second=$$?; \
-	test $$second -ne 5 || exit $$first; \
-	exit $$second
+	@result=5; \
+	for part in parallel alone; do \
+		case $$part in parallel) processes=$(WORKERS);; alone) processes=0;; esac; \
+		status=0; \
+		$(BIN)/python -m pytest --part $$part -m "not heavy" -n $$processes --dist loadfile --no-loadscope-reorder $(ARGS) || status=$$?; \
+		test $$status -ne 5 || continue; \
+		test $$status -eq 0 || exit $$status; \
+		result=0; \
+	done; \
+	exit $$result
 
 test-heavy: $(SETUP_STAMP) ## run the slow tests, those marked heavy
 	$(BIN)/python -m pytest -m heavy $(ARGS)
@@ -89,8 +96,13 @@ format: $(SETUP_STAMP) ## put the sources into the agreed format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-fuzz: $(SETUP_STAMP) ## send requests that the specification allows and others, and check random schemas, SECONDS=60 each; ARGS="--seed 1" repeats
+fuzz: fuzz-schemas fuzz-requests ## send random requests and check random schemas, SECONDS=60 each; ARGS="--seed 1" repeats
+
+# Each uses about one core: `make --jobs=2 fuzz` runs both at once.
+fuzz-schemas: $(SETUP_STAMP)
 	$(BIN)/python -m tests.fuzz.schemas --seconds $(SECONDS) $(ARGS)
+
+fuzz-requests: $(SETUP_STAMP)
 	$(BIN)/python -m tests.fuzz --seconds $(SECONDS) $(ARGS)
 
 check-config: $(SETUP_STAMP) ## name everything that is wrong with a configuration (FILE=.env, or terraform/terraform.tfvars)

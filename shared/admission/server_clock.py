@@ -10,6 +10,9 @@ from shared.stores.port import TimeSample
 
 DRIFT = 500e-6
 """Elapsed time and the store's clock part by less than this (A3); NTP slews at 500 ppm at most."""
+ROUNDING_MS = 0.002
+"""How exact a sample is: a float of ms since 1970 to 0.25 us, Firestore's times to 1 us. Without this tolerance, samples that
+were taken within microseconds would contradict each other."""
 
 
 class Instant(NamedTuple):
@@ -33,9 +36,9 @@ class ServerClock:
     def observe(self, sample: TimeSample) -> bool:
         """Narrow the interval by a sample; False when it contradicts what was known, which is then forgotten."""
         now_s = self._elapsed()
-        drift_ms = max(0.0, now_s - sample.sent_s) * 1000 * DRIFT
-        low = sample.server_ms - sample.received_s * 1000 - drift_ms
-        high = sample.server_ms - sample.sent_s * 1000 + drift_ms
+        error_ms = max(0.0, now_s - sample.sent_s) * 1000 * DRIFT + ROUNDING_MS
+        low = sample.server_ms - sample.received_s * 1000 - error_ms
+        high = sample.server_ms - sample.sent_s * 1000 + error_ms
         consistent = True
         if self.known:
             wider = self._widening(now_s)

@@ -127,7 +127,6 @@ def _probe(world: World) -> Iterator[Verdict]:
     last: dict[tuple[str, str], Call | None] = {}
 
     async def ask(name: str, model: str, one: Ask) -> None:
-        end_s = world.loop.now_s + PROBE_S
         while world.loop.now_s < end_s:
             heard = last[name, model] = await world.ask(one)
             if heard.fate == "answered" or heard.code in ("daily_quota_exhausted", "model_not_found"):
@@ -139,12 +138,15 @@ def _probe(world: World) -> Iterator[Verdict]:
 
     deployment = world.scenario.deployments[-1]
     models = {client.kind.model for client in world.scenario.clients}
+    # Unproven ids share one limit, which may be one request per window, and a rejected request leaves a window unused.
+    patience_s = max(PROBE_S, 5 * len(models) * world.grid.window_ms / 1000)
+    end_s = world.loop.now_s + patience_s
     for project, account in {account.ledger_id: account for account in deployment.accounts}.items():
         for model in sorted(models):
-            one = Ask([account], Caller("probe", "admin"), model, Cost(1, 1), 1, PROBE_S, 0.05)
+            one = Ask([account], Caller("probe", "admin"), model, Cost(1, 1), 1, patience_s, 0.05)
             last[project, model] = None
             world.loop.create_task(ask(project, model, one))
-    world.loop.run_until(world.loop.now_s + PROBE_S + 3.0)
+    world.loop.run_until(end_s + 3.0)
     unserved = [
         f"{name}/{model} {heard and (heard.fate, heard.code)}"
         for (name, model), heard in last.items()
