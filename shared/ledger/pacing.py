@@ -48,8 +48,8 @@ class Pacer:
             at = max(validity.first, calendar.now) - calendar.now
             if not flexible(validity) and at < len(mine):
                 mine[at] += cost[k]
-        # A burst slows the pace, so it is not also charged to the slots after it. While the pace is slow, one or two requests ahead of
-        # it are charged: otherwise each renew would add the delay of a slot, and the pace would never be kept.
+        # A burst slows the pace, so it is not also charged to the slots after it. While the pace is slow, one or two requests
+        # ahead of it are charged: otherwise each renew would add the delay of a slot, and the pace would never be kept.
         past = sum(used[: self._quiet])
         grace = max(0, past - pace.units(self._since, calendar.now - 1) - repaid(pace))
         self._turned = int(pace.rate * (pace.until + 1)) - int(pace.full * (pace.until + 1))

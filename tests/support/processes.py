@@ -142,12 +142,13 @@ async def framework(
     *,
     isolated: bool = False,
     own_group: bool = False,
+    python: str = sys.executable,
 ) -> AsyncIterator[Running]:
     """functions-framework's own command on one function. `isolated`: it sees the installed packages, but not this
-    checkout."""
-    command = [sys.executable, "-m", "functions_framework"]
+    checkout. `python`: the interpreter of another environment, which has functions-framework."""
+    command = [python, "-m", "functions_framework"]
     if isolated:
-        command = [sys.executable, "-I", "-S", "-c", ISOLATED_FRAMEWORK]
+        command = [python, "-I", "-S", "-c", ISOLATED_FRAMEWORK]
     port = free_port()
     arguments = [*command, "--target", target, "--source", source, "--host", "127.0.0.1", "--port", str(port)]
     given = {"LEDGER_URL": "memory://", "ADMIN_API_KEY": ADMIN_KEY, **env}

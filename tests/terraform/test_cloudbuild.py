@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from dataclasses import dataclass, field
@@ -30,7 +31,7 @@ case "$tool $*" in
   "gcloud storage cp"*gateway.tfplan*" .") [ -n "$PLANNED" ] && touch gateway.tfplan terraform.lock.hcl ;;
   "python -m tests.smoke"*) [ -n "$SERVES" ] ;;
   "gcloud storage cp gateway.tfplan"*) [ -z "$KEPT" ] ;;
-  "make $BROKEN") exit 1 ;;
+  "make ${BROKEN:-nothing}"*) exit 1 ;;
 esac
 """
 
@@ -143,12 +144,24 @@ def test_only_what_a_person_approved_is_applied(plan: dict[str, Any]) -> None:
 def test_a_push_is_checked_planned_and_kept_but_not_applied(tmp_path: Path) -> None:
     build = Workspace(tmp_path, "plan")
     assert build.run()
-    assert [call for call in build.calls if call.startswith("make")] == ["make bundle", "make lint", "make test"]
+    assert [call for call in build.calls if call.startswith("make")] == [
+        "make bundle PYTHON=python3.13",
+        "make lint",
+        "make test",
+    ]
     assert build.called("terraform plan -input=false -lock=false -var-file=../operator.tfvars -out=../gateway.tfplan")
     assert build.called(f"gcloud storage cp gateway.tfplan terraform.lock.hcl gs://state/plans/{COMMIT}/")
     assert not build.called("terraform apply")
     assert not build.called("python")
     assert not build.called("gcloud secrets")
+
+
+def test_the_pipeline_tests_the_version_that_is_deployed(plan: dict[str, Any]) -> None:
+    """What passed on one version of Python could fail on another."""
+    runtimes = {one["build_config"][0]["runtime"] for one in Deployment(plan, []).functions.values()}
+    steps = {step["id"]: step["script"] for step in BUILD["steps"]}
+    versions = set(re.findall(r"python(3\.\d+)", steps["setup"] + steps["check"]))
+    assert runtimes == {f"python{version.replace('.', '')}" for version in versions}
 
 
 def test_operator_values_stay_outside_terraform_folder(tmp_path: Path) -> None:

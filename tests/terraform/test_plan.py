@@ -240,6 +240,14 @@ async def test_the_alerts_read_what_a_record_has(deployment: Deployment, capsys:
     assert {code for codes_ in watched for code in codes_} == {"ledger_unavailable", "rate_limited"} <= codes
 
 
+def test_critical_alert_explains_the_contradicting_clock(deployment: Deployment) -> None:
+    """That record names no setting to change, so that the alert must say what to do."""
+    message = "the store's clock contradicts itself"
+    assert f'log.critical("{message}' in (ROOT / "shared/admission/ledger_client.py").read_text()
+    alert = deployment.only("google_monitoring_alert_policy", "critical")
+    assert f"`{message}`" in alert["documentation"][0]["content"]
+
+
 @pytest.mark.parametrize("kind", ["variable", "output"])
 def test_every_input_and_output_is_in_the_readme(kind: str) -> None:
     folder = ROOT / "terraform"

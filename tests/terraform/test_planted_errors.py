@@ -105,9 +105,9 @@ REFUSED = [
     ),
     Planted(
         "defaults with more writers than the ledger takes",
-        "functions.tf",
-        ">= 80 ? 2 :",
-        ">= 80 ? 9 :",
+        "bounds.json",
+        '"many_requests": 2',
+        '"many_requests": 9',
         r"The writing functions may have \d+ instances together, over 40",
     ),
     Planted(
