@@ -192,9 +192,9 @@ def _instances(config: Config, manifests: Sequence[Manifest], bounds: Bounds) ->
         largest = max(writers, key=lambda name: writers[name])
         what = "more than" if total > bounds.max_writers else "close to"
         yield (
-            f"max_instances of the functions that write to the ledger add up to {total}, {what} the {bounds.max_writers} "
-            f"that one ledger supports (recommended: {bounds.comfortable_writers}); lower that of {largest} ({writers[largest]}), "
-            "and raise its concurrency instead."
+            f"max_instances of the functions that write to the ledger add up to {total}, {what} the {bounds.max_writers} that "
+            f"one ledger supports (recommended: {bounds.comfortable_writers}); lower that of {largest} ({writers[largest]}), and "
+            "raise its concurrency instead."
         )
 
 
