@@ -9,7 +9,8 @@ from shared.generation import Cost
 from shared.ledger.grid import JITTER_MS, Grid, pacific_day
 from shared.ledger.limits import Limits
 from shared.ledger.occupancy import PINNED_SLOTS, Occupancy
-from shared.ledger.state import Columns, ModelState, SlotRange
+from shared.ledger.share import Columns, SlotRange
+from shared.ledger.state import ModelState
 
 
 class Calendar:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import accumulate
 
 from shared.generation import Cost
-from shared.ledger.state import Columns, InstanceShare, SlotRange, columns_of
+from shared.ledger.share import Columns, InstanceShare, SlotRange, columns_of
 
 PINNED_SLOTS = 4
 """A pinned booking may be dispatched in this many slots from its first: a late wake-up does not lose it."""

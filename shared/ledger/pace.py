@@ -44,7 +44,9 @@ def pace_from(k: int, limit: int, now: int, used: int, leaving: list[int]) -> Pa
     leaving[span] = 1  # The last slot of a span in which nothing leaves is where least is free for each slot so far.
     frees = accumulate(leaving, initial=free)
     # Where the limit's own rate has enough, so has a slower one.
-    short = [(t, f) for t, left, f in zip(range(span + 1), leaving, frees) if left and f + slack < full * t + 1e-9]  # noqa: B905
+    short = [
+        (t, f) for t, (left, f) in enumerate(zip(leaving, frees, strict=False)) if left and f + slack < full * t + 1e-9
+    ]
     for t, free in short:
         if t and free + slack < rate * t + 1e-9:
             rate, until = max(0.0, free / t), t - 1

@@ -12,8 +12,8 @@ from typing import get_args
 
 from shared.generation import NO_COST, Cost
 from shared.ledger.limits import Limits
+from shared.ledger.share import ROW, costs_of
 from shared.ledger.state import (
-    ROW,
     Circuit,
     ExternalUsage,
     InstanceLease,
@@ -23,7 +23,6 @@ from shared.ledger.state import (
     Metered,
     ModelState,
     State,
-    costs_of,
 )
 
 MAGIC, VERSION = b"GL", 4

@@ -215,6 +215,8 @@ class Planner:
     def _walk(self, cost: Cost, count: int) -> int:
         """Book up to `count` of `cost` within the horizon; returns how many found no place."""
         calendar, slots, full = self.calendar, self._slots, False
+        if not slots:
+            return count
         needed = [(k, cost[k], pacer, self._barred[k]) for k, pacer in self._pacers.items() if cost[k] > 0]
         for _, amount, _, barred in needed:
             slots = [slot for slot in slots if amount < barred[slot]]
@@ -277,10 +279,7 @@ class Planner:
 
 
 def total(runs: list[tuple[Cost, int]]) -> Cost:
-    result = NO_COST
-    for cost, count in runs:
-        result = result.plus(Cost(cost[0] * count, cost[1] * count, cost[2] * count))
-    return result
+    return Cost(*(sum([cost[k] * count for cost, count in runs]) for k in range(3)))
 
 
 def merged(kept: Bookings, granted: Bookings) -> Bookings:
