@@ -1,7 +1,7 @@
-"""`python -m functions.check_config FILE`: everything that is wrong with a configuration, before it is deployed.
+"""`python -m functions.check_config FILE`: lists everything that is wrong with a configuration, before it is deployed.
 
 FILE is an environment like .env, or Terraform's variables (*.tfvars). Each problem is one sentence: the name, what is wrong,
-and what to do. The exit status is 0 without problems, 1 with some, and 2 where FILE cannot be read. No secret is printed.
+and what to do. The exit status is 0 without problems, 1 with problems, and 2 if FILE cannot be read. No secret is printed.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from shared.settings.settings import Settings, SettingsError
 
 ROOT = Path(__file__).resolve().parents[1]
 ANSWER_S = 5
-"""What a function needs beside REQUEST_TIMEOUT_SECONDS to send its response, as terraform/functions.tf has it."""
+"""Time that a function needs beyond REQUEST_TIMEOUT_SECONDS to send its response, as in terraform/functions.tf."""
 STORE_S = 50
-"""The same, where it also stores what was made."""
+"""The same for a function that also stores images."""
 MAX_WRITING_INSTANCES = 40
 """With more, instances that write to one ledger document slow each other down (shared/ledger/README.md)."""
 COMFORTABLE_INSTANCES = 25
@@ -35,14 +35,14 @@ _NAME = re.compile(r"[A-Z][A-Z0-9_]+")
 _KEY = re.compile(r"GEMINI_API_KEY(_\d{1,4})?")
 _PROJECT_OF_KEY = re.compile(r"GEMINI_API_KEY(_\d{1,4})?_PROJECT")
 _STAND_IN_KEY = "AIzaSyStandInForAKeyOfSecretManager"
-"""Where Secret Manager has a key's value, the rest can still be checked."""
+"""Stands for a key whose value is in Secret Manager, so that everything else can be checked."""
 _SET_BY_TERRAFORM = {
     "GOOGLE_CLOUD_PROJECT", "LEDGER_URL", "STORAGE_URL", "PUBLIC_BASE_URL", "IMAGE_TTL_DAYS", "K_SERVICE", "GEMINI_PROJECTS",
 }  # fmt: skip
 
 
 class UnreadableFile(Exception):
-    """The file is not what its name says. The message is one sentence."""
+    """The file's content is not what its name promises. The message is one sentence."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ class Config:
     overrides: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     deployed: bool = False
     unknown: tuple[str, ...] = ()
-    """Problems that were met while the file was read."""
+    """Problems that were found while the file was read."""
 
 
 def problems_of(config: Config, manifests: Sequence[Manifest], known: set[str]) -> list[str]:
@@ -81,13 +81,13 @@ def _unknown_names(config: Config, known: set[str]) -> Iterator[str]:
 
 
 def _way_out(name: str, known: Iterable[str], similarity: float) -> str:
-    """The end of a sentence about an unknown name: the known one that it is like, of at least this `similarity` (0 to 1)."""
+    """The end of a sentence about an unknown name: the known name with at least this `similarity` (0 to 1), if any."""
     close = get_close_matches(name, known, 1, similarity)
     return f"did you mean {close[0]}?" if close else "remove it."
 
 
 def _wrong_values(config: Config) -> Iterator[str]:
-    """The settings reject one value at a time: without that variable the next one is met."""
+    """The settings reject one value at a time, so each rejected variable is removed to find the next one."""
     env = dict(config.env)
     while True:
         try:
@@ -108,8 +108,8 @@ def _wrong_values(config: Config) -> Iterator[str]:
                 )
             if settings.queue_timeout_s > settings.request_timeout_s:
                 yield (
-                    f"QUEUE_TIMEOUT_SECONDS is {settings.queue_timeout_s:g}, longer than a request may take "
-                    f"(REQUEST_TIMEOUT_SECONDS {settings.request_timeout_s:g}); make it shorter."
+                    f"QUEUE_TIMEOUT_SECONDS is {settings.queue_timeout_s:g}, longer than REQUEST_TIMEOUT_SECONDS "
+                    f"({settings.request_timeout_s:g}); lower it to at most that."
                 )
             return
 
@@ -120,8 +120,8 @@ def _shared_projects(config: Config) -> Iterator[str]:
         return
     how = "name its project in gemini_api_keys" if config.deployed else f"set {nameless[0]}_PROJECT"
     yield (
-        f"{' and '.join(nameless)} name no project, so each counts as a project of its own. Keys of one Google Cloud "
-        f"project share its limits, and Gemini would reject what the gateway allows: {how}, for every key."
+        f"{' and '.join(nameless)} have no project, so each is treated as a project of its own. If they are keys of one "
+        f"Google Cloud project, which share its limits, Gemini will reject requests: {how}, for every key."
     )
 
 
@@ -134,7 +134,7 @@ def _retired_models(config: Config) -> Iterator[str]:
     named += [("GEMINI_LIMITS", model) for model in limits] if isinstance(limits, dict) else []
     for variable, model in named:
         if successor := RETIRED.get(model.removeprefix("models/")):
-            yield f"{variable} names {model}, which Google has shut down; name {successor}, which serves its requests."
+            yield f"{variable} names {model}, which Google has shut down; name its successor {successor}."
 
 
 def _timeouts(config: Config, manifests: Sequence[Manifest]) -> Iterator[str]:
@@ -161,8 +161,8 @@ def _anonymous_functions(config: Config, manifests: Sequence[Manifest]) -> Itera
         name = item.strip().replace("-", "_")
         if name and name not in able:
             yield (
-                f"ALLOW_ANONYMOUS names {item.strip()}, which does not serve callers without a credential; "
-                f"name some of {', '.join(sorted(able))}."
+                f"ALLOW_ANONYMOUS names {item.strip()}, which always requires a credential; "
+                f"name only functions of these: {', '.join(sorted(able))}."
             )
 
 
@@ -171,7 +171,7 @@ def _instances(config: Config, manifests: Sequence[Manifest]) -> Iterator[str]:
         return
     names = {manifest.name for manifest in manifests}
     for name in sorted(config.overrides.keys() - names):
-        yield f"functions has {name}, and no folder below functions/ is called so; {_way_out(name, names, 0.6)}"
+        yield f"functions has {name}, but there is no folder functions/{name}; {_way_out(name, names, 0.6)}"
     writers = {manifest.name: _max_instances(config, manifest) for manifest in manifests if manifest.store == "write"}
     total = sum(writers.values())
     if total > COMFORTABLE_INSTANCES:
@@ -179,13 +179,13 @@ def _instances(config: Config, manifests: Sequence[Manifest]) -> Iterator[str]:
         what = "more than" if total > MAX_WRITING_INSTANCES else "close to"
         yield (
             f"max_instances of the functions that write to the ledger add up to {total}, {what} the {MAX_WRITING_INSTANCES} "
-            f"that one ledger carries (comfortable: {COMFORTABLE_INSTANCES}); lower that of {largest} ({writers[largest]}): "
-            "one instance serves as many requests at once as its concurrency says."
+            f"that one ledger supports (recommended: {COMFORTABLE_INSTANCES}); lower that of {largest} ({writers[largest]}), "
+            "and raise its concurrency instead."
         )
 
 
 def _max_instances(config: Config, manifest: Manifest) -> int:
-    """As terraform/functions.tf has it for a function that writes."""
+    """The value for a function that writes, as in terraform/functions.tf."""
     override = config.overrides.get(manifest.name, {})
     if given := override.get("max_instances"):
         return int(given)
@@ -197,7 +197,7 @@ def _max_instances(config: Config, manifest: Manifest) -> int:
 
 
 def known_settings() -> set[str]:
-    """Every name that the package which reads the environment mentions, as terraform/functions.tf finds them too."""
+    """Every name in the package that reads the environment; terraform/functions.tf finds them in the same way."""
     sources = "\n".join(file.read_text() for file in (ROOT / "shared" / "settings").glob("*.py"))
     return set(re.findall(r'"([A-Z][A-Z0-9_]{3,})"', sources))
 
@@ -268,7 +268,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("file", type=Path, nargs="?", default=ROOT / ".env", help=what)
     path = parser.parse_args(arguments).file
     if not path.is_file():
-        sys.stderr.write(f"There is no file {path}; name an environment like .env, or Terraform's variables.\n")
+        sys.stderr.write(f"There is no file {path}; pass a .env file or a .tfvars file.\n")
         return 2
     try:
         config = read_tfvars(path) if ".tfvars" in path.name else read_env(path)

@@ -183,7 +183,7 @@ def test_a_commit_that_fails_its_checks_is_not_planned(tmp_path: Path, broken: s
     assert not build.called("gcloud storage cp gateway.tfplan")
 
 
-def test_the_plan_of_the_commit_is_applied_and_what_it_made_is_asked(tmp_path: Path) -> None:
+def test_plan_is_applied_and_the_result_is_tested(tmp_path: Path) -> None:
     build = Workspace(tmp_path, "apply")
     assert build.run()
     assert not build.called("terraform plan")
@@ -197,7 +197,7 @@ def test_nothing_is_applied_that_was_not_planned(tmp_path: Path) -> None:
     assert not build.called("terraform apply")
 
 
-def test_functions_that_do_not_answer_go_back_to_the_bundle_of_before(tmp_path: Path) -> None:
+def test_failing_functions_return_to_the_last_bundle(tmp_path: Path) -> None:
     build = Workspace(tmp_path, "apply", serves=False)
     assert not build.run()
     assert build.called("terraform apply")[1:] == [
@@ -211,7 +211,7 @@ def test_a_first_deployment_has_nothing_to_go_back_to(tmp_path: Path) -> None:
     assert len(build.called("terraform apply")) == 1
 
 
-def test_a_stage_that_does_not_exist_is_told(tmp_path: Path) -> None:
+def test_missing_stage_is_reported(tmp_path: Path) -> None:
     build = Workspace(tmp_path, "aply")
     assert not build.run()
     assert build.calls == []

@@ -33,16 +33,16 @@ MISTAKES = {
         ".env", f"{ADMIN}GEMINI_LIMITS='{{\"gemini-1.5-pro\": {{\"rpm\": 5}}}}'", ["GEMINI_LIMITS names gemini-1.5-pro", "name "],
     ),
     "image model as default": (
-        ".env", f"{ADMIN}GEMINI_MODEL_TYPE=gemini-3-pro-image", ["GEMINI_MODEL_TYPE", "answers with text"],
+        ".env", f"{ADMIN}GEMINI_MODEL_TYPE=gemini-3-pro-image", ["GEMINI_MODEL_TYPE", "returns text"],
     ),
     "request longer than the function": (
         ".env", f"{ADMIN}REQUEST_TIMEOUT_SECONDS=600", ["REQUEST_TIMEOUT_SECONDS is 600", "chat after", "endpoint.json"],
     ),
     "queue longer than the request": (
-        ".env", f"{ADMIN}QUEUE_TIMEOUT_SECONDS=125", ["QUEUE_TIMEOUT_SECONDS is 125", "make it shorter"],
+        ".env", f"{ADMIN}QUEUE_TIMEOUT_SECONDS=125", ["QUEUE_TIMEOUT_SECONDS is 125", "lower it"],
     ),
     "anonymous function that asks for a credential": (
-        ".env", f"{ADMIN}ALLOW_ANONYMOUS=chat", ["ALLOW_ANONYMOUS names chat", "name some of"],
+        ".env", f"{ADMIN}ALLOW_ANONYMOUS=chat", ["ALLOW_ANONYMOUS names chat", "name only"],
     ),
     "too many instances": (
         "terraform.tfvars",
