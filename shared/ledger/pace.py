@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import accumulate
 from typing import NamedTuple
 
 PACE_SNAP = 0.92
@@ -41,11 +42,14 @@ def pace_from(k: int, limit: int, now: int, used: int, leaving: list[int]) -> Pa
     rate = full = limit / span
     until, free, slack = 0, limit - used, 2 * full if k == 1 else min(CATCH_UP_PERMITS, 2 * full)
     leaving[span] = 1  # At the last slot of a span in which nothing leaves, the capacity per slot is smallest.
-    for t, left in enumerate(leaving):
-        if left:
-            if t and free + slack < rate * t + 1e-9:
-                rate, until = max(0.0, free / t), t - 1
-            free += left
+    frees = accumulate(leaving, initial=free)
+    # Where the full rate is served, a lower one is too.
+    short = [
+        (t, f) for t, (left, f) in enumerate(zip(leaving, frees, strict=False)) if left and f + slack < full * t + 1e-9
+    ]
+    for t, free in short:
+        if t and free + slack < rate * t + 1e-9:
+            rate, until = max(0.0, free / t), t - 1
     return Pace(full, full, now) if rate > PACE_SNAP * full else Pace(rate, full, now + until)
 
 

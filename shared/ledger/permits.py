@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from shared.generation import NO_COST, Cost
-from shared.ledger.calendar import PINNED_SLOTS, Calendar, flexible
+from shared.ledger.calendar import Calendar
 from shared.ledger.grid import Grid
 from shared.ledger.limits import Limits
+from shared.ledger.occupancy import PINNED_SLOTS, flexible
 from shared.ledger.pacing import Pacer
 from shared.ledger.state import Bookings, Demand, ModelGrant, ModelState, SlotRange
 from shared.ledger.supply import DimensionSupply, Supply
@@ -48,6 +49,8 @@ class Planner:
         self.granted: Bookings = {}
         self._pacers: dict[int, Pacer] = {}
         self.flex = self.grid.slots(FLEX_MS)
+        self._found = (NO_COST, -1, 0)
+        """The last cost that `_earliest` was asked for, how much had been placed then, and the slot."""
 
     def book(self, cost: Cost, count: int, slot: int, width: int) -> None:
         whole = cost if count == 1 else Cost(cost[0] * count, cost[1] * count, cost[2] * count)
@@ -126,11 +129,11 @@ class Planner:
     def _supply_of(self, k: int) -> DimensionSupply:
         """The supply after all bookings, including those of this renew."""
         calendar, span, limit = self.calendar, self.grid.span, self.calendar.limits[k] or 0
-        begins = calendar.begins(k, calendar.now - span, calendar.now + calendar.ahead)
+        begins, first = calendar.occupancy.begins(k), calendar.occupancy.first
+        begins += [0] * (calendar.now + calendar.ahead - first - len(begins))
         for validity, cost in self.granted.items():
-            slot = calendar.now - 1 if flexible(validity) else validity.first
-            begins[slot] = begins.get(slot, 0) + cost[k]
-        return DimensionSupply(k, limit, span, calendar.first, begins, max(1, 1000 // self.grid.slot_ms))
+            begins[(calendar.now - 1 if flexible(validity) else validity[0]) - first] += cost[k]
+        return DimensionSupply(k, limit, span, calendar.first, begins, first, max(1, 1000 // self.grid.slot_ms))
 
     def _per_s(self) -> float:
         """Requests per second that the tightest dimension allows the instance, at the cost of a typical request."""
@@ -186,7 +189,7 @@ class Planner:
         """In the horizon, those that may have room for a request."""
         self._pacers = {k: Pacer(calendar, k, kept, near, calendar.first + IMMINENT_SLOTS) for k in calendar.dims}
         self._share = self.party.fair
-        self._barred: dict[int, dict[int, int]] = {k: {} for k in calendar.dims}
+        self._barred = {k: dict.fromkeys(self._slots, NEVER) for k in calendar.dims}
         """By dimension and slot, the least amount that found no place: no larger one will."""
 
     def _paced(self, runs: list[tuple[Cost, int]], *, head: bool = False) -> tuple[list[tuple[Cost, int]], int]:
@@ -211,16 +214,18 @@ class Planner:
 
     def _walk(self, cost: Cost, count: int) -> int:
         """Book up to `count` of `cost` within the horizon; returns how many found no place."""
-        calendar, full = self.calendar, False
+        calendar, slots, full = self.calendar, self._slots, False
+        if not slots:
+            return count
         needed = [(k, cost[k], pacer, self._barred[k]) for k, pacer in self._pacers.items() if cost[k] > 0]
+        for _, amount, _, barred in needed:
+            slots = [slot for slot in slots if amount < barred[slot]]
         shared_from = calendar.first + IMMINENT_SLOTS
-        for slot in self._slots:
+        for slot in slots:
             if not count:
                 break
             most = count
             for k, amount, pacer, barred in needed:
-                if amount >= barred.get(slot, NEVER):
-                    break
                 left = pacer.most(amount, slot, self._share if slot >= shared_from else None)
                 if left:
                     room = calendar.room(k, slot, PINNED_SLOTS) // amount
@@ -238,7 +243,7 @@ class Planner:
                     count -= most
         if full:
             spent = self._barred[0]
-            self._slots = [slot for slot in self._slots if spent.get(slot) != 1]
+            self._slots = [slot for slot in self._slots if spent[slot] != 1]
         return count
 
     def _take(self, cost: Cost, count: int, slot: int) -> None:
@@ -250,11 +255,22 @@ class Planner:
     def _earliest(self, cost: Cost) -> int:
         """The first slot on the calendar that has room for one of `cost` at the pace, regardless of shares; 0 if none."""
         calendar = self.calendar
+        if self._found[:2] == (cost, calendar.places):
+            return self._found[2]
         needed = [(cost[k], pacer) for k, pacer in self._pacers.items() if cost[k] > 0]
+        open_slot, end = 0, calendar.now + calendar.ahead
         for slot in calendar.candidates(cost):
-            if all(pacer.most(amount, slot) for amount, pacer in needed) and calendar.fits(cost, slot, PINNED_SLOTS):
-                return slot
-        return 0
+            if slot < open_slot:
+                continue
+            open_slot = slot
+            for amount, pacer in needed:
+                open_slot = pacer.next_open(amount, open_slot, end)
+            if slot == open_slot and calendar.fits(cost, slot, PINNED_SLOTS):
+                break
+        else:
+            slot = 0
+        self._found = (cost, calendar.places, slot)
+        return slot
 
     def _next(self, cost: Cost) -> int:
         """When to ask again for `cost`: at the first slot with room, or else at the end of the circuit's pause; 0 if unknown."""
@@ -263,10 +279,7 @@ class Planner:
 
 
 def total(runs: list[tuple[Cost, int]]) -> Cost:
-    result = NO_COST
-    for cost, count in runs:
-        result = result.plus(Cost(cost[0] * count, cost[1] * count, cost[2] * count))
-    return result
+    return Cost(*(sum([cost[k] * count for cost, count in runs]) for k in range(3)))
 
 
 def merged(kept: Bookings, granted: Bookings) -> Bookings:

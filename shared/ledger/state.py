@@ -7,6 +7,9 @@ from typing import Literal, NamedTuple
 
 from shared.generation import NO_COST, Cost
 from shared.ledger.limits import UNLIMITED, Limits
+from shared.ledger.share import Bookings as Bookings
+from shared.ledger.share import InstanceShare as InstanceShare
+from shared.ledger.share import SlotRange as SlotRange
 from shared.ledger.supply import Supply
 
 MAX_MODELS = 32
@@ -18,27 +21,6 @@ UNPROVEN = "~unproven"
 """The section of all ids that no answer has named yet and the configuration does not know. No model's id contains `~`."""
 MAX_WANTS = 64
 """Maximum runs of waiting requests in one message; the last run stands for all the rest, at their mean cost."""
-
-
-class SlotRange(NamedTuple):
-    """The first and the last slot in which a booking may be dispatched."""
-
-    first: int
-    last: int
-
-
-Bookings = dict[SlotRange, Cost]
-"""The right to dispatch a Cost within a SlotRange. The dimensions are independent: each may be drawn from another booking."""
-
-
-@dataclass(slots=True)
-class InstanceShare:
-    """One instance's part of one model."""
-
-    limits: Limits = UNLIMITED
-    bookings: Bookings = field(default_factory=dict)
-    unmet: Cost = NO_COST
-    """Demand that its last renew did not grant: it competes for the next slots."""
 
 
 @dataclass(slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from shared.generation import NO_COST, Cost
-from shared.ledger.calendar import Calendar, count_day, summed
+from shared.ledger.calendar import Calendar, count_day
 from shared.ledger.circuit import (
     PROBE_MS,
     circuits_of,
@@ -21,6 +21,7 @@ from shared.ledger.circuit import (
 from shared.ledger.grid import Grid, pacific_day
 from shared.ledger.limits import Limits
 from shared.ledger.names import end_turn, has_room, learn_names, move_named, redirected, take_back_not_found, takes_turn
+from shared.ledger.occupancy import collected
 from shared.ledger.permits import IMMINENT_SLOTS, Party, Planner
 from shared.ledger.slots import concurrency, free_what_is_over, fresh, held_by_others, share_slots, water_level
 from shared.ledger.state import (
@@ -114,7 +115,8 @@ def _repeated(state: State, lease: InstanceLease, message: RenewRequest, grid: G
 
 
 def active_instances(state: State) -> int:
-    return max(1, sum(1 for lease in state.leases.values() if lease.want_slots and fresh(lease, state.now_ms)))
+    now_ms = state.now_ms
+    return max(1, len([1 for lease in state.leases.values() if lease.want_slots and fresh(lease, now_ms)]))
 
 
 def horizon_ms(instances: int, grid: Grid) -> int:
@@ -166,7 +168,9 @@ def intersection(stored: Bookings, kept: Bookings) -> Bookings:
     result: Bookings = {}
     for validity, claimed in kept.items():
         granted = stored.get(validity)
-        if granted is not None:
+        if granted == claimed:
+            result[validity] = granted
+        elif granted is not None:
             both = Cost(*(min(a, b) for a, b in zip(granted, claimed, strict=True)))
             if any(both):
                 result[validity] = both
@@ -193,10 +197,12 @@ def _prune(state: State, instance: str, grid: Grid) -> None:
     for i in list(state.leases):
         lease = state.leases[i]
         for model, share in lease.shares.items():
+            if not share.holds or share.earliest() > oldest:
+                continue
             for validity in [v for v in share.bookings if v[1] <= oldest]:
                 # An unreported booking may have been dispatched, so it counts in its day.
                 count_day(state.sections[model], validity, share.bookings.pop(validity).requests, grid)
-        held = lease.slots or any(share.bookings for share in lease.shares.values())
+        held = lease.slots or any(share.holds for share in lease.shares.values())
         if i != instance and not held and max(lease.seen_ms, lease.authority_ms) + TOMBSTONE_MS < now_ms:
             del state.leases[i]
     if state.pressure_ms and now_ms - state.pressure_ms > 5 * state.window_ms:
@@ -266,8 +272,8 @@ def _allot(
             ModelGrant(share.bookings, limits), state, message.instance, model, demand, configured, grid
         )
     party = _party(state, message.instance, model, grid)
-    booked = summed(s.bookings for i in state.leases.values() if (s := i.shares.get(model)) is not None)
-    furthest = max((validity[0] for validity, _ in booked), default=0) - grid.slot(state.now_ms)
+    booked = collected([s for i in state.leases.values() if (s := i.shares.get(model)) is not None])
+    furthest = max([base + max(firsts) for base, firsts, *_ in booked], default=0) - grid.slot(state.now_ms)
     reach = min(demand.reach_ms // grid.slot_ms, AHEAD_WINDOWS * grid.span)
     # Search at least as far as the next free slot can be, so that a rejected request gets a Retry-After.
     ahead = max(grid.span + party.horizon_slots, furthest, reach) + 2
@@ -310,7 +316,7 @@ def _with_reasons(
 
 def _competes(share: InstanceShare, soon: int) -> bool:
     """Whether the instance was left with unmet demand, or its demand was met later than it arrived."""
-    return bool(share.unmet.requests) or any(validity.first > soon for validity in share.bookings)
+    return bool(share.unmet.requests) or (share.holds and share.latest() > soon)
 
 
 def _party(state: State, instance: str, model: str, grid: Grid) -> Party:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from shared.ledger.pace import Pace, gaps_of, pace_after, quiet_slots, repaid
 
@@ -21,19 +21,22 @@ more frequent, it binds all but a request that arrives at that moment: rejected 
 class DimensionSupply:
     """What one limited dimension can grant from slot `now` on, in units, to all instances together.
 
-    `begins`: what was dispatched or is booked, by slot. Every slot is assumed to be granted up to the limit and the pace.
-    `second`: the number of slots in one second."""
+    `begins`: what was dispatched or is booked, by slot from `since` on. Every slot is taken to be granted to the limit and the
+    pace. `second`: so many slots are one. Only a rejected request asks, so nothing is worked out before that."""
 
-    def __init__(self, dimension: int, limit: int, span: int, now: int, begins: Mapping[int, int], second: int) -> None:
+    def __init__(
+        self, dimension: int, limit: int, span: int, now: int, begins: Sequence[int], since: int, second: int
+    ) -> None:
         self.dimension, self.limit, self.span, self.now = dimension, limit, span, now
-        self._begins = {slot: amount for slot, amount in begins.items() if slot > now - span and amount}
-        self._used = sum(self._begins.values())
-        self._last = max((slot for slot in self._begins if slot < now), default=now - span)
+        self._given: Sequence[int] = begins
+        """Emptied once it was read."""
+        self._since = since
+        self._begins: dict[int, int] = {}
+        self._used = self._lately = 0
+        self._last = now - span
         self._at, self._second = now, second
         self._pace, self._gaps = Pace(0.0, 0.0, now), (1, 1)
         self._quiet = quiet_slots(dimension, limit / span)
-        self._lately = sum(amount for at, amount in self._begins.items() if now - self._quiet <= at < now)
-        """What began in the `quiet` slots before the next one."""
         self._allowed = 0
         """What the pace has for the slots so far, less what began in them."""
         self._slots: list[int] = []
@@ -42,6 +45,8 @@ class DimensionSupply:
 
     def slot_of(self, amount: float) -> float:
         """The slot with which `amount` has been granted; infinite where nothing ever is."""
+        if self._given:
+            self._read()
         last = self.now + MAX_WINDOWS * self.span
         while self._at < last and (not self._granted or self._granted[-1] < amount):
             if (self._at - self.now) % RENEW_SLOTS == 0:
@@ -52,6 +57,17 @@ class DimensionSupply:
             return self._slots[bisect_left(self._granted, amount)]
         granted, per_slot = self._granted[-1] if self._granted else 0, self.limit / self.span
         return last + (amount - granted) / per_slot if per_slot > 0 else math.inf
+
+    def _read(self) -> None:
+        now, oldest = self.now, self.now - self.span
+        self._begins = {
+            slot: amount for slot, amount in enumerate(self._given, self._since) if amount and slot > oldest
+        }
+        self._given = ()
+        self._used = sum(self._begins.values())
+        self._last = max((slot for slot in self._begins if slot < now), default=oldest)
+        self._lately = sum(amount for at, amount in self._begins.items() if now - self._quiet <= at < now)
+        """What began in the `quiet` slots before the next one."""
 
     def _renew(self, slot: int) -> None:
         """Compute the pace again. Grants ahead of it are forgiven; what it recently left unused may still be granted."""

@@ -60,7 +60,7 @@ def configured_limits(state: State, model: str) -> Limits:
     return minimum(
         share.limits
         for lease in state.leases.values()
-        if (share := lease.shares.get(model)) is not None and (share.bookings or fresh(lease, state.now_ms))
+        if (share := lease.shares.get(model)) is not None and (share.holds or fresh(lease, state.now_ms))
     )
 
 
