@@ -39,7 +39,7 @@ GOAL_KB = 40.0
 LONG_MS = 40_000
 """How long Gemini takes for what was sent before the figures are taken."""
 SETTLE_S = 2.0
-WARM = 64
+WARM = 16
 """Requests at once before the first figure: what a process allocates once is not a cost of waiting."""
 ASKED = 20
 _PATIENCE_S = 110.0
