@@ -118,7 +118,7 @@ class Settings:
             request_timeout_s=read.number("REQUEST_TIMEOUT_SECONDS", 120.0, 0.1, 3600.0),
             queue_timeout_s=read.number("QUEUE_TIMEOUT_SECONDS", 30.0, 0.0, 3600.0),
             queue_timeout_given=read.text("QUEUE_TIMEOUT_SECONDS") is not None,
-            max_connections=read.integer("MAX_CONNECTIONS", 100, 1, 10_000),
+            max_connections=read.integer("MAX_CONNECTIONS", 1000, 1, 10_000),
             rate_limit=read_rate_limit(read),
             queue_max_bytes=read.integer("QUEUE_MAX_MB", 0, 1, 16_384) * _MIB or None,
             max_body_bytes=PLATFORM_BODY_BYTES,

@@ -30,7 +30,7 @@ def refusal(**env: str) -> str:
 def test_an_empty_environment_is_enough_for_a_local_run() -> None:
     made = settings()
     assert (made.concurrency_limit, made.tier, made.limits) == (15, "tier1", TIERS["tier1"])
-    assert (made.request_timeout_s, made.queue_timeout_s, made.max_connections) == (120, 30, 100)
+    assert (made.request_timeout_s, made.queue_timeout_s, made.max_connections) == (120, 30, 1000)
     assert (made.ledger_url, made.window_s, made.lease_s) == ("sqlite:///.local/ledger.db", 60, None)
     assert (made.host, made.port, made.workers) == ("127.0.0.1", 5004, 1)
     assert (made.admin_api_keys, made.server_keys, made.allow_anonymous) == ((), (), frozenset())
