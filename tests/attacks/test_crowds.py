@@ -15,7 +15,7 @@ CROWD = 1_000
 """Cloud Run's maximum, and the concurrency of the functions that wait on Gemini (endpoint.json)."""
 BODY = orjson.dumps({"prompt": "A harbour at night, with boats, lamps and a dog. " * 41})
 MAX_KB_EACH = 100.0
-"""Twice what `make bench-waiting` measures."""
+"""Two to three times what `make bench-waiting` measures in the queue."""
 ARRIVED_WITHIN_S = 60.0
 MAX_HEALTH_S = 2.0
 

@@ -1,7 +1,8 @@
 """`make bench-waiting`: what a waiting request holds in memory, and how fast others are answered meanwhile, as Markdown.
 
 One functions-framework process on the bundle. Its requests of 2 KB wait in the queue, where 15 exchanges with Gemini take all
-slots, or on Gemini, where there is a slot for each. In the end all of them must be answered with 200.
+slots, or on Gemini, where there is a slot for each: without TLS, which shows the gateway's own part, and with it. In the end
+all of them must be answered with 200.
 """
 
 from __future__ import annotations
@@ -31,8 +32,9 @@ from tests.benchmarks.servers import (
     cores,
     served,
     set_latency,
-    upstream,
+    upstream_with_tls,
 )
+from tests.support.https_site import certificate
 
 WAITING = (100, 300, 1000)
 GOAL_KB = 40.0
@@ -46,9 +48,12 @@ _PATIENCE_S = 110.0
 SLOTS = "15"
 BODY = orjson.dumps({"model": "gemini-3.8-flash", "prompt": "A harbour at night, with boats, lamps and a dog. " * 41})
 """2 KB."""
+OVER_TLS = "on Gemini over TLS, as deployed"
+_SLOTS_FOR_ALL = {"GEMINI_CONCURRENCY_LIMIT": "1100", "MAX_CONNECTIONS": "1100"}
 PLACES: Mapping[str, Mapping[str, str]] = {
     "in the queue": {"GEMINI_CONCURRENCY_LIMIT": SLOTS},
-    "on Gemini": {"GEMINI_CONCURRENCY_LIMIT": "1100", "MAX_CONNECTIONS": "1100"},
+    "on Gemini": _SLOTS_FOR_ALL,
+    OVER_TLS: _SLOTS_FOR_ALL,
 }
 
 
@@ -81,17 +86,23 @@ def main(arguments: Sequence[str]) -> int:
         print(
             "| 2 KB each, waiting | requests | KB each | RSS | GET /health | a 400 | an answer |\n|---|---|---|---|---|---|---|"
         )
-        with tempfile.TemporaryDirectory() as folder, upstream(other) as gemini:
-            bundle = compiled_bundle(Path(folder))
-            for number, (place, env) in enumerate(PLACES.items()):
-                ledger = f"sqlite:///{Path(folder) / f'{number}.db'}"
-                common = {"GEMINI_BASE_URL": gemini, "GEMINI_TIER": "custom", "QUEUE_TIMEOUT_SECONDS": "120"}
-                function = Function(
-                    place, "chat", bundle, {**GATEWAY, **common, **UNLIMITED, **env, "LEDGER_URL": ledger}
-                )
-                with served(function, BODY.decode(), own) as one:
-                    for figures in asyncio.run(measure(one, gemini)):
-                        print(row(place, figures), flush=True)
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            certificate_file = certificate("localhost", folder)
+            with upstream_with_tls(other, certificate_file) as (plain, tls):
+                bundle = compiled_bundle(folder)
+                for number, (place, env) in enumerate(PLACES.items()):
+                    given = {
+                        **GATEWAY, **UNLIMITED, **env,
+                        "GEMINI_TIER": "custom",
+                        "GEMINI_BASE_URL": tls if place == OVER_TLS else plain,
+                        "SSL_CERT_FILE": str(certificate_file),
+                        "QUEUE_TIMEOUT_SECONDS": "120",
+                        "LEDGER_URL": f"sqlite:///{folder / f'{number}.db'}",
+                    }  # fmt: skip
+                    with served(Function(place, "chat", bundle, given), BODY.decode(), own) as one:
+                        for figures in asyncio.run(measure(one, plain)):
+                            print(row(place, figures), flush=True)
     except BenchmarkError as error:
         print(error, file=sys.stderr)
         return 1
