@@ -70,7 +70,7 @@ class GeminiClient:
         self,
         *,
         base_url: str,
-        max_connections: int = 1000,
+        max_connections: int = 100,
         proxy: str | None = None,
         large_work: LargeWork | None = None,
     ) -> None:

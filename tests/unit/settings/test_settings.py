@@ -27,10 +27,16 @@ def refusal(**env: str) -> str:
     return str(caught.value)
 
 
+@pytest.mark.parametrize(("limit", "connections"), [("15", 100), ("120", 240), ("900", 1000)])
+def test_one_process_can_use_the_keys_concurrency(limit: str, connections: int) -> None:
+    keys = {"GEMINI_API_KEY_1": "one-gemini-key", "GEMINI_API_KEY_2": "another-gemini-key"}
+    assert settings(GEMINI_CONCURRENCY_LIMIT=limit, **keys).max_connections == connections
+
+
 def test_an_empty_environment_is_enough_for_a_local_run() -> None:
     made = settings()
     assert (made.concurrency_limit, made.tier, made.limits) == (15, "tier1", TIERS["tier1"])
-    assert (made.request_timeout_s, made.queue_timeout_s, made.max_connections) == (120, 30, 1000)
+    assert (made.request_timeout_s, made.queue_timeout_s, made.max_connections) == (120, 30, 100)
     assert (made.ledger_url, made.window_s, made.lease_s) == ("sqlite:///.local/ledger.db", 60, None)
     assert (made.host, made.port, made.workers) == ("127.0.0.1", 5004, 1)
     assert (made.admin_api_keys, made.server_keys, made.allow_anonymous) == ((), (), frozenset())
