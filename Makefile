@@ -13,7 +13,7 @@ SETUP_STAMP := $(VENV)/.setup-$(shell cat requirements.txt tests/requirements.tx
 RUN_STAMP := $(VENV)/.run-$(shell cat requirements.txt pyproject.toml | cksum | cut -d' ' -f1)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lock run test test-heavy simulate lint format fuzz check-terraform scan check-all check-config bench \
+.PHONY: help setup lock run test test-heavy simulate fleet lint format fuzz check-terraform scan check-all check-config bench \
 	bench-ledger bundle bad-input new-endpoint
 
 help: ## list these commands
@@ -66,6 +66,9 @@ test-heavy: $(SETUP_STAMP) ## run the slow tests, those marked heavy
 
 simulate: $(SETUP_STAMP) ## run 10,000 simulated deployments; SEEDS= and FIRST= choose
 	$(BIN)/python -m tests.simulation --seeds $(or $(SEEDS),10000) --first $(or $(FIRST),0)
+
+fleet: $(SETUP_STAMP) ## simulate what a fleet's ledger costs and yields, by the number of instances; ONLY=20-300,40- chooses rows
+	$(BIN)/python -m tests.simulation.fleet $(if $(ONLY),--only $(ONLY))
 
 check-terraform: $(SETUP_STAMP) ## check the deployment offline; TERRAFORM_OFFLINE names the stand-in provider's folder
 	$(BIN)/python -m pytest tests/terraform -n 2 --dist loadfile $(ARGS)
