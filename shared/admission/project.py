@@ -184,8 +184,9 @@ class ProjectClient:
     async def _run(self, returning: bool) -> None:
         """One call to the ledger. Whatever becomes of it, waiting requests are looked at again after it."""
         try:
-            if returning or not self._read_suffices() or await self._read():
-                await self._renew()
+            looked = not returning and self._read_suffices()
+            if not looked or await self._read():
+                await self._renew(looked=looked)
             self.ledger.succeeded()
         except Exception as error:  # noqa: BLE001 - logged there; waiting requests learn of it by `changed`.
             self.ledger.failed(error)
@@ -217,8 +218,8 @@ class ProjectClient:
         self.holdings.limit_slots(found.slots, at.now_s)
         return found.renew
 
-    async def _renew(self) -> None:
-        """Send one renew. One whose result is not known is sent again unchanged."""
+    async def _renew(self, *, looked: bool) -> None:
+        """Send one renew. One whose result is not known is sent again unchanged. `looked`: the document was just read."""
         request = self.ledger.pending
         if request is None:
             at = self.clock.instant()
@@ -227,7 +228,7 @@ class ProjectClient:
             self._looked = self._looked.claimed()
             request = self.holdings.prepare(plan, at.latest_ms)
         alone = self.holdings.grant is not None and self.holdings.grant.instances == 1
-        grant, consistent = await self.ledger.renew(request, accepted=self.accepted, cached=alone)
+        grant, consistent = await self.ledger.renew(request, accepted=self.accepted, cached=alone or looked)
         if not consistent:
             self.holdings.lose_authority()
         at = self.clock.instant()

@@ -157,8 +157,14 @@ class Calendar:
         if counted is None:
             since = self.now - self.grid.span // 4
             ring = sum([cost[k] for slot, cost in self.ring.items() if slot > since])
-            counted = self._recent[k] = ring + sum([cost[k] for _, cost in self.everyone])
+            booked = sum([cost[k] * self._soon(validity) for validity, cost in self.everyone])
+            counted = self._recent[k] = ring + int(booked)
         return counted + self._placed[k]
+
+    def _soon(self, validity: SlotRange) -> float:
+        """The part of a booking that is dispatched within a quarter of a window, if it is used evenly."""
+        left = validity.last - max(self.now, validity.first) + 1
+        return min(1.0, self.grid.span // 4 / left) if left > 0 else 1.0
 
     def begins(self, k: int, since: int, until: int) -> dict[int, int]:
         """By slot in [since, until): dispatched in it or pinned to begin in it, by anybody; never 0. Flexible bookings are

@@ -13,11 +13,16 @@ from shared.ledger.state import Bookings
 def pace_of(calendar: Calendar, k: int) -> Pace:
     """How to spread what is free until what was given in a burst leaves the window: no stall after it.
 
-    What was booked for a slot before now has probably been dispatched, and is reported later. A lack of a request or two
+    What was booked for a slot before now has probably been dispatched, and is reported later: it leaves the window with the last
+    slot of its booking. A lack of a request or two
     is none, and a rate near the limit's own is the limit's own: rounding must not cost capacity."""
     span, limit = calendar.grid.span, calendar.limits[k] or 0
     leaving, shift = [0] * (span + 1), span - calendar.now
-    used = sum([cost[k] for booked, cost in calendar.everyone if flexible(booked) or booked.first < calendar.now])
+    used = 0
+    for booked, cost in calendar.everyone:
+        if (amount := cost[k]) and (flexible(booked) or booked.first < calendar.now):
+            used += amount
+            leaving[min(span, max(0, booked.last + shift))] += amount
     for slot, cost in calendar.ring.items():
         if amount := cost[k]:
             used += amount

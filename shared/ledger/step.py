@@ -22,7 +22,7 @@ from shared.ledger.grid import Grid, pacific_day
 from shared.ledger.limits import Limits
 from shared.ledger.names import end_turn, has_room, learn_names, move_named, redirected, take_back_not_found, takes_turn
 from shared.ledger.permits import IMMINENT_SLOTS, Party, Planner
-from shared.ledger.slots import concurrency, free_what_is_over, fresh, held_by_others, share_slots, water_level
+from shared.ledger.slots import concurrency, free_what_is_over, fresh, held_by_others, lacking, share_slots, water_level
 from shared.ledger.state import (
     MAX_WANTS,
     UNPROVEN,
@@ -47,7 +47,9 @@ from shared.ledger.throttling import (
 )
 
 MIN_LEASE_MS, MAX_LEASE_MS = 10_000, 60_000
-MIN_HORIZON_MS, MAX_HORIZON_MS = 8_000, 20_000
+MIN_HORIZON_MS, MAX_HORIZON_MS = 8_000, 45_000
+UNKNOWN_SERVICE_MS = 2_000
+"""How long a request is taken to be open at an instance that has not had an answer yet (in a 60 s window)."""
 TOMBSTONE_MS = 60_000
 """How long an instance that holds nothing is remembered, so that a repeated renew is recognised."""
 MIN_DEADLINE_MS = 1_000
@@ -96,6 +98,8 @@ def renew(state: State, message: RenewRequest, store_ms: int, grid: Grid) -> Ren
         horizon_ms=horizon_ms(active_instances(state), grid),
         allotments=allotments,
         names=state.names,
+        lacking=lacking(state, message.instance),
+        free_slots=max(0, c - held_by_others(state, "")),
     )
 
 
@@ -119,7 +123,7 @@ def active_instances(state: State) -> int:
 
 def horizon_ms(instances: int, grid: Grid) -> int:
     """Grows with the instances, so that all together write about once a second; it shrinks with a test's window."""
-    whole = min(max(2_000 * instances, MIN_HORIZON_MS), MAX_HORIZON_MS)
+    whole = min(max(1_000 * instances, MIN_HORIZON_MS), MAX_HORIZON_MS)
     return grid.slots(whole) * grid.slot_ms
 
 
@@ -224,7 +228,7 @@ def _hold_slots(state: State, lease: InstanceLease, message: RenewRequest, c: in
     if not message.want_slots and (message.ends_ms or not lease.slots):
         _keep_cancelled(lease, message, held, now_ms)
         return
-    length_ms = message.lease_ms or min(max(2_000 * active_instances(state), MIN_LEASE_MS), MAX_LEASE_MS)
+    length_ms = message.lease_ms or min(max(3_000 * active_instances(state), MIN_LEASE_MS), MAX_LEASE_MS)
     lease.authority_ms = max(now_ms + length_ms, lease.authority_ms if held else 0)
     lease.reuse_ms = lease.authority_ms + message.tau_ms
 
@@ -264,7 +268,7 @@ def _allot(
         return _with_reasons(
             ModelGrant(share.bookings, limits), state, message.instance, model, demand, configured, grid
         )
-    party = _party(state, message.instance, model, grid)
+    party = _party(state, message, model, grid)
     booked = summed(s.bookings for i in state.leases.values() if (s := i.shares.get(model)) is not None)
     furthest = max((validity[0] for validity, _ in booked), default=0) - grid.slot(state.now_ms)
     reach = min(demand.reach_ms // grid.slot_ms, AHEAD_WINDOWS * grid.span)
@@ -312,8 +316,9 @@ def _competes(share: InstanceShare, soon: int) -> bool:
     return bool(share.unmet.requests) or any(validity.first > soon for validity in share.bookings)
 
 
-def _party(state: State, instance: str, model: str, grid: Grid) -> Party:
+def _party(state: State, message: RenewRequest, model: str, grid: Grid) -> Party:
     """The asker's shares of the rate, by active callers: among those that were left with unmet demand, and among all."""
+    instance = message.instance
     soon = grid.slot(state.now_ms) + IMMINENT_SLOTS
     sharing = {
         i: lease
@@ -327,4 +332,7 @@ def _party(state: State, instance: str, model: str, grid: Grid) -> Party:
         water_level(1.0, short)[instance],
         water_level(1.0, active)[instance],
         horizon_ms(active_instances(state), grid) // grid.slot_ms,
+        state.leases[instance].cap,
+        message.open_slots,
+        message.service_ms // grid.slot_ms or grid.slots(UNKNOWN_SERVICE_MS),
     )

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict, deque
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from random import Random
 
 MAX_WAITING = 10
 """Commits on one document that wait; one more fails with "too much contention"."""
+REJECTED_SHARE = 0.25
+"""A commit that is rejected because the document has changed takes this share of the time: nothing is replicated for it."""
 
 
 class TooMuchContention(Exception):
@@ -17,7 +18,7 @@ class TooMuchContention(Exception):
 
 @dataclass(slots=True)
 class Contention:
-    """The commits on each document. `commit_s`: how long one takes, from the least to the most; rejected ones take as long.
+    """The commits on each document. `commit_s`: how long one takes, from the least to the most.
 
     Reads are not counted: Firestore serves them from a snapshot, beside any commit."""
 
@@ -27,17 +28,16 @@ class Contention:
     _ends_s: defaultdict[str, deque[float]] = field(default_factory=lambda: defaultdict(deque))
     """By document, when each of its commits is served, in order."""
 
-    def enter(self, documents: Iterable[str], now_s: float) -> float:
-        """How long it takes until a commit on `documents` that arrives now is served. Raises TooMuchContention."""
+    def enter(self, document: str, now_s: float, *, rejected: bool = False) -> float:
+        """How long it takes until a commit that arrives now is served. `rejected`: the document will have changed by then.
+        Raises TooMuchContention."""
         if not self.commit_s[1]:
             return 0.0
-        queues = [self._ends_s[document] for document in documents]
-        for ends_s in queues:
-            while ends_s and ends_s[0] <= now_s:
-                ends_s.popleft()
-        if any(len(ends_s) > self.max_waiting for ends_s in queues):
+        ends_s = self._ends_s[document]
+        while ends_s and ends_s[0] <= now_s:
+            ends_s.popleft()
+        if len(ends_s) > self.max_waiting:
             raise TooMuchContention
-        end_s = max([now_s, *(ends_s[-1] for ends_s in queues if ends_s)]) + self.random.uniform(*self.commit_s)
-        for ends_s in queues:
-            ends_s.append(end_s)
-        return end_s - now_s
+        takes_s = self.random.uniform(*self.commit_s) * (REJECTED_SHARE if rejected else 1.0)
+        ends_s.append((ends_s[-1] if ends_s else now_s) + takes_s)
+        return ends_s[-1] - now_s

@@ -63,6 +63,8 @@ class StoreServer:
         self.reads = self.commits = 0
         self.conflicts = self.contended = 0
         """Commits that were rejected because a document had changed, or because too many others waited for it."""
+        self._changing: set[str] = set()
+        """Documents that a commit which waits will change: those behind it will be rejected."""
 
     def now_ms(self) -> float:
         return self.began_ms + self.loop.now_s * 1000
@@ -74,13 +76,20 @@ class StoreServer:
         self.reads += 1
         return {key: self.docs.get(key, Doc()) for key in keys}, self.now_ms()
 
-    def enter(self, keys: Sequence[str]) -> float:
-        """How long it takes until a commit that arrives now is served. Raises aio.AioRpcError where too many others wait."""
+    def enter(self, docs: Mapping[str, Doc]) -> float:
+        """How long it takes until a commit that arrives now is served. Raises aio.AioRpcError where too many others wait.
+
+        It waits for the first of its documents only: a ledger is one document."""
+        key, doc = next(iter(docs.items()))
+        rejected = key in self._changing or self.docs.get(key, Doc()).version != doc.version
         try:
-            return self.contention.enter(keys, self.loop.now_s)
+            wait_s = self.contention.enter(key, self.loop.now_s, rejected=rejected)
         except TooMuchContention:
             self.contended += 1
             raise rpc_error(grpc.StatusCode.ABORTED) from None
+        if wait_s and not rejected:
+            self._changing.add(key)
+        return wait_s
 
     def commit(self, docs: Mapping[str, Doc], writes: Mapping[str, Put | None]) -> tuple[dict[str, Doc], float]:
         for key, doc in docs.items():
@@ -88,6 +97,7 @@ class StoreServer:
                 self.conflicts += 1
                 raise rpc_error(grpc.StatusCode.FAILED_PRECONDITION)
         self.commits += 1
+        self._changing.difference_update(docs)
         now = dict(docs)
         for key, put in writes.items():
             now[key] = Doc() if put is None else Doc(put.value, self.commits, put.expires_at_ms)
@@ -113,10 +123,10 @@ class VirtualConnection:
     async def commit(
         self, docs: Mapping[str, Doc], writes: Mapping[str, Put | None], timeout_s: float
     ) -> tuple[dict[str, Doc], float]:
-        return await self._call(lambda: self.server.commit(docs, writes), timeout_s, tuple(docs))
+        return await self._call(lambda: self.server.commit(docs, writes), timeout_s, docs)
 
-    async def _call(self, request: Callable[[], T], timeout_s: float, committed: tuple[str, ...] = ()) -> T:
-        """`committed`: the documents that the request changes, on which other commits may have to be waited for."""
+    async def _call(self, request: Callable[[], T], timeout_s: float, committed: Mapping[str, Doc] | None = None) -> T:
+        """`committed`: the documents on which a commit depends; None for a read."""
         loop, network = self.process.loop, self.network
         answer: asyncio.Future[T] = loop.create_future()
         timer = loop.call_later(timeout_s, _settle, answer, rpc_error(grpc.StatusCode.DEADLINE_EXCEEDED))
@@ -134,7 +144,7 @@ class VirtualConnection:
     def _is_lost(self, outage: str) -> bool:
         return self.network.outage == outage or self.process.name in self.network.cut or self.network.loses()
 
-    def _arrive(self, request: Callable[[], T], answer: asyncio.Future[T], committed: tuple[str, ...]) -> None:
+    def _arrive(self, request: Callable[[], T], answer: asyncio.Future[T], committed: Mapping[str, Doc] | None) -> None:
         try:
             wait_s = self.server.enter(committed) if committed else 0.0
         except aio.AioRpcError as error:
