@@ -12,14 +12,17 @@ COMPILE = $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-vers
 SETUP_STAMP := $(VENV)/.setup-$(shell cat requirements.txt tests/requirements.txt pyproject.toml | cksum | cut -d' ' -f1)
 RUN_STAMP := $(VENV)/.run-$(shell cat requirements.txt pyproject.toml | cksum | cut -d' ' -f1)
 
+# Each of the test processes would compile every module anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
-.PHONY: help setup lock run test test-heavy simulate fleet lint format fuzz check-terraform scan check-all check-config bench \
-	bench-ledger bundle bad-input new-endpoint
+.PHONY: help setup lock run test test-heavy simulate fleet lint format fuzz fuzz-schemas fuzz-requests check-terraform scan \
+	check-all check-config bench bench-ledger bundle bad-input new-endpoint
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-setup: $(SETUP_STAMP) ## install everything into .venv (PYTHON=python3.11 chooses an interpreter)
+setup: $(SETUP_STAMP) ## install everything into .venv (PYTHON=python3.11 selects an interpreter)
 
 # uv installs what a requirements file lists (with hashes, which it checks), then the checkout itself, editable. uv does not
 # read pip's configuration: where an index is configured for pip alone, pip installs the same, more slowly.
@@ -44,39 +47,43 @@ $(RUN_STAMP):
 	rm -f $(VENV)/.run-*
 	touch $@
 
-lock: $(SETUP_STAMP) ## write both requirements files from pyproject.toml; ARGS=--upgrade takes new versions
+lock: $(SETUP_STAMP) ## write both requirements files from pyproject.toml; ARGS=--upgrade updates the versions
 	$(COMPILE) --extra server --extra parallel --group tests --output-file tests/requirements.txt $(ARGS)
 	$(COMPILE) --extra server --group build --constraint tests/requirements.txt --output-file requirements.txt $(ARGS)
 
 run: $(RUN_STAMP) ## serve every function on http://127.0.0.1:5004 (offline Gemini without a key; reads .env)
 	$(BIN)/python -m functions.serve --allow-anonymous generate,generate_text
 
-# Tests marked alone measure real time: they run one at a time, after the others. ARGS may choose tests of one part only;
-# pytest's status 5 says that a part has none.
-test: $(SETUP_STAMP) ## run the tests (but not the heavy ones); ARGS="-k chat" chooses, WORKERS=2 sets the processes
-	@first=0; second=0; \
-	$(BIN)/python -m pytest -m "not heavy and not alone" -n $(WORKERS) --dist loadfile $(ARGS) || first=$$?; \
-	test $$first -eq 0 -o $$first -eq 5 || exit $$first; \
-	$(BIN)/python -m pytest -m "not heavy and alone" $(ARGS) || second=$$?; \
-	test $$second -ne 5 || exit $$first; \
-	exit $$second
+# In two parts (tests/conftest.py says which folder is in which): most tests share the cores; those that measure real time run
+# one at a time. ARGS may choose tests of one part only: pytest's status 5 says that a part has none.
+test: $(SETUP_STAMP) ## run all tests but the heavy ones; ARGS="-k chat" selects tests, WORKERS=2 sets the number of processes
+	@result=5; \
+	for part in parallel alone; do \
+		case $$part in parallel) processes=$(WORKERS);; alone) processes=0;; esac; \
+		status=0; \
+		$(BIN)/python -m pytest --part $$part -m "not heavy" -n $$processes --dist loadfile --no-loadscope-reorder $(ARGS) || status=$$?; \
+		test $$status -ne 5 || continue; \
+		test $$status -eq 0 || exit $$status; \
+		result=0; \
+	done; \
+	exit $$result
 
-test-heavy: $(SETUP_STAMP) ## run the slow tests, those marked heavy
+test-heavy: $(SETUP_STAMP) ## run the tests marked heavy, which take long; ARGS selects tests
 	$(BIN)/python -m pytest -m heavy $(ARGS)
 
-simulate: $(SETUP_STAMP) ## run 10,000 simulated deployments; SEEDS= and FIRST= choose
+simulate: $(SETUP_STAMP) ## run 10,000 simulated deployments; SEEDS sets their number, FIRST the first seed
 	$(BIN)/python -m tests.simulation --seeds $(or $(SEEDS),10000) --first $(or $(FIRST),0)
 
-fleet: $(SETUP_STAMP) ## simulate what a fleet's ledger costs and yields, by the number of instances; ONLY=20-300,40- chooses rows
+fleet: $(SETUP_STAMP) ## simulate what a fleet's ledger costs and serves, by number of instances; ONLY=20-300,40- selects rows
 	$(BIN)/python -m tests.simulation.fleet $(if $(ONLY),--only $(ONLY))
 
-check-terraform: $(SETUP_STAMP) ## check the deployment offline; TERRAFORM_OFFLINE names the stand-in provider's folder
+check-terraform: $(SETUP_STAMP) ## test the deployment offline; TERRAFORM_OFFLINE names the folder with the stand-in provider
 	$(BIN)/python -m pytest tests/terraform -n 2 --dist loadfile $(ARGS)
 
 check-all: lint test test-heavy scan ## check style and types, run all tests, scan the deployment
 
 # Checkov has many requirements, so it gets its own environment.
-scan: $(SETUP_STAMP) ## look for weaknesses in the deployment's plan
+scan: $(SETUP_STAMP) ## scan the deployment's plan for weaknesses
 	test -x $(VENV)-checkov/bin/checkov || $(PYTHON) -m venv $(VENV)-checkov
 	$(VENV)-checkov/bin/python -m pip install --quiet --disable-pip-version-check $(CHECKOV)
 	rm -f dist/plan.json
@@ -88,29 +95,34 @@ lint: $(SETUP_STAMP) ## check style and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-format: $(SETUP_STAMP) ## put the sources into the agreed format
+format: $(SETUP_STAMP) ## format the sources
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-fuzz: $(SETUP_STAMP) ## send requests that the specification allows and others, and check random schemas, SECONDS=60 each; ARGS="--seed 1" repeats
+fuzz: fuzz-schemas fuzz-requests ## send random requests and check random schemas, SECONDS=60 each; ARGS="--seed 1" repeats a run
+
+# Each uses about one core: `make --jobs=2 fuzz` runs both at once.
+fuzz-schemas: $(SETUP_STAMP)
 	$(BIN)/python -m tests.fuzz.schemas --seconds $(SECONDS) $(ARGS)
+
+fuzz-requests: $(SETUP_STAMP)
 	$(BIN)/python -m tests.fuzz --seconds $(SECONDS) $(ARGS)
 
-check-config: $(SETUP_STAMP) ## name everything that is wrong with a configuration (FILE=.env, or terraform/terraform.tfvars)
+check-config: $(SETUP_STAMP) ## list everything that is wrong with a configuration (FILE=.env or terraform/terraform.tfvars)
 	$(BIN)/python -m functions.check_config $(FILE)
 
-bench: $(SETUP_STAMP) ## measure what a request costs; ARGS chooses
+bench: $(SETUP_STAMP) ## measure the cost of a request; ARGS are options of tests.benchmarks
 	$(BIN)/python -m tests.benchmarks $(ARGS)
 
-bench-ledger: $(SETUP_STAMP) ## measure the exactness board, detached (ONLY=300-saturated: here; FORCE=1, DURATION=60, WINDOW=6)
+bench-ledger: $(SETUP_STAMP) ## run the exactness board in the background (ONLY=300-saturated: one cell, here; FORCE=1, DURATION=60, WINDOW=6)
 	$(BIN)/python -m tests.benchmarks.board $(if $(ONLY),--only $(ONLY)) $(if $(FORCE),--force) \
 		$(if $(DURATION),--duration $(DURATION)) $(if $(WINDOW),--window $(WINDOW))
 
 bundle: $(SETUP_STAMP) ## build dist/bundle.zip, which every function is deployed from
 	$(BIN)/python -m functions.bundle
 
-bad-input: $(SETUP_STAMP) ## write functions/BAD_INPUT.md from what the tests see
+bad-input: $(SETUP_STAMP) ## write functions/BAD_INPUT.md from the responses to the tests' requests
 	$(BIN)/python -m tests.bad_input
 
-new-endpoint: $(SETUP_STAMP) ## add an endpoint that works at once: make new-endpoint NAME=translation
+new-endpoint: $(SETUP_STAMP) ## create a working endpoint: make new-endpoint NAME=translation
 	@$(BIN)/python -m functions.scaffold "$(NAME)"

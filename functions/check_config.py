@@ -1,7 +1,7 @@
-"""`python -m functions.check_config FILE`: everything that is wrong with a configuration, before it is deployed.
+"""`python -m functions.check_config FILE`: lists everything that is wrong with a configuration, before it is deployed.
 
 FILE is an environment like .env, or Terraform's variables (*.tfvars). Each problem is one sentence: the name, what is wrong,
-and what to do. The exit status is 0 without problems, 1 with some, and 2 where FILE cannot be read. No secret is printed.
+and what to do. The exit status is 0 without problems, 1 with problems, and 2 if FILE cannot be read. No secret is printed.
 """
 
 from __future__ import annotations
@@ -23,26 +23,37 @@ from shared.http.manifest import Manifest, load_all
 from shared.settings.settings import Settings, SettingsError
 
 ROOT = Path(__file__).resolve().parents[1]
-ANSWER_S = 5
-"""What a function needs beside REQUEST_TIMEOUT_SECONDS to send its response, as terraform/functions.tf has it."""
-STORE_S = 50
-"""The same, where it also stores what was made."""
-MAX_WRITING_INSTANCES = 40
-"""With more, instances that write to one ledger document slow each other down (shared/ledger/README.md)."""
-COMFORTABLE_INSTANCES = 25
 _MAX_PROBLEMS = 100
 _NAME = re.compile(r"[A-Z][A-Z0-9_]+")
 _KEY = re.compile(r"GEMINI_API_KEY(_\d{1,4})?")
 _PROJECT_OF_KEY = re.compile(r"GEMINI_API_KEY(_\d{1,4})?_PROJECT")
+_SECRET_NAME = re.compile(r"API_KEY(_\d+)?$")
+_LOCAL_ONLY = {"HOST", "PORT", "WORKERS"}
 _STAND_IN_KEY = "AIzaSyStandInForAKeyOfSecretManager"
-"""Where Secret Manager has a key's value, the rest can still be checked."""
-_SET_BY_TERRAFORM = {
-    "GOOGLE_CLOUD_PROJECT", "LEDGER_URL", "STORAGE_URL", "PUBLIC_BASE_URL", "IMAGE_TTL_DAYS", "K_SERVICE", "GEMINI_PROJECTS",
-}  # fmt: skip
+"""Stands for a key whose value is in Secret Manager, so that everything else can be checked."""
 
 
 class UnreadableFile(Exception):
-    """The file is not what its name says. The message is one sentence."""
+    """The file's content is not what its name promises. The message is one sentence."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """terraform/bounds.json, which Terraform reads too."""
+
+    answer_s: float
+    """What a function needs beside REQUEST_TIMEOUT_SECONDS to send its response."""
+    store_s: float
+    """The same, where it also stores what was made."""
+    request_timeout_s: float
+    comfortable_writers: int
+    max_writers: int
+    """With more, instances that write to one ledger document slow each other down (shared/ledger/README.md)."""
+    many_requests_at_once: int
+    max_instances: Mapping[str, int]
+    """By default: of a function with `many_requests` at once, else of a `writer`, else of any `other`."""
+    reserved_settings: Sequence[str]
+    secret_settings: Sequence[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,10 +66,10 @@ class Config:
     overrides: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     deployed: bool = False
     unknown: tuple[str, ...] = ()
-    """Problems that were met while the file was read."""
+    """Problems that were found while the file was read."""
 
 
-def problems_of(config: Config, manifests: Sequence[Manifest], known: set[str]) -> list[str]:
+def problems_of(config: Config, manifests: Sequence[Manifest], known: set[str], bounds: Bounds) -> list[str]:
     """One sentence per problem. `known`: every name that the settings read."""
     found = [
         *config.unknown,
@@ -66,9 +77,9 @@ def problems_of(config: Config, manifests: Sequence[Manifest], known: set[str]) 
         *_wrong_values(config),
         *_shared_projects(config),
         *_retired_models(config),
-        *_timeouts(config, manifests),
+        *_timeouts(config, manifests, bounds),
         *_anonymous_functions(config, manifests),
-        *_instances(config, manifests),
+        *_instances(config, manifests, bounds),
     ]
     return found[:_MAX_PROBLEMS]
 
@@ -81,13 +92,13 @@ def _unknown_names(config: Config, known: set[str]) -> Iterator[str]:
 
 
 def _way_out(name: str, known: Iterable[str], similarity: float) -> str:
-    """The end of a sentence about an unknown name: the known one that it is like, of at least this `similarity` (0 to 1)."""
+    """The end of a sentence about an unknown name: the known name with at least this `similarity` (0 to 1), if any."""
     close = get_close_matches(name, known, 1, similarity)
     return f"did you mean {close[0]}?" if close else "remove it."
 
 
 def _wrong_values(config: Config) -> Iterator[str]:
-    """The settings reject one value at a time: without that variable the next one is met."""
+    """The settings reject one value at a time, so each rejected variable is removed to find the next one."""
     env = dict(config.env)
     while True:
         try:
@@ -108,8 +119,8 @@ def _wrong_values(config: Config) -> Iterator[str]:
                 )
             if settings.queue_timeout_s > settings.request_timeout_s:
                 yield (
-                    f"QUEUE_TIMEOUT_SECONDS is {settings.queue_timeout_s:g}, longer than a request may take "
-                    f"(REQUEST_TIMEOUT_SECONDS {settings.request_timeout_s:g}); make it shorter."
+                    f"QUEUE_TIMEOUT_SECONDS is {settings.queue_timeout_s:g}, longer than REQUEST_TIMEOUT_SECONDS "
+                    f"({settings.request_timeout_s:g}); lower it to at most that."
                 )
             return
 
@@ -119,9 +130,10 @@ def _shared_projects(config: Config) -> Iterator[str]:
     if len(nameless) < 2 and not (nameless and len(config.key_projects) > 1):
         return
     how = "name its project in gemini_api_keys" if config.deployed else f"set {nameless[0]}_PROJECT"
+    name_no = "have no project, so each" if len(nameless) > 1 else "has no project, so it"
     yield (
-        f"{' and '.join(nameless)} name no project, so each counts as a project of its own. Keys of one Google Cloud "
-        f"project share its limits, and Gemini would reject what the gateway allows: {how}, for every key."
+        f"{' and '.join(nameless)} {name_no} is treated as a project of its own. If they are keys of one Google Cloud project, "
+        f"which share its limits, Gemini will reject requests: {how}, for every key."
     )
 
 
@@ -134,18 +146,18 @@ def _retired_models(config: Config) -> Iterator[str]:
     named += [("GEMINI_LIMITS", model) for model in limits] if isinstance(limits, dict) else []
     for variable, model in named:
         if successor := RETIRED.get(model.removeprefix("models/")):
-            yield f"{variable} names {model}, which Google has shut down; name {successor}, which serves its requests."
+            yield f"{variable} names {model}, which Google has shut down; name its successor {successor}."
 
 
-def _timeouts(config: Config, manifests: Sequence[Manifest]) -> Iterator[str]:
+def _timeouts(config: Config, manifests: Sequence[Manifest], bounds: Bounds) -> Iterator[str]:
     try:
-        request_s = float(config.env.get("REQUEST_TIMEOUT_SECONDS", "").strip() or 120)
+        request_s = float(config.env.get("REQUEST_TIMEOUT_SECONDS", "").strip() or bounds.request_timeout_s)
     except ValueError:
         return  # Reported with the wrong values.
     for manifest in manifests:
         if manifest.access == "public" or "GEMINI_API_KEY" not in manifest.secrets:
             continue
-        needed_s = request_s + (STORE_S if manifest.storage == "write" else ANSWER_S)
+        needed_s = request_s + (bounds.store_s if manifest.storage == "write" else bounds.answer_s)
         timeout_s = config.overrides.get(manifest.name, {}).get("timeout_s") or manifest.timeout_s
         if timeout_s < needed_s:
             where = "in `functions`" if config.deployed else f"in functions/{manifest.name}/endpoint.json"
@@ -161,45 +173,51 @@ def _anonymous_functions(config: Config, manifests: Sequence[Manifest]) -> Itera
         name = item.strip().replace("-", "_")
         if name and name not in able:
             yield (
-                f"ALLOW_ANONYMOUS names {item.strip()}, which does not serve callers without a credential; "
-                f"name some of {', '.join(sorted(able))}."
+                f"ALLOW_ANONYMOUS names {item.strip()}, which always requires a credential; "
+                f"name only functions of these: {', '.join(sorted(able))}."
             )
 
 
-def _instances(config: Config, manifests: Sequence[Manifest]) -> Iterator[str]:
+def _instances(config: Config, manifests: Sequence[Manifest], bounds: Bounds) -> Iterator[str]:
     if not config.deployed:
         return
     names = {manifest.name for manifest in manifests}
     for name in sorted(config.overrides.keys() - names):
-        yield f"functions has {name}, and no folder below functions/ is called so; {_way_out(name, names, 0.6)}"
-    writers = {manifest.name: _max_instances(config, manifest) for manifest in manifests if manifest.store == "write"}
+        yield f"functions has {name}, but there is no folder functions/{name}; {_way_out(name, names, 0.6)}"
+    writers = {
+        manifest.name: _max_instances(config, manifest, bounds) for manifest in manifests if manifest.store == "write"
+    }
     total = sum(writers.values())
-    if total > COMFORTABLE_INSTANCES:
+    if total > bounds.comfortable_writers:
         largest = max(writers, key=lambda name: writers[name])
-        what = "more than" if total > MAX_WRITING_INSTANCES else "close to"
+        what = "more than" if total > bounds.max_writers else "close to"
         yield (
-            f"max_instances of the functions that write to the ledger add up to {total}, {what} the {MAX_WRITING_INSTANCES} "
-            f"that one ledger carries (comfortable: {COMFORTABLE_INSTANCES}); lower that of {largest} ({writers[largest]}): "
-            "one instance serves as many requests at once as its concurrency says."
+            f"max_instances of the functions that write to the ledger add up to {total}, {what} the {bounds.max_writers} that "
+            f"one ledger supports (recommended: {bounds.comfortable_writers}); lower that of {largest} ({writers[largest]}), and "
+            "raise its concurrency instead."
         )
 
 
-def _max_instances(config: Config, manifest: Manifest) -> int:
-    """As terraform/functions.tf has it for a function that writes."""
+def _max_instances(config: Config, manifest: Manifest, bounds: Bounds) -> int:
+    """The value for a function that writes, as in terraform/functions.tf."""
     override = config.overrides.get(manifest.name, {})
     if given := override.get("max_instances"):
         return int(given)
     concurrency = override.get("concurrency") or manifest.concurrency
-    return 2 if concurrency >= 80 else 4
+    return bounds.max_instances["many_requests" if concurrency >= bounds.many_requests_at_once else "writer"]
 
 
 # -- files -------------------------------------------------------------------------------------------------------------
 
 
 def known_settings() -> set[str]:
-    """Every name that the package which reads the environment mentions, as terraform/functions.tf finds them too."""
+    """Every name in the package that reads the environment; terraform/functions.tf finds them in the same way."""
     sources = "\n".join(file.read_text() for file in (ROOT / "shared" / "settings").glob("*.py"))
     return set(re.findall(r'"([A-Z][A-Z0-9_]{3,})"', sources))
+
+
+def read_bounds() -> Bounds:
+    return Bounds(**orjson.loads((ROOT / "terraform/bounds.json").read_bytes()))
 
 
 def read_env(path: Path) -> Config:
@@ -208,7 +226,7 @@ def read_env(path: Path) -> Config:
     return Config(env, {name: env.get(f"{name}_PROJECT", "").strip() or None for name in keys})
 
 
-def read_tfvars(path: Path) -> Config:
+def read_tfvars(path: Path, bounds: Bounds) -> Config:
     """Raises UnreadableFile."""
     given = _hcl(path)
     variables = {name for one in _hcl(ROOT / "terraform/variables.tf")["variable"] for name in one}
@@ -219,11 +237,10 @@ def read_tfvars(path: Path) -> Config:
     if not project:
         unknown.append('project_id is not set; set the id of the Google Cloud project, like "my-project-123456".')
     settings = {name: str(value) for name, value in (given.get("settings") or {}).items()}
-    unknown += [
-        f"settings has {name}, which Terraform sets itself; remove it." for name in settings.keys() & _SET_BY_TERRAFORM
-    ]
+    rejected = {name: why for name in settings if (why := _why_terraform_rejects(name, bounds))}
+    unknown += [f"settings has {name}, which {why}" for name, why in rejected.items()]
     keys = given.get("gemini_api_keys", {"GEMINI_API_KEY": None}) or {}
-    env = {name: value for name, value in settings.items() if name not in _SET_BY_TERRAFORM}
+    env = {name: value for name, value in settings.items() if name not in rejected}
     placed = {
         "K_SERVICE": "check",
         "GOOGLE_CLOUD_PROJECT": str(project or "check"),
@@ -232,6 +249,19 @@ def read_tfvars(path: Path) -> Config:
         **{f"{name}_PROJECT": project for name, project in keys.items() if project},
     }
     return Config({**env, **placed}, keys, given.get("functions") or {}, deployed=True, unknown=tuple(sorted(unknown)))
+
+
+def _why_terraform_rejects(setting: str, bounds: Bounds) -> str | None:
+    """The end of a sentence about a known setting that terraform/variables.tf does not take in `settings`."""
+    if setting in bounds.reserved_settings:
+        return "Terraform sets itself; remove it."
+    if setting in bounds.secret_settings:
+        return "may hold a credential; name it in secret_settings instead, and add its value to Secret Manager."
+    if _SECRET_NAME.search(setting):
+        return "is a secret; remove it, and add its value to Secret Manager (gemini_api_keys names the Gemini keys)."
+    if setting in _LOCAL_ONLY:
+        return "only the local server reads; remove it."
+    return None
 
 
 def _hcl(path: Path) -> dict[str, Any]:
@@ -268,14 +298,15 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("file", type=Path, nargs="?", default=ROOT / ".env", help=what)
     path = parser.parse_args(arguments).file
     if not path.is_file():
-        sys.stderr.write(f"There is no file {path}; name an environment like .env, or Terraform's variables.\n")
+        sys.stderr.write(f"There is no file {path}; pass a .env file or a .tfvars file.\n")
         return 2
     try:
-        config = read_tfvars(path) if ".tfvars" in path.name else read_env(path)
+        bounds = read_bounds()
+        config = read_tfvars(path, bounds) if ".tfvars" in path.name else read_env(path)
     except UnreadableFile as error:
         sys.stderr.write(f"{error}\n")
         return 2
-    problems = problems_of(config, load_all(ROOT / "functions"), known_settings())
+    problems = problems_of(config, load_all(ROOT / "functions"), known_settings(), bounds)
     summary = f"{len(problems)} problem{'' if len(problems) == 1 else 's'} in {path}."
     sys.stdout.write("".join(f"{line}\n" for line in (*problems, summary)))
     return 1 if problems else 0

@@ -20,8 +20,8 @@ resource "google_firestore_database" "gateway" {
 
   lifecycle {
     precondition {
-      condition     = local.writer_instances <= local.max_writers
-      error_message = "The writing functions may have ${local.writer_instances} instances together, over ${local.max_writers}: the ledger's document does not take as many writers, and fewer requests would be served. Lower max_instances in `functions`, and raise concurrency instead."
+      condition     = local.writer_instances <= local.bounds.max_writers
+      error_message = "The writing functions may have ${local.writer_instances} instances together, over ${local.bounds.max_writers}: the ledger's document does not take as many writers, and fewer requests would be served. Lower max_instances in `functions`, and raise concurrency instead."
     }
   }
 

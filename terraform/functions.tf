@@ -6,31 +6,34 @@ locals {
     dirname(file) => jsondecode(file("${local.root}/functions/${file}"))
   }
 
+  # The numbers and names that `make check-config` needs too.
+  bounds = jsondecode(file("${path.module}/bounds.json"))
+
   # The only package that reads the environment names every variable.
   settings_modules  = [for file in fileset("${local.root}/shared/settings", "*.py") : file("${local.root}/shared/settings/${file}")]
   known_settings    = toset([for name in regexall("\"([A-Z][A-Z0-9]*_[A-Z0-9_]+)\"", join("\n", local.settings_modules)) : name[0]])
-  reserved_settings = toset(["GOOGLE_CLOUD_PROJECT", "LEDGER_URL", "STORAGE_URL", "PUBLIC_BASE_URL", "IMAGE_TTL_DAYS", "K_SERVICE", "GEMINI_PROJECTS", "RESTARTED_AT"])
+  reserved_settings = toset(local.bounds.reserved_settings)
   # They may hold a credential.
-  secret_settings = toset(["ALL_PROXY", "HTTP_PROXY", "HTTPS_PROXY", "OTEL_EXPORTER_OTLP_HEADERS"])
+  secret_settings = toset(local.bounds.secret_settings)
   # Google's libraries read the proxies too, and get the function's own credential from the metadata server, which no proxy reaches.
   proxied  = length(setintersection(var.secret_settings, ["ALL_PROXY", "HTTP_PROXY", "HTTPS_PROXY"])) > 0
   no_proxy = join(",", distinct(compact(concat(split(",", replace(lookup(var.settings, "NO_PROXY", ""), " ", "")), ["metadata.google.internal", "169.254.169.254"]))))
 
-  # The time that a function with requests to Gemini needs: REQUEST_TIMEOUT_SECONDS, up to 45 s for storing the results
-  # (OPERATION_TIMEOUT_S in shared/media/bucket.py), and a little for the response.
-  request_timeout_s = try(tonumber(var.settings["REQUEST_TIMEOUT_SECONDS"]), 120)
+  # The time that a function with requests to Gemini needs: REQUEST_TIMEOUT_SECONDS, and answer_s for the response, or store_s
+  # where it also stores results (for which OPERATION_TIMEOUT_S in shared/media/obstore_calls.py allows 45 s).
+  request_timeout_s = try(tonumber(var.settings["REQUEST_TIMEOUT_SECONDS"]), local.bounds.request_timeout_s)
   needed_timeout_s = {
     for name, manifest in local.manifests :
-    name => local.request_timeout_s + (try(manifest.storage, "none") == "write" ? 50 : 5) if manifest.access != "public" && contains(manifest.secrets, "GEMINI_API_KEY")
+    name => local.request_timeout_s + (try(manifest.storage, "none") == "write" ? local.bounds.store_s : local.bounds.answer_s) if manifest.access != "public" && contains(manifest.secrets, "GEMINI_API_KEY")
   }
 
   # All instances that write share one ledger document per Google project. Measured: up to about 10 at once work comfortably, 20
-  # noticeably slower, 40 not. These are the bounds of all writing functions' max_instances together.
-  comfortable_writers = 25
-  max_writers         = 40
+  # noticeably slower, 40 not. comfortable_writers and max_writers bound all writing functions' max_instances together.
   max_instances = { for name, manifest in local.manifests : name => coalesce(
     try(var.functions[name].max_instances, null),
-    coalesce(try(var.functions[name].concurrency, null), manifest.concurrency) >= 80 ? 2 : try(manifest.store, "write") == "write" ? 4 : 10,
+    coalesce(try(var.functions[name].concurrency, null), manifest.concurrency) >= local.bounds.many_requests_at_once
+    ? local.bounds.max_instances.many_requests
+    : try(manifest.store, "write") == "write" ? local.bounds.max_instances.writer : local.bounds.max_instances.other,
   ) }
   writer_instances = sum(concat([0], [for name, manifest in local.manifests : local.max_instances[name] if try(manifest.store, "write") == "write"]))
 
@@ -90,7 +93,8 @@ resource "google_cloudfunctions2_function" "function" {
   labels      = merge(local.labels, { function = each.key })
 
   build_config {
-    runtime           = "python311"
+    # The pipeline tests on this version too (cloudbuild.yaml).
+    runtime           = "python313"
     entry_point       = each.key
     service_account   = google_service_account.build.id
     docker_repository = google_artifact_registry_repository.images.id
@@ -178,8 +182,8 @@ resource "google_cloudfunctions2_function" "function" {
 
 check "ledger_writers" {
   assert {
-    condition     = local.writer_instances <= local.comfortable_writers
-    error_message = "The writing functions may have ${local.writer_instances} instances together, over ${local.comfortable_writers}: with more than about 10 at work at once, requests wait longer for the ledger. Lower max_instances in `functions`, and raise concurrency instead."
+    condition     = local.writer_instances <= local.bounds.comfortable_writers
+    error_message = "The writing functions may have ${local.writer_instances} instances together, over ${local.bounds.comfortable_writers}: with more than about 10 at work at once, requests wait longer for the ledger. Lower max_instances in `functions`, and raise concurrency instead."
   }
 }
 

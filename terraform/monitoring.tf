@@ -206,7 +206,7 @@ resource "google_monitoring_alert_policy" "critical" {
     }
   }
   documentation {
-    content   = "A function cannot serve, or found that it cannot rely on what it needs (a setting, the store's clock).\n\n**What to do:** read the record's message in Logs Explorer (`severity=CRITICAL`): it names what is wrong and what to change."
+    content   = "A function cannot serve, or found that it cannot rely on what it needs (a setting, the store's clock).\n\n**What to do:** read the record's message in Logs Explorer (`severity=CRITICAL`): it names what is wrong and what to change. `the store's clock contradicts itself`: no setting is wrong; the instance requests its permits again, so that requests wait longer. If it comes more than once a day, report it with the records: Firestore then states times that the gateway does not expect (shared/ledger/README.md, A3b)."
     mime_type = "text/markdown"
   }
 

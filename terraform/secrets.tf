@@ -8,6 +8,10 @@ resource "google_secret_manager_secret" "secret" {
     auto {}
   }
 
+  # A secret that is no longer named is deleted after the functions are updated. Before that, no new instance could start.
+  lifecycle {
+    create_before_destroy = true
+  }
   depends_on = [google_project_service.api["secretmanager.googleapis.com"]]
 }
 
@@ -19,4 +23,8 @@ resource "google_secret_manager_secret_iam_member" "accessor" {
   secret_id = google_secret_manager_secret.secret[each.value.secret].secret_id
   role      = "roles/secretmanager.secretAccessor"
   member    = google_service_account.function[each.value.function].member
+
+  lifecycle {
+    create_before_destroy = true
+  }
 }

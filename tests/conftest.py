@@ -16,22 +16,54 @@ from tests.support.object_stores import AWS, ObjectStore, bucket_store, fake_gcs
 from tests.support.shared_service import shared_service
 
 TESTS = Path(__file__).parent
-ALONE = {"attacks", "system"}
-"""Folders of tests that measure real time or start many processes: other tests beside them would disturb them."""
+ALONE = ("attacks", "system")
+"""Folders whose tests measure real time: `make test` runs them one after the other, after all others."""
+LONG = (
+    "simulation/test_seeds.py",
+    "unit/admission/test_order.py",
+    "unit/ledger/test_exhaustive.py",
+    "simulation/test_mutants.py",
+    "unit/ledger/test_stateful.py",
+    "functions/test_serve.py",
+    "functions/test_smoke.py",
+    "functions/test_http_edge.py",
+    "functions/test_bundle.py",
+    "functions/test_scaffold.py",
+    "functions/test_images_of_processes.py",
+    "unit/admission/test_instances.py",
+)
+"""Files that take longest. One process runs a whole file: a long one that begins last would leave the others idle."""
 
 DEADLINE_MS = 2_000
 """For one case of a property: ten times hypothesis's own, since the machine may be busy with something else."""
-# A run that decides whether a change is taken says the same twice; elsewhere every run explores anew.
+# In CI every run has the same examples; elsewhere every run explores new ones.
 hypothesis.settings.register_profile("ci", derandomize=True, deadline=DEADLINE_MS)
 hypothesis.settings.register_profile("local", deadline=DEADLINE_MS)
 hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "local")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Marks the tests that measure real time, which `make test` runs one at a time after all others."""
-    for item in items:
-        if item.path.relative_to(TESTS).parts[0] in ALONE:
-            item.add_marker("alone")
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--part", choices=["parallel", "alone"], help="run only this part (see `make test`)")
+
+
+def part_of(path: Path) -> str:
+    return "alone" if path.relative_to(TESTS).parts[0] in ALONE else "parallel"
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Files of another part are not even imported, unless the command names them."""
+    part = config.getoption("part")
+    is_other = part and collection_path.parent.is_relative_to(TESTS) and part_of(collection_path) != part
+    return True if is_other else None
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item], config: pytest.Config) -> None:
+    if part := config.getoption("part"):
+        others = [item for item in items if part_of(item.path) != part]
+        config.hook.pytest_deselected(items=others)
+        items[:] = [item for item in items if part_of(item.path) == part]
+    begin = {TESTS / name: at for at, name in enumerate(LONG)}
+    items.sort(key=lambda item: begin.get(item.path, len(LONG)))
 
 
 @pytest.fixture(scope="session")
@@ -77,7 +109,7 @@ async def gcs_store(gcs_origin: str) -> AsyncIterator[ObjectStore]:
 
 @contextlib.contextmanager
 def _started(emulator: AbstractContextManager[str]) -> Iterator[str]:
-    """Where one is missing, the tests that need it say so and are skipped; with REQUIRE_EMULATORS=1 they fail."""
+    """If a service is missing, the tests that need it are skipped with the reason; with REQUIRE_EMULATORS=1 they fail."""
     with contextlib.ExitStack() as stack:
         try:
             address = stack.enter_context(emulator)

@@ -15,7 +15,7 @@ class Request(GenerationBody):
         examples=["A lighthouse keeper finds a whale that is afraid of the dark."],
     )
     system_prompt: Text = Field(
-        description="How to tell it: audience, tone, length, language, look.",
+        description="How to tell it, such as audience, tone, length, language and look.",
         examples=["You write bedtime stories for children of five: two chapters, four scenes, watercolours."],
     )
     generation_config: ObjectConfig | None = None

@@ -74,7 +74,7 @@ class Admission:
         """Calls to ledgers that ended at `since_s` (elapsed time) or later: at most the last 64 of each ledger."""
         return self._call_log.since(since_s)
 
-    # -- asking ------------------------------------------------------------------------------------------------------
+    # -- acquiring ---------------------------------------------------------------------------------------------------
 
     async def acquire(
         self,
@@ -89,8 +89,8 @@ class Admission:
         patient_until_s: float | None = None,
         streamed: bool = False,
     ) -> Permit:
-        """Wait for a permit of any candidate, until `deadline_s` and for QUEUE_TIMEOUT_SECONDS at most; where it is given,
-        until `patient_until_s` instead of the latter. `again`: a lapsed permit, whose place in the queue is kept.
+        """Wait for a permit of any candidate, at most until `deadline_s` and for QUEUE_TIMEOUT_SECONDS, which
+        `patient_until_s` replaces if it is given. `again`: a lapsed permit, whose place in the queue is kept.
 
         Raises CostExceedsLimit, NoQuota, CallerNoQuota, DailyQuotaExhausted, QueueTimeout, LedgerUnavailable,
         UpstreamTimeout."""
@@ -157,7 +157,7 @@ class Admission:
         return project
 
     def _forget_idle(self) -> None:
-        """Make room for one. Projects in use stay: a second client of the same ledger would spend what the first one holds."""
+        """Make room for one project. Projects in use stay: a second client of a ledger would spend what the first one holds."""
         if len(self.projects) >= MAX_CALLER_KEY_PROJECTS:
             for ledger, project in list(self.projects.items()):
                 if project.account.ephemeral and project.unused():
@@ -222,7 +222,7 @@ class Admission:
             await project.aclose()
 
     async def settle_idle(self, waiter: Waiter, *, late: bool = False) -> None:
-        """Settle and return what no request here needs, before the response ends: then the CPU may stop.
+        """Settle and return what no request here needs, before the response ends, after which the CPU may stop.
 
         `late`: the caller's deadline has passed, so a slow ledger is not waited for."""
         asked = waiter.candidates[: waiter.offered]
@@ -253,7 +253,7 @@ class Admission:
             self._hand_out()
 
     def disconnect(self, account: Account) -> None:
-        """A request to `account` has ended that held a connection."""
+        """Release the connection of a request to `account` that has ended."""
         self.connections.release(account.ephemeral)
         self._hand_out()
 
@@ -345,10 +345,11 @@ class Admission:
             self._serve(project)
             project.poke()
 
-    # -- refusing ----------------------------------------------------------------------------------------------------
+    # -- rejecting ---------------------------------------------------------------------------------------------------
 
     def _evaluate_all(self, project: ProjectClient) -> None:
-        """Look for reasons not to wait: once per waiter after the ledger's answer, and whenever it cannot be reached."""
+        """Reject requests that would wait in vain: checked once per waiter after the ledger's answer, and whenever the
+        ledger cannot be reached."""
         failing = project.ledger.is_failing()
         for name, model in list(project.wait_list.models.items()):
             permits = project.holdings.permits(name)

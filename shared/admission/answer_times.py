@@ -13,8 +13,8 @@ MIN_ANSWERS = 10
 MIN_DURATIONS = 3
 """Minimum answers to estimate the rest of one; with fewer, a cancelled exchange keeps its slot to its deadline."""
 MAX_AGE_S = 300.0
-"""An answer is forgotten after this time. When a model becomes faster than its record, requests that the record rejects
-are sent again after it at the latest, and their answers correct the record."""
+"""An answer is forgotten after this time. So when a model becomes faster than its record, the requests that the record
+rejects are sent again after this time at the latest, and their answers correct the record."""
 MAX_MODELS = 256
 
 
@@ -24,7 +24,7 @@ class _Recent:
 
     answers: deque[tuple[float, float]] = field(default_factory=deque)
     ordered: list[float] = field(default_factory=list)
-    """The times that they took, in order."""
+    """Their durations, in ascending order."""
 
     def add(self, now_s: float, took_s: float) -> None:
         if len(self.answers) == MAX_ANSWERS:
@@ -82,9 +82,9 @@ class AnswerTimes:
         return self.quantile_s(model, 0.1, now_s, streamed=streamed) or 0.0
 
     def left_s(self, model: str, waited_s: float, now_s: float) -> float | None:
-        """How much longer an answer usually takes that is not there after `waited_s`. Of the recent answers that took longer than
-        that, 90 % came within this time; where none did, it is as long again. The slowest of the other models stands for
-        one of which too little is known; None if that holds for all."""
+        """How much longer an answer usually takes that has not come after `waited_s`. Of the recent answers that took longer than
+        that, 90 % came within this time; if none did, it is `waited_s` again. For a model with too few answers, the slowest of
+        the other models counts; None if all have too few."""
         recent = self._recent.get((model, False))
         if recent is not None and recent.known(now_s, MIN_DURATIONS):
             return recent.left_s(waited_s)

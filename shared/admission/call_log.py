@@ -1,4 +1,4 @@
-"""Recent calls to the ledgers, and how many commits were sent to them: for telemetry."""
+"""Recent calls to the ledgers, and the number of commits sent to them: for telemetry."""
 
 from __future__ import annotations
 

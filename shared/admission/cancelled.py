@@ -8,9 +8,9 @@ from __future__ import annotations
 from bisect import bisect_right, insort
 
 JITTER_S = 0.25
-"""The travel times of requests to Gemini differ by at most this (A1): one that took longer to arrive also ends later."""
+"""Travel times of requests to Gemini differ by at most this (A1): a request that took longer to arrive also ends later."""
 DRIFT = 1e-3
-"""Two clocks differ by at most this part of the time that they measure (A3 allows 500 ppm for each)."""
+"""Two clocks differ by at most this fraction of the time that they measure (A3 allows 500 ppm for each)."""
 
 
 def runs_on_s(took_s: float, deadline_s: float, usual_s: float | None) -> float:
@@ -33,27 +33,27 @@ class Cancelled:
         """When they are over, in order."""
 
     def __bool__(self) -> bool:
-        """Whether any is remembered; it may be over by now."""
+        """Whether any exchange is remembered, even if it is over by now."""
         return bool(self._ends_s)
 
     def add(self, end_s: float) -> None:
         insort(self._ends_s, end_s)
 
     def count(self, now_s: float) -> int:
-        """How many keep a slot at `now_s`."""
+        """The number of exchanges that keep a slot at `now_s`."""
         return len(self._ends_s) - bisect_right(self._ends_s, now_s)
 
     def forget(self, now_s: float) -> bool:
-        """Forget those that are over at `now_s`. Returns whether there were any."""
+        """Forget exchanges that are over at `now_s`. Returns whether there were any."""
         over = bisect_right(self._ends_s, now_s)
         del self._ends_s[:over]
         return over > 0
 
     @property
     def next_end_s(self) -> float | None:
-        """When the next one is over; None if none is remembered."""
+        """When the next exchange is over; None if none is remembered."""
         return self._ends_s[0] if self._ends_s else None
 
     def ends_ms(self, now_s: float, latest_ms: float) -> tuple[int, ...]:
-        """When they are over by a clock that shows at most `latest_ms` at `now_s`."""
+        """When the exchanges are over, by a clock that shows at most `latest_ms` at `now_s`."""
         return tuple(int(latest_ms + 1000 * (end_s - now_s)) + 1 for end_s in self._ends_s)

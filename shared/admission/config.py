@@ -11,7 +11,7 @@ CALLER_KEY_TTL_S, ACCEPTED_KEY_TTL_S = 600, 49 * 3600
 
 @dataclass(frozen=True, slots=True)
 class ProcessConfig:
-    """The settings of one process. `tau_s`: no request of it stays open longer. `lease_s`: None lets the ledger decide."""
+    """The settings of one process. `tau_s`: the longest that a request stays open. `lease_s`: None lets the ledger decide."""
 
     instance: str
     grid: Grid

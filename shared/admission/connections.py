@@ -40,12 +40,12 @@ class Connections(Generic[Line]):
         return self.held < self.total and (not guest or self.held_by_guests < self.guests)
 
     def take(self, guest: bool) -> None:
-        """The caller has checked that there is room."""
+        """Take a connection. The caller has checked that one is free."""
         self.held += 1
         self.held_by_guests += guest
 
     def release(self, guest: bool) -> None:
-        """Lines that wait are the caller's to serve after this: see `next_line`."""
+        """Release a connection. The caller then serves the waiting lines: see `next_line`."""
         self.held -= 1
         self.held_by_guests -= guest
         for kind, counting in enumerate(self._counting):
@@ -56,7 +56,7 @@ class Connections(Generic[Line]):
                     turn.set_result(None)
 
     async def wait(self, guest: bool) -> None:
-        """Take one as soon as there is room, before the lines: for a short request that needs no permit."""
+        """Take a connection as soon as one is free, before the lines: for a short request that needs no permit."""
         if self.has_room(guest):
             self.take(guest)
             return
@@ -81,7 +81,7 @@ class Connections(Generic[Line]):
             heappush(self._order[guest], (turn, self._entries, line))
 
     def next_line(self) -> Line | None:
-        """The line that is to be served now, which leaves the order; None if none waits that a connection is free for."""
+        """The line to serve now, removed from the order; None if no line waits for which a connection is free."""
         heads = [
             order for kind, order in enumerate(self._order) if self.has_room(bool(kind)) and self._refreshed(order)
         ]
@@ -92,7 +92,7 @@ class Connections(Generic[Line]):
         return line
 
     def _refreshed(self, order: list[tuple[Turn, int, Line]]) -> bool:
-        """Whether any line is in it, without entries that are out of date at its head."""
+        """Whether any line is in the order, after outdated entries at its head were removed."""
         while order:
             turn, _, line = order[0]
             if line in self._turns and self._turns[line][1] == turn:

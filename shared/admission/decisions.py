@@ -13,13 +13,13 @@ class Idle(NamedTuple):
 
 
 class Linger(NamedTuple):
-    """Nothing is in use: keep what is held for so long, then return it."""
+    """Nothing is in use: keep what is held for `s` seconds, then return it."""
 
     s: float
 
 
 class Contact(NamedTuple):
-    """Read or renew after this time; 0: now."""
+    """Read or renew after `after_s` seconds; 0 means now."""
 
     after_s: float
 
@@ -30,18 +30,18 @@ IDLE = Idle()
 
 @dataclass(frozen=True, slots=True)
 class Looked:
-    """What earlier reads of the document left to remember."""
+    """What is remembered of earlier reads of the document."""
 
     unclaimed_since_s: float = 0.0
     """Since when other instances have not taken slots that are free for them; 0.0: there are none."""
     unclaimed: bool = False
-    """Whether the next renew may take these."""
+    """Whether the next renew may take these slots."""
     tried: bytes = b""
     """The document in which permits were last looked for."""
     tried_s: float = 0.0
 
     def claimed(self) -> Looked:
-        """After a renew that took unclaimed slots."""
+        """The value after a renew that took unclaimed slots."""
         return replace(self, unclaimed=False) if self.unclaimed else self
 
 
@@ -54,7 +54,7 @@ class Assessment(NamedTuple):
 
 
 class Message(NamedTuple):
-    """What a renew carries that neither the holdings nor the waiting requests tell."""
+    """What a renew contains besides the holdings and the waiting requests."""
 
     number: int
     callers_away: int = 0

@@ -30,7 +30,7 @@ from shared.ledger.state import (
 ALL_GRANTED_SHARE = 0.5
 """After this part of the usual time permits are asked for again where all that was asked for was granted."""
 NO_ROOM_S = 5.0
-"""A model that the ledger has no room to count today is asked about again after this time."""
+"""Wait before permits are requested again for a model for which the ledger had no room."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class Need:
     """What one model needs from the next renew."""
 
     costs: list[Cost]
-    """Of the waiting requests that could be dispatched soon, in serving order."""
+    """The costs of waiting requests that could be dispatched soon, in serving order."""
     spare: int = 0
     """Requests that are expected beyond these."""
     spare_ms: int = 0
@@ -57,7 +57,7 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class SlotLimit:
-    """What a document that was read says of slots: how many may still be used, whether any are scarce, and who else waits."""
+    """What a read of the document shows about slots: how many may still be used, whether slots are scarce, and who else waits."""
 
     cap: int
     scarce: bool
@@ -191,14 +191,14 @@ class Holdings:
         return any(permits.answered_probe_ms for permits in self.models.values())
 
     def measure(self, now_s: float) -> None:
-        """Renew what is known of demand."""
+        """Update the measured demand."""
         for permits in self.models.values():
             permits.measure(now_s)
         self.busiest = self.in_use(now_s)
         self.peak = max(self.busiest, int(self.peak * 0.8))
 
     def prepare(self, plan: Plan, latest_ms: float) -> RenewRequest:
-        """Move what is to be reported into a renew, and give up what it returns: that must not be used while it is under way."""
+        """Move what is to be reported into a renew, and give up what it returns, which must not be used meanwhile."""
         wanted, demands = plan.request.want_slots, {}
         for section, need in plan.needs.items():
             permits = self.permits(section)
@@ -254,7 +254,7 @@ class Holdings:
         return renamed
 
     def observe(self, state: State) -> bool:
-        """Apply what a document that was read shows of names and circuits: a model that another instance's probe has opened again
+        """Apply the names and circuits of a document that was read: a model whose circuit was closed by another instance's probe
         is served here from now on, a stopped one is not. Returns whether ids count in other sections than before."""
         renamed = self._regroup(self.names.hear(state.names))
         for model, permits in self.models.items():
@@ -271,23 +271,23 @@ class Holdings:
         return renamed
 
     def limit_slots(self, slots: SlotLimit, now_s: float) -> None:
-        """Slots that other instances are due are no longer used. A renew returns them once they are free."""
+        """Stop using slots that other instances are due. A renew returns them once they are free."""
         self.cap, self.scarce, self.busiest = slots.cap, slots.scarce, self.in_use(now_s)
         self.lacking = slots.lacking
 
     def lose_authority(self) -> None:
-        """The store's clock contradicted itself: nothing is dispatched before the next renew."""
+        """Dispatch nothing before the next renew, because the store's clock contradicted itself."""
         self.authority_ms = 0.0
 
     # -- learning from Gemini ----------------------------------------------------------------------------------------
 
     def refuse(self, refusal: QuotaSignal) -> None:
-        """Gemini answered 429: nothing more of that model is dispatched here, and the next renew reports it."""
+        """Record Gemini's 429: the model is no longer dispatched here, and the next renew reports it."""
         self.refusals.append(refusal)
         self._keep_refusals()
 
     def _keep_refusals(self) -> None:
-        """Refusals that the ledger does not know of yet hold, whatever it returned for those models."""
+        """Keep circuits open whose refusals were not reported to the ledger yet, whatever it returned for those models."""
         for refusal in self.refusals:
             stopped = self.names.root(refusal.model)
             for section, permits in self.models.items():
@@ -295,7 +295,7 @@ class Holdings:
                     permits.open_circuit(refusal.reason)
 
     def learn_name(self, named: Named, earliest_ms: float) -> bool:
-        """An answer showed what an id is metered as. Returns whether ids count in other sections than before."""
+        """Record the model under which an id is metered. Returns whether ids count in other sections than before."""
         return self._regroup(self.names.learn(named, earliest_ms))
 
     def _regroup(self, changed: bool) -> bool:

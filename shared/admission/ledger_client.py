@@ -1,6 +1,6 @@
 """One project's ledger as a remote service: read its document, or send one renew, which is repeated until its result is known.
 
-Nothing is decided here, and nothing is waited for but the store: `project` has the timers."""
+This module decides nothing and waits only for the store: `project` has the timers."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class LedgerClient:
     # -- health ------------------------------------------------------------------------------------------------------
 
     def backoff_s(self, now_s: float) -> float:
-        """How long no call is made after one that failed; negative if there is no reason to wait."""
+        """How long to wait after a failed call before the next one; negative if there is no reason to wait."""
         return self._not_before_s - now_s
 
     def is_failing(self) -> bool:
@@ -76,7 +76,7 @@ class LedgerClient:
         self._failures, self._answered_s = 0, elapsed_s()
 
     def failed(self, error: Exception) -> None:
-        """The next call waits, longer with every failure in a row."""
+        """Delay the next call, longer with every failure in a row."""
         if not isinstance(error, StoreError):
             log.error("the ledger's document cannot be used", exc_info=error)
         now_s = elapsed_s()

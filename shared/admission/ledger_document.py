@@ -1,4 +1,4 @@
-"""The ledger's document in the store: what a read of it shows, and a renew as a change of it.
+"""The ledger's document in the store: reading it, and a renew as a change of it.
 
 Pure, except that `Liveness` is asked which processes have ended."""
 
@@ -27,7 +27,7 @@ class Document(NamedTuple):
 
 
 def document_of(reading: Reading) -> Document | None:
-    """None if there is no document yet."""
+    """The document; None if there is none yet."""
     if reading.value is None:
         return None
     state, now_ms = unpack(reading.value), int(reading.sample.server_ms)

@@ -209,7 +209,7 @@ class ModelPermits:
         return True
 
     def dispatch(self, draw: PermitDraw, cost: Cost, slot: int) -> None:
-        """The request is being written: its reservation becomes a dispatch in `slot`."""
+        """Turn the reservation of a request that is being written into a dispatch in `slot`."""
         for validity, part in draw:
             booking = self.bookings.get(validity)
             if booking is not None:
@@ -221,7 +221,7 @@ class ModelPermits:
         self.settled[slot] = self.settled.get(slot, NO_COST).plus(cost)
 
     def put_back(self, draw: PermitDraw) -> None:
-        """The request was never written: its reservation may be drawn again."""
+        """Return the reservation of a request that was never written: it may be drawn again."""
         for validity, part in draw:
             booking = self.bookings.get(validity)
             if booking is not None:
@@ -241,7 +241,7 @@ class ModelPermits:
         return earliest_ms < self.open_until_ms or under_way or latest_ms >= self.probe_until_ms
 
     def open_circuit(self, reason: Reason) -> None:
-        """Gemini refused a request, and the ledger does not know of it yet."""
+        """Open the circuit for a refusal that was not reported to the ledger yet."""
         if reason.until_ms >= self.open_until_ms or self.reason is None:
             self.open_until_ms, self.reason = max(self.open_until_ms, float(reason.until_ms)), reason
         self.probe_until_ms = self.probing_ms = 0.0
@@ -249,7 +249,7 @@ class ModelPermits:
             booking.available = NO_COST
 
     def end_probe(self, probe_ms: float, *, answered: bool) -> None:
-        """The probe sent under the right `probe_ms` is over. Unless it was answered, another one may be sent in its place."""
+        """End the probe that was sent under the right `probe_ms`. Unless it was answered, another one may be sent instead."""
         if answered:
             self.answered_probe_ms = probe_ms
         if probe_ms == self.probing_ms:
@@ -327,12 +327,12 @@ class ModelPermits:
         )
 
     def reported(self) -> None:
-        """What was to be reported is now part of a renew, which is repeated until the ledger has applied it."""
+        """Forget what is now part of a renew, which is repeated until the ledger has applied it."""
         self.settled, self.not_found, self.debt_tokens, self.answered_probe_ms = {}, {}, 0, 0.0
 
     def absorb(self, moved: ModelPermits) -> None:
         """Merge the permits of a section that an answer named as the same model. Its bookings are returned: they were made beside
-        those of this model, so that both together may exceed the limit. Requests that drew from them fail their last check."""
+        those of this model, so that both together may exceed the limit. Requests that drew on them fail their last check."""
         for slot, cost in moved.settled.items():
             self.correct(cost, slot)
         for slot, count in moved.not_found.items():

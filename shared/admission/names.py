@@ -11,7 +11,7 @@ from shared.ledger.state import NAME_KEPT_MS, UNPROVEN, Bookings, Metered, Model
 
 
 class Names:
-    """The names of one project. `unreported` is what answers showed and the next renew reports; it holds here at once."""
+    """The names of one project. `unreported`: names from answers, which apply here at once and are reported by the next renew."""
 
     def __init__(self, account: Account, known: frozenset[str] | None) -> None:
         self._account, self._known = account, known
@@ -29,7 +29,7 @@ class Names:
         return section_of(self._names, model)
 
     def root(self, section: str) -> str:
-        """The section that `section` has become part of."""
+        """The section into which `section` was merged, or `section` itself."""
         return section_of(self._names, section)
 
     def limits(self, section: str) -> Limits:
@@ -40,8 +40,8 @@ class Names:
         return minimum(stated) if stated else self._account.limits
 
     def learn(self, named: Named, now_ms: float) -> bool:
-        """An answer names the model under which Gemini metered a request, or shows that there is no such model: then its id is
-        unproven again. Returns whether that is new."""
+        """Record the model under which Gemini metered a request; None: Gemini has no such model, so its id is unproven again.
+        Returns whether that is new."""
         model, metered, known = named.model, named.metered, self._names.get(named.model)
         if metered is None:
             if known is None or self.knows(model):

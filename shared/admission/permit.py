@@ -18,7 +18,7 @@ from shared.ledger.step import MIN_DEADLINE_MS
 
 
 class PermitLapsed(Exception):
-    """Between taking the permit and writing the request too much time passed; nothing was written."""
+    """Too much time passed between taking the permit and writing the request; nothing was written."""
 
 
 class Owner(Protocol):
@@ -33,7 +33,7 @@ class Owner(Protocol):
 
 
 class Permit:
-    """The right to one exchange with Gemini on `account`. `check` right before the first byte, `close` when it ended."""
+    """The right to one exchange with Gemini on `account`. Call `check` right before the first byte, `close` at the end."""
 
     __slots__ = (
         "_dispatched_s", "_draw", "_epoch", "_named", "_owner", "_probe_ms", "_project", "_since_s", "_slot", "account", "cost",
@@ -68,7 +68,7 @@ class Permit:
 
     @property
     def dispatched_ms(self) -> float:
-        """When it was dispatched, by the store's clock; the current time if it was not."""
+        """When the request was dispatched, by the store's clock; the current time if it was not."""
         grid, latest_ms = self._project.config.grid, self._project.clock.latest_ms()
         return latest_ms if self._slot is None else min(latest_ms, grid.start_ms(self._slot))
 
@@ -94,13 +94,13 @@ class Permit:
         return self.section != self._project.names.section(self.model)
 
     def _take_back(self) -> None:
-        """The request was not dispatched after all; its permit is spent."""
+        """Undo the dispatch of a request that was not written after all; its permit is spent."""
         if self._slot is not None:
             self._permits().correct(NO_COST.minus(self.cost), self._slot)
             self._slot, self._draw = None, ()
 
     def sent(self) -> None:
-        """The last byte was written: if that took until a later slot, the request counts there."""
+        """Record that the last byte was written: if that took until a later slot, the request counts there."""
         slot = self._project.config.grid.slot(self._project.clock.latest_ms())
         if self._slot is not None and slot != self._slot:
             permits = self._permits()
@@ -109,39 +109,39 @@ class Permit:
             self._slot = slot
 
     def refuse(self, refusal: QuotaSignal, named: str | None = None) -> None:
-        """Gemini answered 429. If it names a model's quota, the model exists; `named` is that model."""
+        """Record Gemini's 429. If it names a model's quota, the model exists; `named` is that model."""
         names = self._project.names
         if not refusal.pressure and refusal.kind != "spend" and (named or names.section(self.model) == UNPROVEN):
             self.metered(named, served=False)
         self._project.refuse(replace(refusal, model=names.section(refusal.model)))
 
     def metered(self, model: str | None, *, served: bool = True) -> None:
-        """Gemini's answer named the metered model. None: it named none, and the requested model is taken unless another one is
-        known. `served`: the answer is no 429."""
+        """Record the metered model that Gemini's answer named. None: the answer named none, so the requested model counts unless
+        another one is known. `served`: the answer is not a 429."""
         if self._slot is not None and (model is not None or self.section == UNPROVEN):
             self._named = True
             named = Named(self.model, model or self.model, self.section, self._slot, self.cost, served)
             self._project.learn_name(named)
 
     def not_found(self) -> None:
-        """Gemini answered 404: the request does not count in a day's quota, and the id is unproven again."""
+        """Record Gemini's 404: the request does not count in a day's quota, and the id is unproven again."""
         if self._slot is not None:
             self._permits().count_not_found(self.cost.requests, self._slot)
             self._project.learn_name(Named(self.model, None))
 
     def accepted(self) -> None:
-        """Gemini accepted the credential."""
+        """Record that Gemini accepted the credential."""
         self._project.accepted = True
 
     def answered(self) -> None:
-        """Gemini answered anything but 429: a probe succeeded."""
+        """Record an answer other than 429: a probe has succeeded."""
         if self._probe_ms:
             self._permits().end_probe(self._probe_ms, answered=True)
             self._probe_ms = 0.0
-            self._project.poke()  # The ledger is sent it at once.
+            self._project.poke()  # The answer of a probe is reported at once.
 
     def completed(self) -> None:
-        """The answer is complete: record how long the exchange took."""
+        """Record how long the exchange took, when its answer is complete."""
         now_s = elapsed_s()
         self._owner.durations.record(self.model, now_s - self._dispatched_s, now_s)
 
@@ -155,15 +155,15 @@ class Permit:
         return runs_on_s(took_s, deadline_s, self._owner.durations.left_s(self.model, took_s, now_s))
 
     async def close(self, input_tokens: int | None = None, *, cancelled: bool = False) -> None:
-        """The exchange is over, or never began. With the tokens Gemini counted, the reservation is corrected to them. One that
-        was `cancelled` before Gemini had ended it keeps its slot for as long as Gemini may work on it.
+        """End the exchange, which may never have begun. The reservation is corrected to the tokens that Gemini counted, if known.
+        A `cancelled` exchange keeps its slot for as long as Gemini may still work on it.
 
         When nothing else is open or waiting, all that this process holds is settled and returned before this returns."""
         project = self._project
         if not project.end(id(self), elapsed_s() - self._since_s, self._runs_on_s() if cancelled else 0.0):
             return
         if self._slot is None:
-            if project.names.root(self.section) == self.section:  # Else its booking was returned with the section's.
+            if project.names.root(self.section) == self.section:  # A merged section's bookings were returned.
                 self._permits().put_back(self._draw)
         elif input_tokens is not None and input_tokens != self.cost.input_tokens:
             excess = input_tokens - self.cost.input_tokens
@@ -178,8 +178,8 @@ class Permit:
         await self._owner.settle_idle(self.waiter)
 
     def rate_status(self) -> RateStatus:
-        """The limits that apply now, and what a window that ends now has left for this process. A limit is whole again when
-        no window holds this dispatch any more."""
+        """The limits that apply now, and what a window that ends now has left for this process. A limit resets when no window
+        contains this dispatch any more."""
         grid, latest_ms = self._project.config.grid, self._project.clock.latest_ms()
         permits = self._permits()
         limits, free = permits.effective, permits.last.free if permits.last else NO_COST

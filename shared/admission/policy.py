@@ -89,7 +89,7 @@ class Policy:
             give_s = 0.0 if in_use <= holdings.cap else self._poll_s()
             waits.append(give_s if holdings.scarce else self._spare_poll_s())
         if any(permits.settled for permits in holdings.models.values()):
-            # Reported while its booking is still counted: or else another instance would count both.
+            # A dispatch is reported while its booking is still counted: otherwise the ledger would count both.
             waits.append(max(0.0, left_s))
         if self._any_low(at):
             waits.append(0.0)
@@ -148,14 +148,14 @@ class Policy:
         return min(permits.retry_s - at.now_s, self._look_s(instances, instances / READS_PER_S))
 
     def _circuit_wait_s(self, permits: ModelPermits, at: Instant) -> float:
-        """Nothing changes before the circuit is half-open; then an instance sends the probe, and the others read what came of
-        it."""
+        """How long nothing changes: until the circuit is half-open. Then one instance sends the probe, and the others read its
+        result."""
         until_ms = permits.probing_ms or permits.open_until_ms
         return max(self._poll_s(), min((until_ms - at.earliest_ms) / 1000, self._lease_s()))
 
     def _suffices(self, permits: ModelPermits, waiting: ModelWaitList, cap: int, at: Instant) -> bool:
-        """Whether the first waiting request can be served, and half of those that can begin soon: a renew for each single
-        request would be a write each."""
+        """Whether the first waiting request can be served, and half of those that can begin soon. Otherwise each single
+        request would cost a renew."""
         if not permits.serves(waiting.head().cost, at.latest_ms):
             return False
         have = permits.available(at.latest_ms)
@@ -325,7 +325,7 @@ class Policy:
             lease_ms=int((config.lease_s or 0) * 1000),
             want_slots=wanted,
             oldest_ms=int(earliest_ms - (at.now_s - waiting.oldest_s) * 1000) if waiting.count else 0,
-            # Rejected callers that are expected back still count: or else an instance that rejects more asks for ever less.
+            # Rejected callers that are expected back still count: otherwise an instance that rejects more would ask for less.
             callers=max(1, len(waiting.callers) + message.callers_away),
             demands=demands,
         )
@@ -343,7 +343,7 @@ class Policy:
     # -- after a read ------------------------------------------------------------------------------------------------
 
     def assess(self, document: Document, looked: Looked, message: Message, at: Instant) -> Assessment:
-        """Whether a renew is of use by what the document says now, and which slots may still be used until then. While every
+        """Whether the document shows that a renew would help, and which slots may still be used until then. While every
         instance holds its fair share nothing is written: slots change hands when an instance is due a whole one."""
         holdings, state, me = self.holdings, document.state, self.holdings.config.instance
         lease, grant = state.leases.get(me), holdings.grant
@@ -386,7 +386,7 @@ class Policy:
         return unclaimed, replace(looked, unclaimed_since_s=since_s, unclaimed=unclaimed)
 
     def _lacking(self, cap: int, at: Instant) -> dict[str, tuple[Demand, int]]:
-        """By section, for waiting requests without permits: what to ask for, and the least amount that is worth a renew."""
+        """By section, for waiting requests without permits: what to request, and the minimum amount that is worth a renew."""
         lacking: dict[str, tuple[Demand, int]] = {}
         grant = self.holdings.grant
         if not cap or grant is None:

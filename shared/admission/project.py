@@ -24,7 +24,7 @@ from shared.stores.port import Liveness, Store
 
 RETURN_TIMEOUT_S = 2.0
 LATE_S = 1.0
-"""A caller whose deadline has passed waits no longer than this for the ledger to take back what was held."""
+"""Maximum time for which a caller whose deadline has passed waits until the ledger has taken back what was held."""
 
 
 class ProjectClient:
@@ -65,7 +65,7 @@ class ProjectClient:
     # -- spending ----------------------------------------------------------------------------------------------------
 
     def permits_of(self, model: str) -> ModelPermits:
-        """Of the section in which requests for the id `model` count."""
+        """The permits of the section in which requests for the id `model` count."""
         return self.holdings.permits_of(model)
 
     def free_slots(self) -> int:
@@ -85,7 +85,7 @@ class ProjectClient:
         self._busy_lately = True
 
     def end(self, request: int, took_s: float, runs_on_s: float = 0.0) -> bool:
-        """`request` is over, but Gemini may still work on it for `runs_on_s`. False if it had ended before."""
+        """Give back the slot of `request`, on which Gemini may still work for `runs_on_s`. False if it had ended before."""
         caller = self.holdings.end(request, took_s, runs_on_s, elapsed_s())
         if caller is None:
             return False
@@ -151,7 +151,7 @@ class ProjectClient:
         at = self.clock.instant()
         wait_s = self._next_contact_s(at)
         if wait_s is None:
-            return  # A timer that is already set finds that out by itself.
+            return  # A timer that is already set will find out.
         wait_s = max(wait_s, self.ledger.backoff_s(at.now_s))
         loop = asyncio.get_running_loop()
         if self._contact is not None:
@@ -182,7 +182,7 @@ class ProjectClient:
         return self._task
 
     async def _run(self, returning: bool) -> None:
-        """One call to the ledger. Whatever becomes of it, waiting requests are looked at again after it."""
+        """One call to the ledger. After it, whether or not it failed, waiting requests are evaluated again."""
         try:
             looked = not returning and self._read_suffices()
             if not looked or await self._read():
@@ -205,7 +205,7 @@ class ProjectClient:
         return Message(self.ledger.number + 1, away)
 
     async def _read(self) -> bool:
-        """Read the ledger; returns whether a renew is of use."""
+        """Read the ledger; returns whether a renew would help."""
         document, consistent = await self.ledger.read()
         if not consistent:
             self.holdings.lose_authority()
@@ -219,7 +219,7 @@ class ProjectClient:
         return found.renew
 
     async def _renew(self, *, looked: bool) -> None:
-        """Send one renew. One whose result is not known is sent again unchanged. `looked`: the document was just read."""
+        """Send one renew. A renew whose result is not known is sent again unchanged. `looked`: the document was just read."""
         request = self.ledger.pending
         if request is None:
             at = self.clock.instant()
@@ -239,7 +239,7 @@ class ProjectClient:
     # -- giving back -------------------------------------------------------------------------------------------------
 
     def lingers(self) -> bool:
-        """Whether what an idle process holds is kept for a moment: the next request then costs no write."""
+        """Whether an idle process keeps what it holds for a moment, so that the next request costs no write."""
         linger_s = self.policy.linger_s(self.clock.instant())
         if linger_s:
             self._keep_for(linger_s)
@@ -260,8 +260,8 @@ class ProjectClient:
             self._return = asyncio.get_running_loop().create_task(self.give_back())
 
     async def give_back(self, *, late: bool = False) -> None:
-        """Nothing is open and nothing waits: settle and return everything now, before the CPU may stop. What the ledger does not
-        take in time is given back as soon as it does. `late`: a caller whose deadline has passed waits for it."""
+        """Settle and return everything now, before the CPU may stop; nothing is open and nothing waits. What the ledger
+        does not accept in time is returned as soon as it does. `late`: a caller whose deadline has passed waits for it."""
         give_up_s = elapsed_s() + RETURN_TIMEOUT_S
         if late:
             give_up_s = (self.ledger.began_s if self._task is not None else elapsed_s()) + LATE_S
@@ -285,17 +285,17 @@ class ProjectClient:
     # -- learning from Gemini ----------------------------------------------------------------------------------------
 
     def refuse(self, refusal: QuotaSignal) -> None:
-        """Gemini answered 429: nothing more of that model is dispatched here, and the next renew reports it."""
+        """Record Gemini's 429: the model is no longer dispatched here, and the next renew reports it."""
         self.holdings.refuse(refusal)
         self.poke()
 
     def learn_name(self, named: Named) -> None:
-        """An answer showed what an id is metered as."""
+        """Record the model under which an id is metered."""
         if self._regroup(self.holdings.learn_name(named, self.clock.instant().earliest_ms)):
             self.poke()
 
     def _regroup(self, renamed: bool) -> bool:
-        """Where names changed, waiting requests move to the sections in which their ids count now."""
+        """Move waiting requests to the sections in which their ids count now, where names changed."""
         if renamed:
             self.wait_list.rename()
         return renamed

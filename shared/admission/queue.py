@@ -84,7 +84,7 @@ class Ordered(Generic[T]):
 
     def place(self, waiter: Placed) -> int:
         """How many waiters of its priority come before it, whether or not it is in the queue."""
-        # A sequence number occurs once, so two entries are never told apart by their waiters.
+        # Sequence numbers are unique, so a comparison never reaches the waiters.
         return bisect_left(self.lists[waiter.batch], (waiter.tag, waiter.sequence))
 
     def ahead(self, waiter: Placed) -> tuple[int, float]:
@@ -104,7 +104,7 @@ def _sum_before(amounts: list[int], at: int) -> float:
 
 @dataclass(slots=True)
 class FairQueue:
-    """Start-time fair queueing: a caller's next turn comes after its last by the cost of it over the caller's weight."""
+    """Start-time fair queueing: a caller's next turn follows its last by that request's cost over the caller's weight."""
 
     weights: Mapping[str, float] = field(default_factory=dict)
     _ordered: Ordered[Waiter] = field(default_factory=Ordered)
@@ -117,7 +117,7 @@ class FairQueue:
         return len(self._ordered)
 
     def place(self, waiter: Waiter, after: float = 0.0) -> None:
-        """Give it its turn, later than the turn `after`, unless it has one."""
+        """Give `waiter` a turn, later than the turn `after`, unless it has one."""
         if waiter.tag:
             return
         work = 1 + waiter.cost.input_tokens / TOKENS_PER_REQUEST
@@ -134,7 +134,7 @@ class FairQueue:
         self._ordered.add(waiter)
 
     def remove(self, waiter: Waiter) -> bool:
-        """Remove it, served or not. False if it is not in the queue."""
+        """Remove `waiter`, served or not. False if it is not in the queue."""
         if not self._ordered.remove(waiter):
             return False
         if not len(self):

@@ -84,13 +84,13 @@ def timeout_error(waiter: Waiter, returns: Returns) -> GatewayError:
 
 
 def _stop(waiter: Waiter) -> Reason | None:
-    """Why no candidate can serve the waiter, however many permits are free: of the stop that ends first."""
+    """Why no candidate can serve the waiter, however many permits are free: the error of the stop that ends first."""
     stops = [stop for project in waiter.candidates if (stop := _stop_of(project, waiter)) is not None]
     return min(stops, key=lambda stop: stop.until_ms) if len(stops) == len(waiter.candidates) else None
 
 
 def _stop_of(project: ProjectClient, waiter: Waiter) -> Reason | None:
-    """The stop that ends last of those that `project` has for the waiter."""
+    """Of the stops in `project` that concern the waiter, the one that ends last."""
     permits, earliest_ms = project.permits_of(waiter.model), project.clock.earliest_ms()
     lower = permits.last.lower if permits.last is not None else None
     stops = []
@@ -133,7 +133,7 @@ def retry_s(waiter: Waiter, returns: Returns) -> float:
 
 
 def _soonest(waiter: Waiter, returns: Returns, *, by_slots: bool = False) -> tuple[float, ProjectClient] | None:
-    """When the waiter would be served as things stand (seconds from now), and by which project; None: not known.
+    """When the waiter would be served in the current state (seconds from now), and by which project; None if unknown.
 
     `by_slots`: exchanges that are under way are taken into account too. How long they last is an estimate, good enough for
     the time to return, not for a rejection."""
@@ -155,7 +155,7 @@ def _eta_of(project: ProjectClient, waiter: Waiter, returns: Returns) -> float |
         return None
     last, earliest_ms, latest_ms, own = permits.last, *project.clock.bounds_ms(), waiter.cost
     requests, tokens = _ahead(project, waiter, returns)
-    # All requests for a model that makes images make one.
+    # Each request to an image model generates one image.
     needed = (requests + own[0], tokens + own[1], (requests + 1) * own[2])
     held_ms = permits.covered_ms(needed, earliest_ms, latest_ms)
     if held_ms is not None and (permits.probe_until_ms or not permits.open_until_ms):

@@ -26,7 +26,7 @@ EARLY_S = 0.25
 MAX_APPOINTMENTS = 10_000
 """Per process. One caller may have as many as are still free, so that a flood of one leaves room for all others."""
 MAX_AHEAD_WINDOWS = 15
-"""Appointments reach no further ahead. Callers who never return cannot delay others beyond it."""
+"""Maximum distance of an appointment: callers that never return cannot delay others beyond it."""
 
 
 @dataclass(slots=True, eq=False)
@@ -57,7 +57,7 @@ class _Away:
 
 @dataclass(slots=True)
 class _Share:
-    """What one caller has of all appointments."""
+    """One caller's part of all appointments."""
 
     count: int = 0
     last_tag: float = 0.0
@@ -79,7 +79,7 @@ class Returns:
         return self._count
 
     def expect(self, appointment: Appointment, now_s: float) -> bool:
-        """Record it. False when it lies too far ahead or its caller has its share: then nothing is recorded."""
+        """Record an appointment. False, and nothing is recorded, if it is too far ahead or its caller has its share."""
         self.forget(now_s)
         share = self._callers.get(appointment.caller)
         free = self.max_appointments - len(self._by_end)

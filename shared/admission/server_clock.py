@@ -1,4 +1,4 @@
-"""The store's time as an interval: what it is at least and at most, from samples and elapsed time alone."""
+"""The store's time as an interval, its earliest and latest value, from samples and elapsed time alone."""
 
 from __future__ import annotations
 
@@ -9,11 +9,14 @@ from shared.clock import elapsed_s
 from shared.stores.port import TimeSample
 
 DRIFT = 500e-6
-"""Elapsed time and the store's clock part by less than this (A3); NTP slews at 500 ppm at most."""
+"""Elapsed time and the store's clock drift apart by less than this (A3); NTP slews by at most 500 ppm."""
+ROUNDING_MS = 0.002
+"""The precision of a sample: 0.25 us for a float of ms since 1970, 1 us for Firestore's times. Without this tolerance, samples
+that were taken within microseconds would contradict each other."""
 
 
 class Instant(NamedTuple):
-    """One moment: elapsed time, and the store's time as an interval of which nothing is known unless `known`."""
+    """One moment: elapsed time, and the store's time as an interval, which is valid only if `known`."""
 
     now_s: float
     earliest_ms: float
@@ -31,11 +34,11 @@ class ServerClock:
         self.known = False
 
     def observe(self, sample: TimeSample) -> bool:
-        """Narrow the interval by a sample; False when it contradicts what was known, which is then forgotten."""
+        """Narrow the interval by a sample; False if it contradicts the interval, which is then forgotten."""
         now_s = self._elapsed()
-        drift_ms = max(0.0, now_s - sample.sent_s) * 1000 * DRIFT
-        low = sample.server_ms - sample.received_s * 1000 - drift_ms
-        high = sample.server_ms - sample.sent_s * 1000 + drift_ms
+        error_ms = max(0.0, now_s - sample.sent_s) * 1000 * DRIFT + ROUNDING_MS
+        low = sample.server_ms - sample.received_s * 1000 - error_ms
+        high = sample.server_ms - sample.sent_s * 1000 + error_ms
         consistent = True
         if self.known:
             wider = self._widening(now_s)
@@ -48,7 +51,7 @@ class ServerClock:
         return consistent
 
     def _widening(self, now_s: float) -> float:
-        return max(0.0, now_s - self._at_s) * 1000 * DRIFT
+        return (now_s - self._at_s) * (1000 * DRIFT) if now_s > self._at_s else 0.0
 
     def earliest_ms(self) -> float:
         now_s = self._elapsed()
@@ -65,5 +68,5 @@ class ServerClock:
 
     def instant(self) -> Instant:
         now_s = self._elapsed()
-        wider = self._widening(now_s)
-        return Instant(now_s, now_s * 1000 + self._low - wider, now_s * 1000 + self._high + wider, self.known)
+        now_ms, wider = now_s * 1000, self._widening(now_s)
+        return Instant(now_s, now_ms + self._low - wider, now_ms + self._high + wider, self.known)

@@ -18,8 +18,8 @@ from shared.http.bodies import Absent, Between, Body, Rule, Text
 
 _INT32 = 2**31 - 1
 _TEXT_ONLY = Rule('must be ["TEXT"]: this endpoint returns text; POST /generate makes images')
-_NO_TEXT = Rule("is not supported for text responses; leave it out")
-_CHOSEN_HERE = Rule("is set by this endpoint; leave it out")
+_NO_TEXT = Rule("is not supported for text responses; remove it")
+_CHOSEN_HERE = Rule("is set by this endpoint; remove it")
 
 
 class _Settings(Body):
@@ -30,7 +30,7 @@ class _Settings(Body):
     )
 
     def native(self) -> JsonObject:
-        """In Gemini's spelling, without what is null or decided here."""
+        """The settings in Gemini's spelling, without null values and without fields that are only checked."""
         settings = ((camel, getattr(self, name)) for name, camel in _native_names(type(self)))
         return {
             camel: value.native() if isinstance(value, _Settings) else value

@@ -15,9 +15,9 @@ from shared.http.bodies import Absent, Body, GenerationBody, Rule, Text, wrong
 MAX_TURNS = 50_000
 """Reading one takes about 5 us, during which the process does nothing else. A body has room for a million."""
 _ROLES = {"user": "user", "model": "model", "assistant": "model"}
-_ROLE = Rule("must be one of user, model, assistant; instructions go into system_prompt")
+_ROLE = Rule("must be one of user, model, assistant; put instructions into system_prompt")
 _NO_SESSIONS = Rule(
-    "belongs to a stored conversation, and this server stores none: leave it out; send prompt, with earlier turns in history"
+    "is not supported, because this server stores no conversations; send prompt, with earlier turns in history"
 )
 _NULL = {"type": "null"}
 _ONE_CONTENT: dict[str, Any] = {
@@ -73,7 +73,7 @@ class Turn(Body):
     @model_validator(mode="after")
     def _one_content(self) -> Turn:
         if (self.content is None) + (self.text is None) + (self.parts is None) != 2:
-            raise wrong("content", "is required, or text or parts in its place; send exactly one of the three")
+            raise wrong("content", "must be sent exactly once, as content, text or parts")
         return self
 
     def native(self) -> JsonObject:
@@ -103,10 +103,13 @@ class Request(GenerationBody):
     @model_validator(mode="after")
     def _prompt_or_contents(self) -> Request:
         if self.contents is None and self.prompt is None:
-            raise wrong("prompt", "is required: send a text that is not empty")
+            raise wrong("prompt", "is required; send a text, or the whole conversation as contents")
         if self.contents is not None and (self.prompt is not None or self.history is not None):
             other = "history" if self.prompt is None else "prompt"
-            raise wrong("contents", f"and {other} are mutually exclusive: contents holds the whole conversation")
+            raise wrong(
+                "contents",
+                f"and {other} are mutually exclusive; send one: contents is the whole conversation",
+            )
         return self
 
     def native(self) -> NativeRequest:

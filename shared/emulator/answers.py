@@ -1,6 +1,6 @@
 """Generates the offline Gemini's answers: deterministic text, JSON or a function call for a request, with its token counts.
 
-The text is for a person who runs the product without a key: it shows what was understood, and that no model was used.
+The text is for a person who runs the product without a key: it shows what the request contained, and that no model was used.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def unsafe(prompt_tokens: Mapping[str, int]) -> Answer:
 
 
 def out_of_tokens(prompt_tokens: Mapping[str, int], request: Mapping[str, Any]) -> Answer:
-    """Thinking used up the whole output."""
+    """A candidate without text, because thinking used all output tokens."""
     cap = request.get("generationConfig", {}).get("maxOutputTokens", 64)
     return Answer(prompt_tokens, [Candidate("MAX_TOKENS")], thought_tokens=cap)
 

@@ -86,7 +86,7 @@ class App:
             exchange.done(str(response.status))
             return response
         except (Aborted, ConnectionError):
-            # The connection is closed, by a fault or by the client; aiohttp notices when it writes this.
+            # A fault or the client closed the connection; aiohttp notices when it writes this.
             exchange.lost()
             return web.Response()
         except asyncio.CancelledError:
@@ -155,7 +155,7 @@ class App:
                     wall_s=self._wall_clock(),
                 )
         counts = tokens.count_request(message)
-        self._admit(request, exchange, model, project, sum(counts.values()), images.asked_for(message, model))
+        self._admit(request, exchange, model, project, sum(counts.values()), images.image_count(message, model))
         pace = replies.Pace(
             asked.latency_s if asked.latency_s is not None else self._config.latency_s,
             self._config.chunk_delay_s,
@@ -265,8 +265,8 @@ async def _answer_of(
         return answers.out_of_tokens(counts, message)
     if kind in images.WITHOUT_IMAGE:
         return images.without_image(message, counts, kind)
-    if images.asked_for(message, model):
-        # In a thread: a large one takes a third of a second.
+    if images.image_count(message, model):
+        # Runs in a thread, because a large one takes a third of a second.
         drawn = await asyncio.to_thread(images.answer, message, model, counts, seeds.next(message))
         return images.odd(drawn, kind) if kind in images.ODD_IMAGES else drawn
     answer = answers.answer(message, model, counts, words)

@@ -1,4 +1,4 @@
-"""The API key of a request, and whether Google would accept it: words in the key decide, since there is no registry."""
+"""The API key of a request, and whether it is accepted, which words in the key decide, since there is no registry."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from .server import Request
 
 
 def authenticate(request: Request, version: str, method: str) -> str:
-    """The key. Raises GoogleError for no or two credentials, an OAuth token, or a key that names its own fault.
+    """Returns the key. Raises GoogleError for no or two credentials, an OAuth token, or a key that names its own fault.
 
     A key is valid unless it contains `invalid`, `expired`, `suspended`, `leaked`, `depleted`, `blocked` or `unauth`.
     """

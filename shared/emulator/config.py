@@ -44,7 +44,7 @@ class Project:
 
 @dataclass(frozen=True, slots=True)
 class EmulatorConfig:
-    """`keys` maps an API key to a project's name; a key that is not there is a project of its own, named as `label` says.
+    """`keys` maps an API key to a project's name; any other key is a project of its own, which `label` names.
 
     `window_s` is the length of Google's minute. `latency_s` passes before the first byte, `chunk_delay_s` between frames.
     """
@@ -52,7 +52,7 @@ class EmulatorConfig:
     projects: Mapping[str, Project] = field(default_factory=dict)
     keys: Mapping[str, str] = field(default_factory=dict)
     default_project: Project = Project()
-    # Ids besides the table's, each with the model that answers for it and is metered.
+    # Ids that the table does not list, each with the model that answers for it and is metered.
     aliases: Mapping[str, str] = field(default_factory=dict)
     window_s: float = 60.0
     latency_s: float = 0.0

@@ -1,8 +1,8 @@
 """Draws an image for a prompt: a seeded pattern with the prompt's text on it, as a real PNG (or JPEG).
 
 With Pillow the text is drawn, in a system font with Chinese if there is one (Debian: fonts-noto-cjk); characters that the
-font lacks are drawn as escapes (\\u6708), since an empty box says nothing. Without Pillow there is only the pattern, and PNG
-in place of JPEG. Real models return megabytes; these images are small.
+font lacks are drawn as escapes (\\u6708), since an empty box carries no information. Without Pillow there is only the
+pattern, always as PNG. Real models return megabytes; these images are small.
 """
 
 from __future__ import annotations

@@ -50,7 +50,7 @@ class Wrapped(GoogleError):
 
 
 def project_number(name: str) -> str:
-    """The number of the Google project with this name: always the same."""
+    """The number of the Google project with this name; equal names have equal numbers."""
     return str(100_000_000_000 + zlib.crc32(name.encode()))
 
 
@@ -248,7 +248,7 @@ _REJECTIONS: dict[str, Callable[[Context], GoogleError]] = {
     "429-retry-after": lambda context: _bare(context, "Retry-After"),
     "429-date": lambda context: _bare(context, "date"),
     "429-ms": lambda context: _bare(context, "retry-after-ms"),
-    # A proxy in between.
+    # Errors of a proxy.
     "429-nested": lambda context: _nested(_quota(context, "rpd")),
     "429-nested-twice": lambda context: _nested(_quota(context, "rpd"), 2),
     "429-prefixed": lambda context: _prefixed(_quota(context, "rpd")),

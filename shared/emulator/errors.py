@@ -211,7 +211,7 @@ _QUOTAS = {
         "generate_content_free_tier_input_token_count",
         "GenerateContentInputTokensPerModelPerDay-FreeTier",
     ),
-    # Without a report; these three follow the pattern of the others.
+    # No report of these three is known; they follow the pattern of the others.
     ("paid", "tpd"): (
         "generate_content_paid_tier_input_token_count",
         "GenerateContentPaidTierInputTokensPerModelPerDay",

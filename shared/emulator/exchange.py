@@ -43,7 +43,7 @@ class Exchange:
         self._ready_s = ready_s
 
     def done(self, outcome: str) -> None:
-        """Everything was passed to the transport. Only the first end counts."""
+        """Record that everything was passed to the transport. Only the first end counts."""
         if not self._ended:
             self._ended = True
             self._request.on_lost(None)
@@ -52,7 +52,7 @@ class Exchange:
             self._stats.answered(outcome, self.key)
 
     def lost(self) -> None:
-        """The client disconnected before everything was passed to the transport."""
+        """Record that the client disconnected before everything was passed to the transport."""
         if self._ended:
             return
         self._stats.disconnects += 1
@@ -64,7 +64,7 @@ class Exchange:
         self.done("disconnected")
 
     def close(self) -> None:
-        """The handler ended, in whatever way."""
+        """Record that the handler ended, in whatever way."""
         self.done("aborted")
 
     def hang_up(self) -> None:

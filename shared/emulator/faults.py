@@ -153,7 +153,7 @@ class Faults:
         return [{"fault": order.fault.kind, "count": order.left, "model": order.model} for order in self._orders]
 
     def choose(self, asked: Fault | None, prompt: str, key: str, model: str) -> Fault | None:
-        """The fault for this request: its own, else that of the oldest matching order."""
+        """The fault for this request: its own, otherwise that of the oldest matching order."""
         if asked is not None:
             return asked if asked.times is None or self._counts(asked, asked.times, prompt) else None
         for order in self._orders:

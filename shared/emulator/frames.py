@@ -1,4 +1,4 @@
-"""An answer in Google's response shape: one document, or the frames of a stream, and how each is put into bytes."""
+"""An answer in Google's response shape: one document or the frames of a stream, and their encoding as bytes."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def document(answer: Answer, model_version: str) -> dict[str, Any]:
 
 
 def stream(answer: Answer, model_version: str) -> list[dict[str, Any]]:
-    """The responses of a streamed call: every one has usage and the same id, the last of a candidate its finish."""
+    """The responses of a streamed call: each has usage and the same id, the last one of a candidate its finish reason."""
     name, total = response_id(), _total(answer)
     frames, sent = [], 0
     for index, candidate in enumerate(answer.candidates):
@@ -96,7 +96,7 @@ def _stream_parts(candidate: Candidate) -> Iterator[list[dict[str, Any]]]:
     if candidate.thought:
         yield [{"text": candidate.thought, "thought": True}]
     if candidate.image is not None:
-        # An image comes in one frame, after whatever text there is.
+        # An image is sent in one frame, after any text.
         yield from ([{"text": piece}] for piece in _pieces(candidate.text))
         yield [_image(candidate.image)]
         yield [{"text": "", "thoughtSignature": candidate.signature} if candidate.signature else {"text": ""}]

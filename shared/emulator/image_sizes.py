@@ -36,7 +36,7 @@ _PIXELS_OF_2_5 = {
     "21:9": (1536, 672),
 }
 _FACTORS = {"512": 0.5, "1K": 1.0, "2K": 2.0, "4K": 4.0}
-# One size, which cannot be chosen; and no long formats.
+# This model has one fixed size, and no long formats.
 _OF_2_5 = "gemini-2.5-flash-image"
 _WITHOUT_512 = "gemini-3-pro-image"
 _TOKENS = {"512": 747, "1K": 1120, "2K": 1120, "4K": 2000}
@@ -59,7 +59,7 @@ def output_tokens(model_id: str, config: Mapping[str, Any]) -> int:
 
 
 def check_image_config(config: Mapping[str, Any], model_id: str) -> None:
-    """Raises GoogleError 400 for what the model does not make. No report has Google's words; these are in its style."""
+    """Raises GoogleError 400 for what the model does not support. No report has Google's words; these follow its style."""
     if model_id == _OF_2_5:
         ratios, sizes = [*_PIXELS_OF_2_5], [""]
     elif model_id == _WITHOUT_512:
@@ -68,7 +68,7 @@ def check_image_config(config: Mapping[str, Any], model_id: str) -> None:
         ratios, sizes = [*_PIXELS_1K, *_LONG_1K], [*_FACTORS]
     _check(config, "aspectRatio", "aspect_ratio", ratios)
     _check(config, "imageSize", "image_size", sizes)
-    # The Developer API takes no such field; here it chooses what a real model chooses by itself.
+    # The Developer API has no such field; here it selects what a real model selects by itself.
     _check(config, "outputMimeType", "output_mime_type", MIME_TYPES)
 
 

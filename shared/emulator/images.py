@@ -1,4 +1,4 @@
-"""What an image model answers: an image of the prompt, or one of Google's ways to answer without it."""
+"""The answer of an image model: an image of the prompt, or one of Google's answers without an image."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .models import IMAGE, Model
 WITHOUT_IMAGE = frozenset({"image_safety", "no_image", "text_only"})
 ODD_IMAGES = frozenset({"image_base64url", "image_cut", "image_html"})
 _THOUGHTS = 240
-# Prompts of which it is known how often they were drawn; the oldest is forgotten first.
+# Maximum of prompts whose number of drawings is remembered; the oldest is dropped first.
 _PROMPTS_KEPT = 10_000
 _REFUSED = "I cannot draw that, says the offline Gemini, since the prompt asked it to answer with text only."
 _PAGE = b"<!DOCTYPE html><html><body><h1>502 Bad Gateway</h1></body></html>"
@@ -29,16 +29,16 @@ _BLOCKED = (
 )
 
 
-def asked_for(request: Mapping[str, Any], model: Model) -> int:
-    """How many images the request will make: an image model answers with one unless only text is asked for."""
+def image_count(request: Mapping[str, Any], model: Model) -> int:
+    """How many images the request will generate: an image model returns one, unless the request asks only for text."""
     modalities = request.get("generationConfig", {}).get("responseModalities", ())
     return int(model.kind == IMAGE and (not modalities or "IMAGE" in modalities))
 
 
 class Seeds:
-    """What images are drawn from: the prompt and the images sent with it, and how often the same was asked before. So
-    each image of a prompt is another, as Gemini's are, and the first, second, ... are the same in every process; a
-    request that names its `seed` gets the same image each time."""
+    """The seeds of images: the prompt, the images sent with it, and how often the same request was made before. So repeated
+    requests get different images, as from Gemini, and the first, second, ... image is the same in every process. A request
+    with a `seed` gets the same image each time."""
 
     def __init__(self) -> None:
         self._drawn: OrderedDict[int, int] = OrderedDict()
@@ -52,7 +52,7 @@ class Seeds:
         return zlib.crc32(str(before).encode(), seed) if before else seed
 
     def clear(self) -> None:
-        """As if nothing had been drawn yet."""
+        """Forget how often each prompt was drawn."""
         self._drawn.clear()
 
     def _before(self, seed: int) -> int:
@@ -64,7 +64,7 @@ class Seeds:
 
 
 def answer(request: Mapping[str, Any], model: Model, prompt_tokens: Mapping[str, int], seed: int) -> Answer:
-    """One image of the size asked for."""
+    """One image of the requested size."""
     config = request.get("generationConfig", {})
     wanted = config.get("imageConfig", {})
     text = without_directives(prompt_of(request))
@@ -95,7 +95,7 @@ def odd(answer: Answer, kind: str) -> Answer:
 
 
 def without_image(request: Mapping[str, Any], prompt_tokens: Mapping[str, int], kind: str) -> Answer:
-    """`kind` is one of WITHOUT_IMAGE. As reported of real answers: the content has a role and nothing else."""
+    """`kind` is one of WITHOUT_IMAGE. As in reports of real answers, the content has only a role."""
     if kind == "text_only":
         return Answer(prompt_tokens, [Candidate("STOP", _REFUSED, tokens=tokens.count_text(_REFUSED))], _THOUGHTS)
     if kind == "no_image":

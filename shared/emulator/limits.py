@@ -18,7 +18,7 @@ from .errors import Exceeded
 
 PACIFIC = ZoneInfo("America/Los_Angeles")
 
-# A request may be decided on this long after the newest arrival and still be judged exactly.
+# A request that is decided on up to this long after the newest arrival is still judged exactly.
 LATENESS_S = 60.0
 _TRIM_AT = 4096
 

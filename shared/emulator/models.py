@@ -25,9 +25,9 @@ _MINIMAL_UP = ("MINIMAL", *_LOW_UP)
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """`levels` are the thinking levels it takes (none: refuses the field); `level` is the one when none is asked for.
+    """`levels` are the supported thinking levels (none: the field is rejected); `level` is the default.
 
-    `budget_min` is the lowest thinkingBudget it takes, None where every budget is refused. Limits are tokens.
+    `budget_min` is the lowest thinkingBudget; None: every budget is rejected. Limits are in tokens.
     """
 
     id: str
@@ -106,7 +106,7 @@ CLOSED = {
 
 def resolve(version: str, model_id: str, aliases: Mapping[str, str] = _ROUTED) -> Model | None:
     """The model that answers for an id on an API version (`v1` | `v1beta`), or None. `aliases` are further ids, each with the
-    one that it stands for."""
+    id that it stands for."""
     target = aliases.get(model_id, model_id)
     target = _ROUTED.get(target, target)
     if version == "v1beta":

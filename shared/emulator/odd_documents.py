@@ -1,5 +1,5 @@
-"""Answers that say the same in another way than Google documents, or leave out what it counted. Each changes documents in
-place: the one document of a unary answer, or the frames of a stream."""
+"""Answers in a form that Google does not document, or without its token counts. Each function changes documents in place:
+the one document of a unary answer, or the frames of a stream."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def _enum_defaults(documents: list[Document]) -> None:
 
 
 def _usage(change: Callable[[Document], Any]) -> Change:
-    """Every document's usageMetadata becomes what `change` returns; it is left out for None."""
+    """Replace every document's usageMetadata with what `change` returns; None removes it."""
 
     def apply(documents: list[Document]) -> None:
         for document in documents:
@@ -95,7 +95,7 @@ def _version(text: str | None) -> Change:
 
 
 def _texts(documents: list[Document]) -> list[tuple[list[Any], int]]:
-    """Where the texts of the answer are: (parts, position)."""
+    """The places of the answer's texts: (parts, position)."""
     found = []
     for candidate in _candidates(documents):
         parts = (candidate.get("content") or {}).get("parts") or []
@@ -104,7 +104,7 @@ def _texts(documents: list[Document]) -> list[tuple[list[Any], int]]:
 
 
 def _halves(documents: list[Document]) -> None:
-    """A smile is cut in half between two texts of each candidate's first one."""
+    """Split each candidate's first text in two, in the middle of a character that is a surrogate pair."""
     places = _texts(documents)
     if len(places) >= 2 and places[0][0] is not places[1][0]:
         (parts, at), (more, then) = places[:2]
@@ -122,7 +122,7 @@ def _lone_half(documents: list[Document]) -> None:
 
 
 SURROGATES = frozenset({"halves", "lone-half"})
-"""These need escapes: as UTF-8 a half of a character is not text."""
+"""These need JSON escapes, because half of a surrogate pair cannot be encoded as UTF-8."""
 
 DOCUMENTS: dict[str, Change] = {
     "nulls": _nulls,

@@ -1,4 +1,4 @@
-"""What is not Google's: the statistics, and faults ordered from outside.
+"""The emulator's own routes: statistics, and faults that a test or operator orders.
 
 GET /stats[?arrivals=1] · POST /stats/reset[?limits=1] · GET, POST, DELETE /emulator/faults
 """
@@ -15,7 +15,7 @@ from .stats import Stats
 
 
 async def answer(request: Request, stats: Stats, faults: Faults) -> web.Response | None:
-    """None: not one of its paths."""
+    """The response; None for a path that is not one of these."""
     route = (request.method, request.path)
     if route == ("GET", "/"):
         return replies.document(request, {"service": "offline Gemini", "stats": "/stats"})

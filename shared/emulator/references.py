@@ -1,8 +1,8 @@
-"""Makes the ids in a made-up answer distinct, and its references lead to them. Pure.
+"""Makes the ids in a generated answer distinct, and its references point to them. Pure.
 
-A schema cannot say that one text is the id of something else, so it is recognised by names: `scenes`, an array of objects
-with a required text `id`, is referred to by a text `scene_id` or an array of texts `scene_ids` (also `sceneId`), and by any
-text whose description has `scenes` between backticks.
+A schema cannot declare that a text is the id of another object, so references are recognised by their names: `scenes`, an
+array of objects with a required text `id`, is referred to by a text `scene_id` or an array of texts `scene_ids` (also
+`sceneId`), and by any text whose description has `scenes` between backticks.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def _has_ids(root: Any, schema: Any) -> bool:
 
 
 def _references(root: Any, properties: list[tuple[str, Any]], arrays: set[str]) -> dict[str, _Reference]:
-    """By property; one that is declared twice must be the same reference in both places."""
+    """References by property; a property that is declared twice must be the same reference in both places."""
     found: dict[str, set[_Reference | None]] = {}
     for name, declared in properties:
         found.setdefault(name, set()).add(_reference(root, name, declared, arrays))
@@ -92,12 +92,12 @@ def _reference(root: Any, name: str, declared: Any, arrays: set[str]) -> _Refere
 
 
 def _is_free(schema: dict[str, Any]) -> bool:
-    """Any text conforms."""
+    """Whether any text conforms."""
     return schema.get("type") in ("string", ["string", "null"]) and schema.keys() <= _FREE
 
 
 def _resolved(root: Any, schema: Any) -> dict[str, Any]:
-    """What a `$ref` into the same document leads to; {} for what is not an object."""
+    """The schema to which a `$ref` into the same document points; {} if that is not an object."""
     for _ in range(_MAX_HOPS):
         if not isinstance(schema, dict):
             return {}

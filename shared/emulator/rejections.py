@@ -32,7 +32,7 @@ def over_quota(
         exceeded = [
             Exceeded("rpd", one.limit, min(one.wait_s, short_s)) if one.dimension == "rpd" else one for one in exceeded
         ]
-    # A shortened minute has waits that whole seconds cannot express.
+    # In a shortened minute there are waits that whole seconds cannot express.
     return errors.quota_exceeded(project.tier, model, exceeded, whole_seconds=window_s >= _REAL_MINUTE_S)
 
 

@@ -51,7 +51,7 @@ def rejection(request: Request, error: GoogleError, *, sse: bool) -> web.Respons
 
 
 def missing_page(request: Request) -> web.Response:
-    """Google's front end answers a path that no method has in HTML."""
+    """The HTML page with which Google's front end answers an unknown path."""
     return web.Response(status=404, body=_MISSING_PAGE, headers=headers(request, "text/html; charset=UTF-8"))
 
 
@@ -63,14 +63,14 @@ async def finish(request: Request, response: web.StreamResponse) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """`deadline_s` (CLOCK_MONOTONIC) is the caller's X-Server-Timeout: nothing is answered past it."""
+    """`deadline_s` (CLOCK_MONOTONIC) is the caller's X-Server-Timeout: nothing is sent after it."""
 
     latency_s: float
     gap_s: float
     deadline_s: float | None
 
     def ready_s(self, frames: int) -> float:
-        """When an answer of so many frames that begins now is complete (CLOCK_MONOTONIC)."""
+        """When an answer that begins now and has this many frames is complete (CLOCK_MONOTONIC)."""
         ready_s = time.monotonic() + self.latency_s + (frames - 1) * self.gap_s
         return ready_s if self.deadline_s is None else min(ready_s, self.deadline_s)
 

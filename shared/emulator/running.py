@@ -33,7 +33,7 @@ class Emulator:
         self.app.stats.reset(limits=limits)
 
     def inject(self, fault: str, count: int = 1, *, key: str | None = None, model: str | None = None) -> None:
-        """The next `count` requests (of that key, of that model id) get the fault. Raises faults.BadDirective."""
+        """Inject the fault into the next `count` requests (of that key, of that model id). Raises faults.BadDirective."""
         self.app.faults.order(fault, count, key, model)
 
 

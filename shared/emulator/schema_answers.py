@@ -2,7 +2,7 @@
 
 Takes JSON Schema as Gemini does ($ref to $defs, anchors and ids, recursion, anyOf/oneOf/allOf, type lists, enum, const,
 formats, bounds, prefixItems, contains, if/then, dependencies, propertyOrdering), draft-07's lists of items too; `from_openapi`
-turns a responseSchema into it. README.md lists what is not obeyed.
+turns a responseSchema into it. README.md lists the exceptions.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from urllib.parse import unquote, urljoin
 from .references import with_references
 from .schema_merging import Unsatisfiable, keeps_bounds, merged, modern, same
 
-# Past the soft bound optional things are left out, past the hard one the schema is refused.
+# Above the soft bound optional values are left out; above the hard bound the schema is rejected.
 _SOFT_NODES = 400
 _HARD_NODES = 20_000
 _UNBOUNDED = 2**63
 _DEEP = 8
-# How often one $ref may be inside itself: once, so that a tree has branches and they end.
+# How often one $ref may contain itself: once, so that a tree has branches, and the branches end.
 _NESTED_REFS = 2
 _TEXT_LIMIT = 60
 _TRIES = 20
@@ -43,7 +43,7 @@ class TooComplex(Exception):
 
 
 class _Endless(Exception):
-    """This branch of a recursive schema does not end; an optional one is left out."""
+    """A branch of a recursive schema does not end. An optional branch is then left out."""
 
 
 def value_for(schema: Any, seed: int, topic: str = "") -> Any:
@@ -132,11 +132,11 @@ class _Writer:
         return self._rng.choice([option for option in options if option is not None] or options)
 
     def _flat(self, schema: dict[str, Any], refs: tuple[str, ...]) -> tuple[dict[str, Any], tuple[str, ...]]:
-        """The schema with its $ref followed and its allOf merged in."""
+        """The schema with its $ref resolved and its allOf merged in."""
         while not schema.keys().isdisjoint(_FLATTENED):
             ref = schema.get("$ref", schema.get("$dynamicRef"))
             parts: list[Any] = list(schema.get("allOf", ()))
-            # Nearly every declared property is written, so what it brings is asked for at once.
+            # Nearly every declared property is written, so its dependencies are required from the beginning.
             parts += [part for name, part in _dependent(schema) if name in schema.get("properties", ())]
             schema = {name: item for name, item in schema.items() if name not in _FLATTENED}
             if ref is not None:
@@ -183,7 +183,7 @@ class _Writer:
         raise Unsatisfiable(f"cannot follow $ref {ref!r}")
 
     def _condition(self, schema: dict[str, Any], name: str, refs: tuple[str, ...], depth: int) -> Any:
-        """What is under `if` is made true, unless nothing is then; `else` is written without looking at `if`."""
+        """A value by `if` and `then`, or by `else` if no value conforms to these. `else` is used without evaluating `if`."""
         base = {key: item for key, item in schema.items() if key not in ("if", "then", "else")}
         try:
             return self.value({"allOf": [base, schema["if"], schema.get("then", True)]}, name, refs, depth)
@@ -191,7 +191,7 @@ class _Writer:
             return self.value({"allOf": [base, schema.get("else", True)]}, name, refs, depth)
 
     def _branch(self, schema: dict[str, Any], word: str, name: str, refs: tuple[str, ...], depth: int) -> Any:
-        """One of the alternatives, chosen by the seed among those that end; null only when nothing else does."""
+        """One of the alternatives, chosen by the seed among those that end; null only if no other one ends."""
         options = list(schema[word]) if isinstance(schema[word], list) else []
         base = {key: item for key, item in schema.items() if key != word}
         self._rng.shuffle(options)
@@ -283,7 +283,7 @@ class _Writer:
             picked = self._rng.randint(first, last)
             if whole:
                 return round(picked * step)
-            # picked * 0.01 has noise in its last digits; dividing by 100 has not.
+            # picked * 0.01 has rounding errors in its last digits; dividing by 100 has none.
             value: float = picked / 100 if step == 0.01 else picked * step
             return value if low <= value <= high else low
         if whole or "multipleOf" in schema or low > high:
@@ -306,7 +306,7 @@ class _Writer:
         return text[:most].ljust(least, ".")
 
     def _example(self, schema: dict[str, Any]) -> str:
-        """A text for a pattern: one of the schema's own examples, or what little it takes."""
+        """A text that matches a pattern: one of the schema's own examples, or a short generated text."""
         given = [*schema.get("examples", ()), schema.get("default")]
         fitting = [text for text in given if isinstance(text, str) and _fits(schema["pattern"], text, unknown=True)]
         if fitting:
@@ -354,7 +354,7 @@ def _objects(root: Any) -> Iterator[dict[str, Any]]:
 
 
 def _dependent(schema: dict[str, Any]) -> Iterator[tuple[str, Any]]:
-    """(property, what it brings); draft-07 has lists and schemas under one keyword."""
+    """(property, its dependency); draft-07 has lists and schemas under one keyword."""
     yield from schema.get("dependentSchemas", {}).items()
     for name, part in schema.get("dependencies", {}).items():
         yield name, {"required": part} if isinstance(part, list) else part
@@ -389,7 +389,7 @@ def _bound(schema: dict[str, Any], name: str, exclusive: str) -> float | None:
 
 
 def _fits(pattern: str, text: str, *, unknown: bool = False) -> bool:
-    """`unknown`: of a pattern that Python has not. ECMA-262, which schemas write, has some of its own, like \\p{L}."""
+    """`unknown`: the result for a pattern that Python does not support. ECMA-262 has syntax of its own, such as \\p{L}."""
     try:
         return re.search(pattern, text) is not None
     except re.error:

@@ -1,4 +1,4 @@
-"""Two JSON Schemas as one that is both, and what one says of a given value, as far as a writer of values needs it. Pure."""
+"""Merges two JSON Schemas, and checks a given value against one, as far as the generation of values needs it. Pure."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _LOWEST = {"maximum", "exclusiveMaximum", "maxLength", "maxItems", "maxPropertie
 
 
 class Unsatisfiable(Exception):
-    """No value can conform, or the schema does not make sense."""
+    """No value can conform to the schema, or it is not a valid schema."""
 
 
 def same(one: Any, other: Any) -> bool:
@@ -17,13 +17,13 @@ def same(one: Any, other: Any) -> bool:
 
 
 def merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
-    """Both schemas at once: the narrower bound, either's properties, and for the rest `over`."""
+    """A schema that requires both: the narrower bound, the properties of either, and otherwise the keywords of `over`."""
     base, over = modern(base), modern(over)
     result = {**base, **over}
     for word in base.keys() & over.keys():
         result[word] = _both(word, base[word], over[word])
     for one, other in ((base, over), (over, base)):
-        # A property that only one declares is additional to the other.
+        # A property that only one schema declares is an additional property of the other.
         extra = one.get("additionalProperties", True)
         for name in other.get("properties", {}).keys() - one.get("properties", {}).keys() if extra is not True else ():
             result["properties"] = {**result["properties"], name: _joined(result["properties"][name], extra)}
@@ -41,7 +41,7 @@ def modern(schema: dict[str, Any]) -> dict[str, Any]:
 
 
 def _both(word: str, base: Any, over: Any) -> Any:
-    """What a keyword is where two schemas have it."""
+    """The merged value of a keyword that both schemas have."""
     if base == over and isinstance(base, bool) == isinstance(over, bool):
         return over
     if word in _HIGHEST | _LOWEST and isinstance(base, int | float) and isinstance(over, int | float):
@@ -57,7 +57,7 @@ def _both(word: str, base: Any, over: Any) -> Any:
     if word == "required":
         return [*base, *(name for name in over if name not in base)]
     if word in ("anyOf", "oneOf"):
-        # One alternative of each: the other's are asked for inside every one of ours.
+        # The alternatives of the other schema are required inside each of ours.
         return [_joined(option, {word: base}) for option in over]
     if word in ("properties", "patternProperties", "dependentRequired", "dependentSchemas", "$defs"):
         joined = {
@@ -87,7 +87,7 @@ def _common_type(base: Any, over: Any) -> Any:
 
 
 def keeps_bounds(value: Any, schema: dict[str, Any]) -> bool:
-    """Whether a value of an enum is of the type and within the bounds beside it."""
+    """Whether a value of an enum has the type and is within the bounds of the same schema."""
     if isinstance(value, bool) or value is None:
         kinds, size = {"boolean" if value is not None else "null"}, None
     elif isinstance(value, int | float):

@@ -1,5 +1,5 @@
-"""The HTTP server of the offline Gemini: aiohttp's low-level one, which also tells when a request came and when its
-client went.
+"""The HTTP server of the offline Gemini: aiohttp's low-level one, which also reports when a request arrived and when
+its client disconnected.
 
 Decision: aiohttp's `web.Server` with an own protocol class. A router, middlewares and the access log would cost as much
 as the answer, and neither the time at which headers were parsed nor the loss of a connection reaches a handler of a
@@ -26,7 +26,7 @@ _MAX_HEADER_BYTES = 16 * 1024
 
 
 class _Protocol(RequestHandler):
-    """Stamps each request when its headers have been parsed, and calls `on_lost` in the moment its connection is gone."""
+    """Records when the headers of each request were parsed, and calls `on_lost` as soon as its connection is lost."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -42,8 +42,8 @@ class _Protocol(RequestHandler):
             self.arrivals_s.append(now_s)
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        # The slot must be free before any request that is read later is decided on, so not only when the cancelled
-        # handler gets its turn.
+        # The slot must be free before a later request is decided on, which may be before the cancelled handler
+        # runs.
         on_lost, self.on_lost = self.on_lost, None
         super().connection_lost(exc)
         if on_lost is not None:
@@ -59,7 +59,7 @@ class Request(web.BaseRequest):
         self.arrived_s = stamps.popleft() if stamps else time.monotonic()
 
     def on_lost(self, callback: Callable[[], None] | None) -> None:
-        """Calls back if the connection is lost from now on; None: no more."""
+        """Sets the function to call when the connection is lost; None removes it."""
         self._protocol.on_lost = callback  # type: ignore[attr-defined]
 
 

@@ -12,13 +12,13 @@ from .config import EmulatorConfig
 from .errors import Exceeded
 from .limits import ModelQuota
 
-# Past so many keys, or projects that are no more than a key, the rest share one record.
+# Maximum of keys, and of projects without configuration, with a record of their own; the rest share one.
 _MAX_NAMES = 10_000
 _OTHERS = "(others)"
 
 
 def label(key: str) -> str:
-    """How a key is shown in statistics: as it is, unless it looks like a real one."""
+    """How a key is shown in statistics: unchanged, unless it looks like a real key."""
     if key.startswith(("AIza", "AQ.")):
         return f"{key[:4]}-{hashlib.sha256(key.encode()).hexdigest()[:8]}"
     return key
@@ -60,7 +60,7 @@ class ProjectRecord:
         self.models: dict[str, _ModelRecord] = {}
 
     def take_slot(self) -> bool:
-        """One more request at once, if the project may."""
+        """Take a concurrency slot if the project has one left."""
         if self.settings.concurrency is not None and self.open >= self.settings.concurrency:
             return False
         self.open += 1
@@ -71,7 +71,7 @@ class ProjectRecord:
         self.open -= 1
 
     def admit(self, model: str, at_s: float, tokens: int, wall_s: float, images: int = 0) -> list[Exceeded]:
-        """Empty when admitted; otherwise the quotas in the way."""
+        """The exceeded quotas; empty if the request was admitted."""
         record = self.models.get(model)
         if record is None:
             record = self.models[model] = _ModelRecord(self._config)

@@ -1,6 +1,6 @@
-"""How many tokens the offline Gemini counts: by bytes, with a spread that only the content decides.
+"""The token counts of the offline Gemini: computed from bytes, with a spread that depends only on the content.
 
-A gateway estimates tokens before it knows the count. So that this judge is not the estimate itself, each text's count is
+A gateway estimates tokens before it knows the count. So that these counts differ from its estimates, each text's count is
 its UTF-8 bytes / 4 times a factor in [0.85, 1.15] drawn from the text.
 """
 
@@ -30,7 +30,7 @@ def count_text(text: str) -> int:
 
 
 def longest_prefix(text: str, tokens: int) -> str:
-    """The start of a text that is sure to count as no more than `tokens`."""
+    """The start of a text that certainly counts as at most `tokens`."""
     size_bytes = max(0, int(tokens * BYTES_PER_TOKEN / (1 + SPREAD)))
     return text.encode()[:size_bytes].decode("utf-8", "ignore")
 

@@ -109,7 +109,7 @@ class _Reader:
 
     def _shaped(self, field: _Field, value: Any, message: str, path: str) -> Any:
         if field.shape == _MANY:
-            # The transcoder takes a single value for a repeated field.
+            # The transcoder accepts a single value for a repeated field.
             items = value if isinstance(value, list) else [value]
             return [self._single(field, item, message, f"{path}[{index}]") for index, item in enumerate(items)]
         if field.shape == _MAP and isinstance(value, dict):

@@ -86,7 +86,7 @@ def _check_turns(contents: list[dict[str, Any]], *, signatures: bool) -> None:
     asked = [i for i, content in enumerate(contents) if content.get("role") != "model" and _asks(content)]
     for index in range(asked[-1] if asked else 0, len(contents)):
         calls_here = [part for part in contents[index]["parts"] if "functionCall" in part]
-        # Parallel calls share one signature, on the first of them.
+        # Parallel calls share one signature, which is on the first of them.
         if calls_here and not calls_here[0].get("thoughtSignature"):
             name = calls_here[0]["functionCall"].get("name", "")
             raise invalid(

@@ -27,7 +27,7 @@ CODINGS = frozenset(
 )
 NAMES = frozenset(DOCUMENTS) | FRAMINGS | EVENTS | TEXTS | CODINGS
 LATE_ERROR = "late-429"
-"""Not a wrapping of a whole answer: its second half is a 429, in whatever framing the answer has."""
+"""A fault that can be chained like a wrapping: the answer's second half is a 429, in the framing of the answer."""
 MAX_CHAIN = 8
 
 _JSON_TYPE = "application/json; charset=UTF-8"

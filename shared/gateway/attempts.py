@@ -222,15 +222,14 @@ class Attempts:
         """The reply of a whole answer."""
         self._record_time()
         self.complete(permit)
-        self._record_model(permit, body)
-        self.settle(permit, wire.usage(body))
-        return self._reply(permit, body)
+        reply = self._reply(permit, body)
+        self.settle(permit, reply.usage)
+        return reply
 
     def begun(self, permit: Permit, first: JsonObject, frames: AsyncIterator[JsonObject]) -> StreamReply:
         """The reply of a stream whose first frame has arrived; `settle` follows when its reader is done."""
         self._record_time()
         reply = StreamReply(self._reply(permit, first), _Frames(self, permit, frames))
-        self._record_model(permit, first)
         permit.answered()
         return reply
 
@@ -251,14 +250,12 @@ class Attempts:
         now_s = elapsed_s()
         self.gateway.admission.times.record(self.model, now_s - self.attempt.began_s, now_s, streamed=self.streamed)
 
-    def _record_model(self, permit: Permit, body: JsonObject) -> None:
-        """An answer proves that the model exists, and names the one that Gemini metered."""
-        self.timeline.model = self.model
-        permit.metered(models.model_id(wire.model_version(body)))
-
     def _reply(self, permit: Permit, body: JsonObject) -> Reply:
-        used = models.model_id(wire.model_version(body)) or self.model
-        self.attempt.model_used = used
+        """`body` is an answer or a stream's first frame: it proves that the model exists, and names what Gemini metered."""
+        self.timeline.model = self.model
+        metered = models.model_id(wire.model_version(body))
+        permit.metered(metered)
+        used = self.attempt.model_used = metered or self.model
         self.measure()
         reply = Reply(body, self.resolved.requested, used, permit.account.id, wire.usage(body), permit.rate_status())
         self.timeline.answered(reply)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Literal, get_args
 
 from shared.errors import BadRequest
@@ -172,6 +173,8 @@ class ModelTable:
 
     def resolve(self, model: str) -> Resolved:
         """The model that serves `model`. Raises BadRequest naming the field `model` when it cannot be a model's id."""
+        if (known := self._canonical_models.get(model)) is not None:
+            return known
         requested = model.removeprefix("models/")
         if not _ID.fullmatch(requested):
             raise BadRequest(
@@ -181,6 +184,11 @@ class ModelTable:
             )
         canonical = self._canonical(requested)
         return Resolved(requested, canonical, canonical in self.models)
+
+    @cached_property
+    def _canonical_models(self) -> Mapping[str, Resolved]:
+        """Most requests name a model by its own id: for these, nothing has to be looked up."""
+        return {name: Resolved(name, name, True) for name in self.models if self._canonical(name) == name}
 
     def default_model(self, purpose: Purpose, tier: str) -> str:
         """The canonical id for a purpose. On the free tier, where a pro model's quota is 0, chat's flash stands in."""
@@ -235,7 +243,7 @@ def says_missing(message: str) -> bool:
 def model_id(name: str | None) -> str | None:
     """The id in a name that Gemini answered (`modelVersion`, a quota's dimension); None where it is no model's id."""
     found = (name or "").removeprefix("models/")
-    return found if _ID.fullmatch(found) else None
+    return found if found in MODELS or _ID.fullmatch(found) else None
 
 
 TABLE = ModelTable({info.id: info for info in _MODELS}, {**_SUCCESSORS, **RETIRED}, _DEFAULTS, _STAND_INS)

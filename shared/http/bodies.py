@@ -173,6 +173,7 @@ _TYPES = {
     "dict": "an object",
     "model": "an object",
 }
+_KINDS: Mapping[Any, str] = {str: "a text", list: "a list", dict: "an object", bool: "true or false"}
 
 
 def _bad_request(model: type[BaseModel], error: ErrorDetails) -> BadRequest:
@@ -228,21 +229,13 @@ def _rule(error: ErrorDetails, field: FieldInfo | None) -> str:
     value, why, context = error["input"], error["type"], error.get("ctx", {})
     rule = _rule_of(field)
     if why == "missing":
-        if rule is not None:
-            return f"is required; it {rule.text}"
-        if field is not None and field.description:
-            return f"is required: {field.description.rstrip('.')}"
-        return (
-            "is required: send a text that is not empty"
-            if field is not None and field.annotation is str
-            else "is required"
-        )
+        return f"is required; it {rule.text}" if rule is not None else f"is required; send {_expected(field)}"
     if rule is not None or "rule" in context:
         return rule.text if rule is not None else str(context["rule"])
     if why == "string_pattern_mismatch":
         return "is empty; send a text" if context["pattern"] == NOT_BLANK else f"must match {context['pattern']}"
     if why == "string_too_short" and context["min_length"] == 1:
-        return "is empty"
+        return f"is empty; send {_expected(field) if field is not None and field.annotation is str else 'a text'}"
     if why == "too_short" and context["min_length"] == 1:
         return "is empty; send at least one entry"
     if why == "too_long":
@@ -256,6 +249,17 @@ def _rule(error: ErrorDetails, field: FieldInfo | None) -> str:
     if why in ("literal_error", "enum"):
         return f"must be {context['expected']}"
     return _sentence(error["msg"])
+
+
+def _expected(field: FieldInfo | None) -> str:
+    """A field's type and what its description says first: "a text: what the image should show"."""
+    if field is None:
+        return "it"
+    kind = _KINDS.get(get_origin(field.annotation) or field.annotation, "a value")
+    about = (field.description or "").partition(". ")[0].rstrip(".")
+    word = about.partition(" ")[0]
+    is_name = len(word) > 1 and word.isupper()
+    return f"{kind}: {about if is_name else about[:1].lower() + about[1:]}" if about else kind
 
 
 def _sentence(message: str) -> str:

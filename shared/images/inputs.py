@@ -70,7 +70,9 @@ class InputReader:
             try:
                 return await self.read_stored(name)
             except NotFound:
-                raise _error(field, "is not the name of a stored image; the image may have expired") from None
+                raise _error(
+                    field, "is not the name of a stored image, which may have expired; send base64 data"
+                ) from None
         scheme = _SCHEME.match(text)
         if scheme is None:
             return await self.work(partial(decoded, text, field, other_forms=_OTHER_FORMS))
@@ -80,7 +82,7 @@ class InputReader:
             case "https":
                 return await self.fetch(text, field)
             case "http":
-                raise _error(field, "is an http URL; only https is fetched")
+                raise _error(field, "is an http URL, which is not fetched; send an https URL")
             case _:
                 raise _error(field, f"must be {_FORMS}; nothing else is fetched")
 

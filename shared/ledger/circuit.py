@@ -46,12 +46,12 @@ Phase = Literal["closed", "open", "half-open", "rising"]
 PROBE_MS = 10_000
 """How long one instance may own the probe, including the wait for its answer."""
 RISE_PERCENT = 10
-"""How much of the configured limit a lowered one rises by, at once and per window, when Gemini took more."""
+"""Percentage of the configured limit by which a lowered one rises, at once and per window, after Gemini accepted more."""
 MAX_SENTENCE_CHARS = 300
 
 
 class Rule(NamedTuple):
-    """How long a circuit opens for, in windows. Pauses grow only where Gemini names no time, or none that is believed."""
+    """How long a circuit opens for, in windows. Pauses grow only where Gemini names no time, or one that is not trusted."""
 
     rank: int
     """While a circuit is open, a refusal of a lower rank does not change it."""
@@ -117,7 +117,7 @@ def open_circuit(circuit: Circuit, refusal: QuotaSignal, instance: str, now_ms: 
         pause_ms = next_pause_ms(refusal.kind, circuit.pause_ms, grid.window_ms)
         until_ms = now_ms + pause_ms
     elif refusal.guessed:
-        # Part of it passed before the report arrived here; the next pause is a multiple of the whole.
+        # Part of the pause passed before the report arrived here; the next one is a multiple of the whole.
         pause_ms = int(first_pause_ms(refusal.kind, grid.window_ms))
     if until_ms > circuit.open_until_ms or (before == "open" and rule.rank > RULES[circuit.kind].rank):
         circuit.kind, circuit.message = refusal.kind, sentence(refusal.message)
@@ -140,21 +140,21 @@ def close(circuit: Circuit) -> None:
 
 
 def close_answered(circuit: Circuit, answered_ms: int) -> None:
-    """A probe was answered whose right ended at `answered_ms`. It was dispatched after the right began, and proves something
-    if that was later than the last refused request."""
+    """Close the circuit if an answered probe proves that Gemini accepts requests again: if its right, which ended at
+    `answered_ms`, began after the last refused request was dispatched."""
     if circuit.open_until_ms and answered_ms - PROBE_MS >= circuit.refused_ms:
         close(circuit)
 
 
 def close_served(circuit: Circuit, sent_ms: float) -> None:
-    """A request that was dispatched at `sent_ms` was served. It was booked for an id of which nobody knew that it stands for the
-    circuit's model, and proves as much as a probe if the circuit was half-open by then."""
+    """Gemini served a request that was dispatched at `sent_ms`, for an id that was not yet known to be an alias of the
+    circuit's model. The request proves as much as a probe if the circuit was half-open by then."""
     if circuit.open_until_ms and sent_ms >= max(circuit.open_until_ms, circuit.refused_ms):
         close(circuit)
 
 
 def circuits_of(state: State, section: ModelState | None) -> list[Circuit]:
-    """Those that stop a model's requests now: its own, and the project's."""
+    """The circuits that stop a model's requests now: its own, and the project's."""
     own = [] if section is None else [section.circuit]
     return [circuit for circuit in (*own, state.spend) if circuit.open_until_ms]
 
@@ -178,9 +178,9 @@ def probe_ms_of(circuits: Iterable[Circuit], instance: str, model: str) -> int:
 def claim_probe(
     circuits: list[Circuit], state: State, lease: InstanceLease, message: RenewRequest, model: str, grid: Grid
 ) -> bool:
-    """Whether the sender is to send the probe, of `model`, once the circuits' time is over; one instance at a time.
+    """Whether the sending instance may send the probe of `model` after the circuits' pause; one instance at a time.
 
-    It may until PROBE_MS after it could begin: while its lease lasts, and a request waits there or is the probe."""
+    Its claim ends PROBE_MS after the probe could begin, and earlier when its lease lapses or no request waits there any more."""
     demand, now_ms = message.demands[model], state.now_ms
     mine = [(circuit.owner, circuit.model) == (message.instance, model) for circuit in circuits]
     taken = [_is_taken(circuit, state) for circuit in circuits]
@@ -215,7 +215,7 @@ def lowered_phase(lowered: Lowered, now_ms: int) -> Phase:
 
 
 def lower(section: ModelState, refusal: QuotaSignal, configured: Limits, now_ms: int, grid: Grid) -> None:
-    """Gemini named limits in a refusal. Those below the configured ones hold until a test shows that they do not."""
+    """Record limits that Gemini named in a refusal. Those below the configured ones apply until a test refutes them."""
     for k, (named, limit) in enumerate(zip(refusal.learned, configured, strict=True)):
         known = section.lowered.get(k)
         tested = known is not None and (known.rising_ms or refusal.sent_ms >= known.test_ms)
@@ -251,7 +251,7 @@ def _steps(lowered: Lowered, now_ms: int, grid: Grid) -> int:
 
 
 def lowered_limits(section: ModelState, configured: Limits, now_ms: int, grid: Grid) -> Limits:
-    """The configured limits, as far as Gemini did not name less."""
+    """The configured limits, each replaced where Gemini named a lower one."""
     if not section.lowered:
         return configured
     result = list(configured)
@@ -306,8 +306,8 @@ def _dimension(k: int) -> int:
 
 
 def note_dispatched(lowered: Lowered, amount: int, now_ms: int, grid: Grid) -> None:
-    """`amount` was dispatched within the last window (or this day). A window after it was more than the limit, and was not
-    refused, the limit rises."""
+    """Record that `amount` was dispatched within the last window (or this day). If it exceeded the limit and no refusal
+    follows within a window, the limit rises."""
     if lowered_phase(lowered, now_ms) != "half-open":
         return
     if amount > lowered.reached:

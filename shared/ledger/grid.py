@@ -9,10 +9,11 @@ from zoneinfo import ZoneInfo
 
 SLOTS_PER_WINDOW = 240
 JITTER_MS = 250
-"""Most that may pass between the last check of a permit and its request's arrival at Gemini, less its least (A1, A2).
+"""Maximum variation of the time between the last check of a permit and its request's arrival at Gemini (A1, A2).
 
 It does not shrink with a test's window: a stalled process stalls just as long."""
 
+HOUR_MS = 3_600_000
 _PACIFIC = ZoneInfo("America/Los_Angeles")
 
 
@@ -63,4 +64,10 @@ def pacific_day(ms: float) -> Day:
     """The day whose count Gemini charges at `ms`: daily quotas reset at midnight Pacific time.
 
     Source: ai.google.dev/gemini-api/docs/rate-limits."""
-    return _bounds(datetime.fromtimestamp(ms / 1000, UTC).astimezone(_PACIFIC).toordinal())
+    return _day_of_hour(int(ms // HOUR_MS))
+
+
+@lru_cache(maxsize=64)
+def _day_of_hour(hour: int) -> Day:
+    """Midnight Pacific time is the beginning of an hour in UTC too, so an hour is in one day."""
+    return _bounds(datetime.fromtimestamp(hour * HOUR_MS / 1000, UTC).astimezone(_PACIFIC).toordinal())

@@ -63,7 +63,7 @@ def _limits(state: State, model: str, configured: Limits) -> Limits:
 
 
 def refusals(state: State, model: str, now_ms: int, configured: Limits) -> Report:
-    """What Gemini's 429s for `model` established; null where nothing applies."""
+    """What Gemini's 429s for `model` changed; null where they changed nothing."""
     section, grid = state.sections[model], Grid.of(state.window_ms / 1000)
     limits = _limits(state, model, configured)
     suspected = {
@@ -79,7 +79,7 @@ def refusals(state: State, model: str, now_ms: int, configured: Limits) -> Repor
 
 
 def stopped(circuit: Circuit, now_ms: int) -> Report | None:
-    """An open circuit: why, when Gemini is asked again, and whether that is being done; None while it is closed."""
+    """An open circuit: the reason, when Gemini is asked again, and whether a probe is under way; None while it is closed."""
     if not circuit.open_until_ms:
         return None
     return {
@@ -91,7 +91,7 @@ def stopped(circuit: Circuit, now_ms: int) -> Report | None:
 
 
 def _learned(section: ModelState, limits: Limits, now_ms: int) -> Report | None:
-    """By name, the limits that Gemini named below the configured ones: what holds now, and when they are tested."""
+    """By name, the limits that Gemini named below the configured ones: their value now, and when they are tested."""
     return {
         Limits._fields[k]: {
             "named": lowered.limit,
@@ -114,13 +114,13 @@ def iso(ms: float) -> str:
 
 
 def forget_learned(state: State, model: str | None, *, cool_only: bool) -> list[str]:
-    """Clear what refusals taught about one model or all (`cool_only`: the open circuits alone); the models that changed.
+    """Clear what refusals changed for one model or all (`cool_only`: the open circuits alone). Returns the models that changed.
 
-    What was dispatched and booked stays: no limit can be exceeded by this, but those that Gemini named."""
+    Dispatches and bookings stay, so that only limits that Gemini named can be exceeded afterwards."""
     changed = []
     for name, section in state.sections.items():
         if name == UNPROVEN or (model is not None and name != model):
-            continue  # Of unproven ids nothing is refused; whose turn it is must not be forgotten.
+            continue  # No refusal is recorded for unproven ids, and the turn that this section holds must be kept.
         learned = bool(section.lowered or section.outside) and not cool_only
         if section.circuit.open_until_ms or learned:
             changed.append(name)

@@ -1,4 +1,4 @@
-"""Limits of a (project, model): what they are, the tiers' defaults, and how two opinions of them merge."""
+"""Limits of a (project, model): what they are, the tiers' defaults, and the minimum of several configurations."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 Limit = int | None
-"""None is unlimited; 0 is really zero."""
+"""None means unlimited; 0 means that no request is allowed."""
 
 
 class Limits(NamedTuple):
@@ -43,7 +43,7 @@ def smaller(a: Limit, b: Limit) -> Limit:
 
 
 def minimum(opinions: Iterable[Limits]) -> Limits:
-    """The limits that satisfy every opinion: instances of two deployments never add up to more than either allows."""
+    """The smallest of each limit: instances of two deployments together never exceed what either allows."""
     result = UNLIMITED
     for other in set(opinions):
         result = Limits(*(smaller(a, b) for a, b in zip(result, other, strict=True)))

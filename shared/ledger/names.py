@@ -35,8 +35,8 @@ from shared.ledger.state import (
 
 
 def section_of(names: Mapping[str, Metered], model: str) -> str:
-    """The model at the end of the chain of names that begins with `model`; of a circle its first member in alphabetical
-    order, so that all of its ids share one section."""
+    """The model at the end of the chain of names that begins with `model`. If the chain is a circle, its first member in
+    alphabetical order, so that all of its ids share one section."""
     path: list[str] = []
     while True:
         known = names.get(model)
@@ -49,7 +49,7 @@ def section_of(names: Mapping[str, Metered], model: str) -> str:
 
 
 def has_room(state: State, section: str) -> bool:
-    """Whether the document may count `section`. The one of unproven ids always has its place."""
+    """Whether the document has room for `section`; for the section of unproven ids it always has."""
     return section in state.sections or section == UNPROVEN or len(state.sections.keys() - {UNPROVEN}) < MAX_MODELS
 
 
@@ -90,7 +90,7 @@ def _merge_sections(state: State) -> None:
 
 
 def _merged(into: ModelState, moved: ModelState) -> ModelState:
-    """All that was dispatched to either; of what refusals taught, that which holds back more."""
+    """The sum of what was dispatched to both, and the stricter of what refusals changed."""
     for slot, cost in moved.ring.items():
         into.ring[slot] = into.ring.get(slot, NO_COST).plus(cost)
     for day, count in moved.days.items():
@@ -113,18 +113,18 @@ def _merged_share(into: InstanceShare, moved: InstanceShare) -> InstanceShare:
 
 
 def added(some: Bookings, others: Bookings) -> Bookings:
-    """Both, those of one Validity as one."""
+    """The bookings of both, added up by their SlotRange."""
     result = dict(some)
     for validity, cost in others.items():
         result[validity] = result.get(validity, NO_COST).plus(cost)
     return result
 
 
-# -- messages about sections that are one by now -----------------------------------------------------------------------
+# -- messages about merged sections ------------------------------------------------------------------------------------
 
 
 def redirected(state: State, message: RenewRequest) -> RenewRequest:
-    """`message` with everything under the current sections: its sender may not know them yet."""
+    """`message` with everything moved to the current sections, which its sender may not know yet."""
     names = state.names
     if not names or all(section_of(names, model) == model for model in _sections_in(message)):
         return message
@@ -142,7 +142,7 @@ def _sections_in(message: RenewRequest) -> list[str]:
 
 
 def combined(a: Demand, b: Demand) -> Demand:
-    """One instance's demand for two sections that have become one."""
+    """One instance's demand for two sections that were merged."""
     settled, not_found = dict(a.settled), dict(a.not_found)
     for slot, cost in b.settled.items():
         settled[slot] = settled.get(slot, NO_COST).plus(cost)
@@ -167,7 +167,7 @@ def combined(a: Demand, b: Demand) -> Demand:
 
 
 def combined_allotment(a: ModelGrant, b: ModelGrant) -> ModelGrant:
-    """The grant for two sections that their holder counts as one."""
+    """The grant for two sections that its holder has merged."""
     return replace(
         a,
         bookings=added(a.bookings, b.bookings),
@@ -189,8 +189,8 @@ def combined_allotment(a: ModelGrant, b: ModelGrant) -> ModelGrant:
 
 
 def move_named(state: State, message: RenewRequest, grid: Grid) -> None:
-    """A request that was booked in another section than the one its answer named counts in the named one too: in the minute
-    of its dispatch and in that day. The minute of the section it was booked in keeps it; the day of unproven ids does not."""
+    """Count a request also in the section that its answer named, if it was booked in another one: in the minute of its
+    dispatch and in that day. It stays in the minute of the section in which it was booked, but not in the day of unproven ids."""
     now_slot = grid.slot(state.now_ms)
     for named in message.names:
         if named.metered is None or named.model not in state.names:
@@ -225,9 +225,9 @@ def end_turn(state: State, message: RenewRequest) -> None:
 def takes_turn(state: State, message: RenewRequest, turn_ms: int) -> bool:
     """Whether the sender may dispatch the one request of an unproven id that is open in this project.
 
-    Its turn lasts until the sender reports that the request was answered, or that it has none; of an instance that is not heard
-    of, until its slots are free, since its open requests have ended at Gemini by then (A4). The right to begin ends `turn_ms`
-    after it was given or renewed. Who has just had a turn leaves the next one to others that wait."""
+    Its turn lasts until the sender reports that the request was answered, or that it has none. The turn of an instance that no
+    longer renews lasts until its slots are free, since its open requests have ended at Gemini by then (A4). The right to begin
+    ends `turn_ms` after it was given or renewed. An instance that just had a turn lets waiting instances go first."""
     turn, demand = state.sections[UNPROVEN].circuit, message.demands[UNPROVEN]
     holder = state.leases.get(turn.owner)
     if turn.owner == message.instance:

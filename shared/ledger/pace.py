@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import accumulate
 from typing import NamedTuple
 
 PACE_SNAP = 0.92
@@ -18,8 +19,8 @@ class Pace(NamedTuple):
     until: int
 
     def units(self, first: int, last: int) -> int:
-        """What the pace has for slots first..last. All count on one absolute grid, so that a permit given late does not
-        push the next one back."""
+        """What the pace provides for slots first..last. All renews count on one absolute grid, so that a permit that is given
+        late does not delay the next one."""
         turn = max(min(self.until, last), first - 1) + 1
         slow = int(self.rate * turn) - int(self.rate * first)
         return slow + int(self.full * (last + 1)) - int(self.full * turn)
@@ -40,25 +41,28 @@ def pace_from(k: int, limit: int, now: int, used: int, leaving: list[int]) -> Pa
     span = len(leaving) - 1
     rate = full = limit / span
     until, free, slack = 0, limit - used, 2 * full if k == 1 else min(CATCH_UP_PERMITS, 2 * full)
-    leaving[span] = 1  # The last slot of a span in which nothing leaves is where least is free for each slot so far.
-    for t, left in enumerate(leaving):
-        if left:
-            if t and free + slack < rate * t + 1e-9:
-                rate, until = max(0.0, free / t), t - 1
-            free += left
+    leaving[span] = 1  # At the last slot of a span in which nothing leaves, the capacity per slot is smallest.
+    frees = accumulate(leaving, initial=free)
+    # Where the full rate is served, a lower one is too.
+    short = [
+        (t, f) for t, (left, f) in enumerate(zip(leaving, frees, strict=False)) if left and f + slack < full * t + 1e-9
+    ]
+    for t, free in short:
+        if t and free + slack < rate * t + 1e-9:
+            rate, until = max(0.0, free / t), t - 1
     return Pace(full, full, now) if rate > PACE_SNAP * full else Pace(rate, full, now + until)
 
 
 def quiet_slots(k: int, full: float) -> int:
-    """For how many slots what the pace left unused may still be given."""
+    """For how many slots capacity that the pace left unused may still be granted."""
     return max(CATCH_UP_SLOTS, 0 if k == 1 else int(CATCH_UP_PERMITS / max(full, 1e-3)))
 
 
 def gaps_of(k: int, pace: Pace) -> tuple[int, int]:
-    """After how many slots without any one may go, whatever the pace's grid has for them: until `pace.until`, and after it.
+    """After how many slots without a dispatch one is allowed regardless of the pace's grid: until `pace.until`, and after it.
 
-    Small limits lose nothing to the grid's phase. Below one a slot it is the full pace's: what is spread over more, each renew
-    would put off anew."""
+    So small limits lose nothing to the grid's phase. Below one per slot the full pace's gap applies: each renew would postpone
+    a permit that is spread over more slots."""
     quiet = quiet_slots(k, pace.full)
     slow, full = (
         min(quiet, int(1 / max(rate, 1e-3)) + 1) for rate in (pace.rate if pace.full >= 1 else pace.full, pace.full)
@@ -67,5 +71,5 @@ def gaps_of(k: int, pace: Pace) -> tuple[int, int]:
 
 
 def repaid(pace: Pace) -> int:
-    """How much of what was given ahead of a slow pace is paid for out of the slots that follow it."""
+    """How much of what was granted ahead of a slow pace is charged to the slots that follow it."""
     return int(min(CATCH_UP_PERMITS, 2 * pace.full)) if pace.rate < pace.full else 0

@@ -4,84 +4,139 @@ from __future__ import annotations
 
 from bisect import bisect_right, insort
 from itertools import accumulate
+from operator import sub
 
-from shared.ledger.calendar import Calendar, flexible
+from shared.ledger.calendar import Calendar
+from shared.ledger.occupancy import PINNED_SLOTS, flexible
 from shared.ledger.pace import Pace, gaps_of, pace_from, quiet_slots, repaid
 from shared.ledger.state import Bookings
+
+REACHED_AT_ONCE = 60
 
 
 def pace_of(calendar: Calendar, k: int) -> Pace:
     """How to spread what is free until what was given in a burst leaves the window: no stall after it.
 
-    What was booked for a slot before now has probably been dispatched, and is reported later: it leaves the window with the last
-    slot of its booking. A lack of a request or two
-    is none, and a rate near the limit's own is the limit's own: rounding must not cost capacity."""
-    span, limit = calendar.grid.span, calendar.limits[k] or 0
-    leaving, shift = [0] * (span + 1), span - calendar.now
-    used = 0
-    for booked, cost in calendar.everyone:
-        if (amount := cost[k]) and (flexible(booked) or booked.first < calendar.now):
-            used += amount
-            leaving[min(span, max(0, booked.last + shift))] += amount
-    for slot, cost in calendar.ring.items():
-        if amount := cost[k]:
-            used += amount
-            end = slot + shift
-            leaving[span if end > span else end if end > 0 else 0] += amount
+    What was booked for a slot before now has probably been dispatched and is reported later: it leaves the window with the last
+    slot of its booking. A lack of a request or two is none, and a rate near the limit's own is the limit's own:
+    rounding must not cost capacity."""
+    occupancy, span, limit = calendar.occupancy, calendar.grid.span, calendar.limits[k] or 0
+    dispatched, pinned = occupancy.dispatched[k], occupancy.pinned[k]
+    used = sum(dispatched) + sum(pinned[: occupancy.now_at])
+    leaving = [0, *dispatched[PINNED_SLOTS : PINNED_SLOTS + span]]
+    leaving += [0] * (span + 1 - len(leaving))
+    for at in occupancy.begun:
+        if at >= occupancy.now_at:
+            break
+        leaving[min(at, span)] += pinned[at]
+    for booked, cost in occupancy.others.items():
+        if flexible(booked) or booked.first < calendar.now:
+            used += cost[k]
+            leaving[min(span, max(0, booked.last + span - calendar.now))] += cost[k]
     return pace_from(k, limit, calendar.now, used, leaving)
 
 
 class Pacer:
     """One dimension during one renew: what the pace lets begin in each slot, and what was taken of it so far.
 
-    What a slot has left only shrinks as more is taken. `near` slots from now on are taken from and asked about often. The
-    asker's share is of what begins in slot `shared_from` or later: whoever takes before it what would be lost is not made to
-    pay for that with a hole in its schedule."""
+    The rest of a slot only shrinks as more is taken. The next `near` slots are used often. The asking instance's share
+    applies from slot `shared_from` on: what is taken before it would be lost otherwise, so it is not charged to the instance
+    as a hole in its schedule."""
 
     def __init__(self, calendar: Calendar, k: int, kept: Bookings, near: int, shared_from: int) -> None:
-        self._now = calendar.now
+        self._now = now = calendar.now
         self._pace = pace = pace_of(calendar, k)
         self._quiet = quiet_slots(k, pace.full)
         self._gaps = gaps_of(k, pace)
-        self._since = calendar.now - self._quiet
-        end = calendar.now + calendar.ahead
-        begins = calendar.begins(k, self._since, end)
-        used, mine = [0] * (end - self._since), [0] * (end - calendar.now)
-        for slot, amount in begins.items():
-            used[slot - self._since] = amount
+        self._since = since = now - self._quiet
+        begins = calendar.occupancy.begins(k)
+        skipped = since - calendar.occupancy.first
+        used = (begins[skipped:] if skipped >= 0 else [0] * -skipped + begins)[: self._quiet + calendar.ahead]
+        mine = [0] * min(max(calendar.occupancy.last_begin - now, near) + 1, calendar.ahead)
         for validity, cost in kept.items():
-            at = max(validity.first, calendar.now) - calendar.now
+            at = max(validity.first, now) - now
             if not flexible(validity) and at < len(mine):
                 mine[at] += cost[k]
-        # A burst slows the pace; it is not also paid for out of the slots that follow it. While it is slow, a request or two
-        # ahead of it are: otherwise each renew adds what a slot was late, and the pace is never kept.
+        # A burst slows the pace, so it is not also charged to the slots after it. While the pace is slow, one or two requests
+        # ahead of it are charged: otherwise each renew would add the delay of a slot, and the pace would never be kept.
         past = sum(used[: self._quiet])
-        grace = max(0, past - pace.units(self._since, calendar.now - 1) - repaid(pace))
+        grace = max(0, past - pace.units(since, now - 1) - repaid(pace))
         self._turned = int(pace.rate * (pace.until + 1)) - int(pace.full * (pace.until + 1))
-        self._allowed = grace - int(pace.rate * self._since)
-        self._shared = min(shared_from - calendar.now, len(mine) - 1)
+        self._allowed = grace - int(pace.rate * since)
+        self._shared = min(shared_from - now, calendar.ahead - 1)
         self._unshared = self._units(shared_from - 1)
-        self._marks = [self._since - self._quiet, *sorted(begins)]
+        self._marks = [since - self._quiet, *[slot for slot, amount in enumerate(used, since) if amount]]
         """The slots in which something begins, in order; the first stands for none."""
         self._used = list(accumulate(used))[self._quiet :]
+        self._used += self._used[-1:] * (calendar.ahead - len(self._used))
         self._mine = list(accumulate(mine))
+        self._mine += self._mine[-1:] * (calendar.ahead - len(mine))
         """What begins from `since`, or from now, up to and with each slot from now on."""
-        self._taken = [0] * min(near, len(mine))
-        """What was taken in the near slots until each of them; of the others it is part of `used` and `mine`."""
+        self._taken = [0] * min(near, calendar.ahead)
+        """What was taken in the near slots until each of them; of the others it is part of `left` and `mine`."""
         self._near_taken = 0
+        self._left: list[int] = []
+        """What the pace has left for each slot from now on, but for what was taken in the near ones."""
+        self._reach(len(self._taken))
+        self._share, self._own = 0.0, [0]
+        """The asker's share, and what it has of it in each near slot, but for what was taken."""
+
+    def _reach(self, count: int) -> None:
+        """Continue `left` to `count` slots."""
+        begin = len(self._left)
+        if begin >= count:
+            return
+        first, last = self._now + begin + 1, self._now + count + 1
+        turn, pace, allowed = min(max(self._pace.until + 1, first), last), self._pace, self._allowed
+        units = [int(pace.rate * slot) + allowed for slot in range(first, turn)]
+        allowed += self._turned
+        units += [int(pace.full * slot) + allowed for slot in range(turn, last)]
+        self._left += map(sub, units, self._used[begin:count])
 
     def most(self, amount: int, slot: int, share: float | None = None) -> int:
-        """How many requests of `amount` the pace lets begin in `slot`; `share`: within this part of it for the asker."""
+        """How many requests of `amount` the pace lets begin in `slot`, a near one; `share`: within this part of it for the
+        asker."""
         at = slot - self._now
-        taken = self._taken[at] if at < len(self._taken) else self._near_taken
-        most = (self._allowed + self._units(slot) - self._used[at] - taken) // amount
-        if most < 1 and slot - self._marks[bisect_right(self._marks, slot) - 1] >= self._gaps[slot >= self._pace.until]:
+        taken = self._taken[at]
+        most = (self._left[at] - taken) // amount
+        if most < 1:
+            if slot - self._marks[bisect_right(self._marks, slot) - 1] < self._gaps[slot >= self._pace.until]:
+                return 0
             most = 1
-        if share is not None and most > 0:
+        if share is not None:
+            if share != self._share:
+                self._divide(share)
             before = self._taken[min(self._shared, len(self._taken)) - 1]
-            own = int(share * self._units(slot)) - int(share * self._unshared)
-            most = min(most, (own - self._mine[at] + self._mine[self._shared - 1] - taken + before) // amount)
-        return most if most > 0 else 0
+            own = (self._own[at] - taken + before) // amount
+            if own < most:
+                return own if own > 0 else 0
+        return most
+
+    def _divide(self, share: float) -> None:
+        base = self._mine[self._shared - 1] - int(share * self._unshared)
+        units, now = self._units, self._now
+        self._own = [
+            int(share * units(now + at)) + base - mine for at, mine in enumerate(self._mine[: len(self._taken)])
+        ]
+        self._share = share
+
+    def next_open(self, amount: int, slot: int, end: int) -> int:
+        """The first slot from `slot` on in which the pace lets a request of `amount` begin, `end` if there is none before it."""
+        now, marks, left, taken, near = self._now, self._marks, self._left, self._taken, len(self._taken)
+        until, (slow, full) = self._pace.until, self._gaps
+        index, count = bisect_right(marks, slot) - 1, len(marks)
+        while slot < end:
+            while index + 1 < count and marks[index + 1] <= slot:
+                index += 1
+            at = slot - now
+            if at >= len(left):
+                self._reach(min(at + REACHED_AT_ONCE, end - now))
+            if left[at] - (taken[at] if at < near else self._near_taken) >= amount:
+                return slot
+            if slot - marks[index] >= (full if slot >= until else slow):
+                return slot
+            slot += 1
+        return end
 
     def _units(self, slot: int) -> int:
         """What the pace has for the slots until `slot`, from some first one on."""
@@ -96,5 +151,6 @@ class Pacer:
             self._near_taken += amount
         else:
             self._used[at:] = [amount + before for before in self._used[at:]]
+            self._left[at:] = [before - amount for before in self._left[at:]]
             self._mine[at:] = [amount + before for before in self._mine[at:]]
         insort(self._marks, slot)

@@ -7,14 +7,12 @@ from __future__ import annotations
 import sys
 import zlib
 from array import array
-from collections.abc import Callable, Iterable, Iterator
-from functools import partial
-from itertools import islice
-from operator import add
-from typing import cast, get_args
+from functools import lru_cache
+from typing import get_args
 
-from shared.generation import Cost
+from shared.generation import NO_COST, Cost
 from shared.ledger.limits import Limits
+from shared.ledger.share import ROW, costs_of
 from shared.ledger.state import (
     Circuit,
     ExternalUsage,
@@ -24,7 +22,6 @@ from shared.ledger.state import (
     Lowered,
     Metered,
     ModelState,
-    SlotRange,
     State,
 )
 
@@ -51,7 +48,7 @@ def pack(state: State) -> bytes:
     )
     index = {name: i for i, name in enumerate(names)}
     base = state.now_ms * 240 // state.window_ms
-    column = array("q", [state.window_ms, state.now_ms, state.pressure_c, state.pressure_ms, base])
+    column = [state.window_ms, state.now_ms, state.pressure_c, state.pressure_ms, base]
     column.append(len(state.leases))
     for name, lease in state.leases.items():
         _pack_lease(column, index[name], lease, index, base, state.now_ms)
@@ -60,13 +57,14 @@ def pack(state: State) -> bytes:
         _pack_section(column, index[name], section, base)
         _pack_refused(column, section, index)
     _pack_circuit(column, state.spend, index)
-    column.extend((state.accepted, len(state.names)))
+    column += (state.accepted, len(state.names))
     for name, known in state.names.items():
-        column.extend((index[name], index[known.model], known.until_ms - state.now_ms))
+        column += (index[name], index[known.model], known.until_ms - state.now_ms)
+    numbers = array("q", column)
     if sys.byteorder == "big":
-        column.byteswap()
+        numbers.byteswap()
     table = "\n".join(names).encode()
-    return MAGIC + bytes([VERSION]) + zlib.compress(len(table).to_bytes(4, "little") + table + column.tobytes(), 1)
+    return MAGIC + bytes([VERSION]) + zlib.compress(len(table).to_bytes(4, "little") + table + numbers.tobytes(), 1)
 
 
 def unpack(blob: bytes) -> State:
@@ -77,17 +75,36 @@ def unpack(blob: bytes) -> State:
         body = zlib.decompress(blob[3:])
         size = int.from_bytes(body[:4], "little")
         names = body[4 : 4 + size].decode().split("\n")
-        column = array("q")
-        column.frombytes(body[4 + size :])
+        numbers = array("q")
+        numbers.frombytes(body[4 + size :])
         if sys.byteorder == "big":
-            column.byteswap()
-        return _state(iter(column.tolist()), names)
-    except (zlib.error, UnicodeDecodeError, StopIteration, IndexError, ValueError) as error:
+            numbers.byteswap()
+        return _state(Column(numbers.tolist()), names)
+    except (zlib.error, UnicodeDecodeError, IndexError, ValueError) as error:
         raise UnreadableState(f"the ledger's document is damaged: {type(error).__name__}") from error
 
 
-def _state(read: Iterator[int], names: list[str]) -> State:
-    take = read.__next__
+class Column:
+    """The document's numbers, and how far they were read."""
+
+    def __init__(self, numbers: list[int]) -> None:
+        self.numbers, self.at = numbers, 0
+
+    def take(self) -> int:
+        self.at = at = self.at + 1
+        return self.numbers[at - 1]
+
+    def many(self, count: int) -> list[int]:
+        """The next `count` numbers. Raises IndexError if there are fewer."""
+        begin, end = self.at, self.at + count
+        if not begin <= end <= len(self.numbers):
+            raise IndexError
+        self.at = end
+        return self.numbers[begin:end]
+
+
+def _state(read: Column, names: list[str]) -> State:
+    take = read.take
     state = State(window_ms=take(), now_ms=take(), pressure_c=take(), pressure_ms=take())
     base = take()
     for _ in range(take()):
@@ -106,95 +123,76 @@ def _state(read: Iterator[int], names: list[str]) -> State:
 
 
 def _pack_lease(
-    column: array[int], name: int, lease: InstanceLease, index: dict[str, int], base: int, now_ms: int
+    column: list[int], name: int, lease: InstanceLease, index: dict[str, int], base: int, now_ms: int
 ) -> None:
-    column.extend((name, lease.renew, lease.seen_ms - now_ms, lease.slots, lease.cap))
-    column.extend((lease.authority_ms - now_ms, lease.reuse_ms - now_ms, lease.want_slots, lease.oldest_ms))
-    column.extend((lease.callers, lease.concurrency, len(lease.ends_ms)))
-    column.extend(end_ms - now_ms for end_ms in lease.ends_ms)
+    column += (
+        name, lease.renew, lease.seen_ms - now_ms, lease.slots, lease.cap,
+        lease.authority_ms - now_ms, lease.reuse_ms - now_ms, lease.want_slots, lease.oldest_ms,
+        lease.callers, lease.concurrency, len(lease.ends_ms),
+    )  # fmt: skip
+    column += [end_ms - now_ms for end_ms in lease.ends_ms]
     column.append(len(lease.shares))
     for model, share in lease.shares.items():
-        column.append(index[model])
-        _pack_limits(column, share.limits)
-        column.extend(share.unmet)
-        column.append(len(share.bookings))
-        for (first, last), cost in share.bookings.items():
-            column.extend((first - base, last - first, *cost))
+        rows = share.rows(base)
+        column += (index[model], *_limits_packed(share.limits), *share.unmet, len(rows) // ROW)
+        column += rows
 
 
-def _columns(read: Iterator[int], count: int, width: int) -> list[list[int]]:
-    """The next `count` rows of so many numbers each, by column."""
-    numbers = list(islice(read, count * width))
-    if len(numbers) != count * width:
-        raise StopIteration
-    return [numbers[at::width] for at in range(width)]
-
-
-# The loops over thousands of bookings run in C: a NamedTuple's own constructor takes most of the time otherwise.
-_costs = partial(map, cast("Callable[[Iterable[int]], Cost]", partial(tuple.__new__, Cost)))
-_validities = partial(map, cast("Callable[[Iterable[int]], SlotRange]", partial(tuple.__new__, SlotRange)))
-
-
-def _lease(read: Iterator[int], names: list[str], base: int, now_ms: int) -> InstanceLease:
-    take = read.__next__
+def _lease(read: Column, names: list[str], base: int, now_ms: int) -> InstanceLease:
+    renew, seen, slots, cap, authority, reuse, want, oldest, callers, c, ends, shares = read.many(12)
+    ends_ms: tuple[int, ...] = ()
+    if ends:
+        # `shares` was the first of them: one number more is read than precedes the list.
+        read.at -= 1
+        ends_ms, shares = tuple(end + now_ms for end in read.many(ends)), read.take()
     lease = InstanceLease(
-        renew=take(),
-        seen_ms=take() + now_ms,
-        slots=take(),
-        cap=take(),
-        authority_ms=take() + now_ms,
-        reuse_ms=take() + now_ms,
-        want_slots=take(),
-        oldest_ms=take(),
-        callers=take(),
-        concurrency=take(),
-        ends_ms=tuple(take() + now_ms for _ in range(take())),
+        renew, seen + now_ms, slots, cap, authority + now_ms, reuse + now_ms, want, oldest, callers, c, ends_ms
     )
-    for _ in range(take()):
-        model = names[take()]
-        share = InstanceShare(limits=_limits(read), unmet=Cost(take(), take(), take()))
-        offsets, lengths, *amounts = _columns(read, take(), 5)
-        firsts = [offset + base for offset in offsets]
-        validities = _validities(zip(firsts, map(add, firsts, lengths), strict=True))
-        share.bookings.update(zip(validities, _costs(zip(*amounts, strict=True)), strict=True))
-        lease.shares[model] = share
+    for _ in range(shares):
+        model, *limits, requests, tokens, images, count = read.many(9)
+        unmet = Cost(requests, tokens, images) if requests or tokens or images else NO_COST
+        lease.shares[names[model]] = InstanceShare.of_rows(_limits(*limits), unmet, base, read.many(ROW * count))
     return lease
 
 
-def _pack_section(column: array[int], name: int, section: ModelState, base: int) -> None:
-    column.extend((name, section.paced_ms, section.debt_tokens, len(section.ring)))
-    for slot, cost in section.ring.items():
-        column.extend((slot - base, *cost))
+def _pack_section(column: list[int], name: int, section: ModelState, base: int) -> None:
+    column += (name, section.paced_ms, section.debt_tokens, len(section.ring))
+    if section.ring:
+        rows = [0] * (4 * len(section.ring))
+        rows[::4] = [slot - base for slot in section.ring]
+        rows[1::4], rows[2::4], rows[3::4] = zip(*section.ring.values(), strict=True)
+        column += rows
     column.append(len(section.days))
     for day, count in section.days.items():
-        column.extend((day, count))
+        column += (day, count)
 
 
-def _unpack_section(read: Iterator[int], base: int) -> ModelState:
-    take = read.__next__
-    section = ModelState(paced_ms=take(), debt_tokens=take())
-    offsets, *amounts = _columns(read, take(), 4)
-    slots = [offset + base for offset in offsets]
-    section.ring.update(zip(slots, _costs(zip(*amounts, strict=True)), strict=True))
-    for _ in range(take()):
-        day = take()
-        section.days[day] = take()
+def _unpack_section(read: Column, base: int) -> ModelState:
+    paced_ms, debt_tokens, count = read.many(3)
+    rows = read.many(4 * count)
+    section = ModelState(
+        dict(zip([offset + base for offset in rows[::4]], costs_of(rows[1::4], rows[2::4], rows[3::4]), strict=True))
+    )
+    section.paced_ms, section.debt_tokens = paced_ms, debt_tokens
+    for _ in range(read.take()):
+        day, requests = read.many(2)
+        section.days[day] = requests
     return section
 
 
-def _pack_refused(column: array[int], section: ModelState, index: dict[str, int]) -> None:
+def _pack_refused(column: list[int], section: ModelState, index: dict[str, int]) -> None:
     _pack_circuit(column, section.circuit, index)
     column.append(len(section.lowered))
     for k, one in section.lowered.items():
-        column.extend((k, min(one.limit, _MAX), index[one.message], one.pause_ms, one.test_ms))
-        column.extend((min(one.reached, _MAX), one.reached_ms, one.rising_ms))
+        column += (k, min(one.limit, _MAX), index[one.message], one.pause_ms, one.test_ms)
+        column += (min(one.reached, _MAX), one.reached_ms, one.rising_ms)
     column.append(len(section.outside))
     for k, outside in section.outside.items():
-        column.extend((k, *outside))
+        column += (k, *outside)
 
 
-def _unpack_refused(read: Iterator[int], section: ModelState, names: list[str]) -> None:
-    take = read.__next__
+def _unpack_refused(read: Column, section: ModelState, names: list[str]) -> None:
+    take = read.take
     section.circuit = _circuit(read, names)
     for _ in range(take()):
         k = take()
@@ -205,7 +203,7 @@ def _unpack_refused(read: Iterator[int], section: ModelState, names: list[str]) 
 
 
 def _in_use(circuit: Circuit) -> bool:
-    """Whether it is open, or holds the turn of unproven ids."""
+    """Whether the circuit is open, or holds the turn of unproven ids."""
     return bool(circuit.open_until_ms or circuit.owner)
 
 
@@ -213,25 +211,28 @@ def _names(circuit: Circuit) -> tuple[str, ...]:
     return (circuit.message, circuit.owner, circuit.model) if _in_use(circuit) else ()
 
 
-def _pack_circuit(column: array[int], circuit: Circuit, index: dict[str, int]) -> None:
-    """Of a circuit that is not in use only that."""
-    column.append(_in_use(circuit))
-    if _in_use(circuit):
-        column.extend((KINDS.index(circuit.kind), index[circuit.message], circuit.open_until_ms, circuit.pause_ms))
-        column.extend((circuit.refused_ms, index[circuit.owner], index[circuit.model], circuit.probe_ms))
+def _pack_circuit(column: list[int], circuit: Circuit, index: dict[str, int]) -> None:
+    """A circuit that is not in use is packed as that fact alone."""
+    in_use = _in_use(circuit)
+    column.append(in_use)
+    if in_use:
+        column += (KINDS.index(circuit.kind), index[circuit.message], circuit.open_until_ms, circuit.pause_ms)
+        column += (circuit.refused_ms, index[circuit.owner], index[circuit.model], circuit.probe_ms)
 
 
-def _circuit(read: Iterator[int], names: list[str]) -> Circuit:
-    take = read.__next__
+def _circuit(read: Column, names: list[str]) -> Circuit:
+    take = read.take
     if not take():
         return Circuit()
     return Circuit(KINDS[take()], names[take()], take(), take(), take(), names[take()], names[take()], take())
 
 
-def _pack_limits(column: array[int], limits: Limits) -> None:
-    column.extend(_NONE if limit is None else min(limit, _MAX) for limit in limits)
+# Most instances have the same limits.
+@lru_cache(maxsize=256)
+def _limits_packed(limits: Limits) -> tuple[int, ...]:
+    return tuple(_NONE if limit is None else min(limit, _MAX) for limit in limits)
 
 
-def _limits(read: Iterator[int]) -> Limits:
-    take = read.__next__
-    return Limits(*(None if (limit := take()) == _NONE else limit for _ in Limits._fields))
+@lru_cache(maxsize=256)
+def _limits(*numbers: int) -> Limits:
+    return Limits(*(None if number == _NONE else number for number in numbers))

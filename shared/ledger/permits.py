@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from shared.generation import NO_COST, Cost
-from shared.ledger.calendar import PINNED_SLOTS, Calendar, flexible
+from shared.ledger.calendar import Calendar
 from shared.ledger.grid import Grid
 from shared.ledger.limits import Limits
+from shared.ledger.occupancy import PINNED_SLOTS, flexible
 from shared.ledger.pacing import Pacer
 from shared.ledger.state import Bookings, Demand, ModelGrant, ModelState, SlotRange
 from shared.ledger.supply import DimensionSupply, Supply
@@ -21,8 +22,8 @@ RESERVE_SHARE = 0.1
 SPARE_SHARE = 0.3
 """Share of a limit that all instances together may hold for requests that have not arrived yet, in even parts."""
 CALM_SHARE = 0.25
-"""After a wait demand is paced for a window; where RESERVE_SHARE of the limit is free, for this share of one: then it came
-in a bunch, and there is enough."""
+"""After a wait, demand is paced for a window; for this share of a window where RESERVE_SHARE of the limit is free, since the
+requests then came in a bunch and capacity suffices."""
 IMMINENT_SLOTS = 3
 """Free slots this near are granted to any instance that asks: they would be lost otherwise."""
 
@@ -56,6 +57,8 @@ class Planner:
         self.granted: Bookings = {}
         self._pacers: dict[int, Pacer] = {}
         self.flex = self.grid.slots(FLEX_MS)
+        self._found = (NO_COST, -1, 0)
+        """The last cost that `_earliest` was asked for, how much had been placed then, and the slot."""
 
     def book(self, cost: Cost, count: int, slot: int, width: int) -> None:
         whole = cost if count == 1 else Cost(cost[0] * count, cost[1] * count, cost[2] * count)
@@ -95,8 +98,8 @@ class Planner:
         return any(free[k] < RESERVE_SHARE * (self.calendar.limits[k] or 0) for k in self.calendar.dims)
 
     def plan_open(self, now_ms: int, *, probes: bool) -> tuple[ModelGrant, bool]:
-        """While a circuit is open, and until the probe is answered after that, only the probe is booked, if it is the
-        asker's. Also returns whether it found a place, or needs none."""
+        """While a circuit is open or half-open, only the probe is booked, and only for the instance that owns it. Also returns
+        whether the probe found a place, or needs none."""
         runs = list(self.demand.wants)
         self._prepare_pace()
         if probes and self.demand.head and runs:
@@ -134,14 +137,14 @@ class Planner:
     def _supply_of(self, k: int) -> DimensionSupply:
         """The supply after all bookings, including those of this renew."""
         calendar, span, limit = self.calendar, self.grid.span, self.calendar.limits[k] or 0
-        begins = calendar.begins(k, calendar.now - span, calendar.now + calendar.ahead)
+        begins, first = calendar.occupancy.begins(k), calendar.occupancy.first
+        begins += [0] * (calendar.now + calendar.ahead - first - len(begins))
         for validity, cost in self.granted.items():
-            slot = calendar.now - 1 if flexible(validity) else validity.first
-            begins[slot] = begins.get(slot, 0) + cost[k]
-        return DimensionSupply(k, limit, span, calendar.first, begins, max(1, 1000 // self.grid.slot_ms))
+            begins[(calendar.now - 1 if flexible(validity) else validity[0]) - first] += cost[k]
+        return DimensionSupply(k, limit, span, calendar.first, begins, first, max(1, 1000 // self.grid.slot_ms))
 
     def _per_s(self) -> float:
-        """Requests per second that the tightest dimension allows the asker, at the cost of a typical request."""
+        """Requests per second that the tightest dimension allows the instance, at the cost of a typical request."""
         rates = [
             (self.calendar.limits[k] or 0) / self.grid.span / self.demand.typical[k]
             for k in self.calendar.dims
@@ -152,7 +155,7 @@ class Planner:
     # -- plenty ------------------------------------------------------------------------------------------------------
 
     def _at_once(self, runs: list[tuple[Cost, int]]) -> list[tuple[Cost, int]]:
-        """Grants the longest prefix of the wants that stays within the burst; what is left is to be paced."""
+        """Grants the longest prefix of the wants that stays within the burst; the rest is paced."""
         while runs:
             cost, count = runs[0]
             most = min(count, self._burst(cost), self.calendar.fits(cost, self.calendar.now, self.flex))
@@ -198,15 +201,15 @@ class Planner:
         self._pacers = {k: Pacer(calendar, k, kept, near, calendar.first + IMMINENT_SLOTS) for k in calendar.dims}
         self._share = self.party.fair
         self._turns = self._turns_of(kept)
-        self._barred: dict[int, dict[int, int]] = {k: {} for k in calendar.dims}
+        self._barred = {k: dict.fromkeys(self._slots, NEVER) for k in calendar.dims}
         """By dimension and slot, the least amount that found no place: no larger one will."""
 
     def _paced(self, runs: list[tuple[Cost, int]], *, head: bool = False) -> tuple[list[tuple[Cost, int]], int]:
-        """Books each run in order at the earliest slots that the pace, the limits and the asker's share allow.
+        """Books each run in order at the earliest slots that the pace, the limits and the instance's share allow.
 
         A smaller cost may go before a larger one that has to wait longer (backfill); it cannot delay it, because what is
-        booked stays booked. The first of all, if it found no place, is booked at the first free slot, however far: the
-        calendar is the queue. Returns what found no place and the first slot where it would."""
+        booked stays booked. If the first request of all found no place, it is booked at the first free slot, however far:
+        the calendar is the queue. Returns what found no place, and the first slot that has room for it."""
         left: list[tuple[Cost, int]] = []
         for at, (cost, wanted) in enumerate(runs):
             count = self._walk(cost, wanted)
@@ -237,18 +240,20 @@ class Planner:
 
     def _walk(self, cost: Cost, count: int) -> int:
         """Book up to `count` of `cost` within the horizon; returns how many found no place."""
-        calendar, full, turns = self.calendar, False, self._turns
+        calendar, slots, full, turns = self.calendar, self._slots, False, self._turns
+        if not slots:
+            return count
         needed = [(k, cost[k], pacer, self._barred[k]) for k, pacer in self._pacers.items() if cost[k] > 0]
+        for _, amount, _, barred in needed:
+            slots = [slot for slot in slots if amount < barred[slot]]
         shared_from = calendar.first + IMMINENT_SLOTS
-        for slot in self._slots:
+        for slot in slots:
             if not count:
                 break
             most = count if turns is None else min(count, turns.room(slot))
             if not most:
                 continue
             for k, amount, pacer, barred in needed:
-                if amount >= barred.get(slot, NEVER):
-                    break
                 left = pacer.most(amount, slot, self._share if slot >= shared_from else None)
                 if left:
                     room = calendar.room(k, slot, PINNED_SLOTS) // amount
@@ -266,7 +271,7 @@ class Planner:
                     count -= most
         if full:
             spent = self._barred[0]
-            self._slots = [slot for slot in self._slots if spent.get(slot) != 1]
+            self._slots = [slot for slot in self._slots if spent[slot] != 1]
         return count
 
     def _take(self, cost: Cost, count: int, slot: int) -> None:
@@ -280,14 +285,25 @@ class Planner:
     def _earliest(self, cost: Cost) -> int:
         """The first slot on the calendar that has room for one of `cost` at the pace, regardless of shares; 0 if none."""
         calendar = self.calendar
+        if self._found[:2] == (cost, calendar.places):
+            return self._found[2]
         needed = [(cost[k], pacer) for k, pacer in self._pacers.items() if cost[k] > 0]
+        open_slot, end = 0, calendar.now + calendar.ahead
         for slot in calendar.candidates(cost):
-            if all(pacer.most(amount, slot) for amount, pacer in needed) and calendar.fits(cost, slot, PINNED_SLOTS):
-                return slot
-        return 0
+            if slot < open_slot:
+                continue
+            open_slot = slot
+            for amount, pacer in needed:
+                open_slot = pacer.next_open(amount, open_slot, end)
+            if slot == open_slot and calendar.fits(cost, slot, PINNED_SLOTS):
+                break
+        else:
+            slot = 0
+        self._found = (cost, calendar.places, slot)
+        return slot
 
     def _next(self, cost: Cost) -> int:
-        """When to come again for `cost`: at the first slot with room, or else when the cool-down is over; 0 unknown."""
+        """When to ask again for `cost`: at the first slot with room, or else at the end of the circuit's pause; 0 if unknown."""
         calendar = self.calendar
         return self._earliest(cost) or (calendar.first if calendar.first > calendar.now else 0)
 
@@ -315,10 +331,7 @@ class Turns:
 
 
 def total(runs: list[tuple[Cost, int]]) -> Cost:
-    result = NO_COST
-    for cost, count in runs:
-        result = result.plus(Cost(cost[0] * count, cost[1] * count, cost[2] * count))
-    return result
+    return Cost(*(sum([cost[k] * count for cost, count in runs]) for k in range(3)))
 
 
 def merged(kept: Bookings, granted: Bookings) -> Bookings:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from shared.ledger.state import InstanceLease, Lacking, RenewRequest, State
 
 PRESSURE_KEPT = 0.7
-"""A refusal without a quota is shared capacity: this much of the concurrency is kept."""
+"""Share of the concurrency that is kept after a refusal that names no quota: Google's shared capacity was short."""
 
 
 TURN_MS, MAX_TURN_MS = 2_000, 60_000
@@ -40,7 +40,7 @@ def water_level(total: float, wants: Mapping[str, tuple[int, int]]) -> dict[str,
 
 
 def fresh(lease: InstanceLease, now_ms: int) -> bool:
-    """Whether its instance may be counted on to act: it renewed lately."""
+    """Whether the lease's instance renewed recently, so that it can be expected to act."""
     return lease.authority_ms >= now_ms
 
 
@@ -92,7 +92,7 @@ def claim_of(asker: RenewRequest | InstanceLease, now_ms: int) -> Claim:
 
 
 class Standing(NamedTuple):
-    """How slots are held, and how they would be if everyone held what it is due."""
+    """How slots are held, and how they would be held if every instance had what it is due."""
 
     due: int
     """The instance's share: whole slots, at most as many as it wants. All shares add up to at most C."""
@@ -128,9 +128,9 @@ def standing(state: State, instance: str, claim: Claim, c: int) -> Standing:
 
 
 def _dues(claims: Mapping[str, Claim], slots: Mapping[str, int], c: int, asker: str, free: int) -> dict[str, int]:
-    """Fair shares in whole slots. What is left over by rounding down goes to those whose requests wait longest; but who
-    has such a slot, or asks for one more that lies free, goes before all that have not waited longer by a turn: otherwise
-    slots would change hands for every request."""
+    """Fair shares in whole slots. The slots that rounding down leaves go to the instances whose requests wait longest.
+    But an instance that holds such a slot, or asks for a free one, precedes all whose requests have not waited longer by
+    a turn: otherwise slots would change hands for every request."""
     turn = turn_ms(c, len(claims))
     due = {i: int(level + 1e-9) for i, level in _levels(claims, c).items()}
     lies_free = free > sum(max(0, count - slots[i]) for i, count in due.items())

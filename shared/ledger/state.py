@@ -7,38 +7,20 @@ from typing import Literal, NamedTuple
 
 from shared.generation import NO_COST, Cost
 from shared.ledger.limits import UNLIMITED, Limits
+from shared.ledger.share import Bookings as Bookings
+from shared.ledger.share import InstanceShare as InstanceShare
+from shared.ledger.share import SlotRange as SlotRange
 from shared.ledger.supply import Supply
 
 MAX_MODELS = 32
 MAX_NAMES = 256
-"""Ids of which the document remembers as which model they are metered; the ones confirmed longest ago are dropped first."""
+"""Maximum ids whose metered model the document remembers; those confirmed longest ago are dropped first."""
 NAME_KEPT_MS = 7 * 24 * 3_600_000
-"""How long that is remembered after an answer confirmed it."""
+"""How long an id's metered model is remembered after an answer confirmed it."""
 UNPROVEN = "~unproven"
 """The section of all ids that no answer has named yet and the configuration does not know. No model's id contains `~`."""
 MAX_WANTS = 64
-"""How many runs of waiting requests an instance describes; the last run stands for all the rest, at their mean cost."""
-
-
-class SlotRange(NamedTuple):
-    """The first and the last slot in which a booking may be dispatched."""
-
-    first: int
-    last: int
-
-
-Bookings = dict[SlotRange, Cost]
-"""The right to dispatch a Cost within a SlotRange. The dimensions are independent: each may be drawn from another booking."""
-
-
-@dataclass(slots=True)
-class InstanceShare:
-    """One instance's part of one model."""
-
-    limits: Limits = UNLIMITED
-    bookings: Bookings = field(default_factory=dict)
-    unmet: Cost = NO_COST
-    """Demand that its last renew did not grant: it competes for the next slots."""
+"""Maximum runs of waiting requests in one message; the last run stands for all the rest, at their mean cost."""
 
 
 @dataclass(slots=True)
@@ -51,7 +33,7 @@ class InstanceLease:
     slots: int = 0
     """Concurrency slots that no other instance can have until `reuse_ms`."""
     cap: int = 0
-    """It may dispatch while fewer than `cap` of its requests are open, until `authority_ms`."""
+    """The instance may dispatch while fewer than `cap` of its requests are open, until `authority_ms`."""
     authority_ms: int = 0
     reuse_ms: int = 0
     want_slots: int = 0
@@ -71,13 +53,13 @@ class ExternalUsage(NamedTuple):
 
     limit: int
     since_ms: int
-    """When that was first suspected."""
+    """When the other consumer was first suspected."""
     refused_ms: int
     """When Gemini last refused this dimension: `limit` recovers from then on."""
 
 
 Kind = Literal["rate", "lower", "day", "zero", "spend"]
-"""Why Gemini refuses: a rate for now, a limit below the configured one, a spent day, no quota at all, a stop for spend."""
+"""Why Gemini refuses: an exceeded rate, a limit below the configured one, an exhausted day, no quota, the spend limit."""
 
 
 class Reason(NamedTuple):
@@ -98,7 +80,7 @@ class Circuit:
     open_until_ms: int = 0
     """Nothing is dispatched before this time, and afterwards one probe until it is answered; 0 while the circuit is closed."""
     pause_ms: int = 0
-    """How long the circuit was opened for, the last time."""
+    """The length of the circuit's last pause."""
     refused_ms: int = 0
     """When the last refused request was dispatched."""
     owner: str = ""
@@ -117,7 +99,7 @@ class Lowered:
     message: str = ""
     pause_ms: int = 0
     test_ms: int = 0
-    """From this time on one request more is allowed, to find out whether the limit still holds."""
+    """From this time on one more request is allowed, to test whether the limit still applies."""
     reached: int = 0
     """More than `limit` that was dispatched within one window since then; 0 until it was."""
     reached_ms: int = 0
@@ -133,7 +115,7 @@ class ModelState:
     days: dict[int, int] = field(default_factory=dict)
     """Requests per Pacific date (ordinal)."""
     paced_ms: int = 0
-    """Until then demand is paced: it was left unmet lately."""
+    """Demand is paced until this time, because some was recently left unmet."""
     circuit: Circuit = field(default_factory=Circuit)
     outside: dict[int, ExternalUsage] = field(default_factory=dict)
     """By dimension of a Cost."""
@@ -169,7 +151,7 @@ class State:
     """Concurrency after the last refusal without a quota (shared capacity); recovers from `pressure_ms` on."""
     pressure_ms: int = 0
     spend: Circuit = field(default_factory=Circuit)
-    """The stop of all models for what the project spends."""
+    """The circuit that stops all models when the project exceeds its spend."""
     accepted: bool = False
     """Whether Gemini has accepted this caller's own key, so that its daily usage must be kept."""
 
@@ -261,7 +243,7 @@ class RenewRequest:
     service_ms: int = 0
     """How long a request of it usually takes; 0 if unknown."""
     lease_ms: int = 0
-    """0: the ledger decides."""
+    """The length of the lease; 0 lets the ledger decide."""
     hold: int = 0
     """Slots that it may use until the result arrives: open requests, cancelled ones on which Gemini still works, and requests
     that may begin meanwhile."""

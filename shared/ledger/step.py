@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from shared.generation import NO_COST, Cost
-from shared.ledger.calendar import Calendar, count_day, summed
+from shared.ledger.calendar import Calendar, count_day
 from shared.ledger.circuit import (
     PROBE_MS,
     circuits_of,
@@ -21,6 +21,7 @@ from shared.ledger.circuit import (
 from shared.ledger.grid import Grid, pacific_day
 from shared.ledger.limits import Limits
 from shared.ledger.names import end_turn, has_room, learn_names, move_named, redirected, take_back_not_found, takes_turn
+from shared.ledger.occupancy import collected
 from shared.ledger.permits import IMMINENT_SLOTS, Party, Planner
 from shared.ledger.slots import concurrency, free_what_is_over, fresh, held_by_others, lacking, share_slots, water_level
 from shared.ledger.state import (
@@ -61,7 +62,7 @@ AHEAD_WINDOWS = 4
 def renew(state: State, message: RenewRequest, store_ms: int, grid: Grid) -> RenewResult:
     """Settle what the instance reports, take back what it returns, grant what the limits allow.
 
-    A model for which the document has no room gets no allotment. Raises ValueError where windows differ."""
+    A model for which the document has no room gets no grant. Raises ValueError if the windows differ."""
     if state.window_ms != grid.window_ms:
         raise ValueError(f"this ledger counts windows of {state.window_ms} ms, this process of {grid.window_ms} ms")
     lease = state.leases.get(message.instance)
@@ -118,11 +119,13 @@ def _repeated(state: State, lease: InstanceLease, message: RenewRequest, grid: G
 
 
 def active_instances(state: State) -> int:
-    return max(1, sum(1 for lease in state.leases.values() if lease.want_slots and fresh(lease, state.now_ms)))
+    now_ms = state.now_ms
+    return max(1, len([1 for lease in state.leases.values() if lease.want_slots and fresh(lease, now_ms)]))
 
 
 def horizon_ms(instances: int, grid: Grid) -> int:
-    """Grows with the instances, so that all together write about once a second; it shrinks with a test's window."""
+    """How far ahead permits are booked: longer with more instances, so that together they write once or a few times a second;
+    shorter in a test's window."""
     whole = min(max(1_000 * instances, MIN_HORIZON_MS), MAX_HORIZON_MS)
     return grid.slots(whole) * grid.slot_ms
 
@@ -139,7 +142,7 @@ def _release_gone(state: State, message: RenewRequest) -> None:
 
 
 def _settle(state: State, lease: InstanceLease, message: RenewRequest, grid: Grid) -> None:
-    """Book what was dispatched where it happened; of the stored bookings keep only what is still claimed."""
+    """Count dispatches in their slots; keep only those stored bookings that the instance still claims."""
     now_slot = grid.slot(state.now_ms)
     oldest = now_slot - grid.span
     for model, demand in message.demands.items():
@@ -148,7 +151,7 @@ def _settle(state: State, lease: InstanceLease, message: RenewRequest, grid: Gri
         section = _section(state, model)
         section.debt_tokens += demand.debt_tokens
         for slot, cost in demand.settled.items():
-            # A slot that is still to come is the latest in which it may have happened.
+            # A future slot is the upper bound of the dispatch, which was between now and then.
             count_day(section, SlotRange(min(slot, now_slot), slot), cost.requests, grid)
             if slot > oldest:
                 section.ring[slot] = _floored(section.ring.get(slot, NO_COST).plus(cost))
@@ -169,7 +172,9 @@ def intersection(stored: Bookings, kept: Bookings) -> Bookings:
     result: Bookings = {}
     for validity, claimed in kept.items():
         granted = stored.get(validity)
-        if granted is not None:
+        if granted == claimed:
+            result[validity] = granted
+        elif granted is not None:
             both = Cost(*(min(a, b) for a, b in zip(granted, claimed, strict=True)))
             if any(both):
                 result[validity] = both
@@ -196,10 +201,12 @@ def _prune(state: State, instance: str, grid: Grid) -> None:
     for i in list(state.leases):
         lease = state.leases[i]
         for model, share in lease.shares.items():
+            if not share.holds or share.earliest() > oldest:
+                continue
             for validity in [v for v in share.bookings if v[1] <= oldest]:
                 # An unreported booking may have been dispatched, so it counts in its day.
                 count_day(state.sections[model], validity, share.bookings.pop(validity).requests, grid)
-        held = lease.slots or any(share.bookings for share in lease.shares.values())
+        held = lease.slots or any(share.holds for share in lease.shares.values())
         if i != instance and not held and max(lease.seen_ms, lease.authority_ms) + TOMBSTONE_MS < now_ms:
             del state.leases[i]
     if state.pressure_ms and now_ms - state.pressure_ms > 5 * state.window_ms:
@@ -234,7 +241,7 @@ def _hold_slots(state: State, lease: InstanceLease, message: RenewRequest, c: in
 
 
 def _keep_cancelled(lease: InstanceLease, message: RenewRequest, held: int, now_ms: int) -> None:
-    """Nothing is dispatched any more; what Gemini still works on keeps its slots, each until its own end, without a renew."""
+    """An idle instance's cancelled exchanges keep one slot each until their own end, without a renew."""
     latest_ms = now_ms + max(message.tau_ms, MIN_DEADLINE_MS)
     ends_ms = sorted(min(end_ms, latest_ms) for end_ms in message.ends_ms if end_ms > now_ms)
     lease.ends_ms = tuple(ends_ms[-held:]) if held else ()
@@ -260,17 +267,17 @@ def _allot(
     begins = model != UNPROVEN or takes_turn(state, message, PROBE_MS)
     probes = begins and bool(circuits) and claim_probe(circuits, state, lease, message, model, grid)
     if model == UNPROVEN:
-        # One request at a time: the one whose turn it is takes the part of a probe, also while no circuit is open.
+        # Only the request whose turn it is may begin: it is treated as a probe, also while no circuit is open.
         probes = begins and not demand.probing and (probes or not circuits)
     if not lease.cap or (not demand.wants and not demand.spare):
-        # Without a slot nothing can be dispatched: what was booked now would be lost to all.
+        # An instance without a slot dispatches nothing: permits that were booked for it now would expire unused.
         share.unmet = NO_COST
         return _with_reasons(
             ModelGrant(share.bookings, limits), state, message.instance, model, demand, configured, grid
         )
     party = _party(state, message, model, grid)
-    booked = summed(s.bookings for i in state.leases.values() if (s := i.shares.get(model)) is not None)
-    furthest = max((validity[0] for validity, _ in booked), default=0) - grid.slot(state.now_ms)
+    booked = collected([s for i in state.leases.values() if (s := i.shares.get(model)) is not None])
+    furthest = max([base + max(firsts) for base, firsts, *_ in booked], default=0) - grid.slot(state.now_ms)
     reach = min(demand.reach_ms // grid.slot_ms, AHEAD_WINDOWS * grid.span)
     # Search at least as far as the next free slot can be, so that a rejected request gets a Retry-After.
     ahead = max(grid.span + party.horizon_slots, furthest, reach) + 2
@@ -296,10 +303,10 @@ def _allot(
 def _with_reasons(
     allotment: ModelGrant, state: State, instance: str, model: str, demand: Demand, configured: Limits, grid: Grid
 ) -> ModelGrant:
-    """The allotment with what stops or slows the model, and whether `instance` may send the probe."""
+    """The grant with the reasons that stop or slow the model, and whether `instance` may send the probe."""
     section = state.sections[model]
     circuits = circuits_of(state, section)
-    # The turn of unproven ids is a probe's right that does not depend on an open circuit.
+    # The turn of unproven ids is the right to a probe that needs no open circuit.
     rights = [*circuits, section.circuit] if model == UNPROVEN else circuits
     return replace(
         allotment,
@@ -313,11 +320,11 @@ def _with_reasons(
 
 def _competes(share: InstanceShare, soon: int) -> bool:
     """Whether the instance was left with unmet demand, or its demand was met later than it arrived."""
-    return bool(share.unmet.requests) or any(validity.first > soon for validity in share.bookings)
+    return bool(share.unmet.requests) or (share.holds and share.latest() > soon)
 
 
 def _party(state: State, message: RenewRequest, model: str, grid: Grid) -> Party:
-    """The asker's shares of the rate, by active callers: among those that were left with unmet demand, and among all."""
+    """The instance's shares of the rate, by active callers: among instances with unmet demand, and among all."""
     instance = message.instance
     soon = grid.slot(state.now_ms) + IMMINENT_SLOTS
     sharing = {

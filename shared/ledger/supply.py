@@ -1,39 +1,42 @@
-"""When demand that found no place will be granted, as far as one renew can tell: its calendar, played on at the pace. Pure."""
+"""When unmet demand will be granted, as one renew predicts it: its calendar, continued at the pace. Pure."""
 
 from __future__ import annotations
 
 import math
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from shared.ledger.pace import Pace, gaps_of, pace_after, quiet_slots, repaid
 
 MAX_WINDOWS = 16
-"""The calendar is played on for this many windows; after it permits are taken to come at the limit's own rate."""
+"""The calendar is continued for this many windows; after them, permits are assumed to come at the limit's own rate."""
 
 RENEW_SLOTS = 16
-"""Renews are taken to come at every half of the least horizon."""
+"""Assumed interval of renews: half of the shortest horizon."""
 MIN_GAP_SLOTS = 12
-"""Where permits are rarer than this, each goes to the head of the queue, which is not held to the pace's grid. Where they are
-more frequent, only a request that comes at that moment is not: requests return after whole seconds."""
+"""Where permits are rarer than this, each goes to the head of the queue, which the pace's grid does not bind. Where they are
+more frequent, it binds all but a request that arrives at that moment: rejected requests return after whole seconds."""
 
 
 class DimensionSupply:
     """What one limited dimension can grant from slot `now` on, in units, to all instances together.
 
-    `begins`: what was dispatched or is booked, by slot. Every slot is taken to be granted to the limit and the pace. `second`:
-    so many slots are one."""
+    `begins`: what was dispatched or is booked, by slot from `since` on. Every slot is taken to be granted to the limit and the
+    pace. `second`: so many slots are one. Only a rejected request asks, so nothing is worked out before that."""
 
-    def __init__(self, dimension: int, limit: int, span: int, now: int, begins: Mapping[int, int], second: int) -> None:
+    def __init__(
+        self, dimension: int, limit: int, span: int, now: int, begins: Sequence[int], since: int, second: int
+    ) -> None:
         self.dimension, self.limit, self.span, self.now = dimension, limit, span, now
-        self._begins = {slot: amount for slot, amount in begins.items() if slot > now - span and amount}
-        self._used = sum(self._begins.values())
-        self._last = max((slot for slot in self._begins if slot < now), default=now - span)
+        self._given: Sequence[int] = begins
+        """Emptied once it was read."""
+        self._since = since
+        self._begins: dict[int, int] = {}
+        self._used = self._lately = 0
+        self._last = now - span
         self._at, self._second = now, second
         self._pace, self._gaps = Pace(0.0, 0.0, now), (1, 1)
         self._quiet = quiet_slots(dimension, limit / span)
-        self._lately = sum(amount for at, amount in self._begins.items() if now - self._quiet <= at < now)
-        """What began in the `quiet` slots before the next one."""
         self._allowed = 0
         """What the pace has for the slots so far, less what began in them."""
         self._slots: list[int] = []
@@ -42,6 +45,8 @@ class DimensionSupply:
 
     def slot_of(self, amount: float) -> float:
         """The slot with which `amount` has been granted; infinite where nothing ever is."""
+        if self._given:
+            self._read()
         last = self.now + MAX_WINDOWS * self.span
         while self._at < last and (not self._granted or self._granted[-1] < amount):
             if (self._at - self.now) % RENEW_SLOTS == 0:
@@ -53,14 +58,25 @@ class DimensionSupply:
         granted, per_slot = self._granted[-1] if self._granted else 0, self.limit / self.span
         return last + (amount - granted) / per_slot if per_slot > 0 else math.inf
 
+    def _read(self) -> None:
+        now, oldest = self.now, self.now - self.span
+        self._begins = {
+            slot: amount for slot, amount in enumerate(self._given, self._since) if amount and slot > oldest
+        }
+        self._given = ()
+        self._used = sum(self._begins.values())
+        self._last = max((slot for slot in self._begins if slot < now), default=oldest)
+        self._lately = sum(amount for at, amount in self._begins.items() if now - self._quiet <= at < now)
+        """What began in the `quiet` slots before the next one."""
+
     def _renew(self, slot: int) -> None:
-        """The pace is set anew. What went ahead of it is forgiven, what it left unused of late may still be given."""
+        """Compute the pace again. Grants ahead of it are forgiven; what it recently left unused may still be granted."""
         self._pace = pace = pace_after(self.dimension, self.limit, self.span, slot, self._begins)
         self._gaps = gaps_of(self.dimension, pace)
         self._allowed = max(pace.units(slot - self._quiet, slot - 1) - self._lately, -repaid(pace))
 
     def _play(self, slot: int) -> None:
-        """One slot: what leaves the window makes room, and the pace lets some of it begin."""
+        """Advance by one slot: what leaves the window makes room, and the pace lets part of it begin."""
         begins, pace = self._begins, self._pace
         self._used -= begins.pop(slot - self.span, 0)
         self._allowed += pace.units(slot, slot) - begins.get(slot, 0)

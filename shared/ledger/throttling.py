@@ -24,7 +24,7 @@ from shared.ledger.state import Bookings, Demand, ExternalUsage, ModelState, Quo
 OUTSIDE_KEPT_PERCENT = 90
 """Share of what was dispatched here in the window in which another consumer's requests led to a 429."""
 RECOVERY_PERCENT = 2
-"""Of the limit, per window without a refusal."""
+"""Percentage of the limit that is regained per window without a refusal."""
 
 
 def learn(state: State, message: RenewRequest, grid: Grid) -> None:
@@ -56,28 +56,28 @@ def learn(state: State, message: RenewRequest, grid: Grid) -> None:
 
 
 def configured_limits(state: State, model: str) -> Limits:
-    """The smallest that any instance with a say is configured with."""
+    """The smallest limits with which any fresh instance, or one with bookings, is configured."""
     return minimum(
         share.limits
         for lease in state.leases.values()
-        if (share := lease.shares.get(model)) is not None and (share.bookings or fresh(lease, state.now_ms))
+        if (share := lease.shares.get(model)) is not None and (share.holds or fresh(lease, state.now_ms))
     )
 
 
 def _configured_with(state: State, message: RenewRequest, model: str) -> Limits:
-    """The same, the sender's included, whose lease may have lapsed."""
+    """As `configured_limits`, with those of the sender, whose lease may have lapsed."""
     known, demand = configured_limits(state, model), message.demands.get(model)
     return known if demand is None else minimum([known, demand.limits])
 
 
 def effective_limits(state: State, section: ModelState, model: str) -> Limits:
-    """The configured limits, and those that Gemini named below them."""
+    """The configured limits, lowered to those that Gemini named."""
     grid = Grid.of(state.window_ms / 1000)
     return lowered_limits(section, configured_limits(state, model), state.now_ms, grid)
 
 
 def note_dispatches(state: State, message: RenewRequest, grid: Grid) -> None:
-    """Whether more than a lowered limit was dispatched while it is tested, and what has risen to the configured one."""
+    """Note where more than a lowered limit was dispatched during its test; forget limits that rose to the configured ones."""
     now_ms = state.now_ms
     for model, section in state.sections.items():
         for k, lowered in section.lowered.items():
@@ -91,7 +91,7 @@ def note_dispatches(state: State, message: RenewRequest, grid: Grid) -> None:
 
 
 def give_up_probe(state: State, message: RenewRequest) -> None:
-    """An instance that asks for nothing of a model any more does not send its probe either: the next one may."""
+    """Release the probe of a model for which the instance asks for nothing any more: the next instance may send it."""
     for circuit in (state.spend, *(section.circuit for section in state.sections.values())):
         if circuit.owner == message.instance and circuit.model not in message.demands:
             release(circuit)
@@ -101,8 +101,8 @@ def give_up_probe(state: State, message: RenewRequest) -> None:
 
 
 def _suspect(state: State, section: ModelState, refusal: QuotaSignal, configured: Limits, grid: Grid) -> None:
-    """Within our limit Gemini rejects a request only if another consumer spends the same quota. Then no more of it is used than
-    was when it refused, less a tenth. What is unlimited here has no share that could be lowered."""
+    """Gemini rejects a request within our limit only if another consumer spends the same quota. From then on at most 90 % of
+    what was used at the refusal is used here. A dimension that is unlimited here has no share that could be lowered."""
     limits = lowered_limits(section, configured, state.now_ms, grid).per_window
     booked = _booked(state, refusal.model)
     sent = grid.slot(refusal.sent_ms)

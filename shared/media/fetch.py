@@ -99,7 +99,9 @@ class Fetcher:
         except (OSError, UnicodeError):
             addresses = []
         if not addresses or not all(self._is_public(address) for address in addresses):
-            raise _refuse(where, "cannot be fetched: its host is unknown or not at a public address")
+            raise _refuse(
+                where, "cannot be fetched: its host is unknown or not at a public address; send the image in base64"
+            )
         return addresses
 
 

@@ -86,7 +86,7 @@ def _check_size(found: ImageFile, where: str) -> None:
     if max(width, height) > MAX_SIDE or width * height > MAX_PIXELS:
         raise _refuse(
             where,
-            f"has {width} x {height} pixels; the maximum is {MAX_PIXELS // 10**6} million, and {MAX_SIDE} per side",
+            f"has {width} x {height} pixels; the maximum is {MAX_PIXELS // 10**6} million, and {MAX_SIDE} per side; shrink it",
         )
 
 

@@ -54,7 +54,7 @@ def read_server_keys(read: Environment) -> tuple[ServerKey, ...]:
         project = _project(read, f"{source}_PROJECT")
         if project is not None and named.setdefault(secret, project) != project:
             raise SettingsError(
-                f"{source} is the key of {keys[secret].source} with another project; it must be set once, with one project."
+                f"{source} is the same key as {keys[secret].source}, but names another project; set each key only once."
             )
         first = keys.get(secret)
         keys[secret] = ServerKey(

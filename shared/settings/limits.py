@@ -47,7 +47,7 @@ def read_model_limits(read: Environment, limits: Limits) -> Mapping[str, Limits]
         for key, value in given.items():
             if key not in _LIMIT_FIELDS:
                 allowed = ", ".join(_LIMIT_FIELDS)
-                raise SettingsError(f"{name} has {key!r} for {model}; a limit must be one of {allowed}.")
+                raise SettingsError(f"{name} has the unknown limit {key!r} for {model}; use {allowed}.")
             try:
                 values[_LIMIT_FIELDS[key]] = limit_from(value)
             except ValueError:

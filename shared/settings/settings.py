@@ -174,9 +174,9 @@ def _model_override(read: Environment) -> str | None:
     try:
         info = info_of(name)
     except BadRequest:
-        raise read.invalid("GEMINI_MODEL_TYPE", "a model's name like gemini-3.8-flash") from None
+        raise read.invalid("GEMINI_MODEL_TYPE", "a model id like gemini-3.8-flash") from None
     if info is not None and info.answers_with != "text":
-        raise read.invalid("GEMINI_MODEL_TYPE", "a model that answers with text, like gemini-3.8-flash")
+        raise read.invalid("GEMINI_MODEL_TYPE", "a model that returns text, like gemini-3.8-flash")
     return name
 
 
@@ -187,8 +187,8 @@ def _ledger_url(read: Environment, deployed: bool, workers: int) -> str:
         name, project = "GOOGLE_CLOUD_PROJECT", read.text("GOOGLE_CLOUD_PROJECT")
         if project is None:
             raise SettingsError(
-                f"Neither LEDGER_URL nor {name} is set; a deployed function must have one of them, "
-                "so that all its instances share one ledger, like firestore://my-project/(default)."
+                f"Neither LEDGER_URL nor {name} is set, so a deployed function's instances cannot share one ledger; "
+                "set LEDGER_URL, like firestore://my-project/(default)."
             )
         url = f"firestore://{project}/(default)"
     url = url or "sqlite:///.local/ledger.db"

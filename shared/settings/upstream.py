@@ -20,7 +20,7 @@ def read_base_url(read: Environment) -> str:
     text = read.text(name)
     if text is None:
         return GOOGLE_ORIGIN
-    allowed = f"an origin like {GOOGLE_ORIGIN} (the version is appended, without credentials or a query)"
+    allowed = f"an origin like {GOOGLE_ORIGIN}, without credentials, a query or the API's version"
     try:
         parts = urlsplit(text)
         valid = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
@@ -31,7 +31,7 @@ def read_base_url(read: Environment) -> str:
     prefix = _prefix_before_api(parts.path, parts.hostname or "")
     if prefix is not None:
         origin = f"{parts.scheme}://{parts.netloc}{prefix}"
-        raise read.invalid(name, f"the address that the version is appended to: set {origin}")
+        raise read.invalid(name, f"without the API's version and path: set {origin}")
     return text.rstrip("/")
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 import orjson
 
 from shared.bounds.json_structure import TooManyValues, check_values
-from shared.errors import BadRequest, NonconformingAnswer
+from shared.errors import NonconformingAnswer
 from shared.gemini import wire
 from shared.gemini.answer_text import answer_text
 from shared.gemini.native_body import native_body, turn
@@ -38,7 +38,6 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 _ESCAPE = re.compile(
     r"(\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2})|\\u[dD][89a-fA-F][0-9a-fA-F]{2}|(\\.)", re.DOTALL
 )
-_RESERVED = {"responseMimeType", "responseSchema", "responseJsonSchema"}
 
 
 class Check(Protocol):
@@ -56,11 +55,8 @@ _Problems = TypeVar("_Problems")
 def object_body(
     user_content: str, system_prompt: str, schema: JsonObject, config: JsonObject | None = None
 ) -> JsonObject:
-    """A generateContent body whose answer is JSON by `schema` (JSON Schema, passed on as it is). Raises BadRequest."""
-    for name in _RESERVED & (config or {}).keys():
-        raise BadRequest(
-            f"generation_config.{name} is set by this endpoint; leave it out.", field=f"generation_config.{name}"
-        )
+    """A generateContent body whose answer is JSON by `schema` (JSON Schema, passed on as it is). `config` has no response
+    format: `ObjectConfig` rejects one."""
     config = {**(config or {}), "responseMimeType": "application/json", "responseJsonSchema": schema}
     return native_body([turn("user", user_content)], system_prompt, config)
 

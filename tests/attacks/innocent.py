@@ -1,5 +1,7 @@
 """An innocent caller in a process of its own: asks again and again until its input ends, then prints how that went.
 
+It prints an empty line once it was answered for the first time, and makes at least MIN_REQUESTS.
+
     python -m tests.attacks.innocent http://127.0.0.1:8080/chat '{"prompt": "Hello"}'
 
 A process of its own, because what it measures must not include the work of the attacker.
@@ -20,6 +22,7 @@ from tests.support.processes import ADMIN
 
 PAUSE_S = 0.05
 TIMEOUT_S = 30.0
+MIN_REQUESTS = 10
 
 
 @dataclass(slots=True)
@@ -49,7 +52,7 @@ def ask(url: str, body: bytes) -> tuple[int, bytes]:
 def main(url: str, body: bytes) -> Experience:
     seen = Experience(wrong=[])
     assert seen.wrong is not None
-    while not select.select([sys.stdin], [], [], 0)[0]:
+    while seen.answers + len(seen.wrong) < MIN_REQUESTS or not select.select([sys.stdin], [], [], 0)[0]:
         began_s = time.monotonic()
         try:
             status, answer = ask(url, body)
@@ -63,6 +66,9 @@ def main(url: str, body: bytes) -> Experience:
             seen.wrong.append(f"{status} {answer[:200]!r} after {ended_s - began_s:.2f} s")
         time.sleep(PAUSE_S)
         seen.late_s = max(seen.late_s, time.monotonic() - ended_s - PAUSE_S)
+        if seen.answers + len(seen.wrong) == 1:
+            sys.stdout.write("\n")
+            sys.stdout.flush()
     return seen
 
 

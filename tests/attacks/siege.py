@@ -10,7 +10,7 @@ import os
 import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from shared.ledger.slots import free_what_is_over
 from shared.stores.sqlite import SqliteStore
 from tests.attacks.innocent import Experience
 from tests.support.processes import Running, framework, request, started
+from tests.support.tied import free_port
 
 MEMORY_MB = 512
 """Of a deployed function (endpoint.json)."""
@@ -31,7 +32,6 @@ MEMORY_MB = 512
 MAX_WAIT_S = 3.0 if os.environ.get("CI") else 0.3
 """What an innocent caller may wait beyond what the machine itself was late by."""
 NOTHING_HELD_AFTER_S = 15.0
-MIN_ANSWERS = 10
 SERVER_KEY = "AQ.a-key-of-the-server"
 C = 15
 PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5ErkJggg=="
@@ -99,7 +99,8 @@ class Siege:
 
     @asynccontextmanager
     async def watched(self) -> AsyncIterator[None]:
-        """While the block attacks, an innocent caller is served, and the processes stay within their memory."""
+        """While the block attacks, an innocent caller is served, and the processes stay within their memory. The caller was
+        answered before the block begins, and goes on after it until it has been answered often enough."""
         url, body = self.url + self.innocent[0], orjson.dumps(self.innocent[1]).decode()
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "tests.attacks.innocent", url, body,
@@ -107,7 +108,8 @@ class Siege:
         )  # fmt: skip
         before = set(_tree(self.server.process.pid))
         try:
-            await asyncio.sleep(0.7)  # It has begun, and was answered more than once.
+            assert process.stdout is not None
+            assert await process.stdout.readline(), "the innocent caller did not begin"
             yield
         finally:
             assert process.stdin is not None
@@ -118,7 +120,6 @@ class Siege:
         self.peak_mb = _together_mb(after)
         assert before <= after, f"a process ended:\n{self.server.output[-2000:]}"
         assert not seen.wrong, f"{len(seen.wrong or ())} of its requests were not answered: {(seen.wrong or ())[:3]}"
-        assert seen.answers >= MIN_ANSWERS
         assert self.peak_mb < MEMORY_MB, f"{self.peak_mb:.0f} MB at the peak"
         assert seen.longest_s - seen.late_s <= MAX_WAIT_S, f"an innocent caller waited {seen.longest_s:.2f} s"
         assert not any(status == 500 for status in self.statuses), f"a defect shows: {self.statuses}"
@@ -169,21 +170,30 @@ async def besieged(
     }  # fmt: skip
     ledger = folder / f"{function}.db"
     unlimited = dict.fromkeys(("GEMINI_RPM", "GEMINI_TPM", "GEMINI_RPD"), "unlimited")
-    arguments = [sys.executable, "-m", "shared.emulator", "--port", "0"]
-    async with started(arguments, gemini_env, ready=r"^offline Gemini on (\S+)") as gemini:
-        given = {
-            "GEMINI_BASE_URL": gemini.url, "GEMINI_API_KEY": SERVER_KEY, "GEMINI_CONCURRENCY_LIMIT": str(C),
-            "LEDGER_URL": f"sqlite:///{ledger}", "LOG_LEVEL": "WARNING", "REQUEST_TIMEOUT_SECONDS": "20",
-            "QUEUE_MAX_MB": str(MEMORY_MB // 6), **unlimited, **env,
-        }  # fmt: skip
-        async with framework(function, "main.py", given, unpacked, isolated=True, own_group=True) as server:
-            siege = Siege(server.url, INNOCENT[function], server, gemini, ledger)
-            for _ in range(5):  # The first request imports and connects: not what is to be measured.
-                status = await siege.post(siege.innocent[1], admin_api_key="admin-key-of-the-tests")
-                assert status == 200, server.output
-            yield siege
-            await siege.assert_limits_were_kept()
-            await siege.assert_nothing_stays_held()
+    port = free_port()
+    arguments = [sys.executable, "-m", "shared.emulator", "--port", str(port)]
+    given = {
+        "GEMINI_BASE_URL": f"http://127.0.0.1:{port}", "GEMINI_API_KEY": SERVER_KEY, "GEMINI_CONCURRENCY_LIMIT": str(C),
+        "LEDGER_URL": f"sqlite:///{ledger}", "LOG_LEVEL": "WARNING", "REQUEST_TIMEOUT_SECONDS": "20",
+        "QUEUE_MAX_MB": str(MEMORY_MB // 6), **unlimited, **env,
+    }  # fmt: skip
+    async with AsyncExitStack() as stack:
+        async with asyncio.TaskGroup() as starting:
+            gemini = starting.create_task(
+                stack.enter_async_context(started(arguments, gemini_env, ready=r"^offline Gemini on (\S+)"))
+            )
+            server = starting.create_task(
+                stack.enter_async_context(
+                    framework(function, "main.py", given, unpacked, isolated=True, own_group=True)
+                )
+            )
+        siege = Siege(server.result().url, INNOCENT[function], server.result(), gemini.result(), ledger)
+        for _ in range(5):  # The first request imports and connects: not what is to be measured.
+            status = await siege.post(siege.innocent[1], admin_api_key="admin-key-of-the-tests")
+            assert status == 200, siege.server.output
+        yield siege
+        await siege.assert_limits_were_kept()
+        await siege.assert_nothing_stays_held()
 
 
 def _tree(pid: int) -> Iterable[int]:

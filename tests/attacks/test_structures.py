@@ -27,9 +27,11 @@ def filled(unit: bytes, size: int, opening: bytes, closing: bytes) -> bytes:
 
 
 def _members(dice: Random, size: int) -> bytes:
-    width = dice.choice([1, 4, 12])
-    names = (b'"%0*x":1' % (width, number) for number in range(size // (width + 5)))
-    return b'{"prompt":"hi","a":{' + b",".join(names) + b"}}"
+    """No name twice. They are made by the block: one by one would take seconds in which nobody attacks."""
+    width = dice.choice([2, 8])
+    block = b",".join(b'"@%04x":1' % number for number in range(1 << 16))
+    blocks = range(size // (len(block) + 1 + (1 << 16) * (width - 1)))
+    return b'{"prompt":"hi","a":{' + b",".join(block.replace(b"@", b"%0*x" % (width, at)) for at in blocks) + b"}}"
 
 
 def _turns(dice: Random, size: int) -> bytes:

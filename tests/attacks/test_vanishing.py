@@ -16,6 +16,7 @@ from tests.support.processes import ADMIN_KEY
 SEED = int(os.environ.get("ATTACK_SEED", "1"))
 LEAVERS, AT_ONCE = 1_200, 40
 LATENCY_MS = 150
+MAX_FLOODS = 10
 OWN_KEYS = [f"AQ.own-key-{number}-of-a-caller" for number in range(3)]
 
 
@@ -46,21 +47,25 @@ async def leave(siege: Siege, dice: Random) -> None:
         pass  # The server was faster.
 
 
-async def flood(siege: Siege, dice: Random) -> None:
+async def flood(siege: Siege, first: int) -> None:
     gate = asyncio.Semaphore(AT_ONCE)
 
     async def one(number: int) -> None:
         async with gate:
             await leave(siege, Random(f"{SEED} {number}"))
 
-    await asyncio.gather(*(one(number) for number in range(LEAVERS)))
+    await asyncio.gather(*(one(number) for number in range(first, first + LEAVERS)))
 
 
 async def test_leavers_free_no_slot_that_gemini_still_uses(unpacked: Path, tmp_path: Path) -> None:
     async with besieged("chat", unpacked, tmp_path, latency_ms=LATENCY_MS, GEMINI_CANCELS="0") as siege:
         async with siege.watched():
-            await flood(siege, Random(f"leavers {SEED}"))
-        stats = await siege.gemini_stats()
+            # On a busy machine most callers of a flood have left before their request is with Gemini.
+            for at in range(MAX_FLOODS):
+                await flood(siege, at * LEAVERS)
+                stats = await siege.gemini_stats()
+                if stats["disconnects"] > LEAVERS / 10:
+                    break
         assert stats["disconnects"] > LEAVERS / 10, "few left while Gemini worked: this attacks nothing"
         # More than half of C was in use: the limit was in reach.
         assert max(project["max_open"] for project in stats["projects"].values()) > 7

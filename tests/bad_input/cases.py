@@ -85,8 +85,8 @@ FIELDS: dict[str, list[tuple[str, str, Any]]] = {
         ("history[0]", "a string", ["Hello"]),
         ("history[0].role", "an unknown role", [{"role": "system", "content": "x"}]),
         ("history[0].content", "missing", [{"role": "user"}]),
-        ("history[0].content", "twice", [{"role": "user", "content": "x", "text": "x"}]),
-        ("contents", "beside prompt", [{"role": "user", "parts": [{"text": "x"}]}]),
+        ("history[0].content", "together with text", [{"role": "user", "content": "x", "text": "x"}]),
+        ("contents", "together with prompt", [{"role": "user", "parts": [{"text": "x"}]}]),
         ("generation_config", "a list", []),
         ("generation_config.temperature", "out of its range", {"temperature": 3}),
         ("generation_config.top_k", "a fraction", {"top_k": 1.5}),
@@ -97,7 +97,7 @@ FIELDS: dict[str, list[tuple[str, str, Any]]] = {
         ("temperature", "outside generation_config", 1),
         ("safety_settings", "an object", {}),
         ("safety_settings[0].threshold", "missing", [{"category": "HARM_CATEGORY_HARASSMENT"}]),
-        ("message", "beside prompt", "Hello"),
+        ("message", "together with prompt", "Hello"),
     ],
     "/generate_text": [("system_prompt", "a list", [])],
     "/structured-output": [
@@ -110,7 +110,7 @@ FIELDS: dict[str, list[tuple[str, str, Any]]] = {
         ("json_schema", "a reference to itself", {"$ref": "#"}),
         ("json_schema", "a pattern that is not ECMA-262", {"type": "string", "pattern": "("}),
         ("json_schema", "a type of Gemini's own dialect", {"type": "STRING"}),
-        ("json_schema", "nullable that is no flag", {"type": "string", "nullable": "yes"}),
+        ("json_schema", "nullable that is not true or false", {"type": "string", "nullable": "yes"}),
         ("json_schema", "required as in draft 3", {"properties": {"a": {"type": "string", "required": True}}}),
         ("json_schema", "a tuple as in draft-07", {"type": "array", "items": [{"type": "string"}]}),
         ("json_schema", "another draft", {"$schema": "http://json-schema.org/draft-04/schema#"}),
@@ -141,20 +141,20 @@ FIELDS: dict[str, list[tuple[str, str, Any]]] = {
         ("image_size", "unknown", "8K"),
         ("response_format", "unknown", "jpeg"),
         ("system_prompt", "a number", 1),
-        ("model", "one of text", "gemini-3.8-flash"),
+        ("model", "a text model", "gemini-3.8-flash"),
         ("input_images", "a string", PIXEL),
         ("input_images", "fifteen", [PIXEL] * 15),
         ("input_images[0]", "a number", [1]),
-        ("input_images[0]", "neither base64 nor an address", ["hello!"]),
+        ("input_images[0]", "neither base64 nor a URL", ["hello!"]),
         ("input_images[0]", "a data URL without base64", ["data:image/png,x"]),
-        ("input_images[1]", "no image", [PIXEL, "aGVsbG8="]),
+        ("input_images[1]", "not an image", [PIXEL, "aGVsbG8="]),
         ("input_images[0]", "an SVG", ["PHN2ZyB4bWxucz0iaHR0cDovL3d3dy53My5vcmcvMjAwMC9zdmciLz4="]),
         ("input_images[0]", "a GIF", [GIF]),
         ("input_images[0]", "an HTML page", [PAGE]),
         ("input_images[0]", "a PNG of 30000 x 30000 pixels", [BOMB]),
         ("input_images[0]", "a PNG that is cut off", [PIXEL[:-4]]),
         ("input_images[0]", "a PNG that is cut within its header", [PIXEL[:24]]),
-        ("input_images[0]", "the name of an image that is not there", ["0" * 44 + ".png"]),
+        ("input_images[0]", "the name of a missing image", ["0" * 44 + ".png"]),
         ("input_images[0]", "an http URL", ["http://images.example/a.png"]),
         ("input_images[0]", "a file URL", ["file:///etc/passwd"]),
         ("input_images[0]", "the metadata server", ["https://169.254.169.254/computeMetadata/v1/"]),
@@ -185,14 +185,14 @@ def _field_cases(path: str) -> Iterator[Case]:
         yield Case(path, name, sent, 400, "invalid_request", _body(path, **{top: value}))
     yield Case(path, "promt", "unknown", 400, "invalid_request", _body(path, promt="Hello"))
     yield Case(path, "model", "a number", 400, "invalid_request", _body(path, model=1))
-    yield Case(path, "model", "no model's name", 400, "invalid_request", _body(path, model="Gemini Pro"))
+    yield Case(path, "model", "not a model id", 400, "invalid_request", _body(path, model="Gemini Pro"))
     if path != "/generate":
-        yield Case(path, "model", "one of images", 400, "invalid_request", _body(path, model="gemini-3-pro-image"))
+        yield Case(path, "model", "an image model", 400, "invalid_request", _body(path, model="gemini-3-pro-image"))
     yield Case(path, "credentials", "a string", 400, "invalid_request", _body(path, credentials="key"))
     field_of_key = "credentials.gemini_api_key"
     yield Case(path, field_of_key, "a number", 400, "invalid_request", _body(path, credentials={"gemini_api_key": 1}))
     short = _body(path, credentials={"gemini_api_key": "short"})
-    yield Case(path, field_of_key, "no key's form", 400, "invalid_request", short, {})
+    yield Case(path, field_of_key, "not in the form of a key", 400, "invalid_request", short, {})
 
 
 def _common_cases() -> Iterator[Case]:
@@ -223,7 +223,9 @@ def _common_cases() -> Iterator[Case]:
     yield Case(path, "the method", "GET", 405, "method_not_allowed", b"", method="GET", names_field=False)
     yield Case("/chats", "the path", "unknown", 404, "not_found", valid, names_field=False)
     tokens = orjson.dumps({"prompt": "word " * 2_000_000})
-    yield Case(path, "prompt", "more tokens than a minute has", 400, "cost_exceeds_limit", tokens, names_field=False)
+    yield Case(
+        path, "prompt", "more tokens than the limit per minute", 400, "cost_exceeds_limit", tokens, names_field=False
+    )
     native = b'{"contents": [{"parts": [{"text": "x"}, {"functionResponse": %b}]}]}'
     deep = native % (b'{"a":' * 300 + b"1" + b"}" * 300)
     yield Case(path, "contents", "nested 300 deep", 400, "invalid_request", deep, names_field=False)

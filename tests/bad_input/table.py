@@ -63,6 +63,6 @@ def _table(pairs: Iterable[tuple[Case, Answer]]) -> list[str]:
     for case, answer in pairs:
         message = answer.error["message"].replace("|", "\\|").replace("\n", " ")
         pointer = (answer.error.get("details") or {}).get("pointer")
-        where = f" (pointer `{pointer}`)" if pointer is not None else ""
+        where = f" (pointer `{pointer}`)" if pointer else ""
         rows.append(f"| `{case.name}` | {case.sent} | {answer.status} | `{answer.error['code']}` | {message}{where} |")
     return rows

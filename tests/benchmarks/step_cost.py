@@ -1,8 +1,9 @@
 """What one renew costs the ledger: CPU of the transition and of packing, and the document's size, while a rate binds.
 
 `python -m tests.benchmarks.step_cost`. Every instance has more waiting than there is, prompts of many sizes, and renews
-twice per horizon; what it holds it dispatches as soon as it may. The goals: a step takes less than 1 ms with 4 instances, 2 ms
-with 20, 5 ms with 100; the document stays below 4, 16 and 64 KB."""
+twice per horizon; what it holds it dispatches as soon as it may. A step is everything from the document's bytes to the new
+ones. The goals: it takes at most 0.5 ms with 4 instances and 1 ms with 40; the document stays below 4, 16 and 64 KB with 4, 20
+and 100."""
 
 from __future__ import annotations
 
@@ -23,7 +24,7 @@ from shared.ledger.step import State, renew
 
 GRID = Grid.of(60)
 START_MS = 1_800_000_000_000
-FLEETS, RATES = (4, 20, 100), (10, 300, 4_000, 10_000)
+FLEETS, RATES = (4, 40, 100), (10, 300, 1_000, 4_000, 10_000)
 WARM_S = 65.0
 MAX_WAITING = 400
 """An instance describes no more than it can begin before the horizon; this is of the order of what that is at most."""
@@ -31,15 +32,16 @@ MAX_WAITING = 400
 
 @dataclass
 class Figures:
-    steps_ms: list[float] = field(default_factory=list)
+    renew_ms: list[float] = field(default_factory=list)
     pack_ms: list[float] = field(default_factory=list)
     unpack_ms: list[float] = field(default_factory=list)
     sizes: list[int] = field(default_factory=list)
 
     def row(self) -> str:
         median = statistics.median
-        worst = statistics.quantiles(self.steps_ms, n=20)[-1]
-        times = (median(self.steps_ms), worst, median(self.pack_ms), median(self.unpack_ms))
+        steps_ms = list(map(sum, zip(self.unpack_ms, self.renew_ms, self.pack_ms, strict=True)))
+        worst = statistics.quantiles(steps_ms, n=20)[-1]
+        times = (median(steps_ms), worst, median(self.unpack_ms), median(self.renew_ms), median(self.pack_ms))
         return " | ".join([*(f"{ms:.2f}" for ms in times), f"{max(self.sizes) / 1000:.1f} KB"])
 
 
@@ -73,13 +75,13 @@ def saturated(instances: int, rpm: int, measure_s: float) -> Figures:
             unpacked_ms = timed_ms(began_s)
             began_s = time.process_time()
             grant = renew(state, message, now_ms, GRID)
-            step_ms = timed_ms(began_s)
+            renew_ms = timed_ms(began_s)
             began_s = time.process_time()
             blob = pack(state)
             if now_ms > START_MS + 1000 * WARM_S:
                 figures.pack_ms.append(timed_ms(began_s))
                 figures.unpack_ms.append(unpacked_ms)
-                figures.steps_ms.append(step_ms)
+                figures.renew_ms.append(renew_ms)
                 figures.sizes.append(len(blob))
             book.adopt(grant.allotments["m"], demand.kept, now_ms)
             due_ms[i] = now_ms + grant.horizon_ms / 2 * rng.uniform(0.9, 1.1)
@@ -92,8 +94,8 @@ def main() -> None:
     )
     parser.add_argument("--seconds", type=float, default=30.0, help="simulated seconds per row")
     options = parser.parse_args()
-    print("| instances | RPM | step, median (ms) | 95 % | pack | unpack | document |")
-    print("|---|---|---|---|---|---|---|")
+    print("| instances | RPM | step, median (ms) | 95 % | unpack | renew | pack | document |")
+    print("|---|---|---|---|---|---|---|---|")
     gc.disable()
     for instances in FLEETS:
         for rpm in RATES:

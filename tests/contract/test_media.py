@@ -94,7 +94,7 @@ async def test_the_same_bytes_are_another_image_each_time(media: MediaStore) -> 
     assert (await media.read(second.name)).data == b"an image"
 
 
-async def test_an_image_that_is_written_over_is_the_old_one_or_the_new_and_no_mixture(media: MediaStore) -> None:
+async def test_overwritten_image_is_never_a_mixture(media: MediaStore) -> None:
     """As an upload is that is repeated after a lost answer: a name is given to no second image."""
     old, new = noise(2 * MIB), noise(2 * MIB + 1)[1:]
     stored = await put(media, old)
@@ -241,7 +241,8 @@ async def test_what_was_deleted_is_missing(media: MediaStore) -> None:
     assert [image.name for image in (await media.recent(10)).images] == [other.name]
 
 
-async def test_what_is_past_its_time_is_missing_whether_or_not_it_was_deleted(place: ObjectStore) -> None:
+async def test_expired_image_is_missing(place: ObjectStore) -> None:
+    """Whether or not it was deleted."""
     clock = Clock()
     media = open_media(place.url, ttl_days=2, now_s=clock)
     stored = await put(media)
@@ -291,7 +292,7 @@ async def test_images_of_one_moment_are_listed_once_each(place: ObjectStore) -> 
     assert (len(listed), set(listed)) == (23, names)
 
 
-async def test_a_page_goes_on_where_the_last_ended_though_images_come_and_go(place: ObjectStore) -> None:
+async def test_pages_continue_while_images_change(place: ObjectStore) -> None:
     clock = Clock()
     media = open_media(place.url, now_s=clock)
     names = []
@@ -331,9 +332,7 @@ def broken(place: ObjectStore) -> object:
 
 
 @pytest.mark.parametrize("use", ["put", "read", "describe", "recent", "delete"])
-async def test_a_store_that_is_down_is_told_and_nothing_else_of_it(
-    media: MediaStore, place: ObjectStore, use: str
-) -> None:
+async def test_store_outage_error_names_no_details(media: MediaStore, place: ObjectStore, use: str) -> None:
     stored = await put(media)
     uses: dict[str, Callable[[], Awaitable[object]]] = {
         "put": lambda: put(media, b"another"),
@@ -351,9 +350,7 @@ async def test_a_store_that_is_down_is_told_and_nothing_else_of_it(
     assert [image.name for image in (await media.recent(10)).images] == [stored.name]
 
 
-async def test_a_store_that_says_nothing_is_not_waited_for_longer_than_a_time(
-    media: MediaStore, place: ObjectStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_silent_store_times_out(media: MediaStore, place: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
     if place.proxy is None:
         pytest.skip("a folder has no connection")
     stored = await put(media)
@@ -386,7 +383,8 @@ async def test_a_download_that_is_cut_is_never_a_shorter_image(media: MediaStore
     assert (await media.read(stored.name)).data == noise(MIB)
 
 
-async def test_a_bucket_that_is_not_there_is_a_failure_and_not_a_missing_image(place: ObjectStore) -> None:
+async def test_missing_bucket_is_a_failure(place: ObjectStore) -> None:
+    """It is not reported as a missing image."""
     if place.proxy is None:
         pytest.skip("a folder that is not there is made")
     elsewhere = open_media(place.url.replace("images-of-the-tests", "no-such-bucket"))
@@ -441,7 +439,7 @@ def writer(folder: Path, limit_bytes: int = 0) -> subprocess.Popen[str]:
     )
 
 
-async def test_a_disk_that_is_full_in_the_middle_leaves_nothing_to_be_seen(tmp_path: Path) -> None:
+async def test_full_disk_leaves_no_partial_image(tmp_path: Path) -> None:
     process = writer(tmp_path, limit_bytes=1_000_000)
     _, said = await asyncio.to_thread(process.communicate, timeout=60)
     assert said.strip() == "The image storage failed: file too large. Try again later."
@@ -449,7 +447,7 @@ async def test_a_disk_that_is_full_in_the_middle_leaves_nothing_to_be_seen(tmp_p
     assert (await open_media(f"file://{tmp_path}").recent(10)).images == []
 
 
-async def test_a_process_that_is_killed_while_it_writes_leaves_only_whole_images(tmp_path: Path) -> None:
+async def test_killed_writer_leaves_only_whole_images(tmp_path: Path) -> None:
     process = writer(tmp_path)
     assert process.stdout is not None
     for _ in range(5):

@@ -107,7 +107,7 @@ async def test_a_step_runs_again_with_what_another_wrote_meanwhile(store: Store,
 
 
 @pytest.mark.parametrize(("before", "meanwhile"), [(None, b"made"), (b"there", None), (b"x", b"y")])
-async def test_it_also_runs_again_when_a_key_changed_that_it_only_reads(
+async def test_step_reruns_when_a_read_key_changed(
     store: Store, backing: Backing, before: bytes | None, meanwhile: bytes | None
 ) -> None:
     await put(store, "n/read", before)
@@ -177,7 +177,7 @@ async def test_an_exception_in_a_step_comes_out_and_nothing_is_written(store: St
     assert await value_of(store, "n/a") == b"1"
 
 
-async def test_a_step_that_writes_nothing_stands_in_nobodys_way(store: Store, backing: Backing) -> None:
+async def test_step_without_writes_causes_no_conflict(store: Store, backing: Backing) -> None:
     await put(store, "n/a", b"1")
     runs = 0
 
@@ -191,7 +191,7 @@ async def test_a_step_that_writes_nothing_stands_in_nobodys_way(store: Store, ba
     assert runs == 1
 
 
-async def test_a_change_of_one_key_is_no_conflict_for_who_changes_another(store: Store, backing: Backing) -> None:
+async def test_changes_of_different_keys_do_not_conflict(store: Store, backing: Backing) -> None:
     def step(values: Values, _now: int) -> Change[int]:
         backing.put_elsewhere("n/b", b"x")
         return count_up("n/a")(values, 0)
@@ -199,7 +199,7 @@ async def test_a_change_of_one_key_is_no_conflict_for_who_changes_another(store:
     assert (await store.transact(["n/a"], step)).conflicts == 0
 
 
-async def test_who_meets_a_change_every_time_gives_up_and_has_written_nothing(store: Store, backing: Backing) -> None:
+async def test_repeated_conflicts_end_without_a_write(store: Store, backing: Backing) -> None:
     """The deadline may end a commit that would have failed: whether it did is unknown then."""
     runs = 0
 
@@ -225,9 +225,7 @@ async def test_cached_transactions_add_up(store: Store) -> None:
         assert outcome.reads == 0, "one round trip, not two"
 
 
-async def test_a_foreign_write_in_between_is_not_overlooked_by_a_cached_transaction(
-    store: Store, backing: Backing
-) -> None:
+async def test_cached_transaction_notices_a_foreign_write(store: Store, backing: Backing) -> None:
     await store.transact(["n/a"], count_up("n/a"), cached=True)
     await put(backing.client(), "n/a", b"100")
     outcome = await store.transact(["n/a"], count_up("n/a"), cached=True)
@@ -236,14 +234,16 @@ async def test_a_foreign_write_in_between_is_not_overlooked_by_a_cached_transact
     assert (await store.transact(["n/a"], count_up("n/a"), cached=True)).result == 102
 
 
-async def test_a_cached_decision_to_write_nothing_rests_on_what_is_there(store: Store, backing: Backing) -> None:
+async def test_cached_no_write_decision_is_verified(store: Store, backing: Backing) -> None:
+    """The step runs again if the stored documents differ from the cached ones."""
     await store.transact(["n/a"], count_up("n/a"), cached=True)
     await put(backing.client(), "n/a", b"100")
     outcome = await store.transact(["n/a"], lambda values, _now: Change(values["n/a"]), cached=True)
     assert (outcome.result, outcome.writes) == (b"100", 0)
 
 
-async def test_several_cached_keys_are_compared_also_where_only_one_is_written(store: Store, backing: Backing) -> None:
+async def test_all_cached_keys_are_compared(store: Store, backing: Backing) -> None:
+    """Even if the step writes only one of them."""
     keys = ["n/a", "n/b"]
 
     def copy(values: Values, _now: int) -> Change[None]:
@@ -272,7 +272,7 @@ async def now_ms(store: Store) -> int:
     return (await store.transact(["clock/x"], lambda _values, now: Change(now))).result
 
 
-async def test_an_expired_entry_is_absent_everywhere_and_can_be_made_again(store: Store) -> None:
+async def test_expired_entry_is_absent_and_can_be_recreated(store: Store) -> None:
     now = await now_ms(store)
     await put(store, "n/past", b"x", now - 1)
     await put(store, "n/soon", b"x", now + 60_000)
@@ -363,7 +363,7 @@ async def test_time_samples_agree_with_each_other_and_never_go_back(store: Store
     assert max(lows) <= min(highs) + drift_ms
 
 
-async def test_a_step_is_told_a_time_that_the_store_has_reached(store: Store, backing: Backing) -> None:
+async def test_step_gets_a_time_that_the_store_has_reached(store: Store, backing: Backing) -> None:
     told: list[int] = []
 
     def step(_values: Values, now: int) -> Change[None]:
@@ -444,7 +444,7 @@ async def test_a_change_that_cannot_be_stored_is_refused_whole(
 # -- the end ----------------------------------------------------------------------------------------------------------
 
 
-async def test_a_closed_store_says_so_and_may_be_closed_again(store: Store, backing: Backing) -> None:
+async def test_closed_store_rejects_calls_and_closes_twice(store: Store, backing: Backing) -> None:
     await put(store, "n/a", b"x")
     await store.aclose()
     await store.aclose()

@@ -31,7 +31,8 @@ async def chat(url: str, body: dict[str, Any], *headers: str) -> tuple[int, str]
     return await curl(f"{url}/chat", *given, "-d", json.dumps(body, ensure_ascii=False))
 
 
-async def test_curl_with_an_admin_key_with_a_key_in_the_payload_and_google_genai_get_the_same_answer() -> None:
+async def test_all_clients_get_the_same_answer() -> None:
+    """curl with an admin key, curl with a key in the body, and google-genai."""
     async with (
         running(EmulatorConfig()) as gemini,
         served({"GEMINI_API_KEY": "AQ.server-key", "GEMINI_BASE_URL": gemini.url}) as gateway,
@@ -56,7 +57,8 @@ async def test_curl_with_an_admin_key_with_a_key_in_the_payload_and_google_genai
     assert len(keys) == 2, "the payload's key was used, and not the server's"
 
 
-async def test_a_streamed_answer_is_the_unary_one_in_pieces_and_ends_with_its_usage() -> None:
+async def test_streamed_answer_equals_the_unary_one() -> None:
+    """Its last event has the usage."""
     async with (
         running(EmulatorConfig()) as gemini,
         served({"GEMINI_API_KEY": "AQ.server-key", "GEMINI_BASE_URL": gemini.url}) as gateway,
@@ -72,7 +74,7 @@ async def test_a_streamed_answer_is_the_unary_one_in_pieces_and_ends_with_its_us
     assert events[-1]["usage"] == json.loads(whole)["usage"]
 
 
-async def test_without_a_valid_credential_curl_is_told_the_same_whatever_was_wrong() -> None:
+async def test_unauthorized_message_is_always_the_same() -> None:
     async with served({}) as gateway:
         answers = [
             await chat(gateway.url, {"prompt": "Hello"}, *headers)

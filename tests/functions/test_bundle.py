@@ -77,9 +77,7 @@ async def test_each_function_serves_from_it(unpacked: Path, name: str) -> None:
                 assert (status, bool(body.get("text") or body.get("generated_text"))) == (200, True)
 
 
-async def test_a_link_leads_from_the_function_that_makes_images_to_the_one_that_serves_them(
-    unpacked: Path, tmp_path: Path
-) -> None:
+async def test_image_link_leads_to_the_image_function(unpacked: Path, tmp_path: Path) -> None:
     storage = {"STORAGE_URL": f"file://{tmp_path}"}
     async with (
         running(EmulatorConfig()) as gemini,

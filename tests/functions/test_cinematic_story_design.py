@@ -82,7 +82,7 @@ class TestAStory:
             assert (await asked(path)).status == 200
         assert orjson.dumps(story_schema()) == before
 
-    async def test_of_the_free_tier_comes_from_a_model_that_has_a_free_quota(self) -> None:
+    async def test_free_tier_uses_a_model_with_free_quota(self) -> None:
         async with whole_path(GEMINI_TIER="free") as path:
             assert (await asked(path)).json()["model"] == "gemini-3.8-flash"
 
@@ -91,7 +91,7 @@ class TestAStory:
             assert (await asked(path)).json()["model"] == MODEL
             assert (await asked(path, model="gemini-3.6-flash")).json()["model"] == "gemini-3.6-flash"
 
-    async def test_serves_callers_with_a_key_of_their_own_from_a_ledger_of_their_own(self) -> None:
+    async def test_caller_key_has_a_ledger_of_its_own(self) -> None:
         async with whole_path() as path:
             assert (await asked(path, credentials={"gemini_api_key": OWN_KEY})).status == 200
             assert (await path.dispatched("server"), await path.dispatched(OWN_LEDGER)) == (0, 1)
@@ -105,7 +105,8 @@ class TestAStory:
         [generation] = services.gateway.asked
         assert generation.body["generationConfig"].items() >= config.items()
 
-    async def test_is_asked_for_with_the_schema_and_with_the_rules_after_the_callers_instruction(self) -> None:
+    async def test_request_has_schema_and_rules(self) -> None:
+        """The rules come after the caller's instruction."""
         services = scripted(chinese())
         body = {"user_content": "画龙点睛的故事", "system_prompt": "用中文写，说书人的口吻。"}
         answer = await called("cinematic_story_design", body, services=services)
@@ -135,7 +136,7 @@ class TestABrokenStory:
             assert answer.json()["usage"]["prompt_tokens"] > 2 * plain["prompt_tokens"]
             assert (path.sent, await path.dispatched()) == (3, 3)
 
-    async def test_is_shown_to_gemini_with_its_problems_and_both_turns_are_in_the_usage(self) -> None:
+    async def test_repair_shows_problems_and_counts_both_turns(self) -> None:
         broken = dangling(english())
         broken["tweet_summaries"][0] = "x" * 281
         services = scripted(broken, english())
@@ -152,9 +153,7 @@ class TestABrokenStory:
         once = (await called("cinematic_story_design", BODY, services=scripted(english()))).json()["usage"]
         assert answer.json()["usage"] == {name: 2 * count for name, count in once.items()}
 
-    async def test_whose_repair_is_broken_too_is_told_with_its_errors_and_its_text(
-        self, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    async def test_broken_repair_is_returned_with_errors_and_text(self, monkeypatch: pytest.MonkeyPatch) -> None:
         break_answers(monkeypatch, times=2)
         async with whole_path() as path:
             answer = await asked(path)
@@ -178,7 +177,7 @@ class TestABrokenStory:
         )
         assert answer.json()["data"] == english()
 
-    async def test_whose_repair_gets_no_permit_is_told_as_that(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test_repair_without_a_permit_is_a_queue_timeout(self, monkeypatch: pytest.MonkeyPatch) -> None:
         break_answers(monkeypatch, times=1)
         async with whole_path(GEMINI_RPM=1, QUEUE_TIMEOUT_SECONDS=0.3) as path:
             answer = await asked(path)
@@ -186,7 +185,7 @@ class TestABrokenStory:
             assert int(answer.headers["retry-after"]) >= 1
             assert path.sent == 1
 
-    async def test_that_was_cut_off_is_told_without_paying_for_a_repair(self) -> None:
+    async def test_truncated_answer_is_not_repaired(self) -> None:
         async with whole_path() as path:
             config = {"max_output_tokens": 400, "thinking_config": {"thinking_level": "low"}}
             answer = await asked(path, generation_config=config)
@@ -236,7 +235,7 @@ class TestABadRequest:
             ({"usercontent": "A whale"}, "usercontent", "Did you mean user_content?"),
         ],
     )
-    async def test_is_told_which_field_is_wrong_and_costs_nothing(
+    async def test_wrong_field_is_named_and_costs_nothing(
         self, change: Mapping[str, Any], field: str, rule: str
     ) -> None:
         async with whole_path() as path:
@@ -247,13 +246,13 @@ class TestABadRequest:
             assert (path.sent, await path.ledgers()) == (0, {})
 
     @pytest.mark.parametrize("name", BODY)
-    async def test_that_leaves_out_what_is_required_is_told_what_it_is_for(self, name: str) -> None:
+    async def test_missing_field_error_describes_the_field(self, name: str) -> None:
         async with whole_path() as path:
             body = {other: text for other, text in BODY.items() if other != name}
             answer = await path.send("POST", PATH, orjson.dumps(body))
             assert told(answer) == (400, "invalid_request")
             assert answer.error["details"]["field"] == name
-            assert f"{name} is required: " in answer.error["message"]
+            assert f"{name} is required; send a text: " in answer.error["message"]
 
     async def test_without_a_credential_is_refused(self) -> None:
         async with whole_path() as path:

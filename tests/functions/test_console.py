@@ -78,7 +78,8 @@ async def test_it_works_where_the_function_has_an_address_of_its_own() -> None:
         assert (status, urljoin(f"{below}docs/", headers["location"])) == (308, f"{below}docs")
 
 
-def test_the_page_has_no_script_of_its_own_and_its_policy_lets_nothing_foreign_in() -> None:
+def test_page_policy_allows_only_own_files() -> None:
+    """The page has no inline script."""
     page = (FOLDER / "index.html").read_text()
     assert Loaded(page).inline == []
     assert not FOREIGN.search(page)
@@ -159,7 +160,7 @@ class TestCaching:
         with patch("shared.bootstrap.services", FakeServices):
             return await ask(console, "GET", path, headers=given)
 
-    async def test_a_file_with_a_version_is_kept_for_good_and_the_others_are_asked_for_again(self) -> None:
+    async def test_only_versioned_files_are_cached_forever(self) -> None:
         for name in NAMES:
             kept = (await self.ask(f"/docs/{name}")).headers["cache-control"]
             assert kept == ("public, max-age=31536000, immutable" if "/" in name else "no-cache")
@@ -194,7 +195,8 @@ class TestCaching:
 
 
 @pytest.mark.skipif(BROWSER is None, reason="no Chromium on this machine")
-async def test_a_browser_shows_every_operation_and_its_policy_stops_nothing() -> None:
+async def test_browser_shows_every_operation() -> None:
+    """The content security policy blocks nothing that the page needs."""
     async with served({}) as server:
         arguments = [
             "--headless",

@@ -63,7 +63,7 @@ class TestBodies:
         ],
         ids=["empty", "a form", "cut off", "Latin-1", "a lone surrogate", "a surrogate's bytes", "a list"],
     )
-    async def test_what_is_no_json_object_is_told_what_it_is(self, body: bytes, told_of: str, path_of: str) -> None:
+    async def test_body_of_another_type_is_named(self, body: bytes, told_of: str, path_of: str) -> None:
         async with whole_path() as path:
             answer = await path.send("POST", path_of, body)
             assert told(answer) == (400, "invalid_request")
@@ -104,7 +104,7 @@ class TestBodies:
             assert answer.error["details"]["field"] == field
             await assert_it_cost_nothing(path)
 
-    async def test_a_wrong_content_type_is_told_the_right_one(self) -> None:
+    async def test_wrong_content_type_error_names_the_right_one(self) -> None:
         async with whole_path() as path:
             answer = await path.send("POST", "/chat", orjson.dumps(PROMPT), {**ADMIN, "content-type": "text/plain"})
             assert told(answer) == (415, "unsupported_media_type")
@@ -118,7 +118,7 @@ class TestBodies:
             assert answer.error["details"] == {"limit_bytes": 32 * 1024 * 1024}
             await assert_it_cost_nothing(path)
 
-    async def test_a_chunked_body_of_unknown_length_is_refused_once_it_is_too_long(self) -> None:
+    async def test_chunked_body_is_rejected_once_too_long(self) -> None:
         async def chunks() -> AsyncIterator[bytes]:
             for _ in range(40):
                 yield MEGABYTE
@@ -127,7 +127,7 @@ class TestBodies:
             assert told(await path.send("POST", "/chat", chunks())) == (413, "payload_too_large")
             await assert_it_cost_nothing(path)
 
-    async def test_a_body_longer_than_it_says_is_no_second_request(self) -> None:
+    async def test_surplus_body_is_not_a_second_request(self) -> None:
         body = orjson.dumps(PROMPT)
         async with whole_path() as path:
             received = await path.raw(
@@ -137,7 +137,8 @@ class TestBodies:
             assert received.startswith((b"HTTP/1.1 200 ", b"HTTP/1.1 400 "))
             assert path.sent <= 1
 
-    async def test_a_body_longer_than_it_says_that_is_cut_off_thereby_is_refused(self) -> None:
+    async def test_body_longer_than_declared_is_rejected(self) -> None:
+        """The server reads only the declared part, which is not valid JSON."""
         body = orjson.dumps(PROMPT)
         async with whole_path() as path:
             received = await path.raw(HEAD + b"Content-Length: %d\r\n\r\n%b" % (len(body) - 3, body))
@@ -145,7 +146,7 @@ class TestBodies:
             assert received.startswith(b"HTTP/1.1 400 ")
             await assert_it_cost_nothing(path)
 
-    async def test_a_body_shorter_than_it_says_is_waited_for_until_the_timeout(self) -> None:
+    async def test_body_shorter_than_declared_times_out(self) -> None:
         body = orjson.dumps(PROMPT)
         async with whole_path(REQUEST_TIMEOUT_SECONDS=0.3) as path:
             received = await path.raw(HEAD + b"Content-Length: %d\r\n\r\n%b" % (len(body) + 3, body))
@@ -169,7 +170,7 @@ class TestRequests:
             assert (path.sent, await path.dispatched()) == (1, 0)
 
     @pytest.mark.parametrize("path_of", ["/chats", "/chat/more", "/generate-text"])
-    async def test_a_path_that_does_not_exist_is_told_where_they_are_listed(self, path_of: str) -> None:
+    async def test_unknown_path_is_told_where_paths_are_listed(self, path_of: str) -> None:
         async with whole_path() as path:
             answer = await path.send("POST", path_of, orjson.dumps(PROMPT))
             assert told(answer) == (404, "not_found")
@@ -178,7 +179,7 @@ class TestRequests:
 
     @pytest.mark.parametrize("method", ["GET", "PUT", "DELETE"])
     @pytest.mark.parametrize("path_of", ["/chat", "/generate_text"])
-    async def test_a_wrong_method_is_told_the_right_ones(self, method: str, path_of: str) -> None:
+    async def test_wrong_method_error_lists_the_right_ones(self, method: str, path_of: str) -> None:
         async with whole_path() as path:
             answer = await path.send(method, path_of, orjson.dumps(PROMPT))
             assert (told(answer), answer.headers["allow"]) == ((405, "method_not_allowed"), "POST, OPTIONS")
@@ -196,7 +197,7 @@ class TestRequests:
             assert answer.error["details"] == {"field": "x-request-timeout"}
             await assert_it_cost_nothing(path)
 
-    async def test_nobody_without_a_credential_is_served(self) -> None:
+    async def test_missing_credential_is_401(self) -> None:
         async with whole_path() as path:
             for path_of in ("/chat", "/generate_text"):
                 answer = await path.send("POST", path_of, orjson.dumps(PROMPT), {"Admin-API-Key": "wrong"})
@@ -205,7 +206,8 @@ class TestRequests:
 
 
 class TestQueue:
-    async def test_more_bytes_than_the_queue_may_hold_are_refused_and_those_in_it_keep_their_place(self) -> None:
+    async def test_full_queue_rejects_by_bytes(self) -> None:
+        """Requests that already wait keep their place."""
         large = "x" * 600_000
         async with (
             whole_path(GEMINI_CONCURRENCY_LIMIT=1, QUEUE_MAX_MB=1, GEMINI_TPM="unlimited") as path,
@@ -219,7 +221,7 @@ class TestQueue:
                 assert [bool(text_of(answer)) for answer in await asyncio.gather(first, second)] == [True, True]
             assert path.sent == 2
 
-    async def test_who_waits_longer_than_the_queue_allows_is_told_to_come_again(self) -> None:
+    async def test_queue_timeout_has_retry_after(self) -> None:
         async with whole_path(GEMINI_CONCURRENCY_LIMIT=1, QUEUE_TIMEOUT_SECONDS=0.3) as path:
             async with path.asking("[[fault:hang]]"):
                 await eventually(lambda: path.open_upstream == 1)
@@ -231,7 +233,7 @@ class TestQueue:
             await path.quiet()
             assert path.sent == 1
 
-    async def test_who_waits_in_a_process_that_ends_is_told_to_come_again(self) -> None:
+    async def test_shutdown_rejects_waiters_with_retry_after(self) -> None:
         async with whole_path(GEMINI_CONCURRENCY_LIMIT=1) as path:
             async with path.asking("[[fault:hang]]"), path.asking("Hello") as waiting:
                 await eventually(lambda: path.open_upstream == 1 and path.waiting == 1)
@@ -249,7 +251,7 @@ class TestQueue:
 
 
 class TestCallersThatGo:
-    async def test_one_that_goes_while_it_waits_leaves_the_queue_and_is_never_sent(self, ended: Ended) -> None:
+    async def test_disconnect_while_waiting_leaves_the_queue(self, ended: Ended) -> None:
         async with whole_path(GEMINI_CONCURRENCY_LIMIT=1) as path:
             async with path.asking("[[fault:hang]]"):
                 await eventually(lambda: path.open_upstream == 1)
@@ -261,9 +263,7 @@ class TestCallersThatGo:
             assert (path.sent, await path.dispatched()) == (1, 1)
 
     @ways
-    async def test_one_that_goes_while_gemini_works_ends_that_work_and_frees_the_slot(
-        self, way: str, ended: Ended
-    ) -> None:
+    async def test_disconnect_ends_gemini_work_and_frees_the_slot(self, way: str, ended: Ended) -> None:
         async with whole_path(GEMINI_CONCURRENCY_LIMIT=1) as path:
             async with path.asking("[[latency:5000]]", way=way):
                 await eventually(lambda: path.open_upstream == 1)
@@ -275,7 +275,7 @@ class TestCallersThatGo:
             assert "Hello" in text_of(await path.ask("Hello", way=way, timeout_s=1))
             assert (path.sent, await path.dispatched()) == (2, 2)
 
-    async def test_one_that_goes_in_the_middle_of_a_stream_ends_it_upstream_too(self, ended: Ended) -> None:
+    async def test_disconnect_ends_the_stream_upstream(self, ended: Ended) -> None:
         async with whole_path(GEMINI_CONCURRENCY_LIMIT=1) as path:
             so_far = Answer()
             async with path.asking("[[fault:slow@0.2]] [[words:500]]", way="stream", into=so_far):
@@ -287,7 +287,7 @@ class TestCallersThatGo:
             await path.assert_nothing_is_left()
             text_of(await path.ask(timeout_s=1))
 
-    async def test_one_that_stops_reading_holds_nothing_beyond_its_deadline(self) -> None:
+    async def test_deaf_caller_holds_nothing_past_its_deadline(self) -> None:
         # Longer than all buffers between; only JSON is made that long.
         long = {
             "response_mime_type": "application/json",
@@ -311,9 +311,8 @@ class TestCallersThatGo:
             await eventually(lambda: ended() == ["caller_gone"])
             await assert_it_cost_nothing(path)
 
-    async def test_one_that_pauses_between_two_tries_holds_nothing_and_may_go(
-        self, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    async def test_pause_between_tries_holds_nothing(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The caller may disconnect during the pause."""
         monkeypatch.setattr("shared.gateway.attempts.random", SimpleNamespace(random=lambda: 1.0))
         monkeypatch.setattr("shared.gateway.retry.BACKOFF_S", 1.5)
         async with whole_path() as path:

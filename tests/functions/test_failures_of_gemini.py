@@ -29,7 +29,7 @@ async def total_dispatched(path: WholePath, *projects: str) -> int:
 
 class TestNoAnswer:
     @ways
-    async def test_a_gemini_that_cannot_be_reached_is_told_and_costs_no_permit(self, way: str) -> None:
+    async def test_unreachable_gemini_costs_no_permit(self, way: str) -> None:
         async with whole_path(base_url=f"http://127.0.0.1:{free_port()}") as path:
             answer = await path.ask(way=way)
             assert told(answer) == (502, "upstream_failed")
@@ -37,7 +37,7 @@ class TestNoAnswer:
             assert await path.dispatched() == 0
 
     @ways
-    async def test_a_gemini_that_hangs_is_given_up_at_the_deadline_and_not_asked_again(self, way: str) -> None:
+    async def test_hanging_gemini_times_out_without_a_retry(self, way: str) -> None:
         async with whole_path() as path:
             began_s = elapsed_s()
             answer = await path.ask("[[fault:hang]]", way=way, timeout_s=2)
@@ -52,9 +52,7 @@ class TestNoAnswer:
             assert told(await path.ask("[[fault:hang]]")) == (504, "upstream_timeout")
             assert path.sent == 1
 
-    async def test_no_try_is_begun_after_a_pause_that_would_not_end_by_the_deadline(
-        self, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    async def test_no_retry_after_a_pause_past_the_deadline(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("shared.gateway.attempts.random", SimpleNamespace(random=lambda: 1.0))
         monkeypatch.setattr("shared.gateway.retry.BACKOFF_S", 10.0)
         async with whole_path() as path:
@@ -63,7 +61,7 @@ class TestNoAnswer:
             assert elapsed_s() - began_s < 2
             assert (path.sent, await path.dispatched()) == (1, 1)
 
-    async def test_what_gemini_gave_up_at_the_deadline_that_it_was_given_is_not_sent_again(self) -> None:
+    async def test_gemini_deadline_error_is_not_retried(self) -> None:
         async with whole_path() as path:
             assert told(await path.ask("[[latency:5000]]", timeout_s=1.6)) == (504, "upstream_timeout")
             assert path.sent == 1
@@ -71,7 +69,7 @@ class TestNoAnswer:
 
 class TestRefusals:
     @ways
-    async def test_an_invalid_argument_is_told_in_googles_words_and_not_tried_again(self, way: str) -> None:
+    async def test_invalid_argument_is_passed_on_without_a_retry(self, way: str) -> None:
         async with whole_path() as path:
             answer = await path.ask("[[fault:400]]", way=way)
             assert told(answer) == (400, "rejected_by_gemini")
@@ -124,7 +122,7 @@ class TestLastingFailures:
             ("cut", (502, "upstream_failed"), 200, "The connection to Gemini broke"),
         ],
     )
-    async def test_after_four_tries_the_caller_is_told_with_googles_reason(
+    async def test_four_failures_return_googles_reason(
         self, fault: str, error: tuple[int, str], upstream_status: int | None, reason: str
     ) -> None:
         async with whole_path() as path:
@@ -135,7 +133,7 @@ class TestLastingFailures:
             assert (path.sent, await path.dispatched()) == (FOUR_TRIES, FOUR_TRIES)
 
     @pytest.mark.parametrize("way", ["generate_text", "stream"])
-    async def test_the_other_ways_to_ask_are_told_the_same(self, way: str) -> None:
+    async def test_other_ways_report_the_same_error(self, way: str) -> None:
         async with whole_path() as path:
             assert told(await path.ask("[[fault:503]]", way=way)) == (502, "upstream_failed")
             assert path.sent == FOUR_TRIES
@@ -200,7 +198,7 @@ class TestWholeAnswersThatCannotBeRead:
 
 
 class TestStreams:
-    async def test_a_stream_that_is_cut_ends_with_an_error_event_after_what_had_come(self) -> None:
+    async def test_cut_stream_ends_with_an_error_event(self) -> None:
         async with whole_path() as path:
             answer = await path.ask("[[fault:cut]]", way="stream")
             *texts, (name, event) = answer.events()
@@ -210,7 +208,7 @@ class TestStreams:
             assert event["error"]["request_id"] == answer.headers["x-request-id"]
             assert (path.sent, await path.dispatched()) == (1, 1)
 
-    async def test_a_slow_stream_is_ended_at_the_deadline_with_an_error_event(self) -> None:
+    async def test_slow_stream_ends_at_the_deadline(self) -> None:
         async with whole_path() as path:
             began_s = elapsed_s()
             answer = await path.ask("[[fault:slow@0.3]] [[words:200]]", way="stream", timeout_s=3)
@@ -220,7 +218,7 @@ class TestStreams:
             await eventually(lambda: path.open_upstream == 0)
             assert path.sent == 1
 
-    async def test_gemini_that_ends_a_stream_at_its_deadline_is_told_as_such(self) -> None:
+    async def test_stream_that_gemini_times_out_is_a_timeout(self) -> None:
         async with whole_path() as path:
             answer = await path.ask("[[fault:slow@0.7]] [[words:200]]", way="stream", timeout_s=2.9)
             name, event = answer.events()[-1]
@@ -229,7 +227,7 @@ class TestStreams:
 
 class TestAnswersWithoutText:
     @ways
-    async def test_a_blocked_prompt_is_the_callers_to_mend_and_names_the_reason(self, way: str) -> None:
+    async def test_blocked_prompt_is_a_400_with_the_reason(self, way: str) -> None:
         async with whole_path() as path:
             answer = await path.ask("[[fault:block]]", way=way)
             assert told(answer) == (400, "prompt_blocked")
@@ -241,7 +239,7 @@ class TestAnswersWithoutText:
         ("fault", "code", "reason"),
         [("safety", "response_blocked", "SAFETY"), ("max_tokens", "empty_response", "MAX_TOKENS")],
     )
-    async def test_an_answer_without_text_is_an_error_that_names_the_reason(
+    async def test_answer_without_text_is_an_error_with_reason(
         self, fault: str, code: str, reason: str, way: str
     ) -> None:
         async with whole_path() as path:
@@ -254,9 +252,7 @@ class TestAnswersWithoutText:
         ("fault", "code", "reason"),
         [("safety", "response_blocked", "SAFETY"), ("max_tokens", "empty_response", "MAX_TOKENS")],
     )
-    async def test_a_stream_without_text_ends_with_an_error_event_that_names_the_reason(
-        self, fault: str, code: str, reason: str
-    ) -> None:
+    async def test_stream_without_text_ends_with_an_error_event(self, fault: str, code: str, reason: str) -> None:
         async with whole_path() as path:
             ((name, event),) = (await path.ask(f"[[fault:{fault}]]", way="stream")).events()
             assert (name, event["error"]["code"]) == ("error", code)

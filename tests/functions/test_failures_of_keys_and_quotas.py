@@ -72,7 +72,7 @@ class TestServerKeys:
             assert (await out(path)) == {refused: why}
 
     @pytest.mark.parametrize("word", ["invalid", "expired", "suspended", "leaked"])
-    async def test_a_key_that_google_calls_so_is_out_and_the_good_one_answers(self, word: str) -> None:
+    async def test_rejected_key_is_disabled_and_the_other_serves(self, word: str) -> None:
         async with whole_path(accounts={f"AQ.key-{word}": "one", TWO: "two"}) as path:
             for _ in range(3):
                 text_of(await path.ask())
@@ -80,7 +80,8 @@ class TestServerKeys:
             assert path.sent_by_key.get(f"AQ.key-{word}", 0) <= 1
 
     @ways
-    async def test_without_any_key_left_it_is_told_at_once_and_gemini_is_not_asked_again(self, way: str) -> None:
+    async def test_no_key_left_fails_at_once(self, way: str) -> None:
+        """Gemini is not asked again."""
         async with whole_path() as path:
             first, second = await path.ask("[[fault:401]]", way=way), await path.ask(way=way)
             assert (told(first), told(second)) == ((503, "no_server_key"), (503, "no_server_key"))
@@ -97,7 +98,7 @@ class TestServerKeys:
             assert "You do not have permission to access the File" in answer.error["message"]
             assert (sorted(path.sent_by_key.values()), await out(path)) == ([1, 1], {})
 
-    async def test_without_a_key_of_the_servers_a_caller_with_one_is_served(self) -> None:
+    async def test_caller_key_serves_without_server_keys(self) -> None:
         async with whole_path(accounts={}) as path:
             assert told(await path.ask()) == (503, "no_server_key")
             text_of(await path.ask(key=OWN_KEY))
@@ -107,9 +108,8 @@ class TestServerKeys:
 class TestOwnKeys:
     @ways
     @pytest.mark.parametrize("fault", ["401", "403", "429-depleted"])
-    async def test_a_refused_key_is_told_to_its_caller_and_no_key_of_the_servers_serves(
-        self, fault: str, way: str
-    ) -> None:
+    async def test_refused_caller_key_is_401(self, fault: str, way: str) -> None:
+        """No server key serves in its place."""
         async with whole_path() as path:
             answer = await path.ask(f"[[fault:{fault}]]", key=OWN_KEY, way=way)
             assert told(answer) == (401, "invalid_gemini_key")
@@ -141,7 +141,8 @@ class TestOwnKeys:
                 assert told(await path.ask(key=key, timeout_s=0.4)) == (429, "queue_timeout")
             assert (path.sent, list(await path.ledgers())) == (2, ["server"])
 
-    async def test_such_a_caller_does_not_make_the_servers_ledger_one_that_is_forgotten(self) -> None:
+    async def test_caller_with_server_key_keeps_the_servers_ledger(self) -> None:
+        """A caller that brings the server's own key does not make its ledger expire."""
         shelf = Shelf()
         async with whole_path(store=MemoryStore(shelf)) as path:
             assert told(await path.ask("[[fault:400]]", key=SERVER_KEY)) == (400, "rejected_by_gemini")
@@ -267,14 +268,14 @@ class TestMinuteQuotas:
             assert (path.sent, await path.dispatched()) == (2, 2)
 
     @faults_and_ways
-    async def test_an_end_after_the_deadline_is_told_with_the_time_until_it(self, fault: str, way: str) -> None:
+    async def test_long_pause_is_rejected_with_its_end(self, fault: str, way: str) -> None:
         async with whole_path() as path:
             answer = await path.ask(f"[[fault:{fault}@30]]", way=way, timeout_s=3)
             assert told(answer) == (429, "queue_timeout")
             assert 28 <= retry_after_s(answer) <= 31
             assert (path.sent, await path.dispatched()) == (1, 1)
 
-    async def test_nobody_asks_gemini_before_that(self) -> None:
+    async def test_gemini_is_not_asked_before_the_end(self) -> None:
         async with whole_path() as path:
             await path.ask("[[fault:429@30]]", timeout_s=3)
             answers = await asyncio.gather(*(path.ask(timeout_s=3) for _ in range(3)))
@@ -293,7 +294,7 @@ class TestMinuteQuotas:
             assert elapsed_s() - began_s < 3
             assert sorted(path.sent_by_key.values()) == [1, 1]
 
-    async def test_a_limit_that_is_lower_than_configured_is_learned_and_kept(self) -> None:
+    async def test_lower_limit_is_learned_and_kept(self) -> None:
         limited = Project(limits=Limits(rpm=2))
         async with whole_path(upstream=limited, LEDGER_WINDOW_SECONDS=2) as path:
             for answer in await asyncio.gather(*(path.ask(f"Hello {number}") for number in range(4))):
@@ -303,7 +304,7 @@ class TestMinuteQuotas:
             (state,) = (await path.ledgers()).values()
             assert state.sections[MODEL].lowered[0].limit == 2
 
-    async def test_what_somebody_else_spends_is_left_to_them_and_health_says_so(self) -> None:
+    async def test_external_usage_is_left_out_and_shown_in_health(self) -> None:
         limited = Project(limits=Limits(rpm=10))
         async with whole_path(upstream=limited, GEMINI_RPM=10, LEDGER_WINDOW_SECONDS=6) as path:
             for _ in range(7):
@@ -318,7 +319,7 @@ class TestMinuteQuotas:
             (state,) = (await path.ledgers()).values()
             assert state.sections[MODEL].outside[0].limit == 3
 
-    async def test_one_that_begins_anew_each_time_is_tried_four_times_at_most(self) -> None:
+    async def test_repeated_429_is_tried_at_most_four_times(self) -> None:
         async with whole_path(upstream=Project(limits=Limits(rpm=100))) as path:
             answer = await path.ask("[[fault:429@0.05]]", timeout_s=4)
             assert told(answer) == (429, "rate_limited")
@@ -342,7 +343,7 @@ class TestSharedPressure:
             text_of(await path.ask())
             assert sorted(path.sent_by_key.values()) == [1, 1]
 
-    async def test_when_it_lasts_the_caller_is_told_to_come_again(self) -> None:
+    async def test_lasting_pressure_returns_retry_after(self) -> None:
         async with whole_path() as path:
             answer = await path.ask("[[fault:429-bare]]")
             assert (told(answer), retry_after_s(answer)) == ((429, "rate_limited"), 1)
@@ -417,7 +418,7 @@ class TestFormsOfQuotas:
             assert (path.sent, await path.dispatched()) == (1, 1)
 
     @pytest.mark.parametrize("fault", ["429-spend", "429-region-zero"])
-    async def test_what_no_wait_ends_is_told_at_once(self, fault: str) -> None:
+    async def test_permanent_refusal_is_returned_at_once(self, fault: str) -> None:
         """Money, and a quota of zero: the request does not wait in the queue."""
         async with whole_path() as path:
             began_s = elapsed_s()
@@ -436,7 +437,7 @@ class TestFormsOfQuotas:
 
 class TestDailyQuotas:
     @ways
-    async def test_googles_daily_refusal_is_told_with_the_time_until_midnight_pacific(self, way: str) -> None:
+    async def test_daily_refusal_retries_at_midnight_pacific(self, way: str) -> None:
         async with whole_path() as path:
             answer = await path.ask("[[fault:429-day]]", way=way, timeout_s=3)
             assert answer.status == 429
@@ -450,7 +451,7 @@ class TestDailyQuotas:
             assert answer.status == 429
             assert_until_midnight(answer)
 
-    async def test_googles_daily_refusal_is_told_at_once_and_as_what_it_is(self) -> None:
+    async def test_daily_refusal_is_returned_at_once(self) -> None:
         async with whole_path() as path:
             began_s = elapsed_s()
             assert told(await path.ask("[[fault:429-day]]", timeout_s=1.2)) == (429, "daily_quota_exhausted")
@@ -463,7 +464,7 @@ class TestDailyQuotas:
             assert sorted(path.sent_by_key.values()) == [1, 1]
 
     @ways
-    async def test_a_day_that_the_ledger_knows_to_be_spent_is_told_without_asking_gemini(self, way: str) -> None:
+    async def test_known_spent_day_is_rejected_without_gemini(self, way: str) -> None:
         async with whole_path(GEMINI_RPD=1) as path:
             text_of(await path.ask(way=way))
             answer = await path.ask(way=way, timeout_s=3)
@@ -471,7 +472,7 @@ class TestDailyQuotas:
             assert_until_midnight(answer)
             assert (path.sent, await path.dispatched()) == (1, 1)
 
-    async def test_a_spent_day_is_told_at_once(self) -> None:
+    async def test_spent_day_is_rejected_at_once(self) -> None:
         async with whole_path(GEMINI_RPD=1) as path:
             text_of(await path.ask())
             began_s = elapsed_s()
@@ -482,14 +483,14 @@ class TestDailyQuotas:
 class TestOwnLimits:
     """What the ledger does not allow is not sent."""
 
-    async def test_a_request_beyond_the_minute_is_sent_when_the_window_allows_it(self) -> None:
+    async def test_request_beyond_the_minute_waits_for_the_window(self) -> None:
         async with whole_path(GEMINI_RPM=2, LEDGER_WINDOW_SECONDS=2) as path:
             answers = await asyncio.gather(*(path.ask(f"Hello {number}", way=way) for number, way in enumerate(WAYS)))
             assert all("Hello" in text_of(answer) for answer in answers)
             assert path.gemini.stats()["projects"]["server"]["models"][MODEL]["max_requests_in_window"] == 2
 
     @ways
-    async def test_one_that_cannot_be_sent_before_its_deadline_is_told_when_it_can(self, way: str) -> None:
+    async def test_rejection_names_when_the_request_can_be_sent(self, way: str) -> None:
         async with whole_path(GEMINI_RPM=2, LEDGER_WINDOW_SECONDS=6) as path:
             for _ in range(2):
                 text_of(await path.ask(way=way))
@@ -498,14 +499,14 @@ class TestOwnLimits:
             assert 5 <= retry_after_s(answer) <= 7
             assert path.sent == 2
 
-    async def test_at_one_per_minute_too_it_is_told_when_it_can(self) -> None:
+    async def test_retry_after_at_one_request_per_minute(self) -> None:
         async with whole_path(GEMINI_RPM=1, LEDGER_WINDOW_SECONDS=6) as path:
             text_of(await path.ask())
             answer = await path.ask(timeout_s=0.3)
             assert told(answer) == (429, "queue_timeout")
             assert 5 <= retry_after_s(answer) <= 13
 
-    async def test_what_the_calendar_shows_to_be_too_late_is_told_at_once(self) -> None:
+    async def test_hopeless_request_is_rejected_at_once(self) -> None:
         async with whole_path(GEMINI_RPM=1, LEDGER_WINDOW_SECONDS=6) as path:
             text_of(await path.ask())
             began_s = elapsed_s()
@@ -523,7 +524,7 @@ class TestOwnLimits:
         ids=["RPM 0", "RPD 0", "TPM", "RPM 0 of the model"],
     )
     @ways
-    async def test_one_that_is_larger_than_a_whole_limit_is_refused_and_the_limit_is_named(
+    async def test_request_above_a_whole_limit_names_the_limit(
         self, limit: dict[str, str | float], prompt: str, named: str, way: str
     ) -> None:
         async with whole_path(**limit) as path:

@@ -33,9 +33,8 @@ async def first_answer(path: WholePath, way: str = "chat", within_s: float = 8.0
 class TestUnreachable:
     @ways
     @failures
-    async def test_nothing_is_sent_the_caller_is_told_quickly_and_it_recovers(
-        self, failure: type[StoreError], way: str
-    ) -> None:
+    async def test_ledger_outage_fails_fast_and_recovers(self, failure: type[StoreError], way: str) -> None:
+        """Nothing is sent to Gemini meanwhile."""
         store = FaultyStore()
         async with whole_path(store=store) as path:
             store.failure = failure
@@ -50,7 +49,7 @@ class TestUnreachable:
             text_of(await first_answer(path, way))
             assert (path.sent, await path.dispatched()) == (1, 1)
 
-    async def test_a_caller_with_a_key_of_its_own_is_not_served_past_the_ledger_either(self) -> None:
+    async def test_caller_key_is_not_served_without_the_ledger(self) -> None:
         store = FaultyStore()
         async with whole_path(store=store) as path:
             store.failure = StoreUnavailable
@@ -68,7 +67,7 @@ class TestUnreachable:
             store.failure = None
             await path.quiet(within_s=2)
 
-    async def test_health_says_so_for_as_long_as_it_lasts(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test_health_shows_the_outage_while_it_lasts(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("shared.ops.health.CACHE_S", 0.0)
         store = FaultyStore()
         async with whole_path(store=store) as path:
@@ -79,7 +78,7 @@ class TestUnreachable:
                 said.append((answer.status, answer.json()["status"], answer.json()["ledger"]["reachable"]))
             assert said == [(200, "healthy", True), (200, "degraded", False), (200, "healthy", True)]
 
-    async def test_a_ledger_that_does_not_answer_is_not_waited_for_beyond_the_deadline(self) -> None:
+    async def test_silent_ledger_fails_by_the_deadline(self) -> None:
         store = FaultyStore()
         async with whole_path(store=store) as path:
             store.hangs = True
@@ -95,9 +94,8 @@ class TestUnreachable:
 class TestDuringAnExchange:
     @ways
     @failures
-    async def test_the_answer_is_delivered_and_counted_as_soon_as_the_ledger_is_back(
-        self, failure: type[StoreError], way: str
-    ) -> None:
+    async def test_answer_is_counted_once_the_ledger_is_back(self, failure: type[StoreError], way: str) -> None:
+        """The caller gets it during the outage."""
         store = FaultyStore()
         async with whole_path(store=store) as path:
             async with path.asking("Hello [[latency:200]]", way=way) as asking:
@@ -108,7 +106,7 @@ class TestDuringAnExchange:
             await path.quiet()
             assert (path.sent, await path.dispatched()) == (1, 1)
 
-    async def test_a_caller_that_goes_meanwhile_leaves_nothing_once_the_ledger_is_back(self) -> None:
+    async def test_disconnect_in_an_outage_leaves_nothing(self) -> None:
         store = FaultyStore()
         async with whole_path(store=store) as path:
             async with path.asking("[[fault:hang]]"):

@@ -67,7 +67,7 @@ async def test_a_caller_that_goes_is_noticed_while_gemini_thinks() -> None:
         assert '"outcome":"caller_gone"' in record[0]
 
 
-async def test_it_ends_when_it_is_told_to() -> None:
+async def test_process_ends_on_sigterm() -> None:
     async with chat() as server:
         await request("POST", f"{server.url}/chat", json={"prompt": "Hello"}, headers=ADMIN)
         assert await server.end(signal.SIGTERM, 10) == 0

@@ -85,9 +85,8 @@ class TestImages:
             (image,) = (await generate(path, "月光下的灯塔，油画")).json()["images"]
             await opened(path, image)
 
-    async def test_four_images_are_four_requests_of_the_size_asked_for_and_their_usage_adds_up(
-        self, storage: str
-    ) -> None:
+    async def test_four_images_are_four_requests(self, storage: str) -> None:
+        """Each has the requested size, and the usage is their sum."""
         async with whole_path(STORAGE_URL=storage) as path:
             one = (await generate(path)).json()
             body = (await generate(path, number_of_images=4, aspect_ratio="16:9", image_size="2K")).json()
@@ -107,7 +106,7 @@ class TestImages:
             assert hashlib.sha256(data).hexdigest() == image["sha256"]
             await opened(path, image)
 
-    async def test_an_image_that_was_made_here_is_edited_by_its_name_or_its_url(self, storage: str) -> None:
+    async def test_stored_image_is_edited_by_name_or_url(self, storage: str) -> None:
         async with whole_path(STORAGE_URL=storage) as path:
             (first,) = (await generate(path, response_format="b64_json")).json()["images"]
             sent = [first["name"], first["url"], first["b64_json"], f"data:image/png;base64,{first['b64_json']}"]
@@ -132,7 +131,7 @@ class TestImages:
 
 
 class TestFailures:
-    async def test_what_succeeded_is_kept_and_what_failed_says_which_and_why(self, storage: str) -> None:
+    async def test_partial_failure_keeps_images_and_lists_errors(self, storage: str) -> None:
         async with whole_path(STORAGE_URL=storage) as path:
             path.gemini.inject("image_safety", 1)
             path.gemini.inject("no_image", 1)
@@ -193,12 +192,12 @@ class TestFailures:
             # Each image has a file of attributes beside it.
             assert len(files_in(storage)) == 2 * 3
 
-    async def test_text_in_an_image_s_place_is_told(self, storage: str) -> None:
+    async def test_text_instead_of_an_image_is_an_error(self, storage: str) -> None:
         async with whole_path(STORAGE_URL=storage) as path:
             answer = await generate(path, "[[fault:text_only]]")
             assert "I cannot draw that" in answer.error["message"]
 
-    async def test_a_failure_that_another_try_mends_is_not_told(self, storage: str) -> None:
+    async def test_recovered_failure_is_not_reported(self, storage: str) -> None:
         async with whole_path(STORAGE_URL=storage) as path:
             path.gemini.inject("503", 2)
             body = (await generate(path, number_of_images=2)).json()
@@ -227,7 +226,7 @@ class TestFailures:
 
 
 class TestLimits:
-    async def test_images_per_minute_hold_and_what_they_do_not_let_through_is_told(self, storage: str) -> None:
+    async def test_images_per_minute_are_limited(self, storage: str) -> None:
         law = Project(limits=Limits(ipm=3))
         async with whole_path(STORAGE_URL=storage, upstream=law, GEMINI_IPM=3, QUEUE_TIMEOUT_SECONDS=1) as path:
             body = (await generate(path, number_of_images=5)).json()
@@ -235,7 +234,7 @@ class TestLimits:
             assert [error["code"] for error in body["errors"]] == ["queue_timeout", "queue_timeout"]
             assert path.gemini.stats()["refused"] == {}
 
-    async def test_two_instances_on_one_ledger_share_the_images_of_a_minute(self, storage: str, tmp_path: Path) -> None:
+    async def test_two_instances_share_images_per_minute(self, storage: str, tmp_path: Path) -> None:
         """Each with an upstream of its own, so that only the ledger can hold them together."""
         given = {
             "STORAGE_URL": storage,
@@ -256,14 +255,14 @@ class TestLimits:
             answers = await asyncio.gather(*(path.ask() for _ in range(5)))
             assert [answer.status for answer in answers] == [200] * 5
 
-    async def test_input_images_wait_once_for_all_the_images_that_are_made_of_them(self, storage: str) -> None:
+    async def test_input_images_are_counted_once_in_the_queue(self, storage: str) -> None:
         """Eight requests with 0.9 MB each may wait where 1 MB may: they have the same bytes."""
         large = base64_of(png(2, 2) + bytes(675_000))
         async with whole_path(STORAGE_URL=storage, QUEUE_MAX_MB=1, GEMINI_CONCURRENCY_LIMIT=1) as path:
             body = (await generate(path, number_of_images=8, input_images=[large])).json()
             assert (len(body["images"]), body["errors"]) == (8, [])
 
-    async def test_a_limit_of_none_is_told_at_once(self, storage: str) -> None:
+    async def test_zero_image_limit_is_rejected_at_once(self, storage: str) -> None:
         async with whole_path(STORAGE_URL=storage, GEMINI_IPM=0) as path:
             answer = await generate(path)
             assert told(answer) == (400, "cost_exceeds_limit")
@@ -330,7 +329,7 @@ class TestBadInput:
             (base64_of(png(0, 5)), "its header is unreadable"),
             (base64_of(png(1, 1) + bytes(7 * 2**20)), "is larger than 7 MB"),
             ("0" * 44 + ".png", "is not the name of a stored image"),
-            ("http://images.example/a.png", "only https is fetched"),
+            ("http://images.example/a.png", "send an https URL"),
             ("file:///etc/passwd", "nothing else is fetched"),
             ("ftp://images.example/a.png", "nothing else is fetched"),
             ("https://169.254.169.254/computeMetadata/v1/", "not at a public address"),

@@ -78,7 +78,7 @@ async def test_an_image_is_served_to_anybody_who_knows_its_name(services: ImageS
 
 
 @pytest.mark.parametrize("days", ["1", "30"])
-async def test_a_cache_keeps_it_as_long_as_it_is_there_and_never_a_shared_one(tmp_path: Path, days: str) -> None:
+async def test_image_is_cached_privately_until_it_expires(tmp_path: Path, days: str) -> None:
     services = ImageServices(f"file://{tmp_path}", IMAGE_TTL_DAYS=days)
     answer = await services.get(f"/image/{(await services.put()).name}")
     private, age, immutable = answer.headers["cache-control"].split(", ")
@@ -101,7 +101,7 @@ async def test_what_is_not_surely_an_image_is_saved_and_not_shown(services: Imag
     assert answer.headers["content-security-policy"].startswith("sandbox;")
 
 
-async def test_head_tells_the_same_without_the_bytes(services: ImageServices) -> None:
+async def test_head_has_the_same_headers_without_the_bytes(services: ImageServices) -> None:
     path = f"/image/{(await services.put()).name}"
     head, get = await services.get(path, "HEAD", range="bytes=0-1"), await services.get(path)
     own = {"x-request-id", "server-timing"}
@@ -113,7 +113,7 @@ async def test_head_tells_the_same_without_the_bytes(services: ImageServices) ->
 
 @pytest.mark.parametrize("form", ['"{}"', 'W/"{}"', '"other", "{}"', "*"])
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
-async def test_who_has_it_already_is_told_so(services: ImageServices, form: str, method: str) -> None:
+async def test_matching_etag_is_304(services: ImageServices, form: str, method: str) -> None:
     stored = await services.put()
     answer = await services.get(f"/image/{stored.name}", method, if_none_match=form.format(stored.sha256))
     assert (answer.status, answer.body) == (304, b"")
@@ -122,7 +122,7 @@ async def test_who_has_it_already_is_told_so(services: ImageServices, form: str,
 
 
 @pytest.mark.parametrize("form", ['"other"', "{}", ""])
-async def test_who_has_another_gets_it(services: ImageServices, form: str) -> None:
+async def test_other_etag_gets_the_image(services: ImageServices, form: str) -> None:
     stored = await services.put()
     answer = await services.get(f"/image/{stored.name}", if_none_match=form.format(stored.sha256))
     assert (answer.status, answer.body) == (200, DATA)
@@ -240,7 +240,7 @@ async def test_only_the_admin_lists_and_deletes(
     assert (answer.status, answer.error["code"]) == (401, "unauthorized")
 
 
-async def test_the_list_tells_of_each_image_what_there_is_to_know(services: ImageServices) -> None:
+async def test_list_has_all_fields_of_each_image(services: ImageServices) -> None:
     written = io.BytesIO()
     Image.new("RGB", (30, 20)).save(written, "PNG")
     stored = await services.put(written.getvalue(), model="gemini-3-pro-image", prompt="not kept")
@@ -349,7 +349,7 @@ class TestSigned:
     async def test_a_missing_image_has_no_address(self, signing: ImageServices) -> None:
         assert (await signing.get(f"/image/{MISSING}")).status == 404
 
-    async def test_who_only_asks_whether_it_changed_is_answered_here(self, signing: ImageServices) -> None:
+    async def test_conditional_request_is_answered_here(self, signing: ImageServices) -> None:
         stored = await signing.put()
         etag = f'"{stored.sha256}"'
         assert (await signing.get(f"/image/{stored.name}", if_none_match=etag)).status == 304
@@ -357,7 +357,7 @@ class TestSigned:
         assert (head.status, head.headers["etag"], head.headers["content-length"]) == (200, etag, "1024")
 
 
-async def test_a_deployed_function_without_a_bucket_says_so() -> None:
+async def test_missing_bucket_is_reported_when_deployed() -> None:
     env: dict[str, Any] = {**ENVIRONMENT, "K_SERVICE": "image", "GOOGLE_CLOUD_PROJECT": "p"}
     made = Services(Settings.from_environment(env))
     with pytest.raises(StorageUnavailable, match="STORAGE_URL"):

@@ -115,9 +115,7 @@ async def place(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
         yield store
 
 
-async def test_two_processes_make_no_more_than_one_may_and_serve_each_other_s_images(
-    place: ObjectStore, tmp_path: Path
-) -> None:
+async def test_two_processes_share_the_limit_and_the_images(place: ObjectStore, tmp_path: Path) -> None:
     """Only the ledger in the file and the storage are common to them; Gemini would make any number of images."""
     async with running(EmulatorConfig()) as gemini:
         env = {

@@ -34,13 +34,14 @@ def asked_to_count(path: WholePath) -> int:
 
 
 @pytest.mark.parametrize("way", WAYS)
-async def test_a_prompt_that_only_the_estimate_puts_above_the_limit_is_counted_and_answered(way: str) -> None:
+async def test_prompt_above_the_limit_by_estimate_is_counted(way: str) -> None:
+    """Gemini's count fits, so the prompt is answered."""
     async with limited() as path:
         text_of(await path.ask(VERY_LARGE, way=way))
         assert asked_to_count(path) == 1
 
 
-async def test_a_prompt_that_is_above_the_limit_is_refused_by_what_gemini_counts() -> None:
+async def test_prompt_above_the_limit_by_count_is_rejected() -> None:
     async with limited() as path:
         answer = await path.ask(TOO_LARGE)
         assert told(answer) == (400, "cost_exceeds_limit")
@@ -48,7 +49,7 @@ async def test_a_prompt_that_is_above_the_limit_is_refused_by_what_gemini_counts
         assert path.sent == 1, "the count alone"
 
 
-async def test_two_large_prompts_that_fit_together_are_under_way_together() -> None:
+async def test_two_counted_prompts_run_together() -> None:
     """By their estimates only one at a time would be."""
     async with limited() as path:
         await asyncio.gather(*(path.ask(f"[[latency:500]]{one} {LARGE}") for one in range(2)))
@@ -85,9 +86,7 @@ async def test_when_the_count_fails_the_estimate_holds(monkeypatch: pytest.Monke
         (10**9, [None], False),
     ],
 )
-def test_only_what_is_large_beside_the_smallest_limit_is_worth_a_count(
-    estimate: int, limits: list[int | None], worth: bool
-) -> None:
+def test_only_large_prompts_are_counted(estimate: int, limits: list[int | None], worth: bool) -> None:
     assert counting.worth_counting(estimate, limits) is worth
 
 
@@ -140,7 +139,7 @@ async def ask_video(path: WholePath) -> Any:
     return await path.send("POST", "/chat", orjson.dumps(VIDEO))
 
 
-async def test_what_gemini_counts_beyond_the_reservation_is_seen_as_debt() -> None:
+async def test_tokens_beyond_the_reservation_are_debt() -> None:
     async with whole_path() as path:
         counted = []
         for asked in range(1, 4):

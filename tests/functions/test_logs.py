@@ -263,7 +263,7 @@ class TestWhatWasSpent:
                 assert int(record[LABELS]["total_tokens"]) > 0
             assert float(logged()[0][LABELS]["upstream_ms"]) >= 100
 
-    async def test_429_of_who_waited_in_vain(self, logged: Logged) -> None:
+    async def test_429_after_a_queue_timeout(self, logged: Logged) -> None:
         async with whole_path(GEMINI_CONCURRENCY_LIMIT=1) as path:
             async with path.asking("[[fault:hang]]"):
                 await eventually(lambda: path.open_upstream == 1)
@@ -318,7 +318,7 @@ class TestWhatWasSpent:
             assert self.spent(logged()[0]) == ("upstream_failed", 200, 1)
             assert logged()[0]["severity"] == "ERROR"
 
-    async def test_a_model_that_nobody_knows_is_not_repeated(self, logged: Logged) -> None:
+    async def test_unknown_model_is_not_logged(self, logged: Logged) -> None:
         async with whole_path() as path:
             assert (await path.ask(model="a-canary-for-a-model")).status == 404
             (record,) = logged()

@@ -99,7 +99,7 @@ async def test_the_document_is_valid() -> None:
     openapi_spec_validator.validate(await specification())
 
 
-async def test_every_path_and_method_of_every_function_is_in_it_and_no_other() -> None:
+async def test_document_has_exactly_the_functions_operations() -> None:
     document = await specification()
     expected = {
         (method, as_template(pattern))
@@ -121,13 +121,14 @@ def test_every_function_describes_what_it_takes_and_answers(manifest: Manifest) 
         assert "Request" in models
 
 
-def test_a_module_that_is_missing_is_not_taken_for_models_that_are() -> None:
+def test_missing_import_in_models_is_raised() -> None:
+    """It is not mistaken for a function without models."""
     missing = patch.object(importlib, "import_module", side_effect=ModuleNotFoundError(name="pydantic"))
     with missing, pytest.raises(ModuleNotFoundError):
         models_of("chat")
 
 
-async def test_what_it_shows_works_and_the_answers_are_as_it_says() -> None:
+async def test_examples_work_and_answers_match_spec() -> None:
     shown = 0
     async with serving() as (url, document):
         for method, path, operation in operations(document):
@@ -164,7 +165,7 @@ async def image_name(url: str) -> str:
     return str(answer["images"][0]["name"])
 
 
-async def test_an_image_is_answered_as_it_says() -> None:
+async def test_image_matches_spec() -> None:
     async with serving() as (url, document):
         operation = document["paths"]["/image/{path}"]["get"]
         name = await image_name(url)
@@ -182,7 +183,7 @@ async def test_an_image_is_answered_as_it_says() -> None:
         check(document, operation, *await send("GET", f"{url}/image/x"))
 
 
-async def test_the_list_of_images_is_answered_as_it_says() -> None:
+async def test_image_list_matches_spec() -> None:
     async with serving() as (url, document):
         operation = document["paths"]["/images"]["get"]
         for _ in range(2):
@@ -203,7 +204,7 @@ async def test_every_operation_that_generates_has_an_example() -> None:
             assert operation["requestBody"]["content"]["application/json"]["examples"]["1"]["value"], path
 
 
-async def test_who_brings_no_good_credential_is_told_as_it_says() -> None:
+async def test_401_matches_spec() -> None:
     async with serving() as (url, document):
         for method, path, operation in operations(document):
             if not operation["security"]:
@@ -222,7 +223,7 @@ async def test_who_brings_no_good_credential_is_told_as_it_says() -> None:
                 check(document, operation, status, sent, answer)
 
 
-async def test_what_is_wrong_with_a_request_is_told_as_it_says() -> None:
+async def test_400_matches_spec() -> None:
     async with serving() as (url, document):
         for method, path, operation in operations(document):
             if "requestBody" not in operation:
@@ -266,7 +267,7 @@ def raised(manifest: Manifest) -> list[type[GatewayError]]:
 
 
 @pytest.mark.parametrize("name", GENERATING)
-async def test_every_error_of_the_gateway_is_told_as_it_says(name: str) -> None:
+async def test_every_gateway_error_matches_spec(name: str) -> None:
     document = await specification()
     manifest = next(manifest for manifest in MANIFESTS if manifest.name == name)
     operation = operation_of(document, manifest)
@@ -279,7 +280,7 @@ async def test_every_error_of_the_gateway_is_told_as_it_says(name: str) -> None:
         check(document, operation, answer.status, answer.headers, answer.json())
 
 
-async def test_every_code_is_told_of_somewhere() -> None:
+async def test_every_error_code_is_documented() -> None:
     told = {
         code
         for *_, operation in operations(await specification())

@@ -94,7 +94,7 @@ def test_nothing_is_overwritten(checkout: Path) -> None:
     assert "chat_events" in (checkout / "functions/chat/main.py").read_text()
 
 
-def test_the_command_says_in_one_sentence_what_is_wrong() -> None:
+def test_scaffold_error_is_one_sentence() -> None:
     arguments = [sys.executable, "-m", "functions.scaffold", "Not A Name"]
     done = subprocess.run(arguments, capture_output=True, text=True, timeout=30, check=False)
     assert done.returncode == 1

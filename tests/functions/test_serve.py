@@ -76,14 +76,14 @@ async def test_a_short_admin_key_is_warned_about() -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-async def test_it_ends_cleanly_when_it_is_told_to(number: signal.Signals) -> None:
+async def test_server_ends_cleanly_on_a_signal(number: signal.Signals) -> None:
     async with served({}) as server:
         assert await chat(server) == 200
         assert await server.end(number, 15) == 0
         assert "Traceback" not in server.output
 
 
-async def test_settings_are_read_from_env_file_and_the_environment_comes_first(tmp_path: Path) -> None:
+async def test_environment_precedes_the_env_file(tmp_path: Path) -> None:
     checkout = copy_checkout(tmp_path / "checkout")
     (checkout / ".env").write_text("GEMINI_CONCURRENCY_LIMIT=7\nGEMINI_RPM=8\nALLOW_ANONYMOUS=\n")
     env = {"PORT": "0", "LEDGER_URL": "memory://", "GEMINI_RPM": "9"}
@@ -95,7 +95,7 @@ async def test_settings_are_read_from_env_file_and_the_environment_comes_first(t
         assert status == 401
 
 
-async def test_anonymous_callers_are_let_in_where_the_command_says_so() -> None:
+async def test_anonymous_option_admits_anonymous_callers() -> None:
     env = {"PORT": "0", "LEDGER_URL": "memory://"}
     async with started([*SERVE, "--allow-anonymous", "generate_text"], env, ready=r"^Serving on (\S+)") as server:
         status, _, body = await request("POST", f"{server.url}/generate_text", json={"prompt": "Hello"})
@@ -104,7 +104,7 @@ async def test_anonymous_callers_are_let_in_where_the_command_says_so() -> None:
         assert status == 401
 
 
-async def test_a_port_in_use_is_told_in_one_sentence() -> None:
+async def test_port_in_use_error_is_one_sentence() -> None:
     async with served({}) as server:
         port = server.url.rpartition(":")[2]
         said = await refused({"PORT": port})
@@ -113,14 +113,14 @@ async def test_a_port_in_use_is_told_in_one_sentence() -> None:
     )
 
 
-async def test_a_host_that_is_not_found_is_told_with_the_resolvers_words() -> None:
+async def test_unknown_host_error_has_the_resolvers_text() -> None:
     said = await refused({"HOST": "host.invalid"})
     assert " on host.invalid cannot be used (" in said
     assert "Unknown error" not in said
     assert "bind" not in said
 
 
-async def test_a_ledger_that_cannot_be_written_is_told_in_one_sentence(tmp_path: Path) -> None:
+async def test_unwritable_ledger_error_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     said = await refused({"LEDGER_URL": f"sqlite:///{tmp_path}/file/ledger.db"})
     assert said.startswith("LEDGER_URL cannot be used: ")
@@ -139,7 +139,7 @@ async def test_a_ledger_that_cannot_be_written_is_told_in_one_sentence(tmp_path:
         ({"EMULATOR_TIER": "gold"}, "EMULATOR_TIER"),
     ],
 )
-async def test_a_wrong_setting_is_told_in_one_sentence(env: dict[str, str], told: str) -> None:
+async def test_wrong_setting_error_is_one_sentence(env: dict[str, str], told: str) -> None:
     said = await refused(env)
     assert told in said
     assert len(said.splitlines()) == 1

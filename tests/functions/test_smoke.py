@@ -55,7 +55,7 @@ async def spoiled(url: str, spoil: Handler) -> AsyncIterator[str]:
         await runner.cleanup()
 
 
-async def test_a_good_server_passes_with_one_address_and_with_one_for_each_function(tmp_path: Path) -> None:
+async def test_good_server_passes_with_one_or_many_urls(tmp_path: Path) -> None:
     async with served({"EMULATOR_CHUNK_DELAY_MS": "30"}) as server:
         async with smoked(server.url, "--ledger", "memory", SMOKE_ADMIN_KEY=f"{ADMIN_KEY},another") as run:
             assert await run.ended() == 0, run.output

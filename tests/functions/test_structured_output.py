@@ -65,7 +65,7 @@ class TestAConformingAnswer:
             assert body["usage"]["total_tokens"] > body["usage"]["prompt_tokens"] > 0
             assert (path.sent, await path.dispatched()) == (1, 1)
 
-    async def test_of_the_free_tier_comes_from_a_model_that_has_a_free_quota(self) -> None:
+    async def test_free_tier_uses_a_model_with_free_quota(self) -> None:
         async with whole_path(GEMINI_TIER="free") as path:
             assert (await asked(path)).json()["model"] == "gemini-3.8-flash"
 
@@ -74,7 +74,7 @@ class TestAConformingAnswer:
             assert (await asked(path)).json()["model"] == MODEL
             assert (await asked(path, model="gemini-3.6-flash")).json()["model"] == "gemini-3.6-flash"
 
-    async def test_serves_callers_with_a_key_of_their_own_from_a_ledger_of_their_own(self) -> None:
+    async def test_caller_key_has_a_ledger_of_its_own(self) -> None:
         async with whole_path() as path:
             assert (await asked(path, credentials={"gemini_api_key": OWN_KEY})).status == 200
             assert (await path.dispatched("server"), await path.dispatched(OWN_LEDGER)) == (0, 1)
@@ -96,9 +96,7 @@ class TestANonconformingAnswer:
             assert (path.sent, await path.dispatched()) == (3, 3)
 
     @pytest.mark.parametrize(("fault", "reason"), [("wrong_json", "object"), ("not_json", "not JSON")])
-    async def test_is_told_with_its_errors_and_its_text_when_the_repair_is_wrong_too(
-        self, fault: str, reason: str
-    ) -> None:
+    async def test_wrong_repair_is_returned_with_errors_and_text(self, fault: str, reason: str) -> None:
         async with whole_path() as path:
             path.gemini.app.faults.order(fault, count=2)
             answer = await asked(path)
@@ -108,7 +106,7 @@ class TestANonconformingAnswer:
             assert "born" in details["text"]
             assert (path.sent, await path.dispatched()) == (2, 2)
 
-    async def test_that_was_cut_off_is_told_without_paying_for_a_repair(self) -> None:
+    async def test_truncated_answer_is_not_repaired(self) -> None:
         async with whole_path() as path:
             config = {"max_output_tokens": 20, "thinking_config": {"thinking_level": "low"}}
             answer = await asked(path, EVERYTHING, generation_config=config, model="gemini-3.5-flash-lite")
@@ -130,7 +128,7 @@ class TestANonconformingAnswer:
             assert told(await asked(path, content=f"[[fault:{fault}]]")) == expected
             assert path.sent == 1
 
-    async def test_whose_repair_gets_no_permit_is_told_as_that(self) -> None:
+    async def test_repair_without_a_permit_is_a_queue_timeout(self) -> None:
         async with whole_path(GEMINI_RPM=1, QUEUE_TIMEOUT_SECONDS=0.3) as path:
             path.gemini.app.faults.order("wrong_json")
             answer = await asked(path)

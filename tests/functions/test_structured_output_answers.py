@@ -51,14 +51,14 @@ def data_of(answer: Answer) -> bytes:
 # --- schemas
 
 
-async def test_lookahead_is_sent_and_told() -> None:
+async def test_lookahead_is_sent_and_listed_as_unchecked() -> None:
     answer, schemas = await answered(PRICE, '{"price": "12.50"}')
     assert data_of(answer) == b'{"price": "12.50"}'
     assert answer.headers["x-schema-unchecked"] == UNCHECKED
     assert schemas == [PRICE]
 
 
-async def test_repeat_over_1000_is_sent_and_told() -> None:
+async def test_repeat_over_1000_is_listed_as_unchecked() -> None:
     schema = {"type": "object", "properties": {"d": {"type": "string", "pattern": "^.{1,1024}$"}}, "required": ["d"]}
     answer, schemas = await answered(schema, '{"d": "x"}')
     assert (data_of(answer), answer.headers["x-schema-unchecked"]) == (b'{"d": "x"}', "#/properties/d/pattern")

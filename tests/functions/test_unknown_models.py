@@ -69,7 +69,7 @@ async def test_a_404_of_a_known_model_keeps_its_section() -> None:
         assert MODEL in state.sections and state.sections[MODEL].days == {}
 
 
-async def test_a_404_of_one_project_is_no_404_of_another() -> None:
+async def test_404_is_remembered_per_project() -> None:
     async with whole_path(accounts={"AQ.key-of-project-one": "one", "AQ.key-of-project-two": "two"}) as path:
         assert told(await path.ask("[[fault:404x1]]")) == (404, "model_not_found")
         for _ in range(3):
@@ -110,7 +110,7 @@ async def test_a_model_is_served_at_once_after_a_hundred_unknown_ids() -> None:
         assert set((await path.ledgers())["server"].sections) == {UNPROVEN, "gemini-3.6-flash"}
 
 
-async def test_at_most_one_request_is_refused_beside_a_saturated_target() -> None:
+async def test_unknown_alias_costs_at_most_one_refusal() -> None:
     """An unknown alias of a model whose limit is used whole: its first answer, or refusal, tells where it counts."""
     rpm, until_s = 60, elapsed_s() + 14
     async with whole_path(

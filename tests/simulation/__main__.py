@@ -1,9 +1,9 @@
-"""Seeds from the command line. A seed that fails is told with the command that replays it.
+"""Runs seeds from the command line. A failing seed is printed with the command that replays it.
 
 python -m tests.simulation --seed 17 --trace     one seed, and what happened in it
 python -m tests.simulation --seeds 10000         seeds 0 to 9999
-python -m tests.simulation --seeds 2000 --shape uncertain_tokens     of one of the shapes in shapes.py
-python -m tests.simulation --mutants             defects put in on purpose: how soon each is noticed
+python -m tests.simulation --seeds 2000 --shape uncertain_tokens     seeds of one of the shapes in shapes.py
+python -m tests.simulation --mutants             after how many seeds each deliberate defect is noticed
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What one request does inside its process: admit, check, write, wait, settle. The gateway's story without HTTP."""
+"""What one request does inside its process: admit, check, write, wait, settle. The path of the gateway without HTTP."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ MIN_EXCHANGE_S = 0.05
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
-    """One request of a caller's, and how Gemini will take it."""
+class Request:
+    """One request of a caller, and how Gemini will handle it."""
 
     accounts: Sequence[Account]
     caller: Caller
@@ -38,20 +38,20 @@ class Ask:
     batch: bool = False
     hangs: bool = False
     connect_s: float = 0.0
-    """Between taking the permit and the last check."""
+    """Time between taking the permit and the last check."""
     body_s: float = 0.0
-    """Between the first and the last byte."""
+    """Time between the first and the last byte."""
     leaves_after_s: float | None = None
     uncounted: bool = False
-    """Gemini's answer does not tell how many tokens it counted."""
+    """Whether Gemini's answer omits its token counts."""
 
 
 class Story:
-    """One Ask in one process. `served_ms` is when its first permit was used."""
+    """One request in one process. `served_ms` is when its first permit was used."""
 
     def __init__(
         self,
-        ask: Ask,
+        ask: Request,
         number: int,
         admission: Admission,
         gemini: VirtualGemini,
@@ -61,7 +61,7 @@ class Story:
     ) -> None:
         self.ask, self.number, self.admission, self.gemini, self.instance = ask, number, admission, gemini, instance
         self.accounts, self._named_ms = accounts, named_ms
-        """Those of the Ask, as this instance was configured with them."""
+        """The accounts of the request, as this instance was configured with them."""
         self.served_ms: float | None = None
         self._lapsed: Permit | None = None
         self._connected = False
@@ -69,7 +69,7 @@ class Story:
         """The one that this attempt wrote."""
 
     async def run(self) -> None:
-        """Returns when it is answered. Raises GatewayError."""
+        """Returns when the request is answered. Raises GatewayError."""
         deadline_s = elapsed_s() + self.ask.patience_s
         tries = lapses = 0
         while tries < ATTEMPTS and lapses < LAPSES:
@@ -85,7 +85,7 @@ class Story:
         raise RateLimited("Gemini refused for now, or this process stalls", retry_after_s=1.0)
 
     async def _attempt(self, deadline_s: float) -> Answer | None:
-        """None: the permit lapsed before anything was written."""
+        """One try; None if the permit lapsed before anything was written."""
         ask = self.ask
         lease = await self.admission.acquire(
             self.accounts,

@@ -17,38 +17,38 @@ from tests.simulation.spells import spells_judged
 from tests.simulation.verdict import Verdict
 
 EPSILON_MS = 1e-3
-NEWS_WINDOWS = 3
-"""By then all that an instance held for an alias is used, and it has heard what that is metered as."""
+LEARN_WINDOWS = 3
+"""After this time an instance has used all that it held for an alias, and has learned as which model it is metered."""
 IN_ANY_WINDOW = " in any window"
 COUNTED_TOKENS = "counted tokens less booked debt in any window"
 ENOUGH_PERMITS, NEAR_OF_FEW, NEAR_OF_SERVED = 10, 5, 7
-"""An index says little of fewer permits per party than that: then counts may differ by NEAR_OF_FEW. Where every party was
-served they may differ by NEAR_OF_SERVED, which the ledger's README states as the known gap of so small a limit: an instance that
-was just served may find a slot free for which the waiting ones did not look. Chance alone gives eight callers with 27 permits
-an index of 0.79."""
+"""With fewer permits per party than ENOUGH_PERMITS an index means little: then counts may differ by NEAR_OF_FEW. If every
+party was served, they may differ by NEAR_OF_SERVED, the known gap of so small a limit in the ledger's README: an instance that
+was just served may find a free slot before the waiting ones read the ledger. Chance alone gives eight callers with 27 permits an
+index of 0.79."""
 
 
 @dataclass(frozen=True, slots=True)
 class Goals:
-    """What is asked beyond the limits; None: it is measured and not judged."""
+    """What is required beyond the limits; None: measured and not judged."""
 
     answer_slack_ms: float = 4_500.0
-    """How long after its deadline a caller may still hear its refusal: returning what is held takes 2 s at most, and twice that
-    where its permit lapsed just before."""
+    """How long after its deadline a caller may still get its rejection: returning what is held takes at most 2 s, and twice
+    that if its permit lapsed just before."""
     used_share: float | None = None
-    """Of what a saturated limit allows at best."""
+    """Share of the maximum that a saturated limit allows."""
     jain: float | None = None
     wait_ratio: float | None = None
-    """p99 of the waits over that of one ideal queue."""
+    """p99 of the waits, divided by that of one ideal queue."""
     retry_after_error_s: float | None = None
-    """p90; a tenth of what was told is allowed in any case."""
+    """p90 of the error; a tenth of the returned Retry-After is allowed in any case."""
 
 
 NO_GOALS = Goals()
 
 
 def check(history: History, goals: Goals = NO_GOALS) -> list[Verdict]:
-    """One verdict per promise that the history has something to say about."""
+    """One verdict for each promise that the history can show kept or broken."""
     verdicts = [
         worst_window(history, "requests", lambda e: e.cost.requests, lambda b: b.limits.requests),
         worst_window(
@@ -79,7 +79,7 @@ def check(history: History, goals: Goals = NO_GOALS) -> list[Verdict]:
 def worst_window(
     history: History, what: str, amount: Callable[[Exchange], int], limit: Callable[[Bound], Limit]
 ) -> Verdict:
-    """The fullest window of any model, wherever it begins. What took longer to write than the permit's allowance is debt."""
+    """The fullest window of any model, wherever it begins. A request that took longer to write than allowed is debt."""
     worst = Verdict(what + IN_ANY_WINDOW, ok=True)
     for (project, model), exchanges in _by_section(history.exchanges).items():
         bounds = _bounds(history, project, model)
@@ -99,8 +99,8 @@ def worst_window(
 
 
 def worst_counted_window(history: History) -> Verdict:
-    """The tokens that Gemini counted in any window, less the debt that was booked for requests in it. Where a process never
-    learned the count, nobody can book what is beyond the reservation: such an exchange counts up to it."""
+    """The tokens that Gemini counted in any window, less the debt that was booked for requests in it. If a process
+    never learned the count, the excess over the reservation cannot be booked: such an exchange counts up to its reservation."""
     return worst_window(
         history,
         COUNTED_TOKENS.removesuffix(IN_ANY_WINDOW),
@@ -110,7 +110,7 @@ def worst_counted_window(history: History) -> Verdict:
 
 
 def worst_day(history: History) -> Verdict:
-    """Requests that arrived on one Pacific day. What took longer to write than the permit's allowance is debt here too."""
+    """Requests that arrived on one Pacific day. A request that took longer to write than allowed is debt here too."""
     worst = Verdict("requests in any day", ok=True)
     counted = (e for e in history.exchanges if _timely(history, e) and not _counts_elsewhere(e))
     for (project, model), exchanges in _by_section(counted).items():
@@ -123,12 +123,12 @@ def worst_day(history: History) -> Verdict:
 
 
 def _counts_elsewhere(exchange: Exchange) -> bool:
-    """No day of unproven ids has a request that was answered: the model that was metered has it, or none (404)."""
+    """No day of unproven ids counts an answered request: the metered model counts it, or none (404)."""
     return exchange.section == UNPROVEN and exchange.status in (200, 404)
 
 
 def worst_instant(history: History) -> Verdict:
-    """Exchanges of one project that were open at once, over all its models."""
+    """The most exchanges of one project that were open at once, over all its models."""
     worst = Verdict("exchanges at once", ok=True)
     projects = defaultdict(list)
     for exchange in history.exchanges:
@@ -147,9 +147,9 @@ def worst_instant(history: History) -> Verdict:
 
 
 def _holds_until_ms(exchange: Exchange, history: History) -> float:
-    """Until when an exchange counts. One that its process left counts until Gemini ended it, unless it is unknown there how long
-    such an answer takes: then the slowest other model stands for it (A4b in the ledger's README). If it takes longer than that, C
-    may be exceeded by it, so it counts until it was left."""
+    """Until when an exchange counts. A cancelled one counts until Gemini ended it, unless its process does not know how long such
+    an answer takes: then the slowest other model counts (A4b in the ledger's README). As C may be exceeded if the answer takes
+    longer than that, the exchange then counts only until it was cancelled."""
     if exchange.left_ms is None:
         return exchange.ended_ms
     known = Counter(
@@ -165,7 +165,7 @@ def _holds_until_ms(exchange: Exchange, history: History) -> float:
 
 
 def unproven_at_once(history: History) -> Verdict:
-    """Requests of one project that were open at once for ids of which nobody knew what they are metered as."""
+    """The most requests of one project that were open at once for ids whose metered model was unknown."""
     worst = Verdict("unproven requests at once", ok=True, limit=1)
     steps: defaultdict[str, list[tuple[float, int, int]]] = defaultdict(list)
     for exchange in history.exchanges:
@@ -180,12 +180,12 @@ def unproven_at_once(history: History) -> Verdict:
 
 
 def booked_elsewhere(history: History) -> Verdict:
-    """Requests that were booked in another section than that of the model that Gemini metered, although the ledger knew better:
-    none for an unproven id; for a known one those of instances that had yet to hear of it."""
+    """Requests that were booked in another section than that of the model that Gemini metered, although the ledger knew it:
+    none for an unproven id; for a known id those of instances that had not learned of it yet."""
     worst = Verdict("booked elsewhere than metered, though it was known", ok=True, limit=0)
     counts: Counter[str] = Counter()
     for exchange in history.exchanges:
-        heard_ms = exchange.named_ms + (0 if exchange.section == UNPROVEN else NEWS_WINDOWS * history.window_ms)
+        heard_ms = exchange.named_ms + (0 if exchange.section == UNPROVEN else LEARN_WINDOWS * history.window_ms)
         if exchange.booked and exchange.model and exchange.written_ms > heard_ms + EPSILON_MS:
             where = f"{exchange.project}/{exchange.asked or exchange.model} in {exchange.section}"
             counts[where] += 1
@@ -194,7 +194,7 @@ def booked_elsewhere(history: History) -> Verdict:
 
 
 def refusals_obeyed(history: History) -> Verdict:
-    """Nothing is written to a model by an instance that Gemini told to leave it alone."""
+    """An instance writes nothing to a model while it knows of a refusal of it."""
     worst = Verdict("written while refused", ok=True, limit=0)
     by_model = _by_section(history.exchanges)
     for refused in history.refused:
@@ -207,11 +207,11 @@ def refusals_obeyed(history: History) -> Verdict:
     return worst
 
 
-# -- every caller hears ----------------------------------------------------------------------------------------------
+# -- every caller is answered ----------------------------------------------------------------------------------------
 
 
 def answered_in_time(history: History, slack_ms: float) -> Verdict:
-    """How long after its deadline a caller heard; time in which its instance stood still does not count against it."""
+    """How long after its deadline a caller was answered, without time in which its instance was frozen."""
     worst = Verdict("heard after the deadline by ms", ok=True, limit=slack_ms)
     stops = defaultdict(list)
     for stop in history.disturbances:
@@ -233,7 +233,7 @@ def answered_in_time(history: History, slack_ms: float) -> Verdict:
 
 
 def lost_capacity(history: History, period: Saturation, least: float | None) -> Verdict:
-    """What arrived while demand exceeded the limit, as a share of what could have; by the dimension that binds most."""
+    """What arrived while demand exceeded the limit, as a share of what could have arrived, by the tightest dimension."""
     promise = "share of the saturated limit that was used"
     arrived = [e for e in _of(history, period) if period.from_ms <= e.arrived_ms < period.until_ms]
     windows = (period.until_ms - period.from_ms) / history.window_ms
@@ -251,7 +251,7 @@ def lost_capacity(history: History, period: Saturation, least: float | None) -> 
 
 
 def fairness(history: History, period: Saturation, of: str, least: float | None) -> Iterator[Verdict]:
-    """Jain's index over the parties that all wanted more. With few permits per party it is counts that must be near."""
+    """Jain's index over the parties that all wanted more. With few permits per party, their counts must be close instead."""
     parties = period.instances if of == "instance" else period.callers
     if len(parties) > 1:
         counts = Counter(
@@ -273,7 +273,7 @@ def jain(amounts: Sequence[float]) -> float:
 
 
 def wait_against_fifo(history: History, period: Saturation, most: float | None) -> Verdict:
-    """p99 of the waits of served callers, over that in one queue that serves in order as early as the limit allows."""
+    """p99 of the waits of served callers, divided by that of one queue that serves in order as early as the limit allows."""
     calls = sorted(
         (
             c
@@ -299,7 +299,7 @@ def wait_against_fifo(history: History, period: Saturation, most: float | None) 
 
 
 def retry_after_error(history: History, period: Saturation, most_s: float | None) -> Verdict:
-    """p90 of |told - true|: a refused caller's place is that of the next later one that was served in its stead."""
+    """p90 of |returned - true|: the true time is when the next later caller was served in place of the rejected one."""
     served = sorted((c.served_ms, c.came_ms) for c in _calls(history, period) if c.served_ms is not None)
     places = [at for at, _ in served]
     taken: list[int] = []
@@ -354,13 +354,13 @@ def _bounds(history: History, project: str, model: str) -> list[Bound]:
 
 
 def _largest(bounds: Sequence[Bound], limit: Callable[[Bound], Limit], from_ms: float, until_ms: float) -> float:
-    """The largest limit that held at some time in between; infinite where one was unlimited, or none was stated."""
+    """The largest limit that applied at some time in between; infinite if one was unlimited, or none was stated."""
     limits = [limit(b) for b in bounds if b.from_ms <= until_ms and b.until_ms > from_ms]
     return max((math.inf if one is None else one for one in limits), default=math.inf)
 
 
 def _worse(worst: Verdict, found: float, allowed: float, where: str) -> Verdict:
-    """The one further above its limit; of two within it the fuller."""
+    """The verdict further above its limit; of two within their limits the fuller one."""
     limit = None if math.isinf(allowed) else allowed
     if limit is None:
         return worst

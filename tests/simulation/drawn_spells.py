@@ -1,4 +1,4 @@
-"""In which seeds Gemini refuses more than usual for a while, and how. Drawn apart from the rest of a seed's story."""
+"""In which seeds Gemini refuses more than usual for a while, and how. Drawn separately from the rest of a seed's scenario."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from shared.ledger.state import Kind
 from tests.simulation.history import Spell
 
 SHARE = 0.25
-"""Of the seeds that are not calm."""
+"""Share of the seeds that are not calm."""
 
 
 def spells_of(

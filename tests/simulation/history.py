@@ -21,17 +21,17 @@ class Exchange:
     instance: str
     caller: str
     cost: Cost
-    """As it was reserved."""
+    """The reserved cost."""
     written_ms: float
     arrived_ms: float
-    """When Gemini counted it."""
+    """When Gemini counted the request."""
     ended_ms: float
-    """When the process closed it or Gemini was done with it, whichever was first; at its deadline at the latest."""
+    """When the process closed it or Gemini finished it, whichever was first; at the latest at its deadline."""
     used_tokens: int
     """Input tokens as Gemini counted them."""
     status: int = 200
     call: int = -1
-    """Which of the history's calls it served, by number."""
+    """The number of the history's call that it served."""
     asked: str = ""
     """The id that was requested, if it is not `model`, which Gemini meters."""
     booked: str = ""
@@ -39,9 +39,9 @@ class Exchange:
     named_ms: float = FOREVER
     """When the ledger first knew what `asked` is metered as."""
     settled_tokens: int | None = None
-    """With how many tokens the process settled it; None: it never learned the count, so that the reservation stays booked."""
+    """The tokens with which the process settled it; None if it never learned the count, so the reservation stays booked."""
     left_ms: float | None = None
-    """When its process closed the connection while Gemini went on; None if it did not."""
+    """When its process closed the connection while Gemini continued; None if it did not."""
 
     @property
     def section(self) -> str:
@@ -53,7 +53,7 @@ class Exchange:
 
     @property
     def booked_debt_tokens(self) -> int:
-        """What the process reported to the ledger as counted beyond the reservation."""
+        """The tokens beyond the reservation that the process reported to the ledger."""
         return 0 if self.settled_tokens is None else max(0, self.settled_tokens - self.cost.input_tokens)
 
 
@@ -62,7 +62,7 @@ Fate = Literal["answered", "refused", "left", "lost"]
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One request of a caller's to an instance. `lost`: its instance was killed."""
+    """One request of a caller to an instance. `lost`: its instance was killed."""
 
     number: int
     instance: str
@@ -83,7 +83,7 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """What holds for a model of a project from one moment to another; where several overlap, the largest is what counts."""
+    """The limits of a model of a project from one moment to another; where several overlap, the largest counts."""
 
     project: str
     model: str
@@ -95,7 +95,7 @@ class Bound:
 
 @dataclass(frozen=True, slots=True)
 class Disturbance:
-    """Something went wrong. `instance` empty: for all of them."""
+    """A fault. `instance` is empty if it affected all instances."""
 
     kind: str
     from_ms: float
@@ -105,21 +105,21 @@ class Disturbance:
 
 @dataclass(frozen=True, slots=True)
 class Saturation:
-    """A claim: all through this time these parties wanted more than the model's limit, and nothing was wrong."""
+    """A time in which these parties always wanted more than the model's limit, and no fault occurred."""
 
     project: str
     model: str
     from_ms: float
     until_ms: float
     best_use: float = 1.0
-    """The share of the limit that can be used at best: W / (span x slot)."""
+    """The maximum share of the limit that can be used: W / (span x slot)."""
     instances: tuple[str, ...] = ()
     callers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """Gemini told an instance to leave a model alone for so long."""
+    """A refusal of a model that Gemini sent to an instance, with its time."""
 
     project: str
     model: str
@@ -142,7 +142,7 @@ class Spell:
     delay_s: float | None = None
     """The delay that its refusals name."""
     relents: bool = True
-    """Whether callers go on asking after it, so that it is judged when they are served again."""
+    """Whether callers continue after it, so that the time until they are served again is judged."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,4 +156,4 @@ class History:
     saturations: tuple[Saturation, ...] = ()
     spells: tuple[Spell, ...] = ()
     jitter_ms: float = 250.0
-    """What may pass between an exchange's first byte and its arrival (A1, A2); a later one is booked as debt."""
+    """Maximum time between an exchange's first byte and its arrival (A1, A2); a later arrival is booked as debt."""

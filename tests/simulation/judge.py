@@ -1,4 +1,4 @@
-"""One seed from beginning to verdict: run it, let it come to rest, ask once more, and look at what is left in the ledger."""
+"""One seed from beginning to verdict: run it, let it come to rest, send a last request, and check what the ledger still holds."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from shared.ledger.grid import JITTER_MS, pacific_day
 from shared.ledger.names import section_of
 from shared.ledger.state import State
 from shared.ledger.step import MAX_LEASE_MS
-from tests.simulation.caller import Ask
+from tests.simulation.caller import Request
 from tests.simulation.checker import Goals, check
 from tests.simulation.history import Call, History
 from tests.simulation.loop import Livelock
@@ -28,14 +28,14 @@ from tests.simulation.world import LOCAL_LINGER_S, World
 STILL_SHUT = "models that one request at a time must try although Gemini answered"
 DEBT = "debts that are booked wrong"
 PROBE_S = 30.0
-"""An idle deployment answers within this, however slow the network of the scenario."""
+"""An idle deployment answers within this time, however slow the scenario's network is."""
 MAX_PROBE_PAUSE_S = 5.0
 
-FEW = 6
-"""So many instances do not keep one another from writing."""
+MAX_UNHINDERED_WRITERS = 6
+"""Up to this many instances do not hinder each other's writes."""
 QUIET = Goals(answer_slack_ms=1_000.0 * RETURN_TIMEOUT_S + 250.0, used_share=0.75, jain=0.85, wait_ratio=4.0)
-"""Where nothing goes wrong and messages are fast. An answer may wait for what was held to be given back. What is asked of a
-saturated limit is low: windows are short here, and a conversation with the store takes a good part of what is booked ahead."""
+"""The goals without faults and with fast messages. An answer may wait until what was held is returned. The goal for a
+saturated limit is low: windows are short here, and a call to the store takes much of the time for which permits are booked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ class Result:
     verdicts: tuple[Verdict, ...]
     history: History
     digest: str
-    """Of all that happened: the same seed has the same one."""
+    """A digest of everything that happened; the same for the same seed."""
     virtual_s: float
     wall_s: float
     commits: int
@@ -96,17 +96,17 @@ def _come_to_rest(world: World) -> Iterator[Verdict]:
 
 
 def _quiet(scenario: Scenario) -> bool:
-    few = max(count for _, count in scenario.population) <= FEW
+    few = max(count for _, count in scenario.population) <= MAX_UNHINDERED_WRITERS
     return few and _fast(scenario) and not (scenario.faults or scenario.late or scenario.lost)
 
 
 def _fast(scenario: Scenario) -> bool:
-    """Else a permit may be over before its instance hears of it."""
+    """Whether messages are fast: otherwise a permit may expire before its instance receives it."""
     return scenario.delay_s[1] * 1000 <= scenario.grid.slot_ms
 
 
 def _ttl_s(world: World) -> float:
-    """Within this after the last renew every lease, every booking and every window is over."""
+    """The time after the last renew until every lease, booking and window has ended."""
     scenario = world.scenario
     longest_s = scenario.lease_s or MAX_LEASE_MS / 1000
     return longest_s + scenario.tau_s + scenario.queue_timeout_s + 2 * scenario.grid.window_ms / 1000 + 5.0
@@ -123,11 +123,10 @@ def _refused_for_s(world: World) -> float:
 
 
 def _probe(world: World) -> Iterator[Verdict]:
-    """After the faults stopped, whatever is asked for is served: one request of every model on every project."""
+    """After the faults stopped, one request for every model of every project is served."""
     last: dict[tuple[str, str], Call | None] = {}
 
-    async def ask(name: str, model: str, one: Ask) -> None:
-        end_s = world.loop.now_s + PROBE_S
+    async def ask(name: str, model: str, one: Request) -> None:
         while world.loop.now_s < end_s:
             heard = last[name, model] = await world.ask(one)
             if heard.fate == "answered" or heard.code in ("daily_quota_exhausted", "model_not_found"):
@@ -139,12 +138,15 @@ def _probe(world: World) -> Iterator[Verdict]:
 
     deployment = world.scenario.deployments[-1]
     models = {client.kind.model for client in world.scenario.clients}
+    # Unproven ids share one limit, which may be one request per window, and a rejected request leaves a window unused.
+    patience_s = max(PROBE_S, 5 * len(models) * world.grid.window_ms / 1000)
+    end_s = world.loop.now_s + patience_s
     for project, account in {account.ledger_id: account for account in deployment.accounts}.items():
         for model in sorted(models):
-            one = Ask([account], Caller("probe", "admin"), model, Cost(1, 1), 1, PROBE_S, 0.05)
+            one = Request([account], Caller("probe", "admin"), model, Cost(1, 1), 1, patience_s, 0.05)
             last[project, model] = None
             world.loop.create_task(ask(project, model, one))
-    world.loop.run_until(world.loop.now_s + PROBE_S + 3.0)
+    world.loop.run_until(end_s + 3.0)
     unserved = [
         f"{name}/{model} {heard and (heard.fate, heard.code)}"
         for (name, model), heard in last.items()
@@ -164,7 +166,7 @@ def _probe(world: World) -> Iterator[Verdict]:
 
 
 def _unsaid(world: World, project: str) -> bool:
-    """Whether a process was stopped with its last answer before the ledger, on a slow network, took what it has to report."""
+    """Whether a process was stopped with its last answer before the ledger, on a slow network, received its report."""
     agents = [a for i in world.instances if not i.process.killed for a in i.admission.projects.values()]
     return any(agent.ledger.pending is not None for agent in agents if agent.account.ledger_id == project)
 
@@ -175,7 +177,7 @@ def _stops(state: State, model: str) -> bool:
 
 
 def _nothing_held(world: World, when: str, *, at_once: bool = False) -> Iterator[Verdict]:
-    """`at_once`: without waiting for any lease to end, where nothing can have kept the instances from giving back."""
+    """`at_once`: without waiting for a lease to end, where no fault can have kept the instances from returning what they held."""
     scenario = world.scenario
     if at_once:
         leaves = any(client.kind.leaves for client in scenario.clients)
@@ -187,7 +189,7 @@ def _nothing_held(world: World, when: str, *, at_once: bool = False) -> Iterator
         world.loop.run_until(world.loop.now_s + 1.0 + lingers_s)
     held = []
     now_ms = world.now_ms()
-    # An instance that is ended before its last request is keeps that request's slot: nobody is left to return it.
+    # An instance that ended before its last request keeps that request's slot, which no process can return.
     cut_off = {call.instance for call in world.calls if call.fate == "lost"} if at_once else set()
     for project, state in world.ledgers().items():
         for name, lease in state.leases.items():
@@ -204,7 +206,7 @@ def _nothing_held(world: World, when: str, *, at_once: bool = False) -> Iterator
 
 
 def _days_counted(world: World) -> Iterator[Verdict]:
-    """A day's count is never less than Gemini saw of it, whoever died; and not more where everybody lived to report."""
+    """A day's count is never below what Gemini saw, even after kills, and not above it if all instances lived to report."""
     scenario, ledgers = world.scenario, world.ledgers()
     unlimited = {
         (account.ledger_id, model)
@@ -214,7 +216,7 @@ def _days_counted(world: World) -> Iterator[Verdict]:
         if account.limits_for(model).requests_per_day is None
     }
     # A body that is written across a midnight is debt in the day in which it ends.
-    # One that was booked elsewhere may count there alone: nobody heard its answer.
+    # A request that was booked elsewhere may count there alone, if its answer was lost.
     counts = Counter(
         (e.project, e.model, day)
         for e in world.gemini.exchanges()
@@ -241,7 +243,7 @@ def _days_counted(world: World) -> Iterator[Verdict]:
 
 
 def _debt_booked(world: World) -> Iterator[Verdict]:
-    """The ledger's debt is what Gemini counted beyond the reservations, where nothing can have kept it from being reported."""
+    """The ledger's debt is what Gemini counted beyond the reservations, if no fault can have prevented its report."""
     if not _quiet(world.scenario) or world.scenario.stops_when_idle or world.scenario.repeated:
         return
     owed: Counter[tuple[str, str]] = Counter()
@@ -256,7 +258,7 @@ def _debt_booked(world: World) -> Iterator[Verdict]:
 
 
 def _day(state: State | None, model: str, day: int) -> int:
-    """What is counted, and what a lapsed booking will be counted for when the next renew finds it."""
+    """What is counted, plus the lapsed bookings that the next renew will count."""
     if state is None or model not in state.sections:
         return 0
     booked = sum(

@@ -14,19 +14,19 @@ from typing import TYPE_CHECKING, Any
 import shared.clock
 
 STEPS_AT_ONE_MOMENT = 100_000
-"""More callbacks than that without time passing is a process that spins."""
+"""With more callbacks than this while no time passes, a process spins."""
 
 _process: ContextVar[Process] = ContextVar("process")
 
 
 class Livelock(Exception):
-    """Time stands still while callbacks go on."""
+    """No time passes while callbacks run."""
 
 
 class Process:
     """One operating-system process: its clock counts from its boot and drifts; its CPU may stop, and it may be killed.
 
-    Time passes at awaits only, so whatever befalls it does so at an await."""
+    Time passes only at awaits, so every fault strikes at an await."""
 
     def __init__(self, loop: VirtualLoop, name: str, *, drift: float = 0.0, boot_s: float = 0.0) -> None:
         self.loop, self.name = loop, name
@@ -52,13 +52,13 @@ class Process:
         return self.loop.create_task(work, context=self._context.copy())
 
     def owns(self, task: asyncio.Task[Any]) -> None:
-        # Held strongly: a task of a killed process must not run its `finally` because nothing refers to it any more.
+        # A strong reference: a task of a killed process must not run its `finally` when it is collected.
         self._tasks.add(task)
         if len(self._tasks) > 64:
             self._tasks = {task for task in self._tasks if not task.done()}
 
     def freeze(self, reason: str) -> None:
-        """Stop its CPU, until every reason for it is gone."""
+        """Stop its CPU, until every reason has ended."""
         self._stops.add(reason)
         self.frozen = True
 
@@ -66,7 +66,7 @@ class Process:
         self._backlog.append(handle)
 
     def thaw(self, reason: str) -> None:
-        """What arrived meanwhile is handled before the timers that came due: so an event loop does after a stop."""
+        """Handle what arrived meanwhile before the timers that are due, as an event loop does after a stop."""
         self._stops.discard(reason)
         if self.frozen and not self._stops:
             self.frozen = False
@@ -78,7 +78,7 @@ class Process:
         self._backlog.clear()
 
     def bury(self) -> None:
-        """End what is left, once the loop is closed: then nothing that its `finally`s start does anything."""
+        """End the remaining tasks once the loop is closed, so that what their `finally` blocks start has no effect."""
         asyncio._set_running_loop(self.loop)
         for task in self._tasks:
             if not task.done():
@@ -94,7 +94,7 @@ class Process:
 
 
 class Handle:
-    """A callback of `owner`'s (None: of the world's)."""
+    """A callback of the process `owner`; None: of the world."""
 
     __slots__ = ("args", "callback", "context", "dropped", "is_timer", "owner")
 
@@ -119,14 +119,14 @@ class Handle:
 
 if TYPE_CHECKING:
     _EventLoop: (
-        Any  # The type checker takes every method of an event loop as abstract; this one has those that are used.
+        Any  # For the type checker every method of an event loop is abstract; this class has those that are used.
     )
 else:
     _EventLoop = asyncio.AbstractEventLoop
 
 
 class VirtualLoop(_EventLoop):  # type: ignore[misc]
-    """What asyncio's futures, tasks, timeouts and waits need of a loop. A callback belongs to the process that asked for it."""
+    """What asyncio's futures, tasks, timeouts and waits need of a loop. A callback belongs to the process that scheduled it."""
 
     def __init__(self) -> None:
         self.now_s = 0.0
@@ -192,14 +192,14 @@ class VirtualLoop(_EventLoop):  # type: ignore[misc]
     # -- what the world calls ----------------------------------------------------------------------------------------
 
     def post(self, delay_s: float, callback: Callable[..., object], *args: Any) -> None:
-        """A callback of the world's, whoever asks: messages travel on when their sender is frozen or dead."""
+        """Schedule a callback of the world: messages travel on even if their sender is frozen or dead."""
         self._push(self.now_s + delay_s, Handle(callback, args, self._world, None, is_timer=True))
 
     def resume(self, handles: list[Handle]) -> None:
         self._ready.extend(handles)
 
     def run_until(self, end_s: float) -> None:
-        """Run all that is due until `end_s` (virtual)."""
+        """Run everything that is due until `end_s` (virtual time)."""
         asyncio._set_running_loop(self)
         try:
             steps = 0
@@ -259,7 +259,7 @@ class VirtualLoop(_EventLoop):  # type: ignore[misc]
 
 
 class _VirtualTime:
-    """Stands where shared.clock has the module `time`."""
+    """Replaces the module `time` in shared.clock."""
 
     def __init__(self, loop: VirtualLoop) -> None:
         self.monotonic = loop.time

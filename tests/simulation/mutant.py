@@ -1,4 +1,4 @@
-"""What a defect put in on purpose is, and how it is looked for."""
+"""A deliberate defect, and the search for a seed that notices it."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ MAX_SEEDS = 1_000
 
 @dataclass(frozen=True, slots=True)
 class Mutant:
-    """`change` patches the code, or answers with a changed scenario, while it is entered."""
+    """`change` patches the code while it is entered, or returns a changed scenario."""
 
     name: str
     change: Callable[[Scenario], Any]
     seeds: int = MAX_SEEDS
     shape: Callable[[int], Scenario] | None = None
-    """Deployments made for it: one of the first few shows it, so that every run of the tests can see to it."""
+    """Deployments made for this defect: one of the first few notices it, so that every test run can check it."""
     promise: str = ""
-    """What it breaks there."""
+    """The promise that it breaks there."""
     among_seeds: bool = True
-    """Whether one of the seeds shows it too."""
+    """Whether one of the ordinary seeds notices it too."""
 
 
 @contextmanager
@@ -44,7 +44,7 @@ def patched(scenario: Scenario, *places: tuple[Any, str, Any]) -> Iterator[Scena
 def caught(
     mutant: Mutant, seeds: Iterable[int], scenario_by: Callable[[int], Scenario] = scenario_of, promise: str = ""
 ) -> Result | None:
-    """The first seed that fails (in `promise`, where one is named); None when none of them does."""
+    """The first seed that fails (in `promise`, if it is given); None if none does."""
     for seed in seeds:
         with mutant.change(scenario_by(seed)) as scenario:
             result = judge(scenario)

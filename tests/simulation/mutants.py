@@ -1,4 +1,4 @@
-"""Defects put in on purpose: each must be noticed by what it does, or the simulation proves nothing."""
+"""Deliberate defects: the simulation must notice each of them, or it proves nothing."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def span_short_by(slots: int, scenario: Scenario) -> Iterator[Scenario]:
 
 
 def ring_counts_from_its_slot_on(scenario: Scenario) -> Any:
-    """The lower bound d <= t, which a dispatch that was settled ahead of its true time escapes."""
+    """A dispatch counts only from its own slot on (d <= t), which misses one that was settled ahead of its true time."""
     right = Calendar._free_of
 
     def wrong(self: Calendar, k: int) -> list[int]:
@@ -91,7 +91,7 @@ def tau_not_waited_for(scenario: Scenario) -> Any:
 
 
 def nothing_on_hold(scenario: Scenario) -> Any:
-    """What a renew gives up, and what is open, is shared out at once, though its sender still uses it."""
+    """What a renew gives up, and what is open, is granted to others at once, although its sender still uses it."""
     right = step._hold_slots
     wrong = lambda state, lease, message, c: right(state, lease, replace(message, hold=0), c)  # noqa: E731 - a defect in one line reads like a diff
     return patched(scenario, (step, "_hold_slots", wrong))
@@ -108,7 +108,7 @@ def settled_dropped(scenario: Scenario) -> Any:
 
 
 def applied_twice(scenario: Scenario) -> Any:
-    """A renew whose reply was lost is taken for a new one."""
+    """A repeated renew, whose first reply was lost, is applied as a new one."""
     right = ledger_document.renew_step
 
     def wrong(state: Any, message: Any, store_ms: int, grid: Any) -> Any:
@@ -207,7 +207,7 @@ def last_check_skipped(scenario: Scenario) -> Any:
 
 
 def authority_ignored(scenario: Scenario) -> Any:
-    """A process that was frozen goes on where it stopped, whoever has its slots by now."""
+    """A process that was frozen continues where it stopped, even if its slots were granted to others."""
     right = Holdings.adopt
 
     def wrong(self: Holdings, *result: Any) -> bool:
@@ -234,7 +234,7 @@ def unknown_commit_forgotten(scenario: Scenario) -> Any:
 
 
 def clock_bounds_exchanged(scenario: Scenario) -> Any:
-    """What the store's time is at least is taken for what it is at most, and the other way round."""
+    """The earliest and the latest store time are exchanged."""
     low, high = ServerClock.earliest_ms, ServerClock.latest_ms
     both, instant = ServerClock.bounds_ms, ServerClock.instant
 
@@ -256,12 +256,12 @@ def refusal_kept_to_itself(scenario: Scenario) -> Any:
 
 
 def answer_opens_nothing(scenario: Scenario) -> Any:
-    """That the request which tried after a cool-down was answered stays unsaid."""
+    """The answer to a probe is not reported."""
     return patched(scenario, (Permit, "answered", lambda self: None))
 
 
 def unknown_settled_as_zero(scenario: Scenario) -> Any:
-    """What Gemini did not count is given back, as if it had counted nothing."""
+    """A reservation without Gemini's count is returned, as if Gemini had counted nothing."""
     right = Permit.close
 
     async def wrong(self: Permit, input_tokens: int | None = None, *, cancelled: bool = False) -> None:
@@ -282,7 +282,7 @@ def debt_forgotten(scenario: Scenario) -> Any:
 
 
 def lapsed_permits_spent(scenario: Scenario) -> Any:
-    """What was spent while a renew travelled is given a second time by its answer."""
+    """Permits that were spent while a renew was under way are granted again by its result."""
     right = ModelPermits.adopt
 
     def wrong(self: ModelPermits, allotment: Any, kept: Any, earliest_ms: float) -> None:
@@ -294,7 +294,7 @@ def lapsed_permits_spent(scenario: Scenario) -> Any:
 
 
 def permits_of_an_alias_are_kept(scenario: Scenario) -> Any:
-    """What was booked for an alias beside its target is spent as the target's."""
+    """Permits that were booked for an alias are spent as permits of its target."""
     right = ModelPermits.absorb
 
     def wrong(self: ModelPermits, moved: ModelPermits) -> None:
@@ -307,7 +307,7 @@ def permits_of_an_alias_are_kept(scenario: Scenario) -> Any:
 
 
 def aliases_keep_their_sections(scenario: Scenario) -> Any:
-    """That an id is metered as another model is known, and ignored."""
+    """An id that is known to be metered as another model keeps its own section."""
     itself = lambda names, model: model  # noqa: E731 - a defect in one line reads like a diff
     return patched(scenario, (ledger_names, "section_of", itself), (admission_names, "section_of", itself))
 
@@ -324,7 +324,7 @@ def everyone_has_the_turn(scenario: Scenario) -> Any:
 
 
 def turns_end_with_their_right(scenario: Scenario) -> Any:
-    """An unproven request that takes longer than it may take to begin is no longer waited for."""
+    """The turn of an unproven request ends with its right to begin, although the request is still open."""
     right = step.takes_turn
 
     def wrong(state: Any, message: Any, turn_ms: int) -> bool:
@@ -360,7 +360,7 @@ def nothing_given_back(scenario: Scenario) -> Any:
 
 
 SCRIPTED = (Mutant("the ring counts from its slot on", ring_counts_from_its_slot_on),)
-"""Too rare for seeds: a named regression shows them."""
+"""Defects that seeds show too rarely: a named regression shows them."""
 REQUESTS, TOKENS, IMAGES = "requests in any window", "tokens in any window", "images in any window"
 ELSEWHERE, UNPROVEN_ONES = "booked elsewhere than metered, though it was known", "unproven requests at once"
 HELD = "held while idle, after every lease"

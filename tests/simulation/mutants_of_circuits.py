@@ -1,4 +1,4 @@
-"""Defects in what stops requests after a 429, and in how Gemini is asked again."""
+"""Defects in the circuits that stop requests after a 429, and in their probes."""
 
 from __future__ import annotations
 
@@ -108,4 +108,4 @@ _SHAPED = (
     Mutant("a test exceeds what is configured", tests_exceed_what_is_configured, 100, lower_tokens, TOKENS),
 )  # fmt: skip
 CIRCUITS = tuple(replace(mutant, among_seeds=False) for mutant in _SHAPED)
-"""When Gemini is asked again is judged only where demand lasts, which it does not in a seed."""
+"""Probes are judged only where demand lasts, which it does not in an ordinary seed."""

@@ -17,14 +17,14 @@ BATCH = 10
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """A line for every seed that failed, and how often each limit was reached and not passed."""
+    """A line for every seed that failed, and how often each limit was reached without being exceeded."""
 
     failures: list[str] = field(default_factory=list)
     reached: Counter[str] = field(default_factory=Counter)
 
 
 def run(first: int, seeds: int, workers: int, scenario_by: Callable[[int], Scenario] = scenario_of) -> Iterator[Batch]:
-    """Workers are begun anew: gRPC does not survive a fork."""
+    """Workers are new processes, since gRPC does not survive a fork."""
     batches = [range(at, min(at + BATCH, first + seeds)) for at in range(first, first + seeds, BATCH)]
     with multiprocessing.get_context("spawn").Pool(workers) as pool:
         yield from pool.imap(partial(judge_all, scenario_by=scenario_by), batches)
@@ -32,7 +32,7 @@ def run(first: int, seeds: int, workers: int, scenario_by: Callable[[int], Scena
 
 def judge_all(seeds: range, scenario_by: Callable[[int], Scenario] = scenario_of) -> Batch:
     batch = Batch()
-    gc.disable()  # What a seed leaves in cycles is collected once a batch.
+    gc.disable()  # Reference cycles of seeds are collected once per batch.
     for seed in seeds:
         result = judge(scenario_by(seed))
         batch.reached.update(v.promise for v in result.verdicts if v.limit and v.worst == v.limit)

@@ -1,4 +1,4 @@
-"""What a seed stands for: a deployment, its load, and everything that goes wrong in it. Plain data, drawn once."""
+"""The scenario of a seed: a deployment, its load, and everything that goes wrong in it. Plain data, drawn once."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from tests.simulation.variations import with_contention, with_leavers, with_name
 FaultKind = Literal["kill", "freeze", "cut", "refuse", "overloaded", "hang", "mute", "wall"]
 DAY = pacific_day(1_800_000_000_000)
 LARGE_EVERY = 50
-"""One seed in so many is a large deployment."""
+"""One seed in this many is a large deployment."""
 CALM_EVERY = 10
-"""One seed in so many has no faults, and more demand than the limit: there the use of the limit is judged."""
+"""One seed in this many has no faults, and more demand than the limit: in it the use of the limit is judged."""
 TIGHT_EVERY = 20
-"""And one in so many has nothing but a few slots, and processes that stand still between taking one and using it."""
+"""One seed in this many has only a few slots, and processes that freeze between taking a slot and using it."""
 NAMES_EVERY = 4
-"""In one seed in so many ids are aliases, unknown, or of models that do not exist."""
+"""One seed in this many has ids that are aliases, unknown, or of missing models."""
 LEAVERS_EVERY = 10
-"""In one seed in so many many callers leave, and Gemini works on for them."""
+"""One seed in this many has many callers who disconnect while Gemini continues their requests."""
 CONTENDED_EVERY = 3
-"""In one seed in so many the store resists: a commit on a document waits for those before it, and fails if too many wait."""
+"""One seed in this many has a store that resists: commits on a document wait for one another, and fail if too many wait."""
 GRIDS = [(3_000, 50), (4_000, 100), (4_000, 100), (5_000, 250), (6_000, 150)]
 """Windows and slots in ms. Fewer slots per window than in production: the arithmetic is the same, and faster."""
 
@@ -43,13 +43,13 @@ class Fault:
     at_s: float
     length_s: float = 0.0
     victim: float = 0.0
-    """Which instance, as a share of those that live then."""
+    """The affected instance, as a position (0 to 1) among those that live then."""
     step: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """One kind of request. `used` is what Gemini counts of the reserved tokens, as a range of shares."""
+    """One kind of request. `used` is the range of the share of reserved tokens that Gemini counts."""
 
     model: str
     accounts: tuple[int, ...]
@@ -63,9 +63,9 @@ class Kind:
     leaves: float = 0.0
     slow_body: float = 0.0
     uncounted: float = 0.0
-    """The share of answers that do not tell how many tokens were counted."""
+    """The share of answers without token counts."""
     connect_s: tuple[float, float] = (0.0, 0.0)
-    """Between taking a permit and writing with it, at the first try; what is drawn below 0 is 0."""
+    """Time between taking a permit and writing with it, at the first try; a negative draw is 0."""
 
     def cost(self, random: Random) -> Cost:
         return Cost(1, random.randint(*self.tokens), self.images)
@@ -73,7 +73,7 @@ class Kind:
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """A caller that asks, hears, thinks, and asks again, from `from_s` to `until_s`."""
+    """A caller that sends a request, waits for the answer, pauses and sends the next, from `from_s` to `until_s`."""
 
     name: str
     kind: Kind
@@ -81,13 +81,13 @@ class Client:
     from_s: float
     until_s: float
     home: int = -1
-    """The instance it always goes to, by number; -1 for any."""
+    """The number of the instance that it always uses; -1 for any."""
     obeys_retry_after: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """The accounts as the instances begun from `from_s` on see them."""
+    """The accounts of instances that start at `from_s` or later."""
 
     accounts: tuple[Account, ...]
     from_s: float = 0.0
@@ -95,7 +95,7 @@ class Deployment:
 
 @dataclass(frozen=True, slots=True)
 class Saturated:
-    """The scenario is made so that these callers want more than the model's limit all through this time."""
+    """A time in which, by construction, these callers always want more than the model's limit."""
 
     project: str
     model: str
@@ -111,10 +111,10 @@ class Scenario:
     tau_s: float
     lease_s: float | None
     busy_s: float
-    """Load and faults end then."""
+    """When load and faults end."""
     deployments: tuple[Deployment, ...]
     population: tuple[tuple[float, int], ...]
-    """How many instances there are to be, from when on."""
+    """(time, number of instances from then on)."""
     clients: tuple[Client, ...]
     faults: tuple[Fault, ...] = ()
     delay_s: tuple[float, float] = (0.005, 0.03)
@@ -128,17 +128,17 @@ class Scenario:
     queue_timeout_s: float = 30.0
     began_ms: float = float(DAY.start_ms) + 36_000_000
     local: bool = False
-    """Processes on one machine: the store notices their ends, and permits linger."""
+    """Whether all processes run on one machine: the store notices their ends, and permits linger."""
     stops_when_idle: bool = False
-    """The CPU stops with the last response, as on Cloud Functions."""
+    """Whether the CPU stops with the last response, as on Cloud Functions."""
     cancels: bool = True
-    """Gemini stops working on an exchange when its connection is closed, and the deployment is configured so."""
+    """Whether Gemini stops working on an exchange when its connection is closed, as the deployment is configured."""
     holds_on: bool = False
-    """An idle instance holds on where requests come often."""
+    """Whether an idle instance keeps what it holds between frequent requests."""
     rivals: tuple[Rival, ...] = ()
     spells: tuple[Spell, ...] = ()
     judges_spells: bool = False
-    """Whether demand lasts, so that it is judged when Gemini is asked again."""
+    """Whether demand lasts, so that the times of probes are judged."""
     pressure: float = 0.0
     aliases: tuple[tuple[str, str], ...] = ()
     """Ids, each with the model that Gemini meters it as; "" for one that does not exist."""
@@ -171,7 +171,7 @@ def _drawn(seed: int) -> Scenario:
 
 
 def calm(random: Random, seed: int) -> Scenario:
-    """One model under more demand than its limit, from callers that all want the same, and nothing goes wrong."""
+    """One model with more demand than its limit, from callers that all want the same, without faults."""
     grid = grid_of(*random.choice(GRIDS))
     window_s = grid.window_ms / 1000
     requests, instances = random.choice([3, 5, 8, 12, 20, 40]), random.choice([1, 2, 3, 4])
@@ -196,7 +196,7 @@ def calm(random: Random, seed: int) -> Scenario:
 
 
 def distant(random: Random, seed: int) -> Scenario:
-    """A saturated limit, and a store so far away that nobody knows its time to a slot."""
+    """A saturated limit, and a store so far away that no instance knows its time to a slot."""
     near = calm(random, seed)
     clients = tuple(replace(client, kind=replace(client.kind, connect_s=(-0.05, 0.05))) for client in near.clients)
     return replace(

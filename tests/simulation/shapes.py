@@ -1,4 +1,4 @@
-"""Short deployments in which one thing is scarce, or goes wrong all the time: a defect in just that shows in one of a few."""
+"""Short deployments in which one thing is scarce, or fails all the time: one of a few shows a defect in that part."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def deployment(
 
 
 def troubles(seed: int, kind: FaultKind, count: int, length_s: tuple[float, float] = (0.0, 0.0)) -> tuple[Fault, ...]:
-    """`count` of them through the whole time, each right before a certain step of its victim."""
+    """`count` faults over the whole time, each right before a certain step of its victim."""
     random = Random(f"troubles {seed}")
     return tuple(
         Fault(
@@ -48,7 +48,7 @@ def scarce_requests(seed: int) -> Scenario:
 
 
 def slow_connections(seed: int) -> Scenario:
-    """Many a permit is over before its request can be written."""
+    """Many permits expire before their requests can be written."""
     return deployment(seed, replace(QUICK, connect_s=(0.0, 1.0)), Limits(requests=8), callers=16)
 
 
@@ -57,8 +57,8 @@ def scarce_tokens(seed: int) -> Scenario:
 
 
 def uncertain_tokens(seed: int) -> Scenario:
-    """Answers that do not tell their tokens, beside estimates that are up to ten times too high, and others that are too low.
-    Where Gemini does not tell what it counted, the reservation is an upper bound: nothing else can be known of it."""
+    """Answers without token counts, estimates that are up to ten times too high, and others that are too low. Without Gemini's
+    count, the reservation is an upper bound, since nothing else is known."""
     random = Random(f"uncertain {seed}")
     high = replace(
         QUICK, tokens=(1, random.choice([20, 80])), used=random.choice([(0.1, 1.0), (0.9, 1.0), (1.0, 1.0)]),
@@ -88,7 +88,7 @@ def scarce_slots(seed: int) -> Scenario:
 
 
 def callers_who_leave(seed: int) -> Scenario:
-    """Gemini works on for them, for as long as any answer takes; instances are stopped when nobody waits there."""
+    """Gemini continues requests of disconnected callers for as long as any answer takes; idle instances are stopped."""
     random = Random(f"leavers {seed}")
     kind = replace(SLOW, service_s=(random.choice([0.3, 0.6]),) * 2, leaves=0.5)
     return deployment(
@@ -98,12 +98,12 @@ def callers_who_leave(seed: int) -> Scenario:
 
 
 def processes_that_stand_still(seed: int) -> Scenario:
-    """For longer than their authority lasts, right when they have taken a slot, and others take it meanwhile."""
+    """Processes freeze for longer than their authority lasts, right after they took a slot, which others take meanwhile."""
     return replace(scarce_slots(seed), lease_s=0.5, faults=troubles(seed, "freeze", 10, (1.0, 3.0)))
 
 
 def processes_that_die(seed: int) -> Scenario:
-    """With requests under way of which nobody heard."""
+    """Processes are killed with requests under way that they have not reported."""
     kills = troubles(seed, "kill", 8)
     return deployment(seed, replace(QUICK, hangs=0.2), Limits(12, requests_per_day=1_000), lease_s=2.5, faults=kills)
 
@@ -117,8 +117,8 @@ def repeated_messages(seed: int) -> Scenario:
 
 
 def aliases(seed: int) -> Scenario:
-    """Every other caller asks for an alias of the one model, from some time on; the deployment takes half of them for models of
-    their own."""
+    """From some time on, every other caller uses an alias of the one model; the deployment configures half of the aliases as
+    models of their own."""
     base = deployment(seed, QUICK, Limits(requests=Random(seed).choice([5, 8])), callers=12)
     names = {f"x{at}": "m0" for at in range(6)}
     clients = [
@@ -132,7 +132,7 @@ def aliases(seed: int) -> Scenario:
 
 
 def an_alias_in_demand(seed: int) -> Scenario:
-    """More callers than the limit ask for what the deployment takes for a model of its own, beside as many of its target."""
+    """More callers than the limit use an alias that is configured as a model of its own, and as many use its target."""
     # Windows so long that permits are held for seconds, and so few slots that they are.
     base = deployment(seed, SLOW, Limits(requests=12), c=6, callers=30, grid=grid_of(20_000, 250), busy_s=3 * BUSY_S)
     clients = [
@@ -145,7 +145,7 @@ def an_alias_in_demand(seed: int) -> Scenario:
 
 
 def unproven_ids(seed: int) -> Scenario:
-    """Callers that all ask for ids of which nothing is known, at several instances; half of them do not exist."""
+    """All callers use unknown ids, at several instances; half of the ids do not exist."""
     base = deployment(seed, SLOW, Limits(requests=20), callers=10)
     names = {f"x{at}": "m0" if at % 2 else "" for at in range(10)}
     clients = [replace(client, kind=replace(client.kind, model=f"x{at}")) for at, client in enumerate(base.clients)]
@@ -153,7 +153,7 @@ def unproven_ids(seed: int) -> Scenario:
 
 
 def refusals(seed: int) -> Scenario:
-    """Somebody else spends the quota, again and again; the ledger itself allows more."""
+    """Another consumer spends the quota, again and again; the ledger itself allows more."""
     rivals = tuple(Rival("p0", "m0", Limits(requests=1), at, at + 2.0, names_the_limit=False) for at in (2.0, 5.0, 8.0))
     return deployment(seed, QUICK, Limits(20), rivals=rivals)
 
@@ -162,13 +162,13 @@ def refusals(seed: int) -> Scenario:
 
 WINDOW_S = 3.0
 PATIENT = replace(QUICK, patience_s=(1.0, 2.0), connect_s=(0.0, 0.0))
-"""Its callers are refused in a pause of any length, and come back when they were told to."""
+"""Callers that are rejected in a pause of any length, and return at the time of their Retry-After."""
 
 
 def spell(
     seed: int, kind: Any, until_s: float, busy_s: float, *, requests: int | None = 20, **more: Any
 ) -> Scenario:  # fmt: skip
-    """One spell from 2 s on, and callers that want to be served all the time."""
+    """One spell from 2 s on, and callers with constant demand."""
     fields = {
         "limits": Limits(requests),
         "named": Limits(),

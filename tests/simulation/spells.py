@@ -1,4 +1,4 @@
-"""Judges whether Gemini was asked again as it should be while it refused, and served again soon after. Pure."""
+"""Judges whether Gemini was probed as specified while it refused, and requests were served again soon after. Pure."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ ASKED, AGAIN, SERVED = "asked while stopped", "asked again late by ms", "served 
 PAUSES = {"zero": (15, 1, 15), "lower": (10, 2, 1_440), "spend": (1, 2, 10)}
 """The first pause in windows, its factor for each refused probe, and the longest; as promised, not as `circuit.RULES` has it."""
 SLACK_MS = 2_500.0
-"""A caller that was told when to come back, and its conversation with the store."""
+"""Allowance for a caller that returns at its Retry-After, and for a call to the store."""
 
 
 def spells_judged(history: History) -> Iterator[Verdict]:
@@ -33,7 +33,7 @@ def spells_judged(history: History) -> Iterator[Verdict]:
 
 
 def _rounds(refused: Sequence[Exchange], window_ms: float) -> Iterator[list[Exchange]]:
-    """Refusals within a window of a round's first are one round: what was under way when it began."""
+    """Refusals within a window of a round's first belong to that round: they were under way when it began."""
     found: list[Exchange] = []
     for exchange in refused:
         if found and exchange.arrived_ms - found[0].arrived_ms >= window_ms:
@@ -44,7 +44,7 @@ def _rounds(refused: Sequence[Exchange], window_ms: float) -> Iterator[list[Exch
 
 
 def _pauses(history: History, spell: Spell, count: int) -> list[float]:
-    """How long Gemini is to be left alone after each round."""
+    """The pause after each round."""
     if spell.kind == "day":
         return [spell.until_ms - spell.from_ms] * count
     if spell.kind == "spend" and spell.delay_s is not None:

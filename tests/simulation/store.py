@@ -21,12 +21,12 @@ from tests.simulation.loop import Process, VirtualLoop
 T = TypeVar("T")
 
 _LATE_S = (1.0, 20.0)
-"""How much longer than usual a late message travels: past the patience of who sent it, some of them."""
+"""How much longer than usual a late message travels: in some cases longer than its sender waits."""
 
 
 @dataclass(slots=True)
 class Network:
-    """How messages to the store fare. Probabilities are per message; `outage` is what befalls all of them now."""
+    """What happens to messages to the store. Probabilities are per message; `outage` affects all messages now."""
 
     random: Random
     delay_s: tuple[float, float]
@@ -34,13 +34,13 @@ class Network:
     repeated: float = 0.0
     late: float = 0.0
     outage: str = ""
-    """`refuse`: an error at once, `overloaded`: an error that says that nothing was applied, `hang`: nothing is heard,
+    """`refuse`: an error at once, `overloaded`: an error that says that nothing was applied, `hang`: nothing arrives,
     `mute`: requests arrive and answers do not."""
     cut: set[str] = field(default_factory=set)
-    """Processes that alone are cut off, in both directions."""
+    """Processes that are cut off from the store, in both directions."""
 
     def travel_s(self) -> float:
-        """Mostly near the least, sometimes near the most: as networks do."""
+        """A travel time, mostly near the minimum and sometimes near the maximum, as in networks."""
         least, most = self.delay_s
         usual = least + (most - least) * self.random.random() ** 3
         return usual + self.random.uniform(*_LATE_S) if self.late and self.random.random() < self.late else usual

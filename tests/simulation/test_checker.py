@@ -45,26 +45,26 @@ def verdict(history: History, promise: str, goals: Goals = NO_GOALS) -> Verdict:
     return found
 
 
-def test_a_window_holds_the_requests_that_arrived_in_it_wherever_it_begins() -> None:
+def test_window_may_begin_anywhere() -> None:
     over = verdict(history(exchange(0), exchange(30_000), exchange(59_999)), WINDOWS)
     assert (over.ok, over.worst, over.limit) == (False, 3, 2)
     assert verdict(history(exchange(0), exchange(30_000), exchange(60_000)), WINDOWS).ok
 
 
-def test_what_counts_is_when_a_request_arrived_not_when_it_was_written() -> None:
+def test_requests_count_at_their_arrival() -> None:
     assert not verdict(history(exchange(0, travel_ms=200), exchange(150), exchange(60_100)), WINDOWS).ok
 
 
-def test_a_request_whose_body_took_longer_than_the_allowance_is_debt() -> None:
+def test_slow_body_is_debt() -> None:
     assert verdict(history(exchange(0, travel_ms=251), exchange(1), exchange(2)), WINDOWS).ok
 
 
-def test_another_model_and_another_project_have_windows_of_their_own() -> None:
+def test_models_and_projects_have_separate_windows() -> None:
     others = (replace(exchange(1), model="n"), replace(exchange(2), project="q"))
     assert verdict(history(exchange(0), exchange(3), *others), WINDOWS).ok
 
 
-def test_a_lowered_limit_holds_from_the_moment_on_that_its_bound_says() -> None:
+def test_lowered_limit_holds_from_its_bound_on() -> None:
     full = history(exchange(0), exchange(1), exchange(2))
     old = Bound("p", "m", Limits(requests=3), 10, until_ms=NOON_MS + 1)
     assert verdict(replace(full, bounds=(old, Bound("p", "m", Limits(requests=2), 10))), WINDOWS).ok
@@ -72,14 +72,14 @@ def test_a_lowered_limit_holds_from_the_moment_on_that_its_bound_says() -> None:
     assert not verdict(replace(full, bounds=(earlier, Bound("p", "m", Limits(requests=2), 10))), WINDOWS).ok
 
 
-def test_tokens_count_up_to_their_reservation_and_what_is_above_it_is_debt() -> None:
+def test_tokens_above_the_reservation_are_debt() -> None:
     limits = Limits(input_tokens=100)
     fits = exchange(0, cost=Cost(1, 60), used_tokens=90), exchange(1, cost=Cost(1, 40), used_tokens=90)
     assert verdict(history(*fits, limits=limits), "tokens").ok
     assert not verdict(history(*fits, exchange(2, cost=Cost(1, 1), used_tokens=1), limits=limits), "tokens").ok
 
 
-def test_tokens_count_as_gemini_counted_them_less_the_debt_that_was_booked() -> None:
+def test_counted_tokens_exclude_booked_debt() -> None:
     limits = Limits(input_tokens=100)
 
     def counted(used: int, settled: int | None, reserved: int = 50) -> Exchange:
@@ -107,7 +107,8 @@ def test_a_day_is_a_pacific_one() -> None:
     assert not verdict(history(exchange(0), exchange(midnight - 1), limits=limits), DAYS).ok
 
 
-def test_exchanges_of_all_models_of_a_project_are_open_at_once_from_their_first_byte_to_their_end() -> None:
+def test_concurrency_counts_all_models_of_a_project() -> None:
+    """From the first byte of an exchange to its end."""
     other = replace(exchange(99), model="n")
     assert not verdict(history(exchange(0), other, c=1), INSTANTS).ok
     assert verdict(
@@ -128,14 +129,14 @@ def test_left_exchange_of_an_unknown_model_counts_until_left(answers: int, other
     assert not verdict(history(*before, left, exchange(49), c=1, limits=Limits()), INSTANTS).ok
 
 
-def test_an_instance_that_was_refused_writes_nothing_until_the_refusal_ends() -> None:
+def test_refused_instance_writes_nothing_until_its_end() -> None:
     refused = (Refused("p", "m", "i", NOON_MS + 10, NOON_MS + 1_000),)
     assert verdict(history(exchange(10), exchange(1_000), refused=refused), "written").ok
     assert verdict(history(exchange(500, instance="j"), refused=refused), "written").ok
     assert not verdict(history(exchange(999), refused=refused), "written").ok
 
 
-def test_a_caller_hears_by_its_deadline_but_for_the_time_in_which_its_instance_stood_still() -> None:
+def test_answer_deadline_excludes_frozen_time() -> None:
     late = history(calls=(call(1, 0, 15_000),))
     assert not verdict(late, "heard").ok
     assert verdict(history(calls=(call(1, 0, 14_400),)), "heard").ok
@@ -144,7 +145,7 @@ def test_a_caller_hears_by_its_deadline_but_for_the_time_in_which_its_instance_s
     assert not verdict(replace(late, disturbances=(replace(stop, instance="j"),)), "heard").ok
 
 
-def test_one_who_lost_its_instance_is_owed_nothing() -> None:
+def test_caller_of_a_killed_instance_needs_no_answer() -> None:
     assert verdict(history(calls=(call(1, 0, 99_000, fate="lost"),)), "heard").ok
 
 
@@ -162,7 +163,7 @@ def test_capacity_that_a_saturated_limit_left_unused_is_lost() -> None:
     assert verdict(history(*used[:2], saturations=(period(best_use=0.5),)), "share", goals).ok
 
 
-def test_of_several_limits_the_one_that_binds_says_how_much_was_used() -> None:
+def test_binding_limit_defines_the_used_share() -> None:
     used = (exchange(0, used_tokens=100, cost=Cost(1, 100)), exchange(61_000, used_tokens=100, cost=Cost(1, 100)))
     limits = Limits(requests=50, input_tokens=100)
     assert verdict(history(*used, limits=limits, saturations=(period(),)), "share", Goals(used_share=0.9)).ok
@@ -188,7 +189,7 @@ def test_with_few_permits_counts_may_differ(counts: tuple[int, int], ok: bool) -
     assert found.ok is ok
 
 
-def test_jains_index_is_one_for_equals_and_one_over_n_for_one_who_has_all() -> None:
+def test_jains_index_ranges_from_one_over_n_to_one() -> None:
     assert jain([3, 3, 3]) == pytest.approx(1.0)
     assert jain([3, 0, 0]) == pytest.approx(1 / 3)
 
@@ -205,7 +206,7 @@ def test_waits_are_held_against_one_queue_that_serves_in_order() -> None:
     assert not verdict(served(0, 0, 60_000, 120_000), "p99 wait", goals).ok
 
 
-def test_retry_after_is_right_when_the_next_in_line_was_served_then() -> None:
+def test_retry_after_is_compared_with_the_next_served() -> None:
     def told(retry_s: float) -> History:
         refused = call(1, 0, 1_000, fate="refused", code="queue_timeout", retry_after_s=retry_s)
         later = call(2, 5_000, 31_000, served_ms=NOON_MS + 31_000)

@@ -1,4 +1,4 @@
-"""Defects of the ledger alone that were there once, each as the shortest conversation in which it shows."""
+"""Former defects of the ledger alone, each in the shortest exchange of messages that shows it."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def mutant(name: str) -> Mutant:
 
 
 class Ledger:
-    """A state and a clock, and one instance after the other that renews."""
+    """A state and a clock, on which instances renew one after the other."""
 
     def __init__(self, grid: Grid = GRID, c: int = 10) -> None:
         self.grid, self.c, self.state = grid, c, State(grid.window_ms)
@@ -88,7 +88,7 @@ def worst(exchanges: Sequence[Exchange], limits: Limits) -> tuple[bool, float]:
     return found.ok, found.worst
 
 
-def test_a_dispatch_that_is_settled_in_a_slot_ahead_of_now_counts_already() -> None:
+def test_dispatch_settled_ahead_counts_at_once() -> None:
     """R + 1 fit into W + J where the ring counted a dispatch from its own slot on."""
     limits = Limits(requests=2)
     _, exchanges = settled_ahead_of_its_true_time(limits)
@@ -98,7 +98,7 @@ def test_a_dispatch_that_is_settled_in_a_slot_ahead_of_now_counts_already() -> N
     assert worst(exchanges, limits) == (False, 3)
 
 
-def test_what_a_renew_gives_up_is_not_given_to_others_before_its_sender_hears() -> None:
+def test_given_up_slots_stay_until_the_sender_knows() -> None:
     ledger = Ledger(c=4)
     assert ledger.renew("a", 4).cap == 4
     ledger.renew("a", 1, hold=4)  # Three of the four are given up; until the answer arrives all four may be in use.
@@ -107,8 +107,8 @@ def test_what_a_renew_gives_up_is_not_given_to_others_before_its_sender_hears() 
     assert ledger.renew("b", 4).cap == 3
 
 
-def test_a_lost_reply_does_not_shorten_the_authority_that_its_sender_acts_on() -> None:
-    """Leases shrink when instances leave. Whoever does not hear of it goes on until its old lease ends, and tau after."""
+def test_lost_reply_does_not_shorten_authority() -> None:
+    """Leases shrink when instances leave. An instance without the reply acts until its old lease ends, and tau after it."""
     ledger = Ledger(c=2)
     crowd = [f"i{at}" for at in range(20)]
     for name in crowd:
@@ -127,8 +127,8 @@ def test_a_lost_reply_does_not_shorten_the_authority_that_its_sender_acts_on() -
 
 
 @pytest.mark.parametrize("limits", [Limits(requests=1), Limits(requests=9, requests_per_day=1), Limits(9, 10)])
-def test_while_gemini_refuses_the_first_in_line_is_booked_only_where_the_limits_have_room(limits: Limits) -> None:
-    """It was booked at the end of the refusal, whatever else was dispatched: over the minute's limit and over the day's."""
+def test_head_is_booked_within_limits_during_a_refusal(limits: Limits) -> None:
+    """It was booked at the end of the refusal, regardless of other dispatches: above the minute's limit and the day's."""
     ledger = Ledger()
     now = ledger.grid.slot(ledger.now_ms)
     spent = Demand(limits, settled={now: Cost(1, 10)})
@@ -141,7 +141,7 @@ def test_while_gemini_refuses_the_first_in_line_is_booked_only_where_the_limits_
     assert granted.unmet != NO_COST
 
 
-def test_while_gemini_refuses_the_end_of_that_is_told() -> None:
+def test_rejection_has_the_end_of_a_refusal() -> None:
     ledger = Ledger()
     until_ms = int(ledger.now_ms) + 30_000
     limits = Limits(requests=1)
@@ -153,7 +153,7 @@ def test_while_gemini_refuses_the_end_of_that_is_told() -> None:
     assert told.open_until_ms == until_ms
 
 
-def test_the_last_request_of_a_small_limit_is_not_put_off_until_others_leave_the_window() -> None:
+def test_last_request_of_a_small_limit_is_not_delayed() -> None:
     """Where little is free each renew spread it anew over the rest of the window: two callers lost a third of the limit."""
     ledger = Ledger()
     limits, now = Limits(requests=3), ledger.grid.slot(ledger.now_ms)

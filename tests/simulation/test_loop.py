@@ -57,7 +57,7 @@ def test_a_frozen_process_does_nothing_and_its_clock_goes_on(loop: VirtualLoop) 
     assert seen == [1.0, 2.0, 9.5, 10.5]
 
 
-def test_a_process_that_stands_still_for_two_reasons_needs_both_to_end(loop: VirtualLoop) -> None:
+def test_process_frozen_twice_needs_both_to_end(loop: VirtualLoop) -> None:
     process = Process(loop, "a")
     for reason in ("one", "two"):
         process.freeze(reason)

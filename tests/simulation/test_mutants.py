@@ -23,7 +23,7 @@ def test_a_defect_is_noticed_where_what_it_spoils_is_scarce(mutant: Mutant) -> N
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape.__name__)
-def test_without_a_defect_the_same_deployments_keep_every_promise(shape: Callable[[int], Scenario]) -> None:
+def test_unmutated_deployments_keep_every_promise(shape: Callable[[int], Scenario]) -> None:
     for seed in range(FEWER):
         assert judge(shape(seed)).failures == []
 

@@ -1,4 +1,4 @@
-"""Defects that were there once, each as the smallest story in which it shows."""
+"""Former defects, each in the smallest scenario that shows it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from shared.ledger.limits import Limits
 from shared.ledger.packing import unpack
 from shared.ledger.state import QuotaSignal, State
 from shared.secret import Secret
-from tests.simulation.caller import Ask
+from tests.simulation.caller import Request
 from tests.simulation.checker import check
 from tests.simulation.history import Bound, Call, History
 from tests.simulation.scenario import DAY, Deployment, Scenario, grid_of
@@ -43,7 +43,7 @@ def scenario(accounts: Sequence[Account], instances: int = 1, **more: Any) -> Sc
 
 
 class Story:
-    """A world whose callers are asked for one by one."""
+    """A world whose calls a test begins one by one."""
 
     def __init__(self, world: World) -> None:
         self.world = world
@@ -54,7 +54,7 @@ class Story:
         """Begin a call to instance `at` now; the list holds its end once it has ended."""
         ended: list[Call] = []
         fields = {"cost": Cost(1, 1), "patience_s": 10.0, "service_s": 0.05, "used_tokens": 1, **more}
-        ask = Ask(accounts, Caller("c", "admin"), model, **fields)
+        ask = Request(accounts, Caller("c", "admin"), model, **fields)
 
         async def call() -> None:
             ended.append(await self.world.ask(ask, at))
@@ -120,8 +120,8 @@ def test_slots_return_to_others_while_one_long_stream_goes_on() -> None:
         assert told.failures() == []
 
 
-def test_a_slot_that_another_is_due_is_returned_when_the_request_that_used_it_ends() -> None:
-    """While it was open the ledger had ended this instance's say over it; so nobody thought it was held."""
+def test_slot_due_to_another_is_returned_after_its_use() -> None:
+    """While the request was open, the instance's authority over the slot had ended, so no one regarded it as held."""
     project = account(c=1, requests=100)
     with story(project, instances=2, lease_s=4.0) as told:
         stream = told.asks(project, at=0, service_s=6.0, patience_s=20.0)
@@ -135,8 +135,8 @@ def test_a_slot_that_another_is_due_is_returned_when_the_request_that_used_it_en
         assert told.failures() == []
 
 
-def test_who_waits_for_a_slot_does_not_book_permits_again_and_again() -> None:
-    """They lapsed unused, each renewal a write; it reads the ledger meanwhile, and renews what it wants twice a lease."""
+def test_waiting_for_a_slot_books_no_permits_repeatedly() -> None:
+    """The permits lapsed unused, each renewal a write. Now the instance reads meanwhile, and renews its demand twice a lease."""
     project = account(c=1, requests=100)
     with story(project, instances=2) as told:
         told.asks(project, at=0, service_s=9.0, patience_s=20.0)
@@ -159,8 +159,8 @@ def test_a_stream_over_many_renews_counts_once_in_its_day() -> None:
         assert told.ledger().sections[MODEL].days == {DAY.ordinal: 4}
 
 
-def test_one_long_stream_is_reported_while_its_booking_counts_though_nothing_else_happens_there() -> None:
-    """It was counted twice in its day: as a booking that lapsed and when its instance told of it in the end."""
+def test_long_stream_is_reported_while_its_booking_counts() -> None:
+    """The stream was counted twice in its day: as a lapsed booking, and when its instance reported it in the end."""
     project = account(requests_per_day=5)
     with story(project, instances=2) as told:
         stream = told.asks(project, service_s=9.0, patience_s=20.0)
@@ -171,7 +171,7 @@ def test_one_long_stream_is_reported_while_its_booking_counts_though_nothing_els
         assert told.ledger().sections[MODEL].days == {DAY.ordinal: 2}
 
 
-def test_a_model_without_limits_obeys_a_refusal_on_every_instance_that_learned_of_it() -> None:
+def test_unlimited_model_obeys_refusals_everywhere() -> None:
     project = account(c=8)
     rival = Rival("p0", MODEL, Limits(requests=1), 1.0, 2.0, names_the_limit=False)
     with story(project, instances=2, rivals=(rival,)) as told:
@@ -192,8 +192,8 @@ def test_a_model_without_limits_obeys_a_refusal_on_every_instance_that_learned_o
         assert told.failures() == []
 
 
-def test_nothing_is_written_with_a_permit_that_was_taken_before_a_refusal_came() -> None:
-    """One takes its permit and connects; meanwhile another hears that Gemini refuses."""
+def test_permit_from_before_a_refusal_is_not_used() -> None:
+    """One request takes its permit and connects; meanwhile another one is refused by Gemini."""
     project = account(c=8)
     rival = Rival("p0", MODEL, Limits(requests=0), 0.0, 2.0, names_the_limit=False)
     with story(project, rivals=(rival,)) as told:
@@ -217,7 +217,7 @@ def test_the_33rd_model_waits_without_a_storm_of_writes() -> None:
         assert told.failures() == []
 
 
-def test_where_two_deployments_run_together_the_smaller_limit_holds_for_both() -> None:
+def test_smaller_limit_of_two_deployments_holds() -> None:
     """As soon as what was booked under the larger one has run out (A6), while the second one has requests waiting."""
     old, new = account(c=8, requests=12), account(c=8, requests=3)
     deployments = (Deployment((old,)), Deployment((new,), from_s=2.0))
@@ -236,7 +236,7 @@ def test_where_two_deployments_run_together_the_smaller_limit_holds_for_both() -
         assert told.failures() == []
 
 
-def test_a_killed_instances_unreported_requests_count_in_their_day() -> None:
+def test_unreported_requests_count_after_a_kill() -> None:
     project = account(requests_per_day=3)
     with story(project, instances=2) as told:
         told.passes(0.2)
@@ -254,7 +254,7 @@ def test_a_killed_instances_unreported_requests_count_in_their_day() -> None:
         assert told.failures() == []
 
 
-def test_an_idle_agent_that_looked_at_the_ledger_returns_what_it_holds() -> None:
+def test_idle_client_returns_what_it_holds_after_a_read() -> None:
     """A caller waits for the slots of two projects and is served by one. The other's agent, left without work while it
     looked for a slot, went on looking: it held a booking and read in a circle, and its caller waited 2 s for it."""
     first, second = account("p0", c=1, requests=50), account("p1", c=1, requests=50)
@@ -275,7 +275,7 @@ def test_an_idle_agent_that_looked_at_the_ledger_returns_what_it_holds() -> None
             assert told.world.server.reads == reads
 
 
-def test_a_refusal_waits_for_the_slowest_ledger_and_not_for_one_after_the_other() -> None:
+def test_rejection_waits_for_all_ledgers_at_once() -> None:
     projects = [account(f"p{at}", requests=1) for at in range(4)]
     with story(*projects) as told:
         for project in projects:
@@ -290,7 +290,7 @@ def test_a_refusal_waits_for_the_slowest_ledger_and_not_for_one_after_the_other(
         assert waits[0].ended_ms - waits[0].deadline_ms < 2_500
 
 
-def test_a_permit_that_outlived_its_lease_is_not_revived_by_the_next_one() -> None:
+def test_permit_of_a_lapsed_lease_is_not_revived() -> None:
     """A process takes a permit of a model without limits and stands still until others have its slots. Back again it
     renews, is granted authority and no slot, and then wants to use what it took before."""
     project = account(c=1)
@@ -328,7 +328,7 @@ def test_a_permit_that_outlived_its_lease_is_not_revived_by_the_next_one() -> No
         assert told.failures() == []
 
 
-def test_a_wait_that_a_lapsed_permit_ended_is_offered_to_no_further_project() -> None:
+def test_ended_wait_is_not_offered_again() -> None:
     """A caller gets its permit before it was offered to the second of two projects, and Gemini refuses meanwhile: it waits
     anew. Both waits then offered it to the next project, and after the second there was none: an IndexError in a timer, and
     nobody was ever offered again."""

@@ -1,4 +1,4 @@
-"""Whatever a seed makes go wrong, no limit is passed, every caller hears, nothing stays held, and service resumes."""
+"""With the faults of any seed, no limit is exceeded, every caller is answered, nothing stays held, and service resumes."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tests.support.processes import ROOT
 SEEDS, WORKERS, STEPPED = 200, 2, 5
 
 
-def test_two_hundred_seeds_keep_every_promise_and_reach_the_limits_that_they_are_judged_by() -> None:
+def test_two_hundred_seeds_keep_every_promise() -> None:
     """A load that stays below every limit would prove nothing."""
     batches = list(run(0, SEEDS, WORKERS))
     assert [line for batch in batches for line in batch.failures] == []
@@ -35,7 +35,7 @@ def test_two_hundred_seeds_keep_every_promise_and_reach_the_limits_that_they_are
         assert reached[promise] >= 10, f"{promise}: {reached}"
 
 
-def test_a_seed_is_the_same_story_every_time_also_in_another_process() -> None:
+def test_seed_is_deterministic_across_processes() -> None:
     seeds = (3, 17, 26, 49)
     here = [judge(scenario_of(seed)).digest for seed in seeds]
     program = (
@@ -50,7 +50,7 @@ def test_a_seed_is_the_same_story_every_time_also_in_another_process() -> None:
 
 
 def told(history: History) -> tuple[list[Exchange], list[Call]]:
-    """Without the probe at the end, which comes later where more had gone wrong."""
+    """The trace without the last request, which comes later after more faults."""
     exchanges = [e for e in history.exchanges if e.caller != "probe"]
     return exchanges, [c for c in history.calls if c.caller != "probe"]
 
@@ -66,7 +66,7 @@ def test_a_wall_clock_that_steps_by_minutes_changes_nothing() -> None:
 
 @pytest.mark.heavy
 def test_counted_tokens_stay_within_the_limit_and_the_debt() -> None:
-    """Two thousand seeds of answers that do not tell their tokens, and of estimates that are too high and too low."""
+    """Two thousand seeds of answers without token counts, and of estimates that are too high and too low."""
     batches = list(run(0, 2_000, WORKERS, uncertain_tokens))
     assert [line for batch in batches for line in batch.failures] == []
     reached = sum((batch.reached for batch in batches), Counter())
@@ -75,7 +75,7 @@ def test_counted_tokens_stay_within_the_limit_and_the_debt() -> None:
 
 @pytest.mark.heavy
 def test_a_thousand_calm_seeds_lose_no_capacity() -> None:
-    """Where demand exceeds a limit and nothing is wrong; in the middle of all such seeds, not only at the worst."""
+    """Seeds without faults in which demand exceeds a limit: the median over all such seeds, not only the worst one."""
     shares = []
     for seed in range(CALM_EVERY - 2, 1_000, CALM_EVERY):
         result = judge(scenario_of(seed))
@@ -103,9 +103,7 @@ def busy_minutes(requests: int, instances: int, callers: int, minutes: int) -> S
 @pytest.mark.parametrize(
     ("requests", "callers", "minutes", "writes"), [(10, 16, 12, 10.0), (300, 64, 5, 0.4), (1_000, 120, 4, 0.15)]
 )
-def test_on_the_real_grid_a_saturated_limit_is_used_whole_and_shared_fairly(
-    requests: int, callers: int, minutes: int, writes: float
-) -> None:
+def test_real_grid_uses_the_limit_fairly(requests: int, callers: int, minutes: int, writes: float) -> None:
     result = judge(busy_minutes(requests, 4, callers, minutes))
     goals = Goals(used_share=0.985, jain=0.95, wait_ratio=3.0)
     assert result.failures == []

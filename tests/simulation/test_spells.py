@@ -1,4 +1,4 @@
-"""What is judged while Gemini refuses for a while, on histories made by hand; and one story of a project without quota."""
+"""Verdicts on times in which Gemini refuses, on histories made by hand; and one scenario of a project without quota."""
 
 from __future__ import annotations
 
@@ -50,8 +50,8 @@ def test_a_spell_is_judged_by_what_arrived(
     assert {promise for promise, ok in verdicts.items() if not ok} == broken
 
 
-def test_a_project_without_quota_is_asked_once_in_fifteen_windows() -> None:
-    """It was asked never for an hour, and callers were told of midnight and of requests that are too large."""
+def test_project_without_quota_is_probed_every_15_windows() -> None:
+    """Before, it was not probed for an hour, and callers got errors about midnight and about too large requests."""
     project = account(requests=20)
     with story(project, instances=2) as told:
         began_ms = told.world.now_ms()

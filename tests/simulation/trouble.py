@@ -1,4 +1,4 @@
-"""What befalls a world: outages of the store, processes that are killed, frozen or cut off, and wall clocks that step."""
+"""The faults of a world: outages of the store, processes that are killed, frozen or cut off, and wall clocks that step."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Trouble:
                 process.wall_step_s += 300.0 if fault.victim < 0.5 else -300.0
 
     def end(self) -> None:
-        """From here on nothing goes wrong any more."""
+        """End all faults."""
         world = self.world
         world.network.lost = world.network.repeated = world.network.late = 0.0
         world.gemini.pressure = 0.0

@@ -1,4 +1,4 @@
-"""The virtual Gemini: takes requests, answers when their time has come, and refuses what is over its limits."""
+"""The virtual Gemini: accepts requests, answers after their duration, and refuses what exceeds its limits."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from tests.simulation.history import FOREVER, Exchange, Refused, Spell
 from tests.simulation.loop import VirtualLoop
 
 TRAVEL_S = (0.001, 0.250)
-"""From the last check to the arrival pass at most 250 ms more than at the least (A1, A2)."""
+"""Time from the last check to the arrival, which varies by at most 250 ms (A1, A2)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What a request will be to Gemini."""
+    """The work that a request causes at Gemini."""
 
     project: str
     model: str
@@ -37,22 +37,22 @@ class Work:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """`retry_s` and `limits`: what a 429 says of when to come again, and which quota it was; neither for shared pressure."""
+    """`retry_s` and `limits`: the delay and the quota that a 429 names; neither for shared pressure."""
 
     status: int
     retry_s: float | None = None
     limits: Limits | None = None
     exceeded: tuple[int, ...] = ()
-    """The dimensions of a Cost of which there was too much."""
+    """The dimensions of a Cost whose quota was exceeded."""
     model: str = ""
-    """As which the request was metered."""
+    """The model as which the request was metered."""
     violations: tuple[Violation, ...] = ()
     """The quotas that a spell's refusal names; empty for any other answer."""
 
 
 @dataclass(slots=True)
 class Open:
-    """One request, from its first byte on. `settled_tokens` is what its process learned of its tokens."""
+    """One request, from its first byte on. `settled_tokens` are the tokens that its process learned."""
 
     work: Work
     instance: str
@@ -68,7 +68,7 @@ class Open:
 
 @dataclass(slots=True)
 class Rival:
-    """Somebody else who spends the same quota: the model's limits are these meanwhile."""
+    """Another consumer of the same quota: the model's limits are these meanwhile."""
 
     project: str
     model: str
@@ -96,7 +96,7 @@ class VirtualGemini:
     spells: list[Spell] = field(default_factory=list)
     sent: list[Open] = field(default_factory=list)
     refused: list[Refused] = field(default_factory=list)
-    """What processes have heard of 429s with a time."""
+    """The 429s with a time that processes have received."""
     _recent: dict[tuple[str, str], deque[tuple[float, int]]] = field(default_factory=dict)
 
     def metered(self, asked: str) -> str:
@@ -117,7 +117,7 @@ class VirtualGemini:
 
     def deliver(self, request: Open) -> None:
         least, most = self.travel_s
-        # Mostly one extreme or the other: that is where windows overflow.
+        # Mostly one extreme or the other, because windows overflow there.
         travel_s = least + (most - least) * min(1.0, max(0.0, self.random.uniform(-1.0, 2.0)))
         # Known now, so that a request whose writer dies meanwhile is counted too.
         request.arrived_ms = self.now_ms() + travel_s * 1000
@@ -125,7 +125,7 @@ class VirtualGemini:
         self.loop.post(travel_s, self._arrive, request)
 
     def close(self, request: Open) -> None:
-        """The process closed its connection. A request of which a part is missing is over with it in any case."""
+        """The process closed its connection, which ends an incomplete request in any case."""
         if self.cancels or not request.delivered:
             self._end(request, 0)
         elif request.ended_ms is None:

@@ -11,8 +11,8 @@ if TYPE_CHECKING:
 
 
 def with_leavers(scenario: Scenario) -> Scenario:
-    """Gemini works on a request whose caller left for as long as on any other to that model. No process learns that another one
-    ended: a local one would take its slots at once."""
+    """Gemini continues a request whose caller disconnected for as long as any other to that model. No process learns that another
+    one ended: a local process would take its slots at once."""
     random = Random(f"leavers {scenario.seed}")
     service_s = {client.kind.model: random.uniform(0.1, 0.8) for client in scenario.clients}
     clients = [

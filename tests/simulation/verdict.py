@@ -1,4 +1,4 @@
-"""What is found of one promise."""
+"""The verdict on one promise."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """`worst` is what was found at the worst place, `limit` what may be there; None where there is nothing to judge by."""
+    """`worst` is the worst value found, `limit` the allowed one; None if nothing is judged."""
 
     promise: str
     ok: bool

@@ -1,4 +1,4 @@
-"""Runs a scenario: instances come, go and fail, callers ask, and everything that happened is recorded."""
+"""Runs a scenario: instances start, stop and fail, callers send requests, and everything that happens is recorded."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from shared.errors import GatewayError
 from shared.generation import Caller
 from shared.ledger.packing import unpack
 from shared.ledger.state import State
-from tests.simulation.caller import Ask, Story
+from tests.simulation.caller import Request, Story
 from tests.simulation.contention import Contention
 from tests.simulation.history import FOREVER, Bound, Call, Fate, History, Saturation
 from tests.simulation.loop import Process, VirtualLoop, virtual_clocks
@@ -26,16 +26,16 @@ from tests.simulation.trouble import Trouble
 from tests.simulation.upstream import VirtualGemini
 
 START_S = (0.1, 0.5)
-"""From the decision to start an instance to its first request."""
+"""Time from the decision to start an instance to its first request."""
 DRAIN_S = 10.0
 LOCAL_LINGER_S = 1.0
 
 
 @dataclass(slots=True)
 class Waiting:
-    """A caller on the line: its future hears what became of it."""
+    """A connected caller, whose future gets the outcome of its request."""
 
-    ask: Ask
+    ask: Request
     number: int
     came_ms: float
     heard: asyncio.Future[Call]
@@ -53,7 +53,7 @@ class Instance:
 
 
 class Ends:
-    """What a machine knows of the ends of its processes (`Liveness`)."""
+    """The ends of processes that a machine knows (`Liveness`)."""
 
     def __init__(self) -> None:
         self.gone_names: set[str] = set()
@@ -66,7 +66,7 @@ class Ends:
 
 
 class World:
-    """One scenario on one virtual clock. `run` goes through it, `history` is what there was."""
+    """One scenario on one virtual clock. `run` executes it, `history` is the record."""
 
     def __init__(self, scenario: Scenario, trace: Callable[[str], None] | None = None) -> None:
         self.scenario, self.trace = scenario, trace
@@ -107,7 +107,7 @@ class World:
 
     @contextmanager
     def entered(self) -> Iterator[World]:
-        """Time is virtual meanwhile, and chance comes from the seed."""
+        """While entered, time is virtual, and random numbers come from the seed."""
         state, logger, handler = global_random.getstate(), logging.getLogger("shared"), _Collector(self)
         level = logger.level
         global_random.seed(f"processes {self.scenario.seed}")
@@ -156,7 +156,7 @@ class World:
         return {key.removeprefix("ledger/"): unpack(doc.value) for key, doc in self.server.docs.items() if doc.value}
 
     def named_ms(self, project: str, asked: str) -> float:
-        """When the ledger first knew what the id `asked` is metered as, as far as anybody looked before."""
+        """When the ledger first knew as which model the id `asked` is metered, as far as earlier checks showed."""
         doc = self.server.value(f"ledger/{project}") if self.scenario.known is not None else None
         if doc and asked in unpack(doc).names:
             self._named.setdefault((project, asked), self.now_ms())
@@ -216,7 +216,7 @@ class World:
             self._retire(instance)
 
     def _replace_old(self) -> None:
-        """A new deployment takes over: the instances of the old one are retired, one by one, over the next seconds."""
+        """Replace the old deployment: its instances are retired one by one over the next seconds."""
         newest = [d for d in self.scenario.deployments if d.from_s <= self.loop.now_s][-1]
         for instance in self.living():
             if instance.deployment is not newest and self.random.random() < 0.5:
@@ -236,7 +236,7 @@ class World:
         self.loop.post(0.0, self.kill, instance)
 
     def kill(self, instance: Instance) -> None:
-        """Now, whatever it was doing. Locally its sockets close with it; Gemini's side of others ends at their deadlines."""
+        """Kill the instance now. A local process closes its sockets; other exchanges end at Gemini at their deadlines."""
         process = instance.process
         if process.killed:
             return
@@ -273,13 +273,13 @@ class World:
             think_s = client.think_s * chance.expovariate(1.0) if client.think_s else 0.0
             await asyncio.sleep(max(think_s, 0.01 if heard.fate == "answered" else 0.2))
 
-    def _ask(self, client: Client, chance: Random) -> Ask:
+    def _ask(self, client: Client, chance: Random) -> Request:
         kind = client.kind
         cost = kind.cost(chance)
         newest = [d for d in self.scenario.deployments if d.from_s <= self.loop.now_s][-1]
         accounts = [newest.accounts[at] for at in kind.accounts]
         hurried = chance.random() < kind.leaves
-        return Ask(
+        return Request(
             accounts=accounts,
             caller=Caller(client.name, "caller_key" if accounts[0].caller_key else "admin"),
             model=kind.model,
@@ -295,8 +295,8 @@ class World:
             leaves_after_s=chance.choice([0.0, 0.01, 0.1, 0.5, 2.0]) * chance.random() if hurried else None,
         )
 
-    async def ask(self, ask: Ask, home: int = -1) -> Call:
-        """One call, from its arrival at an instance until the caller hears."""
+    async def ask(self, ask: Request, home: int = -1) -> Call:
+        """One call, from its arrival at an instance until the caller gets the outcome."""
         living = self.living()
         if not living:
             await asyncio.sleep(self.random.uniform(*START_S))
@@ -312,7 +312,7 @@ class World:
             ask, waiting.number, instance.admission, self.gemini, instance.process.name, as_configured, self.named_ms
         )  # fmt: skip
         waiting.task = instance.process.spawn(self._serve(instance, waiting, waiting.story))
-        # One who leaves before the first step of its task is gone without a word.
+        # A caller that disconnects before the first step of its task leaves no record.
         waiting.task.add_done_callback(lambda _: self._heard(instance, waiting, "left", "", None))
         if ask.leaves_after_s is not None:
             self.loop.post(ask.leaves_after_s, waiting.task.cancel)
@@ -363,7 +363,7 @@ class World:
             )  # fmt: skip
 
     def _bounds(self) -> Iterator[Bound]:
-        """A deployment's limits hold from its first instance until what its last one booked has run out (A6)."""
+        """A deployment's limits apply from its first instance until the bookings of its last one have expired (A6)."""
         models = sorted({name for e in self.gemini.sent for name in (e.work.model, e.work.booked) if name})
         grace_ms = 6 * self.grid.window_ms
         for deployment in self.scenario.deployments:
@@ -380,7 +380,7 @@ class World:
 
 
 class _Collector(logging.Handler):
-    """What the code calls an error is one; its warnings are part of the trace."""
+    """Collects log records: errors are findings, warnings are part of the trace."""
 
     def __init__(self, world: World) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Copies of the checkout: one to change and run without touching the real one, one as it is deployed."""
+"""Copies of the checkout: one to change and run without touching the real one, and one in its deployed form."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _PARTS = ("functions", "shared", "tests/support", "pyproject.toml", "requirement
 
 
 def copy_checkout(target: Path) -> Path:
-    """What the product's commands need of it. A process that runs there imports the copy: its own folder comes first."""
+    """Copies what the product's commands need. A process that runs there imports the copy: its own folder comes first."""
     for part in _PARTS:
         source, destination = ROOT / part, target / part
         destination.parent.mkdir(parents=True, exist_ok=True)
@@ -25,7 +25,7 @@ def copy_checkout(target: Path) -> Path:
 
 
 def unpacked_bundle(checkout: Path, folder: Path) -> Path:
-    """What is deployed from `checkout`, unpacked below `folder`, where the checkout cannot be seen."""
+    """The bundle of `checkout`, unpacked below `folder`, where the checkout is not visible."""
     target = folder / "unpacked"
     with zipfile.ZipFile(build(checkout, folder / "bundle.zip")) as archive:
         archive.extractall(target)

@@ -11,11 +11,11 @@ from shared.ledger import state
 
 _START = re.compile(r"([a-z][a-z_]*)/")
 _NOT_COLLECTIONS = frozenset({"application", "audio", "image", "models", "projects", "text", "video"})
-"""What other strings with a slash start with: media types, and names of Google's."""
+"""The first parts of other strings with a slash: media types, and Google's names."""
 
 
 def sources(root: Path) -> Mapping[str, str]:
-    """Every module that may use a store, without the stores themselves and what is not deployed."""
+    """Every deployed module that may use a store, without the stores themselves."""
     skipped = {"stores", "emulator", "parallel"}
     files = [file for folder in ("shared", "functions") for file in (root / folder).rglob("*.py")]
     return {str(file.relative_to(root)): file.read_text() for file in files if not skipped & set(file.parts)}
@@ -31,7 +31,7 @@ def collections_in(modules: Mapping[str, str]) -> set[str]:
 
 
 def _strings(tree: ast.AST) -> Iterator[str]:
-    """String constants, which the constant parts of f-strings are too. Docstrings have spaces, keys have none."""
+    """String constants, including the constant parts of f-strings. Docstrings have spaces, keys have none."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and " " not in node.value:
             yield node.value

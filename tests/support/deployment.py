@@ -1,4 +1,4 @@
-"""What is wrong with a planned deployment. Pure: a plan (`terraform show -json`) is the argument."""
+"""The problems of a planned deployment. Pure: a plan (`terraform show -json`) is the argument."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from tests.support.deployment_rights import EVERYBODY, RIGHTS_RULES
 from tests.support.planned import GEMINI_KEY, Deployment
 from tests.support.processes import ROOT
 from tests.support.routes import example_path
-from tests.support.url_map import Asked, Edge
+from tests.support.url_map import Edge, RoutedRequest
 
 __all__ = ["Deployment", "problems"]
 
 WAITERS_AT_ONCE = range(80, 251)
 MAX_WRITERS = 40
-"""Instances of all writing functions together that the ledger's document takes."""
+"""Maximum instances of all writing functions together that the ledger's document supports."""
 ROLES = {"read": "roles/storage.objectViewer", "write": "roles/storage.objectUser"}
 PROVIDERS = {"registry.terraform.io/hashicorp/google", "terraform.io/builtin/terraform"}
 """The second one is a part of Terraform itself (terraform_data): nothing is downloaded for it."""
@@ -43,13 +43,13 @@ BEFORE: Sequence[tuple[str, str]] = (
     ("google_artifact_registry_repository_iam_member.agent_reads_images", AGENTS),
     ("google_monitoring_alert_policy.alert", FUNCTION),
 )
-"""Orders that Google needs: the first of each pair is made after the second, or creating it fails."""
+"""Orders that Google requires: the first of each pair is created after the second, otherwise its creation fails."""
 ALL_APIS = (FUNCTION, AGENTS)
 """Resources that need every API, not only the one of their own type."""
 
 
 def problems(deployment: Deployment) -> list[str]:
-    """A sentence for each; none for a deployment as it should be."""
+    """A sentence for each problem; none for a correct deployment."""
     return [problem for rule in RULES for problem in rule(deployment)]
 
 
@@ -123,7 +123,7 @@ def _environment(it: Deployment) -> Iterator[str]:
 
 
 def _of_the_storage(it: Deployment) -> dict[str, str]:
-    """What the functions are told of images, which must be what the bucket does with them."""
+    """The functions' settings for images must agree with the bucket's configuration."""
     images = it.only("google_storage_bucket", "images")
     ages = [one["condition"][0]["age"] for one in images["lifecycle_rule"] if one["action"][0]["type"] == "Delete"]
     return {
@@ -191,13 +191,13 @@ def _ledger(it: Deployment) -> Iterator[str]:
 def _paths(it: Deployment) -> Iterator[str]:
     edge = Edge(it.only("google_compute_url_map", "edge"), it)
     for name, manifest in it.manifests.items():
-        reached = edge.function(Asked("GET", "/health", {"x-gateway-function": name}))
+        reached = edge.function(RoutedRequest("GET", "/health", {"x-gateway-function": name}))
         if reached != name:
             yield f"paths: GET /health of {name} leads to {reached}"
         for pattern, methods in manifest.paths.items():
             path = example_path(pattern, below="some/thing")
             for asked in (path, f"{path.rstrip('/')}/"):
-                reached = edge.function(Asked(methods[0], asked))
+                reached = edge.function(RoutedRequest(methods[0], asked))
                 if reached != name:
                     yield f"paths: {methods[0]} {asked} leads to {reached}, not to {name}"
 

@@ -1,4 +1,4 @@
-"""What an operator sees of a planned deployment (alerts, labels, logs), and what is wrong with it. Pure."""
+"""The problems of what an operator sees of a planned deployment: alerts, labels, logs. Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who may do what in a planned deployment, and what is wrong with it. Pure."""
+"""The rights of the accounts in a planned deployment, and their problems. Pure."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.support.planned import Deployment, Values
 BASIC_ROLES = {"roles/owner", "roles/editor", "roles/viewer"}
 STORE_ROLES = {"read": "roles/datastore.viewer", "write": "roles/datastore.user"}
 PLANNER_ROLES = {"roles/viewer", "roles/iam.securityReviewer", "roles/logging.logWriter"}
-"""What the account that plans has on the project: it reads, and writes its log."""
+"""The roles of the account that plans: it reads, and writes its log."""
 CONFINED = {
     "roles/secretmanager.admin": r'startsWith\("projects/\d+/secrets/gemini-"\)$',
     "roles/storage.admin": r'startsWith\("projects/_/buckets/demo-project-gemini-"\)',
@@ -43,8 +43,8 @@ def _secrets(it: Deployment) -> Iterator[str]:
 
 
 def _deployer(it: Deployment) -> Iterator[str]:
-    """What the account that applies needs beside its roles: to act as every account that it deploys with, and an ID token for
-    the functions that it tests."""
+    """What the account that applies needs besides its roles: to act as every account with which it deploys, and an ID token
+    for the functions that it tests."""
     if it.cloud_build is None:
         return
     deployer = it.of("google_service_account", "deploy")["deploy"]
@@ -91,7 +91,7 @@ def _accounts(it: Deployment) -> Iterator[str]:
 
 
 def _planner(it: Deployment) -> str | None:
-    """The account of the trigger that runs for every push, with nobody's approval."""
+    """The account of the trigger that runs for every push, without approval."""
     accounts = it.of("google_service_account", "plan")
     return f"serviceAccount:{accounts['plan']['email']}" if accounts else None
 

@@ -1,4 +1,4 @@
-"""One request through a function's edge, in process: no socket, and a gateway that answers as a test says."""
+"""One request through a function's edge, in process: without a socket, and with a gateway whose answers a test sets."""
 
 from __future__ import annotations
 
@@ -49,9 +49,9 @@ def native(text: str, finish_reason: str = "STOP") -> JsonObject:
 
 
 class FakeGateway:
-    """Answers with `says` (a text, a native body, a list of frames, or an error to raise); keeps what it was asked.
+    """Answers with `says` (a text, a native body, a list of frames, or an error to raise); records the requests.
 
-    Where `hold` is given, it waits for it first; `cancelled` tells that the wait was cut short.
+    If `hold` is given, it waits for it first; `cancelled` is whether that wait was cancelled.
     """
 
     def __init__(self, says: Any = "Hello", hold: asyncio.Event | None = None) -> None:
@@ -87,7 +87,7 @@ class FakeGateway:
             self.closed += 1
 
     async def _take(self, generation: Generation) -> None:
-        """Each generation waits 250 ms and takes 500 ms upstream, whatever comes of it: each at a time of its own."""
+        """Each generation waits 250 ms and takes 500 ms upstream, whatever its outcome: each at a time of its own."""
         self.asked.append(generation)
         self.began.set()
         timeline = generation.timeline
@@ -118,7 +118,7 @@ class FakeGateway:
 
 
 class FakeStream:
-    """Frames in turn; an Event among them is waited for, an exception is raised."""
+    """Yields the frames in turn; waits for an Event among them, and raises an exception."""
 
     def __init__(self, head: Reply, frames: list[Any], gateway: FakeGateway) -> None:
         self.head = head
@@ -147,7 +147,7 @@ class FakeStored(NamedTuple):
 
 
 class FakeMedia:
-    """Keeps images by their names; `error` is raised in place of storing."""
+    """Keeps images by their names; `error`, if set, is raised instead of storing."""
 
     def __init__(self) -> None:
         self.images: dict[str, bytes] = {}
@@ -212,7 +212,7 @@ class Answer:
         return cast(JsonObject, self.json()["error"])
 
     def events(self) -> list[tuple[str, JsonObject]]:
-        """Server-sent events as (name, data); a name that is not given is `message`. Comments are left out."""
+        """Server-sent events as (name, data); the default name is `message`. Comments are left out."""
         result = []
         for block in self.body.decode().split("\n\n")[:-1]:
             if block.startswith(":"):

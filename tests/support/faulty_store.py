@@ -1,4 +1,4 @@
-"""A store in memory that fails as a test tells it to: before anything is applied, after it, or by not answering."""
+"""A store in memory that fails as a test requires: before a change is applied, after it, or by not answering."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ T = TypeVar("T")
 
 
 class FaultyStore(MemoryStore):
-    """`failure` is raised by every transaction, with nothing applied; `lost_replies` are applied, and then unknown;
-    `hangs`: nothing comes back until it is false again, or the time is up. Reading fails with StoreUnavailable in its place."""
+    """`failure` is raised by every transaction, with nothing applied; `lost_replies` transactions are applied, but their outcome
+    is unknown; while `hangs`, no call returns before its timeout. Reads fail with StoreUnavailable instead."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Google's Firestore emulator as a context manager, for tests, benchmarks and whoever else needs one."""
+"""Google's Firestore emulator as a context manager, for tests and benchmarks."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _TRIES = 3
 
 
 class EmulatorMissing(Exception):
-    """It is not installed here; the message says what to do."""
+    """The emulator is not installed; the message says what to do."""
 
 
 @contextlib.contextmanager
 def firestore_emulator() -> Iterator[str]:
-    """`host:port` of the emulator that FIRESTORE_EMULATOR_HOST names, else of a new one, ended with the block.
+    """`host:port` of the emulator that FIRESTORE_EMULATOR_HOST names, otherwise of a new one, which ends with the block.
 
     It is empty when new, and shared: use a project of your own. Raises EmulatorMissing, DidNotStart."""
     if running := os.environ.get("FIRESTORE_EMULATOR_HOST"):
@@ -55,7 +55,7 @@ def _find_script() -> Path:
 
 
 def _sdk_roots() -> Iterator[Path]:
-    """Where the Cloud SDK may be, the slow question last."""
+    """Where the Cloud SDK may be; the slow check comes last."""
     if root := os.environ.get("CLOUDSDK_ROOT_DIR"):
         yield Path(root)
     gcloud = shutil.which("gcloud")

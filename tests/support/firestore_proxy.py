@@ -1,4 +1,4 @@
-"""A gRPC server between a client and Firestore (or its emulator) that passes everything on, and fails where it is told to."""
+"""A gRPC server between a client and Firestore (or its emulator) that forwards everything, and fails where a test says."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ _KEPT = ("authorization", "google-cloud-resource-prefix", "x-goog-request-params
 class FirestoreProxy(grpc.GenericRpcHandler):
     """`async with FirestoreProxy(upstream) as proxy`: clients connect to `proxy.host`.
 
-    Codes in the lists are each used up by one call; `hold` set to an Event makes every call wait for it, and `held` tells
-    how many do; `delay_s` is the range of what each call takes longer."""
+    Each code in the lists fails one call. If `hold` is an Event, every call waits for it, and `held` is the number of waiting
+    calls. `delay_s` is the range of the delay added to each call."""
 
     def __init__(self, upstream: str, port: int = 0) -> None:
         self._upstream_host, self._port = upstream, port

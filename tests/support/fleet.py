@@ -26,7 +26,7 @@ _FIRESTORE_PROJECT = "gateway-tests"
 
 @dataclass(frozen=True, slots=True)
 class Quota:
-    """What one Google project may do: to the gateway its configuration, to the offline Gemini the law.
+    """The limits of one Google project: configured at the gateway, enforced by the offline Gemini.
 
     `requests` and `tokens` are per window and model, `concurrency` is at once over all models."""
 
@@ -61,12 +61,12 @@ class Quota:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What the offline Gemini saw of the fleet's project."""
+    """What the offline Gemini recorded of the fleet's project."""
 
     refused: dict[str, int]
     most_at_once: int
     arrivals_s: dict[str, list[float]]
-    """Of admitted requests, by model; CLOCK_MONOTONIC."""
+    """Arrivals of admitted requests, by model; CLOCK_MONOTONIC."""
 
 
 class Fleet:
@@ -93,8 +93,8 @@ class Fleet:
         return (await self._read())[0]
 
     async def at_rest(self) -> tuple[State, float]:
-        """The document once nobody holds slots, and the store's time then in ms; as it is after `REST_S`, if somebody still
-        does. An instance that was asked often holds on for some seconds after its last request."""
+        """The document once no instance holds slots, or after `REST_S` if one still does, and the store's time then in ms. A
+        busy instance keeps what it holds for some seconds after its last request."""
         end_s = time.monotonic() + REST_S
         while True:
             state, now_ms = await self._read()
@@ -120,7 +120,7 @@ async def fleet(
     env: Mapping[str, str] | None = None,
     gemini_module: str = "shared.emulator",
 ) -> AsyncIterator[Fleet]:
-    """Instances of chat as they are deployed. `ledger_host` stands between them and Firestore (a proxy); `env` is added
+    """Instances of chat as they are deployed. `ledger_host` is a proxy between them and Firestore; `env` is added
     to every instance's environment; `gemini_module` is run as the offline Gemini."""
     project = f"project-{uuid.uuid4().hex[:12]}"
     store = FirestoreStore(_FIRESTORE_PROJECT, emulator_host=firestore_host)
@@ -130,7 +130,7 @@ async def fleet(
         given = {
             "GEMINI_BASE_URL": gemini.url,
             "GEMINI_API_KEY": _KEY,
-            "GEMINI_CANCELS": "1",  # As the offline Gemini does.
+            "GEMINI_CANCELS": "1",  # The offline Gemini cancels work, too.
             "GEMINI_API_KEY_PROJECT": project,
             "LEDGER_URL": f"firestore://{_FIRESTORE_PROJECT}/(default)",
             "FIRESTORE_EMULATOR_HOST": ledger_host or firestore_host,
@@ -146,7 +146,7 @@ async def fleet(
                 for _ in range(instances)
             ]
         made = Fleet([one.result() for one in begun], gemini, store, project)
-        # The first request of a process imports and connects: not what is to be measured.
+        # The first request of a process imports and connects, which must not be measured.
         async with asyncio.TaskGroup() as first:
             for url in made.urls:
                 first.create_task(request("GET", f"{url}/health"))
@@ -163,7 +163,7 @@ async def _gemini(quota: Quota, latency_ms: int, module: str) -> AsyncIterator[R
 
 @asynccontextmanager
 async def frozen(instance: Running) -> AsyncIterator[None]:
-    """The whole instance stands still in this block, and goes on after it, whatever happens."""
+    """Suspends the whole instance in this block, and always resumes it after it."""
     instance.signal_group(signal.SIGSTOP)
     try:
         yield

@@ -1,4 +1,4 @@
-"""Calls a function by its name as functions-framework would, with a Gemini that says what a test wants."""
+"""Calls a function by its name as functions-framework would, with a Gemini whose answers a test sets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Google's error bodies, piece by piece, and what the gateway reads in them."""
+"""Google's error bodies, part by part, and what the gateway reads in them."""
 
 from __future__ import annotations
 

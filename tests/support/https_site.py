@@ -1,4 +1,4 @@
-"""Web sites on this machine with certificates of their own: what a fetcher of images is tried on."""
+"""Web sites on this machine with certificates of their own, for tests of fetched images."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from cryptography.x509.oid import NameOID
 
 @dataclass
 class Site:
-    """Answers as `pages` say: bytes, a status, or where to redirect to; keeps the headers that it was sent."""
+    """Answers with the `pages`: bytes, a status, or a redirect; records the request headers."""
 
     pages: dict[str, bytes | int | str] = field(default_factory=dict)
     asked: list[tuple[str, dict[str, str]]] = field(default_factory=list)
     port: int = 0
     slow: bool = False
     drips: bool = False
-    """A byte now and then, without end."""
+    """Whether it sends single bytes without end."""
     claims_bytes: int | None = None
-    """What Content-Length says, whatever comes."""
+    """The Content-Length that is sent, regardless of the body."""
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         self.asked.append((request.path, dict(request.headers)))
@@ -55,7 +55,7 @@ class Site:
 
 
 def certificate(host: str, folder: Path) -> Path:
-    """A certificate for `host` that signs itself, and its key, in one file."""
+    """A self-signed certificate for `host` and its key, in one file."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host)])
     now = datetime.now(UTC)
@@ -81,7 +81,7 @@ def certificate(host: str, folder: Path) -> Path:
 
 @asynccontextmanager
 async def https_site(address: str, pem: Path) -> AsyncIterator[Site]:
-    """On a free port of `address` (of this machine: 127.0.0.0/8)."""
+    """Serves `site` on a free port of `address` (of this machine: 127.0.0.0/8)."""
     site = Site()
     tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     tls.load_cert_chain(pem)

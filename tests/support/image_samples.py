@@ -1,4 +1,4 @@
-"""Real image files of every kind that is told apart, made with Pillow; HEIC and the rarer forms box by box."""
+"""Real image files of every kind that is distinguished, made with Pillow; HEIC and the rarer forms box by box."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def heif(
 
 
 def sequence(brand: bytes = b"hevc") -> bytes:
-    """Frames, and no items."""
+    """A file with frames and without items."""
     return box(b"ftyp", brand + bytes(4) + b"msf1") + box(b"moov", bytes(60)) + box(b"mdat", bytes(range(200)))
 
 
@@ -75,7 +75,7 @@ def png_chunk(kind: bytes, content: bytes) -> bytes:
 
 
 def jpeg_with_thumbnail() -> bytes:
-    """With a whole JPEG within its EXIF segment, as cameras write it: its end comes long before the file's."""
+    """A JPEG with a whole JPEG within its EXIF segment, as cameras write it, which ends long before the file."""
     exif = Image.Exif()
     exif[0x010E] = "thumbnail"
     raw = exif.tobytes() + written("JPEG", (8, 8))
@@ -83,7 +83,7 @@ def jpeg_with_thumbnail() -> bytes:
 
 
 def jpeg_with_filling() -> bytes:
-    """With several FF before each marker between the segments, which T.81 B.1.1.2 allows."""
+    """A JPEG with several FF before each marker between the segments, which T.81 B.1.1.2 allows."""
     data = written("JPEG")
     scan = data.index(b"\xff\xda")
     head, at = b"\xff\xd8", 2
@@ -94,7 +94,7 @@ def jpeg_with_filling() -> bytes:
 
 
 def jpeg_with_number_of_lines() -> bytes:
-    """Its height is 0 in the frame and told after the first scan (T.81 B.2.5)."""
+    """A JPEG whose height is 0 in the frame and given after the first scan (T.81 B.2.5)."""
     data = written("JPEG")
     frame = data.index(b"\xff\xc0")
     lines = data[frame + 5 : frame + 7]

@@ -1,4 +1,4 @@
-"""Instances in one process, on one ledger that is a round trip away: what they write, read and serve is counted."""
+"""Instances in one process, on one ledger that is a round trip away. Their writes, reads and served requests are counted."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Counts:
 
 
 class DistantStore(MemoryStore):
-    """Reads and commits as Firestore does, each a round trip of about `rtt_s`; a commit on what has changed is refused."""
+    """Reads and commits as Firestore does, each a round trip of about `rtt_s`; a commit on a changed document is rejected."""
 
     def __init__(self, shelf: Shelf, rtt_s: float) -> None:
         super().__init__(shelf)
@@ -110,7 +110,7 @@ class Served:
 
 @dataclass(slots=True)
 class Site:
-    """`account` is what all share; `service_s` the range of how long Gemini takes."""
+    """`account` is shared by all instances; `service_s` is the range of Gemini's response times."""
 
     account: Account
     service_s: tuple[float, float] = (0.3, 1.0)
@@ -128,7 +128,7 @@ class Site:
     known: frozenset[str] | None = None
 
     def add(self) -> int:
-        """One more instance; its number."""
+        """Add an instance; returns its number."""
         store = DistantStore(self.shelf, self.rtt_s)
         name = random.randbytes(16).hex()
         agents = ProcessConfig(name, Grid.of(self.window_s), tau_s=120.0, holds_on=self.holds_on, known=self.known)
@@ -139,7 +139,7 @@ class Site:
     async def ask(
         self, instance: int, caller: str, model: str = "m", *, cost: Cost | None = None, batch: bool = False
     ) -> None:
-        """One request; of its tokens Gemini counts as many as were reserved."""
+        """One request; Gemini counts as many tokens as were reserved."""
         arrived_s, cost = elapsed_s(), cost or self.cost
         deadline_s = arrived_s + self.queue_timeout_s
         lease = await self.gates[instance].acquire(
@@ -158,7 +158,7 @@ class Site:
 
     @asynccontextmanager
     async def asking(self, instance: int, caller: str, at_once: int, **request: Any) -> AsyncIterator[None]:
-        """One caller that always has so many requests under way."""
+        """One caller that always has this many requests under way."""
 
         async def ask_again() -> None:
             while True:
@@ -172,7 +172,7 @@ class Site:
 
     @asynccontextmanager
     async def callers(self, instance: int, count: int, think_s: float = 0.0) -> AsyncIterator[None]:
-        """So many that ask again as soon as they were answered, or after a pause of about `think_s`."""
+        """This many callers that send the next request as soon as they are answered, or after a pause of about `think_s`."""
 
         async def caller(number: int) -> None:
             while True:
@@ -189,13 +189,13 @@ class Site:
             finally:
                 await self.gates[instance].aclose()
 
-    # -- what came of it ---------------------------------------------------------------------------------------------
+    # -- results -----------------------------------------------------------------------------------------------------
 
     def counts(self) -> list[Counts]:
         return [store.counts.copy() for store in self.stores]
 
     def slot_seconds(self, since_s: float, until_s: float, instance: int | None = None) -> float:
-        """Time in which slots were in use, added up; of requests that have ended."""
+        """The sum of the times in which ended requests used slots."""
         return sum(
             max(0.0, min(one.ended_s, until_s) - max(one.began_s, since_s))
             for one in self.served
@@ -211,7 +211,7 @@ class Site:
 
 
 async def _end(tasks: Sequence[asyncio.Task[None]]) -> None:
-    """Whatever went wrong in one of them is raised."""
+    """Ends the tasks, and raises what one of them raised."""
     for task in tasks:
         task.cancel()
     for error in await asyncio.gather(*tasks, return_exceptions=True):

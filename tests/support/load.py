@@ -1,4 +1,4 @@
-"""Callers in a closed loop: each asks again as soon as it was answered. What became of every request is recorded."""
+"""Callers in a closed loop: each sends its next request as soon as it is answered. Every outcome is recorded."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ import aiohttp
 from tests.support.processes import ADMIN
 
 NOT_ANSWERED = 0
-"""Stands for a status where there was none: the connection broke, or the answer did not come in time."""
+"""The status of a request without a response: the connection broke, or the response did not come in time."""
 
 _ID = re.compile(r"id-[0-9a-f]{8}-\d+")
 _QUEUED = re.compile(r"queue;dur=([\d.]+)")
 
 
 @dataclass(frozen=True, slots=True)
-class Manners:
-    """How callers ask, and take what they hear. Both functions are given a request's number."""
+class CallerBehaviour:
+    """How callers send requests and react to responses. Both functions get a request's number."""
 
     patience_s: float | None = None
-    """Told as x-request-timeout; None: the server's own deadline holds."""
+    """Sent as x-request-timeout; None: the server's own deadline applies."""
     obeys_retry_after: bool = False
     max_pause_s: float = float("inf")
-    """Longest pause that an obedient caller makes before it asks again."""
+    """Maximum pause of an obedient caller before its next request."""
     directive: Callable[[int], str] = lambda _: ""
-    """What the offline Gemini is told with the prompt."""
+    """The directive to the offline Gemini in the prompt."""
     leaves_after_s: Callable[[int], float | None] = lambda _: None
 
 
@@ -46,15 +46,15 @@ class Sent:
     end_s: float
     status: int
     told: str
-    """The error in a few words; empty when it was answered."""
+    """The error in a few words; empty if the request was answered."""
     own: bool
-    """The answer names the id that this prompt had, and no other."""
+    """Whether the answer names the id of this prompt, and no other."""
     queued_s: float | None
-    """How long the server says that it waited for a permit."""
+    """How long the request waited for a permit, as the server reports."""
     prompt_id: str = ""
     retry_after_s: float | None = None
     left: bool = False
-    """The caller hung up before it was answered."""
+    """Whether the caller disconnected before it was answered."""
 
     @property
     def answered(self) -> bool:
@@ -63,28 +63,28 @@ class Sent:
 
 @dataclass(slots=True)
 class Load:
-    """What was sent so far, in the order in which it ended. A caller whose connection died does not ask again."""
+    """The requests so far, in the order in which they ended. A caller whose connection broke sends no further request."""
 
     servers: Sequence[str]
     callers: int
     models: Sequence[str]
     timeout_s: float
     path: str = "/chat"
-    manners: Manners = Manners()
+    behaviour: CallerBehaviour = CallerBehaviour()
     """May be replaced while it runs."""
     sent: list[Sent] = field(default_factory=list)
     started_s: float = 0.0
     stopped_s: float = 0.0
-    """When callers were told to stop; what was under way then is answered still."""
+    """When callers were stopped; requests that were under way are still answered."""
     _name: str = field(default_factory=lambda: uuid4().hex[:8])
     _serial: int = 0
     _stopping: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def run(self) -> None:
-        """Until `stop` is called and the last answer has come."""
+        """Runs until `stop` is called and the last answer has come."""
         self.started_s = time.monotonic()
-        # A server may close a connection that idled in the moment in which the next request is sent (one that stood still
-        # does, as soon as it goes on): that request would be lost by no fault of the gateway's.
+        # A server may close an idle connection at the moment at which the next request is sent (a resumed one does):
+        # that request would be lost without a fault of the gateway.
         connector = aiohttp.TCPConnector(limit=0, force_close=True)
         timeout = aiohttp.ClientTimeout(total=self.timeout_s)
         async with (
@@ -107,9 +107,9 @@ class Load:
             if sent.status == NOT_ANSWERED and not sent.left:
                 return
             if not sent.answered:
-                # Closed, but not tight: a server that refuses must not be drowned by it.
-                wait_s = sent.retry_after_s if self.manners.obeys_retry_after else None
-                await self._pause(min(wait_s or 0.1, self.manners.max_pause_s))
+                # A short pause, so that a server that rejects requests is not flooded.
+                wait_s = sent.retry_after_s if self.behaviour.obeys_retry_after else None
+                await self._pause(min(wait_s or 0.1, self.behaviour.max_pause_s))
 
     async def _pause(self, wait_s: float) -> None:
         with suppress(TimeoutError):
@@ -117,18 +117,18 @@ class Load:
 
     async def _ask(self, session: aiohttp.ClientSession, caller: int, server: int, model: str) -> Sent:
         self._serial += 1
-        number, manners = self._serial, self.manners
+        number, behaviour = self._serial, self.behaviour
         own = f"id-{self._name}-{number}"
-        body = {"prompt": f"{own} is my number. {manners.directive(number)}".strip(), "model": model}
+        body = {"prompt": f"{own} is my number. {behaviour.directive(number)}".strip(), "model": model}
         url, headers = self.servers[server] + self.path, {"x-caller-id": f"caller-{caller}"}
-        if manners.patience_s is not None:
-            headers["x-request-timeout"] = str(manners.patience_s)
+        if behaviour.patience_s is not None:
+            headers["x-request-timeout"] = str(behaviour.patience_s)
         start_s = time.monotonic()
         told, text, status, left = "", "", NOT_ANSWERED, False
         heard: Mapping[str, str] = {}
         try:
             async with (
-                asyncio.timeout(manners.leaves_after_s(number)) as patience,
+                asyncio.timeout(behaviour.leaves_after_s(number)) as patience,
                 session.post(url, json=body, headers=headers) as response,
             ):
                 answer = await response.json()
@@ -163,10 +163,10 @@ async def closed_loop(
     callers: int,
     models: Sequence[str],
     timeout_s: float = 60.0,
-    manners: Manners = Manners(),
+    behaviour: CallerBehaviour = CallerBehaviour(),
 ) -> AsyncIterator[Load]:
     """`callers` callers spread evenly over the servers and models. Leaving the block waits for what is under way."""
-    load = Load(servers, callers, models, timeout_s, manners=manners)
+    load = Load(servers, callers, models, timeout_s, behaviour=behaviour)
     running = asyncio.create_task(load.run())
     try:
         yield load
@@ -183,7 +183,7 @@ def per_s(sent: Iterable[Sent], since_s: float, until_s: float) -> float:
 
 
 def reaches(sent: Iterable[Sent], wanted_per_s: float, since_s: float, over_s: float) -> float | None:
-    """When, from `since_s` on, the rate of answers first was `wanted_per_s` for `over_s` on end; None if it never was."""
+    """When, from `since_s` on, the rate of answers was first `wanted_per_s` for `over_s` in a row; None if it never was."""
     ends = sorted(one.end_s for one in sent if one.answered and one.end_s >= since_s)
     wanted = round(wanted_per_s * over_s)
     if not wanted:

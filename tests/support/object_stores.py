@@ -17,16 +17,15 @@ from tests.support.tied import free_port, tied
 
 KINDS = ("file", "gs", "s3")
 SIGNING = ("s3",)
-"""Where signed addresses can be tried. A folder has none; Google's are signed by a service account, which
-fake-gcs-server has not, and it would answer to any."""
+"""The stores with which signed URLs can be tested. A folder has none; Google's are signed by a service account, which
+fake-gcs-server does not have, and it would accept any signature."""
 
-# What else the fakes lack, and who makes up for it:
-# - fake-gcs-server takes no uploads of the XML API, which obstore uses, except to signed addresses, and tells no ETag of
-#   them: store_proxy makes each upload look like one. It lists from the
-#   beginning wherever it is told to start, and has no conditional uploads: the gateway copes with the one and does
-#   without the other.
-# - moto checks no signatures and no expiry: what is signed is read from the address.
-# - Neither has lifecycle rules that delete: the gateway's own refusal of what is past its time is tested on all three.
+# What else the fakes lack, and how the tests cope with it:
+# - fake-gcs-server accepts uploads of the XML API, which obstore uses, only to signed URLs, and returns no ETag for
+#   them: store_proxy makes each upload look like one. It always lists from the beginning, and has no conditional
+#   uploads: the gateway handles the former and does not need the latter.
+# - moto checks no signatures and no expiry: the tests read the signed URL instead.
+# - Neither has lifecycle rules that delete: the gateway's own rejection of expired images is tested on all three.
 
 AWS = {
     "AWS_ACCESS_KEY_ID": "key-of-the-tests",
@@ -45,7 +44,7 @@ class ObjectStore:
     kind: str
     url: str
     path: str = ""
-    """Of the bucket's part at its origin."""
+    """The path of the bucket's part at its origin."""
     proxy: StoreProxy | None = None
     folder: Path | None = None
 
@@ -83,7 +82,7 @@ def moto_s3() -> Iterator[str]:
 
 @contextlib.asynccontextmanager
 async def bucket_store(kind: str, origin: str) -> AsyncIterator[ObjectStore]:
-    """A part of the fake's one bucket that nobody else has."""
+    """A part of the fake's one bucket that no other test uses."""
     async with (
         aiohttp.ClientSession() as session,
         store_proxy(origin, put_query=_UPLOAD_QUERY if kind == "gs" else "") as proxy,

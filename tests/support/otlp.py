@@ -36,7 +36,7 @@ class Received:
 
 @dataclass
 class Receiver:
-    """`status` is what it answers; while `hold` is there it waits for that first."""
+    """`status` is the response's status; if `hold` is set, it waits for that first."""
 
     url: str = ""
     status: int = 200

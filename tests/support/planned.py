@@ -14,7 +14,7 @@ GEMINI_KEY = "GEMINI_API_KEY"
 
 
 class Deployment:
-    """A plan's resources by type and name, as they will be."""
+    """A plan's resources by type and name, as planned."""
 
     def __init__(self, plan: Mapping[str, Any], manifests: Sequence[Manifest]) -> None:
         self.manifests = {manifest.name: manifest for manifest in manifests}
@@ -47,7 +47,7 @@ class Deployment:
         return set(self._configured[address].get("depends_on", ()))
 
     def waits_for(self, address: str) -> set[str]:
-        """Everything that is made before this resource, by references and `depends_on`. Locals are not followed."""
+        """Everything that is created before this resource, by references and `depends_on`. Locals are not followed."""
         found: set[str] = set()
         to_visit = [address]
         while to_visit:
@@ -70,7 +70,7 @@ class Deployment:
         return self.of("google_cloudfunctions2_function", "function")
 
     def secrets_of(self, manifest: Manifest) -> set[str]:
-        """One name stands for the pool of the server's keys."""
+        """The secrets of a function, with one name for the pool of the server's keys."""
         others = {name for name in manifest.secrets if name != GEMINI_KEY}
         return others | self.secret_settings | (self.keys if GEMINI_KEY in manifest.secrets else set())
 

@@ -1,4 +1,4 @@
-"""Starts real processes on this machine, reads what they print, and always ends them, by their id."""
+"""Starts real processes on this machine, reads their output, and always ends them, by their id."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ _SETTINGS = re.compile(
 
 
 def environment(given: Mapping[str, str]) -> dict[str, str]:
-    """This process's environment without what would change the product's behaviour, and with what is given."""
+    """This process's environment with the given variables, and without those that would change the product's behaviour."""
     return {**{name: value for name, value in os.environ.items() if not _SETTINGS.fullmatch(name)}, **given}
 
 
 class Running:
-    """A process that was started here; `lines` is what it printed so far, to either output."""
+    """A process that was started here; `lines` is its output so far, from both streams."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self.process = process
@@ -61,7 +61,7 @@ class Running:
         return "\n".join(self.lines)
 
     async def line(self, pattern: str, timeout_s: float = START_S) -> re.Match[str]:
-        """The first line that `pattern` is found in, also one that is still to come."""
+        """The first line that contains `pattern`; waits for it if necessary."""
         async with asyncio.timeout(timeout_s):
             while True:
                 for line in self.lines:
@@ -73,11 +73,11 @@ class Running:
                 await self._more.wait()
 
     def signal_group(self, number: signal.Signals) -> None:
-        """To it and all that it started; it was started with a group of its own."""
+        """Signals the process and its children; it was started with a group of its own."""
         os.killpg(self.process.pid, number)
 
     async def end(self, number: signal.Signals = signal.SIGTERM, timeout_s: float = START_S) -> int:
-        """Its status, after `number` was sent to it."""
+        """Sends the signal `number`; returns the exit status."""
         if self.process.returncode is None:
             self.process.send_signal(number)
         return await self.ended(timeout_s)
@@ -142,12 +142,13 @@ async def framework(
     *,
     isolated: bool = False,
     own_group: bool = False,
+    python: str = sys.executable,
 ) -> AsyncIterator[Running]:
-    """functions-framework's own command on one function. `isolated`: of what is installed it sees the packages, but not
-    this checkout."""
-    command = [sys.executable, "-m", "functions_framework"]
+    """functions-framework's own command on one function. `isolated`: it sees the installed packages, but not this
+    checkout. `python`: the interpreter of another environment, which has functions-framework."""
+    command = [python, "-m", "functions_framework"]
     if isolated:
-        command = [sys.executable, "-I", "-S", "-c", ISOLATED_FRAMEWORK]
+        command = [python, "-I", "-S", "-c", ISOLATED_FRAMEWORK]
     port = free_port()
     arguments = [*command, "--target", target, "--source", source, "--host", "127.0.0.1", "--port", str(port)]
     given = {"LEDGER_URL": "memory://", "ADMIN_API_KEY": ADMIN_KEY, **env}

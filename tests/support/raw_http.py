@@ -22,7 +22,7 @@ async def connected(url: str) -> AsyncIterator[Connection]:
 
 
 async def exchanged(url: str, pieces: bytes | Iterable[bytes]) -> bytes:
-    """What the server sends until it closes the connection or has answered; `pieces` are sent as far as it takes them."""
+    """What the server sends until it closes the connection or has answered; `pieces` are sent as long as it accepts them."""
     async with connected(url) as (reader, writer), asyncio.timeout(ANSWER_S):
         with contextlib.suppress(ConnectionError):
             for piece in [pieces] if isinstance(pieces, bytes) else pieces:
@@ -34,7 +34,7 @@ async def exchanged(url: str, pieces: bytes | Iterable[bytes]) -> bytes:
 
 
 def status_of(answer: bytes) -> int:
-    """0 where there is no answer."""
+    """The status of a response; 0 if there is none."""
     return int(answer.split(b" ", 2)[1]) if answer.startswith(b"HTTP/1.1 ") else 0
 
 

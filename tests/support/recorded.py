@@ -1,4 +1,4 @@
-"""What callers of a fleet sent and heard, and what the recording Gemini saw, as one history that the checker judges."""
+"""The requests and responses of a fleet's callers and the record of its Gemini, as one history that the checker judges."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.support.recording_gemini import Recorded
 
 PROJECT = "project"
 _EPOCH_S = time.time() - time.monotonic()
-"""CLOCK_MONOTONIC, which all that is recorded uses, as a time of day."""
+"""The Unix time at which CLOCK_MONOTONIC, which all records use, was 0."""
 
 
 def ms(monotonic_s: float) -> float:
@@ -28,7 +28,7 @@ def ms(monotonic_s: float) -> float:
 
 @dataclass(slots=True)
 class Log:
-    """When something was wrong (CLOCK_MONOTONIC): (kind, instance or "", from, until)."""
+    """The times of faults (CLOCK_MONOTONIC): (kind, instance or "", from, until)."""
 
     wrong: list[tuple[str, str, float, float]] = field(default_factory=list)
 
@@ -56,7 +56,7 @@ def instance_name(server: int) -> str:
 def history_of(
     quota: Quota, load: Load, seen: Iterable[Recorded], log: Log, saturations: Sequence[Saturation]
 ) -> History:
-    """Nothing tells when a request was written: it is taken to have arrived at once, which forgives nothing."""
+    """The history. No record has the time of a write, so a request is taken to arrive at once, which is the stricter case."""
     numbers = {sent.prompt_id: number for number, sent in enumerate(load.sent)}
     exchanges = [
         _exchange(one, load.sent[numbers[one.prompt_id]], numbers[one.prompt_id])
@@ -66,7 +66,7 @@ def history_of(
     first_ms: dict[int, float] = {}
     for exchange in sorted(exchanges, key=lambda e: e.arrived_ms):
         first_ms.setdefault(exchange.call, exchange.arrived_ms)
-    patience_s = load.manners.patience_s
+    patience_s = load.behaviour.patience_s
     assert patience_s is not None, "whoever is to be judged by its deadline has one"
     limits = Limits(requests=quota.requests, input_tokens=quota.tokens, requests_per_day=quota.requests_per_day)
     return History(
@@ -120,7 +120,7 @@ def _call(number: int, sent: Sent, patience_s: float, served_ms: float | None) -
 
 
 def still_held(state: State, quota: Quota, now_ms: float) -> list[str]:
-    """What the ledger still keeps for somebody: slots that nobody else could have, bookings that still count."""
+    """What the ledger still keeps for an instance: slots that no other one could get, and bookings that still count."""
     found = []
     for name, lease in state.leases.items():
         slots = lease.slots if lease.reuse_ms >= now_ms else 0

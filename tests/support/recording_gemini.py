@@ -1,7 +1,7 @@
-"""`python -m tests.support.recording_gemini`: an offline Gemini that also remembers whose request each exchange was.
+"""`python -m tests.support.recording_gemini`: an offline Gemini that also records to which request each exchange belongs.
 
-It is the emulator itself, with its limits; beside what GET /stats tells, GET /exchanges tells of every generating request the
-id in its prompt, when it arrived and when it was over, and the tokens that its sender must have reserved."""
+It is the emulator itself, with its limits. Besides GET /stats it has GET /exchanges, which lists for every generating request
+the id in its prompt, when it arrived and ended, and the tokens that its sender must have reserved."""
 
 from __future__ import annotations
 
@@ -40,16 +40,16 @@ class Recorded:
     model: str
     arrived_s: float
     ended_s: float | None
-    """None while it is open."""
+    """When it ended; None while it is open."""
     outcome: str
-    """Its status, or `disconnected` or `aborted`."""
+    """The status, or `disconnected` or `aborted`."""
     admitted: bool
     used_tokens: int
     reserved_tokens: int
 
 
 class _RecordedExchange(Exchange):
-    """Tells its record when it ends: that is when Gemini counts its slot as free."""
+    """Records when it ends: from then on Gemini counts its slot as free."""
 
     record: Recorded | None = None
 

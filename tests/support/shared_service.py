@@ -35,7 +35,7 @@ def shared_service(name: str, folder: Path, start: Callable[[], AbstractContextM
             fcntl.flock(users, fcntl.LOCK_UN)
             if is_starter:
                 with _locked(lock):
-                    file.unlink()  # A process that comes from now on starts a service of its own.
+                    file.unlink()  # A process that comes later starts a service of its own.
                 fcntl.flock(users, fcntl.LOCK_EX)
 
 

@@ -1,4 +1,4 @@
-"""Stands between the gateway and a fake object store: adds what the fake lacks, and fails when a test says so."""
+"""A proxy between the gateway and a fake object store: adds what the fake lacks, and fails when a test says so."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _OF_ONE_CONNECTION = {"host", "connection", "transfer-encoding", "keep-alive", "
 
 class StoreProxy:
     """`cut_upload_after` and `cut_download_after` (bytes) break the connection in the middle of a body, `down` at
-    once; `silent` keeps it open and says nothing."""
+    once; `silent` keeps it open and sends nothing."""
 
     def __init__(self, target: str, session: aiohttp.ClientSession, *, put_query: str = "") -> None:
         self._target = target
@@ -31,7 +31,7 @@ class StoreProxy:
         try:
             return await self._handle(request)
         except ConnectionError:
-            # The caller went: it has what it wanted, or was told to stop.
+            # The caller disconnected: it has what it needs, or was cancelled.
             return _broken(request)
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
@@ -66,7 +66,7 @@ class StoreProxy:
         kept = {name: value for name, value in answer.headers.items() if name.lower() not in _OF_ONE_CONNECTION}
         response = web.StreamResponse(status=answer.status, reason=answer.reason, headers=kept)
         if request.method == "PUT" and answer.status == 200:
-            # Google's XML API gives it with every upload; fake-gcs-server only in the JSON of its own API.
+            # Google's XML API returns it with every upload; fake-gcs-server only in the JSON of its own API.
             response.headers.setdefault("etag", '"of-the-upload"')
         body = await answer.read()
         await response.prepare(request)
@@ -87,7 +87,7 @@ def _broken(request: web.Request, response: web.StreamResponse | None = None) ->
 
 @asynccontextmanager
 async def store_proxy(target: str, *, put_query: str = "") -> AsyncIterator[StoreProxy]:
-    """In front of the store at `target` (an origin), on a free port. `put_query` is added to every upload."""
+    """A proxy for the store at `target` (an origin), on a free port. `put_query` is added to every upload."""
     async with aiohttp.ClientSession(auto_decompress=False) as session:
         proxy = StoreProxy(target, session, put_query=put_query)
         app = web.Application()

@@ -1,4 +1,4 @@
-"""Two whole stories as Gemini should write them, one in English and one in Chinese: each call makes a new one to break."""
+"""Two valid stories, one in English and one in Chinese. Each call returns a new copy, which a test may change."""
 
 from __future__ import annotations
 

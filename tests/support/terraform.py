@@ -15,34 +15,34 @@ from typing import Any
 from tests.support.processes import ROOT, environment
 
 EVERYTHING = Path("tests/everything.tfvars")
-"""Values with which every resource is made, below terraform/."""
+"""Values with which every resource is created, below terraform/."""
 _PARTS = ("terraform", "functions", "shared", "dist", "cloudbuild.yaml")
 _TIMEOUT_S = 120
 _LEFTOVERS = shutil.ignore_patterns("__pycache__", ".terraform*", "*.tfstate*", "terraform.tfvars")
 
 
 class OfflineMissing(Exception):
-    """TERRAFORM_OFFLINE names what is not there; the message says what to do."""
+    """TERRAFORM_OFFLINE names a missing folder; the message says what to do."""
 
 
 class TerraformFailed(Exception):
-    """A command ended with an error: what it said."""
+    """A command ended with an error, which is the message."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finished:
     status: int
     output: str
-    """Of both streams, its lines joined: Terraform breaks them where a terminal would end."""
+    """The output of both streams, with joined lines: Terraform breaks them at a terminal's width."""
 
     @property
     def error(self) -> str:
-        """From the first error on."""
+        """The output from the first error on."""
         return self.output[max(0, self.output.find("Error:")) :][:3000]
 
 
 def offline_folder() -> Path | None:
-    """None where TERRAFORM_OFFLINE is not set. Raises OfflineMissing."""
+    """The stand-in provider's folder; None if TERRAFORM_OFFLINE is not set. Raises OfflineMissing."""
     named = os.environ.get("TERRAFORM_OFFLINE")
     if not named:
         return None
@@ -88,13 +88,13 @@ class Terraform:
         return done
 
     def plan(self, checkout: Path, *arguments: str) -> dict[str, Any]:
-        """The plan as JSON; nothing is applied, and what was is not looked at again. Raises TerraformFailed."""
+        """The plan as JSON; nothing is applied, and the state is not refreshed. Raises TerraformFailed."""
         file = self.home / "plan.tfplan"
         self.must(checkout, "plan", *given(*arguments), "-refresh=false", f"-out={file}")
         return self.shown(checkout, str(file))
 
     def shown(self, checkout: Path, *arguments: str) -> dict[str, Any]:
-        """`terraform show -json`: the state, or the plan that is named."""
+        """`terraform show -json` of the state, or of the named plan."""
         command = [str(self.offline / "tfsim"), str(checkout / "terraform"), "show", "-json", *arguments]
         env = environment({"TFSIM_HOME": str(self.home), "TFSIM_PYTHON": sys.executable})
         done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False)

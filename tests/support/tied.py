@@ -24,11 +24,11 @@ FIRST_PORT, LAST_PORT, PORTS_PER_BLOCK = 20_000, 32_000, 100
 
 
 class DidNotStart(Exception):
-    """It ended, or took too long; the message says what it printed last."""
+    """The server ended, or took too long to start; the message has its last output."""
 
 
 def free_port() -> int:
-    """A port of 127.0.0.1 that no other caller of this function is given while this process lives."""
+    """A port of 127.0.0.1 that no other caller of this function gets while this process lives."""
     with _ports_lock:
         return next(_ports)
 
@@ -98,7 +98,7 @@ def _answers(process: subprocess.Popen[bytes], port: int, path: str) -> bool:
             if connection.getresponse().status == 200:
                 return True
         except (OSError, http.client.HTTPException):
-            pass  # It is still starting.
+            pass  # The server is still starting.
         finally:
             connection.close()
         time.sleep(0.05)
@@ -106,7 +106,7 @@ def _answers(process: subprocess.Popen[bytes], port: int, path: str) -> bool:
 
 
 def _stop(process: subprocess.Popen[bytes], port: int) -> None:
-    """The whole group, since the server may be a script's child. Killed, not asked: it has nothing to save."""
+    """Kills the whole group, since the server may be a script's child. It has nothing to save."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.communicate()

@@ -1,4 +1,4 @@
-"""Where a load balancer's URL map leads a request, as cloud.google.com/load-balancing/docs/url-map-concepts says. Pure."""
+"""Where a load balancer's URL map routes a request, by cloud.google.com/load-balancing/docs/url-map-concepts. Pure."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ class Resources(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """Header names in lower case."""
+class RoutedRequest:
+    """A request. Header names are in lower case."""
 
     method: str
     path: str
@@ -37,15 +37,15 @@ class Edge:
         priorities = [rule["priority"] for rule in self._rules]
         assert len(set(priorities)) == len(priorities), "two rules have one priority"
 
-    def function(self, asked: Asked) -> str:
-        """The first rule counts one of whose matches is complete."""
+    def function(self, asked: RoutedRequest) -> str:
+        """The function of the first rule with a complete match."""
         for rule in self._rules:
             if any(_matches(match, asked) for match in rule["match_rules"]):
                 return self._functions[rule["service"]]
         return self._functions[self._default]
 
 
-def _matches(match: Mapping[str, Any], asked: Asked) -> bool:
+def _matches(match: Mapping[str, Any], asked: RoutedRequest) -> bool:
     full, prefix = match["full_path_match"], match["prefix_match"]
     headers = {":method": asked.method, **asked.headers}
     return (

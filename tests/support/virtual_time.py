@@ -1,4 +1,4 @@
-"""Time that passes only when nothing is left to do: minutes of waiting take as long as the work in them."""
+"""Time that passes only when no work is left: minutes of waiting take only as long as the work in them."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ T = TypeVar("T")
 
 START_S = 1000.0
 WALL_S = 1_800_000_000.0
-"""The time of day when elapsed time began. A store takes its time from it, so where in a slot a story begins must not depend
-on when it is told."""
+"""The time of day when elapsed time began. A store takes its time from it, so that the position of a test's start within a
+slot does not depend on when the test runs."""
 
 
 class _Jumping(selectors.SelectSelector):
-    """Where a real one would sleep, this one moves the time on."""
+    """A selector that advances the time where a real one would sleep."""
 
     def __init__(self) -> None:
         super().__init__()

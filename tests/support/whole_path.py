@@ -1,8 +1,8 @@
 """The whole path in one process: functions behind uvicorn, their real services, and an offline Gemini, on real sockets.
 
-Whatever a test does, at its end nothing may be left of it: no slot, booking or waiting request in the ledger, nothing
-open at Gemini, no task; and all that Gemini was sent is counted in the ledger. What it kept in the store is in
-collections that Terraform gives a TTL policy.
+At the end of every test nothing may be left: no slot, booking or waiting request in the ledger, no open request at
+Gemini, no task; and everything that was sent to Gemini is counted in the ledger. All documents are in collections to
+which Terraform gives a TTL policy.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ OWN_KEY = "AQ.a-key-of-the-caller"
 OWN_LEDGER = f"u-{Secret(OWN_KEY).fingerprint('ledger')}"
 MODEL = "gemini-3.8-flash"
 WAYS = ("chat", "generate_text", "stream")
-"""The ways to ask: what fails before the first text is told in the same way by each of them."""
+"""The ways to send a prompt: all of them report a failure before the first text in the same way."""
 
 _SETTINGS = {
     "ADMIN_API_KEY": ADMIN_KEY,
@@ -67,7 +67,7 @@ async def eventually(condition: Callable[[], bool], within_s: float = 5.0) -> No
 
 
 def told(answer: Answer) -> tuple[int, str]:
-    """Status and code of an error, which has our format and the request's id."""
+    """Status and code of an error, which must have our format and the request's id."""
     error = answer.error
     assert (error["status"], error["request_id"]) == (answer.status, answer.headers["x-request-id"])
     assert error["message"]
@@ -86,7 +86,7 @@ def text_of(answer: Answer) -> str:
 
 
 class WholePath:
-    """A running gateway. `gemini` is the upstream, `services` are what bootstrap made."""
+    """A running gateway. `gemini` is the upstream, `services` are those of bootstrap."""
 
     def __init__(self, services: Services, gemini: Emulator, server: Server, session: aiohttp.ClientSession) -> None:
         self.services, self.gemini, self._server, self._session = services, gemini, server, session
@@ -127,7 +127,7 @@ class WholePath:
         *,
         into: Answer | None = None,
     ) -> Answer:
-        """Any request. `into` has the answer as far as it has come, for who hangs up before its end."""
+        """Any request. `into` gets the answer as it arrives, for callers that disconnect before its end."""
         answer = into or Answer()
         given = {"content-type": "application/json", **headers}
         url = f"http://127.0.0.1:{self.port}{path}"
@@ -144,7 +144,7 @@ class WholePath:
 
     @asynccontextmanager
     async def asking(self, prompt: str, **rest: Any) -> AsyncIterator[asyncio.Task[Answer]]:
-        """A request under way; the caller hangs up at the end of the block at the latest."""
+        """A request under way; the caller disconnects at the end of the block at the latest."""
         task = asyncio.create_task(self.ask(prompt, **rest))
         try:
             yield task
@@ -153,7 +153,7 @@ class WholePath:
             await asyncio.gather(task, return_exceptions=True)
 
     async def spend_elsewhere(self, key: str) -> None:
-        """One request to Gemini that the gateway knows nothing of."""
+        """One request to Gemini that does not pass through the gateway."""
         body = {"contents": [{"parts": [{"text": "Hello"}]}]}
         url = f"{self.gemini.url}/v1beta/models/{MODEL}:generateContent"
         async with self._session.post(url, json=body, headers={"x-goog-api-key": key}) as answer:
@@ -161,7 +161,7 @@ class WholePath:
         self._elsewhere[key] += 1
 
     async def raw(self, request: bytes, *, hang_up: bool = False) -> bytes:
-        """What comes back for these very bytes, until the server closes or nothing more comes for a moment; `hang_up`
+        """The response to exactly these bytes, until the server closes the connection or sends nothing for a moment; `hang_up`
         closes the connection after the last byte."""
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
         received = b""
@@ -177,7 +177,7 @@ class WholePath:
 
     @asynccontextmanager
     async def deaf_caller(self, request: bytes) -> AsyncIterator[None]:
-        """One that sends `request` and reads nothing of the answer."""
+        """A caller that sends `request` and does not read the answer."""
         with socket.socket() as caller:
             caller.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             caller.setblocking(False)
@@ -210,7 +210,7 @@ class WholePath:
 
     @property
     def exchanges(self) -> int:
-        """Those that hold a slot here."""
+        """The exchanges that hold a slot here."""
         return sum(len(agent.holdings.open) for agent in self.services.admission.projects.values())
 
     @property
@@ -218,7 +218,7 @@ class WholePath:
         return len(self.services.admission.queue)
 
     async def ledgers(self) -> dict[str, State]:
-        """What the store holds, by project."""
+        """The ledgers in the store, by project."""
         store, states = self.services.store, {}
         for key in await store.list("ledger/"):
             blob = (await store.read(key)).value
@@ -227,12 +227,12 @@ class WholePath:
         return states
 
     async def dispatched(self, project: str = "server") -> int:
-        """What the ledger counted today as sent to Gemini, over all models."""
+        """The requests that the ledger counted today as sent to Gemini, over all models."""
         states = await self.ledgers()
         return _counted(states[project]) if project in states else 0
 
     async def quiet(self, within_s: float = 30.0) -> None:
-        """Wait for the end of what goes on after its caller was answered, or went away."""
+        """Wait for the end of work that continues after its caller was answered or disconnected."""
         agents = self.services.admission.projects
         await eventually(lambda: not self.busy, within_s)
         await eventually(lambda: not any(agent.has_unreported() for agent in agents.values()), within_s)
@@ -259,7 +259,7 @@ class WholePath:
             assert kept <= COLLECTIONS, "a collection that is not in terraform/firestore.tf"
 
     def _assert_all_is_counted(self, states: Mapping[str, State]) -> None:
-        """A request counts once its first byte is written, whatever Gemini answers: arrivals, and so what was admitted."""
+        """A request counts once its first byte is written, whatever Gemini answers: the arrivals, and so what was admitted."""
         stats = self.gemini.stats()
         projects = self.gemini.app.stats._config.keys
         foreign = Counter({projects[key]: count for key, count in self._elsewhere.items()})
@@ -270,8 +270,8 @@ class WholePath:
                 counted = sum(section.days.values()) if section is not None else 0
                 admitted = record["admitted"] - foreign[project]
                 assert admitted <= counted, f"{project}: Gemini admitted {admitted}, not {counted}"
-        # countTokens needs no permit, and no day counts a request for a model that does not exist; a key's record does not
-        # tell either from the others.
+        # countTokens needs no permit, and no day counts a request for a missing model; a key's record does not distinguish
+        # these from other requests.
         uncounted = int(stats["by_method"].get("countTokens", 0)) + int(stats["answered"].get("404", 0))
         for project in set(projects.values()):
             arrived = (
@@ -336,7 +336,7 @@ async def whole_path(
 
 
 def _services(settings: Settings, store: Store | None) -> Services:
-    """Without lingering: a local process holds its permits for a moment after its last request, a deployed one does not."""
+    """The services without lingering: only a local process keeps permits after its last request."""
     with patch("shared.bootstrap.LINGER_S", 0.0):
         if store is None:
             return Services(settings)
@@ -362,7 +362,7 @@ async def _serving() -> AsyncIterator[Server]:
     server.lifespan = server.config.lifespan_class(server.config)
     # With the protocol given, asyncio turns Nagle's algorithm off, as uvloop always does.
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    # Small, so that a caller who does not read is noticed.
+    # Small, so that a caller that does not read is noticed.
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 16 * 1024)
     listener.bind(("127.0.0.1", 0))
     await server.startup([listener])

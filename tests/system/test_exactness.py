@@ -11,6 +11,8 @@ from shared.ledger.state import State
 from tests.support.fleet import MODELS, Fleet, Quota, fleet
 from tests.support.invariants import worst_window
 from tests.support.load import Load, closed_loop
+from tests.support.processes import START_S
+from tests.support.whole_path import eventually
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +30,8 @@ def period_s(quota: Quota) -> float:
 async def saturate(site: Fleet, quota: Quota, periods: int) -> Load:
     """One period to warm up, then `periods` to be measured."""
     async with closed_loop(site.urls, callers=CALLERS, models=MODELS) as load:
+        # Not before each model was answered once: the time that is measured begins with its first request.
+        await eventually(lambda: {one.model for one in load.sent} == set(MODELS), within_s=START_S)
         await asyncio.sleep((1 + periods) * period_s(quota) + 1)
     return load
 

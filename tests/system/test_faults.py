@@ -27,7 +27,7 @@ from tests.simulation.history import History, Saturation
 from tests.simulation.verdict import Verdict
 from tests.support.firestore_proxy import FirestoreProxy
 from tests.support.fleet import MODELS, Fleet, Quota, Seen, fleet, frozen
-from tests.support.load import NOT_ANSWERED, Load, Manners, closed_loop
+from tests.support.load import NOT_ANSWERED, CallerBehaviour, Load, closed_loop
 from tests.support.recorded import PROJECT, Log, history_of, instance_name, ms, recorded, still_held
 
 log = logging.getLogger(__name__)
@@ -59,7 +59,7 @@ RUDE, STOOD_STILL, KILLED = "hanging Gemini, rude callers", "freeze", "kill"
 MAX_PAUSE_S = 2.0
 """Retry-After is a caller's own time, which may be many windows away. Callers who wait that long leave an instance without
 the demand that these tests are about."""
-POLITE = Manners(patience_s=PATIENCE_S, obeys_retry_after=True, max_pause_s=MAX_PAUSE_S)
+POLITE = CallerBehaviour(patience_s=PATIENCE_S, obeys_retry_after=True, max_pause_s=MAX_PAUSE_S)
 
 
 @dataclass(slots=True)
@@ -94,7 +94,7 @@ async def live(host: str, course: Course) -> Life:
         site = await stack.enter_async_context(
             fleet(host, QUOTA, ledger_host=proxy.host, env=ENV, gemini_module="tests.support.recording_gemini")
         )
-        async with closed_loop(site.urls, callers=CALLERS, models=(MODEL,), manners=POLITE) as load:
+        async with closed_loop(site.urls, callers=CALLERS, models=(MODEL,), behaviour=POLITE) as load:
             await asyncio.sleep(2)
             claims = await course(was, site, proxy, load)
             load.stop()
@@ -123,13 +123,13 @@ async def the_store_fails(was: Log, _: Fleet, proxy: FirestoreProxy, load: Load)
 async def be_rude(was: Log, load: Load) -> None:
     """One request in ten hangs at Gemini until its deadline, one in five is left by its caller within a second or so."""
     with was.wrongly(RUDE):
-        load.manners = replace(
+        load.behaviour = replace(
             POLITE,
             directive=lambda number: "[[fault:hang]]" if number % 10 == 0 else "",
             leaves_after_s=lambda number: 0.2 * (number % 7) if number % 5 == 1 else None,
         )
         await asyncio.sleep(3)
-        load.manners = POLITE
+        load.behaviour = POLITE
 
 
 async def instances_fail(was: Log, site: Fleet, _: FirestoreProxy, load: Load) -> list[Saturation]:
@@ -137,11 +137,11 @@ async def instances_fail(was: Log, site: Fleet, _: FirestoreProxy, load: Load) -
         async with frozen(site.instances[FROZEN]):
             await asyncio.sleep(10)
     # Something is to be open when it dies: what is asked from now on takes longer, and waits in line until then.
-    load.manners = replace(POLITE, directive=lambda _: "[[latency:1000]]")
+    load.behaviour = replace(POLITE, directive=lambda _: "[[latency:1000]]")
     await asyncio.sleep(PATIENCE_S)
     with was.wrongly(KILLED, instance_name(DEAD)):
         site.instances[DEAD].signal_group(signal.SIGKILL)
-    load.manners = POLITE
+    load.behaviour = POLITE
     await asyncio.sleep(BACK_S + 2 * MEASURE_S)
     frozen_s, thawed_s = was.span_s(STOOD_STILL)
     killed_s, _until_s = was.span_s(KILLED)
@@ -199,7 +199,7 @@ def failed(verdicts: list[Verdict], *of: str) -> list[str]:
     return [str(verdict) for verdict in judged if not verdict.ok]
 
 
-def test_no_window_instant_or_day_is_over_its_limit_through_all_of_it(lives: Lives, verdicts: list[Verdict]) -> None:
+def test_no_limit_is_exceeded_through_all_faults(lives: Lives, verdicts: list[Verdict]) -> None:
     promises = ("requests in any window", "tokens in any window", "requests in any day", "exchanges at once")
     assert failed(verdicts, *promises, "written while refused") == []
     for life in lives.both:
@@ -209,9 +209,8 @@ def test_no_window_instant_or_day_is_over_its_limit_through_all_of_it(lives: Liv
         assert sum(one.answered for one in life.load.sent) >= 0.5 * PER_S * (life.load.stopped_s - life.load.started_s)
 
 
-def test_every_caller_is_answered_or_refused_by_its_deadline_and_only_the_dead_say_nothing(
-    lives: Lives, verdicts: list[Verdict]
-) -> None:
+def test_callers_are_answered_by_their_deadline(lives: Lives, verdicts: list[Verdict]) -> None:
+    """Only callers of a killed instance get no answer."""
     assert failed(verdicts, "heard after the deadline") == []
     unanswered = [
         {one.server for one in life.load.sent if one.status == NOT_ANSWERED and not one.left} for life in lives.both
@@ -232,7 +231,7 @@ def test_the_killed_instance_was_in_the_middle_of_requests(lives: Lives) -> None
 
 
 @pytest.mark.parametrize("kind", [UNREACHABLE, GONE, RUDE, STOOD_STILL, KILLED])
-def test_after_a_fault_all_that_gemini_allows_is_used_again_within_ttl_and_tau(lives: Lives, kind: str) -> None:
+def test_full_rate_returns_within_ttl_and_tau(lives: Lives, kind: str) -> None:
     life = lives.of_instances if kind in (STOOD_STILL, KILLED) else lives.of_the_store
     back_s = life.back_s(kind)
     log.info("%s: full use %.2f s after it", kind, back_s)
@@ -249,11 +248,11 @@ def test_a_slow_store_costs_capacity_and_nothing_else(lives: Lives) -> None:
     assert sum(one.answered for one in heard) >= 5
 
 
-def test_while_one_is_gone_the_others_use_all_there_is_and_share_it(verdicts: list[Verdict]) -> None:
+def test_others_use_and_share_all_while_one_is_gone(verdicts: list[Verdict]) -> None:
     assert failed(verdicts, "share of the saturated limit", "Jain's index over instances") == []
 
 
-def test_nothing_is_held_when_all_of_it_is_over_and_all_that_was_sent_is_counted(lives: Lives) -> None:
+def test_all_is_returned_and_counted_at_the_end(lives: Lives) -> None:
     for life in lives.both:
         assert still_held(life.ledger, QUOTA, life.store_ms) == []
         # What a dead instance booked may have been dispatched: it counts once a later renew finds it lapsed.

@@ -102,14 +102,14 @@ async def prove_stillness_harmless(host: str, quota: Quota, latency_ms: int, sti
         check_slots(state, C)
 
 
-async def test_an_instance_that_stood_still_takes_no_slot_that_others_have_now(firestore_host: str) -> None:
+async def test_frozen_instance_takes_no_reassigned_slot(firestore_host: str) -> None:
     """C binds and the rate does not; it stands still until the others have its slots: 15 s."""
     quota = Quota(requests=100_000, tokens=100_000_000, concurrency=C, window_s=12)
     await prove_stillness_harmless(firestore_host, quota, 500, [BACK_S + 1])
 
 
 @pytest.mark.heavy
-async def test_an_instance_that_stood_still_spends_no_permit_that_others_have_now(firestore_host: str) -> None:
+async def test_frozen_instance_spends_no_reassigned_permit(firestore_host: str) -> None:
     """The rate binds and C does not; it stands still for longer than its permits last, then until the ledger has
     forgotten them and others have theirs: 25 s."""
     quota = Quota(requests=240, concurrency=C, window_s=12)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from dataclasses import dataclass, field
@@ -30,7 +31,7 @@ case "$tool $*" in
   "gcloud storage cp"*gateway.tfplan*" .") [ -n "$PLANNED" ] && touch gateway.tfplan terraform.lock.hcl ;;
   "python -m tests.smoke"*) [ -n "$SERVES" ] ;;
   "gcloud storage cp gateway.tfplan"*) [ -z "$KEPT" ] ;;
-  "make $BROKEN") exit 1 ;;
+  "make ${BROKEN:-nothing}"*) exit 1 ;;
 esac
 """
 
@@ -143,12 +144,24 @@ def test_only_what_a_person_approved_is_applied(plan: dict[str, Any]) -> None:
 def test_a_push_is_checked_planned_and_kept_but_not_applied(tmp_path: Path) -> None:
     build = Workspace(tmp_path, "plan")
     assert build.run()
-    assert [call for call in build.calls if call.startswith("make")] == ["make bundle", "make lint", "make test"]
+    assert [call for call in build.calls if call.startswith("make")] == [
+        "make bundle PYTHON=python3.13",
+        "make lint",
+        "make test",
+    ]
     assert build.called("terraform plan -input=false -lock=false -var-file=../operator.tfvars -out=../gateway.tfplan")
     assert build.called(f"gcloud storage cp gateway.tfplan terraform.lock.hcl gs://state/plans/{COMMIT}/")
     assert not build.called("terraform apply")
     assert not build.called("python")
     assert not build.called("gcloud secrets")
+
+
+def test_the_pipeline_tests_the_version_that_is_deployed(plan: dict[str, Any]) -> None:
+    """What passed on one version of Python could fail on another."""
+    runtimes = {one["build_config"][0]["runtime"] for one in Deployment(plan, []).functions.values()}
+    steps = {step["id"]: step["script"] for step in BUILD["steps"]}
+    versions = set(re.findall(r"python(3\.\d+)", steps["setup"] + steps["check"]))
+    assert runtimes == {f"python{version.replace('.', '')}" for version in versions}
 
 
 def test_operator_values_stay_outside_terraform_folder(tmp_path: Path) -> None:
@@ -183,7 +196,7 @@ def test_a_commit_that_fails_its_checks_is_not_planned(tmp_path: Path, broken: s
     assert not build.called("gcloud storage cp gateway.tfplan")
 
 
-def test_the_plan_of_the_commit_is_applied_and_what_it_made_is_asked(tmp_path: Path) -> None:
+def test_plan_is_applied_and_the_result_is_tested(tmp_path: Path) -> None:
     build = Workspace(tmp_path, "apply")
     assert build.run()
     assert not build.called("terraform plan")
@@ -197,7 +210,7 @@ def test_nothing_is_applied_that_was_not_planned(tmp_path: Path) -> None:
     assert not build.called("terraform apply")
 
 
-def test_functions_that_do_not_answer_go_back_to_the_bundle_of_before(tmp_path: Path) -> None:
+def test_failing_functions_return_to_the_last_bundle(tmp_path: Path) -> None:
     build = Workspace(tmp_path, "apply", serves=False)
     assert not build.run()
     assert build.called("terraform apply")[1:] == [
@@ -211,7 +224,7 @@ def test_a_first_deployment_has_nothing_to_go_back_to(tmp_path: Path) -> None:
     assert len(build.called("terraform apply")) == 1
 
 
-def test_a_stage_that_does_not_exist_is_told(tmp_path: Path) -> None:
+def test_missing_stage_is_reported(tmp_path: Path) -> None:
     build = Workspace(tmp_path, "aply")
     assert not build.run()
     assert build.calls == []

@@ -17,7 +17,7 @@ from tests.support.deployment import Deployment, problems
 from tests.support.functions import called
 from tests.support.processes import ROOT
 from tests.support.terraform import Terraform
-from tests.support.url_map import Asked, Edge
+from tests.support.url_map import Edge, RoutedRequest
 
 MANIFESTS = load_all(ROOT / "functions")
 SETTINGS = set(re.findall(r"^#?([A-Z][A-Z0-9_]*)=", (ROOT / ".env.example").read_text(), re.MULTILINE))
@@ -61,7 +61,7 @@ def test_regions_of_google_cloud_are_accepted() -> None:
     assert [one for one in wrong if re.match(pattern, one)] == []
 
 
-def test_every_setting_that_is_documented_can_be_given_and_no_other(deployment: Deployment) -> None:
+def test_settings_are_exactly_the_documented_ones(deployment: Deployment) -> None:
     """Terraform takes the names from the modules of shared/ that alone read the environment."""
     documented = {name for name in SETTINGS if "API_KEY" not in name}
     assert documented - LOCAL_ONLY <= READ
@@ -70,7 +70,7 @@ def test_every_setting_that_is_documented_can_be_given_and_no_other(deployment: 
     assert env.keys().isdisjoint(LOCAL_ONLY)
 
 
-def test_every_variable_that_the_settings_read_is_set_or_documented(deployment: Deployment) -> None:
+def test_every_variable_read_is_set_or_documented(deployment: Deployment) -> None:
     assert "GEMINI_TIER" in READ
     service = deployment.functions["chat"]["service_config"][0]
     terraform = {*service["environment_variables"], *(one["key"] for one in service["secret_environment_variables"])}
@@ -115,43 +115,43 @@ def test_storing_functions_alone_know_the_bucket(grown: Deployment) -> None:
 @pytest.mark.parametrize(
     ("asked", "function"),
     [
-        (Asked("GET", "/"), "health"),
-        (Asked("GET", "/health"), "health"),
-        (Asked("GET", "/health", {"x-gateway-function": "chat"}), "chat"),
-        (Asked("GET", "/health", {"x-gateway-function": "nothing"}), "health"),
-        (Asked("POST", "/chat"), "chat"),
-        (Asked("POST", "/chat/"), "chat"),
-        (Asked("POST", "/generate_text"), "generate_text"),
-        (Asked("POST", "/generate"), "generate"),
-        (Asked("GET", "/image/a.png"), "image"),
-        (Asked("GET", "/images"), "image"),
-        (Asked("POST", "/upload"), "sessions"),
-        (Asked("GET", "/stream"), "sessions"),
-        (Asked("DELETE", "/sessions/s1"), "sessions"),
-        (Asked("POST", "/sessions/s1/ticket"), "sessions"),
-        (Asked("POST", "/batch"), "batch"),
-        (Asked("GET", "/batch/b1"), "batch"),
-        (Asked("POST", "/v1/chat/completions"), OPENAI),
-        (Asked("POST", "/v1/responses"), OPENAI),
-        (Asked("GET", "/v1/models"), OPENAI),
-        (Asked("GET", "/v1/models/gemini-3.8-flash"), OPENAI),
-        (Asked("DELETE", "/v1/files/f1"), OPENAI),
-        (Asked("POST", "/v1/models/gemini-3.8-flash:generateContent"), NATIVE),
-        (Asked("GET", "/v1/models", {"x-goog-api-key": "k"}), NATIVE),
-        (Asked("GET", "/v1/files", {"x-goog-api-client": "c"}), NATIVE),
-        (Asked("GET", "/v1/files/f1", query={"key": "k"}), NATIVE),
-        (Asked("POST", "/v1/chat/completions", {"x-goog-api-key": "k"}), OPENAI),
-        (Asked("POST", "/v1beta/models/m:streamGenerateContent"), NATIVE),
-        (Asked("POST", "/upload/v1beta/files"), NATIVE),
-        (Asked("POST", "/gemini/v1/models/m:countTokens"), NATIVE),
-        (Asked("GET", "/api/accounts"), "console"),
-        (Asked("GET", "/docs"), "console"),
-        (Asked("GET", "/openapi.json"), "console"),
-        (Asked("GET", "/nowhere"), "health"),
+        (RoutedRequest("GET", "/"), "health"),
+        (RoutedRequest("GET", "/health"), "health"),
+        (RoutedRequest("GET", "/health", {"x-gateway-function": "chat"}), "chat"),
+        (RoutedRequest("GET", "/health", {"x-gateway-function": "nothing"}), "health"),
+        (RoutedRequest("POST", "/chat"), "chat"),
+        (RoutedRequest("POST", "/chat/"), "chat"),
+        (RoutedRequest("POST", "/generate_text"), "generate_text"),
+        (RoutedRequest("POST", "/generate"), "generate"),
+        (RoutedRequest("GET", "/image/a.png"), "image"),
+        (RoutedRequest("GET", "/images"), "image"),
+        (RoutedRequest("POST", "/upload"), "sessions"),
+        (RoutedRequest("GET", "/stream"), "sessions"),
+        (RoutedRequest("DELETE", "/sessions/s1"), "sessions"),
+        (RoutedRequest("POST", "/sessions/s1/ticket"), "sessions"),
+        (RoutedRequest("POST", "/batch"), "batch"),
+        (RoutedRequest("GET", "/batch/b1"), "batch"),
+        (RoutedRequest("POST", "/v1/chat/completions"), OPENAI),
+        (RoutedRequest("POST", "/v1/responses"), OPENAI),
+        (RoutedRequest("GET", "/v1/models"), OPENAI),
+        (RoutedRequest("GET", "/v1/models/gemini-3.8-flash"), OPENAI),
+        (RoutedRequest("DELETE", "/v1/files/f1"), OPENAI),
+        (RoutedRequest("POST", "/v1/models/gemini-3.8-flash:generateContent"), NATIVE),
+        (RoutedRequest("GET", "/v1/models", {"x-goog-api-key": "k"}), NATIVE),
+        (RoutedRequest("GET", "/v1/files", {"x-goog-api-client": "c"}), NATIVE),
+        (RoutedRequest("GET", "/v1/files/f1", query={"key": "k"}), NATIVE),
+        (RoutedRequest("POST", "/v1/chat/completions", {"x-goog-api-key": "k"}), OPENAI),
+        (RoutedRequest("POST", "/v1beta/models/m:streamGenerateContent"), NATIVE),
+        (RoutedRequest("POST", "/upload/v1beta/files"), NATIVE),
+        (RoutedRequest("POST", "/gemini/v1/models/m:countTokens"), NATIVE),
+        (RoutedRequest("GET", "/api/accounts"), "console"),
+        (RoutedRequest("GET", "/docs"), "console"),
+        (RoutedRequest("GET", "/openapi.json"), "console"),
+        (RoutedRequest("GET", "/nowhere"), "health"),
     ],
-    ids=lambda value: f"{value.method} {value.path}" if isinstance(value, Asked) else value,
+    ids=lambda value: f"{value.method} {value.path}" if isinstance(value, RoutedRequest) else value,
 )
-def test_the_load_balancer_leads_a_path_to_its_function(grown: Deployment, asked: Asked, function: str) -> None:
+def test_the_load_balancer_leads_a_path_to_its_function(grown: Deployment, asked: RoutedRequest, function: str) -> None:
     edge = Edge(grown.only("google_compute_url_map", "edge"), grown)
     assert edge.function(asked) == function
 
@@ -171,7 +171,7 @@ def test_the_url_map_agrees_with_the_local_server(grown: Deployment) -> None:
         "/sessions/x/y",
         "/sessions/x",
     ):
-        assert edge.function(Asked("GET", path)) == local.owner(path)
+        assert edge.function(RoutedRequest("GET", path)) == local.owner(path)
 
 
 def test_a_template_is_mapped_by_its_literal_prefix(grown: Deployment) -> None:
@@ -184,7 +184,7 @@ def test_a_template_is_mapped_by_its_literal_prefix(grown: Deployment) -> None:
     assert not any("{" in (match["prefix_match"] or match["full_path_match"]) for match in matches)
     edge = Edge(url_map, grown)
     assert grown.manifests["sessions"].also.keys() == {"/chat"}
-    assert edge.function(Asked("POST", "/chat")) == "chat"
+    assert edge.function(RoutedRequest("POST", "/chat")) == "chat"
 
 
 @pytest.mark.parametrize("host", ["metadata.google.internal", "169.254.169.254"])
@@ -238,6 +238,14 @@ async def test_the_alerts_read_what_a_record_has(deployment: Deployment, capsys:
         if isinstance(error, type) and issubclass(error, errors.GatewayError)
     }
     assert {code for codes_ in watched for code in codes_} == {"ledger_unavailable", "rate_limited"} <= codes
+
+
+def test_critical_alert_explains_the_contradicting_clock(deployment: Deployment) -> None:
+    """That record names no setting to change, so that the alert must say what to do."""
+    message = "the store's clock contradicts itself"
+    assert f'log.critical("{message}' in (ROOT / "shared/admission/ledger_client.py").read_text()
+    alert = deployment.only("google_monitoring_alert_policy", "critical")
+    assert f"`{message}`" in alert["documentation"][0]["content"]
 
 
 @pytest.mark.parametrize("kind", ["variable", "output"])

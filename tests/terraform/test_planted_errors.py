@@ -105,9 +105,9 @@ REFUSED = [
     ),
     Planted(
         "defaults with more writers than the ledger takes",
-        "functions.tf",
-        ">= 80 ? 2 :",
-        ">= 80 ? 9 :",
+        "bounds.json",
+        '"many_requests": 2',
+        '"many_requests": 9',
         r"The writing functions may have \d+ instances together, over 40",
     ),
     Planted(
@@ -167,7 +167,7 @@ def test_it_cannot_be_applied(offline: Path, tmp_path: Path, error: Planted) -> 
     assert re.search(error.told, done.output), done.error
 
 
-def test_what_is_no_setting_is_told_by_its_name(applied: Terraform, checkout: Path) -> None:
+def test_unknown_setting_is_named(applied: Terraform, checkout: Path) -> None:
     wrong = {
         "GEMINI_TEIR": "which shared/settings/ does not read",
         "LEDGER_URL": "which Terraform sets itself",
@@ -182,7 +182,7 @@ def test_what_is_no_setting_is_told_by_its_name(applied: Terraform, checkout: Pa
         assert told in done.output, name
 
 
-def test_a_timeout_that_the_functions_do_not_live_to_see_is_told(applied: Terraform, checkout: Path) -> None:
+def test_timeout_beyond_the_functions_is_reported(applied: Terraform, checkout: Path) -> None:
     settings = json.dumps({"REQUEST_TIMEOUT_SECONDS": "150"})
     done = applied.run(checkout, "plan", *given("-refresh=false", f"-var=settings={settings}"))
     assert done.status != 0
@@ -190,9 +190,7 @@ def test_a_timeout_that_the_functions_do_not_live_to_see_is_told(applied: Terraf
     assert "chat: timeout_s" not in done.output
 
 
-def test_an_endpoint_json_that_cannot_be_deployed_is_told_by_its_name(
-    applied: Terraform, grown_checkout: Path, tmp_path: Path
-) -> None:
+def test_undeployable_endpoint_json_is_named(applied: Terraform, grown_checkout: Path, tmp_path: Path) -> None:
     checkout = planted(grown_checkout, tmp_path / "checkout")
     wrong: dict[str, tuple[dict[str, object], str]] = {
         "chat": ({"cpu": 0.5}, "concurrency must be from 1 to 250, and more than 1 needs a whole CPU"),

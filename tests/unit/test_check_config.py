@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
-from functions.check_config import ROOT, known_settings, main
+from functions.check_config import ROOT, Bounds, known_settings, main, read_bounds
+from shared.media.obstore_calls import OPERATION_TIMEOUT_S
+from shared.settings.settings import Settings
 
 KEY, OTHER = "AIzaSyTheFirstKeyOfTheTests", "AIzaSyTheSecondKeyOfTheTests"
 ADMIN = "ADMIN_API_KEY=an-admin-key-of-24-chars\n"
@@ -33,16 +36,16 @@ MISTAKES = {
         ".env", f"{ADMIN}GEMINI_LIMITS='{{\"gemini-1.5-pro\": {{\"rpm\": 5}}}}'", ["GEMINI_LIMITS names gemini-1.5-pro", "name "],
     ),
     "image model as default": (
-        ".env", f"{ADMIN}GEMINI_MODEL_TYPE=gemini-3-pro-image", ["GEMINI_MODEL_TYPE", "answers with text"],
+        ".env", f"{ADMIN}GEMINI_MODEL_TYPE=gemini-3-pro-image", ["GEMINI_MODEL_TYPE", "returns text"],
     ),
     "request longer than the function": (
         ".env", f"{ADMIN}REQUEST_TIMEOUT_SECONDS=600", ["REQUEST_TIMEOUT_SECONDS is 600", "chat after", "endpoint.json"],
     ),
     "queue longer than the request": (
-        ".env", f"{ADMIN}QUEUE_TIMEOUT_SECONDS=125", ["QUEUE_TIMEOUT_SECONDS is 125", "make it shorter"],
+        ".env", f"{ADMIN}QUEUE_TIMEOUT_SECONDS=125", ["QUEUE_TIMEOUT_SECONDS is 125", "lower it"],
     ),
     "anonymous function that asks for a credential": (
-        ".env", f"{ADMIN}ALLOW_ANONYMOUS=chat", ["ALLOW_ANONYMOUS names chat", "name some of"],
+        ".env", f"{ADMIN}ALLOW_ANONYMOUS=chat", ["ALLOW_ANONYMOUS names chat", "name only"],
     ),
     "too many instances": (
         "terraform.tfvars",
@@ -59,6 +62,20 @@ MISTAKES = {
     ),
     "setting of Terraform's": (
         "terraform.tfvars", f'{TFVARS}settings = {{ LEDGER_URL = "memory://" }}', ["settings has LEDGER_URL", "remove it"],
+    ),
+    "setting of the restart": (
+        "terraform.tfvars", f'{TFVARS}settings = {{ RESTARTED_AT = "now" }}', ["settings has RESTARTED_AT", "remove it"],
+    ),
+    "credential in plain sight": (
+        "terraform.tfvars",
+        f'{TFVARS}settings = {{ HTTPS_PROXY = "http://user:password@proxy.example.com" }}',
+        ["settings has HTTPS_PROXY", "name it in secret_settings"],
+    ),
+    "key in plain sight": (
+        "terraform.tfvars", f'{TFVARS}settings = {{ GEMINI_API_KEY = "{KEY}" }}', ["settings has GEMINI_API_KEY", "is a secret"],
+    ),
+    "setting of the local server": (
+        "terraform.tfvars", f'{TFVARS}settings = {{ PORT = "8080" }}', ["settings has PORT", "only the local server"],
     ),
     "nameless projects": (
         "terraform.tfvars",
@@ -129,3 +146,17 @@ def test_every_documented_setting_is_known() -> None:
     documented = {line.removeprefix("#").partition("=")[0] for line in lines if line[1:2].isupper() and "=" in line}
     keys = {name for name in documented if name.startswith("GEMINI_API_KEY_")}
     assert documented - keys - known_settings() == set()
+
+
+def test_bounds_agree_with_what_they_repeat() -> None:
+    """Terraform and check-config read one file; these two of its numbers come from the code."""
+    bounds = read_bounds()
+    assert bounds.request_timeout_s == Settings.from_environment({}).request_timeout_s
+    assert bounds.store_s == OPERATION_TIMEOUT_S + bounds.answer_s
+
+
+def test_terraform_reads_the_bounds_and_repeats_none() -> None:
+    """A number that is written beside the file could differ from it."""
+    text = (ROOT / "terraform/functions.tf").read_text() + (ROOT / "terraform/firestore.tf").read_text()
+    names = [*Bounds.__dataclass_fields__, *(f"max_instances.{kind}" for kind in read_bounds().max_instances)]
+    assert [name for name in names if not re.search(rf"local\.bounds\.{name}\b", text)] == []

@@ -97,7 +97,7 @@ class TestAStory:
         change(story)
         assert story_problems(story) == []
 
-    def test_may_have_nobody_but_the_narrator(self) -> None:
+    def test_story_may_have_only_a_narrator(self) -> None:
         story = english()
         story["characters"] = []
         for scene in story["scenes"]:
@@ -229,7 +229,7 @@ class TestABrokenForm:
             (lambda story: story["scenes"][0]["setting"].pop("time"), "/scenes/0/setting/time", "Field required"),
         ],
     )
-    def test_is_the_one_problem_and_its_pointer_is_told(self, breaking: Breaking, pointer: str, sentence: str) -> None:
+    def test_single_problem_has_its_pointer(self, breaking: Breaking, pointer: str, sentence: str) -> None:
         story = english()
         breaking(story)
         [problem] = story_problems(story)
@@ -244,7 +244,8 @@ class TestABrokenForm:
             for path in ("/scenes/0/id", "/chapters/0/scene_ids/0")
         }
 
-    def test_and_a_broken_reference_are_told_together_since_there_is_one_repair(self) -> None:
+    def test_all_problems_are_reported_at_once(self) -> None:
+        """There is only one repair turn."""
         story = english()
         story["tweet_summaries"] = ["x" * 281]
         del story["metadata"]
@@ -267,7 +268,7 @@ class TestABrokenForm:
 
     @pytest.mark.parametrize("row", ["characters", "scenes", "chapters"])
     @pytest.mark.parametrize("value", [None, 1, {}], ids=["null", "a number", "an object"])
-    def test_in_place_of_any_part_is_told_at_its_place(self, row: str, value: Any) -> None:
+    def test_wrong_part_is_reported_at_its_place(self, row: str, value: Any) -> None:
         places: list[tuple[str | int, ...]] = [(row,), (row, 0), *((row, 0, name) for name in english()[row][0])]
         for place in places:
             story = english()
@@ -303,7 +304,7 @@ class TestWhatACheckCosts:
         expected = [(f"/tweet_summaries/{number}", "is empty; it needs a text") for number in range(MAX_PROBLEMS)]
         assert story_problems(story) == expected
 
-    def test_leaves_room_for_no_other_problem_only_when_there_are_many(self) -> None:
+    def test_other_problems_are_listed_unless_there_are_many(self) -> None:
         story = english()
         story["tweet_summaries"] = [" "] * (MAX_PROBLEMS - 1)
         story["chapters"][0]["scene_ids"].append("scene-9")
@@ -333,7 +334,7 @@ class TestTheSchema:
                 assert schema["propertyOrdering"] == names == schema["required"]
                 assert schema["additionalProperties"] is False
 
-    def test_of_every_part_says_what_it_is(self) -> None:
+    def test_every_part_has_a_description(self) -> None:
         schema = story_schema()
         for part in [schema, *schema["$defs"].values()]:
             assert len(part["description"]) > 20
@@ -351,7 +352,7 @@ class TestTheSchema:
             ("YouTubeVideo", "title", "100"),
         ],
     )
-    def test_tells_in_words_what_it_cannot_demand(self, part: str, field: str, word: str) -> None:
+    def test_description_states_what_the_schema_cannot(self, part: str, field: str, word: str) -> None:
         assert word in story_schema()["$defs"][part]["properties"][field]["description"]
 
     def test_is_outlined_field_by_field_beside_the_function(self) -> None:
@@ -374,7 +375,7 @@ class TestTheSchema:
         assert told.stdout.strip() == "[]"
 
     @pytest.mark.parametrize("seed", range(100))
-    def test_is_answered_by_the_offline_gemini_with_a_story_whose_references_hold(self, seed: int) -> None:
+    def test_offline_gemini_writes_a_valid_story(self, seed: int) -> None:
         assert story_problems(value_for(story_schema(), seed, "a whale")) == []
 
 

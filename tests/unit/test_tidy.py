@@ -1,4 +1,4 @@
-"""The rules of the house that ruff and mypy do not check: sizes, the root of shared/, circles, names of limits, reasons."""
+"""The rules of the house that ruff and mypy do not check: sizes, the root of shared/, circles, names, reasons."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 MAX_MODULE_LINES = 400
 MAX_FUNCTION_LINES = 70
+MAX_TEST_NAME_CHARS = 60
 ROOT_OF_SHARED = {"__init__.py", "bootstrap.py", "clock.py", "errors.py", "generation.py", "secret.py"}
 
 _LIMIT_NAME = re.compile(r"_?(MOST|LEAST|LARGEST|SMALLEST|LONGEST|SHORTEST|BIGGEST|HIGHEST|LOWEST|FEWEST)_[A-Z0-9_]+")
@@ -152,6 +153,29 @@ def test_a_limit_with_another_name_is_found() -> None:
     }
 
 
+def too_long_test_names(tree: ast.Module) -> list[str]:
+    """The test functions whose names, without parametrised ids, exceed MAX_TEST_NAME_CHARS."""
+    return [
+        node.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        and node.name.startswith("test_")
+        and len(node.name) > MAX_TEST_NAME_CHARS
+    ]
+
+
+def test_no_test_name_is_too_long() -> None:
+    """What the name does not say belongs in its docstring, in one sentence."""
+    assert {name_of(path): names for path in TESTS if (names := too_long_test_names(parsed(path)))} == {}
+
+
+def test_a_long_test_name_is_found() -> None:
+    name = "test_" + "x" * (MAX_TEST_NAME_CHARS - 5)
+    assert too_long_test_names(ast.parse(f"class T:\n    async def {name}y(self): ...\ndef {name}(): ...")) == [
+        f"{name}y"
+    ]
+
+
 def test_every_noqa_has_a_reason() -> None:
     """`# noqa: CODE - reason`."""
     assert [
@@ -172,10 +196,3 @@ def test_every_ignored_ruff_rule_has_a_reason() -> None:
         found = [line for line in lines if line.strip().startswith(f'"{key}"')]
         assert len(found) == 1, key
         assert re.search(r" {2}# \w", found[0]), f"{key} is ignored without a reason"
-
-
-def test_budgets_of_ci_add_up_to_25_minutes() -> None:
-    """Without setup, whose time depends on the network. On a quiet machine of two cores the stages take about 16 minutes."""
-    stages = re.findall(r'^  "([\w.-]+) +(\d+) ', (ROOT / ".ci" / "run").read_text(), re.MULTILINE)
-    assert len(stages) >= 6
-    assert sum(int(budget) for name, budget in stages if name != "setup") <= 1_500

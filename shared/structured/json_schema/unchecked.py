@@ -36,7 +36,7 @@ def unchecked(document: Document) -> list[str]:
     )
     doubtful = {id(schema) for schema in document.schemas if _parts(document, schema, _CHOICES, within)}
     items = {id(schema) for schema in document.schemas if _parts(document, schema, ("contains",), within)}
-    unevaluated = _reaching(document, open_names | doubtful | items, lambda schema: _applied(document, schema))
+    unevaluated = _reaching(document, open_names | doubtful | items, lambda schema: applied(document, schema))
     for schema in document.schemas:
         at = document.pointers[id(schema)]
         words = [word for word in _TURNED if _parts(document, schema, (word,), within)]
@@ -52,7 +52,7 @@ def _has_open_key(document: Document, schema: JsonObject) -> bool:
     return any(not document.patterns.is_searched(pattern) for pattern in schema.get("patternProperties", ()))
 
 
-def _applied(document: Document, schema: JsonObject) -> Iterator[JsonObject]:
+def applied(document: Document, schema: JsonObject) -> Iterator[JsonObject]:
     """The schemas that this one applies to the same value."""
     yield from document.leads(schema)
     schema = document.effective(schema)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import cache
-from itertools import islice
+from itertools import islice, pairwise
 from typing import Any
 
 from shared.generation import JsonObject
@@ -14,7 +14,7 @@ from shared.structured.json_schema.document import Document, InvalidSchema
 from shared.structured.json_schema.formats import checker
 from shared.structured.json_schema.numbers import is_integer, is_number
 from shared.structured.json_schema.run import MAX_WORK, Run, TooCostly, current
-from shared.structured.json_schema.unchecked import unchecked
+from shared.structured.json_schema.unchecked import applied, unchecked
 from shared.structured.json_schema.wording import pointer
 
 _MAX_COLLECTED = 1000
@@ -43,9 +43,10 @@ class Validation:
         try:
             self._errors({}, False, _PROBE_WORK, [])
         except RecursionError:
+            pointer = cyclic_reference(self.document)
+            rule = "is in a cycle of references for the same value; refer from a property or item"
             raise InvalidSchema(
-                "",
-                "has a reference cycle for the same value, or too long a chain; refer to it from a property or item",
+                pointer, rule if pointer else "has too long a chain of references; shorten it"
             ) from None
         except TooCostly:
             pass
@@ -84,6 +85,30 @@ class Validation:
                 found.append(error)
         finally:
             current.reset(token)
+
+
+def cyclic_reference(document: Document) -> str:
+    """The pointer of a reference in a cycle of schemas that apply to the same value; "" if there is none."""
+    seen: set[int] = set()
+    path: list[JsonObject] = []
+    depth: dict[int, int] = {}
+    pending = [iter([document.root])]
+    while pending:
+        schema = next(pending[-1], None)
+        if schema is None:
+            pending.pop()
+            if path:
+                del depth[id(path.pop())]
+        elif id(schema) in depth:
+            for one, following in pairwise([*path[depth[id(schema)] :], schema]):
+                if any(target is following for target in document.leads(one)):
+                    return f"{document.pointers[id(one)]}/{'$ref' if '$ref' in one else '$dynamicRef'}"
+        elif id(schema) not in seen:
+            seen.add(id(schema))
+            depth[id(schema)] = len(path)
+            path.append(schema)
+            pending.append(iter(list(applied(document, schema))))
+    return ""
 
 
 def _counted(word: str, keyword: Keyword) -> Keyword:

@@ -96,7 +96,7 @@ class TestPause:
             pool.candidates(OWN)
 
 
-def test_server_without_keys_says_what_to_set() -> None:
+def test_error_without_server_keys_names_the_setting() -> None:
     error = why_none(pool_of(Clock()))
     assert "set GEMINI_API_KEY" in error.message
     assert error.retry_after_s == DISABLED_RETRY_S
@@ -115,7 +115,7 @@ class TestConsumers:
             pool.learn_consumer(account, consumer)
         assert pool.same_projects() == [["gemini-api-key-1", "gemini-api-key-3"]]
 
-    def test_keys_that_are_configured_as_one_are_no_finding(self) -> None:
+    def test_keys_of_one_configured_project_are_no_finding(self) -> None:
         pool = pool_of(Clock(), "one", "one")
         for account in pool.server:
             pool.learn_consumer(account, "7")

@@ -129,7 +129,7 @@ async def eventually(condition: Callable[[], bool], within_s: float = 5.0) -> No
         await asyncio.sleep(0.01)
 
 
-async def test_an_exchange_is_counted_where_it_was_dispatched_and_nothing_stays_held(shelf: Shelf) -> None:
+async def test_exchange_counts_in_its_slot_and_frees_all(shelf: Shelf) -> None:
     gate = admission(MemoryStore(shelf))
     async with exchange(gate, account(requests=10)) as lease:
         assert lease.dispatched
@@ -143,7 +143,7 @@ async def test_a_lease_that_was_never_written_counts_nothing(shelf: Shelf) -> No
     assert counted(await assert_nothing_is_held(shelf)) == Cost()
 
 
-async def test_debt_is_told_also_when_the_dispatch_was_not_reported_before_it_and_others_had_too_much(
+async def test_debt_is_reported_with_its_dispatch(
     shelf: Shelf,
 ) -> None:
     """All of it falls into one slot, where a sum alone would tell of a dispatch and a refund."""
@@ -157,7 +157,7 @@ async def test_debt_is_told_also_when_the_dispatch_was_not_reported_before_it_an
     assert counted(state) == Cost(2, 160)
 
 
-async def test_tokens_are_corrected_to_what_gemini_counted_in_the_slot_of_the_dispatch(shelf: Shelf) -> None:
+async def test_tokens_are_corrected_in_the_dispatch_slot(shelf: Shelf) -> None:
     gate = admission(MemoryStore(shelf))
     lease = await take(gate, account(input_tokens=1000), cost=Cost(1, 500))
     lease.check()
@@ -165,7 +165,7 @@ async def test_tokens_are_corrected_to_what_gemini_counted_in_the_slot_of_the_di
     assert counted(await assert_nothing_is_held(shelf)) == Cost(1, 120)
 
 
-async def test_a_body_that_took_long_to_write_counts_where_its_last_byte_was_written(shelf: Shelf) -> None:
+async def test_slow_body_counts_at_its_last_byte(shelf: Shelf) -> None:
     gate = admission(MemoryStore(shelf))
     lease = await take(gate, account(requests=10))
     lease.check()
@@ -178,7 +178,7 @@ async def test_a_body_that_took_long_to_write_counts_where_its_last_byte_was_wri
     assert max(slot for slot, cost in state.sections["m"].ring.items() if cost.requests) > first_slot
 
 
-async def test_two_processes_and_two_models_together_never_exceed_the_projects_concurrency(shelf: Shelf) -> None:
+async def test_processes_and_models_share_one_concurrency(shelf: Shelf) -> None:
     gates = [admission(MemoryStore(shelf)) for _ in range(2)]
     open_now = most = done = 0
 
@@ -197,7 +197,7 @@ async def test_two_processes_and_two_models_together_never_exceed_the_projects_c
     await assert_nothing_is_held(shelf)
 
 
-async def test_a_lost_reply_to_a_commit_that_took_effect_is_adopted_and_counts_once(shelf: Shelf) -> None:
+async def test_lost_reply_is_adopted_and_counts_once(shelf: Shelf) -> None:
     store = Flaky(shelf)
     gate = admission(store)
     store.lose_replies = 1
@@ -215,7 +215,8 @@ async def test_a_commit_that_never_arrived_is_sent_again(shelf: Shelf) -> None:
     assert counted(await assert_nothing_is_held(shelf)) == ONE
 
 
-async def test_a_process_frozen_between_permit_and_socket_sends_nothing_and_keeps_its_place(shelf: Shelf) -> None:
+async def test_freeze_before_the_socket_sends_nothing(shelf: Shelf) -> None:
+    """The request keeps its place in the queue."""
     gate = admission(MemoryStore(shelf))
     lease = await take(gate, account(requests=10))
     frozen_s = 60.0
@@ -237,9 +238,7 @@ def two_keys_with_room_for_one(monkeypatch: pytest.MonkeyPatch, **limits: int) -
     return mine, other
 
 
-async def test_a_key_that_was_forgotten_while_its_permit_lapsed_has_one_agent_and_not_two(
-    shelf: Shelf, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_forgotten_key_has_one_client(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two would renew under one name, each what the other holds: both would spend it."""
     mine, other = two_keys_with_room_for_one(monkeypatch, requests=10)
     gate = admission(MemoryStore(shelf))
@@ -250,9 +249,10 @@ async def test_a_key_that_was_forgotten_while_its_permit_lapsed_has_one_agent_an
         assert len(gate.projects["u-mine"].holdings.open) == 1
 
 
-async def test_what_an_accepted_key_has_used_of_its_day_is_not_forgotten_because_another_process_saw_it_answer_nothing(
+async def test_accepted_key_keeps_its_daily_usage(
     shelf: Shelf,
 ) -> None:
+    """Although another process saw no answer for the key."""
     mine = replace(account("u-mine", requests_per_day=10), caller_key=True)
     async with exchange(admission(MemoryStore(shelf)), mine) as lease:
         lease.accepted()
@@ -263,9 +263,7 @@ async def test_what_an_accepted_key_has_used_of_its_day_is_not_forgotten_because
     assert expires_ms - shelf.sample().server_ms > 48 * 3_600_000
 
 
-async def test_a_new_keys_agent_is_not_forgotten_for_want_of_room_while_it_is_needed(
-    shelf: Shelf, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_client_of_a_new_key_stays_while_needed(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
     mine, other = two_keys_with_room_for_one(monkeypatch, c=1)
     gate = admission(MemoryStore(shelf))
     async with exchange(gate, other), exchange(gate, mine) as first:
@@ -279,9 +277,10 @@ async def test_a_new_keys_agent_is_not_forgotten_for_want_of_room_while_it_is_ne
     assert set(gate.projects) == {"u-mine", "u-other"}
 
 
-async def test_a_process_frozen_between_its_last_check_and_the_first_byte_counts_nothing_and_asks_anew(
+async def test_freeze_after_the_last_check_waits_again(
     shelf: Shelf,
 ) -> None:
+    """Nothing is counted."""
     gate = admission(MemoryStore(shelf))
     lease = await take(gate, account(requests=10))
     lease.check()
@@ -329,7 +328,7 @@ async def test_a_caller_that_leaves_the_queue_leaves_nothing_behind(shelf: Shelf
     await assert_nothing_is_held(shelf)
 
 
-async def test_a_caller_cancelled_in_the_turn_in_which_it_is_served_gives_its_permit_back(shelf: Shelf) -> None:
+async def test_cancelled_while_served_returns_the_permit(shelf: Shelf) -> None:
     gate = admission(MemoryStore(shelf))
     lease = await take(gate, account(c=1))
     waiting = asyncio.create_task(take(gate, account(c=1)))
@@ -344,7 +343,7 @@ async def test_a_caller_cancelled_in_the_turn_in_which_it_is_served_gives_its_pe
     await assert_nothing_is_held(shelf)
 
 
-async def test_a_waiter_whose_time_is_up_is_told_when_to_come_again(shelf: Shelf) -> None:
+async def test_expired_waiter_gets_retry_after(shelf: Shelf) -> None:
     gate = admission(MemoryStore(shelf), window_s=60.0)
     for _ in range(2):
         async with exchange(gate, account(requests=2)):
@@ -355,7 +354,7 @@ async def test_a_waiter_whose_time_is_up_is_told_when_to_come_again(shelf: Shelf
     await assert_nothing_is_held(shelf)
 
 
-async def test_what_the_calendar_shows_to_be_hopeless_is_refused_at_once(shelf: Shelf) -> None:
+async def test_unservable_request_is_rejected_at_once(shelf: Shelf) -> None:
     gate = admission(MemoryStore(shelf), window_s=60.0, queue_timeout_s=20.0)
     for _ in range(2):
         async with exchange(gate, account(requests=2)):
@@ -388,7 +387,7 @@ async def test_a_spent_day_is_refused_until_midnight(shelf: Shelf) -> None:
         ({"requests_per_day": 0}, ONE, "requests per day"),
     ],
 )
-async def test_a_cost_above_a_whole_limit_is_refused_at_once_and_the_limit_is_named(
+async def test_cost_above_a_whole_limit_names_the_limit(
     shelf: Shelf, limits: dict[str, int], cost: Cost, named: str
 ) -> None:
     with pytest.raises(CostExceedsLimit, match=named):
@@ -410,7 +409,7 @@ async def test_without_a_ledger_nothing_is_dispatched_and_it_recovers(shelf: She
 
 
 @pytest.mark.parametrize("applied", [False, True])
-def test_a_ledger_that_does_not_answer_is_waited_for_no_longer_than_the_deadline(applied: bool) -> None:
+def test_silent_ledger_is_awaited_until_the_deadline(applied: bool) -> None:
     async def main() -> None:
         shelf = Shelf()
         store = Hanging(shelf, applied=applied)
@@ -427,7 +426,7 @@ def test_a_ledger_that_does_not_answer_is_waited_for_no_longer_than_the_deadline
 
 
 @pytest.mark.parametrize("applied", [False, True])
-def test_what_a_ledger_grants_late_is_used_once_and_by_one_at_a_time(applied: bool) -> None:
+def test_late_grant_is_used_once(applied: bool) -> None:
     open_now = most = 0
 
     async def use(gate: Admission) -> None:
@@ -458,7 +457,7 @@ def test_what_a_ledger_grants_late_is_used_once_and_by_one_at_a_time(applied: bo
     run(main)
 
 
-def test_who_cannot_wait_for_one_answer_of_the_ledger_is_told_that_its_time_was_over(shelf: Shelf) -> None:
+def test_deadline_before_any_ledger_answer_is_a_timeout(shelf: Shelf) -> None:
     async def main() -> None:
         gate = admission(Hanging(shelf, applied=False))
         with pytest.raises(QueueTimeout):
@@ -467,7 +466,7 @@ def test_who_cannot_wait_for_one_answer_of_the_ledger_is_told_that_its_time_was_
     run(main)
 
 
-async def test_after_a_refusal_a_request_that_no_limit_concerns_may_be_the_one_that_tries(shelf: Shelf) -> None:
+async def test_unlimited_request_may_be_the_probe(shelf: Shelf) -> None:
     gate, limited = admission(MemoryStore(shelf)), account(images=4)
     async with exchange(gate, limited) as lease:
         lease.refuse(QuotaSignal("m", until_ms=int(gate.clock.latest_ms()) + 300))
@@ -475,7 +474,7 @@ async def test_after_a_refusal_a_request_that_no_limit_concerns_may_be_the_one_t
         lease.answered()
 
 
-async def test_a_full_house_is_no_fault_of_the_ledgers(shelf: Shelf) -> None:
+async def test_full_queue_is_not_a_ledger_failure(shelf: Shelf) -> None:
     gate = admission(MemoryStore(shelf))
     async with exchange(gate, account(c=1)):
         with pytest.raises(QueueTimeout):
@@ -492,7 +491,7 @@ async def test_a_document_of_another_version_is_not_overwritten(shelf: Shelf) ->
     assert (await store.read("ledger/p")).value == b"GL\x63later"
 
 
-async def test_a_look_at_the_ledger_that_was_under_way_does_not_undo_a_refusal(shelf: Shelf) -> None:
+async def test_pending_read_does_not_undo_a_refusal(shelf: Shelf) -> None:
     gate = admission(MemoryStore(shelf), window_s=60.0)
     async with exchange(gate, account(requests=100)) as lease:
         agent, until_ms = gate.projects["p"], int(gate.clock.latest_ms()) + 30_000
@@ -546,7 +545,8 @@ async def test_two_keys_of_one_project_take_turns_on_one_ledger(shelf: Shelf) ->
     assert len(gate.projects) == 1
 
 
-async def test_a_lingering_process_spends_held_permits_without_a_write_and_returns_them_later(shelf: Shelf) -> None:
+async def test_lingering_process_spends_held_permits(shelf: Shelf) -> None:
+    """Without a write, and it returns them later."""
     gate = admission(MemoryStore(shelf), linger_s=0.3)
     for _ in range(20):
         async with exchange(gate, account()):
@@ -557,7 +557,7 @@ async def test_a_lingering_process_spends_held_permits_without_a_write_and_retur
     await assert_nothing_is_held(shelf)
 
 
-async def test_closing_returns_what_is_held_and_refuses_who_waits(shelf: Shelf) -> None:
+async def test_closing_returns_permits_and_rejects_waiters(shelf: Shelf) -> None:
     gate = admission(MemoryStore(shelf), linger_s=60.0)
     async with exchange(gate, account()):
         pass

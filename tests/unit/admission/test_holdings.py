@@ -15,6 +15,7 @@ from shared.generation import Cost
 from shared.ledger.grid import Grid
 from shared.ledger.limits import Limits
 from shared.ledger.state import (
+    NONE_LACKS,
     Bookings,
     Circuit,
     Metered,

@@ -75,7 +75,7 @@ def seen(
 
 
 @pytest.mark.parametrize("c", [15, 4])
-def test_while_concurrency_binds_and_everyone_has_its_share_next_to_nothing_is_written(c: int) -> None:
+def test_fair_shares_of_slots_cost_few_writes(c: int) -> None:
     found = seen(c, [20, 20, 20], AMPLE, 10, 40)
     assert max(found.commits_per_s) <= 1
     assert found.use >= 0.97
@@ -108,7 +108,7 @@ def test_while_a_rate_binds_writes_per_request_stay_few(rpm: int, c: int, caller
     assert found.most_open <= c
 
 
-def test_who_waits_long_writes_once_for_each_request() -> None:
+def test_long_waits_cost_one_write_per_request() -> None:
     """10 a minute: a permit is booked far ahead, and nothing is written before it was used. Before: 6 writes for each, since
     permits were wanted for half of those who waited, and since authority was renewed every five seconds."""
     found = seen(256, [8] * 4, {"requests": 10}, 62, 242)
@@ -116,7 +116,7 @@ def test_who_waits_long_writes_once_for_each_request() -> None:
 
 
 @pytest.mark.parametrize(("rpm", "writes"), [(300, 0.6), (1_000, 0.25)])
-def test_between_requests_that_come_often_an_idle_instance_holds_on_to_what_it_has(rpm: int, writes: float) -> None:
+def test_idle_instance_holds_between_frequent_requests(rpm: int, writes: float) -> None:
     """Four instances at about 60 % of the limit, each idle more often than not. When each of them returned everything with each
     request, writes were 2.6 and 1.6 per request, 0.5 conflicts per write; now 0.3 to 0.4 and 0.1, and up to 0.05."""
     limits, think_s = {"requests": rpm}, 32 * 60 / (0.6 * rpm) - 0.65
@@ -126,7 +126,7 @@ def test_between_requests_that_come_often_an_idle_instance_holds_on_to_what_it_h
     assert found.wait_p50_s <= 0.001
 
 
-def test_a_bunch_of_requests_paces_those_that_come_after_it_for_seconds_and_not_minutes() -> None:
+def test_bunch_paces_demand_only_for_seconds() -> None:
     """180 of 300 a minute, after 60 at once. While a wait of a second paced all demand for a minute, the next such wait came
     before it was over: 1.2 writes per request in the second minute."""
 
@@ -173,7 +173,7 @@ def held_slots(site: Site) -> int:
     return sum(lease.slots for lease in unpack(entry.put.value).leases.values())
 
 
-def test_who_holds_on_returns_it_all_when_no_request_comes_any_more() -> None:
+def test_holding_instance_returns_all_without_requests() -> None:
     async def main() -> tuple[int, int]:
         random.seed(1)
         site = Site(account(64, requests=1_000), service_s=(0.2, 0.2), holds_on=True)
@@ -199,7 +199,7 @@ def test_who_holds_on_returns_it_all_when_no_request_comes_any_more() -> None:
     ],
     ids=["few slots", "few requests a day", "seldom asked"],
 )
-def test_nobody_holds_on_to_what_others_could_miss(c: int, limits: dict[str, int], every_s: float) -> None:
+def test_idle_instance_keeps_nothing_that_others_need(c: int, limits: dict[str, int], every_s: float) -> None:
     """A process may be stopped while it holds on: then slots are free minutes later, and unspent permits count in the day."""
     assert held_slots(asked_in_turn(c, limits, 10, every_s)) == 0
 
@@ -221,7 +221,7 @@ def beside(c: int, others: int, then: Callable[[Site], Awaitable[None]]) -> Site
 
 
 @pytest.mark.parametrize(("c", "others"), [(15, 2), (15, 1), (4, 2)])
-def test_a_new_instance_has_its_first_slot_and_its_share_in_a_moment(c: int, others: int) -> None:
+def test_new_instance_gets_its_share_quickly(c: int, others: int) -> None:
     began_s = 0.0
 
     async def come(site: Site) -> None:
@@ -239,7 +239,7 @@ def test_a_new_instance_has_its_first_slot_and_its_share_in_a_moment(c: int, oth
 
 
 @pytest.mark.parametrize("c", [15, 4])
-def test_what_an_instance_gives_up_is_in_use_elsewhere_within_a_poll_or_two(c: int) -> None:
+def test_returned_slots_are_reused_within_two_polls(c: int) -> None:
     left_s = 0.0
 
     async def come_and_go(site: Site) -> None:
@@ -254,7 +254,7 @@ def test_what_an_instance_gives_up_is_in_use_elsewhere_within_a_poll_or_two(c: i
     assert site.most_open <= c
 
 
-def test_slots_that_a_dead_instance_is_due_are_taken_by_others_long_before_its_lease_is_over() -> None:
+def test_slots_due_to_a_dead_instance_are_taken_early() -> None:
     asked_s = 0.0
 
     async def ask_and_die(site: Site) -> None:
@@ -274,7 +274,7 @@ def test_slots_that_a_dead_instance_is_due_are_taken_by_others_long_before_its_l
     assert site.most_open <= 15
 
 
-def test_every_commit_is_counted_and_every_conversation_remembered() -> None:
+def test_every_commit_and_ledger_call_is_recorded() -> None:
     async def main() -> tuple[Site, list[int], float, list[bool]]:
         random.seed(3)
         site = Site(account(4, **AMPLE))

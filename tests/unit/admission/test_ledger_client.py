@@ -88,7 +88,7 @@ class TestHealth:
         self.fail(client, now)
         assert not client.is_failing()
 
-    def test_a_suspended_process_is_no_failing_ledger(self, client: LedgerClient, now: list[float]) -> None:
+    def test_suspension_is_not_a_ledger_failure(self, client: LedgerClient, now: list[float]) -> None:
         self.fail(client, now)
         self.fail(client, now, took_s=MAX_CALL_S)
         assert not client.is_failing()

@@ -41,7 +41,7 @@ class TestNames:
         ]  # fmt: skip
         assert Names(PROJECT, None).section("anything") == "anything"
 
-    def test_metered_name_is_no_proof_of_an_id(self):
+    def test_metered_name_does_not_prove_the_id(self):
         """An answer that names it was to another id."""
         assert names(alias="target").section("target") == UNPROVEN
 
@@ -76,7 +76,7 @@ class TestNames:
         assert found.learn(Named("alias", "known", UNPROVEN, 8, ONE), 0.0)
         assert not found.learn(Named("alias", "known", "known", 9, ONE), 0.0)
 
-    def test_what_is_unsaid_outlives_what_the_ledger_says(self):
+    def test_unreported_names_outlive_the_ledgers(self):
         found = names()
         found.learn(Named("alias", "known", UNPROVEN, 7, ONE), 0.0)
         assert not found.hear({})

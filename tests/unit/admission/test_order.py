@@ -92,7 +92,7 @@ def modest(*instances: int) -> list[Asking]:
 
 
 @pytest.mark.parametrize("rpm", [60, 300])
-def test_a_flooding_caller_leaves_others_at_its_instance_their_equal_share(rpm: int) -> None:
+def test_flood_leaves_equal_shares_at_one_instance(rpm: int) -> None:
     minutes = 600 / rpm
     found = seen({"requests": rpm}, [Asking("flood", 0, FLOOD), *modest(0, 0, 0)], minutes)
     counts = found.counts()
@@ -110,7 +110,7 @@ def test_a_flooding_caller_leaves_others_at_its_instance_their_equal_share(rpm: 
         "none of them beside it-300",
     ],
 )
-def test_a_flooding_caller_leaves_others_at_another_instance_their_share(
+def test_flood_leaves_shares_at_another_instance(
     where: tuple[int, ...], rpm: int, minutes: float, least: float
 ) -> None:
     """Four callers, so a quarter each. Those with few requests under way do not always ask for what comes next in time: with
@@ -123,7 +123,7 @@ def test_a_flooding_caller_leaves_others_at_another_instance_their_share(
     assert found.used(rpm) >= 0.985
 
 
-def test_who_floods_through_two_instances_gets_a_callers_share_at_each() -> None:
+def test_flood_through_two_instances_gets_two_shares() -> None:
     """Callers are counted per instance: no document says who is the same (a share is 0.2 here, and the flood has two)."""
     found = seen({"requests": 300}, [Asking("flood", at, FLOOD // 2) for at in (0, 1)] + modest(0, 1, 1), 2)
     counts, share = found.counts(), 300 * 2 * BEST / 5
@@ -131,7 +131,7 @@ def test_who_floods_through_two_instances_gets_a_callers_share_at_each() -> None
     assert min(counts.values()) >= 0.9 * share
 
 
-def test_batch_takes_what_interactive_leaves_and_never_less_than_a_twentieth() -> None:
+def test_batch_gets_the_rest_and_at_least_a_twentieth() -> None:
     live, bulk = Asking("live", 0, at_once=40), Asking("bulk", 0, at_once=40, batch=True)
     both = seen({"requests": 300}, [live, bulk], 3)
     assert both.counts()["bulk"] == pytest.approx(0.05 * len(both.served), rel=0.1)
@@ -144,7 +144,7 @@ def test_batch_takes_what_interactive_leaves_and_never_less_than_a_twentieth() -
 
 
 @pytest.mark.parametrize("instances", [2, 4, 8])
-def test_who_waits_longest_at_any_instance_is_served_first(instances: int) -> None:
+def test_longest_wait_of_all_instances_is_served_first(instances: int) -> None:
     """10 requests a minute are spent; then one request comes to each instance, two seconds after the one before."""
 
     async def main() -> list[str]:
@@ -163,7 +163,7 @@ def test_who_waits_longest_at_any_instance_is_served_first(instances: int) -> No
     assert run(main) == [f"{at}" for at in range(instances)]
 
 
-def test_equal_callers_of_four_instances_are_served_about_as_often_at_a_small_limit() -> None:
+def test_small_limit_is_shared_over_four_instances() -> None:
     """10 requests a minute, one caller at each. The goal, a difference of 1 in ten minutes, is missed: it is 4 to 12 of 25, and
     6 to 8 on the average of where in a slot the story may begin. About once a minute the pace lets two go together; the second
     is for whoever asks right then, and that is the one who was just served. Those who wait have a later booking already, and
@@ -185,7 +185,7 @@ def sixty_four() -> list[Asking]:
 
 
 @pytest.mark.parametrize(("rpm", "most"), [(300, 1.7), (1_000, 1.35), (4_000, 1.1)])
-def test_nobody_waits_much_longer_than_in_one_queue(rpm: int, most: float) -> None:
+def test_waits_are_close_to_those_of_one_queue(rpm: int, most: float) -> None:
     """p99 against a whole round of one queue, over two minutes. Measured: 1.49 to 1.6 at 300 a minute, where the first minute's
     burst makes the next round longer; 1.14 to 1.23 at 1,000; 0.81 to 0.97 at 4,000. There it was 4.6 to 6.2 while an instance
     could book all that came next for requests that it expected: the others waited until that was over."""
@@ -197,7 +197,7 @@ def test_nobody_waits_much_longer_than_in_one_queue(rpm: int, most: float) -> No
     assert found.used(rpm) >= 0.98
 
 
-def test_after_a_burst_the_pace_is_such_that_nothing_stalls_until_it_leaves_the_window() -> None:
+def test_nothing_stalls_after_a_burst() -> None:
     """Before, what was dispatched and not yet reported did not slow the pace, nor did a lack that was a few seconds ahead:
     then nothing was left for up to the last second."""
     found = seen({"requests": 4_000}, sixty_four(), 1.05, c=256, warm=0)
@@ -218,7 +218,7 @@ SMALL, LARGE = Cost(1, 1_000), Cost(1, 60_000)
 
 
 @pytest.mark.parametrize("instance", [0, 1], ids=["beside the small", "at another instance"])
-def test_a_prompt_of_most_of_a_minutes_tokens_gets_in_among_many_small_ones(instance: int) -> None:
+def test_large_prompt_is_served_among_small_ones(instance: int) -> None:
     """It waits for its caller's turn (it is worth 16 requests) and then for room: 71 s beside them, 38 s at an instance of its
     own. An equal share of the tokens would give it one in 3.6 minutes. The small ones go on, but the minute before it and the
     one after it both have to leave it room, so that all together use less once: by 41,000 tokens, of at most 60,000."""

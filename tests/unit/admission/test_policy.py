@@ -197,7 +197,7 @@ class TestAssess:
         assert not again.renew, "the document has not changed"
         assert self.assess(read_again(document, 1.1 * TRY_AGAIN_S), held, 1, found.looked).renew
 
-    def test_slots_that_nobody_takes_are_taken_in_the_end(self) -> None:
+    def test_unclaimed_slots_are_taken_after_a_while(self) -> None:
         place = Standing(held=1, due=1, free=2, before=2, owed=2)
         takes, looked = Policy._takes_slots(place, 3, UNSEEN, 100.0)
         assert (takes, looked) == (False, Looked(unclaimed_since_s=100.0))

@@ -117,7 +117,7 @@ async def cool_ms(site: Site) -> int:
 
 
 @limited
-def test_exactly_one_request_tries_and_all_instances_follow_within_a_second(limits: dict[str, int]) -> None:
+def test_one_probe_reopens_all_instances_in_a_second(limits: dict[str, int]) -> None:
     async def refuse(_: Site, gemini: Gemini) -> None:
         gemini.closes(3.0)
         await asyncio.sleep(12)
@@ -136,7 +136,7 @@ def test_exactly_one_request_tries_and_all_instances_follow_within_a_second(limi
 
 
 @limited
-def test_a_refused_one_is_followed_by_one_more_after_each_cool_down(limits: dict[str, int]) -> None:
+def test_refused_probe_is_repeated_after_each_pause(limits: dict[str, int]) -> None:
     async def refuse(_: Site, gemini: Gemini) -> None:
         gemini.closes(14.0)
         await asyncio.sleep(20)
@@ -149,7 +149,7 @@ def test_a_refused_one_is_followed_by_one_more_after_each_cool_down(limits: dict
     assert all(b.began_s - a.ended_s >= 1.9 for a, b in pairwise(tries))
 
 
-def test_a_cool_down_costs_no_writes_but_the_news_and_the_usual_ones() -> None:
+def test_open_circuit_costs_few_writes() -> None:
     commits = 0
 
     async def refuse(site: Site, gemini: Gemini) -> None:
@@ -166,7 +166,7 @@ def test_a_cool_down_costs_no_writes_but_the_news_and_the_usual_ones() -> None:
 
 
 @limited
-def test_when_who_was_to_try_has_ended_another_one_tries(limits: dict[str, int]) -> None:
+def test_probe_moves_on_when_its_instance_ended(limits: dict[str, int]) -> None:
     async def main() -> tuple[float, Gemini]:
         random.seed(5)
         site, gemini = Site(account(40, **limits)), Gemini()
@@ -193,7 +193,7 @@ def test_when_who_was_to_try_has_ended_another_one_tries(limits: dict[str, int])
     assert second.began_s >= first.ended_s
 
 
-def test_a_single_instance_asks_and_tells_with_one_renew_each() -> None:
+def test_single_instance_probes_with_two_renews() -> None:
     """A caller's own key: one instance, one request after the other, nothing held in between."""
 
     async def main() -> tuple[int, int]:
@@ -215,7 +215,7 @@ def test_a_single_instance_asks_and_tells_with_one_renew_each() -> None:
 
 
 @pytest.mark.parametrize("wait_s", [0.0, 10.0])
-def test_who_cannot_wait_is_told_when_the_cool_down_is_over(wait_s: float) -> None:
+def test_rejection_has_the_end_of_the_pause(wait_s: float) -> None:
     async def main() -> float:
         site, gemini = Site(account(5, requests=100)), Gemini(retry_s=30.0)
         here = site.add()
@@ -229,7 +229,7 @@ def test_who_cannot_wait_is_told_when_the_cool_down_is_over(wait_s: float) -> No
     assert run(main) == pytest.approx(30.0 - wait_s, abs=1.0)
 
 
-def test_a_request_that_tries_and_is_cancelled_lets_the_next_one_try() -> None:
+def test_cancelled_probe_lets_the_next_one_try() -> None:
     async def main() -> float:
         site, gemini = Site(account(5)), Gemini(retry_s=1.0, answer_s=8.0)
         here = site.add()

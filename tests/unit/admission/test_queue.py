@@ -83,7 +83,7 @@ def test_an_idle_caller_saves_no_turns_up() -> None:
     assert Counter(drain(queue)[:10])["late"] <= 6
 
 
-def test_batch_takes_what_interactive_leaves_and_never_less_than_a_twentieth() -> None:
+def test_batch_gets_the_rest_and_at_least_a_twentieth() -> None:
     queue = FairQueue()
     for _ in range(100):
         queue.put(waiter("live"))
@@ -101,7 +101,7 @@ def test_a_waiter_that_is_put_back_keeps_its_place() -> None:
     assert list(queue) == [first, second]
 
 
-def test_any_waiter_of_many_can_leave_and_the_others_keep_their_order() -> None:
+def test_removing_a_waiter_keeps_the_order() -> None:
     queue = FairQueue()
     waiters = [waiter("abc"[number % 3], tokens=number * 100, batch=number % 5 == 0) for number in range(60)]
     for one in waiters:

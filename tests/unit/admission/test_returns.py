@@ -61,12 +61,12 @@ def test_another_request_fulfils_nothing(ledgers: list[str], model: str, caller:
     assert len(returns) == 1
 
 
-def test_a_request_that_any_of_several_projects_may_serve_is_found() -> None:
+def test_appointment_is_found_in_any_project() -> None:
     one = appointment(10.0, ledger="q")
     assert expecting(one).back([("p", "m"), ("q", "m")], "a", 10.0) is one
 
 
-def test_a_caller_who_is_late_is_forgotten() -> None:
+def test_late_caller_is_forgotten() -> None:
     returns = expecting(appointment(10.0))
     assert returns.ahead("p", "m", waiting(5.0), 10.0 + GRACE_S - 0.01) == (1, 10)
     assert returns.ahead("p", "m", waiting(5.0), 10.0 + GRACE_S) == (0, 0)

@@ -15,7 +15,7 @@ class Elapsed:
         return self.now_s
 
 
-def test_a_sample_bounds_the_time_by_when_it_was_asked_and_answered() -> None:
+def test_sample_bounds_the_store_time() -> None:
     elapsed = Elapsed()
     clock = ServerClock(elapsed)
     assert not clock.known
@@ -43,8 +43,17 @@ def test_the_interval_widens_with_age_on_both_sides() -> None:
     assert (clock.earliest_ms(), clock.latest_ms()) == (earliest_ms, latest_ms)
 
 
+@pytest.mark.parametrize("error_ms", [-0.001, 0.001])
+def test_the_rounding_of_a_time_is_no_contradiction(error_ms: float) -> None:
+    elapsed = Elapsed()
+    clock = ServerClock(elapsed)
+    clock.observe(TimeSample(5_000_000, 1000.0, 1000.0))
+    assert clock.observe(TimeSample(5_000_000 + error_ms, 1000.0, 1000.0))
+    assert clock.earliest_ms() <= 5_000_000 <= clock.latest_ms()
+
+
 @pytest.mark.parametrize("step_ms", [-300_000, 300_000])
-def test_a_contradicting_sample_is_told_and_replaces_what_was_known(step_ms: int) -> None:
+def test_contradicting_sample_replaces_the_interval(step_ms: int) -> None:
     elapsed = Elapsed()
     clock = ServerClock(elapsed)
     clock.observe(TimeSample(5_000_000, 1000.0, 1000.0))

@@ -74,7 +74,7 @@ async def refusal(site: Site, instance: int, *accounts: Account, **more: Any) ->
 
 @pytest.mark.parametrize("instance", [0, 1])
 @pytest.mark.parametrize(("by", "error"), [(TEN, NoQuota), (OWN, CallerNoQuota)], ids=["server", "own key"])
-def test_no_quota_is_told_at_once_in_googles_words(instance: int, by: Account, error: type[GatewayError]) -> None:
+def test_no_quota_is_rejected_at_once_in_googles_words(instance: int, by: Account, error: type[GatewayError]) -> None:
     async def then(site: Site) -> tuple[GatewayError, float]:
         await refuse(site, "zero", by=by)
         await asyncio.sleep(60)
@@ -134,7 +134,7 @@ def test_a_stop_for_spend_that_ends_in_time_is_waited_for() -> None:
     assert 4 <= story(then) <= 7
 
 
-def test_a_spent_day_is_told_until_midnight_in_googles_words() -> None:
+def test_spent_day_is_rejected_until_midnight() -> None:
     async def then(site: Site) -> tuple[GatewayError, float]:
         probe = await lease(site, 0)
         await probe.close()
@@ -151,7 +151,7 @@ def test_a_spent_day_is_told_until_midnight_in_googles_words() -> None:
 
 
 @pytest.mark.parametrize("instance", [0, 1])
-def test_who_cannot_wait_for_a_minutes_quota_hears_why(instance: int) -> None:
+def test_rejection_explains_a_minutes_quota(instance: int) -> None:
     async def then(site: Site) -> GatewayError:
         await refuse(site, "rate")
         return await refusal(site, instance)
@@ -162,7 +162,7 @@ def test_who_cannot_wait_for_a_minutes_quota_hears_why(instance: int) -> None:
     assert error.retry_after_s == pytest.approx(60, abs=2)
 
 
-def test_who_waits_when_the_stop_begins_is_told_at_once() -> None:
+def test_new_stop_rejects_waiting_requests_at_once() -> None:
     async def then(site: Site) -> float:
         full = account(1)
         taken = await lease(site, 0, full)
@@ -189,7 +189,7 @@ def test_another_project_serves_while_one_has_no_quota() -> None:
     assert story(then) == "q"
 
 
-def test_of_several_stopped_projects_the_soonest_is_told() -> None:
+def test_rejection_names_the_stop_that_ends_first() -> None:
     async def then(site: Site) -> GatewayError:
         await refuse(site, "zero")
         await refuse(site, "spend", by=OTHER, message="Spend.")
@@ -245,7 +245,7 @@ class TestALimitBelowTheConfiguredOne:
 
         assert type(story(then)) is CostExceedsLimit
 
-    def test_its_sentence_is_told_to_who_waits_for_it_in_vain(self) -> None:
+    def test_timeout_has_googles_sentence(self) -> None:
         async def then(site: Site) -> GatewayError:
             await (await lease(site, 0, self.TOKENS)).close()
             await self.learn(site)

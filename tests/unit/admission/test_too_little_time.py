@@ -56,7 +56,7 @@ def test_too_little_time_is_rejected_before_a_permit_is_taken() -> None:
     assert story(tell) == 0
 
 
-def test_fewer_than_ten_answers_are_no_rule() -> None:
+def test_fewer_than_ten_answers_reject_nothing() -> None:
     async def tell(gate: Admission, of: Account) -> None:
         answers(gate, 2.0, 9)
         lease = await take(gate, of, 1.0)
@@ -94,7 +94,7 @@ def test_a_request_waits_only_while_enough_time_is_left() -> None:
     assert story(tell) == pytest.approx(3.0, abs=0.1)
 
 
-def test_a_permit_is_not_handed_to_a_request_that_became_too_late() -> None:
+def test_late_request_gets_no_permit() -> None:
     """The model became slower while the request waited: the permit goes to the next one."""
 
     async def tell(gate: Admission, of: Account) -> None:

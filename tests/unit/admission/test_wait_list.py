@@ -34,7 +34,7 @@ def filled(waiters: list[Waiter]) -> tuple[FairQueue, WaitList]:
     return queue, line
 
 
-def test_its_sums_follow_whoever_comes_and_goes() -> None:
+def test_sums_follow_added_and_removed_waiters() -> None:
     chance = random.Random(1)
     waiters = [waiter(chance.choice("abc"), chance.choice("mn"), arrived_s=n, tokens=n) for n in range(1, 60)]
     _, line = filled(waiters)
@@ -77,7 +77,8 @@ def test_turns_over_several_models_are_those_of_the_queue() -> None:
     assert list(line.turns(queue.priorities(), 50, set())) == list(queue)
 
 
-def test_a_model_without_permits_is_passed_over_and_of_no_model_more_than_a_few_are_tried() -> None:
+def test_turns_skip_models_without_permits() -> None:
+    """Of each model only a few waiters are tried."""
     queue, line = filled([waiter(model="m") for _ in range(500)] + [waiter(model="n") for _ in range(5)])
     closed: set[str] = set()
     tried = []
@@ -89,7 +90,7 @@ def test_a_model_without_permits_is_passed_over_and_of_no_model_more_than_a_few_
     assert len(list(line.turns(queue.priorities(), 1, set()))) == SCAN + 1 + 5
 
 
-def test_who_is_ahead_is_known_by_its_place() -> None:
+def test_place_shows_the_waiters_ahead() -> None:
     waiters = [waiter() for _ in range(9)] + [waiter(batch=True)]
     _, line = filled(waiters)
     assert [line.models["m"].order.ahead(one)[0] for one in waiters] == list(range(10))
@@ -126,5 +127,5 @@ def calls_per_request(waiting: int) -> float:
     return run(main)
 
 
-def test_the_work_for_a_request_does_not_grow_with_those_that_wait() -> None:
+def test_work_per_request_is_constant() -> None:
     assert calls_per_request(1000) <= 1.3 * calls_per_request(10)

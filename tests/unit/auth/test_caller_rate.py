@@ -35,7 +35,7 @@ def asked(times_ms: list[int], limit: int) -> list[int]:
 
 
 @pytest.mark.parametrize("seed", range(10))
-def test_no_window_holds_more_than_the_limit_and_none_that_fits_is_refused(seed: int) -> None:
+def test_limit_is_exact(seed: int) -> None:
     rng = random.Random(seed)
     times = sorted(rng.randrange(400_000) for _ in range(300))
     passed = asked(times, 10)
@@ -46,7 +46,7 @@ def test_no_window_holds_more_than_the_limit_and_none_that_fits_is_refused(seed:
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_the_wait_that_is_told_is_exact(seed: int) -> None:
+def test_retry_after_is_exact(seed: int) -> None:
     rng = random.Random(seed)
     value = array("q", sorted(rng.randrange(50_000, 100_000) for _ in range(5))).tobytes()
     wait_ms = counted("k", value, 100_000, 5, WINDOW_MS).result
@@ -55,14 +55,14 @@ def test_the_wait_that_is_told_is_exact(seed: int) -> None:
     assert counted("k", value, 100_000 + wait_ms, 5, WINDOW_MS).result is None
 
 
-def test_times_ahead_of_an_instance_s_view_of_the_clock_count_too() -> None:
+def test_times_ahead_of_the_clock_count() -> None:
     value = array("q", [100_500]).tobytes()
     assert counted("k", value, 100_000, 1, WINDOW_MS).result == WINDOW_MS + 500
     change = counted("k", value, 100_000, 2, WINDOW_MS)
     assert array("q", change.writes["k"].value).tolist() == [100_500, 100_500]  # type: ignore[union-attr]
 
 
-def test_the_document_is_small_and_gone_a_window_after_its_last_request() -> None:
+def test_document_is_small_and_expires_after_a_window() -> None:
     put = counted("k", array("q", range(0, 59_000, 1_000)).tobytes(), 59_500, 60, WINDOW_MS).writes["k"]
     assert put is not None
     assert (len(put.value), put.expires_at_ms) == (480, 119_500)

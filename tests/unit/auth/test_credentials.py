@@ -55,9 +55,8 @@ class TestAdmin:
         assert who(headers, bearer_is_credential=True).kind == "admin"
 
     @pytest.mark.parametrize("headers", [bearer(ADMIN), {"x-goog-api-key": ADMIN}])
-    def test_elsewhere_only_its_own_header_counts_and_it_is_never_taken_for_a_gemini_key(
-        self, headers: dict[str, str]
-    ) -> None:
+    def test_admin_key_counts_only_in_its_own_header(self, headers: dict[str, str]) -> None:
+        """In other headers it is not mistaken for a Gemini key."""
         with pytest.raises(Unauthorized):
             who(headers)
         with pytest.raises(Unauthorized):
@@ -202,11 +201,11 @@ class TestAnonymous:
         assert who({"admin-api-key": ADMIN}, anonymous_allowed=True).kind == "admin"
         assert who(key=OWN, anonymous_allowed=True).kind == "caller_key"
 
-    def test_a_wrong_admin_key_is_told_so(self) -> None:
+    def test_wrong_admin_key_is_named(self) -> None:
         with pytest.raises(Unauthorized):
             who({"admin-api-key": "wrong"}, anonymous_allowed=True)
 
-    def test_the_address_is_what_googles_front_end_appended_and_only_when_deployed(self) -> None:
+    def test_caller_address_is_forwarded_only_when_deployed(self) -> None:
         forwarded = ["203.0.113.9, 198.51.100.1", "192.0.2.1 , 198.51.100.2"]
         assert client_address(forwarded, "169.254.1.1", 1) == "198.51.100.2"
         assert client_address(forwarded, "127.0.0.1", None) == "127.0.0.1"

@@ -72,13 +72,13 @@ async def test_callers_at_random_ask_whether_or_not_they_were_answered() -> None
     assert {one.outcome for one in callers.asked} == {LEFT}
 
 
-async def test_who_still_waits_at_the_end_leaves_and_is_recorded() -> None:
+async def test_waiters_at_the_end_are_recorded() -> None:
     callers = Callers(order(None), FakeGate())
     await run(callers)
     assert [(one.outcome, one.queued_s, one.held) for one in callers.asked] == [(LEFT, None, True)] * 2
 
 
-async def test_an_error_is_recorded_by_its_code_with_what_was_told_first() -> None:
+async def test_error_is_recorded_by_its_code() -> None:
     gate = FakeGate()
     gate.error = QueueTimeout("No permit becomes free in time.")
     gate.let.set()
@@ -96,7 +96,7 @@ async def test_a_defect_ends_the_cell_and_is_not_recorded_as_an_answer() -> None
         await run(Callers(order(None), gate), seconds=PATIENCE_S)
 
 
-async def test_a_measured_store_passes_on_and_measures_every_step_and_what_it_writes() -> None:
+async def test_measured_store_records_every_step() -> None:
     store = MeasuredStore(MemoryStore())
     for size in (5, 3):
         outcome = await store.transact(

@@ -14,7 +14,7 @@ def test_nobody_waits_while_the_window_has_room() -> None:
     assert ideal_fifo([0.0, 0.0, 5.0, 60.0, 60.0], 2, 60) == [0.0, 0.0, 60.0, 60.0, 120.0]
 
 
-def test_a_request_waits_until_the_one_that_is_a_limit_before_it_has_left_the_window() -> None:
+def test_request_waits_for_the_one_a_limit_before_it() -> None:
     assert ideal_fifo([0.0, 1.0, 2.0, 3.0], 2, 10) == [0.0, 1.0, 10.0, 11.0]
 
 
@@ -23,7 +23,7 @@ def test_no_requests_need_no_time() -> None:
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_at_random_arrivals_no_window_holds_more_and_no_request_could_have_gone_earlier(seed: int) -> None:
+def test_ideal_queue_is_exact_and_optimal(seed: int) -> None:
     draw, limit, window_s = random.Random(seed), 4, 10
     came_s = sorted(draw.randrange(60) for _ in range(60))
     at_s = ideal_fifo(came_s, limit, window_s)
@@ -47,7 +47,7 @@ def test_returning_callers_use_the_whole_limit_and_no_more() -> None:
     assert len(at_s) == pytest.approx(900, abs=1)
 
 
-def test_callers_whom_the_limit_does_not_bind_wait_for_nobody() -> None:
+def test_callers_below_the_limit_do_not_wait() -> None:
     done = ideal_round(callers=2, limit=600, window_s=60, service_s=1.0, until_s=10)
     assert [at_s - came_s for came_s, at_s in done[2:]] == [0.0] * (len(done) - 2)
     assert len(done) > 10

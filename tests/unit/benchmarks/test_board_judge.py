@@ -35,13 +35,13 @@ def seen(**changes: object) -> Observed:
     return replace(base, **changes)  # type: ignore[arg-type]
 
 
-def test_use_is_the_share_of_the_limit_that_arrived_while_it_was_measured() -> None:
+def test_use_is_the_measured_share_of_the_limit() -> None:
     found = judge(seen())
     assert (found.requests, found.used) == (5, pytest.approx(1.0))
     assert judge(seen(limit=20)).used == pytest.approx(0.5)
 
 
-def test_the_worst_window_is_of_the_whole_run_and_not_only_of_what_was_measured() -> None:
+def test_worst_window_covers_the_whole_run() -> None:
     burst = [100.0 + number / 100 for number in range(7)] + [106.0]
     assert judge(seen(arrivals_s=burst, most_offered=0, window_s=1.0)).worst_window == 7
 
@@ -56,7 +56,7 @@ def test_nothing_that_arrived_is_no_figure() -> None:
         judge(seen(arrivals_s=[101.0]))
 
 
-def test_writes_conflicts_reads_and_their_price_are_those_of_the_measured_time() -> None:
+def test_store_calls_are_those_of_the_measured_time() -> None:
     found = judge(
         seen(commits_s=[104.0, 106.0, 107.0, 111.0], conflicts_s=[104.0, 107.0], reads_s=[103.0, 105.5, 106.5, 109.0])
     )
@@ -72,7 +72,8 @@ def test_waits_are_of_what_was_dispatched_while_it_was_measured() -> None:
     assert (found.wait_p50_s, found.wait_p99_s) == (2.0, 5.0)
 
 
-def test_the_wait_with_permits_held_leaves_out_the_first_after_idleness_and_whom_the_limit_makes_wait() -> None:
+def test_held_permit_wait_excludes_limited_requests() -> None:
+    """And the first request after an idle time."""
     history = [
         asked(105.0, 0.05, held=False),
         asked(105.1, 0.001),
@@ -83,13 +84,13 @@ def test_the_wait_with_permits_held_leaves_out_the_first_after_idleness_and_whom
     assert (found.held, found.held_p50_s, found.held_p99_s) == (2, 0.001, 0.002)
 
 
-def test_callers_who_come_at_random_are_compared_with_a_queue_for_the_same_arrivals() -> None:
+def test_random_arrivals_are_compared_with_their_queue() -> None:
     history = [asked(105.0, 0.0), asked(105.0, 3.0), asked(105.0, 5.0)]
     found = judge(seen(asked=history, limit=2, window_s=2.0))
     assert (found.ideal_requests, found.ideal_p99_s) == (3, 2.0)
 
 
-def test_returning_callers_are_compared_with_one_round_of_their_queue() -> None:
+def test_closed_loop_is_compared_with_one_round() -> None:
     history = [asked(100.0 + number, 1.0, caller=number % 8) for number in range(10)]
     found = judge(seen(asked=history, closed_loop=True, limit=10, window_s=10.0))
     # Eight come at once and are served one a second; each comes back 0.2 s later, behind the other seven.
@@ -97,14 +98,14 @@ def test_returning_callers_are_compared_with_one_round_of_their_queue() -> None:
     assert found.held == 0, "in a closed loop there is no capacity to spare"
 
 
-def test_errors_and_those_who_left_are_told_apart() -> None:
+def test_errors_and_disconnects_are_distinguished() -> None:
     history = [asked(106.0, 0.1), asked(106.5, None), Asked(0, 0, 107.0, None, "queue_timeout", True)]
     found = judge(seen(asked=history))
     assert found.errors == 1
     assert found.answered_share == pytest.approx(1 / 3)
 
 
-def test_fairness_is_one_when_all_got_the_same_and_counts_those_who_got_nothing() -> None:
+def test_fairness_counts_callers_without_answers() -> None:
     everybody = [asked(0.0, 0.0, caller=caller) for caller in (0, 1, 2, 3)]
     same = fairness(everybody, everybody, lambda one: one.caller)
     assert (same.jain, same.least, same.most, same.mean) == (1.0, 1, 1, 1.0)
@@ -126,7 +127,7 @@ def test_service_that_never_comes_back_has_no_recovery() -> None:
     assert recovery_s([*before, *[10.0 + number for number in range(10)]], killed_s=10.0, until_s=20.0) is None
 
 
-def test_a_plot_shows_each_second_and_the_most_in_the_window_within_it() -> None:
+def test_plot_shows_each_second_and_its_worst_window() -> None:
     found = series([0.5, 0.6, 1.2, 3.9], begin_s=0.0, until_s=5.0, window_s=1.0)
     assert found.per_s == [2, 1, 0, 1, 0]
     assert found.in_window == [2, 3, 1, 1, 1]

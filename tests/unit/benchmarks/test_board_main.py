@@ -41,9 +41,7 @@ def saved(name: str, figures: Figures = GOOD) -> Result:
     )
 
 
-def test_a_cell_that_fails_does_not_stop_the_rest_and_is_told(
-    asked: list[str], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_failed_cell_is_reported_and_others_run(asked: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert command.main(["--only", TWO, "--window", "6"]) == 1
     assert asked == TWO.split(",")
     assert "Not measured: 300-saturated." in capsys.readouterr().out
@@ -67,7 +65,7 @@ def test_a_result_of_another_version_is_measured_again(asked: list[str], tmp_pat
     assert load(tmp_path, "300-saturated-naive") is not None
 
 
-def test_a_plot_is_drawn_for_light_and_for_dark_pages_where_there_is_something_to_show(tmp_path: Path) -> None:
+def test_plot_is_drawn_for_light_and_dark_pages(tmp_path: Path) -> None:
     assert plot.draw({}, tmp_path) == []
     drawn = plot.draw({name: saved(name) for name in TWO.split(",")}, tmp_path)
     sizes = [Image.open(path).size for path in drawn]
@@ -75,9 +73,7 @@ def test_a_plot_is_drawn_for_light_and_for_dark_pages_where_there_is_something_t
     assert len(set(sizes)) == 1 and min(sizes[0]) > 500
 
 
-def test_a_cell_that_does_not_exist_is_refused_with_those_that_do(
-    asked: list[str], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_unknown_cell_is_rejected_with_the_known_ones(asked: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert command.main(["--only", "300"]) == 2
     assert asked == []
     assert "10000-saturated" in capsys.readouterr().err

@@ -24,7 +24,7 @@ def open_requests(store: MemoryStore) -> set[str]:
     return set(unpacked(blob).open)
 
 
-def test_a_full_window_tells_when_its_oldest_slot_has_left_it() -> None:
+def test_full_window_names_its_next_free_time() -> None:
     window = Window()
     assert [acquire(window, name, 1_000, RULE) for name in "abc"] == [None, None, None]
     again_ms = acquire(window, "d", 2_000, RULE)
@@ -33,7 +33,7 @@ def test_a_full_window_tells_when_its_oldest_slot_has_left_it() -> None:
     assert acquire(window, "d", again_ms, RULE) is None
 
 
-def test_no_window_holds_more_than_the_limit_even_when_each_arrives_late_by_the_jitter() -> None:
+def test_naive_lease_is_exact_with_jitter() -> None:
     window, arrived_ms, now_ms = Window(), [], 0
     for number in range(40):
         while (again_ms := acquire(window, f"{number}", now_ms, RULE)) is not None:
@@ -44,7 +44,7 @@ def test_no_window_holds_more_than_the_limit_even_when_each_arrives_late_by_the_
     assert worst_window(arrived_ms, 60_000) == RULE.requests
 
 
-def test_what_is_in_flight_is_bounded_until_it_is_given_back_or_forgotten() -> None:
+def test_requests_in_flight_are_bounded() -> None:
     rule = Rule(requests=100, concurrency=2, grid=RULE.grid, ttl_ms=5_000)
     window = Window()
     assert acquire(window, "a", 0, rule) is None
@@ -66,7 +66,7 @@ def test_a_window_survives_being_stored() -> None:
     assert unpacked(None) == Window()
 
 
-async def test_leases_of_several_processes_grant_the_limit_together_and_the_rest_wait() -> None:
+async def test_naive_leases_grant_the_limit_together() -> None:
     shelf = Shelf()
     leases = [NaiveLease(MemoryStore(shelf), KEY, RULE) for _ in range(2)]
     asking = [asyncio.create_task(leases[number % 2].acquire(f"{number}")) for number in range(5)]

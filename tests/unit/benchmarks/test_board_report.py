@@ -73,7 +73,8 @@ def missed_of(cell: str, **changes: object) -> list[str]:
     return [goal.name for goal in goals(CELLS[cell], result(cell, **changes).figures) if not goal.met]
 
 
-def test_every_rate_is_measured_saturated_and_at_60_percent_and_three_of_them_with_the_naive_lease_too() -> None:
+def test_board_has_every_rate_twice_and_three_naive() -> None:
+    """Saturated and at 60 % of the limit."""
     kinds = Counter((cell.lease, cell.rpm, cell.load) for cell in CELLS.values() if cell.kill is None)
     ours = {("calendar", rpm, load) for rpm in RATES for load in ("saturated", "60")}
     naive = {("naive", rpm, load) for rpm in NAIVE_RATES for load in ("saturated", "60")}
@@ -96,7 +97,7 @@ def test_nobody_waits_until_the_queue_gives_up() -> None:
         assert plan(cell).ends_s < QUEUE_TIMEOUT_S
 
 
-def test_what_is_saturated_is_measured_over_whole_periods_after_one_to_warm_up() -> None:
+def test_saturated_cells_measure_whole_periods() -> None:
     planned = plan(CELLS["300-saturated"])
     assert planned.warm_s == period_s(60)
     assert planned.measured_s == pytest.approx(2 * period_s(60))
@@ -104,7 +105,7 @@ def test_what_is_saturated_is_measured_over_whole_periods_after_one_to_warm_up()
     assert plan(CELLS["300-saturated"], measure_s=1).measured_s == pytest.approx(period_s(60))
 
 
-def test_at_60_percent_all_callers_together_ask_for_60_percent_of_the_limit() -> None:
+def test_60_percent_cells_offer_60_percent() -> None:
     planned = plan(CELLS["1000-60"])
     assert planned.per_s is not None
     assert planned.per_s * PROCESSES * CALLERS * 60 == pytest.approx(600)
@@ -170,7 +171,7 @@ def test_the_naive_lease_has_no_goals_and_its_figures_are_shown() -> None:
     assert "| 300 RPM, naive | 310 of 300 | 50.0 % |" in board(results)
 
 
-def test_what_was_not_measured_is_said() -> None:
+def test_unmeasured_figures_are_marked() -> None:
     results = all_good()
     del results["4000-60"]
     assert missed(results) == ["Every goal is met.", "", "Not measured: 4,000 RPM at 60 %."]
@@ -204,7 +205,7 @@ def test_a_goal_is_met_at_its_bound() -> None:
     assert not Goal("x", 0.99, 1.0, at_least=True).met
 
 
-def test_the_board_replaces_what_is_between_its_marks_and_nothing_else() -> None:
+def test_board_replaces_only_the_text_between_its_marks() -> None:
     readme = f"# A\n\n{BEGIN}\nold\n{END}\n\nrest\n"
     assert into(readme, "new") == f"# A\n\n{BEGIN}\nnew\n{END}\n\nrest\n"
     assert into(into(readme, "new"), "old") == readme

@@ -35,7 +35,7 @@ def rows(table: str) -> list[list[str]]:
 @pytest.mark.parametrize(
     ("share", "expected"), [(0.5, 50), (0.99, 99), (0.991, 100), (1.0, 100), (0.0, 1), (0.01, 1), (0.011, 2)]
 )
-def test_a_percentile_is_the_smallest_value_that_the_share_does_not_exceed(share: float, expected: int) -> None:
+def test_percentile_is_the_smallest_sufficient_value(share: float, expected: int) -> None:
     assert percentile(range(1, 101), share) == expected
 
 
@@ -58,7 +58,8 @@ def test_each_figure_is_taken_from_the_round_where_it_is_best() -> None:
     assert found == Figures(requests=200, per_s=900, cpu_ms=0.4, p50_ms=2, p99_ms=4)
 
 
-def test_what_is_added_is_the_best_against_the_best_and_its_range_is_of_neighbours_in_time() -> None:
+def test_added_cost_compares_the_best_runs() -> None:
+    """Its range is that of runs next to each other in time."""
     ours, base = [measured(0.6), measured(0.5), measured(0.9)], [measured(0.3), measured(0.35), measured(0.5)]
     found = compare(BUSY, ours, base)
     assert found.cpu_ms == pytest.approx(0.5 - 0.3)
@@ -70,7 +71,7 @@ def test_a_round_that_only_one_of_the_two_has_is_refused() -> None:
         compare(BUSY, [measured(0.5)], [measured(0.3), measured(0.3)])
 
 
-def test_the_worst_section_and_process_decide_whether_a_goal_is_met() -> None:
+def test_worst_section_and_process_decide_the_goal() -> None:
     sections = {
         "free": [compared(BUSY, 0.3), compared(ALONE, 0.9, added_p50_ms=0.4), compared(STREAM, 2.0)],
         "counted": [compared(BUSY, 0.6), compared(ALONE, 0.9, added_p50_ms=0.7), compared(STREAM, 2.0)],
@@ -93,7 +94,7 @@ def test_a_goal_is_met_below_its_limit_and_not_at_it() -> None:
     assert replace(goal, value=goal.limit - 1e-9).met
 
 
-def test_a_row_tells_both_functions_the_difference_and_its_range() -> None:
+def test_row_has_both_figures_and_the_difference() -> None:
     one = replace(compared(BUSY, 0.25), least_cpu_ms=-0.01, most_cpu_ms=0.3)
     (row,) = rows(section("A title", [one]))
     assert row == ["32", "0 ms", "500", "1000", "0.45", "0.20", "**+0.25** (-0.01 to +0.30)", "+0.1", "+0.0"]
@@ -131,7 +132,7 @@ def test_imports_are_counted_by_package_in_their_own_time() -> None:
     assert import_table(lines) == Imports(modules=3, ms=5.0, heaviest={"main": 3.0, "starlette": 2.0})
 
 
-def test_a_function_is_told_by_its_best_start() -> None:
+def test_function_is_represented_by_its_best_start() -> None:
     one = Deployed("chat", [0.52, 0.41], 61.6, Imports(300, 123.4, {"starlette": 50.2, "orjson": 3.4}))
     assert rows(deployed_table([one])) == [["chat", "0.41", "62", "300", "123", "starlette 50, orjson 3"]]
 

@@ -91,7 +91,7 @@ def test_what_is_declared_holds_nothing() -> None:
         claim.expect(TOTAL)
 
 
-def test_bytes_move_to_who_turns_out_to_hold_them() -> None:
+def test_bytes_move_to_their_final_holder() -> None:
     shared = budget()
     claim = holding(shared, STRANGER, 30 * MB)
     claim.move(TEAM)

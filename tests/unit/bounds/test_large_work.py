@@ -60,7 +60,7 @@ async def test_after_each_it_rests_as_long_as_that_took() -> None:
     large.close()
 
 
-async def test_who_goes_while_waiting_leaves_the_turn_to_the_next() -> None:
+async def test_cancelled_waiter_passes_its_turn_on() -> None:
     large, release = LargeWork(), threading.Event()
     busy = asyncio.create_task(large.run(lambda: release.wait(20)))
     await asyncio.sleep(0.01)
@@ -75,7 +75,7 @@ async def test_who_goes_while_waiting_leaves_the_turn_to_the_next() -> None:
     large.close()
 
 
-async def test_who_goes_meanwhile_is_gone_when_the_work_has_ended() -> None:
+async def test_cancellation_waits_for_the_work() -> None:
     """Its bytes are in use until then."""
     large, release = LargeWork(), threading.Event()
     busy = asyncio.create_task(large.run(lambda: release.wait(20)))

@@ -106,7 +106,7 @@ def test_wrong_field_is_named(config: dict[str, Any], field: str) -> None:
 def test_message_names_the_way_out() -> None:
     assert "/generate" in wrong_field({"response_modalities": ["IMAGE"]})[1]
     assert "Did you mean temperature?" in wrong_field({"temprature": 1})[1]
-    assert "leave it out" in wrong_field({"image_config": {}})[1]
+    assert "remove it" in wrong_field({"image_config": {}})[1]
 
 
 def test_message_names_the_bounds() -> None:
@@ -137,7 +137,7 @@ def test_empty_thinking_level_is_left_out() -> None:
 def test_object_config_rejects_the_format(name: str) -> None:
     """An endpoint that returns objects sets the response's format itself."""
     field, message = wrong_field({name: {}}, ObjectHolder)
-    assert (field, message) == (f"generation_config.{name}", f"{field} is set by this endpoint; leave it out.")
+    assert (field, message) == (f"generation_config.{name}", f"{field} is set by this endpoint; remove it.")
 
 
 def test_schema_has_one_spelling_and_the_bounds() -> None:

@@ -11,7 +11,7 @@ from shared.emulator import tokens
 from .conftest import Asker
 
 
-async def test_max_output_tokens_cut_the_text_after_thinking_took_its_share(ask: Asker) -> None:
+async def test_max_output_tokens_include_thinking(ask: Asker) -> None:
     _, whole = await ask.ask()
     thoughts = whole["usageMetadata"]["thoughtsTokenCount"]
     _, body = await ask.ask(maxOutputTokens=thoughts + 10)

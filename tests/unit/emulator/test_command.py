@@ -36,7 +36,7 @@ async def started(*arguments: str, **environ: str) -> AsyncIterator[asyncio.subp
 
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
-async def test_it_says_where_it_is_serves_and_ends(session: aiohttp.ClientSession, signum: signal.Signals) -> None:
+async def test_command_prints_its_url_serves_and_ends(session: aiohttp.ClientSession, signum: signal.Signals) -> None:
     settings = {"EMULATOR_LATENCY_MS": "0", "EMULATOR_RPM": "1", "LEDGER_WINDOW_SECONDS": "60"}
     async with started("--port", "0", **settings) as process:
         assert process.stdout is not None
@@ -73,7 +73,7 @@ async def _hang(session: aiohttp.ClientSession, url: str) -> None:
             await response.read()
 
 
-async def test_a_wrong_setting_and_a_taken_port_are_told_in_a_sentence() -> None:
+async def test_startup_errors_are_one_sentence() -> None:
     async with started("--port", "0", EMULATOR_RPM="many") as process:
         out, errors = await asyncio.wait_for(process.communicate(), 20)
         assert (process.returncode, out) == (2, b"")

@@ -57,6 +57,6 @@ def test_every_variable_is_read() -> None:
         ("EMULATOR_PROJECTS", '{"p": {"models": {"m": 5}}}'),
     ],
 )
-def test_bad_input_is_refused_with_a_sentence_that_names_the_variable(name: str, value: str) -> None:
+def test_bad_setting_error_names_the_variable(name: str, value: str) -> None:
     with pytest.raises(ConfigError, match=name):
         from_env({name: value})

@@ -37,7 +37,7 @@ async def test_a_configured_alias_is_metered_as_its_model(session: aiohttp.Clien
         assert await ask.status(model="another-alias") == 404
 
 
-async def test_a_window_admits_its_limit_and_the_told_wait_opens_it_again(session: aiohttp.ClientSession) -> None:
+async def test_window_admits_its_limit_after_the_named_wait(session: aiohttp.ClientSession) -> None:
     async with running(config(Limits(rpm=3))) as emulator:
         ask = Asker(emulator, session)
         assert [await ask.status() for _ in range(5)] == [200, 200, 200, 429, 429]
@@ -53,7 +53,7 @@ async def test_a_window_admits_its_limit_and_the_told_wait_opens_it_again(sessio
         assert model["max_offered_requests_in_window"] == 6
 
 
-async def test_a_burst_on_many_connections_is_admitted_to_the_limit_exactly(session: aiohttp.ClientSession) -> None:
+async def test_burst_is_admitted_exactly_to_the_limit(session: aiohttp.ClientSession) -> None:
     async with running(config(Limits(rpm=40), window_s=60.0)) as emulator:
         ask = Asker(emulator, session)
         statuses = await asyncio.gather(*(ask.status(str(n)) for n in range(100)))
@@ -98,7 +98,7 @@ async def test_a_model_may_have_limits_of_its_own(session: aiohttp.ClientSession
         assert all("quotaValue" not in violation for violation in violations)
 
 
-async def test_a_day_is_counted_in_pacific_time_and_a_paid_refusal_names_the_real_wait(
+async def test_day_is_pacific_and_paid_429_names_the_wait(
     session: aiohttp.ClientSession,
 ) -> None:
     now = [next_midnight_s(1_790_000_000.0) - 3_661.25]
@@ -123,9 +123,10 @@ async def test_a_free_day_refusal_names_a_short_wait_all_the_same(session: aioht
         assert 14 <= float(delay[:-1]) < 60
 
 
-async def test_what_was_refused_or_only_counted_uses_nothing_up_but_a_failure_does(
+async def test_only_generating_requests_use_quota(
     session: aiohttp.ClientSession,
 ) -> None:
+    """A rejected request and countTokens use none; a failed one does."""
     async with running(config(Limits(rpm=2), window_s=60.0)) as emulator:
         ask = Asker(emulator, session)
         assert await ask.status(body={}) == 400
@@ -138,7 +139,7 @@ async def test_what_was_refused_or_only_counted_uses_nothing_up_but_a_failure_do
         assert refused == {"invalid_argument": 1, "fault": 3, "rpm": 1}
 
 
-async def test_the_time_of_arrival_is_when_the_headers_came_not_when_the_body_did(
+async def test_arrival_is_when_headers_were_parsed(
     session: aiohttp.ClientSession,
 ) -> None:
     async def slow_body() -> Any:
@@ -172,7 +173,7 @@ async def test_one_request_too_many_at_once_gets_a_bare_429(session: aiohttp.Cli
         assert emulator.stats()["projects"]["k"]["max_open"] == 2
 
 
-async def test_a_worker_that_sends_its_next_request_at_once_never_finds_its_own_slot_taken(
+async def test_slot_is_free_for_the_next_request(
     session: aiohttp.ClientSession,
 ) -> None:
     async with running(config(concurrency=4, latency_s=0.002)) as emulator:

@@ -55,7 +55,7 @@ async def test_a_counted_fault_lets_the_third_try_through(ask: Asker) -> None:
     assert await ask.status("another try [[fault:503x2]]") == 503
 
 
-async def test_an_order_from_outside_hits_the_next_requests_of_that_key(ask: Asker) -> None:
+async def test_ordered_fault_hits_the_next_requests_of_a_key(ask: Asker) -> None:
     url = f"{ask.emulator.url}/emulator/faults"
     async with ask.session.post(url, json={"fault": "503", "count": 2, "key": "k2"}) as response:
         assert await response.json() == {"faults": [{"fault": "503", "count": 2, "model": None}]}
@@ -75,7 +75,7 @@ async def test_an_order_that_makes_no_sense_is_refused(ask: Asker, order: str) -
         assert response.status == 400
 
 
-async def test_an_unknown_fault_is_told_rather_than_ignored(ask: Asker) -> None:
+async def test_unknown_fault_is_rejected(ask: Asker) -> None:
     assert "Unknown emulator fault 'teapot'" in await ask.message("[[fault:teapot]]")
 
 
@@ -163,7 +163,7 @@ async def test_a_malformed_answer_is_a_200_that_is_not_json(ask: Asker, method: 
 
 
 @pytest.mark.parametrize("method", ["generateContent", "streamGenerateContent"])
-async def test_blocked_prompts_and_withheld_answers_are_200s_without_text(ask: Asker, method: str) -> None:
+async def test_blocked_answers_are_200_without_text(ask: Asker, method: str) -> None:
     async def document(fault: str) -> dict[str, Any]:
         status, body = await ask.ask(f"[[fault:{fault}]]", method=method)
         assert status == 200
@@ -199,7 +199,7 @@ async def settled(ask: Asker, at_once: int = 0) -> None:
     pytest.fail(f"{ask.emulator.stats()['open']} requests stayed open")
 
 
-async def test_a_client_that_leaves_mid_stream_frees_its_slot_and_is_counted(session: aiohttp.ClientSession) -> None:
+async def test_disconnect_in_a_stream_frees_the_slot(session: aiohttp.ClientSession) -> None:
     async with running(EmulatorConfig(chunk_delay_s=0.1)) as emulator:
         ask = Asker(emulator, session)
         async with ask.post(method=STREAM) as response:
@@ -209,7 +209,7 @@ async def test_a_client_that_leaves_mid_stream_frees_its_slot_and_is_counted(ses
         assert (emulator.stats()["disconnects"], emulator.stats()["answered"]) == (1, {"disconnected": 1})
 
 
-async def test_a_client_that_leaves_in_mid_body_frees_its_slot_and_is_not_admitted(ask: Asker) -> None:
+async def test_disconnect_in_the_body_is_not_admitted(ask: Asker) -> None:
     host, port = ask.emulator.url.removeprefix("http://").split(":")
     _, writer = await asyncio.open_connection(host, int(port))
     writer.write(
@@ -225,7 +225,7 @@ async def test_a_client_that_leaves_in_mid_body_frees_its_slot_and_is_not_admitt
     assert stats["keys"]["k"] == {"requests": 1, "admitted": 0, "answered": {"disconnected": 1}}
 
 
-async def test_a_slot_of_a_client_that_left_is_free_for_its_next_request(session: aiohttp.ClientSession) -> None:
+async def test_slot_is_free_after_a_disconnect(session: aiohttp.ClientSession) -> None:
     async with running(EmulatorConfig(default_project=Project(concurrency=1))) as emulator:
         ask = Asker(emulator, session)
         assert await ask.status() == 200
@@ -248,7 +248,7 @@ class _Silent(asyncio.Transport):
         return False
 
 
-async def test_a_lost_connection_frees_its_slot_before_anything_else_runs() -> None:
+async def test_lost_connection_frees_its_slot_first() -> None:
     app = create_app()
     protocol = app.server()()
     protocol.connection_made(_Silent())

@@ -49,7 +49,7 @@ def test_a_counted_fault_fires_so_often_for_each_prompt() -> None:
     assert faults.choose(twice, "another", "k", "m") is twice
 
 
-def test_an_order_fires_for_the_next_requests_that_it_fits_and_then_is_gone() -> None:
+def test_order_applies_to_matching_requests_only() -> None:
     faults = Faults()
     faults.order("500", 2, key="a")
     faults.order("503", 1, model="m2")

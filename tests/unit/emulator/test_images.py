@@ -58,7 +58,8 @@ async def test_an_image_has_the_pixels_of_its_ratio_and_size(
     assert image.size == size
 
 
-async def test_a_prompt_is_another_image_each_time_and_the_same_ones_in_every_process() -> None:
+async def test_repeated_prompts_draw_reproducible_images() -> None:
+    """Each repetition is another image, and the same one in every process."""
     runs = []
     for _ in range(2):
         async with running(EmulatorConfig(latency_s=0)) as emulator, aiohttp.ClientSession() as session:
@@ -73,7 +74,7 @@ async def test_a_seed_that_is_named_is_the_same_image_each_time(ask: Asker) -> N
     assert first == again != other
 
 
-async def test_what_was_drawn_is_remembered_for_the_newest_prompts_only(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_drawing_counts_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(images, "_PROMPTS_KEPT", 2)
     seeds = images.Seeds()
     said = ["a", "a", "b", "c", "a", "c"]

@@ -19,7 +19,7 @@ def held(times: list[tuple[float, int]], end_s: float, length_s: float) -> tuple
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_the_peak_is_the_highest_of_all_windows_that_contain_the_arrival(seed: int) -> None:
+def test_peak_is_over_all_windows_with_the_arrival(seed: int) -> None:
     rng = random.Random(seed)
     window, kept = SlidingWindow(10.0), []
     for _ in range(120):
@@ -48,7 +48,7 @@ def test_a_refused_request_does_not_count() -> None:
     assert (quota.max_requests, quota.max_offered_requests) == (1, 60)
 
 
-def test_a_late_decision_is_refused_when_it_would_overfill_a_window_that_is_already_full() -> None:
+def test_late_decision_does_not_overfill_a_window() -> None:
     quota, limits = ModelQuota(60.0), Limits(rpm=1)
     assert not quota.admit(100.0, 1, limits, NO_DAY)
     assert quota.admit(99.0, 1, limits, NO_DAY), "the window (40, 100] would hold two"
@@ -56,7 +56,7 @@ def test_a_late_decision_is_refused_when_it_would_overfill_a_window_that_is_alre
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_a_request_that_waits_as_told_is_admitted_and_one_that_waits_less_is_not(seed: int) -> None:
+def test_named_wait_is_exact(seed: int) -> None:
     rng = random.Random(seed)
     quota, limits = ModelQuota(10.0), Limits(rpm=6, tpm=100)
     now_s = 0.0
@@ -76,7 +76,7 @@ def test_a_request_larger_than_the_whole_limit_is_never_admitted() -> None:
     assert [(one.dimension, one.limit, one.wait_s) for one in exceeded] == [("tpm", 100, 60.0)]
 
 
-def test_a_limit_of_zero_refuses_every_request_in_every_dimension() -> None:
+def test_zero_limit_rejects_every_request() -> None:
     exceeded = ModelQuota(60.0).admit(0.0, 1, Limits(rpm=0, tpm=0, rpd=0), NO_DAY)
     assert {one.dimension for one in exceeded} == {"rpm", "tpm", "rpd"}
 
@@ -98,14 +98,14 @@ def test_memory_stays_bounded_while_counts_stay_exact() -> None:
         ("2026-11-01T08:30:00", "2026-11-02T08:00:00"),
     ],
 )
-def test_a_day_ends_at_midnight_pacific_in_summer_in_winter_and_when_the_clocks_change(now: str, midnight: str) -> None:
+def test_day_ends_at_midnight_pacific(now: str, midnight: str) -> None:
     def utc(text: str) -> float:
         return datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp()
 
     assert next_midnight_s(utc(now)) == utc(midnight)
 
 
-def test_a_day_has_its_own_count_and_tells_the_time_to_its_end() -> None:
+def test_day_has_its_own_count_and_wait() -> None:
     quota, limits = ModelQuota(60.0), Limits(rpd=1)
     end_s = next_midnight_s(NO_DAY)
     assert not quota.admit(0.0, 1, limits, end_s - 100)

@@ -49,7 +49,7 @@ def test_a_text_refers_by_its_name(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["scene_ids", "sceneIds"])
-def test_texts_refer_by_their_name_each_to_another_and_to_all_together(name: str) -> None:
+def test_references_are_distinct_and_cover_all_ids(name: str) -> None:
     scenes = {**objects(id=TEXT), "minItems": 3}
     value = answer(record(chapters=objects(**{name: TEXTS}), scenes=scenes))
     assert [chapter[name] for chapter in value["chapters"]] == [["scene-1", "scene-2"], ["scene-3", "scene-1"]]
@@ -120,7 +120,7 @@ def test_what_is_not_free_text_stays_as_its_schema_has_it(text: dict[str, Any]) 
         assert by_reference["scenes"][0]["id"] == "scene-1"
 
 
-def test_a_name_that_is_declared_in_two_ways_is_no_reference() -> None:
+def test_ambiguous_name_is_not_a_reference() -> None:
     two = record(scenes=objects(id=TEXT), one=record(scene_id=TEXT), other=record(scene_id={"enum": ["x"]}))
     value = answer(two)
     assert (value["one"]["scene_id"][:7], value["other"]["scene_id"]) == ("Offline", "x")

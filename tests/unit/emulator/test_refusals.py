@@ -29,7 +29,7 @@ HI = {"role": "user", "parts": [{"text": "Hi"}]}
         ("unauth-1", 401, "ACCESS_TOKEN_TYPE_UNSUPPORTED", "Request had invalid authentication credentials."),
     ],
 )
-async def test_a_bad_key_is_refused_as_its_name_says(
+async def test_bad_key_is_rejected_by_its_words(
     ask: Asker, key: str, status: int, reason: str | None, words: str
 ) -> None:
     got, body = await ask.ask(key=key)
@@ -148,7 +148,7 @@ async def test_a_method_that_is_not_served_is_a_404(ask: Asker) -> None:
         (["Hi"], 'Invalid JSON payload received. Unknown name "": Root element must be a message.'),
     ],
 )
-async def test_a_body_that_does_not_make_sense_is_refused_in_googles_words(ask: Asker, body: Any, message: str) -> None:
+async def test_invalid_body_is_rejected_in_googles_words(ask: Asker, body: Any, message: str) -> None:
     status, answer = await ask.ask(body=body if isinstance(body, bytes) else json.dumps(body).encode())
     assert (status, answer["error"]["status"]) == (400, "INVALID_ARGUMENT")
     assert answer["error"]["message"] == message
@@ -231,7 +231,7 @@ def _called(signature: str | None, answers: int = 1) -> list[dict[str, Any]]:
     return [HI, {"role": "model", "parts": [call]}, {"role": "user", "parts": [response] * answers}]
 
 
-async def test_a_function_call_must_come_back_with_its_signature_and_one_answer(ask: Asker) -> None:
+async def test_function_call_needs_signature_and_answer(ask: Asker) -> None:
     words = await ask.message(body={"contents": _called(None)})
     assert "missing a thought_signature in functionCall parts" in words
     assert "function call `default_api:f` , position 2." in words

@@ -43,7 +43,7 @@ async def test_an_answer_names_the_prompt_and_the_model_and_adds_up(client: gena
     assert again.text == response.text
 
 
-async def test_a_stream_holds_the_same_text_in_pieces_and_ends_with_a_reason(client: genai.Client) -> None:
+async def test_stream_has_the_same_text_and_a_finish_reason(client: genai.Client) -> None:
     whole = await client.aio.models.generate_content(model=MODEL, contents="Tell me more")
     stream = await client.aio.models.generate_content_stream(model=MODEL, contents="Tell me more")
     chunks = [chunk async for chunk in stream]
@@ -127,7 +127,7 @@ async def test_thoughts_are_shown_when_asked_for(client: genai.Client) -> None:
     assert "Think" not in (response.text or "").partition("You wrote")[0]
 
 
-async def test_a_function_is_called_answered_and_told_about(client: genai.Client) -> None:
+async def test_function_call_round_trip(client: genai.Client) -> None:
     def get_weather(city: str) -> str:
         return f"Sunny in {city}"
 
@@ -141,7 +141,7 @@ async def test_a_function_is_called_answered_and_told_about(client: genai.Client
     assert "The function get_weather answered" in response.text
 
 
-async def test_a_chat_knows_how_much_was_said(client: genai.Client) -> None:
+async def test_chat_counts_its_earlier_turns(client: genai.Client) -> None:
     chat = client.aio.chats.create(model=MODEL, config=GenerateContentConfig(system_instruction="Be brief"))
     await chat.send_message("First thing")
     response = await chat.send_message("Second thing")
@@ -179,7 +179,7 @@ async def test_an_error_raises_the_right_class(
         assert caught.value.status == status
 
 
-async def test_a_429_tells_what_was_exceeded_and_for_how_long() -> None:
+async def test_429_names_the_quota_and_the_delay() -> None:
     config = EmulatorConfig(default_project=Project("free", Limits(rpm=1)))
     async with running(config) as emulator:
         client = genai.Client(api_key="k", http_options=HttpOptions(base_url=emulator.url))

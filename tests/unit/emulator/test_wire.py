@@ -13,7 +13,7 @@ from .conftest import MODEL, Asker
 STREAM = "streamGenerateContent?alt=sse"
 
 
-async def test_a_unary_answer_is_pretty_printed_json_with_googles_headers(ask: Asker) -> None:
+async def test_unary_answer_is_pretty_json_with_headers(ask: Asker) -> None:
     async with ask.post() as response:
         body = await response.text()
         assert body == json.dumps(json.loads(body), indent=2, ensure_ascii=False) + "\n"
@@ -26,7 +26,7 @@ async def test_a_unary_answer_is_pretty_printed_json_with_googles_headers(ask: A
     assert not [name for name in headers if "ratelimit" in name.lower() or name.lower() == "retry-after"]
 
 
-async def test_a_stream_is_events_ended_by_crlf_crlf_without_a_done_mark(ask: Asker) -> None:
+async def test_stream_is_crlf_events_without_a_done_mark(ask: Asker) -> None:
     async with ask.post(method=STREAM) as response:
         raw = await response.read()
     assert response.headers["Content-Type"] == "text/event-stream"
@@ -68,7 +68,7 @@ async def test_a_stream_without_alt_sse_is_one_json_array(ask: Asker) -> None:
     assert text == await ask.text()
 
 
-async def test_an_error_before_the_first_frame_is_plain_json_of_the_type_event_stream(ask: Asker) -> None:
+async def test_early_stream_error_is_json_as_event_stream(ask: Asker) -> None:
     async with ask.post("[[fault:503]]", method=STREAM) as response:
         body = await response.text()
     assert response.status == 503
@@ -117,7 +117,7 @@ async def test_a_key_may_come_in_the_query(ask: Asker) -> None:
     assert ask.emulator.stats()["keys"]["in-query"]["admitted"] == 1
 
 
-async def test_pipelined_requests_are_answered_in_turn_but_arrive_when_they_were_read(ask: Asker) -> None:
+async def test_pipelined_requests_arrive_when_read(ask: Asker) -> None:
     host, port = ask.emulator.url.removeprefix("http://").split(":")
     reader, writer = await asyncio.open_connection(host, int(port))
     body = b'{"contents":[{"parts":[{"text":"[[latency:100]]"}]}]}'
@@ -137,7 +137,7 @@ async def test_pipelined_requests_are_answered_in_turn_but_arrive_when_they_were
     assert len(set(arrivals)) == 1, "all three were parsed from one read"
 
 
-async def test_a_client_that_expects_100_continue_is_told_to_go_on(ask: Asker) -> None:
+async def test_expect_100_continue_is_answered(ask: Asker) -> None:
     url = f"{ask.emulator.url}/v1/models/{MODEL}:generateContent?key=k"
     async with ask.session.post(url, json={"contents": {"parts": {"text": "Hi"}}}, expect100=True) as response:
         assert response.status == 200

@@ -94,7 +94,7 @@ def test_a_chain_of_unknown_names_is_rejected(text: str) -> None:
         parse_fault(text)
 
 
-def test_a_fault_that_is_no_wrapping_has_no_chain() -> None:
+def test_other_fault_is_not_a_chain() -> None:
     assert chain_of("503") == ()
     assert parse_fault("bom+gzip@0.5x2").wrappings == ("bom", "gzip")
 

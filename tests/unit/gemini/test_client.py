@@ -20,6 +20,7 @@ from shared.gemini import client as client_module
 from shared.gemini.client import Exchange, GeminiClient
 from shared.gemini.errors import UpstreamFailure
 from shared.secret import Secret
+from tests.support.whole_path import eventually
 
 KEY = "AQ.Ab8RN6KrExampleKeyOfTheTests0123456789"
 OVERLOADED = b"""{
@@ -39,9 +40,7 @@ async def failure_of(awaitable) -> UpstreamFailure:
 
 
 class TestSending:
-    async def test_posts_the_body_as_it_is_with_the_key_in_a_header_and_not_in_the_url(
-        self, client, upstream, exchange
-    ):
+    async def test_body_is_unchanged_and_key_is_in_a_header(self, client, upstream, exchange):
         body = orjson.dumps({"contents": [{"parts": [{"text": "Grüße"}]}]})
         reply = await client.generate(exchange(body=body, timeout_s=7.9))
 
@@ -55,7 +54,7 @@ class TestSending:
         assert "expect" not in request.headers
         assert "transfer-encoding" not in request.headers
 
-    async def test_tells_upstream_the_whole_seconds_that_are_left(self, client, upstream, exchange):
+    async def test_x_server_timeout_is_the_whole_seconds_left(self, client, upstream, exchange):
         await client.generate(exchange(timeout_s=7.9))
         await client.generate(exchange(timeout_s=0.9))
         assert [r.headers["x-server-timeout"] for r in upstream.requests] == ["7", "1"]
@@ -76,7 +75,7 @@ class TestSending:
         assert len(replies) == len(upstream.requests) == 40
         assert upstream.connections <= 4
 
-    async def test_different_keys_share_the_pool_and_never_each_others_answers(self, client, hear, exchange):
+    async def test_keys_share_the_pool_but_not_answers(self, client, hear, exchange):
         @hear
         async def echo(connection, request):
             await connection.answer(200, orjson.dumps({"key": request.headers["x-goog-api-key"]}))
@@ -93,7 +92,7 @@ class TestSending:
         assert upstream.requests[0].line.startswith("POST http://gemini.invalid/v1beta/models/")
         assert asked == [0]
 
-    async def test_reads_an_answer_that_is_compressed_although_none_was_asked_for(self, client, hear, exchange):
+    async def test_unrequested_compression_is_read(self, client, hear, exchange):
         @hear
         async def compressed(connection, request):
             await connection.answer(200, gzip.compress(b'{"a": 1}'), "application/json", "Content-Encoding: gzip")
@@ -121,7 +120,7 @@ class TestThePermitAtTheSocket:
         """A machine that is busy for some milliseconds has the permit asked again. Here only `stall` does."""
         monkeypatch.setattr("shared.gemini.upload.STALL_S", 60.0)
 
-    async def test_is_asked_once_when_the_connection_stands_and_nothing_was_sent(self, client, upstream, exchange):
+    async def test_permit_is_checked_once_before_the_first_byte(self, client, upstream, exchange):
         seen = []
         await client.generate(exchange(before_write=lambda: seen.append(upstream.bytes_received)))
         assert seen == [0]
@@ -135,9 +134,7 @@ class TestThePermitAtTheSocket:
         ids=lambda refusal: type(refusal).__name__,
     )
     @pytest.mark.parametrize("verb", ["generateContent", "streamGenerateContent"])
-    async def test_a_refusal_surfaces_unchanged_sends_nothing_and_leaves_the_connection_in_the_pool(
-        self, upstream, exchange, refusal, verb
-    ):
+    async def test_failed_check_sends_nothing_and_keeps_the_pool(self, upstream, exchange, refusal, verb):
         client = GeminiClient(base_url=upstream.url, max_connections=1)
         await client.generate(exchange())
         received = upstream.bytes_received
@@ -159,7 +156,7 @@ class TestThePermitAtTheSocket:
         assert upstream.connections == 1
         assert upstream.bytes_received < 2 * received + 10
 
-    async def test_a_refusal_on_a_new_connection_sends_nothing_and_leaks_nothing(self, upstream, exchange):
+    async def test_failed_check_on_a_new_connection_leaks_nothing(self, upstream, exchange):
         client = GeminiClient(base_url=upstream.url, max_connections=1)
 
         def refuse() -> None:
@@ -267,7 +264,7 @@ class TestThePermitAtTheSocket:
         )
         assert asked == []
 
-    async def test_is_not_asked_for_a_request_whose_time_ends_in_the_pools_queue(self, upstream, hear, exchange):
+    async def test_permit_is_not_checked_after_a_pool_timeout(self, upstream, hear, exchange):
         client = GeminiClient(base_url=upstream.url, max_connections=1)
 
         @hear
@@ -286,7 +283,7 @@ class TestThePermitAtTheSocket:
 
 
 class TestTheLastByte:
-    async def test_is_told_after_the_permit_was_asked_and_before_the_answer(self, client, upstream, hear, exchange):
+    async def test_sent_is_reported_between_check_and_answer(self, client, upstream, hear, exchange):
         asked, sent = asyncio.Event(), asyncio.Event()
 
         @hear
@@ -300,7 +297,7 @@ class TestTheLastByte:
 
         assert await client.generate(exchange(before_write=asked.set, after_write=last)) == {}
 
-    async def test_is_told_only_when_a_large_body_has_been_taken(self, exchange):
+    async def test_sent_is_reported_after_the_whole_body(self, exchange):
         arrived, release = asyncio.Event(), asyncio.Event()
 
         async def read_late(reader, writer):
@@ -326,7 +323,7 @@ class TestTheLastByte:
         await client.aclose()
         server.close()
 
-    async def test_is_not_told_when_nothing_was_sent(self, client, exchange):
+    async def test_sent_is_not_reported_without_a_request(self, client, exchange):
         told = []
 
         def refuse() -> None:
@@ -337,10 +334,14 @@ class TestTheLastByte:
         assert told == []
 
 
+def kept_connections(client):
+    """The idle connections of the client's pool that are still open."""
+    kept = client._session.connector._conns.values()
+    return [protocol for connections in kept for protocol, *_ in connections if protocol.is_connected()]
+
+
 class TestNoSilentRepetition:
-    async def test_a_kept_connection_that_closes_on_the_next_request_fails_it_and_is_not_tried_again(
-        self, client, upstream, hear, exchange
-    ):
+    async def test_closed_keepalive_fails_without_a_retry(self, client, upstream, hear, exchange):
         await client.generate(exchange())
 
         @hear
@@ -353,9 +354,7 @@ class TestNoSilentRepetition:
         assert len(upstream.requests) == 2
         assert permits == [1]
 
-    async def test_a_kept_connection_that_closed_while_idle_is_replaced_and_costs_one_permit(
-        self, client, upstream, hear, exchange
-    ):
+    async def test_idle_closed_connection_costs_one_permit(self, client, upstream, hear, exchange):
         @hear
         async def answer_and_hang_up(connection, request):
             await connection.answer(200, b"{}")
@@ -364,12 +363,10 @@ class TestNoSilentRepetition:
         permits = []
         for _ in range(3):
             await client.generate(exchange(before_write=lambda: permits.append(1)))
-            await asyncio.sleep(0.02)
+            await eventually(lambda: not kept_connections(client))
         assert (len(upstream.requests), upstream.connections, permits) == (3, 3, [1, 1, 1])
 
-    async def test_a_connection_that_is_lost_between_the_pool_and_the_socket_costs_no_permit(
-        self, client, upstream, exchange, monkeypatch
-    ):
+    async def test_connection_lost_before_the_write_is_free(self, client, upstream, exchange, monkeypatch):
         monkeypatch.setattr(aiohttp.connector.Connection, "closed", True)
         permits = []
         failure = await failure_of(client.generate(exchange(before_write=lambda: permits.append(1))))
@@ -396,9 +393,7 @@ class TestNoSilentRepetition:
 
 
 class TestEnding:
-    async def test_the_deadline_is_for_the_whole_exchange_and_closes_the_connection(
-        self, client, upstream, hear, exchange
-    ):
+    async def test_deadline_covers_the_whole_exchange(self, client, upstream, hear, exchange):
         @hear
         async def slow(connection, request):
             await connection.send(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n")
@@ -438,9 +433,7 @@ class TestEnding:
             await task
         await asyncio.wait_for(upstream.gone.wait(), 30)
 
-    async def test_a_caller_cancelled_while_the_answer_comes_closes_the_socket_at_once(
-        self, client, upstream, hear, exchange
-    ):
+    async def test_cancelled_while_reading_closes_the_socket(self, client, upstream, hear, exchange):
         begun = asyncio.Event()
 
         @hear
@@ -459,7 +452,7 @@ class TestEnding:
         await asyncio.wait_for(upstream.gone.wait(), 30)
 
     @pytest.mark.parametrize("early_answer", [b"", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{"])
-    async def test_a_caller_cancelled_during_a_large_upload_does_not_send_the_rest_of_it(self, exchange, early_answer):
+    async def test_cancelled_upload_does_not_send_the_rest(self, exchange, early_answer):
         arrived, release, received = asyncio.Event(), asyncio.Event(), asyncio.Queue()
 
         async def read_late(reader, writer):
@@ -540,9 +533,7 @@ class TestAnswersThatAreNone:
         failure = await failure_of(client.generate(exchange()))
         assert (failure.kind, failure.written) == ("malformed", True)
 
-    async def test_an_answer_over_the_bound_is_given_up_and_its_connection_closed(
-        self, client, upstream, hear, exchange, monkeypatch
-    ):
+    async def test_too_large_answer_closes_the_connection(self, client, upstream, hear, exchange, monkeypatch):
         monkeypatch.setattr(client_module, "MAX_REPLY_BYTES", 100_000)
 
         @hear
@@ -609,9 +600,7 @@ class TestSecrets:
             assert key not in repr(failure) + str(failure) + failure.message
             assert key not in "".join(traceback.format_exception(failure))
 
-    async def test_a_failure_of_the_connection_is_not_chained_to_an_error_that_holds_the_headers(
-        self, client, hear, exchange
-    ):
+    async def test_connection_error_does_not_chain_the_headers(self, client, hear, exchange):
         @hear
         async def odd(connection, request):
             await connection.send(b"nonsense\r\n\r\n")
@@ -625,9 +614,7 @@ class TestSecrets:
         assert "the prompt" not in shown
 
     @pytest.mark.parametrize("key", ["one\r\nx-evil: two", "käse", "\x00"])
-    async def test_a_key_that_no_header_can_carry_is_refused_before_anything_is_sent(
-        self, client, upstream, exchange, key
-    ):
+    async def test_unsendable_key_is_rejected_before_sending(self, client, upstream, exchange, key):
         failure = await failure_of(client.generate(exchange(key=key)))
         assert (failure.kind, failure.written, failure.remedy) == ("key_invalid", False, "account_out")
         assert upstream.connections == 0
@@ -635,7 +622,7 @@ class TestSecrets:
     @pytest.mark.parametrize(
         ("model", "verb"), [("a b", "generateContent"), ("a/../b", "x"), ("m", "x?key=y"), ("", "x")]
     )
-    async def test_a_model_or_verb_that_is_no_path_segment_is_refused(self, client, exchange, model, verb):
+    async def test_model_and_verb_must_be_path_segments(self, client, exchange, model, verb):
         with pytest.raises(ValueError, match="not a model id"):
             await client.generate(exchange(verb, model=model))
 
@@ -651,7 +638,7 @@ class TestLifetime:
         with pytest.raises(ValueError, match="base URL must be"):
             GeminiClient(base_url=url)
 
-    async def test_closing_twice_or_unused_is_fine_and_use_after_it_is_an_error(self, upstream, exchange):
+    async def test_closing_twice_is_fine_and_later_use_an_error(self, upstream, exchange):
         await GeminiClient(base_url=upstream.url).aclose()
         client = GeminiClient(base_url=upstream.url)
         await client.generate(exchange())
@@ -660,7 +647,7 @@ class TestLifetime:
         with pytest.raises(RuntimeError, match="closed"):
             await client.generate(exchange())
 
-    def test_the_repr_of_an_exchange_shows_neither_its_key_nor_its_body(self):
+    def test_repr_of_an_exchange_shows_no_key_and_no_body(self):
         shown = repr(Exchange(Secret(KEY), "m", "generateContent", b'{"contents": "a prompt"}', 1.0))
         assert KEY not in shown
         assert "a prompt" not in shown

@@ -43,7 +43,7 @@ class TestQuota:
         assert found.violations == (Violation("requests", "day", 1000, model),)
         assert found.retry_delay_s == pytest.approx(72193.257628674)
 
-    def test_a_free_minute_and_a_free_day_share_a_metric_and_differ_by_the_quotas_name(self):
+    def test_free_minute_and_day_differ_by_quota_name(self):
         bullet = f"* Quota exceeded for metric: {METRIC}generate_content_free_tier_requests, limit: %d, model: m\n"
         found = failure(
             429,
@@ -90,7 +90,7 @@ class TestQuota:
         )
         assert (found.violations[0].period, found.retry_delay_s) == ("day", pytest.approx(14.2))
 
-    def test_a_limit_of_zero_is_read_from_the_message_where_google_leaves_the_value_out(self):
+    def test_zero_limit_is_read_from_the_message(self):
         model = "gemini-4-argon"
         metrics = ("generate_content_free_tier_requests", "generate_content_free_tier_input_token_count")
         found = failure(
@@ -159,7 +159,7 @@ class TestQuota:
             Violation("requests", "other", 5, None),
         )
 
-    def test_a_quota_that_is_not_named_is_still_a_quota_and_one_violation(self):
+    def test_unnamed_quota_is_one_violation(self):
         found = failure(429, FREE_TEXT, "RESOURCE_EXHAUSTED", [HELP])
         assert (found.kind, found.violations) == ("quota", (Violation("other", "other"),))
 
@@ -251,7 +251,7 @@ class TestAccount:
             (400, "Multiple authentication credentials received. Please pass only one.", None),
         ],
     )
-    def test_other_trouble_with_a_credential_tries_the_next_account_and_keeps_this_one(self, code, message, reason):
+    def test_other_credential_trouble_keeps_the_account(self, code, message, reason):
         found = failure(code, message, "", [error_info(reason)] if reason else None)
         assert (found.kind, found.remedy) == ("permission", "next_account")
 
@@ -259,7 +259,7 @@ class TestAccount:
         "words",
         ["API key not valid.", "Your API key was reported as leaked.", "Your prepayment credits are depleted"],
     )
-    def test_words_of_the_caller_that_google_quotes_never_put_an_account_out(self, words):
+    def test_quoted_caller_text_disables_no_account(self, words):
         quoted = failure(400, f'Invalid JSON payload received. Unknown name "{words}": Cannot find field.')
         assert (quoted.kind, quoted.remedy) == ("bad_request", "caller")
         elsewhere = failure(403, f"You do not have permission to access the File {words} or it may not exist.")
@@ -509,7 +509,7 @@ class TestSecrets:
         assert secret[8:] not in redacted(text.format(secret, secret))
         assert secret not in repr(UpstreamFailure("server", text.format(secret, secret)))
 
-    def test_a_key_of_no_known_shape_is_erased_when_it_was_the_one_sent(self):
+    def test_sent_key_of_any_form_is_redacted(self):
         body = orjson.dumps({"error": {"code": 400, "message": "no such key: house-of-cards"}})
         assert "house-of-cards" not in str(read_failure(400, body, {}, secret=Secret("house-of-cards")))
 

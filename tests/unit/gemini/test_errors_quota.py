@@ -47,7 +47,7 @@ class TestErrorInfo:
         assert read(429, REGION_TEXT, [region(quota_limit_value=value)]) == only(Violation("requests", "minute", 0))
 
     @pytest.mark.parametrize("value", [None, "", "-1", -1, True, "many", [], "9" * 30])
-    def test_value_that_is_no_limit_is_unknown(self, value):
+    def test_invalid_quota_value_is_unknown(self, value):
         assert read(429, "x", [region(quota_limit_value=value)]) == only(Violation("requests", "minute", None))
 
     @pytest.mark.parametrize(
@@ -216,7 +216,7 @@ class TestSpend:
             "You exceeded your current quota. See https://ai.studio/budget.",
         ],
     )
-    def test_link_to_a_spend_page_is_no_spend_limit(self, message):
+    def test_link_to_a_spend_page_is_not_a_spend_limit(self, message):
         message = message.replace("To see your spend, ", "")
         assert read(429, message) == only(Violation("other", "other"))
 

@@ -48,12 +48,12 @@ def test_the_prefix_of_a_resource_name_is_dropped():
     assert resolve("models/gemini-3.8-flash") == resolve("gemini-3.8-flash")
 
 
-def test_an_unknown_id_stays_as_it_is_and_says_so():
+def test_unknown_id_is_unchanged_and_marked():
     resolved = resolve("gemini-9-ultra")
     assert (resolved.canonical, resolved.known) == ("gemini-9-ultra", False)
 
 
-def test_an_embedding_model_is_never_replaced_by_another_ones_vectors():
+def test_embedding_model_has_no_successor():
     assert resolve("text-embedding-004").known is False
 
 
@@ -118,7 +118,7 @@ def test_kinds_say_what_they_answer_with(model, answers_with):
         ("", False),
     ],
 )
-def test_only_a_404_about_the_model_says_that_it_is_missing(text, missing):
+def test_only_a_404_about_the_model_means_missing(text, missing):
     assert says_missing(text) is missing
 
 
@@ -137,7 +137,7 @@ def test_only_a_404_about_the_model_says_that_it_is_missing(text, missing):
         (None, None),
     ],
 )
-def test_an_answered_name_that_is_no_id_teaches_nothing(name, found):
+def test_invalid_name_in_an_answer_is_ignored(name, found):
     assert model_id(name) == found
 
 
@@ -162,7 +162,7 @@ def test_every_entry_is_under_its_own_id():
 
 
 class TestAnOperatorsTable:
-    def test_adds_models_successors_and_defaults_and_leaves_the_built_in_one_alone(self):
+    def test_operator_table_extends_a_copy(self):
         table = TABLE.changed(
             models=[ModelInfo("gemini-5-boron", "pro")],
             successors={"gemini-4-argon": "gemini-5-boron"},

@@ -128,7 +128,7 @@ class TestErrors:
         assert "has been exhausted" in failure.message
 
     @VERBS
-    async def test_an_error_that_is_null_is_no_error(self, client, hear, exchange, verb):
+    async def test_null_error_is_ignored(self, client, hear, exchange, verb):
         @hear
         async def nulls(connection, request):
             frames = [{"error": None, "usageMetadata": {"promptTokenCount": 7}}, {**orjson.loads(WHOLE), "error": None}]

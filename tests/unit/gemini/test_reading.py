@@ -125,7 +125,7 @@ class TestStreams:
         empty = '{"candidates": [{"content": {"role": "model"}, "finishReason": "STOP"}]}'
         assert text_of(f"data: {empty}\n\ndata: {LO}\n\ndata: {LO}\n\n") == "lolo"
 
-    def test_a_default_enum_is_no_finish(self) -> None:
+    def test_default_enum_is_not_a_finish_reason(self) -> None:
         unset = HEL.replace('"index": 0', '"index": 0, "finishReason": "FINISH_REASON_UNSPECIFIED"')
         assert frames_of(f"data: {unset}\n\n")[1] is False
         assert text_of(f"data: {unset}\n\ndata: {LO}\n\n") == "Hello"

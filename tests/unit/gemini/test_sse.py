@@ -23,7 +23,7 @@ def test_an_event_ends_with_an_empty_line_of_any_kind(ending):
     assert parse(*(bytes([b]) for b in data)) == [b"one", b"two"]
 
 
-def test_an_event_is_given_out_with_the_last_byte_it_needs_and_not_later():
+def test_event_is_emitted_with_its_last_byte():
     parser = SseParser()
     assert parser.feed(b"data: one\r\n") == []
     assert parser.feed(b"\r") == [b"one"]
@@ -65,12 +65,12 @@ def test_the_end_gives_out_what_no_blank_line_ended(stream, last):
     assert parser.end() is None
 
 
-def test_a_byte_order_mark_at_the_start_is_no_part_of_the_first_line():
+def test_byte_order_mark_is_skipped():
     assert parse(b"\xef", b"\xbb\xbfdata: a\n\n") == [b"a"]
     assert parse(b"data: a\n\n\xef\xbb\xbfdata: b\n\n") == [b"a"]
 
 
-def test_characters_that_only_unicode_takes_for_line_ends_are_data():
+def test_unicode_line_separators_are_data():
     text = "a\u2028b\u0085c\x0bd\x0ce"
     assert parse(f"data: {text}\n\n".encode()) == [text.encode()]
 
@@ -103,7 +103,7 @@ def test_what_was_framed_comes_out_as_it_was(texts):
     [b"x" * 100, b"data: " + b"x" * 100 + b"\n", b"data:\n", b": comment"],
     ids=["line", "data", "empty", "comment"],
 )
-def test_an_event_over_the_bound_is_refused_as_soon_as_it_is_over(piece):
+def test_too_large_event_is_rejected_at_the_bound(piece):
     parser = SseParser(max_event_bytes=1_000)
     with pytest.raises(EventTooLarge, match="1000 bytes"):
         for _ in range(1_001):

@@ -111,7 +111,7 @@ class TestFailingBeforeTheFirstFrame:
             )
         assert upstream.connections == 1
 
-    async def test_an_endless_error_body_is_given_up_and_its_connection_closed(self, client, upstream, hear, exchange):
+    async def test_endless_error_body_closes_the_connection(self, client, upstream, hear, exchange):
         @hear
         async def endless(connection, request):
             await connection.send(b"HTTP/1.1 500 Oh\r\nTransfer-Encoding: chunked\r\n\r\n")
@@ -178,7 +178,7 @@ class TestEndingTooSoon:
         seen, failure = await failure_of(client, exchange("streamGenerateContent"))
         assert (seen, failure.kind) == (2, "cut")
 
-    async def test_a_complete_answer_is_complete_however_the_connection_ends(self, client, hear, exchange):
+    async def test_complete_answer_ignores_the_connections_end(self, client, hear, exchange):
         @hear
         async def abrupt(connection, request):
             await connection.begin_stream()
@@ -211,7 +211,7 @@ class TestEndingTooSoon:
         assert (seen, failure.kind, failure.status) == (1, "overloaded", 503)
 
     @pytest.mark.parametrize("payload", [b"not json", b"[1]", b"[DONE]"])
-    async def test_a_frame_that_is_no_json_object_is_malformed(self, client, hear, exchange, payload):
+    async def test_frame_must_be_a_json_object(self, client, hear, exchange, payload):
         @hear
         async def odd(connection, request):
             await connection.begin_stream()
@@ -299,7 +299,7 @@ class TestNobodyListens:
             await task
         await asyncio.wait_for(upstream.gone.wait(), 30)
 
-    async def test_the_deadline_closes_the_socket_also_while_the_reader_is_busy(self, client, upstream, hear, exchange):
+    async def test_deadline_closes_the_socket_of_a_busy_reader(self, client, upstream, hear, exchange):
         hear(self.endless)
         async with client.stream(exchange("streamGenerateContent", timeout_s=2)) as frames:
             await anext(frames)

@@ -45,7 +45,7 @@ class TestText:
             ("", 0),
         ],
     )
-    def test_is_over_what_a_tokenizer_makes_of_it_and_never_over_its_bytes(self, text, likely):
+    def test_estimate_is_between_tokenizer_and_bytes(self, text, likely):
         assert likely <= text_tokens(text) <= len(text.encode())
 
     def test_is_about_twice_the_mean_for_prose(self):
@@ -97,7 +97,7 @@ def test_the_serialised_body_never_makes_it_less(request, times):
     assert estimate_input_tokens(request, data) >= estimate_input_tokens(request)
 
 
-def test_a_long_history_is_estimated_in_one_pass_over_its_bytes_unless_it_holds_media():
+def test_long_text_history_is_estimated_by_bytes():
     turns = [{"role": "user", "parts": [{"text": "Hi there."}]}] * 1_000
     texts = {"contents": turns}
     assert estimate_input_tokens(texts, orjson.dumps(texts)) < 4 * estimate_input_tokens(texts)
@@ -186,7 +186,7 @@ class TestWhatCounts:
 
 
 class TestMedia:
-    def test_an_image_costs_what_its_resolution_says_not_its_bytes(self):
+    def test_image_tokens_depend_on_resolution_only(self):
         data = {"inlineData": {"mimeType": "image/jpeg", "data": "A" * 200_000}}
         nothing = estimate()
         assert 1_120 <= estimate(data) - nothing < 1_200

@@ -58,7 +58,7 @@ class TestReading:
         body = {"candidates": [{"content": {"role": "model"}, "finishReason": "MAX_TOKENS", "index": 0}]}
         assert (text_of(body), finish_reason(body)) == ("", "MAX_TOKENS")
 
-    def test_what_tools_put_into_the_prompt_is_prompt_so_that_the_sum_is_right(self):
+    def test_tool_tokens_count_as_prompt(self):
         body = {"usageMetadata": {"promptTokenCount": 10, "toolUsePromptTokenCount": 5, "candidatesTokenCount": 2}}
         assert usage(body) == Usage(15, 2, 0, 17)
 
@@ -73,7 +73,7 @@ class TestReading:
             {"candidates": [{"index": 1, "finishReason": "STOP", "content": {"parts": [{"text": "not the first"}]}}]},
         ],
     )
-    def test_a_field_that_is_missing_or_of_the_wrong_type_reads_as_absent(self, body):
+    def test_missing_and_mistyped_fields_are_absent(self, body):
         assert (text_of(body), finish_reason(body), block_reason(body), model_version(body)) == ("", None, None, None)
         assert usage(body) == UNKNOWN_USAGE
 
@@ -172,7 +172,7 @@ class TestReading:
         assert model_version({"modelVersion": "g" * wire.MAX_MODEL_VERSION_CHARS}) is not None
         assert model_version({"modelVersion": "g" * (wire.MAX_MODEL_VERSION_CHARS + 1)}) is None
 
-    def test_the_usage_of_a_stream_is_the_last_that_its_frames_told(self):
+    def test_stream_usage_is_that_of_the_last_frame(self):
         frames = [
             {"usageMetadata": {"promptTokenCount": 8, "totalTokenCount": 8}},
             {"usageMetadata": {"promptTokenCount": 8, "thoughtsTokenCount": 50, "totalTokenCount": 58}},
@@ -276,7 +276,8 @@ CAMEL = {
 
 
 class TestCamel:
-    def test_the_structure_is_renamed_and_what_belongs_to_the_user_is_not(self):
+    def test_only_the_structure_is_renamed(self):
+        """Names in the caller's own data stay."""
         before = copy.deepcopy(SNAKE)
         assert camel(SNAKE) == CAMEL
         assert before == SNAKE
@@ -307,7 +308,7 @@ class TestCamel:
             "generateContentRequest": {"systemInstruction": {"parts": []}}
         }
 
-    def test_deep_nesting_is_left_alone_and_does_not_exhaust_the_stack(self):
+    def test_deep_nesting_does_not_exhaust_the_stack(self):
         deep: dict = {"function_response": {"parts": []}}
         lists: list = []
         for _ in range(5_000):

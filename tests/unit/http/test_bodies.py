@@ -138,14 +138,14 @@ def test_bounds_and_absent_fields_in_the_schema() -> None:
         (
             {"guests": [{"name": "Bob"}, {}]},
             "guests[1].name",
-            "guests[1].name is required: send a text that is not empty.",
+            "guests[1].name is required; send a text.",
         ),
         (
             {"guests": [{"name": "Bob", "age": 2.5}]},
             "guests[0].age",
             "guests[0].age must be a whole number.",
         ),
-        ({"picture": ""}, "picture", "picture is empty."),
+        ({"picture": ""}, "picture", "picture is empty; send a text."),
         ({"model": 3}, "model", "model must be a string, not a number."),
     ],
 )
@@ -173,7 +173,7 @@ def test_list_stops_at_the_first_wrong_entry() -> None:
 
 
 def test_missing_field_is_explained() -> None:
-    assert rejected({}).message == "title is required: What is celebrated."
+    assert rejected({}).message == "title is required; send a text: what is celebrated."
 
 
 def test_error_does_not_quote_values() -> None:

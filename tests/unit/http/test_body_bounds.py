@@ -83,9 +83,7 @@ class TestReading:
         with pytest.raises(PayloadTooLarge):
             await read_body({"content-length": length}, Sender([b"x"]), 32 * MB, 60, ByteBudget(MB).claim(STRANGER))
 
-    async def test_one_that_is_too_slow_is_rejected_long_before_the_timeout(
-        self, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    async def test_slow_body_is_rejected_before_the_timeout(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(http_body, "GRACE_S", 0.2)
         claim = ByteBudget(MB).claim(STRANGER)
         with pytest.raises(BadRequest, match=r"arrives too slowly: .* 256 KB per second"):
@@ -158,11 +156,11 @@ class TestWhoAsks:
         assert answer.status == 200
         assert asked.calls[0].caller.kind == "caller_key"
 
-    async def test_credentials_of_a_wrong_type_are_rejected_beside_an_admin_key(self) -> None:
+    async def test_wrong_credentials_type_fails_with_an_admin_key(self) -> None:
         answer = await thing().ask(json={"credentials": 5})
         assert (answer.status, answer.error["details"]) == (400, {"field": "credentials"})
 
-    async def test_a_stranger_is_told_why_no_key_was_found(self) -> None:
+    async def test_unauthorized_explains_why_no_key_was_found(self) -> None:
         content = b'{"a":[' + b"1," * MAX_VALUES + b"1]}"
         answer = await thing().ask(content=content, headers=JSON)
         assert answer.status == 401

@@ -26,7 +26,7 @@ def test_a_range_is_ignored_refused_or_within_the_image(first: str, last: str, s
 
 
 @given(st.text().filter(lambda text: "bytes" not in text.lower()))
-def test_any_other_text_is_no_range(text: str) -> None:
+def test_other_text_is_not_a_range(text: str) -> None:
     assert requested_range({"range": text}, ETAG, 10) is None
 
 

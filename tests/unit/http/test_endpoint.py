@@ -98,7 +98,7 @@ class TestRoutes:
         assert (await named.ask("GET", "/image//a")).json() == {"path": "/image//a"}
         assert (await named.ask("GET", "/images//")).json() == {"path": "/images/"}
 
-    async def test_an_encoded_slash_is_no_separator(self) -> None:
+    async def test_encoded_slash_is_not_a_separator(self) -> None:
         """The server decodes `/%2Fthing` to `//thing`."""
         made = thing()
         assert (await made.ask(path="//thing", raw_path="/%2Fthing", json={})).status == 404
@@ -161,14 +161,14 @@ class TestRoutes:
         assert (await several.ask(path="/", json={})).status == 404
         assert (await several.ask(path="/a", json={})).status == 200
 
-    async def test_another_path_is_not_found_and_the_answer_says_which_there_are(self) -> None:
+    async def test_unknown_path_is_404_with_a_hint(self) -> None:
         answer = await thing().ask(path="/things", json={})
         assert answer.status == 404
         assert answer.error["code"] == "not_found"
         assert "/thing" in answer.error["message"]
 
     @pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "HEAD", "PATCH"])
-    async def test_another_method_is_told_which_are_allowed(self, method: str) -> None:
+    async def test_wrong_method_gets_allow(self, method: str) -> None:
         answer = await thing().ask(method)
         assert (answer.status, answer.headers["allow"]) == (405, "POST, OPTIONS")
 
@@ -206,7 +206,7 @@ class TestRoutes:
 
 
 class TestCredentials:
-    async def test_the_handler_learns_who_asks(self) -> None:
+    async def test_handler_gets_the_caller(self) -> None:
         made = thing()
         await made.ask(json={}, headers={**ADMIN, "x-caller-id": "team"})
         await made.ask(json=OWN, headers={})
@@ -216,12 +216,12 @@ class TestCredentials:
         ]
 
     @pytest.mark.parametrize("body", [b"", b"{", b"\xff", b"[]", b'{"a": 1}', b'{"credentials": {}}'])
-    async def test_without_a_credential_nothing_else_is_said_of_the_body(self, body: bytes) -> None:
+    async def test_unauthorized_names_no_other_body_error(self, body: bytes) -> None:
         made = thing()
         answer = await made.ask(content=body, headers={"content-type": "application/json"})
         assert (answer.status, answer.error["code"], made.calls) == (401, "unauthorized", [])
 
-    async def test_a_key_in_a_body_of_the_wrong_type_is_found_and_the_type_is_then_told(self) -> None:
+    async def test_wrong_content_type_is_reported_after_its_key(self) -> None:
         sent = {"content-type": "application/x-www-form-urlencoded"}
         answer = await thing().ask(content=orjson.dumps(OWN), headers=sent)
         assert answer.status == 415
@@ -231,7 +231,7 @@ class TestCredentials:
         answer = await thing().ask(json={"credentials": "key"})
         assert (answer.status, answer.error["details"]) == (400, {"field": "credentials"})
 
-    async def test_who_may_be_anonymous_is_decided_by_the_function_and_the_environment(self) -> None:
+    async def test_anonymous_needs_function_and_environment(self) -> None:
         allowing = FakeServices(environment={"ALLOW_ANONYMOUS": "thing"})
         made = thing(services=allowing, access="anonymous")
         assert (await made.ask(json={}, headers={})).status == 200
@@ -239,14 +239,14 @@ class TestCredentials:
         assert (await thing(services=allowing).ask(json={}, headers={})).status == 401
         assert (await thing(access="anonymous").ask(json={}, headers={})).status == 401
 
-    async def test_a_compatible_api_takes_the_admin_key_as_bearer_and_the_user_as_the_callers_name(self) -> None:
+    async def test_compatible_api_reads_bearer_and_user(self) -> None:
         compatible = thing(bearer_is_credential=True)
         bearer = {"authorization": f"Bearer {ADMIN_KEY}"}
         await compatible.ask(json={"user": "someone"}, headers=bearer)
         assert compatible.calls[0].caller.id == "name:someone"
         assert (await thing().ask(json={"user": "someone"}, headers=bearer)).status == 401
 
-    async def test_a_key_in_a_body_that_is_no_json_is_missed_with_the_place_where_the_json_breaks(self) -> None:
+    async def test_unauthorized_reports_json_error_position(self) -> None:
         cut = b'{"a": 1, "credentials": {"gemini_api_key": "AQ.a-callers-own-key"}'
         answer = await thing().ask(content=cut, headers={})
         assert (answer.status, answer.error["code"]) == (401, "unauthorized")
@@ -258,7 +258,7 @@ class TestCredentials:
         for without in (b"", b'{"a": 1}'):
             assert "The body is" not in (await thing().ask(content=without, headers={})).error["message"]
 
-    async def test_the_callers_address_is_the_front_ends_word_only_when_deployed(self) -> None:
+    async def test_forwarded_address_counts_only_when_deployed(self) -> None:
         environment = {"ALLOW_ANONYMOUS": "thing", "K_SERVICE": "thing"}
         deployed = thing(services=FakeServices(environment=environment), access="anonymous")
         await deployed.ask(json={}, headers={"x-forwarded-for": "203.0.113.1, 198.51.100.1"})
@@ -385,7 +385,7 @@ class TestBody:
         assert (await thing().ask(content=b'{"a": "\xc3\xa9"}', headers=headers)).json() == {"said": {"a": "é"}}
 
     @pytest.mark.parametrize("encoding", ["identity", "Identity ", ""])
-    async def test_a_content_encoding_that_says_there_is_none_is_taken(self, encoding: str) -> None:
+    async def test_identity_content_encoding_is_accepted(self, encoding: str) -> None:
         assert (await thing().ask(content=b"{}", headers={**ADMIN, "content-encoding": encoding})).status == 200
 
     async def test_it_may_come_in_parts_and_with_a_byte_order_mark(self) -> None:
@@ -408,7 +408,7 @@ class TestBody:
             (b"true", "a boolean"),
         ],
     )
-    async def test_what_is_no_json_object_is_told_so(self, body: bytes, told: str) -> None:
+    async def test_body_must_be_a_json_object(self, body: bytes, told: str) -> None:
         answer = await thing().ask(content=body, headers={**ADMIN, "content-type": "application/json"})
         assert (answer.status, answer.error["code"]) == (400, "invalid_request")
         assert told in answer.error["message"]
@@ -426,9 +426,10 @@ class TestBody:
     async def test_what_cannot_be_read_as_json_is_unsupported(self, headers: dict[str, str]) -> None:
         assert (await thing().ask(content=b"{}", headers={**ADMIN, **headers})).status == 415
 
-    async def test_a_body_that_the_server_left_unread_for_an_upgrade_is_told_of_before_its_credential_is_missed(
+    async def test_unread_upgrade_body_is_reported_first(
         self,
     ) -> None:
+        """Before a missing credential."""
         headers = {"content-type": "application/json", "connection": "Upgrade, HTTP2-Settings", "upgrade": "h2c"}
         answer = await thing().ask(content=b"", headers={**headers, "content-length": "15"})
         assert (answer.status, answer.error["code"]) == (400, "invalid_request")
@@ -441,13 +442,13 @@ class TestBody:
         assert (answer.status, answer.error["details"]) == (413, {"limit_bytes": 32 * 1024 * 1024})
         assert "32 MB" in answer.error["message"]
 
-    async def test_too_large_a_body_of_undeclared_size_is_refused_once_it_is(self) -> None:
+    async def test_undeclared_body_is_rejected_once_too_large(self) -> None:
         megabyte = b" " * 1024 * 1024
         parts = [*[megabyte] * 32, b"{}", *[megabyte] * 8]
         answer = await thing().ask(content=parts)
         assert answer.status == 413
 
-    async def test_a_body_that_does_not_come_is_not_waited_for_beyond_the_timeout(self) -> None:
+    async def test_missing_body_times_out(self) -> None:
         made = thing(services=FakeServices(environment={"REQUEST_TIMEOUT_SECONDS": "0.1"}))
         answer = await made.ask(content=[])
         assert answer.status == 400
@@ -462,7 +463,7 @@ class TestDeadlineAndPriority:
         made = thing(run)
         return await made.ask(json={}, headers={**ADMIN, **headers}), made
 
-    async def test_by_default_a_call_is_interactive_and_has_the_servers_timeout(self) -> None:
+    async def test_default_call_is_interactive_with_server_timeout(self) -> None:
         answer, _ = await self.ask_about({})
         assert answer.json() == {"patience_s": pytest.approx(120), "priority": "interactive"}
 
@@ -617,7 +618,7 @@ class TestHeaders:
         assert made[0] != made[1]
         assert all(one.startswith("req_") for one in made)
 
-    async def test_a_generation_tells_its_limits_and_where_the_time_went(self) -> None:
+    async def test_generation_has_rate_and_timing_headers(self) -> None:
         async def run(call: Call) -> JsonObject:
             await call.generate("some-model", {})
             return {}
@@ -773,7 +774,7 @@ class TestRecord:
         await made.ask(json={})
         assert capsys.readouterr().out == ""
 
-    async def test_an_output_that_nobody_reads_any_more_fails_no_request(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test_closed_log_output_fails_no_request(self, monkeypatch: pytest.MonkeyPatch) -> None:
         class Broken:
             def write(self, _: str) -> int:
                 raise BrokenPipeError
@@ -810,7 +811,7 @@ class TestDisconnect:
         assert made.calls == []
         assert labels(records(capsys.readouterr().out)[0])["outcome"] == "caller_gone"
 
-    async def test_a_server_that_shuts_down_cancels_without_calling_it_a_disconnect(self) -> None:
+    async def test_shutdown_is_not_logged_as_a_disconnect(self) -> None:
         async def run(call: Call) -> JsonObject:
             await call.generate("some-model", {})
             return {}

@@ -76,12 +76,12 @@ def test_an_invalid_field_is_named_with_its_file(tmp_path: Path, change: dict[st
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff"])
-def test_a_file_that_is_no_json_object_is_refused(tmp_path: Path, content: bytes) -> None:
+def test_manifest_must_be_a_json_object(tmp_path: Path, content: bytes) -> None:
     with pytest.raises(ManifestError, match="JSON"):
         Manifest.load(write(tmp_path, "thing", content))
 
 
-def test_a_function_stores_nothing_unless_it_says_so(tmp_path: Path) -> None:
+def test_default_function_stores_nothing(tmp_path: Path) -> None:
     assert Manifest.load(write(tmp_path, "thing", GOOD)).storage == "none"
     assert Manifest.load(write(tmp_path, "images", {**GOOD, "storage": "write"})).storage == "write"
 
@@ -91,7 +91,7 @@ def test_store_is_write_if_left_out(tmp_path: Path) -> None:
     assert Manifest.load(write(tmp_path, "page", {**GOOD, "access": "public", "store": "read"})).store == "read"
 
 
-def test_whose_requests_are_rated_is_optional(tmp_path: Path) -> None:
+def test_rate_limit_of_callers_is_optional(tmp_path: Path) -> None:
     assert Manifest.load(write(tmp_path, "thing", GOOD)).rated == "anonymous"
     assert Manifest.load(write(tmp_path, "images", {**GOOD, "rated": "everybody"})).rated == "everybody"
 
@@ -152,7 +152,7 @@ class TestAlso:
         assert [manifest.name for manifest in load_all(tmp_path)] == ["chat", "one", "two"]
 
 
-def test_every_function_of_the_product_is_described_and_has_its_entry_point() -> None:
+def test_every_function_has_manifest_and_entry_point() -> None:
     manifests = load_all(FUNCTIONS)
     assert {"chat", "generate_text", "health"} <= {manifest.name for manifest in manifests}
     for manifest in manifests:

@@ -202,7 +202,7 @@ class TestHead:
             made.go_on.set()
             assert (await ended(reader)).count(b"HTTP/1.1 200") == 2
 
-    async def test_a_pipelined_broken_body_does_not_cost_its_predecessors_response(self) -> None:
+    async def test_broken_pipelined_body_keeps_earlier_responses(self) -> None:
         async with site() as made, connected(made.url) as (reader, writer):
             writer.write(request_bytes(HOST, method="GET", path="/slow"))
             await eventually(lambda: len(made.scopes) == 1)
@@ -317,7 +317,7 @@ class TestReading:
                 assert part
                 size_bytes += len(part)
 
-    async def test_a_stream_that_nobody_reads_gives_its_slot_back(self) -> None:
+    async def test_unread_stream_returns_its_slot(self) -> None:
         gateway = FakeGateway([native("x" * 2**20)] * 40)
 
         async def streaming(call: Call) -> Response:

@@ -79,7 +79,7 @@ async def test_what_is_asked_of_gemini_is_an_image_and_nothing_else() -> None:
     assert first.body["systemInstruction"] == {"parts": [{"text": "Be bold."}]}
 
 
-async def test_type_and_size_are_the_file_s_own_whatever_gemini_calls_it() -> None:
+async def test_type_and_size_are_read_from_the_file() -> None:
     (image,) = (await made_of(body(part(PNG, "image/jpeg")))).images
     assert (image.mime_type, image.width, image.height) == ("image/png", 1, 1)
 
@@ -215,7 +215,7 @@ async def test_a_defect_in_one_request_costs_no_other_its_image(capsys: pytest.C
     assert "ZeroDivisionError" in capsys.readouterr().out
 
 
-async def test_an_image_that_is_being_stored_is_stored_though_its_caller_goes() -> None:
+async def test_image_is_stored_despite_a_disconnect() -> None:
     begun, go_on = asyncio.Event(), asyncio.Event()
 
     class Slow(FakeMedia):
@@ -236,7 +236,7 @@ async def test_an_image_that_is_being_stored_is_stored_though_its_caller_goes() 
     assert [*media.images.values()] == [PNG, PNG + b"2"], "the one being stored, and the one after it"
 
 
-async def test_while_gemini_works_an_input_image_is_kept_but_not_the_request_that_it_came_in() -> None:
+async def test_encoded_request_is_freed_while_gemini_works() -> None:
     """The decoded image, in the one module that decodes. The buffer of the encoded body, which orjson reserves many times
     too large, and the base64 in the body that is sent are not counted."""
     data = PNG + bytes(6 * 2**20)
@@ -269,7 +269,7 @@ def image_of(number: int, size_bytes: int, name: str | None) -> GeneratedImage:
     return GeneratedImage(number, "image/png", 1, 1, size_bytes, "0" * 64, name, bytes(size_bytes))
 
 
-def test_what_has_no_room_in_the_answer_is_at_its_url_and_that_is_said() -> None:
+def test_image_without_room_is_returned_as_url() -> None:
     call, _ = call_for("")
     images = [image_of(0, 300, "a.png"), image_of(1, 900, "b.png"), image_of(2, 300, None), image_of(3, 150, "d.png")]
     shown = answer(call, ImageResult(images, [], "", MODEL), max_bytes=1_000)
@@ -281,7 +281,7 @@ def test_what_has_no_room_in_the_answer_is_at_its_url_and_that_is_said() -> None
     assert sum(len(image.get("b64_json", "")) for image in shown["images"]) <= 1_000
 
 
-async def test_images_that_are_nowhere_else_are_in_the_answer_however_large_it_becomes() -> None:
+async def test_unstored_images_are_always_in_the_answer() -> None:
     call, _ = call_for("")
     images = [image_of(0, 3_000_000, None), image_of(1, 3_000_000, "b.png")]
     shown = answer(call, ImageResult(images, [], "", MODEL), max_bytes=1_000)

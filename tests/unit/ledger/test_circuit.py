@@ -109,7 +109,7 @@ class TestPauses:
         ledger = Ledger()
         assert ledger.refuse("spend", until_ms=NOON_MS + 5_000, guessed=False).open_until_ms == NOON_MS + 5_000
 
-    def test_pauses_begin_anew_after_an_answer(self) -> None:
+    def test_answer_resets_the_pause(self) -> None:
         ledger = Ledger(UNLIMITED)
         for _ in range(3):
             right = ledger.refuse("spend")

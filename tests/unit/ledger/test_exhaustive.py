@@ -78,7 +78,7 @@ def _with(instances: tuple[Instance, ...], at: int, one: Instance) -> tuple[Inst
 
 
 @pytest.mark.parametrize(("limit", "depth"), [(1, 11), (2, 9)])
-def test_no_schedule_of_two_instances_exceeds_the_limit_in_any_window(limit: int, depth: int) -> None:
+def test_no_schedule_exceeds_the_limit(limit: int, depth: int) -> None:
     first = World(START_MS, pack(State(GRID.window_ms)), ((0, (), ()),) * 2, ())
     seen, frontier = {first}, [first]
     fullest = 0
@@ -99,7 +99,7 @@ def test_no_schedule_of_two_instances_exceeds_the_limit_in_any_window(limit: int
     assert len(seen) > 2_000
 
 
-def test_a_dispatch_settled_ahead_of_its_true_time_counts_before_the_slot_it_was_settled_in() -> None:
+def test_dispatch_settled_ahead_counts_before_its_slot() -> None:
     """Limit 2. One was dispatched span - 1 slots ago; one now, but settled in the next slot (its hi). A ring that counts
     from the settled slot on would show one of two used now, and a third dispatch would share a window with both."""
     slot, limits = GRID.slot(START_MS), Limits(requests=2)

@@ -113,7 +113,7 @@ class TestMerging:
         ledger.renew("k", {"t": wants(5)})
         check_windows(ledger.state, "t", LIMITS, GRID)
 
-    def test_nothing_is_granted_while_both_together_are_over_the_limit(self, ledger):
+    def test_merged_section_over_the_limit_grants_nothing(self, ledger):
         for model in ("x", "t"):
             ledger.renew("i", {model: sent(ledger, 8)})
         ledger.renew("i", {"t": wants(0)}, names=(Named("x", "t", "x", ledger.slot, ONE),))
@@ -121,7 +121,7 @@ class TestMerging:
         bookings = ledger.renew("k", {"t": wants(3)}).allotments["t"].bookings
         assert all(validity.first >= ledger.slot + GRID.span for validity in bookings)
 
-    def test_message_of_an_instance_that_has_not_heard_is_about_the_target(self, ledger):
+    def test_message_about_an_alias_is_redirected(self, ledger):
         booked = ledger.renew("j", {"x": wants(4)}).allotments["x"].bookings
         ledger.renew("i", {"t": wants(0)}, names=(Named("x", "t", "x", ledger.slot, ONE),))
         kept = {validity: cost.minus(ONE) for validity, cost in booked.items()}

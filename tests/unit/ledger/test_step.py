@@ -64,7 +64,7 @@ def test_what_one_returns_another_gets_at_once() -> None:
 
 
 @pytest.mark.parametrize("waiting", [False, True])
-def test_while_a_rate_binds_only_those_whose_requests_wait_book_for_requests_that_are_to_come(*, waiting: bool) -> None:
+def test_scarce_forecasts_need_waiting_requests(*, waiting: bool) -> None:
     """And no more than an even share. What an instance booked whose requests were served at once lapsed: at 87 % of 300 a minute
     p99 was 6 s, and is 0.2 s."""
     ledger, limits = Ledger(c=256), Limits(requests=300)
@@ -79,9 +79,7 @@ def test_while_a_rate_binds_only_those_whose_requests_wait_book_for_requests_tha
 
 
 @pytest.mark.parametrize(("lease_ms", "authority_ms"), [(0, 60_000), (10_000, 10_000)])
-def test_who_waits_for_a_booked_permit_has_authority_until_then_unless_leases_are_set(
-    lease_ms: int, authority_ms: int
-) -> None:
+def test_authority_lasts_until_the_first_booking(lease_ms: int, authority_ms: int) -> None:
     """A minute at the most. Before, it wrote every few seconds only to go on holding its slots."""
     ledger, limits = Ledger(lease_ms=lease_ms), Limits(requests=10)
     ledger.ask("a", 10, limits)
@@ -92,7 +90,7 @@ def test_who_waits_for_a_booked_permit_has_authority_until_then_unless_leases_ar
     assert lease.reuse_ms == lease.authority_ms + TAU_MS
 
 
-def test_a_dead_instances_bookings_count_for_a_window_after_they_end() -> None:
+def test_dead_bookings_count_for_a_window() -> None:
     ledger, limits = Ledger(), Limits(requests=1)
     [(validity, _)] = ledger.ask("dead", 1, limits).items()
     ledger.now_ms = GRID.start_ms(validity.last + GRID.span) - 1
@@ -102,7 +100,7 @@ def test_a_dead_instances_bookings_count_for_a_window_after_they_end() -> None:
     assert any(v.first == GRID.slot(ledger.now_ms) for v in ledger.ask("c", 1, limits))
 
 
-def test_a_dead_instances_slots_return_when_its_last_request_must_have_ended_and_not_before() -> None:
+def test_dead_slots_return_after_the_last_deadline() -> None:
     ledger = Ledger(c=2)
     assert ledger.renew("dead", 2).cap == 2
     ledger.now_ms += 10_000 + TAU_MS
@@ -111,7 +109,7 @@ def test_a_dead_instances_slots_return_when_its_last_request_must_have_ended_and
     assert ledger.renew("b", 2).cap == 2
 
 
-def test_an_instance_known_to_be_gone_frees_its_slots_at_once_but_not_its_bookings() -> None:
+def test_known_end_frees_slots_but_not_bookings() -> None:
     ledger, limits = Ledger(c=2), Limits(requests=1)
     ledger.renew("dead", 2, Demand(limits, wants=((Cost(1), 1),), reach_ms=1000))
     grant = ledger.renew("b", 2, Demand(limits, wants=((Cost(1), 1),), reach_ms=1000), gone=frozenset({"dead"}))
@@ -119,7 +117,7 @@ def test_an_instance_known_to_be_gone_frees_its_slots_at_once_but_not_its_bookin
     assert requests(grant.allotments["m"].bookings) == 0
 
 
-def test_slots_are_shared_fairly_and_a_lowered_cap_is_honoured_before_others_get_them() -> None:
+def test_slots_move_only_after_the_cap_was_lowered() -> None:
     ledger = Ledger(c=10)
     assert ledger.renew("a", 10, hold=10).cap == 10
     assert ledger.renew("b", 10).cap == 0
@@ -129,7 +127,7 @@ def test_slots_are_shared_fairly_and_a_lowered_cap_is_honoured_before_others_get
     assert ledger.renew("b", 10).cap == 5
 
 
-def test_spare_slots_come_only_from_what_nobody_wants() -> None:
+def test_spare_slots_are_unclaimed_ones() -> None:
     ledger = Ledger(c=10)
     assert ledger.renew("a", 2, spare_slots=4).cap == 6
     assert ledger.renew("b", 8).cap == 4
@@ -159,7 +157,7 @@ def test_whole_slots_are_dealt_out_to_the_last_one() -> None:
     assert sorted(lease.slots for lease in ledger.state.leases.values()) == [1, 1, 2]
 
 
-def test_more_instances_than_slots_take_turns_by_who_has_waited_longer() -> None:
+def test_scarce_slots_go_to_the_longest_wait() -> None:
     ledger = Ledger(c=1)
     assert ledger.renew("a", 5, oldest_ms=NOON_MS).cap == 1
     assert ledger.renew("b", 5, oldest_ms=NOON_MS).cap == 0
@@ -170,7 +168,7 @@ def test_more_instances_than_slots_take_turns_by_who_has_waited_longer() -> None
     assert ledger.renew("b", 5, oldest_ms=NOON_MS).cap == 1
 
 
-def test_an_instance_of_one_caller_has_a_slot_where_there_is_one_for_each() -> None:
+def test_single_caller_gets_a_slot_if_there_are_enough() -> None:
     ledger = Ledger(c=4)
     assert ledger.renew("many", 30, callers=30, oldest_ms=NOON_MS - 60_000).cap == 4
     ledger.renew("one", 1, callers=1, oldest_ms=NOON_MS)
@@ -178,7 +176,7 @@ def test_an_instance_of_one_caller_has_a_slot_where_there_is_one_for_each() -> N
     assert ledger.renew("one", 1, callers=1, oldest_ms=NOON_MS).cap == 1
 
 
-def test_who_lets_free_slots_lie_is_passed_over_until_it_asks_again() -> None:
+def test_unclaimed_slots_pass_to_others() -> None:
     ledger = Ledger(c=10)
     ledger.renew("a", 20, hold=5)
     ledger.renew("silent", 20)
@@ -190,7 +188,7 @@ def test_who_lets_free_slots_lie_is_passed_over_until_it_asks_again() -> None:
     assert ledger.renew("a", 20, hold=5).cap == 5
 
 
-def test_slots_of_an_instance_that_is_gone_are_nobodys_share_until_they_are_free() -> None:
+def test_slots_of_an_ended_instance_are_not_shared_yet() -> None:
     ledger = Ledger(c=15)
     ledger.renew("dead", 5)
     ledger.renew("a", 9)
@@ -199,7 +197,7 @@ def test_slots_of_an_instance_that_is_gone_are_nobodys_share_until_they_are_free
     assert ledger.renew("a", 20, hold=0).cap == 5, "half of what the dead one's lease leaves"
 
 
-def test_tokens_are_booked_with_requests_and_a_big_prompt_is_not_starved_by_small_ones() -> None:
+def test_small_prompts_do_not_starve_a_large_one() -> None:
     ledger, limits = Ledger(), Limits(requests=100, input_tokens=1000)
     assert requests(ledger.ask("a", 9, limits, Cost(1, 100))) == 9
     big = ledger.ask("b", 1, limits, Cost(1, 900))
@@ -219,7 +217,7 @@ def test_settling_fewer_tokens_than_reserved_gives_the_rest_back() -> None:
         assert any(v.first == slot for v in ledger.ask("b", 1, limits, Cost(1, 500))) is served_now
 
 
-def test_tokens_beyond_the_reservation_are_debt_that_blocks_later_grants_and_is_counted() -> None:
+def test_debt_blocks_later_grants_and_is_counted() -> None:
     ledger, limits = Ledger(), Limits(input_tokens=1000)
     slot = GRID.slot(NOON_MS)
     ledger.renew("a", 1, Demand(limits, settled={slot: Cost(1, 100)}))
@@ -229,7 +227,7 @@ def test_tokens_beyond_the_reservation_are_debt_that_blocks_later_grants_and_is_
     assert not any(v.first < slot + GRID.span for v in bookings)
 
 
-def test_a_spent_day_grants_nothing_until_midnight_pacific_and_says_so() -> None:
+def test_spent_day_grants_nothing_until_midnight() -> None:
     ledger, limits = Ledger(), Limits(requests=1000, requests_per_day=3)
     slot = GRID.slot(NOON_MS)
     grant = ledger.renew("a", 1, Demand(limits, settled={slot: Cost(3)}, wants=((Cost(1), 1),), reach_ms=60_000))
@@ -246,7 +244,7 @@ def test_a_booking_across_midnight_counts_in_both_days() -> None:
     assert requests(ledger.ask("b", 1, limits)) == 0
 
 
-def test_a_dispatch_whose_slot_is_after_midnight_and_which_is_reported_before_it_counts_in_both_days() -> None:
+def test_dispatch_near_midnight_counts_in_both_days() -> None:
     """A ledger that took 4 s to answer leaves its time uncertain by as much. A dispatch is settled as late as it may have been;
     it may have been earlier, and who asks now could still dispatch on the old day."""
     ledger, limits = Ledger(DAY.end_ms - 5_000), Limits(requests=1000, requests_per_day=1)
@@ -260,7 +258,7 @@ def test_a_dispatch_whose_slot_is_after_midnight_and_which_is_reported_before_it
 
 
 @pytest.mark.parametrize("day", ["2027-03-14", "2027-11-07"])
-def test_a_pacific_day_is_23_or_25_hours_long_when_the_clock_changes(day: str) -> None:
+def test_pacific_day_may_have_23_or_25_hours(day: str) -> None:
     from datetime import datetime
     from zoneinfo import ZoneInfo
 
@@ -284,7 +282,7 @@ def test_a_limit_that_gemini_names_holds_for_all() -> None:
     assert requests(ledger.ask("b", 50, Limits(requests=100))) <= 4
 
 
-def test_a_refusal_without_a_quota_lowers_concurrency_for_a_while_and_no_quota() -> None:
+def test_refusal_without_quota_lowers_only_concurrency() -> None:
     ledger = Ledger(c=10)
     ledger.renew("a", 10, hold=10)
     ledger.renew("a", 10, hold=10, refusals=(QuotaSignal("m", pressure=True),))
@@ -293,7 +291,7 @@ def test_a_refusal_without_a_quota_lowers_concurrency_for_a_while_and_no_quota()
     assert ledger.renew("a", 10).cap == 10
 
 
-def test_the_smaller_of_two_deployments_limits_holds_while_both_are_alive() -> None:
+def test_smallest_limit_holds_while_both_are_alive() -> None:
     ledger = Ledger()
     ledger.ask("old", 1, Limits(requests=5))
     assert (
@@ -302,7 +300,7 @@ def test_the_smaller_of_two_deployments_limits_holds_while_both_are_alive() -> N
     assert minimum([Limits(1, None, 3), Limits(None, 2, 4)]) == Limits(1, 2, 3)
 
 
-def test_a_repeated_renew_tells_the_limits_that_hold_for_all_and_not_the_senders_own() -> None:
+def test_repeated_renew_returns_the_shared_limits() -> None:
     """Who knows of no limit would take it that none holds, and dispatch without permits until its next renew."""
     ledger = Ledger()
     ledger.ask("small", 1, Limits(requests=5))
@@ -323,7 +321,8 @@ def test_idle_models_and_instances_are_forgotten() -> None:
     assert set(ledger.state.leases) == {"b"}
 
 
-def test_a_model_for_which_the_document_has_no_room_gets_no_allotment_and_stops_nobody_else() -> None:
+def test_model_without_room_gets_no_grant() -> None:
+    """Other models are not affected."""
     ledger = Ledger()
     slot = GRID.slot(NOON_MS)
     for n in range(32):
@@ -344,7 +343,7 @@ def test_a_ledger_of_another_window_is_not_touched() -> None:
 
 
 @pytest.mark.parametrize("blob", [b"", b"GL", b"GL\x09abc", b"GL\x01garbage", pack(State(60_000))[:-3]])
-def test_bytes_that_are_no_state_are_refused_and_not_taken_for_an_empty_one(blob: bytes) -> None:
+def test_unreadable_bytes_are_rejected(blob: bytes) -> None:
     with pytest.raises(UnreadableState):
         unpack(blob)
 

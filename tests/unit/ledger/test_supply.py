@@ -15,8 +15,11 @@ NOW = 1_000_000
 
 def supply_of(limit: int, begins: dict[int, int] | None = None, *, share: float = 1.0) -> Supply:
     """Of requests; `begins` by slot, counted from now."""
-    absolute = {NOW + slot: amount for slot, amount in (begins or {}).items()}
-    return Supply(GRID.slot_ms, share, [DimensionSupply(0, limit, GRID.span, NOW, absolute, 4)])
+    return Supply(GRID.slot_ms, share, [dimension_of(0, limit, begins or {})])
+
+
+def dimension_of(k: int, limit: int, begins: dict[int, int]) -> DimensionSupply:
+    return DimensionSupply(k, limit, GRID.span, NOW, [begins.get(slot, 0) for slot in range(-300, 1)], NOW - 300, 4)
 
 
 def times_s(supply: Supply, count: int) -> list[float]:
@@ -48,14 +51,14 @@ def test_a_share_takes_longer() -> None:
 
 
 def test_a_dimension_that_costs_nothing_is_not_waited_for() -> None:
-    full = DimensionSupply(2, 10, GRID.span, NOW, {NOW - 1: 10}, 4)
-    open_now = DimensionSupply(0, 300, GRID.span, NOW, {}, 4)
+    full = dimension_of(2, 10, {-1: 10})
+    open_now = dimension_of(0, 300, {})
     supply = Supply(GRID.slot_ms, 1.0, [open_now, full])
     assert supply.granted_ms((1, 0, 0)) < supply.granted_ms((1, 0, 1))
 
 
 def test_beyond_the_forecast_the_limit_is_the_rate() -> None:
-    one = DimensionSupply(0, 10, GRID.span, NOW, {}, 4)
+    one = dimension_of(0, 10, {})
     amount = 10 * (MAX_WINDOWS + 5)
     assert one.slot_of(amount) == pytest.approx(NOW + (MAX_WINDOWS + 5) * GRID.span, abs=GRID.span)
 

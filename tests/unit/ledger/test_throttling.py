@@ -68,13 +68,13 @@ def requests(allotment: ModelGrant) -> int:
 
 
 class TestAnOutsideConsumer:
-    def test_a_refusal_within_our_limit_lowers_it_to_nine_tenths_of_what_we_sent(self) -> None:
+    def test_unexpected_refusal_leaves_nine_tenths(self) -> None:
         ledger = Ledger(Limits(requests=100))
         ledger.refused("a", sent=50)
         assert ledger.section.outside[0].limit == 45
         assert ledger.section.outside[0].since_ms == NOON_MS
 
-    def test_every_instance_keeps_to_what_is_left_with_its_next_renew(self) -> None:
+    def test_external_usage_applies_with_the_next_renew(self) -> None:
         ledger = Ledger(Limits(requests=100))
         right = ledger.refused("a", sent=50, seconds=1)
         ledger.now_ms += 2_000
@@ -82,18 +82,18 @@ class TestAnOutsideConsumer:
         ledger.now_ms += WINDOW_MS + 1_000
         assert requests(ledger.ask("b", 100)) <= 45 + 2
 
-    def test_what_others_have_booked_and_may_have_sent_counts_as_sent_by_us(self) -> None:
+    def test_possibly_sent_bookings_count_as_sent(self) -> None:
         ledger = Ledger(Limits(requests=100))
         assert requests(ledger.ask("b", 30)) == 30
         ledger.refused("a", sent=20)
         assert ledger.section.outside[0].limit == 45
 
-    def test_a_refusal_at_our_whole_limit_is_nobody_elses_doing(self) -> None:
+    def test_refusal_at_the_whole_limit_suspects_no_one(self) -> None:
         ledger = Ledger()
         ledger.refused("a", sent=10)
         assert not ledger.section.outside
 
-    def test_one_that_is_told_late_is_judged_by_what_the_ring_can_have_forgotten(self) -> None:
+    def test_late_refusal_counts_what_the_ring_forgot(self) -> None:
         ledger = Ledger(Limits(requests=240))
         first = GRID.slot(NOON_MS) - GRID.span + 1
         ledger.renew("a", 1, Demand(ledger.limits, {first + n: Cost(1) for n in range(240)}))
@@ -109,7 +109,7 @@ class TestAnOutsideConsumer:
         ledger.refused("a", sent=1)
         assert ledger.section.outside[0].limit == 1
 
-    def test_a_request_larger_than_what_is_left_is_served_when_the_window_is_empty(self) -> None:
+    def test_large_request_is_served_in_an_empty_window(self) -> None:
         ledger = Ledger(Limits(input_tokens=10_000))
         right = ledger.refused("a", sent=1, cost=Cost(1, 100), seconds=1, minute=(1,))
         assert ledger.section.outside[1].limit == 90
@@ -137,7 +137,7 @@ class TestAnOutsideConsumer:
         ledger.refused("a", sent=20)
         assert ledger.section.outside[0].limit == 18
 
-    def test_it_recovers_by_two_percent_of_the_limit_per_window_and_is_forgotten_at_the_limit(self) -> None:
+    def test_limit_recovers_by_two_percent_per_window(self) -> None:
         ledger, seen = Ledger(Limits(requests=100)), []
         ledger.refused("a", sent=50)
         for windows in (0, 1, 10, 27):
@@ -165,7 +165,7 @@ class TestAnOutsideConsumer:
         ledger.refused("b")
         assert ledger.section.outside[0].limit == 45
 
-    def test_after_so_many_windows_it_is_forgotten_even_if_nobody_knows_the_limit(self) -> None:
+    def test_external_usage_is_forgotten_without_a_limit(self) -> None:
         ledger = Ledger()
         ledger.refused("a", sent=1)
         ledger.renew("a", 0)
@@ -175,7 +175,7 @@ class TestAnOutsideConsumer:
 
 
 class TestTheRequestThatTries:
-    def test_a_refusal_that_is_heard_of_more_than_a_window_after_its_end_shuts_nothing(self):
+    def test_long_ended_refusal_opens_no_circuit(self):
         """A process whose CPU stood still brings it; the others have been served since then."""
         ledger = Ledger()
         heard_late = QuotaSignal("m", NOON_MS + 1_000, minute=(0,), sent_ms=NOON_MS)
@@ -189,7 +189,7 @@ class TestTheRequestThatTries:
         ledger.now_ms += 1_000 + WINDOW_MS
         assert ledger.ask("a", refusals=(heard_late,)).open_until_ms == heard_late.until_ms
 
-    def test_during_a_cool_down_one_request_is_booked_behind_it_and_no_other(self) -> None:
+    def test_open_circuit_books_only_the_probe(self) -> None:
         ledger = Ledger(Limits(requests=100))
         first = ledger.refused("a", sent=1)
         assert requests(first) == 1
@@ -199,7 +199,7 @@ class TestTheRequestThatTries:
         assert (requests(other), other.probe_ms, other.open_until_ms) == (0, 0, first.open_until_ms)
         assert other.next_ms >= first.open_until_ms
 
-    def test_where_there_is_room_it_may_begin_seconds_late_so_that_a_slow_ledger_does_not_lose_it(self) -> None:
+    def test_probe_may_begin_late_where_there_is_room(self) -> None:
         ledger = Ledger(Limits(requests=100))
         first = ledger.refused("a", sent=1, seconds=1)
         ledger.now_ms = first.probe_ms + 1
@@ -207,7 +207,7 @@ class TestTheRequestThatTries:
         assert GRID.start_ms(validity.first) <= ledger.now_ms
         assert GRID.start_ms(validity.last) >= ledger.now_ms + 4_000
 
-    def test_after_it_the_others_stay_blocked_until_that_one_was_answered(self) -> None:
+    def test_others_wait_for_the_probes_answer(self) -> None:
         ledger = Ledger(Limits(requests=100))
         first = ledger.refused("a", sent=1, cost=Cost(1), seconds=1)
         ledger.now_ms += 3_000
@@ -217,14 +217,14 @@ class TestTheRequestThatTries:
         ledger.now_ms += WINDOW_MS
         assert requests(ledger.ask("b", 1)) == 1
 
-    def test_who_was_answered_gets_what_it_waits_for_in_the_same_renew(self) -> None:
+    def test_answered_probe_and_grant_are_one_renew(self) -> None:
         ledger = Ledger(UNLIMITED)
         right = ledger.refused("a", sent=1, seconds=1)
         ledger.now_ms += 2_000
         grant = ledger.answered("a", right, 5).allotments["m"]
         assert (requests(grant), grant.open_until_ms) == (5, 0)
 
-    def test_a_refused_one_begins_the_next_cool_down_and_others_may_try_after_it(self) -> None:
+    def test_refused_probe_starts_the_next_pause(self) -> None:
         ledger = Ledger(Limits(requests=100))
         ledger.refused("a", sent=1, seconds=1)
         ledger.now_ms += 2_000
@@ -232,7 +232,7 @@ class TestTheRequestThatTries:
         assert ledger.section.circuit.open_until_ms == ledger.now_ms + 7_000
         assert ledger.ask("b").probe_ms == ledger.now_ms + 7_000 + PROBE_MS
 
-    def test_when_gemini_names_no_time_each_refused_try_doubles_the_cool_down_up_to_a_window(self) -> None:
+    def test_unnamed_pause_doubles_up_to_a_window(self) -> None:
         ledger, lengths = Ledger(Limits(requests=100)), []
         ledger.refused("a", sent=1, seconds=10)
         for _ in range(4):
@@ -250,7 +250,7 @@ class TestTheRequestThatTries:
         ledger.now_ms = dead.probe_ms
         assert ledger.ask("b").probe_ms == ledger.now_ms + PROBE_MS
 
-    def test_one_without_an_answer_for_long_is_followed_by_the_next_one(self) -> None:
+    def test_unanswered_probe_is_replaced(self) -> None:
         ledger = Ledger(Limits(requests=100))
         first = ledger.refused("slow", sent=1, seconds=1)
         for _ in range(4):
@@ -276,20 +276,20 @@ class TestTheRequestThatTries:
         ledger.answered("a", first)
         assert ledger.section.circuit.open_until_ms == ledger.now_ms + 60_000
 
-    def test_who_gives_everything_back_gives_the_right_back_too(self) -> None:
+    def test_returning_everything_releases_the_probe(self) -> None:
         ledger = Ledger(Limits(requests=100))
         ledger.refused("a", sent=1)
         ledger.renew("a", 0)
         assert ledger.ask("b").probe_ms > 0
 
-    def test_who_has_no_slot_does_not_get_it(self) -> None:
+    def test_probe_needs_a_slot(self) -> None:
         ledger = Ledger(Limits(requests=100))
         ledger.renew("holder", 50, hold=50)
         ledger.refused("a", sent=1)
         assert ledger.state.leases["a"].cap == 0
         assert ledger.section.circuit.owner == ""
 
-    def test_who_cannot_wait_so_long_does_not_get_it(self) -> None:
+    def test_probe_needs_enough_patience(self) -> None:
         ledger = Ledger(Limits(requests=100))
         ledger.refused("a", sent=1, seconds=200)
         assert ledger.section.circuit.owner == ""
@@ -309,14 +309,14 @@ class TestTheRequestThatTries:
         assert ledger.section.outside[0].limit == 1
         assert GRID.start_ms(validity.first) <= NOON_MS + 6_000, "though the window holds the one that was refused"
 
-    def test_a_repeated_renew_is_told_its_right_again(self) -> None:
+    def test_repeated_renew_returns_the_probe_again(self) -> None:
         ledger = Ledger(Limits(requests=100))
         first = ledger.refused("a", sent=1)
         ledger.numbers["a"] -= 1
         again = ledger.ask("a")
         assert (again.open_until_ms, again.probe_ms) == (first.open_until_ms, first.probe_ms)
 
-    def test_nothing_is_booked_behind_a_cool_down_that_the_limit_has_no_room_for(self) -> None:
+    def test_probe_needs_room_in_the_limit(self) -> None:
         ledger = Ledger(Limits(requests=3))
         ledger.refused("a", sent=3, seconds=1)
         assert requests(ledger.ask("b")) == 0

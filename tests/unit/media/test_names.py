@@ -14,7 +14,7 @@ TOKENS = st.binary(min_size=16, max_size=16).map(bytes.hex)
 
 
 @given(TIMES, TOKENS, st.sampled_from([*EXTENSIONS, "image/other"]))
-def test_a_name_tells_when_it_was_made_and_carries_all_the_randomness(now_ms: int, token: str, mime_type: str) -> None:
+def test_name_has_creation_time_and_randomness(now_ms: int, token: str, mime_type: str) -> None:
     name = new_name(now_ms, token, mime_type)
     assert is_name(name)
     assert created_ms(name) == now_ms

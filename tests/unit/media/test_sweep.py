@@ -100,9 +100,7 @@ async def test_what_is_left_is_for_the_next_write(
     assert left == [4, 3, 3, 4]
 
 
-async def test_what_a_killed_process_left_is_deleted_once_nobody_can_be_writing_it(
-    media: MediaStore, tmp_path: Path, times: Times
-) -> None:
+async def test_leftovers_of_a_killed_process_are_deleted(media: MediaStore, tmp_path: Path, times: Times) -> None:
     kept = await put(media)
     names = [new_name(int(times.now_s * 1000), f"{number:032x}", "image/png") for number in range(4)]
     leftovers = [f"about/{names[0]}.json", f"images/{names[1]}#1", f"about/{names[2]}.json#1"]
@@ -124,9 +122,7 @@ async def test_several_processes_sweep_one_folder(tmp_path: Path, times: Times) 
     assert files(tmp_path) == of(*names)
 
 
-async def test_an_old_image_that_cannot_be_deleted_keeps_no_new_one_from_being_stored(
-    media: MediaStore, times: Times, tmp_path: Path
-) -> None:
+async def test_undeletable_image_does_not_block_storing(media: MediaStore, times: Times, tmp_path: Path) -> None:
     name = new_name(int(times.now_s * 1000), "0" * 32, "image/png")
     await put(media)
     (tmp_path / "images" / name).mkdir()
@@ -136,9 +132,8 @@ async def test_an_old_image_that_cannot_be_deleted_keeps_no_new_one_from_being_s
     assert (tmp_path / "images" / name).is_dir()
 
 
-async def test_a_folder_that_fails_is_told_before_anything_is_deleted(
-    media: MediaStore, times: Times, tmp_path: Path
-) -> None:
+async def test_failing_folder_is_reported_first(media: MediaStore, times: Times, tmp_path: Path) -> None:
+    """Before anything is deleted."""
     old = await put(media)
     times.now_s += DAY_S
     (tmp_path / "about").rename(tmp_path / "moved")

@@ -72,7 +72,7 @@ class TestOperations:
         assert operation["responses"]["200"]["content"] == {}
         assert "requestBody" not in operation
 
-    def test_operations_are_told_apart_by_their_paths_and_methods(self) -> None:
+    def test_operation_ids_are_unique(self) -> None:
         result = described(manifest(things=("GET", "POST"), thing=("GET",), things_all=("GET",)), {})
         ids = {o["operationId"] for methods in result["paths"].values() for o in methods.values()}
         assert ids == {"thing", "thing_things_get", "thing_things_post", "thing_things_all"}
@@ -152,7 +152,7 @@ class TestOperations:
             failed = only(described(made, {}))["responses"]["503"]
             assert ("storage_unavailable" in failed["description"]) is told
 
-    def test_a_further_status_has_the_headers_of_every_answer_and_its_own(self) -> None:
+    def test_extra_status_has_common_and_own_headers(self) -> None:
         part = {"description": "A part.", "headers": {"content-range": {"schema": {"type": "string"}}}}
         models = {"OPERATIONS": {"GET /thing": Operation(Answer, responses={"206": part})}}
         responses = only(described(manifest(thing=("GET",)), models))["responses"]
@@ -214,7 +214,7 @@ class TestSchemas:
             {"type": "null"},
         ]
 
-    def test_served_are_models_of_text_under_all_their_names_and_those_that_the_operator_added(self) -> None:
+    def test_model_list_has_text_models_and_added_ones(self) -> None:
         given = {"GEMINI_LIMITS": '{"gemini-5-neon": {"rpm": 5}}', "GEMINI_MODEL_TYPE": "models/gemini-5-xenon"}
         names = Server.of(Settings.from_environment(given)).models
         assert {"gemini-3.8-flash", "gemini-5-neon", "gemini-5-xenon", "gemini-flash-latest", "gemini-1.5-pro"} <= set(

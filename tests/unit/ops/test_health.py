@@ -72,7 +72,7 @@ async def projects_of(store: CountedStore, accounts: Pool) -> list[dict[str, obj
     return found
 
 
-async def test_projects_are_told_by_their_accounts_and_only_models_with_something_to_say() -> None:
+async def test_projects_show_accounts_and_notable_models() -> None:
     store, now_ms = CountedStore(), 4_000_000_000_000
     refused = ModelState(
         outside={0: ExternalUsage(5, now_ms - 60_000, now_ms)},
@@ -88,7 +88,7 @@ async def test_projects_are_told_by_their_accounts_and_only_models_with_somethin
     assert "secret-project" not in str(found)
 
 
-async def test_a_document_that_cannot_be_read_says_why_and_the_rest_is_told() -> None:
+async def test_unreadable_document_does_not_hide_the_rest() -> None:
     store = CountedStore("ledger/broken")
     await store.fill("later", b"GL\x09abc")
     later, broken, fine = await projects_of(store, pool("later", "broken", "fine"))
@@ -103,7 +103,7 @@ async def test_of_many_projects_a_bounded_number_is_read() -> None:
     assert (len(found), store.reads) == (MAX_PROJECTS, MAX_PROJECTS)
 
 
-async def test_without_a_ledger_nothing_is_told_of_projects() -> None:
+async def test_no_projects_without_a_ledger() -> None:
     store = CountedStore()
     store.full = True
     report = await health(store, pool("one")).report()
@@ -136,7 +136,7 @@ async def test_a_flood_reads_the_ledger_once_in_five_seconds() -> None:
     assert (store.probes, store.reads) == (2, 4)
 
 
-async def test_a_caller_who_leaves_does_not_stop_the_others() -> None:
+async def test_disconnect_does_not_stop_other_callers() -> None:
     store = CountedStore()
     reports = health(store, pool("one"))
     first = asyncio.create_task(reports.report())
@@ -171,7 +171,7 @@ async def test_a_full_disk_is_not_healthy(tmp_path: Path) -> None:
     await store.aclose()
 
 
-async def test_a_function_without_keys_reports_the_projects_of_its_setting() -> None:
+async def test_keyless_function_reports_configured_projects() -> None:
     store = CountedStore()
     now_ms = 4_000_000_000_000
     refused = ModelState(circuit=Circuit(open_until_ms=now_ms + 9_000))

@@ -112,7 +112,7 @@ def ledger(request: pytest.FixtureRequest, tmp_path: Path, capsys: pytest.Captur
 
 
 class TestShow:
-    def test_what_is_used_booked_held_and_learned_is_told(self, ledger: Ledger) -> None:
+    def test_show_lists_usage_bookings_slots_and_stops(self, ledger: Ledger) -> None:
         status, text = ledger.run("show")
         assert status == 0
         for words in (
@@ -129,7 +129,7 @@ class TestShow:
         ):
             assert words in text
 
-    def test_as_json_it_says_the_same(self, ledger: Ledger) -> None:
+    def test_json_has_the_same_content(self, ledger: Ledger) -> None:
         status, text = ledger.run("show", "my-project", "--json")
         found = orjson.loads(text)["projects"]["my-project"]
         assert status == 0
@@ -140,17 +140,17 @@ class TestShow:
         assert found["document"]["bytes"] > 100
         assert found["document"]["age_s"] < 60
 
-    def test_ledgers_of_callers_keys_are_only_counted_unless_asked_for(self, ledger: Ledger) -> None:
+    def test_caller_key_ledgers_are_only_counted_by_default(self, ledger: Ledger) -> None:
         assert OWN not in ledger.run("show")[1]
         assert "1 ledger of callers' own keys" in ledger.run("show")[1]
         assert f"project {OWN}" in ledger.run("show", "--own-keys")[1]
 
-    def test_an_unknown_project_is_told_which_there_are(self, ledger: Ledger) -> None:
+    def test_unknown_project_error_lists_projects(self, ledger: Ledger) -> None:
         status, text = ledger.run("show", "nowhere")
         assert (status, "it has my-project." in text) == (1, True)
         assert OWN not in text
 
-    def test_a_document_of_a_later_version_is_told_as_such_and_reset_leaves_it(self, ledger: Ledger) -> None:
+    def test_later_version_is_reported_and_not_reset(self, ledger: Ledger) -> None:
         async def overwrite() -> None:
             store = ledger.store()
             await store.transact(["ledger/new"], lambda *_: Change(None, {"ledger/new": Put(b"GL\x09abc")}))
@@ -165,7 +165,7 @@ class TestShow:
 
 
 class TestReset:
-    def test_what_refusals_taught_is_cleared_and_what_was_counted_stays(self, ledger: Ledger) -> None:
+    def test_reset_clears_learned_limits_and_keeps_counts(self, ledger: Ledger) -> None:
         before = ledger.section
         assert ledger.run("reset", "my-project") == (0, f"project my-project: cleared: {MODEL}, other\n")
         after = ledger.section

@@ -75,11 +75,11 @@ WRONG = [
     ("GEMINI_LIMITS", '{"m": {"rpm": -1}}', "-1"),
     ("GEMINI_LIMITS", '{"m": {"rpm": true}}', "True"),
     ("GEMINI_MODEL_TYPE", "a model", "gemini-3.8-flash"),
-    ("GEMINI_MODEL_TYPE", "Gemini-3.8-Flash", "a model's name like gemini-3.8-flash"),
-    ("GEMINI_MODEL_TYPE", "models/gemini-3-pro-image-preview", "a model that answers with text"),
-    ("GEMINI_MODEL_TYPE", "gemini-embedding-2", "a model that answers with text"),
+    ("GEMINI_MODEL_TYPE", "Gemini-3.8-Flash", "a model id like gemini-3.8-flash"),
+    ("GEMINI_MODEL_TYPE", "models/gemini-3-pro-image-preview", "a model that returns text"),
+    ("GEMINI_MODEL_TYPE", "gemini-embedding-2", "a model that returns text"),
     ("GEMINI_BASE_URL", "generativelanguage.googleapis.com", "an origin like"),
-    ("GEMINI_BASE_URL", "https://example.com/v1beta", "the version is appended"),
+    ("GEMINI_BASE_URL", "https://example.com/v1beta", "without the API's version"),
     ("REQUEST_TIMEOUT_SECONDS", "0", "0.1 to 3600"),
     ("REQUEST_TIMEOUT_SECONDS", "nan", "nan"),
     ("QUEUE_TIMEOUT_SECONDS", "-1", "0 to 3600"),
@@ -184,7 +184,7 @@ class TestTracing:
         made = settings(OTEL_EXPORTER_OTLP_ENDPOINT="http://localhost:4318/").tracing
         assert made == Tracing("http://localhost:4318/v1/traces", (), "gemini-concurrent-generation", 1.0)
 
-    def test_the_endpoint_of_traces_comes_first_and_is_taken_as_it_is(self) -> None:
+    def test_traces_endpoint_has_precedence(self) -> None:
         made = settings(
             OTEL_EXPORTER_OTLP_ENDPOINT="http://localhost:4318",
             OTEL_EXPORTER_OTLP_TRACES_ENDPOINT="https://collector.example/traces",
@@ -219,7 +219,7 @@ class TestBaseUrl:
         ],
     )
     def test_with_part_of_the_api_is_refused_with_what_to_set(self, given: str, right: str) -> None:
-        assert refusal(GEMINI_BASE_URL=given).endswith(f"the version is appended to: set {right}.")
+        assert refusal(GEMINI_BASE_URL=given).endswith(f"without the API's version and path: set {right}.")
 
     @pytest.mark.parametrize(
         "given",
@@ -298,7 +298,7 @@ class TestKeys:
         assert [key.source for key in made.server_keys] == ["GEMINI_API_KEY", "GEMINI_API_KEY_2", "GEMINI_API_KEY_10"]
         assert len({key.project for key in made.server_keys}) == 3
 
-    def test_a_keys_project_is_always_the_same_and_does_not_tell_the_key(self) -> None:
+    def test_derived_project_is_stable_and_hides_the_key(self) -> None:
         (one,), (other,) = settings(GEMINI_API_KEY=KEY_A).server_keys, settings(GEMINI_API_KEY_7=KEY_A).server_keys
         assert one.project == other.project
         assert KEY_A not in one.project
@@ -329,7 +329,7 @@ class TestKeys:
 
 
 class TestLimits:
-    def test_a_tiers_limits_are_the_defaults_that_single_variables_override(self) -> None:
+    def test_single_variables_override_the_tier(self) -> None:
         made = settings(GEMINI_TIER="free", GEMINI_RPM="7", GEMINI_IPM="3", GEMINI_RPD="unlimited")
         assert made.limits == Limits(requests=7, input_tokens=25_000, images=3, requests_per_day=None)
 
@@ -348,7 +348,7 @@ class TestLimits:
         assert made.limits_of("gemini-4-argon") == Limits(requests=10, requests_per_day=1000)
         assert made.limits_of("another") == TIERS["tier1"]
 
-    def test_a_callers_key_has_the_servers_limits_unless_it_has_a_tier_of_its_own(self) -> None:
+    def test_caller_keys_have_the_servers_limits_by_default(self) -> None:
         assert settings(GEMINI_RPM="9").caller_limits.requests == 9
         assert settings(GEMINI_RPM="9", CALLER_KEY_TIER="free").caller_limits == TIERS["free"]
         assert settings(CALLER_KEY_TIER="custom").caller_limits == UNLIMITED

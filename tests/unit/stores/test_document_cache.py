@@ -33,7 +33,7 @@ def test_the_moment_is_the_oldest_of_them() -> None:
     assert found.sample.server_ms == 1_000.0
 
 
-def test_an_answer_that_was_overtaken_does_not_replace_a_later_one() -> None:
+def test_overtaken_answer_does_not_replace_a_later_one() -> None:
     cache = DocumentCache()
     cache.put(seen({"n/a": Doc(b"new", "v2")}, 2_000.0))
     cache.put(seen({"n/a": Doc(b"old", "v1")}, 1_000.0))

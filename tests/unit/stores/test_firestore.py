@@ -71,7 +71,7 @@ OPEN = [Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED, Code.CANCELLED, Code.INTERNAL,
 
 
 @pytest.mark.parametrize("code", OPEN)
-async def test_a_commit_that_failed_unclearly_before_it_was_applied_is_unknown_and_not_repeated(
+async def test_ambiguous_commit_failure_is_not_repeated(
     store: FirestoreStore, direct: FirestoreStore, proxy: FirestoreProxy, code: grpc.StatusCode
 ) -> None:
     proxy.fail_commits_before = [code]
@@ -81,7 +81,7 @@ async def test_a_commit_that_failed_unclearly_before_it_was_applied_is_unknown_a
 
 
 @pytest.mark.parametrize("code", OPEN)
-async def test_a_commit_whose_confirmation_was_lost_is_unknown_and_not_repeated(
+async def test_lost_commit_confirmation_is_not_repeated(
     store: FirestoreStore, direct: FirestoreStore, proxy: FirestoreProxy, code: grpc.StatusCode
 ) -> None:
     proxy.fail_commits_after = [code]
@@ -91,7 +91,7 @@ async def test_a_commit_whose_confirmation_was_lost_is_unknown_and_not_repeated(
 
 
 @pytest.mark.parametrize("applied", [False, True])
-async def test_after_an_unknown_commit_a_cached_transaction_looks_first(
+async def test_cached_transaction_reads_after_unknown_commit(
     store: FirestoreStore, proxy: FirestoreProxy, applied: bool
 ) -> None:
     await increment(store, cached=True)
@@ -124,9 +124,7 @@ async def test_a_conflict_is_resolved_by_reading_again(
     assert (outcome.conflicts, outcome.reads, outcome.writes, proxy.commits) == (2, 3, 3, 3)
 
 
-async def test_a_commit_without_an_answer_is_unknown_when_the_time_is_over(
-    store: FirestoreStore, proxy: FirestoreProxy
-) -> None:
+async def test_commit_timeout_is_unknown(store: FirestoreStore, proxy: FirestoreProxy) -> None:
     await increment(store, cached=True)
     proxy.hold = asyncio.Event()
     began_s = elapsed_s()
@@ -165,9 +163,7 @@ async def test_cancelling_the_caller_is_seen_by_the_caller(
     assert await increment(store, cached=True) in ((1,) if during == "read" else (2, 3))
 
 
-async def test_closing_the_store_is_not_mistaken_for_a_cancelled_caller(
-    store: FirestoreStore, proxy: FirestoreProxy
-) -> None:
+async def test_closing_is_not_a_cancelled_caller(store: FirestoreStore, proxy: FirestoreProxy) -> None:
     await increment(store, cached=True)
     proxy.hold = asyncio.Event()
     commit, read = asyncio.create_task(increment(store, cached=True)), asyncio.create_task(store.read("n/b"))
@@ -190,9 +186,7 @@ async def test_a_read_that_failed_in_passing_is_repeated(
     assert await store.list("n/") == ["n/a"]
 
 
-async def test_a_refused_read_is_not_repeated_and_the_reason_is_told(
-    store: FirestoreStore, proxy: FirestoreProxy
-) -> None:
+async def test_refused_read_is_reported_without_a_retry(store: FirestoreStore, proxy: FirestoreProxy) -> None:
     proxy.fail_reads = [Code.PERMISSION_DENIED, Code.NOT_FOUND]
     with pytest.raises(StoreUnavailable, match=r"PERMISSION_DENIED: injected before anything was done\."):
         await store.read("n/a")
@@ -201,9 +195,7 @@ async def test_a_refused_read_is_not_repeated_and_the_reason_is_told(
     assert (proxy.reads, proxy.commits) == (2, 0)
 
 
-async def test_when_firestore_is_gone_every_call_says_so_soon_and_works_when_it_is_back(
-    firestore_host: str, project: str
-) -> None:
+async def test_firestore_outage_fails_fast_and_recovers(firestore_host: str, project: str) -> None:
     async with FirestoreProxy(firestore_host) as proxy:
         store = FirestoreStore(project, emulator_host=proxy.host)
         assert await increment(store) == 1
@@ -243,7 +235,7 @@ async def test_databases_of_one_project_are_apart(firestore_host: str, project: 
     await two.aclose()
 
 
-async def test_without_credentials_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_missing_credentials_are_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("FIRESTORE_EMULATOR_HOST", raising=False)
     monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", "/nonexistent.json")
     store = FirestoreStore("some-project")
@@ -293,7 +285,7 @@ async def test_the_emulator_is_also_found_in_the_environment(
     await store.aclose()
 
 
-def test_a_store_follows_to_a_new_loop_only_when_the_old_one_has_ended(firestore_host: str, project: str) -> None:
+def test_store_moves_to_a_new_loop_after_the_old_one(firestore_host: str, project: str) -> None:
     store = FirestoreStore(project, emulator_host=firestore_host)
     assert asyncio.run(increment(store)) == 1
     assert asyncio.run(increment(store)) == 2
@@ -336,7 +328,7 @@ in_child(refused)
 """
 
 
-async def test_a_store_works_in_a_worker_forked_before_its_first_use_and_refuses_after_it(
+async def test_store_works_only_if_forked_before_its_first_use(
     direct: FirestoreStore, firestore_host: str, project: str
 ) -> None:
     script = [sys.executable, "-c", FORKING, project, firestore_host]

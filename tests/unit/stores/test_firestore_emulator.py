@@ -39,7 +39,7 @@ def groups_of_emulators(port: str) -> set[int]:
 
 
 @pytest.mark.usefixtures("nothing_installed")
-def test_without_java_it_says_so() -> None:
+def test_missing_java_is_reported() -> None:
     with pytest.raises(EmulatorMissing, match="Java"), firestore_emulator():
         pass
 
@@ -80,9 +80,7 @@ def test_it_ends_with_the_block_also_when_that_fails(monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGKILL])
-def test_it_ends_with_the_program_that_started_it_however_that_ends(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sign: signal.Signals
-) -> None:
+def test_emulator_ends_with_its_starter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sign: signal.Signals) -> None:
     fake_sdk(tmp_path, f'exec {sys.executable} -m http.server --bind 127.0.0.1 --directory {tmp_path} "${{2#--port=}}"')
     for name, value in (("CLOUDSDK_ROOT_DIR", str(tmp_path)), ("JAVA", "java")):
         monkeypatch.setenv(name, value)
@@ -115,9 +113,7 @@ def answers(host: str) -> bool:
 
 @pytest.mark.usefixtures("nothing_installed")
 @pytest.mark.parametrize(("required", "outcome"), [("0", "1 skipped"), ("1", "1 error")])
-def test_tests_that_need_it_skip_without_it_and_fail_where_it_is_required(
-    monkeypatch: pytest.MonkeyPatch, required: str, outcome: str
-) -> None:
+def test_missing_emulator_skips_or_fails_tests(monkeypatch: pytest.MonkeyPatch, required: str, outcome: str) -> None:
     monkeypatch.setenv("REQUIRE_EMULATORS", required)
     one = "tests/unit/stores/test_firestore.py::test_databases_of_one_project_are_apart"
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-rs", one]

@@ -78,7 +78,7 @@ def test_a_process_that_ended_by_itself_is_gone(folder: Path) -> None:
     assert ProcessLocks(folder).gone(owner)
 
 
-def test_this_process_is_not_gone_whoever_asks_and_whatever_was_closed(tmp_path: Path) -> None:
+def test_own_process_is_never_gone(tmp_path: Path) -> None:
     owner = new_owner()
     store = SqliteStore(tmp_path / "store.db")
     store.claim(owner)
@@ -102,7 +102,7 @@ async def test_closing_a_store_does_not_end_its_claim(tmp_path: Path) -> None:
     assert not SqliteStore(tmp_path / "store.db").gone(owner), "its sockets may still be open"
 
 
-def test_an_owner_that_never_claimed_here_is_not_known_to_be_gone(folder: Path) -> None:
+def test_unknown_owner_is_not_gone(folder: Path) -> None:
     assert not ProcessLocks(folder).gone(new_owner())
     ProcessLocks(folder).claim(new_owner())
     assert not ProcessLocks(folder).gone(new_owner())
@@ -139,7 +139,7 @@ def eventually(condition: object, timeout_s: float = 5.0) -> bool:
     return False
 
 
-def test_nobody_is_taken_for_gone_while_it_claims(folder: Path) -> None:
+def test_claiming_process_is_not_gone(folder: Path) -> None:
     """Another process claims 200 times while this one asks for every name as soon as it appears."""
     script = """
 owners = ProcessLocks(Path(sys.argv[1]))
@@ -184,7 +184,7 @@ def test_a_living_owner_is_never_swept_away(folder: Path) -> None:
     assert (folder / owner).stat().st_size > 0
 
 
-def test_what_is_left_of_a_claim_that_was_cut_off_is_swept_away_later(folder: Path) -> None:
+def test_leftovers_of_a_claim_are_removed(folder: Path) -> None:
     folder.mkdir()
     young, old = folder / f"{new_owner()}.new", folder / f"{new_owner()}.new"
     other = folder / "README"
@@ -212,7 +212,7 @@ def test_the_files_tell_others_nothing(folder: Path) -> None:
     assert (folder / owner).stat().st_mode & 0o777 == 0o600
 
 
-def test_in_memory_nobody_is_ever_known_to_be_gone() -> None:
+def test_memory_store_knows_no_ended_process() -> None:
     store = MemoryStore()
     store.claim(new_owner())
     assert not store.gone(new_owner())

@@ -12,7 +12,7 @@ TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1)
 
 
 @given(TEXT, TEXT)
-def test_after_all_is_above_what_starts_with_the_prefix_and_not_above_more(prefix: str, other: str) -> None:
+def test_after_all_bounds_exactly_the_prefix(prefix: str, other: str) -> None:
     if not prefix.rstrip("\U0010ffff"):
         with pytest.raises(ValueError, match="Nothing"):
             prefix_end(prefix)

@@ -78,9 +78,7 @@ async def count(store: Store) -> int:
 # -- several processes ------------------------------------------------------------------------------------------------
 
 
-async def test_processes_that_open_and_change_one_file_at_once_lose_no_increment(
-    store: SqliteStore, path: Path
-) -> None:
+async def test_concurrent_processes_lose_no_increment(store: SqliteStore, path: Path) -> None:
     script = """
 async def main():
     for _ in range(300):
@@ -111,7 +109,7 @@ asyncio.run(main())
     assert await increment(store) > confirmed
 
 
-async def test_a_process_that_is_stopped_while_it_decides_stands_in_nobodys_way(store: SqliteStore, path: Path) -> None:
+async def test_suspended_process_blocks_no_other(store: SqliteStore, path: Path) -> None:
     script = """
 def stop(values, now):
     os.kill(os.getpid(), signal.SIGSTOP)
@@ -185,9 +183,7 @@ def locked(path: Path) -> Iterator[sqlite3.Connection]:
         other.close()
 
 
-async def test_a_write_that_finds_the_file_locked_waits_without_blocking_the_loop_and_then_gives_up(
-    store: SqliteStore, path: Path
-) -> None:
+async def test_locked_file_times_out_without_blocking_the_loop(store: SqliteStore, path: Path) -> None:
     await increment(store)
     turns = 0
 
@@ -246,9 +242,7 @@ async def test_nothing_is_made_before_the_first_call(path: Path) -> None:
     assert not path.parent.exists()
 
 
-async def test_a_relative_path_stays_where_it_was_when_the_process_moves(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_relative_path_survives_chdir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     store = SqliteStore("store.db")
     monkeypatch.chdir("/")
@@ -257,7 +251,7 @@ async def test_a_relative_path_stays_where_it_was_when_the_process_moves(
     assert (tmp_path / "store.db").exists()
 
 
-async def test_when_the_file_is_deleted_all_go_on_with_the_same_new_one(store: SqliteStore, path: Path) -> None:
+async def test_deleted_file_is_replaced_by_one_new_file(store: SqliteStore, path: Path) -> None:
     other = SqliteStore(path)
     assert (await increment(store), await increment(other)) == (1, 2)
     path.unlink()  # noqa: ASYNC240 - it takes no time
@@ -315,7 +309,7 @@ async def test_a_file_that_cannot_be_used_is_named_with_what_to_do(
     await store.aclose()
 
 
-async def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
+async def test_uncreatable_folder_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     store = SqliteStore(tmp_path / "file" / "store.db")
     with pytest.raises(StoreUnavailable, match="cannot be created"):
@@ -324,7 +318,7 @@ async def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
         store.claim("a" * 32)
 
 
-async def test_a_full_disk_is_an_error_of_the_store_and_leaves_the_file_whole(store: SqliteStore, path: Path) -> None:
+async def test_full_disk_is_a_store_error_and_harms_nothing(store: SqliteStore, path: Path) -> None:
     await increment(store)
     script = """
 import resource
@@ -361,7 +355,7 @@ async def test_expired_entries_leave_the_file(store: SqliteStore, path: Path) ->
         assert other.execute("SELECT key FROM entry WHERE key LIKE 'old/%'").fetchall() == [("old/stays",)]
 
 
-async def test_an_error_is_the_ports_and_the_next_call_tries_anew(store: SqliteStore, path: Path) -> None:
+async def test_error_is_a_store_error_and_next_call_retries(store: SqliteStore, path: Path) -> None:
     await increment(store)
     with sqlite3.connect(path) as other:
         other.execute("ALTER TABLE entry RENAME TO hidden")

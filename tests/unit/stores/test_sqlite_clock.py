@@ -24,14 +24,13 @@ def test_a_new_file_begins_at_the_walls_time() -> None:
 
 
 @given(TIMES, TIMES, TIMES)
-def test_during_a_boot_nobody_can_set_the_clock(offset: float, elapsed: float, wall: float) -> None:
+def test_clock_cannot_be_set_during_a_boot(offset: float, elapsed: float, wall: float) -> None:
     assert clock_offset_ms(("boot", offset, 0), "boot", elapsed, wall) == offset
 
 
 @given(TIMES, st.integers(0, 10**12), TIMES, TIMES)
-def test_after_another_boot_it_goes_on_from_the_walls_time_but_not_from_before_what_was_seen(
-    offset: float, seen: int, elapsed: float, wall: float
-) -> None:
+def test_clock_continues_after_a_reboot(offset: float, seen: int, elapsed: float, wall: float) -> None:
+    """From the wall clock's time, but never before the last time seen."""
     now = elapsed + clock_offset_ms(("boot-1", offset, seen), "boot-2", elapsed, wall)
     assert now == pytest.approx(max(wall, seen), abs=1e-2)
 
@@ -45,7 +44,7 @@ def test_it_never_goes_back(stored: str, boot: str, offset: float, elapsed: floa
     assert later + clock_offset_ms((stored, offset, int(seen)), boot, later, wall) >= int(seen) - 1e-2
 
 
-def test_without_boot_ids_a_boot_shows_when_elapsed_time_has_gone_back() -> None:
+def test_reboot_is_detected_by_elapsed_time() -> None:
     stored = ("", 1_000.0, 6_000)
     assert clock_offset_ms(stored, "", 5_500, 9e9) == 1_000.0
     assert clock_offset_ms(stored, "", 10, 9e9) == 9e9 - 10

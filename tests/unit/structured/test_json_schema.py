@@ -46,7 +46,7 @@ def plain(schema: dict[str, Any]) -> Any:
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_a_right_value_has_no_problem_and_a_wrong_one_has_it_where_it_is_wrong(case: Case) -> None:
+def test_problems_are_where_the_value_is_wrong(case: Case) -> None:
     schema = asserting(case.schema)
     for value in case.right:
         assert schema.problems(value) == []
@@ -63,7 +63,7 @@ def test_the_document_goes_upstream_as_it_was_given(case: Case) -> None:
     assert orjson.dumps(case.schema) == before
 
 
-def test_properties_in_another_order_are_another_document_of_the_same_meaning() -> None:
+def test_property_order_makes_another_document() -> None:
     one, other = {"type": "string", "minLength": 1}, {"minLength": 1, "type": "string"}
     assert list(check_schema(one).document) == ["type", "minLength"]
     assert list(check_schema(other).document) == ["minLength", "type"]
@@ -114,7 +114,7 @@ MESSAGES = [
 
 
 @pytest.mark.parametrize(("schema", "value", "path", "message"), MESSAGES, ids=lambda item: str(item)[:40])
-def test_a_problem_says_what_is_allowed(schema: dict[str, Any], value: Any, path: str, message: str) -> None:
+def test_problem_names_the_allowed_value(schema: dict[str, Any], value: Any, path: str, message: str) -> None:
     assert asserting(schema).problems(value) == [Problem(path, message)]
 
 
@@ -316,9 +316,7 @@ def facts(value: Any, definitions: dict[str, Any]) -> st.SearchStrategy[dict[str
 
 @GENEROUS
 @given(data=st.data(), value=JSON, others=st.lists(JSON, max_size=4))
-def test_what_is_true_of_a_value_is_no_problem_and_of_others_what_jsonschema_says(
-    data: st.DataObject, value: Any, others: list[Any]
-) -> None:
+def test_problems_agree_with_jsonschema(data: st.DataObject, value: Any, others: list[Any]) -> None:
     definitions: dict[str, Any] = {}
     schema = {"allOf": [data.draw(schemas_of(value, definitions))], "$defs": definitions}
     ours, theirs = asserting(schema), plain(schema)
@@ -344,6 +342,7 @@ def test_on_the_schemas_of_callers_too(case: Case, value: Any) -> None:
 DEEP: dict[str, Any] = {}
 for _ in range(MAX_DEPTH):
     DEEP = {"not": DEEP}
+CHAIN = {"$ref": "#/$defs/0", "$defs": {f"{at}": {"$ref": f"#/$defs/{at + 1}"} for at in range(1000)} | {"1000": {}}}
 REFUSED = [
     ([], "", "which is an object"),
     ("string", "", "which is an object"),
@@ -401,14 +400,20 @@ REFUSED = [
     ({"$schema": DRAFT_7, "dependencies": {"a": [1]}}, "/dependencies/a", "a schema or a list of unique strings"),
     (DEEP, "", f"more than {MAX_DEPTH} levels"),
     ({"description": "x" * MAX_BYTES}, "", f"the maximum is {MAX_BYTES}"),
-    ({"$ref": "#"}, "", "has a reference cycle"),
-    ({"anyOf": [{"$ref": "#"}, {"type": "null"}]}, "", "has a reference cycle"),
-    ({"$dynamicAnchor": "a", "if": {"$dynamicRef": "#a"}}, "", "has a reference cycle"),
+    ({"$ref": "#"}, "/$ref", "is in a cycle of references"),
+    ({"anyOf": [{"$ref": "#"}, {"type": "null"}]}, "/anyOf/0/$ref", "is in a cycle of references"),
+    ({"$dynamicAnchor": "a", "if": {"$dynamicRef": "#a"}}, "/if/$dynamicRef", "is in a cycle of references"),
+    (
+        {"$ref": "#/$defs/a", "$defs": {"a": {"allOf": [{"$ref": "#/$defs/b"}]}, "b": {"$ref": "#/$defs/a/allOf/0"}}},
+        "/$defs/a/allOf/0/$ref",
+        "is in a cycle of references",
+    ),
+    (CHAIN, "", "has too long a chain of references"),
 ]
 
 
 @pytest.mark.parametrize(("schema", "pointer", "words"), REFUSED, ids=lambda item: str(item)[:60])
-def test_a_wrong_schema_is_refused_with_its_place_and_the_way_out(schema: Any, pointer: str, words: str) -> None:
+def test_invalid_schema_error_has_pointer_and_hint(schema: Any, pointer: str, words: str) -> None:
     error = refused(schema)
     assert error.details == {"field": "json_schema", "pointer": pointer}
     assert error.message.startswith("json_schema") and words in error.message
@@ -455,7 +460,7 @@ WORDS = st.sampled_from(
     ),
     of_draft=st.sampled_from([(Draft202012Validator, {}), (Draft7Validator, {"$schema": DRAFT_7})]),
 )
-def test_a_schema_is_refused_exactly_when_its_metaschema_refuses_it(schema: Any, of_draft: Any) -> None:
+def test_schema_is_valid_iff_its_metaschema_accepts_it(schema: Any, of_draft: Any) -> None:
     of_class, extra = of_draft
     document = {**extra, **schema} if isinstance(schema, dict) else {**extra, "not": schema}
     try:
@@ -508,7 +513,7 @@ def test_references_that_double_at_each_step_are_followed_once() -> None:
     assert check_schema(laughs).problems(1) == [Problem("", "must be a string, not 1")]
 
 
-def test_alternatives_that_all_look_deeper_cost_no_more_for_each_level() -> None:
+def test_nested_alternatives_cost_linear_work() -> None:
     kinds = [{"type": "array", "items": {"$ref": "#"}, "minItems": least} for least in (0, 1, 1, 1)]
     schema = {"anyOf": [*reversed(kinds), {"type": "number"}]}
     assert work(schema, nested(40, 1))[0] < 2_000
@@ -625,7 +630,7 @@ def test_an_endless_schema_accepts_nothing(schema: dict[str, Any], value: Any) -
 # --- how it is used
 
 
-def test_an_equal_schema_is_not_checked_again_and_a_refused_one_is() -> None:
+def test_only_valid_schemas_are_cached() -> None:
     _compiled.cache_clear()
     check_schema(TREE)
     check_schema(orjson.loads(orjson.dumps(TREE)))
@@ -643,7 +648,7 @@ def test_the_cache_is_bounded_and_large_schemas_are_not_in_it() -> None:
     assert _compiled.cache_info().currsize == 64
 
 
-def test_changing_a_document_after_its_check_changes_nothing_for_the_next() -> None:
+def test_cache_is_safe_from_changed_documents() -> None:
     document = {"type": "object", "properties": {"a": {"type": "string"}}}
     first = check_schema(document)
     document["properties"]["a"]["type"] = "integer"  # type: ignore[index]

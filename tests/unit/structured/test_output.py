@@ -84,7 +84,7 @@ async def test_an_answer_of_too_many_values_does_not_conform() -> None:
     assert problems == [Problem("", "has more than 500,000 values and field names, too many to check: ask for less")]
 
 
-async def test_a_long_text_that_is_no_json_is_a_problem() -> None:
+async def test_long_text_without_json_is_a_problem() -> None:
     _, _, problems = await _read(reply("[" + "1," * MAX_TEXT_ON_LOOP), Checked([]))
     (problem,) = problems
     assert problem.message.startswith("is not JSON")

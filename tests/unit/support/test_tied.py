@@ -30,7 +30,7 @@ def test_a_port_in_use_is_skipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         assert next(_reserved_ports(tmp_path)) > taken
 
 
-def test_an_exhausted_range_is_an_error_that_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_exhausted_port_range_error_has_a_hint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tests.support.tied.LAST_PORT", FIRST_PORT)
     with pytest.raises(RuntimeError, match="end other test runs"):
         next(_reserved_ports(tmp_path))

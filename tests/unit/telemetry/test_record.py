@@ -102,7 +102,7 @@ class TestTrace:
     def test_each_header_is_understood(self, headers: dict[str, str], trace: Trace) -> None:
         assert trace_of(headers) == trace
 
-    def test_the_standards_header_comes_first_and_the_other_stands_in_for_a_malformed_one(self) -> None:
+    def test_traceparent_has_precedence_unless_malformed(self) -> None:
         other = "f" * 32
         assert trace_of({"traceparent": TRACEPARENT, "x-cloud-trace-context": f"{other}/1"}) == (TRACE, SPAN, True)
         assert trace_of({"traceparent": "00-x", "x-cloud-trace-context": f"{other}/1"}) == (other, f"{1:016x}", None)
@@ -142,7 +142,7 @@ class TestTrace:
 
 
 class TestShape:
-    async def test_a_request_is_one_record_without_what_was_said(self, capsys: pytest.CaptureFixture[str]) -> None:
+    async def test_request_is_one_record_without_content(self, capsys: pytest.CaptureFixture[str]) -> None:
         services = FakeServices(environment={"GOOGLE_CLOUD_PROJECT": "p"})
         services.written = 2
         given = {"x-request-id": "id-1", "x-caller-id": "team", "user-agent": "curl/8", "traceparent": TRACEPARENT}
@@ -207,7 +207,7 @@ class TestShape:
         assert (told["prompt_tokens"], told["total_tokens"], told["model"]) == ("6", "12", "second")
         assert answer.headers["server-timing"].startswith("queue;dur=500.0, upstream;dur=1000.0, total;dur=")
 
-    async def test_an_anonymous_callers_address_is_not_told(self, capsys: pytest.CaptureFixture[str]) -> None:
+    async def test_anonymous_address_is_not_logged(self, capsys: pytest.CaptureFixture[str]) -> None:
         services = FakeServices(environment={"ALLOW_ANONYMOUS": "thing"})
         await post(edge(services=services, access="anonymous"), headers={}, client=("192.0.2.77", 1))
         line = capsys.readouterr().out
@@ -249,9 +249,7 @@ class TestLedgerWrites:
 
 class TestFailures:
     @pytest.mark.parametrize("error", FAILURES, ids=lambda error: error.code)
-    async def test_a_failing_request_tells_what_was_spent(
-        self, error: GatewayError, capsys: pytest.CaptureFixture[str]
-    ) -> None:
+    async def test_failed_request_logs_its_usage(self, error: GatewayError, capsys: pytest.CaptureFixture[str]) -> None:
         answer = await post(edge(services=gateway(error)))
         record = only_record(capsys)
         assert (answer.status, record["httpRequest"]["status"]) == (error.status, error.status)
@@ -261,7 +259,7 @@ class TestFailures:
         assert answer.headers["server-timing"].startswith("queue;dur=250.0, upstream;dur=500.0, total;dur=")
 
     @pytest.mark.parametrize("error", FAILURES, ids=lambda error: error.code)
-    async def test_a_stream_that_breaks_has_its_errors_outcome_and_the_status_that_was_sent(
+    async def test_broken_stream_logs_its_error_and_sent_status(
         self, error: GatewayError, capsys: pytest.CaptureFixture[str]
     ) -> None:
         answer = await post(edge(streaming, gateway([native("Hel"), error])))
@@ -271,7 +269,7 @@ class TestFailures:
         assert record["severity"] == ("WARNING" if error.status == 429 else "ERROR")
         self.assert_spent(record)
 
-    async def test_a_caller_that_goes_is_told_with_what_was_spent(self, capsys: pytest.CaptureFixture[str]) -> None:
+    async def test_disconnect_logs_its_usage(self, capsys: pytest.CaptureFixture[str]) -> None:
         services, gone = FakeServices(FakeGateway(hold=asyncio.Event())), asyncio.Event()
         asking = asyncio.create_task(post(edge(services=services), hang_up=gone))
         await services.gateway.began.wait()
@@ -281,7 +279,7 @@ class TestFailures:
         assert (record["severity"], labels(record)["outcome"]) == ("INFO", "caller_gone")
         self.assert_spent(record)
 
-    async def test_a_caller_that_leaves_a_stream_is_told_too(self, capsys: pytest.CaptureFixture[str]) -> None:
+    async def test_disconnect_from_a_stream_is_logged(self, capsys: pytest.CaptureFixture[str]) -> None:
         gone, answer = asyncio.Event(), Answer()
         services = gateway([native("Hel"), asyncio.Event()])
         asking = asyncio.create_task(post(edge(streaming, services), hang_up=gone, into=answer))
@@ -292,7 +290,7 @@ class TestFailures:
         assert (record["httpRequest"]["status"], labels(record)["outcome"]) == (200, "caller_gone")
         self.assert_spent(record)
 
-    async def test_a_request_that_a_shutdown_cuts_off_is_told(self, capsys: pytest.CaptureFixture[str]) -> None:
+    async def test_request_cut_off_by_shutdown_is_logged(self, capsys: pytest.CaptureFixture[str]) -> None:
         services = FakeServices(FakeGateway(hold=asyncio.Event()))
         asking = asyncio.create_task(post(edge(services=services)))
         await services.gateway.began.wait()
@@ -301,7 +299,7 @@ class TestFailures:
         assert (labels(record)["outcome"], "status" in record["httpRequest"]) == ("unavailable", False)
         self.assert_spent(record)
 
-    async def test_a_stream_that_a_shutdown_cuts_off_is_told(self, capsys: pytest.CaptureFixture[str]) -> None:
+    async def test_stream_cut_off_by_shutdown_is_logged(self, capsys: pytest.CaptureFixture[str]) -> None:
         answer = Answer()
         asking = asyncio.create_task(post(edge(streaming, gateway([native("Hel"), asyncio.Event()])), into=answer))
         await asyncio.wait_for(answer.arrived.wait(), 10)

@@ -227,14 +227,12 @@ class TestSampling:
         ],
         ids=["ratio", "flag", "google's flag", "undecided"],
     )
-    async def test_a_decision_that_came_with_the_request_holds_else_the_ratio(
-        self, ratio: str, headers: dict[str, str]
-    ) -> None:
+    async def test_incoming_sampling_decision_precedes_the_ratio(self, ratio: str, headers: dict[str, str]) -> None:
         async with traced(ratio=ratio) as (edge, received):
             await post(edge, headers)
             assert len(received.named("POST /thing")) == 1
 
-    async def test_an_undecided_trace_is_sampled_by_its_id_alike_everywhere(self) -> None:
+    async def test_sampling_depends_only_on_the_trace_id(self) -> None:
         async with traced(ratio="0.5") as (edge, received):
             for digit in "07f":
                 await post(edge, {"x-cloud-trace-context": f"{'1' * 16}{digit * 16}/1"})
@@ -356,16 +354,14 @@ class TestReceiverInTrouble:
         assert "(TimeoutError)" in warnings(capsys.readouterr().out)[0]
 
     @pytest.mark.parametrize("status", [302, 401, 503])
-    async def test_what_it_refuses_is_told(self, status: int, capsys: pytest.CaptureFixture[str]) -> None:
+    async def test_rejected_spans_are_logged(self, status: int, capsys: pytest.CaptureFixture[str]) -> None:
         async with traced() as (edge, received):
             received.status = status
             assert (await post(edge)).status == 200
             assert len(received.bodies) == 1
         assert f"(HTTP {status})" in warnings(capsys.readouterr().out)[0]
 
-    async def test_after_a_failure_it_is_left_alone_for_a_while_and_then_tried_again(
-        self, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    async def test_export_pauses_after_a_failure(self, monkeypatch: pytest.MonkeyPatch) -> None:
         async with traced() as (edge, received):
             received.status = 503
             for _ in range(3):
@@ -422,7 +418,7 @@ def test_opentelemetry_is_loaded_only_where_an_endpoint_is_set(env: dict[str, st
         (UNKNOWN_USAGE, {}),
     ],
 )
-def test_counts_that_are_unknown_are_no_attributes(usage: Usage, attributes: dict[str, int]) -> None:
+def test_unknown_counts_are_left_out(usage: Usage, attributes: dict[str, int]) -> None:
     seen: dict[str, int] = {}
     _set_usage(cast(Any, SimpleNamespace(set_attribute=seen.__setitem__)), usage)
     assert seen == attributes
