@@ -83,6 +83,11 @@ class ModelPermits:
         self.set_circuit(0, 0, None)
 
     @property
+    def scarce(self) -> bool:
+        """Whether permits were paced at the last renew: this instance gets a share of them, booked ahead."""
+        return self.last is not None and self.last.per_s > 0
+
+    @property
     def has_news(self) -> bool:
         """Whether the ledger must be sent something even if no booking is held."""
         return bool(self.answered_probe_ms or self.not_found)

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from shared.admission import budget
 from shared.admission.decisions import IDLE, Action, Assessment, Contact, Linger, Looked, Message
 from shared.admission.holdings import Holdings, Need, Plan, SlotLimit
 from shared.admission.ledger_document import Document
@@ -21,34 +22,15 @@ from shared.ledger.slots import Standing, claim_of, concurrency, lacking, standi
 from shared.ledger.state import UNPROVEN, Demand, RenewRequest, RenewResult
 from shared.ledger.step import renew as renew_step
 
-SPARE_REQUESTS, SPARE_AHEAD_S, MAX_SPARE_AHEAD_S = 4, 5.0, 30.0
-"""Spare permits are asked for as long ahead as this many requests take to arrive, within these bounds (in a 60 s window), by
-SPARE_FACTOR of the rate at which requests arrive. They are valid a little longer."""
-SPARE_FACTOR, SPARE_LOW, SPARE_LOW_S = 1.5, 0.4, 2.0
-"""Spare permits are asked for again when less than this share of them is left, or fewer than arrive within this time."""
 SLOTS_EARLY = 0.25
-"""Where permits are scarce, more slots are asked for this part of the horizon after the last grant at the earliest."""
-MIN_PINNED_PER_S = 0.5
-"""Scarce permits are booked for requests that have not arrived yet where so many arrive in a second, or others wait for long."""
-LONG_WAIT_S = 3.0
-"""Where permits are scarce and a request has waited for so long, all of the instance's share is asked for."""
-POLL_S, FEW = 0.25, 5
-"""Interval of reads while something is scarce and at most FEW instances wait. A write follows only if it would gain something."""
-READS_PER_S, NO_SLOT_SHARE = 12, 2 / 3
-"""Where more instances wait, they share so many reads a second, and those that hold no slot have this part of them."""
-RENEW_AHEAD_S = 10.0
-"""Where instances are many, scarce permits are asked for again so long before the booked ones end (in a 60 s window)."""
+"""Where permits are scarce, more slots are requested this part of the horizon after the last grant at the earliest."""
 GAIN_SHARE = 0.25
 """A read is followed by a write if it gains this share of what the instance gets within a horizon, or one permit."""
-SPARE_POLL_S, TRY_AGAIN_S = 1.0, 1.0
-"""Interval of reads while this process holds unused slots and no shortage is known; minimum time before permits are looked
-for again in an unchanged document."""
+TRY_AGAIN_S = 1.0
+"""Minimum time before permits are looked for again in an unchanged document."""
 PASSED_OVER_S = 1.0
 """An instance that is due a free slot and has not taken it for this long is passed over: it may have ended."""
 DEFAULT_LEASE_S = 10.0
-HOLD_REQUESTS, MIN_HOLD_REQUESTS, HOLD_S, MAX_HOLD_S = 3, 2, 5.0, 45.0
-"""An idle instance keeps what it holds for as long as so many requests take to arrive, within these bounds; at least so many
-must be expected."""
 MIN_FREE_SLOTS, MAX_HOLD_DAY = 0.1, 0.01
 """Bounds for idle holding: the share of C that no instance may hold meanwhile, and of the daily quota per instance."""
 
@@ -84,10 +66,10 @@ class Policy:
             waits += [self._permit_wait_s(holdings.view(name), model, at) for name, model in waiting.models.items()]
             waits.append(max(0.0, left_s - self._lease_s() / 2))
         elif max(holdings.held, holdings.claimed) > in_use:
-            waits.append(self._poll_s() if holdings.scarce else self._spare_poll_s())
+            waits.append(self._poll_s() if holdings.scarce else budget.spare_poll_s(self._instances()))
         if holdings.held > max(holdings.cap, in_use):
             give_s = 0.0 if in_use <= holdings.cap else self._poll_s()
-            waits.append(give_s if holdings.scarce else self._spare_poll_s())
+            waits.append(give_s if holdings.scarce else budget.spare_poll_s(self._instances()))
         if any(permits.settled for permits in holdings.models.values()):
             # A dispatch is reported while its booking is still counted: otherwise the ledger would count both.
             waits.append(max(0.0, left_s))
@@ -123,7 +105,7 @@ class Policy:
         models = (self.holdings.view(section) for section in self.waiting.models)
         return any(
             one.last is None
-            or not one.last.per_s
+            or not one.scarce
             or (at.now_s >= one.updated_s + early_s and one.any_valid(at.earliest_ms, at.latest_ms))
             for one in models
         )
@@ -144,8 +126,14 @@ class Policy:
             return self._lease_s()
         if at.now_s >= permits.retry_s:
             return 0.0
-        instances = self.holdings.grant.instances if self.holdings.grant is not None else 1
-        return min(permits.retry_s - at.now_s, self._look_s(instances, instances / READS_PER_S))
+        return min(permits.retry_s - at.now_s, budget.permit_poll_s(self._instances()) * self.uniform(0.8, 1.0))
+
+    def _instances(self) -> int:
+        """How many instances were active at the last renew."""
+        return self.holdings.grant.instances if self.holdings.grant is not None else 1
+
+    def _horizon_ms(self) -> int:
+        return self.holdings.grant.horizon_ms if self.holdings.grant is not None else 0
 
     def _circuit_wait_s(self, permits: ModelPermits, at: Instant) -> float:
         """How long nothing changes: until the circuit is half-open. Then one instance sends the probe, and the others read its
@@ -173,17 +161,7 @@ class Policy:
         return min(soon, 2 * permits.last.per_s * grant.horizon_ms / 1000)
 
     def _poll_s(self) -> float:
-        lacking = self.holdings.lacking
-        like_this, part = (lacking.some, 1 - NO_SLOT_SHARE) if self.holdings.cap else (lacking.none, NO_SLOT_SHARE)
-        return self._look_s(lacking.none + lacking.some + 1, (like_this + 1) / (READS_PER_S * part))
-
-    def _look_s(self, instances: int, interval_s: float) -> float:
-        """`interval_s`, where so many instances look that POLL_S would be too often."""
-        return (POLL_S if instances <= FEW else max(POLL_S, interval_s)) * self.uniform(0.8, 1.0)
-
-    def _spare_poll_s(self) -> float:
-        instances = self.holdings.grant.instances if self.holdings.grant is not None else 1
-        return max(SPARE_POLL_S, 2 * instances / READS_PER_S)
+        return budget.slot_poll_s(self.holdings.lacking, self.holdings.cap) * self.uniform(0.8, 1.0)
 
     def _any_low(self, at: Instant) -> bool:
         # Without a slot no permit is of use.
@@ -192,16 +170,12 @@ class Policy:
     def _runs_low(self, permits: ModelPermits, at: Instant) -> bool:
         """Whether, while permits are plentiful, too few are booked for the requests that are expected soon."""
         last = permits.last
-        if last is None or permits.open_until_ms or last.per_s or not any(permits.effective.metered):
+        if last is None or permits.open_until_ms or permits.scarce or not any(permits.effective.metered):
             return False
         spare = self._spare(permits, at.now_s)
         if spare < 2 or at.now_s < max(permits.retry_s, permits.spare_retry_s):
             return False
-        soon_slot = permits.grid.slot(at.earliest_ms + SPARE_LOW / 2 * self._ahead_s(permits) * 1000)
-        lasting = sum(
-            booking.available.requests for validity, booking in permits.bookings.items() if validity.last >= soon_slot
-        )
-        return lasting < min(SPARE_LOW * spare, 1 + SPARE_LOW_S * permits.per_s)
+        return budget.runs_low(permits, spare, at.earliest_ms, self._horizon_ms())
 
     def linger_s(self, at: Instant) -> float:
         """How long an idle instance keeps what it holds; 0.0 where another instance could need it, or where no request is
@@ -212,17 +186,14 @@ class Policy:
             return 0.0
         if config.linger_s and grant.instances <= 1:
             return config.linger_s
-        return self._hold_s() if config.holds_on and self._may_hold(grant, at) else 0.0
-
-    def _hold_s(self) -> float:
-        per_s = sum(permits.per_s for permits in self.holdings.models.values())
-        return min(max(HOLD_REQUESTS / per_s, HOLD_S), MAX_HOLD_S) if per_s else 0.0
+        if not config.holds_on or not self._may_hold(grant, at):
+            return 0.0
+        return budget.hold_s(sum(permits.per_s for permits in holdings.models.values()))
 
     def _may_hold(self, grant: RenewResult, at: Instant) -> bool:
         """Whether an idle instance that may be stopped at any time keeps what it holds."""
         holdings = self.holdings
-        per_s = sum(permits.per_s for permits in holdings.models.values())
-        if self._authority_left_s(at) <= 0 or per_s * MAX_HOLD_S < MIN_HOLD_REQUESTS:
+        if self._authority_left_s(at) <= 0:
             return False
         if grant.free_slots < MIN_FREE_SLOTS * holdings.account.concurrency:
             return False
@@ -236,34 +207,13 @@ class Policy:
 
     def retry_s(self, grant: RenewResult) -> float:
         """How long after `grant` permits that it did not grant are asked for again."""
-        horizon_s, window_s = grant.horizon_ms / 1000, self.holdings.config.grid.window_ms / 1000
-        return max(0.52 * horizon_s, horizon_s - RENEW_AHEAD_S * window_s / 60) * self.uniform(0.8, 1.05)
+        return budget.renew_s(grant, self.holdings.config.grid) * self.uniform(0.8, 1.05)
 
     # -- how much ----------------------------------------------------------------------------------------------------
 
-    def spare_ahead_s(self) -> float:
-        return SPARE_AHEAD_S * self.holdings.config.grid.window_ms / 60_000
-
-    def _ahead_s(self, permits: ModelPermits) -> float:
-        """How long ahead spare permits are asked for: at a low rate longer, so that few of them do not cost a write each."""
-        least_s, last, grant = self.spare_ahead_s(), permits.last, self.holdings.grant
-        if last is not None and last.per_s and grant is not None:
-            return max(least_s, grant.horizon_ms / 1000)
-        wanted_s = SPARE_REQUESTS / permits.per_s if permits.per_s else least_s
-        return min(max(wanted_s, least_s), least_s * MAX_SPARE_AHEAD_S / SPARE_AHEAD_S)
-
     def _spare(self, permits: ModelPermits, now_s: float) -> int:
-        """Requests that are expected within the life of a flexible booking, or, where permits are scarce, within the horizon
-        beyond those that wait."""
-        share_per_s = permits.last.per_s if permits.last is not None else 0.0
-        if not share_per_s:
-            return round(permits.per_s * self._ahead_s(permits) * SPARE_FACTOR)
-        # Callers whose requests wait for long send no more than are served: they could use the whole share.
-        waits = self.waiting.count and now_s - self.waiting.oldest_s > LONG_WAIT_S
-        if waits:
-            return round(max(share_per_s, permits.per_s) * self._ahead_s(permits))
-        # A scarce permit lasts for a second: where requests are rarer than that, most would lapse.
-        return round(permits.per_s * self._ahead_s(permits)) if permits.per_s >= MIN_PINNED_PER_S else 0
+        waited_s = now_s - self.waiting.oldest_s if self.waiting.count else 0.0
+        return budget.spare_requests(permits, self._horizon_ms(), waited_s)
 
     def _soon(self, cap: int, at: Instant) -> int:
         """How many requests can be dispatched before the horizon with `cap` slots and the time that an exchange takes; >= 1."""
@@ -334,7 +284,7 @@ class Policy:
         waiting = self.waiting.models.get(section)
         permits = self.holdings.view(section)
         spare = self._spare(permits, at.now_s) if wanted else 0
-        spare_ms = int(1000 * self._ahead_s(permits))
+        spare_ms = int(1000 * budget.ahead_s(permits, self._horizon_ms()))
         if waiting is None:
             return Need([], spare, spare_ms)
         costs = waiting.costs(self._soon(max(1, self.holdings.cap), at))
@@ -363,7 +313,7 @@ class Policy:
         if slots.scarce and holdings.held > max(slots.cap, in_use):
             return Assessment(True, slots, looked)
         if in_use >= slots.cap and self._slots_bind(at):  # Else slots are not what is missing here.
-            takes, looked = self._takes_slots(place, wanted, looked, slots.lacking.none, at.now_s)
+            takes, looked = self._takes_slots(place, wanted, looked, at.now_s, slots.lacking.none)
             if takes or (place.due > place.held and place.due != known.due):
                 return Assessment(True, slots, looked)
         if document.value == looked.tried and at.now_s < looked.tried_s + TRY_AGAIN_S:
@@ -372,8 +322,9 @@ class Policy:
         looked = replace(looked, tried=document.value if needs or not slots.cap else b"", tried_s=at.now_s)
         return Assessment(bool(needs) and self._gains(document, needs, in_use, message, at), slots, looked)
 
+    @staticmethod
     def _takes_slots(
-        self, place: Standing, wanted: int, looked: Looked, none_held: int, now_s: float
+        place: Standing, wanted: int, looked: Looked, now_s: float, none_held: int = 0
     ) -> tuple[bool, Looked]:
         """Whether slots are to be taken. Free ones are due first to the instances whose requests wait longest, unless these do
         not take them."""
@@ -381,8 +332,7 @@ class Policy:
         if mine or place.free < 1 or wanted <= place.held:
             return mine, replace(looked, unclaimed_since_s=0.0)
         since_s = looked.unclaimed_since_s or now_s
-        # Where many wait, each looks less often.
-        unclaimed = now_s - since_s > max(PASSED_OVER_S, 3 * none_held / (READS_PER_S * NO_SLOT_SHARE))
+        unclaimed = now_s - since_s > budget.passed_over_s(PASSED_OVER_S, none_held)
         return unclaimed, replace(looked, unclaimed_since_s=since_s, unclaimed=unclaimed)
 
     def _lacking(self, cap: int, at: Instant) -> dict[str, tuple[Demand, int]]:

@@ -7,6 +7,7 @@ import random
 from collections.abc import Callable
 
 from shared.accounts.account import Account
+from shared.admission.budget import min_ahead_s
 from shared.admission.call_log import LedgerCallLog
 from shared.admission.config import ProcessConfig
 from shared.admission.decisions import Contact, Linger, Looked, Message
@@ -233,7 +234,7 @@ class ProjectClient:
             self.holdings.lose_authority()
         at = self.clock.instant()
         retry_s = at.now_s + self.policy.retry_s(grant)
-        spare_retry_s = at.now_s + self.policy.spare_ahead_s() / 5
+        spare_retry_s = at.now_s + min_ahead_s(self.config.grid) / 5
         self._regroup(self.holdings.adopt(grant, request, at, retry_s, spare_retry_s))
 
     # -- giving back -------------------------------------------------------------------------------------------------

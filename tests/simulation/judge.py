@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from shared.admission.policy import MAX_HOLD_S
+from shared.admission.budget import MAX_HOLD_S
 from shared.admission.project import RETURN_TIMEOUT_S
 from shared.generation import Caller, Cost
 from shared.ledger.circuit import circuits_of
