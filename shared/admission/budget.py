@@ -77,7 +77,7 @@ def ahead_s(permits: ModelPermits, horizon_ms: int) -> float:
     """How far ahead spare permits are requested: where permits are scarce to the horizon, else longer at a low rate, so that few
     requests do not cost a write each."""
     least_s = min_ahead_s(permits.grid)
-    if permits.scarce:
+    if permits.scarce:  # With few instances renews are frequent.
         return max(least_s, horizon_ms / 1000)
     wanted_s = SPARE_REQUESTS / permits.per_s if permits.per_s else least_s
     return min(max(wanted_s, least_s), least_s * MAX_SPARE_AHEAD_S / SPARE_AHEAD_S)
@@ -87,7 +87,7 @@ def spare_requests(permits: ModelPermits, horizon_ms: int, waited_s: float) -> i
     """Requests that are expected within the life of a flexible booking, or, where permits are scarce, within the horizon.
     `waited_s`: how long the oldest request has waited."""
     expected_s = ahead_s(permits, horizon_ms)
-    if permits.last is None or not permits.scarce:
+    if permits.last is None or not permits.scarce or not horizon_ms:
         return round(permits.per_s * expected_s * SPARE_FACTOR)
     if waited_s > LONG_WAIT_S:
         return round(max(permits.last.per_s, permits.per_s) * expected_s)

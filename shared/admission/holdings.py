@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from shared.accounts.account import Account
+from shared.admission.budget import FEW
 from shared.admission.cancelled import Cancelled
 from shared.admission.config import ProcessConfig
 from shared.admission.model_permits import ModelPermits, PermitDraw
@@ -245,7 +246,7 @@ class Holdings:
                 permits.retry_s = 0.0
                 if allotment.unmet.requests:
                     permits.retry_s = retry_s
-                elif allotment.per_s:
+                elif allotment.per_s and grant.instances > FEW:
                     # Who was granted all that it asked for, and needs more, did not ask for its whole share.
                     part = 1.0 if _refused_any(request.demands.get(section), allotment) else ALL_GRANTED_SHARE
                     permits.retry_s = at.now_s + part * (retry_s - at.now_s)

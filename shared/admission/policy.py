@@ -98,7 +98,7 @@ class Policy:
 
     def _slots_bind(self, at: Instant) -> bool:
         """Whether requests wait for a slot, and not for permits: scarce ones are booked for times when a slot is free."""
-        if not self.holdings.cap:
+        if not self.holdings.cap or not self._many():
             return True
         grant = self.holdings.grant
         early_s = SLOTS_EARLY * grant.horizon_ms / 1000 if grant is not None else 0.0
@@ -132,8 +132,13 @@ class Policy:
         """How many instances were active at the last renew."""
         return self.holdings.grant.instances if self.holdings.grant is not None else 1
 
+    def _many(self) -> bool:
+        return self._instances() > budget.FEW
+
     def _horizon_ms(self) -> int:
-        return self.holdings.grant.horizon_ms if self.holdings.grant is not None else 0
+        """How far ahead scarce permits are requested for requests that have not arrived yet; 0 where instances are few."""
+        grant = self.holdings.grant
+        return grant.horizon_ms if grant is not None and self._many() else 0
 
     def _circuit_wait_s(self, permits: ModelPermits, at: Instant) -> float:
         """How long nothing changes: until the circuit is half-open. Then one instance sends the probe, and the others read its
@@ -170,7 +175,8 @@ class Policy:
     def _runs_low(self, permits: ModelPermits, at: Instant) -> bool:
         """Whether, while permits are plentiful, too few are booked for the requests that are expected soon."""
         last = permits.last
-        if last is None or permits.open_until_ms or permits.scarce or not any(permits.effective.metered):
+        unmet = last is None or (permits.scarce if self._many() else last.unmet.requests)
+        if unmet or permits.open_until_ms or not any(permits.effective.metered):
             return False
         spare = self._spare(permits, at.now_s)
         if spare < 2 or at.now_s < max(permits.retry_s, permits.spare_retry_s):
@@ -257,7 +263,7 @@ class Policy:
         if section == UNPROVEN:
             return 1  # One at a time.
         last, service_s = self.holdings.view(section).last, self.holdings.service_s
-        if last is None or not last.per_s or not service_s:
+        if last is None or not last.per_s or not service_s or not self._many():
             return waiting
         return min(waiting, math.ceil(last.per_s * service_s) + 1)
 
