@@ -8,6 +8,7 @@ from __future__ import annotations
 from shared.admission.model_permits import ModelPermits
 from shared.ledger.grid import Grid
 from shared.ledger.state import Lacking, RenewResult
+from shared.ledger.step import FEW
 
 SPARE_REQUESTS, SPARE_AHEAD_S, MAX_SPARE_AHEAD_S = 4, 5.0, 30.0
 """Spare permits are requested for the time in which this many requests arrive, within these bounds (in a 60 s window), and for
@@ -19,7 +20,7 @@ MIN_PINNED_PER_S, LONG_WAIT_S = 0.5, 3.0
 waited for LONG_WAIT_S, the whole share of the instance is requested: its callers send no more than is served."""
 RENEW_AHEAD_S = 10.0
 """Where instances are many, scarce permits are requested again this long before the horizon ends (in a 60 s window)."""
-POLL_S, FEW = 0.25, 5
+POLL_S = 0.25
 """Interval of reads while something is scarce and at most FEW instances wait. A write follows only if it would gain something."""
 READS_PER_S, NO_SLOT_SHARE = 12, 2 / 3
 """Where more instances wait, they share this many reads per second. Instances without a slot get the share NO_SLOT_SHARE."""

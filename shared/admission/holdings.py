@@ -7,7 +7,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from shared.accounts.account import Account
-from shared.admission.budget import FEW
 from shared.admission.cancelled import Cancelled
 from shared.admission.config import ProcessConfig
 from shared.admission.model_permits import ModelPermits, PermitDraw
@@ -27,6 +26,7 @@ from shared.ledger.state import (
     RenewResult,
     State,
 )
+from shared.ledger.step import FEW
 
 ALL_GRANTED_SHARE = 0.5
 """After this part of the usual time permits are asked for again where all that was asked for was granted."""

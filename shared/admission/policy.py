@@ -20,6 +20,7 @@ from shared.generation import NO_COST
 from shared.ledger.permits import IMMINENT_SLOTS
 from shared.ledger.slots import Standing, claim_of, concurrency, lacking, standing
 from shared.ledger.state import UNPROVEN, Demand, RenewRequest, RenewResult
+from shared.ledger.step import FEW
 from shared.ledger.step import renew as renew_step
 
 SLOTS_EARLY = 0.25
@@ -126,14 +127,14 @@ class Policy:
             return self._lease_s()
         if at.now_s >= permits.retry_s:
             return 0.0
-        return min(permits.retry_s - at.now_s, budget.permit_poll_s(self._instances()) * self.uniform(0.8, 1.0))
+        return min(permits.retry_s - at.now_s, self._jittered(budget.permit_poll_s(self._instances())))
 
     def _instances(self) -> int:
         """How many instances were active at the last renew."""
         return self.holdings.grant.instances if self.holdings.grant is not None else 1
 
     def _many(self) -> bool:
-        return self._instances() > budget.FEW
+        return self._instances() > FEW
 
     def _horizon_ms(self) -> int:
         """How far ahead scarce permits are requested for requests that have not arrived yet; 0 where instances are few."""
@@ -166,7 +167,10 @@ class Policy:
         return min(soon, 2 * permits.last.per_s * grant.horizon_ms / 1000)
 
     def _poll_s(self) -> float:
-        return budget.slot_poll_s(self.holdings.lacking, self.holdings.cap) * self.uniform(0.8, 1.0)
+        return self._jittered(budget.slot_poll_s(self.holdings.lacking, self.holdings.cap))
+
+    def _jittered(self, interval_s: float) -> float:
+        return interval_s * self.uniform(0.8 if self._many() else 0.5, 1.0)
 
     def _any_low(self, at: Instant) -> bool:
         # Without a slot no permit is of use.
@@ -213,7 +217,9 @@ class Policy:
 
     def retry_s(self, grant: RenewResult) -> float:
         """How long after `grant` permits that it did not grant are asked for again."""
-        return budget.renew_s(grant, self.holdings.config.grid) * self.uniform(0.8, 1.05)
+        return budget.renew_s(grant, self.holdings.config.grid) * self.uniform(
+            *((0.8, 1.05) if self._many() else (0.92, 1.08))
+        )
 
     # -- how much ----------------------------------------------------------------------------------------------------
 

@@ -7,7 +7,7 @@ from itertools import accumulate
 from typing import NamedTuple
 
 PACE_SNAP = 0.92
-CATCH_UP_SLOTS, CATCH_UP_PERMITS = 16, 2
+CATCH_UP_SLOTS, CATCH_UP_PERMITS = 8, 2
 """How long ago capacity that the pace left unused may still be granted (the longer of both)."""
 
 

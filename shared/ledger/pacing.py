@@ -41,12 +41,14 @@ class Pacer:
 
     The rest of a slot only shrinks as more is taken. The next `near` slots are used often. The asking instance's share
     applies from slot `shared_from` on: what is taken before it would be lost otherwise, so it is not charged to the instance
-    as a hole in its schedule."""
+    as a hole in its schedule. `patience`: how many times as long as usual what the pace left unused may still be given."""
 
-    def __init__(self, calendar: Calendar, k: int, kept: Bookings, near: int, shared_from: int) -> None:
+    def __init__(
+        self, calendar: Calendar, k: int, kept: Bookings, near: int, shared_from: int, patience: int = 1
+    ) -> None:
         self._now = now = calendar.now
         self._pace = pace = pace_of(calendar, k)
-        self._quiet = quiet_slots(k, pace.full)
+        self._quiet = patience * quiet_slots(k, pace.full)
         self._gaps = gaps_of(k, pace)
         self._since = since = now - self._quiet
         begins = calendar.occupancy.begins(k)

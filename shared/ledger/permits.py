@@ -39,6 +39,8 @@ class Party:
     even: float
     """Its share among all active instances: the maximum booked for requests that have not arrived yet."""
     horizon_slots: int
+    many: bool = False
+    """Whether instances are so many that each renews seldom: it must know its share even when nothing is unmet."""
     cap: int = 0
     """How many requests the asker may have open."""
     open_slots: int = 0
@@ -126,7 +128,7 @@ class Planner:
             free=self.calendar.free_now(),
             unmet=unmet,
             next_ms=self.grid.start_ms(next_slot) if next_slot else 0,
-            per_s=self._per_s() if self._pacers else 0.0,
+            per_s=self._per_s() if unmet.requests or (self._pacers and self.party.many) else 0.0,
             day_spent=bool(unmet.requests) and self.calendar.day_room(self.calendar.now, 1) <= 0,
             supply=self._supply() if self._pacers else None,
         )
@@ -198,7 +200,8 @@ class Planner:
         near = min(self.party.horizon_slots, calendar.ahead)
         self._slots = list(range(calendar.first, calendar.now + near))
         """In the horizon, those that may have room for a request."""
-        self._pacers = {k: Pacer(calendar, k, kept, near, calendar.first + IMMINENT_SLOTS) for k in calendar.dims}
+        shared_from, patience = calendar.first + IMMINENT_SLOTS, 1 + self.party.many
+        self._pacers = {k: Pacer(calendar, k, kept, near, shared_from, patience) for k in calendar.dims}
         self._share = self.party.fair
         self._turns = self._turns_of(kept)
         self._barred = {k: dict.fromkeys(self._slots, NEVER) for k in calendar.dims}
@@ -221,10 +224,10 @@ class Planner:
         return left, self._next(left[0][0]) if left else 0
 
     def _turns_of(self, kept: Bookings) -> Turns | None:
-        """None where the asker has so many slots that they do not bind."""
+        """None where instances are few, or the asker has so many slots that they do not bind."""
         party, demand = self.party, self.demand
         asked = demand.spare + sum(count for _, count in demand.wants) + sum(cost.requests for cost in kept.values())
-        if not party.service_slots or party.cap >= asked:
+        if not party.many or party.cap >= asked:
             return None
         turns = Turns(party.cap, party.service_slots)
         if party.open_slots:  # On average half of their time is over.

@@ -49,6 +49,8 @@ from shared.ledger.throttling import (
 
 MIN_LEASE_MS, MAX_LEASE_MS = 10_000, 60_000
 MIN_HORIZON_MS, MAX_HORIZON_MS = 8_000, 45_000
+FEW = 5
+"""Up to so many active instances read and renew as often as is useful to each; more share what the document bears."""
 UNKNOWN_SERVICE_MS = 2_000
 """How long a request is taken to be open at an instance that has not had an answer yet (in a 60 s window)."""
 TOMBSTONE_MS = 60_000
@@ -339,6 +341,7 @@ def _party(state: State, message: RenewRequest, model: str, grid: Grid) -> Party
         water_level(1.0, short)[instance],
         water_level(1.0, active)[instance],
         horizon_ms(active_instances(state), grid) // grid.slot_ms,
+        active_instances(state) > FEW,
         state.leases[instance].cap,
         message.open_slots,
         message.service_ms // grid.slot_ms or grid.slots(UNKNOWN_SERVICE_MS),
