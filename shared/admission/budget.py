@@ -14,7 +14,8 @@ SPARE_REQUESTS, SPARE_AHEAD_S, MAX_SPARE_AHEAD_S = 4, 5.0, 30.0
 """Spare permits are requested for the time in which this many requests arrive, within these bounds (in a 60 s window), and for
 SPARE_FACTOR times the rate at which requests arrive. They are valid a little longer."""
 SPARE_FACTOR, SPARE_LOW, SPARE_LOW_S = 1.5, 0.4, 2.0
-"""More spare permits are requested when less than the share SPARE_LOW of them is left, or fewer than arrive in SPARE_LOW_S."""
+"""More spare permits are requested when less than the share SPARE_LOW of them is left; where instances are many, when also fewer
+are left than arrive in SPARE_LOW_S."""
 MIN_PINNED_PER_S, LONG_WAIT_S = 0.5, 3.0
 """Scarce permits are booked for requests that have not arrived yet only where this many arrive in a second. Where a request has
 waited for LONG_WAIT_S, the whole share of the instance is requested: its callers send no more than is served."""
@@ -98,6 +99,7 @@ def spare_requests(permits: ModelPermits, horizon_ms: int, waited_s: float) -> i
 
 def runs_low(permits: ModelPermits, spare: int, earliest_ms: float, horizon_ms: int) -> bool:
     """Whether fewer of the `spare` permits are left, and valid for a while yet, than to wait with the next renew."""
-    soon_slot = permits.grid.slot(earliest_ms + SPARE_LOW / 2 * ahead_s(permits, horizon_ms) * 1000)
+    soon_s = ahead_s(permits, horizon_ms) * (SPARE_LOW / 2 if horizon_ms else (1 - SPARE_LOW) / 2)
+    soon_slot = permits.grid.slot(earliest_ms + 1000 * soon_s)
     lasting = sum(booking.available.requests for v, booking in permits.bookings.items() if v.last >= soon_slot)
-    return lasting < min(SPARE_LOW * spare, 1 + SPARE_LOW_S * permits.per_s)
+    return lasting < (min(SPARE_LOW * spare, 1 + SPARE_LOW_S * permits.per_s) if horizon_ms else SPARE_LOW * spare)
