@@ -64,8 +64,10 @@ def renew_s(grant: RenewResult, grid: Grid) -> float:
     return max(0.52 * horizon_s, horizon_s - RENEW_AHEAD_S * grid.window_ms / 60_000)
 
 
-def hold_s(per_s: float) -> float:
-    """How long an idle instance keeps what it holds; 0.0 where requests are too rare."""
+def hold_s(per_s: float, *, many: bool) -> float:
+    """How long an idle instance keeps what it holds; 0.0 where requests are too rare. Few instances keep it for HOLD_S."""
+    if not many:
+        return HOLD_S if per_s * HOLD_S >= MIN_HOLD_REQUESTS else 0.0
     if per_s * MAX_HOLD_S < MIN_HOLD_REQUESTS:
         return 0.0
     return min(max(HOLD_REQUESTS / per_s, HOLD_S), MAX_HOLD_S)
@@ -79,7 +81,9 @@ def ahead_s(permits: ModelPermits, horizon_ms: int) -> float:
     """How far ahead spare permits are requested: where permits are scarce to the horizon, else longer at a low rate, so that few
     requests do not cost a write each."""
     least_s = min_ahead_s(permits.grid)
-    if permits.scarce:  # With few instances renews are frequent.
+    if not horizon_ms:  # Instances are few, and renews are frequent.
+        return least_s
+    if permits.scarce:
         return max(least_s, horizon_ms / 1000)
     wanted_s = SPARE_REQUESTS / permits.per_s if permits.per_s else least_s
     return min(max(wanted_s, least_s), least_s * MAX_SPARE_AHEAD_S / SPARE_AHEAD_S)

@@ -198,14 +198,15 @@ class Policy:
             return config.linger_s
         if not config.holds_on or not self._may_hold(grant, at):
             return 0.0
-        return budget.hold_s(sum(permits.per_s for permits in holdings.models.values()))
+        return budget.hold_s(sum(permits.per_s for permits in holdings.models.values()), many=self._many())
 
     def _may_hold(self, grant: RenewResult, at: Instant) -> bool:
         """Whether an idle instance that may be stopped at any time keeps what it holds."""
         holdings = self.holdings
         if self._authority_left_s(at) <= 0:
             return False
-        if grant.free_slots < MIN_FREE_SLOTS * holdings.account.concurrency:
+        c = holdings.account.concurrency
+        if grant.free_slots < MIN_FREE_SLOTS * c or (not self._many() and holdings.held * grant.instances > c / 4):
             return False
         for permits in holdings.models.values():
             per_day = permits.effective.requests_per_day
