@@ -313,7 +313,7 @@ async def test_a_contradictory_store_clock_drops_permits(shelf: Shelf, monkeypat
 
         monkeypatch.setattr(gate.store, "read", read)
         await agent._read()
-        assert agent.draw("m", ONE) is None
+        assert agent.draw("m", ONE, elapsed_s() + 10.0) is None
 
 
 async def test_a_caller_that_leaves_the_queue_leaves_nothing_behind(shelf: Shelf) -> None:
