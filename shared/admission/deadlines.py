@@ -27,7 +27,7 @@ class Deadlines:
         self._kept_s = kept_s
         self._ends_s: dict[int, float] = {}
         """When each open request ends at the latest."""
-        self._since_s = -math.inf
+        self._since_s = 0.0
         """When the current period of `kept_s` began."""
         self._now_s = self._before_s = 0.0
         """The longest time of a request that came in the current period, and in the one before."""
