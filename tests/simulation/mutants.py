@@ -10,7 +10,7 @@ from typing import Any
 from shared.admission import ledger_document
 from shared.admission import names as admission_names
 from shared.admission.admission import Admission
-from shared.admission.holdings import Holdings, Plan
+from shared.admission.holdings import Holdings
 from shared.admission.model_permits import Booking, ModelPermits
 from shared.admission.permit import Permit
 from shared.admission.policy import Policy
@@ -27,6 +27,7 @@ from tests.simulation.checker import COUNTED_TOKENS
 from tests.simulation.judge import DEBT, STILL_SHUT
 from tests.simulation.mutant import Mutant, patched
 from tests.simulation.mutants_of_circuits import CIRCUITS
+from tests.simulation.mutants_of_deadlines import DEADLINES
 from tests.simulation.scenario import Scenario
 from tests.simulation.shapes import (
     aliases,
@@ -42,7 +43,6 @@ from tests.simulation.shapes import (
     scarce_requests,
     scarce_slots,
     scarce_tokens,
-    short_and_long_deadlines,
     slow_connections,
     uncertain_tokens,
     unproven_ids,
@@ -89,33 +89,6 @@ def tau_not_waited_for(scenario: Scenario) -> Any:
         lease.reuse_ms = lease.authority_ms
 
     return after_hold_slots(scenario, wrong)
-
-
-def open_requests_forgotten(scenario: Scenario) -> Any:
-    """A lease covers the requests that are expected, but not those that are open, which may end later."""
-    right = Policy.plan
-    return patched(
-        scenario,
-        (Policy, "plan", lambda *given: _without_open(right(*given))),
-    )
-
-
-def _without_open(plan: Plan) -> Plan:
-    return replace(plan, request=replace(plan.request, open_until_ms=0))
-
-
-def deadlines_ignored(scenario: Scenario) -> Any:
-    """A request begins whatever its deadline is, although the ledger may give its slot to others before it ends."""
-    return patched(scenario, (Holdings, "covers", lambda self, ends_s, at: True))
-
-
-def time_counts_from_the_renew(scenario: Scenario) -> Any:
-    """The longest request is expected to begin with the lease, not as late as its end."""
-
-    def wrong(lease: Any, message: Any) -> None:
-        lease.reuse_ms = max(lease.seen_ms + message.tau_ms, lease.authority_ms, message.open_until_ms)
-
-    return patched(scenario, (step, "_cover", wrong), (Holdings, "covers", lambda self, ends_s, at: True))
 
 
 def nothing_on_hold(scenario: Scenario) -> Any:
@@ -402,18 +375,6 @@ MUTANTS = (
     Mutant("a span one slot too short", lambda s: span_short_by(1, s), 5_000, scarce_requests, REQUESTS),
     Mutant("slots are granted as wanted", slots_granted_as_wanted, shape=scarce_slots, promise=SLOTS),
     Mutant("tau is not waited for", tau_not_waited_for, shape=processes_that_stand_still, promise=SLOTS),
-    Mutant(
-        "a lease forgets open requests", open_requests_forgotten, shape=short_and_long_deadlines, promise=SLOTS,
-        among_seeds=False,
-    ),
-    Mutant(
-        "a request begins whatever its deadline", deadlines_ignored, shape=short_and_long_deadlines, promise=SLOTS,
-        among_seeds=False,
-    ),
-    Mutant(
-        "the longest request begins with the lease", time_counts_from_the_renew, shape=short_and_long_deadlines,
-        promise=SLOTS, among_seeds=False,
-    ),
     Mutant("nothing is on hold", nothing_on_hold, shape=scarce_slots, promise=SLOTS),
     Mutant("what was settled is dropped", settled_dropped, shape=scarce_tokens, promise=TOKENS),
     Mutant("a repeated renew is applied twice", applied_twice, shape=repeated_messages, promise=COUNTED),
@@ -454,4 +415,5 @@ MUTANTS = (
         shape=processes_that_stop_with_their_last_answer, promise="held while idle, when the last was answered",
     ),
     *CIRCUITS,
+    *DEADLINES,
 )  # fmt: skip

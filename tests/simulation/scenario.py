@@ -14,7 +14,7 @@ from shared.secret import Secret
 from tests.simulation.drawn_spells import spells_of
 from tests.simulation.history import Spell
 from tests.simulation.upstream import Rival
-from tests.simulation.variations import with_leavers, with_names
+from tests.simulation.variations import with_deadlines, with_leavers, with_names
 
 FaultKind = Literal["kill", "freeze", "cut", "refuse", "overloaded", "hang", "mute", "wall"]
 DAY = pacific_day(1_800_000_000_000)
@@ -28,6 +28,8 @@ NAMES_EVERY = 4
 """One seed in this many has ids that are aliases, unknown, or of missing models."""
 LEAVERS_EVERY = 10
 """In one seed in this many, many callers disconnect while Gemini continues their requests."""
+DEADLINES_EVERY = 10
+"""In one seed in this many, callers state deadlines between a second and the longest that is accepted."""
 GRIDS = [(3_000, 50), (4_000, 100), (4_000, 100), (5_000, 250), (6_000, 150)]
 """Windows and slots in ms. Fewer slots per window than in production: the arithmetic is the same, and faster."""
 
@@ -156,6 +158,8 @@ def scenario_of(seed: int) -> Scenario:
     drawn = _Drawing(random, seed, large=seed % LARGE_EVERY == LARGE_EVERY - 1).scenario()
     if seed % LEAVERS_EVERY == LEAVERS_EVERY - 4:
         return with_leavers(drawn)
+    if seed % DEADLINES_EVERY == DEADLINES_EVERY - 8:
+        return with_deadlines(drawn)
     return with_names(drawn) if seed % NAMES_EVERY == NAMES_EVERY - 1 else drawn
 
 
