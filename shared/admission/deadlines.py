@@ -34,14 +34,10 @@ class Deadlines:
 
     def expect(self, time_s: float, now_s: float) -> None:
         """Record that a request came which may last `time_s` from now on."""
-        self._turn(now_s)
-        self._now_s = max(self._now_s, time_s)
-
-    def _turn(self, now_s: float) -> None:
-        periods = (now_s - self._since_s) // self._kept_s
-        if periods >= 1:
-            self._before_s = self._now_s if periods < 2 else 0.0
+        if now_s - self._since_s >= self._kept_s:
+            self._before_s = self._now_s if now_s - self._since_s < 2 * self._kept_s else 0.0
             self._now_s, self._since_s = 0.0, now_s
+        self._now_s = max(self._now_s, time_s)
 
     def begin(self, request: int, end_s: float, now_s: float) -> None:
         """`request` is open until `end_s` at the latest. A second call never shortens that."""
@@ -61,8 +57,11 @@ class Deadlines:
 
     def expected_ms(self, now_s: float) -> int:
         """How long after its dispatch the longest request that is expected has ended at Gemini."""
-        self._turn(now_s)
-        return math.ceil(1000 * (self._bounded(max(self._now_s, self._before_s)) + self.margin_s))
+        old = now_s - self._since_s
+        recent_s = (
+            max(self._now_s, self._before_s) if old < self._kept_s else self._now_s if old < 2 * self._kept_s else 0.0
+        )
+        return math.ceil(1000 * (self._bounded(recent_s) + self.margin_s))
 
     def open_until_ms(self, now_s: float, latest_ms: float) -> int:
         """When all open requests have ended at Gemini; 0 if none is open."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -74,21 +74,12 @@ def slots_granted_as_wanted(scenario: Scenario) -> Any:
     return patched(scenario, (step, "share_slots", lambda state, renew, c: renew.want_slots))
 
 
-def after_hold_slots(scenario: Scenario, then: Callable[[Any, Any, Any], None]) -> Any:
-    right = step._hold_slots
-
-    def wrong(state: Any, lease: Any, message: Any, c: int) -> None:
-        right(state, lease, message, c)
-        then(state, lease, message)
-
-    return patched(scenario, (step, "_hold_slots", wrong))
-
-
 def tau_not_waited_for(scenario: Scenario) -> Any:
-    def wrong(state: Any, lease: Any, message: Any) -> None:
+    def wrong(lease: Any, message: Any) -> None:
         lease.reuse_ms = lease.authority_ms
 
-    return after_hold_slots(scenario, wrong)
+    # An instance that checks what the lease covers would dispatch nothing.
+    return patched(scenario, (step, "_cover", wrong), (Holdings, "covers", lambda self, ends_s, at: True))
 
 
 def nothing_on_hold(scenario: Scenario) -> Any:
