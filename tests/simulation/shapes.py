@@ -113,13 +113,15 @@ def short_and_long_deadlines(seed: int) -> Scenario:
     freezes: soon after, or when the long deadline is no longer expected again; others take its slots."""
     random, busy_s = Random(f"deadlines {seed}"), 4 * BUSY_S
     short = replace(SLOW, service_s=(0.1, 0.4), patience_s=(1.0, 1.5), hangs=0.15, connect_s=(-0.1, 0.1))
-    long = replace(short, patience_s=(16.0, 20.0), hangs=1.0)
     clients = [Client(f"c{at}", short, 0.02, random.uniform(0, 1), busy_s) for at in range(15)]
     faults = []
-    for at in range(5):
-        from_s = 2.0 + 9.0 * at + random.random()
+    for at in range(6):
+        from_s = 2.0 + 7.0 * at + random.random()
+        late = at % 3 == seed % 3
+        longest_s = random.uniform(17.0, 19.0) if late else random.uniform(9.0, 11.0)
+        long = replace(short, patience_s=(longest_s, longest_s), hangs=1.0)
         clients.append(Client(f"long {at}", long, 0.0, from_s, from_s + 0.1, home=0))
-        after_s = random.uniform(7.0, 8.5) if at % 3 == seed % 3 else random.uniform(0.1, 1.5)
+        after_s = random.uniform(7.0, 8.5) if late else random.uniform(0.1, 1.5)
         kind: FaultKind = random.choice(["kill", "kill", "kill", "freeze"])
         faults.append(Fault(kind, from_s + after_s, 12.0, victim=0.0))
     return deployment(
