@@ -107,6 +107,7 @@ class Admission:
         servable = [account for account in candidates if account.ledger_id in ledgers]
         for project in projects:
             project.permits_of(model).record_arrival(cost, now_s)
+            project.expect(deadline_s, now_s)
         waiter = again.waiter if again is not None else None
         if waiter is None:
             longest_s = now_s + self.config.queue_timeout_s if patient_until_s is None else patient_until_s
@@ -167,7 +168,7 @@ class Admission:
     def _try(self, project: ProjectClient, waiter: Waiter, now_s: float) -> Permit | None:
         if not self.connections.has_room(project.account.ephemeral):
             return None
-        draw = project.draw(waiter.model, waiter.cost)
+        draw = project.draw(waiter.model, waiter.cost, waiter.ends_s)
         if draw is None:
             return None
         self.connections.take(project.account.ephemeral)
@@ -301,6 +302,8 @@ class Admission:
                             self.connections.enter(project, guest, line.first_turn())
                         break
                     continue
+                if not project.covers(waiter.ends_s):
+                    continue  # Shorter requests may begin until a renew covers its deadline.
                 smallest[model] = waiter.cost if least is None or _at_least(least, waiter.cost) else least
                 misses[model] = misses.get(model, 0) + 1
                 if misses[model] >= SCAN or project.out_of_permits(model):

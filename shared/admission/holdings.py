@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from shared.accounts.account import Account
 from shared.admission.cancelled import Cancelled
 from shared.admission.config import ProcessConfig
+from shared.admission.deadlines import Deadlines
 from shared.admission.model_permits import ModelPermits, PermitDraw
 from shared.admission.names import Names
 from shared.admission.server_clock import Instant
@@ -76,6 +77,7 @@ class Holdings:
         self.open: dict[int, str] = {}
         """Requests that hold a slot, each with its caller: from taking the permit until the exchange is over."""
         self.cancelled = Cancelled()
+        self.deadlines = Deadlines(config.tau_s, config.grid.window_ms / 1000)
         self.cap = 0
         """Slots that may be used while `authority_ms` lasts."""
         self.held = 0
@@ -94,6 +96,10 @@ class Holdings:
         """How long an exchange recently took."""
         self.authority_ms = 0.0
         """Until when anything may be dispatched."""
+        self.covered_ms = 0.0
+        """No request may begin that ends later at Gemini: other instances may have its slot from then on."""
+        self.extend = False
+        """Whether a request waits only because its deadline is later than that: a renew is due, which states it."""
         self.epoch = 0
         """Grows when authority had lapsed before it was renewed: permits taken before then have lost their slots."""
         self.grant: RenewResult | None = None
@@ -139,6 +145,16 @@ class Holdings:
             return None
         return self.permits(section).draw(cost, at.earliest_ms, at.latest_ms)
 
+    def covers(self, ends_s: float, at: Instant) -> bool:
+        """Whether a request with the deadline `ends_s` that is dispatched now ends at Gemini while its slot is kept for it."""
+        return self.deadlines.ends_ms(ends_s, at.now_s, at.latest_ms) <= self.covered_ms
+
+    def ask_to_cover(self, ends_s: float, at: Instant) -> None:
+        """Let the next renew cover a request with the deadline `ends_s`, which could begin otherwise."""
+        if self.in_use(at.now_s) < self.cap and self.has_authority(at):
+            self.deadlines.expect(ends_s - at.now_s, at.now_s)
+            self.extend = True
+
     def begin(self, request: int, caller: str, now_s: float) -> None:
         """`request` takes a slot."""
         self.open[request] = caller
@@ -154,6 +170,7 @@ class Holdings:
         caller = self.open.pop(request, None)
         if caller is None:
             return None
+        self.deadlines.end(request)
         if runs_on_s > 0:
             self.cancelled.add(now_s + runs_on_s)
             took_s += runs_on_s
@@ -218,6 +235,8 @@ class Holdings:
         for permits in self.models.values():
             permits.reported()
         self.cap = min(self.cap, request.hold) if wanted else 0
+        # Until the result arrives only what the ledger covers in any case may begin: a new lease never ends before the old one.
+        self.covered_ms = min(self.covered_ms, max(request.open_until_ms, self.authority_ms + request.tau_ms))
         return request
 
     def adopt(
@@ -228,6 +247,7 @@ class Holdings:
         if at.latest_ms > self.authority_ms:
             self.epoch += 1
         self.grant, self.cap, self.authority_ms = grant, grant.cap, float(grant.authority_ms)
+        self.covered_ms, self.extend = float(grant.reuse_ms), False
         self.scarce, self.claimed = grant.scarce_slots, request.want_slots
         self.lacking = grant.lacking
         # The slots of cancelled exchanges that an idle instance leaves with the ledger end by themselves.

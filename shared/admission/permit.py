@@ -57,7 +57,7 @@ class Permit:
         permits = self._permits()
         self._probe_ms = permits.probing_ms if permits.open_until_ms else 0.0
         """The right to probe of a request that is a circuit's probe; 0 for any other."""
-        project.begin(id(self), waiter.caller)
+        project.begin(id(self), waiter.caller, waiter.ends_s)
 
     def _permits(self) -> ModelPermits:
         return self._project.holdings.permits(self.section)
@@ -77,10 +77,12 @@ class Permit:
         before the first byte moves the dispatch to that moment, or takes it back."""
         project = self._project
         lapsed = self._is_moved() or self._epoch != project.holdings.epoch
-        at = project.clock.instant()
-        if lapsed or not project.holdings.may_write(self.section, self._draw, self._probe_ms, at):
+        at, holdings = project.clock.instant(), project.holdings
+        lapsed = lapsed or not holdings.covers(self.deadline_s, at)
+        if lapsed or not holdings.may_write(self.section, self._draw, self._probe_ms, at):
             self._take_back()
             raise PermitLapsed
+        holdings.deadlines.begin(id(self), self.deadline_s, at.now_s)
         if self._slot is not None:
             self.sent()
             return

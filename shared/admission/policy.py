@@ -57,7 +57,7 @@ class Policy:
                 return Linger(linger_s)
             return Contact(0.0) if holdings.has_unreported() else IDLE
         left_s = self._authority_left_s(at)
-        if waiting.count and left_s <= 0:
+        if waiting.count and (left_s <= 0 or holdings.extend):
             return Contact(0.0)
         in_use = holdings.in_use(at.now_s)
         waits: list[float] = []
@@ -87,7 +87,7 @@ class Policy:
         if not waiting.count and not holdings.open:
             return "renew"
         left_s, in_use = self._authority_left_s(at), holdings.in_use(at.now_s)
-        if (waiting.count and left_s <= self._lease_s() / 2) or self._any_low(at):
+        if (waiting.count and (left_s <= self._lease_s() / 2 or holdings.extend)) or self._any_low(at):
             return "renew"
         if left_s <= 0 or (holdings.scarce and holdings.held > max(holdings.cap, in_use)):
             return "renew"
@@ -247,13 +247,17 @@ class Policy:
         spare_slots = (max(0, holdings.peak - wanted) + 2) if wanted and busy else 0
         if holdings.grant is not None:
             spare_slots = min(spare_slots, max(0, holdings.account.concurrency // holdings.grant.instances - wanted))
+        cancelled_ms = holdings.cancelled.ends_ms(at.now_s, at.latest_ms)
         request = replace(
             self._request(wanted, {}, message, at),
             hold=max(in_use, min(holdings.cap, wanted + spare_slots)) if wanted else in_use,
-            ends_ms=() if wanted else holdings.cancelled.ends_ms(at.now_s, at.latest_ms),
+            ends_ms=() if wanted else cancelled_ms,
             spare_slots=spare_slots,
             unclaimed=looked.unclaimed,
         )
+        if wanted:
+            open_until_ms = max((holdings.deadlines.open_until_ms(at.now_s, at.latest_ms), *cancelled_ms))
+            request = replace(request, tau_ms=holdings.deadlines.expected_ms(at.now_s), open_until_ms=open_until_ms)
         sections = dict.fromkeys([*holdings.models, *self.waiting.models])
         return Plan(request, {section: self._need(section, wanted, at) for section in sections})
 

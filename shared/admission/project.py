@@ -72,16 +72,31 @@ class ProjectClient:
     def free_slots(self) -> int:
         return self.holdings.cap - self.holdings.in_use(elapsed_s())
 
-    def draw(self, model: str, cost: Cost) -> PermitDraw | None:
-        """Reserve permits for one request for the id `model`, now; None if permits or a slot are missing."""
-        return self.holdings.draw(self.names.section(model), cost, self.clock.instant())
+    def draw(self, model: str, cost: Cost, ends_s: float) -> PermitDraw | None:
+        """Reserve permits for one request for the id `model` with the deadline `ends_s`, now; None if permits or a slot are
+        missing, or if the lease does not cover the deadline yet."""
+        at = self.clock.instant()
+        if self.holdings.covers(ends_s, at):
+            return self.holdings.draw(self.names.section(model), cost, at)
+        self.holdings.ask_to_cover(ends_s, at)
+        return None
+
+    def covers(self, ends_s: float) -> bool:
+        """Whether a request with the deadline `ends_s` may begin, as far as its deadline is concerned."""
+        return self.holdings.covers(ends_s, self.clock.instant())
+
+    def expect(self, ends_s: float, now_s: float) -> None:
+        """A request with the deadline `ends_s` came."""
+        self.holdings.deadlines.expect(ends_s - now_s, now_s)
 
     def out_of_permits(self, section: str) -> bool:
         return self.holdings.out_of_permits(section, self.clock.instant())
 
-    def begin(self, request: int, caller: str) -> None:
-        """`request` takes a slot."""
-        self.holdings.begin(request, caller, elapsed_s())
+    def begin(self, request: int, caller: str, ends_s: float) -> None:
+        """`request`, whose deadline is `ends_s`, takes a slot."""
+        now_s = elapsed_s()
+        self.holdings.begin(request, caller, now_s)
+        self.holdings.deadlines.begin(request, ends_s, now_s)
         self.wait_list.enter(caller)
         self._busy_lately = True
 

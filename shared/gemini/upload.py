@@ -119,8 +119,6 @@ class PermittedRequest(aiohttp.ClientRequest):
             # Detected before the permit was spent, so it does not count as a dispatch.
             raise aiohttp.ClientConnectionResetError("the pooled connection is closed")
         upload.transport = conn.transport
-        # Rounded down, so that Gemini stops first instead of working for an instance that has given up.
-        self.headers["X-Server-Timeout"] = str(max(1, int(upload.deadline_s - elapsed_s())))
         try:
             upload.check()
         except WriteRejected:
@@ -128,4 +126,7 @@ class PermittedRequest(aiohttp.ClientRequest):
             conn.release()
             raise
         upload.written = True
+        # Rounded down, so that Gemini stops first instead of working for an instance that has given up. Computed after the
+        # check: a process that is frozen between them would ask for more time than its slot is kept.
+        self.headers["X-Server-Timeout"] = str(max(1, int(upload.deadline_s - elapsed_s())))
         return await super().send(conn)

@@ -36,6 +36,7 @@ class InstanceLease:
     """The instance may dispatch while fewer than `cap` of its requests are open, until `authority_ms`."""
     authority_ms: int = 0
     reuse_ms: int = 0
+    """When all that it may have dispatched has ended at Gemini: it dispatches no request with a later deadline."""
     want_slots: int = 0
     oldest_ms: int = 0
     """When its oldest waiting request came; 0 if none waits."""
@@ -237,7 +238,7 @@ class RenewRequest:
     """Lower bound of the store's time when this was made."""
     concurrency: int
     tau_ms: int
-    """No request of this instance stays open longer."""
+    """No request that this instance begins within the lease is open longer at Gemini."""
     open_slots: int = 0
     """Its open requests, and cancelled ones on which Gemini still works."""
     service_ms: int = 0
@@ -247,6 +248,8 @@ class RenewRequest:
     hold: int = 0
     """Slots that it may use until the result arrives: open requests, cancelled ones on which Gemini still works, and requests
     that may begin meanwhile."""
+    open_until_ms: int = 0
+    """When all of its open requests have ended at Gemini, cancelled ones included; 0 if there are none."""
     ends_ms: tuple[int, ...] = ()
     """When each of the cancelled exchanges is over at Gemini (the store's time); only from an idle instance, which may be stopped
     before then."""
@@ -323,5 +326,7 @@ class RenewResult:
     """The other instances that wait for slots."""
     free_slots: int = 0
     """Slots that no instance holds."""
+    reuse_ms: int = 0
+    """No request may be dispatched that ends later at Gemini: then other instances may get its slot."""
     fresh: bool = True
     """False when this renew had been applied before and nothing was changed."""

@@ -103,6 +103,7 @@ def renew(state: State, message: RenewRequest, store_ms: int, grid: Grid) -> Ren
         names=state.names,
         lacking=lacking(state, message.instance),
         free_slots=max(0, c - held_by_others(state, "")),
+        reuse_ms=lease.reuse_ms,
     )
 
 
@@ -117,7 +118,17 @@ def _repeated(state: State, lease: InstanceLease, message: RenewRequest, grid: G
         allotments[model] = _with_reasons(allotment, state, message.instance, model, demand, configured, grid)
     active = active_instances(state)
     horizon = horizon_ms(active, grid)
-    return RenewResult(lease.cap, lease.authority_ms, False, active, horizon, allotments, state.names, fresh=False)
+    return RenewResult(
+        lease.cap,
+        lease.authority_ms,
+        False,
+        active,
+        horizon,
+        allotments,
+        state.names,
+        reuse_ms=lease.reuse_ms,
+        fresh=False,
+    )
 
 
 def active_instances(state: State) -> int:
@@ -225,9 +236,10 @@ def _drop_empty(state: State) -> None:
 
 
 def _hold_slots(state: State, lease: InstanceLease, message: RenewRequest, c: int) -> None:
-    """Authority to dispatch ends at `authority_ms`; what was sent before it ends at `authority_ms + tau` at the latest.
+    """Authority to dispatch ends at `authority_ms`; what was sent before it has ended at `reuse_ms`.
 
-    Until the result arrives the sender acts on its last grant, within `hold`: neither may be taken from it here. What it
+    Until the result arrives the sender acts on its last grant, within `hold` and what this message covers: none of it may be
+    taken from it here. What it
     holds beyond the slots of a lapsed lease has ended at Gemini (A4), even if a thawed process has not noticed."""
     now_ms = state.now_ms
     held = min(message.hold, lease.slots)
@@ -239,7 +251,12 @@ def _hold_slots(state: State, lease: InstanceLease, message: RenewRequest, c: in
         return
     length_ms = message.lease_ms or min(max(3_000 * active_instances(state), MIN_LEASE_MS), MAX_LEASE_MS)
     lease.authority_ms = max(now_ms + length_ms, lease.authority_ms if held else 0)
-    lease.reuse_ms = lease.authority_ms + message.tau_ms
+    _cover(lease, message)
+
+
+def _cover(lease: InstanceLease, message: RenewRequest) -> None:
+    """Other instances get the slots when all that this one has sent, or may send while its authority lasts, has ended."""
+    lease.reuse_ms = max(lease.authority_ms + message.tau_ms, message.open_until_ms)
 
 
 def _keep_cancelled(lease: InstanceLease, message: RenewRequest, held: int, now_ms: int) -> None:
@@ -256,7 +273,7 @@ def _last_until_served(lease: InstanceLease, message: RenewRequest, now_ms: int,
     firsts = [validity.first for share in lease.shares.values() for validity in share.bookings]
     served_ms = grid.start_ms(min(firsts, default=0)) + MIN_LEASE_MS
     lease.authority_ms = max(lease.authority_ms, min(served_ms, now_ms + MAX_LEASE_MS))
-    lease.reuse_ms = lease.authority_ms + message.tau_ms
+    _cover(lease, message)
 
 
 def _allot(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -27,6 +27,7 @@ from tests.simulation.checker import COUNTED_TOKENS
 from tests.simulation.judge import DEBT, STILL_SHUT
 from tests.simulation.mutant import Mutant, patched
 from tests.simulation.mutants_of_circuits import CIRCUITS
+from tests.simulation.mutants_of_deadlines import DEADLINES
 from tests.simulation.scenario import Scenario
 from tests.simulation.shapes import (
     aliases,
@@ -73,21 +74,12 @@ def slots_granted_as_wanted(scenario: Scenario) -> Any:
     return patched(scenario, (step, "share_slots", lambda state, renew, c: renew.want_slots))
 
 
-def after_hold_slots(scenario: Scenario, then: Callable[[Any, Any, Any], None]) -> Any:
-    right = step._hold_slots
-
-    def wrong(state: Any, lease: Any, message: Any, c: int) -> None:
-        right(state, lease, message, c)
-        then(state, lease, message)
-
-    return patched(scenario, (step, "_hold_slots", wrong))
-
-
 def tau_not_waited_for(scenario: Scenario) -> Any:
-    def wrong(state: Any, lease: Any, message: Any) -> None:
+    def wrong(lease: Any, message: Any) -> None:
         lease.reuse_ms = lease.authority_ms
 
-    return after_hold_slots(scenario, wrong)
+    # An instance that checks what the lease covers would dispatch nothing.
+    return patched(scenario, (step, "_cover", wrong), (Holdings, "covers", lambda self, ends_s, at: True))
 
 
 def nothing_on_hold(scenario: Scenario) -> Any:
@@ -215,7 +207,8 @@ def authority_ignored(scenario: Scenario) -> Any:
         self.authority_ms = float("inf")
         return renamed
 
-    return patched(scenario, (Holdings, "adopt", wrong))
+    # What the lease covers ends the deadlines of a frozen process too: either check suffices.
+    return patched(scenario, (Holdings, "adopt", wrong), (Holdings, "covers", lambda self, ends_s, at: True))
 
 
 def unknown_commit_forgotten(scenario: Scenario) -> Any:
@@ -414,4 +407,5 @@ MUTANTS = (
         shape=processes_that_stop_with_their_last_answer, promise="held while idle, when the last was answered",
     ),
     *CIRCUITS,
+    *DEADLINES,
 )  # fmt: skip

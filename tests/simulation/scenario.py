@@ -15,7 +15,7 @@ from tests.simulation.contention import MAX_WAITING
 from tests.simulation.drawn_spells import spells_of
 from tests.simulation.history import Spell
 from tests.simulation.upstream import Rival
-from tests.simulation.variations import with_contention, with_leavers, with_names
+from tests.simulation.variations import with_contention, with_deadlines, with_leavers, with_names
 
 FaultKind = Literal["kill", "freeze", "cut", "refuse", "overloaded", "hang", "mute", "wall"]
 DAY = pacific_day(1_800_000_000_000)
@@ -28,9 +28,11 @@ TIGHT_EVERY = 20
 NAMES_EVERY = 4
 """One seed in this many has ids that are aliases, unknown, or of missing models."""
 LEAVERS_EVERY = 10
-"""One seed in this many has many callers who disconnect while Gemini continues their requests."""
+"""In one seed in this many, many callers disconnect while Gemini continues their requests."""
+DEADLINES_EVERY = 10
+"""In one seed in this many, callers state deadlines between a second and the longest that is accepted."""
 CONTENDED_EVERY = 3
-"""One seed in this many has a store that resists: commits on a document wait for one another, and fail if too many wait."""
+"""In one seed in this many, the store resists: commits on a document wait for one another, and fail if too many wait."""
 GRIDS = [(3_000, 50), (4_000, 100), (4_000, 100), (5_000, 250), (6_000, 150)]
 """Windows and slots in ms. Fewer slots per window than in production: the arithmetic is the same, and faster."""
 
@@ -167,6 +169,8 @@ def _drawn(seed: int) -> Scenario:
     drawn = _Drawing(random, seed, large=seed % LARGE_EVERY == LARGE_EVERY - 1).scenario()
     if seed % LEAVERS_EVERY == LEAVERS_EVERY - 4:
         return with_leavers(drawn)
+    if seed % DEADLINES_EVERY == DEADLINES_EVERY - 8:
+        return with_deadlines(drawn)
     return with_names(drawn) if seed % NAMES_EVERY == NAMES_EVERY - 1 else drawn
 
 

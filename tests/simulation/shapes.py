@@ -108,6 +108,27 @@ def processes_that_die(seed: int) -> Scenario:
     return deployment(seed, replace(QUICK, hangs=0.2), Limits(12, requests_per_day=1_000), lease_s=2.5, faults=kills)
 
 
+def short_and_long_deadlines(seed: int) -> Scenario:
+    """Requests that may take a second, and now and then one that may take twenty. The process with the long one is killed or
+    freezes: soon after, or when the long deadline is no longer expected again; others take its slots."""
+    random, busy_s = Random(f"deadlines {seed}"), 4 * BUSY_S
+    short = replace(SLOW, service_s=(0.1, 0.4), patience_s=(1.0, 1.5), hangs=0.15, connect_s=(-0.1, 0.1))
+    clients = [Client(f"c{at}", short, 0.02, random.uniform(0, 1), busy_s) for at in range(15)]
+    faults = []
+    for at in range(6):
+        from_s = 2.0 + 7.0 * at + random.random()
+        late = at % 3 == seed % 3
+        longest_s = random.uniform(17.0, 19.0) if late else random.uniform(9.0, 11.0)
+        long = replace(short, patience_s=(longest_s, longest_s), hangs=1.0)
+        clients.append(Client(f"long {at}", long, 0.0, from_s, from_s + 0.1, home=0))
+        after_s = random.uniform(7.0, 8.5) if late else random.uniform(0.1, 1.5)
+        kind: FaultKind = random.choice(["kill", "kill", "kill", "freeze"])
+        faults.append(Fault(kind, from_s + after_s, 12.0, victim=0.0))
+    return deployment(
+        seed, short, Limits(), c=9, tau_s=30.0, lease_s=4.0, busy_s=busy_s, clients=tuple(clients), faults=tuple(faults)
+    )  # fmt: skip
+
+
 def processes_that_stop_with_their_last_answer(seed: int) -> Scenario:
     return deployment(seed, QUICK, Limits(12), stops_when_idle=True)
 

@@ -28,6 +28,21 @@ def with_leavers(scenario: Scenario) -> Scenario:
     return replace(scenario, clients=tuple(clients), cancels=False, local=False)
 
 
+def with_deadlines(scenario: Scenario) -> Scenario:
+    """Most callers state short deadlines; others wait, and their requests may run, up to six times as long as any before."""
+    random = Random(f"deadlines {scenario.seed}")
+    clients = []
+    for client in scenario.clients:
+        kind = client.kind
+        if random.random() < 0.7:
+            kind = replace(kind, patience_s=(0.8, random.uniform(1.0, 2.5)))
+        else:
+            kind = replace(kind, patience_s=(5.0, 20.0), hangs=max(kind.hangs, 0.3))
+            client = replace(client, think_s=max(client.think_s, random.uniform(0.5, 5.0)))
+        clients.append(replace(client, kind=kind))
+    return replace(scenario, clients=tuple(clients), tau_s=6 * scenario.tau_s)
+
+
 def with_names(scenario: Scenario) -> Scenario:
     """Some of the callers ask for an alias, which the deployment may know as a model of its own, or for nothing that exists."""
     random = Random(f"names {scenario.seed}")

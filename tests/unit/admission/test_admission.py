@@ -76,8 +76,10 @@ def account(name: str = "p", c: int = 4, **limits: int) -> Account:
     return Account(name, name, Secret("k"), c, Limits(**limits))
 
 
-def admission(store: MemoryStore, *, window_s: float = 4.0, linger_s: float = 0.0, **config: Any) -> Admission:
-    agents = ProcessConfig(secrets.token_hex(16), Grid.of(window_s), tau_s=1.0, lease_s=1.0, linger_s=linger_s)
+def admission(
+    store: MemoryStore, *, window_s: float = 4.0, linger_s: float = 0.0, tau_s: float = 1.0, **config: Any
+) -> Admission:
+    agents = ProcessConfig(secrets.token_hex(16), Grid.of(window_s), tau_s=tau_s, lease_s=1.0, linger_s=linger_s)
     return Admission(store, agents, AdmissionConfig(**{"queue_timeout_s": 5.0, **config}))
 
 
@@ -313,7 +315,7 @@ async def test_a_contradictory_store_clock_drops_permits(shelf: Shelf, monkeypat
 
         monkeypatch.setattr(gate.store, "read", read)
         await agent._read()
-        assert agent.draw("m", ONE) is None
+        assert agent.draw("m", ONE, elapsed_s() + 10.0) is None
 
 
 async def test_a_caller_that_leaves_the_queue_leaves_nothing_behind(shelf: Shelf) -> None:

@@ -56,7 +56,7 @@ def request(wanted: int = 2, number: int = 1, hold: int = 0) -> RenewRequest:
 def grant(bookings: Bookings | None = None, cap: int = 2, **allotment: Any) -> RenewResult:
     booked = {NOW: Cost(3, 100)} if bookings is None else bookings
     allotments = {"m": ModelGrant(booked, LIMITS, LIMITS, **allotment)}
-    return RenewResult(cap, START_MS + 10_000, False, 1, 8_000, allotments)
+    return RenewResult(cap, START_MS + 10_000, False, 1, 8_000, allotments, reuse_ms=START_MS + 71_000)
 
 
 def granted(bookings: Bookings | None = None, cap: int = 2, **allotment: Any) -> Holdings:
@@ -217,7 +217,7 @@ class TestMergedAlias:
         self, held: Holdings, made: RenewRequest, section: str, limits: Limits, bookings: Bookings, **more: Any
     ) -> None:
         allotments = {section: ModelGrant(bookings, limits, limits)}
-        result = RenewResult(2, START_MS + 10_000, False, 1, 8_000, allotments, **more)
+        result = RenewResult(2, START_MS + 10_000, False, 1, 8_000, allotments, reuse_ms=START_MS + 71_000, **more)
         held.adopt(result, made, at(), retry_s=0.0, spare_retry_s=0.0)
 
     def renew(self, held: Holdings, *sections: str) -> RenewRequest:

@@ -17,6 +17,7 @@ import pytest
 
 from shared.clock import elapsed_s
 from shared.gemini import client as client_module
+from shared.gemini import upload as upload_module
 from shared.gemini.client import Exchange, GeminiClient
 from shared.gemini.errors import UpstreamFailure
 from shared.secret import Secret
@@ -58,6 +59,16 @@ class TestSending:
         await client.generate(exchange(timeout_s=7.9))
         await client.generate(exchange(timeout_s=0.9))
         assert [r.headers["x-server-timeout"] for r in upstream.requests] == ["7", "1"]
+
+    async def test_x_server_timeout_counts_from_the_last_check(self, client, upstream, exchange, monkeypatch):
+        """A process that freezes before the check does not ask for the time in which it stood still."""
+        now_s = elapsed_s()
+
+        def thaw() -> None:
+            monkeypatch.setattr(upload_module, "elapsed_s", lambda: now_s + 5.0)
+
+        await client.generate(exchange(timeout_s=9.9, before_write=thaw))
+        assert upstream.requests[0].headers["x-server-timeout"] in ("4", "5")
 
     async def test_keeps_a_path_prefix_of_the_base_url(self, upstream, exchange):
         client = GeminiClient(base_url=upstream.url + "/some/prefix/")

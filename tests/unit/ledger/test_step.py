@@ -109,6 +109,21 @@ def test_dead_slots_return_after_the_last_deadline() -> None:
     assert ledger.renew("b", 2).cap == 2
 
 
+def test_an_open_request_keeps_dead_slots_to_its_own_deadline() -> None:
+    """It was sent under an earlier lease, which expected longer requests."""
+    ledger = Ledger(c=2)
+    assert ledger.renew("dead", 2, open_until_ms=NOON_MS + 10_000 + TAU_MS + 5_000).cap == 2
+    ledger.now_ms += 10_000 + TAU_MS + 5_000
+    assert ledger.renew("b", 2).cap == 0
+    ledger.now_ms += 1
+    assert ledger.renew("b", 2).cap == 2
+
+
+def test_a_grant_states_until_when_it_covers_deadlines() -> None:
+    ledger = Ledger()
+    assert ledger.renew("a", 2).reuse_ms == ledger.state.leases["a"].reuse_ms == NOON_MS + 10_000 + TAU_MS
+
+
 def test_known_end_frees_slots_but_not_bookings() -> None:
     ledger, limits = Ledger(c=2), Limits(requests=1)
     ledger.renew("dead", 2, Demand(limits, wants=((Cost(1), 1),), reach_ms=1000))
