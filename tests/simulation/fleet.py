@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
 
@@ -24,6 +24,7 @@ from tests.simulation.checker import wait_against_fifo, worst_instant, worst_win
 from tests.simulation.history import History, Saturation
 from tests.simulation.scenario import Client, Deployment, Kind, Scenario
 from tests.simulation.world import World
+from tests.support.goals import Goal
 
 WARM_S, MEASURED_S = 62.0, 38.0
 SERVICE_S = 2.0
@@ -81,6 +82,7 @@ CELLS = (
     Cell(100, 300, 64, 4),
     Cell(40, 4_000, 1_000, 8, attempts_per_s=2.0),
     Cell(20, 300, 15, 8),
+    Cell(10, 300, 15, 8),
     Cell(10, 300, 15, 8, 0.6),
     Cell(40, 1_000, 256, 4, 0.6),
     Cell(100, 1_000, 256, 4, 0.6),
@@ -99,6 +101,8 @@ class Figures:
     offered_per_min: float
     worst_window: float
     worst_at_once: float
+    rejected: int
+    """Requests that Gemini answered with 429, from the first one on."""
     wait_p99_s: float
     ideal_p99_s: float
     sizes: tuple[int, ...]
@@ -142,7 +146,8 @@ def _figures(cell: Cell, history: History, counts: Sequence[int], world: World) 
     per_min = 60 / MEASURED_S
     return Figures(
         commits, refused, reads, (commits + refused) * MEASURED_S / max(1, len(served)), len(served) * per_min,
-        came * per_min, window.worst, worst_instant(history).worst, waits, ideal,
+        came * per_min, window.worst, worst_instant(history).worst, sum(e.status == 429 for e in history.exchanges),
+        waits, ideal,
         tuple(sorted(counted[instance.process.name] for instance in world.instances)),
     )  # fmt: skip
 
@@ -156,35 +161,53 @@ def _waits(history: History, period: Saturation) -> tuple[float, float]:
     return waits, ideal
 
 
-HEAD = (
-    "| instances | RPM, C, load (callers each) | commits/s + refused/s | reads/s | writes/request | served a minute "
-    "| worst window | p99 wait, ideal (s) |\n|---|---|---|---|---|---|---|---|"
-)
+COMMITS, READS, SERVED, WORST, REJECTED = (
+    "commits/s + refused/s", "reads/s", "served a minute", "worst window, at once", "rejected by Gemini",
+)  # fmt: skip
+COLUMNS = (
+    "instances", "RPM, C, load (callers each)", COMMITS, READS, "writes/request", SERVED, WORST, REJECTED, "p99 wait, ideal (s)",
+)  # fmt: skip
+HEAD = f"| {' | '.join(COLUMNS)} |\n{'|---' * len(COLUMNS)}|"
+
+
+def goals(cell: Cell, one: Figures) -> list[Goal]:
+    """A goal has the name of the column that shows its figure."""
+    offered = float(cell.requests) if cell.load is None else min(cell.load * cell.requests, one.offered_per_min)
+    return [
+        Goal(COMMITS, one.commits_per_s + one.refused_per_s, cell.attempts_per_s),
+        Goal(READS, one.reads_per_s, cell.reads_per_s),
+        Goal(SERVED, one.served_per_min, offered * MIN_USE, at_least=True),
+        Goal(WORST, one.worst_window, cell.requests),
+        Goal(WORST, one.worst_at_once, cell.concurrency),
+        Goal(REJECTED, one.rejected, 0),
+    ]
+
+
+def load_of(cell: Cell) -> str:
+    load = "saturated" if cell.load is None else f"{100 * cell.load:.0f} %"
+    return f"{cell.requests:,}, {cell.concurrency:,}, {load} ({cell.callers})"
+
+
+def columns(cell: Cell, one: Figures) -> Mapping[str, str]:
+    """One row by column. A figure that misses its goal is in bold."""
+    of = f"{cell.requests:,}" if cell.load is None else f"{one.offered_per_min:,.0f} that came"
+    texts = (
+        str(cell.instances),
+        load_of(cell),
+        f"{one.commits_per_s:.1f} + {one.refused_per_s:.1f}",
+        f"{one.reads_per_s:.1f}",
+        f"{one.writes_per_request:.2f}",
+        f"{one.served_per_min:,.0f} of {of}",
+        f"{one.worst_window:,.0f}, {one.worst_at_once:.0f}",
+        f"{one.rejected}",
+        f"{one.wait_p99_s:.1f}, {one.ideal_p99_s:.1f}",
+    )
+    missed = {goal.name for goal in goals(cell, one) if not goal.met}
+    return {name: f"**{text}**" if name in missed else text for name, text in zip(COLUMNS, texts, strict=True)}
 
 
 def row(cell: Cell, one: Figures) -> str:
-    """What misses a goal is in bold."""
-    load = "saturated" if cell.load is None else f"{100 * cell.load:.0f} %"
-    most = cell.requests * MIN_USE if cell.load is None else min(cell.load * cell.requests, one.offered_per_min) * 0.97
-    of = f"{cell.requests}" if cell.load is None else f"{one.offered_per_min:.0f} that came"
-    cells = (
-        str(cell.instances),
-        f"{cell.requests:,}, {cell.concurrency:,}, {load} ({cell.callers})",
-        _bold(
-            f"{one.commits_per_s:.1f} + {one.refused_per_s:.1f}",
-            one.commits_per_s + one.refused_per_s <= cell.attempts_per_s,
-        ),
-        _bold(f"{one.reads_per_s:.1f}", one.reads_per_s <= cell.reads_per_s),
-        f"{one.writes_per_request:.2f}",
-        _bold(f"{one.served_per_min:.0f} of {of}", one.served_per_min >= most),
-        _bold(f"{one.worst_window:.0f}", one.worst_window <= cell.requests and one.worst_at_once <= cell.concurrency),
-        f"{one.wait_p99_s:.1f}, {one.ideal_p99_s:.1f}",
-    )
-    return f"| {' | '.join(cells)} |"
-
-
-def _bold(text: str, good: bool) -> str:
-    return text if good else f"**{text}**"
+    return f"| {' | '.join(columns(cell, one).values())} |"
 
 
 def chosen(only: str) -> Iterator[Cell]:
