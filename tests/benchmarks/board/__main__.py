@@ -1,7 +1,7 @@
 """`make bench-ledger`: the exactness board. Every cell in a process of its own; what was measured before is not measured again.
 
 Detached, it goes on when its terminal closes; `ONLY=<cell>[,<cell>]` measures those in the foreground. Then the tables of
-two READMEs and the plots are written from all results."""
+three READMEs and the plots are written from all results."""
 
 from __future__ import annotations
 
@@ -16,11 +16,12 @@ from pathlib import Path
 
 from tests.benchmarks.board.cells import AFTER_S, CELLS, plan
 from tests.benchmarks.board.fleets import FLEETS
-from tests.benchmarks.board.report import board, into, pictures, summary
+from tests.benchmarks.board.report import FLEET_BEGIN, FLEET_END, board, ceiling, into, pictures, summary
 from tests.benchmarks.board.results import COMMITTED, FIRST_LOOKS, FleetResult, Result, load, load_fleet, path_of
 from tests.support.processes import ROOT
 
 README, BOARD = ROOT / "README.md", Path(__file__).with_name("README.md")
+LEDGER = ROOT / "shared" / "ledger" / "README.md"
 NAMES = (*CELLS, *FLEETS)
 LOG, PID = ROOT / "dist" / "board.log", ROOT / "dist" / "board.pid"
 _OVERHEAD_S = 240.0
@@ -139,13 +140,17 @@ def _report(folder: Path) -> int:
         text = f"{text}\n\n{pictures()}"
         short = f"{short}\n\n{pictures('tests/benchmarks/board/')}"
     try:
-        written = [(README, into(README.read_text(), short)), (BOARD, into(BOARD.read_text(), text))]
+        written = [
+            (README, into(README.read_text(), short)),
+            (BOARD, into(BOARD.read_text(), text)),
+            (LEDGER, into(LEDGER.read_text(), ceiling(fleets), (FLEET_BEGIN, FLEET_END))),
+        ]
     except ValueError as error:
         print(error, file=sys.stderr)
         return 1
     for readme, content in written:
         readme.write_text(content)
-    files = ", ".join(str(path.relative_to(ROOT)) for path in (README, BOARD, path_of(folder, "*")))
+    files = ", ".join(str(path.relative_to(ROOT)) for path in (README, BOARD, LEDGER, path_of(folder, "*")))
     print(f"Written: {files}, {len(drawn)} plots", flush=True)
     return 0
 

@@ -37,8 +37,8 @@ class FleetCell:
 
     @property
     def ends_s(self) -> float:
-        """About how long it takes: two periods and the last answers, or a simulation."""
-        return 60.0 if self.is_simulated else 2 * period_s(WINDOW_S) + 15.0
+        """About how long it takes: a simulation, or two periods and the last answers."""
+        return 5.0 + self.cell.instances if self.is_simulated else 2 * period_s(WINDOW_S) + 15.0
 
 
 @dataclass(frozen=True)

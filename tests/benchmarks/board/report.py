@@ -13,6 +13,7 @@ from tests.simulation.fleet import COMMITS, READS
 from tests.support.goals import Goal
 
 BEGIN, END = "<!-- the board: written by make bench-ledger -->", "<!-- end of the board -->"
+FLEET_BEGIN, FLEET_END = "<!-- the fleet's table: written by make bench-ledger -->", "<!-- end of the fleet's table -->"
 PLOTS = "results/board-{theme}.png"
 """Relative to the board's folder."""
 SUMMARY_CELLS = ("300-saturated", "1000-saturated", "10000-saturated")
@@ -164,6 +165,14 @@ def _fleet_table(fleets: Mapping[str, FleetResult]) -> str:
     return _markdown(rows)
 
 
+def ceiling(fleets: Mapping[str, FleetResult]) -> str:
+    """The simulated rows as `make fleet` prints them, for the ledger's README."""
+    rows = [
+        fleet.row(FLEETS[name].cell, result.figures) for name, result in fleets.items() if FLEETS[name].is_simulated
+    ]
+    return "\n".join([fleet.HEAD, *rows]) if rows else "Nothing is measured yet."
+
+
 def _instances(cell: FleetCell) -> str:
     return f"{cell.cell.instances} {'simulated' if cell.is_simulated else 'processes'}"
 
@@ -228,13 +237,14 @@ def _miss(title: str, goal: Goal) -> str:
     )
 
 
-def into(readme: str, board_text: str) -> str:
-    """A README with `board_text` between its marks. Raises ValueError unless they are there once each, in this order."""
-    before, begin, rest = readme.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end or BEGIN in after or END in after:
-        raise ValueError(f"A README must have these two lines once, in this order: {BEGIN} and {END}")
-    return f"{before}{BEGIN}\n{board_text}\n{END}{after}"
+def into(readme: str, text: str, marks: tuple[str, str] = (BEGIN, END)) -> str:
+    """A README with `text` between its marks. Raises ValueError unless they are there once each, in this order."""
+    first, last = marks
+    before, begin, rest = readme.partition(first)
+    _, end, after = rest.partition(last)
+    if not begin or not end or first in after or last in after:
+        raise ValueError(f"A README must have these two lines once, in this order: {first} and {last}")
+    return f"{before}{first}\n{text}\n{last}{after}"
 
 
 def pictures(folder: str = "") -> str:
