@@ -30,7 +30,7 @@ NAMES_EVERY = 4
 LEAVERS_EVERY = 10
 """In one seed in this many, many callers disconnect while Gemini continues their requests."""
 CONTENDED_EVERY = 3
-"""In one seed in this many the store resists: a commit on a document waits for those before it, and fails if too many wait."""
+"""One seed in this many has a store that resists: commits on a document wait for those before, and fail if too many wait."""
 GRIDS = [(3_000, 50), (4_000, 100), (4_000, 100), (5_000, 250), (6_000, 150)]
 """Windows and slots in ms. Fewer slots per window than in production: the arithmetic is the same, and faster."""
 

@@ -20,8 +20,7 @@ async def test_twelve_instances_use_one_limit(firestore_host: str) -> None:
     figures = measured.figures
     log.info("%s; answers: %s", figures, dict(measured.answers))
     assert figures.rejected == 0
-    assert figures.worst_window <= cell.requests
-    assert figures.worst_at_once <= cell.concurrency
-    assert figures.served_per_min >= 0.97 * cell.requests
     assert min(figures.sizes) > 0, "an instance served nothing"
+    assert measured.answers.keys() <= {"answered", "429 queue_timeout"}
+    # At least 97 % of the limit, within the ledger's load and every limit.
     assert [goal for goal in goals(cell, figures) if not goal.met] == []
