@@ -10,12 +10,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from tests.benchmarks.board.cells import RTT_S, period_s
-from tests.benchmarks.board.ideal import ideal_round
 from tests.benchmarks.board.link import FarFirestore
 from tests.benchmarks.figures import percentile
 from tests.simulation import fleet as simulation
 from tests.simulation.fleet import SERVICE_S, Cell, Figures
 from tests.support.fleet import MODELS, Quota, Seen, fleet
+from tests.support.ideal_queue import ideal_round
 from tests.support.invariants import worst_window
 from tests.support.load import CallerBehaviour, Load, closed_loop
 from tests.support.load_balancer import load_balancer

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from tests.benchmarks.board.ideal import ideal_fifo, ideal_round
 from tests.benchmarks.figures import percentile
+from tests.support.ideal_queue import ideal_fifo, ideal_round
 from tests.support.invariants import worst_window
 
 USD_PER_READ, USD_PER_WRITE = 0.03 / 100_000, 0.09 / 100_000

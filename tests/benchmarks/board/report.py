@@ -127,7 +127,7 @@ def board(results: Mapping[str, Result], fleets: Mapping[str, FleetResult]) -> s
     if not results and not fleets:
         return "Nothing is measured yet."
     naive = "*Naive* is a lease that calls the ledger twice for every request, on the same store."
-    lines = [f"{_heading([*results.values(), *fleets.values()])} {naive}", ""]
+    lines = [f"{_heading([*results.values(), *_real(fleets)])} {naive}", ""]
     saturated, at_60, killed = (
         [cell for cell in CELLS.values() if cell.kill is None and cell.load == "saturated"],
         [cell for cell in CELLS.values() if cell.load == "60"],
@@ -149,7 +149,7 @@ _FLEETS = (
     "every call, behind one load balancer that gives each request to the next of them; after a first minute one is measured. "
     "*Simulated* instances are the real admission and ledger in virtual time (`make fleet`): a commit takes 20 to 60 ms, the "
     "commits on a document are served one after another and fail where more than ten wait, and callers stay at their instance. "
-    "In both a request takes 1 to 3 s at Gemini, and refused commits are those that were too late or met too many others."
+    "In both a request takes 1 to 3 s at Gemini. Commits are refused where the document has changed, or where too many wait."
 )
 
 
@@ -187,11 +187,10 @@ def summary(results: Mapping[str, Result], fleets: Mapping[str, FleetResult]) ->
     if not results and not fleets:
         return "Nothing is measured yet."
     shown = [results[name] for name in SUMMARY_CELLS if name in results]
-    of_fleet = [fleets[SUMMARY_FLEET]] if SUMMARY_FLEET in fleets else []
     simulated = "The row of 40 instances is simulated (`make fleet`): real admission and ledger, virtual time."
     rows = _rows([CELLS[name] for name in SUMMARY_CELLS], _SUMMARY, results)
     rows.append(_summary_of_fleet(FLEETS[SUMMARY_FLEET], fleets.get(SUMMARY_FLEET)))
-    return f"{_heading([*shown, *of_fleet] or [*results.values(), *fleets.values()])} {simulated}\n\n{_markdown(rows)}"
+    return f"{_heading(shown)} {simulated}\n\n{_markdown(rows)}"
 
 
 def _summary_of_fleet(cell: FleetCell, result: FleetResult | None) -> list[str]:
@@ -256,16 +255,23 @@ def pictures(folder: str = "") -> str:
     )
 
 
+def _real(fleets: Mapping[str, FleetResult]) -> list[FleetResult]:
+    return [result for name, result in fleets.items() if not FLEETS[name].is_simulated]
+
+
 def _heading(results: Iterable[Result | FleetResult]) -> str:
+    """`results`: those that were measured in real time, whose machine and date matter."""
     setups = [result.setup for result in results]
-    where = "; ".join(sorted({str(setup["machine"]) for setup in setups}))
+    where = sorted({str(setup["machine"]) for setup in setups})
     when = sorted({str(setup["measured_at"])[:10] for setup in setups})
     loads = sorted(setup["load_average"] for setup in setups)
-    days = f", {when[0]}" + (f" to {when[-1]}" if len(when) > 1 else "") if when else ""
+    told = "; ".join(where)
+    if setups:
+        told += f", load average {loads[0]:.1f} to {loads[-1]:.1f}, {' to '.join(sorted({when[0], when[-1]}))}"
     return (
         f"{PROCESSES} processes x {CALLERS} callers on Google's Firestore emulator with {1000 * RTT_S:.0f} ms injected into "
-        f"every call, real windows of 60 s, judged by the times at which requests arrived at the offline Gemini ({where}, "
-        f"load average {loads[0]:.1f} to {loads[-1]:.1f}{days}). Figures in **bold** miss their goal."
+        f"every call, real windows of 60 s, judged by the times at which requests arrived at the offline Gemini "
+        f"({told or 'none was measured'}). Figures in **bold** miss their goal."
     )
 
 
