@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
 from tests.simulation.fleet import CELLS, COLUMNS, HEAD, Cell, Figures, chosen, measure, row
 
 FIGURES = Figures(1.2, 0.3, 9.0, 0.4, 292.0, 310.0, 300.0, 15.0, 0, 30.0, 28.0, (7, 8))
@@ -36,4 +38,6 @@ def test_a_small_fleet_is_measured() -> None:
     assert one.worst_at_once <= 8
     assert one.rejected == 0
     assert 0 < one.commits_per_s + one.refused_per_s < 3
+    # Eight callers go round one queue of one request a second, and each request takes two seconds at Gemini.
+    assert one.ideal_p99_s == pytest.approx(6.0)
     assert len(one.sizes) == 2

@@ -83,7 +83,12 @@ async def run_processes(cell: Cell, firestore_host: str) -> Measured:
         seen = await site.seen()
     served = tuple(sorted(sizes[server] for server in range(cell.instances)))
     figures = figures_of(cell, seen, load, link, (since_s, until_s), served)
-    return Measured(figures, Counter(one.told.partition(":")[0] or "answered" for one in load.sent))
+    return Measured(figures, answers_of(load))
+
+
+def answers_of(load: Load) -> dict[str, int]:
+    """By outcome: "answered", or the status and the code of the error."""
+    return dict(Counter(one.told.partition(":")[0] or "answered" for one in load.sent))
 
 
 def _takes_1_to_3_s(number: int) -> str:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 
-from tests.benchmarks.board.fleets import FLEETS, _takes_1_to_3_s, figures_of
+from tests.benchmarks.board.fleets import FLEETS, _takes_1_to_3_s, answers_of, figures_of
 from tests.benchmarks.board.link import FarFirestore
+from tests.benchmarks.board.results import FleetResult, load_fleet, save
 from tests.support.fleet import MODELS, Seen
 from tests.support.load import Load, Sent
 
@@ -62,6 +66,18 @@ def test_waits_are_those_of_answered_requests_in_the_period() -> None:
 def test_a_run_without_arrivals_has_no_figures() -> None:
     with pytest.raises(ValueError, match="nothing arrived"):
         figures_of(CELL, seen([101.0]), load(), link([], [], []), PERIOD, ())
+
+
+def test_outcomes_are_counted_by_status_and_code() -> None:
+    limited = replace(sent(160.0, None), told="429 queue_timeout: No permit is free before the deadline.")
+    assert answers_of(load(sent(150.0, 1.0), limited, limited)) == {"answered": 1, "429 queue_timeout": 2}
+
+
+def test_a_result_with_outcomes_is_saved(tmp_path: Path) -> None:
+    figures = figures_of(CELL, seen([170.0]), load(), link([], [], []), PERIOD, (1,))
+    one = FleetResult("processes-12-300-15-saturated", figures, {}, answers_of(load(sent(150.0, 1.0))))
+    save(tmp_path, one)
+    assert load_fleet(tmp_path, one.cell) == one
 
 
 def test_requests_take_1_to_3_seconds_two_on_average() -> None:
