@@ -227,7 +227,8 @@ def missed(results: Mapping[str, Result], fleets: Mapping[str, FleetResult]) -> 
 
 
 def _fleet_title(cell: FleetCell) -> str:
-    return f"{_instances(cell)}, {_fleet_load(cell)}"
+    load = "saturated" if cell.cell.load is None else f"{100 * cell.cell.load:.0f} %"
+    return f"{_instances(cell)}, {cell.cell.requests:,} RPM, C = {cell.cell.concurrency:,}, {load}"
 
 
 def _miss(title: str, goal: Goal) -> str:

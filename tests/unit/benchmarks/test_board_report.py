@@ -306,7 +306,7 @@ def test_a_fleets_missed_goal_is_bold_and_listed(changes: dict[str, object], nam
     results, fleets = all_good(), {**good_fleets(), cell: fleet_result(cell, **changes)}
     (first, blank, line) = missed(results, fleets)
     assert (first, blank) == ("Goals missed (1):", "")
-    assert line.startswith(f"- 40 simulated, 1,000, 256, saturated (8): {name} is **")
+    assert line.startswith(f"- 40 simulated, 1,000 RPM, C = 256, saturated: {name} is **")
     for text in (board(results, fleets), summary(results, fleets)):
         assert len([row for row in text.splitlines() if row.startswith("| ") and "**" in row]) == 1
 
@@ -320,7 +320,7 @@ def test_board_says_which_instances_are_simulated() -> None:
 def test_unmeasured_fleets_are_named() -> None:
     fleets = good_fleets()
     del fleets["processes-4-300-15-saturated"]
-    assert missed(all_good(), fleets)[-1] == "Not measured: 4 processes, 300, 15, saturated (64 in all)."
+    assert missed(all_good(), fleets)[-1] == "Not measured: 4 processes, 300 RPM, C = 15, saturated."
     assert "| 4 processes | 300, 15, saturated (64 in all) | not measured |" in board({}, fleets)
 
 
