@@ -26,7 +26,8 @@ NAMES = (*CELLS, *FLEETS)
 LOG, PID = ROOT / "dist" / "board.log", ROOT / "dist" / "board.pid"
 _OVERHEAD_S = 240.0
 """What a cell may take beyond its own time: to start, to end, and to wait for a machine that is busy."""
-_STOP_S = 10.0
+_STOP_S = 30.0
+"""A fleet's processes end one after another, and each is in a group of its own: only their parent can end them."""
 
 
 def main(arguments: Sequence[str]) -> int:
