@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from tests.simulation.fleet import CELLS, Cell, Figures, chosen, measure, row
+import pytest
 
-FIGURES = Figures(1.2, 0.3, 9.0, 0.4, 292.0, 310.0, 300.0, 15.0, 30.0, 28.0, (7, 8))
+from tests.simulation.fleet import CELLS, COLUMNS, HEAD, Cell, Figures, chosen, measure, row
+
+FIGURES = Figures(1.2, 0.3, 9.0, 0.4, 292.0, 310.0, 300.0, 15.0, 0, 30.0, 28.0, (7, 8))
 
 
 def test_a_row_marks_what_misses_its_goal() -> None:
@@ -15,12 +17,17 @@ def test_a_row_marks_what_misses_its_goal() -> None:
     assert "**4.8 + 0.3**" in row(cell, replace(FIGURES, commits_per_s=4.8))
     assert "**20.1**" in row(cell, replace(FIGURES, reads_per_s=20.1))
     assert "**290 of 300**" in row(cell, replace(FIGURES, served_per_min=290.0))
-    assert "**301**" in row(cell, replace(FIGURES, worst_window=301.0))
-    assert "**300**" in row(cell, replace(FIGURES, worst_at_once=16.0))
+    assert "**301, 15**" in row(cell, replace(FIGURES, worst_window=301.0))
+    assert "**300, 16**" in row(cell, replace(FIGURES, worst_at_once=16.0))
+    assert "**1**" in row(cell, replace(FIGURES, rejected=1))
+
+
+def test_head_and_rows_have_the_same_number_of_columns() -> None:
+    assert {line.count("|") for line in [*HEAD.splitlines(), row(CELLS[0], FIGURES)]} == {len(COLUMNS) + 1}
 
 
 def test_rows_are_chosen_by_a_part_of_their_names() -> None:
-    assert [cell.name for cell in chosen("20-300,10-300")] == ["20-300-15-saturated", "10-300-15-60%"]
+    assert [cell.name for cell in chosen("20-300,10-300-15-6")] == ["20-300-15-saturated", "10-300-15-60%"]
     assert tuple(chosen("")) == CELLS
 
 
@@ -29,5 +36,8 @@ def test_a_small_fleet_is_measured() -> None:
     assert 56 <= one.served_per_min <= 66
     assert one.worst_window <= 60
     assert one.worst_at_once <= 8
+    assert one.rejected == 0
     assert 0 < one.commits_per_s + one.refused_per_s < 3
+    # Eight callers go round one queue of one request a second, and each request takes two seconds at Gemini.
+    assert one.ideal_p99_s == pytest.approx(6.0)
     assert len(one.sizes) == 2

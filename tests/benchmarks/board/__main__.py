@@ -1,7 +1,7 @@
 """`make bench-ledger`: the exactness board. Every cell in a process of its own; what was measured before is not measured again.
 
 Detached, it goes on when its terminal closes; `ONLY=<cell>[,<cell>]` measures those in the foreground. Then the tables of
-two READMEs and the plots are written from all results."""
+three READMEs and the plots are written from all results."""
 
 from __future__ import annotations
 
@@ -15,15 +15,19 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tests.benchmarks.board.cells import AFTER_S, CELLS, plan
-from tests.benchmarks.board.report import board, into, pictures, summary
-from tests.benchmarks.board.results import COMMITTED, FIRST_LOOKS, Result, load, path_of
+from tests.benchmarks.board.fleets import FLEETS
+from tests.benchmarks.board.report import FLEET_BEGIN, FLEET_END, board, ceiling, into, pictures, summary
+from tests.benchmarks.board.results import COMMITTED, FIRST_LOOKS, FleetResult, Result, load, load_fleet, path_of
 from tests.support.processes import ROOT
 
 README, BOARD = ROOT / "README.md", Path(__file__).with_name("README.md")
+LEDGER = ROOT / "shared" / "ledger" / "README.md"
+NAMES = (*CELLS, *FLEETS)
 LOG, PID = ROOT / "dist" / "board.log", ROOT / "dist" / "board.pid"
 _OVERHEAD_S = 240.0
 """What a cell may take beyond its own time: to start, to end, and to wait for a machine that is busy."""
-_STOP_S = 10.0
+_STOP_S = 30.0
+"""A fleet's processes end one after another, and each is in a group of its own: only their parent can end them."""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -58,7 +62,7 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m tests.benchmarks.board", description=(__doc__ or "").partition("\n")[0]
     )
-    parser.add_argument("--only", default="", help=f"cells, separated by commas, of: {' '.join(CELLS)}")
+    parser.add_argument("--only", default="", help=f"cells, separated by commas, of: {' '.join(NAMES)}")
     parser.add_argument("--force", action="store_true", help="also what was measured before")
     parser.add_argument("--foreground", action="store_true", help="all cells, but not detached")
     parser.add_argument("--report", action="store_true", help="measure nothing; write the tables and the plots")
@@ -71,31 +75,38 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
 
 def _chosen(only: str) -> list[str]:
     """Raises ValueError."""
-    names = [name for name in only.split(",") if name] or list(CELLS)
-    unknown = [name for name in names if name not in CELLS]
+    names = [name for name in only.split(",") if name] or list(NAMES)
+    unknown = [name for name in names if name not in NAMES]
     if unknown:
-        raise ValueError(f"There is no cell {', '.join(unknown)}; there are {', '.join(CELLS)}.")
+        raise ValueError(f"There is no cell {', '.join(unknown)}; there are {', '.join(NAMES)}.")
     return names
 
 
-def _known(folder: Path, name: str) -> Result | None:
+def _known(folder: Path, name: str) -> Result | FleetResult | None:
     try:
-        return load(folder, name)
+        return load_fleet(folder, name) if name in FLEETS else load(folder, name)
     except ValueError:
         return None
 
 
+def _length_s(name: str, window_s: float, measure_s: float | None) -> float:
+    """How long a cell takes once it has started. A fleet's is never shortened: its ledger's costs are per real second."""
+    if name in FLEETS:
+        return FLEETS[name].ends_s
+    return plan(CELLS[name], window_s=window_s, measure_s=measure_s).ends_s
+
+
 def _measured(name: str, options: argparse.Namespace) -> bool:
     """Whether the cell was. Its processes are in a group of their own, which is ended with it."""
-    planned = plan(CELLS[name], window_s=options.window, measure_s=options.duration)
+    length_s = _length_s(name, options.window, options.duration)
     command = [sys.executable, "-m", "tests.benchmarks.board.run", name, "--into", str(options.folder)]
     command += ["--window", str(options.window)]
     if options.duration is not None:
         command += ["--measure", str(options.duration)]
-    print(f"{time.strftime('%H:%M:%S')} {name}: {planned.ends_s + AFTER_S:.0f} s and a little", flush=True)
+    print(f"{time.strftime('%H:%M:%S')} {name}: {length_s + AFTER_S:.0f} s and a little", flush=True)
     process = subprocess.Popen(command, cwd=ROOT, start_new_session=True)
     try:
-        return process.wait(planned.ends_s + _OVERHEAD_S) == 0
+        return process.wait(length_s + _OVERHEAD_S) == 0
     except subprocess.TimeoutExpired:
         print(f"{name}: not measured: it did not end in time", flush=True)
         return False
@@ -114,8 +125,10 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 def _report(folder: Path) -> int:
-    results = {name: result for name in CELLS if (result := _known(folder, name)) is not None}
-    text = board(results)
+    known = {name: result for name in NAMES if (result := _known(folder, name)) is not None}
+    results = {name: result for name, result in known.items() if isinstance(result, Result)}
+    fleets = {name: result for name, result in known.items() if isinstance(result, FleetResult)}
+    text = board(results, fleets)
     # Imported on demand: nothing else here needs it, and it takes half a second.
     from tests.benchmarks.board.plot import draw
 
@@ -123,18 +136,22 @@ def _report(folder: Path) -> int:
     if folder != COMMITTED:
         print(text)
         return 0
-    short = summary(results)
+    short = summary(results, fleets)
     if drawn:
         text = f"{text}\n\n{pictures()}"
         short = f"{short}\n\n{pictures('tests/benchmarks/board/')}"
     try:
-        written = [(README, into(README.read_text(), short)), (BOARD, into(BOARD.read_text(), text))]
+        written = [
+            (README, into(README.read_text(), short)),
+            (BOARD, into(BOARD.read_text(), text)),
+            (LEDGER, into(LEDGER.read_text(), ceiling(fleets), (FLEET_BEGIN, FLEET_END))),
+        ]
     except ValueError as error:
         print(error, file=sys.stderr)
         return 1
     for readme, content in written:
         readme.write_text(content)
-    files = ", ".join(str(path.relative_to(ROOT)) for path in (README, BOARD, path_of(folder, "*")))
+    files = ", ".join(str(path.relative_to(ROOT)) for path in (README, BOARD, LEDGER, path_of(folder, "*")))
     print(f"Written: {files}, {len(drawn)} plots", flush=True)
     return 0
 
@@ -154,8 +171,8 @@ def _detach(arguments: Sequence[str]) -> int:
             start_new_session=True,
         )
     PID.write_text(str(process.pid))
-    minutes = sum(plan(cell).ends_s + 15 for cell in CELLS.values()) / 60
-    print(f"All {len(CELLS)} cells, at their full length, take {minutes:.0f} minutes; finished ones are skipped.")
+    minutes = sum(_length_s(name, 60.0, None) + 15 for name in NAMES) / 60
+    print(f"All {len(NAMES)} cells, at their full length, take {minutes:.0f} minutes; finished ones are skipped.")
     print(f"Follow: tail -f {LOG}\nStop:   kill {process.pid}   (what is measured is kept)")
     return 0
 

@@ -9,6 +9,7 @@ from typing import Literal
 
 from shared.ledger.grid import Grid
 from tests.benchmarks.board.judge import Fairness, Figures
+from tests.support.goals import Goal
 
 PROCESSES, CALLERS = 4, 16
 """Callers of each process."""
@@ -24,6 +25,9 @@ RATES = (10, 300, 1_000, 4_000, 10_000)
 NAIVE_RATES = (300, 1_000, 4_000)
 _WRITES = {10: 1.0, 300: 0.2, 1_000: 0.08, 4_000: 0.03, 10_000: 0.02}
 """Ledger writes per request, saturated."""
+MAX_ATTEMPTS_PER_S, MAX_READS_PER_S = 5.0, 20.0
+"""Commits that all instances together attempt on a document, and reads of it, at any limit, load and number of instances."""
+_MAX_ATTEMPTS_SATURATED_PER_S = {1_000: 2.0, 4_000: 2.0}
 _MIN_PARTY = 10
 """Jain's index says something from so many permits per party on; below, counts are to differ by one at most."""
 _MARGIN_S = 1.0
@@ -78,20 +82,6 @@ class Plan:
         return self.warm_s + self.measured_s + AFTER_S
 
 
-@dataclass(frozen=True)
-class Goal:
-    """`value` is to be `bound` at most, or at least."""
-
-    name: str
-    value: float
-    bound: float
-    at_least: bool = False
-
-    @property
-    def met(self) -> bool:
-        return self.value >= self.bound if self.at_least else self.value <= self.bound
-
-
 def _cells() -> Iterator[Cell]:
     """The quick proofs first; each naive one after ours, so that both meet the same machine."""
     yield Cell("slots-kill", "calendar", 1_000_000, "saturated", 50, 32, 0.5, 10.0, Kill(10.0, 10.0, 10.0))
@@ -143,7 +133,13 @@ def goals(cell: Cell, figures: Figures) -> list[Goal]:
     ]
     if cell.kill is not None:
         return reached + _after_a_kill(cell, cell.kill, figures)
-    reached.append(Goal("conflicts per write", figures.conflicts_per_write, 0.1))
+    attempts_per_s = figures.commits_per_s + figures.refused_per_s
+    calm_per_s = _MAX_ATTEMPTS_SATURATED_PER_S if cell.load == "saturated" else {}
+    reached += [
+        Goal("conflicts per write", figures.conflicts_per_write, 0.1),
+        Goal("commits attempted a second", attempts_per_s, calm_per_s.get(cell.rpm, MAX_ATTEMPTS_PER_S)),
+        Goal("reads a second", figures.reads_per_s, MAX_READS_PER_S),
+    ]
     if cell.load == "60":
         # Of eighteen requests one may fall on the other side of the end.
         least = 0.9 if cell.rpm == min(RATES) else 0.99

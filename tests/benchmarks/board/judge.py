@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from tests.benchmarks.board.ideal import ideal_fifo, ideal_round
 from tests.benchmarks.figures import percentile
+from tests.support.ideal_queue import ideal_fifo, ideal_round
 from tests.support.invariants import worst_window
 
 USD_PER_READ, USD_PER_WRITE = 0.03 / 100_000, 0.09 / 100_000
@@ -95,6 +95,10 @@ class Figures:
     writes_per_request: float
     conflicts_per_write: float
     reads_per_request: float
+    commits_per_s: float
+    refused_per_s: float
+    """Commits on the document by all processes together, applied and refused."""
+    reads_per_s: float
     usd_per_million: float
     wait_p50_s: float
     wait_p99_s: float
@@ -148,6 +152,9 @@ def judge(seen: Observed) -> Figures:
         writes_per_request=commits / count,
         conflicts_per_write=conflicts / max(1, commits - conflicts),
         reads_per_request=reads / count,
+        commits_per_s=(commits - conflicts) / span_s,
+        refused_per_s=conflicts / span_s,
+        reads_per_s=reads / span_s,
         usd_per_million=1e6 * (reads * USD_PER_READ + commits * USD_PER_WRITE) / count,
         wait_p50_s=_percentile(waits, 0.5),
         wait_p99_s=_percentile(waits, 0.99),

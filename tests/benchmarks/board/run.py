@@ -35,10 +35,13 @@ from tests.benchmarks.board.cells import (
     plan,
 )
 from tests.benchmarks.board.driver import MODEL, Order, Times
+from tests.benchmarks.board.fleets import FLEETS, FleetCell, run_processes
 from tests.benchmarks.board.judge import Asked, Observed, judge, series
 from tests.benchmarks.board.link import FarFirestore
-from tests.benchmarks.board.results import Result, save
+from tests.benchmarks.board.results import FleetResult, Result, save
+from tests.simulation import fleet
 from tests.support.firestore_emulator import firestore_emulator
+from tests.support.goals import Goal
 from tests.support.processes import ROOT, START_S, environment, request, started
 
 _KEY = "AQ.key-of-the-board"
@@ -213,16 +216,32 @@ async def _driver(
         await process.wait()
 
 
-def _setup(cell: Cell, planned: Plan) -> dict[str, Any]:
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False
+async def run_fleet(fleet_cell: FleetCell, firestore_host: str) -> FleetResult:
+    """A cell with processes. Raises TimeoutError, AssertionError (a process did not start), ValueError."""
+    async with asyncio.timeout(fleet_cell.ends_s + 6 * START_S + _END_S):
+        measured = await run_processes(fleet_cell.cell, firestore_host)
+    return FleetResult(
+        fleet_cell.name, measured.figures, {**asdict(fleet_cell), "rtt_s": RTT_S, **_where()}, measured.answers
     )
+
+
+def _setup(cell: Cell, planned: Plan) -> dict[str, Any]:
     return {
         **asdict(cell),
         **asdict(planned),
         "processes": PROCESSES,
         "callers_per_process": CALLERS,
         "rtt_s": RTT_S,
+        **_where(),
+    }
+
+
+def _where() -> dict[str, Any]:
+    """When it was measured, of which commit and on which machine."""
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    return {
         "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": commit.stdout.strip(),
         "machine": f"{os.cpu_count()} cores, {platform.system()}, Python {platform.python_version()}, "
@@ -231,35 +250,48 @@ def _setup(cell: Cell, planned: Plan) -> dict[str, Any]:
     }
 
 
+def _measured(options: argparse.Namespace) -> tuple[Result | FleetResult, list[Goal]]:
+    """With the goals of the cell. Raises CellFailed, TimeoutError, ValueError, AssertionError, OSError."""
+    fleet_cell = FLEETS.get(options.cell)
+    if fleet_cell is None:
+        cell = CELLS[options.cell]
+        planned = plan(cell, window_s=options.window, measure_s=options.measure)
+        with firestore_emulator() as host:
+            result = asyncio.run(run_cell(cell, planned, host))
+        return result, goals(cell, result.figures)
+    if fleet_cell.is_simulated:
+        found = FleetResult(fleet_cell.name, fleet.measure(fleet_cell.cell), {**asdict(fleet_cell), **_where()}, {})
+    else:
+        with firestore_emulator() as host:
+            found = asyncio.run(run_fleet(fleet_cell, host))
+    return found, fleet.goals(fleet_cell.cell, found.figures)
+
+
 def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.board.run", description=__doc__)
-    parser.add_argument("cell", choices=CELLS)
+    parser.add_argument("cell", choices=[*CELLS, *FLEETS])
     parser.add_argument("--into", type=Path, required=True, help="the folder for <cell>.json")
-    parser.add_argument("--window", type=float, default=60.0, help="seconds that stand for a minute")
-    parser.add_argument("--measure", type=float, help="seconds, for a minute of 60 s")
+    parser.add_argument("--window", type=float, default=60.0, help="seconds that stand for a minute; not of a fleet")
+    parser.add_argument("--measure", type=float, help="seconds, for a minute of 60 s; not of a fleet")
     options = parser.parse_args(arguments)
-    cell = CELLS[options.cell]
     # An emulator of its own: what another one was put through must not be measured.
     os.environ.pop("FIRESTORE_EMULATOR_HOST", None)
     # So that everything is ended when this process is told to end.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    with firestore_emulator() as host:
-        try:
-            result = asyncio.run(run_cell(cell, plan(cell, window_s=options.window, measure_s=options.measure), host))
-        except (CellFailed, TimeoutError, ValueError, AssertionError, OSError) as error:
-            print(f"{cell.name}: not measured: {str(error) or type(error).__name__}", file=sys.stderr)
-            return 1
-        except KeyboardInterrupt:
-            print(f"{cell.name}: stopped", file=sys.stderr)
-            return 130
+    try:
+        result, reached = _measured(options)
+    except (CellFailed, TimeoutError, ValueError, AssertionError, OSError, RuntimeError) as error:
+        print(f"{options.cell}: not measured: {str(error) or type(error).__name__}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(f"{options.cell}: stopped", file=sys.stderr)
+        return 130
     save(options.into, result)
-    if cell.lease == "naive":
-        print(f"{cell.name}: measured, to compare with", flush=True)
+    if not reached:
+        print(f"{options.cell}: measured, to compare with", flush=True)
         return 0
-    missed = [
-        f"{goal.name} {goal.value:.4g} (goal {goal.bound:g})" for goal in goals(cell, result.figures) if not goal.met
-    ]
-    print(f"{cell.name}: {'missed: ' + '; '.join(missed) if missed else 'every goal is met'}", flush=True)
+    missed = [f"{goal.name} {goal.value:.4g} (goal {goal.bound:g})" for goal in reached if not goal.met]
+    print(f"{options.cell}: {'missed: ' + '; '.join(missed) if missed else 'every goal is met'}", flush=True)
     return 0
 
 

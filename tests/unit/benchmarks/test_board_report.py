@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.benchmarks.board.__main__ import BOARD, README
+from tests.benchmarks.board.__main__ import BOARD, LEDGER, NAMES, README, _length_s
 from tests.benchmarks.board.cells import (
     CALLERS,
     CELLS,
@@ -16,14 +16,28 @@ from tests.benchmarks.board.cells import (
     PROCESSES,
     QUEUE_TIMEOUT_S,
     RATES,
-    Goal,
     goals,
     period_s,
     plan,
 )
+from tests.benchmarks.board.fleets import FLEETS
 from tests.benchmarks.board.judge import Fairness, Figures, Series
-from tests.benchmarks.board.report import BEGIN, COLUMNS_OF, END, board, into, missed, pictures, summary
-from tests.benchmarks.board.results import Result, load, path_of, save
+from tests.benchmarks.board.report import (
+    BEGIN,
+    COLUMNS_OF,
+    END,
+    FLEET_BEGIN,
+    FLEET_END,
+    board,
+    ceiling,
+    into,
+    missed,
+    pictures,
+    summary,
+)
+from tests.benchmarks.board.results import FleetResult, Result, load, load_fleet, path_of, save
+from tests.simulation import fleet
+from tests.support.goals import Goal
 
 FAIR = Fairness(jain=0.999, least=20, most=21, mean=20.5)
 GOOD = Figures(
@@ -37,6 +51,9 @@ GOOD = Figures(
     writes_per_request=0.01,
     conflicts_per_write=0.05,
     reads_per_request=0.2,
+    commits_per_s=0.9,
+    refused_per_s=0.1,
+    reads_per_s=2.0,
     usd_per_million=0.19,
     wait_p50_s=12.0,
     wait_p99_s=14.0,
@@ -69,6 +86,18 @@ def all_good() -> dict[str, Result]:
     return {name: result(name) for name in CELLS}
 
 
+def fleet_result(name: str, **changes: object) -> FleetResult:
+    """Figures that meet every goal of this cell, but for the changed ones."""
+    cell = FLEETS[name].cell
+    good = fleet.Figures(1.2, 0.3, 9.0, 0.4, cell.requests, cell.requests, cell.requests, 15.0, 0, 30.0, 28.0, (7, 8))
+    setup = {"machine": "2 cores", "load_average": 2.5, "measured_at": "2026-11-22T12:00:00+00:00"}
+    return FleetResult(name, replace(good, **changes), setup, {"answered": 600})  # type: ignore[arg-type]
+
+
+def good_fleets() -> dict[str, FleetResult]:
+    return {name: fleet_result(name) for name in FLEETS}
+
+
 def missed_of(cell: str, **changes: object) -> list[str]:
     return [goal.name for goal in goals(CELLS[cell], result(cell, **changes).figures) if not goal.met]
 
@@ -82,8 +111,8 @@ def test_board_has_every_rate_twice_and_three_naive() -> None:
     assert {cell.binds for cell in CELLS.values() if cell.kill} == {"rate", "slots"}
 
 
-def test_the_whole_board_takes_no_more_than_an_hour() -> None:
-    assert sum(plan(cell).ends_s + 10 for cell in CELLS.values()) <= 3600
+def test_the_whole_board_takes_70_minutes_at_most() -> None:
+    assert sum(_length_s(name, 60.0, None) + 10 for name in NAMES) <= 4200
 
 
 def test_a_limit_is_saturated_by_the_callers_there_are() -> None:
@@ -137,6 +166,10 @@ def test_good_figures_meet_every_goal_of_every_cell() -> None:
         ("4000-saturated", {"writes_per_request": 0.04}, "writes per request"),
         ("10000-saturated", {"writes_per_request": 0.03}, "writes per request"),
         ("4000-60", {"conflicts_per_write": 0.11}, "conflicts per write"),
+        ("1000-saturated", {"commits_per_s": 1.8, "refused_per_s": 0.3}, "commits attempted a second"),
+        ("1000-60", {"commits_per_s": 4.8, "refused_per_s": 0.3}, "commits attempted a second"),
+        ("300-saturated", {"commits_per_s": 5.1, "refused_per_s": 0.0}, "commits attempted a second"),
+        ("300-60", {"reads_per_s": 20.1}, "reads a second"),
         ("300-60", {"held_p50_s": 0.00011}, "wait p50 with permits held, s"),
         ("300-60", {"held_p99_s": 0.061}, "wait p99 with permits held, s"),
         ("300-60", {"requests": 590}, "of the ideal queue's dispatches"),
@@ -154,10 +187,10 @@ def test_good_figures_meet_every_goal_of_every_cell() -> None:
 def test_each_goal_is_missed_alone_and_its_figure_stands_out(cell: str, changes: dict[str, object], name: str) -> None:
     assert missed_of(cell, **changes) == [name]
     results = {**all_good(), cell: result(cell, **changes)}
-    (first, blank, line) = missed(results)
+    (first, blank, line) = missed(results, good_fleets())
     assert (first, blank) == ("Goals missed (1):", "")
     assert f": {name} is **" in line
-    bold = [row for row in board(results).splitlines() if row.startswith("| ") and "**" in row]
+    bold = [row for row in board(results, good_fleets()).splitlines() if row.startswith("| ") and "**" in row]
     assert len(bold) == (1 if COLUMNS_OF[name] else 0)
 
 
@@ -167,26 +200,28 @@ def test_counts_of_few_permits_may_differ_by_one() -> None:
 
 def test_the_naive_lease_has_no_goals_and_its_figures_are_shown() -> None:
     results = {**all_good(), "300-saturated-naive": result("300-saturated-naive", worst_window=310, used=0.5)}
-    assert missed(results) == ["Every goal is met."]
-    assert "| 300 RPM, naive | 310 of 300 | 50.0 % |" in board(results)
+    assert missed(results, good_fleets()) == ["Every goal is met."]
+    assert "| 300 RPM, naive | 310 of 300 | 50.0 % |" in board(results, good_fleets())
 
 
 def test_unmeasured_figures_are_marked() -> None:
     results = all_good()
     del results["4000-60"]
-    assert missed(results) == ["Every goal is met.", "", "Not measured: 4,000 RPM at 60 %."]
-    assert "| 4,000 RPM at 60 % | not measured |" in board(results)
+    assert missed(results, good_fleets()) == ["Every goal is met.", "", "Not measured: 4,000 RPM at 60 %."]
+    assert "| 4,000 RPM at 60 % | not measured |" in board(results, good_fleets())
 
 
 def test_a_board_without_any_result_can_be_written() -> None:
-    assert board({}) == "Nothing is measured yet."
+    assert board({}, {}) == "Nothing is measured yet."
 
 
 def test_every_line_of_a_table_has_as_many_cells_as_its_head() -> None:
     results = all_good()
     del results["300-saturated"]
-    tables = [block for block in board(results).split("\n\n") if block.startswith("|")]
-    assert len(tables) == 3
+    fleets = good_fleets()
+    del fleets["processes-12-300-15-saturated"]
+    tables = [block for block in board(results, fleets).split("\n\n") if block.startswith("|")]
+    assert len(tables) == 4
     for table in tables:
         assert len({line.count("|") for line in table.splitlines()}) == 1
 
@@ -222,12 +257,71 @@ def test_both_readmes_have_the_marks(readme: Path) -> None:
     into(readme.read_text(), "new")
 
 
+def test_ledgers_readme_has_the_marks_of_the_fleets_table() -> None:
+    into(LEDGER.read_text(), "new", (FLEET_BEGIN, FLEET_END))
+
+
+def test_ceiling_has_the_simulated_rows_of_make_fleet() -> None:
+    fleets = good_fleets()
+    lines = ceiling(fleets).splitlines()
+    assert len(lines) == 2 + len(fleet.CELLS)
+    assert "\n".join(lines[:2]) == fleet.HEAD
+    assert lines[2:] == [fleet.row(one.cell, fleets[name].figures) for name, one in FLEETS.items() if one.is_simulated]
+    assert ceiling({}) == "Nothing is measured yet."
+
+
 def test_summary_has_four_rows_of_the_board() -> None:
     results = all_good()
-    rows = [line for line in summary(results).splitlines() if line.startswith("| ") and " RPM" in line]
-    assert [row.split(" | ")[0] for row in rows] == ["| 300 RPM", "| 1,000 RPM", "| 4,000 RPM", "| 10,000 RPM"]
-    assert len({row.count("|") for row in rows}) == 1
-    assert summary({}) == "Nothing is measured yet."
+    for fleets in ({}, good_fleets()):
+        rows = [line for line in summary(results, fleets).splitlines() if line.startswith("| ") and " RPM" in line]
+        titles = ["300 RPM", "1,000 RPM", "10,000 RPM", "1,000 RPM, 40 instances"]
+        assert [row.split(" | ")[0] for row in rows] == [f"| {title}" for title in titles]
+        assert len({row.count("|") for row in rows}) == 1
+        assert "**" not in "".join(rows)
+    assert summary({}, {}) == "Nothing is measured yet."
+
+
+def test_fleets_are_simulated_or_have_processes() -> None:
+    simulated = [one.cell for one in FLEETS.values() if one.is_simulated]
+    assert tuple(simulated) == fleet.CELLS
+    assert {10, 40, 100} <= {cell.instances for cell in simulated}
+    assert [one.cell.instances for one in FLEETS.values() if not one.is_simulated] == [4, 12]
+    assert {(one.cell.requests, one.cell.concurrency) for one in FLEETS.values() if not one.is_simulated} == {(300, 15)}
+
+
+@pytest.mark.parametrize(
+    ("changes", "name"),
+    [
+        ({"commits_per_s": 1.8}, fleet.COMMITS),
+        ({"reads_per_s": 20.1}, fleet.READS),
+        ({"served_per_min": 969.0}, fleet.SERVED),
+        ({"worst_window": 1001.0}, fleet.WORST),
+        ({"worst_at_once": 257.0}, fleet.WORST),
+        ({"rejected": 1}, fleet.REJECTED),
+    ],
+)
+def test_a_fleets_missed_goal_is_bold_and_listed(changes: dict[str, object], name: str) -> None:
+    """On the board, and in its row of the summary."""
+    cell = "simulated-40-1000-256-saturated"
+    results, fleets = all_good(), {**good_fleets(), cell: fleet_result(cell, **changes)}
+    (first, blank, line) = missed(results, fleets)
+    assert (first, blank) == ("Goals missed (1):", "")
+    assert line.startswith(f"- 40 simulated, 1,000 RPM, C = 256, saturated: {name} is **")
+    for text in (board(results, fleets), summary(results, fleets)):
+        assert len([row for row in text.splitlines() if row.startswith("| ") and "**" in row]) == 1
+
+
+def test_board_says_which_instances_are_simulated() -> None:
+    text = board(all_good(), good_fleets())
+    assert "| 12 processes | 300, 15, saturated (64 in all) | 1.2 + 0.3 |" in text
+    assert "| 100 simulated | 300, 64, saturated (4) | 1.2 + 0.3 |" in text
+
+
+def test_unmeasured_fleets_are_named() -> None:
+    fleets = good_fleets()
+    del fleets["processes-4-300-15-saturated"]
+    assert missed(all_good(), fleets)[-1] == "Not measured: 4 processes, 300 RPM, C = 15, saturated."
+    assert "| 4 processes | 300, 15, saturated (64 in all) | not measured |" in board({}, fleets)
 
 
 def test_plots_are_linked_from_both_readmes() -> None:
@@ -240,6 +334,13 @@ def test_a_result_is_the_same_after_it_was_saved(tmp_path: Path) -> None:
     save(tmp_path, one)
     assert load(tmp_path, "300-saturated") == one
     assert [path.name for path in tmp_path.iterdir()] == ["300-saturated.json"]
+
+
+def test_a_fleets_result_is_the_same_after_it_was_saved(tmp_path: Path) -> None:
+    one = fleet_result("processes-12-300-15-saturated")
+    save(tmp_path, one)
+    assert load_fleet(tmp_path, one.cell) == one
+    assert load_fleet(tmp_path, "processes-4-300-15-saturated") is None
 
 
 def test_a_cell_that_was_not_measured_has_no_result(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from tests.benchmarks.board.ideal import ideal_fifo, ideal_round
+from tests.support.ideal_queue import ideal_fifo, ideal_round
 from tests.support.invariants import worst_window
 
 
