@@ -45,25 +45,30 @@ class Cell:
     attempts_per_s: float = 5.0
     """The goals: commits that all instances together may attempt, and reads."""
     reads_per_s: float = 20.0
+    patience_s: float = PATIENCE_S
+    """How long a caller waits for a permit. A rejected one comes back at its Retry-After."""
+    roams: bool = False
+    """Whether each request goes to any instance, as a load balancer's do."""
 
     @property
     def name(self) -> str:
         load = "saturated" if self.load is None else f"{100 * self.load:.0f}%"
-        return f"{self.instances}-{self.requests}-{self.concurrency}-{load}"
+        hurried = "-hurried" * (self.patience_s < PATIENCE_S) + "-roams" * self.roams
+        return f"{self.instances}-{self.requests}-{self.concurrency}-{load}{hurried}"
 
     def scenario(self, seed: int = 0) -> Scenario:
         random = Random(f"fleet {self.name} {seed}")
         limits = Limits(self.requests, requests_per_day=1_000_000)
         account = Account("a0", "p0", Secret("a0"), self.concurrency, limits)
         kind = Kind(
-            "m0", (0,), tokens=(1, 20), service_s=(1.0, 2 * SERVICE_S - 1.0), patience_s=(PATIENCE_S, PATIENCE_S)
+            "m0", (0,), tokens=(1, 20), service_s=(1.0, 2 * SERVICE_S - 1.0), patience_s=(self.patience_s,) * 2
         )
         count, end_s = self.instances * self.callers, WARM_S + MEASURED_S
         turn_s = 60 * count / (self.load * self.requests) if self.load is not None else 0.0
         spread_s = turn_s or 1.0
         clients = tuple(
             Client(
-                f"c{at}", kind, max(0.0, turn_s - SERVICE_S), random.uniform(0, spread_s), end_s, at % self.instances
+                f"c{at}", kind, max(0.0, turn_s - SERVICE_S), random.uniform(0, spread_s), end_s, -1 if self.roams else at % self.instances
             )
             for at in range(count)
         )
