@@ -5,7 +5,7 @@ python -m tests.simulation.fleet --only 20-300          rows whose name contains
 
 The store takes 20 to 60 ms for a commit, serves commits on one document one after another, and fails where more than ten
 wait. Messages to it take 10 to 30 ms each way, a request at Gemini 1 to 3 s. Callers stay at their instance. Of 100 s the
-first 62 are not measured."""
+first 62 are not measured. In the rows of hurried callers each waits 5 s at most, and returns at the time of its Retry-After."""
 
 from __future__ import annotations
 
@@ -20,14 +20,19 @@ from shared.accounts.account import Account
 from shared.ledger.grid import Grid
 from shared.ledger.limits import Limits
 from shared.secret import Secret
-from tests.simulation.checker import wait_against_fifo, worst_instant, worst_window
+from tests.simulation.checker import quantile, wait_against_fifo, worst_instant, worst_window
 from tests.simulation.history import History, Saturation
+from tests.simulation.retry_after import GivenTime, given_times, share_of
 from tests.simulation.scenario import Client, Deployment, Kind, Scenario
 from tests.simulation.world import World
 
 WARM_S, MEASURED_S = 62.0, 38.0
 SERVICE_S = 2.0
-PATIENCE_S = 600.0
+PATIENCE_S, HURRY_S = 600.0, 5.0
+"""How long a caller waits: long enough for any permit, or so short that most are rejected and come back at their Retry-After."""
+RETURN_S = 10.0
+"""A Retry-After in the last seconds is not judged: its caller had no time to be served."""
+MAX_INACCURATE = 0.01
 MIN_USE = 0.97
 """Of a saturated limit."""
 
@@ -46,7 +51,6 @@ class Cell:
     """The goals: commits that all instances together may attempt, and reads."""
     reads_per_s: float = 20.0
     patience_s: float = PATIENCE_S
-    """How long a caller waits for a permit. A rejected one comes back at its Retry-After."""
     roams: bool = False
     """Whether each request goes to any instance, as a load balancer's do."""
 
@@ -60,15 +64,18 @@ class Cell:
         random = Random(f"fleet {self.name} {seed}")
         limits = Limits(self.requests, requests_per_day=1_000_000)
         account = Account("a0", "p0", Secret("a0"), self.concurrency, limits)
-        kind = Kind(
-            "m0", (0,), tokens=(1, 20), service_s=(1.0, 2 * SERVICE_S - 1.0), patience_s=(self.patience_s,) * 2
-        )
+        kind = Kind("m0", (0,), tokens=(1, 20), service_s=(1.0, 2 * SERVICE_S - 1.0), patience_s=(self.patience_s,) * 2)
         count, end_s = self.instances * self.callers, WARM_S + MEASURED_S
         turn_s = 60 * count / (self.load * self.requests) if self.load is not None else 0.0
         spread_s = turn_s or 1.0
         clients = tuple(
             Client(
-                f"c{at}", kind, max(0.0, turn_s - SERVICE_S), random.uniform(0, spread_s), end_s, -1 if self.roams else at % self.instances
+                f"c{at}",
+                kind,
+                max(0.0, turn_s - SERVICE_S),
+                random.uniform(0, spread_s),
+                end_s,
+                -1 if self.roams else at % self.instances,
             )
             for at in range(count)
         )
@@ -89,6 +96,13 @@ CELLS = (
     Cell(10, 300, 15, 8, 0.6),
     Cell(40, 1_000, 256, 4, 0.6),
     Cell(100, 1_000, 256, 4, 0.6),
+    Cell(4, 300, 15, 16, patience_s=HURRY_S),
+    Cell(20, 300, 15, 8, patience_s=HURRY_S),
+    Cell(40, 300, 15, 8, patience_s=HURRY_S),
+    Cell(4, 1_000, 256, 64, attempts_per_s=2.0, patience_s=HURRY_S),
+    Cell(20, 1_000, 256, 16, attempts_per_s=2.0, patience_s=HURRY_S),
+    Cell(40, 1_000, 256, 8, attempts_per_s=2.0, patience_s=HURRY_S),
+    Cell(4, 1_000, 256, 64, attempts_per_s=2.0, patience_s=HURRY_S, roams=True),
 )
 
 
@@ -108,6 +122,8 @@ class Figures:
     ideal_p99_s: float
     sizes: tuple[int, ...]
     """How many requests each instance served."""
+    given: tuple[GivenTime, ...] = ()
+    """Every Retry-After whose caller came back."""
 
 
 def measure(cell: Cell, seed: int = 0) -> Figures:
@@ -149,6 +165,7 @@ def _figures(cell: Cell, history: History, counts: Sequence[int], world: World) 
         commits, refused, reads, (commits + refused) * MEASURED_S / max(1, len(served)), len(served) * per_min,
         came * per_min, window.worst, worst_instant(history).worst, waits, ideal,
         tuple(sorted(counted[instance.process.name] for instance in world.instances)),
+        tuple(given_times(history.calls, period.from_ms, period.until_ms - 1000 * RETURN_S)),
     )  # fmt: skip
 
 
@@ -163,13 +180,15 @@ def _waits(history: History, period: Saturation) -> tuple[float, float]:
 
 HEAD = (
     "| instances | RPM, C, load (callers each) | commits/s + refused/s | reads/s | writes/request | served a minute "
-    "| worst window | p99 wait, ideal (s) |\n|---|---|---|---|---|---|---|---|"
+    "| worst window | p99 wait, ideal (s) | Retry-After accurate; p99 too early, too late (s) |\n"
+    "|---|---|---|---|---|---|---|---|---|"
 )
 
 
 def row(cell: Cell, one: Figures) -> str:
     """What misses a goal is in bold."""
     load = "saturated" if cell.load is None else f"{100 * cell.load:.0f} %"
+    load += ", hurried" * (cell.patience_s < PATIENCE_S) + ", any instance" * cell.roams
     most = cell.requests * MIN_USE if cell.load is None else min(cell.load * cell.requests, one.offered_per_min) * 0.97
     of = f"{cell.requests}" if cell.load is None else f"{one.offered_per_min:.0f} that came"
     cells = (
@@ -184,8 +203,17 @@ def row(cell: Cell, one: Figures) -> str:
         _bold(f"{one.served_per_min:.0f} of {of}", one.served_per_min >= most),
         _bold(f"{one.worst_window:.0f}", one.worst_window <= cell.requests and one.worst_at_once <= cell.concurrency),
         f"{one.wait_p99_s:.1f}, {one.ideal_p99_s:.1f}",
+        _retry_after(one.given),
     )
     return f"| {' | '.join(cells)} |"
+
+
+def _retry_after(given: Sequence[GivenTime]) -> str:
+    if not given:
+        return ""
+    accurate = share_of([time.accurate for time in given])
+    early_s, late_s = (quantile(errors, 0.99) for errors in ([t.early_s for t in given], [t.late_s for t in given]))
+    return _bold(f"{100 * accurate:.0f} % of {len(given)}; {early_s:.1f}, {late_s:.1f}", accurate >= 1 - MAX_INACCURATE)
 
 
 def _bold(text: str, good: bool) -> str:
