@@ -17,7 +17,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help setup lock run test test-heavy simulate fleet lint format fuzz fuzz-schemas fuzz-requests check-terraform scan \
-	check-all check-config bench bench-ledger bundle bad-input new-endpoint
+	check-all check-config bench bench-ledger bench-waiting bundle bad-input new-endpoint
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -117,6 +117,9 @@ bench: $(SETUP_STAMP) ## measure the cost of a request; ARGS are options of test
 bench-ledger: $(SETUP_STAMP) ## run the exactness board in the background (ONLY=300-saturated: one cell, here; FORCE=1, DURATION=60, WINDOW=6)
 	$(BIN)/python -m tests.benchmarks.board $(if $(ONLY),--only $(ONLY)) $(if $(FORCE),--force) \
 		$(if $(DURATION),--duration $(DURATION)) $(if $(WINDOW),--window $(WINDOW))
+
+bench-waiting: $(SETUP_STAMP) ## measure the memory of waiting requests, and how fast others are answered meanwhile
+	$(BIN)/python -m tests.benchmarks.waiting
 
 bundle: $(SETUP_STAMP) ## build dist/bundle.zip, which every function is deployed from
 	$(BIN)/python -m functions.bundle

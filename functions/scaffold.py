@@ -56,7 +56,7 @@ _ENDPOINT = """{{
   "access": "credential",
   "memory_mb": 512,
   "cpu": 1,
-  "concurrency": 200,
+  "concurrency": 1000,
   "timeout_s": 180,
   "secrets": ["ADMIN_API_KEY", "GEMINI_API_KEY"]
 }}

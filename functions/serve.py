@@ -26,6 +26,7 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from shared.bootstrap import services
+from shared.bounds.open_files import raise_open_files
 from shared.clock import elapsed_s
 from shared.http.endpoint import EndpointApp
 from shared.http.manifest import Manifest, ManifestError, load_all, owners
@@ -101,6 +102,7 @@ def main(arguments: Sequence[str]) -> int:
     options = _options(arguments)
     # Other users of the machine must read neither images (their names are the only credential) nor the ledger.
     os.umask(0o077)
+    raise_open_files()
     try:
         if options.worker:
             uvloop.run(_worker(*options.worker))

@@ -146,8 +146,8 @@ resource "google_cloudfunctions2_function" "function" {
       error_message = "${each.value.resource_name} is longer than the 49 characters that Cloud Run allows: shorten name_prefix or the folder's name."
     }
     precondition {
-      condition     = each.value.concurrency >= 1 && each.value.concurrency <= 250 && (each.value.concurrency == 1 || each.value.cpu >= 1)
-      error_message = "${each.key}: concurrency must be from 1 to 250, and more than 1 needs a whole CPU."
+      condition     = each.value.concurrency >= 1 && each.value.concurrency <= 1000 && (each.value.concurrency == 1 || each.value.cpu >= 1)
+      error_message = "${each.key}: concurrency must be from 1 to 1000, and more than 1 needs a whole CPU."
     }
     precondition {
       condition     = each.value.min_instances >= 0 && each.value.min_instances <= each.value.max_instances

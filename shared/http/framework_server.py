@@ -1,7 +1,9 @@
 """Configures the server of functions-framework's command: gunicorn with uvicorn's worker, with our connection limits.
 
 The platform starts that command, so its options cannot be set. But the command imports the function before it forks its
-workers, and the function calls `configure`.
+workers, and the function calls `configure`. Neither gunicorn nor uvicorn limits the number of requests here: gunicorn's
+worker_connections and threads do not apply to uvicorn's worker, uvicorn's limit_concurrency is not set, and 2,048 connections
+may wait to be accepted. What limits it are the open files (`bounds.open_files`) and `http.protocol`.
 """
 
 from __future__ import annotations
@@ -18,8 +20,10 @@ def configure() -> None:
         return
     from uvicorn_worker import UvicornWorker
 
+    from shared.bounds.open_files import raise_open_files
     from shared.http.protocol import BoundedProtocol
 
+    raise_open_files()
     # Clients can set X-Forwarded-*, so uvicorn must not trust it; behind Google's front end `auth.client_address` reads the
     # part that Google adds. The framework's --debug server reads the variable.
     os.environ["FORWARDED_ALLOW_IPS"] = ""

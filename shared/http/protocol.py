@@ -70,6 +70,21 @@ def _client_limit() -> int:
 
 
 class BoundedProtocol(HttpToolsProtocol):
+    # With these in its __dict__ too, uvicorn's and ours would be more than the 30 attributes whose names Python shares
+    # between instances, and each connection would take 1 KB more.
+    __slots__ = (
+        "_ended",
+        "_held_bytes",
+        "_idle_since_s",
+        "_progress_s",
+        "_rejection",
+        "_running",
+        "_silent",
+        "_stage",
+        "_stall_timer",
+        "_timer",
+        "_unsent_bytes",
+    )
     HEAD_S: ClassVar[float] = 20.0
     STALL_S: ClassVar[float] = 10.0
     _warn_again_s: ClassVar[float] = float("-inf")

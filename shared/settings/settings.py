@@ -102,11 +102,12 @@ class Settings:
         limits = read_limits(read, tier)
         deployed = read.text("K_SERVICE") is not None
         workers = read.integer("WORKERS", 1, 1, 64)
+        server_keys, concurrency = read_server_keys(read), read.integer("GEMINI_CONCURRENCY_LIMIT", 15, 1, 10_000)
         return cls(
             admin_api_keys=read_admin_keys(read, deployed),
-            server_keys=read_server_keys(read),
+            server_keys=server_keys,
             reported_projects=read_reported_projects(read),
-            concurrency_limit=read.integer("GEMINI_CONCURRENCY_LIMIT", 15, 1, 10_000),
+            concurrency_limit=concurrency,
             tier=tier,
             limits=limits,
             model_limits=read_model_limits(read, limits),
@@ -118,7 +119,7 @@ class Settings:
             request_timeout_s=read.number("REQUEST_TIMEOUT_SECONDS", 120.0, 0.1, 3600.0),
             queue_timeout_s=read.number("QUEUE_TIMEOUT_SECONDS", 30.0, 0.0, 3600.0),
             queue_timeout_given=read.text("QUEUE_TIMEOUT_SECONDS") is not None,
-            max_connections=read.integer("MAX_CONNECTIONS", 100, 1, 10_000),
+            max_connections=read.integer("MAX_CONNECTIONS", _connections(concurrency * len(server_keys)), 1, 10_000),
             rate_limit=read_rate_limit(read),
             queue_max_bytes=read.integer("QUEUE_MAX_MB", 0, 1, 16_384) * _MIB or None,
             max_body_bytes=PLATFORM_BODY_BYTES,
@@ -164,6 +165,11 @@ def _version() -> str:
     from importlib.metadata import version
 
     return version(DISTRIBUTION)
+
+
+def _connections(concurrency: int) -> int:
+    """Enough for one process to use the whole concurrency of the server's keys."""
+    return min(max(100, concurrency), 1_000)
 
 
 def _model_override(read: Environment) -> str | None:

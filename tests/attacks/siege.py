@@ -124,6 +124,14 @@ class Siege:
         assert seen.longest_s - seen.late_s <= MAX_WAIT_S, f"an innocent caller waited {seen.longest_s:.2f} s"
         assert not any(status == 500 for status in self.statuses), f"a defect shows: {self.statuses}"
 
+    def worker(self) -> Path:
+        """/proc/PID of the process that serves."""
+        pid = max(_tree(self.server.process.pid), key=lambda pid: _mb(f"/proc/{pid}/status", "VmHWM:"))
+        return Path(f"/proc/{pid}")
+
+    def worker_mb(self) -> float:
+        return _mb(str(self.worker() / "status"), "VmRSS:")
+
     async def gemini_stats(self) -> dict[str, Any]:
         _, _, stats = await request("GET", f"{self.gemini.url}/stats")
         assert isinstance(stats, dict)

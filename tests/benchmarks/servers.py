@@ -109,6 +109,13 @@ def upstream(core: int | None) -> Iterator[str]:
         yield _line(process)
 
 
+@contextlib.contextmanager
+def upstream_with_tls(core: int | None, certificate: Path) -> Iterator[tuple[str, str]]:
+    """Its address, and the one with TLS, whose `certificate` is a file with the key, for localhost."""
+    with _helper("tests.benchmarks.upstream", core, str(certificate)) as process:
+        yield _line(process), _line(process)
+
+
 def set_latency(url: str, latency_ms: int) -> None:
     connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=_PATIENCE_S)
     with contextlib.closing(connection):
@@ -139,8 +146,10 @@ class Load:
         return Window(**result)
 
 
-def _helper(module: str, core: int | None) -> contextlib.AbstractContextManager[subprocess.Popen[bytes]]:
-    return _process([sys.executable, "-m", module], {}, ROOT, core, subprocess.PIPE)
+def _helper(
+    module: str, core: int | None, *arguments: str
+) -> contextlib.AbstractContextManager[subprocess.Popen[bytes]]:
+    return _process([sys.executable, "-m", module, *arguments], {}, ROOT, core, subprocess.PIPE)
 
 
 @contextlib.contextmanager

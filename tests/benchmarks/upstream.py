@@ -6,7 +6,9 @@ The offline Gemini counts, checks and composes, which is CPU that two cores do n
 from __future__ import annotations
 
 import asyncio
+import ssl
 import sys
+from collections.abc import Sequence
 from typing import cast
 
 import httptools
@@ -110,15 +112,21 @@ class Upstream(asyncio.Protocol):
             self._transport.write(data)
 
 
-async def main() -> None:
-    """Prints its address, and ends when its standard input does."""
+async def main(certificates: Sequence[str]) -> None:
+    """Prints its address, then one for each certificate (a file with the key, for localhost), and ends when its standard input
+    does."""
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(Upstream, "127.0.0.1", 0, backlog=2048)
-    print(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", flush=True)
+    servers = [await loop.create_server(Upstream, "127.0.0.1", 0, backlog=2048)]
+    print(f"http://127.0.0.1:{servers[0].sockets[0].getsockname()[1]}", flush=True)
+    for certificate in certificates:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate)
+        servers.append(await loop.create_server(Upstream, "127.0.0.1", 0, backlog=2048, ssl=context))
+        print(f"https://localhost:{servers[-1].sockets[0].getsockname()[1]}", flush=True)
     ended = asyncio.Event()
     loop.add_reader(sys.stdin.fileno(), ended.set)
     await ended.wait()
 
 
 if __name__ == "__main__":
-    uvloop.run(main())
+    uvloop.run(main(sys.argv[1:]))

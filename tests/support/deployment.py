@@ -16,7 +16,7 @@ from tests.support.url_map import Edge, RoutedRequest
 
 __all__ = ["Deployment", "problems"]
 
-WAITERS_AT_ONCE = range(80, 251)
+WAITERS_AT_ONCE = range(80, 1001)
 MAX_WRITERS = 40
 """Maximum instances of all writing functions together that the ledger's document supports."""
 ROLES = {"read": "roles/storage.objectViewer", "write": "roles/storage.objectUser"}

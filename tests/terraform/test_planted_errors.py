@@ -193,8 +193,8 @@ def test_timeout_beyond_the_functions_is_reported(applied: Terraform, checkout: 
 def test_undeployable_endpoint_json_is_named(applied: Terraform, grown_checkout: Path, tmp_path: Path) -> None:
     checkout = planted(grown_checkout, tmp_path / "checkout")
     wrong: dict[str, tuple[dict[str, object], str]] = {
-        "chat": ({"cpu": 0.5}, "concurrency must be from 1 to 250, and more than 1 needs a whole CPU"),
-        "health": ({"concurrency": 1000}, "concurrency must be from 1 to 250"),
+        "chat": ({"cpu": 0.5}, "concurrency must be from 1 to 1000, and more than 1 needs a whole CPU"),
+        "health": ({"concurrency": 1001}, "concurrency must be from 1 to 1000"),
         "generate_text": ({"timeout_s": 4000}, "timeout_s must be from 1 to 3600"),
         "image": ({"storage": "all"}, "storage must be none, read or write"),
         "translation": ({"store": "all"}, "store must be none, read or write"),

@@ -11,6 +11,8 @@ from tests.benchmarks.figures import Cell, Comparison, Figures, best, compare, f
 from tests.benchmarks.load import Window
 from tests.benchmarks.table import Process, deployed_table, goals, goals_table, processes_table, section
 from tests.benchmarks.upstream import FRAMES, Upstream
+from tests.benchmarks.waiting import GOAL_KB, row
+from tests.benchmarks.waiting import Figures as Waiting
 
 BUSY = Cell(callers=32, latency_ms=0)
 ALONE = Cell(callers=1, latency_ms=50)
@@ -142,3 +144,11 @@ def test_a_goal_that_is_missed_stands_out() -> None:
     cpu, p50, *_ = rows(goals_table(reached))
     assert cpu[1:] == ["0.5 ms", "0.60 ms", "**no**"]
     assert p50[3] == "yes"
+
+
+def test_row_of_waiting_requests_marks_a_missed_goal() -> None:
+    within = Waiting(1000, GOAL_KB, 95.4, (0.5, 15.0), (0.8, 5.0), None)
+    assert row("in the queue", within) == (
+        "| in the queue | 1,000 | 40.0 | 95 MB | 0.5 ms, 15 at most | 0.8 ms, 5 at most |  |"
+    )
+    assert " | **40.1** | " in row("on Gemini", replace(within, kb_each=GOAL_KB + 0.1))

@@ -27,6 +27,12 @@ def refusal(**env: str) -> str:
     return str(caught.value)
 
 
+@pytest.mark.parametrize(("limit", "connections"), [("15", 100), ("120", 240), ("900", 1000)])
+def test_one_process_can_use_the_keys_concurrency(limit: str, connections: int) -> None:
+    keys = {"GEMINI_API_KEY_1": "one-gemini-key", "GEMINI_API_KEY_2": "another-gemini-key"}
+    assert settings(GEMINI_CONCURRENCY_LIMIT=limit, **keys).max_connections == connections
+
+
 def test_an_empty_environment_is_enough_for_a_local_run() -> None:
     made = settings()
     assert (made.concurrency_limit, made.tier, made.limits) == (15, "tier1", TIERS["tier1"])
