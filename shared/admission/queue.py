@@ -14,6 +14,9 @@ from shared.generation import Cost
 
 TOKENS_PER_REQUEST = 4096
 """Input tokens that weigh as much as one more request in a caller's turn."""
+EVEN_TURNS = 4
+"""Turns within this part of a request are even, and served in the order of arrival: callers that take turns would otherwise be
+ordered by the size of their prompts, and one that comes later would be placed among those that were given a Retry-After."""
 MAX_TURNS = 10_000
 MAX_SUMMED = 2_000
 """Requests whose costs are added up one by one: a long queue must not make each rejection expensive."""
@@ -122,8 +125,8 @@ class FairQueue:
             return
         work = 1 + waiter.cost.input_tokens / TOKENS_PER_REQUEST
         last = max(self._now, self._turns.get(waiter.caller, 0.0), after)
-        waiter.tag = last + work / self.weights.get(waiter.caller, 1.0)
-        self._turns[waiter.caller] = waiter.tag
+        turn = self._turns[waiter.caller] = last + work / self.weights.get(waiter.caller, 1.0)
+        waiter.tag = math.floor(turn * EVEN_TURNS) / EVEN_TURNS
         if len(self._turns) > MAX_TURNS:
             self._turns = {caller: tag for caller, tag in self._turns.items() if tag > self._now}
         self._sequence += 1

@@ -134,7 +134,7 @@ class Planner:
         )
 
     def _supply(self) -> Supply:
-        return Supply(self.grid.slot_ms, self.party.fair, [self._supply_of(k) for k in self.calendar.dims])
+        return Supply(self.grid.slot_ms, self.party.even, [self._supply_of(k) for k in self.calendar.dims])
 
     def _supply_of(self, k: int) -> DimensionSupply:
         """The supply after all bookings, including those of this renew."""

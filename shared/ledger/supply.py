@@ -97,7 +97,10 @@ class DimensionSupply:
 
 
 class Supply:
-    """What is granted to one instance while demand is unmet: `share` of every limited dimension's supply."""
+    """What is granted to one instance while demand is unmet: `share` of every limited dimension's supply.
+
+    The share is by the callers of all active instances, which include rejected ones that are expected back. Among the instances
+    whose demand is unmet at the moment it would be larger, and permits would be promised that others have promised too."""
 
     def __init__(self, slot_ms: int, share: float, dimensions: Sequence[DimensionSupply]) -> None:
         self.slot_ms, self.share, self.dimensions = slot_ms, share, dimensions

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from bisect import bisect_right, insort
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from shared.ledger.grid import pacific_day
 from shared.ledger.limits import Limit
 from shared.ledger.state import UNPROVEN
 from tests.simulation.history import Bound, Call, Exchange, History, Saturation
+from tests.simulation.retry_after import given_times, share_of
 from tests.simulation.spells import spells_judged
 from tests.simulation.verdict import Verdict
 
@@ -40,8 +40,8 @@ class Goals:
     jain: float | None = None
     wait_ratio: float | None = None
     """p99 of the waits, divided by that of one ideal queue."""
-    retry_after_error_s: float | None = None
-    """p90 of the error; a tenth of the returned Retry-After is allowed in any case."""
+    inaccurate_retry_after: float | None = None
+    """Share of the rejected callers that came back at the time that they were given."""
 
 
 NO_GOALS = Goals()
@@ -69,7 +69,7 @@ def check(history: History, goals: Goals = NO_GOALS) -> list[Verdict]:
         for of in ("instance", "caller"):
             verdicts += fairness(history, period, of, goals.jain)
         verdicts.append(wait_against_fifo(history, period, goals.wait_ratio))
-        verdicts.append(retry_after_error(history, period, goals.retry_after_error_s))
+        verdicts.append(inaccurate_retry_after(history, period, goals.inaccurate_retry_after))
     return verdicts
 
 
@@ -298,25 +298,11 @@ def wait_against_fifo(history: History, period: Saturation, most: float | None) 
     return Verdict("p99 wait over ideal FIFO's", most is None or ratio <= most, ratio, most, where)
 
 
-def retry_after_error(history: History, period: Saturation, most_s: float | None) -> Verdict:
-    """p90 of |returned - true|: the true time is when the next later caller was served in place of the rejected one."""
-    served = sorted((c.served_ms, c.came_ms) for c in _calls(history, period) if c.served_ms is not None)
-    places = [at for at, _ in served]
-    taken: list[int] = []
-    errors = []
-    refused = [c for c in _calls(history, period) if c.fate == "refused" and c.retry_after_s is not None]
-    for call in sorted(refused, key=lambda c: c.came_ms):
-        at = bisect_right(places, call.came_ms)
-        while at < len(served) and (served[at][1] <= call.came_ms or at in taken):
-            at += 1
-        if at < len(served):
-            insort(taken, at)
-            told_s = call.retry_after_s or 0.0
-            true_s = max(0.0, (served[at][0] or 0.0) - call.ended_ms) / 1000
-            errors.append(max(0.0, abs(told_s - true_s) - 0.1 * told_s))
-    worst = quantile(errors, 0.9)
-    where = f"of {len(errors)} refusals"
-    return Verdict("p90 error of Retry-After in s", most_s is None or worst <= most_s, worst, most_s, where)
+def inaccurate_retry_after(history: History, period: Saturation, most: float | None) -> Verdict:
+    """The share of times given to rejected callers that were off by more than a second and a twentieth (`retry_after.py`)."""
+    given = given_times(list(_calls(history, period)), period.from_ms, period.until_ms)
+    off = 1.0 - share_of([one.accurate for one in given])
+    return Verdict("inaccurate Retry-After", most is None or off <= most, off, most, f"of {len(given)}")
 
 
 def quantile(values: Sequence[float], q: float) -> float:

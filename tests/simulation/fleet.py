@@ -5,7 +5,7 @@ python -m tests.simulation.fleet --only 20-300          rows whose name contains
 
 The store takes 20 to 60 ms for a commit, serves commits on one document one after another, and fails where more than ten
 wait. Messages to it take 10 to 30 ms each way, a request at Gemini 1 to 3 s. Callers stay at their instance. Of 100 s the
-first 62 are not measured."""
+first 62 are not measured. In the rows of hurried callers each waits 5 s at most, and returns at the time of its Retry-After."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from shared.ledger.limits import Limits
 from shared.secret import Secret
 from tests.simulation.checker import quantile, wait_against_fifo, worst_instant, worst_window
 from tests.simulation.history import History, Saturation
+from tests.simulation.retry_after import GivenTime, given_times, share_of
 from tests.simulation.scenario import Client, Deployment, Kind, Scenario
 from tests.simulation.world import World
 from tests.support.goals import Goal
@@ -29,7 +30,11 @@ from tests.support.ideal_queue import ideal_round
 
 WARM_S, MEASURED_S = 62.0, 38.0
 SERVICE_S = 2.0
-PATIENCE_S = 600.0
+PATIENCE_S, HURRY_S = 600.0, 5.0
+"""How long a caller waits: long enough for any permit, or so short that most are rejected and come back at their Retry-After."""
+RETURN_S = 10.0
+"""A Retry-After in the last seconds is not judged: its caller had no time to be served."""
+MAX_INACCURATE = 0.01
 MIN_USE = 0.97
 """Of a saturated limit."""
 
@@ -47,25 +52,32 @@ class Cell:
     attempts_per_s: float = 5.0
     """The goals: commits that all instances together may attempt, and reads."""
     reads_per_s: float = 20.0
+    patience_s: float = PATIENCE_S
+    roams: bool = False
+    """Whether each request goes to any instance, as a load balancer's do."""
 
     @property
     def name(self) -> str:
         load = "saturated" if self.load is None else f"{100 * self.load:.0f}%"
-        return f"{self.instances}-{self.requests}-{self.concurrency}-{load}"
+        hurried = "-hurried" * (self.patience_s < PATIENCE_S) + "-roams" * self.roams
+        return f"{self.instances}-{self.requests}-{self.concurrency}-{load}{hurried}"
 
     def scenario(self, seed: int = 0) -> Scenario:
         random = Random(f"fleet {self.name} {seed}")
         limits = Limits(self.requests, requests_per_day=1_000_000)
         account = Account("a0", "p0", Secret("a0"), self.concurrency, limits)
-        kind = Kind(
-            "m0", (0,), tokens=(1, 20), service_s=(1.0, 2 * SERVICE_S - 1.0), patience_s=(PATIENCE_S, PATIENCE_S)
-        )
+        kind = Kind("m0", (0,), tokens=(1, 20), service_s=(1.0, 2 * SERVICE_S - 1.0), patience_s=(self.patience_s,) * 2)
         count, end_s = self.instances * self.callers, WARM_S + MEASURED_S
         turn_s = 60 * count / (self.load * self.requests) if self.load is not None else 0.0
         spread_s = turn_s or 1.0
         clients = tuple(
             Client(
-                f"c{at}", kind, max(0.0, turn_s - SERVICE_S), random.uniform(0, spread_s), end_s, at % self.instances
+                f"c{at}",
+                kind,
+                max(0.0, turn_s - SERVICE_S),
+                random.uniform(0, spread_s),
+                end_s,
+                -1 if self.roams else at % self.instances,
             )
             for at in range(count)
         )
@@ -87,6 +99,13 @@ CELLS = (
     Cell(10, 300, 15, 8, 0.6),
     Cell(40, 1_000, 256, 4, 0.6),
     Cell(100, 1_000, 256, 4, 0.6),
+    Cell(4, 300, 15, 16, patience_s=HURRY_S),
+    Cell(20, 300, 15, 8, patience_s=HURRY_S),
+    Cell(40, 300, 15, 8, patience_s=HURRY_S),
+    Cell(4, 1_000, 256, 64, attempts_per_s=2.0, patience_s=HURRY_S),
+    Cell(20, 1_000, 256, 16, attempts_per_s=2.0, patience_s=HURRY_S),
+    Cell(40, 1_000, 256, 8, attempts_per_s=2.0, patience_s=HURRY_S),
+    Cell(4, 1_000, 256, 64, attempts_per_s=2.0, patience_s=HURRY_S, roams=True),
 )
 
 
@@ -108,6 +127,8 @@ class Figures:
     ideal_p99_s: float
     sizes: tuple[int, ...]
     """How many requests each instance served."""
+    given: tuple[GivenTime, ...] = ()
+    """Every Retry-After whose caller came back."""
 
 
 def measure(cell: Cell, seed: int = 0) -> Figures:
@@ -152,6 +173,7 @@ def _figures(cell: Cell, history: History, counts: Sequence[int], world: World) 
         came * per_min, window.worst, worst_instant(history).worst, sum(e.status == 429 for e in history.exchanges),
         waits, ideal,
         tuple(sorted(counted[instance.process.name] for instance in world.instances)),
+        tuple(given_times(history.calls, period.from_ms, period.until_ms - 1000 * RETURN_S)),
     )  # fmt: skip
 
 
@@ -170,11 +192,13 @@ def _ideal_round_p99_s(cell: Cell) -> float:
     return quantile([at_s - came_s for came_s, at_s in rounds if at_s >= WARM_S], 0.99)
 
 
-COMMITS, READS, SERVED, WORST, REJECTED = (
+COMMITS, READS, SERVED, WORST, REJECTED, RETRY = (
     "commits/s + refused/s", "reads/s", "served a minute", "worst window, at once", "rejected by Gemini",
+    "Retry-After accurate; p99 too early, too late (s)",
 )  # fmt: skip
 COLUMNS = (
     "instances", "RPM, C, load (callers each)", COMMITS, READS, "writes/request", SERVED, WORST, REJECTED, "p99 wait, ideal (s)",
+    RETRY,
 )  # fmt: skip
 HEAD = f"| {' | '.join(COLUMNS)} |\n{'|---' * len(COLUMNS)}|"
 
@@ -189,11 +213,17 @@ def goals(cell: Cell, one: Figures) -> list[Goal]:
         Goal(WORST, one.worst_window, cell.requests),
         Goal(WORST, one.worst_at_once, cell.concurrency),
         Goal(REJECTED, one.rejected, 0),
+        Goal(RETRY, 1 - _accurate(one), MAX_INACCURATE),
     ]
+
+
+def _accurate(one: Figures) -> float:
+    return share_of([time.accurate for time in one.given]) if one.given else 1.0
 
 
 def load_of(cell: Cell) -> str:
     load = "saturated" if cell.load is None else f"{100 * cell.load:.0f} %"
+    load += ", hurried" * (cell.patience_s < PATIENCE_S) + ", any instance" * cell.roams
     return f"{cell.requests:,}, {cell.concurrency:,}, {load} ({cell.callers})"
 
 
@@ -210,6 +240,7 @@ def columns(cell: Cell, one: Figures) -> Mapping[str, str]:
         f"{one.worst_window:,.0f}, {one.worst_at_once:.0f}",
         f"{one.rejected}",
         f"{one.wait_p99_s:.1f}, {one.ideal_p99_s:.1f}",
+        _retry_after(one),
     )
     missed = {goal.name for goal in goals(cell, one) if not goal.met}
     return {name: f"**{text}**" if name in missed else text for name, text in zip(COLUMNS, texts, strict=True)}
@@ -217,6 +248,15 @@ def columns(cell: Cell, one: Figures) -> Mapping[str, str]:
 
 def row(cell: Cell, one: Figures) -> str:
     return f"| {' | '.join(columns(cell, one).values())} |"
+
+
+def _retry_after(one: Figures) -> str:
+    if not one.given:
+        return "-"
+    early_s, late_s = (
+        quantile(errors, 0.99) for errors in ([t.early_s for t in one.given], [t.late_s for t in one.given])
+    )
+    return f"{100 * _accurate(one):.0f} % of {len(one.given)}; {early_s:.1f}, {late_s:.1f}"
 
 
 def chosen(only: str) -> Iterator[Cell]:

@@ -206,16 +206,19 @@ def test_waits_are_held_against_one_queue_that_serves_in_order() -> None:
     assert not verdict(served(0, 0, 60_000, 120_000), "p99 wait", goals).ok
 
 
-def test_retry_after_is_compared_with_the_next_served() -> None:
-    def told(retry_s: float) -> History:
-        refused = call(1, 0, 1_000, fate="refused", code="queue_timeout", retry_after_s=retry_s)
-        later = call(2, 5_000, 31_000, served_ms=NOON_MS + 31_000)
-        return history(calls=(refused, later), saturations=(period(),))
-
-    goals = Goals(retry_after_error_s=1.0)
-    assert verdict(told(30.0), "p90 error", goals).ok
-    assert not verdict(told(10.0), "p90 error", goals).ok
-    assert not verdict(told(60.0), "p90 error", goals).ok
+def test_inaccurate_retry_after_is_a_share_of_the_returns() -> None:
+    """One caller is served when it returns, the other one 10 s later."""
+    rejected = [
+        call(n, 0, 1_000, caller=c, fate="refused", code="queue_timeout", retry_after_s=30.0)
+        for n, c in ((1, "a"), (2, "b"))
+    ]
+    returned = [
+        call(n, 31_000, 42_000, caller=c, served_ms=NOON_MS + at) for n, c, at in ((3, "a", 31_000), (4, "b", 41_000))
+    ]
+    met = history(calls=(*rejected, *returned), saturations=(period(),))
+    assert verdict(met, "inaccurate Retry-After", Goals(inaccurate_retry_after=0.4)).worst == pytest.approx(0.5)
+    assert not verdict(met, "inaccurate Retry-After", Goals(inaccurate_retry_after=0.4)).ok
+    assert verdict(met, "inaccurate Retry-After", Goals(inaccurate_retry_after=0.5)).ok
 
 
 def test_the_worst_place_is_named() -> None:

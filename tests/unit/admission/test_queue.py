@@ -72,6 +72,14 @@ def test_large_prompts_take_more_of_a_callers_turn() -> None:
     assert Counter(drain(queue)[:18])["large"] <= 4
 
 
+def test_small_differences_in_size_do_not_change_the_order() -> None:
+    """Callers that take turns keep their order, whatever their last prompts cost."""
+    queue = FairQueue()
+    for caller, tokens in (("a", 500), ("b", 3), ("c", 200)):
+        queue.put(waiter(caller, tokens))
+    assert drain(queue) == ["a", "b", "c"]
+
+
 def test_an_idle_caller_saves_no_turns_up() -> None:
     queue = FairQueue()
     for _ in range(20):

@@ -33,9 +33,12 @@ class Ledger:
         )  # fmt: skip
         return renew(self.state, message, self.now_ms, GRID)
 
-    def ask(self, who: str, count: int, limits: Limits, cost: Cost = Cost(1), **more: object) -> Bookings:
+    def ask(
+        self, who: str, count: int, limits: Limits, cost: Cost = Cost(1), callers: int = 1, **more: object
+    ) -> Bookings:
         wants = ((cost, count),) if count else ()
-        grant = self.renew(who, max(1, count), Demand(limits, wants=wants, head=True, reach_ms=90_000, **more))
+        demand = Demand(limits, wants=wants, head=True, reach_ms=90_000, **more)
+        grant = self.renew(who, max(1, count), demand, callers=callers)
         return grant.allotments["m"].bookings
 
 
@@ -88,6 +91,15 @@ def test_authority_lasts_until_the_first_booking(lease_ms: int, authority_ms: in
     lease = ledger.state.leases["b"]
     assert lease.authority_ms == NOON_MS + authority_ms
     assert lease.reuse_ms == lease.authority_ms + TAU_MS
+
+
+def test_supply_leaves_their_share_to_rejected_callers() -> None:
+    """Nothing waits at an instance whose callers were rejected, but they come back: its callers still count."""
+    ledger, limits = Ledger(c=256), Limits(requests=300)
+    ledger.ask("a", 1, limits, callers=3)
+    supply = ledger.renew("b", 200, Demand(limits, wants=((Cost(1), 200),))).allotments["m"].supply
+    assert supply is not None
+    assert supply.share == pytest.approx(1 / 4)
 
 
 def test_dead_bookings_count_for_a_window() -> None:
