@@ -230,7 +230,7 @@ def _hold_slots(state: State, lease: InstanceLease, message: RenewRequest, c: in
     Until the result arrives the sender acts on its last grant, within `hold`: neither may be taken from it here. What it
     holds beyond the slots of a lapsed lease has ended at Gemini (A4), even if a thawed process has not noticed."""
     now_ms = state.now_ms
-    held = min(message.hold, lease.slots)
+    held = lease.slots = min(message.hold, lease.slots)
     lease.cap = share_slots(state, message, c) if message.want_slots else 0
     lease.slots = max(held, lease.cap)
     lease.ends_ms = ()
