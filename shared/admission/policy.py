@@ -245,7 +245,7 @@ class Policy:
         wanted = self._wanted(in_use, holdings.busiest)
         busy = any(self._spare(permits, at.now_s) for permits in holdings.models.values())
         spare_slots = (max(0, holdings.peak - wanted) + 2) if wanted and busy else 0
-        if holdings.grant is not None:
+        if holdings.grant is not None and self._many():
             spare_slots = min(spare_slots, max(0, holdings.account.concurrency // holdings.grant.instances - wanted))
         request = replace(
             self._request(wanted, {}, message, at),
