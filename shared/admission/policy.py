@@ -245,7 +245,7 @@ class Policy:
         wanted = self._wanted(in_use, holdings.busiest)
         busy = any(self._spare(permits, at.now_s) for permits in holdings.models.values())
         spare_slots = (max(0, holdings.peak - wanted) + 2) if wanted and busy else 0
-        if holdings.grant is not None:
+        if holdings.grant is not None and self._many():
             spare_slots = min(spare_slots, max(0, holdings.account.concurrency // holdings.grant.instances - wanted))
         cancelled_ms = holdings.cancelled.ends_ms(at.now_s, at.latest_ms)
         request = replace(
@@ -319,9 +319,12 @@ class Policy:
         c = concurrency(state, holdings.account.concurrency, state.now_ms)
         in_use = holdings.in_use(at.now_s)
         wanted = self._wanted(in_use, holdings.busiest)
-        place = standing(state, me, claim_of(self._request(wanted, {}, message, at), state.now_ms), c)
-        known = standing(state, me, claim_of(lease, state.now_ms), c)
-        gives = min(place.held - place.due, max(0, place.owed - place.free))
+        claim, recorded = claim_of(self._request(wanted, {}, message, at), state.now_ms), claim_of(lease, state.now_ms)
+        place, known = standing(state, me, claim, c), standing(state, me, recorded, c)
+        # Every instance that holds an extra slot must see the same one of them as the one to hand it over: each knows of the
+        # others only how long their requests had waited at their last renew.
+        agreed = standing(state, me, claim._replace(waited_ms=recorded.waited_ms), c)
+        gives = min(place.held - min(place.due, agreed.due), max(0, place.owed - place.free))
         slots = SlotLimit(
             cap=min(grant.cap, place.held - max(0, gives)),
             scarce=place.owed > 0 or (place.free <= 0 and any(lacking(state, me))),

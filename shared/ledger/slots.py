@@ -156,8 +156,9 @@ def _levels(claims: Mapping[str, Claim], c: int) -> dict[str, float]:
         least |= dict.fromkeys(poor, 1.0)
 
 
-def share_slots(state: State, renew: RenewRequest, c: int) -> int:
-    """How many requests this instance may have open. Firm wants come first; spare ones are served from plenty only."""
+def share_slots(state: State, renew: RenewRequest, c: int, reserve: int = 0) -> int:
+    """How many requests this instance may have open. Firm wants come first; spare ones are served from plenty only, while
+    `reserve` slots stay free."""
     if renew.unclaimed:
         for instance, lease in state.leases.items():
             if instance != renew.instance:
@@ -167,4 +168,4 @@ def share_slots(state: State, renew: RenewRequest, c: int) -> int:
     firm = min(place.due, free)
     if firm < renew.want_slots:
         return firm
-    return firm + max(0, min(renew.spare_slots, free - firm - place.owed - c // 4))
+    return firm + max(0, min(renew.spare_slots, free - firm - place.owed - reserve))

@@ -51,6 +51,8 @@ MIN_LEASE_MS, MAX_LEASE_MS = 10_000, 60_000
 MIN_HORIZON_MS, MAX_HORIZON_MS = 8_000, 45_000
 FEW = 5
 """Up to so many active instances read and renew as often as is useful to each; more share what the document bears."""
+RESERVE_PART = 4
+"""Where instances are more than FEW, one slot in this many is not given out as a spare: the next instance needs it at once."""
 UNKNOWN_SERVICE_MS = 2_000
 """How long a request is taken to be open at an instance that has not had an answer yet (in a 60 s window)."""
 TOMBSTONE_MS = 60_000
@@ -242,8 +244,10 @@ def _hold_slots(state: State, lease: InstanceLease, message: RenewRequest, c: in
     taken from it here. What it
     holds beyond the slots of a lapsed lease has ended at Gemini (A4), even if a thawed process has not noticed."""
     now_ms = state.now_ms
-    held = min(message.hold, lease.slots)
-    lease.cap = share_slots(state, message, c) if message.want_slots else 0
+    # What the sender gives up is no longer its own: it has no precedence for it, or it would take back what others are due.
+    held = lease.slots = min(message.hold, lease.slots)
+    reserve = c // RESERVE_PART if active_instances(state) > FEW else 0
+    lease.cap = share_slots(state, message, c, reserve) if message.want_slots else 0
     lease.slots = max(held, lease.cap)
     lease.ends_ms = ()
     if not message.want_slots and (message.ends_ms or not lease.slots):
