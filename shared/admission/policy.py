@@ -327,7 +327,7 @@ class Policy:
         gives = min(place.held - min(place.due, agreed.due), max(0, place.owed - place.free))
         slots = SlotLimit(
             cap=min(grant.cap, place.held - max(0, gives)),
-            scarce=place.owed > 0 or (place.free <= 0 and any(lacking(state, me))),
+            scarce=place.owed > 0 or (place.free <= 0 and (wanted > place.held or any(lacking(state, me)))),
             lacking=lacking(state, me),
         )
         if slots.scarce and holdings.held > max(slots.cap, in_use):

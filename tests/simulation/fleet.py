@@ -127,8 +127,11 @@ class Figures:
     ideal_p99_s: float
     sizes: tuple[int, ...]
     """How many requests each instance served."""
-    given: tuple[GivenTime, ...] = ()
-    """Every Retry-After whose caller came back."""
+    given: int = 0
+    """How many callers came back at the time of a Retry-After; the next three figures are of them."""
+    accurate: float = 1.0
+    early_p99_s: float = 0.0
+    late_p99_s: float = 0.0
 
 
 def measure(cell: Cell, seed: int = 0) -> Figures:
@@ -173,8 +176,15 @@ def _figures(cell: Cell, history: History, counts: Sequence[int], world: World) 
         came * per_min, window.worst, worst_instant(history).worst, sum(e.status == 429 for e in history.exchanges),
         waits, ideal,
         tuple(sorted(counted[instance.process.name] for instance in world.instances)),
-        tuple(given_times(history.calls, period.from_ms, period.until_ms - 1000 * RETURN_S)),
+        *_retry_after(list(given_times(history.calls, period.from_ms, period.until_ms - 1000 * RETURN_S))),
     )  # fmt: skip
+
+
+def _retry_after(given: Sequence[GivenTime]) -> tuple[int, float, float, float]:
+    if not given:
+        return 0, 1.0, 0.0, 0.0
+    early_s, late_s = [time.early_s for time in given], [time.late_s for time in given]
+    return len(given), share_of([time.accurate for time in given]), quantile(early_s, 0.99), quantile(late_s, 0.99)
 
 
 def _waits(history: History, period: Saturation) -> tuple[float, float]:
@@ -213,12 +223,8 @@ def goals(cell: Cell, one: Figures) -> list[Goal]:
         Goal(WORST, one.worst_window, cell.requests),
         Goal(WORST, one.worst_at_once, cell.concurrency),
         Goal(REJECTED, one.rejected, 0),
-        Goal(RETRY, 1 - _accurate(one), MAX_INACCURATE),
+        Goal(RETRY, 1 - one.accurate, MAX_INACCURATE),
     ]
-
-
-def _accurate(one: Figures) -> float:
-    return share_of([time.accurate for time in one.given]) if one.given else 1.0
 
 
 def load_of(cell: Cell) -> str:
@@ -240,7 +246,7 @@ def columns(cell: Cell, one: Figures) -> Mapping[str, str]:
         f"{one.worst_window:,.0f}, {one.worst_at_once:.0f}",
         f"{one.rejected}",
         f"{one.wait_p99_s:.1f}, {one.ideal_p99_s:.1f}",
-        _retry_after(one),
+        f"{100 * one.accurate:.0f} % of {one.given}; {one.early_p99_s:.1f}, {one.late_p99_s:.1f}" if one.given else "-",
     )
     missed = {goal.name for goal in goals(cell, one) if not goal.met}
     return {name: f"**{text}**" if name in missed else text for name, text in zip(COLUMNS, texts, strict=True)}
@@ -248,15 +254,6 @@ def columns(cell: Cell, one: Figures) -> Mapping[str, str]:
 
 def row(cell: Cell, one: Figures) -> str:
     return f"| {' | '.join(columns(cell, one).values())} |"
-
-
-def _retry_after(one: Figures) -> str:
-    if not one.given:
-        return "-"
-    early_s, late_s = (
-        quantile(errors, 0.99) for errors in ([t.early_s for t in one.given], [t.late_s for t in one.given])
-    )
-    return f"{100 * _accurate(one):.0f} % of {len(one.given)}; {early_s:.1f}, {late_s:.1f}"
 
 
 def chosen(only: str) -> Iterator[Cell]:

@@ -17,7 +17,7 @@ from tests.simulation.world import Instance, World
 C, TAU_S, KILLED_AT_S = 15, 120.0, 30.0
 OWN = Kind("m0", (0,), service_s=(2.0, 6.0), patience_s=(10.0, 10.0))
 LONG = replace(OWN, patience_s=(TAU_S, TAU_S))
-AUTHORITY_S = 10.0
+AUTHORITY_S = 12.0
 """The longest that an instance may dispatch without another renew."""
 OPEN_S = 1.0 + TAU_S - KILLED_AT_S
 """How long a request that came after a second may still be open."""

@@ -111,8 +111,8 @@ def test_board_has_every_rate_twice_and_three_naive() -> None:
     assert {cell.binds for cell in CELLS.values() if cell.kill} == {"rate", "slots"}
 
 
-def test_the_whole_board_takes_70_minutes_at_most() -> None:
-    assert sum(_length_s(name, 60.0, None) + 10 for name in NAMES) <= 4200
+def test_the_whole_board_takes_90_minutes_at_most() -> None:
+    assert sum(_length_s(name, 60.0, None) + 10 for name in NAMES) <= 5400
 
 
 def test_a_limit_is_saturated_by_the_callers_there_are() -> None:
