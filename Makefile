@@ -16,7 +16,7 @@ RUN_STAMP := $(VENV)/.run-$(shell cat requirements.txt pyproject.toml | cksum | 
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lock run test test-heavy simulate lint format fuzz fuzz-schemas fuzz-requests check-terraform scan \
+.PHONY: help setup lock run test test-heavy simulate fleet lint format fuzz fuzz-schemas fuzz-requests check-terraform scan \
 	check-all check-config bench bench-ledger bench-waiting bundle bad-input new-endpoint
 
 help: ## list these commands
@@ -73,6 +73,9 @@ test-heavy: $(SETUP_STAMP) ## run the tests marked heavy, which take long; ARGS 
 
 simulate: $(SETUP_STAMP) ## run 10,000 simulated deployments; SEEDS sets their number, FIRST the first seed
 	$(BIN)/python -m tests.simulation --seeds $(or $(SEEDS),10000) --first $(or $(FIRST),0)
+
+fleet: $(SETUP_STAMP) ## simulate what a fleet's ledger costs and serves, by number of instances; ONLY=20-300,40- selects rows
+	$(BIN)/python -m tests.simulation.fleet $(if $(ONLY),--only $(ONLY))
 
 check-terraform: $(SETUP_STAMP) ## test the deployment offline; TERRAFORM_OFFLINE names the folder with the stand-in provider
 	$(BIN)/python -m pytest tests/terraform -n 2 --dist loadfile $(ARGS)

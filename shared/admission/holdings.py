@@ -15,8 +15,21 @@ from shared.admission.server_clock import Instant
 from shared.generation import Cost
 from shared.ledger.circuit import circuits_of, open_until_ms, probe_ms_of, reason_of
 from shared.ledger.limits import minimum
-from shared.ledger.state import UNPROVEN, Named, QuotaSignal, RenewRequest, RenewResult, State
+from shared.ledger.state import (
+    UNPROVEN,
+    Demand,
+    Lacking,
+    ModelGrant,
+    Named,
+    QuotaSignal,
+    RenewRequest,
+    RenewResult,
+    State,
+)
+from shared.ledger.step import FEW
 
+ALL_GRANTED_SHARE = 0.5
+"""After this part of the usual time permits are asked for again where all that was asked for was granted."""
 NO_ROOM_S = 5.0
 """Wait before permits are requested again for a model for which the ledger had no room."""
 
@@ -29,6 +42,8 @@ class Need:
     """The costs of waiting requests that could be dispatched soon, in serving order."""
     spare: int = 0
     """Requests that are expected beyond these."""
+    spare_ms: int = 0
+    """For how long spare permits are to be valid."""
     reach_ms: int = 0
     """How long the most patient of them can wait."""
 
@@ -43,10 +58,11 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class SlotLimit:
-    """What a read of the document shows about slots: how many may still be used, and whether slots are scarce."""
+    """What a read of the document shows about slots: how many may still be used, whether slots are scarce, and who else waits."""
 
     cap: int
     scarce: bool
+    lacking: Lacking
 
 
 class Holdings:
@@ -68,6 +84,8 @@ class Holdings:
         """Slots that the last renew asked for."""
         self.scarce = False
         """Whether an instance lacks slots, as far as the ledger's document showed."""
+        self.lacking = Lacking()
+        """The other instances that wait for slots, as far as the ledger's document showed."""
         self.busiest = 0
         """The most slots in use at once since the document was last read or written."""
         self.peak = 0
@@ -185,10 +203,11 @@ class Holdings:
         wanted, demands = plan.request.want_slots, {}
         for section, need in plan.needs.items():
             permits = self.permits(section)
-            permits.trim((len(need.costs) + need.spare) if wanted else 0)
+            # Without a slot nothing can be dispatched: what was booked is given back, and asked for anew.
+            permits.trim((len(need.costs) + need.spare) if wanted and self.cap else 0)
             permits.expire(latest_ms)
             if wanted or permits.bookings or permits.settled or permits.has_news:
-                demands[section] = permits.demand(need.costs, need.spare, need.reach_ms, latest_ms)
+                demands[section] = permits.demand(need.costs, need.spare, need.reach_ms, latest_ms, need.spare_ms)
             else:
                 del self.models[section]
         request = replace(
@@ -210,6 +229,7 @@ class Holdings:
             self.epoch += 1
         self.grant, self.cap, self.authority_ms = grant, grant.cap, float(grant.authority_ms)
         self.scarce, self.claimed = grant.scarce_slots, request.want_slots
+        self.lacking = grant.lacking
         # The slots of cancelled exchanges that an idle instance leaves with the ledger end by themselves.
         self.held = max(request.hold, grant.cap) if request.want_slots else 0
         renamed = self._regroup(self.names.hear(grant.names))
@@ -223,7 +243,13 @@ class Holdings:
                 if section in moved:
                     permits.trim(0)
                 permits.updated_s = at.now_s
-                permits.retry_s = retry_s if allotment.unmet.requests else 0.0
+                permits.retry_s = 0.0
+                if allotment.unmet.requests:
+                    permits.retry_s = retry_s
+                elif allotment.per_s and grant.instances > FEW:
+                    # Who was granted all that it asked for, and needs more, did not ask for its whole share.
+                    part = 1.0 if _refused_any(request.demands.get(section), allotment) else ALL_GRANTED_SHARE
+                    permits.retry_s = at.now_s + part * (retry_s - at.now_s)
                 permits.spare_retry_s = spare_retry_s
         self._keep_refusals()
         return renamed
@@ -248,6 +274,7 @@ class Holdings:
     def limit_slots(self, slots: SlotLimit, now_s: float) -> None:
         """Stop using slots that other instances are due. A renew returns them once they are free."""
         self.cap, self.scarce, self.busiest = slots.cap, slots.scarce, self.in_use(now_s)
+        self.lacking = slots.lacking
 
     def lose_authority(self) -> None:
         """Dispatch nothing before the next renew, because the store's clock contradicted itself."""
@@ -283,3 +310,12 @@ class Holdings:
                 permits.limits = self.names.limits(section)
                 permits.effective = minimum([permits.effective, permits.limits])
         return changed
+
+
+def _refused_any(demand: Demand | None, allotment: ModelGrant) -> bool:
+    """Whether less was granted than was asked for."""
+    if demand is None:
+        return True
+    asked = demand.spare + sum(count for _, count in demand.wants)
+    before = sum(cost.requests for cost in demand.kept.values())
+    return sum(cost.requests for cost in allotment.bookings.values()) - before < asked

@@ -14,7 +14,7 @@ from shared.admission.ledger_document import Document, Renewal, document_of
 from shared.admission.server_clock import ServerClock
 from shared.clock import elapsed_s
 from shared.ledger.state import COLLECTION, RenewRequest, RenewResult
-from shared.stores.port import CommitUnknown, Liveness, Outcome, Store, StoreError, TimeSample
+from shared.stores.port import CommitUnknown, Liveness, Outcome, Store, StoreContended, StoreError, TimeSample
 
 log = logging.getLogger(__name__)
 
@@ -80,6 +80,11 @@ class LedgerClient:
         if not isinstance(error, StoreError):
             log.error("the ledger's document cannot be used", exc_info=error)
         now_s = elapsed_s()
+        if isinstance(error, StoreContended):  # The ledger answers: waiting requests go on waiting.
+            self._failures, self._answered_s = 0, now_s
+            self._not_before_s = now_s + random.uniform(0.0, MAX_BACKOFF_S / 2)
+            log.info("the ledger's document is changed too often by others: %s", error)
+            return
         self._failures = self._failures + 1 if now_s - self.began_s < MAX_CALL_S else 1
         longest_s = min(MAX_BACKOFF_S, MIN_BACKOFF_S * 2**self._failures)
         self._not_before_s = now_s + random.uniform(MIN_BACKOFF_S / 4, longest_s)

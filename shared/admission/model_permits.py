@@ -10,7 +10,8 @@ from shared.ledger.grid import Grid, pacific_day
 from shared.ledger.limits import Limits, minimum
 from shared.ledger.state import MAX_WANTS, Bookings, Demand, ModelGrant, Reason, SlotRange
 
-RATE_MEMORY_S = 5.0
+RATE_MEMORY_S, LONG_MEMORY_S = 5.0, 20.0
+"""Over how long arrivals are averaged: where they become more frequent, and where they become less so."""
 
 
 @dataclass(slots=True)
@@ -82,6 +83,11 @@ class ModelPermits:
         self.set_circuit(0, 0, None)
 
     @property
+    def scarce(self) -> bool:
+        """Whether permits were paced at the last renew: this instance gets a share of them, booked ahead."""
+        return self.last is not None and self.last.per_s > 0
+
+    @property
     def has_news(self) -> bool:
         """Whether the ledger must be sent something even if no booking is held."""
         return bool(self.answered_probe_ms or self.not_found)
@@ -107,8 +113,9 @@ class ModelPermits:
     def measure(self, now_s: float) -> None:
         elapsed = now_s - self.since_s
         if elapsed > 0.1:
-            weight = min(1.0, elapsed / RATE_MEMORY_S)
-            self.per_s += weight * (self.arrivals / elapsed - self.per_s)
+            per_s = self.arrivals / elapsed
+            weight = min(1.0, elapsed / (RATE_MEMORY_S if per_s > self.per_s else LONG_MEMORY_S))
+            self.per_s += weight * (per_s - self.per_s)
             self.arrivals, self.since_s = 0, now_s
 
     # -- spending ----------------------------------------------------------------------------------------------------
@@ -292,7 +299,7 @@ class ModelPermits:
             share = left / booking.available[0] if booking.available[0] else 0
             booking.available = Cost(left, int(booking.available[1] * share), int(booking.available[2] * share))
 
-    def demand(self, waiting: list[Cost], spare: int, reach_ms: int, latest_ms: float) -> Demand:
+    def demand(self, waiting: list[Cost], spare: int, reach_ms: int, latest_ms: float, spare_ms: int = 0) -> Demand:
         """The report for the next renew. `waiting`: every request that could be dispatched soon, in serving order."""
         left = list(self.available(latest_ms))
         metered = self.effective.metered
@@ -317,6 +324,7 @@ class ModelPermits:
             head=head,
             reach_ms=reach_ms,
             spare=max(0, spare - left[0]),
+            spare_ms=spare_ms,
             typical=self.typical,
             waiting=bool(waiting),
             probing=self.probing_ms > 0,

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from shared.admission import budget
 from shared.admission.decisions import IDLE, Action, Assessment, Contact, Linger, Looked, Message
 from shared.admission.holdings import Holdings, Need, Plan, SlotLimit
 from shared.admission.ledger_document import Document
@@ -17,29 +18,22 @@ from shared.admission.server_clock import Instant
 from shared.admission.wait_list import ModelWaitList, WaitList
 from shared.generation import NO_COST
 from shared.ledger.permits import IMMINENT_SLOTS
-from shared.ledger.slots import Standing, claim_of, concurrency, standing
+from shared.ledger.slots import Standing, claim_of, concurrency, lacking, standing
 from shared.ledger.state import UNPROVEN, Demand, RenewRequest, RenewResult
+from shared.ledger.step import FEW
 from shared.ledger.step import renew as renew_step
 
-SPARE_AHEAD_S = 5.0
-"""Spare permits are requested this long ahead (in a 60 s window), for SPARE_FACTOR times the rate at which requests arrive.
-They are valid a little longer (`permits.FLEX_MS`): at few requests per second most would expire otherwise."""
-SPARE_FACTOR, SPARE_LOW = 1.5, 0.4
-"""Share of spare permits below which more are requested (SPARE_LOW)."""
-POLL_S = 0.25
-"""Interval of reads while something is scarce. A write follows only if it would gain something."""
+SLOTS_EARLY = 0.25
+"""Where permits are scarce, more slots are requested this part of the horizon after the last grant at the earliest."""
 GAIN_SHARE = 0.25
 """A read is followed by a write if it gains this share of what the instance gets within a horizon, or one permit."""
-SPARE_POLL_S, TRY_AGAIN_S = 1.0, 1.0
-"""Interval of reads while this process holds unused slots and no shortage is known; minimum time before permits are looked
-for again in an unchanged document."""
+TRY_AGAIN_S = 1.0
+"""Minimum time before permits are looked for again in an unchanged document."""
 PASSED_OVER_S = 1.0
 """An instance that is due a free slot and has not taken it for this long is passed over: it may have ended."""
 DEFAULT_LEASE_S = 10.0
-HOLD_S, MIN_HOLD_REQUESTS = 5.0, 2
-"""How long an idle instance keeps what it holds, and how many requests must be expected within that time."""
-MAX_HOLD_SLOTS, MAX_HOLD_DAY = 0.25, 0.01
-"""Upper bounds for idle holding: share of C over all instances, and of the daily quota per instance."""
+MIN_FREE_SLOTS, MAX_HOLD_DAY = 0.1, 0.01
+"""Bounds for idle holding: the share of C that no instance may hold meanwhile, and of the daily quota per instance."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,14 +62,15 @@ class Policy:
         in_use = holdings.in_use(at.now_s)
         waits: list[float] = []
         if waiting.count:
-            if in_use >= holdings.cap:
+            if in_use >= holdings.cap and self._slots_bind(at):
                 waits.append(self._poll_s() if holdings.scarce else 0.0)
             waits += [self._permit_wait_s(holdings.view(name), model, at) for name, model in waiting.models.items()]
             waits.append(max(0.0, left_s - self._lease_s() / 2))
         elif max(holdings.held, holdings.claimed) > in_use:
-            waits.append(self._poll_s() if holdings.scarce else SPARE_POLL_S)
+            waits.append(self._poll_s() if holdings.scarce else budget.spare_poll_s(self._instances()))
         if holdings.held > max(holdings.cap, in_use):
-            waits.append(0.0 if in_use <= holdings.cap else self._poll_s())
+            give_s = 0.0 if in_use <= holdings.cap else self._poll_s()
+            waits.append(give_s if holdings.scarce else budget.spare_poll_s(self._instances()))
         if any(permits.settled for permits in holdings.models.values()):
             # A dispatch is reported while its booking is still counted: otherwise the ledger would count both.
             waits.append(max(0.0, left_s))
@@ -94,12 +89,27 @@ class Policy:
         left_s, in_use = self._authority_left_s(at), holdings.in_use(at.now_s)
         if (waiting.count and left_s <= self._lease_s() / 2) or self._any_low(at):
             return "renew"
-        if left_s <= 0 or holdings.held > max(holdings.cap, in_use):
+        if left_s <= 0 or (holdings.scarce and holdings.held > max(holdings.cap, in_use)):
             return "renew"
         models = waiting.models.items()
         if any(self._permit_wait_s(holdings.view(name), model, at) <= 0 for name, model in models):
             return "renew"
-        return "read" if holdings.scarce or not (waiting.count and in_use >= holdings.cap) else "renew"
+        lacks = waiting.count and in_use >= holdings.cap and self._slots_bind(at)
+        return "read" if holdings.scarce or not lacks else "renew"
+
+    def _slots_bind(self, at: Instant) -> bool:
+        """Whether requests wait for a slot, and not for permits: scarce ones are booked for times when a slot is free."""
+        if not self.holdings.cap or not self._many():
+            return True
+        grant = self.holdings.grant
+        early_s = SLOTS_EARLY * grant.horizon_ms / 1000 if grant is not None else 0.0
+        models = (self.holdings.view(section) for section in self.waiting.models)
+        return any(
+            one.last is None
+            or not one.scarce
+            or (at.now_s >= one.updated_s + early_s and one.any_valid(at.earliest_ms, at.latest_ms))
+            for one in models
+        )
 
     def _authority_left_s(self, at: Instant) -> float:
         return (self.holdings.authority_ms - at.latest_ms) / 1000 if at.known else 0.0
@@ -117,7 +127,19 @@ class Policy:
             return self._lease_s()
         if at.now_s >= permits.retry_s:
             return 0.0
-        return min(permits.retry_s - at.now_s, self._poll_s())
+        return min(permits.retry_s - at.now_s, self._jittered(budget.permit_poll_s(self._instances())))
+
+    def _instances(self) -> int:
+        """How many instances were active at the last renew."""
+        return self.holdings.grant.instances if self.holdings.grant is not None else 1
+
+    def _many(self) -> bool:
+        return self._instances() > FEW
+
+    def _horizon_ms(self) -> int:
+        """How far ahead scarce permits are requested for requests that have not arrived yet; 0 where instances are few."""
+        grant = self.holdings.grant
+        return grant.horizon_ms if grant is not None and self._many() else 0
 
     def _circuit_wait_s(self, permits: ModelPermits, at: Instant) -> float:
         """How long nothing changes: until the circuit is half-open. Then one instance sends the probe, and the others read its
@@ -145,24 +167,25 @@ class Policy:
         return min(soon, 2 * permits.last.per_s * grant.horizon_ms / 1000)
 
     def _poll_s(self) -> float:
-        return POLL_S * self.uniform(0.5, 1.0)
+        return self._jittered(budget.slot_poll_s(self.holdings.lacking, self.holdings.cap))
+
+    def _jittered(self, interval_s: float) -> float:
+        return interval_s * self.uniform(0.8 if self._many() else 0.5, 1.0)
 
     def _any_low(self, at: Instant) -> bool:
-        return any(self._runs_low(permits, at) for permits in self.holdings.models.values())
+        # Without a slot no permit is of use.
+        return self.holdings.cap > 0 and any(self._runs_low(one, at) for one in self.holdings.models.values())
 
     def _runs_low(self, permits: ModelPermits, at: Instant) -> bool:
         """Whether, while permits are plentiful, too few are booked for the requests that are expected soon."""
         last = permits.last
-        if last is None or permits.open_until_ms or last.unmet.requests or not any(permits.effective.metered):
+        unmet = last is None or (permits.scarce if self._many() else last.unmet.requests)
+        if unmet or permits.open_until_ms or not any(permits.effective.metered):
             return False
-        spare = self._spare(permits)
+        spare = self._spare(permits, at.now_s)
         if spare < 2 or at.now_s < max(permits.retry_s, permits.spare_retry_s):
             return False
-        soon_slot = permits.grid.slot(at.earliest_ms + (1 - SPARE_LOW) / 2 * self.spare_ahead_s() * 1000)
-        lasting = sum(
-            booking.available.requests for validity, booking in permits.bookings.items() if validity.last >= soon_slot
-        )
-        return lasting < SPARE_LOW * spare
+        return budget.runs_low(permits, spare, at.earliest_ms, self._horizon_ms())
 
     def linger_s(self, at: Instant) -> float:
         """How long an idle instance keeps what it holds; 0.0 where another instance could need it, or where no request is
@@ -173,36 +196,37 @@ class Policy:
             return 0.0
         if config.linger_s and grant.instances <= 1:
             return config.linger_s
-        return HOLD_S if config.holds_on and self._may_hold(grant.instances, at) else 0.0
+        if not config.holds_on or not self._may_hold(grant, at):
+            return 0.0
+        return budget.hold_s(sum(permits.per_s for permits in holdings.models.values()), many=self._many())
 
-    def _may_hold(self, instances: int, at: Instant) -> bool:
+    def _may_hold(self, grant: RenewResult, at: Instant) -> bool:
         """Whether an idle instance that may be stopped at any time keeps what it holds."""
         holdings = self.holdings
-        per_s = sum(permits.per_s for permits in holdings.models.values())
-        if self._authority_left_s(at) <= 0 or per_s * HOLD_S < MIN_HOLD_REQUESTS:
+        if self._authority_left_s(at) <= 0:
             return False
-        if holdings.held * instances > MAX_HOLD_SLOTS * holdings.account.concurrency:
+        c = holdings.account.concurrency
+        if grant.free_slots < MIN_FREE_SLOTS * c or (not self._many() and holdings.held * grant.instances > c / 4):
             return False
         for permits in holdings.models.values():
             per_day = permits.effective.requests_per_day
             if permits.last is None or permits.open_until_ms or permits.last.unmet.requests:
                 return False
-            if per_day is not None and self._spare(permits) > MAX_HOLD_DAY * per_day:
+            if per_day is not None and self._spare(permits, at.now_s) > MAX_HOLD_DAY * per_day:
                 return False
         return True
 
     def retry_s(self, grant: RenewResult) -> float:
         """How long after `grant` permits that it did not grant are asked for again."""
-        return grant.horizon_ms / 1000 * self.uniform(0.48, 0.56)
+        return budget.renew_s(grant, self.holdings.config.grid) * self.uniform(
+            *((0.8, 1.05) if self._many() else (0.92, 1.08))
+        )
 
     # -- how much ----------------------------------------------------------------------------------------------------
 
-    def spare_ahead_s(self) -> float:
-        return SPARE_AHEAD_S * self.holdings.config.grid.window_ms / 60_000
-
-    def _spare(self, permits: ModelPermits) -> int:
-        """Requests that are expected within the life of a flexible booking."""
-        return round(permits.per_s * self.spare_ahead_s() * SPARE_FACTOR)
+    def _spare(self, permits: ModelPermits, now_s: float) -> int:
+        waited_s = now_s - self.waiting.oldest_s if self.waiting.count else 0.0
+        return budget.spare_requests(permits, self._horizon_ms(), waited_s)
 
     def _soon(self, cap: int, at: Instant) -> int:
         """How many requests can be dispatched before the horizon with `cap` slots and the time that an exchange takes; >= 1."""
@@ -219,8 +243,10 @@ class Policy:
         holdings = self.holdings
         in_use = holdings.in_use(at.now_s)
         wanted = self._wanted(in_use, holdings.busiest)
-        busy = any(self._spare(permits) for permits in holdings.models.values())
+        busy = any(self._spare(permits, at.now_s) for permits in holdings.models.values())
         spare_slots = (max(0, holdings.peak - wanted) + 2) if wanted and busy else 0
+        if holdings.grant is not None:
+            spare_slots = min(spare_slots, max(0, holdings.account.concurrency // holdings.grant.instances - wanted))
         request = replace(
             self._request(wanted, {}, message, at),
             hold=max(in_use, min(holdings.cap, wanted + spare_slots)) if wanted else in_use,
@@ -235,10 +261,18 @@ class Policy:
         """Slots that requests need now, or recently needed at once; 0 while nothing is open and nothing waits."""
         if not self.holdings.open and not self.waiting.count:
             return 0
-        waiting, unproven = self.waiting.count, self.waiting.models.get(UNPROVEN)
-        if unproven is not None:
-            waiting -= len(unproven) - 1  # Only one unproven request may begin.
+        waiting = sum(self._may_begin(name, len(model)) for name, model in self.waiting.models.items())
         return max(in_use + waiting, busiest)
+
+    def _may_begin(self, section: str, waiting: int) -> int:
+        """How many of the waiting requests need a slot of their own: where permits are scarce, as many as the
+        rate keeps open, and one more."""
+        if section == UNPROVEN:
+            return 1  # One at a time.
+        last, service_s = self.holdings.view(section).last, self.holdings.service_s
+        if last is None or not last.per_s or not service_s or not self._many():
+            return waiting
+        return min(waiting, math.ceil(last.per_s * service_s) + 1)
 
     def _request(self, wanted: int, demands: dict[str, Demand], message: Message, at: Instant) -> RenewRequest:
         holdings, waiting, config = self.holdings, self.waiting, self.holdings.config
@@ -249,6 +283,8 @@ class Policy:
             earliest_ms=int(earliest_ms),
             concurrency=holdings.account.concurrency,
             tau_ms=int(config.tau_s * 1000),
+            open_slots=holdings.in_use(at.now_s),
+            service_ms=int(holdings.service_s * 1000),
             lease_ms=int((config.lease_s or 0) * 1000),
             want_slots=wanted,
             oldest_ms=int(earliest_ms - (at.now_s - waiting.oldest_s) * 1000) if waiting.count else 0,
@@ -259,11 +295,13 @@ class Policy:
 
     def _need(self, section: str, wanted: int, at: Instant) -> Need:
         waiting = self.waiting.models.get(section)
-        spare = self._spare(self.holdings.view(section)) if wanted else 0
+        permits = self.holdings.view(section)
+        spare = self._spare(permits, at.now_s) if wanted else 0
+        spare_ms = int(1000 * budget.ahead_s(permits, self._horizon_ms()))
         if waiting is None:
-            return Need([], spare)
-        costs = waiting.costs(self._soon(self.holdings.cap, at))
-        return Need(costs, spare, int(waiting.patience_s(at.now_s) * 1000))
+            return Need([], spare, spare_ms)
+        costs = waiting.costs(self._soon(max(1, self.holdings.cap), at))
+        return Need(costs, spare, spare_ms, int(waiting.patience_s(at.now_s) * 1000))
 
     # -- after a read ------------------------------------------------------------------------------------------------
 
@@ -273,20 +311,24 @@ class Policy:
         holdings, state, me = self.holdings, document.state, self.holdings.config.instance
         lease, grant = state.leases.get(me), holdings.grant
         if lease is None or grant is None:
-            return Assessment(True, SlotLimit(holdings.cap, holdings.scarce), looked)
+            return Assessment(True, SlotLimit(holdings.cap, holdings.scarce, lacking(state, me)), looked)
         c = concurrency(state, holdings.account.concurrency, state.now_ms)
         in_use = holdings.in_use(at.now_s)
         wanted = self._wanted(in_use, holdings.busiest)
         place = standing(state, me, claim_of(self._request(wanted, {}, message, at), state.now_ms), c)
         known = standing(state, me, claim_of(lease, state.now_ms), c)
         gives = min(place.held - place.due, max(0, place.owed - place.free))
-        slots = SlotLimit(cap=min(grant.cap, place.held - max(0, gives)), scarce=place.owed > 0 or place.free <= 0)
-        if holdings.held > max(slots.cap, in_use):
+        slots = SlotLimit(
+            cap=min(grant.cap, place.held - max(0, gives)),
+            scarce=place.owed > 0 or (place.free <= 0 and any(lacking(state, me))),
+            lacking=lacking(state, me),
+        )
+        if slots.scarce and holdings.held > max(slots.cap, in_use):
             return Assessment(True, slots, looked)
-        takes, looked = self._takes_slots(place, wanted, looked, at.now_s)
-        ahead = place.due - place.held
-        if takes or (ahead > 0 and place.due != known.due):
-            return Assessment(True, slots, looked)
+        if in_use >= slots.cap and self._slots_bind(at):  # Else slots are not what is missing here.
+            takes, looked = self._takes_slots(place, wanted, looked, at.now_s, slots.lacking.none)
+            if takes or (place.due > place.held and place.due != known.due):
+                return Assessment(True, slots, looked)
         if document.value == looked.tried and at.now_s < looked.tried_s + TRY_AGAIN_S:
             return Assessment(False, slots, looked)
         needs = self._lacking(slots.cap, at)
@@ -294,14 +336,16 @@ class Policy:
         return Assessment(bool(needs) and self._gains(document, needs, in_use, message, at), slots, looked)
 
     @staticmethod
-    def _takes_slots(place: Standing, wanted: int, looked: Looked, now_s: float) -> tuple[bool, Looked]:
+    def _takes_slots(
+        place: Standing, wanted: int, looked: Looked, now_s: float, none_held: int = 0
+    ) -> tuple[bool, Looked]:
         """Whether slots are to be taken. Free ones are due first to the instances whose requests wait longest, unless these do
         not take them."""
         mine = place.due > place.held and place.before < place.free
         if mine or place.free < 1 or wanted <= place.held:
             return mine, replace(looked, unclaimed_since_s=0.0)
         since_s = looked.unclaimed_since_s or now_s
-        unclaimed = now_s - since_s > PASSED_OVER_S
+        unclaimed = now_s - since_s > budget.passed_over_s(PASSED_OVER_S, none_held)
         return unclaimed, replace(looked, unclaimed_since_s=since_s, unclaimed=unclaimed)
 
     def _lacking(self, cap: int, at: Instant) -> dict[str, tuple[Demand, int]]:

@@ -7,6 +7,7 @@ import random
 from collections.abc import Callable
 
 from shared.accounts.account import Account
+from shared.admission.budget import min_ahead_s
 from shared.admission.call_log import LedgerCallLog
 from shared.admission.config import ProcessConfig
 from shared.admission.decisions import Contact, Linger, Looked, Message
@@ -184,8 +185,9 @@ class ProjectClient:
     async def _run(self, returning: bool) -> None:
         """One call to the ledger. After it, whether or not it failed, waiting requests are evaluated again."""
         try:
-            if returning or not self._read_suffices() or await self._read():
-                await self._renew()
+            looked = not returning and self._read_suffices()
+            if not looked or await self._read():
+                await self._renew(looked=looked)
             self.ledger.succeeded()
         except Exception as error:  # noqa: BLE001 - logged there; waiting requests learn of it by `changed`.
             self.ledger.failed(error)
@@ -217,8 +219,8 @@ class ProjectClient:
         self.holdings.limit_slots(found.slots, at.now_s)
         return found.renew
 
-    async def _renew(self) -> None:
-        """Send one renew. A renew whose result is not known is sent again unchanged."""
+    async def _renew(self, *, looked: bool) -> None:
+        """Send one renew. A renew whose result is not known is sent again unchanged. `looked`: the document was just read."""
         request = self.ledger.pending
         if request is None:
             at = self.clock.instant()
@@ -227,12 +229,12 @@ class ProjectClient:
             self._looked = self._looked.claimed()
             request = self.holdings.prepare(plan, at.latest_ms)
         alone = self.holdings.grant is not None and self.holdings.grant.instances == 1
-        grant, consistent = await self.ledger.renew(request, accepted=self.accepted, cached=alone)
+        grant, consistent = await self.ledger.renew(request, accepted=self.accepted, cached=alone or looked)
         if not consistent:
             self.holdings.lose_authority()
         at = self.clock.instant()
         retry_s = at.now_s + self.policy.retry_s(grant)
-        spare_retry_s = at.now_s + self.policy.spare_ahead_s() / 5
+        spare_retry_s = at.now_s + min_ahead_s(self.config.grid) / 5
         self._regroup(self.holdings.adopt(grant, request, at, retry_s, spare_retry_s))
 
     # -- giving back -------------------------------------------------------------------------------------------------

@@ -153,8 +153,14 @@ class Calendar:
         if counted is None:
             occupancy, quarter = self.occupancy, self.grid.span // 4
             lately = sum(occupancy.dispatched[k][occupancy.now_at - quarter + 1 :])
-            counted = self._recent[k] = lately + occupancy.booked(k)
+            booked = sum([cost[k] * self._used_soon(validity) for validity, cost in occupancy.others.items()])
+            counted = self._recent[k] = lately + sum(occupancy.pinned[k]) + int(booked)
         return counted + self._placed[k]
+
+    def _used_soon(self, validity: SlotRange) -> float:
+        """The part of a booking that is dispatched within a quarter of a window if it is used evenly."""
+        left = validity.last - max(self.now, validity.first) + 1
+        return min(1.0, self.grid.span // 4 / left) if left > 0 else 1.0
 
 
 def touched_days(grid: Grid, first: int, last: int) -> tuple[int, ...]:

@@ -17,16 +17,23 @@ REACHED_AT_ONCE = 60
 def pace_of(calendar: Calendar, k: int) -> Pace:
     """How to spread what is free until what was given in a burst leaves the window: no stall after it.
 
-    What was booked for a slot before now has probably been dispatched, and is reported later. A lack of a request or two
-    is none, and a rate near the limit's own is the limit's own: rounding must not cost capacity."""
+    What was booked for a slot before now has probably been dispatched and is reported later: it leaves the window with the last
+    slot of its booking. A lack of a request or two is none, and a rate near the limit's own is the limit's own:
+    rounding must not cost capacity."""
     occupancy, span, limit = calendar.occupancy, calendar.grid.span, calendar.limits[k] or 0
-    dispatched = occupancy.dispatched[k]
-    used = sum(dispatched) + sum(occupancy.pinned[k][: occupancy.now_at])
-    leaving = dispatched[PINNED_SLOTS : PINNED_SLOTS + span]
-    used += sum(
-        [cost[k] for booked, cost in occupancy.others.items() if flexible(booked) or booked.first < calendar.now]
-    )
-    return pace_from(k, limit, calendar.now, used, [0, *leaving, *[0] * (span - len(leaving))])
+    dispatched, pinned = occupancy.dispatched[k], occupancy.pinned[k]
+    used = sum(dispatched) + sum(pinned[: occupancy.now_at])
+    leaving = [0, *dispatched[PINNED_SLOTS : PINNED_SLOTS + span]]
+    leaving += [0] * (span + 1 - len(leaving))
+    for at in occupancy.begun:
+        if at >= occupancy.now_at:
+            break
+        leaving[min(at, span)] += pinned[at]
+    for booked, cost in occupancy.others.items():
+        if flexible(booked) or booked.first < calendar.now:
+            used += cost[k]
+            leaving[min(span, max(0, booked.last + span - calendar.now))] += cost[k]
+    return pace_from(k, limit, calendar.now, used, leaving)
 
 
 class Pacer:
@@ -34,12 +41,14 @@ class Pacer:
 
     The rest of a slot only shrinks as more is taken. The next `near` slots are used often. The asking instance's share
     applies from slot `shared_from` on: what is taken before it would be lost otherwise, so it is not charged to the instance
-    as a hole in its schedule."""
+    as a hole in its schedule. `patience`: how many times as long as usual what the pace left unused may still be given."""
 
-    def __init__(self, calendar: Calendar, k: int, kept: Bookings, near: int, shared_from: int) -> None:
+    def __init__(
+        self, calendar: Calendar, k: int, kept: Bookings, near: int, shared_from: int, patience: int = 1
+    ) -> None:
         self._now = now = calendar.now
         self._pace = pace = pace_of(calendar, k)
-        self._quiet = quiet_slots(k, pace.full)
+        self._quiet = patience * quiet_slots(k, pace.full)
         self._gaps = gaps_of(k, pace)
         self._since = since = now - self._quiet
         begins = calendar.occupancy.begins(k)

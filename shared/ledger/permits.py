@@ -19,6 +19,8 @@ BURST_SHARE, MIN_BURST = 0.3, 10
 """Share of a limit (or minimum number of requests) that may go within a quarter of a window before demand is paced."""
 RESERVE_SHARE = 0.1
 """Spare permits are given only while this much of the limit stays free."""
+SPARE_SHARE = 0.3
+"""Share of a limit that all instances together may hold for requests that have not arrived yet, in even parts."""
 CALM_SHARE = 0.25
 """After a wait, demand is paced for a window; for this share of a window where RESERVE_SHARE of the limit is free, since the
 requests then came in a bunch and capacity suffices."""
@@ -37,6 +39,14 @@ class Party:
     even: float
     """Its share among all active instances: the maximum booked for requests that have not arrived yet."""
     horizon_slots: int
+    many: bool = False
+    """Whether instances are so many that each renews seldom: it must know its share even when nothing is unmet."""
+    cap: int = 0
+    """How many requests the asker may have open."""
+    open_slots: int = 0
+    """How many it has open."""
+    service_slots: int = 0
+    """For how long one of them is usually open."""
 
 
 class Planner:
@@ -118,7 +128,7 @@ class Planner:
             free=self.calendar.free_now(),
             unmet=unmet,
             next_ms=self.grid.start_ms(next_slot) if next_slot else 0,
-            per_s=self._per_s() if unmet.requests else 0.0,
+            per_s=self._per_s() if unmet.requests or (self._pacers and self.party.many) else 0.0,
             day_spent=bool(unmet.requests) and self.calendar.day_room(self.calendar.now, 1) <= 0,
             supply=self._supply() if self._pacers else None,
         )
@@ -171,14 +181,17 @@ class Planner:
         cost = self.demand.typical
         if not self.demand.spare or any(cost[k] < 0 for k in range(3)):
             return
-        most = min(self.demand.spare, self._burst(cost), self.calendar.fits(cost, self.calendar.now, self.flex))
+        flex = max(self.flex, -(-self.demand.spare_ms * 8 // 5 // self.grid.slot_ms))
+        most = min(self.demand.spare, self._burst(cost), self.calendar.fits(cost, self.calendar.now, flex))
+        held = sum(booked.requests for booked in self.demand.kept.values())
         for k in self.calendar.dims:
             if cost[k] > 0:
                 reserve = int(RESERVE_SHARE * (self.calendar.limits[k] or 0))
-                free = self.calendar.fits(Cost(*(1 if j == k else 0 for j in range(3))), self.calendar.now, self.flex)
-                most = min(most, max(0, free - reserve) // cost[k])
+                free = self.calendar.fits(Cost(*(1 if j == k else 0 for j in range(3))), self.calendar.now, flex)
+                part = SPARE_SHARE * self.party.even * (self.calendar.limits[k] or 0)
+                most = min(most, max(0, free - reserve) // cost[k], max(1, int(part // cost[k])) - held)
         if most > 0:
-            self.book(cost, most, self.calendar.now, self.flex)
+            self.book(cost, most, self.calendar.now, flex)
 
     # -- scarcity ----------------------------------------------------------------------------------------------------
 
@@ -187,8 +200,10 @@ class Planner:
         near = min(self.party.horizon_slots, calendar.ahead)
         self._slots = list(range(calendar.first, calendar.now + near))
         """In the horizon, those that may have room for a request."""
-        self._pacers = {k: Pacer(calendar, k, kept, near, calendar.first + IMMINENT_SLOTS) for k in calendar.dims}
+        shared_from, patience = calendar.first + IMMINENT_SLOTS, 1 + self.party.many
+        self._pacers = {k: Pacer(calendar, k, kept, near, shared_from, patience) for k in calendar.dims}
         self._share = self.party.fair
+        self._turns = self._turns_of(kept)
         self._barred = {k: dict.fromkeys(self._slots, NEVER) for k in calendar.dims}
         """By dimension and slot, the least amount that found no place: no larger one will."""
 
@@ -208,13 +223,27 @@ class Planner:
                 left.append((cost, count))
         return left, self._next(left[0][0]) if left else 0
 
+    def _turns_of(self, kept: Bookings) -> Turns | None:
+        """None where instances are few, or the asker has so many slots that they do not bind."""
+        party, demand = self.party, self.demand
+        asked = demand.spare + sum(count for _, count in demand.wants) + sum(cost.requests for cost in kept.values())
+        if not party.many or party.cap >= asked:
+            return None
+        turns = Turns(party.cap, party.service_slots)
+        if party.open_slots:  # On average half of their time is over.
+            turns.take(self.calendar.now - party.service_slots // 2, party.open_slots)
+        for validity, cost in kept.items():
+            if not flexible(validity):
+                turns.take(validity.first, cost.requests)
+        return turns
+
     def _reachable(self, cost: Cost) -> int:
         slot = self._earliest(cost)
         return slot if slot <= self.calendar.now + self.demand.reach_ms // self.grid.slot_ms else 0
 
     def _walk(self, cost: Cost, count: int) -> int:
         """Book up to `count` of `cost` within the horizon; returns how many found no place."""
-        calendar, slots, full = self.calendar, self._slots, False
+        calendar, slots, full, turns = self.calendar, self._slots, False, self._turns
         if not slots:
             return count
         needed = [(k, cost[k], pacer, self._barred[k]) for k, pacer in self._pacers.items() if cost[k] > 0]
@@ -224,7 +253,9 @@ class Planner:
         for slot in slots:
             if not count:
                 break
-            most = count
+            most = count if turns is None else min(count, turns.room(slot))
+            if not most:
+                continue
             for k, amount, pacer, barred in needed:
                 left = pacer.most(amount, slot, self._share if slot >= shared_from else None)
                 if left:
@@ -248,6 +279,8 @@ class Planner:
 
     def _take(self, cost: Cost, count: int, slot: int) -> None:
         self.book(cost, count, slot, PINNED_SLOTS)
+        if self._turns is not None:
+            self._turns.take(slot, count)
         for k, pacer in self._pacers.items():
             if cost[k]:
                 pacer.take(cost[k] * count, slot)
@@ -276,6 +309,28 @@ class Planner:
         """When to ask again for `cost`: at the first slot with room, or else at the end of the circuit's pause; 0 if unknown."""
         calendar = self.calendar
         return self._earliest(cost) or (calendar.first if calendar.first > calendar.now else 0)
+
+
+class Turns:
+    """The slots of one instance: at most `cap` requests may begin within the time that one is usually open. Permits beyond that
+    would lapse."""
+
+    def __init__(self, cap: int, service_slots: int) -> None:
+        self._cap, self._service = cap, service_slots
+        self._begins: dict[int, int] = {}
+
+    def room(self, slot: int) -> int:
+        """How many may begin in `slot`, beside those that begin in the time before it, and in that after it."""
+        before = after = 0
+        for at, count in self._begins.items():
+            if -self._service < at - slot <= 0:
+                before += count
+            if 0 <= at - slot < self._service:
+                after += count
+        return max(0, self._cap - max(before, after))
+
+    def take(self, slot: int, count: int) -> None:
+        self._begins[slot] = self._begins.get(slot, 0) + count
 
 
 def total(runs: list[tuple[Cost, int]]) -> Cost:

@@ -5,14 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from shared.ledger.state import InstanceLease, RenewRequest, State
+from shared.ledger.state import InstanceLease, Lacking, RenewRequest, State
 
 PRESSURE_KEPT = 0.7
 """Share of the concurrency that is kept after a refusal that names no quota: Google's shared capacity was short."""
 
 
-TURN_MS = 2_000
-"""An instance with one extra slot hands it over once others have waited this much longer."""
+TURN_MS, MAX_TURN_MS = 2_000, 60_000
+"""An instance with one extra slot hands it over once others have waited this much longer: the minimum and the maximum."""
+HANDOVERS_PER_S = 1.4
+"""Where instances are more than slots, a turn is so long that no more slots than this change hands in a second: each costs
+two writes."""
+
+
+def turn_ms(c: int, instances: int) -> float:
+    """How much longer others must have waited than the holder of a slot to be due it."""
+    return TURN_MS if instances <= c else min(max(TURN_MS, 1000 * c / HANDOVERS_PER_S), MAX_TURN_MS)
 
 
 def water_level(total: float, wants: Mapping[str, tuple[int, int]]) -> dict[str, float]:
@@ -53,6 +61,14 @@ def free_what_is_over(state: State, now_ms: int) -> None:
             lease.slots = len(lease.ends_ms)
         if lease.reuse_ms < now_ms:
             lease.slots = lease.cap = 0
+
+
+def lacking(state: State, instance: str) -> Lacking:
+    """The instances besides `instance` that wait for slots. One that holds none and has authority waits, even where another has
+    passed it over (`RenewRequest.unclaimed`): it goes on looking."""
+    others = [lease for i, lease in state.leases.items() if i != instance and fresh(lease, state.now_ms)]
+    none = sum(1 for lease in others if not lease.slots and lease.authority_ms > state.now_ms)
+    return Lacking(none, sum(1 for lease in others if 0 < lease.slots < lease.want_slots))
 
 
 def held_by_others(state: State, instance: str) -> int:
@@ -114,11 +130,12 @@ def standing(state: State, instance: str, claim: Claim, c: int) -> Standing:
 def _dues(claims: Mapping[str, Claim], slots: Mapping[str, int], c: int, asker: str, free: int) -> dict[str, int]:
     """Fair shares in whole slots. The slots that rounding down leaves go to the instances whose requests wait longest.
     But an instance that holds such a slot, or asks for a free one, precedes all whose requests have not waited longer by
-    TURN_MS: otherwise slots would change hands for every request."""
+    a turn: otherwise slots would change hands for every request."""
+    turn = turn_ms(c, len(claims))
     due = {i: int(level + 1e-9) for i, level in _levels(claims, c).items()}
     lies_free = free > sum(max(0, count - slots[i]) for i, count in due.items())
     turns = sorted(
-        (-claim.waited_ms - TURN_MS * (slots[i] > due[i] or (i == asker and lies_free and due[i] > 0)), i)
+        (-claim.waited_ms - turn * (slots[i] > due[i] or (i == asker and lies_free and due[i] > 0)), i)
         for i, claim in claims.items()
         if claim.want > due[i]
     )
@@ -150,4 +167,4 @@ def share_slots(state: State, renew: RenewRequest, c: int) -> int:
     firm = min(place.due, free)
     if firm < renew.want_slots:
         return firm
-    return firm + max(0, min(renew.spare_slots, free - firm - place.owed))
+    return firm + max(0, min(renew.spare_slots, free - firm - place.owed - c // 4))

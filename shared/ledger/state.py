@@ -211,6 +211,8 @@ class Demand:
     """How long the first of them can wait; a booking further ahead is useless to it."""
     spare: int = 0
     """Requests like the last wanted that are expected within a few seconds; served only after all that wait."""
+    spare_ms: int = 0
+    """For how long the permits of spare requests are to be valid; a shorter time than that of any other is not."""
     typical: Cost = Cost(1)
     """The cost of such a request."""
     waiting: bool = False
@@ -236,6 +238,10 @@ class RenewRequest:
     concurrency: int
     tau_ms: int
     """No request of this instance stays open longer."""
+    open_slots: int = 0
+    """Its open requests, and cancelled ones on which Gemini still works."""
+    service_ms: int = 0
+    """How long a request of it usually takes; 0 if unknown."""
     lease_ms: int = 0
     """The length of the lease; 0 lets the ledger decide."""
     hold: int = 0
@@ -287,6 +293,18 @@ class ModelGrant:
     """When demand beyond `bookings` will be granted; None while there is plenty."""
 
 
+class Lacking(NamedTuple):
+    """How many instances want more slots than they hold."""
+
+    none: int = 0
+    """Those that hold no slot."""
+    some: int = 0
+    """Those that hold some."""
+
+
+NONE_LACKS = Lacking()
+
+
 @dataclass(frozen=True, slots=True)
 class RenewResult:
     """The ledger's answer to a RenewRequest."""
@@ -301,5 +319,9 @@ class RenewResult:
     allotments: dict[str, ModelGrant]
     names: dict[str, Metered] = field(default_factory=dict)
     """All known names of ids (`State.names`)."""
+    lacking: Lacking = NONE_LACKS
+    """The other instances that wait for slots."""
+    free_slots: int = 0
+    """Slots that no instance holds."""
     fresh: bool = True
     """False when this renew had been applied before and nothing was changed."""

@@ -23,7 +23,7 @@ from shared.ledger.limits import Limits
 from shared.ledger.names import end_turn, has_room, learn_names, move_named, redirected, take_back_not_found, takes_turn
 from shared.ledger.occupancy import collected
 from shared.ledger.permits import IMMINENT_SLOTS, Party, Planner
-from shared.ledger.slots import concurrency, free_what_is_over, fresh, held_by_others, share_slots, water_level
+from shared.ledger.slots import concurrency, free_what_is_over, fresh, held_by_others, lacking, share_slots, water_level
 from shared.ledger.state import (
     MAX_WANTS,
     UNPROVEN,
@@ -48,7 +48,11 @@ from shared.ledger.throttling import (
 )
 
 MIN_LEASE_MS, MAX_LEASE_MS = 10_000, 60_000
-MIN_HORIZON_MS, MAX_HORIZON_MS = 8_000, 20_000
+MIN_HORIZON_MS, MAX_HORIZON_MS = 8_000, 45_000
+FEW = 5
+"""Up to so many active instances read and renew as often as is useful to each; more share what the document bears."""
+UNKNOWN_SERVICE_MS = 2_000
+"""How long a request is taken to be open at an instance that has not had an answer yet (in a 60 s window)."""
 TOMBSTONE_MS = 60_000
 """How long an instance that holds nothing is remembered, so that a repeated renew is recognised."""
 MIN_DEADLINE_MS = 1_000
@@ -97,6 +101,8 @@ def renew(state: State, message: RenewRequest, store_ms: int, grid: Grid) -> Ren
         horizon_ms=horizon_ms(active_instances(state), grid),
         allotments=allotments,
         names=state.names,
+        lacking=lacking(state, message.instance),
+        free_slots=max(0, c - held_by_others(state, "")),
     )
 
 
@@ -120,9 +126,9 @@ def active_instances(state: State) -> int:
 
 
 def horizon_ms(instances: int, grid: Grid) -> int:
-    """How far ahead permits are booked: longer with more instances, so that all write about once a second together; shorter in
-    a test's window."""
-    whole = min(max(2_000 * instances, MIN_HORIZON_MS), MAX_HORIZON_MS)
+    """How far ahead permits are booked: longer with more instances, so that together they write once or a few times a second;
+    shorter in a test's window."""
+    whole = min(max(1_000 * instances, MIN_HORIZON_MS), MAX_HORIZON_MS)
     return grid.slots(whole) * grid.slot_ms
 
 
@@ -231,7 +237,7 @@ def _hold_slots(state: State, lease: InstanceLease, message: RenewRequest, c: in
     if not message.want_slots and (message.ends_ms or not lease.slots):
         _keep_cancelled(lease, message, held, now_ms)
         return
-    length_ms = message.lease_ms or min(max(2_000 * active_instances(state), MIN_LEASE_MS), MAX_LEASE_MS)
+    length_ms = message.lease_ms or min(max(3_000 * active_instances(state), MIN_LEASE_MS), MAX_LEASE_MS)
     lease.authority_ms = max(now_ms + length_ms, lease.authority_ms if held else 0)
     lease.reuse_ms = lease.authority_ms + message.tau_ms
 
@@ -271,7 +277,7 @@ def _allot(
         return _with_reasons(
             ModelGrant(share.bookings, limits), state, message.instance, model, demand, configured, grid
         )
-    party = _party(state, message.instance, model, grid)
+    party = _party(state, message, model, grid)
     booked = collected([s for i in state.leases.values() if (s := i.shares.get(model)) is not None])
     furthest = max([base + max(firsts) for base, firsts, *_ in booked], default=0) - grid.slot(state.now_ms)
     reach = min(demand.reach_ms // grid.slot_ms, AHEAD_WINDOWS * grid.span)
@@ -319,8 +325,9 @@ def _competes(share: InstanceShare, soon: int) -> bool:
     return bool(share.unmet.requests) or (share.holds and share.latest() > soon)
 
 
-def _party(state: State, instance: str, model: str, grid: Grid) -> Party:
+def _party(state: State, message: RenewRequest, model: str, grid: Grid) -> Party:
     """The instance's shares of the rate, by active callers: among instances with unmet demand, and among all."""
+    instance = message.instance
     soon = grid.slot(state.now_ms) + IMMINENT_SLOTS
     sharing = {
         i: lease
@@ -334,4 +341,8 @@ def _party(state: State, instance: str, model: str, grid: Grid) -> Party:
         water_level(1.0, short)[instance],
         water_level(1.0, active)[instance],
         horizon_ms(active_instances(state), grid) // grid.slot_ms,
+        active_instances(state) > FEW,
+        state.leases[instance].cap,
+        message.open_slots,
+        message.service_ms // grid.slot_ms or grid.slots(UNKNOWN_SERVICE_MS),
     )

@@ -18,14 +18,25 @@ from grpc import aio
 from shared.clock import elapsed_s
 from shared.stores.document_cache import DocumentCache, Snapshot
 from shared.stores.firestore_rpc import Connection, Named, default_credentials
-from shared.stores.port import Change, CommitUnknown, Outcome, Reading, Step, StoreUnavailable, TimeSample
+from shared.stores.port import (
+    Change,
+    CommitUnknown,
+    Outcome,
+    Reading,
+    Step,
+    StoreContended,
+    StoreUnavailable,
+    TimeSample,
+)
 from shared.stores.retry_budget import RetryBudget
 from shared.stores.rules import check_change, check_keys, is_id, prefix_end, split_key, split_prefix
 
 T = TypeVar("T")
 
-_FIRST_PAUSE_S = 0.02
-_MAX_PAUSE_S = 1.0
+_FIRST_PAUSE_S = 0.2
+_MAX_PAUSE_S = 8.0
+_PAUSE_KEPT = 0.5
+"""After a commit that was accepted in the end, the next rejected one waits for up to this part of the last pause's bound."""
 _MAX_TRIES = 30
 _MAX_READ_TRIES = 3
 _LIST_TIMEOUT_S = 10.0
@@ -78,12 +89,15 @@ class FirestoreStore:
         self._bound_to: tuple[int, asyncio.AbstractEventLoop] | None = None
         self._closed = False
         self._cache = DocumentCache()
+        self._first_pause_s = _FIRST_PAUSE_S
+        """The bound of the pause after a first rejected commit. It grows while others write often: what many retry soon, few
+        get through."""
 
     async def transact(
         self, keys: Sequence[str], step: Step[T], *, cached: bool = False, timeout_s: float = 5.0
     ) -> Outcome[T]:
         keys = check_keys(keys)
-        budget = _retry_budget(timeout_s, _MAX_TRIES)
+        budget = _retry_budget(timeout_s, _MAX_TRIES, self._first_pause_s)
         samples: list[TimeSample] = []
         reads = writes = 0
         snapshot = self._cache.get(keys) if cached else None
@@ -98,14 +112,16 @@ class FirestoreStore:
             if change.writes:
                 after = await self._commit(snapshot, change, budget)
                 if after is not None:
+                    self._first_pause_s = max(_FIRST_PAUSE_S, _PAUSE_KEPT * budget.bound_s)
                     return Outcome(change.result, (*samples, after), writes, reads, writes + 1)
                 writes += 1
             elif not is_cached:
                 return Outcome(change.result, tuple(samples), writes, reads, writes)
             # The commit was rejected, or the step wrote nothing because of cached values, which no commit has verified.
             if not is_cached and not await budget.pause():
+                self._first_pause_s = budget.bound_s
                 name = f" {keys[0][:100]}"
-                raise StoreUnavailable(f"Firestore: the entry{name} had {writes} conflicts in a row.", name)
+                raise StoreContended(f"Firestore: the entry{name} had {writes} conflicts in a row.", name)
             snapshot = None
 
     async def read(self, key: str, *, timeout_s: float = 5.0) -> Reading:
@@ -226,8 +242,8 @@ class FirestoreStore:
             raise StoreUnavailable(f"Firestore: no usable Google credentials{details}", details) from None
 
 
-def _retry_budget(timeout_s: float, tries: int) -> RetryBudget:
-    return RetryBudget(timeout_s, first_pause_s=_FIRST_PAUSE_S, max_pause_s=_MAX_PAUSE_S, tries=tries)
+def _retry_budget(timeout_s: float, tries: int, first_pause_s: float = _FIRST_PAUSE_S) -> RetryBudget:
+    return RetryBudget(timeout_s, first_pause_s=first_pause_s, max_pause_s=_MAX_PAUSE_S, tries=tries)
 
 
 def _here() -> tuple[int, asyncio.AbstractEventLoop]:

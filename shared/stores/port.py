@@ -84,6 +84,10 @@ class StoreUnavailable(StoreError):
     """Nothing was applied: the store was unreachable, rejected the call, or lost every conflict that the budget allowed."""
 
 
+class StoreContended(StoreUnavailable):
+    """Nothing was applied, because others changed the entry first each time. The store itself answers."""
+
+
 class CommitUnknown(StoreError):
     """The reply to a commit was lost, so it may or may not have been applied. The caller must read again and decide."""
 

@@ -16,6 +16,11 @@ class RetryBudget:
         self._bound_s, self._max_pause_s = first_pause_s, max_pause_s
         self._tries_left = tries - 1
 
+    @property
+    def bound_s(self) -> float:
+        """The bound of the next pause."""
+        return self._bound_s
+
     def left_s(self) -> float:
         return self._end_s - elapsed_s()
 

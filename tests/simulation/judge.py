@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from shared.admission.policy import HOLD_S
+from shared.admission.budget import MAX_HOLD_S
 from shared.admission.project import RETURN_TIMEOUT_S
 from shared.generation import Caller, Cost
 from shared.ledger.circuit import circuits_of
@@ -184,7 +184,7 @@ def _nothing_held(world: World, when: str, *, at_once: bool = False) -> Iterator
         cut_short = scenario.stops_when_idle and (leaves or scenario.holds_on)
         if cut_short or not _quiet(scenario):
             return
-        lingers_s = 3 * LOCAL_LINGER_S * scenario.local + 3 * HOLD_S * scenario.holds_on
+        lingers_s = 3 * LOCAL_LINGER_S * scenario.local + 3 * MAX_HOLD_S * scenario.holds_on
         lingers_s += scenario.tau_s * (not scenario.cancels)
         world.loop.run_until(world.loop.now_s + 1.0 + lingers_s)
     held = []

@@ -221,9 +221,9 @@ def authority_ignored(scenario: Scenario) -> Any:
 def unknown_commit_forgotten(scenario: Scenario) -> Any:
     right = ProjectClient._renew
 
-    async def wrong(self: ProjectClient) -> None:
+    async def wrong(self: ProjectClient, *, looked: bool) -> None:
         try:
-            await right(self)
+            await right(self, looked=looked)
         except CommitUnknown:
             self.ledger.pending = None
             raise

@@ -11,10 +11,11 @@ from shared.generation import Cost
 from shared.ledger.grid import JITTER_MS, Grid, pacific_day
 from shared.ledger.limits import Limits
 from shared.secret import Secret
+from tests.simulation.contention import MAX_WAITING
 from tests.simulation.drawn_spells import spells_of
 from tests.simulation.history import Spell
 from tests.simulation.upstream import Rival
-from tests.simulation.variations import with_leavers, with_names
+from tests.simulation.variations import with_contention, with_leavers, with_names
 
 FaultKind = Literal["kill", "freeze", "cut", "refuse", "overloaded", "hang", "mute", "wall"]
 DAY = pacific_day(1_800_000_000_000)
@@ -27,7 +28,9 @@ TIGHT_EVERY = 20
 NAMES_EVERY = 4
 """One seed in this many has ids that are aliases, unknown, or of missing models."""
 LEAVERS_EVERY = 10
-"""In one seed in this many, many callers disconnect while Gemini continues their requests."""
+"""One seed in this many has many callers who disconnect while Gemini continues their requests."""
+CONTENDED_EVERY = 3
+"""One seed in this many has a store that resists: commits on a document wait for one another, and fail if too many wait."""
 GRIDS = [(3_000, 50), (4_000, 100), (4_000, 100), (5_000, 250), (6_000, 150)]
 """Windows and slots in ms. Fewer slots per window than in production: the arithmetic is the same, and faster."""
 
@@ -118,6 +121,9 @@ class Scenario:
     lost: float = 0.0
     repeated: float = 0.0
     late: float = 0.0
+    commit_s: tuple[float, float] = (0.0, 0.0)
+    """How long the store takes for a commit; those on one document are served one after another."""
+    max_waiting_commits: int = MAX_WAITING
     drift: float = 450e-6
     queue_timeout_s: float = 30.0
     began_ms: float = float(DAY.start_ms) + 36_000_000
@@ -146,6 +152,11 @@ def grid_of(window_ms: int, slot_ms: int) -> Grid:
 
 
 def scenario_of(seed: int) -> Scenario:
+    drawn = _drawn(seed)
+    return with_contention(drawn) if seed % CONTENDED_EVERY == 1 else drawn
+
+
+def _drawn(seed: int) -> Scenario:
     random = Random(f"scenario {seed}")
     if seed % CALM_EVERY == CALM_EVERY - 2:
         return calm(random, seed)
@@ -177,19 +188,11 @@ def calm(random: Random, seed: int) -> Scenario:
     hurried = replace(kind, patience_s=(0.5, window_s))
     guests = [Client(f"g{at}", hurried, 0.0, 0.5, busy_s, home=at) for at in range(random.choice([0, 2]))]
     return Scenario(
-        seed=seed,
-        grid=grid,
-        tau_s=2.0,
-        lease_s=random.choice([2.0, 2.0, None]),
-        busy_s=busy_s,
-        deployments=(Deployment((account,)),),
-        population=((0.0, instances),),
-        clients=(*clients, *guests),
-        delay_s=(0.005, 0.03),
-        repeated=random.choice([0.0, 0.3]),
-        queue_timeout_s=300.0,
+        seed=seed, grid=grid, tau_s=2.0, lease_s=random.choice([2.0, 2.0, None]), busy_s=busy_s,
+        deployments=(Deployment((account,)),), population=((0.0, instances),), clients=(*clients, *guests),
+        delay_s=(0.005, 0.03), repeated=random.choice([0.0, 0.3]), queue_timeout_s=300.0,
         saturated=Saturated("p0", "m0", 2 * window_s, busy_s, tuple(client.name for client in clients)),
-    )
+    )  # fmt: skip
 
 
 def distant(random: Random, seed: int) -> Scenario:

@@ -15,6 +15,7 @@ from shared.stores.firestore import FirestoreStore
 from shared.stores.firestore_rpc import Doc
 from shared.stores.port import Put
 from shared.stores.retry_budget import RetryBudget
+from tests.simulation.contention import Contention, TooMuchContention
 from tests.simulation.loop import Process, VirtualLoop
 
 T = TypeVar("T")
@@ -54,12 +55,16 @@ class Network:
 class StoreServer:
     """The documents, each with a version that is never used twice, and the clock that is the ledger's time."""
 
-    def __init__(self, loop: VirtualLoop, began_ms: float) -> None:
-        self.loop, self.began_ms = loop, began_ms
+    def __init__(self, loop: VirtualLoop, began_ms: float, contention: Contention) -> None:
+        self.loop, self.began_ms, self.contention = loop, began_ms, contention
         self.docs: dict[str, Doc] = {}
         self.on_commit: list[Callable[[str, bytes | None], None]] = []
         """Told of every key that changes."""
-        self.reads = self.commits = self.conflicts = 0
+        self.reads = self.commits = 0
+        self.conflicts = self.contended = 0
+        """Commits that were rejected because a document had changed, or because too many others waited for it."""
+        self._changing: set[str] = set()
+        """Documents that a commit which waits will change: those behind it will be rejected."""
 
     def now_ms(self) -> float:
         return self.began_ms + self.loop.now_s * 1000
@@ -71,12 +76,28 @@ class StoreServer:
         self.reads += 1
         return {key: self.docs.get(key, Doc()) for key in keys}, self.now_ms()
 
+    def enter(self, docs: Mapping[str, Doc]) -> float:
+        """How long it takes until a commit that arrives now is served. Raises aio.AioRpcError where too many others wait.
+
+        It waits for the first of its documents only: a ledger is one document."""
+        key, doc = next(iter(docs.items()))
+        rejected = key in self._changing or self.docs.get(key, Doc()).version != doc.version
+        try:
+            wait_s = self.contention.enter(key, self.loop.now_s, rejected=rejected)
+        except TooMuchContention:
+            self.contended += 1
+            raise rpc_error(grpc.StatusCode.ABORTED) from None
+        if wait_s and not rejected:
+            self._changing.add(key)
+        return wait_s
+
     def commit(self, docs: Mapping[str, Doc], writes: Mapping[str, Put | None]) -> tuple[dict[str, Doc], float]:
         for key, doc in docs.items():
             if self.docs.get(key, Doc()).version != doc.version:
                 self.conflicts += 1
                 raise rpc_error(grpc.StatusCode.FAILED_PRECONDITION)
         self.commits += 1
+        self._changing.difference_update(docs)
         now = dict(docs)
         for key, put in writes.items():
             now[key] = Doc() if put is None else Doc(put.value, self.commits, put.expires_at_ms)
@@ -102,9 +123,10 @@ class VirtualConnection:
     async def commit(
         self, docs: Mapping[str, Doc], writes: Mapping[str, Put | None], timeout_s: float
     ) -> tuple[dict[str, Doc], float]:
-        return await self._call(lambda: self.server.commit(docs, writes), timeout_s)
+        return await self._call(lambda: self.server.commit(docs, writes), timeout_s, docs)
 
-    async def _call(self, request: Callable[[], T], timeout_s: float) -> T:
+    async def _call(self, request: Callable[[], T], timeout_s: float, committed: Mapping[str, Doc] | None = None) -> T:
+        """`committed`: the documents on which a commit depends; None for a read."""
         loop, network = self.process.loop, self.network
         answer: asyncio.Future[T] = loop.create_future()
         timer = loop.call_later(timeout_s, _settle, answer, rpc_error(grpc.StatusCode.DEADLINE_EXCEEDED))
@@ -113,7 +135,7 @@ class VirtualConnection:
         else:
             for _ in range(1 + network.repeats()):
                 if not self._is_lost("hang"):
-                    loop.post(network.travel_s(), self._arrive, request, answer)
+                    loop.post(network.travel_s(), self._arrive, request, answer, committed)
         try:
             return await answer
         finally:
@@ -122,11 +144,25 @@ class VirtualConnection:
     def _is_lost(self, outage: str) -> bool:
         return self.network.outage == outage or self.process.name in self.network.cut or self.network.loses()
 
-    def _arrive(self, request: Callable[[], T], answer: asyncio.Future[T]) -> None:
+    def _arrive(self, request: Callable[[], T], answer: asyncio.Future[T], committed: Mapping[str, Doc] | None) -> None:
+        try:
+            wait_s = self.server.enter(committed) if committed else 0.0
+        except aio.AioRpcError as error:
+            self._reply(error, answer)
+            return
+        if wait_s:
+            self.process.loop.post(wait_s, self._apply, request, answer)
+        else:
+            self._apply(request, answer)
+
+    def _apply(self, request: Callable[[], T], answer: asyncio.Future[T]) -> None:
         try:
             result: Any = request()
         except aio.AioRpcError as error:
             result = error
+        self._reply(result, answer)
+
+    def _reply(self, result: Any, answer: asyncio.Future[T]) -> None:
         if not self._is_lost("hang") and not self._is_lost("mute"):
             self.process.loop.post(self.network.travel_s(), _settle, answer, result)
 

@@ -41,3 +41,13 @@ def with_names(scenario: Scenario) -> Scenario:
         model = random.choice([client.kind.model, *aliases]) if random.random() < 0.6 else client.kind.model
         clients.append(replace(client, kind=replace(client.kind, model=model)))
     return replace(scenario, clients=tuple(clients), aliases=tuple(sorted(aliases.items())), known=frozenset(known))
+
+
+def with_contention(scenario: Scenario) -> Scenario:
+    """Commits take 20 to 60 ms, as Firestore's do; in some deployments, and wherever the use of a limit is judged, as much less
+    as the window is shorter than a minute."""
+    random = Random(f"contention {scenario.seed}")
+    scale = scenario.grid.window_ms / 60_000 if scenario.saturated is not None or random.random() < 0.3 else 1.0
+    return replace(
+        scenario, commit_s=(0.02 * scale, 0.06 * scale), max_waiting_commits=random.choice([2, 5, 10])
+    )  # fmt: skip

@@ -17,6 +17,7 @@ from shared.generation import Caller
 from shared.ledger.packing import unpack
 from shared.ledger.state import State
 from tests.simulation.caller import Request, Story
+from tests.simulation.contention import Contention
 from tests.simulation.history import FOREVER, Bound, Call, Fate, History, Saturation
 from tests.simulation.loop import Process, VirtualLoop, virtual_clocks
 from tests.simulation.scenario import Client, Deployment, Scenario
@@ -72,7 +73,8 @@ class World:
         self.loop = VirtualLoop()
         self.random = Random(f"world {scenario.seed}")
         self.grid = scenario.grid
-        self.server = StoreServer(self.loop, scenario.began_ms)
+        contention = Contention(Random(f"store {scenario.seed}"), scenario.commit_s, scenario.max_waiting_commits)
+        self.server = StoreServer(self.loop, scenario.began_ms, contention)
         self.network = Network(
             Random(f"network {scenario.seed}"),
             scenario.delay_s,

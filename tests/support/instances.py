@@ -18,7 +18,7 @@ from shared.ledger.grid import Grid
 from shared.ledger.limits import Limits
 from shared.secret import Secret
 from shared.stores.memory import MemoryStore, Shelf
-from shared.stores.port import Outcome, Reading, Step, StoreUnavailable, TimeSample
+from shared.stores.port import Outcome, Reading, Step, StoreContended, TimeSample
 
 T = TypeVar("T")
 
@@ -92,10 +92,10 @@ class DistantStore(MemoryStore):
             seen = None
             await self._travel()
             await asyncio.sleep(random.uniform(0, CONFLICT_PAUSE_S * 2**conflicts))
-        raise StoreUnavailable("changed by others too often")
+        raise StoreContended("changed by others too often")
 
     async def read(self, key: str, *, timeout_s: float = 5.0) -> Reading:
-        values, _, sample = await self._look((key,))
+        self._seen = values, _, sample = await self._look((key,))
         return Reading(values[key], sample)
 
 

@@ -15,6 +15,7 @@ from shared.generation import Cost
 from shared.ledger.grid import Grid
 from shared.ledger.limits import Limits
 from shared.ledger.state import (
+    NONE_LACKS,
     Bookings,
     Circuit,
     Metered,
@@ -183,7 +184,7 @@ def test_a_read_closes_and_opens_circuits() -> None:
 
 def test_a_read_limits_slots_without_touching_permits() -> None:
     held = granted()
-    held.limit_slots(SlotLimit(0, scarce=True), 100.0)
+    held.limit_slots(SlotLimit(0, scarce=True, lacking=NONE_LACKS), 100.0)
     assert (held.cap, held.scarce) == (0, True)
     assert held.permits("m").available(START_MS) == Cost(3, 100)
 

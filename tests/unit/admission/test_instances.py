@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from shared.admission.policy import HOLD_S
+from shared.admission.budget import HOLD_S
 from shared.clock import elapsed_s
 from shared.ledger.grid import Grid
 from shared.ledger.packing import pack, unpack

@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 
 from shared.admission import policy as module
+from shared.admission.budget import HOLD_S, POLL_S, SPARE_POLL_S
 from shared.admission.decisions import IDLE, Assessment, Contact, Linger, Looked, Message
 from shared.admission.holdings import Holdings
 from shared.admission.ledger_document import Document
-from shared.admission.policy import HOLD_S, PASSED_OVER_S, POLL_S, SPARE_POLL_S, TRY_AGAIN_S, Policy
+from shared.admission.policy import PASSED_OVER_S, TRY_AGAIN_S, Policy
 from shared.admission.queue import Waiter
 from shared.admission.wait_list import WaitList
 from shared.generation import Cost
@@ -85,6 +86,8 @@ class TestNextAction:
         held = granted(cap=1)
         held.config = replace(held.config, holds_on=True)
         held.permits("m").per_s = 1.0
+        assert held.grant is not None
+        held.grant = replace(held.grant, free_slots=3)
         assert policy(held).next_action(at(), pending=False) == Linger(HOLD_S)
         held.scarce = True
         assert policy(held).next_action(at(), pending=False) == Contact(0.0)
