@@ -8,7 +8,7 @@ from shared.accounts.account import Account
 from shared.admission import ledger_client as module
 from shared.admission.call_log import MAX_CALLS, LedgerCall, LedgerCallLog
 from shared.admission.config import ProcessConfig
-from shared.admission.ledger_client import MAX_BACKOFF_S, MAX_CALL_S, LedgerClient
+from shared.admission.ledger_client import MAX_BACKOFF_S, MAX_CALL_S, SILENCE_S, LedgerClient
 from shared.admission.server_clock import ServerClock
 from shared.ledger.state import RenewRequest
 from shared.secret import Secret
@@ -103,7 +103,9 @@ class TestHealth:
             self.fail(client, now, error=StoreContended)
             assert not client.is_failing()
             assert 0 <= client.backoff_s(now[0]) <= MAX_BACKOFF_S / 2
-        assert not client.is_silent_since(asked_s)
+        client.begin_call()
+        now[0] += SILENCE_S
+        assert not client.is_silent_since(asked_s), "it has answered since then"
         self.fail(client, now)
         assert not client.is_failing(), "the failures before it are not counted"
 

@@ -127,6 +127,16 @@ class TestShareOfTheRate:
         assert (requests(grant.bookings), grant.per_s) == (1, 0.0)
 
 
+@pytest.mark.parametrize(("many", "now"), [(False, 90), (True, 170)])
+def test_many_instances_may_use_an_older_rest(*, many: bool, now: int) -> None:
+    """The rate was used up to sixteen slots ago. Instances that renew seldom may still use what was left since then; few may
+    use what was left in the last eight."""
+    demand = Demand(Limits(requests=10 * GRID.span), wants=((ONE, 999),), waiting=True)
+    ring = {slot: Cost(10) for slot in range(NOW - GRID.span + 1, NOW - 16)}
+    granted = plan(demand, alone(many=many, cap=999), ring=ring, paced=True).bookings
+    assert sum(cost.requests for validity, cost in granted.items() if validity.first == NOW) == now
+
+
 class TestSpare:
     """Permits for requests that have not arrived yet, while there is plenty."""
 
