@@ -19,8 +19,8 @@ SPARE_FACTOR, SPARE_LOW, SPARE_LOW_S = 1.5, 0.4, 2.0
 less than the share SPARE_LOW of them is left. Where instances are many, they also wait until hardly more are left than
 requests arrive in SPARE_LOW_S."""
 MIN_PINNED_PER_S, LONG_WAIT_S = 0.5, 3.0
-"""Where instances are many and permits scarce, spare permits are requested only if MIN_PINNED_PER_S requests arrive. Once a request
-has waited for LONG_WAIT_S, the instance requests its whole share: callers that wait for an answer send no more than is served, so
+"""Where instances are many and permits scarce, spare permits are requested only if MIN_PINNED_PER_S requests arrive. Once a
+request has waited for LONG_WAIT_S, the instance requests its whole share: callers that wait for an answer send no more than is served, so
 that the rate of arrivals says too little."""
 RENEW_AHEAD_S = 10.0
 """Scarce permits are requested again this long before a long horizon ends (in a 60 s window)."""
