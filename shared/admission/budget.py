@@ -20,8 +20,8 @@ less than the share SPARE_LOW of them is left. Where instances are many, they al
 requests arrive in SPARE_LOW_S."""
 MIN_PINNED_PER_S, LONG_WAIT_S = 0.5, 3.0
 """Where instances are many and permits scarce, spare permits are requested only if MIN_PINNED_PER_S requests arrive. Once a
-request has waited for LONG_WAIT_S, the instance requests its whole share: callers that wait for an answer send no more than is served, so
-that the rate of arrivals says too little."""
+request has waited for LONG_WAIT_S, the instance requests its whole share: callers that wait for an answer send no more than is
+served, so that the rate of arrivals says too little."""
 RENEW_AHEAD_S = 10.0
 """Scarce permits are requested again this long before a long horizon ends (in a 60 s window)."""
 POLL_S = 0.25
