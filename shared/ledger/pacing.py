@@ -41,7 +41,7 @@ class Pacer:
 
     The rest of a slot only shrinks as more is taken. The next `near` slots are used often. The asking instance's share
     applies from slot `shared_from` on: what is taken before it would be lost otherwise, so it is not charged to the instance
-    as a hole in its schedule. `patience`: how many times as long as usual what the pace left unused may still be given."""
+    as a hole in its schedule. What the pace left unused may still be given for `patience` times as long as usual."""
 
     def __init__(
         self, calendar: Calendar, k: int, kept: Bookings, near: int, shared_from: int, patience: int = 1

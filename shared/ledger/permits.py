@@ -20,7 +20,7 @@ BURST_SHARE, MIN_BURST = 0.3, 10
 RESERVE_SHARE = 0.1
 """Spare permits are given only while this much of the limit stays free."""
 SPARE_SHARE = 0.3
-"""Share of a limit that all instances together may hold for requests that have not arrived yet, in even parts."""
+"""Share of a limit that all instances together may hold for requests that have not arrived yet; each may hold an even part."""
 CALM_SHARE = 0.25
 """After a wait, demand is paced for a window; for this share of a window where RESERVE_SHARE of the limit is free, since the
 requests then came in a bunch and capacity suffices."""
@@ -40,13 +40,13 @@ class Party:
     """Its share among all active instances: the maximum booked for requests that have not arrived yet."""
     horizon_slots: int
     many: bool = False
-    """Whether instances are so many that each renews seldom: it must know its share even when nothing is unmet."""
+    """Whether instances are so many that each renews seldom: the asker must know its share even when nothing is unmet."""
     cap: int = 0
     """How many requests the asker may have open."""
     open_slots: int = 0
-    """How many it has open."""
+    """How many requests it has open."""
     service_slots: int = 0
-    """For how long one of them is usually open."""
+    """For how long a request of it is usually open."""
 
 
 class Planner:
@@ -224,7 +224,7 @@ class Planner:
         return left, self._next(left[0][0]) if left else 0
 
     def _turns_of(self, kept: Bookings) -> Turns | None:
-        """None where instances are few, or the asker has so many slots that they do not bind."""
+        """The asker's turns; None where instances are few, or the asker may have as many requests open as it asks permits for."""
         party, demand = self.party, self.demand
         asked = demand.spare + sum(count for _, count in demand.wants) + sum(cost.requests for cost in kept.values())
         if not party.many or party.cap >= asked:
@@ -312,15 +312,16 @@ class Planner:
 
 
 class Turns:
-    """The slots of one instance: at most `cap` requests may begin within the time that one is usually open. Permits beyond that
-    would lapse."""
+    """How many requests of one instance may begin in a slot, if it may have `cap` open and each is open for `service_slots`.
+    Permits beyond that would lapse."""
 
     def __init__(self, cap: int, service_slots: int) -> None:
         self._cap, self._service = cap, service_slots
         self._begins: dict[int, int] = {}
 
     def room(self, slot: int) -> int:
-        """How many may begin in `slot`, beside those that begin in the time before it, and in that after it."""
+        """How many more may begin in `slot`: as many as the others leave that are open in it, and those that begin while one
+        from `slot` would be open."""
         before = after = 0
         for at, count in self._begins.items():
             if -self._service < at - slot <= 0:

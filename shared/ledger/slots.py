@@ -12,14 +12,15 @@ PRESSURE_KEPT = 0.7
 
 
 TURN_MS, MAX_TURN_MS = 2_000, 60_000
-"""An instance with one extra slot hands it over once others have waited this much longer: the minimum and the maximum."""
+"""The shortest and the longest turn: how much longer the requests of others must have waited before an instance hands over a slot
+that is not part of its whole fair share."""
 HANDOVERS_PER_S = 1.4
-"""Where instances are more than slots, a turn is so long that no more slots than this change hands in a second: each costs
-two writes."""
+"""Where instances are more than slots, a turn is so long that at most this many slots change hands in a second: each time
+costs two writes. Above 84 slots, MAX_TURN_MS makes the turn shorter."""
 
 
 def turn_ms(c: int, instances: int) -> float:
-    """How much longer others must have waited than the holder of a slot to be due it."""
+    """The length of a turn, where `instances` claim `c` slots."""
     return TURN_MS if instances <= c else min(max(TURN_MS, 1000 * c / HANDOVERS_PER_S), MAX_TURN_MS)
 
 
@@ -64,8 +65,8 @@ def free_what_is_over(state: State, now_ms: int) -> None:
 
 
 def lacking(state: State, instance: str) -> Lacking:
-    """The instances besides `instance` that wait for slots. One that holds none and has authority waits, even where another has
-    passed it over (`RenewRequest.unclaimed`): it goes on looking."""
+    """How many instances besides `instance` wait for slots. One that holds none and has authority waits, even if another has set
+    what it wants to zero (`RenewRequest.unclaimed`): it goes on reading the document."""
     others = [lease for i, lease in state.leases.items() if i != instance and fresh(lease, state.now_ms)]
     none = sum(1 for lease in others if not lease.slots and lease.authority_ms > state.now_ms)
     return Lacking(none, sum(1 for lease in others if 0 < lease.slots < lease.want_slots))

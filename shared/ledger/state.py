@@ -213,7 +213,8 @@ class Demand:
     spare: int = 0
     """Requests like the last wanted that are expected within a few seconds; served only after all that wait."""
     spare_ms: int = 0
-    """For how long the permits of spare requests are to be valid; a shorter time than that of any other is not."""
+    """How far ahead permits are wanted for spare requests. They are valid for longer than this, and at least as long as those of
+    other requests."""
     typical: Cost = Cost(1)
     """The cost of such a request."""
     waiting: bool = False

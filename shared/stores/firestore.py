@@ -36,7 +36,7 @@ T = TypeVar("T")
 _FIRST_PAUSE_S = 0.2
 _MAX_PAUSE_S = 8.0
 _PAUSE_KEPT = 0.5
-"""After a commit that was accepted in the end, the next rejected one waits for up to this part of the last pause's bound."""
+"""After an accepted commit, the next pause's bound is this part of the bound that the call had reached."""
 _MAX_TRIES = 30
 _MAX_READ_TRIES = 3
 _LIST_TIMEOUT_S = 10.0
@@ -90,8 +90,8 @@ class FirestoreStore:
         self._closed = False
         self._cache = DocumentCache()
         self._first_pause_s = _FIRST_PAUSE_S
-        """The bound of the pause after a first rejected commit. It grows while others write often: what many retry soon, few
-        get through."""
+        """The bound of the pause after a call's first rejected commit. It grows while others write often: if all retried soon,
+        most of their commits would be rejected again."""
 
     async def transact(
         self, keys: Sequence[str], step: Step[T], *, cached: bool = False, timeout_s: float = 5.0

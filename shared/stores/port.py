@@ -85,7 +85,7 @@ class StoreUnavailable(StoreError):
 
 
 class StoreContended(StoreUnavailable):
-    """Nothing was applied, because others changed the entry first each time. The store itself answers."""
+    """Nothing was applied, because others changed the entry before each commit. The store itself can be reached."""
 
 
 class CommitUnknown(StoreError):

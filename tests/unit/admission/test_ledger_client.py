@@ -8,12 +8,12 @@ from shared.accounts.account import Account
 from shared.admission import ledger_client as module
 from shared.admission.call_log import MAX_CALLS, LedgerCall, LedgerCallLog
 from shared.admission.config import ProcessConfig
-from shared.admission.ledger_client import MAX_BACKOFF_S, MAX_CALL_S, LedgerClient
+from shared.admission.ledger_client import MAX_BACKOFF_S, MAX_CALL_S, SILENCE_S, LedgerClient
 from shared.admission.server_clock import ServerClock
 from shared.ledger.state import RenewRequest
 from shared.secret import Secret
 from shared.stores.memory import Shelf
-from shared.stores.port import CommitUnknown, StoreUnavailable
+from shared.stores.port import CommitUnknown, StoreContended, StoreError, StoreUnavailable
 from tests.unit.admission.test_admission import Flaky
 from tests.unit.admission.test_holdings import GRID, LIMITS, START_MS
 
@@ -70,10 +70,12 @@ class TestHealth:
         monkeypatch.setattr(module, "elapsed_s", lambda: now[0])
         return now
 
-    def fail(self, client: LedgerClient, now: list[float], took_s: float = 0.1) -> None:
+    def fail(
+        self, client: LedgerClient, now: list[float], took_s: float = 0.1, error: type[StoreError] = StoreUnavailable
+    ) -> None:
         client.begin_call()
         now[0] += took_s
-        client.failed(StoreUnavailable("down"))
+        client.failed(error("the call was not applied"))
         client.end_call()
 
     def test_two_failures_in_a_row_are_a_failing_ledger(self, client: LedgerClient, now: list[float]) -> None:
@@ -92,6 +94,20 @@ class TestHealth:
         self.fail(client, now)
         self.fail(client, now, took_s=MAX_CALL_S)
         assert not client.is_failing()
+
+    def test_a_contended_document_is_no_outage(self, client: LedgerClient, now: list[float]) -> None:
+        """The store answers: requests go on waiting, and the next call waits for a while."""
+        asked_s = now[0]
+        self.fail(client, now)
+        for _ in range(3):
+            self.fail(client, now, error=StoreContended)
+            assert not client.is_failing()
+            assert 0 <= client.backoff_s(now[0]) <= MAX_BACKOFF_S / 2
+        client.begin_call()
+        now[0] += SILENCE_S
+        assert not client.is_silent_since(asked_s), "it has answered since then"
+        self.fail(client, now)
+        assert not client.is_failing(), "the failures before it are not counted"
 
     def test_silence_needs_a_failure_or_time(self, client: LedgerClient, now: list[float]) -> None:
         asked_s = now[0]
