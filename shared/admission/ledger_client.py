@@ -113,6 +113,10 @@ class LedgerClient:
         except CommitUnknown:
             self._count_writes(1)
             raise
+        except StoreContended as error:
+            self._count_writes(error.writes)
+            self.conflicts += error.writes
+            raise
         self.pending, self.number = None, request.number
         self._count_writes(outcome.writes)
         self.conflicts += outcome.conflicts

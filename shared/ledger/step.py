@@ -95,18 +95,7 @@ def renew(state: State, message: RenewRequest, store_ms: int, grid: Grid) -> Ren
     if message.want_slots and not message.lease_ms:
         _last_until_served(lease, message, state.now_ms, grid)
     _drop_empty(state)
-    return RenewResult(
-        cap=lease.cap,
-        authority_ms=lease.authority_ms,
-        scarce_slots=lease.cap < message.want_slots or held_by_others(state, "") >= c,
-        instances=active_instances(state),
-        horizon_ms=horizon_ms(active_instances(state), grid),
-        allotments=allotments,
-        names=state.names,
-        lacking=lacking(state, message.instance),
-        free_slots=max(0, c - held_by_others(state, "")),
-        reuse_ms=lease.reuse_ms,
-    )
+    return _result(state, lease, message, grid, allotments, fresh=True)
 
 
 def _repeated(state: State, lease: InstanceLease, message: RenewRequest, grid: Grid) -> RenewResult:
@@ -118,18 +107,31 @@ def _repeated(state: State, lease: InstanceLease, message: RenewRequest, grid: G
         allotment = ModelGrant(dict(share.bookings), limits, unmet=share.unmet)
         demand = message.demands.get(model, Demand(share.limits))
         allotments[model] = _with_reasons(allotment, state, message.instance, model, demand, configured, grid)
-    active = active_instances(state)
-    horizon = horizon_ms(active, grid)
+    return _result(state, lease, message, grid, allotments, fresh=False)
+
+
+def _result(
+    state: State,
+    lease: InstanceLease,
+    message: RenewRequest,
+    grid: Grid,
+    allotments: dict[str, ModelGrant],
+    *,
+    fresh: bool,
+) -> RenewResult:
+    c, held = concurrency(state, message.concurrency, state.now_ms), held_by_others(state, "")
     return RenewResult(
-        lease.cap,
-        lease.authority_ms,
-        False,
-        active,
-        horizon,
-        allotments,
-        state.names,
+        cap=lease.cap,
+        authority_ms=lease.authority_ms,
+        scarce_slots=lease.cap < message.want_slots or held >= c,
+        instances=active_instances(state),
+        horizon_ms=horizon_ms(active_instances(state), grid),
+        allotments=allotments,
+        names=state.names,
+        lacking=lacking(state, message.instance),
+        free_slots=max(0, c - held),
         reuse_ms=lease.reuse_ms,
-        fresh=False,
+        fresh=fresh,
     )
 
 

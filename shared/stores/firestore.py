@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
@@ -35,6 +36,8 @@ T = TypeVar("T")
 
 _FIRST_PAUSE_S = 0.2
 _MAX_PAUSE_S = 8.0
+_FIRST_READ_PAUSE_S, _MAX_READ_PAUSE_S = 0.02, 1.0
+_MAX_CONTENDED = 1_000
 _PAUSE_KEPT = 0.5
 """After an accepted commit, the next pause's bound is this part of the bound that the call had reached."""
 _MAX_TRIES = 30
@@ -89,15 +92,20 @@ class FirestoreStore:
         self._bound_to: tuple[int, asyncio.AbstractEventLoop] | None = None
         self._closed = False
         self._cache = DocumentCache()
-        self._first_pause_s = _FIRST_PAUSE_S
-        """The bound of the pause after a call's first rejected commit. It grows while others write often: if all retried soon,
-        most of their commits would be rejected again."""
+        self._contended: OrderedDict[str, float] = OrderedDict()
+        """By first key, of entries that others write often: the bound of the pause after a call's first rejected commit. If all
+        retried soon, most of their commits would be rejected again."""
 
     async def transact(
         self, keys: Sequence[str], step: Step[T], *, cached: bool = False, timeout_s: float = 5.0
     ) -> Outcome[T]:
         keys = check_keys(keys)
-        budget = _retry_budget(timeout_s, _MAX_TRIES, self._first_pause_s)
+        budget = RetryBudget(
+            timeout_s,
+            first_pause_s=self._contended.get(keys[0], _FIRST_PAUSE_S),
+            max_pause_s=_MAX_PAUSE_S,
+            tries=_MAX_TRIES,
+        )
         samples: list[TimeSample] = []
         reads = writes = 0
         snapshot = self._cache.get(keys) if cached else None
@@ -112,27 +120,35 @@ class FirestoreStore:
             if change.writes:
                 after = await self._commit(snapshot, change, budget)
                 if after is not None:
-                    self._first_pause_s = max(_FIRST_PAUSE_S, _PAUSE_KEPT * budget.bound_s)
+                    self._remember(keys[0], _PAUSE_KEPT * budget.bound_s)
                     return Outcome(change.result, (*samples, after), writes, reads, writes + 1)
                 writes += 1
             elif not is_cached:
                 return Outcome(change.result, tuple(samples), writes, reads, writes)
             # The commit was rejected, or the step wrote nothing because of cached values, which no commit has verified.
             if not is_cached and not await budget.pause():
-                self._first_pause_s = budget.bound_s
+                self._remember(keys[0], budget.bound_s)
                 name = f" {keys[0][:100]}"
-                raise StoreContended(f"Firestore: the entry{name} had {writes} conflicts in a row.", name)
+                message = f"Firestore: the entry{name} had {writes} conflicts in a row."
+                raise StoreContended(message, name, writes=writes)
             snapshot = None
+
+    def _remember(self, key: str, bound_s: float) -> None:
+        self._contended.pop(key, None)
+        if bound_s > _FIRST_PAUSE_S:
+            self._contended[key] = bound_s
+        if len(self._contended) > _MAX_CONTENDED:
+            self._contended.popitem(last=False)
 
     async def read(self, key: str, *, timeout_s: float = 5.0) -> Reading:
         split_key(key)
-        snapshot = await self._read((key,), _retry_budget(timeout_s, _MAX_READ_TRIES))
+        snapshot = await self._read((key,), _read_budget(timeout_s))
         return Reading(snapshot.values()[key], snapshot.sample)
 
     async def list(self, prefix: str, *, limit: int = 1000) -> list[str]:
         """Firestore bills one read per entry, including expired ones. Takes at most 10 s."""
         collection, start = split_prefix(prefix, limit)
-        budget = _retry_budget(_LIST_TIMEOUT_S, _MAX_READ_TRIES)
+        budget = _read_budget(_LIST_TIMEOUT_S)
         # A bound must be a valid id; without it, the comparison with `start` below filters.
         wanted = {"GREATER_THAN_OR_EQUAL": start, "LESS_THAN": prefix_end(start) if start else ""}
         bounds = {operator: name for operator, name in wanted.items() if is_id(name)}
@@ -242,8 +258,10 @@ class FirestoreStore:
             raise StoreUnavailable(f"Firestore: no usable Google credentials{details}", details) from None
 
 
-def _retry_budget(timeout_s: float, tries: int, first_pause_s: float = _FIRST_PAUSE_S) -> RetryBudget:
-    return RetryBudget(timeout_s, first_pause_s=first_pause_s, max_pause_s=_MAX_PAUSE_S, tries=tries)
+def _read_budget(timeout_s: float) -> RetryBudget:
+    return RetryBudget(
+        timeout_s, first_pause_s=_FIRST_READ_PAUSE_S, max_pause_s=_MAX_READ_PAUSE_S, tries=_MAX_READ_TRIES
+    )
 
 
 def _here() -> tuple[int, asyncio.AbstractEventLoop]:

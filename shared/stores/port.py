@@ -85,7 +85,11 @@ class StoreUnavailable(StoreError):
 
 
 class StoreContended(StoreUnavailable):
-    """Nothing was applied, because others changed the entry before each commit. The store itself can be reached."""
+    """Nothing was applied, because others changed the entry before each of `writes` commits. The store itself can be reached."""
+
+    def __init__(self, message: str, place: str = "", *, writes: int = 0) -> None:
+        super().__init__(message, place)
+        self.writes = writes
 
 
 class CommitUnknown(StoreError):

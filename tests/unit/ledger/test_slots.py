@@ -31,8 +31,10 @@ class TestTurns:
                 assert ledger.renew(who, 1, oldest_ms=NOON_MS).cap == 1
             assert ledger.renew("late", 1, oldest_ms=NOON_MS).cap == 0
             ledger.now_ms += int(waited_ms)
-            caps = [ledger.renew(who, 1, oldest_ms=ledger.now_ms).cap for who in "abcde"]
+            caps = [ledger.renew(who, 1, oldest_ms=ledger.now_ms, hold=1).cap for who in "abcde"]
             assert min(caps) == cap
+            for who, left in zip("abcde", caps, strict=True):
+                ledger.renew(who, 1, oldest_ms=ledger.now_ms, hold=left)
             assert ledger.renew("late", 1, oldest_ms=NOON_MS).cap == 1 - cap
 
 

@@ -55,9 +55,9 @@ def bounds_s(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return bounds_s
 
 
-async def write(store: FirestoreStore) -> int:
+async def write(store: FirestoreStore, key: str = "n/a") -> int:
     """How many commits were rejected."""
-    outcome = await store.transact(["n/a"], lambda _values, _now: Change(None, {"n/a": Put(b"1")}), timeout_s=60.0)
+    outcome = await store.transact([key], lambda _values, _now: Change(None, {key: Put(b"1")}), timeout_s=60.0)
     return outcome.conflicts
 
 
@@ -112,6 +112,7 @@ async def test_a_contended_entry_is_told_from_an_outage(
     with pytest.raises(StoreContended, match=r"the entry n/a had 30 conflicts in a row\.") as caught:
         await write(store)
     assert isinstance(caught.value, StoreUnavailable), "nothing was applied"
+    assert caught.value.writes == 30
     assert connection.commits == 30
     bounds_s.clear()
     connection.rejections = 1
@@ -119,14 +120,21 @@ async def test_a_contended_entry_is_told_from_an_outage(
     assert bounds_s == [MAX_S]
 
 
-async def test_each_store_has_its_own_pauses(connection: Contended, bounds_s: list[float]) -> None:
-    one, two = (FirestoreStore("project", emulator_host="nowhere:1") for _ in range(2))
+async def test_each_entry_has_its_own_pauses(
+    store: FirestoreStore, connection: Contended, bounds_s: list[float]
+) -> None:
     connection.rejections = 5
-    await write(one)
+    await write(store)
     bounds_s.clear()
     connection.rejections = 1
-    await write(two)
+    await write(store, "n/b")
     assert bounds_s == [FIRST_S]
+
+
+async def test_remembered_pauses_are_bounded(store: FirestoreStore, connection: Contended) -> None:
+    for number in range(1_100):
+        store._remember(f"n/{number}", 1.0)
+    assert len(store._contended) == 1_000
 
 
 async def test_reads_do_not_begin_with_the_long_pause(
@@ -145,4 +153,4 @@ async def test_reads_do_not_begin_with_the_long_pause(
 
     monkeypatch.setattr(connection, "read", read_later)
     await store.read("n/a")
-    assert bounds_s == [FIRST_S]
+    assert bounds_s == [0.02]
