@@ -71,7 +71,7 @@ def ring_counts_from_its_slot_on(scenario: Scenario) -> Any:
 
 
 def slots_granted_as_wanted(scenario: Scenario) -> Any:
-    return patched(scenario, (step, "share_slots", lambda state, renew, c: renew.want_slots))
+    return patched(scenario, (step, "share_slots", lambda state, renew, *_: renew.want_slots))
 
 
 def tau_not_waited_for(scenario: Scenario) -> Any:
