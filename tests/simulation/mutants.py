@@ -70,7 +70,7 @@ def ring_counts_from_its_slot_on(scenario: Scenario) -> Any:
 
 
 def slots_granted_as_wanted(scenario: Scenario) -> Any:
-    return patched(scenario, (step, "share_slots", lambda state, renew, c: renew.want_slots))
+    return patched(scenario, (step, "share_slots", lambda state, renew, c, reserve: renew.want_slots))
 
 
 def after_hold_slots(scenario: Scenario, then: Callable[[Any, Any, Any], None]) -> Any:
