@@ -195,7 +195,7 @@ class TestAssess:
         held.config = replace(held.config, instance=me)
         for number in range(2):
             held.begin(number, "a", 100.0)
-        later = Document(document.value, document.state, START_MS + 5_000)
+        later = Document(document.value, document.state, START_MS + 1_500)
         later.state.now_ms = later.now_ms
         assert self.assess(later, held, 2).slots.cap == {"first": 2, "second": 1}[me]
 
