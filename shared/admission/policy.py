@@ -325,11 +325,10 @@ class Policy:
         # others only how long their requests had waited at their last renew.
         agreed = standing(state, me, claim._replace(waited_ms=recorded.waited_ms), c)
         gives = min(place.held - min(place.due, agreed.due), max(0, place.owed - place.free))
-        slots = SlotLimit(
-            cap=min(grant.cap, place.held - max(0, gives)),
-            scarce=place.owed > 0 or (place.free <= 0 and (wanted > place.held or any(lacking(state, me)))),
-            lacking=lacking(state, me),
-        )
+        others = lacking(state, me)
+        # What this instance lacks counts too: a renew would bring it nothing.
+        scarce = place.owed > 0 or (place.free <= 0 and (wanted > place.held or any(others)))
+        slots = SlotLimit(min(grant.cap, place.held - max(0, gives)), scarce, others)
         if slots.scarce and holdings.held > max(slots.cap, in_use):
             return Assessment(True, slots, looked)
         if in_use >= slots.cap and self._slots_bind(at):  # Else slots are not what is missing here.

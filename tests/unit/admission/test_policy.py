@@ -185,6 +185,27 @@ class TestAssess:
         assert found.slots.scarce
         assert found.slots.cap < 4
 
+    @pytest.mark.parametrize("me", ["first", "second"])
+    def test_two_holders_agree_who_hands_a_slot_over(self, me: str) -> None:
+        """Each knows how long its own requests wait by now, and how long those of the other waited at its last renew."""
+        document = fleet({"first": 2, "second": 2, "new": 2}, callers=2)
+        for lease in document.state.leases.values():
+            lease.want_slots = 4
+        held = granted(cap=2)
+        held.config = replace(held.config, instance=me)
+        for number in range(2):
+            held.begin(number, "a", 100.0)
+        later = Document(document.value, document.state, START_MS + 1_500)
+        later.state.now_ms = later.now_ms
+        assert self.assess(later, held, 2).slots.cap == {"first": 2, "second": 1}[me]
+
+    def test_slots_are_scarce_for_an_instance_that_holds_all(self) -> None:
+        """It reads, and does not write: it would get no more."""
+        held = granted(cap=4)
+        for number in range(4):
+            held.begin(number, "a", 100.0)
+        assert self.assess(fleet({"me": 6}), held, 2).slots.scarce
+
     def test_without_a_shortage_nothing_is_written(self) -> None:
         held = granted(cap=1)
         held.begin(1, "a", 100.0)

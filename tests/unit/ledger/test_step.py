@@ -154,6 +154,26 @@ def test_slots_move_only_after_the_cap_was_lowered() -> None:
     assert ledger.renew("b", 10).cap == 5
 
 
+def test_slot_given_up_is_not_taken_back_by_its_holder() -> None:
+    """Its requests have waited longer by now than those of the other holder at the last renew, but for less than a turn."""
+    ledger = Ledger(c=4)
+    for who in ("a", "b"):
+        ledger.renew(who, 2, oldest_ms=NOON_MS - 1_000)
+    ledger.renew("new", 4, oldest_ms=NOON_MS)
+    ledger.renew("b", 4, hold=2, oldest_ms=NOON_MS - 1_000)
+    ledger.now_ms += TURN_MS // 2
+    assert ledger.renew("a", 4, hold=1, oldest_ms=NOON_MS - 1_500).cap == 1
+    assert ledger.renew("new", 4, oldest_ms=NOON_MS).cap == 1
+
+
+@pytest.mark.parametrize(("others", "cap"), [(2, 9), (6, 6)])
+def test_many_instances_leave_a_part_of_spare_slots(others: int, cap: int) -> None:
+    ledger = Ledger(c=16)
+    for number in range(others):
+        ledger.renew(f"other {number}", 1)
+    assert ledger.renew("a", 1, spare_slots=8).cap == cap
+
+
 def test_spare_slots_are_unclaimed_ones() -> None:
     ledger = Ledger(c=10)
     assert ledger.renew("a", 2, spare_slots=4).cap == 6
