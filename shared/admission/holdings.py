@@ -259,11 +259,16 @@ class Holdings:
         for section, allotment in allotments.items():
             permits = self.models.get(section)
             if permits is not None:
+                known = permits.effective.metered
                 permits.adopt(allotment, kept.get(section, {}), at.earliest_ms)
                 if section in moved:
                     permits.trim(0)
-                permits.updated_s = at.now_s
                 permits.retry_s = 0.0
+                if permits.effective.metered != known:
+                    # The renew requested no permits under limits that it did not know, so the grant says nothing about the wait.
+                    permits.last = None
+                    continue
+                permits.updated_s = at.now_s
                 if allotment.unmet.requests:
                     permits.retry_s = retry_s
                 elif allotment.per_s and grant.instances > FEW:

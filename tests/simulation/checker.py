@@ -123,8 +123,9 @@ def worst_day(history: History) -> Verdict:
 
 
 def _counts_elsewhere(exchange: Exchange) -> bool:
-    """No day of unproven ids counts an answered request: the metered model counts it, or none (404)."""
-    return exchange.section == UNPROVEN and exchange.status in (200, 404)
+    """No day of unproven ids counts an answered request: the metered model counts it, or none (404, and a 429 that names a
+    quota, which proves the id)."""
+    return exchange.section == UNPROVEN and exchange.status in (200, 404, 429)
 
 
 def worst_instant(history: History) -> Verdict:

@@ -175,6 +175,8 @@ def test_last_request_of_a_small_limit_is_not_delayed() -> None:
         pytest.param(11_510, id="an instance is ended before its last request"),
         pytest.param(11_059, id="an instance is stopped before it reports what an answer named"),
         pytest.param(11_187, id="a grant that was under way named the right of an answered probe"),
+        pytest.param(1_296, id="a process asked without knowing a limit that the ledger had learned"),
+        pytest.param(1_867, id="a 429 proved an id and left the day of unproven ids"),
         pytest.param(8_476, id="Gemini's clock is slower than the caller's at a deadline"),
         pytest.param(6_203, id="an id became an alias while a grant for it was under way"),
         pytest.param(6_219, id="an instance that does not know an alias states the alias's limit"),
