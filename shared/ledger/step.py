@@ -120,12 +120,13 @@ def _result(
     fresh: bool,
 ) -> RenewResult:
     c, held = concurrency(state, message.concurrency, state.now_ms), held_by_others(state, "")
+    active = active_instances(state)
     return RenewResult(
         cap=lease.cap,
         authority_ms=lease.authority_ms,
         scarce_slots=lease.cap < message.want_slots or held >= c,
-        instances=active_instances(state),
-        horizon_ms=horizon_ms(active_instances(state), grid),
+        instances=active,
+        horizon_ms=horizon_ms(active, grid),
         allotments=allotments,
         names=state.names,
         lacking=lacking(state, message.instance),

@@ -1,4 +1,4 @@
-"""Slots of the project: who waits for them, and how long one stays with an instance where instances are more than slots."""
+"""Slots of the project: which instances wait for one, and how long an instance keeps it where instances are more than slots."""
 
 from __future__ import annotations
 
