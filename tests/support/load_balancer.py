@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 
 import aiohttp
@@ -40,6 +40,20 @@ class LoadBalancer:
 
 
 @asynccontextmanager
+async def served(handle: Callable[[web.Request], Awaitable[web.Response]]) -> AsyncIterator[str]:
+    """The address at which `handle` answers every request. A disconnecting caller cancels it."""
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", handle)
+    runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=1)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+    finally:
+        await runner.cleanup()
+
+
+@asynccontextmanager
 async def load_balancer(servers: Sequence[str]) -> AsyncIterator[LoadBalancer]:
     """Where a caller disconnects, its request's connection to the server is closed as well."""
     # A server may close an idle connection at the moment at which the next request is sent: no connection is used twice.
@@ -47,13 +61,5 @@ async def load_balancer(servers: Sequence[str]) -> AsyncIterator[LoadBalancer]:
     timeout = aiohttp.ClientTimeout(total=None)
     async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
         balancer = LoadBalancer(servers, session)
-        app = web.Application()
-        app.router.add_route("*", "/{path:.*}", balancer.handle)
-        runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=1)
-        await runner.setup()
-        try:
-            await web.TCPSite(runner, "127.0.0.1", 0).start()
-            balancer.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+        async with served(balancer.handle) as balancer.url:
             yield balancer
-        finally:
-            await runner.cleanup()

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack
 
 import aiohttp
 import pytest
 from aiohttp import web
 
-from tests.support.load_balancer import load_balancer
+from tests.support.load_balancer import load_balancer, served
 
 CLOSED_PORT = "http://127.0.0.1:9"
 
@@ -33,20 +33,6 @@ class Server:
         return web.Response(status=429 if request.path == "/limited" else 200, headers={"Retry-After": "7"}, text=body)
 
 
-@asynccontextmanager
-async def served(server: Server) -> AsyncIterator[Server]:
-    app = web.Application()
-    app.router.add_route("*", "/{path:.*}", server.handle)
-    runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=1)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        server.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-        yield server
-    finally:
-        await runner.cleanup()
-
-
 @pytest.fixture
 async def session() -> AsyncIterator[aiohttp.ClientSession]:
     async with aiohttp.ClientSession() as session:
@@ -56,7 +42,10 @@ async def session() -> AsyncIterator[aiohttp.ClientSession]:
 @pytest.fixture
 async def servers() -> AsyncIterator[list[Server]]:
     async with AsyncExitStack() as stack:
-        yield [await stack.enter_async_context(served(Server(name))) for name in "ab"]
+        servers = [Server("a"), Server("b")]
+        for server in servers:
+            server.url = await stack.enter_async_context(served(server.handle))
+        yield servers
 
 
 async def test_requests_go_to_each_server_in_turn(servers: list[Server], session: aiohttp.ClientSession) -> None:
