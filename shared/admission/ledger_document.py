@@ -60,4 +60,4 @@ class Renewal:
         if self.account.ephemeral:
             state.accepted = state.accepted or self.accepted
             expires_ms = state.now_ms + int(1000 * self.config.caller_key_kept_s(state.accepted))
-        return Change(grant, {self.key: Put(pack(state), expires_ms)})
+        return Change(grant, {self.key: Put(pack(state), expires_ms)}, grant.instances)

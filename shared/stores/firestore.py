@@ -36,6 +36,8 @@ T = TypeVar("T")
 
 _FIRST_PAUSE_S = 0.2
 _MAX_PAUSE_S = 8.0
+_PAUSE_PER_WRITER_S, _MIN_MAX_PAUSE_S = 0.08, 1.0
+"""The longest pause is this long for each process that writes the entry, within these bounds."""
 _FIRST_READ_PAUSE_S, _MAX_READ_PAUSE_S = 0.02, 1.0
 _MAX_CONTENDED = 1_000
 _PAUSE_KEPT = 0.5
@@ -126,7 +128,7 @@ class FirestoreStore:
             elif not is_cached:
                 return Outcome(change.result, tuple(samples), writes, reads, writes)
             # The commit was rejected, or the step wrote nothing because of cached values, which no commit has verified.
-            if not is_cached and not await budget.pause():
+            if not is_cached and not await budget.pause(_longest_pause_s(change.writers)):
                 self._remember(keys[0], budget.bound_s)
                 name = f" {keys[0][:100]}"
                 message = f"Firestore: the entry{name} had {writes} conflicts in a row."
@@ -256,6 +258,12 @@ class FirestoreStore:
         except GoogleAuthError as error:
             details = f": {str(error)[:200]}"
             raise StoreUnavailable(f"Firestore: no usable Google credentials{details}", details) from None
+
+
+def _longest_pause_s(writers: int) -> float:
+    if not writers:
+        return _MAX_PAUSE_S
+    return min(max(_PAUSE_PER_WRITER_S * writers, _MIN_MAX_PAUSE_S), _MAX_PAUSE_S)
 
 
 def _read_budget(timeout_s: float) -> RetryBudget:

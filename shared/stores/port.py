@@ -40,6 +40,9 @@ class Change(Generic[T]):
 
     result: T
     writes: Mapping[str, Put | None] = field(default_factory=dict)
+    writers: int = 0
+    """How many processes write these entries often, if the step knows it; 0: unknown. After a rejected commit, a process waits
+    no longer than so many commits take: with fewer writers, a longer pause would let the others go first again and again."""
 
 
 Step = Callable[[Mapping[str, bytes | None], int], Change[T]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 
 from shared.clock import elapsed_s
@@ -24,8 +25,9 @@ class RetryBudget:
     def left_s(self) -> float:
         return self._end_s - elapsed_s()
 
-    async def pause(self) -> bool:
+    async def pause(self, at_most_s: float = math.inf) -> bool:
         """Waits before the next try. Returns False at once if the budget is used up."""
+        self._bound_s = min(self._bound_s, at_most_s)
         wait_s = random.uniform(0, self._bound_s)
         if self._tries_left <= 0 or wait_s >= self.left_s():
             return False

@@ -156,7 +156,7 @@ def _holds_until_ms(exchange: Exchange, history: History) -> float:
     known = Counter(
         e.asked or e.model
         for e in history.exchanges
-        if (e.project, e.instance, e.status) == (exchange.project, exchange.instance, 200)
+        if (e.instance, e.status) == (exchange.instance, 200)  # A process learns from the answers of all its projects.
         and e.left_ms is None
         and e.ended_ms + history.jitter_ms <= exchange.left_ms
     )

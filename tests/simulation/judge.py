@@ -208,8 +208,10 @@ def _nothing_held(world: World, when: str, *, at_once: bool = False) -> Iterator
 def _days_counted(world: World) -> Iterator[Verdict]:
     """A day's count is never below what Gemini saw, even after kills, and not above it if all instances lived to report."""
     scenario, ledgers = world.scenario, world.ledgers()
+    metered = dict(scenario.aliases)
+    # Where a day is unlimited, an instance books nothing that would count there after a kill.
     unlimited = {
-        (account.ledger_id, model)
+        (account.ledger_id, metered.get(model, model))
         for deployment in scenario.deployments
         for account in deployment.accounts
         for model in {client.kind.model for client in scenario.clients}

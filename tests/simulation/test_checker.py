@@ -129,6 +129,14 @@ def test_left_exchange_of_an_unknown_model_counts_until_left(answers: int, other
     assert not verdict(history(*before, left, exchange(49), c=1, limits=Limits()), INSTANTS).ok
 
 
+def test_a_process_knows_models_from_all_its_projects() -> None:
+    before = [replace(exchange(-5_000 + 200 * at), project="q", model="n") for at in range(3)]
+    left = exchange(0, 500, left_ms=NOON_MS + 50, status=0)
+    assert verdict(history(*before, left, exchange(100), c=1, limits=Limits()), INSTANTS).ok
+    known = [replace(one, model="m") for one in before]
+    assert not verdict(history(*known, left, exchange(100), c=1, limits=Limits()), INSTANTS).ok
+
+
 def test_refused_instance_writes_nothing_until_its_end() -> None:
     refused = (Refused("p", "m", "i", NOON_MS + 10, NOON_MS + 1_000),)
     assert verdict(history(exchange(10), exchange(1_000), refused=refused), "written").ok

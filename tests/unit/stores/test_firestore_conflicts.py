@@ -55,9 +55,9 @@ def bounds_s(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return bounds_s
 
 
-async def write(store: FirestoreStore, key: str = "n/a") -> int:
+async def write(store: FirestoreStore, key: str = "n/a", writers: int = 0) -> int:
     """How many commits were rejected."""
-    outcome = await store.transact([key], lambda _values, _now: Change(None, {key: Put(b"1")}), timeout_s=60.0)
+    outcome = await store.transact([key], lambda _values, _now: Change(None, {key: Put(b"1")}, writers), timeout_s=60.0)
     return outcome.conflicts
 
 
@@ -72,6 +72,18 @@ async def test_pauses_grow_with_each_rejected_commit(
     connection.rejections = 8
     assert await write(store) == 8
     assert bounds_s == pytest.approx([0.2, 0.4, 0.8, 1.6, 3.2, 6.4, MAX_S, MAX_S])
+
+
+@pytest.mark.parametrize(
+    ("writers", "longest_s"), [(1, 1.0), (12, 1.0), (40, 3.2), (100, MAX_S), (1_000, MAX_S)],
+)  # fmt: skip
+async def test_few_writers_make_no_long_pauses(
+    store: FirestoreStore, connection: Contended, bounds_s: list[float], writers: int, longest_s: float
+) -> None:
+    """Otherwise one process would wait while the others commit again and again."""
+    connection.rejections = 8
+    await write(store, writers=writers)
+    assert bounds_s == pytest.approx([min(0.2 * 2**at, longest_s) for at in range(8)])
 
 
 async def test_the_next_call_begins_with_half_of_the_last_pause(
