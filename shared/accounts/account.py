@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 from shared.ledger.limits import Limits
 from shared.secret import Secret
 
 OWN_LEDGER = "u-"
+
+Kind = Literal["api_key", "vertex", "enterprise", "enterprise_session"]
+"""How an account is authenticated, and which service serves it. Thought signatures, files and quotas belong to one service."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,11 +22,15 @@ class Account:
     id: str
     ledger_id: str
     credential: Secret
+    """An API key; for the other kinds a JSON object with the secrets of the kind."""
     concurrency: int
     limits: Limits
     model_limits: Mapping[str, Limits] = field(default_factory=dict)
     caller_key: bool = False
     """Sent by a caller, who has to fix what is wrong with it."""
+    kind: Kind = "api_key"
+    place: Mapping[str, str] = field(default_factory=dict)
+    """What else addresses it and is no secret: for `vertex` its project and location, for `enterprise` the engine too."""
 
     @property
     def ephemeral(self) -> bool:

@@ -12,6 +12,7 @@ from shared.errors import BadRequest
 from shared.gemini.models import info_of
 from shared.ledger.limits import Limits
 from shared.secret import Secret
+from shared.settings.accounts import AccountSettings
 from shared.settings.environment import Environment, SettingsError
 from shared.settings.images import ImageSettings
 from shared.settings.keys import (
@@ -79,6 +80,7 @@ class Settings:
     window_s: float
     """The window of the limits: one minute, shorter only in tests."""
     images: ImageSettings
+    accounts: AccountSettings
     cors_origins: tuple[str, ...]
     """`("*",)`, or the origins whose pages may read responses."""
     caller_weights: Mapping[str, float]
@@ -127,6 +129,7 @@ class Settings:
             lease_s=read.number("LEDGER_LEASE_SECONDS", 0.0, 0.1, 600.0) or None,
             window_s=read.number("LEDGER_WINDOW_SECONDS", 60.0, 0.5, 60.0),
             images=ImageSettings.read(read, deployed),
+            accounts=AccountSettings.read(read),
             cors_origins=_cors_origins(read),
             caller_weights=_caller_weights(read),
             allow_anonymous=frozenset(name.replace("-", "_") for name in read.items("ALLOW_ANONYMOUS")),
