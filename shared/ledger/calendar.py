@@ -57,7 +57,6 @@ class Calendar:
         self._last_begin = self.occupancy.last_begin - self.now
         self._least: dict[int, list[int]] = {}
         """By dimension, the least that is free from a slot on until the last in which anything begins; that one is the first."""
-        self._recent: dict[int, int] = {}
 
     def _free_of(self, k: int) -> list[int]:
         """The limit less the occupancy I1 counts, for each slot from `now` on."""
@@ -147,20 +146,9 @@ class Calendar:
         left = {k: max(0, self._free[k][0] - self._placed[k]) for k in self.dims}
         return Cost(left.get(0, 0), left.get(1, 0), left.get(2, 0))
 
-    def recent(self, k: int) -> int:
-        """What was dispatched in the last quarter of a window, and all bookings."""
-        counted = self._recent.get(k)
-        if counted is None:
-            occupancy, quarter = self.occupancy, self.grid.span // 4
-            lately = sum(occupancy.dispatched[k][occupancy.now_at - quarter + 1 :])
-            booked = sum([cost[k] * self._used_soon(validity) for validity, cost in occupancy.others.items()])
-            counted = self._recent[k] = lately + sum(occupancy.pinned[k]) + int(booked)
-        return counted + self._placed[k]
-
-    def _used_soon(self, validity: SlotRange) -> float:
-        """The part of a booking that is dispatched within a quarter of a window if it is used evenly."""
-        left = validity.last - max(self.now, validity.first) + 1
-        return min(1.0, self.grid.span // 4 / left) if left > 0 else 1.0
+    def placed(self, k: int) -> int:
+        """What was placed of dimension k during this renew."""
+        return self._placed[k]
 
 
 def touched_days(grid: Grid, first: int, last: int) -> tuple[int, ...]:

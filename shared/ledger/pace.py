@@ -72,4 +72,4 @@ def gaps_of(k: int, pace: Pace) -> tuple[int, int]:
 
 def repaid(pace: Pace) -> int:
     """How much of what was granted ahead of a slow pace is charged to the slots that follow it."""
-    return int(min(CATCH_UP_PERMITS, 2 * pace.full)) if pace.rate < pace.full else 0
+    return int(min(CATCH_UP_PERMITS, 2 * pace.full))

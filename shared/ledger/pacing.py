@@ -36,6 +36,38 @@ def pace_of(calendar: Calendar, k: int) -> Pace:
     return pace_from(k, limit, calendar.now, used, leaving)
 
 
+class Ahead:
+    """What may begin at once in one dimension, ahead of the pace.
+
+    Bookings that end within a quarter of a window are taken to be used by now, and of longer ones the part that is used until
+    then if it is used evenly."""
+
+    def __init__(self, calendar: Calendar, k: int) -> None:
+        occupancy, span, now_at = calendar.occupancy, calendar.grid.span, calendar.occupancy.now_at
+        self._calendar, self._k, self._limit, self._span = calendar, k, calendar.limits[k] or 0, span
+        dispatched, pinned = occupancy.dispatched[k], occupancy.pinned[k]
+        gains = [0] * (span + 1)
+        leaving = dispatched[PINNED_SLOTS : PINNED_SLOTS + span]
+        gains[1 : len(leaving) + 1] = leaving
+        for at in occupancy.begun:
+            gains[min(span, at)] += pinned[at]
+        for booked, cost in occupancy.others.items():
+            left = booked.last - max(calendar.now, booked.first) + 1
+            kept = max(0, cost[k] - cost[k] * (span // 4) // left) if left > 0 else 0
+            gains[min(span, max(0, booked.last - calendar.now))] += kept
+            gains[min(span, max(0, booked.last + span - calendar.now))] += cost[k] - kept
+        self._free = self._limit - sum(dispatched) - occupancy.booked(k)
+        self._supply = list(accumulate(gains, initial=self._free))
+        """By slots from now, what requests can have had until then."""
+        self._placed = calendar.placed(k)
+
+    def most(self, share: float) -> int:
+        """What may begin at once, so that 1 - `share` of the limit's rate is left until all that is used leaves the window."""
+        rate = (1.0 - share) * self._limit / self._span
+        least = min(map(sub, self._supply[:-1], [rate * at for at in range(self._span + 1)]))
+        return int(least) - (self._calendar.placed(self._k) - self._placed)
+
+
 class Pacer:
     """One dimension during one renew: what the pace lets begin in each slot, and what was taken of it so far.
 

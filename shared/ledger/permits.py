@@ -9,13 +9,13 @@ from shared.ledger.calendar import Calendar
 from shared.ledger.grid import Grid
 from shared.ledger.limits import Limits
 from shared.ledger.occupancy import PINNED_SLOTS, flexible
-from shared.ledger.pacing import Pacer
+from shared.ledger.pacing import Ahead, Pacer
 from shared.ledger.state import Bookings, Demand, ModelGrant, ModelState, SlotRange
 from shared.ledger.supply import DimensionSupply, Supply
 
 FLEX_MS = 8_000
 """How long a flexible booking may be dispatched (in a 60 s window)."""
-BURST_SHARE, MIN_BURST = 0.3, 10
+BURST_SHARE, MIN_BURST = 0.15, 10
 """Share of a limit (or minimum number of requests) that may go within a quarter of a window before demand is paced."""
 RESERVE_SHARE = 0.1
 """Spare permits are given only while this much of the limit stays free."""
@@ -58,6 +58,7 @@ class Planner:
         self.grid: Grid = calendar.grid
         self.granted: Bookings = {}
         self._pacers: dict[int, Pacer] = {}
+        self._aheads: dict[int, Ahead] = {}
         self.flex = self.grid.slots(FLEX_MS)
         self._found = (NO_COST, -1, 0)
         """The last cost that `_earliest` was asked for, how much had been placed then, and the slot."""
@@ -72,8 +73,7 @@ class Planner:
         runs = list(self.demand.wants)
         if now_ms > self.section.paced_ms:
             runs = self._at_once(runs)
-            if not runs:
-                self._spare()
+            if not runs and (self._spare() or not self._frequent()):
                 return self._allotment(NO_COST, 0)
         self._prepare_pace()
         late, first_unmet_slot = self._paced(runs, head=self.demand.head and not self.granted)
@@ -88,9 +88,13 @@ class Planner:
         )
         if late or max(booked, default=0) > IMMINENT_SLOTS:
             self._pace_on(now_ms, 1.0 if late or self._nearly_full() else CALM_SHARE)
-        if not late and self.demand.spare and max(booked, default=0) > 0:
+        if not late and self.demand.spare and (self._frequent() or max(booked, default=0) > 0):
             self._share = self.party.even
             self._paced([(self.demand.typical, self.demand.spare)])
+
+    def _frequent(self) -> bool:
+        """Whether a request is expected in every slot: pinned permits for them will be used."""
+        return self.demand.spare >= self.party.horizon_slots
 
     def _pace_on(self, now_ms: int, share: float) -> None:
         self.section.paced_ms = max(self.section.paced_ms, now_ms + int(share * self.grid.window_ms))
@@ -168,19 +172,25 @@ class Planner:
         return runs
 
     def _burst(self, cost: Cost) -> int:
+        """How many of `cost` may go at once so that the pace after them is no slower than 1 - BURST_SHARE of the limit."""
         most = 1 << 40
         for k in self.calendar.dims:
             if cost[k] > 0:
                 limit = self.calendar.limits[k] or 0
-                recent = self.calendar.recent(k)
-                allowed = max(BURST_SHARE * limit, min(limit, MIN_BURST * cost[k])) - recent
-                most = min(most, max(int(allowed // cost[k]), 1 if recent == 0 else 0))
+                share = max(BURST_SHARE, min(1.0, MIN_BURST * cost[k] / limit)) if limit else 0.0
+                most = min(most, max(0, int(self._ahead_of_pace(k).most(share) // cost[k])))
         return most
 
-    def _spare(self) -> None:
+    def _ahead_of_pace(self, k: int) -> Ahead:
+        if k not in self._aheads:
+            self._aheads[k] = Ahead(self.calendar, k)
+        return self._aheads[k]
+
+    def _spare(self) -> bool:
+        """Whether some were granted, or none are needed."""
         cost = self.demand.typical
         if not self.demand.spare or any(cost[k] < 0 for k in range(3)):
-            return
+            return True
         flex = max(self.flex, -(-self.demand.spare_ms * 8 // 5 // self.grid.slot_ms))
         most = min(self.demand.spare, self._burst(cost), self.calendar.fits(cost, self.calendar.now, flex))
         held = sum(booked.requests for booked in self.demand.kept.values())
@@ -192,6 +202,7 @@ class Planner:
                 most = min(most, max(0, free - reserve) // cost[k], max(1, int(part // cost[k])) - held)
         if most > 0:
             self.book(cost, most, self.calendar.now, flex)
+        return most > 0
 
     # -- scarcity ----------------------------------------------------------------------------------------------------
 

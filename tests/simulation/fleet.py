@@ -53,12 +53,16 @@ class Cell:
     """The goals: commits that all instances together may attempt, and reads."""
     reads_per_s: float = 20.0
     patience_s: float = PATIENCE_S
+    service_s: float = SERVICE_S
+    """How long a request takes at Gemini on average: half of it to one and a half."""
+    measured_s: float = MEASURED_S
     roams: bool = False
     """Whether each request goes to any instance, as a load balancer's do."""
 
     @property
     def name(self) -> str:
         load = "saturated" if self.load is None else f"{100 * self.load:.0f}%"
+        load += f"-{self.measured_s:.0f}s" * (self.measured_s != MEASURED_S)
         hurried = "-hurried" * (self.patience_s < PATIENCE_S) + "-roams" * self.roams
         return f"{self.instances}-{self.requests}-{self.concurrency}-{load}{hurried}"
 
@@ -66,15 +70,15 @@ class Cell:
         random = Random(f"fleet {self.name} {seed}")
         limits = Limits(self.requests, requests_per_day=1_000_000)
         account = Account("a0", "p0", Secret("a0"), self.concurrency, limits)
-        kind = Kind("m0", (0,), tokens=(1, 20), service_s=(1.0, 2 * SERVICE_S - 1.0), patience_s=(self.patience_s,) * 2)
-        count, end_s = self.instances * self.callers, WARM_S + MEASURED_S
+        kind = Kind("m0", (0,), tokens=(1, 20), service_s=(0.5 * self.service_s, 1.5 * self.service_s), patience_s=(self.patience_s,) * 2)
+        count, end_s = self.instances * self.callers, WARM_S + self.measured_s
         turn_s = 60 * count / (self.load * self.requests) if self.load is not None else 0.0
         spread_s = turn_s or 1.0
         clients = tuple(
             Client(
                 f"c{at}",
                 kind,
-                max(0.0, turn_s - SERVICE_S),
+                max(0.0, turn_s - self.service_s),
                 random.uniform(0, spread_s),
                 end_s,
                 -1 if self.roams else at % self.instances,
@@ -89,6 +93,11 @@ class Cell:
 
 
 CELLS = (
+    Cell(4, 10, 256, 16, service_s=0.2, measured_s=605.0),
+    Cell(4, 300, 256, 16, service_s=0.2, measured_s=121.0),
+    Cell(4, 1_000, 256, 16, attempts_per_s=2.0, service_s=0.2, measured_s=121.0),
+    Cell(4, 4_000, 256, 16, attempts_per_s=2.0, service_s=0.2, measured_s=121.0),
+    Cell(4, 10_000, 256, 16, service_s=0.1, measured_s=61.0),
     Cell(4, 1_000, 256, 16, attempts_per_s=2.0),
     Cell(40, 1_000, 256, 8, attempts_per_s=2.0),
     Cell(100, 1_000, 256, 4),
@@ -140,7 +149,7 @@ def measure(cell: Cell, seed: int = 0) -> Figures:
         world.begin()
         world.loop.run_until(WARM_S)
         before = _counts(world)
-        world.loop.run_until(WARM_S + MEASURED_S)
+        world.loop.run_until(WARM_S + cell.measured_s)
         after = _counts(world)
         history = world.history()
     errors = [*world.errors, *world.loop.errors]
@@ -156,7 +165,7 @@ def _counts(world: World) -> tuple[int, int, int]:
 
 def _figures(cell: Cell, history: History, counts: Sequence[int], world: World) -> Figures:
     began_ms = world.scenario.began_ms
-    period = Saturation("p0", "m0", began_ms + 1000 * WARM_S, began_ms + 1000 * (WARM_S + MEASURED_S))
+    period = Saturation("p0", "m0", began_ms + 1000 * WARM_S, began_ms + 1000 * (WARM_S + cell.measured_s))
     served = [e for e in history.exchanges if period.from_ms <= e.arrived_ms < period.until_ms]
     came = sum(period.from_ms <= c.came_ms < period.until_ms for c in history.calls)
     came += sum(
@@ -169,10 +178,10 @@ def _figures(cell: Cell, history: History, counts: Sequence[int], world: World) 
     waits, ideal = _waits(history, period)
     if cell.load is None:
         ideal = _ideal_round_p99_s(cell)
-    commits, refused, reads = (count / MEASURED_S for count in counts)
-    per_min = 60 / MEASURED_S
+    commits, refused, reads = (count / cell.measured_s for count in counts)
+    per_min = 60 / cell.measured_s
     return Figures(
-        commits, refused, reads, (commits + refused) * MEASURED_S / max(1, len(served)), len(served) * per_min,
+        commits, refused, reads, (commits + refused) * cell.measured_s / max(1, len(served)), len(served) * per_min,
         came * per_min, window.worst, worst_instant(history).worst, sum(e.status == 429 for e in history.exchanges),
         waits, ideal,
         tuple(sorted(counted[instance.process.name] for instance in world.instances)),
@@ -198,7 +207,7 @@ def _waits(history: History, period: Saturation) -> tuple[float, float]:
 
 def _ideal_round_p99_s(cell: Cell) -> float:
     """p99 of the waits in one queue that serves evenly and whose callers ask again when it, and not this ledger, served them."""
-    rounds = ideal_round(cell.instances * cell.callers, cell.requests, 60.0, SERVICE_S, WARM_S + MEASURED_S)
+    rounds = ideal_round(cell.instances * cell.callers, cell.requests, 60.0, cell.service_s, WARM_S + cell.measured_s)
     return quantile([at_s - came_s for came_s, at_s in rounds if at_s >= WARM_S], 0.99)
 
 
