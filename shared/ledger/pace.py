@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from itertools import accumulate
 from typing import NamedTuple
 
-PACE_SNAP = 0.92
+PACE_SNAP = 0.98
 CATCH_UP_SLOTS, CATCH_UP_PERMITS = 8, 2
 """How long ago capacity that the pace left unused may still be granted (the longer of both)."""
 
@@ -72,4 +72,4 @@ def gaps_of(k: int, pace: Pace) -> tuple[int, int]:
 
 def repaid(pace: Pace) -> int:
     """How much of what was granted ahead of a slow pace is charged to the slots that follow it."""
-    return int(min(CATCH_UP_PERMITS, 2 * pace.full))
+    return int(min(CATCH_UP_PERMITS, 2 * pace.full)) if pace.rate < pace.full else 0

@@ -112,6 +112,8 @@ class Pacer:
         self._left: list[int] = []
         """What the pace has left for each slot from now on, but for what was taken in the near ones."""
         self._reach(len(self._taken))
+        self._room = list(accumulate(reversed(self._left), min))[::-1]
+        """What may begin in each near slot so that neither it nor a later near slot has more than the pace."""
         self._share, self._own = 0.0, [0]
         """The asker's share, and what it has of it in each near slot, but for what was taken."""
 
@@ -132,7 +134,7 @@ class Pacer:
         asker."""
         at = slot - self._now
         taken = self._taken[at]
-        most = (self._left[at] - taken) // amount
+        most = self._room[at] // amount
         if most < 1:
             if slot - self._marks[bisect_right(self._marks, slot) - 1] < self._gaps[slot >= self._pace.until]:
                 return 0
@@ -183,6 +185,11 @@ class Pacer:
         if at < len(self._taken):
             self._taken[at:] = [amount + before for before in self._taken[at:]]
             self._near_taken += amount
+            self._room[at:] = [before - amount for before in self._room[at:]]
+            least, earlier = self._room[at], at - 1
+            while earlier >= 0 and self._room[earlier] > least:
+                self._room[earlier] = least
+                earlier -= 1
         else:
             self._used[at:] = [amount + before for before in self._used[at:]]
             self._left[at:] = [before - amount for before in self._left[at:]]

@@ -20,13 +20,13 @@ from shared.accounts.account import Account
 from shared.ledger.grid import Grid
 from shared.ledger.limits import Limits
 from shared.secret import Secret
-from tests.simulation.checker import quantile, wait_against_fifo, worst_instant, worst_window
+from tests.simulation.checker import quantile, worst_instant, worst_window
 from tests.simulation.history import History, Saturation
 from tests.simulation.retry_after import GivenTime, given_times, share_of
 from tests.simulation.scenario import Client, Deployment, Kind, Scenario
 from tests.simulation.world import World
 from tests.support.goals import Goal
-from tests.support.ideal_queue import ideal_round
+from tests.support.ideal_queue import ideal_fifo, ideal_round
 
 WARM_S, MEASURED_S = 62.0, 38.0
 SERVICE_S = 2.0
@@ -175,7 +175,7 @@ def _figures(cell: Cell, history: History, counts: Sequence[int], world: World) 
     )
     window = worst_window(history, "requests", lambda e: e.cost.requests, lambda b: b.limits.requests)
     counted = Counter(e.instance for e in served)
-    waits, ideal = _waits(history, period)
+    waits, ideal = _waits(cell, history, period)
     if cell.load is None:
         ideal = _ideal_round_p99_s(cell)
     commits, refused, reads = (count / cell.measured_s for count in counts)
@@ -196,13 +196,16 @@ def _retry_after(given: Sequence[GivenTime]) -> tuple[int, float, float, float]:
     return len(given), share_of([time.accurate for time in given]), quantile(early_s, 0.99), quantile(late_s, 0.99)
 
 
-def _waits(history: History, period: Saturation) -> tuple[float, float]:
-    """p99 of the waits of all served callers, and that of one ideal queue (s)."""
-    where = wait_against_fifo(history, period, None).where
-    if not where:
-        return 0.0, 0.0
-    waits, ideal = (float(part.split()[-2]) / 1000 for part in where.split(","))
-    return waits, ideal
+def _waits(cell: Cell, history: History, period: Saturation) -> tuple[float, float]:
+    """p99 of the waits of the callers who were served in the period, and that of one ideal queue (s)."""
+    calls = sorted((c.came_ms, c.served_ms) for c in history.calls if c.served_ms is not None)
+    ideal = ideal_fifo([came_ms / 1000 for came_ms, _ in calls], cell.requests, 60.0)
+    found = [
+        ((served_ms - came_ms) / 1000, at_s - came_ms / 1000)
+        for (came_ms, served_ms), at_s in zip(calls, ideal, strict=True)
+        if period.from_ms <= served_ms < period.until_ms
+    ]
+    return quantile([wait_s for wait_s, _ in found], 0.99), quantile([ideal_s for _, ideal_s in found], 0.99)
 
 
 def _ideal_round_p99_s(cell: Cell) -> float:
