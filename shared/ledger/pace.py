@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from itertools import accumulate
 from typing import NamedTuple
 
-PACE_SNAP = 0.98
+PACE_SNAP = 0.96
 CATCH_UP_SLOTS, CATCH_UP_PERMITS = 8, 2
 """How long ago capacity that the pace left unused may still be granted (the longer of both)."""
 

@@ -112,8 +112,10 @@ class Pacer:
         self._left: list[int] = []
         """What the pace has left for each slot from now on, but for what was taken in the near ones."""
         self._reach(len(self._taken))
-        self._room = list(accumulate(reversed(self._left), min))[::-1]
-        """What may begin in each near slot so that neither it nor a later near slot has more than the pace."""
+        self._strict = patience == 1
+        self._room = list(accumulate(reversed(self._left), min))[::-1] if self._strict else self._left[:]
+        """What may begin in each near slot so that neither it nor a later near slot has more than the pace. Where instances are
+        many, each renews seldom, so that a gap in the schedule of coming slots is filled although later ones are booked."""
         self._share, self._own = 0.0, [0]
         """The asker's share, and what it has of it in each near slot, but for what was taken."""
 
@@ -187,7 +189,7 @@ class Pacer:
             self._near_taken += amount
             self._room[at:] = [before - amount for before in self._room[at:]]
             least, earlier = self._room[at], at - 1
-            while earlier >= 0 and self._room[earlier] > least:
+            while self._strict and earlier >= 0 and self._room[earlier] > least:
                 self._room[earlier] = least
                 earlier -= 1
         else:

@@ -15,8 +15,9 @@ from shared.ledger.supply import DimensionSupply, Supply
 
 FLEX_MS = 8_000
 """How long a flexible booking may be dispatched (in a 60 s window)."""
-BURST_SHARE, MIN_BURST = 0.15, 10
-"""Share of a limit (or minimum number of requests) that may go within a quarter of a window before demand is paced."""
+BURST_SHARE, MANY_BURST_SHARE, MIN_BURST = 0.15, 0.3, 10
+"""Requests go at once while the pace after them is no slower than 1 - BURST_SHARE of the limit's rate (MANY_BURST_SHARE where
+instances are many, and each renews seldom), and MIN_BURST requests in any case."""
 RESERVE_SHARE = 0.1
 """Spare permits are given only while this much of the limit stays free."""
 SPARE_SHARE = 0.3
@@ -93,8 +94,8 @@ class Planner:
             self._paced([(self.demand.typical, self.demand.spare)])
 
     def _frequent(self) -> bool:
-        """Whether a request is expected in every slot: pinned permits for them will be used."""
-        return self.demand.spare >= self.party.horizon_slots
+        """Whether requests wait and one more is expected in every slot: pinned permits for them will be used."""
+        return self.demand.waiting and self.demand.spare >= self.party.horizon_slots
 
     def _pace_on(self, now_ms: int, share: float) -> None:
         self.section.paced_ms = max(self.section.paced_ms, now_ms + int(share * self.grid.window_ms))
@@ -172,12 +173,12 @@ class Planner:
         return runs
 
     def _burst(self, cost: Cost) -> int:
-        """How many of `cost` may go at once so that the pace after them is no slower than 1 - BURST_SHARE of the limit."""
-        most = 1 << 40
+        """How many of `cost` may go at once so that the pace after them is not too slow."""
+        most, least = 1 << 40, MANY_BURST_SHARE if self.party.many else BURST_SHARE
         for k in self.calendar.dims:
             if cost[k] > 0:
                 limit = self.calendar.limits[k] or 0
-                share = max(BURST_SHARE, min(1.0, MIN_BURST * cost[k] / limit)) if limit else 0.0
+                share = max(least, min(1.0, MIN_BURST * cost[k] / limit)) if limit else 0.0
                 most = min(most, max(0, int(self._ahead_of_pace(k).most(share) // cost[k])))
         return most
 

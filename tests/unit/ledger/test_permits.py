@@ -163,14 +163,16 @@ class TestSpare:
         for _ in range(100):
             others: Bookings = {SlotRange(NOW, NOW + 200): Cost(booked)} if booked else {}
             demand = Demand(limits, spare=500, spare_ms=30_000)
-            booked += requests(plan(demand, Party(1.0, 0.01, HORIZON), others=others).bookings)
+            booked += requests(plan(demand, Party(1.0, 0.01, HORIZON, many=True), others=others).bookings)
         assert booked == SPARE_SHARE * 1_000
 
     def test_a_reserve_of_the_limit_stays_free(self) -> None:
-        ring = {NOW - 100: Cost(1_000 - 105)}
+        ring = {NOW - at: Cost(3 + (at % 10 < 7)) for at in range(1, GRID.span)}
+        free = 1_000 - sum(cost.requests for cost in ring.values())
+        assert free > RESERVE_SHARE * 1_000
         demand = Demand(Limits(requests=1_000), spare=500, spare_ms=30_000)
         granted = plan(demand, alone(), ring=ring).bookings
-        assert requests(granted) == 105 - RESERVE_SHARE * 1_000
+        assert requests(granted) == free - RESERVE_SHARE * 1_000
 
     @pytest.mark.parametrize(("spare_ms", "slots"), [(0, 32), (5_000, 32), (30_000, 192)])
     def test_spare_permits_last_as_long_as_requested(self, spare_ms: int, slots: int) -> None:
@@ -180,24 +182,35 @@ class TestSpare:
         assert flexible(validity)
 
 
-class TestRecent:
-    """What counts as a burst: bookings that last longer are used more slowly."""
+class TestBurst:
+    """What may go at once: the pace after it is no slower than 85 % of the limit (of 1,000)."""
 
-    def recent(self, bookings: Bookings, ring: dict[int, Cost] | None = None) -> int:
-        booked = collected([InstanceShare(Limits(requests=1_000), bookings)])
-        section = ModelState(ring=ring or {})
-        return Calendar(section, booked, Limits(requests=1_000), GRID, NOW_MS, 2 * GRID.span).recent(0)
+    def burst(self, bookings: Bookings, ring: dict[int, Cost] | None = None, *, many: bool = False) -> int:
+        demand = Demand(Limits(requests=1_000), wants=((Cost(1), 900),), head=True)
+        party = Party(1.0, 1.0, HORIZON, many=many, cap=900)
+        granted = plan(demand, party, others=bookings, ring=ring or {}).bookings
+        return requests({v: cost for v, cost in granted.items() if flexible(v)})
+
+    def test_it_is_larger_where_instances_are_many(self) -> None:
+        assert self.burst({}) == 150
+        assert self.burst({}, many=True) == 300
+
+    def test_what_was_dispatched_at_the_limits_rate_is_no_part_of_it(self) -> None:
+        """A load of 60 % leaves the whole burst, of 100 % none."""
+        assert 145 <= self.burst({}, {NOW - at: Cost(3) for at in range(1, 200)}) <= 155
+        assert self.burst({}, {NOW - at: Cost(5) for at in range(1, 200)}) == 0
+
+    def test_an_earlier_burst_is_part_of_it(self) -> None:
+        assert 50 <= self.burst({}, {NOW - 1: Cost(100)}) <= 55
+        assert self.burst({}, {NOW - 1: Cost(200)}) == 0
+        assert self.burst({}, {NOW - 100: Cost(200)}) == 150, "the capacity of the time since then is free"
 
     def test_a_long_booking_counts_in_part(self) -> None:
         quarter = GRID.span // 4
-        assert self.recent({SlotRange(NOW, NOW + quarter - 1): Cost(60)}) == 60
-        assert self.recent({SlotRange(NOW, NOW + 3 * quarter - 1): Cost(60)}) == 20
-        assert self.recent({SlotRange(NOW - quarter, NOW + 2 * quarter - 1): Cost(60)}) == 30, "half of it is left"
+        assert self.burst({SlotRange(NOW, NOW + quarter - 1): Cost(60)}) == 90
+        assert self.burst({SlotRange(NOW, NOW + 3 * quarter - 1): Cost(60)}) == 130
+        assert self.burst({SlotRange(NOW - quarter, NOW + 2 * quarter - 1): Cost(60)}) == 120, "half of it is left"
 
-    def test_a_booking_that_ended_counts_whole(self) -> None:
-        assert self.recent({SlotRange(NOW - 100, NOW - 1): Cost(60)}) == 60
-
-    def test_pinned_bookings_and_dispatches_count_whole(self) -> None:
-        pinned = SlotRange(NOW + 90, NOW + 89 + PINNED_SLOTS)
-        ring = {NOW - 1: Cost(3), NOW - 100: Cost(500)}
-        assert self.recent({pinned: Cost(5)}, ring) == 8
+    def test_past_and_pinned_bookings_count_whole(self) -> None:
+        assert 90 <= self.burst({SlotRange(NOW - 100, NOW - 1): Cost(60)}) <= 95
+        assert self.burst({SlotRange(NOW + 5, NOW + 4 + PINNED_SLOTS): Cost(5)}) == 145

@@ -50,7 +50,7 @@ def test_the_first_of_a_burst_goes_at_once_and_the_rest_is_paced() -> None:
     bookings = Ledger().ask("a", 150, Limits(requests=300))
     now = GRID.slot(NOON_MS)
     at_once = sum(cost.requests for validity, cost in bookings.items() if validity.first == now)
-    assert at_once >= 90
+    assert 0.15 * 300 <= at_once <= 0.2 * 300
     assert any(validity.first > now + 3 for validity in bookings)
 
 
@@ -71,7 +71,7 @@ def test_scarce_forecasts_need_waiting_requests(*, waiting: bool) -> None:
     """And no more than an even share. What an instance booked whose requests were served at once lapsed: at 87 % of 300 a minute
     p99 was 6 s, and is 0.2 s."""
     ledger, limits = Ledger(c=256), Limits(requests=300)
-    ledger.ask("a", 95, limits)
+    ledger.ask("a", 65, limits)
     ledger.now_ms += 3_000
     mine = ledger.ask("b", 8, limits, waiting=True)
     assert any(validity.first > GRID.slot(ledger.now_ms) for validity in mine), "it waits"
