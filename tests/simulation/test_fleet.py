@@ -22,6 +22,10 @@ def test_a_row_marks_what_misses_its_goal() -> None:
     assert "**1**" in row(cell, replace(FIGURES, rejected=1))
     assert "**0 % of 1; 2.0, 0.0**" in row(cell, replace(FIGURES, given=1, accurate=0.0, early_p99_s=2.0))
     assert "**" not in row(cell, replace(FIGURES, given=1, early_p99_s=0.5, late_p99_s=0.5))
+    ordered = replace(cell, max_wait=(1.0, 1.5), max_difference=1)
+    assert "**30.0, 28.0; 7-8**" in row(ordered, FIGURES)
+    assert "**" not in row(ordered, replace(FIGURES, wait_p99_s=29.5))
+    assert "**29.5, 28.0; 6-8**" in row(ordered, replace(FIGURES, wait_p99_s=29.5, sizes=(6, 8)))
 
 
 def test_head_and_rows_have_the_same_number_of_columns() -> None:
