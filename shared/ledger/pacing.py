@@ -43,7 +43,7 @@ class Ahead:
     then if it is used evenly."""
 
     def __init__(self, calendar: Calendar, k: int) -> None:
-        occupancy, span, now_at = calendar.occupancy, calendar.grid.span, calendar.occupancy.now_at
+        occupancy, span = calendar.occupancy, calendar.grid.span
         self._calendar, self._k, self._limit, self._span = calendar, k, calendar.limits[k] or 0, span
         dispatched, pinned = occupancy.dispatched[k], occupancy.pinned[k]
         gains = [0] * (span + 1)

@@ -5,8 +5,9 @@ python -m tests.simulation.fleet --only 20-300          rows whose name contains
 
 The store takes 20 to 60 ms for a commit, serves commits on one document one after another, and fails where more than ten
 wait. Messages to it take 10 to 30 ms each way, a request at Gemini 1 to 3 s. Callers stay at their instance. Of 100 s the
-first 62 are not measured. Five rows
-are about the order: their requests take 0.1 or 0.2 s, so that 64 callers can use the whole limit, and more time is measured. In the rows of hurried callers each waits 5 s at most, and returns at the time of its Retry-After."""
+first 62 are not measured.
+In the rows of hurried callers each waits 5 s at most, and returns at the time of its Retry-After. Five rows are about the
+order: their requests take 0.1 or 0.2 s, so that 64 callers can use the whole limit, and more time is measured."""
 
 from __future__ import annotations
 
@@ -226,7 +227,8 @@ def _ideal_round_p99_s(cell: Cell) -> float:
 
 
 COMMITS, READS, SERVED, WORST, REJECTED, WAIT, RETRY = (
-    "commits/s + refused/s", "reads/s", "served a minute", "worst window, at once", "rejected by Gemini", "p99 wait, ideal (s); served by an instance",
+    "commits/s + refused/s", "reads/s", "served a minute", "worst window, at once", "rejected by Gemini",
+    "p99 wait, ideal (s); served by an instance",
     "Retry-After accurate; p99 too early, too late (s)",
 )  # fmt: skip
 COLUMNS = (
