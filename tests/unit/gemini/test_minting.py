@@ -18,10 +18,16 @@ from shared.gemini.errors import UpstreamFailure
 from shared.gemini.minting import Mint
 from shared.gemini.oauth import Minted
 from shared.secret import Secret
-from tests.support.service_accounts import EMAIL, private_key, public_key, service_account
+from tests.support.service_accounts import (
+    DISABLED,
+    EMAIL,
+    known_service_accounts,
+    private_key,
+    public_key,
+    service_account,
+)
 
-DISABLED = "disabled@a-project.iam.gserviceaccount.com"
-CONFIG = EmulatorConfig(service_accounts={EMAIL: public_key(), DISABLED: public_key()})
+CONFIG = EmulatorConfig(service_accounts=known_service_accounts())
 KEY_LINES = [line for line in private_key().splitlines() if len(line) > 40]
 
 
