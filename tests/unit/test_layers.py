@@ -39,8 +39,8 @@ ALLOWED: dict[str, set[str]] = {
     "ops": {"accounts", "admission", "gemini", "ledger", "settings", "stores"},
     # The wiring
     "bootstrap": {
-        "accounts", "admission", "auth", "bounds", "gateway", "gemini", "ledger", "media", "ops", "settings", "stores",
-        "telemetry",
+        "accounts", "admission", "auth", "bounds", "configuration", "gateway", "gemini", "ledger", "media", "ops", "settings",
+        "stores", "telemetry",
     },
     # Not in the bundle
     "emulator": set(),
