@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 
@@ -15,8 +16,8 @@ from shared.accounts.manage import NewAccount
 from shared.accounts.records import AccountRecord
 from shared.configuration.document import Configuration, Proxy
 from shared.configuration.store import KEY, ConfigurationStore
-from shared.emulator.config import Project
 from shared.secret import Secret
+from shared.settings.settings import Settings
 from shared.stores.memory import MemoryStore, Shelf
 from shared.stores.port import Change, Put, StoreUnavailable
 from tests.support.data_keys import data_key, data_keys
@@ -25,7 +26,7 @@ from tests.support.faulty_store import FaultyStore
 from tests.support.whole_path import MODEL, OWN_KEY, OWN_LEDGER, WholePath, eventually, text_of, told, whole_path
 
 KEYS = data_keys()
-UNKNOWN_KEY = "AQ.a-key-that-gemini-rejects"
+INVALID_KEY = "AQ.an-invalid-key-of-a-test"
 
 
 class Site:
@@ -50,9 +51,9 @@ async def site(store: MemoryStore | None = None, **settings: Any) -> AsyncIterat
     """Each request reads the configuration again: tests do not wait for five seconds."""
     shelf = Shelf()
     given = {"accounts": {}, "ACCOUNTS_DATA_KEY": data_key().reveal(), **settings}
-    async with whole_path(store=store or MemoryStore(shelf), **given) as path:
-        path.services.live._max_age_s = 0.0
-        yield Site(path, ConfigurationStore(store or MemoryStore(shelf)))
+    with patch("shared.configuration.live.MAX_AGE_S", 0.0):
+        async with whole_path(store=store or MemoryStore(shelf), **given) as path:
+            yield Site(path, ConfigurationStore(store or MemoryStore(shelf)))
 
 
 class TestAccounts:
@@ -64,9 +65,9 @@ class TestAccounts:
             assert it.path.sent_by_key == {OWN_KEY: 1}
 
     async def test_disabled_account_serves_no_more_and_ends_what_it_began(self) -> None:
-        async with site(upstream=Project(latency_s=0.5)) as it:
+        async with site() as it:
             record = await it.add()
-            async with it.path.asking("Hello") as under_way:
+            async with it.path.asking("[[latency:1000]]") as under_way:
                 await eventually(lambda: it.path.open_upstream == 1)
                 await manage.disable(it.elsewhere, [record.id])
                 assert told(await it.path.ask()) == (503, "no_server_key")
@@ -77,24 +78,27 @@ class TestAccounts:
 
     async def test_waiting_requests_are_served_by_another_account(self) -> None:
         """One account at a time: each switch leaves its requests to the other."""
-        keys = {"AQ.key-of-the-server-1": "one", "AQ.key-of-the-server-2": "two"}
-        callers = {"callers": ()}
-        async with site(upstream=Project(latency_s=0.02), GEMINI_CONCURRENCY_LIMIT=1, **callers) as it:
-            it.path.gemini.app.stats._config.keys.update(keys)
-            first, second = [await it.add(key, project) for key, project in keys.items()]
+        keys = ("AQ.a-key-of-account-1", "AQ.a-key-of-account-2")
+        async with site(callers=keys, GEMINI_CONCURRENCY_LIMIT=1, REQUEST_TIMEOUT_SECONDS=60) as it:
+            first, second = [await it.add(key, f"u-{Secret(key).fingerprint('ledger')}") for key in keys]
             await manage.disable(it.elsewhere, [second.id])
-            asked = [asyncio.create_task(it.path.ask(timeout_s=5)) for _ in range(12)]
+            asked = [asyncio.create_task(it.path.ask("[[latency:100]]", timeout_s=50)) for _ in range(12)]
+            await eventually(lambda: it.path.waiting >= 10)
             for out, back in ((first, second), (second, first), (first, second)):
-                await asyncio.sleep(0.1)
                 await manage.enable(it.elsewhere, [back.id])
                 await manage.disable(it.elsewhere, [out.id])
+                served = it.path.sent_by_key.copy()
                 await it.path.services.refresh()
+                key = keys[back is second]
+                await eventually(
+                    lambda served=served, key=key: it.path.sent_by_key.get(key, 0) > served.get(key, 0), 30
+                )
             for answer in await asyncio.gather(*asked):
                 text_of(answer)
 
     async def test_rejected_key_is_recorded_for_every_process(self) -> None:
         async with site() as it:
-            record = await it.add(UNKNOWN_KEY, "rejected")
+            record = await it.add(INVALID_KEY, "rejected")
             assert told(await it.path.ask()) == (503, "no_server_key")
             for _ in range(500):
                 if (await it.recorded()).out is not None:
@@ -103,7 +107,7 @@ class TestAccounts:
             out = (await it.recorded()).out
             assert out is not None
             assert out.kind == "key_invalid"
-            assert UNKNOWN_KEY not in repr(await it.elsewhere.read())
+            assert INVALID_KEY not in repr(await it.elsewhere.read())
             sent = it.path.sent
             it.path.services.pool._disabled.clear()  # As in a process that has just started.
             it.path.services.live._seen = None
@@ -154,11 +158,9 @@ class TestSettings:
     async def test_proxy_is_switched_on_and_off(self) -> None:
         """The offline Gemini is on this machine, which no proxy is used for; so Gemini's host is another name here."""
         async with site() as it:
-            client = it.path.services.client
-            it.path.services.live._settings = replace(it.path.services.settings, base_url="https://gemini.example")
-            it.path.services.live._settings = replace(
-                it.path.services.live._settings,
-                environment={**it.path.services.settings.environment, "GEMINI_BASE_URL": "https://gemini.example"},
+            client, live = it.path.services.client, it.path.services.live
+            live._settings = Settings.from_environment(
+                {**it.path.services.settings.environment, "GEMINI_BASE_URL": "https://gemini.example"}
             )
             sealed = KEYS.seal("proxy:credential", b"user:pass")
             for enabled, url in (
@@ -206,11 +208,11 @@ class TestFailures:
 
     async def test_no_secret_is_in_the_log_or_the_store(self, capfd: pytest.CaptureFixture[str]) -> None:
         shelf = Shelf()
-        async with site(MemoryStore(shelf), PLANTED="x") as it:
-            await it.add(UNKNOWN_KEY)
+        async with site(MemoryStore(shelf)) as it:
+            await it.add(INVALID_KEY)
             await it.path.ask()
             await it.path.send("GET", "/health")
             await eventually(lambda: b"key_invalid" in shelf.entries[KEY].put.value)
-            for secret in (UNKNOWN_KEY, data_key().reveal()):
+            for secret in (INVALID_KEY, data_key().reveal()):
                 assert secret.encode() not in shelf.entries[KEY].put.value
                 assert secret not in "".join(capfd.readouterr())
