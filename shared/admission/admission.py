@@ -155,6 +155,8 @@ class Admission:
             self.projects[account.ledger_id] = project
         elif account.ephemeral:
             self.projects.move_to_end(account.ledger_id)
+        if account.limits_version > project.account.limits_version:
+            project.reconfigure(account)
         return project
 
     def _forget_idle(self) -> None:

@@ -65,6 +65,12 @@ class ProjectClient:
 
     # -- spending ----------------------------------------------------------------------------------------------------
 
+    def reconfigure(self, account: Account) -> None:
+        """Use the limits of `account`, which are from a newer configuration."""
+        self.account = account
+        self.holdings.reconfigure(account)
+        self.poke()
+
     def permits_of(self, model: str) -> ModelPermits:
         """The permits of the section in which requests for the id `model` count."""
         return self.holdings.permits_of(model)

@@ -29,6 +29,8 @@ MAGIC, VERSION = b"GL", 4
 READABLE = frozenset({VERSION})
 """Versions that this code reads. It writes VERSION, which the release before must read already (README.md, "Versions")."""
 KINDS: tuple[Kind, ...] = get_args(Kind)
+LIMITS_VERSIONS = 1
+"""The kind of the addition with the versions of the leases' limits; a lease that is not listed has version 0."""
 _MAX = 2**62
 _NONE = -1
 """Stands for `unlimited`; every stored limit is >= 0."""
@@ -60,6 +62,7 @@ def pack(state: State) -> bytes:
     column += (state.accepted, len(state.names))
     for name, known in state.names.items():
         column += (index[name], index[known.model], known.until_ms - state.now_ms)
+    _pack_additions(column, state, index)
     numbers = array("q", column)
     if sys.byteorder == "big":
         numbers.byteswap()
@@ -119,7 +122,27 @@ def _state(read: Column, names: list[str]) -> State:
     for _ in range(take()):
         name = names[take()]
         state.names[name] = Metered(names[take()], take() + state.now_ms)
+    _read_additions(read, state, names)
     return state
+
+
+def _pack_additions(column: list[int], state: State, index: dict[str, int]) -> None:
+    """What a document of this version need not have: a kind, how many numbers follow, and these. Readers skip unknown kinds."""
+    versions: list[int] = []
+    for name, lease in state.leases.items():
+        if lease.limits_version:
+            versions += (index[name], lease.limits_version)
+    if versions:
+        column += (LIMITS_VERSIONS, len(versions), *versions)
+
+
+def _read_additions(read: Column, state: State, names: list[str]) -> None:
+    while read.at < len(read.numbers):
+        kind, count = read.many(2)
+        numbers = read.many(count)
+        if kind == LIMITS_VERSIONS:
+            for name, version in zip(numbers[::2], numbers[1::2], strict=True):
+                state.leases[names[name]].limits_version = version
 
 
 def _pack_lease(

@@ -96,6 +96,18 @@ class Deployment:
 
 
 @dataclass(frozen=True, slots=True)
+class Reconfiguration:
+    """From `at_s` on, running instances read these accounts in place of their own, each at a time of its own."""
+
+    accounts: tuple[Account, ...]
+    at_s: float
+    within_s: float
+    """How long it takes until all have."""
+    unread_by: tuple[int, ...] = ()
+    """The numbers of instances that go on without it."""
+
+
+@dataclass(frozen=True, slots=True)
 class Saturated:
     """A time in which, by construction, these callers always want more than the model's limit."""
 
@@ -147,6 +159,7 @@ class Scenario:
     known: frozenset[str] | None = None
     """The ids that the deployment knows; None: all."""
     saturated: Saturated | None = None
+    reconfigurations: tuple[Reconfiguration, ...] = ()
 
 
 def grid_of(window_ms: int, slot_ms: int) -> Grid:

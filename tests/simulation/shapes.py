@@ -10,7 +10,18 @@ from shared.accounts.account import Account
 from shared.ledger.limits import Limits
 from shared.secret import Secret
 from tests.simulation.history import Spell
-from tests.simulation.scenario import DAY, Client, Deployment, Fault, FaultKind, Kind, Scenario, grid_of
+from tests.simulation.scenario import (
+    DAY,
+    Client,
+    Deployment,
+    Fault,
+    FaultKind,
+    Kind,
+    Reconfiguration,
+    Saturated,
+    Scenario,
+    grid_of,
+)
 from tests.simulation.upstream import Rival
 
 BUSY_S = 12.0
@@ -177,6 +188,39 @@ def refusals(seed: int) -> Scenario:
     """Another consumer spends the quota, again and again; the ledger itself allows more."""
     rivals = tuple(Rival("p0", "m0", Limits(requests=1), at, at + 2.0, names_the_limit=False) for at in (2.0, 5.0, 8.0))
     return deployment(seed, QUICK, Limits(20), rivals=rivals)
+
+
+def changed_limits(seed: int) -> Scenario:
+    """The limits of running instances are raised, changed at random, and lowered. In half of the seeds one instance goes on
+    for long without reading any of it; in the other half processes freeze and die."""
+    random, busy_s = Random(f"limits {seed}"), 30.0
+    versions = [_limits(random.choice([3, 5]), 4), _limits(random.choice([12, 20]), 16)]
+    versions += [_limits(random.choice([3, 8, 12, 20]), random.choice([2, 4, 8, 16])) for _ in range(2)]
+    versions += [_limits(4, 2)] * 2
+    accounts = [
+        (Account("a0", "p0", Secret("a0"), c, limits, limits_version=version),)
+        for version, (limits, c) in enumerate(versions)
+    ]
+    unread_by = (0,) if seed % 2 == 0 else ()
+    changes = tuple(
+        Reconfiguration(of_version, at_s, 0.5, unread_by if at_s < 29.0 else ())
+        for of_version, at_s in zip(accounts[1:], (4.0, 13.0, 15.0, 17.0, 29.0), strict=True)
+    )
+    faults = () if unread_by else (*troubles(seed, "freeze", 4, (0.2, 2.0)), *troubles(seed, "kill", 2))
+    plain = deployment(
+        seed, replace(QUICK, patience_s=(300.0, 300.0), connect_s=(0.0, 0.0)), versions[0][0], callers=24,
+        busy_s=busy_s, queue_timeout_s=300.0, faults=faults, reconfigurations=changes,
+    )  # fmt: skip
+    clients = tuple(
+        replace(client, until_s=busy_s, think_s=0.0, home=at % 3) for at, client in enumerate(plain.clients)
+    )
+    names = tuple(client.name for client in clients)
+    saturated = Saturated("p0", "m0", 4.5 + WINDOW_S, 12.99, names) if unread_by else None
+    return replace(plain, deployments=(Deployment(accounts[0]),), clients=clients, saturated=saturated)
+
+
+def _limits(requests: int, concurrency: int) -> tuple[Limits, int]:
+    return Limits(requests, 40 * requests, requests_per_day=100 * requests), concurrency
 
 
 # -- Gemini refuses for a while ------------------------------------------------------------------------------------------

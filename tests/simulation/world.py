@@ -10,17 +10,19 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from random import Random
 
+from shared.accounts.account import Account
 from shared.admission.admission import Admission, AdmissionConfig
 from shared.admission.config import ProcessConfig
 from shared.errors import GatewayError
 from shared.generation import Caller
 from shared.ledger.packing import unpack
 from shared.ledger.state import State
+from tests.simulation.bounds import bounds
 from tests.simulation.caller import Request, Story
 from tests.simulation.contention import Contention
-from tests.simulation.history import FOREVER, Bound, Call, Fate, History, Saturation
+from tests.simulation.history import FOREVER, Call, Fate, History, Saturation
 from tests.simulation.loop import Process, VirtualLoop, virtual_clocks
-from tests.simulation.scenario import Client, Deployment, Scenario
+from tests.simulation.scenario import Client, Deployment, Reconfiguration, Scenario
 from tests.simulation.store import Network, StoreServer, VirtualStore
 from tests.simulation.trouble import Trouble
 from tests.simulation.upstream import VirtualGemini
@@ -48,6 +50,8 @@ class Instance:
     process: Process
     admission: Admission
     deployment: Deployment
+    accounts: tuple[Account, ...]
+    """Those of its deployment, or of the last configuration that it read."""
     calls: dict[int, Waiting] = field(default_factory=dict)
     leaving: bool = False
 
@@ -136,6 +140,8 @@ class World:
             self.loop.post(at_s, self._populate, count)
         for fault in scenario.faults:
             self.loop.post(fault.at_s, self.trouble.strike, fault)
+        for change in scenario.reconfigurations:
+            self.loop.post(change.at_s, self._reconfigure, change)
         for client in scenario.clients:
             self.loop.post(client.from_s, self._begin_client, client)
         self.loop.post(scenario.busy_s, self.trouble.end)
@@ -145,7 +151,7 @@ class World:
             window_ms=self.grid.window_ms,
             exchanges=self.gemini.exchanges(),
             calls=tuple(self.calls),
-            bounds=tuple(self._bounds()),
+            bounds=tuple(bounds(self.scenario, self._started.values(), self._models())),
             disturbances=tuple(self.trouble.disturbances),
             refused=tuple(self.gemini.refused),
             saturations=tuple(self._saturations()),
@@ -200,7 +206,8 @@ class World:
             )
         finally:
             self.loop.current = None
-        instance = Instance(process, admission, deployment)
+        known = [one for one in scenario.reconfigurations if deployment.from_s <= one.at_s <= self.loop.now_s]
+        instance = Instance(process, admission, deployment, known[-1].accounts if known else deployment.accounts)
         self.instances.append(instance)
         self._started[name] = (deployment, self.now_ms(), None)
         self.say(f"{name} starts")
@@ -221,6 +228,11 @@ class World:
         for instance in self.living():
             if instance.deployment is not newest and self.random.random() < 0.5:
                 self._retire(instance)
+
+    def _reconfigure(self, change: Reconfiguration) -> None:
+        for at, instance in enumerate(self.instances):
+            if at not in change.unread_by:
+                self.loop.post(self.random.uniform(0.0, change.within_s), _read_accounts, instance, change.accounts)
 
     def _retire(self, instance: Instance) -> None:
         instance.leaving = True
@@ -302,7 +314,7 @@ class World:
             await asyncio.sleep(self.random.uniform(*START_S))
             living = self.living() or [self.start()]
         instance = living[home % len(living)] if home >= 0 else self.random.choice(living)
-        own = {account.id: account for account in instance.deployment.accounts}
+        own = {account.id: account for account in instance.accounts}
         self._numbers += 1
         as_configured = [own[account.id] for account in ask.accounts]
         waiting = Waiting(ask, self._numbers, self.now_ms(), self.loop.create_future())
@@ -353,6 +365,9 @@ class World:
 
     # ----------------------------------------------------------------------------------------------------------------
 
+    def _models(self) -> list[str]:
+        return sorted({name for e in self.gemini.sent for name in (e.work.model, e.work.booked) if name})
+
     def _saturations(self) -> Iterator[Saturation]:
         claim = self.scenario.saturated
         if claim is not None:
@@ -361,22 +376,6 @@ class World:
             yield Saturation(
                 claim.project, claim.model, from_ms, until_ms, self.grid.best_use(), names, claim.callers
             )  # fmt: skip
-
-    def _bounds(self) -> Iterator[Bound]:
-        """A deployment's limits apply from its first instance until the bookings of its last one have expired (A6)."""
-        models = sorted({name for e in self.gemini.sent for name in (e.work.model, e.work.booked) if name})
-        grace_ms = 6 * self.grid.window_ms
-        for deployment in self.scenario.deployments:
-            lives = [(since, until) for d, since, until in self._started.values() if d is deployment]
-            if lives:
-                from_ms = min(since for since, _ in lives)
-                ended = [until for _, until in lives if until is not None]
-                until_ms = max(ended) + grace_ms if len(ended) == len(lives) else float("inf")
-                for account in deployment.accounts:
-                    for model in models:
-                        yield Bound(
-                            account.ledger_id, model, account.limits_for(model), account.concurrency, from_ms, until_ms
-                        )
 
 
 class _Collector(logging.Handler):
@@ -391,6 +390,10 @@ class _Collector(logging.Handler):
             self._world.errors.append(f"{record.getMessage()}: {record.exc_info and record.exc_info[1]!r}")
         process = self._world.loop.current
         self._world.say(f"{process.name if process else ''} logs: {record.getMessage()}")
+
+
+def _read_accounts(instance: Instance, accounts: tuple[Account, ...]) -> None:
+    instance.accounts = accounts
 
 
 def _hand_over(heard: asyncio.Future[Call], what: Call) -> None:
