@@ -27,6 +27,7 @@ def report(state: State, now_ms: int, configured: Callable[[str], Limits]) -> Re
     version = limits_version(state, 0, now_ms)
     c = min(newest((one.limits_version, one.concurrency) for _, one in leases if fresh(one, now_ms)), default=None)
     return {
+        "merged_into": state.moved or None,
         "instances": len(state.leases),
         "slots": {
             "held": sum(lease.slots for _, lease in leases if lease.reuse_ms >= now_ms),

@@ -157,6 +157,8 @@ class State:
     """The circuit that stops all models when the project exceeds its spend."""
     accepted: bool = False
     """Whether Gemini has accepted this caller's own key, so that its daily usage must be kept."""
+    moved: str = ""
+    """The id of the ledger that took over all that was here; "" while this document is in use. See `merging.py`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -335,5 +337,7 @@ class RenewResult:
     """No request may be dispatched that ends later at Gemini: then other instances may get its slot."""
     limits_version: int = 0
     """The newest version of the configuration among the instances; its limits apply."""
+    moved: str = ""
+    """The ledger that took over: nothing was applied, and the same message is due there. "" from a document that is in use."""
     fresh: bool = True
     """False when this renew had been applied before and nothing was changed."""

@@ -20,6 +20,7 @@ from shared.ledger.circuit import (
 )
 from shared.ledger.grid import Grid, pacific_day
 from shared.ledger.limits import Limits
+from shared.ledger.merging import refer
 from shared.ledger.names import end_turn, has_room, learn_names, move_named, redirected, take_back_not_found, takes_turn
 from shared.ledger.occupancy import collected
 from shared.ledger.permits import IMMINENT_SLOTS, Party, Planner
@@ -78,6 +79,8 @@ def renew(state: State, message: RenewRequest, store_ms: int, grid: Grid) -> Ren
     A model for which the document has no room gets no grant. Raises ValueError if the windows differ."""
     if state.window_ms != grid.window_ms:
         raise ValueError(f"this ledger counts windows of {state.window_ms} ms, this process of {grid.window_ms} ms")
+    if state.moved:
+        return refer(state)
     lease = state.leases.get(message.instance)
     if lease is not None and lease.renew >= message.number:
         return _repeated(state, lease, message, grid)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 
 from shared.accounts.account import Account
 from tests.simulation.history import FOREVER, Bound
@@ -20,6 +21,9 @@ def bounds(scenario: Scenario, started: Iterable[Life], models: Sequence[str]) -
     """A deployment's limits apply from its first instance until the bookings of its last one have expired (A6); those of a
     configuration from its time until the bookings under it have expired, which begins when all instances have read the next."""
     known, changes = list(started), scenario.reconfigurations
+    if scenario.merged:
+        yield from _bounds_of([replace(scenario.merged[0], ledger_id=scenario.one_project)], models, 0.0, FOREVER)
+        return
     for deployment in scenario.deployments:
         lives = [(since, until) for of, since, until in known if of is deployment]
         if lives:

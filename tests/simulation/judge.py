@@ -150,7 +150,7 @@ def _probe(world: World) -> Iterator[Verdict]:
     # Unproven ids share one limit, which may be one request per window, and a rejected request leaves a window unused.
     patience_s = max(PROBE_S, 5 * len(models) * world.grid.window_ms / 1000)
     end_s = world.loop.now_s + patience_s
-    for project, account in {account.ledger_id: account for account in deployment.accounts}.items():
+    for project, account in {world.gemini.project_of(account): account for account in deployment.accounts}.items():
         for model in sorted(models):
             one = Request([account], Caller("probe", "admin"), model, Cost(1, 1), 1, patience_s, 0.05)
             last[project, model] = None
@@ -177,7 +177,7 @@ def _probe(world: World) -> Iterator[Verdict]:
 def _unsaid(world: World, project: str) -> bool:
     """Whether a process was stopped with its last answer before the ledger, on a slow network, received its report."""
     agents = [a for i in world.instances if not i.process.killed for a in i.admission.projects.values()]
-    return any(agent.ledger.pending is not None for agent in agents if agent.account.ledger_id == project)
+    return any(agent.ledger.pending is not None for agent in agents if agent.ledger.ledger_id == project)
 
 
 def _stops(state: State, model: str) -> bool:
@@ -220,7 +220,7 @@ def _days_counted(world: World) -> Iterator[Verdict]:
     metered = dict(scenario.aliases)
     # Where a day is unlimited, an instance books nothing that would count there after a kill.
     unlimited = {
-        (account.ledger_id, metered.get(model, model))
+        (world.gemini.project_of(account), metered.get(model, model))
         for deployment in scenario.deployments
         for account in deployment.accounts
         for model in {client.kind.model for client in scenario.clients}

@@ -108,6 +108,14 @@ class Reconfiguration:
 
 
 @dataclass(frozen=True, slots=True)
+class Merger:
+    """An instance finds out that the accounts of two ledgers are of one Google project, and merges them."""
+
+    at_s: float
+    ledgers: tuple[str, str]
+
+
+@dataclass(frozen=True, slots=True)
 class Saturated:
     """A time in which, by construction, these callers always want more than the model's limit."""
 
@@ -160,6 +168,11 @@ class Scenario:
     """The ids that the deployment knows; None: all."""
     saturated: Saturated | None = None
     reconfigurations: tuple[Reconfiguration, ...] = ()
+    mergers: tuple[Merger, ...] = ()
+    merged: tuple[Account, ...] = ()
+    """The accounts once all ledgers are merged. Their limits are those of the whole project, at all times."""
+    one_project: str = ""
+    """The Google project that all accounts belong to, if it is one: the ledger that all others are merged into."""
 
 
 def grid_of(window_ms: int, slot_ms: int) -> Grid:

@@ -13,16 +13,18 @@ from random import Random
 from shared.accounts.account import Account
 from shared.admission.admission import Admission, AdmissionConfig
 from shared.admission.config import ProcessConfig
+from shared.admission.merge_ledgers import merge_ledgers
 from shared.errors import GatewayError
 from shared.generation import Caller
 from shared.ledger.packing import unpack
 from shared.ledger.state import State
+from shared.stores.port import StoreError
 from tests.simulation.bounds import bounds
 from tests.simulation.caller import Request, Story
 from tests.simulation.contention import Contention
 from tests.simulation.history import FOREVER, Call, Fate, History, Saturation
 from tests.simulation.loop import Process, VirtualLoop, virtual_clocks
-from tests.simulation.scenario import Client, Deployment, Reconfiguration, Scenario
+from tests.simulation.scenario import Client, Deployment, Merger, Reconfiguration, Scenario
 from tests.simulation.store import Network, StoreServer, VirtualStore
 from tests.simulation.trouble import Trouble
 from tests.simulation.upstream import VirtualGemini
@@ -31,6 +33,8 @@ START_S = (0.1, 0.5)
 """Time from the decision to start an instance to its first request."""
 DRAIN_S = 10.0
 LOCAL_LINGER_S = 1.0
+MERGED_WITHIN_S = 1.5
+"""After this time another instance tries to merge two ledgers."""
 
 
 @dataclass(slots=True)
@@ -94,6 +98,7 @@ class World:
             pressure=scenario.pressure,
             cancels=scenario.cancels,
             aliases=dict(scenario.aliases),
+            one_project=scenario.one_project,
             rivals=list(scenario.rivals),
             spells=list(scenario.spells),
         )
@@ -102,8 +107,12 @@ class World:
         self.errors: list[str] = []
         self.calls: list[Call] = []
         self.trouble = Trouble(self)
+        if scenario.mergers:
+            self.server.on_commit.append(self._merged)
         self._started: dict[str, tuple[Deployment, float, float | None]] = {}
         self._named: dict[tuple[str, str], float] = {}
+        self._read: tuple[Account, ...] = ()
+        """The newest configuration, which new instances read."""
         self._wanted = 0
         self._numbers = 0
 
@@ -142,6 +151,8 @@ class World:
             self.loop.post(fault.at_s, self.trouble.strike, fault)
         for change in scenario.reconfigurations:
             self.loop.post(change.at_s, self._reconfigure, change)
+        for merger in scenario.mergers:
+            self.loop.post(merger.at_s, self._begin_merge, merger)
         for client in scenario.clients:
             self.loop.post(client.from_s, self._begin_client, client)
         self.loop.post(scenario.busy_s, self.trouble.end)
@@ -159,7 +170,8 @@ class World:
         )
 
     def ledgers(self) -> dict[str, State]:
-        return {key.removeprefix("ledger/"): unpack(doc.value) for key, doc in self.server.docs.items() if doc.value}
+        states = {key.removeprefix("ledger/"): unpack(doc.value) for key, doc in self.server.docs.items() if doc.value}
+        return {ledger: state for ledger, state in states.items() if not state.moved}
 
     def named_ms(self, project: str, asked: str) -> float:
         """When the ledger first knew as which model the id `asked` is metered, as far as earlier checks showed."""
@@ -206,8 +218,7 @@ class World:
             )
         finally:
             self.loop.current = None
-        known = [one for one in scenario.reconfigurations if deployment.from_s <= one.at_s <= self.loop.now_s]
-        instance = Instance(process, admission, deployment, known[-1].accounts if known else deployment.accounts)
+        instance = Instance(process, admission, deployment, self._read or deployment.accounts)
         self.instances.append(instance)
         self._started[name] = (deployment, self.now_ms(), None)
         self.say(f"{name} starts")
@@ -229,7 +240,34 @@ class World:
             if instance.deployment is not newest and self.random.random() < 0.5:
                 self._retire(instance)
 
+    def _begin_merge(self, merger: Merger) -> None:
+        """By any instance; one that does not finish is followed by another."""
+        living = self.living()
+        if living and not self._is_merged(merger):
+            instance = self.random.choice(living)
+            instance.process.thaw("idle")
+            instance.process.spawn(self._merge(instance, merger))
+        if not self._is_merged(merger):
+            self.loop.post(MERGED_WITHIN_S, self._begin_merge, merger)
+
+    def _is_merged(self, merger: Merger) -> bool:
+        doc = self.server.value(f"ledger/{max(merger.ledgers)}")
+        return bool(doc) and bool(unpack(doc or b"").moved)
+
+    async def _merge(self, instance: Instance, merger: Merger) -> None:
+        try:
+            await merge_ledgers(instance.admission.store, *merger.ledgers, self.grid.window_ms)
+        except StoreError as error:
+            self.say(f"{instance.process.name} merges nothing: {error}")
+
+    def _merged(self, key: str, value: bytes | None) -> None:
+        """After the last merge every instance reads the limits of the whole project."""
+        if value and unpack(value).moved and all(self._is_merged(merger) for merger in self.scenario.mergers):
+            self.say("all ledgers are merged")
+            self.loop.post(0.0, self._reconfigure, Reconfiguration(self.scenario.merged, 0.0, 0.2))
+
     def _reconfigure(self, change: Reconfiguration) -> None:
+        self._read = change.accounts
         for at, instance in enumerate(self.instances):
             if at not in change.unread_by:
                 self.loop.post(self.random.uniform(0.0, change.within_s), _read_accounts, instance, change.accounts)
@@ -349,7 +387,7 @@ class World:
         self.say(f"{instance.process.name} call {waiting.number} of {ask.caller.id}: {fate} {code}")
         call = Call(
             waiting.number, instance.process.name, ask.caller.id, ask.model,
-            tuple(dict.fromkeys(account.ledger_id for account in ask.accounts)),
+            tuple(dict.fromkeys(map(self.gemini.project_of, ask.accounts))),
             ask.cost, ask.batch, waiting.came_ms, waiting.came_ms + ask.patience_s * 1000, self.now_ms(),
             fate, code, retry_after_s, story.served_ms if story is not None else None,
         )  # fmt: skip
@@ -393,7 +431,13 @@ class _Collector(logging.Handler):
 
 
 def _read_accounts(instance: Instance, accounts: tuple[Account, ...]) -> None:
-    instance.accounts = accounts
+    if not instance.process.killed:
+        instance.accounts = accounts
+        instance.process.spawn(_apply(instance, accounts))
+
+
+async def _apply(instance: Instance, accounts: tuple[Account, ...]) -> None:
+    instance.admission.clients.reconfigure(accounts)
 
 
 def _hand_over(heard: asyncio.Future[Call], what: Call) -> None:
