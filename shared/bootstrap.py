@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from shared.gemini.upstream import Upstream
     from shared.media.look_ups import LookUps
     from shared.media.media import MediaStore
+    from shared.secret import Secret
     from shared.stores.port import Liveness, Store
     from shared.telemetry.spans import Tracer
 
@@ -101,6 +102,8 @@ class Services:
             ),
             liveness,
         )
+        self._clients: list[tuple[GeminiClient, str]] = []
+        """Each with the address by which its proxy is chosen."""
         self.client = self._client_of(DeveloperApi(settings.base_url), settings.base_url)
         self.upstreams = Upstreams({"api_key": self.client}, {"vertex": self._vertex})
         self.gateway = Gateway(
@@ -125,7 +128,11 @@ class Services:
         from shared.gemini.minting import Mint
         from shared.gemini.oauth import AccessTokens
 
-        return AccessTokens(Mint(self.settings.accounts.oauth_token_url, self.settings.proxy_for))
+        return AccessTokens(Mint(self.settings.accounts.oauth_token_url, self._proxy_for))
+
+    def _proxy_for(self, url: str) -> Secret | None:
+        """By the settings of the time of the call."""
+        return self.settings.proxy_for(url)
 
     def _vertex(self) -> Upstream:
         from shared.gemini.vertex import Vertex, host
@@ -134,13 +141,14 @@ class Services:
         return self._client_of(Vertex(self.access_tokens, self.large_work, base_url), base_url or host("global"))
 
     def _client_of(self, backend: Backend, base_url: str) -> GeminiClient:
-        proxy = self.settings.proxy_for(base_url)
-        return GeminiClient(
+        client = GeminiClient(
             backend,
             max_connections=self.settings.max_connections,
-            proxy=proxy.reveal() if proxy else None,
+            proxy=proxy_of(self.settings, base_url),
             large_work=self.large_work,
         )
+        self._clients.append((client, base_url))
+        return client
 
     @cached_property
     def look_ups(self) -> LookUps:
@@ -177,9 +185,10 @@ class Services:
         )
         self.gateway.table = settings.models
         self.byte_budget.strangers_bytes = strangers_bytes(settings, self.byte_budget.total_bytes)
-        proxy = settings.proxy_for(settings.base_url)
-        self.client.reconfigure(proxy.reveal() if proxy else None, settings.max_connections)
+        for client, base_url in self._clients:
+            client.reconfigure(proxy_of(settings, base_url), settings.max_connections)
         self.admission.reconfigure(weights_of(settings), settings.max_connections, caller_key_connections(settings))
+        self.admission.clients.reconfigure(self.pool.server)
         if others_serve:
             self.admission.accounts_changed()
         self._rejections.flush()
@@ -231,6 +240,12 @@ def budget_of(settings: Settings) -> ByteBudget:
     if total is None:
         total = min(max(memory_bytes() // (6 * settings.workers), MIN_BUDGET_BYTES), MAX_BUDGET_BYTES)
     return ByteBudget(total, strangers_bytes=strangers_bytes(settings, total))
+
+
+def proxy_of(settings: Settings, url: str) -> str | None:
+    """The proxy for requests to `url`, with its credential."""
+    proxy = settings.proxy_for(url)
+    return proxy.reveal() if proxy else None
 
 
 def weights_of(settings: Settings) -> dict[str, float]:

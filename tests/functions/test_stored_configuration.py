@@ -17,7 +17,6 @@ from shared.accounts.records import AccountRecord
 from shared.configuration.document import Configuration, Proxy
 from shared.configuration.store import KEY, ConfigurationStore
 from shared.secret import Secret
-from shared.settings.settings import Settings
 from shared.stores.memory import MemoryStore, Shelf
 from shared.stores.port import Change, Put, StoreUnavailable
 from tests.support.data_keys import data_key, data_keys
@@ -158,10 +157,8 @@ class TestSettings:
     async def test_proxy_is_switched_on_and_off(self) -> None:
         """The offline Gemini is on this machine, which no proxy is used for; so Gemini's host is another name here."""
         async with site() as it:
-            client, live = it.path.services.client, it.path.services.live
-            live._settings = Settings.from_environment(
-                {**it.path.services.settings.environment, "GEMINI_BASE_URL": "https://gemini.example"}
-            )
+            client = it.path.services.client
+            it.path.services._clients[0] = (client, "https://gemini.example")
             sealed = KEYS.seal("proxy:credential", b"user:pass")
             for enabled, url in (
                 (True, "http://user:pass@proxy.example:3128"),
