@@ -171,6 +171,7 @@ class Services:
         """Called for each request: reads the stored configuration again if it is older than a few seconds, and applies what
         has changed. Requests in flight end as they began."""
         await self.live.refresh()
+        self._rejections.flush()
 
     def _apply(self, applied: Applied) -> None:
         settings, stored = applied.settings, applied.stored
@@ -191,7 +192,6 @@ class Services:
         self.admission.clients.reconfigure(self.pool.server)
         if others_serve:
             self.admission.accounts_changed()
-        self._rejections.flush()
 
     def _report_disabled(self, account_id: str, revision: int, kind: str, message: str) -> None:
         self._rejections.add(account_id, revision, OutReason.of(kind, message, int(unix_s() * 1000)))
