@@ -1,0 +1,160 @@
+"""What a native request body names that one Google project stores (files, caches, file search stores), and its thought
+signatures. Pure.
+
+Gemini answers 403 for a stored thing of another project, and 400 for a thought signature of another backend. Both spellings of
+a field are read. A function's arguments and response are the caller's own data, which Gemini does not follow.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+from urllib.parse import unquote
+
+from shared.errors import BadRequest
+from shared.gemini import wire
+from shared.generation import JsonObject
+
+MAX_NAMES = 500
+PLACEHOLDER = "skip_thought_signature_validator"
+"""Gemini accepts it in place of a signature that the caller does not have (ai.google.dev/gemini-api/docs/thought-signatures)."""
+
+_NAMES = (b"ileUri", b"ile_uri", b"achedContent", b"ached_content", b"ileSearchStoreNames", b"ile_search_store_names")
+_SIGNATURES = (b"houghtSignature", b"hought_signature")
+_FEW_PARTS = 64
+"""A body with so few parts is walked at once, however large they are: that is faster than searching 31 MB of images."""
+
+_FILE = re.compile(
+    r"(?:\A/?|/v[0-9][a-z0-9]*/|googleapis\.com/(?:[^?#]*/)?)files/([^/?#:\s]+)",
+    re.IGNORECASE,
+)
+"""`files/x`, or a URL of the Files API at any host: Google has several, and a proxy has its own."""
+_OTHERS = re.compile(r"/?((?:cachedContents|fileSearchStores)/[^/?#:\s]+)")
+_MISSING = re.compile(
+    r"you do not have permission to access the (?:file|cachedcontent|filesearchstore)\b.* or it may not exist"
+    r"|(?:cachedcontent|file|filesearchstore) not found \(or permission denied\)",
+    re.IGNORECASE,
+)
+
+
+def names(body: Mapping[str, Any], data: bytes) -> tuple[str, ...]:
+    """The stored things that a body names, like `files/x`, each once. `data` is the same body as bytes. Raises BadRequest for
+    more than MAX_NAMES."""
+    if not _may_have(body, data, _NAMES):
+        return ()
+    found: dict[str, None] = {}
+    for name in _names(body):
+        found[name] = None
+        if len(found) > MAX_NAMES:
+            raise BadRequest(
+                f"The request names more than {MAX_NAMES} stored files; use several requests.", field="contents"
+            )
+    return tuple(found)
+
+
+def signatures(body: Mapping[str, Any], data: bytes) -> tuple[str, ...]:
+    """The thought signatures of a request in the order of the conversation, each once, at its last place."""
+    if not _may_have(body, data, _SIGNATURES):
+        return ()
+    found: dict[str, None] = {}
+    for part in _parts_of(body.get("contents")):
+        for signature in _texts(part, "thoughtSignature", "thought_signature"):
+            if signature != PLACEHOLDER:
+                found.pop(signature, None)
+                found[signature] = None
+    return tuple(found)
+
+
+def with_placeholder(body: Mapping[str, Any], replaced: frozenset[str]) -> JsonObject:
+    """A copy of a request whose signatures in `replaced` are the placeholder. What does not change is shared."""
+    return {name: _replaced(value, replaced) if name == "contents" else value for name, value in body.items()}
+
+
+def signatures_of_answer(body: Mapping[str, Any]) -> Iterator[str]:
+    """The thought signatures in an answer, or in one frame of a stream."""
+    for candidate in wire.candidates(body):
+        for part in _parts_of(candidate.get("content")):
+            yield from _texts(part, "thoughtSignature", "thought_signature")
+
+
+def says_missing(message: str) -> bool:
+    """Whether Gemini's message says that a stored thing does not exist, or belongs to another project."""
+    return _MISSING.search(message) is not None
+
+
+def file_name(uri: str) -> str | None:
+    """`files/x` for the URI of a stored file in any form; None for another address, like a video on YouTube."""
+    match = _FILE.search(unquote(uri.strip()))
+    return f"files/{match[1]}" if match else None
+
+
+def _may_have(body: Mapping[str, Any], data: bytes, fields: tuple[bytes, ...]) -> bool:
+    contents = body.get("contents")
+    if len(data) > 65_536 and type(contents) is list and len(contents) <= _FEW_PARTS:
+        parts = [content.get("parts") for content in contents if type(content) is dict]
+        if sum(len(one) for one in parts if type(one) is list) <= _FEW_PARTS:
+            return True
+    return any(field in data for field in fields)
+
+
+def _names(body: Mapping[str, Any]) -> Iterator[str]:
+    for text in _texts(body, "cachedContent", "cached_content"):
+        yield _plain(text)
+    for field in ("contents", "systemInstruction", "system_instruction"):
+        for part in _parts_of(body.get(field)):
+            for file in _objects(part, "fileData", "file_data"):
+                for uri in _texts(file, "fileUri", "file_uri"):
+                    if (name := file_name(uri)) is not None:
+                        yield name
+    for tool in _listed(body.get("tools")):
+        for search in _objects(tool, "fileSearch", "file_search") if type(tool) is dict else ():
+            for field in ("fileSearchStoreNames", "file_search_store_names"):
+                for store in _listed(search.get(field)):
+                    if type(store) is str and store.strip():
+                        yield _plain(store)
+
+
+def _plain(name: str) -> str:
+    match = _OTHERS.match(unquote(name.strip()))
+    return match[1] if match else name.strip()
+
+
+def _parts_of(contents: Any) -> Iterator[dict[str, Any]]:
+    """Every part, and the parts of function responses. A list of one entry may be written without its brackets."""
+    for content in _listed(contents):
+        for part in _listed(content.get("parts")) if type(content) is dict else ():
+            if type(part) is not dict:
+                continue
+            yield part
+            for response in _objects(part, "functionResponse", "function_response"):
+                yield from (inner for inner in _listed(response.get("parts")) if type(inner) is dict)
+
+
+def _replaced(contents: Any, replaced: frozenset[str]) -> Any:
+    if type(contents) is list:
+        return [_replaced(content, replaced) for content in contents]
+    if type(contents) is not dict:
+        return contents
+    if "parts" in contents:
+        return {**contents, "parts": _replaced(contents["parts"], replaced)}
+    changes = {
+        field: PLACEHOLDER
+        for field in ("thoughtSignature", "thought_signature")
+        if type(contents.get(field)) is str and contents[field] in replaced
+    }
+    return {**contents, **changes} if changes else contents
+
+
+def _listed(value: Any) -> list[Any]:
+    if type(value) is list:
+        return value
+    return [] if value is None else [value]
+
+
+def _objects(parent: Mapping[str, Any], *fields: str) -> Iterator[dict[str, Any]]:
+    return (parent[field] for field in fields if type(parent.get(field)) is dict)
+
+
+def _texts(parent: Mapping[str, Any], *fields: str) -> Iterator[str]:
+    return (text for field in fields if type(text := parent.get(field)) is str and text.strip())
