@@ -46,7 +46,7 @@ class Bindings:
         """Records a thing that was just made: `name` as Google gave it (`files/x`), `owner` the caller's id, `expires_at_ms` when
         Google deletes it. False if the name is bound to another owner or project, which stays. Raises LedgerUnavailable."""
         key, binding = _key(name), Binding(owner, project)
-        put = Put(orjson.dumps(binding), expires_at_ms)
+        put = Put(orjson.dumps([owner, project]), expires_at_ms)
 
         def step(values: Mapping[str, bytes | None], now_ms: int) -> Change[bool]:
             value = values[key]

@@ -79,9 +79,8 @@ class Placement:
     def __init__(self, places: Places, generation: Generation, encoded: EncodedBody) -> None:
         self._places, self._generation, self._encoded = places, generation, encoded
         on_server = generation.caller.caller_key is None
-        body, data = encoded.body, encoded.data
-        self._names = references.names(body, data) if on_server else ()
-        self._signatures = references.signatures(body, data) if on_server and places.several_backends else ()
+        self._names = references.names(encoded.body) if on_server else ()
+        self._signatures = references.signatures(encoded.body) if on_server and places.several_backends else ()
         self._project: tuple[str, str] | None = None
         """The project that the request is bound to, and the thing that binds it."""
         self._made_by: Mapping[str, Kind] = {}

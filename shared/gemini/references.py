@@ -20,11 +20,6 @@ MAX_NAMES = 500
 PLACEHOLDER = "skip_thought_signature_validator"
 """Gemini accepts it in place of a signature that the caller does not have (ai.google.dev/gemini-api/docs/thought-signatures)."""
 
-_NAMES = (b"ileUri", b"ile_uri", b"achedContent", b"ached_content", b"ileSearchStoreNames", b"ile_search_store_names")
-_SIGNATURES = (b"houghtSignature", b"hought_signature")
-_FEW_PARTS = 64
-"""A body with so few parts is walked at once, however large they are: that is faster than searching 31 MB of images."""
-
 _FILE = re.compile(
     r"(?:\A/?|/v[0-9][a-z0-9]*/|googleapis\.com/(?:[^?#]*/)?)files/([^/?#:\s]+)",
     re.IGNORECASE,
@@ -38,25 +33,26 @@ _MISSING = re.compile(
 )
 
 
-def names(body: Mapping[str, Any], data: bytes) -> tuple[str, ...]:
-    """The stored things that a body names, like `files/x`, each once. `data` is the same body as bytes. Raises BadRequest for
-    more than MAX_NAMES."""
-    if not _may_have(body, data, _NAMES):
-        return ()
+def names(body: Mapping[str, Any]) -> tuple[str, ...]:
+    """The stored things that a body names, like `files/x`, each once. Raises BadRequest for more than MAX_NAMES."""
     found: dict[str, None] = {}
-    for name in _names(body):
-        found[name] = None
-        if len(found) > MAX_NAMES:
-            raise BadRequest(
-                f"The request names more than {MAX_NAMES} stored files; use several requests.", field="contents"
-            )
+    for text in (body.get("cachedContent"), body.get("cached_content")):
+        if type(text) is str and text.strip():
+            found[_plain(text)] = None
+    tools = body.get("tools")
+    if tools is not None:
+        found.update(dict.fromkeys(_stores(tools)))
+    for contents in (body.get("contents"), body.get("systemInstruction"), body.get("system_instruction")):
+        for part in _parts_of(contents):
+            for file in _objects(part, "fileData", "file_data"):
+                found.update((name, None) for uri in _texts(file, "fileUri", "file_uri") if (name := file_name(uri)))
+    if len(found) > MAX_NAMES:
+        raise BadRequest(f"The request names {len(found)} stored files; name at most {MAX_NAMES}.", field="contents")
     return tuple(found)
 
 
-def signatures(body: Mapping[str, Any], data: bytes) -> tuple[str, ...]:
+def signatures(body: Mapping[str, Any]) -> tuple[str, ...]:
     """The thought signatures of a request in the order of the conversation, each once, at its last place."""
-    if not _may_have(body, data, _SIGNATURES):
-        return ()
     found: dict[str, None] = {}
     for part in _parts_of(body.get("contents")):
         for signature in _texts(part, "thoughtSignature", "thought_signature"):
@@ -89,25 +85,8 @@ def file_name(uri: str) -> str | None:
     return f"files/{match[1]}" if match else None
 
 
-def _may_have(body: Mapping[str, Any], data: bytes, fields: tuple[bytes, ...]) -> bool:
-    contents = body.get("contents")
-    if len(data) > 65_536 and type(contents) is list and len(contents) <= _FEW_PARTS:
-        parts = [content.get("parts") for content in contents if type(content) is dict]
-        if sum(len(one) for one in parts if type(one) is list) <= _FEW_PARTS:
-            return True
-    return any(field in data for field in fields)
-
-
-def _names(body: Mapping[str, Any]) -> Iterator[str]:
-    for text in _texts(body, "cachedContent", "cached_content"):
-        yield _plain(text)
-    for field in ("contents", "systemInstruction", "system_instruction"):
-        for part in _parts_of(body.get(field)):
-            for file in _objects(part, "fileData", "file_data"):
-                for uri in _texts(file, "fileUri", "file_uri"):
-                    if (name := file_name(uri)) is not None:
-                        yield name
-    for tool in _listed(body.get("tools")):
+def _stores(tools: Any) -> Iterator[str]:
+    for tool in _listed(tools):
         for search in _objects(tool, "fileSearch", "file_search") if type(tool) is dict else ():
             for field in ("fileSearchStoreNames", "file_search_store_names"):
                 for store in _listed(search.get(field)):
@@ -120,15 +99,20 @@ def _plain(name: str) -> str:
     return match[1] if match else name.strip()
 
 
-def _parts_of(contents: Any) -> Iterator[dict[str, Any]]:
-    """Every part, and the parts of function responses. A list of one entry may be written without its brackets."""
+def _parts_of(contents: Any) -> list[dict[str, Any]]:
+    """Every part that is more than a text or inline data alone, and the parts of function responses. A list of one entry may be
+    written without its brackets.
+
+    Measured: 0.1 us for a part. Searching the body's bytes for the names of the fields takes as long as encoding it."""
+    found: list[dict[str, Any]] = []
     for content in _listed(contents):
         for part in _listed(content.get("parts")) if type(content) is dict else ():
-            if type(part) is not dict:
+            if type(part) is not dict or (len(part) == 1 and ("text" in part or "inlineData" in part)):
                 continue
-            yield part
+            found.append(part)
             for response in _objects(part, "functionResponse", "function_response"):
-                yield from (inner for inner in _listed(response.get("parts")) if type(inner) is dict)
+                found += (inner for inner in _listed(response.get("parts")) if type(inner) is dict)
+    return found
 
 
 def _replaced(contents: Any, replaced: frozenset[str]) -> Any:
