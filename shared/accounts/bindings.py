@@ -29,10 +29,12 @@ TRIES = 2
 
 
 class Binding(NamedTuple):
-    """`project` is the ledger id of the account that made the thing: keys of one project and backend share it."""
+    """`project` is the ledger id of the account that made the thing, which keys of one project and backend share. `account_id`
+    leads to the project when its ledger id has changed since then, as after a merge."""
 
     owner: str
     project: str
+    account_id: str = ""
 
 
 class Bindings:
@@ -42,15 +44,15 @@ class Bindings:
         self._store, self._elapsed = store, elapsed
         self._remembered: OrderedDict[str, tuple[float, Binding]] = OrderedDict()
 
-    async def bind(self, name: str, owner: str, project: str, expires_at_ms: int) -> bool:
+    async def bind(self, name: str, owner: str, project: str, expires_at_ms: int, *, account_id: str = "") -> bool:
         """Records a thing that was just made: `name` as Google gave it (`files/x`), `owner` the caller's id, `expires_at_ms` when
         Google deletes it. False if the name is bound to another owner or project, which stays. Raises LedgerUnavailable."""
-        key, binding = _key(name), Binding(owner, project)
-        put = Put(orjson.dumps([owner, project]), expires_at_ms)
+        key, binding = _key(name), Binding(owner, project, account_id)
+        put = Put(orjson.dumps(list(binding)), expires_at_ms)
 
         def step(values: Mapping[str, bytes | None], now_ms: int) -> Change[bool]:
             value = values[key]
-            return Change(True, {key: put}) if value is None or _read(value) == binding else Change(False)
+            return Change(True, {key: put}) if value is None or _read(value)[:2] == binding[:2] else Change(False)
 
         for left in reversed(range(TRIES)):
             try:
@@ -121,8 +123,8 @@ def _key(name: str) -> str:
 
 
 def _read(value: bytes) -> Binding:
-    owner, project = orjson.loads(value)
-    return Binding(owner, project)
+    owner, project, account_id = orjson.loads(value)
+    return Binding(owner, project, account_id)
 
 
 def _unavailable() -> LedgerUnavailable:

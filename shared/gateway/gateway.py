@@ -86,7 +86,8 @@ class Gateway:
         key nothing is recorded: Gemini itself keeps its things apart. Raises LedgerUnavailable."""
         if caller.caller_key is not None:
             return True
-        return await self.places.bindings.bind(name, caller.id, account.ledger_id, expires_at_ms)
+        bindings = self.places.bindings
+        return await bindings.bind(name, caller.id, account.ledger_id, expires_at_ms, account_id=account.id)
 
     def accepted(self, caller: Caller) -> bool:
         """Whether Gemini has accepted the caller's own key, as far as this process knows; True for callers without one.

@@ -5,8 +5,8 @@ signature to the backend that made it.
     ------------------------------------------------------------------------------------------------------------
     things of the caller, in one project      the accounts of this project: the request waits for them
     things of two projects                    none: 400 that names both
-    an unknown thing, or another caller's     none: 404. With one project, an administrator's request goes to Gemini, because the
-                                              operator's own uploads to that project are not bound
+    an unknown thing, or another caller's     none: 404. Where only one project can have an unknown thing, an administrator's
+                                              request goes there: the operator's own uploads are not bound
     signatures that one backend made          the accounts of this backend; where none is usable, the other backend's, with the
                                               placeholder that Gemini documents in place of the signatures
 
@@ -37,26 +37,45 @@ class Places:
         self.pool, self.bodies = pool, bodies
         self.bindings, self.signatures = Bindings(store), SignatureBackends(store)
         self._server: Sequence[Account] | None = None
-        self._several = (False, False)
+        self._projects: dict[str, str] = {}
+        """The server's projects by account id."""
+        self._of_kind: dict[Kind, set[str]] = {}
+        self._several_backends = False
 
     @property
     def several_projects(self) -> bool:
-        return self._counts()[0]
+        self._refresh()
+        return len(set(self._projects.values())) > 1
 
     @property
     def several_backends(self) -> bool:
         """Whether the server has accounts of both backends that make thought signatures."""
-        return self._counts()[1]
+        self._refresh()
+        return self._several_backends
 
-    def _counts(self) -> tuple[bool, bool]:
-        """Counted again only when the pool has other accounts: a pool may have hundreds."""
+    def project_of(self, binding: Binding) -> str:
+        """The ledger id under which the binding's project is configured now; the binding's own if there is none."""
+        self._refresh()
+        if binding.project in self._projects.values():
+            return binding.project
+        return self._projects.get(binding.account_id, binding.project)
+
+    def lone_project(self, name: str) -> str | None:
+        """The project that has a thing whose binding is not known, if only one can have it."""
+        self._refresh()
+        projects = self._of_kind.get("vertex" if name.startswith("projects/") else "api_key", set())
+        return next(iter(projects)) if len(projects) == 1 else None
+
+    def _refresh(self) -> None:
+        """Looks at the pool again only when it has other accounts: it may have hundreds."""
         server = self.pool.server
         if self._server is not server:
             self._server = server
-            projects = {account.ledger_id for account in server}
-            backends = {account.kind for account in server} & BACKENDS
-            self._several = (len(projects) > 1, len(backends) > 1)
-        return self._several
+            self._projects = {account.id: account.ledger_id for account in server}
+            self._of_kind = {}
+            for account in server:
+                self._of_kind.setdefault(account.kind, set()).add(account.ledger_id)
+            self._several_backends = len(self._of_kind.keys() & BACKENDS) > 1
 
 
 class Placement:
@@ -106,11 +125,13 @@ class Placement:
         caller, several = self._generation.caller, self._places.several_projects
         holders: dict[str, str] = {}
         for name, binding in found.items():
-            if binding is None and caller.kind == "admin" and not several:
-                continue
-            if binding is None or binding.owner != caller.id:
+            if binding is None:
+                project = self._places.lone_project(name) if caller.kind == "admin" else None
+            else:
+                project = self._places.project_of(binding) if binding.owner == caller.id else None
+            if project is None:
                 raise _missing(name)
-            holders.setdefault(binding.project, name)
+            holders.setdefault(project, name)
         if not several:
             return  # The only project stores everything, whatever it was called when the thing was made.
         if len(holders) > 1:
