@@ -382,3 +382,15 @@ def test_one_backend_writes_and_reads_no_signatures() -> None:
     async def _(setting: Setting) -> None:
         await setting.ask(contents=[signed("api_key-0")])
         assert await setting.store.list("bindings/") == []
+
+
+def test_an_unbound_file_is_sent_where_only_it_can_be() -> None:
+    """Vertex has no files; its caches name their project."""
+
+    @on_a_clock(A, V)
+    async def _(setting: Setting) -> None:
+        for _ in range(4):
+            assert (await setting.ask(file("files/a"))).account_id == "a"
+        body = {**setting.generation().body, "cachedContent": "projects/w/locations/global/cachedContents/1"}
+        for _ in range(4):
+            assert (await setting.gateway.generate(Generation(MODEL, body, ONE, elapsed_s() + 9))).account_id == "v"
