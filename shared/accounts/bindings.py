@@ -64,14 +64,14 @@ class Bindings:
                 break
         raise _unavailable()
 
-    async def find(self, names: Sequence[str], caller: str) -> dict[str, Binding | None]:
+    async def find(self, names: Sequence[str], caller: str, *, timeout_s: float = 5.0) -> dict[str, Binding | None]:
         """The binding of each name; None for one that is unknown or expired. `caller` is the id of who asks. Raises
         LedgerUnavailable."""
         known = {name: self._recall(name, caller) for name in names}
         asked = [name for name, binding in known.items() if binding is None]
         batches = [asked[at : at + KEYS_PER_READ] for at in range(0, len(asked), KEYS_PER_READ)]
         try:
-            for read in await asyncio.gather(*map(self._load, batches)):
+            for read in await asyncio.gather(*(self._load(batch, timeout_s) for batch in batches)):
                 known.update(read)
         except StoreError:
             raise _unavailable() from None
@@ -90,9 +90,9 @@ class Bindings:
         except StoreError:
             raise _unavailable() from None
 
-    async def _load(self, names: Sequence[str]) -> dict[str, Binding | None]:
+    async def _load(self, names: Sequence[str], timeout_s: float) -> dict[str, Binding | None]:
         keys = {name: _key(name) for name in names}
-        values = await read_all(self._store, list(keys.values()))
+        values = await read_all(self._store, list(keys.values()), timeout_s)
         return {name: None if (value := values[key]) is None else _read(value) for name, key in keys.items()}
 
     def _recall(self, name: str, caller: str) -> Binding | None:
@@ -109,13 +109,13 @@ class Bindings:
             self._remembered.popitem(last=False)
 
 
-async def read_all(store: Store, keys: Sequence[str]) -> Mapping[str, bytes | None]:
+async def read_all(store: Store, keys: Sequence[str], timeout_s: float) -> Mapping[str, bytes | None]:
     """The values of up to KEYS_PER_READ entries, read in one round trip. Raises StoreError."""
 
     def step(values: Mapping[str, bytes | None], now_ms: int) -> Change[Mapping[str, bytes | None]]:
         return Change(dict(values))
 
-    return (await store.transact(keys, step)).result
+    return (await store.transact(keys, step, timeout_s=timeout_s)).result
 
 
 def _key(name: str) -> str:

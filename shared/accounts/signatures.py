@@ -54,13 +54,13 @@ class SignatureBackends:
         except StoreError as error:
             log.warning("The backend of an answer's thought signatures was not written: %s", error.public_message)
 
-    async def find(self, signatures: Sequence[str]) -> dict[str, Kind]:
+    async def find(self, signatures: Sequence[str], *, timeout_s: float = 5.0) -> dict[str, Kind]:
         """The backend of each signature that is known. If the store cannot be reached, those that this process knows."""
         keys = {signature: _key(signature) for signature in signatures[-MAX_READ:]}
         asked = [key for key in keys.values() if key not in self._remembered]
         batches = [asked[at : at + KEYS_PER_READ] for at in range(0, len(asked), KEYS_PER_READ)]
         try:
-            for values in await asyncio.gather(*(read_all(self._store, batch) for batch in batches)):
+            for values in await asyncio.gather(*(read_all(self._store, batch, timeout_s) for batch in batches)):
                 for key, value in values.items():
                     backend = next((one for one in BACKENDS if value is not None and one.encode() == value), None)
                     if backend is not None:

@@ -83,7 +83,8 @@ class Attempts:
             if not self._prepared:
                 self._prepared = True
                 if self.placement.needed:
-                    await self.placement.look_up()
+                    with self._waiting():
+                        await self.placement.look_up(max(MIN_EXCHANGE_S, self.generation.deadline_s - elapsed_s()))
                     await self._choose()
                 await self._count()
             while True:
@@ -276,8 +277,7 @@ class Attempts:
     async def noted(self, permit: Permit, frame: JsonObject) -> None:
         """Notes the signatures of a stream's frame. They are written before the caller gets the frame that ends the answer, since
         its next turn may follow at once."""
-        self.placement.note(frame)
-        if any(wire.finishes(candidate) for candidate in wire.candidates(frame)):
+        if self.placement.note(frame) and any(map(wire.finishes, wire.candidates(frame))):
             await self.placement.record(permit.account)
 
     def settle(self, permit: Permit, usage: Usage) -> None:

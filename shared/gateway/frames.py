@@ -31,6 +31,7 @@ class Frames:
             frame = await anext(self._frames)
         except StopAsyncIteration:
             attempts.complete(permit)
+            await attempts.placement.record(permit.account)
             raise
         except UpstreamFailure as failure:
             attempts.learn(failure, permit)

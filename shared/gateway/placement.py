@@ -29,6 +29,8 @@ from shared.gemini.errors import UpstreamFailure
 from shared.generation import EncodedBody, Generation
 from shared.stores.port import Store
 
+MAX_LOOK_UP_S = 5.0
+
 
 class Places:
     """What the requests of one process share. Bound to one event loop."""
@@ -114,12 +116,13 @@ class Placement:
     def needed(self) -> bool:
         return bool(self._names or self._signatures)
 
-    async def look_up(self) -> None:
+    async def look_up(self, timeout_s: float) -> None:
         """Raises NotFound, BadRequest, LedgerUnavailable."""
+        caller, timeout_s = self._generation.caller, min(timeout_s, MAX_LOOK_UP_S)
         if self._names:
-            self._bind(await self._places.bindings.find(self._names, self._generation.caller.id))
+            self._bind(await self._places.bindings.find(self._names, caller.id, timeout_s=timeout_s))
         if self._signatures:
-            self._made_by = await self._places.signatures.find(self._signatures)
+            self._made_by = await self._places.signatures.find(self._signatures, timeout_s=timeout_s)
 
     def _bind(self, found: Mapping[str, Binding | None]) -> None:
         caller, several = self._generation.caller, self._places.several_projects
@@ -218,10 +221,11 @@ class Placement:
 
     # -- the answer --------------------------------------------------------------------------------------------------
 
-    def note(self, frame: Mapping[str, Any]) -> None:
-        """Notes the signatures of an answer, or of one frame of a stream."""
+    def note(self, frame: Mapping[str, Any]) -> bool:
+        """Notes the signatures of an answer, or of one frame of a stream. Returns whether any are to be written."""
         if self._places.several_backends:
             self._made += references.signatures_of_answer(frame)
+        return bool(self._made)
 
     async def record(self, account: Account) -> None:
         """Writes which backend made the noted signatures: one commit."""

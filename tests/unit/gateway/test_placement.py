@@ -61,6 +61,7 @@ class Scripted:
         self.kind, self.took_s = kind, took_s
         self.asked: list[tuple[str, JsonObject]] = []
         self.fails: dict[str, UpstreamFailure] = {}
+        self.in_one_frame = False
 
     async def generate(self, exchange: Exchange) -> JsonObject:
         await self._exchange(exchange)
@@ -71,7 +72,8 @@ class Scripted:
         await self._exchange(exchange)
 
         async def frames() -> AsyncIterator[JsonObject]:
-            yield {"candidates": [{"content": {"parts": [{"text": "x"}]}}]}
+            if not self.in_one_frame:
+                yield {"candidates": [{"content": {"parts": [{"text": "x"}]}}]}
             yield self._answer(f"{self.kind}-{len(self.asked)}")
 
         yield frames()
@@ -321,6 +323,15 @@ def test_a_streams_signature_is_known_with_its_last_frame() -> None:
         setting.pool._disabled.clear()
         for _ in range(4):
             assert (await setting.ask(contents=[signed("vertex-1")])).account_id == "v"
+
+
+def test_the_signature_of_a_stream_of_one_frame_is_written() -> None:
+    @on_a_clock(A, V)
+    async def _(setting: Setting) -> None:
+        setting.gemini.in_one_frame = setting.vertex.in_one_frame = True
+        async with setting.gateway.stream(setting.generation()) as reply:
+            assert len([frame async for frame in reply]) == 1
+            assert len(await setting.store.list("bindings/")) == 1
 
 
 def test_a_dead_backends_signatures_are_replaced_once() -> None:
