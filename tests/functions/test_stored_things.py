@@ -8,11 +8,12 @@ from typing import Any
 import orjson
 import pytest
 
+from shared.clock import elapsed_s
 from shared.emulator.config import Project
-from shared.generation import Caller
+from shared.generation import Caller, Cost
 from tests.support.edge import ADMIN, Answer
 from tests.support.stored_files import uploaded
-from tests.support.whole_path import WholePath, eventually, text_of, told, whole_path
+from tests.support.whole_path import MODEL, WholePath, eventually, text_of, told, whole_path
 
 ONE, TWO = "AQ.key-one", "AQ.key-two"
 PROJECTS = {ONE: "one", TWO: "two"}
@@ -42,17 +43,20 @@ async def test_fifty_uses_wait_for_the_files_project() -> None:
     limit = {"GEMINI_CONCURRENCY_LIMIT": 2, "REQUEST_TIMEOUT_SECONDS": 60}
     async with whole_path(accounts=PROJECTS, upstream=Project(concurrency=2), **limit) as path:
         uri = await stored(path, ONE)
-        uses = [asyncio.create_task(use(path, uri, text="Read it. [[latency:100]]")) for _ in range(50)]
-        await eventually(lambda: path.waiting >= 40)
-        others = [asyncio.create_task(use(path, caller="other", text="Hi. [[latency:100]]")) for _ in range(6)]
-        for other in await asyncio.gather(*others):
-            text_of(other)
-        assert sum(not task.done() for task in uses) > 10
+        one = path.services.pool.server[0]
+        admission, until_s = path.services.admission, elapsed_s() + 60
+        held = [await admission.acquire([one], MODEL, Cost(1, 1), until_s, OWNER) for _ in range(2)]
+        uses = [asyncio.create_task(use(path, uri)) for _ in range(50)]
+        await eventually(lambda: path.waiting == 50, 30)
+        for _ in range(6):
+            text_of(await use(path, caller="other", text="Hi."))
+        assert (path.sent_by_key[TWO], path.sent_by_key.get(ONE, 0)) == (6, 0)
+        assert not any(task.done() for task in uses)
+        for permit in held:
+            await permit.close()
         for answer in await asyncio.gather(*uses):
             assert "With it came a file" in text_of(answer)
-        stats = path.gemini.stats()
-        assert (stats["refused"], sum(path.sent_by_key.values())) == ({}, 56)
-        assert path.sent_by_key[TWO] <= 6
+        assert (path.sent_by_key, path.gemini.stats()["refused"]) == ({ONE: 50, TWO: 6}, {})
 
 
 @pytest.mark.parametrize("stream", [False, True])
