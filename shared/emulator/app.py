@@ -10,13 +10,15 @@ import base64
 import binascii
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from aiohttp import web
 
 from . import answers, errors, faults, frames, images, models, operator_api, rejections, replies, tokens
+from .assist import Assist, Work
 from .auth import authenticate
 from .config import EmulatorConfig
 from .errors import GoogleError
@@ -57,6 +59,7 @@ class App:
         self.stats = Stats(config)
         self.faults = Faults()
         self.seeds = images.Seeds()
+        self.assist = Assist(self.stats, self._assist, check_token=_check_token, wall_clock=wall_clock)
 
     def server(self) -> Server:
         """Call it on the event loop that will serve."""
@@ -66,22 +69,29 @@ class App:
         match = _PATH.fullmatch(request.path)
         if match is None:
             own = await operator_api.answer(request, self.stats, self.faults)
-            return self._missing(request) if own is None else own
+            return await self._serve(request, self._answer_elsewhere) if own is None else own
         version, model_id, verb = match.groups()
         if request.method != ("POST" if verb else "GET"):
             return self._missing(request)
         method = verb or ("GetModel" if model_id else "ListModels")
         sse = method == "streamGenerateContent" and request.query.get("alt") == "sse"
-        return await self._serve(request, _Call(version, model_id or "", method, sse))
+        call = _Call(version, model_id or "", method, sse)
+        return await self._serve(request, partial(self._answer, call=call), sse=sse)
 
-    async def _serve(self, request: Request, call: _Call) -> web.StreamResponse:
+    async def _serve(
+        self,
+        request: Request,
+        answer: Callable[[Request, Exchange], Awaitable[web.StreamResponse]],
+        *,
+        sse: bool = False,
+    ) -> web.StreamResponse:
         exchange = Exchange(self.stats, request)
         try:
             try:
-                response = await self._answer(request, exchange, call)
+                response = await answer(request, exchange)
             except GoogleError as error:
                 self.stats.refused(error.reason)
-                response = replies.rejection(request, error, sse=call.sse)
+                response = replies.rejection(request, error, sse=sse)
             await replies.finish(request, response)
             exchange.done(str(response.status))
             return response
@@ -94,6 +104,14 @@ class App:
             raise
         finally:
             exchange.close()
+
+    async def _answer_elsewhere(self, request: Request, exchange: Exchange) -> web.StreamResponse:
+        """The response of the services with paths of their own. Any other path gets the page of Google's front end."""
+        response = await self.assist.answer(request, exchange)
+        if response is None:
+            self.stats.arrived("unknown", "", "")
+            return replies.missing_page(request)
+        return response
 
     async def _answer(self, request: Request, exchange: Exchange, call: _Call) -> web.StreamResponse:
         model = models.resolve(call.version, call.model_id, self._config.aliases)
@@ -137,6 +155,27 @@ class App:
     ) -> web.StreamResponse:
         message = read_message(body, "GenerateContentRequest", call.version)
         check_generate(message, model, signatures=self._config.require_thought_signatures)
+        answer, fault, pace = await self._work(request, exchange, call, model, project, message)
+        if call.method == "generateContent":
+            return await replies.send_unary(request, exchange, answer, model.id, fault)
+        return await replies.send_stream(request, exchange, answer, model.id, fault, pace, sse=call.sse)
+
+    async def _assist(
+        self, request: Request, exchange: Exchange, model: Model, project: ProjectRecord, message: dict[str, Any]
+    ) -> Work:
+        call = _Call("v1", model.id, "streamAssist", sse=False)
+        return await self._work(request, exchange, call, model, project, message)
+
+    async def _work(
+        self,
+        request: Request,
+        exchange: Exchange,
+        call: _Call,
+        model: Model,
+        project: ProjectRecord,
+        message: dict[str, Any],
+    ) -> Work:
+        """Admits a valid request and answers it. Raises GoogleError, or Aborted for a fault without a response."""
         prompt = answers.prompt_of(message)
         asked = _directives(request, prompt)
         fault = self.faults.choose(asked.fault, prompt, exchange.key, model.id)
@@ -168,9 +207,7 @@ class App:
             await _fail(exchange, fault)
         answer = await _answer_of(message, model, counts, asked.words, fault, self.seeds)
         self.stats.used(sum(counts.values()), sum(one.tokens for one in answer.candidates), answer.thought_tokens)
-        if call.method == "generateContent":
-            return await replies.send_unary(request, exchange, answer, model.id, fault)
-        return await replies.send_stream(request, exchange, answer, model.id, fault, pace, sse=call.sse)
+        return Work(answer, fault, pace)
 
     def _admit(
         self, request: Request, exchange: Exchange, model: Model, project: ProjectRecord, count: int, pictures: int
@@ -220,6 +257,13 @@ class App:
 
 def create_app(config: EmulatorConfig | None = None, *, wall_clock: Callable[[], float] = time.time) -> App:
     return App(config or EmulatorConfig(), wall_clock=wall_clock)
+
+
+def _check_token(request: Request) -> str:
+    token = request.headers.get("Authorization", "").removeprefix("Bearer ")
+    if not token or "expired" in token:
+        raise errors.unauthenticated("v1", "streamAssist")
+    return token
 
 
 def _directives(request: Request, prompt: str) -> Directives:

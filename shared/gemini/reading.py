@@ -294,9 +294,7 @@ def _loads_leniently(payload: bytes) -> JsonObject | None:
 # -- whole bodies ----------------------------------------------------------------------------------------------------
 
 
-def read_answer(
-    body: bytes, content_encoding: str, max_bytes: int, translate: Translate | None = None
-) -> JsonObject:
+def read_answer(body: bytes, content_encoding: str, max_bytes: int, translate: Translate | None = None) -> JsonObject:
     """The answer of a unary call, as an object. Frames of a stream are merged into one; an error among them is returned
     alone. `translate` is for answers of another API. Raises Unreadable."""
     if not content_encoding and translate is None:
