@@ -23,6 +23,7 @@ from shared.bounds.memory import memory_bytes
 from shared.errors import StorageUnavailable
 from shared.gateway.day_share import DayShare
 from shared.gateway.gateway import Gateway
+from shared.gemini.backend import DeveloperApi
 from shared.gemini.client import GeminiClient
 from shared.gemini.models import MODELS
 from shared.gemini.upstream import Upstreams
@@ -38,6 +39,9 @@ from shared.stores.url import open_store
 from shared.telemetry.record import log_problem
 
 if TYPE_CHECKING:
+    from shared.gemini.backend import Backend
+    from shared.gemini.oauth import AccessTokens
+    from shared.gemini.upstream import Upstream
     from shared.media.look_ups import LookUps
     from shared.media.media import MediaStore
     from shared.stores.port import Liveness, Store
@@ -60,7 +64,6 @@ class Services:
         self.large_work = LargeWork()
         self.store: Store = open_store(settings.ledger_url)
         liveness = cast("Liveness", self.store) if hasattr(self.store, "gone") else None
-        proxy = settings.proxy_for(settings.base_url)
         self.pool = Pool(
             [account_of(key, settings) for key in settings.server_keys],
             caller_limits=settings.caller_limits,
@@ -86,13 +89,8 @@ class Services:
             ),
             liveness,
         )
-        self.client = GeminiClient(
-            base_url=settings.base_url,
-            max_connections=settings.max_connections,
-            proxy=proxy.reveal() if proxy else None,
-            large_work=self.large_work,
-        )
-        self.upstreams = Upstreams({"api_key": self.client}, {})
+        self.client = self._client_of(DeveloperApi(settings.base_url), settings.base_url)
+        self.upstreams = Upstreams({"api_key": self.client}, {"vertex": self._vertex})
         self.gateway = Gateway(
             self.pool,
             self.admission,
@@ -108,6 +106,29 @@ class Services:
         self._health = Health(settings, self.store, self.pool)
         self.tracer = self._tracer(settings)
         self._writes_told = 0
+
+    @cached_property
+    def access_tokens(self) -> AccessTokens:
+        """Of service accounts, for every kind of account that has one."""
+        from shared.gemini.minting import Mint
+        from shared.gemini.oauth import AccessTokens
+
+        return AccessTokens(Mint(self.settings.accounts.oauth_token_url, self.settings.proxy_for))
+
+    def _vertex(self) -> Upstream:
+        from shared.gemini.vertex import Vertex, host
+
+        base_url = self.settings.accounts.vertex_base_url
+        return self._client_of(Vertex(self.access_tokens, self.large_work, base_url), base_url or host("global"))
+
+    def _client_of(self, backend: Backend, base_url: str) -> GeminiClient:
+        proxy = self.settings.proxy_for(base_url)
+        return GeminiClient(
+            backend,
+            max_connections=self.settings.max_connections,
+            proxy=proxy.reveal() if proxy else None,
+            large_work=self.large_work,
+        )
 
     @cached_property
     def look_ups(self) -> LookUps:

@@ -29,6 +29,7 @@ from .errors import GoogleError
 from .exchange import Exchange
 from .faults import Fault
 from .models import Model
+from .oauth import TokenServer
 from .server import Request
 from .stats import ProjectRecord, Stats
 
@@ -68,18 +69,18 @@ Body = dict[str, Any]
 
 
 class Assist:
-    """`check_token` returns the Google project of an OAuth token, or raises GoogleError."""
+    """`wall_clock` returns Unix time in seconds, for the claims of a JWT."""
 
     def __init__(
         self,
         stats: Stats,
         work: DoWork,
         *,
-        check_token: Callable[[Request], str],
+        tokens: TokenServer,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
         self._stats, self._work = stats, work
-        self._check_token, self._wall_clock = check_token, wall_clock
+        self._tokens, self._wall_clock = tokens, wall_clock
         self.keys = BrowserKeys()
         self.store = AssistStore()
 
@@ -106,7 +107,7 @@ class Assist:
         version, engine, project, assist, session, upload = found.groups()
         owner = f"enterprise/{project}"
         self._stats.arrived(assist or upload, "", owner)
-        self._check_token(request)
+        self._tokens.account_of(request, f"google.cloud.discoveryengine.{version}.AssistantService.StreamAssist")
         body = await _body(request)
         if upload:
             where = self.store.create(engine, owner) if session == "-" else self._session(session, owner)
@@ -200,7 +201,7 @@ class Assist:
         widget: bool = False,
     ) -> web.StreamResponse:
         exchange.key = owner
-        exchange.open(project := self._stats.project_of(owner))
+        exchange.open(project := self._stats.project(owner))
         unknown = set(body) - (_V1_FIELDS if version == "v1" else _V1ALPHA_FIELDS)
         if unknown:
             raise errors.bad_fields([("", f'Invalid JSON payload received. Unknown name "{sorted(unknown)[0]}".')])
