@@ -26,12 +26,13 @@ from shared.gateway.gateway import Gateway
 from shared.gemini.backend import DeveloperApi
 from shared.gemini.client import GeminiClient
 from shared.gemini.models import MODELS
-from shared.gemini.upstream import Upstreams
+from shared.gemini.upstream import NotAllowed, Upstreams
 from shared.generation import JsonObject
 from shared.ledger.grid import Grid
 from shared.ledger.step import MIN_DEADLINE_MS
 from shared.media.url import open_media
 from shared.ops.health import Health
+from shared.settings.accounts import WHY_NO_SESSION_ACCOUNTS
 from shared.settings.keys import ServerKey, account_id
 from shared.settings.settings import Settings
 from shared.settings.shares import caller_key_connections, fetch_limit, shares_day
@@ -41,6 +42,7 @@ from shared.telemetry.record import log_problem
 if TYPE_CHECKING:
     from shared.gemini.backend import Backend
     from shared.gemini.oauth import AccessTokens
+    from shared.gemini.side_requests import SideRequests
     from shared.gemini.upstream import Upstream
     from shared.media.look_ups import LookUps
     from shared.media.media import MediaStore
@@ -90,7 +92,14 @@ class Services:
             liveness,
         )
         self.client = self._client_of(DeveloperApi(settings.base_url), settings.base_url)
-        self.upstreams = Upstreams({"api_key": self.client}, {"vertex": self._vertex})
+        self.upstreams = Upstreams(
+            {"api_key": self.client},
+            {
+                "vertex": self._vertex,
+                "enterprise": self._enterprise,
+                "enterprise_session": self._enterprise_session,
+            },
+        )
         self.gateway = Gateway(
             self.pool,
             self.admission,
@@ -120,6 +129,34 @@ class Services:
 
         base_url = self.settings.accounts.vertex_base_url
         return self._client_of(Vertex(self.access_tokens, self.large_work, base_url), base_url or host("global"))
+
+    def _enterprise(self) -> Upstream:
+        from shared.gemini.assistant import Assistant
+        from shared.gemini.enterprise import Enterprise, host
+
+        base_url = self.settings.accounts.enterprise_base_url
+        url = base_url or host("global")
+        service = Enterprise(self.access_tokens, self._side_requests(url), base_url)
+        return Assistant(service, lambda backend: self._client_of(backend, url))
+
+    def _enterprise_session(self) -> Upstream:
+        if not self.settings.accounts.allow_session_accounts:
+            return NotAllowed(WHY_NO_SESSION_ACCOUNTS)
+        from shared.gemini.assistant import Assistant
+        from shared.gemini.enterprise_session import API, WEB, EnterpriseSession, SessionMint
+        from shared.gemini.oauth import AccessTokens
+
+        base_url = self.settings.accounts.enterprise_session_base_url
+        url = base_url or API
+        tokens = AccessTokens(SessionMint(base_url, self.settings.proxy_for(base_url or WEB)))
+        service = EnterpriseSession(tokens, self._side_requests(url), base_url)
+        return Assistant(service, lambda backend: self._client_of(backend, url))
+
+    def _side_requests(self, url: str) -> SideRequests:
+        from shared.gemini.side_requests import SideRequests
+
+        proxy = self.settings.proxy_for(url)
+        return SideRequests(self.large_work, proxy=proxy.reveal() if proxy else None)
 
     def _client_of(self, backend: Backend, base_url: str) -> GeminiClient:
         proxy = self.settings.proxy_for(base_url)

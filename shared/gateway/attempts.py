@@ -13,6 +13,7 @@ from shared.accounts.account import Account
 from shared.admission.permit import Permit, PermitLapsed
 from shared.clock import elapsed_s
 from shared.errors import GatewayError, UpstreamTimeout
+from shared.gateway.able import able, served_model
 from shared.gateway.day_share import PartOfDay
 from shared.gateway.failures import caller_error, refusal_of
 from shared.gateway.retry import Others, Raise, Requeue, SameAccount, decide
@@ -53,7 +54,7 @@ class Attempts:
     ) -> None:
         resolved = models.resolve(generation.model)
         self.gateway, self.generation, self.resolved, self.streamed = gateway, generation, resolved, streamed
-        self.model = resolved.canonical
+        self.model = served_model(resolved, gateway.pool.server)
         self.body, self.message = encoded.data, encoded.body
         self.cost = Cost(1, encoded.input_tokens, self._images())
         self.usable: list[Account] = self._candidates()
@@ -113,7 +114,7 @@ class Attempts:
     def _candidates(self) -> list[Account]:
         """The caller's accounts whose project may have the model. If Gemini answered within the last 10 minutes that no
         project has it, raises ModelNotFound with Gemini's sentence, and sends nothing."""
-        candidates = self.gateway.pool.candidates(self.generation.caller)
+        candidates = able(self.gateway.pool.candidates(self.generation.caller), self.model, self.message)
         messages = [self.gateway.missing.message(account.ledger_id, self.model) for account in candidates]
         if candidates and all(messages):
             failure = UpstreamFailure("not_found", messages[0] or "", status=404)
@@ -121,11 +122,8 @@ class Attempts:
         return [account for account, message in zip(candidates, messages, strict=True) if message is None]
 
     def _images(self) -> int:
-        """1 for a request that may be answered with an image: because of its model, or, if the table does not know the
-        model, because of what the request asks for."""
-        info = models.MODELS.get(self.model)
-        makes = info.image_output if info is not None else wire.asks_for_image(self.generation.body)
-        return int(makes and not wire.asks_for_text_only(self.generation.body))
+        """1 for a request that may be answered with an image."""
+        return int(models.makes_image(self.model, self.generation.body))
 
     @contextmanager
     def _waiting(self) -> Iterator[None]:

@@ -16,7 +16,7 @@ from shared.bounds.large_work import LARGE_BYTES, LargeWork
 from shared.clock import elapsed_s, unix_s
 from shared.gemini.backend import Backend
 from shared.gemini.errors import MAX_ERROR_BYTES, Kind, UpstreamFailure, read_error_frame, read_failure
-from shared.gemini.reading import AnswerReader, Unreadable, describe, is_error, read_answer, read_error_body
+from shared.gemini.reading import AnswerReader, Translate, Unreadable, describe, is_error, read_answer, read_error_body
 from shared.gemini.upload import BoundedResponse, PermittedRequest, Upload, WriteRejected
 from shared.gemini.upstream import Exchange
 from shared.generation import JsonObject
@@ -78,7 +78,7 @@ class GeminiClient:
             raise _malformed(f"Gemini's answer is longer than {MAX_REPLY_BYTES} bytes.", severed=True)
         encoding = response.headers.get(hdrs.CONTENT_ENCODING, "")
         try:
-            reading = partial(read_answer, body, encoding, MAX_REPLY_BYTES)
+            reading = partial(read_answer, body, encoding, MAX_REPLY_BYTES, sent.translate)
             # A compressed answer is longer after decoding.
             is_large = len(body) >= LARGE_BYTES or (encoding and len(body) >= _LARGE_COMPRESSED_BYTES)
             reply = await self._large_work.run(reading, first=True) if is_large else reading()
@@ -122,7 +122,7 @@ class GeminiClient:
                 ),
                 allow_redirects=False,
             )
-            return _Sent(response, upload, prepared.secret)
+            return _Sent(response, upload, prepared.secret, prepared.translate)
         except asyncio.CancelledError:
             upload.abort()
             raise
@@ -178,6 +178,7 @@ class _Sent(NamedTuple):
     response: aiohttp.ClientResponse
     upload: Upload
     secret: Secret
+    translate: Translate | None
 
 
 class _Stream(AbstractAsyncContextManager[AsyncIterator[JsonObject]], AsyncIterator[JsonObject]):
@@ -194,9 +195,9 @@ class _Stream(AbstractAsyncContextManager[AsyncIterator[JsonObject]], AsyncItera
 
     async def __aenter__(self) -> AsyncIterator[JsonObject]:
         sent = await self._client._dispatch(self._exchange)
-        self._response, self._upload, self._secret = response, upload, _ = sent
+        self._response, self._upload, self._secret, translate = response, upload, *_ = sent
         encoding = response.headers.get(hdrs.CONTENT_ENCODING, "")
-        self._reader = AnswerReader(encoding, MAX_STREAM_BYTES)
+        self._reader = AnswerReader(encoding, MAX_STREAM_BYTES, translate=translate)
         # aiohttp's timer ends a read; this one ends the exchange, also while nothing is being read.
         self._timer = asyncio.get_running_loop().call_later(upload.deadline_s - elapsed_s(), self._expire)
         if response.status != 200:

@@ -9,9 +9,10 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from shared.errors import BadRequest
+from shared.gemini import wire
 
 Kind = Literal[
     "pro", "flash", "flash_lite", "image", "embedding", "speech", "transcription", "live", "video", "music", "open"
@@ -260,6 +261,19 @@ def info_of(model: str) -> ModelInfo | None:
     """What the table has of `model` or of what stands in for it; None where it is not known. Raises BadRequest for what is
     no model's id."""
     return MODELS.get(resolve(model).canonical)
+
+
+def makes_image(model: str, body: Mapping[str, Any]) -> bool:
+    """Whether a native request (camelCase) may be answered with an image: because of its model, or, if the table does not know
+    the model, because of what the request asks for."""
+    info = MODELS.get(model)
+    makes = info.image_output if info is not None else wire.asks_for_image(body)
+    return makes and not wire.asks_for_text_only(body)
+
+
+def is_stand_in(model: str) -> bool:
+    """Whether the id names no model, but the assistant of Gemini Enterprise with a model of its own choice."""
+    return model in TABLE.stand_ins and model not in TABLE.successors
 
 
 def default_model(purpose: Purpose, tier: str) -> str:

@@ -128,6 +128,19 @@ class AccessTokens:
         entry.token = None
         return True
 
+    def failure(self, failure: UpstreamFailure, credential: Secret, token: Secret) -> UpstreamFailure:
+        """What a response other than 200 means. A token that Google rejected is replaced, and the request may be sent again. A
+        new token that it rejects is a matter of rights."""
+        if failure.status != 401:
+            return failure
+        return UpstreamFailure(
+            "token" if self.reject(credential, token) else "permission",
+            failure.message,
+            status=failure.status,
+            reason=failure.reason,
+            consumer=failure.consumer,
+        )
+
     async def aclose(self) -> None:
         """Cancels what is being fetched."""
         tasks = [entry.refresh for entry in self._entries.values() if entry.refresh is not None]
