@@ -143,8 +143,9 @@ class Services:
         if not self.settings.accounts.allow_session_accounts:
             return NotAllowed(WHY_NO_SESSION_ACCOUNTS)
         from shared.gemini.assistant import Assistant
-        from shared.gemini.enterprise_session import API, WEB, EnterpriseSession, SessionMint
+        from shared.gemini.enterprise_session import EnterpriseSession
         from shared.gemini.oauth import AccessTokens
+        from shared.gemini.session_token import API, WEB, SessionMint
 
         base_url = self.settings.accounts.enterprise_session_base_url
         url = base_url or API

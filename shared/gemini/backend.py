@@ -28,6 +28,9 @@ class Prepared(NamedTuple):
     secret: Secret
     translate: Translate | None = None
 
+    def __repr__(self) -> str:
+        return f"Prepared({self.url})"
+
 
 class Backend(Protocol):
     """One of Google's services with Gemini's models. Every exchange is prepared once, right before its connection is taken."""

@@ -85,13 +85,20 @@ class GeminiClient:
         except Unreadable as error:
             raise _unreadable(error, response, secret) from None
         if is_error(reply):
-            raise read_error_frame(reply, response.headers, secret=secret, now_s=unix_s())
+            raise self.reported(reply, exchange, response, secret)
         return reply
 
     def stream(self, exchange: Exchange) -> AbstractAsyncContextManager[AsyncIterator[JsonObject]]:
         """Frames as they arrive. Entering waits for status and headers. Entering and iterating raise UpstreamFailure, also
         if the answer ends before every candidate has finished. Leaving early closes the connection at once."""
         return _Stream(self, exchange)
+
+    def reported(
+        self, frame: JsonObject, exchange: Exchange, response: aiohttp.ClientResponse, secret: Secret
+    ) -> UpstreamFailure:
+        """The failure that a frame, or a whole answer under HTTP 200, reports."""
+        failure = read_error_frame(frame, response.headers, secret=secret, now_s=unix_s())
+        return self._backend.failure(failure, exchange, secret)
 
     async def aclose(self) -> None:
         """Closes every connection. The client cannot be used afterwards."""
@@ -229,7 +236,7 @@ class _Stream(AbstractAsyncContextManager[AsyncIterator[JsonObject]], AsyncItera
             if frame is None:
                 frame = self._end()
             if "error" in frame and is_error(frame):
-                raise read_error_frame(frame, self._response.headers, secret=self._secret, now_s=unix_s())
+                raise self._client.reported(frame, self._exchange, self._response, self._secret)
             return frame
 
     async def _read_chunk(self) -> None:

@@ -100,7 +100,7 @@ def _of_config(config: Any, image_output: bool) -> str | None:
 
 
 def _of_tools(message: Mapping[str, Any]) -> str | None:
-    for tool in _dicts(message.get("tools")):
+    for tool in dicts(message.get("tools")):
         for name in tool:
             if name != "googleSearch":
                 return f"tools ({name})"
@@ -110,7 +110,7 @@ def _of_tools(message: Mapping[str, Any]) -> str | None:
 def _of_parts(message: Mapping[str, Any]) -> str | None:
     files = 0
     for content in _all_contents(message):
-        for part in _dicts(content.get("parts")):
+        for part in dicts(content.get("parts")):
             for name, ability in _PARTS.items():
                 if part.get(name) is not None:
                     return ability
@@ -131,7 +131,7 @@ def question_of(message: Mapping[str, Any], *, makes_image: bool) -> Question:
     conversation as one text, so a caller's text can imitate a role; there is nobody else's text that it could reach."""
     files: list[ContextFile] = []
     system = _text(message.get("systemInstruction"), files)
-    turns = [(content.get("role"), _text(content, files)) for content in _dicts(message.get("contents"))]
+    turns = [(content.get("role"), _text(content, files)) for content in dicts(message.get("contents"))]
     sections = [f"Follow this instruction:\n{system}"] if system else []
     if len(turns) > 1:
         said = "\n\n".join(f"{'Assistant' if role == 'model' else 'User'}: {text}" for role, text in turns[:-1])
@@ -139,18 +139,18 @@ def question_of(message: Mapping[str, Any], *, makes_image: bool) -> Question:
     new = turns[-1][1] if turns else ""
     sections.append(f"Answer the user's new message:\n{new}" if sections else new)
     tools: dict[str, JsonObject] = {}
-    if any("googleSearch" in tool for tool in _dicts(message.get("tools"))):
+    if any("googleSearch" in tool for tool in dicts(message.get("tools"))):
         tools["webGroundingSpec"] = {}
     if makes_image:
         tools["imageGenerationSpec"] = {}
-    thinking = _mapping(_mapping(message.get("generationConfig")).get("thinkingConfig"))
+    thinking = mapping(mapping(message.get("generationConfig")).get("thinkingConfig"))
     return Question("\n\n".join(sections), tuple(files), tools, bool(thinking.get("includeThoughts")))
 
 
 def _text(content: Any, files: list[ContextFile]) -> str:
     """The text of one content. Its files are appended to `files`, and named where they stood."""
     pieces: list[str] = []
-    for part in _dicts(_mapping(content).get("parts")):
+    for part in dicts(mapping(content).get("parts")):
         blob = part.get("inlineData")
         if isinstance(blob, Mapping):
             mime_type = str(blob.get("mimeType"))
@@ -183,8 +183,8 @@ class AssistFrames:
         answer that the assistant gave up."""
         if "error" in document:
             return document
-        answer = _mapping(_mapping(document.get("streamAssistResponse", document)).get("answer"))
-        parts = [part for reply in _dicts(answer.get("replies")) if (part := self._part(reply)) is not None]
+        answer = mapping(mapping(document.get("streamAssistResponse", document)).get("answer"))
+        parts = [part for reply in dicts(answer.get("replies")) if (part := self._part(reply)) is not None]
         state = answer.get("state")
         if state in _STATES_OF_FAILURE:
             raise UpstreamFailure("server", f"The assistant of Gemini Enterprise ended with {state}.", status=200)
@@ -196,19 +196,19 @@ class AssistFrames:
         return _frame(parts, "STOP" if state == "SUCCEEDED" else None)
 
     def _part(self, reply: Mapping[str, Any]) -> JsonObject | None:
-        content = _mapping(_mapping(reply.get("groundedContent")).get("content"))
+        content = mapping(mapping(reply.get("groundedContent")).get("content"))
         thought = content.get("thought") is True
         if thought and not self._thoughts:
             return None
         if isinstance(content.get("text"), str) and content["text"]:
             return {"text": content["text"], "thought": True} if thought else {"text": content["text"]}
-        blob, file = _mapping(content.get("inlineData")), _mapping(content.get("file"))
+        blob, file = mapping(content.get("inlineData")), mapping(content.get("file"))
         if isinstance(blob.get("data"), str):
             return {"inlineData": {"mimeType": str(blob.get("mimeType") or ""), "data": blob["data"]}}
         if isinstance(file.get("fileId"), str):
             return {"fileData": {"mimeType": str(file.get("mimeType") or ""), "fileUri": file["fileId"]}}
         for name in ("executableCode", "codeExecutionResult"):
-            if found := _mapping(content.get(name)):
+            if found := mapping(content.get(name)):
                 return {name: dict(found)}
         return None
 
@@ -238,17 +238,17 @@ def answer_files(frame: JsonObject) -> list[JsonObject]:
 
 
 def _all_contents(message: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    return [_mapping(message.get("systemInstruction")), *_dicts(message.get("contents"))]
+    return [mapping(message.get("systemInstruction")), *dicts(message.get("contents"))]
 
 
 def _list(value: Any) -> Sequence[Any]:
     return value if isinstance(value, list) else ()
 
 
-def _dicts(value: Any) -> list[Mapping[str, Any]]:
+def dicts(value: Any) -> list[Mapping[str, Any]]:
     """The objects of a list. One object counts as a list of it, as in Gemini's JSON."""
     return [item for item in (value if isinstance(value, list) else [value]) if isinstance(item, Mapping)]
 
 
-def _mapping(value: Any) -> Mapping[str, Any]:
+def mapping(value: Any) -> Mapping[str, Any]:
     return value if isinstance(value, Mapping) else {}

@@ -1,7 +1,7 @@
 """Gemini Enterprise by the requests of its web app, with the cookies of a browser's session. Used only with
 ALLOW_SESSION_ACCOUNTS=1: Google documents none of this, may change it without notice, and its terms may not permit it.
 
-    cookies --getoxsrf--> a key, which signs a token for 300 s
+    cookies --getoxsrf--> a token for 300 s (`session_token`)
     token --widgetCreateSession, widgetAddContextFile--> a session with the files of one question --widgetStreamAssist--> answer
 
 Each question has a session of its own: the assistant knows what was said in a session, and the next question is another caller's.
@@ -11,41 +11,32 @@ A rejected token is replaced; rejected cookies put the account out until a perso
 from __future__ import annotations
 
 import base64
-import hashlib
-import hmac
 import re
-from collections.abc import Callable
 from typing import Any
 from urllib.parse import quote, urlsplit
 
 import orjson
 from yarl import URL
 
-from shared.clock import elapsed_s, unix_s
+from shared.clock import elapsed_s
 from shared.gemini.assistant import Session
 from shared.gemini.backend import Prepared, checked_base_url
-from shared.gemini.enterprise_format import Question
+from shared.gemini.enterprise_format import Question, dicts, mapping
 from shared.gemini.errors import UpstreamFailure
-from shared.gemini.models import is_stand_in, makes_image
-from shared.gemini.oauth import AccessToken, AccessTokens, Minted
+from shared.gemini.models import is_stand_in
+from shared.gemini.oauth import AccessToken, AccessTokens
 from shared.gemini.quotas import UNNAMED
+from shared.gemini.session_token import API, WEB, out, signer_of, user_agent
 from shared.gemini.side_requests import SideRequests
 from shared.gemini.upstream import Exchange
 from shared.generation import JsonObject
 from shared.secret import Secret
 
-WEB, API = "https://business.gemini.google", "https://biz-discoveryengine.googleapis.com"
-TOKEN_LIFETIME_S = 300
-TIMEOUT_S = 10.0
-"""For the connection, and for each read of a key."""
-MAX_KEY_BYTES = 64 * 1024
 MAX_FILE_BYTES = 32 * 1024 * 1024
 _LOCATION = "v1alpha/locations/global"
 _BASE64_IMAGES = (b"iVBORw0KGgo", b"/9j/")
 _FILE_HOSTS = (".googleapis.com", ".googleusercontent.com")
-_INDEX = re.compile(r"[A-Za-z0-9_-]{1,64}")
-_COOKIE = re.compile(r"[!#-+\--:<-\[\]-~]{1,4096}")
-_NAME = re.compile(r"[A-Za-z0-9._:-]{1,100}(?:/[A-Za-z0-9._:-]{1,100}){1,14}")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,99}(?:/[A-Za-z0-9][A-Za-z0-9._:-]{0,99}){1,14}")
 _REJECTED = ("permission", "key_invalid", "restricted", "account")
 
 
@@ -87,7 +78,7 @@ class EnterpriseSession:
             "assistSkippingMode": "REQUEST_ASSIST",
         }
         # The web app draws with a tool of the assistant, whatever the model.
-        if not is_stand_in(exchange.model) and not makes_image(exchange.model, exchange.message or {}):
+        if not is_stand_in(exchange.model) and "imageGenerationSpec" not in question.tools:
             asked["assistGenerationConfig"] = {"modelId": exchange.model}
         body = orjson.dumps({**_envelope(exchange), "streamAssistRequest": asked})
         url = URL(f"{self._api}/{_LOCATION}/widgetStreamAssist", encoded=True)
@@ -144,17 +135,16 @@ class EnterpriseSession:
             )
         if failure.kind not in _REJECTED:
             return failure
-        if self._tokens.reject(_signer(exchange), secret):
+        if self._tokens.reject(signer_of(exchange), secret):
             return UpstreamFailure("token", failure.message, status=status, written=written)
-        return _out(f"its team_id is wrong, or its session has ended. {failure.message}", status)
+        return out(f"its team_id is wrong, or its session has ended. {failure.message}", status)
 
     async def _download(self, exchange: Exchange, session: Session, file_id: str, deadline_s: float) -> bytes:
         listed = {"listSessionFileMetadataRequest": {"name": session.name, "filter": "file_origin_type = AI_GENERATED"}}
         answer = await self._call(exchange, "widgetListSessionFileMetadata", listed, deadline_s)
-        files = answer.get("listSessionFileMetadataResponse", {}).get("fileMetadata", [])
-        where = next(
-            (file["session"] for file in files if file.get("fileId") == file_id and file.get("session")), session.name
-        )
+        # A session is named relatively when it is made, and fully here.
+        files = dicts(mapping(answer.get("listSessionFileMetadataResponse")).get("fileMetadata"))
+        where = next((file.get("session") for file in files if file.get("fileId") == file_id), None) or session.name
         if not isinstance(where, str) or not _NAME.fullmatch(where):
             raise UpstreamFailure("malformed", "Gemini Enterprise returned no session for a file.", written=False)
         token = await self._token(exchange, deadline_s)
@@ -177,123 +167,22 @@ class EnterpriseSession:
         raise UpstreamFailure("malformed", "A file was redirected to a host that is not Google's.", written=False)
 
     async def _token(self, exchange: Exchange, deadline_s: float) -> AccessToken:
-        return await self._tokens.get(_signer(exchange), max(0.0, deadline_s - elapsed_s()))
-
-
-class SessionMint:
-    """Gets a key for an account's cookies, and signs a token with it. It blocks, so it runs in a thread."""
-
-    def __init__(self, base_url: str | None, proxy: Secret | None, unix: Callable[[], float] = unix_s) -> None:
-        self._web, self._unix = base_url or WEB, unix
-        self._proxies = {} if proxy is None else {"http": proxy.reveal(), "https": proxy.reveal()}
-
-    def __call__(self, signer: Secret) -> Minted:
-        """Raises UpstreamFailure: `key_invalid` if a person has to sign in again."""
-        account = orjson.loads(signer.reveal())
-        cookies, index = account["cookies"], account["csesidx"]
-        if not all(isinstance(value, str) and _COOKIE.fullmatch(value) for value in cookies.values()):
-            raise _out("secure_c_ses and host_c_oses are not the values of two cookies.", None)
-        if not _INDEX.fullmatch(index):
-            raise _out("its csesidx is not the number of a browser's session.", None)
-        headers = {
-            "Cookie": "; ".join(f"{name}={value}" for name, value in cookies.items()),
-            "User-Agent": account["user_agent"],
-        }
-        status, body = self._get(f"{self._web}/auth/getoxsrf?csesidx={index}", headers)
-        if status in (301, 302, 303, 307, 401, 403):
-            raise _out("its cookies have expired.", None)
-        if status != 200:
-            raise UpstreamFailure(
-                "token", f"Gemini Enterprise gave no key to sign with (HTTP {status}).", written=False
-            )
-        return Minted(Secret(signed_token(body, index, int(self._unix()))), TOKEN_LIFETIME_S)
-
-    def _get(self, url: str, headers: dict[str, str]) -> tuple[int, bytes]:
-        import requests
-
-        with requests.Session() as session:
-            session.trust_env = False
-            try:
-                with session.get(
-                    url, headers=headers, proxies=self._proxies, timeout=TIMEOUT_S, allow_redirects=False, stream=True
-                ) as response:
-                    body = b""
-                    for chunk in response.iter_content(MAX_KEY_BYTES):
-                        body += chunk
-                        if len(body) > MAX_KEY_BYTES:
-                            break
-                    return response.status_code, body
-            except (requests.RequestException, OSError) as error:
-                name = type(error).__name__
-        raise UpstreamFailure("token", f"Gemini Enterprise could not be reached ({name}).", written=False)
-
-
-def signed_token(issued: bytes, index: str, now_s: int) -> str:
-    """The JWT (HS256) for a key as getoxsrf returns it: {"xsrfToken": base64url, "keyId"}. Raises UpstreamFailure."""
-    try:
-        answer = orjson.loads(issued.lstrip().removeprefix(b")]}'"))
-        key_id, text = str(answer["keyId"]), str(answer["xsrfToken"])
-        key = base64.b64decode(f"{text}{'=' * (-len(text) % 4)}", altchars=b"-_", validate=True)
-    except (ValueError, TypeError, KeyError):
-        key_id, key = "", b""
-    if not key or not key_id:
-        raise UpstreamFailure("token", "Gemini Enterprise returned no key to sign with.", written=False)
-    header = {"alg": "HS256", "typ": "JWT", "kid": key_id}
-    claims = {
-        "iss": WEB,
-        "aud": API,
-        "sub": f"csesidx/{index}",
-        "iat": now_s,
-        "nbf": now_s,
-        "exp": now_s + TOKEN_LIFETIME_S,
-    }
-    signed = f"{_base64url(orjson.dumps(header))}.{_base64url(orjson.dumps(claims))}"
-    return f"{signed}.{_base64url(hmac.digest(key, signed.encode(), hashlib.sha256))}"
-
-
-def _base64url(data: bytes) -> str:
-    return base64.urlsafe_b64encode(data).decode().rstrip("=")
-
-
-def _signer(exchange: Exchange) -> Secret:
-    """All that a token depends on: the cookies {"secure_c_ses", "host_c_oses"}, the number of the session, the browser."""
-    try:
-        given: Any = orjson.loads(exchange.credential.reveal())
-        cookies = {"__Secure-C_SES": given["secure_c_ses"], "__Host-C_OSES": given["host_c_oses"]}
-    except (ValueError, TypeError, KeyError):
-        raise _out("it has no secure_c_ses and host_c_oses.", None) from None
-    index = exchange.place.get("csesidx", "")
-    account = {"cookies": cookies, "csesidx": index, "user_agent": _user_agent(exchange)}
-    return Secret(orjson.dumps(account).decode())
+        return await self._tokens.get(signer_of(exchange), max(0.0, deadline_s - elapsed_s()))
 
 
 def _headers(exchange: Exchange, token: AccessToken) -> dict[str, str]:
-    return {**token.headers, "Origin": WEB, "Referer": f"{WEB}/", "User-Agent": _user_agent(exchange)}
+    return {**token.headers, "Origin": WEB, "Referer": f"{WEB}/", "User-Agent": user_agent(exchange)}
 
 
 def _envelope(exchange: Exchange) -> JsonObject:
     return {"configId": exchange.place.get("team_id", ""), "additionalParams": {"token": "-"}}
 
 
-def _user_agent(exchange: Exchange) -> str:
-    text = exchange.place.get("user_agent", "")
-    return text if 0 < len(text) <= 512 and text.isascii() and text.isprintable() else "Mozilla/5.0"
-
-
 def _text(answer: JsonObject, *path: str) -> str:
     """The text at a path of names. Raises UpstreamFailure."""
     value: Any = answer
     for name in path:
-        value = value.get(name) if isinstance(value, dict) else None
+        value = mapping(value).get(name)
     if not isinstance(value, str) or not 0 < len(value) <= 500:
         raise UpstreamFailure("malformed", f"Gemini Enterprise returned no {'.'.join(path)}.", written=False)
     return value
-
-
-def _out(why: str, status: int | None) -> UpstreamFailure:
-    return UpstreamFailure(
-        "key_invalid",
-        f"Gemini Enterprise does not accept this session: {why} Sign in again, and replace the account's cookies.",
-        status=status,
-        written=status is not None,
-    )

@@ -17,7 +17,7 @@ import random
 from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from shared.clock import elapsed_s
@@ -51,7 +51,7 @@ class AccessToken:
     """Times are elapsed seconds."""
 
     secret: Secret
-    headers: dict[str, str]
+    headers: dict[str, str] = field(repr=False)
     refresh_s: float
     """From then on it is refreshed."""
     expires_s: float
