@@ -36,45 +36,58 @@ class Mint:
     def __call__(self, credential: Secret) -> Minted:
         """Raises UpstreamFailure, `written` False: `key_invalid` if a person has to replace the credential, `restricted` if the
         project or this machine is not set up for it, else `token`."""
-        from google.auth.exceptions import DefaultCredentialsError, GoogleAuthError, RefreshError, TransportError
+        from google.auth.exceptions import GoogleAuthError, RefreshError, TransportError
 
+        credentials = self._credentials(_parsed(credential))
         try:
-            credentials = self._credentials(_parsed(credential))
             credentials.refresh(self._send)
         except TransportError:
             raise _failure("token", "Google's token endpoint could not be reached.") from None
         except RefreshError as error:
             raise _refused(error.args, bool(error.retryable)) from None
-        except DefaultCredentialsError:
-            raise _failure(
-                "restricted",
-                "This machine has no Application Default Credentials. Set GOOGLE_APPLICATION_CREDENTIALS, or deploy with a "
-                "service account.",
-            ) from None
-        except (ValueError, TypeError, GoogleAuthError):
-            raise _failure("key_invalid", "The private key of this service account cannot be read.") from None
-        except OSError as error:
-            raise _failure("token", f"Google's token endpoint could not be asked ({type(error).__name__}).") from None
+        except (GoogleAuthError, OSError, AttributeError, LookupError, TypeError, ValueError) as error:
+            # An answer that is none makes google-auth fail in many ways.
+            name = type(error).__name__
+            raise _failure("token", f"Google's token endpoint gave no answer that can be read ({name}).") from None
         token, expiry = credentials.token, credentials.expiry
         if not isinstance(token, str) or not token.isascii() or not token.isprintable() or expiry is None:
             raise _failure("token", "Google's token endpoint returned no usable token.")
         return Minted(Secret(token), (expiry - datetime.now(UTC).replace(tzinfo=None)).total_seconds())
 
     def _credentials(self, info: Mapping[str, Any]) -> Any:
+        """google-auth's credentials. Raises UpstreamFailure."""
         from google.auth import default
+        from google.auth.exceptions import DefaultCredentialsError
         from google.oauth2 import credentials, service_account
 
         if info["type"] == "service_account":
-            # Only what a token needs: other fields of the file would choose hosts and schemes.
-            known = {
-                name: info[name] for name in ("type", "client_email", "private_key", "private_key_id") if name in info
-            }
-            make: Any = service_account.Credentials.from_service_account_info
-            return make({**known, "token_uri": self._token_url}, scopes=[SCOPE])
-        found, _ = default(scopes=[SCOPE])
+            return self._service_account(info)
+        try:
+            found, _ = default(scopes=[SCOPE])
+        except DefaultCredentialsError:
+            raise _failure(
+                "restricted",
+                "This machine has no Application Default Credentials. Set GOOGLE_APPLICATION_CREDENTIALS, or deploy with a "
+                "service account.",
+            ) from None
         if isinstance(found, service_account.Credentials | credentials.Credentials):
             return found.with_token_uri(self._token_url)
         return found
+
+    def _service_account(self, info: Mapping[str, Any]) -> Any:
+        from cryptography.exceptions import UnsupportedAlgorithm
+        from google.oauth2 import service_account
+
+        # Only what a token needs: other fields of the file would choose hosts and schemes.
+        known = {name: info[name] for name in ("client_email", "private_key", "private_key_id") if name in info}
+        make: Any = service_account.Credentials.from_service_account_info
+        try:
+            return make({**known, "token_uri": self._token_url}, scopes=[SCOPE])
+        except (ValueError, TypeError, UnsupportedAlgorithm):
+            unreadable = (
+                "The private key of this service account cannot be read. Add the account again with its JSON file."
+            )
+            raise _failure("key_invalid", unreadable) from None
 
     def _send(
         self,

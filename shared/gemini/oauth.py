@@ -99,16 +99,17 @@ class AccessTokens:
             if now_s >= token.refresh_s and entry.refresh is None and now_s >= entry.retry_s:
                 self._start(entry, credential)
             return token
-        if entry.refresh is None:
+        refresh = entry.refresh
+        if refresh is None:
             if entry.failure is not None and now_s < entry.retry_s:
                 raise _again(entry.failure)
-            self._start(entry, credential)
-        assert entry.refresh is not None
+            refresh = self._start(entry, credential)
         # The refresh goes on if this request ends: others wait for it.
-        done, _ = await asyncio.wait({entry.refresh}, timeout=timeout_s)
+        done, _ = await asyncio.wait({refresh}, timeout=timeout_s)
         if not done:
             late = "Google's token endpoint did not answer before the deadline."
             raise UpstreamFailure("timeout", late, written=False)
+        refresh.result()
         token = entry.token
         if token is not None and self._elapsed() < token.expires_s:
             return token
@@ -158,12 +159,14 @@ class AccessTokens:
                 self._entries.popitem(last=False)
         return entry
 
-    def _start(self, entry: _Entry, credential: Secret) -> None:
-        entry.refresh = asyncio.get_running_loop().create_task(self._refresh(entry, credential))
+    def _start(self, entry: _Entry, credential: Secret) -> asyncio.Task[None]:
+        refresh = entry.refresh = asyncio.get_running_loop().create_task(self._refresh(entry, credential))
+        return refresh
 
     async def _refresh(self, entry: _Entry, credential: Secret) -> None:
         if self._threads is None:
             self._threads = ThreadPoolExecutor(MAX_THREADS, thread_name_prefix="access-tokens")
+        entry.retry_s = self._elapsed() + MIN_PAUSE_S
         try:
             minted = await asyncio.get_running_loop().run_in_executor(self._threads, self._mint, credential)
         except UpstreamFailure as failure:
@@ -172,8 +175,7 @@ class AccessTokens:
             entry.failed = min(entry.failed + 1, 10)
             entry.retry_s = self._elapsed() + pause_s * (1 + self._jitter()) / 2
         else:
-            entry.token = self._held(minted)
-            entry.failure, entry.failed, entry.retry_s = None, 0, 0.0
+            entry.token, entry.failure, entry.failed = self._held(minted), None, 0
         finally:
             entry.refresh = None
 

@@ -15,6 +15,8 @@ from shared.secret import Secret
 
 PROJECT = "a-project"
 EMAIL = "gateway@a-project.iam.gserviceaccount.com"
+DISABLED = "disabled@a-project.iam.gserviceaccount.com"
+"""The offline Gemini gives it no token."""
 
 
 @cache
@@ -29,6 +31,11 @@ def private_key(number: int = 0) -> str:
 
 def public_key(number: int = 0) -> str:
     return _key(number).public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
+
+
+def known_service_accounts() -> dict[str, str]:
+    """The accounts that the offline Gemini is to know."""
+    return dict.fromkeys((EMAIL, DISABLED), public_key())
 
 
 def service_account(email: str = EMAIL, *, key: int = 0, **fields: Any) -> str:

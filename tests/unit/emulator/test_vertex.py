@@ -12,11 +12,10 @@ from google.auth import crypt, jwt
 from shared.emulator import EmulatorConfig, running
 from shared.emulator.config import ConfigError, Limits, Project
 from shared.emulator.oauth import AUDIENCE, GRANT, SCOPE
-from tests.support.service_accounts import EMAIL, private_key, public_key
+from tests.support.service_accounts import DISABLED, EMAIL, private_key, public_key
 
 from .conftest import MODEL, Asker
 
-DISABLED = "disabled@a-project.iam.gserviceaccount.com"
 USER = [{"role": "user", "parts": [{"text": "Hello"}]}]
 CONFIG = EmulatorConfig(
     # A file's private key is as good as the public one.
