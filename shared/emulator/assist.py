@@ -42,7 +42,8 @@ _DOWNLOAD = re.compile(r"/v1alpha/(.+):downloadFile")
 _SIGNED = re.compile(r"/download/(\d+)/(\d+)")
 _WEB_PARENT = "projects/104029/locations/global/collections/default_collection/engines/agentspace-engine"
 _ID = re.compile(r"[A-Za-z0-9._-]{1,100}")
-_DEFAULT_MODEL = "gemini-3.8-flash"
+_DEFAULT = Model("gemini-enterprise", "Gemini Enterprise", levels=("LOW", "MEDIUM", "HIGH"), level="MEDIUM")
+"""The model that answers where none is named."""
 _IMAGE_MODEL = "gemini-3-pro-image"
 _GUARD = b")]}'\n"
 _V1_FIELDS = {"query", "session", "userMetadata", "agentsSpec", "toolsSpec", "generationSpec"}
@@ -243,11 +244,12 @@ def _message(body: Body, session: Session, model: Model) -> Body:
 
 def _model_of(body: Body) -> Model:
     tools = body.get("toolsSpec")
+    chosen = [body.get(field) for field in ("generationSpec", "assistGenerationConfig")]
+    name: Any = next((one["modelId"] for one in chosen if isinstance(one, dict) and "modelId" in one), None)
     if isinstance(tools, dict) and "imageGenerationSpec" in tools:
-        name: Any = _IMAGE_MODEL
-    else:
-        chosen = [body.get(field) for field in ("generationSpec", "assistGenerationConfig")]
-        name = next((one["modelId"] for one in chosen if isinstance(one, dict) and "modelId" in one), _DEFAULT_MODEL)
+        name = _IMAGE_MODEL
+    if name is None:
+        return _DEFAULT
     model = models.resolve("v1beta", name, {}) if isinstance(name, str) and _ID.fullmatch(name) else None
     if model is None:
         raise errors.invalid(f"Model id {str(name)[:100]} is invalid.")
