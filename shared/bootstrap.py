@@ -42,10 +42,10 @@ from shared.telemetry.record import log_problem
 if TYPE_CHECKING:
     from shared.gemini.backend import Backend
     from shared.gemini.oauth import AccessTokens
-    from shared.gemini.side_requests import SideRequests
     from shared.gemini.upstream import Upstream
     from shared.media.look_ups import LookUps
     from shared.media.media import MediaStore
+    from shared.secret import Secret
     from shared.stores.port import Liveness, Store
     from shared.telemetry.spans import Tracer
 
@@ -122,7 +122,7 @@ class Services:
         from shared.gemini.minting import Mint
         from shared.gemini.oauth import AccessTokens
 
-        return AccessTokens(Mint(self.settings.accounts.oauth_token_url, self.settings.proxy_for))
+        return AccessTokens(Mint(self.settings.accounts.oauth_token_url, self._proxy_for))
 
     def _vertex(self) -> Upstream:
         from shared.gemini.vertex import Vertex, host
@@ -133,10 +133,11 @@ class Services:
     def _enterprise(self) -> Upstream:
         from shared.gemini.assistant import Assistant
         from shared.gemini.enterprise import Enterprise, host
+        from shared.gemini.side_requests import SideRequests
 
         base_url = self.settings.accounts.enterprise_base_url
         url = base_url or host("global")
-        service = Enterprise(self.access_tokens, self._side_requests(url), base_url)
+        service = Enterprise(self.access_tokens, SideRequests(self.large_work, self._proxy_for), base_url)
         return Assistant(service, lambda backend: self._client_of(backend, url))
 
     def _enterprise_session(self) -> Upstream:
@@ -145,19 +146,18 @@ class Services:
         from shared.gemini.assistant import Assistant
         from shared.gemini.enterprise_session import EnterpriseSession
         from shared.gemini.oauth import AccessTokens
-        from shared.gemini.session_token import API, WEB, SessionMint
+        from shared.gemini.session_token import API, SessionMint
+        from shared.gemini.side_requests import SideRequests
 
         base_url = self.settings.accounts.enterprise_session_base_url
         url = base_url or API
-        tokens = AccessTokens(SessionMint(base_url, self.settings.proxy_for(base_url or WEB)))
-        service = EnterpriseSession(tokens, self._side_requests(url), base_url)
+        tokens = AccessTokens(SessionMint(base_url, self._proxy_for))
+        service = EnterpriseSession(tokens, SideRequests(self.large_work, self._proxy_for), base_url)
         return Assistant(service, lambda backend: self._client_of(backend, url))
 
-    def _side_requests(self, url: str) -> SideRequests:
-        from shared.gemini.side_requests import SideRequests
-
-        proxy = self.settings.proxy_for(url)
-        return SideRequests(self.large_work, proxy=proxy.reveal() if proxy else None)
+    def _proxy_for(self, url: str) -> Secret | None:
+        """By the settings of the moment, which may have changed since an upstream was made."""
+        return self.settings.proxy_for(url)
 
     def _client_of(self, backend: Backend, base_url: str) -> GeminiClient:
         proxy = self.settings.proxy_for(base_url)

@@ -22,7 +22,7 @@ from shared.gemini.backend import Backend, Prepared
 from shared.gemini.client import GeminiClient
 from shared.gemini.enterprise_format import AssistFrames, Question, answer_files, missing_ability, question_of
 from shared.gemini.errors import UpstreamFailure
-from shared.gemini.models import makes_image
+from shared.gemini.models import makes_image, says_missing
 from shared.gemini.upstream import Exchange
 from shared.generation import JsonObject
 from shared.secret import Secret
@@ -102,6 +102,8 @@ class _AssistBackend(Backend):
         return prepared._replace(translate=AssistFrames(thoughts=question.thoughts))
 
     def failure(self, failure: UpstreamFailure, exchange: Exchange, secret: Secret) -> UpstreamFailure:
+        if failure.status == 400 and says_missing(failure.message):
+            return UpstreamFailure("not_found", failure.message, status=404, consumer=failure.consumer)
         return self.service.failure(failure, exchange, secret)
 
     async def aclose(self) -> None:

@@ -231,6 +231,7 @@ class ModelTable:
 _MISSING = re.compile(
     r"models/[a-z0-9._-]{1,100} is not found for api version \w+|"
     r"this model models/[a-z0-9._-]{1,100} is no longer available|model is not found: models/|"
+    r"model id:? [a-z0-9._-]{1,100} is invalid|"
     r"publisher model `projects/[^`\s]{1,300}` (?:was )?not found",
     re.IGNORECASE,
 )

@@ -45,9 +45,11 @@ def signer_of(exchange: Exchange) -> Secret:
 class SessionMint:
     """Gets a key for an account's cookies, and signs a token with it. It blocks, so it runs in a thread."""
 
-    def __init__(self, base_url: str | None, proxy: Secret | None, unix: Callable[[], float] = unix_s) -> None:
-        self._web, self._unix = base_url or WEB, unix
-        self._proxies = {} if proxy is None else {"http": proxy.reveal(), "https": proxy.reveal()}
+    def __init__(
+        self, base_url: str | None, proxy_for: Callable[[str], Secret | None], unix: Callable[[], float] = unix_s
+    ) -> None:
+        """`base_url` replaces Google's host; `proxy_for` returns the proxy for a URL."""
+        self._web, self._proxy_for, self._unix = base_url or WEB, proxy_for, unix
 
     def __call__(self, signer: Secret) -> Minted:
         """Raises UpstreamFailure: `key_invalid` if a person has to sign in again."""
@@ -73,11 +75,13 @@ class SessionMint:
     def _get(self, url: str, headers: dict[str, str]) -> tuple[int, bytes]:
         import requests
 
+        proxy = self._proxy_for(url)
+        proxies = {} if proxy is None else {"http": proxy.reveal(), "https": proxy.reveal()}
         with requests.Session() as session:
             session.trust_env = False
             try:
                 with session.get(
-                    url, headers=headers, proxies=self._proxies, timeout=TIMEOUT_S, allow_redirects=False, stream=True
+                    url, headers=headers, proxies=proxies, timeout=TIMEOUT_S, allow_redirects=False, stream=True
                 ) as response:
                     body = b""
                     for chunk in response.iter_content(MAX_KEY_BYTES):

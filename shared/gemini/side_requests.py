@@ -5,7 +5,7 @@ A failure of one means that the request that generates was not sent: `written` i
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -41,8 +41,9 @@ class SideRequests:
     """One pool of connections, without cookies of its own. Bound to the event loop of its first call. Redirects are not
     followed: the next host would get the credential."""
 
-    def __init__(self, large_work: LargeWork, *, proxy: str | None = None) -> None:
-        self._large_work, self._proxy = large_work, proxy
+    def __init__(self, large_work: LargeWork, proxy_for: Callable[[str], Secret | None]) -> None:
+        """`proxy_for` returns the proxy for a URL; it is asked for each request."""
+        self._large_work, self._proxy_for = large_work, proxy_for
         self._session: aiohttp.ClientSession | None = None
 
     async def post(
@@ -83,15 +84,22 @@ class SideRequests:
         data: bytes | None = None,
     ) -> Received:
         if self._session is None:
-            self._session = _open(self._proxy)
+            self._session = _open()
         failure: UpstreamFailure
         left_s = deadline_s - elapsed_s()
         if left_s <= 0:
             raise _failed("timeout", "The deadline passed before the request could be sent.")
+        proxy = self._proxy_for(url)
         timeout = aiohttp.ClientTimeout(total=left_s, sock_connect=_CONNECT_TIMEOUT_S, ceil_threshold=float("inf"))
         try:
             async with self._session.request(
-                method, URL(url, encoded=True), data=data, headers=headers, timeout=timeout, allow_redirects=False
+                method,
+                URL(url, encoded=True),
+                data=data,
+                headers=headers,
+                timeout=timeout,
+                proxy=proxy.reveal() if proxy else None,
+                allow_redirects=False,
             ) as response:
                 return await _received(response, secrets, max_bytes)
         except (aiohttp.ClientError, OSError, ValueError) as error:
@@ -100,13 +108,12 @@ class SideRequests:
         raise failure
 
 
-def _open(proxy: str | None) -> aiohttp.ClientSession:
+def _open() -> aiohttp.ClientSession:
     session = aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=MAX_CONNECTIONS, ttl_dns_cache=60),
         response_class=BoundedResponse,
         cookie_jar=aiohttp.DummyCookieJar(),
         headers=_HEADERS,
-        proxy=proxy,
     )
     session._retry_connection = False
     return session

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from shared.accounts.account import Account
-from shared.errors import BadRequest, GatewayError, NoServerKey, UpstreamFailed
+from shared.errors import BadRequest, GatewayError, ModelNotFound, NoServerKey, UpstreamFailed
 from shared.gemini import wire
 from shared.gemini.upstream import NotAllowed
 from shared.generation import UNKNOWN_USAGE, JsonObject
@@ -118,6 +118,15 @@ class TestAChat:
         async with enterprise_path(account, with_key=True) as running:
             replies = [await running.generator().generate(MODEL, body) for _ in range(3)]
         assert {reply.account_id for reply in replies} == {"gemini-api-key-1"}
+
+    async def test_of_a_model_that_it_lacks_is_refused(self, account: Account) -> None:
+        """After one 404 that names the model."""
+        async with enterprise_path(account) as running:
+            for sent in (1, 1):
+                with pytest.raises(ModelNotFound, match=r"Model id gemini-9-none is invalid"):
+                    await running.generator().generate("gemini-9-none", asks("Hi"))
+                asked = running.gemini.stats()["by_method"]
+                assert asked.get("streamAssist", asked.get("widgetStreamAssist")) == sent
 
     async def test_with_its_own_model_name_goes_to_it(self, account: Account) -> None:
         async with enterprise_path(account, with_key=True) as running:

@@ -78,7 +78,7 @@ class Rig:
         return Minted(Secret(f"{TOKEN}-{self.minted}"), 300.0)
 
     def _side(self) -> SideRequests:
-        return SideRequests(LargeWork())
+        return SideRequests(LargeWork(), lambda url: None)
 
     def _client(self, backend: Any) -> GeminiClient:
         return GeminiClient(backend, max_connections=4)

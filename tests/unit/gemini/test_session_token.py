@@ -41,7 +41,7 @@ def answers(upstream: Upstream, status: int, body: bytes, *headers: str) -> None
 
 
 async def minted(upstream: Upstream, given: Secret | None = None, proxy: Secret | None = None) -> str:
-    mint = SessionMint(upstream.url, proxy, lambda: NOW_S + 0.9)
+    mint = SessionMint(upstream.url, lambda url: proxy, lambda: NOW_S + 0.9)
     return (await asyncio.to_thread(mint, given or signer())).token.reveal()
 
 
