@@ -35,11 +35,10 @@ def main() -> int:
     arguments = parser.parse_args()
     try:
         config = from_env(os.environ, latency_ms=_LATENCY_MS, chunk_delay_ms=_CHUNK_DELAY_MS)
+        uvloop.run(_serve(config, arguments.host, arguments.port))
     except ConfigError as error:
         print(error, file=sys.stderr)
         return 2
-    try:
-        uvloop.run(_serve(config, arguments.host, arguments.port))
     except OSError as error:
         print(f"Cannot listen on {arguments.host}:{arguments.port}: {error.strerror}.", file=sys.stderr)
         return 1

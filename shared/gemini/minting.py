@@ -7,6 +7,7 @@ or quoted whole: it can hold what was sent.
 from __future__ import annotations
 
 import json
+import ssl
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -107,6 +108,8 @@ class Mint:
         more["proxies"] = {} if proxy is None else {"http": proxy.reveal(), "https": proxy.reveal()}
         with requests.Session() as session:
             session.trust_env = False
+            # The certificates that all other requests trust (SSL_CERT_FILE), if they are in one file.
+            session.verify = ssl.get_default_verify_paths().cafile or True
             bounded_s = min(timeout or TIMEOUT_S, TIMEOUT_S)
             return Request(session)(url, method, body, headers, timeout=bounded_s, allow_redirects=False, **more)
 

@@ -25,6 +25,8 @@ def test_every_variable_is_read() -> None:
             "EMULATOR_CHUNK_DELAY_MS": "2.5",
             "LEDGER_WINDOW_SECONDS": "1.5",
             "EMULATOR_KEYS": '{"k1": "p", "k2": "p"}',
+            "EMULATOR_SERVICE_ACCOUNTS": '{"a@p.iam.gserviceaccount.com": "a key"}',
+            "EMULATOR_TOKEN_LIFETIME_S": "4",
             "EMULATOR_PROJECTS": '{"p": {"tier": "free", "concurrency": 2, "rpm": 9, "models": {"m": {"rpd": 0}}}}',
         }
     )
@@ -32,6 +34,8 @@ def test_every_variable_is_read() -> None:
     assert config.chunk_delay_s == 0.0025
     assert config.window_s == 1.5
     assert config.keys == {"k1": "p", "k2": "p"}
+    assert config.service_accounts == {"a@p.iam.gserviceaccount.com": "a key"}
+    assert config.token_lifetime_s == 4
     project = config.project("p")
     assert project.concurrency == 2
     assert project.limits_for("other") == Limits(rpm=9)
@@ -50,6 +54,8 @@ def test_every_variable_is_read() -> None:
         ("EMULATOR_KEYS", "[]"),
         ("EMULATOR_KEYS", '{"k": 1}'),
         ("EMULATOR_ALIASES", '{"alias": 1}'),
+        ("EMULATOR_SERVICE_ACCOUNTS", '{"address": 1}'),
+        ("EMULATOR_TOKEN_LIFETIME_S", "-1"),
         ("EMULATOR_PROJECTS", "{"),
         ("EMULATOR_PROJECTS", '{"p": []}'),
         ("EMULATOR_PROJECTS", '{"p": {"rpm": "5"}}'),

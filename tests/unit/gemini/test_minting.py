@@ -94,7 +94,7 @@ async def test_application_default_credentials_get_one(
     assert isinstance(await mint(f"{google.url}/token", '{"type": "adc"}'), Minted)
 
 
-async def test_a_machine_without_default_credentials_pauses_the_account(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_missing_default_credentials_pause_the_account(monkeypatch: pytest.MonkeyPatch) -> None:
     def none(**_: Any) -> None:
         raise DefaultCredentialsError("none here")
 
