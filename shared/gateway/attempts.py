@@ -54,7 +54,9 @@ class Attempts:
     ) -> None:
         resolved = models.resolve(generation.model)
         self.gateway, self.generation, self.resolved, self.streamed = gateway, generation, resolved, streamed
-        self.model = served_model(resolved, gateway.pool.server)
+        self.model = resolved.canonical
+        if models.is_stand_in(resolved.requested):
+            self.model = served_model(resolved, gateway.pool.candidates(generation.caller))
         self.body, self.message = encoded.data, encoded.body
         self.cost = Cost(1, encoded.input_tokens, self._images())
         self.usable: list[Account] = self._candidates()

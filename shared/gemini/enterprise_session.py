@@ -160,7 +160,10 @@ class EnterpriseSession:
 
     def _allowed(self, url: str) -> str:
         """An address of Google's storage. Raises UpstreamFailure for any other."""
-        parts = urlsplit(url)
+        try:
+            parts = urlsplit(url)
+        except ValueError:
+            parts = urlsplit("")
         google = parts.scheme == "https" and (parts.hostname or "").endswith(_FILE_HOSTS) and "@" not in parts.netloc
         if google or (self._own is not None and url.startswith(f"{self._own}/")):
             return url

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import logging
 from typing import Any
@@ -9,13 +10,15 @@ from typing import Any
 import pytest
 
 from shared.accounts.account import Account
+from shared.clock import elapsed_s
 from shared.errors import BadRequest, GatewayError, ModelNotFound, NoServerKey, UpstreamFailed
 from shared.gemini import wire
+from shared.gemini.oauth import MIN_AGE_S
 from shared.gemini.upstream import NotAllowed
 from shared.generation import UNKNOWN_USAGE, JsonObject
 from tests.support.enterprise_accounts import COOKIES, enterprise_account, enterprise_path, session_account
 from tests.support.image_samples import written
-from tests.support.whole_path import MODEL, WAYS, text_of
+from tests.support.whole_path import MODEL, OWN_KEY, WAYS, text_of
 
 BOTH = [pytest.param(enterprise_account(), id="enterprise"), pytest.param(session_account(), id="enterprise_session")]
 PNG = base64.b64encode(written("PNG", (8, 8))).decode()
@@ -140,12 +143,31 @@ async def test_a_stand_in_without_an_assistant_is_the_chat_model() -> None:
     assert reply.model_used == MODEL
 
 
+async def test_a_callers_own_key_gets_the_chat_model() -> None:
+    async with enterprise_path(session_account()) as running:
+        answer = await running.path.ask(key=OWN_KEY, model="gemini-enterprise")
+    assert (answer.status, answer.headers["x-model-used"]) == (200, MODEL)
+
+
 async def test_one_sign_in_serves_many_chats() -> None:
     async with enterprise_path(session_account()) as running:
         for _ in range(4):
             await running.generator().generate(MODEL, asks("Hi"))
         seen = running.gemini.stats()["by_method"]
     assert (seen["getoxsrf"], seen["widgetStreamAssist"]) == (1, 4)
+
+
+async def test_an_expired_sign_in_is_renewed_and_no_chat_fails() -> None:
+    async with enterprise_path(session_account()) as running:
+        await running.generator().generate(MODEL, asks("Hi"))
+        running.gemini.app.assist.keys.forget()
+        upstream: Any = running.services.upstreams["enterprise_session"]
+        upstream._service._tokens._elapsed = lambda: elapsed_s() + MIN_AGE_S
+        chats = [running.generator().generate(MODEL, asks("Hi")) for _ in range(8)]
+        replies = await asyncio.gather(*chats)
+        seen = running.gemini.stats()["by_method"]
+    assert {wire.finish_reason(reply.body) for reply in replies} == {"STOP"}
+    assert seen["getoxsrf"] == 2
 
 
 async def test_an_image_of_the_answer_is_downloaded() -> None:

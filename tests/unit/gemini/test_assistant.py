@@ -404,6 +404,7 @@ async def test_a_signed_address_gets_no_token(rig: Rig) -> None:
         "https://googleapis.com.elsewhere.invalid/",
         "https://planted@storage.googleapis.com/x",
         "file:///etc/passwd",
+        "https://[planted",
         "",
     ],
 )
