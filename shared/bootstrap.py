@@ -31,12 +31,13 @@ from shared.gateway.gateway import Gateway
 from shared.gemini.backend import DeveloperApi
 from shared.gemini.client import GeminiClient
 from shared.gemini.models import MODELS
-from shared.gemini.upstream import Upstreams
+from shared.gemini.upstream import NotAllowed, Upstreams
 from shared.generation import JsonObject
 from shared.ledger.grid import Grid
 from shared.ledger.step import MIN_DEADLINE_MS
 from shared.media.url import open_media
 from shared.ops.health import Health
+from shared.settings.accounts import WHY_NO_SESSION_ACCOUNTS
 from shared.settings.keys import ServerKey, account_id
 from shared.settings.settings import Settings
 from shared.settings.shares import caller_key_connections, fetch_limit, shares_day, strangers_bytes
@@ -105,7 +106,14 @@ class Services:
         self._clients: list[tuple[GeminiClient, str]] = []
         """Each with the address by which its proxy is chosen."""
         self.client = self._client_of(DeveloperApi(settings.base_url), settings.base_url)
-        self.upstreams = Upstreams({"api_key": self.client}, {"vertex": self._vertex})
+        self.upstreams = Upstreams(
+            {"api_key": self.client},
+            {
+                "vertex": self._vertex,
+                "enterprise": self._enterprise,
+                "enterprise_session": self._enterprise_session,
+            },
+        )
         self.gateway = Gateway(
             self.pool,
             self.admission,
@@ -130,15 +138,40 @@ class Services:
 
         return AccessTokens(Mint(self.settings.accounts.oauth_token_url, self._proxy_for))
 
-    def _proxy_for(self, url: str) -> Secret | None:
-        """By the settings of the time of the call."""
-        return self.settings.proxy_for(url)
-
     def _vertex(self) -> Upstream:
         from shared.gemini.vertex import Vertex, host
 
         base_url = self.settings.accounts.vertex_base_url
         return self._client_of(Vertex(self.access_tokens, self.large_work, base_url), base_url or host("global"))
+
+    def _enterprise(self) -> Upstream:
+        from shared.gemini.assistant import Assistant
+        from shared.gemini.enterprise import Enterprise, host
+        from shared.gemini.side_requests import SideRequests
+
+        base_url = self.settings.accounts.enterprise_base_url
+        url = base_url or host("global")
+        service = Enterprise(self.access_tokens, SideRequests(self.large_work, self._proxy_for), base_url)
+        return Assistant(service, lambda backend: self._client_of(backend, url))
+
+    def _enterprise_session(self) -> Upstream:
+        if not self.settings.accounts.allow_session_accounts:
+            return NotAllowed(WHY_NO_SESSION_ACCOUNTS)
+        from shared.gemini.assistant import Assistant
+        from shared.gemini.enterprise_session import EnterpriseSession
+        from shared.gemini.oauth import AccessTokens
+        from shared.gemini.session_token import API, SessionMint
+        from shared.gemini.side_requests import SideRequests
+
+        base_url = self.settings.accounts.enterprise_session_base_url
+        url = base_url or API
+        tokens = AccessTokens(SessionMint(base_url, self._proxy_for))
+        service = EnterpriseSession(tokens, SideRequests(self.large_work, self._proxy_for), base_url)
+        return Assistant(service, lambda backend: self._client_of(backend, url))
+
+    def _proxy_for(self, url: str) -> Secret | None:
+        """By the settings of the moment, which may have changed since an upstream was made."""
+        return self.settings.proxy_for(url)
 
     def _client_of(self, backend: Backend, base_url: str) -> GeminiClient:
         client = GeminiClient(

@@ -10,8 +10,9 @@ import base64
 import binascii
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from aiohttp import web
@@ -31,6 +32,7 @@ from . import (
     tokens,
     vertex,
 )
+from .assist import Assist, Work
 from .auth import authenticate
 from .config import EmulatorConfig
 from .errors import GoogleError
@@ -80,6 +82,7 @@ class App:
         self.faults = Faults()
         self.files = files.Files(wall_clock)
         self.seeds = images.Seeds()
+        self.assist = Assist(self.stats, self._assist, tokens=self.tokens, wall_clock=wall_clock)
 
     def server(self) -> Server:
         """Call it on the event loop that will serve."""
@@ -95,25 +98,33 @@ class App:
             if place := vertex.PATH.fullmatch(request.path):
                 version, project, location, model_id, verb = place.groups()
                 sse = verb == "streamGenerateContent" and request.query.get("alt") == "sse"
-                return await self._serve(request, _Call(version, model_id, verb, sse, (project, location)))
+                call = _Call(version, model_id, verb, sse, (project, location))
+                return await self._serve(request, partial(self._answer, call=call), sse=sse)
         if match is None:
             own = await operator_api.answer(request, self.stats, self.faults)
-            return self._missing(request) if own is None else own
+            return await self._serve(request, self._answer_elsewhere) if own is None else own
         version, model_id, verb = match.groups()
         if request.method != ("POST" if verb else "GET"):
             return self._missing(request)
         method = verb or ("GetModel" if model_id else "ListModels")
         sse = method == "streamGenerateContent" and request.query.get("alt") == "sse"
-        return await self._serve(request, _Call(version, model_id or "", method, sse))
+        call = _Call(version, model_id or "", method, sse)
+        return await self._serve(request, partial(self._answer, call=call), sse=sse)
 
-    async def _serve(self, request: Request, call: _Call) -> web.StreamResponse:
+    async def _serve(
+        self,
+        request: Request,
+        answer: Callable[[Request, Exchange], Awaitable[web.StreamResponse]],
+        *,
+        sse: bool = False,
+    ) -> web.StreamResponse:
         exchange = Exchange(self.stats, request)
         try:
             try:
-                response = await self._answer(request, exchange, call)
+                response = await answer(request, exchange)
             except GoogleError as error:
                 self.stats.refused(error.reason)
-                response = replies.rejection(request, error, sse=call.sse)
+                response = replies.rejection(request, error, sse=sse)
             await replies.finish(request, response)
             exchange.done(str(response.status))
             return response
@@ -141,6 +152,14 @@ class App:
             self.stats.refused(error.reason)
             response = replies.rejection(request, error, sse=False)
         self.stats.answered(str(response.status), "")
+        return response
+
+    async def _answer_elsewhere(self, request: Request, exchange: Exchange) -> web.StreamResponse:
+        """The response of the services with paths of their own. Any other path gets the page of Google's front end."""
+        response = await self.assist.answer(request, exchange)
+        if response is None:
+            self.stats.arrived("unknown", "", "")
+            return replies.missing_page(request)
         return response
 
     async def _answer(self, request: Request, exchange: Exchange, call: _Call) -> web.StreamResponse:
@@ -198,6 +217,27 @@ class App:
             backend=call.backend,
             files=self.files.of(project.name),
         )
+        answer, fault, pace = await self._work(request, exchange, call, model, project, message)
+        if call.method == "generateContent":
+            return await replies.send_unary(request, exchange, answer, model.id, fault)
+        return await replies.send_stream(request, exchange, answer, model.id, fault, pace, sse=call.sse)
+
+    async def _assist(
+        self, request: Request, exchange: Exchange, model: Model, project: ProjectRecord, message: dict[str, Any]
+    ) -> Work:
+        call = _Call("v1", model.id, "streamAssist", sse=False)
+        return await self._work(request, exchange, call, model, project, message)
+
+    async def _work(
+        self,
+        request: Request,
+        exchange: Exchange,
+        call: _Call,
+        model: Model,
+        project: ProjectRecord,
+        message: dict[str, Any],
+    ) -> Work:
+        """Admits a valid request and answers it. Raises GoogleError, or Aborted for a fault without a response."""
         prompt = answers.prompt_of(message)
         asked = _directives(request, prompt)
         fault = self.faults.choose(asked.fault, prompt, exchange.key, model.id)
@@ -231,9 +271,7 @@ class App:
         if call.place is not None:
             answer = replace(answer, traffic_type=vertex.TRAFFIC_TYPE)
         self.stats.used(sum(counts.values()), sum(one.tokens for one in answer.candidates), answer.thought_tokens)
-        if call.method == "generateContent":
-            return await replies.send_unary(request, exchange, answer, model.id, fault)
-        return await replies.send_stream(request, exchange, answer, model.id, fault, pace, sse=call.sse)
+        return Work(answer, fault, pace)
 
     def _admit(
         self,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -124,16 +125,48 @@ async def send_stream(
     sse: bool,
 ) -> web.StreamResponse:
     """Streams the answer's frames, as SSE or as one JSON array. `cut` raises Aborted after half of them."""
-    kind = fault.kind if fault is not None else ""
-    shown = _stream_headers(request, sse=sse)
-    if fault is not None and fault.wrappings:
-        chain = fault.wrappings if sse else ("array", *fault.wrappings)
-        whole_answer = wrap(
-            frames.document(answer, model_version), frames.stream(answer, model_version), chain, stream=True
+    each = frames.stream(answer, model_version)
+    if fault is None or not fault.wrappings:
+        return await send_chunks(
+            request, exchange, _chunks(each, sse=sse), fault, pace, sse=sse, shown=_stream_headers(request, sse=sse)
         )
-        chunks, shown = whole_answer.chunks, _wrapped_headers(request, whole_answer)
-    else:
-        chunks = _chunks(frames.stream(answer, model_version), sse=sse)
+    chain = fault.wrappings if sse else ("array", *fault.wrappings)
+    wrapped = wrap(frames.document(answer, model_version), each, chain, stream=True)
+    shown = _wrapped_headers(request, wrapped)
+    return await send_chunks(request, exchange, wrapped.chunks, fault, pace, sse=sse, shown=shown)
+
+
+async def send_array(
+    request: Request, exchange: Exchange, documents: list[dict[str, Any]], fault: Fault | None, pace: Pace
+) -> web.StreamResponse:
+    """Streams documents as one JSON array, each in pieces that end anywhere. `cut` raises Aborted after half of it."""
+    shown = headers(request, JSON_TYPE)
+    chunks: Sequence[bytes] = frames.array_bytes(documents)
+    if fault is not None and fault.wrappings:
+        wrapped = wrap(documents[-1], documents, ("array", *fault.wrappings), stream=True)
+        chunks, shown = wrapped.chunks, _wrapped_headers(request, wrapped)
+    pieces = [piece for chunk in chunks for piece in _cut_up(chunk)]
+    return await send_chunks(request, exchange, pieces, fault, pace, sse=False, shown=shown)
+
+
+def _cut_up(chunk: bytes) -> Sequence[bytes]:
+    """Three pieces; where they end depends only on the chunk."""
+    first = 1 + zlib.crc32(chunk) % max(1, len(chunk) // 2)
+    return [piece for piece in (chunk[:first], chunk[first : 2 * first], chunk[2 * first :]) if piece]
+
+
+async def send_chunks(
+    request: Request,
+    exchange: Exchange,
+    chunks: Sequence[bytes],
+    fault: Fault | None,
+    pace: Pace,
+    *,
+    sse: bool,
+    shown: dict[str, str],
+) -> web.StreamResponse:
+    """Streams chunks with the headers `shown`, at a pace. `cut` raises Aborted after half of them."""
+    kind = fault.kind if fault is not None else ""
     if kind == "malformed":
         chunks = [b"data: " + _BROKEN_JSON + b"\r\n\r\n" if sse else b"[" + _BROKEN_JSON]
     if kind == "slow":

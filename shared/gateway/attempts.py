@@ -14,6 +14,7 @@ from shared.admission.permit import Permit, PermitLapsed
 from shared.admission.queue import AccountsChanged
 from shared.clock import elapsed_s
 from shared.errors import DailyQuotaExhausted, GatewayError, NoQuota, UpstreamTimeout
+from shared.gateway.able import able, served_model
 from shared.gateway.day_share import PartOfDay
 from shared.gateway.failures import caller_error, refusal_of
 from shared.gateway.frames import Frames
@@ -21,7 +22,7 @@ from shared.gateway.placement import Placement
 from shared.gateway.retry import Decision, Others, Raise, Requeue, SameAccount, decide
 from shared.gateway.stream_reply import StreamReply
 from shared.gemini import models, wire
-from shared.gemini.counting import count_input_tokens, images_of, worth_counting
+from shared.gemini.counting import count_input_tokens, worth_counting
 from shared.gemini.errors import UpstreamFailure
 from shared.gemini.upstream import Exchange
 from shared.generation import (
@@ -57,8 +58,10 @@ class Attempts:
         resolved = gateway.table.resolve(generation.model)
         self.gateway, self.generation, self.resolved, self.streamed = gateway, generation, resolved, streamed
         self.model = resolved.canonical
+        if models.is_stand_in(resolved.requested):
+            self.model = served_model(resolved, gateway.pool.candidates(generation.caller))
         self.body, self.message = encoded.data, encoded.body
-        self.cost = Cost(1, encoded.input_tokens, images_of(gateway.table.models.get(self.model), generation.body))
+        self.cost = Cost(1, encoded.input_tokens, int(models.makes_image(self.model, generation.body, gateway.table)))
         self.placement = Placement(gateway.places, generation, encoded)
         self.usable: list[Account] = self._candidates()
         """The accounts that may still serve this request."""
@@ -131,7 +134,8 @@ class Attempts:
     def _candidates(self) -> list[Account]:
         """The caller's accounts whose project may have the model. If Gemini answered within the last 10 minutes that no
         project has it, raises ModelNotFound with Gemini's sentence, and sends nothing."""
-        candidates = self.placement.holding(self.gateway.pool.candidates(self.generation.caller))
+        held = self.placement.holding(self.gateway.pool.candidates(self.generation.caller))
+        candidates = able(held, self.model, self.message)
         messages = [self.gateway.missing.message(account.ledger_id, self.model) for account in candidates]
         if candidates and all(messages):
             failure = UpstreamFailure("not_found", messages[0] or "", status=404)

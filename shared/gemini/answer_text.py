@@ -21,7 +21,7 @@ def reject_blocked_prompt(body: JsonObject) -> None:
     reason = wire.block_reason(body)
     if reason and not wire.candidates(body):
         raise PromptBlocked(
-            f"Gemini blocked the prompt ({reason}); change the prompt or safety_settings.",
+            f"Gemini blocked the prompt ({reason}); change the prompt or safety_settings. {wire.block_message(body)}".strip(),
             details={"block_reason": reason},
         )
 

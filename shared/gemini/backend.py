@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from yarl import URL
 
 from shared.gemini.errors import UpstreamFailure
+from shared.gemini.reading import Translate
 from shared.gemini.upstream import Exchange
 from shared.secret import Secret
 
@@ -18,12 +19,17 @@ _PATH_SEGMENT = re.compile(r"[A-Za-z0-9._-]{1,100}")
 
 
 class Prepared(NamedTuple):
-    """An exchange as HTTP. `secret` is the credential in `headers`, to be removed from what is shown."""
+    """An exchange as HTTP. `secret` is the credential in `headers`, to be removed from what is shown. `translate` makes native
+    frames of the answer; None where it has them already."""
 
     url: URL
     headers: dict[str, str]
     body: bytes
     secret: Secret
+    translate: Translate | None = None
+
+    def __repr__(self) -> str:
+        return f"Prepared({self.url})"
 
 
 class Backend(Protocol):

@@ -16,7 +16,7 @@ from shared.bounds.large_work import LARGE_BYTES, LargeWork
 from shared.clock import elapsed_s, unix_s
 from shared.gemini.backend import Backend
 from shared.gemini.errors import MAX_ERROR_BYTES, Kind, UpstreamFailure, read_error_frame, read_failure
-from shared.gemini.reading import AnswerReader, Unreadable, describe, is_error, read_answer, read_error_body
+from shared.gemini.reading import AnswerReader, Translate, Unreadable, describe, is_error, read_answer, read_error_body
 from shared.gemini.upload import BoundedResponse, PermittedRequest, Upload, WriteRejected
 from shared.gemini.upstream import Exchange
 from shared.generation import JsonObject
@@ -78,14 +78,14 @@ class GeminiClient:
             raise _malformed(f"Gemini's answer is longer than {MAX_REPLY_BYTES} bytes.", severed=True)
         encoding = response.headers.get(hdrs.CONTENT_ENCODING, "")
         try:
-            reading = partial(read_answer, body, encoding, MAX_REPLY_BYTES)
+            reading = partial(read_answer, body, encoding, MAX_REPLY_BYTES, sent.translate)
             # A compressed answer is longer after decoding.
             is_large = len(body) >= LARGE_BYTES or (encoding and len(body) >= _LARGE_COMPRESSED_BYTES)
             reply = await self._large_work.run(reading, first=True) if is_large else reading()
         except Unreadable as error:
             raise _unreadable(error, response, secret) from None
         if is_error(reply):
-            raise read_error_frame(reply, response.headers, secret=secret, now_s=unix_s())
+            raise self.reported(reply, exchange, response, secret)
         return reply
 
     def stream(self, exchange: Exchange) -> AbstractAsyncContextManager[AsyncIterator[JsonObject]]:
@@ -100,6 +100,13 @@ class GeminiClient:
         if connector is not None:
             # aiohttp has no public setter. Connections of another proxy are not used again, and close when they are idle.
             connector._limit = max_connections
+
+    def reported(
+        self, frame: JsonObject, exchange: Exchange, response: aiohttp.ClientResponse, secret: Secret
+    ) -> UpstreamFailure:
+        """The failure that a frame, or a whole answer under HTTP 200, reports."""
+        failure = read_error_frame(frame, response.headers, secret=secret, now_s=unix_s())
+        return self._backend.failure(failure, exchange, secret)
 
     async def aclose(self) -> None:
         """Closes every connection. The client cannot be used afterwards."""
@@ -130,7 +137,7 @@ class GeminiClient:
                 allow_redirects=False,
                 proxy=self._proxy,
             )
-            return _Sent(response, upload, prepared.secret)
+            return _Sent(response, upload, prepared.secret, prepared.translate)
         except asyncio.CancelledError:
             upload.abort()
             raise
@@ -185,6 +192,7 @@ class _Sent(NamedTuple):
     response: aiohttp.ClientResponse
     upload: Upload
     secret: Secret
+    translate: Translate | None
 
 
 class _Stream(AbstractAsyncContextManager[AsyncIterator[JsonObject]], AsyncIterator[JsonObject]):
@@ -201,9 +209,9 @@ class _Stream(AbstractAsyncContextManager[AsyncIterator[JsonObject]], AsyncItera
 
     async def __aenter__(self) -> AsyncIterator[JsonObject]:
         sent = await self._client._dispatch(self._exchange)
-        self._response, self._upload, self._secret = response, upload, _ = sent
+        self._response, self._upload, self._secret, translate = response, upload, *_ = sent
         encoding = response.headers.get(hdrs.CONTENT_ENCODING, "")
-        self._reader = AnswerReader(encoding, MAX_STREAM_BYTES)
+        self._reader = AnswerReader(encoding, MAX_STREAM_BYTES, translate=translate)
         # aiohttp's timer ends a read; this one ends the exchange, also while nothing is being read.
         self._timer = asyncio.get_running_loop().call_later(upload.deadline_s - elapsed_s(), self._expire)
         if response.status != 200:
@@ -235,7 +243,7 @@ class _Stream(AbstractAsyncContextManager[AsyncIterator[JsonObject]], AsyncItera
             if frame is None:
                 frame = self._end()
             if "error" in frame and is_error(frame):
-                raise read_error_frame(frame, self._response.headers, secret=self._secret, now_s=unix_s())
+                raise self._client.reported(frame, self._exchange, self._response, self._secret)
             return frame
 
     async def _read_chunk(self) -> None:

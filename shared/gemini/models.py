@@ -9,9 +9,10 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from shared.errors import BadRequest
+from shared.gemini import wire
 
 Kind = Literal[
     "pro", "flash", "flash_lite", "image", "embedding", "speech", "transcription", "live", "video", "music", "open"
@@ -230,6 +231,7 @@ class ModelTable:
 _MISSING = re.compile(
     r"models/[a-z0-9._-]{1,100} is not found for api version \w+|"
     r"this model models/[a-z0-9._-]{1,100} is no longer available|model is not found: models/|"
+    r"model id:? [a-z0-9._-]{1,100} is invalid|"
     r"publisher model `projects/[^`\s]{1,300}` (?:was )?not found",
     re.IGNORECASE,
 )
@@ -260,6 +262,19 @@ def info_of(model: str, table: ModelTable = TABLE) -> ModelInfo | None:
     """What the table has of `model` or of what stands in for it; None where it is not known. Raises BadRequest for what is
     no model's id."""
     return table.models.get(table.resolve(model).canonical)
+
+
+def makes_image(model: str, body: Mapping[str, Any], table: ModelTable = TABLE) -> bool:
+    """Whether a native request (camelCase) may be answered with an image: because of its model, or, if the table does not know
+    the model, because of what the request asks for."""
+    info = table.models.get(model)
+    makes = info.image_output if info is not None else wire.asks_for_image(body)
+    return makes and not wire.asks_for_text_only(body)
+
+
+def is_stand_in(model: str) -> bool:
+    """Whether the id names no model, but the assistant of Gemini Enterprise with a model of its own choice."""
+    return model in TABLE.stand_ins and model not in TABLE.successors
 
 
 def default_model(purpose: Purpose, tier: str) -> str:

@@ -17,7 +17,7 @@ import random
 from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from shared.clock import elapsed_s
@@ -51,7 +51,7 @@ class AccessToken:
     """Times are elapsed seconds."""
 
     secret: Secret
-    headers: dict[str, str]
+    headers: dict[str, str] = field(repr=False)
     refresh_s: float
     """From then on it is refreshed."""
     expires_s: float
@@ -128,6 +128,19 @@ class AccessTokens:
             return False
         entry.token = None
         return True
+
+    def failure(self, failure: UpstreamFailure, credential: Secret, token: Secret) -> UpstreamFailure:
+        """What a response other than 200 means. A token that Google rejected is replaced, and the request may be sent again. A
+        new token that it rejects is a matter of rights."""
+        if failure.status != 401:
+            return failure
+        return UpstreamFailure(
+            "token" if self.reject(credential, token) else "permission",
+            failure.message,
+            status=failure.status,
+            reason=failure.reason,
+            consumer=failure.consumer,
+        )
 
     async def aclose(self) -> None:
         """Cancels what is being fetched."""

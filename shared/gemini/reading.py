@@ -13,6 +13,7 @@ import codecs
 import json
 import re
 from collections import deque
+from collections.abc import Callable
 
 import orjson
 
@@ -39,6 +40,9 @@ _MAX_UNDECIDED_BYTES = 64
 _BLANK = b" \t\r\n\0"
 _END_MARKER = re.compile(rb"\[\s*done\s*\]", re.IGNORECASE)
 _MAX_INT_CHARS = 20
+Translate = Callable[[JsonObject], JsonObject | None]
+"""Makes a native frame of an object of another API; None for an object that adds nothing to the answer."""
+
 _PROMPT = -1
 """Used in place of a candidate's index if the prompt was blocked."""
 
@@ -63,8 +67,16 @@ class Unreadable(Exception):
 class AnswerReader:
     """Returns the frames of one answer as soon as their bytes have arrived."""
 
-    def __init__(self, content_encoding: str, max_bytes: int, max_values: int | None = None) -> None:
-        """`content_encoding` is the answer's header, "" if it has none; `max_bytes` bounds the decoded answer."""
+    def __init__(
+        self,
+        content_encoding: str,
+        max_bytes: int,
+        max_values: int | None = None,
+        translate: Translate | None = None,
+    ) -> None:
+        """`content_encoding` is the answer's header, "" if it has none; `max_bytes` bounds the decoded answer. `translate` is
+        for answers of another API than the native one."""
+        self._translate = translate
         self._encoding = content_encoding
         self._max_bytes = max_bytes
         self._decoder: Decoder | None = None
@@ -208,14 +220,19 @@ class AnswerReader:
             self._read_leniently(payload)
             return None
         if type(value) is dict:
-            return self._followed(value if self._halves is None else self._halves.repair(value))
-        for frame in value if type(value) is list else ():
-            if type(frame) is dict:
-                self._frames.append(self._followed(frame if self._halves is None else self._halves.repair(frame)))
+            return self._followed(value)
+        for item in value if type(value) is list else ():
+            if type(item) is dict and (frame := self._followed(item)) is not None:
+                self._frames.append(frame)
         return None
 
-    def _followed(self, frame: JsonObject) -> JsonObject:
-        """Records which candidates the frame starts and finishes."""
+    def _followed(self, value: JsonObject) -> JsonObject | None:
+        """The frame of a parsed object, translated and repaired. Records which candidates it starts and finishes."""
+        frame = value if self._translate is None else self._translate(value)
+        if frame is None:
+            return None
+        if self._halves is not None:
+            frame = self._halves.repair(frame)
         for candidate in wire.candidates(frame):
             index = wire.candidate_index(candidate)
             self._begun.add(index)
@@ -238,10 +255,10 @@ class AnswerReader:
         scanner = ObjectScanner()
         for found in scanner.feed(payload):
             value = _loads_leniently(found)
-            if value is not None:
-                self._frames.append(self._followed(self._halves.repair(value)))
-            else:
+            if value is None:
                 self._refuse_unless_stray(found)
+            elif (frame := self._followed(value)) is not None:
+                self._frames.append(frame)
         if scanner.held:
             self._refuse_unless_stray(scanner.held)
 
@@ -277,10 +294,10 @@ def _loads_leniently(payload: bytes) -> JsonObject | None:
 # -- whole bodies ----------------------------------------------------------------------------------------------------
 
 
-def read_answer(body: bytes, content_encoding: str, max_bytes: int) -> JsonObject:
+def read_answer(body: bytes, content_encoding: str, max_bytes: int, translate: Translate | None = None) -> JsonObject:
     """The answer of a unary call, as an object. Frames of a stream are merged into one; an error among them is returned
-    alone. Raises Unreadable."""
-    if not content_encoding:
+    alone. `translate` is for answers of another API. Raises Unreadable."""
+    if not content_encoding and translate is None:
         try:
             check_values(body)
             value = orjson.loads(body)
@@ -292,7 +309,7 @@ def read_answer(body: bytes, content_encoding: str, max_bytes: int) -> JsonObjec
             value = None
         if type(value) is dict:
             return value
-    reader = AnswerReader(content_encoding, max_bytes, MAX_VALUES)
+    reader = AnswerReader(content_encoding, max_bytes, MAX_VALUES, translate)
     try:
         return _merged_answer(reader, body)
     except Unreadable as error:

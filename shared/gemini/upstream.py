@@ -7,6 +7,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from shared.gemini.errors import UpstreamFailure
 from shared.generation import JsonObject
 from shared.secret import Secret
 
@@ -48,6 +49,22 @@ class Upstream(Protocol):
     async def aclose(self) -> None:
         """Closes every connection. The upstream cannot be used afterwards."""
         ...
+
+
+class NotAllowed:
+    """The upstream of a kind of account that this deployment does not allow. `why` is for the operator."""
+
+    def __init__(self, why: str) -> None:
+        self._why = why
+
+    async def generate(self, exchange: Exchange) -> JsonObject:
+        raise UpstreamFailure("restricted", self._why, written=False)
+
+    def stream(self, exchange: Exchange) -> AbstractAsyncContextManager[AsyncIterator[JsonObject]]:
+        raise UpstreamFailure("restricted", self._why, written=False)
+
+    async def aclose(self) -> None:
+        """There is nothing to close."""
 
 
 class Upstreams(dict[str, Upstream]):

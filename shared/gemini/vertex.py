@@ -42,18 +42,7 @@ class Vertex:
         return Prepared(url, token.headers, body, token.secret)
 
     def failure(self, failure: UpstreamFailure, exchange: Exchange, secret: Secret) -> UpstreamFailure:
-        """A token that Google rejected is replaced, and the request may be sent again. A new token that it rejects is a matter
-        of rights."""
-        if failure.status != 401:
-            return failure
-        replaced = self._tokens.reject(exchange.credential, secret)
-        return UpstreamFailure(
-            "token" if replaced else "permission",
-            failure.message,
-            status=failure.status,
-            reason=failure.reason,
-            consumer=failure.consumer,
-        )
+        return self._tokens.failure(failure, exchange.credential, secret)
 
     async def _body(self, exchange: Exchange) -> bytes:
         convert = partial(vertex_body, exchange.verb, exchange.body, exchange.message)

@@ -16,6 +16,7 @@ from shared.generation import UNKNOWN_USAGE, JsonObject, Usage
 __all__ = [
     "asks_for_image",
     "asks_for_text_only",
+    "block_message",
     "block_reason",
     "camel",
     "camel_content",
@@ -32,6 +33,7 @@ __all__ = [
 ]
 
 MAX_MODEL_VERSION_CHARS = 256
+MAX_BLOCK_MESSAGE_CHARS = 500
 _MAX_COUNT = 2**31 - 1
 """Gemini's counts are int32 (UsageMetadata in ai.google.dev/api/generate-content)."""
 _COUNTS = (
@@ -165,6 +167,13 @@ def block_reason(body: Mapping[str, Any]) -> str | None:
     """Why the prompt was blocked; such an answer has no candidates."""
     feedback = body.get("promptFeedback")
     return _enum(feedback.get("blockReason")) if type(feedback) is dict else None
+
+
+def block_message(body: Mapping[str, Any]) -> str:
+    """What the backend says about a blocked prompt; "" from the Gemini API."""
+    feedback = body.get("promptFeedback")
+    text = feedback.get("blockReasonMessage") if type(feedback) is dict else None
+    return text[:MAX_BLOCK_MESSAGE_CHARS] if type(text) is str else ""
 
 
 def model_version(body: Mapping[str, Any]) -> str | None:

@@ -268,7 +268,7 @@ class WholePath:
         assert stats["open"] == 0, "requests are open at Gemini"
         for project, seen in stats["projects"].items():
             for model, record in seen["models"].items():
-                # The ledger of a project on Vertex: an id has no slash.
+                # The ledger of a project that is not of the Gemini API: an id has no slash.
                 project = project.replace("/", "-")
                 section = states[project].sections.get(section_of(states[project].names, model))
                 counted = sum(section.days.values()) if section is not None else 0
@@ -331,6 +331,8 @@ async def whole_path(
             "GEMINI_BASE_URL": base_url or gemini.url,
             "VERTEX_BASE_URL": gemini.url,
             "OAUTH_TOKEN_URL": f"{gemini.url}/token",
+            "ENTERPRISE_BASE_URL": gemini.url,
+            "ENTERPRISE_SESSION_BASE_URL": gemini.url,
         }
         services = _services(Settings.from_environment({**hosts, **given}), store)
         services.pool._server += tuple(others)

@@ -25,6 +25,8 @@ def test_text_excludes_thoughts() -> None:
     ("body", "error", "words"),
     [
         ({"promptFeedback": {"blockReason": "SAFETY"}}, PromptBlocked, "SAFETY"),
+        ({"promptFeedback": {"blockReason": "OTHER", "blockReasonMessage": "Skipped."}}, PromptBlocked, "Skipped"),
+        ({"promptFeedback": {"blockReason": "OTHER", "blockReasonMessage": 5}}, PromptBlocked, "safety_settings.$"),
         (native("", "MAX_TOKENS"), EmptyResponse, "max_output_tokens"),
         (
             {"candidates": [{"content": {"role": "model"}, "finishReason": "MAX_TOKENS"}]},
