@@ -9,7 +9,7 @@ from typing import Any
 from shared.errors import json_type
 
 MAX_NAME_CHARS = 100
-MAX_COOKIE_CHARS = 4_096
+MIN_COOKIE_CHARS, MAX_COOKIE_CHARS = 10, 4_096
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9:._-]{0,99}")
 
 
@@ -59,9 +59,12 @@ class FieldReader:
 
     def cookie(self, name: str) -> str:
         value = self.text(name, MAX_COOKIE_CHARS, required=False).strip()
-        if value.isascii() and not any(mark in value for mark in ' ;,"\\'):
+        if value and len(value) < MIN_COOKIE_CHARS:
+            self.wrong(name, f"has fewer than {MIN_COOKIE_CHARS} characters", "the value of the cookie")
+        elif value.isascii() and not any(mark in value for mark in ' ;,"\\'):
             return value
-        self.wrong(name, "has characters that a cookie cannot have", "the value of the cookie alone")
+        else:
+            self.wrong(name, "has characters that a cookie cannot have", "the value of the cookie alone")
         return ""
 
     def number(self, name: str) -> None:

@@ -15,11 +15,12 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from typing import Any, Final, get_args
 from urllib.parse import urlsplit
 
 import orjson
 
+from shared.accounts.account import Kind
 from shared.accounts.json_fields import MAX_NAME_CHARS, FieldReader
 from shared.bounds.json_structure import TooManyValues, check_values
 from shared.errors import json_type
@@ -39,13 +40,15 @@ OTHER_ACCOUNTS: Final = "other_accounts"
 
 _USER_AGENT_CHARS, _TEXT_CHARS = 500, 2_000
 _MAX_SECRET_CHARS = 12_000
-_MAX_UNKNOWN_FIELDS = 100
+_MAX_UNKNOWN_FIELDS = 99
 _ACCOUNT_FIELDS = ("team_id", "secure_c_ses", "host_c_oses", "csesidx", "user_agent", "available")
 _FILE_FIELDS = ("proxy", "proxy_enabled", "accounts", "models", ENCRYPTED, OTHER_ACCOUNTS)
 _SECRET_NAME = re.compile(
     r"secret|token|pass|pwd|cookie|key|jwt|auth|credential|session|cert|hash|bearer", re.IGNORECASE
 )
+_SECRET_VALUE = re.compile(r"\b(?:AIza|AQ\.|ya29\.|eyJ|sk-|CSE\.|COS\.)|-----BEGIN|://[^/\s]*@")
 _MODEL_TEXTS = {"name": MAX_NAME_CHARS, "description": _TEXT_CHARS}
+_MODEL_FIELDS = ("id", "name", "description", "enabled", "account_index")
 _MODEL_NUMBERS = ("context_length", "max_tokens", "price_per_1k_tokens")
 
 
@@ -76,6 +79,18 @@ class OldAccount:
 
 
 @dataclass(frozen=True, slots=True)
+class OtherAccount:
+    """An account of another kind than enterprise_session, as an export writes it; without its secret."""
+
+    id: str
+    kind: Kind
+    label: str = ""
+    project: str | None = None
+    place: Mapping[str, str] = field(default_factory=dict)
+    enabled: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class OldFile:
     proxy: Secret | None = None
     """It may hold a password. None: an empty text in the file."""
@@ -83,11 +98,11 @@ class OldFile:
     accounts: tuple[OldAccount, ...] = ()
     models: tuple[Mapping[str, Any], ...] = ()
     """As in the file; `account_index` is the place of an account in `accounts`."""
-    other_accounts: tuple[Mapping[str, Any], ...] = ()
+    other_accounts: tuple[OtherAccount, ...] = ()
     encrypted: str | None = None
     unknown: Mapping[str, Any] = field(default_factory=dict)
     secrets: Secret | None = None
-    """A JSON object of the unknown fields of the file that may be secrets."""
+    """A JSON object of the unknown fields of the file, and of its models, that may be secrets."""
 
 
 # -- reading -----------------------------------------------------------------------------------------------------------
@@ -103,8 +118,13 @@ def read_old_file(data: bytes) -> OldFile:
         _account(reader, problems)
         for reader in file.objects("accounts", MAX_FILE_ACCOUNTS, required=ENCRYPTED not in document)
     ]
-    models = [_model(reader, len(accounts)) for reader in file.objects("models", MAX_FILE_MODELS)]
-    others = [dict(reader.fields) for reader in file.objects(OTHER_ACCOUNTS, MAX_FILE_ACCOUNTS)]
+    models: list[dict[str, Any]] = []
+    of_models: dict[str, dict[str, Any]] = {}
+    for reader in file.objects("models", MAX_FILE_MODELS):
+        model, secret_fields = _model(reader, len(accounts))
+        models.append(model)
+        of_models |= {str(model["id"]): secret_fields} if secret_fields else {}
+    others = [_other(reader) for reader in file.objects(OTHER_ACCOUNTS, MAX_FILE_ACCOUNTS)]
     unknown, private = split_secrets(file.rest(_FILE_FIELDS))
     found = OldFile(
         _proxy(file, enabled),
@@ -114,9 +134,10 @@ def read_old_file(data: bytes) -> OldFile:
         tuple(others),
         file.text(ENCRYPTED, MAX_FILE_BYTES, required=False) or None,
         unknown,
-        as_secret(private),
+        as_secret({**private, **({"models": of_models} if of_models else {})}),
     )
     _check_unique([account.id for account in accounts], "accounts", "team_id and csesidx", problems)
+    _check_unique([account.id for account in others], OTHER_ACCOUNTS, "id", problems)
     _check_unique([str(model["id"]) for model in models], "models", "id", problems)
     if problems:
         raise InvalidOldFile(*problems[:MAX_PROBLEMS])
@@ -196,14 +217,40 @@ def _may_be_secret(name: str, value: object) -> bool:
         return any(_may_be_secret(f"{name}.{inner}", content) for inner, content in value.items())
     if isinstance(value, list):
         return any(_may_be_secret(name, item) for item in value)
-    return isinstance(value, str) and bool(value) and _SECRET_NAME.search(name) is not None
+    if not isinstance(value, str) or not value:
+        return False
+    return bool(_SECRET_NAME.search(name) or _SECRET_VALUE.search(value))
 
 
 def as_secret(fields: Mapping[str, Any]) -> Secret | None:
     return Secret(orjson.dumps(fields).decode()) if fields else None
 
 
-def _model(reader: FieldReader, accounts: int) -> Mapping[str, Any]:
+def _other(reader: FieldReader) -> OtherAccount:
+    kinds: list[Kind] = [kind for kind in get_args(Kind) if kind != "enterprise_session"]
+    given = reader.fields.get("kind")
+    kind = next((kind for kind in kinds if kind == given), None)
+    if kind is None:
+        reader.wrong("kind", "is missing" if given is None else "is not known", f"one of {', '.join(kinds)}")
+    place = reader.fields.get("place", {})
+    if not isinstance(place, dict) or not all(isinstance(value, str) for value in place.values()):
+        reader.wrong("place", "is not valid", "an object of texts")
+        place = {}
+    project = reader.fields.get("project")
+    for name in reader.rest(("id", "kind", "label", "project", "place", "enabled")):
+        reader.wrong(name if name.isidentifier() else "a field", "is not known", "removed")
+    return OtherAccount(
+        reader.name("id"),
+        kind or "api_key",
+        reader.text("label", MAX_NAME_CHARS, required=False),
+        None if project is None else reader.name("project"),
+        place,
+        reader.switch("enabled", default=True),
+    )
+
+
+def _model(reader: FieldReader, accounts: int) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The model's fields, and those that may be secrets."""
     reader.text("id", MAX_NAME_CHARS, required=True)
     for name, maximum in _MODEL_TEXTS.items():
         reader.text(name, maximum, required=False, lines=True)
@@ -215,7 +262,8 @@ def _model(reader: FieldReader, accounts: int) -> Mapping[str, Any]:
         reader.wrong(
             "account_index", "names no account of this file", f"null, or a number from 0 to {max(0, accounts - 1)}"
         )
-    return {"id": "", **reader.fields}
+    _, private = split_secrets(reader.rest((*_MODEL_FIELDS, *_MODEL_NUMBERS)))
+    return {"id": "", **{name: value for name, value in reader.fields.items() if name not in private}}, private
 
 
 def _proxy(file: FieldReader, enabled: bool) -> Secret | None:
@@ -227,7 +275,8 @@ def _proxy(file: FieldReader, enabled: bool) -> Secret | None:
     url = text if "://" in text else f"http://{text}"
     try:
         parts = urlsplit(url)
-        valid = parts.scheme == "http" and parts.hostname and parts.port != 0 and " " not in url
+        valid = parts.scheme == "http" and parts.hostname and parts.port != 0 and parts.path in ("", "/")
+        valid = valid and not re.search(r"[?#\s]", url)
     except ValueError:  # The port is not a number, or an IPv6 address lacks its bracket.
         valid = False
     if valid:
@@ -256,7 +305,7 @@ def write_old_file(file: OldFile) -> bytes:
         "models": [dict(model) for model in file.models],
     }
     if file.other_accounts:
-        document[OTHER_ACCOUNTS] = [dict(account) for account in file.other_accounts]
+        document[OTHER_ACCOUNTS] = list(file.other_accounts)
     if file.encrypted is not None:
         document[ENCRYPTED] = file.encrypted
     return orjson.dumps(document, option=orjson.OPT_INDENT_2) + b"\n"
@@ -278,6 +327,12 @@ def public_url(url: Secret) -> str:
     """`url` without user and password."""
     parts = urlsplit(url.reveal())
     return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+
+
+def credential_in(url: Secret) -> Secret | None:
+    """The `user:password` of `url`, as it is written there."""
+    user_info = urlsplit(url.reveal()).netloc.rpartition("@")[0]
+    return Secret(user_info) if user_info else None
 
 
 # -- the secrets of a file ---------------------------------------------------------------------------------------------

@@ -39,7 +39,7 @@ _PREFIXED = re.compile(r"(?:AIza|AQ\.)[\w.-]{16,4000}")
 _KEY = re.compile(rf"[A-Za-z0-9._~+/=-]{{{MIN_PASTED_KEY_CHARS},{MAX_KEY_CHARS}}}")
 _FLAT_OBJECT = re.compile(r'\{(?:[^{}"]|"(?:[^"\\\n]|\\.)*+")*+\}')
 _AROUND = " \t,;[]"
-_SERVICE_ACCOUNT_FIELDS = ("project_id", "client_email", "private_key")
+_SERVICE_ACCOUNT_FIELDS = ("project_id", "client_email", "private_key", "token_uri")
 _PROJECT_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9:._-]{0,99}")
 
 

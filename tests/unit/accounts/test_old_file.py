@@ -94,6 +94,9 @@ class TestReading:
         file = read(document())
         assert file.accounts[1].secrets and TOKEN in file.accounts[1].secrets.reveal()
         assert file.secrets and orjson.loads(file.secrets.reveal()) == {"api_tokens": [TOKEN]}
+        by_value = read(document(note="see AIza" + "planted0123456789", models=[model(hook=PROXY)]))
+        assert "note" not in by_value.unknown and "hook" not in by_value.models[0]
+        assert by_value.secrets and PROXY in by_value.secrets.reveal()
         nested = read(document(store={"login": {"password": TOKEN}, "path": "x"}))
         assert "store" not in nested.unknown
         assert TOKEN not in repr(file) + repr(nested)
@@ -128,8 +131,9 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "team other": (document(accounts=[account(team_id="<b>")]), "accounts[0].team_id has other characters"),
     "team missing": ({"accounts": [{"csesidx": "1"}]}, "accounts[0].team_id is missing"),
     "index type": (document(accounts=[account(csesidx=True)]), "accounts[0].csesidx is a boolean"),
-    "cookie break": (document(accounts=[account(secure_c_ses="a; b=c")]), "accounts[0].secure_c_ses has characters that"),
+    "cookie break": (document(accounts=[account(secure_c_ses="a; b=cdefghijk")]), "accounts[0].secure_c_ses has characters that"),
     "cookie line": (document(accounts=[account(host_c_oses="a\nb")]), "accounts[0].host_c_oses has control characters"),
+    "cookie short": (document(accounts=[account(host_c_oses="short")]), "host_c_oses has fewer than 10 characters"),
     "cookie long": (document(accounts=[account(host_c_oses="a" * 5000)]), "host_c_oses has 5,000 characters"),
     "one cookie": (document(accounts=[account(host_c_oses="")]), "accounts[0].host_c_oses is empty, and the other cookie"),
     "agent": (document(accounts=[account(user_agent="Agent\u20ac")]), "accounts[0].user_agent has characters that a header"),
@@ -141,6 +145,10 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "proxy port": (document(proxy="http://x:abc"), "proxy is not valid"),
     "proxy none": (document(proxy=""), "proxy_enabled is true without a proxy"),
     "switch": (document(proxy_enabled=1), "proxy_enabled is a number; it must be true or false."),
+    "proxy path": (document(proxy="http://x:1/path"), "proxy is not valid"),
+    "other kind": (document(other_accounts=[{"id": "a"}]), "other_accounts[0].kind is missing; it must be one of api_key"),
+    "other place": (document(other_accounts=[{"id": "a", "kind": "vertex", "place": 1}]), "other_accounts[0].place is not"),
+    "other field": (document(other_accounts=[{"id": "a", "kind": "vertex", "key": 1}]), "other_accounts[0].key is not known"),
     "model id": (document(models=[{}]), "models[0].id is missing"),
     "model name": (document(models=[model(name=[])]), "models[0].name is a list"),
     "model number": (document(models=[model(max_tokens="8k")]), "models[0].max_tokens is a string; it must be 0 or more."),

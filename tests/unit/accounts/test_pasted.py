@@ -23,6 +23,7 @@ SERVICE_ACCOUNT = {
     "project_id": "my-project",
     "private_key_id": "0123456789abcdef0123456789abcdef01234567",
     "private_key": PEM,
+    "token_uri": "https://oauth2.googleapis.com/token",
     "client_email": "gateway@my-project.iam.gserviceaccount.com",
 }
 
@@ -79,7 +80,7 @@ def test_a_service_account_is_read_on_one_line_or_on_several(indent: int) -> Non
     assert (account.kind, account.place) == ("vertex", {"project": "my-project", "location": "global"})
     assert account.label == SERVICE_ACCOUNT["client_email"]
     assert orjson.loads(account.secret.reveal()) == SERVICE_ACCOUNT
-    assert (key.line, account.line, other.line) == (1, 2, 9 if indent else 3)
+    assert (key.line, account.line, other.line) == (1, 2, 10 if indent else 3)
     assert not pasted.malformed
 
 
