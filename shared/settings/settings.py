@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from types import MappingProxyType
 from urllib.parse import urlsplit
 
 from shared.errors import BadRequest
-from shared.gemini.models import info_of
+from shared.gemini.models import TABLE, ModelTable, info_of
 from shared.ledger.limits import Limits
 from shared.secret import Secret
 from shared.settings.accounts import AccountSettings
@@ -95,6 +95,9 @@ class Settings:
     host: str
     port: int
     workers: int
+    models: ModelTable = TABLE
+    environment: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
+    """What these settings were read from, so that stored defaults can be put below it (`configuration.effective`)."""
 
     @classmethod
     def from_environment(cls, env: Mapping[str, str]) -> Settings:
@@ -141,6 +144,7 @@ class Settings:
             host=read.text("HOST") or "127.0.0.1",
             port=read.integer("PORT", 5004, 0, 65_535),
             workers=workers,
+            environment=MappingProxyType(dict(env)),
         )
 
     @property

@@ -30,6 +30,7 @@ ALLOWED: dict[str, set[str]] = {
     "telemetry": {"settings"},
     "http": {"auth", "bootstrap", "bounds", "gateway", "gemini", "media", "settings", "telemetry"},
     "openapi": {"gemini", "http", "settings"},
+    "configuration": {"accounts", "bounds", "gemini", "settings", "stores.port"},
     # What is made
     "chat": {"gateway.stream_reply", "gemini", "http"},
     "structured": {"bounds", "gateway.generator", "gemini"},
