@@ -49,7 +49,9 @@ async def run_tests(
     async def run(account: Tested) -> None:
         tester = testers.get(account.kind)
         if tester is None:
-            found[account.id] = Verdict("unknown", "no_test", f"There is no test for accounts of the kind {account.kind}.")
+            found[account.id] = Verdict(
+                "unknown", "no_test", f"There is no test for accounts of the kind {account.kind}."
+            )
         else:
             async with free:
                 found[account.id] = await tester(account)
@@ -61,9 +63,7 @@ async def run_tests(
     return {account.id: found[account.id] for account in given}
 
 
-async def record_verdicts(
-    book: Book, given: Sequence[Tested], verdicts: Mapping[str, Verdict], now_ms: int
-) -> Records:
+async def record_verdicts(book: Book, given: Sequence[Tested], verdicts: Mapping[str, Verdict], now_ms: int) -> Records:
     """Stores what the tests found out, in one change: a rejected account is out, and one that Google accepts again is not. An
     account that has changed since its test stays as it is. Returns the changed records. Raises Unavailable."""
     revisions = {account.id: account.revision for account in given if account.revision is not None}

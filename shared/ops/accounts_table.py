@@ -115,7 +115,14 @@ def states_text(rows: Sequence[StateRow]) -> str:
     return table(
         ("ID", "MODEL", "STATE", "SINCE", "UNTIL", "WHY"),
         (
-            (row.id, row.model or "all", row.state, _time(row.since_ms), _time(row.until_ms), _cut(row.why, MAX_WHY_CHARS))
+            (
+                row.id,
+                row.model or "all",
+                row.state,
+                _time(row.since_ms),
+                _time(row.until_ms),
+                _cut(row.why, MAX_WHY_CHARS),
+            )
             for row in rows
         ),
     )
