@@ -25,6 +25,7 @@ from shared.gateway.day_share import DayShare
 from shared.gateway.gateway import Gateway
 from shared.gemini.client import GeminiClient
 from shared.gemini.models import MODELS
+from shared.gemini.upstream import Upstreams
 from shared.generation import JsonObject
 from shared.ledger.grid import Grid
 from shared.ledger.step import MIN_DEADLINE_MS
@@ -91,10 +92,11 @@ class Services:
             proxy=proxy.reveal() if proxy else None,
             large_work=self.large_work,
         )
+        self.upstreams = Upstreams({"api_key": self.client}, {})
         self.gateway = Gateway(
             self.pool,
             self.admission,
-            self.client,
+            self.upstreams,
             request_timeout_s=settings.request_timeout_s,
             day_share=DayShare(self.store, self.admission) if shares_day(settings) else None,
             byte_budget=self.byte_budget,
@@ -154,7 +156,7 @@ class Services:
         await self.admission.aclose()
         if self.tracer is not None:
             await self.tracer.aclose()
-        await self.client.aclose()
+        await self.upstreams.aclose()
         self.large_work.close()
         await self.store.aclose()
 

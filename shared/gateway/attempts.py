@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
@@ -18,9 +18,9 @@ from shared.gateway.failures import caller_error, refusal_of
 from shared.gateway.retry import Others, Raise, Requeue, SameAccount, decide
 from shared.gateway.stream_reply import StreamReply
 from shared.gemini import models, wire
-from shared.gemini.client import Exchange
 from shared.gemini.counting import count_input_tokens, worth_counting
 from shared.gemini.errors import UpstreamFailure
+from shared.gemini.upstream import Exchange
 from shared.generation import (
     UNKNOWN_USAGE,
     Attempt,
@@ -54,7 +54,7 @@ class Attempts:
         resolved = models.resolve(generation.model)
         self.gateway, self.generation, self.resolved, self.streamed = gateway, generation, resolved, streamed
         self.model = resolved.canonical
-        self.body = encoded.data
+        self.body, self.message = encoded.data, encoded.body
         self.cost = Cost(1, encoded.input_tokens, self._images())
         self.usable: list[Account] = self._candidates()
         """The accounts that may still serve this request."""
@@ -151,7 +151,8 @@ class Attempts:
         if not connected:
             return
         try:
-            tokens = await count_input_tokens(self.gateway.client, account.credential, self.model, self.body, left_s)
+            exchange = self._exchange(account, "generateContent", left_s)
+            tokens = await count_input_tokens(self.gateway.upstreams[account.kind], exchange)
         finally:
             self.gateway.admission.disconnect(account)
         if tokens is not None:
@@ -201,14 +202,26 @@ class Attempts:
         now_s = elapsed_s()
         timeout_s = max(MIN_EXCHANGE_S, min(self.generation.deadline_s - now_s, self.gateway.request_timeout_s))
         permit.deadline_s = now_s + timeout_s
+        return self._exchange(permit.account, verb, timeout_s, partial(self._check, permit), permit.sent)
+
+    def _exchange(
+        self,
+        account: Account,
+        verb: str,
+        timeout_s: float,
+        before_write: Callable[[], None] | None = None,
+        after_write: Callable[[], None] | None = None,
+    ) -> Exchange:
         return Exchange(
-            api_key=permit.account.credential,
-            model=self.model,
-            verb=verb,
-            body=self.body,
-            timeout_s=timeout_s,
-            before_write=partial(self._check, permit),
-            after_write=permit.sent,
+            account.credential,
+            self.model,
+            verb,
+            self.body,
+            timeout_s,
+            before_write,
+            after_write,
+            account.place,
+            self.message,
         )
 
     def _check(self, permit: Permit) -> None:

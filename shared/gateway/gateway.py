@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 from shared.accounts.pool import Pool
@@ -18,20 +18,20 @@ from shared.gateway.day_share import DayShare
 from shared.gateway.generator import Generator
 from shared.gateway.request_bodies import RequestBodies
 from shared.gateway.stream_reply import StreamReply
-from shared.gemini.client import GeminiClient
 from shared.gemini.errors import UpstreamFailure
 from shared.gemini.missing import MissingModels
+from shared.gemini.upstream import Upstream
 from shared.generation import Caller, Generation, Priority, Reply, Timeline
 
 
 class Gateway:
-    """Bound to one event loop."""
+    """Bound to one event loop. `upstreams` has one for each kind of account."""
 
     def __init__(
         self,
         pool: Pool,
         admission: Admission,
-        client: GeminiClient,
+        upstreams: Mapping[str, Upstream],
         *,
         request_timeout_s: float,
         byte_budget: ByteBudget,
@@ -39,7 +39,7 @@ class Gateway:
         day_share: DayShare | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        self.pool, self.admission, self.client = pool, admission, client
+        self.pool, self.admission, self.upstreams = pool, admission, upstreams
         self.request_timeout_s = request_timeout_s
         self.day_share = day_share
         """None where anonymous callers may use the whole day."""
@@ -69,7 +69,8 @@ class Gateway:
                 permit = await attempts.admit()
                 try:
                     async with attempts.under(permit):
-                        body = await self.client.generate(attempts.exchange(permit, "generateContent"))
+                        exchange = attempts.exchange(permit, "generateContent")
+                        body = await self.upstreams[permit.account.kind].generate(exchange)
                         return attempts.answered(permit, body)
                 except (PermitLapsed, UpstreamFailure) as failure:
                     await attempts.prepare_retry(failure, permit)
@@ -97,7 +98,9 @@ class Gateway:
                 try:
                     async with (
                         attempts.under(permit),
-                        self.client.stream(attempts.exchange(permit, "streamGenerateContent")) as frames,
+                        self.upstreams[permit.account.kind].stream(
+                            attempts.exchange(permit, "streamGenerateContent")
+                        ) as frames,
                     ):
                         reply = attempts.begun(permit, await anext(frames), frames)
                         try:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field
 from functools import partial
 from types import TracebackType
 from urllib.parse import urlsplit
@@ -20,6 +19,7 @@ from shared.clock import elapsed_s, unix_s
 from shared.gemini.errors import MAX_ERROR_BYTES, Kind, UpstreamFailure, read_error_frame, read_failure
 from shared.gemini.reading import AnswerReader, Unreadable, describe, is_error, read_answer, read_error_body
 from shared.gemini.upload import BoundedResponse, PermittedRequest, Upload, WriteRejected
+from shared.gemini.upstream import Exchange
 from shared.generation import JsonObject
 from shared.secret import Secret
 
@@ -43,24 +43,6 @@ _PATH_SEGMENT = re.compile(r"[A-Za-z0-9._-]{1,100}")
 
 # Answers are requested uncompressed: inflating costs 10 ms of CPU for an image of 2 MB, of which it saves a quarter.
 _HEADERS = {"Accept": "*/*", "Accept-Encoding": "identity", "User-Agent": "gemini-concurrent-generation"}
-
-
-@dataclass(frozen=True, slots=True)
-class Exchange:
-    """One request to Gemini. `verb` is `generateContent`, `countTokens`, `streamGenerateContent`, ...; `body` is JSON;
-    `timeout_s` is for all of it, a stream's last frame included, and goes upstream as X-Server-Timeout.
-
-    `before_write` is called when the connection is established and nothing has been written, and again if the process was
-    suspended between that and the first byte. Its exception is raised unchanged, and nothing is sent. `after_write` is called
-    when the last byte of the body was written, and not if the exchange ends before; it must not raise. Neither may block."""
-
-    api_key: Secret
-    model: str
-    verb: str
-    body: bytes = field(repr=False)
-    timeout_s: float
-    before_write: Callable[[], None] | None = None
-    after_write: Callable[[], None] | None = None
 
 
 class GeminiClient:
@@ -94,7 +76,7 @@ class GeminiClient:
         response = await self._dispatch(exchange, upload)
         try:
             if response.status != 200:
-                raise await _failure(response, exchange.api_key)
+                raise await _failure(response, exchange.credential)
             body = await _read(response, MAX_REPLY_BYTES)
         except (aiohttp.ClientError, OSError) as error:
             raise _broken(error, upload, answered=True) from None
@@ -109,9 +91,9 @@ class GeminiClient:
             is_large = len(body) >= LARGE_BYTES or (encoding and len(body) >= _LARGE_COMPRESSED_BYTES)
             reply = await self._large_work.run(reading, first=True) if is_large else reading()
         except Unreadable as error:
-            raise _unreadable(error, response, exchange.api_key) from None
+            raise _unreadable(error, response, exchange.credential) from None
         if is_error(reply):
-            raise read_error_frame(reply, response.headers, secret=exchange.api_key, now_s=unix_s())
+            raise read_error_frame(reply, response.headers, secret=exchange.credential, now_s=unix_s())
         return reply
 
     def stream(self, exchange: Exchange) -> AbstractAsyncContextManager[AsyncIterator[JsonObject]]:
@@ -128,7 +110,7 @@ class GeminiClient:
 
     async def _dispatch(self, exchange: Exchange, upload: Upload) -> aiohttp.ClientResponse:
         """Sends the request, and waits for the status and headers of the response."""
-        key = exchange.api_key.reveal()
+        key = exchange.credential.reveal()
         if not key.isascii() or not key.isprintable():
             raise UpstreamFailure(
                 "key_invalid", "The API key has characters that are not allowed in a key.", written=False
@@ -216,7 +198,7 @@ class _Stream(AbstractAsyncContextManager[AsyncIterator[JsonObject]], AsyncItera
         self._timer = asyncio.get_running_loop().call_later(upload.deadline_s - elapsed_s(), self._expire)
         if response.status != 200:
             try:
-                raise await _failure(response, exchange.api_key)
+                raise await _failure(response, exchange.credential)
             finally:
                 self._close()
         return self
@@ -243,7 +225,7 @@ class _Stream(AbstractAsyncContextManager[AsyncIterator[JsonObject]], AsyncItera
             if frame is None:
                 frame = self._end()
             if "error" in frame and is_error(frame):
-                key = self._exchange.api_key
+                key = self._exchange.credential
                 raise read_error_frame(frame, self._response.headers, secret=key, now_s=unix_s())
             return frame
 
@@ -278,7 +260,7 @@ class _Stream(AbstractAsyncContextManager[AsyncIterator[JsonObject]], AsyncItera
 
     def _unreadable(self, error: Unreadable) -> UpstreamFailure:
         error.head = self._reader.head
-        failure = _unreadable(error, self._response, self._exchange.api_key)
+        failure = _unreadable(error, self._response, self._exchange.credential)
         failure.severed = not self._ended
         return failure
 

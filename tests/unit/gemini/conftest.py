@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 import orjson
 import pytest
 
-from shared.gemini.client import Exchange, GeminiClient
+from shared.gemini.client import GeminiClient
+from shared.gemini.upstream import Exchange
 from shared.secret import Secret
 
 KEY = "AQ.Ab8RN6KrExampleKeyOfTheTests0123456789"

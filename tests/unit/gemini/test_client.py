@@ -18,8 +18,9 @@ import pytest
 from shared.clock import elapsed_s
 from shared.gemini import client as client_module
 from shared.gemini import upload as upload_module
-from shared.gemini.client import Exchange, GeminiClient
+from shared.gemini.client import GeminiClient
 from shared.gemini.errors import UpstreamFailure
+from shared.gemini.upstream import Exchange
 from shared.secret import Secret
 from tests.support.whole_path import eventually
 
