@@ -40,6 +40,7 @@ from shared.telemetry.record import log_problem
 if TYPE_CHECKING:
     from shared.media.look_ups import LookUps
     from shared.media.media import MediaStore
+    from shared.ops.accounts_command import Desk
     from shared.stores.port import Liveness, Store
     from shared.telemetry.spans import Tracer
 
@@ -180,6 +181,33 @@ def account_of(key: ServerKey, settings: Settings) -> Account:
         limits=settings.limits,
         model_limits=settings.model_limits,
     )
+
+
+async def accounts_desk(settings: Settings) -> Desk:
+    """What `python -m shared.accounts` works with, on the running loop. Raises BadRequest, Unavailable."""
+    # Loaded only by the command.
+    from shared.accounts.sealing import DataKeys
+    from shared.configuration.document import Configuration
+    from shared.configuration.effective import effective
+    from shared.configuration.old_program import proxy_url
+    from shared.configuration.store import ConfigurationStore
+    from shared.gemini.listing import ModelLister
+    from shared.ops.account_testers import api_key_tester
+    from shared.ops.accounts_command import Desk
+
+    store = open_store(settings.ledger_url)
+    configuration, keys = ConfigurationStore(store), DataKeys(settings.accounts.data_keys)
+    stored = (await configuration.read()).proxy
+    proxied = Configuration(proxy=stored) if stored is not None and stored.enabled else Configuration()
+    settings, _ = effective(settings, proxied, proxy_url(stored, keys) if stored is not None else None)
+    lister = ModelLister(settings.base_url, settings.proxy_for(settings.base_url))
+
+    async def aclose() -> None:
+        await lister.aclose()
+        await configuration.aclose()
+        await store.aclose()
+
+    return Desk(settings, configuration, keys, {"api_key": api_key_tester(lister)}, aclose)
 
 
 _services: weakref.WeakKeyDictionary[AbstractEventLoop, Services] = weakref.WeakKeyDictionary()

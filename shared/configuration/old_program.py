@@ -22,9 +22,8 @@ from shared.errors import BadRequest
 from shared.secret import Secret
 
 KEPT = "business_gemini_session"
-SEALED_AS = "business-gemini-session"
-"""What the sealed text of a file's other secrets belongs to, as an account's belongs to its id."""
-PROXY_SEALED_AS = "proxy"
+SEALED_AS, PROXY_SEALED_AS = "import:business_gemini_session", "proxy:credential"
+"""What sealed texts belong to that are no account's: the file's other secrets, and the proxy's credential."""
 
 NOT_ALLOWED, UNAVAILABLE, NO_SECRET = "session_not_allowed", "unavailable_in_file", "no_secret"
 SESSIONS_NOT_ALLOWED = (
@@ -202,7 +201,7 @@ def exported(configuration: Configuration, keys: DataKeys | None) -> Export:
     kept, proxy = _kept(configuration), configuration.proxy
     indexes = {record.id: index for index, record in enumerate(sessions)}
     file = OldFile(
-        _exported_proxy(proxy, keys) if proxy is not None else None,
+        proxy_url(proxy, keys) if proxy is not None else None,
         proxy is not None and proxy.enabled,
         tuple(_exported_session(record, secrets.get(record.id)) for record in sessions),
         tuple(_exported_model(model, indexes) for model in kept["models"]),
@@ -238,7 +237,8 @@ def _exported_model(model: Mapping[str, Any], indexes: Mapping[str, int]) -> Map
     return {**model["fields"], "account_index": indexes.get(model["account"])}
 
 
-def _exported_proxy(proxy: Proxy, keys: DataKeys | None) -> Secret:
+def proxy_url(proxy: Proxy, keys: DataKeys | None) -> Secret:
+    """The proxy's URL, with its credential if `keys` open it."""
     credential = _opened(keys, PROXY_SEALED_AS, proxy.sealed) if keys is not None and proxy.sealed else None
     if credential is None:
         return Secret(proxy.url)

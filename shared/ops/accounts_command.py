@@ -7,10 +7,14 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, get_args
+
+from dotenv import load_dotenv
 
 from shared.accounts import manage
 from shared.accounts.account import Kind
@@ -23,6 +27,7 @@ from shared.accounts.sealing import DataKeys, Unsealable
 from shared.accounts.testing import Tested, Tester, record_verdicts, run_tests
 from shared.clock import unix_s
 from shared.configuration.old_program import SESSIONS_NOT_ALLOWED
+from shared.configuration.resealing import reseal_others
 from shared.configuration.store import ConfigurationStore
 from shared.errors import BadRequest, GatewayError
 from shared.ops import accounts_files, accounts_table
@@ -32,6 +37,8 @@ from shared.settings.keys import account_id
 from shared.settings.settings import Settings, SettingsError
 from shared.stores.port import StoreError
 
+ENV_FILE = Path(__file__).resolve().parents[2] / ".env"
+DESCRIPTION = "Lists, adds, tests, disables and removes accounts, and imports and exports them."
 MAX_LINES_SHOWN = 20
 _PLACE_NAME_CHARS = 30
 
@@ -49,6 +56,11 @@ class Desk:
 
 
 OpenDesk = Callable[[Settings], Awaitable[Desk]]
+
+
+def run(open_desk: OpenDesk) -> None:
+    load_dotenv(ENV_FILE)
+    sys.exit(main(sys.argv[1:], os.environ, open_desk))
 
 
 def main(arguments: Sequence[str], env: Mapping[str, str], open_desk: OpenDesk) -> int:
@@ -73,9 +85,7 @@ def main(arguments: Sequence[str], env: Mapping[str, str], open_desk: OpenDesk) 
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = QuietParser(
-        prog="python -m shared.accounts", description=(__doc__ or "").partition("\n")[0], allow_abbrev=False
-    )
+    parser = QuietParser(prog="python -m shared.accounts", description=DESCRIPTION, allow_abbrev=False)
     commands = parser.add_subparsers(dest="command", required=True, parser_class=QuietParser, metavar="COMMAND")
 
     def command(name: str, what: str) -> argparse.ArgumentParser:
@@ -350,7 +360,9 @@ async def _export(options: argparse.Namespace, desk: Desk) -> int:
 
 
 async def _rotate_key(options: argparse.Namespace, desk: Desk) -> int:
-    count, unreadable = await manage.reseal(desk.configuration, desk.keys)
+    accounts, of_accounts = await manage.reseal(desk.configuration, desk.keys)
+    others, of_others = await reseal_others(desk.configuration, desk.keys)
+    count, unreadable = accounts + others, (*of_accounts, *of_others)
     _print(
         options,
         {"encrypted_anew": count, "unreadable": list(unreadable)},

@@ -23,6 +23,7 @@ from shared.configuration.old_program import (
     exported,
     imported,
 )
+from shared.configuration.resealing import resealed
 from shared.errors import BadRequest
 from shared.secret import Secret
 from tests.support.data_keys import data_keys
@@ -102,7 +103,7 @@ class TestImport:
     def test_proxy_credential_is_sealed(self) -> None:
         proxy = imported_file(document()).proxy
         assert proxy is not None and (proxy.url, proxy.enabled) == ("http://proxy.example:3128", True)
-        assert KEYS.open("proxy", proxy.sealed) == b"user:planted-password"
+        assert KEYS.open("proxy:credential", proxy.sealed) == b"user:planted-password"
 
     def test_no_secret_is_in_the_document(self) -> None:
         text = dump(imported_file(document(models=[model(api_key=TOKEN)]))).decode()
@@ -185,6 +186,16 @@ class TestExport:
 
     def test_an_empty_configuration_is_an_empty_file(self) -> None:
         assert written(Configuration()) == {"proxy": "", "proxy_enabled": False, "accounts": [], "models": []}
+
+
+def test_secrets_of_no_account_are_encrypted_anew() -> None:
+    once = imported_file(document())
+    after, count, unreadable = resealed(once, data_keys("n", "k"))
+    assert (count, unreadable) == (2, ())
+    assert exported(replace(after, accounts=()), data_keys("n")) == exported(replace(once, accounts=()), KEYS)
+    assert resealed(after, data_keys("n")) == (after, 0, ())
+    assert resealed(once, data_keys("z"))[1:] == (0, ("proxy:credential", "import:business_gemini_session"))
+    assert resealed(Configuration(), KEYS) == (Configuration(), 0, ())
 
 
 def test_stored_document_is_read_again() -> None:
