@@ -16,7 +16,7 @@ MAX_TESTS_AT_ONCE = 8
 
 
 @dataclass(frozen=True, slots=True)
-class Tested:
+class Candidate:
     """One account to test. `revision` is None for an account of the environment, whose state is not stored."""
 
     id: str
@@ -28,25 +28,26 @@ class Tested:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """`ok`: Google accepts the credential. `rejected`: it does not, until a person acts. `unknown`: the test could not tell,
-    and changes nothing. `message` is for the operator, and contains no secret."""
+    """`ok`: Google accepts the credential. `rejected`: it does not, until a person acts. `restricted`: its project is not set up,
+    or the key may not be used from here; that may pass, and changes nothing. `unknown`: the test could not tell, and changes
+    nothing. `message` is for the operator, and contains no secret."""
 
-    result: Literal["ok", "rejected", "unknown"]
+    result: Literal["ok", "rejected", "restricted", "unknown"]
     kind: str = ""
     message: str = ""
 
 
-Tester = Callable[[Tested], Awaitable[Verdict]]
+Tester = Callable[[Candidate], Awaitable[Verdict]]
 
 
 async def run_tests(
-    given: Sequence[Tested], testers: Mapping[Kind, Tester], progress: Callable[[int, int], None]
+    given: Sequence[Candidate], testers: Mapping[Kind, Tester], progress: Callable[[int, int], None]
 ) -> dict[str, Verdict]:
     """The verdict on each account, by its id. `progress(done, of)` is called after each test."""
     free = asyncio.Semaphore(MAX_TESTS_AT_ONCE)
     found: dict[str, Verdict] = {}
 
-    async def run(account: Tested) -> None:
+    async def run(account: Candidate) -> None:
         tester = testers.get(account.kind)
         if tester is None:
             found[account.id] = Verdict(
@@ -63,7 +64,9 @@ async def run_tests(
     return {account.id: found[account.id] for account in given}
 
 
-async def record_verdicts(book: Book, given: Sequence[Tested], verdicts: Mapping[str, Verdict], now_ms: int) -> Records:
+async def record_verdicts(
+    book: Book, given: Sequence[Candidate], verdicts: Mapping[str, Verdict], now_ms: int
+) -> Records:
     """Stores what the tests found out, in one change: a rejected account is out, and one that Google accepts again is not. An
     account that has changed since its test stays as it is. Returns the changed records. Raises Unavailable."""
     revisions = {account.id: account.revision for account in given if account.revision is not None}

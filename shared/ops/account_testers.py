@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from shared.accounts.testing import Tested, Tester, Verdict
+from shared.accounts.testing import Candidate, Tester, Verdict
 from shared.gemini.errors import UpstreamFailure
 from shared.gemini.listing import ModelLister
 
 
 def api_key_tester(lister: ModelLister) -> Tester:
-    async def test(account: Tested) -> Verdict:
+    async def test(account: Candidate) -> Verdict:
         try:
             await lister.check(account.secret)
         except UpstreamFailure as failure:
@@ -19,6 +19,7 @@ def api_key_tester(lister: ModelLister) -> Tester:
 
 
 def verdict_of(failure: UpstreamFailure) -> Verdict:
-    """Only what needs a person's act is a rejection, as for a request. A 429 or a broken connection says nothing of a key."""
-    rejected = failure.remedy == "account_out"
-    return Verdict("rejected" if rejected else "unknown", failure.kind, failure.message)
+    """A failure means for a test what it means for a request. A 429 or a broken connection says nothing of a key."""
+    if failure.remedy == "account_out":
+        return Verdict("rejected", failure.kind, failure.message)
+    return Verdict("restricted" if failure.remedy == "account_paused" else "unknown", failure.kind, failure.message)

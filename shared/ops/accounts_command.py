@@ -24,7 +24,7 @@ from shared.accounts.old_file import InvalidOldFile
 from shared.accounts.pasted import MAX_PASTED_CHARS, Pasted, TooMuchText, fingerprint_of, parse_pasted
 from shared.accounts.records import AccountRecord
 from shared.accounts.sealing import DataKeys, Unsealable
-from shared.accounts.testing import Tested, Tester, record_verdicts, run_tests
+from shared.accounts.testing import Candidate, Tester, record_verdicts, run_tests
 from shared.clock import unix_s
 from shared.configuration.old_program import SESSIONS_NOT_ALLOWED
 from shared.configuration.resealing import reseal_others
@@ -254,7 +254,7 @@ async def _test(options: argparse.Namespace, desk: Desk) -> int:
     records = await desk.configuration.accounts()
     ids = _checked_ids(options.ids)
     given = [
-        Tested(account_id(key.source), "api_key", key.secret, {})
+        Candidate(account_id(key.source), "api_key", key.secret, {})
         for key in desk.settings.server_keys
         if not ids or account_id(key.source) in ids
     ]
@@ -266,7 +266,7 @@ async def _test(options: argparse.Namespace, desk: Desk) -> int:
         if secret is None:
             unreadable.append(record.id)
         else:
-            given.append(Tested(record.id, record.kind, secret, record.place, record.revision))
+            given.append(Candidate(record.id, record.kind, secret, record.place, record.revision))
     missing = ids - {account.id for account in given} - set(unreadable)
     if missing:
         raise InputError(f"There is no account {', '.join(sorted(missing)[:10])}; list the accounts for their ids.")
@@ -274,7 +274,10 @@ async def _test(options: argparse.Namespace, desk: Desk) -> int:
     await record_verdicts(desk.configuration, given, verdicts, _now_ms())
     found: list[tuple[str, str, str]] = [(name, verdict.result, verdict.message) for name, verdict in verdicts.items()]
     found += [(name, "unreadable", "No key of ACCOUNTS_DATA_KEY decrypts its secret.") for name in unreadable]
-    counts = {result: sum(one[1] == result for one in found) for result in ("ok", "rejected", "unknown", "unreadable")}
+    counts = {
+        result: sum(one[1] == result for one in found)
+        for result in ("ok", "rejected", "restricted", "unknown", "unreadable")
+    }
     summary = ", ".join(f"{count} {result}" for result, count in counts.items() if count or result == "ok")
     _print(
         options,

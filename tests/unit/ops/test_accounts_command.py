@@ -32,9 +32,11 @@ from tests.unit.accounts.test_pasted import SERVICE_ACCOUNT
 
 ROOT = Path(__file__).parents[3]
 KEY, ENVIRONMENT_KEY = "AIzaSy-planted-added-key-000000000001", "AQ.planted-environment-key-0000000002"
+UNREADY_KEY = "AIzaSy-planted-unready-key-0000000006"
 BAD_KEY, BUSY_KEY = "AIzaSy-planted-rejected-key-00000000003", "AIzaSy-planted-busy-key-0000000000004"
 ANSWERS: dict[str, Answer] = {
     BAD_KEY: error(400, f"API key not valid: {BAD_KEY} is not known.", "API_KEY_INVALID"),
+    UNREADY_KEY: error(403, "Requests from this client are blocked.", "API_KEY_IP_ADDRESS_BLOCKED"),
     BUSY_KEY: error(429, "Resource exhausted, please try again later."),
 }
 Result = tuple[int, str, str]
@@ -218,18 +220,18 @@ class TestPaste:
 
 class TestTest:
     def test_verdicts_are_printed_and_stored(self, command: Command) -> None:
-        good, bad, busy = command.add(), command.add(BAD_KEY), command.add(BUSY_KEY)
+        good, bad, busy, unready = map(command.add, (KEY, BAD_KEY, BUSY_KEY, UNREADY_KEY))
         status, out, err = command.run("test")
         rows = {line.split()[0]: line for line in out.splitlines()}
         assert status == 1
-        assert "tested 4 of 4" in err
-        assert [rows[name].split()[1] for name in ("gemini-api-key", good, bad, busy)] == [
-            "ok", "ok", "rejected", "unknown",
+        assert "tested 5 of 5" in err
+        assert [rows[name].split()[1] for name in ("gemini-api-key", good, bad, busy, unready)] == [
+            "ok", "ok", "rejected", "unknown", "restricted",
         ]  # fmt: skip
-        assert out.splitlines()[-1] == "2 ok, 1 rejected, 1 unknown"
+        assert out.splitlines()[-1] == "2 ok, 1 rejected, 1 restricted, 1 unknown"
         assert BAD_KEY not in out + err and "API key not valid: *** is not known." in rows[bad]
         assert command.states() == {
-            "gemini-api-key": "ENABLED", good: "ENABLED", bad: "FAILED_INIT", busy: "ENABLED",
+            "gemini-api-key": "ENABLED", good: "ENABLED", bad: "FAILED_INIT", busy: "ENABLED", unready: "ENABLED",
         }  # fmt: skip
         (row,) = [row for row in command.json("states")["states"] if row["id"] == bad]
         assert row["since"] and row["why"] == "API key not valid: *** is not known."
