@@ -11,11 +11,11 @@ from typing import Any
 from shared.accounts.old_file import MAX_FILE_BYTES, InvalidOldFile, OldFile, read_old_file, with_secrets
 from shared.accounts.sealing import DataKeys, Unsealable, open_with_passphrase
 from shared.configuration.document import Configuration
-from shared.configuration.old_program import NOT_ALLOWED, SESSIONS_NOT_ALLOWED, Import, imported
+from shared.configuration.old_program import NOT_ALLOWED, Import, imported
 from shared.configuration.store import ConfigurationStore
 from shared.errors import GatewayError
 from shared.secret import Secret
-from shared.settings.accounts import DEFAULT_ACCOUNTS_FILE, AccountSettings
+from shared.settings.accounts import DEFAULT_ACCOUNTS_FILE, WHY_NO_SESSION_ACCOUNTS, AccountSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ class ImportSummary:
         counted = (
             f"Imported: {self.new} new accounts, {self.updated} updated, {self.unchanged} unchanged; {models}{proxy}.\n"
         )
-        disabled = f"{self.not_allowed} of them are disabled. {SESSIONS_NOT_ALLOWED}\n" if self.not_allowed else ""
+        disabled = f"{self.not_allowed} of them are disabled. {WHY_NO_SESSION_ACCOUNTS}\n" if self.not_allowed else ""
         return counted + disabled
 
 

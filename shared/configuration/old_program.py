@@ -20,18 +20,15 @@ from shared.accounts.sealing import DataKeys, Unsealable
 from shared.configuration.document import Configuration, Proxy
 from shared.errors import BadRequest
 from shared.secret import Secret
+from shared.settings.accounts import WHY_NO_SESSION_ACCOUNTS
 
 KEPT = "business_gemini_session"
 SEALED_AS, PROXY_SEALED_AS = "import:business_gemini_session", "proxy:credential"
 """What sealed texts belong to that are no account's: the file's other secrets, and the proxy's credential."""
 
 NOT_ALLOWED, UNAVAILABLE, NO_SECRET = "session_not_allowed", "unavailable_in_file", "no_secret"
-SESSIONS_NOT_ALLOWED = (
-    "Session accounts use the cookies of one person with an undocumented interface of Gemini Enterprise, which may be outside "
-    "Google's terms; set ALLOW_SESSION_ACCOUNTS=1 to use them."
-)
 _REASONS = {
-    NOT_ALLOWED: f"{SESSIONS_NOT_ALLOWED} Then enable this account.",
+    NOT_ALLOWED: WHY_NO_SESSION_ACCOUNTS,
     UNAVAILABLE: "The imported file marks this account as unavailable. Enable it to use it again.",
     NO_SECRET: "The imported file does not contain this account's secret. Import a file that does.",
 }

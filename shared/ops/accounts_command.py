@@ -26,13 +26,13 @@ from shared.accounts.records import AccountRecord
 from shared.accounts.sealing import DataKeys, Unsealable
 from shared.accounts.testing import Candidate, Tester, record_verdicts, run_tests
 from shared.clock import unix_s
-from shared.configuration.old_program import SESSIONS_NOT_ALLOWED
 from shared.configuration.resealing import reseal_others
 from shared.configuration.store import ConfigurationStore
 from shared.errors import BadRequest, GatewayError
 from shared.ops import accounts_files, accounts_table
 from shared.ops.terminal import InputError, QuietParser, read_secret, read_text
 from shared.secret import Secret
+from shared.settings.accounts import WHY_NO_SESSION_ACCOUNTS
 from shared.settings.keys import account_id
 from shared.settings.settings import Settings, SettingsError
 from shared.stores.port import StoreError
@@ -167,7 +167,7 @@ async def _states(options: argparse.Namespace, desk: Desk) -> int:
 async def _add(options: argparse.Namespace, desk: Desk) -> int:
     desk.keys.require()
     if options.kind == "enterprise_session" and not desk.settings.accounts.allow_session_accounts:
-        raise InputError(SESSIONS_NOT_ALLOWED)
+        raise InputError(WHY_NO_SESSION_ACCOUNTS)
     if options.adc and options.kind not in ("vertex", "enterprise"):
         raise InputError("--adc is for the kinds vertex and enterprise; leave it out.")
     prompts = {"api_key": "API key: ", "enterprise_session": "The JSON of the two cookies: "}
@@ -322,7 +322,7 @@ async def _enable(options: argparse.Namespace, desk: Desk) -> int:
         if record.id not in ids:
             continue
         if record.kind == "enterprise_session" and not desk.settings.accounts.allow_session_accounts:
-            raise InputError(f"{record.id} was not enabled. {SESSIONS_NOT_ALLOWED}")
+            raise InputError(f"{record.id} was not enabled. {WHY_NO_SESSION_ACCOUNTS}")
         try:
             checked(record.kind, manage.secret_of(desk.keys, record))
         except (BadRequest, Unsealable):

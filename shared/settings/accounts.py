@@ -12,6 +12,11 @@ from shared.settings.environment import Environment
 
 DATA_KEY_BYTES = 32
 DEFAULT_ACCOUNTS_FILE = "business_gemini_session.json"
+WHY_NO_SESSION_ACCOUNTS = (
+    "An account of the kind enterprise_session works with the cookies of a browser: Google documents none of its requests, may "
+    "change them without notice, and its terms may not permit this use. Set ALLOW_SESSION_ACCOUNTS=1 to use it all the same, or "
+    "add an account of the kind enterprise."
+)
 _SWITCH = {"0": "0", "1": "1", "false": "0", "true": "1"}
 _MAX_WAIT_S = 31 * 86_400.0
 

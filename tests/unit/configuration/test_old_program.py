@@ -17,7 +17,6 @@ from shared.configuration.old_program import (
     KEPT,
     NO_SECRET,
     NOT_ALLOWED,
-    SESSIONS_NOT_ALLOWED,
     UNAVAILABLE,
     Import,
     exported,
@@ -26,6 +25,7 @@ from shared.configuration.old_program import (
 from shared.configuration.resealing import resealed
 from shared.errors import BadRequest
 from shared.secret import Secret
+from shared.settings.accounts import WHY_NO_SESSION_ACCOUNTS
 from tests.support.data_keys import data_keys
 from tests.unit.accounts.test_old_file import COOKIE, HOST_COOKIE, TOKEN, account, document, model
 
@@ -55,7 +55,7 @@ class TestImport:
         first, second = imported_file(document()).accounts
         assert (first.kind, first.state, second.state) == ("enterprise_session", "DISABLED", "DISABLED")
         assert first.out is not None and (first.out.kind, first.out.since_ms) == (NOT_ALLOWED, 5)
-        assert first.out.message.startswith(SESSIONS_NOT_ALLOWED)
+        assert first.out.message == WHY_NO_SESSION_ACCOUNTS
         assert first.place["team_id"] == "3f0a9a62-team" and first.last4 == "okie"
         assert orjson.loads(secret_of(KEYS, first).reveal()) == {
             "secure_c_ses": COOKIE, "host_c_oses": HOST_COOKIE,

@@ -10,7 +10,7 @@ from shared.gemini.listing import ModelLister
 from shared.secret import Secret
 from tests.support.fake_google import Answer, error, fake_google
 
-KEY = Secret("AIzaSy-a-key-of-a-test-0123456789")
+KEY = Secret("a-key-without-a-shape")
 
 
 async def failure_of(url: str, proxy: Secret | None = None) -> UpstreamFailure:

@@ -157,7 +157,7 @@ class TestAdd:
             (("--place", "location=eu"), KEY, "unknown field for the kind api_key"),
             (("--label", "a\nb"), KEY, "has a control character"),
             (("--adc",), "", "--adc is for the kinds vertex and enterprise"),
-            (("--kind", "enterprise_session"), "{}", "set ALLOW_SESSION_ACCOUNTS=1"),
+            (("--kind", "enterprise_session"), "{}", "Set ALLOW_SESSION_ACCOUNTS=1"),
         ],
     )
     def test_wrong_input_is_one_sentence(
@@ -351,7 +351,7 @@ class TestFiles:
     def test_session_accounts_are_enabled_only_if_allowed(self, command: Command) -> None:
         command.done("import", command.write("old.json", document()))
         first = command.stored().accounts[0].id
-        assert "set ALLOW_SESSION_ACCOUNTS=1" in command.failed("enable", first)
+        assert "Set ALLOW_SESSION_ACCOUNTS=1" in command.failed("enable", first)
         command.env["ALLOW_SESSION_ACCOUNTS"] = "1"
         command.done("enable", first)
         assert command.states()[first] == "ENABLED"
