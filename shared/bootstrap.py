@@ -12,14 +12,19 @@ from typing import TYPE_CHECKING, cast
 
 from shared.accounts.account import Account
 from shared.accounts.pool import Pool
-from shared.admission.admission import Admission, AdmissionConfig
-from shared.admission.config import ProcessConfig
+from shared.accounts.records import OutReason
+from shared.admission.admission import Admission
+from shared.admission.config import AdmissionConfig, ProcessConfig
 from shared.auth.admin_guesses import AdminGuesses
 from shared.auth.caller_rate import CallerRate
 from shared.auth.credentials import id_of
 from shared.bounds.byte_budget import ByteBudget
 from shared.bounds.large_work import LargeWork
 from shared.bounds.memory import memory_bytes
+from shared.clock import unix_s
+from shared.configuration.live import Applied, LiveConfiguration
+from shared.configuration.rejections import Rejections
+from shared.configuration.store import ConfigurationStore
 from shared.errors import StorageUnavailable
 from shared.gateway.day_share import DayShare
 from shared.gateway.gateway import Gateway
@@ -33,7 +38,7 @@ from shared.media.url import open_media
 from shared.ops.health import Health
 from shared.settings.keys import ServerKey, account_id
 from shared.settings.settings import Settings
-from shared.settings.shares import caller_key_connections, fetch_limit, shares_day
+from shared.settings.shares import caller_key_connections, fetch_limit, shares_day, strangers_bytes
 from shared.stores.url import open_store
 from shared.telemetry.record import log_problem
 
@@ -57,16 +62,23 @@ class Services:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
+        """The environment's, with the defaults of the stored configuration as of the last `refresh`."""
         self.byte_budget = budget_of(settings)
         self.large_work = LargeWork()
         self.store: Store = open_store(settings.ledger_url)
         liveness = cast("Liveness", self.store) if hasattr(self.store, "gone") else None
         proxy = settings.proxy_for(settings.base_url)
         self.pool = Pool(
-            [account_of(key, settings) for key in settings.server_keys],
+            environment_accounts(settings),
             caller_limits=settings.caller_limits,
             caller_concurrency=settings.concurrency_limit,
         )
+        self.configurations = ConfigurationStore(self.store, log=log_problem)
+        self.live = LiveConfiguration(
+            settings, self.configurations, apply=self._apply, hold=self.pool.hold, log=log_problem
+        )
+        self._rejections = Rejections(self.configurations)
+        self.pool.on_disabled = self._report_disabled
         self.admission = Admission(
             self.store,
             ProcessConfig(
@@ -81,7 +93,7 @@ class Services:
             ),
             AdmissionConfig(
                 settings.queue_timeout_s,
-                {id_of(caller): weight for caller, weight in settings.caller_weights.items()},
+                weights_of(settings),
                 settings.max_connections,
                 caller_key_connections(settings),
             ),
@@ -106,7 +118,7 @@ class Services:
         self.caller_rate = CallerRate(self.store, settings.rate_limit, settings.window_s)
         self.fetch_rate = CallerRate(self.store, fetch_limit(settings), settings.window_s, counted="fetched addresses")
         self.admin_guesses = AdminGuesses()
-        self._health = Health(settings, self.store, self.pool)
+        self._health = Health(settings, self.store, self.pool, refresh=self.refresh)
         self.tracer = self._tracer(settings)
         self._writes_told = 0
 
@@ -126,6 +138,34 @@ class Services:
                 "Image storage is not configured. The server's operator must set STORAGE_URL to a bucket."
             )
         return open_media(images.storage_url, ttl_days=images.ttl_days, keep_prompts=images.keep_prompts)
+
+    async def refresh(self) -> None:
+        """Called for each request: reads the stored configuration again if it is older than a few seconds, and applies what
+        has changed. Requests in flight end as they began."""
+        await self.live.refresh()
+
+    def _apply(self, applied: Applied) -> None:
+        settings, stored = applied.settings, applied.stored
+        self.settings = self._health.settings = settings
+        others_serve = self.pool.replace(
+            [*environment_accounts(settings, applied.version), *stored.accounts],
+            caller_limits=settings.caller_limits,
+            caller_concurrency=settings.concurrency_limit,
+            version=applied.version,
+            out=stored.out,
+            revisions=stored.revisions,
+        )
+        self.gateway.table = settings.models
+        self.byte_budget.strangers_bytes = strangers_bytes(settings, self.byte_budget.total_bytes)
+        proxy = settings.proxy_for(settings.base_url)
+        self.client.reconfigure(proxy.reveal() if proxy else None, settings.max_connections)
+        self.admission.reconfigure(weights_of(settings), settings.max_connections, caller_key_connections(settings))
+        if others_serve:
+            self.admission.accounts_changed()
+        self._rejections.flush()
+
+    def _report_disabled(self, account_id: str, revision: int, kind: str, message: str) -> None:
+        self._rejections.add(account_id, revision, OutReason.of(kind, message, int(unix_s() * 1000)))
 
     async def health(self) -> JsonObject:
         """The body of GET /health."""
@@ -155,6 +195,8 @@ class Services:
 
     async def aclose(self) -> None:
         await self.admission.aclose()
+        await self._rejections.aclose()
+        await self.configurations.aclose()
         if self.tracer is not None:
             await self.tracer.aclose()
         await self.upstreams.aclose()
@@ -168,11 +210,19 @@ def budget_of(settings: Settings) -> ByteBudget:
     total = settings.queue_max_bytes
     if total is None:
         total = min(max(memory_bytes() // (6 * settings.workers), MIN_BUDGET_BYTES), MAX_BUDGET_BYTES)
-    shared_with_others = settings.admin_api_keys and settings.server_keys
-    return ByteBudget(total, strangers_bytes=total // 2 if shared_with_others else None)
+    return ByteBudget(total, strangers_bytes=strangers_bytes(settings, total))
 
 
-def account_of(key: ServerKey, settings: Settings) -> Account:
+def weights_of(settings: Settings) -> dict[str, float]:
+    return {id_of(caller): weight for caller, weight in settings.caller_weights.items()}
+
+
+def environment_accounts(settings: Settings, version: int = 0) -> list[Account]:
+    """`version`: of the stored configuration that the limits are from."""
+    return [account_of(key, settings, version) for key in settings.server_keys]
+
+
+def account_of(key: ServerKey, settings: Settings, version: int = 0) -> Account:
     return Account(
         id=account_id(key.source),
         ledger_id=key.project,
@@ -180,6 +230,7 @@ def account_of(key: ServerKey, settings: Settings) -> Account:
         concurrency=settings.concurrency_limit,
         limits=settings.limits,
         model_limits=settings.model_limits,
+        limits_version=version,
     )
 
 

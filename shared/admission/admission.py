@@ -6,40 +6,27 @@ import asyncio
 import hashlib
 from collections import OrderedDict, deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from shared.accounts.account import Account
 from shared.admission.answer_times import AnswerTimes
 from shared.admission.call_log import LedgerCall, LedgerCallLog
-from shared.admission.config import ProcessConfig
+from shared.admission.config import AdmissionConfig, ProcessConfig
 from shared.admission.connections import Connections
 from shared.admission.permit import Permit
 from shared.admission.project import ProjectClient
-from shared.admission.queue import FairQueue, Waiter
+from shared.admission.queue import AccountsChanged, FairQueue, Waiter
 from shared.admission.rejection import exceeded, rejection_for, timeout_error, too_short, unconnected
 from shared.admission.returns import MAX_AHEAD_WINDOWS, Returns
 from shared.admission.server_clock import ServerClock
-from shared.admission.wait_list import SCAN
+from shared.admission.wait_list import SCAN, at_least
 from shared.clock import elapsed_s
-from shared.errors import CostExceedsLimit, GatewayError, Unavailable
+from shared.errors import CostExceedsLimit, Unavailable
 from shared.generation import Caller, Cost
 from shared.stores.port import Liveness, Store
 
 OFFER_S = 0.25
 """A request that one project could not serve for this long is also offered to the next."""
 MAX_CALLER_KEY_PROJECTS = 1_000
-
-
-@dataclass(frozen=True, slots=True)
-class AdmissionConfig:
-    """Bounds of the queue, and how its callers are weighed."""
-
-    queue_timeout_s: float = 30.0
-    weights: Mapping[str, float] | None = None
-    connections: int = 10_000
-    """Maximum open exchanges of the process."""
-    caller_key_connections: int | None = None
-    """Maximum of them with callers' own keys; None: no separate limit."""
 
 
 class Admission:
@@ -74,6 +61,18 @@ class Admission:
         """Calls to ledgers that ended at `since_s` (elapsed time) or later: at most the last 64 of each ledger."""
         return self._call_log.since(since_s)
 
+    def reconfigure(self, weights: Mapping[str, float], connections: int, caller_key_connections: int | None) -> None:
+        """The callers' weights and the numbers of connections from now on."""
+        self.queue.weights = weights
+        self.connections.resize(connections, caller_key_connections)
+        self._hand_out()
+
+    def accounts_changed(self) -> None:
+        """Requests that wait for the server's accounts choose anew."""
+        for waiter in list(self.queue):
+            if not waiter.accounts[0].caller_key:
+                self._refuse(waiter, AccountsChanged(waiter))
+
     # -- acquiring ---------------------------------------------------------------------------------------------------
 
     async def acquire(
@@ -85,15 +84,16 @@ class Admission:
         caller: Caller,
         *,
         batch: bool = False,
-        again: Permit | None = None,
+        again: Permit | AccountsChanged | None = None,
         patient_until_s: float | None = None,
         streamed: bool = False,
     ) -> Permit:
         """Wait for a permit of any candidate, at most until `deadline_s` and for QUEUE_TIMEOUT_SECONDS, which
-        `patient_until_s` replaces if it is given. `again`: a lapsed permit, whose place in the queue is kept.
+        `patient_until_s` replaces if it is given. `again`: a lapsed permit, or the error by which a
+        wait ended; its place in the queue is kept.
 
         Raises CostExceedsLimit, NoQuota, CallerNoQuota, DailyQuotaExhausted, QueueTimeout, LedgerUnavailable,
-        UpstreamTimeout."""
+        UpstreamTimeout, AccountsChanged."""
         now_s = elapsed_s()
         least_s = self.times.fastest_tenth_s(model, now_s, streamed=streamed)
         if deadline_s - now_s < least_s:
@@ -119,7 +119,9 @@ class Admission:
             returned = self.returns.back(places, caller.id, now_s, batch=batch)
             if returned is not None:
                 waiter.tag, waiter.sequence = returned.tag, returned.sequence
-        waiter.candidates = projects  # Of a caller's own key, the project may have been forgotten meanwhile.
+        # Of a caller's own key, the project may have been forgotten meanwhile; the server's accounts may have changed.
+        waiter.candidates, waiter.accounts = projects, servable
+        waiter.offered = min(waiter.offered, len(projects))
         if not any(project.wait_list.count for project in projects):
             for at, project in enumerate(projects):
                 permit = self._try(project, waiter, now_s)
@@ -291,7 +293,7 @@ class Admission:
                 model = project.names.section(waiter.model)
                 least = smallest.get(model)
                 permit = (
-                    None if least is not None and _at_least(waiter.cost, least) else self._try(project, waiter, now_s)
+                    None if least is not None and at_least(waiter.cost, least) else self._try(project, waiter, now_s)
                 )
                 if permit is not None:
                     self._serve_with(waiter, permit)
@@ -304,7 +306,7 @@ class Admission:
                     continue
                 if not project.covers(waiter.ends_s):
                     continue  # Shorter requests may begin until a renew covers its deadline.
-                smallest[model] = waiter.cost if least is None or _at_least(least, waiter.cost) else least
+                smallest[model] = waiter.cost if least is None or at_least(least, waiter.cost) else least
                 misses[model] = misses.get(model, 0) + 1
                 if misses[model] >= SCAN or project.out_of_permits(model):
                     closed.add(model)
@@ -378,7 +380,7 @@ class Admission:
             if error is not None:
                 self._refuse(waiter, error)
 
-    def _refuse(self, waiter: Waiter, error: GatewayError) -> None:
+    def _refuse(self, waiter: Waiter, error: Exception) -> None:
         if not waiter.future.done():
             waiter.future.set_exception(error)
         self._leave(waiter)
@@ -391,7 +393,3 @@ class Admission:
             self._refuse(waiter, unconnected(waiter, self.returns, starved[0], self.connections.most))
         else:
             self._refuse(waiter, timeout_error(waiter, self.returns))
-
-
-def _at_least(cost: Cost, other: Cost) -> bool:
-    return cost[0] >= other[0] and cost[1] >= other[1] and cost[2] >= other[2]

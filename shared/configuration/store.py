@@ -9,7 +9,7 @@ from dataclasses import replace
 from shared.accounts.records import AccountRecord
 from shared.clock import elapsed_s
 from shared.configuration.document import Configuration, dump, parse
-from shared.errors import BadRequest, GatewayError, Unavailable
+from shared.errors import BadRequest, GatewayError, LedgerUnavailable, Unavailable
 from shared.stores.port import Change, Put, Store, StoreError
 
 KEY = "configuration/main"
@@ -37,12 +37,13 @@ class ConfigurationStore:
         """What was read last; empty, as no entry is, if this process wrote it."""
         self._checked_s = 0.0
         """Elapsed time of the last read, whether it succeeded or failed."""
-        self._failure: GatewayError | None = None
+        self._failure: Unavailable | None = None
         self._reading: asyncio.Task[None] | None = None
 
     async def read(self, max_age_s: float = MAX_AGE_S) -> Configuration:
         """The configuration, at most `max_age_s` old while the store can be read; concurrent calls share one read. While it
-        cannot be read, the last known value. Raises Unavailable if none is known: what is not known is not empty."""
+        cannot be read, the last known value. Raises LedgerUnavailable, or Unavailable for a stored configuration that is not
+        valid, if none is known: what is not known is not empty."""
         known = self._known
         if known is not None and self._elapsed() - self._checked_s <= (RETRY_S if self._failure else max_age_s):
             return known
@@ -54,7 +55,7 @@ class ConfigurationStore:
             reading.result()
         if self._known is None:
             assert self._failure is not None
-            raise self._failure
+            raise type(self._failure)(self._failure.message, retry_after_s=self._failure.retry_after_s)
         return self._known
 
     async def change(self, changer: Changer, expected_version: int | None = None) -> Configuration:
@@ -118,20 +119,22 @@ class ConfigurationStore:
                 self._known, self._text = _parsed(reading.value), reading.value
             self._failure = None
         except StoreError as error:
-            self._fail(f"The stored configuration cannot be read: {error.public_message}")
+            self._fail(
+                LedgerUnavailable(f"The stored configuration cannot be read: {error.public_message}", retry_after_s=5)
+            )
         except BadRequest as error:
-            self._fail(f"The stored configuration is not valid: {error.message}")
+            self._fail(Unavailable(f"The stored configuration is not valid: {error.message}", retry_after_s=5))
         finally:
             self._checked_s = self._elapsed()
             self._reading = None
 
-    def _fail(self, sentence: str) -> None:
+    def _fail(self, error: Unavailable) -> None:
         if self._failure is None and self._log is not None:
             instead = (
                 "The last known one stays in use." if self._known else "Requests are rejected until it can be read."
             )
-            self._log(f"{sentence} {instead}")
-        self._failure = Unavailable(sentence, retry_after_s=1.0)
+            self._log(f"{error.message} {instead}")
+        self._failure = error
 
 
 def _parsed(value: bytes | None) -> Configuration:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from shared.accounts.account import Account
 from shared.admission.permit import Permit, PermitLapsed
+from shared.admission.queue import AccountsChanged
 from shared.clock import elapsed_s
 from shared.errors import GatewayError, UpstreamTimeout
 from shared.gateway.day_share import PartOfDay
@@ -51,7 +52,7 @@ class Attempts:
     def __init__(
         self, gateway: Gateway, generation: Generation, encoded: EncodedBody, *, streamed: bool = False
     ) -> None:
-        resolved = models.resolve(generation.model)
+        resolved = gateway.table.resolve(generation.model)
         self.gateway, self.generation, self.resolved, self.streamed = gateway, generation, resolved, streamed
         self.model = resolved.canonical
         self.body, self.message = encoded.data, encoded.body
@@ -69,7 +70,8 @@ class Attempts:
         """Whether Gemini has ended the current exchange."""
         self._counted = False
         self._tries = self._lapses = 0
-        self._lapsed: Permit | None = None
+        self._lapsed: Permit | AccountsChanged | None = None
+        """What keeps the request's place in the queue."""
         self._part_of_day = PartOfDay(gateway.day_share if generation.caller.kind == "anonymous" else None)
 
     # -- before an exchange ------------------------------------------------------------------------------------------
@@ -81,7 +83,12 @@ class Attempts:
                 self._counted = True
                 await self._count()
             while True:
-                permit = await self._acquire()
+                try:
+                    permit = await self._acquire()
+                except AccountsChanged as changed:
+                    self._lapsed = changed
+                    self.next = self.usable = self._candidates()
+                    continue
                 # While this request waited, another one may have learned that the account cannot serve.
                 missing = self.gateway.missing.message(permit.account.ledger_id, self.model)
                 if missing is None and not self.gateway.pool.is_disabled(permit.account):
@@ -123,7 +130,7 @@ class Attempts:
     def _images(self) -> int:
         """1 for a request that may be answered with an image: because of its model, or, if the table does not know the
         model, because of what the request asks for."""
-        info = models.MODELS.get(self.model)
+        info = self.gateway.table.models.get(self.model)
         makes = info.image_output if info is not None else wire.asks_for_image(self.generation.body)
         return int(makes and not wire.asks_for_text_only(self.generation.body))
 

@@ -20,6 +20,7 @@ from shared.gateway.request_bodies import RequestBodies
 from shared.gateway.stream_reply import StreamReply
 from shared.gemini.errors import UpstreamFailure
 from shared.gemini.missing import MissingModels
+from shared.gemini.models import TABLE, ModelTable
 from shared.gemini.upstream import Upstream
 from shared.generation import Caller, Generation, Priority, Reply, Timeline
 
@@ -37,6 +38,7 @@ class Gateway:
         byte_budget: ByteBudget,
         large_work: LargeWork,
         day_share: DayShare | None = None,
+        table: ModelTable = TABLE,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self.pool, self.admission, self.upstreams = pool, admission, upstreams
@@ -45,6 +47,8 @@ class Gateway:
         """None where anonymous callers may use the whole day."""
         self.bodies = RequestBodies(byte_budget, large_work)
         self.missing = MissingModels()
+        self.table = table
+        """The models, with the operator's aliases."""
         self.sleep = sleep
 
     def bind(

@@ -101,6 +101,14 @@ class GeminiClient:
         if the answer ends before every candidate has finished. Leaving early closes the connection at once."""
         return _Stream(self, exchange)
 
+    def reconfigure(self, proxy: str | None, max_connections: int) -> None:
+        """Requests that begin from now on go through `proxy`; the others end as they began."""
+        self._proxy, self._max_connections = proxy, max_connections
+        connector = self._session.connector if self._session is not None else None
+        if connector is not None:
+            # aiohttp has no public setter. Connections of another proxy are not used again, and close when they are idle.
+            connector._limit = max_connections
+
     async def aclose(self) -> None:
         """Closes every connection. The client cannot be used afterwards."""
         self._closed = True
@@ -127,6 +135,7 @@ class GeminiClient:
                     total=exchange.timeout_s, sock_connect=CONNECT_TIMEOUT_S, ceil_threshold=float("inf")
                 ),
                 allow_redirects=False,
+                proxy=self._proxy,
             )
         except asyncio.CancelledError:
             upload.abort()
@@ -166,7 +175,6 @@ class GeminiClient:
             response_class=BoundedResponse,
             cookie_jar=aiohttp.DummyCookieJar(),
             headers=_HEADERS,
-            proxy=self._proxy,
             read_bufsize=READ_BUFFER_BYTES,
             # `reading` decodes; it also accepts a header that does not match the body.
             auto_decompress=False,

@@ -4,7 +4,7 @@ public, so it shows no secret, no path and no project name."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 
 from shared.accounts.pool import Pool
 from shared.clock import elapsed_s
@@ -29,8 +29,17 @@ _PROBE_MS = 60_000
 class Health:
     """The health reports of one process. Their part about the ledger is at most CACHE_S old; the rest is current."""
 
-    def __init__(self, settings: Settings, store: Store, pool: Pool, elapsed: Callable[[], float] = elapsed_s) -> None:
-        self._settings, self._store, self._pool, self._elapsed = settings, store, pool, elapsed
+    def __init__(
+        self,
+        settings: Settings,
+        store: Store,
+        pool: Pool,
+        elapsed: Callable[[], float] = elapsed_s,
+        refresh: Callable[[], Awaitable[object]] | None = None,
+    ) -> None:
+        """`refresh` reads the stored configuration again; it may set `settings`."""
+        self.settings, self._store, self._pool, self._elapsed = settings, store, pool, elapsed
+        self._refresh = refresh
         self._ledger: JsonObject = {}
         self._expires_s = 0.0
         self._turn = asyncio.Lock()
@@ -40,9 +49,11 @@ class Health:
         # Requests that arrive while the ledger is being read wait for that result.
         async with self._turn:
             if self._elapsed() >= self._expires_s:
-                self._ledger = await ledger_report(self._settings, self._store, _accounts(self._settings, self._pool))
+                report = ledger_report(self.settings, self._store, _accounts(self.settings, self._pool))
+                # Both at once: where the store does not answer, the report takes as long as one of them.
+                self._ledger, _ = await asyncio.gather(report, self._refresh() if self._refresh else asyncio.sleep(0))
                 self._expires_s = self._elapsed() + CACHE_S
-        return health_report(self._settings, self._pool, self._ledger)
+        return health_report(self.settings, self._pool, self._ledger)
 
 
 async def ledger_report(settings: Settings, store: Store, accounts: Mapping[str, str]) -> JsonObject:
