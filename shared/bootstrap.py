@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import os
 import secrets
 import weakref
 from asyncio import AbstractEventLoop, get_running_loop
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, cast
 
 from shared.accounts.account import Account
@@ -121,6 +122,9 @@ class Services:
         self._health = Health(settings, self.store, self.pool, refresh=self.refresh)
         self.tracer = self._tracer(settings)
         self._writes_told = 0
+        self._imported = False
+        """Whether the old program's file was looked for, and imported if there is one."""
+        self._importing = asyncio.Lock()
 
     @cached_property
     def look_ups(self) -> LookUps:
@@ -142,7 +146,17 @@ class Services:
     async def refresh(self) -> None:
         """Called for each request: reads the stored configuration again if it is older than a few seconds, and applies what
         has changed. Requests in flight end as they began."""
+        if not self._imported:
+            async with self._importing:
+                if not self._imported:
+                    self._imported = await self._import()
         await self.live.refresh()
+
+    async def _import(self) -> bool:
+        # Loaded once: a process seldom has a file to import.
+        from shared.configuration.importing import import_at_start
+
+        return await import_at_start(self.configurations, self.settings, int(unix_s() * 1000), log_problem)
 
     def _apply(self, applied: Applied) -> None:
         settings, stored = applied.settings, applied.stored
@@ -237,20 +251,21 @@ def account_of(key: ServerKey, settings: Settings, version: int = 0) -> Account:
 async def accounts_desk(settings: Settings) -> Desk:
     """What `python -m shared.accounts` works with, on the running loop. Raises BadRequest, Unavailable."""
     # Loaded only by the command.
-    from shared.accounts.sealing import DataKeys
+    from shared.accounts.data_key import find_data_keys, need_data_keys
     from shared.configuration.document import Configuration
     from shared.configuration.effective import effective
     from shared.configuration.old_program import proxy_url
-    from shared.configuration.store import ConfigurationStore
     from shared.gemini.listing import ModelLister
     from shared.ops.account_testers import api_key_tester
     from shared.ops.accounts_command import Desk
 
     store = open_store(settings.ledger_url)
-    configuration, keys = ConfigurationStore(store), DataKeys(settings.accounts.data_keys)
-    stored = (await configuration.read()).proxy
-    proxied = Configuration(proxy=stored) if stored is not None and stored.enabled else Configuration()
-    settings, _ = effective(settings, proxied, proxy_url(stored, keys) if stored is not None else None)
+    configuration = ConfigurationStore(store)
+    configured, deployed = settings.accounts.data_keys, settings.deployed
+    keys = find_data_keys(configured, deployed=deployed)
+    proxy = (await configuration.read()).proxy
+    if proxy is not None and proxy.enabled:
+        settings, _ = effective(settings, Configuration(), proxy_url(proxy, keys))
     lister = ModelLister(settings.base_url, settings.proxy_for(settings.base_url))
 
     async def aclose() -> None:
@@ -258,7 +273,14 @@ async def accounts_desk(settings: Settings) -> Desk:
         await configuration.aclose()
         await store.aclose()
 
-    return Desk(settings, configuration, keys, {"api_key": api_key_tester(lister)}, aclose)
+    return Desk(
+        settings,
+        configuration,
+        keys,
+        partial(need_data_keys, configured, deployed=deployed),
+        {"api_key": api_key_tester(lister)},
+        aclose,
+    )
 
 
 _services: weakref.WeakKeyDictionary[AbstractEventLoop, Services] = weakref.WeakKeyDictionary()

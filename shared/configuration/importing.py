@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from shared.accounts.data_key import need_data_keys
 from shared.accounts.old_file import MAX_FILE_BYTES, InvalidOldFile, OldFile, read_old_file, with_secrets
-from shared.accounts.sealing import DataKeys, Unsealable, open_with_passphrase
+from shared.accounts.sealing import HOW_TO_SET, DataKeys, NoDataKey, Unsealable, open_with_passphrase
 from shared.configuration.document import Configuration
 from shared.configuration.old_program import NOT_ALLOWED, Import, imported
 from shared.configuration.store import ConfigurationStore
-from shared.errors import GatewayError
+from shared.errors import BadRequest, Unavailable
 from shared.secret import Secret
 from shared.settings.accounts import DEFAULT_ACCOUNTS_FILE, WHY_NO_SESSION_ACCOUNTS, AccountSettings
+from shared.settings.settings import Settings
+
+_KEYRING_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,32 +102,49 @@ def _summary(before: Configuration, after: Configuration, file: OldFile) -> Impo
 
 
 async def import_at_start(
-    configuration: ConfigurationStore,
-    keys: DataKeys,
-    settings: AccountSettings,
-    now_ms: int,
-    log: Callable[[str], None],
-) -> None:
+    configuration: ConfigurationStore, settings: Settings, now_ms: int, log: Callable[[str, str], None]
+) -> bool:
     """Imports ACCOUNTS_FILE, else ./business_gemini_session.json if it exists, unless this very file was imported before. `log`
-    gets one sentence if it was imported or cannot be; the process serves in either case, with the accounts that it has."""
+    gets one sentence, and its severity, if it was imported or cannot be; the process serves in either case, with the accounts that it has. Returns
+    whether this is done: False if the configuration cannot be read or written now."""
     try:
-        data = _file_at_start(settings)
-        if data is None:
-            return
+        data = _file_at_start(settings.accounts)
+        if data is None or hashlib.sha256(data).hexdigest() in (await configuration.read()).imported:
+            return True
         summary = await import_old_file(
-            configuration, keys, data, sessions_allowed=settings.allow_session_accounts, now_ms=now_ms, once=True
+            configuration,
+            await _data_keys(settings),
+            data,
+            sessions_allowed=settings.accounts.allow_session_accounts,
+            now_ms=now_ms,
+            once=True,
         )
+    except Unavailable:
+        return False
     except OSError as error:
-        log(f"ACCOUNTS_FILE cannot be read: {error.strerror or type(error).__name__}. Correct the path, or unset it.")
+        log(
+            f"ACCOUNTS_FILE cannot be read: {error.strerror or type(error).__name__}. Correct the path, or unset it.",
+            "WARNING",
+        )
     except InvalidOldFile as error:
-        log(f"The accounts file was not imported: {error.problems[0]}")
-    except GatewayError as error:
-        log(f"The accounts file was not imported: {error.message}")
+        log(f"The accounts file was not imported: {error.problems[0]}", "WARNING")
+    except BadRequest as error:
+        log(f"The accounts file was not imported: {error.message}", "WARNING")
     except Unsealable as error:
-        log(f"The accounts file was not imported: {error}")
+        log(f"The accounts file was not imported: {error}", "WARNING")
     else:
         if summary is not None:
-            log(" ".join(summary.text().split("\n")).strip())
+            log(" ".join(summary.text().split()), "NOTICE")
+    return True
+
+
+async def _data_keys(settings: Settings) -> DataKeys:
+    """Raises NoDataKey, also where the system's keyring waits for its user."""
+    making = asyncio.to_thread(need_data_keys, settings.accounts.data_keys, deployed=settings.deployed)
+    try:
+        return await asyncio.wait_for(making, _KEYRING_S)
+    except TimeoutError:
+        raise NoDataKey(f"The system's keyring did not answer. {HOW_TO_SET}") from None
 
 
 def _file_at_start(settings: AccountSettings) -> bytes | None:

@@ -18,13 +18,14 @@ from shared.accounts.old_file import OldAccount, OldFile, OtherAccount, credenti
 from shared.accounts.records import AccountRecord, OutReason, place_of
 from shared.accounts.sealing import DataKeys, Unsealable
 from shared.configuration.document import Configuration, Proxy
+from shared.configuration.live import PROXY_CREDENTIAL
 from shared.errors import BadRequest
 from shared.secret import Secret
 from shared.settings.accounts import WHY_NO_SESSION_ACCOUNTS
 
 KEPT = "business_gemini_session"
-SEALED_AS, PROXY_SEALED_AS = "import:business_gemini_session", "proxy:credential"
-"""What sealed texts belong to that are no account's: the file's other secrets, and the proxy's credential."""
+SEALED_AS = "import:business_gemini_session"
+"""What the sealed text of the file's other secrets belongs to. No account can have this id."""
 
 NOT_ALLOWED, UNAVAILABLE, NO_SECRET = "session_not_allowed", "unavailable_in_file", "no_secret"
 _REASONS = {
@@ -159,7 +160,7 @@ def _stored_proxy(known: Proxy | None, file: OldFile, keys: DataKeys) -> Proxy |
         return known
     url = public_url(file.proxy)
     before = known.sealed if known is not None and known.url == url else ""
-    return Proxy(url, _sealed(keys, PROXY_SEALED_AS, credential_in(file.proxy), before), file.proxy_enabled)
+    return Proxy(url, _sealed(keys, PROXY_CREDENTIAL, credential_in(file.proxy), before), file.proxy_enabled)
 
 
 def _sealed(keys: DataKeys, name: str, secret: Secret | None, before: str) -> str:
@@ -236,7 +237,7 @@ def _exported_model(model: Mapping[str, Any], indexes: Mapping[str, int]) -> Map
 
 def proxy_url(proxy: Proxy, keys: DataKeys | None) -> Secret:
     """The proxy's URL, with its credential if `keys` open it."""
-    credential = _opened(keys, PROXY_SEALED_AS, proxy.sealed) if keys is not None and proxy.sealed else None
+    credential = _opened(keys, PROXY_CREDENTIAL, proxy.sealed) if keys is not None and proxy.sealed else None
     if credential is None:
         return Secret(proxy.url)
     return Secret(proxy.url.replace("://", f"://{credential.reveal()}@", 1))

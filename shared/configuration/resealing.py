@@ -7,7 +7,8 @@ from typing import Any
 
 from shared.accounts.sealing import DataKeys, Unsealable
 from shared.configuration.document import Configuration
-from shared.configuration.old_program import KEPT, PROXY_SEALED_AS, SEALED_AS
+from shared.configuration.live import PROXY_CREDENTIAL
+from shared.configuration.old_program import KEPT, SEALED_AS
 from shared.configuration.store import ConfigurationStore
 
 
@@ -43,7 +44,7 @@ def resealed(current: Configuration, keys: DataKeys) -> tuple[Configuration, int
 
     changed = current
     if current.proxy is not None:
-        changed = replace(changed, proxy=replace(current.proxy, sealed=anew(PROXY_SEALED_AS, current.proxy.sealed)))
+        changed = replace(changed, proxy=replace(current.proxy, sealed=anew(PROXY_CREDENTIAL, current.proxy.sealed)))
     kept: dict[str, Any] | None = current.unknown.get(KEPT)
     if kept is not None:
         kept = {**kept, "sealed": anew(SEALED_AS, kept["sealed"])}

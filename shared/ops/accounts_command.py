@@ -10,7 +10,7 @@ import asyncio
 import os
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -51,6 +51,9 @@ class Desk:
     settings: Settings
     configuration: ConfigurationStore
     keys: DataKeys
+    """Those that exist. Empty if there is none."""
+    make_keys: Callable[[], DataKeys]
+    """The keys for new secrets; where the system's keyring has none yet, one is made there. Raises NoDataKey."""
     testers: Mapping[Kind, Tester]
     aclose: Callable[[], Awaitable[None]]
 
@@ -165,7 +168,7 @@ async def _states(options: argparse.Namespace, desk: Desk) -> int:
 
 
 async def _add(options: argparse.Namespace, desk: Desk) -> int:
-    desk.keys.require()
+    desk = replace(desk, keys=desk.make_keys())
     if options.kind == "enterprise_session" and not desk.settings.accounts.allow_session_accounts:
         raise InputError(WHY_NO_SESSION_ACCOUNTS)
     if options.adc and options.kind not in ("vertex", "enterprise"):
@@ -201,7 +204,7 @@ async def _add_all(desk: Desk, given: Sequence[NewAccount]) -> manage.Added:
 
 
 async def _paste(options: argparse.Namespace, desk: Desk) -> int:
-    desk.keys.require()
+    desk = replace(desk, keys=desk.make_keys())
     if sys.stdin.isatty():
         sys.stderr.write("Paste the keys, one on each line, then press Ctrl-D.\n")
     pasted = parse_pasted(read_text(MAX_PASTED_CHARS), await _known(desk))
@@ -351,7 +354,7 @@ def _changed(options: argparse.Namespace, what: str, records: Sequence[AccountRe
 
 async def _import(options: argparse.Namespace, desk: Desk) -> int:
     summary = await accounts_files.import_file(
-        options, desk.configuration, desk.keys, desk.settings.accounts.allow_session_accounts, _now_ms()
+        options, desk.configuration, desk.make_keys(), desk.settings.accounts.allow_session_accounts, _now_ms()
     )
     _print(options, summary.as_json(), summary.text())
     return 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -9,16 +10,17 @@ import orjson
 import pytest
 
 from shared.accounts.old_file import read_old_file, secrets_of, write_old_file
-from shared.accounts.sealing import DataKeys, seal_with_passphrase
+from shared.accounts.sealing import seal_with_passphrase
+from shared.bootstrap import Services
 from shared.configuration.document import Configuration
 from shared.configuration.importing import import_at_start, import_old_file
 from shared.configuration.old_program import NO_SECRET, exported
 from shared.configuration.store import ConfigurationStore
 from shared.secret import Secret
-from shared.settings.accounts import AccountSettings
-from shared.settings.environment import Environment
+from shared.settings.settings import Settings
 from shared.stores.memory import MemoryStore
-from tests.support.data_keys import data_keys
+from shared.stores.port import StoreUnavailable
+from tests.support.data_keys import data_key, data_keys
 from tests.unit.accounts.test_old_file import COOKIE, TOKEN, document
 
 KEYS = data_keys()
@@ -35,10 +37,11 @@ class Start:
     def write(self, value: object, name: str = "business_gemini_session.json") -> None:
         (self.folder / name).write_bytes(orjson.dumps(value))
 
-    async def run(self, keys: DataKeys = KEYS, **env: str) -> list[str]:
+    async def run(self, **env: str) -> list[str]:
         """What is logged."""
         said: list[str] = []
-        await import_at_start(self.store, keys, AccountSettings.read(Environment(env)), 5, said.append)
+        settings = Settings.from_environment({"ACCOUNTS_DATA_KEY": data_key().reveal(), **env})
+        assert await import_at_start(self.store, settings, 5, lambda sentence, severity: said.append(sentence))
         assert not [text for text in (COOKIE, TOKEN) if text in "".join(said)]
         return said
 
@@ -108,7 +111,7 @@ async def test_a_file_that_cannot_be_used_is_logged(
 
 async def test_without_a_data_key_the_sentence_says_how_to_set_one(start: Start) -> None:
     start.write(document())
-    (said,) = await start.run(DataKeys([]))
+    (said,) = await start.run(ACCOUNTS_DATA_KEY="", K_SERVICE="chat", LEDGER_URL="memory://")
     assert "openssl rand -base64 32" in said
     assert (await start.stored()).version == 0
 
@@ -129,3 +132,34 @@ async def test_encrypted_secrets_need_the_command(start: Start) -> None:
         start.store, KEYS, data, sessions_allowed=True, now_ms=6, passphrase=lambda: Secret("a long passphrase")
     )
     assert exported(await start.stored(), KEYS).file == original
+
+
+async def test_a_store_that_fails_is_tried_again(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    start.write(document())
+    store = MemoryStore()
+    start.store = ConfigurationStore(store)
+    settings = Settings.from_environment({"ACCOUNTS_DATA_KEY": data_key().reveal()})
+
+    async def failing(*_: object, **__: object) -> None:
+        raise StoreUnavailable("The store is gone.")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(store, "transact", failing)
+        assert not await import_at_start(start.store, settings, 5, lambda *said: pytest.fail(str(said)))
+    assert len(await start.run()) == 1
+
+
+async def test_services_import_at_the_first_request(
+    start: Start, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Concurrent first requests import once."""
+    start.write(document())
+    services = Services(
+        Settings.from_environment({"LEDGER_URL": "memory://", "ACCOUNTS_DATA_KEY": data_key().reveal()})
+    )
+    await asyncio.gather(services.refresh(), services.refresh())
+    await services.refresh()
+    configuration = await services.configurations.read()
+    assert (configuration.version, len(configuration.accounts)) == (1, 2)
+    assert capsys.readouterr().out.count("Imported: 2 new accounts") == 1
+    await services.aclose()
