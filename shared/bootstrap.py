@@ -122,9 +122,8 @@ class Services:
         self._health = Health(settings, self.store, self.pool, refresh=self.refresh)
         self.tracer = self._tracer(settings)
         self._writes_told = 0
-        self._imported = False
-        """Whether the old program's file was looked for, and imported if there is one."""
-        self._importing = asyncio.Lock()
+        self._importing: asyncio.Task[bool] | None = None
+        """Looks for the old program's file and imports it. Its result is False if the store failed; then it is made again."""
 
     @cached_property
     def look_ups(self) -> LookUps:
@@ -146,10 +145,11 @@ class Services:
     async def refresh(self) -> None:
         """Called for each request: reads the stored configuration again if it is older than a few seconds, and applies what
         has changed. Requests in flight end as they began."""
-        if not self._imported:
-            async with self._importing:
-                if not self._imported:
-                    self._imported = await self._import()
+        importing = self._importing
+        if importing is None or (importing.done() and not importing.result()):
+            importing = self._importing = asyncio.create_task(self._import())
+        if not importing.done():
+            await asyncio.shield(importing)
         await self.live.refresh()
 
     async def _import(self) -> bool:
@@ -210,6 +210,8 @@ class Services:
     async def aclose(self) -> None:
         await self.admission.aclose()
         await self._rejections.aclose()
+        if self._importing is not None:
+            await asyncio.gather(self._importing, return_exceptions=True)
         await self.configurations.aclose()
         if self.tracer is not None:
             await self.tracer.aclose()

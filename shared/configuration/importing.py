@@ -105,8 +105,8 @@ async def import_at_start(
     configuration: ConfigurationStore, settings: Settings, now_ms: int, log: Callable[[str, str], None]
 ) -> bool:
     """Imports ACCOUNTS_FILE, else ./business_gemini_session.json if it exists, unless this very file was imported before. `log`
-    gets one sentence, and its severity, if it was imported or cannot be; the process serves in either case, with the accounts that it has. Returns
-    whether this is done: False if the configuration cannot be read or written now."""
+    gets one sentence, and its severity, if it was imported or cannot be; the process serves in either case, with the accounts
+    that it has. Returns False if the configuration cannot be read or written now, so that nothing is known yet."""
     try:
         data = _file_at_start(settings.accounts)
         if data is None or hashlib.sha256(data).hexdigest() in (await configuration.read()).imported:
