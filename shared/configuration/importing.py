@@ -45,13 +45,9 @@ class ImportSummary:
         }
 
     def text(self) -> str:
-        models = f"{self.models} model{'' if self.models == 1 else 's'}"
-        proxy = ", and the proxy" if self.proxy else ""
-        counted = (
-            f"Imported: {self.new} new accounts, {self.updated} updated, {self.unchanged} unchanged; {models}{proxy}.\n"
-        )
-        disabled = f"{self.not_allowed} of them are disabled. {WHY_NO_SESSION_ACCOUNTS}\n" if self.not_allowed else ""
-        return counted + disabled
+        counted = f"Imported accounts: {self.new} new, {self.updated} updated, {self.unchanged} unchanged; models: {self.models}"
+        disabled = f"Disabled: {self.not_allowed}. {WHY_NO_SESSION_ACCOUNTS}\n" if self.not_allowed else ""
+        return f"{counted}{'; and the proxy' if self.proxy else ''}.\n{disabled}"
 
 
 async def import_old_file(

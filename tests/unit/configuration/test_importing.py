@@ -63,7 +63,7 @@ async def test_the_file_in_the_folder_is_imported_once(start: Start) -> None:
     start.write(document())
     (said,) = await start.run()
     assert said.startswith(
-        "Imported: 2 new accounts, 0 updated, 0 unchanged; 2 models, and the proxy. 2 of them are disabled."
+        "Imported accounts: 2 new, 0 updated, 0 unchanged; models: 2; and the proxy. Disabled: 2."
     )
     assert await start.run() == []
     assert (await start.stored()).version == 1
@@ -82,14 +82,14 @@ async def test_a_changed_file_is_imported_again(start: Start) -> None:
     await start.run()
     start.write(document(proxy_enabled=False))
     (said,) = await start.run()
-    assert said.startswith("Imported: 0 new accounts, 0 updated, 2 unchanged;")
+    assert said.startswith("Imported accounts: 0 new, 0 updated, 2 unchanged;")
 
 
 async def test_accounts_file_names_another_file(start: Start) -> None:
     start.write(document())
     start.write({"accounts": []}, "other.json")
     (said,) = await start.run(ACCOUNTS_FILE="other.json")
-    assert said.startswith("Imported: 0 new accounts")
+    assert said.startswith("Imported accounts: 0 new")
 
 
 @pytest.mark.parametrize(
@@ -161,5 +161,5 @@ async def test_services_import_at_the_first_request(
     await services.refresh()
     configuration = await services.configurations.read()
     assert (configuration.version, len(configuration.accounts)) == (1, 2)
-    assert capsys.readouterr().out.count("Imported: 2 new accounts") == 1
+    assert capsys.readouterr().out.count("Imported accounts: 2 new") == 1
     await services.aclose()

@@ -298,7 +298,7 @@ class TestFiles:
     def test_imported_exported_and_imported_again_is_the_same(self, command: Command, tmp_path: Path) -> None:
         command.add()
         text = command.done("import", command.write("old.json", document()))
-        assert text.startswith("Imported: 2 new accounts, 0 updated, 0 unchanged; 2 models, and the proxy.\n2 of them")
+        assert text.startswith("Imported accounts: 2 new, 0 updated, 0 unchanged; models: 2; and the proxy.\nDisabled: 2. An account")
         passphrase, exported = command.write("passphrase", b"a long passphrase\n"), str(tmp_path / "export.json")
         command.done("export", "--secrets", "--passphrase-file", passphrase, "--output", exported)
         assert Path(exported).stat().st_mode & 0o777 == 0o600
