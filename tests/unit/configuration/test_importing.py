@@ -62,9 +62,7 @@ async def test_without_a_file_nothing_is_read_or_logged(start: Start) -> None:
 async def test_the_file_in_the_folder_is_imported_once(start: Start) -> None:
     start.write(document())
     (said,) = await start.run()
-    assert said.startswith(
-        "Imported accounts: 2 new, 0 updated, 0 unchanged; models: 2; and the proxy. Disabled: 2."
-    )
+    assert said.startswith("Imported accounts: 2 new, 0 updated, 0 unchanged; models: 2; and the proxy. Disabled: 2.")
     assert await start.run() == []
     assert (await start.stored()).version == 1
 
