@@ -29,6 +29,7 @@ from shared.configuration.store import ConfigurationStore
 from shared.errors import StorageUnavailable
 from shared.gateway.day_share import DayShare
 from shared.gateway.gateway import Gateway
+from shared.gemini.backend import DeveloperApi
 from shared.gemini.client import GeminiClient
 from shared.gemini.models import MODELS
 from shared.gemini.upstream import Upstreams
@@ -44,9 +45,13 @@ from shared.stores.url import open_store
 from shared.telemetry.record import log_problem
 
 if TYPE_CHECKING:
+    from shared.gemini.backend import Backend
+    from shared.gemini.oauth import AccessTokens
+    from shared.gemini.upstream import Upstream
     from shared.media.look_ups import LookUps
     from shared.media.media import MediaStore
     from shared.ops.accounts_command import Desk
+    from shared.secret import Secret
     from shared.stores.port import Liveness, Store
     from shared.telemetry.spans import Tracer
 
@@ -68,7 +73,6 @@ class Services:
         self.large_work = LargeWork()
         self.store: Store = open_store(settings.ledger_url)
         liveness = cast("Liveness", self.store) if hasattr(self.store, "gone") else None
-        proxy = settings.proxy_for(settings.base_url)
         self.pool = Pool(
             environment_accounts(settings),
             caller_limits=settings.caller_limits,
@@ -100,13 +104,10 @@ class Services:
             ),
             liveness,
         )
-        self.client = GeminiClient(
-            base_url=settings.base_url,
-            max_connections=settings.max_connections,
-            proxy=proxy.reveal() if proxy else None,
-            large_work=self.large_work,
-        )
-        self.upstreams = Upstreams({"api_key": self.client}, {})
+        self._clients: list[tuple[GeminiClient, str]] = []
+        """Each with the address by which its proxy is chosen."""
+        self.client = self._client_of(DeveloperApi(settings.base_url), settings.base_url)
+        self.upstreams = Upstreams({"api_key": self.client}, {"vertex": self._vertex})
         self.gateway = Gateway(
             self.pool,
             self.admission,
@@ -124,6 +125,34 @@ class Services:
         self._writes_told = 0
         self._importing: asyncio.Task[bool] | None = None
         """Looks for the old program's file and imports it. Its result is False if the store failed; then it is made again."""
+
+    @cached_property
+    def access_tokens(self) -> AccessTokens:
+        """Of service accounts, for every kind of account that has one."""
+        from shared.gemini.minting import Mint
+        from shared.gemini.oauth import AccessTokens
+
+        return AccessTokens(Mint(self.settings.accounts.oauth_token_url, self._proxy_for))
+
+    def _proxy_for(self, url: str) -> Secret | None:
+        """By the settings of the time of the call."""
+        return self.settings.proxy_for(url)
+
+    def _vertex(self) -> Upstream:
+        from shared.gemini.vertex import Vertex, host
+
+        base_url = self.settings.accounts.vertex_base_url
+        return self._client_of(Vertex(self.access_tokens, self.large_work, base_url), base_url or host("global"))
+
+    def _client_of(self, backend: Backend, base_url: str) -> GeminiClient:
+        client = GeminiClient(
+            backend,
+            max_connections=self.settings.max_connections,
+            proxy=proxy_of(self.settings, base_url),
+            large_work=self.large_work,
+        )
+        self._clients.append((client, base_url))
+        return client
 
     @cached_property
     def look_ups(self) -> LookUps:
@@ -171,9 +200,10 @@ class Services:
         )
         self.gateway.table = settings.models
         self.byte_budget.strangers_bytes = strangers_bytes(settings, self.byte_budget.total_bytes)
-        proxy = settings.proxy_for(settings.base_url)
-        self.client.reconfigure(proxy.reveal() if proxy else None, settings.max_connections)
+        for client, base_url in self._clients:
+            client.reconfigure(proxy_of(settings, base_url), settings.max_connections)
         self.admission.reconfigure(weights_of(settings), settings.max_connections, caller_key_connections(settings))
+        self.admission.clients.reconfigure(self.pool.server)
         if others_serve:
             self.admission.accounts_changed()
         self._rejections.flush()
@@ -227,6 +257,12 @@ def budget_of(settings: Settings) -> ByteBudget:
     if total is None:
         total = min(max(memory_bytes() // (6 * settings.workers), MIN_BUDGET_BYTES), MAX_BUDGET_BYTES)
     return ByteBudget(total, strangers_bytes=strangers_bytes(settings, total))
+
+
+def proxy_of(settings: Settings, url: str) -> str | None:
+    """The proxy for requests to `url`, with its credential."""
+    proxy = settings.proxy_for(url)
+    return proxy.reveal() if proxy else None
 
 
 def weights_of(settings: Settings) -> dict[str, float]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections import OrderedDict, deque
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
 
 from shared.accounts.account import Account
 from shared.admission.answer_times import AnswerTimes
 from shared.admission.call_log import LedgerCall, LedgerCallLog
+from shared.admission.clients import Clients
 from shared.admission.config import AdmissionConfig, ProcessConfig
 from shared.admission.connections import Connections
 from shared.admission.permit import Permit
@@ -26,7 +27,6 @@ from shared.stores.port import Liveness, Store
 
 OFFER_S = 0.25
 """A request that one project could not serve for this long is also offered to the next."""
-MAX_CALLER_KEY_PROJECTS = 1_000
 
 
 class Admission:
@@ -43,7 +43,7 @@ class Admission:
         self.durations = AnswerTimes()
         """How long exchanges took from the dispatch to the last byte, unary and streamed ones alike."""
         self.connections: Connections[ProjectClient] = Connections(config.connections, config.caller_key_connections)
-        self.projects: OrderedDict[str, ProjectClient] = OrderedDict()
+        self.clients = Clients(self._client)
         self._call_log = LedgerCallLog()
         self._offers: deque[tuple[float, Waiter, asyncio.Future[Permit]]] = deque()
         """Waiters to be offered to the next project, with the time (elapsed) and the future of the wait that it is for."""
@@ -51,6 +51,11 @@ class Admission:
         self._turn = 0
         if liveness is not None:
             liveness.claim(process.instance)
+
+    @property
+    def projects(self) -> Mapping[str, ProjectClient]:
+        """The clients of all projects that requests came for, by ledger."""
+        return self.clients.by_ledger
 
     @property
     def writes(self) -> int:
@@ -103,8 +108,7 @@ class Admission:
         projects = [project for project in ranked if sentences[project] is None]
         if not projects:
             raise CostExceedsLimit(sentences[ranked[0]] or "", details={"model": model})
-        ledgers = {project.account.ledger_id for project in projects}
-        servable = [account for account in candidates if account.ledger_id in ledgers]
+        servable = [account for account in candidates if self.clients.known(account) in projects]
         for project in projects:
             project.permits_of(model).record_arrival(cost, now_s)
             project.expect(deadline_s, now_s)
@@ -133,39 +137,17 @@ class Admission:
 
     def _ranked(self, accounts: Sequence[Account]) -> list[ProjectClient]:
         """The accounts' projects in the order of a rendezvous hash: instances start with different ones."""
-        ledgers = dict.fromkeys(account.ledger_id for account in accounts)
-        by_id = {account.ledger_id: account for account in accounts}
-        ranked = list(ledgers)
+        by_ledger = {self.clients.ledger_of(account): account for account in accounts}
+        ranked = list(by_ledger)
         if len(ranked) > 1:
             ranked.sort(key=lambda ledger: hashlib.blake2b(f"{self.process_config.instance}{ledger}".encode()).digest())
-        return [self._project(by_id[ledger]) for ledger in ranked]
+        return [self.clients.of(by_ledger[ledger]) for ledger in ranked]
 
-    def _project(self, account: Account) -> ProjectClient:
-        project = self.projects.get(account.ledger_id)
-        if project is None:
-            self._forget_idle()
-            project = ProjectClient(
-                account,
-                self.store,
-                self.clock,
-                self.process_config,
-                self._call_log,
-                self.returns,
-                self._changed,
-                self.liveness,
-            )
-            self.projects[account.ledger_id] = project
-        elif account.ephemeral:
-            self.projects.move_to_end(account.ledger_id)
-        return project
-
-    def _forget_idle(self) -> None:
-        """Make room for one project. Projects in use stay: a second client of a ledger would spend what the first one holds."""
-        if len(self.projects) >= MAX_CALLER_KEY_PROJECTS:
-            for ledger, project in list(self.projects.items()):
-                if project.account.ephemeral and project.unused():
-                    del self.projects[ledger]
-                    return
+    def _client(self, account: Account, moved: Callable[[ProjectClient, str, str], None]) -> ProjectClient:
+        config, log = self.process_config, self._call_log
+        return ProjectClient(
+            account, self.store, self.clock, config, log, self.returns, self._changed, moved, self.liveness
+        )
 
     def _try(self, project: ProjectClient, waiter: Waiter, now_s: float) -> Permit | None:
         if not self.connections.has_room(project.account.ephemeral):
@@ -174,7 +156,7 @@ class Admission:
         if draw is None:
             return None
         self.connections.take(project.account.ephemeral)
-        of_project = [account for account in waiter.accounts if account.ledger_id == project.account.ledger_id]
+        of_project = [account for account in waiter.accounts if self.clients.same_project(account, project)]
         self._turn += 1
         account = of_project[self._turn % len(of_project)]
         return Permit(self, project, account, waiter, draw, now_s - waiter.arrived_s)

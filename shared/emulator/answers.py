@@ -71,6 +71,8 @@ class Answer:
     candidates: Sequence[Candidate] = ()
     thought_tokens: int = 0
     block_reason: str = ""
+    traffic_type: str = ""
+    """Vertex AI names it in the usage, and counts only in a stream's last frame."""
 
 
 def prompt_of(request: Mapping[str, Any]) -> str:

@@ -11,18 +11,19 @@ import binascii
 import re
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from aiohttp import web
 
-from . import answers, errors, faults, frames, images, models, operator_api, rejections, replies, tokens
+from . import answers, errors, faults, frames, images, models, oauth, operator_api, rejections, replies, tokens, vertex
 from .auth import authenticate
 from .config import EmulatorConfig
 from .errors import GoogleError
 from .exchange import Aborted, Exchange
 from .faults import BadDirective, Directives, Fault, Faults
 from .models import Model
+from .oauth import TokenServer
 from .server import Request, Server
 from .stats import ProjectRecord, Stats
 from .transcode import read_message
@@ -37,12 +38,13 @@ _MAX_SERVER_TIMEOUT_S = 3600.0
 
 @dataclass(frozen=True, slots=True)
 class _Call:
-    """`method` is the verb of the path, or GetModel or ListModels."""
+    """`method` is the verb of the path, or GetModel or ListModels. `place`: the project and location of a call to Vertex AI."""
 
     version: str
     model_id: str
     method: str
     sse: bool
+    place: tuple[str, str] | None = None
 
 
 class App:
@@ -55,6 +57,7 @@ class App:
         self._config = config
         self._wall_clock = wall_clock
         self.stats = Stats(config)
+        self.tokens = TokenServer(config, self.stats, wall_clock)
         self.faults = Faults()
         self.seeds = images.Seeds()
 
@@ -64,6 +67,13 @@ class App:
 
     async def handle(self, request: Request) -> web.StreamResponse:
         match = _PATH.fullmatch(request.path)
+        if match is None and request.method == "POST":
+            if request.path == oauth.PATH:
+                return await self.tokens.answer(request)
+            if place := vertex.PATH.fullmatch(request.path):
+                version, project, location, model_id, verb = place.groups()
+                sse = verb == "streamGenerateContent" and request.query.get("alt") == "sse"
+                return await self._serve(request, _Call(version, model_id, verb, sse, (project, location)))
         if match is None:
             own = await operator_api.answer(request, self.stats, self.faults)
             return self._missing(request) if own is None else own
@@ -100,19 +110,25 @@ class App:
         claimed = request.headers.get("x-goog-api-key") or request.query.get("key", "")
         self.stats.arrived(call.method, model.id if model else "", claimed)
         exchange.key = claimed
-        key = authenticate(request, call.version, call.method)
-        if call.method == "ListModels":
-            return self._list_models(request, call)
-        if call.method == "GetModel":
-            return self._get_model(request, call)
-        project = self.stats.project_of(key)
+        if call.place is None:
+            key = authenticate(request, call.version, call.method)
+            if call.method == "ListModels":
+                return self._list_models(request, call)
+            if call.method == "GetModel":
+                return self._get_model(request, call)
+            project = self.stats.project_of(key)
+        else:
+            exchange.key = self.tokens.account_of(request, vertex.rpc(call.version, call.method))
+            project = self.stats.project(vertex.project_of(call.place[0]))
         if call.method in _GENERATING:
             exchange.open(project)
         elif call.method != "countTokens":
             raise errors.model_not_found(call.version, call.model_id, call.method)
-        if call.model_id in models.CLOSED:
+        if call.place is None and call.model_id in models.CLOSED:
             raise errors.model_closed(call.model_id, models.CLOSED[call.model_id])
         if model is None or model.kind not in _ANSWERING:
+            if call.place is not None:
+                raise vertex.model_not_found(*call.place, call.model_id)
             raise errors.model_not_found(call.version, call.model_id, call.method)
         body = await self._body(request)
         if call.method == "countTokens":
@@ -135,7 +151,8 @@ class App:
     async def _generate(
         self, request: Request, exchange: Exchange, call: _Call, model: Model, project: ProjectRecord, body: bytes
     ) -> web.StreamResponse:
-        message = read_message(body, "GenerateContentRequest", call.version)
+        read = read_message if call.place is None else vertex.read
+        message = read(body, "GenerateContentRequest", call.version)
         check_generate(message, model, signatures=self._config.require_thought_signatures)
         prompt = answers.prompt_of(message)
         asked = _directives(request, prompt)
@@ -167,13 +184,21 @@ class App:
         if fault is not None:
             await _fail(exchange, fault)
         answer = await _answer_of(message, model, counts, asked.words, fault, self.seeds)
+        if call.place is not None:
+            answer = replace(answer, traffic_type=vertex.TRAFFIC_TYPE)
         self.stats.used(sum(counts.values()), sum(one.tokens for one in answer.candidates), answer.thought_tokens)
         if call.method == "generateContent":
             return await replies.send_unary(request, exchange, answer, model.id, fault)
         return await replies.send_stream(request, exchange, answer, model.id, fault, pace, sse=call.sse)
 
     def _admit(
-        self, request: Request, exchange: Exchange, model: Model, project: ProjectRecord, count: int, pictures: int
+        self,
+        request: Request,
+        exchange: Exchange,
+        model: Model,
+        project: ProjectRecord,
+        count: int,
+        pictures: int,
     ) -> None:
         if count > model.input_limit:
             raise errors.invalid(
@@ -181,13 +206,18 @@ class App:
             )
         wall_s = self._wall_clock()
         exceeded = project.admit(model.id, request.arrived_s, count, wall_s, pictures)
+        if exceeded and project.name.startswith(vertex.PROJECTS):
+            raise vertex.exhausted(exceeded[0].dimension)
         if exceeded:
             window_s = self._config.window_s
             raise rejections.over_quota(project.settings, model.id, exceeded, window_s=window_s, wall_s=wall_s)
         self.stats.admitted(exchange.key)
 
     def _count(self, request: Request, call: _Call, body: bytes) -> web.Response:
-        message = read_message(body, "CountTokensRequest", call.version)
+        if call.place is None:
+            message = read_message(body, "CountTokensRequest", call.version)
+        else:
+            message = vertex.read(body, "VertexCountTokensRequest", call.version)
         inner = message.get("generateContentRequest", message)
         check_contents(inner)
         counts = tokens.count_request(inner)

@@ -84,7 +84,7 @@ class Gateway:
         Raises InvalidGeminiKey for a key that Gemini rejected recently."""
         if caller.caller_key is None:
             return True
-        agent = self.admission.projects.get(self.pool.candidates(caller)[0].ledger_id)
+        agent = self.admission.clients.known(self.pool.candidates(caller)[0])
         return agent is not None and agent.accepted
 
     def stream(self, generation: Generation) -> AbstractAsyncContextManager[StreamReply]:

@@ -229,7 +229,8 @@ class ModelTable:
 
 _MISSING = re.compile(
     r"models/[a-z0-9._-]{1,100} is not found for api version \w+|"
-    r"this model models/[a-z0-9._-]{1,100} is no longer available|model is not found: models/",
+    r"this model models/[a-z0-9._-]{1,100} is no longer available|model is not found: models/|"
+    r"publisher model `projects/[^`\s]{1,300}` (?:was )?not found",
     re.IGNORECASE,
 )
 

@@ -26,9 +26,13 @@ from shared.ledger.state import (
 )
 
 MAGIC, VERSION = b"GL", 4
-READABLE = frozenset({VERSION})
+CLOSED = 5
+"""The version of a document that was merged into another one: code that does not know that must not book in it."""
+READABLE = frozenset({VERSION, CLOSED})
 """Versions that this code reads. It writes VERSION, which the release before must read already (README.md, "Versions")."""
 KINDS: tuple[Kind, ...] = get_args(Kind)
+LIMITS_VERSIONS, MOVED = 1, 2
+"""Kinds of additions: the versions of the leases' limits (0 for a lease that is not listed), and the ledger that took over."""
 _MAX = 2**62
 _NONE = -1
 """Stands for `unlimited`; every stored limit is >= 0."""
@@ -40,7 +44,13 @@ class UnreadableState(ValueError):
 
 def pack(state: State) -> bytes:
     names = sorted(
-        {*state.leases, *state.sections, *state.names, *(known.model for known in state.names.values())}.union(
+        {
+            *filter(None, [state.moved]),
+            *state.leases,
+            *state.sections,
+            *state.names,
+            *(known.model for known in state.names.values()),
+        }.union(
             *(lease.shares for lease in state.leases.values()),
             *(_names(circuit) for circuit in (state.spend, *(s.circuit for s in state.sections.values()))),
             (lowered.message for section in state.sections.values() for lowered in section.lowered.values()),
@@ -60,11 +70,13 @@ def pack(state: State) -> bytes:
     column += (state.accepted, len(state.names))
     for name, known in state.names.items():
         column += (index[name], index[known.model], known.until_ms - state.now_ms)
+    _pack_additions(column, state, index)
     numbers = array("q", column)
     if sys.byteorder == "big":
         numbers.byteswap()
     table = "\n".join(names).encode()
-    return MAGIC + bytes([VERSION]) + zlib.compress(len(table).to_bytes(4, "little") + table + numbers.tobytes(), 1)
+    version = CLOSED if state.moved else VERSION
+    return MAGIC + bytes([version]) + zlib.compress(len(table).to_bytes(4, "little") + table + numbers.tobytes(), 1)
 
 
 def unpack(blob: bytes) -> State:
@@ -119,7 +131,31 @@ def _state(read: Column, names: list[str]) -> State:
     for _ in range(take()):
         name = names[take()]
         state.names[name] = Metered(names[take()], take() + state.now_ms)
+    _read_additions(read, state, names)
     return state
+
+
+def _pack_additions(column: list[int], state: State, index: dict[str, int]) -> None:
+    """What a document of this version need not have: a kind, how many numbers follow, and these. Readers skip unknown kinds."""
+    versions: list[int] = []
+    for name, lease in state.leases.items():
+        if lease.limits_version:
+            versions += (index[name], lease.limits_version)
+    if versions:
+        column += (LIMITS_VERSIONS, len(versions), *versions)
+    if state.moved:
+        column += (MOVED, 1, index[state.moved])
+
+
+def _read_additions(read: Column, state: State, names: list[str]) -> None:
+    while read.at < len(read.numbers):
+        kind, count = read.many(2)
+        numbers = read.many(count)
+        if kind == LIMITS_VERSIONS:
+            for name, version in zip(numbers[::2], numbers[1::2], strict=True):
+                state.leases[names[name]].limits_version = version
+        elif kind == MOVED:
+            state.moved = names[numbers[0]]
 
 
 def _pack_lease(

@@ -156,8 +156,8 @@ RESOURCES = [
     Planted(
         "a collection that Terraform does not know",
         "firestore.tf",
-        'toset(["ledger", "rate"])',
-        'toset(["ledger", "rates"])',
+        'toset(["configuration", "ledger", "rate"])',
+        'toset(["configuration", "ledger", "rates"])',
         r"ledger: field expires_at of the collection rate is indexed",
     ),
     Planted(
