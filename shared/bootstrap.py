@@ -294,7 +294,8 @@ async def accounts_desk(settings: Settings) -> Desk:
     from shared.configuration.effective import effective
     from shared.configuration.old_program import proxy_url
     from shared.gemini.listing import ModelLister
-    from shared.ops.account_testers import api_key_tester
+    from shared.gemini.minting import Mint
+    from shared.ops.account_testers import api_key_tester, token_tester
     from shared.ops.accounts_command import Desk
 
     store = open_store(settings.ledger_url)
@@ -305,6 +306,7 @@ async def accounts_desk(settings: Settings) -> Desk:
     if proxy is not None and proxy.enabled:
         settings, _ = effective(settings, Configuration(), proxy_url(proxy, keys))
     lister = ModelLister(settings.base_url, settings.proxy_for(settings.base_url))
+    of_tokens = token_tester(Mint(settings.accounts.oauth_token_url, settings.proxy_for))
 
     async def aclose() -> None:
         await lister.aclose()
@@ -316,7 +318,7 @@ async def accounts_desk(settings: Settings) -> Desk:
         configuration,
         keys,
         partial(need_data_keys, configured, deployed=deployed),
-        {"api_key": api_key_tester(lister)},
+        {"api_key": api_key_tester(lister), "vertex": of_tokens, "enterprise": of_tokens},
         aclose,
     )
 

@@ -6,7 +6,8 @@ import aiohttp
 from aiohttp import hdrs
 
 from shared.clock import unix_s
-from shared.gemini.client import API_VERSION, CONNECT_TIMEOUT_S
+from shared.gemini.backend import API_VERSION
+from shared.gemini.client import CONNECT_TIMEOUT_S
 from shared.gemini.errors import MAX_ERROR_BYTES, UpstreamFailure, read_failure
 from shared.secret import Secret
 

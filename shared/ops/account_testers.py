@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
+
 from shared.accounts.testing import Candidate, Tester, Verdict
 from shared.gemini.errors import UpstreamFailure
 from shared.gemini.listing import ModelLister
+from shared.gemini.oauth import Minted
+from shared.secret import Secret
 
 
 def api_key_tester(lister: ModelLister) -> Tester:
@@ -14,6 +19,19 @@ def api_key_tester(lister: ModelLister) -> Tester:
         except UpstreamFailure as failure:
             return verdict_of(failure)
         return Verdict("ok")
+
+    return test
+
+
+def token_tester(mint: Callable[[Secret], Minted]) -> Tester:
+    """For the kinds with a service account: Google gives an access token for it, or says why not."""
+
+    async def test(account: Candidate) -> Verdict:
+        try:
+            await asyncio.to_thread(mint, account.secret)
+        except UpstreamFailure as failure:
+            return verdict_of(failure)
+        return Verdict("ok", message="Google gives an access token; what it may do was not tested.")
 
     return test
 

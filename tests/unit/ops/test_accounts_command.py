@@ -61,6 +61,7 @@ class Command:
             "LEDGER_URL": f"sqlite:///{folder}/ledger.db",
             "ACCOUNTS_DATA_KEY": data_key("k").reveal(),
             "GEMINI_BASE_URL": google,
+            "OAUTH_TOKEN_URL": f"{google}/token",
             "GEMINI_API_KEY": ENVIRONMENT_KEY,
         }
 
