@@ -38,6 +38,7 @@ from shared.ledger.grid import Grid
 from shared.ledger.step import MIN_DEADLINE_MS
 from shared.media.url import open_media
 from shared.ops.health import Health
+from shared.settings.accounts import file_to_import
 from shared.settings.keys import ServerKey, account_id
 from shared.settings.settings import Settings
 from shared.settings.shares import caller_key_connections, fetch_limit, shares_day, strangers_bytes
@@ -123,8 +124,9 @@ class Services:
         self._health = Health(settings, self.store, self.pool, refresh=self.refresh)
         self.tracer = self._tracer(settings)
         self._writes_told = 0
-        self._importing: asyncio.Task[bool] | None = None
-        """Looks for the old program's file and imports it. Its result is False if the store failed; then it is made again."""
+        self._import_due = file_to_import(settings.accounts) is not None
+        """The old program's file is there, and not known to be imported."""
+        self._importing: asyncio.Task[None] | None = None
 
     @cached_property
     def access_tokens(self) -> AccessTokens:
@@ -174,18 +176,20 @@ class Services:
     async def refresh(self) -> None:
         """Called for each request: reads the stored configuration again if it is older than a few seconds, and applies what
         has changed. Requests in flight end as they began."""
-        importing = self._importing
-        if importing is None or (importing.done() and not importing.result()):
-            importing = self._importing = asyncio.create_task(self._import())
-        if not importing.done():
-            await asyncio.shield(importing)
+        if self._import_due:
+            self._importing = self._importing or asyncio.create_task(self._import())
+            await asyncio.shield(self._importing)
         await self.live.refresh()
 
-    async def _import(self) -> bool:
-        # Loaded once: a process seldom has a file to import.
+    async def _import(self) -> None:
+        # Loaded on demand: few processes have a file to import.
         from shared.configuration.importing import import_at_start
 
-        return await import_at_start(self.configurations, self.settings, int(unix_s() * 1000), log_problem)
+        try:
+            done = await import_at_start(self.configurations, self.settings, int(unix_s() * 1000), log_problem)
+            self._import_due = not done
+        finally:
+            self._importing = None
 
     def _apply(self, applied: Applied) -> None:
         settings, stored = applied.settings, applied.stored

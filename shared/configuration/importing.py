@@ -6,7 +6,6 @@ import asyncio
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from shared.accounts.data_key import need_data_keys
@@ -17,7 +16,7 @@ from shared.configuration.old_program import NOT_ALLOWED, Import, imported
 from shared.configuration.store import ConfigurationStore
 from shared.errors import BadRequest, Unavailable
 from shared.secret import Secret
-from shared.settings.accounts import DEFAULT_ACCOUNTS_FILE, WHY_NO_SESSION_ACCOUNTS, AccountSettings
+from shared.settings.accounts import WHY_NO_SESSION_ACCOUNTS, AccountSettings, file_to_import
 from shared.settings.settings import Settings
 
 _KEYRING_S = 10.0
@@ -144,9 +143,9 @@ async def _data_keys(settings: Settings) -> DataKeys:
 
 
 def _file_at_start(settings: AccountSettings) -> bytes | None:
-    """None if no file is named and the default one does not exist. Raises OSError."""
-    path = Path(settings.accounts_file or DEFAULT_ACCOUNTS_FILE)
-    if settings.accounts_file is None and not path.is_file():
+    """None if there is no file to import. Raises OSError."""
+    path = file_to_import(settings)
+    if path is None:
         return None
     with path.open("rb") as file:
         return file.read(MAX_FILE_BYTES + 1)
