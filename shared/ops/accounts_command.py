@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
 
+import orjson
 from dotenv import load_dotenv
 
 from shared.accounts import manage
@@ -173,12 +174,7 @@ async def _add(options: argparse.Namespace, desk: Desk) -> int:
         raise InputError(WHY_NO_SESSION_ACCOUNTS)
     if options.adc and options.kind not in ("vertex", "enterprise"):
         raise InputError("--adc is for the kinds vertex and enterprise; leave it out.")
-    prompts = {"api_key": "API key: ", "enterprise_session": "The JSON of the two cookies: "}
-    secret = (
-        Secret('{"type":"adc"}')
-        if options.adc
-        else read_secret(prompts.get(options.kind, "The JSON of the service account: "), MAX_SECRET_CHARS)
-    )
+    secret = Secret('{"type":"adc"}') if options.adc else _secret_of(options.kind)
     new = NewAccount(options.kind, secret, options.label, options.project, _place(options.place))
     added = await _add_all(desk, [new])
     if added.duplicates:
@@ -186,6 +182,18 @@ async def _add(options: argparse.Namespace, desk: Desk) -> int:
     rows = accounts_table.rows_of((), added.records)
     _print(options, {"added": accounts_table.accounts_json(rows)}, f"Added:\n{accounts_table.accounts_text(rows)}")
     return 0
+
+
+def _secret_of(kind: Kind) -> Secret:
+    if not sys.stdin.isatty() or kind == "api_key":
+        return read_secret("API key: ", MAX_SECRET_CHARS)
+    if kind == "enterprise_session":
+        secure, host = (
+            read_secret(f"Cookie {name}: ", MAX_SECRET_CHARS) for name in ("__Secure-C_SES", "__Host-C_OSES")
+        )
+        return Secret(orjson.dumps({"secure_c_ses": secure.reveal(), "host_c_oses": host.reveal()}).decode())
+    # A prompt takes one line; the shell would take the rest of a pasted file.
+    raise InputError("Send the service account's key file to standard input: `... add --kind vertex < key.json`.")
 
 
 def _place(given: Sequence[str]) -> dict[str, str]:
@@ -206,7 +214,9 @@ async def _add_all(desk: Desk, given: Sequence[NewAccount]) -> manage.Added:
 async def _paste(options: argparse.Namespace, desk: Desk) -> int:
     desk = replace(desk, keys=desk.make_keys())
     if sys.stdin.isatty():
-        sys.stderr.write("Paste the keys, one on each line, then press Ctrl-D.\n")
+        sys.stderr.write(
+            "Paste the keys, one on each line, then press Ctrl-D. The screen shows them; `paste < FILE` does not.\n"
+        )
     pasted = parse_pasted(read_text(MAX_PASTED_CHARS), await _known(desk))
     given = [
         NewAccount(one.kind, one.secret, one.label, options.project if one.kind == "api_key" else None, one.place)
