@@ -5,14 +5,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from typing import Any
 
 from shared.gemini import wire
 from shared.gemini.errors import UpstreamFailure
 from shared.gemini.models import ModelInfo
 from shared.gemini.upstream import Exchange, Upstream
-from shared.generation import JsonObject
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +53,7 @@ async def count_input_tokens(upstream: Upstream, exchange: Exchange) -> int | No
     return counted if type(counted) is int and 0 < counted < 2**31 else None
 
 
-def images_of(info: ModelInfo | None, body: JsonObject) -> int:
+def images_of(info: ModelInfo | None, body: Mapping[str, Any]) -> int:
     """1 for a request that may be answered with an image: because of its model, or, if the table does not know the model
     (`info` is None), because of what the request asks for."""
     makes = info.image_output if info is not None else wire.asks_for_image(body)
