@@ -180,6 +180,7 @@ class Services:
             self._importing = self._importing or asyncio.create_task(self._import())
             await asyncio.shield(self._importing)
         await self.live.refresh()
+        self._rejections.flush()
 
     async def _import(self) -> None:
         # Loaded on demand: few processes have a file to import.
@@ -210,7 +211,6 @@ class Services:
         self.admission.clients.reconfigure(self.pool.server)
         if others_serve:
             self.admission.accounts_changed()
-        self._rejections.flush()
 
     def _report_disabled(self, account_id: str, revision: int, kind: str, message: str) -> None:
         self._rejections.add(account_id, revision, OutReason.of(kind, message, int(unix_s() * 1000)))

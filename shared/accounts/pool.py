@@ -138,6 +138,13 @@ class Pool:
         until_s = min((self._disabled[account.id].until_s for account in self._server), default=math.inf)
         return DISABLED_RETRY_S if until_s == math.inf else max(0.0, until_s - self._elapsed())
 
+    def why_out(self, accounts: Sequence[Account]) -> tuple[str, float]:
+        """Google's reason for the latest of these disabled accounts, and the seconds until one of them may serve again."""
+        entries = [entry for account in accounts if (entry := self._disabled.get(account.id)) is not None]
+        until_s = min((entry.until_s for entry in entries), default=math.inf)
+        retry_s = DISABLED_RETRY_S if until_s == math.inf else max(0.0, until_s - self._elapsed())
+        return entries[-1].message if entries else "unknown.", retry_s
+
     def _why_none(self) -> str:
         if not self._server:
             return (

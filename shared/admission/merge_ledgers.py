@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable, Sequence
 
+from shared.accounts.account import Account
 from shared.admission.ledger_document import Merge
 from shared.stores.port import CommitUnknown, Store, StoreContended
 
@@ -35,3 +37,18 @@ async def merge_ledgers(store: Store, ledger: str, other: str, window_ms: int) -
             return survivor
         ledger, other = outcome.result[0] or survivor, outcome.result[1] or closed
     return ledger
+
+
+async def merge_accounts(
+    store: Store, accounts: Sequence[Account], groups: Iterable[Sequence[str]], window_ms: int
+) -> dict[str, str]:
+    """Merge the ledgers of the accounts in each group, which is of one project and one kind. Returns, by id of such an account,
+    the ledger that counts it from now on. Raises StoreError."""
+    by_id = {account.id: account for account in accounts}
+    result: dict[str, str] = {}
+    for group in groups:
+        survivor = ""
+        for ledger in dict.fromkeys(by_id[i].ledger_id for i in group):
+            survivor = await merge_ledgers(store, survivor, ledger, window_ms) if survivor else ledger
+        result.update(dict.fromkeys(group, survivor))
+    return result

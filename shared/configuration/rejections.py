@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 from shared.accounts.manage import report_out
 from shared.accounts.records import OutReason
-from shared.configuration.store import ConfigurationStore
+from shared.clock import elapsed_s
+from shared.configuration.store import RETRY_S, ConfigurationStore
 from shared.errors import GatewayError
 
 
 class Rejections:
-    """Bound to one event loop. This process has already taken the account out, so a failed write only delays the others: it is
-    tried again after the next read of the configuration."""
+    """Bound to one event loop. This process has already taken the account out, so a failed write only delays the others."""
 
-    def __init__(self, store: ConfigurationStore) -> None:
-        self._store = store
+    def __init__(self, store: ConfigurationStore, elapsed: Callable[[], float] = elapsed_s) -> None:
+        self._store, self._elapsed = store, elapsed
+        self._not_before_s = 0.0
         self._pending: dict[str, tuple[int, OutReason]] = {}
         self._writing: asyncio.Task[None] | None = None
 
@@ -24,8 +26,8 @@ class Rejections:
         self.flush()
 
     def flush(self) -> None:
-        """Begins to write what was not written yet."""
-        if self._pending and self._writing is None:
+        """Begins to write what was not written yet. Called for each request; after a failure it waits."""
+        if self._pending and self._writing is None and self._elapsed() >= self._not_before_s:
             self._writing = asyncio.create_task(self._write())
 
     async def _write(self) -> None:
@@ -36,8 +38,8 @@ class Rejections:
                 if self._pending.get(account_id) == (revision, reason):
                     del self._pending[account_id]
         except GatewayError:
-            # The read that comes next reports a store that does not answer.
-            return
+            # Reads of the configuration fail in the same way, and report it.
+            self._not_before_s = self._elapsed() + RETRY_S
         finally:
             self._writing = None
 

@@ -16,7 +16,21 @@ from typing import Any
 
 from aiohttp import web
 
-from . import answers, errors, faults, frames, images, models, oauth, operator_api, rejections, replies, tokens, vertex
+from . import (
+    answers,
+    errors,
+    faults,
+    files,
+    frames,
+    images,
+    models,
+    oauth,
+    operator_api,
+    rejections,
+    replies,
+    tokens,
+    vertex,
+)
 from .auth import authenticate
 from .config import EmulatorConfig
 from .errors import GoogleError
@@ -25,6 +39,7 @@ from .faults import BadDirective, Directives, Fault, Faults
 from .models import Model
 from .oauth import TokenServer
 from .server import Request, Server
+from .signatures import Backend
 from .stats import ProjectRecord, Stats
 from .transcode import read_message
 from .validate import check_contents, check_generate
@@ -46,6 +61,10 @@ class _Call:
     sse: bool
     place: tuple[str, str] | None = None
 
+    @property
+    def backend(self) -> Backend:
+        return "gemini" if self.place is None else "vertex"
+
 
 class App:
     """The application without the socket: `handle` answers a request, `server()` creates the aiohttp server around it.
@@ -59,6 +78,7 @@ class App:
         self.stats = Stats(config)
         self.tokens = TokenServer(config, self.stats, wall_clock)
         self.faults = Faults()
+        self.files = files.Files(wall_clock)
         self.seeds = images.Seeds()
 
     def server(self) -> Server:
@@ -66,6 +86,8 @@ class App:
         return Server(self.handle, self._config.max_body_bytes)
 
     async def handle(self, request: Request) -> web.StreamResponse:
+        if (stored := files.PATH.fullmatch(request.path)) is not None:
+            return await self._serve_files(request, stored[2], stored[3])
         match = _PATH.fullmatch(request.path)
         if match is None and request.method == "POST":
             if request.path == oauth.PATH:
@@ -105,6 +127,22 @@ class App:
         finally:
             exchange.close()
 
+    async def _serve_files(self, request: Request, version: str, file_id: str | None) -> web.StreamResponse:
+        method = files.method_of(request, file_id)
+        if not method:
+            return self._missing(request)
+        self.stats.arrived(method, "", "")  # A key's record is of the requests that its quotas are about.
+        try:
+            project = self.files.upload_of(request.query.get("upload_id", ""))
+            if project is None:
+                project = self.stats.project_of(authenticate(request, version, method)).name
+            response = await self.files.answer(request, project, version, file_id)
+        except GoogleError as error:
+            self.stats.refused(error.reason)
+            response = replies.rejection(request, error, sse=False)
+        self.stats.answered(str(response.status), "")
+        return response
+
     async def _answer(self, request: Request, exchange: Exchange, call: _Call) -> web.StreamResponse:
         model = models.resolve(call.version, call.model_id, self._config.aliases)
         claimed = request.headers.get("x-goog-api-key") or request.query.get("key", "")
@@ -132,7 +170,7 @@ class App:
             raise errors.model_not_found(call.version, call.model_id, call.method)
         body = await self._body(request)
         if call.method == "countTokens":
-            return self._count(request, call, body)
+            return self._count(request, call, project, body)
         return await self._generate(request, exchange, call, model, project, body)
 
     async def _body(self, request: Request) -> bytes:
@@ -153,7 +191,13 @@ class App:
     ) -> web.StreamResponse:
         read = read_message if call.place is None else vertex.read
         message = read(body, "GenerateContentRequest", call.version)
-        check_generate(message, model, signatures=self._config.require_thought_signatures)
+        check_generate(
+            message,
+            model,
+            signatures=self._config.require_thought_signatures,
+            backend=call.backend,
+            files=self.files.of(project.name),
+        )
         prompt = answers.prompt_of(message)
         asked = _directives(request, prompt)
         fault = self.faults.choose(asked.fault, prompt, exchange.key, model.id)
@@ -183,7 +227,7 @@ class App:
         await pace.before_answer()
         if fault is not None:
             await _fail(exchange, fault)
-        answer = await _answer_of(message, model, counts, asked.words, fault, self.seeds)
+        answer = await _answer_of(message, model, counts, asked.words, fault, self.seeds, call.backend)
         if call.place is not None:
             answer = replace(answer, traffic_type=vertex.TRAFFIC_TYPE)
         self.stats.used(sum(counts.values()), sum(one.tokens for one in answer.candidates), answer.thought_tokens)
@@ -213,13 +257,13 @@ class App:
             raise rejections.over_quota(project.settings, model.id, exceeded, window_s=window_s, wall_s=wall_s)
         self.stats.admitted(exchange.key)
 
-    def _count(self, request: Request, call: _Call, body: bytes) -> web.Response:
+    def _count(self, request: Request, call: _Call, project: ProjectRecord, body: bytes) -> web.Response:
         if call.place is None:
             message = read_message(body, "CountTokensRequest", call.version)
         else:
             message = vertex.read(body, "VertexCountTokensRequest", call.version)
         inner = message.get("generateContentRequest", message)
-        check_contents(inner)
+        check_contents(inner, self.files.of(project.name))
         counts = tokens.count_request(inner)
         shown = {"totalTokens": sum(counts.values()), "promptTokensDetails": frames.token_details(counts)}
         return replies.document(request, shown)
@@ -285,6 +329,7 @@ async def _answer_of(
     words: int | None,
     fault: Fault | None,
     seeds: images.Seeds,
+    backend: Backend,
 ) -> answers.Answer:
     kind = fault.kind if fault is not None else ""
     if kind == "block":
@@ -299,7 +344,7 @@ async def _answer_of(
         # Runs in a thread, because a large one takes a third of a second.
         drawn = await asyncio.to_thread(images.answer, message, model, counts, seeds.next(message))
         return images.odd(drawn, kind) if kind in images.ODD_IMAGES else drawn
-    answer = answers.answer(message, model, counts, words)
+    answer = answers.answer(message, model, counts, words, backend)
     return answers.broken(answer, kind) if kind in ("wrong_json", "not_json") else answer
 
 

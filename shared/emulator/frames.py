@@ -84,7 +84,8 @@ def _parts(candidate: Candidate) -> list[dict[str, Any]]:
         parts.append(_image(candidate.image))
     parts += ({"functionCall": call} for call in candidate.calls)
     if candidate.signature and parts:
-        parts[-1]["thoughtSignature"] = candidate.signature
+        # Of parallel calls only the first one is signed.
+        parts[-max(1, len(candidate.calls))]["thoughtSignature"] = candidate.signature
     return parts
 
 

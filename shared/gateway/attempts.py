@@ -13,13 +13,15 @@ from shared.accounts.account import Account
 from shared.admission.permit import Permit, PermitLapsed
 from shared.admission.queue import AccountsChanged
 from shared.clock import elapsed_s
-from shared.errors import GatewayError, UpstreamTimeout
+from shared.errors import DailyQuotaExhausted, GatewayError, NoQuota, UpstreamTimeout
 from shared.gateway.day_share import PartOfDay
 from shared.gateway.failures import caller_error, refusal_of
-from shared.gateway.retry import Others, Raise, Requeue, SameAccount, decide
+from shared.gateway.frames import Frames
+from shared.gateway.placement import Placement
+from shared.gateway.retry import Decision, Others, Raise, Requeue, SameAccount, decide
 from shared.gateway.stream_reply import StreamReply
 from shared.gemini import models, wire
-from shared.gemini.counting import count_input_tokens, worth_counting
+from shared.gemini.counting import count_input_tokens, images_of, worth_counting
 from shared.gemini.errors import UpstreamFailure
 from shared.gemini.upstream import Exchange
 from shared.generation import (
@@ -56,7 +58,8 @@ class Attempts:
         self.gateway, self.generation, self.resolved, self.streamed = gateway, generation, resolved, streamed
         self.model = resolved.canonical
         self.body, self.message = encoded.data, encoded.body
-        self.cost = Cost(1, encoded.input_tokens, self._images())
+        self.cost = Cost(1, encoded.input_tokens, images_of(gateway.table.models.get(self.model), generation.body))
+        self.placement = Placement(gateway.places, generation, encoded)
         self.usable: list[Account] = self._candidates()
         """The accounts that may still serve this request."""
         self.next: list[Account] = self.usable
@@ -68,7 +71,7 @@ class Attempts:
         """The current exchange, or the latest one."""
         self._over = False
         """Whether Gemini has ended the current exchange."""
-        self._counted = False
+        self._prepared = False
         self._tries = self._lapses = 0
         self._lapsed: Permit | AccountsChanged | None = None
         """What keeps the request's place in the queue."""
@@ -79,22 +82,30 @@ class Attempts:
     async def admit(self) -> Permit:
         """A permit for one exchange. Raises GatewayError."""
         try:
-            if not self._counted:
-                self._counted = True
+            if not self._prepared:
+                self._prepared = True
+                if self.placement.needed:
+                    with self._waiting():
+                        await self.placement.look_up(max(MIN_EXCHANGE_S, self.generation.deadline_s - elapsed_s()))
+                    await self._choose()
                 await self._count()
             while True:
                 try:
                     permit = await self._acquire()
                 except AccountsChanged as changed:
                     self._lapsed = changed
-                    self.next = self.usable = self._candidates()
+                    await self._choose()
+                    continue
+                except (DailyQuotaExhausted, NoQuota):
+                    if not await self._leave_backend():
+                        raise
                     continue
                 # While this request waited, another one may have learned that the account cannot serve.
                 missing = self.gateway.missing.message(permit.account.ledger_id, self.model)
                 if missing is None and not self.gateway.pool.is_disabled(permit.account):
                     return permit
                 await permit.close()
-                self.next = self.usable = self._candidates()
+                await self._choose()
         except BaseException:
             self._part_of_day.settle(spent=False)
             raise
@@ -120,19 +131,26 @@ class Attempts:
     def _candidates(self) -> list[Account]:
         """The caller's accounts whose project may have the model. If Gemini answered within the last 10 minutes that no
         project has it, raises ModelNotFound with Gemini's sentence, and sends nothing."""
-        candidates = self.gateway.pool.candidates(self.generation.caller)
+        candidates = self.placement.holding(self.gateway.pool.candidates(self.generation.caller))
         messages = [self.gateway.missing.message(account.ledger_id, self.model) for account in candidates]
         if candidates and all(messages):
             failure = UpstreamFailure("not_found", messages[0] or "", status=404)
             raise caller_error(failure, self.model, 0.0, 0.0, self._window_s(), caller_key=candidates[0].caller_key)
-        return [account for account, message in zip(candidates, messages, strict=True) if message is None]
+        having = [account for account, message in zip(candidates, messages, strict=True) if message is None]
+        return self.placement.of_backend(having)
 
-    def _images(self) -> int:
-        """1 for a request that may be answered with an image: because of its model, or, if the table does not know the
-        model, because of what the request asks for."""
-        info = self.gateway.table.models.get(self.model)
-        makes = info.image_output if info is not None else wire.asks_for_image(self.generation.body)
-        return int(makes and not wire.asks_for_text_only(self.generation.body))
+    async def _choose(self) -> None:
+        """The accounts for the next attempt, and the body for their backend. Raises GatewayError."""
+        self.next = self.usable = self._candidates()
+        encoded = await self.placement.body()
+        self.body, self.message = encoded.data, encoded.body
+
+    async def _leave_backend(self) -> bool:
+        """Turns to the other backend, because none of the backend that made the request's thought signatures can serve."""
+        left = self.placement.leave()
+        if left:
+            await self._choose()
+        return left
 
     @contextmanager
     def _waiting(self) -> Iterator[None]:
@@ -243,15 +261,23 @@ class Attempts:
         self._record_time()
         self.complete(permit)
         reply = self._reply(permit, body)
+        self.placement.note(body)
         self.settle(permit, reply.usage)
         return reply
 
     def begun(self, permit: Permit, first: JsonObject, frames: AsyncIterator[JsonObject]) -> StreamReply:
         """The reply of a stream whose first frame has arrived; `settle` follows when its reader is done."""
         self._record_time()
-        reply = StreamReply(self._reply(permit, first), _Frames(self, permit, frames))
+        self.placement.note(first)
+        reply = StreamReply(self._reply(permit, first), Frames(self, permit, frames))
         permit.answered()
         return reply
+
+    async def noted(self, permit: Permit, frame: JsonObject) -> None:
+        """Notes the signatures of a stream's frame. They are written before the caller gets the frame that ends the answer, since
+        its next turn may follow at once."""
+        if self.placement.note(frame) and any(map(wire.finishes, wire.candidates(frame))):
+            await self.placement.record(permit.account)
 
     def settle(self, permit: Permit, usage: Usage) -> None:
         """Gemini accepted the request; `usage` holds the counts so far."""
@@ -278,6 +304,7 @@ class Attempts:
         used = self.attempt.model_used = metered or self.model
         self.measure()
         reply = Reply(body, self.resolved.requested, used, permit.account.id, wire.usage(body), permit.rate_status())
+        reply.signatures_replaced = self.placement.replaces
         self.timeline.answered(reply)
         return reply
 
@@ -322,9 +349,16 @@ class Attempts:
                 ) from None
             return
         self._tries += 1
+        missing = self.placement.missing(failure)
+        if missing is not None:
+            raise missing from failure
         others = [account for account in self.usable if account.id != permit.account.id]
-        left_s = self.generation.deadline_s - elapsed_s()
-        match decide(failure, self._tries, bool(others), left_s, min_s=self._min_retry_s(), jitter=random.random()):
+        decision = self._decide(failure, others=bool(others))
+        if isinstance(decision, Raise) and not others:
+            instead = self._decide(failure, others=True)
+            if isinstance(instead, Others) and await self._leave_backend():
+                return
+        match decision:
             case Raise():
                 raise self.error(failure, permit) from failure
             case SameAccount(wait_s):
@@ -338,6 +372,10 @@ class Attempts:
                     await self.gateway.sleep(wait_s)
             case Requeue():
                 self.next = self.usable
+
+    def _decide(self, failure: UpstreamFailure, *, others: bool) -> Decision:
+        left_s = self.generation.deadline_s - elapsed_s()
+        return decide(failure, self._tries, others, left_s, min_s=self._min_retry_s(), jitter=random.random())
 
     def _min_retry_s(self) -> float:
         """Minimum time left for a retry to be of use."""
@@ -358,28 +396,3 @@ class Attempts:
 
     def _window_s(self) -> float:
         return self.gateway.admission.process_config.grid.window_ms / 1000
-
-
-class _Frames:
-    """The frames of a stream after the first one. Each extends the exchange's time; the last one completes the exchange, and
-    a failure is recorded and raised as the caller's error."""
-
-    __slots__ = ("_attempts", "_frames", "_permit")
-
-    def __init__(self, attempts: Attempts, permit: Permit, frames: AsyncIterator[JsonObject]) -> None:
-        self._attempts, self._permit, self._frames = attempts, permit, frames
-
-    def __aiter__(self) -> _Frames:
-        return self
-
-    async def __anext__(self) -> JsonObject:
-        try:
-            frame = await anext(self._frames)
-        except StopAsyncIteration:
-            self._attempts.complete(self._permit)
-            raise
-        except UpstreamFailure as failure:
-            self._attempts.learn(failure, self._permit)
-            raise self._attempts.error(failure, self._permit) from failure
-        self._attempts.measure()
-        return frame

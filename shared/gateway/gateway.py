@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
+from shared.accounts.account import Account
 from shared.accounts.pool import Pool
 from shared.admission.admission import Admission
 from shared.admission.permit import PermitLapsed
@@ -16,6 +17,7 @@ from shared.bounds.large_work import LargeWork
 from shared.gateway.attempts import Attempts
 from shared.gateway.day_share import DayShare
 from shared.gateway.generator import Generator
+from shared.gateway.placement import Places
 from shared.gateway.request_bodies import RequestBodies
 from shared.gateway.stream_reply import StreamReply
 from shared.gemini.errors import UpstreamFailure
@@ -46,6 +48,7 @@ class Gateway:
         self.day_share = day_share
         """None where anonymous callers may use the whole day."""
         self.bodies = RequestBodies(byte_budget, large_work)
+        self.places = Places(pool, self.bodies, admission.store)
         self.missing = MissingModels()
         self.table = table
         """The models, with the operator's aliases."""
@@ -75,9 +78,20 @@ class Gateway:
                     async with attempts.under(permit):
                         exchange = attempts.exchange(permit, "generateContent")
                         body = await self.upstreams[permit.account.kind].generate(exchange)
-                        return attempts.answered(permit, body)
+                        reply = attempts.answered(permit, body)
+                    await attempts.placement.record(permit.account)
+                    return reply
                 except (PermitLapsed, UpstreamFailure) as failure:
                     await attempts.prepare_retry(failure, permit)
+
+    async def bind_thing(self, name: str, caller: Caller, account: Account, expires_at_ms: int) -> bool:
+        """Records that `caller` made a thing with `account`: a file, cache, batch or interaction, by the name that Google gave
+        it (`files/x`), until Google deletes it. False if the name is another caller's or another project's. With a caller's own
+        key nothing is recorded: Gemini itself keeps its things apart. Raises LedgerUnavailable."""
+        if caller.caller_key is not None:
+            return True
+        bindings = self.places.bindings
+        return await bindings.bind(name, caller.id, account.ledger_id, expires_at_ms, account_id=account.id)
 
     def accepted(self, caller: Caller) -> bool:
         """Whether Gemini has accepted the caller's own key, as far as this process knows; True for callers without one.

@@ -1,14 +1,17 @@
-"""Asks Gemini for the token count of a large request, before the request waits for a permit. A safe estimate is twice too
-high."""
+"""What a request will cost: Gemini's own token count of a large request, before it waits for a permit, because a safe estimate
+is twice too high; and whether it may be answered with an image."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from typing import Any
 
+from shared.gemini import wire
 from shared.gemini.errors import UpstreamFailure
+from shared.gemini.models import ModelInfo
 from shared.gemini.upstream import Exchange, Upstream
 
 log = logging.getLogger(__name__)
@@ -48,3 +51,10 @@ async def count_input_tokens(upstream: Upstream, exchange: Exchange) -> int | No
     counted = reply.get("totalTokens")
     # A request is never empty, so a count of zero is ignored. Counts are int32.
     return counted if type(counted) is int and 0 < counted < 2**31 else None
+
+
+def images_of(info: ModelInfo | None, body: Mapping[str, Any]) -> int:
+    """1 for a request that may be answered with an image: because of its model, or, if the table does not know the model
+    (`info` is None), because of what the request asks for."""
+    makes = info.image_output if info is not None else wire.asks_for_image(body)
+    return int(makes and not wire.asks_for_text_only(body))

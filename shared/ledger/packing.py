@@ -26,9 +26,9 @@ from shared.ledger.state import (
 )
 
 MAGIC, VERSION = b"GL", 4
-CLOSED = 5
-"""The version of a document that was merged into another one: code that does not know that must not book in it."""
-READABLE = frozenset({VERSION, CLOSED})
+CLOSED = 255
+"""Stands for the version of a document that was merged into another one: code that does not know this must not book in it."""
+READABLE = frozenset({VERSION})
 """Versions that this code reads. It writes VERSION, which the release before must read already (README.md, "Versions")."""
 KINDS: tuple[Kind, ...] = get_args(Kind)
 LIMITS_VERSIONS, MOVED = 1, 2
@@ -36,6 +36,9 @@ LIMITS_VERSIONS, MOVED = 1, 2
 _MAX = 2**62
 _NONE = -1
 """Stands for `unlimited`; every stored limit is >= 0."""
+
+
+_OTHER = "the ledger's document was written by another program or by another version"
 
 
 class UnreadableState(ValueError):
@@ -81,8 +84,8 @@ def pack(state: State) -> bytes:
 
 def unpack(blob: bytes) -> State:
     """Raises UnreadableState."""
-    if blob[:2] != MAGIC or len(blob) < 4 or blob[2] not in READABLE:
-        raise UnreadableState("the ledger's document was written by another program or by another version")
+    if blob[:2] != MAGIC or len(blob) < 4 or blob[2] not in {*READABLE, CLOSED}:
+        raise UnreadableState(_OTHER)
     try:
         body = zlib.decompress(blob[3:])
         size = int.from_bytes(body[:4], "little")
@@ -91,9 +94,12 @@ def unpack(blob: bytes) -> State:
         numbers.frombytes(body[4 + size :])
         if sys.byteorder == "big":
             numbers.byteswap()
-        return _state(Column(numbers.tolist()), names)
+        state = _state(Column(numbers.tolist()), names)
     except (zlib.error, UnicodeDecodeError, IndexError, ValueError) as error:
         raise UnreadableState(f"the ledger's document is damaged: {type(error).__name__}") from error
+    if (blob[2] == CLOSED) != bool(state.moved):
+        raise UnreadableState(_OTHER)
+    return state
 
 
 class Column:

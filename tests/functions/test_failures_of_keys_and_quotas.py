@@ -90,13 +90,13 @@ class TestServerKeys:
 
     async def test_missing_permission_puts_no_account_out(self) -> None:
         """A file of another project's is the request's affair, not the account's."""
-        async with whole_path(accounts=PROJECTS) as path:
+        async with whole_path(accounts={ONE: "one", TWO: "one"}) as path:
             file = {"fileData": {"fileUri": f"{path.gemini.url}/v1beta/files/abc", "mimeType": "text/plain"}}
             body = {"contents": [{"role": "user", "parts": [file, {"text": "Summarise it."}]}]}
             answer = await path.send(content=orjson.dumps(body))
-            assert told(answer) == (502, "upstream_failed")
-            assert "You do not have permission to access the File" in answer.error["message"]
-            assert (sorted(path.sent_by_key.values()), await out(path)) == ([1, 1], {})
+            assert told(answer) == (404, "not_found")
+            assert answer.error["message"].startswith("files/abc was not found")
+            assert (sum(path.sent_by_key.values()), await out(path)) == (1, {})
 
     async def test_caller_key_serves_without_server_keys(self) -> None:
         async with whole_path(accounts={}) as path:

@@ -147,6 +147,16 @@ class TestSettings:
             health = (await it.path.send("GET", "/health")).json()
             assert (health["concurrency_limit"], health["limits"]["default"]["rpm"]) == (3, 42)
 
+    async def test_limits_change_under_load(self) -> None:
+        """The project's client is at work: it takes the newer limits, larger and smaller ones."""
+        async with site() as it:
+            await it.add()
+            for rpm in (20, 300, 40):
+                await it.change(limits={"rpm": rpm})
+                for _ in range(2):
+                    text_of(answer := await it.path.ask())
+                assert answer.headers["x-ratelimit-limit-requests"] == str(rpm)
+
     async def test_environment_wins(self) -> None:
         async with site(GEMINI_RPM=9, GEMINI_MODEL_TYPE=MODEL) as it:
             await it.add()

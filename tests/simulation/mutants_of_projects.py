@@ -11,7 +11,7 @@ from shared.ledger import merging, slots, throttling
 from shared.ledger.state import State
 from tests.simulation.mutant import Mutant, patched
 from tests.simulation.scenario import Scenario
-from tests.simulation.shapes import changed_limits, merged_projects
+from tests.simulation.shapes import changed_limits, merged_projects, merged_while_held
 
 SLOTS, COUNTED = "exchanges at once", "days that are counted wrong"
 REQUESTS, SHARE = "requests in any window", "share of the saturated limit that was used"
@@ -57,11 +57,19 @@ def _merging(scenario: Scenario, spoil: Callable[[State], None]) -> Any:
 
 
 def rings_stay_behind(scenario: Scenario) -> Any:
-    return _merging(scenario, lambda closed: [section.ring.clear() for section in closed.sections.values()] and None)
+    def spoil(closed: State) -> None:
+        for section in closed.sections.values():
+            section.ring.clear()
+
+    return _merging(scenario, spoil)
 
 
 def days_stay_behind(scenario: Scenario) -> Any:
-    return _merging(scenario, lambda closed: [section.days.clear() for section in closed.sections.values()] and None)
+    def spoil(closed: State) -> None:
+        for section in closed.sections.values():
+            section.days.clear()
+
+    return _merging(scenario, spoil)
 
 
 def leases_stay_behind(scenario: Scenario) -> Any:
@@ -112,13 +120,19 @@ MERGES = tuple(
         ("the days of a merged ledger are lost", days_stay_behind, COUNTED),
         ("the leases of a merged ledger are lost", leases_stay_behind, SLOTS),
         ("the slots of a merged ledger are free", moved_slots_are_free, SLOTS),
-        ("the bookings of a merged ledger are free", moved_bookings_are_free, REQUESTS),
         ("a merged ledger's lease replaces another", one_lease_for_both, SLOTS),
         ("a closed ledger still books", closed_document_books, REQUESTS),
     )
 )
 PROJECTS = (
     *MERGES,
+    Mutant(
+        "the bookings of a merged ledger are free",
+        moved_bookings_are_free,
+        shape=merged_while_held,
+        promise=REQUESTS,
+        among_seeds=False,
+    ),
     Mutant(
         "a raised limit waits for everyone", everyone_has_a_say, shape=changed_limits, promise=SHARE, among_seeds=False
     ),

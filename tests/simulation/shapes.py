@@ -227,44 +227,44 @@ def _limits(requests: int, concurrency: int) -> tuple[Limits, int]:
 
 def merged_projects(seed: int) -> Scenario:
     """Accounts of one Google project have two or three ledgers, with an equal part of its limits each. Instances merge them under
-    load, in any order and several at once, in some seeds while processes freeze or die; then the whole limits are configured."""
-    random = Random(f"merges {seed}")
+    load, in any order and several at once, in half of the seeds while processes freeze or die; then the whole limits are
+    configured. In every other pair of seeds slots are scarce, in the others the rate and the day; in half of these permits are
+    held for seconds."""
+    random, slow, held = Random(f"merges {seed}"), seed % 4 < 2, seed % 4 == 3
     ledgers = [f"p{at}" for at in range(random.choice([2, 2, 3]))]
-    parts, each, c = len(ledgers), random.choice([2, 3, 5]), random.choice([1, 2, 4])
-    tokens, days = random.choice([None, 30 * each]), random.choice([None, None, 4 * each, 10 * each])
-    slow = random.random() < 0.4  # Then slots are scarce, and nothing else.
-    if slow:
-        each = 100
-    part, whole = (Limits(each * of, tokens and tokens * of, None, days and days * of) for of in (1, parts))
+    parts, each, c = len(ledgers), random.choice([4, 8, 12]), random.choice([1, 2]) if slow else 8
+    tokens, days = random.choice([None, 16 * each]), random.choice([None, None, 2 * each, 5 * each])
+    part, whole = (
+        Limits() if slow else Limits(each * of, tokens and tokens * of, None, days and days * of) for of in (1, parts)
+    )
     before = tuple(Account(f"a{ledger}", ledger, Secret(ledger), c, part) for ledger in ledgers)
     after = tuple(replace(one, concurrency=c * parts, limits=whole, limits_version=1) for one in before)
-    mergers = [
-        Merger(random.uniform(3.0, 6.0), random.choice(list(permutations(ledgers, 2))))
-        for _ in range(random.choice([0, 1, 2]))
-    ]
-    mergers += [Merger(random.uniform(3.0, 6.0), pair) for pair in pairwise(ledgers)]
+    pairs = [*pairwise(ledgers), *random.choices(list(permutations(ledgers, 2)), k=random.choice([0, 1, 2]))]
+    kind = replace(SLOW if slow else QUICK, hangs=0.05, tokens=(1, 25))
+    chosen = [tuple(sorted(random.sample(range(parts), random.randint(1, parts)))) for _ in range(2)]
     faults: tuple[Fault, ...] = ()
-    if seed % 2:
+    if seed % 8 >= 4:
         faults = (
             *troubles(seed, "freeze", 4, (0.2, 3.0)),
             *troubles(seed, random.choice(["kill", "cut"]), 3, (1.0, 3.0)),
         )
-    plain_kind = replace(SLOW if slow else QUICK, hangs=0.05, tokens=(1, 25))
-    kinds = [
-        replace(plain_kind, accounts=tuple(sorted(random.sample(range(parts), random.randint(1, parts)))))
-        for _ in range(3)
-    ]
     plain = deployment(
-        seed, QUICK, part, instances=random.choice([1, 2, 3, 4]), callers=24, busy_s=15.0, faults=faults,
-        lost=random.choice([0.0, 0.02]), repeated=random.choice([0.0, 0.1]), cancels=seed % 4 < 2,
-        stops_when_idle=seed % 3 == 0, lease_s=random.choice([0.5, 1.0, 2.0, None]), one_project="p0",
+        seed, kind, part, instances=random.choice([2, 3, 4]), callers=24 if slow else 36, busy_s=12.0, faults=faults,
+        lost=random.choice([0.0, 0.02]), repeated=random.choice([0.0, 0.1]), cancels=seed % 16 < 8,
+        stops_when_idle=seed % 3 == 0, lease_s=random.choice([1.0, 2.0, None]), one_project="p0",
     )  # fmt: skip
     clients = tuple(
-        replace(client, kind=kinds[at % 3], until_s=plain.busy_s) for at, client in enumerate(plain.clients)
+        replace(client, kind=replace(kind, accounts=([*chosen, *((at,) for at in range(parts))][at % (2 + parts)])))
+        for at, client in enumerate(plain.clients)
     )
-    return replace(
-        plain, clients=clients, deployments=(Deployment(before),), mergers=tuple(mergers), merged=after,
-    )  # fmt: skip
+    mergers = tuple(Merger(random.uniform(3.0, 5.0), pair) for pair in pairs)
+    merging = replace(plain, clients=clients, deployments=(Deployment(before),), mergers=mergers, merged=after)
+    return replace(merging, grid=grid_of(20_000, 250), busy_s=3 * BUSY_S, lease_s=None) if held else merging
+
+
+def merged_while_held(seed: int) -> Scenario:
+    """The seeds of `merged_projects` in which permits are held for seconds."""
+    return merged_projects(4 * seed + 3)
 
 
 # -- Gemini refuses for a while ------------------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ ALLOWED: dict[str, set[str]] = {
     "stores": set(),
     "media": set(),
     "gemini": {"bounds"},
-    "accounts": {"bounds", "ledger"},
+    "accounts": {"bounds", "ledger", "stores.port"},
     "admission": {"accounts", "ledger", "stores.port"},
     "gateway": {"accounts", "admission", "bounds", "gemini", "ledger", "stores.port"},
     # The edge

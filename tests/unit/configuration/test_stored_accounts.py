@@ -40,7 +40,8 @@ def opened(configuration: Configuration, keys: DataKeys = KEYS, **env: str) -> S
     return stored_accounts(settings(**env), configuration, keys, SecretCache())
 
 
-async def test_account_has_the_limits_and_the_version_of_the_configuration() -> None:
+async def test_account_has_the_limits_of_the_configuration() -> None:
+    """And its version."""
     configuration = await stored(NewAccount("api_key", KEY, project="my-project"))
     (account,) = opened(configuration, GEMINI_RPM="9", GEMINI_CONCURRENCY_LIMIT="3").accounts
     assert (account.credential, account.ledger_id, account.kind) == (KEY, "my-project", "api_key")
