@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import os
 import secrets
 import weakref
 from asyncio import AbstractEventLoop, get_running_loop
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, cast
 
 from shared.accounts.account import Account
@@ -37,7 +38,7 @@ from shared.ledger.grid import Grid
 from shared.ledger.step import MIN_DEADLINE_MS
 from shared.media.url import open_media
 from shared.ops.health import Health
-from shared.settings.accounts import WHY_NO_SESSION_ACCOUNTS
+from shared.settings.accounts import WHY_NO_SESSION_ACCOUNTS, file_to_import
 from shared.settings.keys import ServerKey, account_id
 from shared.settings.settings import Settings
 from shared.settings.shares import caller_key_connections, fetch_limit, shares_day, strangers_bytes
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
     from shared.gemini.upstream import Upstream
     from shared.media.look_ups import LookUps
     from shared.media.media import MediaStore
+    from shared.ops.accounts_command import Desk
     from shared.secret import Secret
     from shared.stores.port import Liveness, Store
     from shared.telemetry.spans import Tracer
@@ -129,6 +131,9 @@ class Services:
         self._health = Health(settings, self.store, self.pool, refresh=self.refresh)
         self.tracer = self._tracer(settings)
         self._writes_told = 0
+        self._import_due = file_to_import(settings.accounts) is not None
+        """The old program's file is there, and not known to be imported."""
+        self._importing: asyncio.Task[None] | None = None
 
     @cached_property
     def access_tokens(self) -> AccessTokens:
@@ -203,8 +208,21 @@ class Services:
     async def refresh(self) -> None:
         """Called for each request: reads the stored configuration again if it is older than a few seconds, and applies what
         has changed. Requests in flight end as they began."""
+        if self._import_due:
+            self._importing = self._importing or asyncio.create_task(self._import())
+            await asyncio.shield(self._importing)
         await self.live.refresh()
         self._rejections.flush()
+
+    async def _import(self) -> None:
+        # Loaded on demand: few processes have a file to import.
+        from shared.configuration.importing import import_at_start
+
+        try:
+            done = await import_at_start(self.configurations, self.settings, int(unix_s() * 1000), log_problem)
+            self._import_due = not done
+        finally:
+            self._importing = None
 
     def _apply(self, applied: Applied) -> None:
         settings, stored = applied.settings, applied.stored
@@ -258,6 +276,8 @@ class Services:
     async def aclose(self) -> None:
         await self.admission.aclose()
         await self._rejections.aclose()
+        if self._importing is not None:
+            await asyncio.gather(self._importing, return_exceptions=True)
         await self.configurations.aclose()
         if self.tracer is not None:
             await self.tracer.aclose()
@@ -301,6 +321,43 @@ def account_of(key: ServerKey, settings: Settings, version: int = 0) -> Account:
         limits=settings.limits,
         model_limits=settings.model_limits,
         limits_version=version,
+    )
+
+
+async def accounts_desk(settings: Settings) -> Desk:
+    """What `python -m shared.accounts` works with, on the running loop. Raises BadRequest, Unavailable."""
+    # Loaded only by the command.
+    from shared.accounts.data_key import find_data_keys, need_data_keys
+    from shared.configuration.document import Configuration
+    from shared.configuration.effective import effective
+    from shared.configuration.old_program import proxy_url
+    from shared.gemini.listing import ModelLister
+    from shared.gemini.minting import Mint
+    from shared.ops.account_testers import api_key_tester, token_tester
+    from shared.ops.accounts_command import Desk
+
+    store = open_store(settings.ledger_url)
+    configuration = ConfigurationStore(store)
+    configured, deployed = settings.accounts.data_keys, settings.deployed
+    keys = find_data_keys(configured, deployed=deployed)
+    proxy = (await configuration.read()).proxy
+    if proxy is not None and proxy.enabled:
+        settings, _ = effective(settings, Configuration(), proxy_url(proxy, keys))
+    lister = ModelLister(settings.base_url, settings.proxy_for(settings.base_url))
+    of_tokens = token_tester(Mint(settings.accounts.oauth_token_url, settings.proxy_for))
+
+    async def aclose() -> None:
+        await lister.aclose()
+        await configuration.aclose()
+        await store.aclose()
+
+    return Desk(
+        settings,
+        configuration,
+        keys,
+        partial(need_data_keys, configured, deployed=deployed),
+        {"api_key": api_key_tester(lister), "vertex": of_tokens, "enterprise": of_tokens},
+        aclose,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 from dataclasses import dataclass
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from shared.secret import Secret
@@ -61,6 +62,15 @@ class AccountSettings:
             enterprise_base_url=_origin(env, "ENTERPRISE_BASE_URL"),
             enterprise_session_base_url=_origin(env, "ENTERPRISE_SESSION_BASE_URL"),
         )
+
+
+def file_to_import(settings: AccountSettings) -> Path | None:
+    """The file of accounts that a process imports at its start: ACCOUNTS_FILE, even if it does not exist, else the default one
+    if it does."""
+    if settings.accounts_file is not None:
+        return Path(settings.accounts_file)
+    path = Path(DEFAULT_ACCOUNTS_FILE)
+    return path if path.is_file() else None
 
 
 def _data_keys(env: Environment) -> tuple[Secret, ...]:

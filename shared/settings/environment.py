@@ -10,18 +10,11 @@ from typing import Any
 import orjson
 
 from shared.ledger.limits import Limit
-from shared.secret import Secret
+from shared.secret import QUOTES, Secret, credential_fault
 
 MIN_KEY_CHARS = 10
 _SHOWN_CHARS = 60
-_QUOTES = "\"'`\u2018\u2019\u201c\u201d"
 _SEPARATORS = re.compile(r"[\s,;|]+")
-_PLACEHOLDER = re.compile(
-    r"<.*>|\$\{.*|\{\{.*|(?-i:\$[A-Z][A-Z0-9_]*)|\.{3,}|\*+|x{4,}|change[-_ ]?me|(gemini|google|admin)?[-_]?api[-_]?key"
-    r"|your[-_ ].*(key|token|secret)([-_ ]here)?|(put|insert|enter|replace|paste)[-_ ].*key.*",
-    re.IGNORECASE,
-)
-"""Placeholders of examples, and variables that a shell or a template did not substitute."""
 
 
 class SettingsError(Exception):
@@ -42,19 +35,6 @@ def limit_from(value: object) -> Limit:
     return value
 
 
-def credential_fault(text: str) -> str | None:
-    """The obvious fault of a credential, as the end of a sentence that does not contain it; None if there is none."""
-    if text.lower().startswith(("bearer ", "basic ")):
-        return "begins with an authentication scheme; set the key alone, without `Bearer`"
-    if text[:1] in _QUOTES or text[-1:] in _QUOTES:
-        return "begins or ends with a quote; set the key without quotes"
-    if re.match(r"(export\s+)?[A-Z][A-Z0-9_]*_KEY(_\d+)?=", text):
-        return "begins with a variable's name and `=`; set the key alone"
-    if _PLACEHOLDER.fullmatch(text):
-        return "is the placeholder of an example; set a real key, or remove the variable"
-    return None
-
-
 class Environment:
     """One reader per kind of value. A variable that is empty or blank counts as not set."""
 
@@ -68,7 +48,7 @@ class Environment:
         """The value without surrounding white space; None if it is not set. Raises SettingsError for a quoted value: a shell
         and .env remove quotes, `docker --env-file` and a console's form do not."""
         text = self._raw(name)
-        if len(text) > 1 and text[0] in _QUOTES and text[-1] in _QUOTES:
+        if len(text) > 1 and text[0] in QUOTES and text[-1] in QUOTES:
             raise SettingsError(f"{name} is in quotes, which would be part of its value; set it without them.")
         return text or None
 
