@@ -27,9 +27,11 @@ from shared.gemini.client import GeminiClient
 from shared.gemini.models import MODELS
 from shared.generation import JsonObject
 from shared.ledger.grid import Grid
+from shared.ledger.state import Exhaustion
 from shared.ledger.step import MIN_DEADLINE_MS
 from shared.media.url import open_media
 from shared.ops.health import Health
+from shared.settings.accounts import AccountSettings
 from shared.settings.keys import ServerKey, account_id
 from shared.settings.settings import Settings
 from shared.settings.shares import caller_key_connections, fetch_limit, shares_day
@@ -75,6 +77,7 @@ class Services:
                 linger_s=LINGER_S if liveness else 0.0,
                 holds_on=liveness is None,
                 cancels=settings.cancels,
+                exhaustion=exhaustion_of(settings.accounts),
                 known=frozenset([*MODELS, *settings.model_limits, *filter(None, [settings.model_override])]),
             ),
             AdmissionConfig(
@@ -167,6 +170,13 @@ def budget_of(settings: Settings) -> ByteBudget:
         total = min(max(memory_bytes() // (6 * settings.workers), MIN_BUDGET_BYTES), MAX_BUDGET_BYTES)
     shared_with_others = settings.admin_api_keys and settings.server_keys
     return ByteBudget(total, strangers_bytes=total // 2 if shared_with_others else None)
+
+
+def exhaustion_of(accounts: AccountSettings) -> Exhaustion:
+    """The settings are for minutes; LEDGER_WINDOW_SECONDS, which only tests set, scales these times too."""
+    return Exhaustion(
+        accounts.exhausted_wait_s / 60, accounts.max_exhausted_retries, accounts.fully_exhausted_wait_s / 60
+    )
 
 
 def account_of(key: ServerKey, settings: Settings) -> Account:

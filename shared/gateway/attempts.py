@@ -273,7 +273,8 @@ class Attempts:
         if failure.status == 200 and self.attempt.usage is None:
             self.attempt.usage = UNKNOWN_USAGE  # An answer arrived and is billed, but its counts were lost.
         now_ms = self.gateway.admission.clock.latest_ms()
-        refusal = refusal_of(failure, self.model, permit.dispatched_ms, now_ms, self._window_s())
+        exhaustion = self.gateway.admission.process_config.exhaustion
+        refusal = refusal_of(failure, self.model, permit.dispatched_ms, now_ms, self._window_s(), exhaustion)
         if refusal is not None:
             permit.accepted()
             named = [models.model_id(violation.model) for violation in failure.violations if violation.model]

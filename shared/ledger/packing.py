@@ -29,6 +29,8 @@ MAGIC, VERSION = b"GL", 4
 READABLE = frozenset({VERSION})
 """Versions that this code reads. It writes VERSION, which the release before must read already (README.md, "Versions")."""
 KINDS: tuple[Kind, ...] = get_args(Kind)
+CIRCUITS = 2
+"""The kind of the addition with `since_ms` and `rejections` of open circuits; both are 0 for a circuit that is not listed."""
 _MAX = 2**62
 _NONE = -1
 """Stands for `unlimited`; every stored limit is >= 0."""
@@ -60,6 +62,7 @@ def pack(state: State) -> bytes:
     column += (state.accepted, len(state.names))
     for name, known in state.names.items():
         column += (index[name], index[known.model], known.until_ms - state.now_ms)
+    _pack_additions(column, state, index)
     numbers = array("q", column)
     if sys.byteorder == "big":
         numbers.byteswap()
@@ -80,7 +83,7 @@ def unpack(blob: bytes) -> State:
         if sys.byteorder == "big":
             numbers.byteswap()
         return _state(Column(numbers.tolist()), names)
-    except (zlib.error, UnicodeDecodeError, IndexError, ValueError) as error:
+    except (zlib.error, UnicodeDecodeError, LookupError, ValueError) as error:
         raise UnreadableState(f"the ledger's document is damaged: {type(error).__name__}") from error
 
 
@@ -119,7 +122,30 @@ def _state(read: Column, names: list[str]) -> State:
     for _ in range(take()):
         name = names[take()]
         state.names[name] = Metered(names[take()], take() + state.now_ms)
+    _read_additions(read, state, names)
     return state
+
+
+def _pack_additions(column: list[int], state: State, index: dict[str, int]) -> None:
+    """What documents of this version need not have: a kind, how many numbers follow, and these. A reader that does not know a
+    kind skips it."""
+    named = [(index[name], section.circuit) for name, section in state.sections.items()]
+    circuits: list[int] = []
+    for at, circuit in ((-1, state.spend), *named):
+        if circuit.since_ms or circuit.rejections:
+            circuits += (at, circuit.since_ms, circuit.rejections)
+    if circuits:
+        column += (CIRCUITS, len(circuits), *circuits)
+
+
+def _read_additions(read: Column, state: State, names: list[str]) -> None:
+    while read.at < len(read.numbers):
+        kind, count = read.many(2)
+        numbers = read.many(count)
+        if kind == CIRCUITS:
+            for at, since_ms, rejections in zip(numbers[::3], numbers[1::3], numbers[2::3], strict=True):
+                circuit = state.spend if at < 0 else state.sections[names[at]].circuit
+                circuit.since_ms, circuit.rejections = since_ms, rejections
 
 
 def _pack_lease(
