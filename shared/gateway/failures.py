@@ -15,10 +15,10 @@ from shared.errors import (
 )
 from shared.gemini.errors import UpstreamFailure, Violation
 from shared.generation import Cost
-from shared.ledger.circuit import AS_USUAL, RULES, first_pause_ms, sentence
+from shared.ledger.circuit import RULES, first_pause_ms, sentence
 from shared.ledger.grid import pacific_day
 from shared.ledger.limits import UNLIMITED, Limits, minimum
-from shared.ledger.state import Exhaustion, Kind, QuotaSignal, Reason
+from shared.ledger.state import AS_USUAL, Exhaustion, Kind, QuotaSignal, Reason
 
 PRESSURE_DELAY_S = 1.0
 DAY_LAG_MS = 600_000

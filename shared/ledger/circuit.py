@@ -33,6 +33,7 @@ from shared.ledger.grid import Grid
 from shared.ledger.limits import Limit, Limits, smaller
 from shared.ledger.slots import fresh
 from shared.ledger.state import (
+    AS_USUAL,
     Circuit,
     Demand,
     Exhaustion,
@@ -55,7 +56,6 @@ RISE_PERCENT = 10
 MAX_SENTENCE_CHARS = 300
 FULL_PAUSE = 15
 """Windows between two probes of a fully exhausted model."""
-AS_USUAL = Exhaustion()
 
 
 class Rule(NamedTuple):

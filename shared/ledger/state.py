@@ -74,6 +74,9 @@ class Exhaustion(NamedTuple):
     """How long it is fully exhausted at most. A probe ends that earlier if Gemini answers it."""
 
 
+AS_USUAL = Exhaustion()
+
+
 class Reason(NamedTuple):
     """Why requests are refused, for callers and operators. `message` is Google's sentence (`circuit.sentence`), "" if unknown."""
 
@@ -278,7 +281,7 @@ class RenewRequest:
     callers: int = 1
     demands: dict[str, Demand] = field(default_factory=dict)
     refusals: tuple[QuotaSignal, ...] = ()
-    exhaustion: Exhaustion = Exhaustion()
+    exhaustion: Exhaustion = AS_USUAL
     """How long the refusals stop a model whose quota per minute is exhausted."""
     names: tuple[Named, ...] = ()
     gone: frozenset[str] = frozenset()

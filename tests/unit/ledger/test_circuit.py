@@ -5,11 +5,21 @@ from __future__ import annotations
 import pytest
 
 from shared.generation import Cost
-from shared.ledger.circuit import AS_USUAL, PROBE_MS, first_pause_ms, is_full, phase
+from shared.ledger.circuit import PROBE_MS, first_pause_ms, is_full, phase
 from shared.ledger.grid import Grid, pacific_day
 from shared.ledger.limits import UNLIMITED, Limits
 from shared.ledger.packing import pack, unpack
-from shared.ledger.state import Demand, Exhaustion, Kind, ModelGrant, QuotaSignal, RenewRequest, RenewResult, State
+from shared.ledger.state import (
+    AS_USUAL,
+    Demand,
+    Exhaustion,
+    Kind,
+    ModelGrant,
+    QuotaSignal,
+    RenewRequest,
+    RenewResult,
+    State,
+)
 from shared.ledger.step import renew
 
 GRID = Grid.of(60)
