@@ -21,6 +21,7 @@ from shared.bounds.byte_budget import ByteBudget
 from shared.bounds.large_work import LargeWork
 from shared.bounds.memory import memory_bytes
 from shared.errors import StorageUnavailable
+from shared.gateway.cooldown import Cooldown
 from shared.gateway.day_share import DayShare
 from shared.gateway.gateway import Gateway
 from shared.gemini.client import GeminiClient
@@ -88,6 +89,7 @@ class Services:
             ),
             liveness,
         )
+        self.cooldown = _cooldown(settings, self.store)
         self.client = GeminiClient(
             base_url=settings.base_url,
             max_connections=settings.max_connections,
@@ -99,6 +101,7 @@ class Services:
             self.admission,
             self.client,
             request_timeout_s=settings.request_timeout_s,
+            cooldown=self.cooldown,
             day_share=DayShare(self.store, self.admission) if shares_day(settings) else None,
             byte_budget=self.byte_budget,
             large_work=self.large_work,
@@ -134,7 +137,7 @@ class Services:
     def ledger_writes(self) -> int:
         """Commits to the ledger by this process since the last call. One commit serves many requests, so only the sum over all
         log records has a meaning; it is exact."""
-        written = self.admission.writes
+        written = self.admission.writes + (self.cooldown.admission.writes if self.cooldown else 0)
         new, self._writes_told = written - self._writes_told, written
         return new
 
@@ -155,6 +158,8 @@ class Services:
 
     async def aclose(self) -> None:
         await self.admission.aclose()
+        if self.cooldown is not None:
+            await self.cooldown.admission.aclose()
         if self.tracer is not None:
             await self.tracer.aclose()
         await self.client.aclose()
@@ -170,6 +175,16 @@ def budget_of(settings: Settings) -> ByteBudget:
         total = min(max(memory_bytes() // (6 * settings.workers), MIN_BUDGET_BYTES), MAX_BUDGET_BYTES)
     shared_with_others = settings.admin_api_keys and settings.server_keys
     return ByteBudget(total, strangers_bytes=total // 2 if shared_with_others else None)
+
+
+def _cooldown(settings: Settings, store: Store) -> Cooldown | None:
+    """None where accounts do not rest. It gets no `Liveness`: an account also rests when the process that used it has ended."""
+    rest_s = settings.accounts.key_cooldown_s
+    if not rest_s:
+        return None
+    tau_s = max(MIN_DEADLINE_MS / 1000, settings.request_timeout_s) + rest_s
+    process = ProcessConfig(secrets.token_hex(16), Grid.of(settings.window_s), tau_s, settings.lease_s)
+    return Cooldown(Admission(store, process, AdmissionConfig(settings.queue_timeout_s)), rest_s)
 
 
 def exhaustion_of(accounts: AccountSettings) -> Exhaustion:

@@ -13,10 +13,13 @@ from shared.accounts.account import Account
 from shared.admission.permit import Permit, PermitLapsed
 from shared.clock import elapsed_s
 from shared.errors import GatewayError, UpstreamTimeout
+from shared.gateway.address_circuit import ENOUGH
+from shared.gateway.clearance import Clearance
 from shared.gateway.day_share import PartOfDay
 from shared.gateway.failures import caller_error, refusal_of
+from shared.gateway.request_bodies import images_of
 from shared.gateway.retry import Others, Raise, Requeue, SameAccount, decide
-from shared.gateway.stream_reply import StreamReply
+from shared.gateway.stream_reply import Frames, StreamReply
 from shared.gemini import models, wire
 from shared.gemini.client import Exchange
 from shared.gemini.counting import count_input_tokens, worth_counting
@@ -55,7 +58,7 @@ class Attempts:
         self.gateway, self.generation, self.resolved, self.streamed = gateway, generation, resolved, streamed
         self.model = resolved.canonical
         self.body = encoded.data
-        self.cost = Cost(1, encoded.input_tokens, self._images())
+        self.cost = Cost(1, encoded.input_tokens, images_of(self.model, generation.body))
         self.usable: list[Account] = self._candidates()
         """The accounts that may still serve this request."""
         self.next: list[Account] = self.usable
@@ -69,7 +72,11 @@ class Attempts:
         """Whether Gemini has ended the current exchange."""
         self._counted = False
         self._tries = self._lapses = 0
+        self._free_tries = ENOUGH
+        """Tries on further accounts that are not counted: they tell whether the server's address is throttled."""
         self._lapsed: Permit | None = None
+        self.clearance = Clearance(gateway.address, gateway.cooldown, generation)
+        self._until_s: float | None = None
         self._part_of_day = PartOfDay(gateway.day_share if generation.caller.kind == "anonymous" else None)
 
     # -- before an exchange ------------------------------------------------------------------------------------------
@@ -84,20 +91,46 @@ class Attempts:
                 permit = await self._acquire()
                 # While this request waited, another one may have learned that the account cannot serve.
                 missing = self.gateway.missing.message(permit.account.ledger_id, self.model)
-                if missing is None and not self.gateway.pool.is_disabled(permit.account):
+                if missing is not None or self.gateway.pool.is_disabled(permit.account):
+                    await self._return(permit)
+                    self.next = self.usable = self._candidates()
+                elif await self._is_confirmed(permit):
                     return permit
-                await permit.close()
-                self.next = self.usable = self._candidates()
         except BaseException:
             self._part_of_day.settle(spent=False)
+            await self.clearance.close()
             raise
 
+    async def _is_confirmed(self, permit: Permit) -> bool:
+        """Whether the request may be sent now; else the permit is returned."""
+        confirmed = False
+        try:
+            confirmed = await self.clearance.confirm()
+        finally:
+            if not confirmed:
+                await self._return(permit)
+        return confirmed
+
+    async def _return(self, permit: Permit) -> None:
+        await permit.close()
+        await self.clearance.close()
+
+    def _waits_until_s(self) -> float:
+        """Elapsed time until which the request may wait for anything else than a permit."""
+        if self._until_s is None:
+            now_s = elapsed_s()
+            longest_s = now_s + self.gateway.admission.config.queue_timeout_s
+            self._until_s = min(self.generation.deadline_s, self._patient_until_s(now_s) or longest_s)
+        return self._until_s
+
     async def _acquire(self) -> Permit:
-        now_s = elapsed_s()
+        now_s, accounts = elapsed_s(), self.next
         with self._waiting():
+            if self.clearance.needs_waiting():
+                accounts = await self.clearance.wait(accounts, self._waits_until_s())
             await self._part_of_day.take(self.usable, self.model)
             permit = await self.gateway.admission.acquire(
-                self.next,
+                accounts,
                 self.model,
                 self.cost,
                 self.generation.deadline_s,
@@ -120,13 +153,6 @@ class Attempts:
             raise caller_error(failure, self.model, 0.0, 0.0, self._window_s(), caller_key=candidates[0].caller_key)
         return [account for account, message in zip(candidates, messages, strict=True) if message is None]
 
-    def _images(self) -> int:
-        """1 for a request that may be answered with an image: because of its model, or, if the table does not know the
-        model, because of what the request asks for."""
-        info = models.MODELS.get(self.model)
-        makes = info.image_output if info is not None else wire.asks_for_image(self.generation.body)
-        return int(makes and not wire.asks_for_text_only(self.generation.body))
-
     @contextmanager
     def _waiting(self) -> Iterator[None]:
         """Records the time of the block as a wait in the queue."""
@@ -143,6 +169,8 @@ class Attempts:
         time."""
         limits = {account.limits_for(self.model).input_tokens for account in self.usable}
         if not worth_counting(self.cost.input_tokens, limits) or "model" in self.generation.body:
+            return
+        if self.gateway.address.is_open:
             return
         left_s = max(MIN_EXCHANGE_S, (self.generation.deadline_s - elapsed_s()) / 2)
         account = random.choice(self.usable)
@@ -196,6 +224,7 @@ class Attempts:
             self._part_of_day.settle(spent=permit.dispatched and found)
             # Tokens that Gemini did not count stay reserved.
             await permit.close(None if attempt.usage is None else attempt.usage.prompt_tokens, cancelled=not self._over)
+            await self.clearance.close()
 
     def exchange(self, permit: Permit, verb: str) -> Exchange:
         now_s = elapsed_s()
@@ -208,15 +237,20 @@ class Attempts:
             body=self.body,
             timeout_s=timeout_s,
             before_write=partial(self._check, permit),
-            after_write=permit.sent,
+            after_write=partial(self._sent, permit),
         )
 
     def _check(self, permit: Permit) -> None:
         """Raises PermitLapsed; else the request counts as dispatched."""
         if self._part_of_day.is_over():
             raise PermitLapsed
+        self.clearance.check()
         permit.check()
         self.timeline.dispatched_s = elapsed_s()
+
+    def _sent(self, permit: Permit) -> None:
+        permit.sent()
+        self.clearance.sent()
 
     def answered(self, permit: Permit, body: JsonObject) -> Reply:
         """The reply of a whole answer."""
@@ -229,7 +263,7 @@ class Attempts:
     def begun(self, permit: Permit, first: JsonObject, frames: AsyncIterator[JsonObject]) -> StreamReply:
         """The reply of a stream whose first frame has arrived; `settle` follows when its reader is done."""
         self._record_time()
-        reply = StreamReply(self._reply(permit, first), _Frames(self, permit, frames))
+        reply = StreamReply(self._reply(permit, first), Frames(self, permit, frames))
         permit.answered()
         return reply
 
@@ -248,6 +282,7 @@ class Attempts:
     def _record_time(self) -> None:
         """Records how long the answer, or its first frame, took: a sample of how long the model takes."""
         now_s = elapsed_s()
+        self.gateway.address.answered(self.timeline.dispatched_s)
         self.gateway.admission.times.record(self.model, now_s - self.attempt.began_s, now_s, streamed=self.streamed)
 
     def _reply(self, permit: Permit, body: JsonObject) -> Reply:
@@ -275,7 +310,12 @@ class Attempts:
         now_ms = self.gateway.admission.clock.latest_ms()
         exhaustion = self.gateway.admission.process_config.exhaustion
         refusal = refusal_of(failure, self.model, permit.dispatched_ms, now_ms, self._window_s(), exhaustion)
-        if refusal is not None:
+        if failure.kind == "quota" or (failure.status or 500) < 429:
+            self.gateway.address.answered(self.timeline.dispatched_s)
+        if refusal is not None and refusal.pressure:
+            permit.accepted()
+            self.gateway.address.rejected(permit.account, partial(permit.refuse, refusal))
+        elif refusal is not None:
             permit.accepted()
             named = [models.model_id(violation.model) for violation in failure.violations if violation.model]
             permit.refuse(refusal, named[0] if named else None)
@@ -302,10 +342,18 @@ class Attempts:
                     "This instance is overloaded: no permit could be used in time. Retry later."
                 ) from None
             return
-        self._tries += 1
         others = [account for account in self.usable if account.id != permit.account.id]
+        if failure.kind == "pressure" and self.gateway.address.is_open:
+            self.next = self.usable  # A rejected probe is no try of its request, which waits with the others.
+            return
+        if failure.kind == "pressure" and (untried := self.gateway.address.untried(others)) and self._free_tries:
+            self._free_tries, others = self._free_tries - 1, untried
+        else:
+            self._tries += 1
         left_s = self.generation.deadline_s - elapsed_s()
-        match decide(failure, self._tries, bool(others), left_s, min_s=self._min_retry_s(), jitter=random.random()):
+        match decide(
+            failure, max(1, self._tries), bool(others), left_s, min_s=self._min_retry_s(), jitter=random.random()
+        ):
             case Raise():
                 raise self.error(failure, permit) from failure
             case SameAccount(wait_s):
@@ -339,28 +387,3 @@ class Attempts:
 
     def _window_s(self) -> float:
         return self.gateway.admission.process_config.grid.window_ms / 1000
-
-
-class _Frames:
-    """The frames of a stream after the first one. Each extends the exchange's time; the last one completes the exchange, and
-    a failure is recorded and raised as the caller's error."""
-
-    __slots__ = ("_attempts", "_frames", "_permit")
-
-    def __init__(self, attempts: Attempts, permit: Permit, frames: AsyncIterator[JsonObject]) -> None:
-        self._attempts, self._permit, self._frames = attempts, permit, frames
-
-    def __aiter__(self) -> _Frames:
-        return self
-
-    async def __anext__(self) -> JsonObject:
-        try:
-            frame = await anext(self._frames)
-        except StopAsyncIteration:
-            self._attempts.complete(self._permit)
-            raise
-        except UpstreamFailure as failure:
-            self._attempts.learn(failure, self._permit)
-            raise self._attempts.error(failure, self._permit) from failure
-        self._attempts.measure()
-        return frame

@@ -13,7 +13,9 @@ from shared.admission.admission import Admission
 from shared.admission.permit import PermitLapsed
 from shared.bounds.byte_budget import ByteBudget, Claim
 from shared.bounds.large_work import LargeWork
+from shared.gateway.address_circuit import AddressCircuit
 from shared.gateway.attempts import Attempts
+from shared.gateway.cooldown import Cooldown
 from shared.gateway.day_share import DayShare
 from shared.gateway.generator import Generator
 from shared.gateway.request_bodies import RequestBodies
@@ -37,14 +39,18 @@ class Gateway:
         byte_budget: ByteBudget,
         large_work: LargeWork,
         day_share: DayShare | None = None,
+        cooldown: Cooldown | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self.pool, self.admission, self.client = pool, admission, client
         self.request_timeout_s = request_timeout_s
         self.day_share = day_share
         """None where anonymous callers may use the whole day."""
+        self.cooldown = cooldown
+        """None where accounts do not rest between dispatches."""
         self.bodies = RequestBodies(byte_budget, large_work)
         self.missing = MissingModels()
+        self.address = AddressCircuit(admission.store, pool.usable)
         self.sleep = sleep
 
     def bind(

@@ -320,12 +320,24 @@ class TestMinuteQuotas:
             assert state.sections[MODEL].outside[0].limit == 3
 
     async def test_repeated_429_is_tried_at_most_four_times(self) -> None:
-        async with whole_path(upstream=Project(limits=Limits(rpm=100))) as path:
+        async with whole_path(upstream=Project(limits=Limits(rpm=100)), MAX_EXHAUSTED_RETRIES=100) as path:
             answer = await path.ask("[[fault:429@0.05]]", timeout_s=4)
             assert told(answer) == (429, "rate_limited")
             assert "You exceeded your current quota" in answer.error["message"]
             assert retry_after_s(answer) == 1
             assert (path.sent, await path.dispatched()) == (4, 4)
+
+    async def test_rejections_in_a_row_stop_the_model(self) -> None:
+        """The next probe is 15 windows later; another model of the account goes on."""
+        async with whole_path(upstream=Project(limits=Limits(rpm=100)), MAX_EXHAUSTED_RETRIES=2) as path:
+            answer = await path.ask("[[fault:429@0.05]]", timeout_s=4)
+            assert told(answer) == (429, "queue_timeout")
+            assert retry_after_s(answer) == pytest.approx(15 * 6, abs=2)
+            assert (path.sent, await path.dispatched()) == (2, 2)
+            text_of(await path.ask(model="gemini-4-argon"))
+            accounts = (await path.send("GET", "/health")).json()["accounts"]
+            assert accounts["states"] == {"AVAILABLE": 1}
+            assert accounts["models"] == {MODEL: {"FULLY_EXHAUSTED": 1}}
 
 
 class TestSharedPressure:
