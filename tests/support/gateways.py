@@ -87,6 +87,10 @@ class Processes:
         generation = Generation(model, {"contents": []}, Caller("c", "admin"), elapsed_s() + deadline_s)
         return (await self.gateways[process].generate(generation)).account_id
 
+    def wall_s(self, at_s: float) -> float:
+        """The store's time of day at an elapsed time."""
+        return self.shelf.sample().server_ms / 1000 + at_s - elapsed_s()
+
     async def ledgers(self) -> dict[str, State]:
         """The ledgers in the store, by id."""
         store = DistantStore(self.shelf, 0.0)
