@@ -45,6 +45,8 @@ _MESSAGE = (
 class Passage:
     """One request's way through the circuit."""
 
+    guest: bool = False
+    """Whether it brings a key of its own, which may be made up: it is a probe only where no other request is."""
     probe_until_s: float = 0.0
     """Until when it may be sent as the probe (elapsed time); 0 if it is none."""
 
@@ -82,10 +84,11 @@ class AddressCircuit:
             now_s = elapsed_s()
             if now_s >= until_s:
                 raise QueueTimeout(_MESSAGE, retry_after_s=self.retry_s())
-            if now_s >= self._next_s and (self._candidate is None or now_s >= self._candidate_until_s):
+            free_s = self._next_s + self._interval_s * passage.guest
+            if now_s >= free_s and (self._candidate is None or now_s >= self._candidate_until_s):
                 self._candidate, self._candidate_until_s = passage, now_s + self._interval_s
                 return
-            due_s = self._next_s if now_s < self._next_s else self._candidate_until_s
+            due_s = free_s if now_s < free_s else self._candidate_until_s
             await self._wait(min(until_s, due_s, now_s + POLL_S) - now_s)
             await self._look(POLL_S)
 

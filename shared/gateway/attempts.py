@@ -310,7 +310,7 @@ class Attempts:
         now_ms = self.gateway.admission.clock.latest_ms()
         exhaustion = self.gateway.admission.process_config.exhaustion
         refusal = refusal_of(failure, self.model, permit.dispatched_ms, now_ms, self._window_s(), exhaustion)
-        if failure.kind == "quota" or (failure.status or 500) < 429:
+        if failure.kind == "quota":
             self.gateway.address.answered(self.timeline.dispatched_s)
         if refusal is not None and refusal.pressure:
             permit.accepted()

@@ -16,7 +16,7 @@ class Clearance:
 
     def __init__(self, address: AddressCircuit, cooldown: Cooldown | None, generation: Generation) -> None:
         self._address, self._cooldown, self._generation = address, cooldown, generation
-        self._passage = Passage()
+        self._passage = Passage(guest=generation.caller.kind == "caller_key")
         self._turn: Turn | None = None
         self._unused: Permit | None = None
         """The permit of a turn that was not used: the place in the queue is kept."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from shared.accounts.account import Account
+from shared.accounts.account import COOLDOWN_LEDGER, Account
 from shared.admission.admission import Admission
 from shared.admission.permit import Permit
 from shared.clock import elapsed_s
@@ -17,7 +17,6 @@ from shared.generation import Caller, Cost
 from shared.ledger.limits import UNLIMITED
 from shared.secret import Secret
 
-COOLDOWN_LEDGER = "cool-"
 _SECTION = "dispatches"
 
 

@@ -355,6 +355,17 @@ class TestSharedPressure:
             text_of(await path.ask())
             assert sorted(path.sent_by_key.values()) == [1, 1]
 
+    async def test_a_throttled_address_waits_and_empties_no_account(self) -> None:
+        """Every account is rejected; requests wait until a probe is answered."""
+        async with whole_path(accounts=PROJECTS) as path:
+            path.gemini.inject("429-bare", 3, key=ONE)
+            path.gemini.inject("429-bare", 3, key=TWO)
+            for answer in await asyncio.gather(*(path.ask(f"Hello {number}", timeout_s=5) for number in range(3))):
+                text_of(answer)
+            states = await path.ledgers()
+            assert [state.pressure_c for state in states.values()] == [0, 0]
+            assert await path.services.store.list("rate/address") == []
+
     async def test_lasting_pressure_returns_retry_after(self) -> None:
         async with whole_path() as path:
             answer = await path.ask("[[fault:429-bare]]")
@@ -394,6 +405,21 @@ class TestSharedPressure:
             path.gemini.inject("429-retry-after@30")
             text_of(await path.ask())
             assert sorted(path.sent_by_key.values()) == [1, 1]
+
+
+class TestCooldown:
+    async def test_an_account_rests_after_each_request(self) -> None:
+        async with whole_path(accounts=PROJECTS, KEY_COOLDOWN_SECONDS=1.5) as path:
+            began_s = elapsed_s()
+            for number in range(4):
+                text_of(await path.ask(f"Hello {number}"))
+            assert elapsed_s() - began_s >= 1.4
+            assert sorted(path.sent_by_key.values()) == [2, 2]
+            assert {name for name in await path.ledgers() if name.startswith("cool-")} == {
+                "cool-gemini-api-key-1",
+                "cool-gemini-api-key-2",
+            }
+            await asyncio.sleep(1.6)  # The test's end finds a slot for each account that still rests.
 
 
 class TestFormsOfQuotas:

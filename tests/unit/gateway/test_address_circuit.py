@@ -225,6 +225,26 @@ def test_an_unused_right_to_probe_lapses() -> None:
     run(main)
 
 
+def test_a_made_up_key_takes_no_probe_from_others() -> None:
+    """A request that brings its own key probes an interval later, and so only where no other request waits."""
+
+    async def main() -> None:
+        circuit, began_s = Circuit(Shelf()), elapsed_s()
+        circuit.reject(0, 1)
+        await circuit.settle()
+        waits_s: dict[bool, float] = {}
+
+        async def wait(guest: bool) -> None:
+            await circuit.enter(Passage(guest=guest), began_s + 60.0)
+            waits_s[guest] = elapsed_s() - began_s
+
+        await asyncio.gather(wait(True), wait(False))
+        assert waits_s[False] == pytest.approx(PROBE_INTERVAL_S, abs=0.1)
+        assert waits_s[True] == pytest.approx(2 * PROBE_INTERVAL_S, abs=0.1)
+
+    run(main)
+
+
 def test_a_success_reopens_every_process() -> None:
     async def main() -> None:
         shelf = Shelf()
