@@ -145,10 +145,8 @@ class AddressCircuit:
             return
         if self._next_s is not None:
             return
-        now_s, self._known_s = (
-            elapsed_s(),
-            -math.inf,
-        )  # Another process may have opened the circuit: read it before the next one.
+        now_s = elapsed_s()
+        self._known_s = -math.inf  # Another process may have opened the circuit: it is read before the next request.
         held = sum(map(len, self._held.values()))
         if self._held and (now_s - self._since_s > HELD_S or held >= MAX_HELD):
             self._report()

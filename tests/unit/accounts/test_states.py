@@ -9,14 +9,16 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from shared.accounts.states import ANY_MODEL, AVAILABLE, AccountState, Facts, Out, best, states
+from shared.bootstrap import exhaustion_of
 from shared.gateway.failures import refusal_of
 from shared.gemini.errors import UpstreamFailure, Violation
 from shared.generation import Cost
 from shared.ledger.grid import Grid
 from shared.ledger.limits import Limits
 from shared.ledger.packing import pack, unpack
-from shared.ledger.state import Demand, Exhaustion, QuotaSignal, RenewRequest, State
+from shared.ledger.state import AS_USUAL, Demand, Exhaustion, QuotaSignal, RenewRequest, State
 from shared.ledger.step import renew
+from shared.settings.settings import Settings
 
 PACIFIC = ZoneInfo("America/Los_Angeles")
 GRID = Grid.of(60)
@@ -266,6 +268,13 @@ class TestOut:
         account.rejected(DAILY)
         assert account.states(enabled=False)["m"].name == "DISABLED"
         assert account.states()["m"].name == "FULLY_EXHAUSTED"
+
+
+def test_the_environment_says_how_long_a_model_rests() -> None:
+    env = {"EXHAUSTED_WAIT_SECONDS": "30", "MAX_EXHAUSTED_RETRIES": "7", "FULLY_EXHAUSTED_WAIT_SECONDS": "3600"}
+    found = exhaustion_of(Settings.from_environment({"LEDGER_URL": "memory://", **env}).accounts)
+    assert found == Exhaustion(wait=0.5, rejections=7, full_wait=60.0)
+    assert exhaustion_of(Settings.from_environment({"LEDGER_URL": "memory://"}).accounts) == AS_USUAL
 
 
 def test_an_account_is_as_good_as_its_best_model() -> None:
