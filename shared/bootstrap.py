@@ -27,6 +27,7 @@ from shared.configuration.live import Applied, LiveConfiguration
 from shared.configuration.rejections import Rejections
 from shared.configuration.store import ConfigurationStore
 from shared.errors import StorageUnavailable
+from shared.gateway.cooldown import Cooldown
 from shared.gateway.day_share import DayShare
 from shared.gateway.gateway import Gateway
 from shared.gemini.backend import DeveloperApi
@@ -35,10 +36,11 @@ from shared.gemini.models import MODELS
 from shared.gemini.upstream import NotAllowed, Upstreams
 from shared.generation import JsonObject
 from shared.ledger.grid import Grid
+from shared.ledger.state import Exhaustion
 from shared.ledger.step import MIN_DEADLINE_MS
 from shared.media.url import open_media
 from shared.ops.health import Health
-from shared.settings.accounts import WHY_NO_SESSION_ACCOUNTS, file_to_import
+from shared.settings.accounts import WHY_NO_SESSION_ACCOUNTS, AccountSettings, file_to_import
 from shared.settings.keys import ServerKey, account_id
 from shared.settings.settings import Settings
 from shared.settings.shares import caller_key_connections, fetch_limit, shares_day, strangers_bytes
@@ -95,6 +97,7 @@ class Services:
                 linger_s=LINGER_S if liveness else 0.0,
                 holds_on=liveness is None,
                 cancels=settings.cancels,
+                exhaustion=exhaustion_of(settings.accounts),
                 known=frozenset([*MODELS, *settings.model_limits, *filter(None, [settings.model_override])]),
             ),
             AdmissionConfig(
@@ -105,6 +108,7 @@ class Services:
             ),
             liveness,
         )
+        self.cooldown = _cooldown(settings, self.store)
         self._clients: list[tuple[GeminiClient, str]] = []
         """Each with the address by which its proxy is chosen."""
         self.client = self._client_of(DeveloperApi(settings.base_url), settings.base_url)
@@ -121,6 +125,7 @@ class Services:
             self.admission,
             self.upstreams,
             request_timeout_s=settings.request_timeout_s,
+            cooldown=self.cooldown,
             day_share=DayShare(self.store, self.admission) if shares_day(settings) else None,
             byte_budget=self.byte_budget,
             large_work=self.large_work,
@@ -128,7 +133,9 @@ class Services:
         self.caller_rate = CallerRate(self.store, settings.rate_limit, settings.window_s)
         self.fetch_rate = CallerRate(self.store, fetch_limit(settings), settings.window_s, counted="fetched addresses")
         self.admin_guesses = AdminGuesses()
-        self._health = Health(settings, self.store, self.pool, refresh=self.refresh)
+        self._health = Health(
+            settings, self.store, self.pool, exhaustion=exhaustion_of(settings.accounts), refresh=self.refresh
+        )
         self.tracer = self._tracer(settings)
         self._writes_told = 0
         self._import_due = file_to_import(settings.accounts) is not None
@@ -254,7 +261,7 @@ class Services:
     def ledger_writes(self) -> int:
         """Commits to the ledger by this process since the last call. One commit serves many requests, so only the sum over all
         log records has a meaning; it is exact."""
-        written = self.admission.writes
+        written = self.admission.writes + (self.cooldown.admission.writes if self.cooldown else 0)
         new, self._writes_told = written - self._writes_told, written
         return new
 
@@ -279,6 +286,8 @@ class Services:
         if self._importing is not None:
             await asyncio.gather(self._importing, return_exceptions=True)
         await self.configurations.aclose()
+        if self.cooldown is not None:
+            await self.cooldown.admission.aclose()
         if self.tracer is not None:
             await self.tracer.aclose()
         await self.upstreams.aclose()
@@ -295,6 +304,23 @@ def budget_of(settings: Settings) -> ByteBudget:
     if total is None:
         total = min(max(memory_bytes() // (6 * settings.workers), MIN_BUDGET_BYTES), MAX_BUDGET_BYTES)
     return ByteBudget(total, strangers_bytes=strangers_bytes(settings, total))
+
+
+def _cooldown(settings: Settings, store: Store) -> Cooldown | None:
+    """None where accounts do not rest. It gets no `Liveness`: an account also rests when the process that used it has ended."""
+    rest_s = settings.accounts.key_cooldown_s
+    if not rest_s:
+        return None
+    tau_s = max(MIN_DEADLINE_MS / 1000, settings.request_timeout_s) + rest_s
+    process = ProcessConfig(secrets.token_hex(16), Grid.of(settings.window_s), tau_s, settings.lease_s)
+    return Cooldown(Admission(store, process, AdmissionConfig(settings.queue_timeout_s)), rest_s)
+
+
+def exhaustion_of(accounts: AccountSettings) -> Exhaustion:
+    """The settings are for minutes; LEDGER_WINDOW_SECONDS, which only tests set, scales these times too."""
+    return Exhaustion(
+        accounts.exhausted_wait_s / 60, accounts.max_exhausted_retries, accounts.fully_exhausted_wait_s / 60
+    )
 
 
 def proxy_of(settings: Settings, url: str) -> str | None:

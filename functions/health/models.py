@@ -38,6 +38,13 @@ class Accounts(BaseModel):
         description="Accounts that cannot serve now, with the reason: `account` and `key_invalid` last until a person acts, "
         "`restricted` is retried every ten minutes."
     )
+    states: dict[str, int] = Field(
+        description="How many accounts are AVAILABLE, COOLDOWN, TEMPORARILY_EXHAUSTED, FULLY_EXHAUSTED, FAILED_INIT or DISABLED, "
+        "each for the model for which it can do most; UNKNOWN where the project's ledger was not read."
+    )
+    models: dict[str, dict[str, int]] = Field(
+        description="How many accounts are in which state for a model, for models that some accounts cannot serve now."
+    )
     same_project: list[SameProject] = Field(
         description="Keys that share one project's limits, but are counted separately."
     )

@@ -10,6 +10,8 @@ from shared.ledger.limits import Limits
 from shared.secret import Secret
 
 OWN_LEDGER = "u-"
+COOLDOWN_LEDGER = "cool-"
+"""The ledger of an account's cooldown is this and the account's id."""
 
 Kind = Literal["api_key", "vertex", "enterprise", "enterprise_session"]
 """How an account is authenticated, and which service serves it. Thought signatures, files and quotas belong to one service."""

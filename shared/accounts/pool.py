@@ -113,6 +113,10 @@ class Pool:
     def server(self) -> tuple[Account, ...]:
         return self._server
 
+    def usable(self) -> list[Account]:
+        """The server's accounts that may serve now."""
+        return [account for account in self._server if not self._is_out(account.id)]
+
     def disabled(self) -> dict[str, str]:
         """The server's accounts that cannot serve now, and why (a failure's kind)."""
         return {account.id: self._disabled[account.id].kind for account in self._server if self.is_disabled(account)}
@@ -125,7 +129,7 @@ class Pool:
             raise type(self._held)(self._held.message, retry_after_s=self._held.retry_after_s)
         if caller.caller_key is not None:
             return [self._own(caller.caller_key)]
-        candidates = [account for account in self._server if not self._is_out(account.id)]
+        candidates = self.usable()
         if not candidates:
             raise NoServerKey(self._why_none(), retry_after_s=self.server_retry_s())
         return candidates

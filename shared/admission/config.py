@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from shared.ledger.grid import Grid
+from shared.ledger.state import AS_USUAL, Exhaustion
 
 CALLER_KEY_TTL_S, ACCEPTED_KEY_TTL_S = 600, 49 * 3600
 
@@ -25,6 +26,8 @@ class ProcessConfig:
     """Whether permits are kept between frequent requests, although this process may be stopped between them."""
     cancels: bool = False
     """Whether Gemini stops working on an exchange when its connection is closed. If not, a cancelled one keeps its slot."""
+    exhaustion: Exhaustion = AS_USUAL
+    """How long a model rests whose quota per minute is exhausted."""
     known: frozenset[str] | None = None
     """The ids in the model table or the configuration: each has a section of its own at once. None: every id has."""
 

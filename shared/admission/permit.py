@@ -156,6 +156,11 @@ class Permit:
         deadline_s = max(self.deadline_s - self._dispatched_s, MIN_DEADLINE_MS / 1000)
         return runs_on_s(took_s, deadline_s, self._owner.durations.left_s(self.model, took_s, now_s))
 
+    def end_later(self, rests_s: float) -> None:
+        """End the exchange here, but keep its slot taken for so long. `Admission.settle_idle` then returns what is not needed."""
+        if self._project.end(id(self), elapsed_s() - self._since_s, rests_s):
+            self._owner.released(self._project)
+
     async def close(self, input_tokens: int | None = None, *, cancelled: bool = False) -> None:
         """End the exchange, which may never have begun. The reservation is corrected to the tokens that Gemini counted, if known.
         A `cancelled` exchange keeps its slot for as long as Gemini may still work on it.

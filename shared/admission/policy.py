@@ -291,6 +291,7 @@ class Policy:
             open_slots=holdings.in_use(at.now_s),
             service_ms=int(holdings.service_s * 1000),
             lease_ms=int((config.lease_s or 0) * 1000),
+            exhaustion=config.exhaustion,
             want_slots=wanted,
             oldest_ms=int(earliest_ms - (at.now_s - waiting.oldest_s) * 1000) if waiting.count else 0,
             # Rejected callers that are expected back still count: otherwise an instance that rejects more would ask for less.

@@ -15,6 +15,8 @@ from shared.admission.queue import AccountsChanged
 from shared.clock import elapsed_s
 from shared.errors import DailyQuotaExhausted, GatewayError, NoQuota, UpstreamTimeout
 from shared.gateway.able import able, served_model
+from shared.gateway.address_circuit import ENOUGH
+from shared.gateway.clearance import Clearance
 from shared.gateway.day_share import PartOfDay
 from shared.gateway.failures import caller_error, refusal_of
 from shared.gateway.frames import Frames
@@ -76,8 +78,12 @@ class Attempts:
         """Whether Gemini has ended the current exchange."""
         self._prepared = False
         self._tries = self._lapses = 0
+        self._free_tries = ENOUGH
+        """Tries on further accounts that are not counted: they tell whether the server's address is throttled."""
         self._lapsed: Permit | AccountsChanged | None = None
         """What keeps the request's place in the queue."""
+        self.clearance = Clearance(gateway.address, gateway.cooldown, generation)
+        self._until_s: float | None = None
         self._part_of_day = PartOfDay(gateway.day_share if generation.caller.kind == "anonymous" else None)
 
     # -- before an exchange ------------------------------------------------------------------------------------------
@@ -97,28 +103,56 @@ class Attempts:
                     permit = await self._acquire()
                 except AccountsChanged as changed:
                     self._lapsed = changed
+                    await self.clearance.close()
                     await self._choose()
                     continue
                 except (DailyQuotaExhausted, NoQuota):
+                    await self.clearance.close()
                     if not await self._leave_backend():
                         raise
                     continue
                 # While this request waited, another one may have learned that the account cannot serve.
                 missing = self.gateway.missing.message(permit.account.ledger_id, self.model)
-                if missing is None and not self.gateway.pool.is_disabled(permit.account):
+                if missing is not None or self.gateway.pool.is_disabled(permit.account):
+                    await self._return(permit)
+                    await self._choose()
+                elif await self._is_confirmed(permit):
                     return permit
-                await permit.close()
-                await self._choose()
         except BaseException:
             self._part_of_day.settle(spent=False)
+            await self.clearance.close()
             raise
 
+    async def _is_confirmed(self, permit: Permit) -> bool:
+        """Whether the request may be sent now; else the permit is returned."""
+        confirmed = False
+        try:
+            confirmed = await self.clearance.confirm()
+        finally:
+            if not confirmed:
+                await self._return(permit)
+        return confirmed
+
+    async def _return(self, permit: Permit) -> None:
+        await permit.close()
+        await self.clearance.close()
+
+    def _waits_until_s(self) -> float:
+        """Elapsed time until which the request may wait for anything else than a permit."""
+        if self._until_s is None:
+            now_s = elapsed_s()
+            longest_s = now_s + self.gateway.admission.config.queue_timeout_s
+            self._until_s = min(self.generation.deadline_s, self._patient_until_s(now_s) or longest_s)
+        return self._until_s
+
     async def _acquire(self) -> Permit:
-        now_s = elapsed_s()
+        now_s, accounts = elapsed_s(), self.next
         with self._waiting():
+            if self.clearance.needs_waiting():
+                accounts = await self.clearance.wait(accounts, self._waits_until_s())
             await self._part_of_day.take(self.usable, self.model)
             permit = await self.gateway.admission.acquire(
-                self.next,
+                accounts,
                 self.model,
                 self.cost,
                 self.generation.deadline_s,
@@ -173,6 +207,8 @@ class Attempts:
         limits = {account.limits_for(self.model).input_tokens for account in self.usable}
         if not worth_counting(self.cost.input_tokens, limits) or "model" in self.generation.body:
             return
+        if self.gateway.address.is_open:
+            return
         left_s = max(MIN_EXCHANGE_S, (self.generation.deadline_s - elapsed_s()) / 2)
         account = random.choice(self.usable)
         with self._waiting():
@@ -226,12 +262,15 @@ class Attempts:
             self._part_of_day.settle(spent=permit.dispatched and found)
             # Tokens that Gemini did not count stay reserved.
             await permit.close(None if attempt.usage is None else attempt.usage.prompt_tokens, cancelled=not self._over)
+            await self.clearance.close()
 
     def exchange(self, permit: Permit, verb: str) -> Exchange:
         now_s = elapsed_s()
         timeout_s = max(MIN_EXCHANGE_S, min(self.generation.deadline_s - now_s, self.gateway.request_timeout_s))
         permit.deadline_s = now_s + timeout_s
-        return self._exchange(permit.account, verb, timeout_s, partial(self._check, permit), permit.sent)
+        return self._exchange(
+            permit.account, verb, timeout_s, partial(self._check, permit), partial(self._sent, permit)
+        )
 
     def _exchange(
         self,
@@ -257,8 +296,13 @@ class Attempts:
         """Raises PermitLapsed; else the request counts as dispatched."""
         if self._part_of_day.is_over():
             raise PermitLapsed
+        self.clearance.check()
         permit.check()
         self.timeline.dispatched_s = elapsed_s()
+
+    def _sent(self, permit: Permit) -> None:
+        permit.sent()
+        self.clearance.sent()
 
     def answered(self, permit: Permit, body: JsonObject) -> Reply:
         """The reply of a whole answer."""
@@ -298,6 +342,7 @@ class Attempts:
     def _record_time(self) -> None:
         """Records how long the answer, or its first frame, took: a sample of how long the model takes."""
         now_s = elapsed_s()
+        self.gateway.address.answered(self.timeline.dispatched_s)
         self.gateway.admission.times.record(self.model, now_s - self.attempt.began_s, now_s, streamed=self.streamed)
 
     def _reply(self, permit: Permit, body: JsonObject) -> Reply:
@@ -324,8 +369,14 @@ class Attempts:
         if failure.status == 200 and self.attempt.usage is None:
             self.attempt.usage = UNKNOWN_USAGE  # An answer arrived and is billed, but its counts were lost.
         now_ms = self.gateway.admission.clock.latest_ms()
-        refusal = refusal_of(failure, self.model, permit.dispatched_ms, now_ms, self._window_s())
-        if refusal is not None:
+        exhaustion = self.gateway.admission.process_config.exhaustion
+        refusal = refusal_of(failure, self.model, permit.dispatched_ms, now_ms, self._window_s(), exhaustion)
+        if failure.kind == "quota":
+            self.gateway.address.answered(self.timeline.dispatched_s)
+        if refusal is not None and refusal.pressure:
+            permit.accepted()
+            self.gateway.address.rejected(permit.account, partial(permit.refuse, refusal))
+        elif refusal is not None:
             permit.accepted()
             named = [models.model_id(violation.model) for violation in failure.violations if violation.model]
             permit.refuse(refusal, named[0] if named else None)
@@ -352,11 +403,17 @@ class Attempts:
                     "This instance is overloaded: no permit could be used in time. Retry later."
                 ) from None
             return
-        self._tries += 1
         missing = self.placement.missing(failure)
         if missing is not None:
             raise missing from failure
         others = [account for account in self.usable if account.id != permit.account.id]
+        if failure.kind == "pressure" and self.gateway.address.is_open:
+            self.next = self.usable  # A rejected probe is no try of its request, which waits with the others.
+            return
+        if failure.kind == "pressure" and (untried := self.gateway.address.untried(others)) and self._free_tries:
+            self._free_tries, others = self._free_tries - 1, untried
+        else:
+            self._tries += 1
         decision = self._decide(failure, others=bool(others))
         if isinstance(decision, Raise) and not others:
             instead = self._decide(failure, others=True)

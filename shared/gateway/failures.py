@@ -18,7 +18,7 @@ from shared.generation import Cost
 from shared.ledger.circuit import RULES, first_pause_ms, sentence
 from shared.ledger.grid import pacific_day
 from shared.ledger.limits import UNLIMITED, Limits, minimum
-from shared.ledger.state import Kind, QuotaSignal, Reason
+from shared.ledger.state import AS_USUAL, Exhaustion, Kind, QuotaSignal, Reason
 
 PRESSURE_DELAY_S = 1.0
 DAY_LAG_MS = 600_000
@@ -44,7 +44,12 @@ def kind_of(failure: UpstreamFailure) -> Kind:
 
 
 def refusal_of(
-    failure: UpstreamFailure, model: str, sent_ms: float, now_ms: float, window_s: float
+    failure: UpstreamFailure,
+    model: str,
+    sent_ms: float,
+    now_ms: float,
+    window_s: float,
+    exhaustion: Exhaustion = AS_USUAL,
 ) -> QuotaSignal | None:
     """The part of a 429 that every instance must learn; None for any other failure. `now_ms` is the store's time.
 
@@ -55,7 +60,7 @@ def refusal_of(
     if failure.kind != "quota":
         return None
     kind = kind_of(failure)
-    until_ms, guessed = now_ms + first_pause_ms(kind, 1000 * window_s), kind != "day"
+    until_ms, guessed = now_ms + first_pause_ms(kind, 1000 * window_s, exhaustion), kind != "day"
     day = pacific_day(sent_ms)
     if kind == "day" and sent_ms >= day.start_ms + DAY_LAG_MS:
         until_ms = day.end_ms

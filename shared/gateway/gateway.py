@@ -14,7 +14,9 @@ from shared.admission.admission import Admission
 from shared.admission.permit import PermitLapsed
 from shared.bounds.byte_budget import ByteBudget, Claim
 from shared.bounds.large_work import LargeWork
+from shared.gateway.address_circuit import AddressCircuit
 from shared.gateway.attempts import Attempts
+from shared.gateway.cooldown import Cooldown
 from shared.gateway.day_share import DayShare
 from shared.gateway.generator import Generator
 from shared.gateway.placement import Places
@@ -41,17 +43,21 @@ class Gateway:
         large_work: LargeWork,
         day_share: DayShare | None = None,
         table: ModelTable = TABLE,
+        cooldown: Cooldown | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self.pool, self.admission, self.upstreams = pool, admission, upstreams
         self.request_timeout_s = request_timeout_s
         self.day_share = day_share
         """None where anonymous callers may use the whole day."""
+        self.cooldown = cooldown
+        """None where accounts do not rest between dispatches."""
         self.bodies = RequestBodies(byte_budget, large_work)
         self.places = Places(pool, self.bodies, admission.store)
         self.missing = MissingModels()
         self.table = table
         """The models, with the operator's aliases."""
+        self.address = AddressCircuit(admission.store, pool.usable)
         self.sleep = sleep
 
     def bind(

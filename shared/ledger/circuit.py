@@ -9,6 +9,10 @@ A `Circuit` stops all requests to a model, or to the project's models for spend:
              |                             +--- PROBE_MS is over, or its instance ended: next claim ---+   |
              +-------------------------------- the probe is answered -------------------------------------+
 
+Where a quota per minute is exhausted, the rejections in a row are counted: that of the request that opened the circuit, and those
+of its probes. From `Exhaustion.rejections` on, a probe is sent every FULL_PAUSE windows; after `Exhaustion.full_wait` the count
+begins anew.
+
 A `Lowered` limit is a circuit of one dimension. Requests below it go on; its probe is one request beyond it:
 
                        a refusal that names less        `test_ms` is over: one more fits in a window
@@ -29,8 +33,10 @@ from shared.ledger.grid import Grid
 from shared.ledger.limits import Limit, Limits, smaller
 from shared.ledger.slots import fresh
 from shared.ledger.state import (
+    AS_USUAL,
     Circuit,
     Demand,
+    Exhaustion,
     InstanceLease,
     Kind,
     Lowered,
@@ -48,6 +54,8 @@ PROBE_MS = 10_000
 RISE_PERCENT = 10
 """Percentage of the configured limit by which a lowered one rises, at once and per window, after Gemini accepted more."""
 MAX_SENTENCE_CHARS = 300
+FULL_PAUSE = 15
+"""Windows between two probes of a fully exhausted model."""
 
 
 class Rule(NamedTuple):
@@ -66,17 +74,18 @@ class Rule(NamedTuple):
 
 
 RULES: dict[Kind, Rule] = {
-    "rate": Rule(0, pause=1, growth=2, max_pause=1, believes_delay=True),
+    "rate": Rule(0, pause=1, believes_delay=True),
     "lower": Rule(0, pause=10, growth=2, min_pause=10, max_pause=1_440),
     "day": Rule(1, pause=1, min_pause=1, max_pause=1),
     "zero": Rule(2, pause=15, min_pause=15, max_pause=15),
     "spend": Rule(3, pause=1, growth=2, min_pause=1, max_pause=10, believes_delay=True),
 }
-"""The refusal of a spent day carries its end, midnight Pacific; the pause is for the minutes after a midnight."""
+"""The refusal of a spent day carries its end, midnight Pacific; the pause is for the minutes after a midnight. The pauses of
+`rate` are those of `Exhaustion`."""
 
 
-def first_pause_ms(kind: Kind, window_ms: float) -> float:
-    return RULES[kind].pause * window_ms
+def first_pause_ms(kind: Kind, window_ms: float, exhaustion: Exhaustion = AS_USUAL) -> float:
+    return (exhaustion.wait if kind == "rate" else RULES[kind].pause) * window_ms
 
 
 def next_pause_ms(kind: Kind, pause_ms: int, window_ms: int) -> int:
@@ -100,7 +109,9 @@ def phase(circuit: Circuit, now_ms: int) -> Phase:
     return "open" if now_ms < circuit.open_until_ms else "half-open"
 
 
-def open_circuit(circuit: Circuit, refusal: QuotaSignal, instance: str, now_ms: int, grid: Grid) -> None:
+def open_circuit(
+    circuit: Circuit, refusal: QuotaSignal, instance: str, now_ms: int, grid: Grid, exhaustion: Exhaustion = AS_USUAL
+) -> None:
     """Record that Gemini rejected a request of `instance`: nothing more is dispatched until the rejection's end.
 
     A refusal that ended more than a window ago is ignored: its instance was suspended, and others were served since."""
@@ -113,19 +124,48 @@ def open_circuit(circuit: Circuit, refusal: QuotaSignal, instance: str, now_ms: 
     # The time of a dispatch is the beginning of its slot, which may be before the circuit's end.
     after_ms = refusal.sent_ms + grid.slot_ms
     of_probe = before != "closed" and circuit.owner == instance and circuit.open_until_ms < after_ms
-    if refusal.guessed and of_probe and refusal.kind == circuit.kind:
+    if refusal.guessed and of_probe and refusal.kind == circuit.kind != "rate":
         pause_ms = next_pause_ms(refusal.kind, circuit.pause_ms, grid.window_ms)
         until_ms = now_ms + pause_ms
     elif refusal.guessed:
         # Part of the pause passed before the report arrived here; the next one is a multiple of the whole.
-        pause_ms = int(first_pause_ms(refusal.kind, grid.window_ms))
-    if until_ms > circuit.open_until_ms or (before == "open" and rule.rank > RULES[circuit.kind].rank):
+        pause_ms = int(first_pause_ms(refusal.kind, grid.window_ms, exhaustion))
+    replaces = before == "open" and rule.rank > RULES[circuit.kind].rank
+    if before == "closed" or replaces or circuit.kind != refusal.kind:
+        circuit.rejections, circuit.since_ms = 0, now_ms
+    if refusal.kind == "rate":
+        if of_probe or not circuit.rejections:
+            _count_rejection(circuit, now_ms, grid, exhaustion)
+        if is_full(circuit, exhaustion) and before != "open":
+            left_ms = full_until_ms(circuit, grid, exhaustion) - now_ms
+            pause_ms = max(pause_ms, min(FULL_PAUSE * grid.window_ms, left_ms))
+            until_ms = now_ms + pause_ms
+    if until_ms > circuit.open_until_ms or replaces:
         circuit.kind, circuit.message = refusal.kind, sentence(refusal.message)
         circuit.open_until_ms, circuit.pause_ms = until_ms, max(0, pause_ms)
     if circuit.open_until_ms:
         circuit.refused_ms = max(circuit.refused_ms, refusal.sent_ms)
     if circuit.owner == instance or circuit.probe_ms <= circuit.open_until_ms:
         release(circuit)
+
+
+def _count_rejection(circuit: Circuit, now_ms: int, grid: Grid, exhaustion: Exhaustion) -> None:
+    was_full = is_full(circuit, exhaustion)
+    if was_full and now_ms >= full_until_ms(circuit, grid, exhaustion):
+        circuit.rejections, circuit.since_ms, was_full = 0, now_ms, False
+    circuit.rejections += 1
+    if is_full(circuit, exhaustion) and not was_full:
+        circuit.since_ms = now_ms
+
+
+def is_full(circuit: Circuit, exhaustion: Exhaustion) -> bool:
+    """Whether the model is fully exhausted: so many requests were rejected in a row."""
+    return circuit.rejections >= exhaustion.rejections
+
+
+def full_until_ms(circuit: Circuit, grid: Grid, exhaustion: Exhaustion) -> int:
+    """When a fully exhausted model is not any more, at the latest."""
+    return circuit.since_ms + int(exhaustion.full_wait * grid.window_ms)
 
 
 def release(circuit: Circuit) -> None:
@@ -135,7 +175,7 @@ def release(circuit: Circuit) -> None:
 
 def close(circuit: Circuit) -> None:
     circuit.kind, circuit.message = "rate", ""
-    circuit.open_until_ms = circuit.pause_ms = circuit.refused_ms = 0
+    circuit.open_until_ms = circuit.pause_ms = circuit.refused_ms = circuit.since_ms = circuit.rejections = 0
     release(circuit)
 
 

@@ -31,8 +31,9 @@ CLOSED = 255
 READABLE = frozenset({VERSION})
 """Versions that this code reads. It writes VERSION, which the release before must read already (README.md, "Versions")."""
 KINDS: tuple[Kind, ...] = get_args(Kind)
-LIMITS_VERSIONS, MOVED = 1, 2
-"""Kinds of additions: the versions of the leases' limits (0 for a lease that is not listed), and the ledger that took over."""
+LIMITS_VERSIONS, MOVED, CIRCUITS = 1, 2, 3
+"""Kinds of additions: the versions of the leases' limits (0 for a lease that is not listed); the ledger that took over; and
+`since_ms` and `rejections` of open circuits (0 for a circuit that is not listed)."""
 _MAX = 2**62
 _NONE = -1
 """Stands for `unlimited`; every stored limit is >= 0."""
@@ -95,7 +96,7 @@ def unpack(blob: bytes) -> State:
         if sys.byteorder == "big":
             numbers.byteswap()
         state = _state(Column(numbers.tolist()), names)
-    except (zlib.error, UnicodeDecodeError, IndexError, ValueError) as error:
+    except (zlib.error, UnicodeDecodeError, LookupError, ValueError) as error:
         raise UnreadableState(f"the ledger's document is damaged: {type(error).__name__}") from error
     if (blob[2] == CLOSED) != bool(state.moved):
         raise UnreadableState(_OTHER)
@@ -151,6 +152,13 @@ def _pack_additions(column: list[int], state: State, index: dict[str, int]) -> N
         column += (LIMITS_VERSIONS, len(versions), *versions)
     if state.moved:
         column += (MOVED, 1, index[state.moved])
+    named = [(index[name], section.circuit) for name, section in state.sections.items()]
+    circuits: list[int] = []
+    for at, circuit in ((-1, state.spend), *named):
+        if circuit.since_ms or circuit.rejections:
+            circuits += (at, circuit.since_ms, circuit.rejections)
+    if circuits:
+        column += (CIRCUITS, len(circuits), *circuits)
 
 
 def _read_additions(read: Column, state: State, names: list[str]) -> None:
@@ -162,6 +170,10 @@ def _read_additions(read: Column, state: State, names: list[str]) -> None:
                 state.leases[names[name]].limits_version = version
         elif kind == MOVED:
             state.moved = names[numbers[0]]
+        elif kind == CIRCUITS:
+            for at, since_ms, rejections in zip(numbers[::3], numbers[1::3], numbers[2::3], strict=True):
+                circuit = state.spend if at < 0 else state.sections[names[at]].circuit
+                circuit.since_ms, circuit.rejections = since_ms, rejections
 
 
 def _pack_lease(

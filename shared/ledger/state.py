@@ -65,6 +65,20 @@ Kind = Literal["rate", "lower", "day", "zero", "spend"]
 """Why Gemini refuses: an exceeded rate, a limit below the configured one, an exhausted day, no quota, the spend limit."""
 
 
+class Exhaustion(NamedTuple):
+    """How long a model rests whose quota per minute is exhausted. Times are in windows, which are minutes except in tests."""
+
+    wait: float = 1.0
+    """After a rejection that names no delay."""
+    rejections: int = 3
+    """So many rejections in a row make the model fully exhausted. Requests that were under way together count once."""
+    full_wait: float = 720.0
+    """How long it is fully exhausted at most. A probe ends that earlier if Gemini answers it."""
+
+
+AS_USUAL = Exhaustion()
+
+
 class Reason(NamedTuple):
     """Why requests are refused, for callers and operators. `message` is Google's sentence (`circuit.sentence`), "" if unknown."""
 
@@ -92,6 +106,10 @@ class Circuit:
     """The probe's model."""
     probe_ms: int = 0
     """Until when the owner may send it; then the next instance may."""
+    since_ms: int = 0
+    """When the circuit opened for its current reason; 0 if unknown."""
+    rejections: int = 0
+    """Of the kind `rate`: the rejection that opened the circuit, and those of its probes since."""
 
 
 @dataclass(slots=True)
@@ -269,6 +287,8 @@ class RenewRequest:
     callers: int = 1
     demands: dict[str, Demand] = field(default_factory=dict)
     refusals: tuple[QuotaSignal, ...] = ()
+    exhaustion: Exhaustion = AS_USUAL
+    """How long the refusals stop a model whose quota per minute is exhausted."""
     names: tuple[Named, ...] = ()
     gone: frozenset[str] = frozenset()
     """Instances known to have ended: their sockets are closed, so their slots are free."""

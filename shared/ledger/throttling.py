@@ -48,7 +48,7 @@ def learn(state: State, message: RenewRequest, grid: Grid) -> None:
         lower(section, refusal, configured, state.now_ms, grid)
         _suspect(state, section, refusal, configured, grid)
         circuit = state.spend if refusal.kind == "spend" else section.circuit
-        open_circuit(circuit, refusal, message.instance, state.now_ms, grid)
+        open_circuit(circuit, refusal, message.instance, state.now_ms, grid, message.exhaustion)
         if circuit is state.spend and section.circuit.owner == message.instance:
             release(section.circuit)
         elif circuit is section.circuit and (state.spend.owner, state.spend.model) == (message.instance, refusal.model):

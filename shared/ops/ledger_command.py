@@ -15,7 +15,7 @@ from typing import Any
 import orjson
 from dotenv import load_dotenv
 
-from shared.accounts.account import OWN_LEDGER
+from shared.accounts.account import COOLDOWN_LEDGER, OWN_LEDGER
 from shared.admission.config import ACCEPTED_KEY_TTL_S
 from shared.ledger.inspection import forget_learned, iso, report
 from shared.ledger.limits import Limits
@@ -89,7 +89,8 @@ async def _show(options: argparse.Namespace, settings: Settings, store: Store) -
     if options.project is not None and options.project not in ids:
         raise ValueError(f"The ledger has no project {options.project!r}; it has {_names(ids)}.")
     own = [i for i in ids if i.startswith(OWN_LEDGER)]
-    shown = [options.project] if options.project else [i for i in ids if options.own_keys or i not in own]
+    projects_of_keys = [i for i in ids if not i.startswith(COOLDOWN_LEDGER)]
+    shown = [options.project] if options.project else [i for i in projects_of_keys if options.own_keys or i not in own]
     projects = {i: found for i in shown if (found := await _project(i, settings, store)) is not None}
     if options.json:
         whole = {"projects": projects, "own_key_ledgers": len(own)}
@@ -103,7 +104,7 @@ async def _show(options: argparse.Namespace, settings: Settings, store: Store) -
 
 
 def _names(ids: Sequence[str]) -> str:
-    named = [i for i in ids if not i.startswith(OWN_LEDGER)]
+    named = [i for i in ids if not i.startswith((OWN_LEDGER, COOLDOWN_LEDGER))]
     return ", ".join(named[:20]) or "no project of the server"
 
 

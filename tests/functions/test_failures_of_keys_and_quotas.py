@@ -320,12 +320,24 @@ class TestMinuteQuotas:
             assert state.sections[MODEL].outside[0].limit == 3
 
     async def test_repeated_429_is_tried_at_most_four_times(self) -> None:
-        async with whole_path(upstream=Project(limits=Limits(rpm=100))) as path:
+        async with whole_path(upstream=Project(limits=Limits(rpm=100)), MAX_EXHAUSTED_RETRIES=100) as path:
             answer = await path.ask("[[fault:429@0.05]]", timeout_s=4)
             assert told(answer) == (429, "rate_limited")
             assert "You exceeded your current quota" in answer.error["message"]
             assert retry_after_s(answer) == 1
             assert (path.sent, await path.dispatched()) == (4, 4)
+
+    async def test_rejections_in_a_row_stop_the_model(self) -> None:
+        """The next probe is 15 windows later; another model of the account goes on."""
+        async with whole_path(upstream=Project(limits=Limits(rpm=100)), MAX_EXHAUSTED_RETRIES=2) as path:
+            answer = await path.ask("[[fault:429@0.05]]", timeout_s=4)
+            assert told(answer) == (429, "queue_timeout")
+            assert retry_after_s(answer) == pytest.approx(15 * 6, abs=2)
+            assert (path.sent, await path.dispatched()) == (2, 2)
+            text_of(await path.ask(model="gemini-4-argon"))
+            accounts = (await path.send("GET", "/health")).json()["accounts"]
+            assert accounts["states"] == {"AVAILABLE": 1}
+            assert accounts["models"] == {MODEL: {"FULLY_EXHAUSTED": 1}}
 
 
 class TestSharedPressure:
@@ -342,6 +354,17 @@ class TestSharedPressure:
             path.gemini.inject("429-bare")
             text_of(await path.ask())
             assert sorted(path.sent_by_key.values()) == [1, 1]
+
+    async def test_a_throttled_address_waits_and_empties_no_account(self) -> None:
+        """Every account is rejected; requests wait until a probe is answered."""
+        async with whole_path(accounts=PROJECTS) as path:
+            path.gemini.inject("429-bare", 3, key=ONE)
+            path.gemini.inject("429-bare", 3, key=TWO)
+            for answer in await asyncio.gather(*(path.ask(f"Hello {number}", timeout_s=5) for number in range(3))):
+                text_of(answer)
+            states = await path.ledgers()
+            assert [state.pressure_c for state in states.values()] == [0, 0]
+            assert await path.services.store.list("rate/address") == []
 
     async def test_lasting_pressure_returns_retry_after(self) -> None:
         async with whole_path() as path:
@@ -382,6 +405,21 @@ class TestSharedPressure:
             path.gemini.inject("429-retry-after@30")
             text_of(await path.ask())
             assert sorted(path.sent_by_key.values()) == [1, 1]
+
+
+class TestCooldown:
+    async def test_an_account_rests_after_each_request(self) -> None:
+        async with whole_path(accounts=PROJECTS, KEY_COOLDOWN_SECONDS=1.5) as path:
+            began_s = elapsed_s()
+            for number in range(4):
+                text_of(await path.ask(f"Hello {number}"))
+            assert elapsed_s() - began_s >= 1.4
+            assert sorted(path.sent_by_key.values()) == [2, 2]
+            assert {name for name in await path.ledgers() if name.startswith("cool-")} == {
+                "cool-gemini-api-key-1",
+                "cool-gemini-api-key-2",
+            }
+            await asyncio.sleep(1.6)  # The test's end finds a slot for each account that still rests.
 
 
 class TestFormsOfQuotas:

@@ -130,7 +130,8 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class Spell:
-    """For a while Gemini refuses requests that it usually serves: all of a model (`zero`), all of a project (`spend`, `model`
+    """For a while Gemini refuses requests that it usually serves: all of a model (`zero`, and `rate` as if another consumer spent
+    its quota per minute), all of a project (`spend`, `model`
     empty), all until midnight (`day`), or those beyond `limits` (`lower`). Judged only where demand lasts throughout."""
 
     kind: Kind

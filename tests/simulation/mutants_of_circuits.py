@@ -16,6 +16,7 @@ from tests.simulation.shapes import (
     lower_limit_that_stays,
     lower_tokens,
     no_quota,
+    rejected_in_a_row,
     spent_day,
     spent_too_much,
     spent_too_much_for_a_time,
@@ -81,7 +82,14 @@ def passed_tests_raise_nothing(scenario: Scenario) -> Any:
     return patched(scenario, (throttling, "note_dispatched", lambda lowered, amount, now_ms, grid: None))
 
 
+def rejections_not_counted(scenario: Scenario) -> Any:
+    return patched(scenario, (circuit, "is_full", lambda one, exhaustion: False))
+
+
 _SHAPED = (
+    Mutant("rejections in a row are not counted", rejections_not_counted, 100, rejected_in_a_row, ASKED),
+    Mutant("an exhausted model is not asked again", lambda s: patched(s, (circuit, "FULL_PAUSE", 99)), 100,
+           rejected_in_a_row, AGAIN),
     Mutant("a zero is not asked about again", lambda s: with_rule("zero", s, pause=99, min_pause=99, max_pause=99),
            100, no_quota, AGAIN),
     Mutant("a zero lasts until midnight", lambda s: taken_for("day", "zero", s), 100, no_quota, AGAIN),

@@ -312,6 +312,11 @@ def no_quota(seed: int) -> Scenario:
     return spell(seed, "zero", 75.0, 105.0, delay_s=25.0)
 
 
+def rejected_in_a_row(seed: int) -> Scenario:
+    """Another consumer spends the whole quota per minute until after the second probe of an exhausted model."""
+    return spell(seed, "rate", 75.0, 115.0)
+
+
 def spent_too_much(seed: int) -> Scenario:
     """All models are stopped, for pauses of 1, 2, 4 and 8 windows."""
     other = replace(PATIENT, model="m1")

@@ -12,6 +12,8 @@ from tests.simulation.verdict import Verdict
 ASKED, AGAIN, SERVED = "asked while stopped", "asked again late by ms", "served again late by ms"
 PAUSES = {"zero": (15, 1, 15), "lower": (10, 2, 1_440), "spend": (1, 2, 10)}
 """The first pause in windows, its factor for each refused probe, and the longest; as promised, not as `circuit.RULES` has it."""
+IN_A_ROW = 3
+"""So many rejections of a quota per minute exhaust a model; then it is probed every 15 windows."""
 SLACK_MS = 2_500.0
 """Allowance for a caller that returns at its Retry-After, and for a call to the store."""
 
@@ -47,6 +49,8 @@ def _pauses(history: History, spell: Spell, count: int) -> list[float]:
     """The pause after each round."""
     if spell.kind == "day":
         return [spell.until_ms - spell.from_ms] * count
+    if spell.kind == "rate":
+        return [history.window_ms * (1 if at < IN_A_ROW - 1 else 15) for at in range(count)]
     if spell.kind == "spend" and spell.delay_s is not None:
         return [1000 * spell.delay_s] * count
     first, growth, longest = PAUSES[spell.kind]

@@ -200,6 +200,8 @@ def _violations(spell: Spell, spent: tuple[int, int]) -> tuple[Violation, ...]:
     match spell.kind:
         case "spend":
             return (Violation("spend", "other"),)
+        case "rate":
+            return (Violation("requests", "minute"),)
         case "zero":
             return (Violation("requests", "minute", 0), Violation("requests", "day", 0))
         case "day":

@@ -16,6 +16,7 @@ from shared.clock import elapsed_s
 from shared.generation import Caller, Cost
 from shared.ledger.grid import Grid
 from shared.ledger.limits import Limits
+from shared.ledger.state import AS_USUAL, Exhaustion
 from shared.secret import Secret
 from shared.stores.memory import MemoryStore, Shelf
 from shared.stores.port import Outcome, Reading, Step, StoreContended, TimeSample
@@ -126,12 +127,16 @@ class Site:
     queue_timeout_s: float = 300.0
     holds_on: bool = False
     known: frozenset[str] | None = None
+    exhaustion: Exhaustion = AS_USUAL
 
     def add(self) -> int:
         """Add an instance; returns its number."""
         store = DistantStore(self.shelf, self.rtt_s)
         name = random.randbytes(16).hex()
-        agents = ProcessConfig(name, Grid.of(self.window_s), tau_s=120.0, holds_on=self.holds_on, known=self.known)
+        agents = ProcessConfig(
+            name, Grid.of(self.window_s), tau_s=120.0, holds_on=self.holds_on, known=self.known,
+            exhaustion=self.exhaustion,
+        )  # fmt: skip
         self.stores.append(store)
         self.gates.append(Admission(store, agents, AdmissionConfig(queue_timeout_s=self.queue_timeout_s)))
         return len(self.gates) - 1

@@ -16,7 +16,7 @@ from shared.errors import QueueTimeout
 from shared.generation import Caller, Cost
 from shared.ledger.circuit import PROBE_MS
 from shared.ledger.packing import pack, unpack
-from shared.ledger.state import Circuit, InstanceLease, ModelState, QuotaSignal, State
+from shared.ledger.state import Circuit, Exhaustion, InstanceLease, ModelState, QuotaSignal, State
 from shared.stores.port import Change, Put
 from tests.support.instances import LEDGER, Site, account
 from tests.support.virtual_time import run
@@ -99,7 +99,9 @@ def busy(
 
     async def main() -> tuple[Site, Gemini]:
         random.seed(4)
-        site, upstream = Site(account(40, **limits)), Gemini(**gemini)
+        # However often Gemini rejects a probe, the next one is sent after the delay that it named.
+        site = Site(account(40, **limits), exhaustion=Exhaustion(rejections=1_000))
+        upstream = Gemini(**gemini)
         async with AsyncExitStack() as stack:
             for _ in range(instances):
                 await stack.enter_async_context(upstream.callers(site, site.add(), 10))

@@ -5,11 +5,21 @@ from __future__ import annotations
 import pytest
 
 from shared.generation import Cost
-from shared.ledger.circuit import PROBE_MS, first_pause_ms, phase
+from shared.ledger.circuit import PROBE_MS, first_pause_ms, is_full, phase
 from shared.ledger.grid import Grid, pacific_day
 from shared.ledger.limits import UNLIMITED, Limits
 from shared.ledger.packing import pack, unpack
-from shared.ledger.state import Demand, Kind, ModelGrant, QuotaSignal, RenewRequest, RenewResult, State
+from shared.ledger.state import (
+    AS_USUAL,
+    Demand,
+    Exhaustion,
+    Kind,
+    ModelGrant,
+    QuotaSignal,
+    RenewRequest,
+    RenewResult,
+    State,
+)
 from shared.ledger.step import renew
 
 GRID = Grid.of(60)
@@ -28,12 +38,18 @@ class Ledger:
         self.grid, self.limits, self.now_ms, self.state = grid, limits, NOON_MS, State(grid.window_ms)
         self.numbers: dict[str, int] = {}
 
-    def renew(self, who: str, demands: dict[str, Demand], refusals: tuple[QuotaSignal, ...] = ()) -> RenewResult:
+    def renew(
+        self,
+        who: str,
+        demands: dict[str, Demand],
+        refusals: tuple[QuotaSignal, ...] = (),
+        exhaustion: Exhaustion = AS_USUAL,
+    ) -> RenewResult:
         self.numbers[who] = self.numbers.get(who, 0) + 1
         want = sum(count for demand in demands.values() for _, count in demand.wants)
         message = RenewRequest(
             who, self.numbers[who], self.now_ms, 50, 120_000, lease_ms=10_000, want_slots=want, demands=demands,
-            refusals=refusals,
+            refusals=refusals, exhaustion=exhaustion,
         )  # fmt: skip
         grant = renew(self.state, message, self.now_ms, self.grid)
         assert unpack(pack(self.state)) == self.state
@@ -41,9 +57,9 @@ class Ledger:
 
     def ask(self, who: str = "a", count: int = 1, cost: Cost = Cost(1), model: str = "m", **more: object) -> ModelGrant:
         """`count` requests wait at `who`, which holds nothing."""
-        refusals = more.pop("refusals", ())
+        told = {name: more.pop(name) for name in ("refusals", "exhaustion") if name in more}
         demand = Demand(self.limits, wants=((cost, count),), head=True, reach_ms=90_000, waiting=True, **more)
-        return self.renew(who, {model: demand}, refusals).allotments[model]  # type: ignore[arg-type]
+        return self.renew(who, {model: demand}, **told).allotments[model]  # type: ignore[arg-type]
 
     def send(self, count: int, cost: Cost = Cost(1), who: str = "a", model: str = "m") -> None:
         """So many are dispatched now."""
@@ -52,9 +68,11 @@ class Ledger:
 
     def refuse(self, kind: Kind = "rate", who: str = "a", model: str = "m", **fields: object) -> ModelGrant:
         """A request that `who` dispatched just now is refused, and waits to be sent again."""
-        until_ms = self.now_ms + int(first_pause_ms(kind, self.grid.window_ms))
+        rule = fields.pop("exhaustion", AS_USUAL)
+        until_ms = self.now_ms + int(first_pause_ms(kind, self.grid.window_ms, rule))  # type: ignore[arg-type]
         given = {"until_ms": until_ms, "sent_ms": self.now_ms, "guessed": kind != "day", "message": WORDS, **fields}
-        return self.ask(who, model=model, refusals=(QuotaSignal(model, kind=kind, **given),))  # type: ignore[arg-type]
+        signal = QuotaSignal(model, kind=kind, **given)  # type: ignore[arg-type]
+        return self.ask(who, model=model, refusals=(signal,), exhaustion=rule)
 
     def answered(self, right: ModelGrant, who: str = "a", model: str = "m") -> ModelGrant:
         return self.ask(who, model=model, answered_ms=right.probe_ms)
@@ -84,7 +102,7 @@ class TestPauses:
     """By kind, in windows: how long Gemini is left alone, and then after each refused probe."""
 
     @pytest.mark.parametrize(
-        ("kind", "pauses"), [("rate", [1, 1, 1]), ("zero", [15, 15, 15]), ("spend", [1, 2, 4, 8, 10, 10])]
+        ("kind", "pauses"), [("rate", [1, 1, 15, 15]), ("zero", [15, 15, 15]), ("spend", [1, 2, 4, 8, 10, 10])]
     )
     @pytest.mark.parametrize("window_s", [60, 6])
     def test_each_refused_probe_opens_the_next_pause(self, kind: Kind, pauses: list[int], window_s: int) -> None:
@@ -117,12 +135,88 @@ class TestPauses:
         ledger.answered(ledger.ask())
         assert ledger.refuse("spend").open_until_ms == ledger.now_ms + WINDOW_MS
 
+    @pytest.mark.parametrize("kind", ["zero", "spend"])
+    def test_other_kinds_are_not_counted_in_a_row(self, kind: Kind) -> None:
+        ledger = Ledger(UNLIMITED)
+        for _ in range(4):
+            ledger.now_ms = ledger.refuse(kind).open_until_ms + 300
+        assert ledger.state.spend.rejections == ledger.circuit.rejections == 0
+
     def test_requests_refused_together_open_one_pause(self) -> None:
         """Those under way when the circuit opened are no probes."""
         ledger = Ledger()
         ledger.refuse("spend")
         ledger.now_ms += 500
         assert ledger.refuse("spend", who="b", sent_ms=NOON_MS - 1).open_until_ms == ledger.now_ms + WINDOW_MS
+
+
+class TestExhaustion:
+    """Rejections in a row for a quota per minute: at first short pauses, then one probe every 15 minutes."""
+
+    RULE = Exhaustion(wait=0.5, rejections=2, full_wait=20.0)
+
+    def rejected(self, ledger: Ledger, times: int, **fields: object) -> ModelGrant:
+        """The last one's grant; each but the first is that of a probe."""
+        for _ in range(times - 1):
+            ledger.now_ms = ledger.refuse(exhaustion=self.RULE, **fields).open_until_ms + 300
+            assert ledger.ask().probe_ms > 0
+        return ledger.refuse(exhaustion=self.RULE, **fields)
+
+    def test_without_a_delay_the_configured_wait_applies(self) -> None:
+        ledger = Ledger(UNLIMITED)
+        assert self.rejected(ledger, 1).open_until_ms == NOON_MS + 30_000
+
+    def test_rejections_in_a_row_exhaust_the_model(self) -> None:
+        ledger = Ledger(UNLIMITED)
+        assert self.rejected(ledger, 2).open_until_ms == ledger.now_ms + 15 * MINUTE_MS
+        assert ledger.circuit.since_ms == ledger.now_ms
+        assert is_full(ledger.circuit, self.RULE)
+
+    def test_an_answered_probe_ends_the_row(self) -> None:
+        ledger = Ledger(UNLIMITED)
+        ledger.now_ms = self.rejected(ledger, 1).open_until_ms + 300
+        ledger.answered(ledger.ask())
+        assert self.rejected(ledger, 1).open_until_ms == ledger.now_ms + 30_000
+
+    def test_requests_rejected_together_count_once(self) -> None:
+        ledger = Ledger(UNLIMITED)
+        self.rejected(ledger, 1)
+        for who in "bcd":
+            ledger.refuse(who=who, sent_ms=NOON_MS - 1, exhaustion=self.RULE)
+        assert ledger.circuit.rejections == 1
+
+    def test_a_late_rejection_does_not_shorten_the_pause(self) -> None:
+        ledger = Ledger(UNLIMITED)
+        until_ms = self.rejected(ledger, 2).open_until_ms
+        assert ledger.refuse(who="b", sent_ms=NOON_MS - 1, exhaustion=self.RULE).open_until_ms == until_ms
+
+    def test_the_row_begins_anew_after_its_longest_time(self) -> None:
+        """The second pause is the 5 minutes that are left of the 20."""
+        ledger = Ledger(UNLIMITED)
+        self.rejected(ledger, 2)
+        full_ms = ledger.now_ms
+        ledger.now_ms += 15 * MINUTE_MS
+        assert ledger.ask().probe_ms > 0
+        assert self.rejected(ledger, 1).open_until_ms == full_ms + 20 * MINUTE_MS
+        ledger.now_ms = full_ms + 20 * MINUTE_MS + 300
+        assert ledger.ask().probe_ms > 0
+        assert self.rejected(ledger, 1).open_until_ms == ledger.now_ms + 30_000
+        assert ledger.circuit.rejections == 1
+
+    def test_a_delay_of_geminis_counts_in_the_row_too(self) -> None:
+        ledger = Ledger(UNLIMITED)
+        right = ledger.refuse(until_ms=NOON_MS + 14_000, guessed=False, exhaustion=self.RULE)
+        assert right.open_until_ms == NOON_MS + 14_000
+        ledger.now_ms += 14_300
+        assert ledger.ask().probe_ms > 0
+        right = ledger.refuse(until_ms=ledger.now_ms + 14_000, guessed=False, exhaustion=self.RULE)
+        assert right.open_until_ms == ledger.now_ms + 15 * MINUTE_MS
+
+    def test_a_rejection_without_a_quota_never_counts(self) -> None:
+        ledger = Ledger(UNLIMITED)
+        for _ in range(9):
+            ledger.ask(refusals=(QuotaSignal("m", pressure=True, sent_ms=ledger.now_ms),))
+        assert (ledger.circuit.rejections, ledger.circuit.open_until_ms) == (0, 0)
 
 
 class TestKinds:

@@ -13,6 +13,7 @@ from shared.admission.config import ProcessConfig
 from shared.clock import elapsed_s
 from shared.errors import GatewayError
 from shared.generation import Caller, Cost
+from shared.ledger import packing
 from shared.ledger.circuit import MAX_SENTENCE_CHARS, sentence
 from shared.ledger.grid import Grid
 from shared.ledger.limits import Limits
@@ -89,13 +90,28 @@ def test_circuits_and_lowered_limits_survive_packing() -> None:
     section.circuit = Circuit(
         "zero", "Quota exceeded, limit: 0", NOW_MS + 20_000, 20_000, NOW_MS - 5, "c" * 32, FLASH, NOW_MS + 30_000
     )
-    state.spend = Circuit("spend", "", NOW_MS + 1, 1)
+    section.circuit.since_ms, section.circuit.rejections = NOW_MS - 70_000, 3
+    state.spend = Circuit("spend", "", NOW_MS + 1, 1, since_ms=NOW_MS - 9)
     section.lowered = {
         0: Lowered(250, "limit: 250", 600_000, NOW_MS + 9, 251, NOW_MS + 10, NOW_MS + 70_000),
         3: Lowered(1_000),
     }
     section.outside = {0: ExternalUsage(45, NOW_MS - 90_000, NOW_MS - 5), 1: ExternalUsage(1, NOW_MS, NOW_MS)}
     assert unpack(pack(state)) == state
+
+
+def test_documents_without_additions_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Earlier ones have no `since_ms` and no `rejections`."""
+    state = a_state()
+    state.sections[FLASH].circuit = Circuit("rate", "", NOW_MS + 20_000, 20_000, since_ms=NOW_MS, rejections=2)
+    monkeypatch.setattr(packing, "_pack_additions", lambda column, state, index: None)
+    circuit = unpack(pack(state)).sections[FLASH].circuit
+    assert circuit == Circuit("rate", "", NOW_MS + 20_000, 20_000)
+
+
+def test_unknown_additions_are_skipped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packing, "_pack_additions", lambda column, state, index: column.extend((99, 2, 7, 7)))
+    assert unpack(pack(a_state())) == a_state()
 
 
 def test_no_sentence_can_damage_the_document() -> None:

@@ -232,14 +232,14 @@ class TestTheRequestThatTries:
         assert ledger.section.circuit.open_until_ms == ledger.now_ms + 7_000
         assert ledger.ask("b").probe_ms == ledger.now_ms + 7_000 + PROBE_MS
 
-    def test_unnamed_pause_doubles_up_to_a_window(self) -> None:
+    def test_unnamed_pause_is_a_window_until_the_model_is_full(self) -> None:
         ledger, lengths = Ledger(Limits(requests=100)), []
         ledger.refused("a", sent=1, seconds=10)
         for _ in range(4):
             ledger.now_ms = ledger.section.circuit.open_until_ms + 500
             ledger.refused("a", sent=1, seconds=60, guessed=True)
             lengths.append(ledger.section.circuit.open_until_ms - ledger.now_ms)
-        assert lengths == [20_000, 40_000, 60_000, 60_000]
+        assert lengths == [60_000, 900_000, 900_000, 900_000]
 
     @pytest.mark.parametrize("limits", [Limits(requests=100), UNLIMITED], ids=["metered", "unmetered"])
     def test_a_dead_instances_right_passes_to_the_next_one(self, limits: Limits) -> None:

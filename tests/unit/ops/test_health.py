@@ -103,6 +103,28 @@ async def test_of_many_projects_a_bounded_number_is_read() -> None:
     assert (len(found), store.reads) == (MAX_PROJECTS, MAX_PROJECTS)
 
 
+async def test_accounts_are_counted_by_state() -> None:
+    """A model's spent day leaves the account's other models alone; a rejected key serves nothing."""
+    store, now_ms = CountedStore(), 4_000_000_000_000
+    spent = ModelState(circuit=Circuit("day", open_until_ms=now_ms))
+    for project in ("one", "two", "three"):
+        await store.fill(project, pack(State(60_000, now_ms, {}, {"m": spent, "n": ModelState(days={1: 1})})))
+    accounts = pool("one", "two", "three", "fresh", "later")
+    await store.fill("later", b"GL\x09abc")
+    accounts.disable(accounts.server[2], "key_invalid", "API key not valid.")
+    found = (await health(store, accounts).report())["accounts"]
+    assert found["states"] == {"AVAILABLE": 3, "FAILED_INIT": 1, "UNKNOWN": 1}
+    assert found["models"] == {"m": {"FULLY_EXHAUSTED": 2}}
+
+
+async def test_without_a_ledger_the_states_are_unknown() -> None:
+    store = CountedStore()
+    store.full = True
+    report = await health(store, pool("one", "two")).report()
+    Answer.model_validate(report)
+    assert report["accounts"]["states"] == {"UNKNOWN": 2}
+
+
 async def test_no_projects_without_a_ledger() -> None:
     store = CountedStore()
     store.full = True

@@ -1,0 +1,64 @@
+"""What one request needs besides its project's permit: the circuit of the server's address, and its account's cooldown."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from shared.accounts.account import Account
+from shared.admission.permit import Permit, PermitLapsed
+from shared.gateway.address_circuit import AddressCircuit, Passage
+from shared.gateway.cooldown import Cooldown, Turn
+from shared.generation import Generation
+
+
+class Clearance:
+    """Used for each exchange in this order: `wait`, then `confirm` with the permit, `check` and `sent` at the socket, `close`."""
+
+    def __init__(self, address: AddressCircuit, cooldown: Cooldown | None, generation: Generation) -> None:
+        self._address, self._cooldown, self._generation = address, cooldown, generation
+        self._passage = Passage(guest=generation.caller.kind == "caller_key")
+        self._turn: Turn | None = None
+        self._unused: Permit | None = None
+        """The permit of a turn that was not used: the place in the queue is kept."""
+
+    def needs_waiting(self) -> bool:
+        return self._address.is_open or self._cooldown is not None
+
+    async def wait(self, accounts: Sequence[Account], until_s: float) -> list[Account]:
+        """The accounts of `accounts` that may serve now. Raises GatewayError at `until_s` (elapsed time)."""
+        await self._address.enter(self._passage, until_s)
+        if self._cooldown is None or any(account.caller_key for account in accounts):
+            return list(accounts)
+        made = self._generation
+        self._turn = await self._cooldown.acquire(
+            accounts, made.deadline_s, until_s, made.caller, batch=made.priority == "batch", again=self._unused
+        )
+        self._unused = None
+        return [self._turn.account]
+
+    async def confirm(self) -> bool:
+        """Whether the request, which has a permit now, may be sent."""
+        return await self._address.pass_with_permit(self._passage)
+
+    def check(self) -> None:
+        """Raises PermitLapsed if the request may not be sent at this moment."""
+        if self._address.stops(self._passage):
+            raise PermitLapsed
+        if self._turn is not None:
+            self._turn.check()
+
+    def sent(self) -> None:
+        if self._turn is not None:
+            self._turn.sent()
+
+    async def close(self) -> None:
+        """The exchange is over, or does not take place. Returns when the store knows what was learned from it."""
+        self._address.leave(self._passage)
+        turn, self._turn = self._turn, None
+        try:
+            if turn is not None:
+                if not turn.permit.dispatched:
+                    self._unused = turn.permit
+                await turn.close()
+        finally:
+            await self._address.settle()
