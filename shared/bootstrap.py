@@ -30,10 +30,8 @@ from shared.errors import StorageUnavailable
 from shared.gateway.cooldown import Cooldown
 from shared.gateway.day_share import DayShare
 from shared.gateway.gateway import Gateway
-from shared.gemini.backend import DeveloperApi
-from shared.gemini.client import GeminiClient
+from shared.gemini.kinds import Addresses, Kinds
 from shared.gemini.models import MODELS
-from shared.gemini.upstream import NotAllowed, Upstreams
 from shared.generation import JsonObject
 from shared.ledger.grid import Grid
 from shared.ledger.state import Exhaustion
@@ -48,9 +46,6 @@ from shared.stores.url import open_store
 from shared.telemetry.record import log_problem
 
 if TYPE_CHECKING:
-    from shared.gemini.backend import Backend
-    from shared.gemini.oauth import AccessTokens
-    from shared.gemini.upstream import Upstream
     from shared.media.look_ups import LookUps
     from shared.media.media import MediaStore
     from shared.ops.accounts_command import Desk
@@ -87,43 +82,13 @@ class Services:
         )
         self._rejections = Rejections(self.configurations)
         self.pool.on_disabled = self._report_disabled
-        self.admission = Admission(
-            self.store,
-            ProcessConfig(
-                instance=secrets.token_hex(16),
-                grid=Grid.of(settings.window_s),
-                tau_s=max(MIN_DEADLINE_MS / 1000, settings.request_timeout_s),
-                lease_s=settings.lease_s,
-                linger_s=LINGER_S if liveness else 0.0,
-                holds_on=liveness is None,
-                cancels=settings.cancels,
-                exhaustion=exhaustion_of(settings.accounts),
-                known=frozenset([*MODELS, *settings.model_limits, *filter(None, [settings.model_override])]),
-            ),
-            AdmissionConfig(
-                settings.queue_timeout_s,
-                weights_of(settings),
-                settings.max_connections,
-                caller_key_connections(settings),
-            ),
-            liveness,
-        )
+        self.admission = _admission(settings, self.store, liveness)
         self.cooldown = _cooldown(settings, self.store)
-        self._clients: list[tuple[GeminiClient, str]] = []
-        """Each with the address by which its proxy is chosen."""
-        self.client = self._client_of(DeveloperApi(settings.base_url), settings.base_url)
-        self.upstreams = Upstreams(
-            {"api_key": self.client},
-            {
-                "vertex": self._vertex,
-                "enterprise": self._enterprise,
-                "enterprise_session": self._enterprise_session,
-            },
-        )
+        self.kinds = self._kinds(settings)
         self.gateway = Gateway(
             self.pool,
             self.admission,
-            self.upstreams,
+            self.kinds.upstreams,
             request_timeout_s=settings.request_timeout_s,
             cooldown=self.cooldown,
             day_share=DayShare(self.store, self.admission) if shares_day(settings) else None,
@@ -142,58 +107,25 @@ class Services:
         """The old program's file is there, and not known to be imported."""
         self._importing: asyncio.Task[None] | None = None
 
-    @cached_property
-    def access_tokens(self) -> AccessTokens:
-        """Of service accounts, for every kind of account that has one."""
-        from shared.gemini.minting import Mint
-        from shared.gemini.oauth import AccessTokens
-
-        return AccessTokens(Mint(self.settings.accounts.oauth_token_url, self._proxy_for))
-
-    def _vertex(self) -> Upstream:
-        from shared.gemini.vertex import Vertex, host
-
-        base_url = self.settings.accounts.vertex_base_url
-        return self._client_of(Vertex(self.access_tokens, self.large_work, base_url), base_url or host("global"))
-
-    def _enterprise(self) -> Upstream:
-        from shared.gemini.assistant import Assistant
-        from shared.gemini.enterprise import Enterprise, host
-        from shared.gemini.side_requests import SideRequests
-
-        base_url = self.settings.accounts.enterprise_base_url
-        url = base_url or host("global")
-        service = Enterprise(self.access_tokens, SideRequests(self.large_work, self._proxy_for), base_url)
-        return Assistant(service, lambda backend: self._client_of(backend, url))
-
-    def _enterprise_session(self) -> Upstream:
-        if not self.settings.accounts.allow_session_accounts:
-            return NotAllowed(WHY_NO_SESSION_ACCOUNTS)
-        from shared.gemini.assistant import Assistant
-        from shared.gemini.enterprise_session import EnterpriseSession
-        from shared.gemini.oauth import AccessTokens
-        from shared.gemini.session_token import API, SessionMint
-        from shared.gemini.side_requests import SideRequests
-
-        base_url = self.settings.accounts.enterprise_session_base_url
-        url = base_url or API
-        tokens = AccessTokens(SessionMint(base_url, self._proxy_for))
-        service = EnterpriseSession(tokens, SideRequests(self.large_work, self._proxy_for), base_url)
-        return Assistant(service, lambda backend: self._client_of(backend, url))
+    def _kinds(self, settings: Settings) -> Kinds:
+        accounts = settings.accounts
+        return Kinds(
+            Addresses(
+                settings.base_url,
+                accounts.vertex_base_url,
+                accounts.oauth_token_url,
+                accounts.enterprise_base_url,
+                accounts.enterprise_session_base_url,
+            ),
+            max_connections=settings.max_connections,
+            proxy_for=self._proxy_for,
+            large_work=self.large_work,
+            why_no_sessions=None if accounts.allow_session_accounts else WHY_NO_SESSION_ACCOUNTS,
+        )
 
     def _proxy_for(self, url: str) -> Secret | None:
-        """By the settings of the moment, which may have changed since an upstream was made."""
+        """By the settings of the time of the call, which `refresh` may have changed."""
         return self.settings.proxy_for(url)
-
-    def _client_of(self, backend: Backend, base_url: str) -> GeminiClient:
-        client = GeminiClient(
-            backend,
-            max_connections=self.settings.max_connections,
-            proxy=proxy_of(self.settings, base_url),
-            large_work=self.large_work,
-        )
-        self._clients.append((client, base_url))
-        return client
 
     @cached_property
     def look_ups(self) -> LookUps:
@@ -244,8 +176,7 @@ class Services:
         )
         self.gateway.table = settings.models
         self.byte_budget.strangers_bytes = strangers_bytes(settings, self.byte_budget.total_bytes)
-        for client, base_url in self._clients:
-            client.reconfigure(proxy_of(settings, base_url), settings.max_connections)
+        self.kinds.reconfigure(settings.max_connections)
         self.admission.reconfigure(weights_of(settings), settings.max_connections, caller_key_connections(settings))
         self.admission.clients.reconfigure(self.pool.server)
         if others_serve:
@@ -290,9 +221,7 @@ class Services:
             await self.cooldown.admission.aclose()
         if self.tracer is not None:
             await self.tracer.aclose()
-        await self.upstreams.aclose()
-        if "access_tokens" in self.__dict__:
-            await self.access_tokens.aclose()
+        await self.kinds.aclose()
         self.large_work.close()
         await self.store.aclose()
 
@@ -304,6 +233,30 @@ def budget_of(settings: Settings) -> ByteBudget:
     if total is None:
         total = min(max(memory_bytes() // (6 * settings.workers), MIN_BUDGET_BYTES), MAX_BUDGET_BYTES)
     return ByteBudget(total, strangers_bytes=strangers_bytes(settings, total))
+
+
+def _admission(settings: Settings, store: Store, liveness: Liveness | None) -> Admission:
+    return Admission(
+        store,
+        ProcessConfig(
+            instance=secrets.token_hex(16),
+            grid=Grid.of(settings.window_s),
+            tau_s=max(MIN_DEADLINE_MS / 1000, settings.request_timeout_s),
+            lease_s=settings.lease_s,
+            linger_s=LINGER_S if liveness else 0.0,
+            holds_on=liveness is None,
+            cancels=settings.cancels,
+            exhaustion=exhaustion_of(settings.accounts),
+            known=frozenset([*MODELS, *settings.model_limits, *filter(None, [settings.model_override])]),
+        ),
+        AdmissionConfig(
+            settings.queue_timeout_s,
+            weights_of(settings),
+            settings.max_connections,
+            caller_key_connections(settings),
+        ),
+        liveness,
+    )
 
 
 def _cooldown(settings: Settings, store: Store) -> Cooldown | None:
@@ -321,12 +274,6 @@ def exhaustion_of(accounts: AccountSettings) -> Exhaustion:
     return Exhaustion(
         accounts.exhausted_wait_s / 60, accounts.max_exhausted_retries, accounts.fully_exhausted_wait_s / 60
     )
-
-
-def proxy_of(settings: Settings, url: str) -> str | None:
-    """The proxy for requests to `url`, with its credential."""
-    proxy = settings.proxy_for(url)
-    return proxy.reveal() if proxy else None
 
 
 def weights_of(settings: Settings) -> dict[str, float]:

@@ -6,8 +6,6 @@ Key, then model, then body, then quota (where Google checks quota relative to th
 from __future__ import annotations
 
 import asyncio
-import base64
-import binascii
 import re
 import time
 from collections.abc import Awaitable, Callable
@@ -38,6 +36,7 @@ from .config import EmulatorConfig
 from .errors import GoogleError
 from .exchange import Aborted, Exchange
 from .faults import BadDirective, Directives, Fault, Faults
+from .model_pages import page
 from .models import Model
 from .oauth import TokenServer
 from .server import Request, Server
@@ -49,7 +48,6 @@ from .validate import check_contents, check_generate
 _PATH = re.compile(r"/(v1|v1beta)/models(?:/([^/:]+)(?::(\w+))?)?")
 _GENERATING = frozenset({"generateContent", "streamGenerateContent"})
 _ANSWERING = frozenset({models.TEXT, models.IMAGE})
-_PAGE_SIZE, _MAX_PAGE_SIZE = 50, 1000
 _MAX_SERVER_TIMEOUT_S = 3600.0
 
 
@@ -313,16 +311,8 @@ class App:
         return replies.document(request, entry)
 
     def _list_models(self, request: Request, call: _Call) -> web.Response:
-        listed = models.entries(call.version)
-        size = request.query.get("pageSize", str(_PAGE_SIZE))
-        if not size.isdecimal():
-            raise errors.invalid(f"Invalid value at 'page_size' (TYPE_INT32), \"{size[:40]}\"")
-        start = _page_start(request.query.get("pageToken", ""))
-        end = start + min(int(size) or _PAGE_SIZE, _MAX_PAGE_SIZE)
-        page: dict[str, Any] = {"models": listed[start:end]}
-        if end < len(listed):
-            page["nextPageToken"] = base64.urlsafe_b64encode(str(end).encode()).decode()
-        return replies.document(request, page)
+        listed = page(call.version, request.query.get("pageSize"), request.query.get("pageToken", ""))
+        return replies.document(request, listed)
 
     def _missing(self, request: Request) -> web.Response:
         self.stats.arrived("unknown", "", "")
@@ -393,12 +383,3 @@ def _deadline_s(request: Request) -> float | None:
     except ValueError:
         return None
     return request.arrived_s + timeout_s if 0 < timeout_s <= _MAX_SERVER_TIMEOUT_S else None
-
-
-def _page_start(token: str) -> int:
-    if not token:
-        return 0
-    try:
-        return int(base64.urlsafe_b64decode(token))
-    except (ValueError, binascii.Error):
-        raise errors.invalid("Invalid page token.") from None

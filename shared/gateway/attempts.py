@@ -13,22 +13,21 @@ from shared.accounts.account import Account
 from shared.admission.permit import Permit, PermitLapsed
 from shared.admission.queue import AccountsChanged
 from shared.clock import elapsed_s
-from shared.errors import DailyQuotaExhausted, GatewayError, NoQuota, UpstreamTimeout
+from shared.errors import DailyQuotaExhausted, NoQuota, UpstreamTimeout
 from shared.gateway.able import able, served_model
 from shared.gateway.address_circuit import ENOUGH
 from shared.gateway.clearance import Clearance
 from shared.gateway.day_share import PartOfDay
-from shared.gateway.failures import caller_error, refusal_of
 from shared.gateway.frames import Frames
+from shared.gateway.lessons import error_of, learn, not_found
 from shared.gateway.placement import Placement
 from shared.gateway.retry import Decision, Others, Raise, Requeue, SameAccount, decide
 from shared.gateway.stream_reply import StreamReply
+from shared.gateway.token_count import count
 from shared.gemini import models, wire
-from shared.gemini.counting import count_input_tokens, worth_counting
 from shared.gemini.errors import UpstreamFailure
 from shared.gemini.upstream import Exchange
 from shared.generation import (
-    UNKNOWN_USAGE,
     Attempt,
     Cost,
     EncodedBody,
@@ -74,7 +73,7 @@ class Attempts:
             self.timeline.model = self.model
         self.attempt = Attempt(0.0, 0.0, "")
         """The current exchange, or the latest one."""
-        self._over = False
+        self.over = False
         """Whether Gemini has ended the current exchange."""
         self._prepared = False
         self._tries = self._lapses = 0
@@ -94,10 +93,10 @@ class Attempts:
             if not self._prepared:
                 self._prepared = True
                 if self.placement.needed:
-                    with self._waiting():
+                    with self.waiting():
                         await self.placement.look_up(max(MIN_EXCHANGE_S, self.generation.deadline_s - elapsed_s()))
                     await self._choose()
-                await self._count()
+                await count(self)
             while True:
                 try:
                     permit = await self._acquire()
@@ -147,7 +146,7 @@ class Attempts:
 
     async def _acquire(self) -> Permit:
         now_s, accounts = elapsed_s(), self.next
-        with self._waiting():
+        with self.waiting():
             if self.clearance.needs_waiting():
                 accounts = await self.clearance.wait(accounts, self._waits_until_s())
             await self._part_of_day.take(self.usable, self.model)
@@ -173,7 +172,7 @@ class Attempts:
         messages = [self.gateway.missing.message(account.ledger_id, self.model) for account in candidates]
         if candidates and all(messages):
             failure = UpstreamFailure("not_found", messages[0] or "", status=404)
-            raise caller_error(failure, self.model, 0.0, 0.0, self._window_s(), caller_key=candidates[0].caller_key)
+            raise not_found(self, failure, candidates[0])
         having = [account for account, message in zip(candidates, messages, strict=True) if message is None]
         return self.placement.of_backend(having)
 
@@ -191,7 +190,7 @@ class Attempts:
         return left
 
     @contextmanager
-    def _waiting(self) -> Iterator[None]:
+    def waiting(self) -> Iterator[None]:
         """Records the time of the block as a wait in the queue."""
         now_s = elapsed_s()
         wait = TimeSpan(now_s, now_s)
@@ -200,28 +199,6 @@ class Attempts:
             yield
         finally:
             wait.ended_s = elapsed_s()
-
-    async def _count(self) -> None:
-        """A large request reserves Gemini's own token count instead of the estimate. Time spent counting is not queue
-        time."""
-        limits = {account.limits_for(self.model).input_tokens for account in self.usable}
-        if not worth_counting(self.cost.input_tokens, limits) or "model" in self.generation.body:
-            return
-        if self.gateway.address.is_open:
-            return
-        left_s = max(MIN_EXCHANGE_S, (self.generation.deadline_s - elapsed_s()) / 2)
-        account = random.choice(self.usable)
-        with self._waiting():
-            connected = await self.gateway.admission.connect(account, left_s)
-        if not connected:
-            return
-        try:
-            exchange = self._exchange(account, "generateContent", left_s)
-            tokens = await count_input_tokens(self.gateway.upstreams[account.kind], exchange)
-        finally:
-            self.gateway.admission.disconnect(account)
-        if tokens is not None:
-            self.cost = self.cost._replace(input_tokens=tokens)
 
     def _patient_until_s(self, now_s: float) -> float | None:
         """Elapsed time until which the request may wait for a permit, if its caller stated a patience: the usual answer must
@@ -240,7 +217,7 @@ class Attempts:
         now_s = elapsed_s()
         self.attempt = attempt = Attempt(now_s, now_s, permit.account.id)
         self.timeline.attempts.append(attempt)
-        self._over = False
+        self.over = False
         found = True
         try:
             yield
@@ -251,7 +228,7 @@ class Attempts:
             raise
         except UpstreamFailure as failure:
             found = failure.kind != "not_found"
-            self.learn(failure, permit)
+            learn(self, failure, permit)
             raise
         except (asyncio.CancelledError, GeneratorExit):
             attempt.failure = "cancelled"
@@ -261,18 +238,18 @@ class Attempts:
             self.measure()
             self._part_of_day.settle(spent=permit.dispatched and found)
             # Tokens that Gemini did not count stay reserved.
-            await permit.close(None if attempt.usage is None else attempt.usage.prompt_tokens, cancelled=not self._over)
+            await permit.close(None if attempt.usage is None else attempt.usage.prompt_tokens, cancelled=not self.over)
             await self.clearance.close()
 
     def exchange(self, permit: Permit, verb: str) -> Exchange:
         now_s = elapsed_s()
         timeout_s = max(MIN_EXCHANGE_S, min(self.generation.deadline_s - now_s, self.gateway.request_timeout_s))
         permit.deadline_s = now_s + timeout_s
-        return self._exchange(
+        return self.exchange_on(
             permit.account, verb, timeout_s, partial(self._check, permit), partial(self._sent, permit)
         )
 
-    def _exchange(
+    def exchange_on(
         self,
         account: Account,
         verb: str,
@@ -335,8 +312,8 @@ class Attempts:
 
     def complete(self, permit: Permit) -> None:
         """The last byte of the answer has arrived."""
-        if not self._over:
-            self._over = True
+        if not self.over:
+            self.over = True
             permit.completed()
 
     def _record_time(self) -> None:
@@ -361,37 +338,6 @@ class Attempts:
         self.attempt.ended_s = elapsed_s()
 
     # -- after a failure ---------------------------------------------------------------------------------------------
-
-    def learn(self, failure: UpstreamFailure, permit: Permit) -> None:
-        """Reports what a failure means for the account to the ledger or to the pool."""
-        self.attempt.failure = failure.kind
-        self._over = not failure.severed
-        if failure.status == 200 and self.attempt.usage is None:
-            self.attempt.usage = UNKNOWN_USAGE  # An answer arrived and is billed, but its counts were lost.
-        now_ms = self.gateway.admission.clock.latest_ms()
-        exhaustion = self.gateway.admission.process_config.exhaustion
-        refusal = refusal_of(failure, self.model, permit.dispatched_ms, now_ms, self._window_s(), exhaustion)
-        if failure.kind == "quota":
-            self.gateway.address.answered(self.timeline.dispatched_s)
-        if refusal is not None and refusal.pressure:
-            permit.accepted()
-            self.gateway.address.rejected(permit.account, partial(permit.refuse, refusal))
-        elif refusal is not None:
-            permit.accepted()
-            named = [models.model_id(violation.model) for violation in failure.violations if violation.model]
-            permit.refuse(refusal, named[0] if named else None)
-        elif failure.status not in (None, 429):
-            permit.answered()
-        if failure.kind == "not_found" and models.says_missing(failure.message):
-            self.gateway.missing.add(permit.account.ledger_id, self.model, failure.message)
-            permit.not_found()
-        pool = self.gateway.pool
-        if failure.remedy == "account_out":
-            pool.disable(permit.account, failure.kind, failure.message)
-        elif failure.remedy == "account_paused":
-            pool.pause(permit.account, failure.kind, failure.message)
-        if failure.consumer is not None:
-            pool.learn_consumer(permit.account, failure.consumer)
 
     async def prepare_retry(self, failure: PermitLapsed | UpstreamFailure, permit: Permit) -> None:
         """Returns when the next attempt may begin; raises the caller's error if there is none."""
@@ -421,7 +367,7 @@ class Attempts:
                 return
         match decision:
             case Raise():
-                raise self.error(failure, permit) from failure
+                raise error_of(self, failure, permit) from failure
             case SameAccount(wait_s):
                 self.next = [permit.account]
                 await self.gateway.sleep(wait_s)
@@ -442,18 +388,3 @@ class Attempts:
         """Minimum time left for a retry to be of use."""
         times = self.gateway.admission.times
         return max(MIN_EXCHANGE_S, times.fastest_tenth_s(self.model, elapsed_s(), streamed=self.streamed))
-
-    def error(self, failure: UpstreamFailure, permit: Permit) -> GatewayError:
-        """The error for the caller."""
-        return caller_error(
-            failure,
-            self.model,
-            permit.dispatched_ms,
-            self.gateway.admission.clock.latest_ms(),
-            self._window_s(),
-            caller_key=permit.account.caller_key,
-            key_retry_s=self.gateway.pool.server_retry_s(),
-        )
-
-    def _window_s(self) -> float:
-        return self.gateway.admission.process_config.grid.window_ms / 1000

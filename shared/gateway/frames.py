@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
 from shared.admission.permit import Permit
+from shared.gateway.lessons import error_of, learn
 from shared.gemini.errors import UpstreamFailure
 from shared.generation import JsonObject
 
@@ -34,8 +35,8 @@ class Frames:
             await attempts.placement.record(permit.account)
             raise
         except UpstreamFailure as failure:
-            attempts.learn(failure, permit)
-            raise attempts.error(failure, permit) from failure
+            learn(attempts, failure, permit)
+            raise error_of(attempts, failure, permit) from failure
         attempts.measure()
         await attempts.noted(permit, frame)
         return frame

@@ -167,7 +167,7 @@ class TestSettings:
     async def test_proxy_is_switched_on_and_off(self) -> None:
         """The offline Gemini is on this machine, which no proxy is used for; so Gemini's host is another name here."""
         async with site() as it:
-            client = it.path.services.client
+            client = it.path.services.kinds.upstreams["api_key"]
             it.path.services._clients[0] = (client, "https://gemini.example")
             sealed = KEYS.seal("proxy:credential", b"user:pass")
             for enabled, url in (

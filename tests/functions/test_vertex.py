@@ -35,7 +35,7 @@ class VertexPath:
         self.passed_s = 0.0
         settings = path.services.settings
         mint = Mint(settings.accounts.oauth_token_url, settings.proxy_for)
-        path.services.access_tokens = AccessTokens(
+        path.services.kinds.access_tokens = AccessTokens(
             mint, elapsed=lambda: elapsed_s() + self.passed_s, jitter=lambda: 0.0
         )
 

@@ -160,7 +160,7 @@ class Naive:
         queued_s = elapsed_s() - asked_s
         body = orjson.dumps(_body(prompt))
         try:
-            await self._services.client.generate(
+            await self._services.kinds.upstreams["api_key"].generate(
                 Exchange(self._secret, MODEL, "generateContent", body, self._timeout_s)
             )
         finally:
