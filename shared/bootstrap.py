@@ -46,9 +46,12 @@ from shared.stores.url import open_store
 from shared.telemetry.record import log_problem
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from shared.accounts.same_project import Found
     from shared.media.look_ups import LookUps
     from shared.media.media import MediaStore
-    from shared.ops.accounts_command import Desk
+    from shared.ops.accounts_desk import Desk
     from shared.secret import Secret
     from shared.stores.port import Liveness, Store
     from shared.telemetry.spans import Tracer
@@ -304,10 +307,13 @@ async def accounts_desk(settings: Settings) -> Desk:
     from shared.configuration.document import Configuration
     from shared.configuration.effective import effective
     from shared.configuration.old_program import proxy_url
+    from shared.configuration.stored_accounts import SecretCache, stored_accounts
+    from shared.gemini.files_api import FilesApi
     from shared.gemini.listing import ModelLister
     from shared.gemini.minting import Mint
     from shared.ops.account_testers import api_key_tester, token_tester
-    from shared.ops.accounts_command import Desk
+    from shared.ops.accounts_desk import Desk
+    from shared.ops.project_markers import merge_same_projects
 
     store = open_store(settings.ledger_url)
     configuration = ConfigurationStore(store)
@@ -318,6 +324,12 @@ async def accounts_desk(settings: Settings) -> Desk:
         settings, _ = effective(settings, Configuration(), proxy_url(proxy, keys))
     lister = ModelLister(settings.base_url, settings.proxy_for(settings.base_url))
     of_tokens = token_tester(Mint(settings.accounts.oauth_token_url, settings.proxy_for))
+
+    async def same_projects(ids: Collection[str]) -> Found:
+        stored = stored_accounts(settings, await configuration.read(), keys, SecretCache()).accounts
+        accounts = [*environment_accounts(settings), *stored]
+        async with FilesApi(settings.base_url, proxy_of(settings, settings.base_url)) as files:
+            return await merge_same_projects(store, files, accounts, ids, Grid.of(settings.window_s).window_ms)
 
     async def aclose() -> None:
         await lister.aclose()
@@ -330,6 +342,7 @@ async def accounts_desk(settings: Settings) -> Desk:
         keys,
         partial(need_data_keys, configured, deployed=deployed),
         {"api_key": api_key_tester(lister), "vertex": of_tokens, "enterprise": of_tokens},
+        same_projects,
         aclose,
     )
 

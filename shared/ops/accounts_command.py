@@ -10,9 +10,9 @@ import asyncio
 import os
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
 import orjson
 from dotenv import load_dotenv
@@ -24,13 +24,12 @@ from shared.accounts.manage import NewAccount
 from shared.accounts.old_file import InvalidOldFile
 from shared.accounts.pasted import MAX_PASTED_CHARS, Pasted, TooMuchText, fingerprint_of, parse_pasted
 from shared.accounts.records import AccountRecord
-from shared.accounts.sealing import DataKeys, Unsealable
-from shared.accounts.testing import Candidate, Tester, record_verdicts, run_tests
-from shared.clock import unix_s
+from shared.accounts.sealing import Unsealable
 from shared.configuration.resealing import reseal_others
-from shared.configuration.store import ConfigurationStore
 from shared.errors import BadRequest, GatewayError
 from shared.ops import accounts_files, accounts_table
+from shared.ops.accounts_desk import Desk, OpenDesk, checked_ids, now_ms, print_result
+from shared.ops.accounts_testing import test_accounts
 from shared.ops.terminal import InputError, QuietParser, read_secret, read_text
 from shared.secret import Secret
 from shared.settings.accounts import WHY_NO_SESSION_ACCOUNTS
@@ -42,24 +41,6 @@ ENV_FILE = Path(__file__).resolve().parents[2] / ".env"
 DESCRIPTION = "Lists, adds, tests, disables and removes accounts, and imports and exports them."
 MAX_LINES_SHOWN = 20
 _PLACE_NAME_CHARS = 30
-
-
-@dataclass(frozen=True, slots=True)
-class Desk:
-    """What the command works with. `settings`: the environment's, with the stored configuration below it. `configuration` and
-    `testers` are bound to the running event loop."""
-
-    settings: Settings
-    configuration: ConfigurationStore
-    keys: DataKeys
-    """Those that exist. Empty if there is none."""
-    make_keys: Callable[[], DataKeys]
-    """The keys for new secrets; where the system's keyring has none yet, one is made there. Raises NoDataKey."""
-    testers: Mapping[Kind, Tester]
-    aclose: Callable[[], Awaitable[None]]
-
-
-OpenDesk = Callable[[Settings], Awaitable[Desk]]
 
 
 def run(open_desk: OpenDesk) -> None:
@@ -111,6 +92,7 @@ def _parser() -> argparse.ArgumentParser:
     paste.add_argument("--project", help="the Google project of all these keys")
     test = command("test", "ask Google whether it accepts the accounts' secrets (all accounts without ids)")
     test.add_argument("ids", nargs="*", metavar="ID")
+    test.add_argument("--no-marker", action="store_true", help="upload no file: do not look for keys of one project")
     for name, what in (("enable", "let accounts serve again"), ("disable", "let accounts serve no more requests")):
         command(name, what).add_argument("ids", nargs="+", metavar="ID")
     remove = command("remove", "delete accounts with their secrets")
@@ -127,7 +109,7 @@ async def _command(options: argparse.Namespace, settings: Settings, open_desk: O
         "states": _states,
         "add": _add,
         "paste": _paste,
-        "test": _test,
+        "test": test_accounts,
         "enable": _enable,
         "disable": _disable,
         "remove": _remove,
@@ -142,26 +124,18 @@ async def _command(options: argparse.Namespace, settings: Settings, open_desk: O
         await desk.aclose()
 
 
-def _print(options: argparse.Namespace, as_json: Mapping[str, Any], text: str) -> None:
-    sys.stdout.write(accounts_table.json_text(as_json) if options.json else text)
-
-
-def _now_ms() -> int:
-    return int(unix_s() * 1000)
-
-
 # -- show --------------------------------------------------------------------------------------------------------------
 
 
 async def _list(options: argparse.Namespace, desk: Desk) -> int:
     rows = accounts_table.rows_of(desk.settings.server_keys, await desk.configuration.accounts())
-    _print(options, {"accounts": accounts_table.accounts_json(rows)}, accounts_table.accounts_text(rows))
+    print_result(options, {"accounts": accounts_table.accounts_json(rows)}, accounts_table.accounts_text(rows))
     return 0
 
 
 async def _states(options: argparse.Namespace, desk: Desk) -> int:
     rows = accounts_table.stored_states(desk.settings.server_keys, await desk.configuration.accounts())
-    _print(options, {"states": accounts_table.states_json(rows)}, accounts_table.states_text(rows))
+    print_result(options, {"states": accounts_table.states_json(rows)}, accounts_table.states_text(rows))
     return 0
 
 
@@ -180,7 +154,9 @@ async def _add(options: argparse.Namespace, desk: Desk) -> int:
     if added.duplicates:
         raise InputError("This account exists already; nothing was added.")
     rows = accounts_table.rows_of((), added.records)
-    _print(options, {"added": accounts_table.accounts_json(rows)}, f"Added:\n{accounts_table.accounts_text(rows)}")
+    print_result(
+        options, {"added": accounts_table.accounts_json(rows)}, f"Added:\n{accounts_table.accounts_text(rows)}"
+    )
     return 0
 
 
@@ -208,7 +184,7 @@ def _place(given: Sequence[str]) -> dict[str, str]:
 
 async def _add_all(desk: Desk, given: Sequence[NewAccount]) -> manage.Added:
     environment = [key.secret for key in desk.settings.server_keys]
-    return await manage.add(desk.configuration, desk.keys, given, _now_ms(), environment)
+    return await manage.add(desk.configuration, desk.keys, given, now_ms(), environment)
 
 
 async def _paste(options: argparse.Namespace, desk: Desk) -> int:
@@ -225,7 +201,7 @@ async def _paste(options: argparse.Namespace, desk: Desk) -> int:
     added = await _add_all(desk, given) if given else manage.Added(())
     rows = accounts_table.rows_of((), added.records)
     duplicates = len(pasted.duplicates) + len(added.duplicates)
-    _print(
+    print_result(
         options,
         {
             "new": len(rows),
@@ -260,67 +236,11 @@ async def _known(desk: Desk) -> set[str]:
     return known
 
 
-# -- test --------------------------------------------------------------------------------------------------------------
-
-
-async def _test(options: argparse.Namespace, desk: Desk) -> int:
-    records = await desk.configuration.accounts()
-    ids = _checked_ids(options.ids)
-    given = [
-        Candidate(account_id(key.source), "api_key", key.secret, {})
-        for key in desk.settings.server_keys
-        if not ids or account_id(key.source) in ids
-    ]
-    unreadable = []
-    for record in records:
-        if ids and record.id not in ids:
-            continue
-        secret = manage.readable(desk.keys, record)
-        if secret is None:
-            unreadable.append(record.id)
-        else:
-            given.append(Candidate(record.id, record.kind, secret, record.place, record.revision))
-    missing = ids - {account.id for account in given} - set(unreadable)
-    if missing:
-        raise InputError(f"There is no account {', '.join(sorted(missing)[:10])}; list the accounts for their ids.")
-    verdicts = await run_tests(given, desk.testers, _progress)
-    await record_verdicts(desk.configuration, given, verdicts, _now_ms())
-    found: list[tuple[str, str, str]] = [(name, verdict.result, verdict.message) for name, verdict in verdicts.items()]
-    found += [(name, "unreadable", "No key of ACCOUNTS_DATA_KEY decrypts its secret.") for name in unreadable]
-    counts = {
-        result: sum(one[1] == result for one in found)
-        for result in ("ok", "rejected", "restricted", "unknown", "unreadable")
-    }
-    summary = ", ".join(f"{count} {result}" for result, count in counts.items() if count or result == "ok")
-    _print(
-        options,
-        {**counts, "accounts": [{"id": name, "result": result, "why": why} for name, result, why in found]},
-        f"{accounts_table.table(('ID', 'RESULT', 'WHY'), found)}{summary}\n",
-    )
-    return 0 if counts["ok"] == len(found) else 1
-
-
-def _progress(done: int, of: int) -> None:
-    if sys.stderr.isatty():
-        sys.stderr.write(f"\rtested {done} of {of}" + ("\n" if done == of else ""))
-        sys.stderr.flush()
-    elif done == of or done % 50 == 0:
-        sys.stderr.write(f"tested {done} of {of}\n")
-
-
 # -- change ------------------------------------------------------------------------------------------------------------
 
 
-def _checked_ids(ids: Sequence[str]) -> set[str]:
-    """Raises InputError for what cannot be an id, without repeating it: it may be a key."""
-    for name in ids:
-        if len(name) > 63 or not all(char.islower() or char.isdigit() or char == "-" for char in name):
-            raise InputError("An argument is no account's id; list the accounts for their ids.")
-    return set(ids)
-
-
 def _stored_ids(options: argparse.Namespace, desk: Desk) -> set[str]:
-    ids = _checked_ids(options.ids)
+    ids = checked_ids(options.ids)
     for key in desk.settings.server_keys:
         if account_id(key.source) in ids:
             raise InputError(
@@ -358,15 +278,15 @@ async def _remove(options: argparse.Namespace, desk: Desk) -> int:
 
 def _changed(options: argparse.Namespace, what: str, records: Sequence[AccountRecord]) -> int:
     ids = [record.id for record in records]
-    _print(options, {what: ids}, "".join(f"{what} {name}\n" for name in ids))
+    print_result(options, {what: ids}, "".join(f"{what} {name}\n" for name in ids))
     return 0
 
 
 async def _import(options: argparse.Namespace, desk: Desk) -> int:
     summary = await accounts_files.import_file(
-        options, desk.configuration, desk.make_keys(), desk.settings.accounts.allow_session_accounts, _now_ms()
+        options, desk.configuration, desk.make_keys(), desk.settings.accounts.allow_session_accounts, now_ms()
     )
-    _print(options, summary.as_json(), summary.text())
+    print_result(options, summary.as_json(), summary.text())
     return 0
 
 
@@ -379,7 +299,7 @@ async def _rotate_key(options: argparse.Namespace, desk: Desk) -> int:
     accounts, of_accounts = await manage.reseal(desk.configuration, desk.keys)
     others, of_others = await reseal_others(desk.configuration, desk.keys)
     count, unreadable = accounts + others, (*of_accounts, *of_others)
-    _print(
+    print_result(
         options,
         {"encrypted_anew": count, "unreadable": list(unreadable)},
         f"{count} encrypted anew. The earlier keys can be removed from ACCOUNTS_DATA_KEY.\n"

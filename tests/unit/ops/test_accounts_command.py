@@ -8,8 +8,11 @@ import io
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +25,8 @@ from shared.accounts.sealing import DataKeys
 from shared.bootstrap import accounts_desk
 from shared.configuration.document import Configuration
 from shared.configuration.store import ConfigurationStore
+from shared.emulator.config import EmulatorConfig
+from shared.emulator.running import running
 from shared.ops.accounts_command import main
 from shared.secret import Secret
 from shared.stores.sqlite import SqliteStore
@@ -108,6 +113,26 @@ class Command:
 
     def states(self) -> dict[str, str]:
         return {row["id"]: row["state"] for row in self.json("states")["states"]}
+
+
+@contextmanager
+def emulator(projects: dict[str, str]) -> Iterator[str]:
+    """An offline Gemini in a thread of its own, because the command runs a loop of its own."""
+    started: Future[str] = Future()
+    ends = threading.Event()
+
+    async def serve() -> None:
+        async with running(EmulatorConfig(keys=projects)) as gemini:
+            started.set_result(gemini.url)
+            await asyncio.to_thread(ends.wait)
+
+    thread = threading.Thread(target=lambda: asyncio.run(serve()))
+    thread.start()
+    try:
+        yield started.result(timeout=60)
+    finally:
+        ends.set()
+        thread.join()
 
 
 @pytest.fixture(scope="module")
@@ -263,6 +288,15 @@ class TestTest:
         assert answer["accounts"] == [
             {"id": name, "result": "unreadable", "why": "No key of ACCOUNTS_DATA_KEY decrypts its secret."}
         ]
+
+    def test_keys_of_one_project_share_a_ledger_afterwards(self, command: Command) -> None:
+        """The offline Gemini has files for each project, so the marker of one key shows among those of the other."""
+        with emulator({KEY: "one", BAD_KEY: "one", ENVIRONMENT_KEY: "two"}) as url:
+            command.env["GEMINI_BASE_URL"] = url
+            pair = [command.add(KEY), command.add(BAD_KEY)]
+            assert command.json("test", "--no-marker")["one_project"] == []
+            assert command.json("test")["one_project"] == [sorted(pair)]
+            assert f"whose limits they share: {', '.join(sorted(pair))}\n" in command.done("test", pair[0])
 
     def test_unknown_id_is_named(self, command: Command) -> None:
         assert command.failed("test", "a-none").startswith("There is no account a-none;")
