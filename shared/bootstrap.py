@@ -174,6 +174,7 @@ class Services:
         )
 
     async def aclose(self) -> None:
+        await self.gateway.merges.aclose()
         await self.admission.aclose()
         if self.tracer is not None:
             await self.tracer.aclose()

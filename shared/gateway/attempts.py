@@ -337,7 +337,7 @@ class Attempts:
         elif failure.remedy == "account_paused":
             pool.pause(permit.account, failure.kind, failure.message)
         if failure.consumer is not None:
-            pool.learn_consumer(permit.account, failure.consumer)
+            self.gateway.merges.learn_consumer(permit.account, failure.consumer)
 
     async def prepare_retry(self, failure: PermitLapsed | UpstreamFailure, permit: Permit) -> None:
         """Returns when the next attempt may begin; raises the caller's error if there is none."""

@@ -18,6 +18,7 @@ from shared.gateway.attempts import Attempts
 from shared.gateway.day_share import DayShare
 from shared.gateway.generator import Generator
 from shared.gateway.placement import Places
+from shared.gateway.project_merges import ProjectMerges
 from shared.gateway.request_bodies import RequestBodies
 from shared.gateway.stream_reply import StreamReply
 from shared.gemini.errors import UpstreamFailure
@@ -48,6 +49,7 @@ class Gateway:
         self.bodies = RequestBodies(byte_budget, large_work)
         self.places = Places(pool, self.bodies, admission.store)
         self.missing = MissingModels()
+        self.merges = ProjectMerges(pool, admission)
         self.sleep = sleep
 
     def bind(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from shared.accounts.account import Account
@@ -117,6 +119,13 @@ class TestConsumers:
 
     def test_keys_of_one_configured_project_are_no_finding(self) -> None:
         pool = pool_of(Clock(), "one", "one")
+        for account in pool.server:
+            pool.learn_consumer(account, "7")
+        assert pool.same_projects() == []
+
+    def test_kinds_have_quotas_of_their_own(self) -> None:
+        pool = pool_of(Clock(), "one", "two")
+        pool._server = (pool.server[0], replace(pool.server[1], kind="vertex"))
         for account in pool.server:
             pool.learn_consumer(account, "7")
         assert pool.same_projects() == []
