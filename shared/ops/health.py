@@ -123,6 +123,8 @@ async def _project(settings: Settings, store: Store, ledger_id: str) -> JsonObje
         return {"stopped": None, "models": {}, "reason": error.public_message}
     except UnreadableState as error:
         return {"stopped": None, "models": {}, "reason": str(error)}
+    if state.moved:
+        return await _project(settings, store, state.moved)
     now_ms = int(reading.sample.server_ms)
     found = {model: refusals(state, model, now_ms, settings.limits_of(model)) for model in state.sections}
     models = {model: about for model, about in found.items() if any(about.values())}
