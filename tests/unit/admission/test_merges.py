@@ -123,7 +123,7 @@ class TestReconfigured:
             await site.gates[0].aclose()
             return served
 
-        assert run(story) >= 6, "more than 2 in this window: the new limit applies within 10 s"
+        assert run(story) > 2, "the new limit applies within 10 s, and is given out at its pace"
 
     def test_older_configuration_changes_nothing(self):
         async def story() -> None:
