@@ -39,7 +39,7 @@ class Accounts(BaseModel):
         "`restricted` is retried every ten minutes."
     )
     same_project: list[SameProject] = Field(
-        description="Keys that share one project's limits, but are counted separately."
+        description="Keys of one Google project that are configured as keys of several."
     )
 
 

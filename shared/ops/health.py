@@ -98,7 +98,8 @@ def _same_project(ids: list[str]) -> JsonObject:
     names = [f"{name.upper().replace('-', '_')}_PROJECT" for name in ids]
     return {
         "accounts": ids,
-        "message": "These keys belong to one Google project and share its limits, but are counted as several projects. "
+        "message": "These keys belong to one Google project and share its limits, but are configured as several projects. The "
+        "server counts them together once it has found that out; until then it may send more than Google allows. "
         f"Set {', '.join(names[:-1])} and {names[-1]} to the same value.",
     }
 
