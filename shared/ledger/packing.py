@@ -31,7 +31,7 @@ CLOSED = 255
 READABLE = frozenset({VERSION})
 """Versions that this code reads. It writes VERSION, which the release before must read already (README.md, "Versions")."""
 KINDS: tuple[Kind, ...] = get_args(Kind)
-LIMITS_VERSIONS, MOVED = 1, 2
+LIMITS_VERSIONS, MOVED = 1, 3
 """Kinds of additions: the versions of the leases' limits (0 for a lease that is not listed), and the ledger that took over."""
 _MAX = 2**62
 _NONE = -1
@@ -95,7 +95,7 @@ def unpack(blob: bytes) -> State:
         if sys.byteorder == "big":
             numbers.byteswap()
         state = _state(Column(numbers.tolist()), names)
-    except (zlib.error, UnicodeDecodeError, IndexError, ValueError) as error:
+    except (zlib.error, UnicodeDecodeError, LookupError, ValueError) as error:
         raise UnreadableState(f"the ledger's document is damaged: {type(error).__name__}") from error
     if (blob[2] == CLOSED) != bool(state.moved):
         raise UnreadableState(_OTHER)
