@@ -215,6 +215,7 @@ class Services:
         )
 
     async def aclose(self) -> None:
+        await self.gateway.merges.aclose()
         await self.admission.aclose()
         await self._rejections.aclose()
         if self._importing is not None:
@@ -279,6 +280,12 @@ def exhaustion_of(accounts: AccountSettings) -> Exhaustion:
     )
 
 
+def _proxy_of(settings: Settings) -> str | None:
+    """The proxy for requests to the Gemini API, with its credential."""
+    proxy = settings.proxy_for(settings.base_url)
+    return proxy.reveal() if proxy else None
+
+
 def weights_of(settings: Settings) -> dict[str, float]:
     return {id_of(caller): weight for caller, weight in settings.caller_weights.items()}
 
@@ -328,7 +335,7 @@ async def accounts_desk(settings: Settings) -> Desk:
     async def same_projects(ids: Collection[str]) -> Found:
         stored = stored_accounts(settings, await configuration.read(), keys, SecretCache()).accounts
         accounts = [*environment_accounts(settings), *stored]
-        async with FilesApi(settings.base_url, proxy_of(settings, settings.base_url)) as files:
+        async with FilesApi(settings.base_url, _proxy_of(settings)) as files:
             return await merge_same_projects(store, files, accounts, ids, Grid.of(settings.window_s).window_ms)
 
     async def aclose() -> None:

@@ -46,7 +46,7 @@ class Accounts(BaseModel):
         description="How many accounts are in which state for a model, for models that some accounts cannot serve now."
     )
     same_project: list[SameProject] = Field(
-        description="Keys that share one project's limits, but are counted separately."
+        description="Keys of one Google project that are configured as keys of several."
     )
 
 

@@ -226,11 +226,12 @@ class Pool:
             self._consumers[account.id] = consumer
 
     def same_projects(self) -> list[list[str]]:
-        """For each Google project whose accounts are configured as several projects: the ids of these accounts."""
-        by_consumer: dict[str, list[Account]] = {}
+        """For each Google project whose accounts are configured as several projects: the ids of these accounts. Accounts of two
+        kinds have quotas of their own."""
+        by_consumer: dict[tuple[str, str], list[Account]] = {}
         for account in self._server:
             if account.id in self._consumers:
-                by_consumer.setdefault(self._consumers[account.id], []).append(account)
+                by_consumer.setdefault((account.kind, self._consumers[account.id]), []).append(account)
         return [
             [account.id for account in accounts]
             for accounts in by_consumer.values()

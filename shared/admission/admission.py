@@ -108,7 +108,8 @@ class Admission:
         projects = [project for project in ranked if sentences[project] is None]
         if not projects:
             raise CostExceedsLimit(sentences[ranked[0]] or "", details={"model": model})
-        servable = [account for account in candidates if self.clients.known(account) in projects]
+        able = set(projects)
+        servable = [account for account in candidates if self.clients.known(account) in able]
         for project in projects:
             project.permits_of(model).record_arrival(cost, now_s)
             project.expect(deadline_s, now_s)
@@ -156,7 +157,7 @@ class Admission:
         if draw is None:
             return None
         self.connections.take(project.account.ephemeral)
-        of_project = [account for account in waiter.accounts if self.clients.same_project(account, project)]
+        of_project = self.clients.accounts_of(project, waiter.accounts)
         self._turn += 1
         account = of_project[self._turn % len(of_project)]
         return Permit(self, project, account, waiter, draw, now_s - waiter.arrived_s)

@@ -47,15 +47,17 @@ class Clients:
             client.reconfigure(account)
         return client
 
-    def same_project(self, account: Account, client: ProjectClient) -> bool:
-        """Whether permits of `client` may be used for a request to `account`."""
-        return self.ledger_of(account) == self.ledger_of(client.account)
+    def accounts_of(self, client: ProjectClient, accounts: Iterable[Account]) -> list[Account]:
+        """Those of `accounts` for whose requests permits of `client` may be used."""
+        ledger = self.ledger_of(client.account)
+        return [account for account in accounts if self.ledger_of(account) == ledger]
 
     def reconfigure(self, accounts: Iterable[Account]) -> None:
         """Use the limits of `accounts` where they are from a newer configuration, also for requests that wait."""
-        for account in accounts:
-            for client in list(self.by_ledger.values()):
-                if account.limits_version > client.account.limits_version and self.same_project(account, client):
+        given = list(accounts)
+        for client in list(self.by_ledger.values()):
+            for account in self.accounts_of(client, given):
+                if account.limits_version > client.account.limits_version:
                     client.reconfigure(account)
 
     def _follow(self, client: ProjectClient, closed: str, survivor: str) -> None:

@@ -20,6 +20,7 @@ from shared.gateway.cooldown import Cooldown
 from shared.gateway.day_share import DayShare
 from shared.gateway.generator import Generator
 from shared.gateway.placement import Places
+from shared.gateway.project_merges import ProjectMerges
 from shared.gateway.request_bodies import RequestBodies
 from shared.gateway.stream_reply import StreamReply
 from shared.gemini.errors import UpstreamFailure
@@ -58,6 +59,7 @@ class Gateway:
         self.table = table
         """The models, with the operator's aliases."""
         self.address = AddressCircuit(admission.store, pool.usable)
+        self.merges = ProjectMerges(pool, admission)
         self.sleep = sleep
 
     def bind(

@@ -33,7 +33,7 @@ def learn(attempts: Attempts, failure: UpstreamFailure, permit: Permit) -> None:
     elif failure.remedy == "account_paused":
         gateway.pool.pause(permit.account, failure.kind, failure.message)
     if failure.consumer is not None:
-        gateway.pool.learn_consumer(permit.account, failure.consumer)
+        gateway.merges.learn_consumer(permit.account, failure.consumer)
 
 
 def _learn_quota(attempts: Attempts, failure: UpstreamFailure, permit: Permit) -> None:

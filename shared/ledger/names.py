@@ -104,7 +104,8 @@ def merged_section(into: ModelState, moved: ModelState) -> ModelState:
             into.lowered[k] = lowered
     for k, outside in moved.outside.items():
         into.outside[k] = min(outside, into.outside.get(k, outside))
-    into.circuit = max(into.circuit, moved.circuit, key=lambda circuit: circuit.open_until_ms)
+    # A closed circuit with an owner holds the turn of unproven ids.
+    into.circuit = max(into.circuit, moved.circuit, key=lambda circuit: (circuit.open_until_ms, bool(circuit.owner)))
     return into
 
 

@@ -31,9 +31,9 @@ CLOSED = 255
 READABLE = frozenset({VERSION})
 """Versions that this code reads. It writes VERSION, which the release before must read already (README.md, "Versions")."""
 KINDS: tuple[Kind, ...] = get_args(Kind)
-LIMITS_VERSIONS, MOVED, CIRCUITS = 1, 2, 3
-"""Kinds of additions: the versions of the leases' limits (0 for a lease that is not listed); the ledger that took over; and
-`since_ms` and `rejections` of open circuits (0 for a circuit that is not listed)."""
+LIMITS_VERSIONS, CIRCUITS, MOVED = 1, 2, 3
+"""Kinds of additions: the versions of the leases' limits (0 for a lease that is not listed); `since_ms` and `rejections` of open
+circuits (0 for a circuit that is not listed); and the ledger that took over."""
 _MAX = 2**62
 _NONE = -1
 """Stands for `unlimited`; every stored limit is >= 0."""

@@ -157,7 +157,8 @@ def _same_project(ids: list[str]) -> JsonObject:
     names = [f"{name.upper().replace('-', '_')}_PROJECT" for name in ids]
     return {
         "accounts": ids,
-        "message": "These keys belong to one Google project and share its limits, but are counted as several projects. "
+        "message": "These keys belong to one Google project and share its limits, but are configured as several projects. The "
+        "server counts them together once it has found that out; until then it may send more than Google allows. "
         f"Set {', '.join(names[:-1])} and {names[-1]} to the same value.",
     }
 
@@ -170,6 +171,8 @@ async def _read(store: Store, ledger_id: str) -> Project:
         return Project(reason=error.public_message)
     except UnreadableState as error:
         return Project(reason=str(error))
+    if state is not None and state.moved:
+        return await _read(store, state.moved)
     return Project(state, int(reading.sample.server_ms))
 
 

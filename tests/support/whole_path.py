@@ -268,23 +268,33 @@ class WholePath:
         assert stats["open"] == 0, "requests are open at Gemini"
         for project, seen in stats["projects"].items():
             for model, record in seen["models"].items():
-                # The ledger of a project that is not of the Gemini API: an id has no slash.
-                project = project.replace("/", "-")
-                section = states[project].sections.get(section_of(states[project].names, model))
+                state = states[_ledger_of(project, states)]
+                section = state.sections.get(section_of(state.names, model))
                 counted = sum(section.days.values()) if section is not None else 0
                 admitted = record["admitted"] - foreign[project]
                 assert admitted <= counted, f"{project}: Gemini admitted {admitted}, not {counted}"
         # countTokens needs no permit, and no day counts a request for a missing model; a key's record does not distinguish
         # these from other requests.
         uncounted = int(stats["by_method"].get("countTokens", 0)) + int(stats["answered"].get("404", 0))
-        for project in set(projects.values()):
-            arrived = (
-                sum(count for key, count in self.sent_by_key.items() if projects[key] == project) - foreign[project]
+        arrived: Counter[str] = Counter()
+        for key, count in self.sent_by_key.items():
+            arrived[_ledger_of(projects[key], states)] += count
+        for project, count in foreign.items():
+            arrived[_ledger_of(project, states)] -= count
+        for ledger, asked in arrived.items():
+            counted = _counted(states[ledger]) if ledger in states else 0
+            assert asked - uncounted <= counted, (
+                f"{ledger}: Gemini was asked {asked} times, the ledger counted {counted}"
             )
-            counted = _counted(states[project]) if project in states else 0
-            assert arrived - uncounted <= counted, (
-                f"{project}: Gemini was asked {arrived} times, the ledger counted {counted}"
-            )
+
+
+def _ledger_of(project: str, states: Mapping[str, State]) -> str:
+    """The ledger that counts the project's requests: another one's, if they turned out to be one project. The name of a project that
+    is not of the Gemini API has a slash, which no ledger's id has."""
+    project = project.replace("/", "-")
+    while project in states and states[project].moved:
+        project = states[project].moved
+    return project
 
 
 def _counted(state: State) -> int:

@@ -125,6 +125,13 @@ class TestConsumers:
             pool.learn_consumer(account, "7")
         assert pool.same_projects() == []
 
+    def test_kinds_have_quotas_of_their_own(self) -> None:
+        pool = pool_of(Clock(), "one", "two")
+        pool._server = (pool.server[0], replace(pool.server[1], kind="vertex"))
+        for account in pool.server:
+            pool.learn_consumer(account, "7")
+        assert pool.same_projects() == []
+
     def test_newest_one_holds(self) -> None:
         pool = pool_of(Clock(), "one", "two")
         for consumer in ("7", "8"):

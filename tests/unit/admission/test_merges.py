@@ -7,11 +7,14 @@ from dataclasses import replace
 
 import pytest
 
-from shared.admission.ledger_document import Merge
+from shared.admission.config import ProcessConfig
+from shared.admission.ledger_document import Merge, Renewal
 from shared.admission.merge_ledgers import MAX_TRIES, merge_ledgers
 from shared.generation import Caller
-from shared.ledger.packing import unpack
-from shared.ledger.state import COLLECTION, State
+from shared.ledger.grid import Grid
+from shared.ledger.limits import Limits
+from shared.ledger.packing import pack, unpack
+from shared.ledger.state import COLLECTION, InstanceLease, RenewRequest, State
 from shared.stores.memory import MemoryStore, Shelf
 from shared.stores.port import CommitUnknown
 from tests.support.instances import Site, account
@@ -73,6 +76,66 @@ class TestMerge:
     def test_both_documents_are_written_by_one_commit(self):
         change = Merge("b", "a", WINDOW_MS).step({COLLECTION + "a": None, COLLECTION + "b": None}, 0)
         assert set(change.writes) == {COLLECTION + "a", COLLECTION + "b"}
+
+
+class Ends:
+    """A machine on which the process `dead` has ended."""
+
+    def claim(self, owner: str) -> None:
+        raise AssertionError("nobody claims anything here")
+
+    def gone(self, owner: str) -> bool:
+        return owner == "dead"
+
+
+def test_moved_lease_of_a_dead_process_is_free_at_once():
+    """On one machine; its name is not that of the process any more. What a process has beside it is never taken for dead."""
+    later_ms = 1_000_000
+    leases = {
+        name: InstanceLease(slots=2, cap=2, authority_ms=later_ms, reuse_ms=later_ms, seen_ms=500)
+        for name in ("dead@b", "me@b", "other@b")
+    }
+    config = ProcessConfig("me", Grid.of(60), tau_s=60.0)
+    message = RenewRequest("me", 1, 1_000, 8, 60_000)
+    renewal = Renewal(COLLECTION + "a", message, account(8), config, True, Ends())
+    change = renewal.step({COLLECTION + "a": pack(State(WINDOW_MS, 500, leases))}, 1_000)
+    put = change.writes[COLLECTION + "a"]
+    assert put is not None
+    kept = unpack(put.value).leases
+    assert {name: lease.slots for name, lease in kept.items() if name != "me"} == {"dead@b": 0, "me@b": 2, "other@b": 2}
+
+
+class TestReconfigured:
+    def test_waiting_requests_are_served_under_raised_limits(self):
+        async def story() -> int:
+            site = Site(account(8, requests=2))
+            site.add()
+            asks = [asyncio.create_task(site.ask(0, f"c{n}")) for n in range(8)]
+            await asyncio.sleep(3.0)
+            assert len(site.served) == 2
+            raised = replace(site.account, limits=Limits(requests=20), limits_version=1)
+            site.gates[0].clients.reconfigure([raised, replace(raised, id="q", ledger_id="q")])
+            await asyncio.sleep(10.0)
+            served = len(site.served)
+            for ask in asks:
+                ask.cancel()
+            await asyncio.gather(*asks, return_exceptions=True)
+            await site.gates[0].aclose()
+            return served
+
+        assert run(story) > 2, "the new limit applies within 10 s, and is given out at its pace"
+
+    def test_older_configuration_changes_nothing(self):
+        async def story() -> None:
+            site = Site(replace(account(8, requests=9), limits_version=3))
+            site.add()
+            await site.ask(0, "c")
+            older = replace(site.account, limits=Limits(requests=1), limits_version=2)
+            site.gates[0].clients.reconfigure([older])
+            assert site.gates[0].clients.of(older).account.limits == Limits(requests=9)
+            await site.gates[0].aclose()
+
+        run(story)
 
 
 def site_of_two() -> tuple[Site, Site]:

@@ -12,6 +12,7 @@ from shared.ledger.merging import instance_of, lease_name, merge
 from shared.ledger.packing import CLOSED, pack, unpack
 from shared.ledger.slots import held_by_others
 from shared.ledger.state import (
+    UNPROVEN,
     Bookings,
     Circuit,
     Demand,
@@ -102,6 +103,13 @@ class TestSurvivor:
         assert kept.sections["m"].lowered[0].limit == 7
         assert (kept.sections["m"].circuit.message, kept.sections["m"].circuit.owner) == ("wait", "i@b")
         assert (kept.spend.kind, kept.pressure_c) == ("spend", 3)
+
+    def test_turn_of_unproven_ids_goes_on(self):
+        kept, gone = two()
+        kept.sections[UNPROVEN], gone.sections[UNPROVEN] = ModelState(), ModelState()
+        gone.sections[UNPROVEN].circuit.owner = "i"
+        merge(kept, gone, "b", "a")
+        assert kept.sections[UNPROVEN].circuit.owner == "i@b"
 
     def test_other_ledger_was_the_outside_consumer(self):
         """Each took the other for one; the capacity that was left to it can be used again."""
