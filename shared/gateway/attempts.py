@@ -113,28 +113,14 @@ class Attempts:
                 # While this request waited, another one may have learned that the account cannot serve.
                 missing = self.gateway.missing.message(permit.account.ledger_id, self.model)
                 if missing is not None or self.gateway.pool.is_disabled(permit.account):
-                    await self._return(permit)
+                    await self.clearance.give_back(permit)
                     await self._choose()
-                elif await self._is_confirmed(permit):
+                elif await self.clearance.confirm(permit):
                     return permit
         except BaseException:
             self._part_of_day.settle(spent=False)
             await self.clearance.close()
             raise
-
-    async def _is_confirmed(self, permit: Permit) -> bool:
-        """Whether the request may be sent now; else the permit is returned."""
-        confirmed = False
-        try:
-            confirmed = await self.clearance.confirm()
-        finally:
-            if not confirmed:
-                await self._return(permit)
-        return confirmed
-
-    async def _return(self, permit: Permit) -> None:
-        await permit.close()
-        await self.clearance.close()
 
     def _waits_until_s(self) -> float:
         """Elapsed time until which the request may wait for anything else than a permit."""
@@ -238,8 +224,8 @@ class Attempts:
             self.measure()
             self._part_of_day.settle(spent=permit.dispatched and found)
             # Tokens that Gemini did not count stay reserved.
-            await permit.close(None if attempt.usage is None else attempt.usage.prompt_tokens, cancelled=not self.over)
-            await self.clearance.close()
+            tokens = None if attempt.usage is None else attempt.usage.prompt_tokens
+            await self.clearance.give_back(permit, tokens, cancelled=not self.over)
 
     def exchange(self, permit: Permit, verb: str) -> Exchange:
         now_s = elapsed_s()

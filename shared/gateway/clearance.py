@@ -12,7 +12,7 @@ from shared.generation import Generation
 
 
 class Clearance:
-    """Used for each exchange in this order: `wait`, then `confirm` with the permit, `check` and `sent` at the socket, `close`."""
+    """For each exchange, in this order: `wait`, `confirm` with the permit, `check` and `sent` at the socket, `give_back`."""
 
     def __init__(self, address: AddressCircuit, cooldown: Cooldown | None, generation: Generation) -> None:
         self._address, self._cooldown, self._generation = address, cooldown, generation
@@ -36,9 +36,15 @@ class Clearance:
         self._unused = None
         return [self._turn.account]
 
-    async def confirm(self) -> bool:
-        """Whether the request, which has a permit now, may be sent."""
-        return await self._address.pass_with_permit(self._passage)
+    async def confirm(self, permit: Permit) -> bool:
+        """Whether the request, which has its permit now, may be sent; else the permit is given back."""
+        confirmed = False
+        try:
+            confirmed = await self._address.pass_with_permit(self._passage)
+        finally:
+            if not confirmed:
+                await self.give_back(permit)
+        return confirmed
 
     def check(self) -> None:
         """Raises PermitLapsed if the request may not be sent at this moment."""
@@ -50,6 +56,13 @@ class Clearance:
     def sent(self) -> None:
         if self._turn is not None:
             self._turn.sent()
+
+    async def give_back(self, permit: Permit, input_tokens: int | None = None, *, cancelled: bool = False) -> None:
+        """Close the permit of an exchange that is over, or does not take place, and this."""
+        try:
+            await permit.close(input_tokens, cancelled=cancelled)
+        finally:
+            await self.close()
 
     async def close(self) -> None:
         """The exchange is over, or does not take place. Returns when the store knows what was learned from it."""

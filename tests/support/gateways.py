@@ -103,13 +103,18 @@ class Processes:
 
     @asynccontextmanager
     async def closing(self) -> AsyncIterator[None]:
-        """Ends the processes at the end of the block."""
+        """Ends the processes at the end of the block, when no exchange may be open."""
         async with AsyncExitStack() as stack:
             for gateway in self.gateways:
                 stack.push_async_callback(gateway.admission.aclose)
                 if gateway.cooldown is not None:
                     stack.push_async_callback(gateway.cooldown.admission.aclose)
             yield
+            admissions = [
+                one for g in self.gateways for one in (g.admission, g.cooldown and g.cooldown.admission) if one
+            ]
+            open_ones = [project.holdings.open for one in admissions for project in one.projects.values()]
+            assert not any(open_ones), "exchanges are open"
 
 
 class ScriptedGemini:

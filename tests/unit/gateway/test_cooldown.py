@@ -120,6 +120,22 @@ def test_a_request_that_was_not_sent_begins_no_cooldown() -> None:
     processes(1, 2, then)
 
 
+def test_a_request_that_is_cancelled_begins_its_cooldown() -> None:
+    """It was sent; its caller left before the answer."""
+
+    async def then(found: Processes) -> None:
+        found.answer_s = 20.0
+        task = asyncio.create_task(found.ask(0))
+        await asyncio.sleep(0.5)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        found.answer_s = 0.2
+        await found.ask(1)
+
+    found = processes(1, 2, then)
+    assert REST_S <= gaps_s(found)[0] <= REST_S + 0.7
+
+
 def test_a_long_answer_does_not_lengthen_the_cooldown() -> None:
     async def then(found: Processes) -> None:
         found.answer_s = 20.0
@@ -143,6 +159,7 @@ def test_a_dead_process_leaves_no_account_unrested() -> None:
         found.answer_s = 0.2
         await found.ask(1, deadline_s=59.0)
         task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
 
     found = processes(1, 2, then, rest_s=30.0)
     assert 30.0 <= gaps_s(found)[0] <= 50.0
