@@ -37,6 +37,7 @@ MIN_AGE_S = 60.0
 MIN_PAUSE_S, MAX_PAUSE_S = 1.0, 30.0
 MAX_THREADS = 8
 MAX_CREDENTIALS = 2_000
+_EXPIRED = "Google's token endpoint returned a token that has expired."
 
 
 class Minted(NamedTuple):
@@ -115,7 +116,7 @@ class AccessTokens:
             return token
         if entry.failure is not None:
             raise _again(entry.failure)
-        raise UpstreamFailure("token", "Google's token endpoint returned a token that has expired.", written=False)
+        raise UpstreamFailure("token", _EXPIRED, written=False)
 
     def reject(self, credential: Secret, token: Secret) -> bool:
         """Google rejected `token` (401): the next request fetches another one. False if that would not help, because this one is
@@ -169,6 +170,8 @@ class AccessTokens:
         entry.retry_s = self._elapsed() + MIN_PAUSE_S
         try:
             minted = await asyncio.get_running_loop().run_in_executor(self._threads, self._mint, credential)
+            if minted.lifetime_s <= 0:
+                raise UpstreamFailure("token", _EXPIRED, written=False)
         except UpstreamFailure as failure:
             entry.failure = failure
             pause_s = min(MIN_PAUSE_S * 2**entry.failed, MAX_PAUSE_S)

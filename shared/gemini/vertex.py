@@ -44,9 +44,6 @@ class Vertex:
     def failure(self, failure: UpstreamFailure, exchange: Exchange, secret: Secret) -> UpstreamFailure:
         return self._tokens.failure(failure, exchange.credential, secret)
 
-    async def aclose(self) -> None:
-        await self._tokens.aclose()
-
     async def _body(self, exchange: Exchange) -> bytes:
         convert = partial(vertex_body, exchange.verb, exchange.body, exchange.message)
         converted = await self._large_work.run(convert) if len(exchange.body) >= LARGE_BYTES else convert()

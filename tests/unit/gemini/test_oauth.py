@@ -123,7 +123,8 @@ class TestRefresh:
 
     async def test_a_token_that_has_expired_on_arrival_is_a_failure(self, google: Google) -> None:
         google.lifetime_s = 0.0
-        assert (await google.failure()).kind == "token"
+        assert [(await google.failure()).kind for _ in range(2)] == ["token", "token"]
+        assert len(google.minted) == 1
 
     async def test_the_refresh_goes_on_when_its_request_ends(self, google: Google) -> None:
         google.open.clear()
