@@ -178,6 +178,8 @@ class Services:
         if self.tracer is not None:
             await self.tracer.aclose()
         await self.upstreams.aclose()
+        if "access_tokens" in self.__dict__:
+            await self.access_tokens.aclose()
         self.large_work.close()
         await self.store.aclose()
 

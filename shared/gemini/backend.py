@@ -37,8 +37,6 @@ class Backend(Protocol):
         """What a response other than 200 means on this backend; `failure` itself, if that is what it means everywhere."""
         ...
 
-    async def aclose(self) -> None: ...
-
 
 def checked_base_url(base_url: str) -> str:
     """Without a trailing slash. Raises ValueError."""
@@ -86,6 +84,3 @@ class DeveloperApi:
 
     def failure(self, failure: UpstreamFailure, exchange: Exchange, secret: Secret) -> UpstreamFailure:
         return failure
-
-    async def aclose(self) -> None:
-        """There is nothing to close."""

@@ -99,7 +99,6 @@ class GeminiClient:
         session, self._session = self._session, None
         if session is not None:
             await session.close()
-        await self._backend.aclose()
 
     async def _dispatch(self, exchange: Exchange) -> _Sent:
         """Sends the request, and waits for the status and headers of the response."""

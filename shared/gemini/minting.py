@@ -83,7 +83,10 @@ class Mint:
         known = {name: info[name] for name in ("client_email", "private_key", "private_key_id") if name in info}
         make: Any = service_account.Credentials.from_service_account_info
         try:
-            return make({**known, "token_uri": self._token_url}, scopes=[SCOPE])
+            made = make({**known, "token_uri": self._token_url}, scopes=[SCOPE])
+            # Another kind of key is read like RSA's, and fails here.
+            made.sign_bytes(b"")
+            return made
         except (ValueError, TypeError, UnsupportedAlgorithm):
             unreadable = (
                 "The private key of this service account cannot be read. Add the account again with its JSON file."

@@ -64,5 +64,5 @@ class Upstreams(dict[str, Upstream]):
 
     async def aclose(self) -> None:
         """Closes those that were made."""
-        for upstream in self.values():
+        for upstream in list(self.values()):
             await upstream.aclose()

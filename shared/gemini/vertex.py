@@ -55,9 +55,6 @@ class Vertex:
             consumer=failure.consumer,
         )
 
-    async def aclose(self) -> None:
-        await self._tokens.aclose()
-
     async def _body(self, exchange: Exchange) -> bytes:
         convert = partial(vertex_body, exchange.verb, exchange.body, exchange.message)
         converted = await self._large_work.run(convert) if len(exchange.body) >= LARGE_BYTES else convert()

@@ -198,6 +198,16 @@ def test_firestore_libraries_are_loaded_on_demand() -> None:
     assert loaded.stdout.strip() == "False"
 
 
+def test_a_kind_of_account_is_loaded_on_demand() -> None:
+    """A deployment with API keys pays nothing at its start for the others."""
+    late = ("google.auth", "requests", "shared.gemini.vertex", "shared.gemini.oauth", "shared.gemini.minting")
+    code = f"import sys, shared.bootstrap; print([m for m in {late!r} if m in sys.modules])"
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True, timeout=60
+    )
+    assert loaded.stdout.strip() == "[]"
+
+
 def _drawing() -> list[str]:
     return (ROOT / "shared" / "README.md").read_text().split("```")[1].splitlines()
 

@@ -7,7 +7,10 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from google import genai
 from google.auth import crypt, jwt
+from google.genai.types import HttpOptions
+from google.oauth2.credentials import Credentials
 
 from shared.emulator import EmulatorConfig, running
 from shared.emulator.config import ConfigError, Limits, Project
@@ -180,3 +183,24 @@ class TestGenerating:
         bearer = await signed_in(ask)
         assert (await generate(ask, bearer, project="small"))[0] == 200
         assert await ask.status(key="small") == 200
+
+
+async def test_google_genai_is_answered_on_vertex(ask: Asker) -> None:
+    credentials = Credentials(await signed_in(ask))  # type: ignore[no-untyped-call]
+    client = genai.Client(
+        vertexai=True,
+        project="a-project",
+        location="us-central1",
+        credentials=credentials,
+        http_options=HttpOptions(base_url=ask.emulator.url),
+    )
+    answer = await client.aio.models.generate_content(model=MODEL, contents="Hello")
+    assert answer.text
+    assert answer.usage_metadata is not None
+    assert answer.usage_metadata.traffic_type == "ON_DEMAND"
+    frames = [frame async for frame in await client.aio.models.generate_content_stream(model=MODEL, contents="Hello")]
+    assert "".join(frame.text or "" for frame in frames) == answer.text
+    counted = await client.aio.models.count_tokens(model=MODEL, contents="Hello")
+    assert counted.total_tokens == answer.usage_metadata.prompt_token_count
+    await client.aio.aclose()
+    client.close()

@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 from aiohttp import web
+from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from google.auth.exceptions import DefaultCredentialsError
 
 from shared.emulator import Emulator, EmulatorConfig, running
@@ -29,6 +31,11 @@ from tests.support.service_accounts import (
 
 CONFIG = EmulatorConfig(service_accounts=known_service_accounts())
 KEY_LINES = [line for line in private_key().splitlines() if len(line) > 40]
+
+
+def elliptic_key() -> str:
+    key = generate_private_key(SECP256R1())
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
 
 
 def direct(_: str) -> None:
@@ -94,6 +101,34 @@ async def test_application_default_credentials_get_one(
     assert isinstance(await mint(f"{google.url}/token", '{"type": "adc"}'), Minted)
 
 
+async def test_a_deployed_function_gets_a_token_of_its_own(
+    answering: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    async def metadata(request: Any) -> web.Response:
+        asked.append(request.path)
+        assert request.headers["Metadata-Flavor"] == "Google"
+        google = {"Metadata-Flavor": "Google"}
+        if request.path.endswith("/token"):
+            return web.json_response({"access_token": "ya29.deployed", "expires_in": 600}, headers=google)
+        if "service-accounts" in request.path:
+            return web.json_response({"email": EMAIL, "scopes": [], "aliases": ["default"]}, headers=google)
+        return web.Response(text="a-project", headers=google)
+
+    host = (await answering(metadata)).removeprefix("http://").removesuffix("/token")
+    monkeypatch.setenv("GCE_METADATA_IP", host)
+    # google-auth reads GCE_METADATA_HOST when it is imported.
+    monkeypatch.setattr("google.auth.compute_engine._metadata._GCE_METADATA_HOST", host)
+    monkeypatch.delenv("GOOGLE_APPLICATION_CREDENTIALS", raising=False)
+    monkeypatch.setenv("CLOUDSDK_CONFIG", str(tmp_path))
+    got = await mint("http://127.0.0.1:9/token", '{"type": "adc"}')
+    assert isinstance(got, Minted), got
+    assert got.token.reveal() == "ya29.deployed"
+    assert 550 < got.lifetime_s <= 600
+    assert any(path.endswith("/token") for path in asked)
+
+
 async def test_missing_default_credentials_pause_the_account(monkeypatch: pytest.MonkeyPatch) -> None:
     def none(**_: Any) -> None:
         raise DefaultCredentialsError("none here")
@@ -152,6 +187,7 @@ async def test_a_refused_account_is_out_with_googles_reason(google: Emulator, cr
         service_account(private_key="no key"),
         service_account(private_key=""),
         service_account(private_key=public_key()),
+        service_account(private_key=elliptic_key()),
         service_account(private_key=private_key()[:400]),
     ],
 )
