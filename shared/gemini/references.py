@@ -36,9 +36,8 @@ _MISSING = re.compile(
 def names(body: Mapping[str, Any]) -> tuple[str, ...]:
     """The stored things that a body names, like `files/x`, each once. Raises BadRequest for more than MAX_NAMES."""
     found: dict[str, None] = {}
-    for text in (body.get("cachedContent"), body.get("cached_content")):
-        if type(text) is str and text.strip():
-            found[_plain(text)] = None
+    if "cachedContent" in body or "cached_content" in body:
+        found.update((_plain(text), None) for text in _texts(body, "cachedContent", "cached_content"))
     tools = body.get("tools")
     if tools is not None:
         found.update(dict.fromkeys(_stores(tools)))
@@ -105,8 +104,11 @@ def _parts_of(contents: Any) -> list[dict[str, Any]]:
 
     Measured: 0.1 us for a part. Searching the body's bytes for the names of the fields takes as long as encoding it."""
     found: list[dict[str, Any]] = []
-    for content in _listed(contents):
-        for part in _listed(content.get("parts")) if type(content) is dict else ():
+    if contents is None:
+        return found
+    for content in contents if type(contents) is list else (contents,):
+        parts = content.get("parts") if type(content) is dict else None
+        for part in parts if type(parts) is list else _listed(parts):
             if type(part) is not dict or (len(part) == 1 and ("text" in part or "inlineData" in part)):
                 continue
             found.append(part)
