@@ -289,8 +289,9 @@ class WholePath:
 
 
 def _ledger_of(project: str, states: Mapping[str, State]) -> str:
-    """The ledger that counts the project's requests: another one's, if they turned out to be one project. The name of a project that
-    is not of the Gemini API has a slash, which no ledger's id has."""
+    """The ledger that counts the project's requests: another one's, if they turned out to be one project.
+
+    The name of a project that is not of the Gemini API has a slash, which no ledger's id has."""
     project = project.replace("/", "-")
     while project in states and states[project].moved:
         project = states[project].moved
