@@ -106,9 +106,6 @@ class _AssistBackend(Backend):
             return UpstreamFailure("not_found", failure.message, status=404, consumer=failure.consumer)
         return self.service.failure(failure, exchange, secret)
 
-    async def aclose(self) -> None:
-        await self.service.aclose()
-
     def keep(self, exchange: Exchange, session: Session) -> None:
         """`session` was opened for the exchange, and nothing was asked in it."""
         if session.name:
@@ -153,6 +150,7 @@ class Assistant:
     async def aclose(self) -> None:
         """Closes every connection."""
         await self._client.aclose()
+        await self._service.aclose()
 
     @contextmanager
     def _asked(self, exchange: Exchange) -> Iterator[tuple[Exchange, _Asking]]:

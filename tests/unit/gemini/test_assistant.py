@@ -363,6 +363,14 @@ async def test_a_stream_that_is_left_early_is_closed(rig: Rig) -> None:
     await asyncio.wait_for(rig.upstream.gone.wait(), TIMEOUT_S)
 
 
+async def test_closing_closes_the_connections_of_uploads_too(rig: Rig) -> None:
+    await rig.enterprise.generate(rig.exchange(WITH_IMAGE))
+    service: Any = rig.enterprise._service
+    connections = service._side._session.connector
+    await rig.enterprise.aclose()
+    assert connections.closed
+
+
 # -- files of the answer ---------------------------------------------------------------------------------------------
 
 
