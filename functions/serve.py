@@ -28,12 +28,15 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from shared.bootstrap import services
 from shared.bounds.open_files import raise_open_files
 from shared.clock import elapsed_s
+from shared.configuration.store import ConfigurationStore
+from shared.errors import GatewayError
 from shared.http.endpoint import EndpointApp
 from shared.http.manifest import Manifest, ManifestError, load_all, owners
 from shared.http.protocol import BoundedProtocol
 from shared.settings.settings import Settings, SettingsError
 from shared.settings.upstream import GOOGLE_ORIGIN
 from shared.stores.port import StoreUnavailable
+from shared.stores.url import open_store
 
 FUNCTIONS = Path(__file__).resolve().parent
 GRACE_S = 5
@@ -292,8 +295,9 @@ def _listen(host: str, port: int) -> socket.socket:
 
 @contextlib.asynccontextmanager
 async def _upstream(settings: Settings) -> AsyncIterator[str | None]:
-    """Runs the offline Gemini if there is neither a key nor another upstream, and yields its address; else yields None."""
-    if settings.server_keys or settings.base_url != GOOGLE_ORIGIN:
+    """Runs the offline Gemini if there is neither a key nor a stored account nor another upstream, and yields its address; else
+    yields None."""
+    if settings.server_keys or settings.base_url != GOOGLE_ORIGIN or await _may_have_stored_accounts(settings):
         yield None
         return
     # Imported here: not in the bundle, and not needed with a key.
@@ -308,6 +312,17 @@ async def _upstream(settings: Settings) -> AsyncIterator[str | None]:
         os.environ["GEMINI_BASE_URL"] = emulator.url
         os.environ["GEMINI_API_KEY"] = "offline-gemini-key"
         yield emulator.url
+
+
+async def _may_have_stored_accounts(settings: Settings) -> bool:
+    """Also where the store cannot be read: the offline Gemini must not answer in place of an account that is there."""
+    store = open_store(settings.ledger_url)
+    try:
+        return any(record.enabled for record in await ConfigurationStore(store).accounts())
+    except GatewayError:
+        return True
+    finally:
+        await store.aclose()
 
 
 def _announcement(settings: Settings, port: int, upstream: str | None, generated: str | None) -> list[str]:

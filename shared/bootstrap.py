@@ -12,20 +12,27 @@ from typing import TYPE_CHECKING, cast
 
 from shared.accounts.account import Account
 from shared.accounts.pool import Pool
-from shared.admission.admission import Admission, AdmissionConfig
-from shared.admission.config import ProcessConfig
+from shared.accounts.records import OutReason
+from shared.admission.admission import Admission
+from shared.admission.config import AdmissionConfig, ProcessConfig
 from shared.auth.admin_guesses import AdminGuesses
 from shared.auth.caller_rate import CallerRate
 from shared.auth.credentials import id_of
 from shared.bounds.byte_budget import ByteBudget
 from shared.bounds.large_work import LargeWork
 from shared.bounds.memory import memory_bytes
+from shared.clock import unix_s
+from shared.configuration.live import Applied, LiveConfiguration
+from shared.configuration.rejections import Rejections
+from shared.configuration.store import ConfigurationStore
 from shared.errors import StorageUnavailable
 from shared.gateway.cooldown import Cooldown
 from shared.gateway.day_share import DayShare
 from shared.gateway.gateway import Gateway
+from shared.gemini.backend import DeveloperApi
 from shared.gemini.client import GeminiClient
 from shared.gemini.models import MODELS
+from shared.gemini.upstream import Upstreams
 from shared.generation import JsonObject
 from shared.ledger.grid import Grid
 from shared.ledger.state import Exhaustion
@@ -35,13 +42,17 @@ from shared.ops.health import Health
 from shared.settings.accounts import AccountSettings
 from shared.settings.keys import ServerKey, account_id
 from shared.settings.settings import Settings
-from shared.settings.shares import caller_key_connections, fetch_limit, shares_day
+from shared.settings.shares import caller_key_connections, fetch_limit, shares_day, strangers_bytes
 from shared.stores.url import open_store
 from shared.telemetry.record import log_problem
 
 if TYPE_CHECKING:
+    from shared.gemini.backend import Backend
+    from shared.gemini.oauth import AccessTokens
+    from shared.gemini.upstream import Upstream
     from shared.media.look_ups import LookUps
     from shared.media.media import MediaStore
+    from shared.secret import Secret
     from shared.stores.port import Liveness, Store
     from shared.telemetry.spans import Tracer
 
@@ -58,16 +69,22 @@ class Services:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
+        """The environment's, with the defaults of the stored configuration as of the last `refresh`."""
         self.byte_budget = budget_of(settings)
         self.large_work = LargeWork()
         self.store: Store = open_store(settings.ledger_url)
         liveness = cast("Liveness", self.store) if hasattr(self.store, "gone") else None
-        proxy = settings.proxy_for(settings.base_url)
         self.pool = Pool(
-            [account_of(key, settings) for key in settings.server_keys],
+            environment_accounts(settings),
             caller_limits=settings.caller_limits,
             caller_concurrency=settings.concurrency_limit,
         )
+        self.configurations = ConfigurationStore(self.store, log=log_problem)
+        self.live = LiveConfiguration(
+            settings, self.configurations, apply=self._apply, hold=self.pool.hold, log=log_problem
+        )
+        self._rejections = Rejections(self.configurations)
+        self.pool.on_disabled = self._report_disabled
         self.admission = Admission(
             self.store,
             ProcessConfig(
@@ -83,23 +100,21 @@ class Services:
             ),
             AdmissionConfig(
                 settings.queue_timeout_s,
-                {id_of(caller): weight for caller, weight in settings.caller_weights.items()},
+                weights_of(settings),
                 settings.max_connections,
                 caller_key_connections(settings),
             ),
             liveness,
         )
         self.cooldown = _cooldown(settings, self.store)
-        self.client = GeminiClient(
-            base_url=settings.base_url,
-            max_connections=settings.max_connections,
-            proxy=proxy.reveal() if proxy else None,
-            large_work=self.large_work,
-        )
+        self._clients: list[tuple[GeminiClient, str]] = []
+        """Each with the address by which its proxy is chosen."""
+        self.client = self._client_of(DeveloperApi(settings.base_url), settings.base_url)
+        self.upstreams = Upstreams({"api_key": self.client}, {"vertex": self._vertex})
         self.gateway = Gateway(
             self.pool,
             self.admission,
-            self.client,
+            self.upstreams,
             request_timeout_s=settings.request_timeout_s,
             cooldown=self.cooldown,
             day_share=DayShare(self.store, self.admission) if shares_day(settings) else None,
@@ -109,9 +124,39 @@ class Services:
         self.caller_rate = CallerRate(self.store, settings.rate_limit, settings.window_s)
         self.fetch_rate = CallerRate(self.store, fetch_limit(settings), settings.window_s, counted="fetched addresses")
         self.admin_guesses = AdminGuesses()
-        self._health = Health(settings, self.store, self.pool, exhaustion=exhaustion_of(settings.accounts))
+        self._health = Health(
+            settings, self.store, self.pool, refresh=self.refresh, exhaustion=exhaustion_of(settings.accounts)
+        )
         self.tracer = self._tracer(settings)
         self._writes_told = 0
+
+    @cached_property
+    def access_tokens(self) -> AccessTokens:
+        """Of service accounts, for every kind of account that has one."""
+        from shared.gemini.minting import Mint
+        from shared.gemini.oauth import AccessTokens
+
+        return AccessTokens(Mint(self.settings.accounts.oauth_token_url, self._proxy_for))
+
+    def _proxy_for(self, url: str) -> Secret | None:
+        """By the settings of the time of the call."""
+        return self.settings.proxy_for(url)
+
+    def _vertex(self) -> Upstream:
+        from shared.gemini.vertex import Vertex, host
+
+        base_url = self.settings.accounts.vertex_base_url
+        return self._client_of(Vertex(self.access_tokens, self.large_work, base_url), base_url or host("global"))
+
+    def _client_of(self, backend: Backend, base_url: str) -> GeminiClient:
+        client = GeminiClient(
+            backend,
+            max_connections=self.settings.max_connections,
+            proxy=proxy_of(self.settings, base_url),
+            large_work=self.large_work,
+        )
+        self._clients.append((client, base_url))
+        return client
 
     @cached_property
     def look_ups(self) -> LookUps:
@@ -129,6 +174,35 @@ class Services:
                 "Image storage is not configured. The server's operator must set STORAGE_URL to a bucket."
             )
         return open_media(images.storage_url, ttl_days=images.ttl_days, keep_prompts=images.keep_prompts)
+
+    async def refresh(self) -> None:
+        """Called for each request: reads the stored configuration again if it is older than a few seconds, and applies what
+        has changed. Requests in flight end as they began."""
+        await self.live.refresh()
+        self._rejections.flush()
+
+    def _apply(self, applied: Applied) -> None:
+        settings, stored = applied.settings, applied.stored
+        self.settings = self._health.settings = settings
+        others_serve = self.pool.replace(
+            [*environment_accounts(settings, applied.version), *stored.accounts],
+            caller_limits=settings.caller_limits,
+            caller_concurrency=settings.concurrency_limit,
+            version=applied.version,
+            out=stored.out,
+            revisions=stored.revisions,
+        )
+        self.gateway.table = settings.models
+        self.byte_budget.strangers_bytes = strangers_bytes(settings, self.byte_budget.total_bytes)
+        for client, base_url in self._clients:
+            client.reconfigure(proxy_of(settings, base_url), settings.max_connections)
+        self.admission.reconfigure(weights_of(settings), settings.max_connections, caller_key_connections(settings))
+        self.admission.clients.reconfigure(self.pool.server)
+        if others_serve:
+            self.admission.accounts_changed()
+
+    def _report_disabled(self, account_id: str, revision: int, kind: str, message: str) -> None:
+        self._rejections.add(account_id, revision, OutReason.of(kind, message, int(unix_s() * 1000)))
 
     async def health(self) -> JsonObject:
         """The body of GET /health."""
@@ -160,9 +234,11 @@ class Services:
         await self.admission.aclose()
         if self.cooldown is not None:
             await self.cooldown.admission.aclose()
+        await self._rejections.aclose()
+        await self.configurations.aclose()
         if self.tracer is not None:
             await self.tracer.aclose()
-        await self.client.aclose()
+        await self.upstreams.aclose()
         self.large_work.close()
         await self.store.aclose()
 
@@ -173,8 +249,7 @@ def budget_of(settings: Settings) -> ByteBudget:
     total = settings.queue_max_bytes
     if total is None:
         total = min(max(memory_bytes() // (6 * settings.workers), MIN_BUDGET_BYTES), MAX_BUDGET_BYTES)
-    shared_with_others = settings.admin_api_keys and settings.server_keys
-    return ByteBudget(total, strangers_bytes=total // 2 if shared_with_others else None)
+    return ByteBudget(total, strangers_bytes=strangers_bytes(settings, total))
 
 
 def _cooldown(settings: Settings, store: Store) -> Cooldown | None:
@@ -194,7 +269,22 @@ def exhaustion_of(accounts: AccountSettings) -> Exhaustion:
     )
 
 
-def account_of(key: ServerKey, settings: Settings) -> Account:
+def proxy_of(settings: Settings, url: str) -> str | None:
+    """The proxy for requests to `url`, with its credential."""
+    proxy = settings.proxy_for(url)
+    return proxy.reveal() if proxy else None
+
+
+def weights_of(settings: Settings) -> dict[str, float]:
+    return {id_of(caller): weight for caller, weight in settings.caller_weights.items()}
+
+
+def environment_accounts(settings: Settings, version: int = 0) -> list[Account]:
+    """`version`: of the stored configuration that the limits are from."""
+    return [account_of(key, settings, version) for key in settings.server_keys]
+
+
+def account_of(key: ServerKey, settings: Settings, version: int = 0) -> Account:
     return Account(
         id=account_id(key.source),
         ledger_id=key.project,
@@ -202,6 +292,7 @@ def account_of(key: ServerKey, settings: Settings) -> Account:
         concurrency=settings.concurrency_limit,
         limits=settings.limits,
         model_limits=settings.model_limits,
+        limits_version=version,
     )
 
 

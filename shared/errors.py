@@ -11,6 +11,7 @@ GatewayError
 ├── NotFound 404              not_found
 │   └── ModelNotFound         model_not_found
 ├── MethodNotAllowed 405      method_not_allowed     carries Allow
+├── StaleConfiguration 409    stale_configuration    an edit of a version that somebody else has changed
 ├── PayloadTooLarge 413       payload_too_large
 ├── UnsupportedMediaType 415  unsupported_media_type
 ├── RangeNotSatisfiable 416   range_not_satisfiable  carries Content-Range
@@ -105,6 +106,10 @@ class ModelNotFound(NotFound):
 
 class MethodNotAllowed(GatewayError):
     status, code = 405, "method_not_allowed"
+
+
+class StaleConfiguration(GatewayError):
+    status, code, retryable = 409, "stale_configuration", False
 
 
 class PayloadTooLarge(GatewayError):

@@ -129,6 +129,9 @@ class Timeline:
     rate: RateStatus = UNLIMITED_RATE
     """The tightest limits over all answers."""
 
+    signatures_replaced: bool = False
+    """Whether an answer was generated with a placeholder in place of thought signatures."""
+
     @property
     def queue_s(self) -> float:
         return _took_s(self.waits)
@@ -146,6 +149,7 @@ class Timeline:
     def answered(self, reply: Reply) -> None:
         """Records what a response's headers report of an answer."""
         self.models = (reply.model_requested, reply.model_used)
+        self.signatures_replaced = self.signatures_replaced or reply.signatures_replaced
         self.rate = reply.rate if self.rate is UNLIMITED_RATE else self.rate.tightest(reply.rate)
 
 
@@ -196,3 +200,5 @@ class Reply:
     account_id: str
     usage: Usage
     rate: RateStatus = UNLIMITED_RATE
+    signatures_replaced: bool = False
+    """Whether Gemini got a placeholder in place of thought signatures of another backend."""

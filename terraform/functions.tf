@@ -57,8 +57,9 @@ locals {
       max_instances = local.max_instances[name]
       ingress       = coalesce(try(var.functions[name].ingress, null), var.domain == null ? "ALLOW_ALL" : "ALLOW_INTERNAL_AND_GCLB")
       invokers      = coalesce(try(var.functions[name].invokers, null), var.invokers)
-      # One name in endpoint.json stands for the whole pool of the server's keys.
-      secrets = setunion(var.secret_settings, flatten([for secret in manifest.secrets : secret == "GEMINI_API_KEY" ? keys(var.gemini_api_keys) : [secret]]))
+      # One name in endpoint.json stands for the whole pool of the server's keys. Only functions with these use the stored
+      # accounts, so only they get the key that decrypts them.
+      secrets = setunion(contains(manifest.secrets, "GEMINI_API_KEY") ? var.secret_settings : setsubtract(var.secret_settings, ["ACCOUNTS_DATA_KEY"]), flatten([for secret in manifest.secrets : secret == "GEMINI_API_KEY" ? keys(var.gemini_api_keys) : [secret]]))
     }
   }
 

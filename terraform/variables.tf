@@ -70,7 +70,7 @@ variable "settings" {
 }
 
 variable "secret_settings" {
-  description = "Environment variables of every function whose values come from Secret Manager, besides the keys: any of ALL_PROXY, HTTP_PROXY, HTTPS_PROXY and OTEL_EXPORTER_OTLP_HEADERS."
+  description = "Environment variables of every function whose values come from Secret Manager, besides the keys: any of ACCOUNTS_DATA_KEY (only functions with Gemini keys get it), ALL_PROXY, HTTP_PROXY, HTTPS_PROXY and OTEL_EXPORTER_OTLP_HEADERS."
   type        = set(string)
   default     = []
   validation {

@@ -25,7 +25,7 @@ async def _request(call: Call) -> ImageRequest:
     sent = await call.read(Request)
     return ImageRequest(
         prompt=sent.prompt,
-        model=image_model(call.model_for(sent.model, "image")),
+        model=image_model(call.model_for(sent.model, "image"), call.settings.models),
         count=sent.number_of_images,
         aspect_ratio=sent.aspect_ratio,
         image_size=sent.image_size,

@@ -34,6 +34,9 @@ class Account:
     place: Mapping[str, str] = field(default_factory=dict)
     """What else addresses it and is no secret: for `vertex` its project and location, for `enterprise` the engine too."""
 
+    limits_version: int = 0
+    """The version of the stored configuration that `concurrency` and the limits are from; 0 if they are the environment's."""
+
     @property
     def ephemeral(self) -> bool:
         """Whether its ledger expires when it is not used. False for a caller's key that is also a key of the server."""

@@ -4,42 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections import OrderedDict, deque
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
 
 from shared.accounts.account import Account
 from shared.admission.answer_times import AnswerTimes
 from shared.admission.call_log import LedgerCall, LedgerCallLog
-from shared.admission.config import ProcessConfig
+from shared.admission.clients import Clients
+from shared.admission.config import AdmissionConfig, ProcessConfig
 from shared.admission.connections import Connections
 from shared.admission.permit import Permit
 from shared.admission.project import ProjectClient
-from shared.admission.queue import FairQueue, Waiter
+from shared.admission.queue import AccountsChanged, FairQueue, Waiter
 from shared.admission.rejection import exceeded, rejection_for, timeout_error, too_short, unconnected
 from shared.admission.returns import MAX_AHEAD_WINDOWS, Returns
 from shared.admission.server_clock import ServerClock
-from shared.admission.wait_list import SCAN
+from shared.admission.wait_list import SCAN, at_least
 from shared.clock import elapsed_s
-from shared.errors import CostExceedsLimit, GatewayError, Unavailable
+from shared.errors import CostExceedsLimit, Unavailable
 from shared.generation import Caller, Cost
 from shared.stores.port import Liveness, Store
 
 OFFER_S = 0.25
 """A request that one project could not serve for this long is also offered to the next."""
-MAX_CALLER_KEY_PROJECTS = 1_000
-
-
-@dataclass(frozen=True, slots=True)
-class AdmissionConfig:
-    """Bounds of the queue, and how its callers are weighed."""
-
-    queue_timeout_s: float = 30.0
-    weights: Mapping[str, float] | None = None
-    connections: int = 10_000
-    """Maximum open exchanges of the process."""
-    caller_key_connections: int | None = None
-    """Maximum of them with callers' own keys; None: no separate limit."""
 
 
 class Admission:
@@ -56,7 +43,7 @@ class Admission:
         self.durations = AnswerTimes()
         """How long exchanges took from the dispatch to the last byte, unary and streamed ones alike."""
         self.connections: Connections[ProjectClient] = Connections(config.connections, config.caller_key_connections)
-        self.projects: OrderedDict[str, ProjectClient] = OrderedDict()
+        self.clients = Clients(self._client)
         self._call_log = LedgerCallLog()
         self._offers: deque[tuple[float, Waiter, asyncio.Future[Permit]]] = deque()
         """Waiters to be offered to the next project, with the time (elapsed) and the future of the wait that it is for."""
@@ -66,6 +53,11 @@ class Admission:
             liveness.claim(process.instance)
 
     @property
+    def projects(self) -> Mapping[str, ProjectClient]:
+        """The clients of all projects that requests came for, by ledger."""
+        return self.clients.by_ledger
+
+    @property
     def writes(self) -> int:
         """Commits sent to ledgers so far, including rejected ones."""
         return self._call_log.writes
@@ -73,6 +65,18 @@ class Admission:
     def ledger_calls(self, since_s: float) -> list[LedgerCall]:
         """Calls to ledgers that ended at `since_s` (elapsed time) or later: at most the last 64 of each ledger."""
         return self._call_log.since(since_s)
+
+    def reconfigure(self, weights: Mapping[str, float], connections: int, caller_key_connections: int | None) -> None:
+        """The callers' weights and the numbers of connections from now on."""
+        self.queue.weights = weights
+        self.connections.resize(connections, caller_key_connections)
+        self._hand_out()
+
+    def accounts_changed(self) -> None:
+        """Requests that wait for the server's accounts choose anew."""
+        for waiter in list(self.queue):
+            if not waiter.accounts[0].caller_key:
+                self._refuse(waiter, AccountsChanged(waiter))
 
     # -- acquiring ---------------------------------------------------------------------------------------------------
 
@@ -85,15 +89,16 @@ class Admission:
         caller: Caller,
         *,
         batch: bool = False,
-        again: Permit | None = None,
+        again: Permit | AccountsChanged | None = None,
         patient_until_s: float | None = None,
         streamed: bool = False,
     ) -> Permit:
         """Wait for a permit of any candidate, at most until `deadline_s` and for QUEUE_TIMEOUT_SECONDS, which
-        `patient_until_s` replaces if it is given. `again`: a lapsed permit, whose place in the queue is kept.
+        `patient_until_s` replaces if it is given. `again`: a lapsed permit, or the error by which a
+        wait ended; its place in the queue is kept.
 
         Raises CostExceedsLimit, NoQuota, CallerNoQuota, DailyQuotaExhausted, QueueTimeout, LedgerUnavailable,
-        UpstreamTimeout."""
+        UpstreamTimeout, AccountsChanged."""
         now_s = elapsed_s()
         least_s = self.times.fastest_tenth_s(model, now_s, streamed=streamed)
         if deadline_s - now_s < least_s:
@@ -103,8 +108,7 @@ class Admission:
         projects = [project for project in ranked if sentences[project] is None]
         if not projects:
             raise CostExceedsLimit(sentences[ranked[0]] or "", details={"model": model})
-        ledgers = {project.account.ledger_id for project in projects}
-        servable = [account for account in candidates if account.ledger_id in ledgers]
+        servable = [account for account in candidates if self.clients.known(account) in projects]
         for project in projects:
             project.permits_of(model).record_arrival(cost, now_s)
             project.expect(deadline_s, now_s)
@@ -119,7 +123,9 @@ class Admission:
             returned = self.returns.back(places, caller.id, now_s, batch=batch)
             if returned is not None:
                 waiter.tag, waiter.sequence = returned.tag, returned.sequence
-        waiter.candidates = projects  # Of a caller's own key, the project may have been forgotten meanwhile.
+        # Of a caller's own key, the project may have been forgotten meanwhile; the server's accounts may have changed.
+        waiter.candidates, waiter.accounts = projects, servable
+        waiter.offered = min(waiter.offered, len(projects))
         if not any(project.wait_list.count for project in projects):
             for at, project in enumerate(projects):
                 permit = self._try(project, waiter, now_s)
@@ -131,39 +137,17 @@ class Admission:
 
     def _ranked(self, accounts: Sequence[Account]) -> list[ProjectClient]:
         """The accounts' projects in the order of a rendezvous hash: instances start with different ones."""
-        ledgers = dict.fromkeys(account.ledger_id for account in accounts)
-        by_id = {account.ledger_id: account for account in accounts}
-        ranked = list(ledgers)
+        by_ledger = {self.clients.ledger_of(account): account for account in accounts}
+        ranked = list(by_ledger)
         if len(ranked) > 1:
             ranked.sort(key=lambda ledger: hashlib.blake2b(f"{self.process_config.instance}{ledger}".encode()).digest())
-        return [self._project(by_id[ledger]) for ledger in ranked]
+        return [self.clients.of(by_ledger[ledger]) for ledger in ranked]
 
-    def _project(self, account: Account) -> ProjectClient:
-        project = self.projects.get(account.ledger_id)
-        if project is None:
-            self._forget_idle()
-            project = ProjectClient(
-                account,
-                self.store,
-                self.clock,
-                self.process_config,
-                self._call_log,
-                self.returns,
-                self._changed,
-                self.liveness,
-            )
-            self.projects[account.ledger_id] = project
-        elif account.ephemeral:
-            self.projects.move_to_end(account.ledger_id)
-        return project
-
-    def _forget_idle(self) -> None:
-        """Make room for one project. Projects in use stay: a second client of a ledger would spend what the first one holds."""
-        if len(self.projects) >= MAX_CALLER_KEY_PROJECTS:
-            for ledger, project in list(self.projects.items()):
-                if project.account.ephemeral and project.unused():
-                    del self.projects[ledger]
-                    return
+    def _client(self, account: Account, moved: Callable[[ProjectClient, str, str], None]) -> ProjectClient:
+        config, log = self.process_config, self._call_log
+        return ProjectClient(
+            account, self.store, self.clock, config, log, self.returns, self._changed, moved, self.liveness
+        )
 
     def _try(self, project: ProjectClient, waiter: Waiter, now_s: float) -> Permit | None:
         if not self.connections.has_room(project.account.ephemeral):
@@ -172,7 +156,7 @@ class Admission:
         if draw is None:
             return None
         self.connections.take(project.account.ephemeral)
-        of_project = [account for account in waiter.accounts if account.ledger_id == project.account.ledger_id]
+        of_project = [account for account in waiter.accounts if self.clients.same_project(account, project)]
         self._turn += 1
         account = of_project[self._turn % len(of_project)]
         return Permit(self, project, account, waiter, draw, now_s - waiter.arrived_s)
@@ -291,7 +275,7 @@ class Admission:
                 model = project.names.section(waiter.model)
                 least = smallest.get(model)
                 permit = (
-                    None if least is not None and _at_least(waiter.cost, least) else self._try(project, waiter, now_s)
+                    None if least is not None and at_least(waiter.cost, least) else self._try(project, waiter, now_s)
                 )
                 if permit is not None:
                     self._serve_with(waiter, permit)
@@ -304,7 +288,7 @@ class Admission:
                     continue
                 if not project.covers(waiter.ends_s):
                     continue  # Shorter requests may begin until a renew covers its deadline.
-                smallest[model] = waiter.cost if least is None or _at_least(least, waiter.cost) else least
+                smallest[model] = waiter.cost if least is None or at_least(least, waiter.cost) else least
                 misses[model] = misses.get(model, 0) + 1
                 if misses[model] >= SCAN or project.out_of_permits(model):
                     closed.add(model)
@@ -378,7 +362,7 @@ class Admission:
             if error is not None:
                 self._refuse(waiter, error)
 
-    def _refuse(self, waiter: Waiter, error: GatewayError) -> None:
+    def _refuse(self, waiter: Waiter, error: Exception) -> None:
         if not waiter.future.done():
             waiter.future.set_exception(error)
         self._leave(waiter)
@@ -391,7 +375,3 @@ class Admission:
             self._refuse(waiter, unconnected(waiter, self.returns, starved[0], self.connections.most))
         else:
             self._refuse(waiter, timeout_error(waiter, self.returns))
-
-
-def _at_least(cost: Cost, other: Cost) -> bool:
-    return cost[0] >= other[0] and cost[1] >= other[1] and cost[2] >= other[2]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from shared.ledger.grid import Grid
@@ -33,3 +34,15 @@ class ProcessConfig:
     def caller_key_kept_s(self, accepted: bool) -> float:
         """How long the ledger of a caller's own key is kept after its last use; `accepted`: Gemini took the key once."""
         return ACCEPTED_KEY_TTL_S if accepted else max(CALLER_KEY_TTL_S, 2 * self.tau_s)
+
+
+@dataclass(frozen=True, slots=True)
+class AdmissionConfig:
+    """Bounds of the queue, and how its callers are weighed."""
+
+    queue_timeout_s: float = 30.0
+    weights: Mapping[str, float] | None = None
+    connections: int = 10_000
+    """Maximum open exchanges of the process."""
+    caller_key_connections: int | None = None
+    """Maximum of them with callers' own keys; None: no separate limit."""

@@ -24,7 +24,6 @@ class Connections(Generic[Line]):
     are. A `Line` has requests that wait for a connection; the one whose first request has the earliest turn is next."""
 
     def __init__(self, total: int, guests: int | None = None) -> None:
-        self.total, self.guests = total, total if guests is None else guests
         self.held = self.held_by_guests = 0
         self._turns: dict[Line, tuple[bool, Turn]] = {}
         """The lines that wait, with whether they are guests'."""
@@ -32,6 +31,12 @@ class Connections(Generic[Line]):
         """Heaps of the server's lines and of guests'. An entry that is not in `_turns` is out of date."""
         self._entries = 0
         self._counting: tuple[deque[asyncio.Future[None]], deque[asyncio.Future[None]]] = (deque(), deque())
+        self.resize(total, guests)
+
+    def resize(self, total: int, guests: int | None) -> None:
+        """Exchanges that are open beyond smaller numbers end as usual. The caller then serves the waiting lines."""
+        self.total, self.guests = total, total if guests is None else guests
+        self._serve_counting()
 
     def most(self, guest: bool) -> int:
         return self.guests if guest else self.total
@@ -48,6 +53,9 @@ class Connections(Generic[Line]):
         """Release a connection. The caller then serves the waiting lines: see `next_line`."""
         self.held -= 1
         self.held_by_guests -= guest
+        self._serve_counting()
+
+    def _serve_counting(self) -> None:
         for kind, counting in enumerate(self._counting):
             while counting and self.has_room(bool(kind)):
                 turn = counting.popleft()

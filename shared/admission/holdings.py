@@ -107,6 +107,12 @@ class Holdings:
         self.refusals: list[QuotaSignal] = []
         """Gemini's refusals that the ledger has not been sent yet."""
 
+    def reconfigure(self, account: Account) -> None:
+        """The limits of `account`, from a newer configuration, apply from now on."""
+        self.account = self.names.account = account
+        for section, permits in self.models.items():
+            permits.reconfigure(self.names.limits(section))
+
     def permits(self, section: str) -> ModelPermits:
         """The permits of `section`, which are created empty if there are none."""
         found = self.models.get(section)
@@ -260,7 +266,8 @@ class Holdings:
             permits = self.models.get(section)
             if permits is not None:
                 known = permits.effective.metered
-                permits.adopt(allotment, kept.get(section, {}), at.earliest_ms)
+                newer = grant.limits_version > self.account.limits_version
+                permits.adopt(allotment, kept.get(section, {}), at.earliest_ms, newer=newer)
                 if section in moved:
                     permits.trim(0)
                 permits.retry_s = 0.0

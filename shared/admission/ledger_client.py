@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import logging
 import random
+from dataclasses import replace
 
 from shared.accounts.account import Account
 from shared.admission.call_log import LedgerCall, LedgerCallLog
@@ -51,6 +52,11 @@ class LedgerClient:
         self._calling = False
         self._writes_before = 0
         self._failures, self._not_before_s, self._answered_s = 0, 0.0, 0.0
+
+    @property
+    def ledger_id(self) -> str:
+        """The ledger that is called."""
+        return self.key.removeprefix(COLLECTION)
 
     # -- health ------------------------------------------------------------------------------------------------------
 
@@ -102,8 +108,9 @@ class LedgerClient:
         return document_of(reading), consistent
 
     async def renew(self, request: RenewRequest, *, accepted: bool, cached: bool) -> tuple[RenewResult, bool]:
-        """Send `request`, which stays `pending` until its result is known. Returns the grant, and whether the store's clock is
-        consistent. `accepted`: Gemini accepted the account's key. `cached`: whether the store may assume that nobody else writes.
+        """Send `request`, which stays `pending` until its result is known, and also if the ledger was merged into another one.
+        Returns the grant, and whether the store's clock is consistent. `accepted`: Gemini accepted the account's key. `cached`:
+        whether the store may assume that nobody else writes.
 
         Raises StoreError."""
         self.pending = request
@@ -117,10 +124,17 @@ class LedgerClient:
             self._count_writes(error.writes)
             self.conflicts += error.writes
             raise
-        self.pending, self.number = None, request.number
+        if not outcome.result.moved:
+            self.pending, self.number = None, request.number
         self._count_writes(outcome.writes)
         self.conflicts += outcome.conflicts
         return outcome.result, self.observe(outcome.samples)
+
+    def follow(self, survivor: str, config: ProcessConfig) -> None:
+        """Call the ledger that this one was merged into, under the name of this instance in `config`."""
+        self.key, self._config = COLLECTION + survivor, config
+        if self.pending is not None:
+            self.pending = replace(self.pending, instance=config.instance)
 
     def _count_writes(self, commits: int) -> None:
         self.writes += commits

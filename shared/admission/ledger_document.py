@@ -10,9 +10,10 @@ from typing import NamedTuple
 
 from shared.accounts.account import Account
 from shared.admission.config import ProcessConfig
+from shared.ledger.merging import instance_of, merge, survivor_of
 from shared.ledger.packing import pack, unpack
 from shared.ledger.slots import free_what_is_over
-from shared.ledger.state import RenewRequest, RenewResult, State
+from shared.ledger.state import COLLECTION, RenewRequest, RenewResult, State
 from shared.ledger.step import renew as renew_step
 from shared.stores.port import Change, Liveness, Put, Reading
 
@@ -51,8 +52,9 @@ class Renewal:
         blob, message, grid = values[self.key], self.message, self.config.grid
         state = unpack(blob) if blob else State(grid.window_ms)
         if self.liveness is not None:
-            gone = frozenset(i for i in state.leases if i != message.instance and self.liveness.gone(i))
-            message = replace(message, gone=gone)
+            mine = instance_of(message.instance)
+            others = {i: instance_of(i) for i in state.leases if instance_of(i) != mine}
+            message = replace(message, gone=frozenset(i for i, owner in others.items() if self.liveness.gone(owner)))
         grant = renew_step(state, message, now_ms, grid)
         if not grant.fresh:
             return Change(grant)
@@ -61,3 +63,28 @@ class Renewal:
             state.accepted = state.accepted or self.accepted
             expires_ms = state.now_ms + int(1000 * self.config.caller_key_kept_s(state.accepted))
         return Change(grant, {self.key: Put(pack(state), expires_ms)}, grant.instances)
+
+
+@dataclass(frozen=True, slots=True)
+class Merge:
+    """The merge of two ledgers, of the same Google project, as one change of both documents. The result names the ledgers that
+    the two were merged into before: both are "" if this commit merged them."""
+
+    ledger: str
+    other: str
+    window_ms: int
+
+    @property
+    def keys(self) -> tuple[str, str]:
+        survivor, closed = survivor_of(self.ledger, self.other)
+        return COLLECTION + survivor, COLLECTION + closed
+
+    def step(self, values: Mapping[str, bytes | None], now_ms: int) -> Change[tuple[str, str]]:
+        kept, gone = (unpack(blob) if (blob := values[key]) else State(self.window_ms) for key in self.keys)
+        if kept.moved or gone.moved:
+            return Change((kept.moved, gone.moved))
+        survivor, closed = survivor_of(self.ledger, self.other)
+        kept.now_ms = max(kept.now_ms, now_ms)
+        tombstone = merge(kept, gone, closed, survivor)
+        first, second = self.keys
+        return Change(("", ""), {first: Put(pack(kept)), second: Put(pack(tombstone))})

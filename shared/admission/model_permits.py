@@ -355,11 +355,19 @@ class ModelPermits:
         self.typical = Cost(*map(max, self.typical, moved.typical))
         self.since_s = self.since_s or moved.since_s
 
-    def adopt(self, allotment: ModelGrant, kept: Bookings, earliest_ms: float) -> None:
+    def reconfigure(self, limits: Limits) -> None:
+        """`limits` are configured from now on. Lower ones apply at once; higher ones, and what they allow to ask for, when the
+        ledger has been sent them. What was booked under the old ones stays."""
+        if limits != self.limits:
+            self.limits, self.effective = limits, minimum([self.effective, limits])
+            self.retry_s = self.spare_retry_s = 0.0
+
+    def adopt(self, allotment: ModelGrant, kept: Bookings, earliest_ms: float, *, newer: bool = False) -> None:
         """Replace the bookings by those that the ledger granted, less what was spent since `kept` was reported.
 
         A booking of which the ledger holds less than that is dropped: its reservations fail their last check. A grant under
-        larger limits than those configured here is returned: the ledger did not know of these."""
+        larger limits than those configured here is returned: the ledger did not know of these. But if they are from a `newer`
+        configuration than this process has read, they apply."""
         bookings: dict[SlotRange, Booking] = {}
         for validity in sorted(allotment.bookings, key=lambda v: v[1]):
             mine = self.bookings.get(validity, _NOTHING)
@@ -368,7 +376,7 @@ class ModelPermits:
             if min(left) >= 0:
                 bookings[validity] = Booking(left, mine.reserved)
         self.bookings, self.last = bookings, allotment
-        self.effective = minimum([allotment.limits, self.limits])
+        self.effective = allotment.limits if newer else minimum([allotment.limits, self.limits])
         if self.effective != allotment.limits:
             self.trim(0)
         self.set_circuit(allotment.open_until_ms, allotment.probe_ms, allotment.stop)

@@ -14,13 +14,13 @@ class Names:
     """The names of one project. `unreported`: names from answers, which apply here at once and are reported by the next renew."""
 
     def __init__(self, account: Account, known: frozenset[str] | None) -> None:
-        self._account, self._known = account, known
+        self.account, self._known = account, known
         self._names: dict[str, Metered] = {}
         self.unreported: list[Named] = []
 
     def knows(self, model: str) -> bool:
         """Whether the model table or the configuration lists it."""
-        return self._known is None or model in self._known
+        return self._known is None or model in self._known or model in self.account.model_limits
 
     def section(self, model: str) -> str:
         """Where a request for the id `model` counts."""
@@ -36,8 +36,8 @@ class Names:
         """The smallest limits configured for the models that count there. The default limit applies only to models that the table
         lists, and where no model has a limit of its own."""
         ids = [section, *(name for name in self._names if section_of(self._names, name) == section)]
-        stated = [self._account.limits_for(model) for model in ids if model != UNPROVEN and self.knows(model)]
-        return minimum(stated) if stated else self._account.limits
+        stated = [self.account.limits_for(model) for model in ids if model != UNPROVEN and self.knows(model)]
+        return minimum(stated) if stated else self.account.limits
 
     def learn(self, named: Named, now_ms: float) -> bool:
         """Record the model under which Gemini metered a request; None: Gemini has no such model, so its id is unproven again.

@@ -287,6 +287,7 @@ class Policy:
             earliest_ms=int(earliest_ms),
             concurrency=holdings.account.concurrency,
             tau_ms=int(config.tau_s * 1000),
+            limits_version=holdings.account.limits_version,
             open_slots=holdings.in_use(at.now_s),
             service_ms=int(holdings.service_s * 1000),
             lease_ms=int((config.lease_s or 0) * 1000),
@@ -317,7 +318,7 @@ class Policy:
         lease, grant = state.leases.get(me), holdings.grant
         if lease is None or grant is None:
             return Assessment(True, SlotLimit(holdings.cap, holdings.scarce, lacking(state, me)), looked)
-        c = concurrency(state, holdings.account.concurrency, state.now_ms)
+        c = concurrency(state, holdings.account.concurrency, state.now_ms, holdings.account.limits_version)
         in_use = holdings.in_use(at.now_s)
         wanted = self._wanted(in_use, holdings.busiest)
         claim, recorded = claim_of(self._request(wanted, {}, message, at), state.now_ms), claim_of(lease, state.now_ms)

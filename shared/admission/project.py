@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable
+from dataclasses import replace
 
 from shared.accounts.account import Account
 from shared.admission.budget import min_ahead_s
@@ -20,6 +21,7 @@ from shared.admission.server_clock import Instant, ServerClock
 from shared.admission.wait_list import WaitList
 from shared.clock import elapsed_s
 from shared.generation import Cost
+from shared.ledger.merging import lease_name
 from shared.ledger.state import Named, QuotaSignal
 from shared.stores.port import Liveness, Store
 
@@ -30,7 +32,7 @@ LATE_S = 1.0
 
 class ProjectClient:
     """Bound to one event loop. `changed(self)` is called whenever a request may be dispatched that could not be before, and
-    after every call to the ledger."""
+    after every call to the ledger; `moved(self, closed, survivor)` when the ledger was merged into another one."""
 
     def __init__(
         self,
@@ -41,6 +43,7 @@ class ProjectClient:
         call_log: LedgerCallLog,
         returns: Returns,
         changed: Callable[[ProjectClient], None],
+        moved: Callable[[ProjectClient, str, str], None],
         liveness: Liveness | None = None,
     ) -> None:
         self.account, self.clock, self.config = account, clock, config
@@ -51,7 +54,7 @@ class ProjectClient:
         self.policy = Policy(self.holdings, self.wait_list, random.uniform)
         self.accepted = not account.caller_key
         """Whether Gemini accepted the account's key."""
-        self._returns, self._changed = returns, changed
+        self._returns, self._changed, self._moved = returns, changed, moved
         self._looked = Looked()
         self._task: asyncio.Task[None] | None = None
         """The call to the ledger that is under way."""
@@ -64,6 +67,12 @@ class ProjectClient:
         self._busy_lately = False
 
     # -- spending ----------------------------------------------------------------------------------------------------
+
+    def reconfigure(self, account: Account) -> None:
+        """Use the limits of `account`, which are from a newer configuration."""
+        self.account = account
+        self.holdings.reconfigure(account)
+        self.poke()
 
     def permits_of(self, model: str) -> ModelPermits:
         """The permits of the section in which requests for the id `model` count."""
@@ -227,6 +236,9 @@ class ProjectClient:
             self.holdings.lose_authority()
         if document is None:
             return True
+        if document.state.moved:
+            self._follow(document.state.moved)
+            return True
         self._regroup(self.holdings.observe(document.state))
         at = self.clock.instant()
         found = self.policy.assess(document, self._looked, self._message(), at)
@@ -247,10 +259,22 @@ class ProjectClient:
         grant, consistent = await self.ledger.renew(request, accepted=self.accepted, cached=alone or looked)
         if not consistent:
             self.holdings.lose_authority()
+        if grant.moved:
+            self._follow(grant.moved)
+            return
         at = self.clock.instant()
         retry_s = at.now_s + self.policy.retry_s(grant)
         spare_retry_s = at.now_s + min_ahead_s(self.config.grid) / 5
         self._regroup(self.holdings.adopt(grant, request, at, retry_s, spare_retry_s))
+
+    def _follow(self, survivor: str) -> None:
+        """Go on at the ledger that this one was merged into. What is held stays valid: the survivor has the lease under the name
+        that this process uses from now on, and the renew that the closed ledger did not apply is sent there."""
+        closed = self.ledger.ledger_id
+        self.config = self.holdings.config = replace(self.config, instance=lease_name(self.config.instance, closed))
+        self.ledger.follow(survivor, self.config)
+        self._looked = Looked()
+        self._moved(self, closed, survivor)
 
     # -- giving back -------------------------------------------------------------------------------------------------
 

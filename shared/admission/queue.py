@@ -48,6 +48,13 @@ class Waiter:
     streamed: bool = False
 
 
+class AccountsChanged(Exception):
+    """Raised in a waiting request when other accounts may serve than before: it chooses among them and keeps its place."""
+
+    def __init__(self, waiter: Waiter) -> None:
+        self.waiter = waiter
+
+
 class Placed(Protocol):
     """Anything with a turn: a waiting request, or one that was rejected and is expected back."""
 

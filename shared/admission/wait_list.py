@@ -145,3 +145,7 @@ class WaitList:
             for _, _, waiter in merge(*of_models):
                 if self._places.get(waiter.sequence) not in closed:
                     yield waiter
+
+
+def at_least(cost: Cost, other: Cost) -> bool:
+    return cost[0] >= other[0] and cost[1] >= other[1] and cost[2] >= other[2]

@@ -18,8 +18,10 @@ from .faults import without_directives
 from .models import Model
 from .schema_answers import TooComplex, from_openapi, value_for
 from .schema_merging import Unsatisfiable
+from .signatures import Backend, signed
 
 _EXCERPT = 90
+_MAX_CALLS = 8
 # Thinking tokens per level, before the request's own spread.
 _THOUGHTS = {"MINIMAL": 0, "LOW": 32, "MEDIUM": 96, "HIGH": 192, "XHIGH": 384}
 _CLOSINGS = (
@@ -71,6 +73,8 @@ class Answer:
     candidates: Sequence[Candidate] = ()
     thought_tokens: int = 0
     block_reason: str = ""
+    traffic_type: str = ""
+    """Vertex AI names it in the usage, and counts only in a stream's last frame."""
 
 
 def prompt_of(request: Mapping[str, Any]) -> str:
@@ -92,9 +96,15 @@ def out_of_tokens(prompt_tokens: Mapping[str, int], request: Mapping[str, Any]) 
     return Answer(prompt_tokens, [Candidate("MAX_TOKENS")], thought_tokens=cap)
 
 
-def answer(request: Mapping[str, Any], model: Model, prompt_tokens: Mapping[str, int], words: int | None) -> Answer:
-    """The answer to a validated request; `words` sets the length of a text. Raises GoogleError 400 for a schema to which no
-    value conforms."""
+def answer(
+    request: Mapping[str, Any],
+    model: Model,
+    prompt_tokens: Mapping[str, int],
+    words: int | None,
+    backend: Backend = "gemini",
+) -> Answer:
+    """The answer to a validated request; `words` sets the length of a text; `backend` signs. Raises GoogleError 400 for a schema
+    to which no value conforms."""
     config = request.get("generationConfig", {})
     prompt = prompt_of(request)
     seed = zlib.crc32(prompt.encode(), config.get("seed", 0) & 0xFFFFFFFF)
@@ -103,14 +113,14 @@ def answer(request: Mapping[str, Any], model: Model, prompt_tokens: Mapping[str,
     thoughts = min(thoughts, cap)
     show = config.get("thinkingConfig", {}).get("includeThoughts", False) and thoughts > 0
     thought = f"**Reading the request**\n\nIt begins with “{_excerpt(prompt)}”. I will say so.\n\n" if show else ""
-    signature = _signature(seed) if thoughts else ""
+    signature = signed(seed, backend) if thoughts else ""
     candidates = []
     for index in range(config.get("candidateCount", 1)):
-        call = _call(request, prompt, seed)
-        if call is not None and cap > thoughts:
-            size = min(tokens.count_text(orjson.dumps(call).decode()), cap - thoughts)
+        calls = _calls(request, prompt, seed)
+        if calls and cap > thoughts:
+            size = min(tokens.count_text(orjson.dumps(calls).decode()), cap - thoughts)
             # A function call always carries a signature, whatever the thinking level.
-            candidates.append(Candidate("STOP", "", thought, (call,), size, _signature(seed)))
+            candidates.append(Candidate("STOP", "", thought, calls, size, signed(seed, backend)))
             continue
         text = _text(request, config, model, prompt, seed + index, words)
         candidates.append(_fitted(text, config.get("stopSequences", ()), cap - thoughts, thought, signature))
@@ -150,11 +160,6 @@ def _thought_tokens(thinking: Mapping[str, Any], model: Model, seed: int) -> int
         level = model.level if budget is None else "HIGH"
     count = _THOUGHTS[level] * (80 + seed % 41) // 100
     return count if budget in (None, -1) else min(count, budget)
-
-
-def _signature(seed: int) -> str:
-    """An opaque signature, as Google's are: base64 of bytes without a public meaning."""
-    return f"EtgB{seed:08x}{seed ^ 0xFFFFFFFF:08x}AdHtim9f"
 
 
 def _excerpt(text: str, length: int = _EXCERPT) -> str:
@@ -221,9 +226,9 @@ def _attachment(part: Mapping[str, Any]) -> str:
     return ""
 
 
-def _call(request: Mapping[str, Any], prompt: str, seed: int) -> dict[str, Any] | None:
-    """The function call to return: always one in mode ANY; in mode AUTO if the prompt names a function and the last content is
-    not a function response."""
+def _calls(request: Mapping[str, Any], prompt: str, seed: int) -> tuple[dict[str, Any], ...]:
+    """The function calls to return. In mode AUTO: every function that the prompt names, and none if the last content has function
+    responses. In mode ANY: those that the prompt names, else those that the last content answered, else the first."""
     calling = request.get("toolConfig", {}).get("functionCallingConfig", {})
     mode = calling.get("mode", "AUTO")
     allowed = calling.get("allowedFunctionNames")
@@ -234,12 +239,18 @@ def _call(request: Mapping[str, Any], prompt: str, seed: int) -> dict[str, Any] 
         if not allowed or function["name"] in allowed
     ]
     if mode == "NONE" or not declared:
-        return None
+        return ()
     named = [function for function in declared if function["name"].lower() in prompt.lower()]
-    answered = any("functionResponse" in part for part in request["contents"][-1]["parts"])
+    answered = {
+        part["functionResponse"].get("name") for part in request["contents"][-1]["parts"] if "functionResponse" in part
+    }
     if mode != "ANY" and (answered or not named):
-        return None
-    function = (named or declared)[0]
+        return ()
+    chosen = named or [function for function in declared if function["name"] in answered] or declared[:1]
+    return tuple(_call(function, prompt, seed + number) for number, function in enumerate(chosen[:_MAX_CALLS]))
+
+
+def _call(function: Mapping[str, Any], prompt: str, seed: int) -> dict[str, Any]:
     if "parameters" in function:
         schema: Any = from_openapi(function["parameters"])
     else:

@@ -11,19 +11,35 @@ import binascii
 import re
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from aiohttp import web
 
-from . import answers, errors, faults, frames, images, models, operator_api, rejections, replies, tokens
+from . import (
+    answers,
+    errors,
+    faults,
+    files,
+    frames,
+    images,
+    models,
+    oauth,
+    operator_api,
+    rejections,
+    replies,
+    tokens,
+    vertex,
+)
 from .auth import authenticate
 from .config import EmulatorConfig
 from .errors import GoogleError
 from .exchange import Aborted, Exchange
 from .faults import BadDirective, Directives, Fault, Faults
 from .models import Model
+from .oauth import TokenServer
 from .server import Request, Server
+from .signatures import Backend
 from .stats import ProjectRecord, Stats
 from .transcode import read_message
 from .validate import check_contents, check_generate
@@ -37,12 +53,17 @@ _MAX_SERVER_TIMEOUT_S = 3600.0
 
 @dataclass(frozen=True, slots=True)
 class _Call:
-    """`method` is the verb of the path, or GetModel or ListModels."""
+    """`method` is the verb of the path, or GetModel or ListModels. `place`: the project and location of a call to Vertex AI."""
 
     version: str
     model_id: str
     method: str
     sse: bool
+    place: tuple[str, str] | None = None
+
+    @property
+    def backend(self) -> Backend:
+        return "gemini" if self.place is None else "vertex"
 
 
 class App:
@@ -55,7 +76,9 @@ class App:
         self._config = config
         self._wall_clock = wall_clock
         self.stats = Stats(config)
+        self.tokens = TokenServer(config, self.stats, wall_clock)
         self.faults = Faults()
+        self.files = files.Files(wall_clock)
         self.seeds = images.Seeds()
 
     def server(self) -> Server:
@@ -63,7 +86,16 @@ class App:
         return Server(self.handle, self._config.max_body_bytes)
 
     async def handle(self, request: Request) -> web.StreamResponse:
+        if (stored := files.PATH.fullmatch(request.path)) is not None:
+            return await self._serve_files(request, stored[2], stored[3])
         match = _PATH.fullmatch(request.path)
+        if match is None and request.method == "POST":
+            if request.path == oauth.PATH:
+                return await self.tokens.answer(request)
+            if place := vertex.PATH.fullmatch(request.path):
+                version, project, location, model_id, verb = place.groups()
+                sse = verb == "streamGenerateContent" and request.query.get("alt") == "sse"
+                return await self._serve(request, _Call(version, model_id, verb, sse, (project, location)))
         if match is None:
             own = await operator_api.answer(request, self.stats, self.faults)
             return self._missing(request) if own is None else own
@@ -95,28 +127,50 @@ class App:
         finally:
             exchange.close()
 
+    async def _serve_files(self, request: Request, version: str, file_id: str | None) -> web.StreamResponse:
+        method = files.method_of(request, file_id)
+        if not method:
+            return self._missing(request)
+        self.stats.arrived(method, "", "")  # A key's record is of the requests that its quotas are about.
+        try:
+            project = self.files.upload_of(request.query.get("upload_id", ""))
+            if project is None:
+                project = self.stats.project_of(authenticate(request, version, method)).name
+            response = await self.files.answer(request, project, version, file_id)
+        except GoogleError as error:
+            self.stats.refused(error.reason)
+            response = replies.rejection(request, error, sse=False)
+        self.stats.answered(str(response.status), "")
+        return response
+
     async def _answer(self, request: Request, exchange: Exchange, call: _Call) -> web.StreamResponse:
         model = models.resolve(call.version, call.model_id, self._config.aliases)
         claimed = request.headers.get("x-goog-api-key") or request.query.get("key", "")
         self.stats.arrived(call.method, model.id if model else "", claimed)
         exchange.key = claimed
-        key = authenticate(request, call.version, call.method)
-        if call.method == "ListModels":
-            return self._list_models(request, call)
-        if call.method == "GetModel":
-            return self._get_model(request, call)
-        project = self.stats.project_of(key)
+        if call.place is None:
+            key = authenticate(request, call.version, call.method)
+            if call.method == "ListModels":
+                return self._list_models(request, call)
+            if call.method == "GetModel":
+                return self._get_model(request, call)
+            project = self.stats.project_of(key)
+        else:
+            exchange.key = self.tokens.account_of(request, vertex.rpc(call.version, call.method))
+            project = self.stats.project(vertex.project_of(call.place[0]))
         if call.method in _GENERATING:
             exchange.open(project)
         elif call.method != "countTokens":
             raise errors.model_not_found(call.version, call.model_id, call.method)
-        if call.model_id in models.CLOSED:
+        if call.place is None and call.model_id in models.CLOSED:
             raise errors.model_closed(call.model_id, models.CLOSED[call.model_id])
         if model is None or model.kind not in _ANSWERING:
+            if call.place is not None:
+                raise vertex.model_not_found(*call.place, call.model_id)
             raise errors.model_not_found(call.version, call.model_id, call.method)
         body = await self._body(request)
         if call.method == "countTokens":
-            return self._count(request, call, body)
+            return self._count(request, call, project, body)
         return await self._generate(request, exchange, call, model, project, body)
 
     async def _body(self, request: Request) -> bytes:
@@ -135,8 +189,15 @@ class App:
     async def _generate(
         self, request: Request, exchange: Exchange, call: _Call, model: Model, project: ProjectRecord, body: bytes
     ) -> web.StreamResponse:
-        message = read_message(body, "GenerateContentRequest", call.version)
-        check_generate(message, model, signatures=self._config.require_thought_signatures)
+        read = read_message if call.place is None else vertex.read
+        message = read(body, "GenerateContentRequest", call.version)
+        check_generate(
+            message,
+            model,
+            signatures=self._config.require_thought_signatures,
+            backend=call.backend,
+            files=self.files.of(project.name),
+        )
         prompt = answers.prompt_of(message)
         asked = _directives(request, prompt)
         fault = self.faults.choose(asked.fault, prompt, exchange.key, model.id)
@@ -166,14 +227,22 @@ class App:
         await pace.before_answer()
         if fault is not None:
             await _fail(exchange, fault)
-        answer = await _answer_of(message, model, counts, asked.words, fault, self.seeds)
+        answer = await _answer_of(message, model, counts, asked.words, fault, self.seeds, call.backend)
+        if call.place is not None:
+            answer = replace(answer, traffic_type=vertex.TRAFFIC_TYPE)
         self.stats.used(sum(counts.values()), sum(one.tokens for one in answer.candidates), answer.thought_tokens)
         if call.method == "generateContent":
             return await replies.send_unary(request, exchange, answer, model.id, fault)
         return await replies.send_stream(request, exchange, answer, model.id, fault, pace, sse=call.sse)
 
     def _admit(
-        self, request: Request, exchange: Exchange, model: Model, project: ProjectRecord, count: int, pictures: int
+        self,
+        request: Request,
+        exchange: Exchange,
+        model: Model,
+        project: ProjectRecord,
+        count: int,
+        pictures: int,
     ) -> None:
         if count > model.input_limit:
             raise errors.invalid(
@@ -181,15 +250,20 @@ class App:
             )
         wall_s = self._wall_clock()
         exceeded = project.admit(model.id, request.arrived_s, count, wall_s, pictures)
+        if exceeded and project.name.startswith(vertex.PROJECTS):
+            raise vertex.exhausted(exceeded[0].dimension)
         if exceeded:
             window_s = self._config.window_s
             raise rejections.over_quota(project.settings, model.id, exceeded, window_s=window_s, wall_s=wall_s)
         self.stats.admitted(exchange.key)
 
-    def _count(self, request: Request, call: _Call, body: bytes) -> web.Response:
-        message = read_message(body, "CountTokensRequest", call.version)
+    def _count(self, request: Request, call: _Call, project: ProjectRecord, body: bytes) -> web.Response:
+        if call.place is None:
+            message = read_message(body, "CountTokensRequest", call.version)
+        else:
+            message = vertex.read(body, "VertexCountTokensRequest", call.version)
         inner = message.get("generateContentRequest", message)
-        check_contents(inner)
+        check_contents(inner, self.files.of(project.name))
         counts = tokens.count_request(inner)
         shown = {"totalTokens": sum(counts.values()), "promptTokensDetails": frames.token_details(counts)}
         return replies.document(request, shown)
@@ -255,6 +329,7 @@ async def _answer_of(
     words: int | None,
     fault: Fault | None,
     seeds: images.Seeds,
+    backend: Backend,
 ) -> answers.Answer:
     kind = fault.kind if fault is not None else ""
     if kind == "block":
@@ -269,7 +344,7 @@ async def _answer_of(
         # Runs in a thread, because a large one takes a third of a second.
         drawn = await asyncio.to_thread(images.answer, message, model, counts, seeds.next(message))
         return images.odd(drawn, kind) if kind in images.ODD_IMAGES else drawn
-    answer = answers.answer(message, model, counts, words)
+    answer = answers.answer(message, model, counts, words, backend)
     return answers.broken(answer, kind) if kind in ("wrong_json", "not_json") else answer
 
 

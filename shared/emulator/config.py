@@ -61,6 +61,9 @@ class EmulatorConfig:
     """Whether work on a request ends when its client disconnects. If not, it keeps its slot until it would have been answered."""
     max_body_bytes: int = MAX_BODY_BYTES
     arrivals_kept: int = 200_000
+    service_accounts: Mapping[str, str] = field(default_factory=dict)
+    """The address of each service account that Google knows -> its RSA key in PEM, public or private."""
+    token_lifetime_s: float = 3600.0
     # Gemini refuses a function call that is sent back without its signature, which a translating gateway must survive.
     require_thought_signatures: bool = True
 
@@ -73,6 +76,7 @@ def from_env(environ: Mapping[str, str], *, latency_ms: float = 0.0, chunk_delay
     EMULATOR_CHUNK_DELAY_MS. Raises ConfigError.
 
     EMULATOR_KEYS is a JSON object {key: project}; EMULATOR_ALIASES is {id: the model that it is metered as};
+    EMULATOR_SERVICE_ACCOUNTS is {address: RSA key in PEM};
     EMULATOR_PROJECTS is {project: {"tier", "concurrency", "rpm", "tpm", "rpd", "ipm", "models": {model: {"rpm", ...}}}}.
     """
     default = Project(
@@ -86,6 +90,9 @@ def from_env(environ: Mapping[str, str], *, latency_ms: float = 0.0, chunk_delay
     aliases = _json_object(environ, "EMULATOR_ALIASES")
     if not all(isinstance(model, str) for model in aliases.values()):
         raise ConfigError("EMULATOR_ALIASES must map each id to a model's id.")
+    service_accounts = _json_object(environ, "EMULATOR_SERVICE_ACCOUNTS")
+    if not all(isinstance(pem, str) for pem in service_accounts.values()):
+        raise ConfigError("EMULATOR_SERVICE_ACCOUNTS must map each address to an RSA key in PEM.")
     window_s = _number(environ, "LEDGER_WINDOW_SECONDS", 60.0)
     if window_s <= 0:
         raise ConfigError("LEDGER_WINDOW_SECONDS must be more than 0.")
@@ -98,6 +105,8 @@ def from_env(environ: Mapping[str, str], *, latency_ms: float = 0.0, chunk_delay
         latency_s=_number(environ, "EMULATOR_LATENCY_MS", latency_ms) / 1000,
         chunk_delay_s=_number(environ, "EMULATOR_CHUNK_DELAY_MS", chunk_delay_ms) / 1000,
         cancels=_number(environ, "EMULATOR_CANCELS", 1.0) != 0,
+        service_accounts=service_accounts,
+        token_lifetime_s=_number(environ, "EMULATOR_TOKEN_LIFETIME_S", 3600.0),
     )
 
 

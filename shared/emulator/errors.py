@@ -16,6 +16,7 @@ from .config import Tier
 
 TYPE = "type.googleapis.com/google.rpc."
 SERVICE = "generativelanguage.googleapis.com"
+VERTEX = "aiplatform.googleapis.com"
 _STATUS = {
     400: "INVALID_ARGUMENT",
     401: "UNAUTHENTICATED",
@@ -108,6 +109,12 @@ def error_info(reason: str, **metadata: str) -> dict[str, Any]:
     }
 
 
+_NO_OAUTH = (
+    "Request had invalid authentication credentials. Expected OAuth 2 access token, login cookie or other valid "
+    "authentication credential. See https://developers.google.com/identity/sign-in/web/devconsole-project."
+)
+
+
 def _bad_key(message: str) -> GoogleError:
     localized = {"@type": TYPE + "LocalizedMessage", "locale": "en-US", "message": message}
     return GoogleError(400, message, details=[error_info("API_KEY_INVALID"), localized], early=True, reason="bad_key")
@@ -139,11 +146,30 @@ def no_credential() -> GoogleError:
 def unauthenticated(version: str, method: str) -> GoogleError:
     return GoogleError(
         401,
-        "Request had invalid authentication credentials. Expected OAuth 2 access token, login cookie or other valid "
-        "authentication credential. See https://developers.google.com/identity/sign-in/web/devconsole-project.",
+        _NO_OAUTH,
         details=[error_info("ACCESS_TOKEN_TYPE_UNSUPPORTED", method=_rpc(version, method))],
         early=True,
         reason="unauthenticated",
+    )
+
+
+def no_token(rpc: str) -> GoogleError:
+    """Vertex AI: no access token."""
+    return GoogleError(
+        401,
+        "API keys are not supported by this API. Expected OAuth2 access token or other authentication credentials that "
+        "assert a principal. See https://cloud.google.com/docs/authentication",
+        details=[error_info("CREDENTIALS_MISSING", service=VERTEX, method=rpc)],
+        early=True,
+        reason="no_token",
+    )
+
+
+def bad_token(rpc: str, *, expired: bool) -> GoogleError:
+    """Vertex AI: an access token that has expired, or that is none."""
+    reason = "ACCESS_TOKEN_EXPIRED" if expired else "ACCESS_TOKEN_TYPE_UNSUPPORTED"
+    return GoogleError(
+        401, _NO_OAUTH, details=[error_info(reason, service=VERTEX, method=rpc)], early=True, reason="bad_token"
     )
 
 

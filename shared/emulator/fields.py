@@ -40,6 +40,13 @@ MESSAGES: dict[str, dict[str, str]] = {
         "contents": "[Content]",
         "generateContentRequest": "GenerateContentRequest",
     },
+    "VertexCountTokensRequest": {
+        "model": "string",
+        "contents": "[Content]",
+        "systemInstruction": "Content",
+        "tools": "[Tool]",
+        "generationConfig": "GenerationConfig",
+    },
     "Content": {"role": "string", "parts": "[Part]"},
     "Part": {
         "text": "string",

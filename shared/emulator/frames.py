@@ -64,6 +64,9 @@ def stream(answer: Answer, model_version: str) -> list[dict[str, Any]]:
             count = sent + candidate.tokens * (number - unbilled) // max(1, len(pieces) - unbilled)
             frames.append(_response(answer, [shown], count, model_version, name))
         sent += candidate.tokens
+    if answer.traffic_type:
+        for frame in frames[:-1]:
+            frame["usageMetadata"] = {"trafficType": answer.traffic_type}
     return frames or [_response(answer, [], total, model_version, name)]
 
 
@@ -81,7 +84,8 @@ def _parts(candidate: Candidate) -> list[dict[str, Any]]:
         parts.append(_image(candidate.image))
     parts += ({"functionCall": call} for call in candidate.calls)
     if candidate.signature and parts:
-        parts[-1]["thoughtSignature"] = candidate.signature
+        # Of parallel calls only the first one is signed.
+        parts[-max(1, len(candidate.calls))]["thoughtSignature"] = candidate.signature
     return parts
 
 
@@ -171,7 +175,7 @@ def _usage(answer: Answer, count: int) -> dict[str, Any]:
         usage["candidatesTokensDetails"] = token_details({"TEXT": count - images, "IMAGE": images})
     if answer.thought_tokens:
         usage["thoughtsTokenCount"] = answer.thought_tokens
-    usage["serviceTier"] = "standard"
+    usage |= {"trafficType": answer.traffic_type} if answer.traffic_type else {"serviceTier": "standard"}
     return usage
 
 

@@ -111,6 +111,8 @@ class Stats:
         self._faults: Counter[str] = Counter()
         self._tokens: Counter[str] = Counter()
         self._keys: dict[str, _KeyRecord] = {}
+        self._issued: Counter[str] = Counter()
+        self._no_token: Counter[str] = Counter()
 
     def reset(self, *, limits: bool = False) -> None:
         """Forgets counts, maxima and arrivals. Windows and days go on counting, unless `limits`."""
@@ -126,13 +128,21 @@ class Stats:
                 record.refused.clear()
 
     def project_of(self, key: str) -> ProjectRecord:
-        name = self._config.keys.get(key) or label(key)
+        return self.project(self._config.keys.get(key) or label(key))
+
+    def project(self, name: str) -> ProjectRecord:
         if name not in self._projects and len(self._projects) >= _MAX_NAMES:
             name = _OTHERS
         record = self._projects.get(name)
         if record is None:
             record = self._projects[name] = ProjectRecord(name, self._config)
         return record
+
+    def token_issued(self, account: str) -> None:
+        self._issued[account] += 1
+
+    def token_refused(self, code: str) -> None:
+        self._no_token[code] += 1
 
     def arrived(self, method: str, model: str, key: str) -> None:
         self._requests += 1
@@ -182,6 +192,7 @@ class Stats:
             "disconnects": self.disconnects,
             "open": sum(project.open for project in self._projects.values()),
             "tokens": {name: self._tokens[name] for name in ("prompt", "candidates", "thoughts")},
+            "access_tokens": {"issued": dict(self._issued), "refused": dict(self._no_token)},
             "window_s": self._config.window_s,
             "projects": {name: _project(record, arrivals) for name, record in self._projects.items()},
             "keys": {

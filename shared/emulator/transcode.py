@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import binascii
 import re
+from collections.abc import Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,8 +54,10 @@ def _compiled() -> dict[str, dict[str, _Field]]:
 _TABLE = _compiled()
 
 
-def read_message(body: bytes, message: str, version: str) -> dict[str, Any]:
-    """The normalised message of a body. Raises GoogleError 400."""
+def read_message(
+    body: bytes, message: str, version: str, *, unknown: Set[tuple[str, str]] = frozenset()
+) -> dict[str, Any]:
+    """The normalised message of a body. `unknown`: fields of messages that this API does not have. Raises GoogleError 400."""
     if not body.strip():
         return {}
     try:
@@ -63,7 +66,7 @@ def read_message(body: bytes, message: str, version: str) -> dict[str, Any]:
         raise _malformed(error) from None
     if not isinstance(document, dict):
         raise bad_fields([("", 'Invalid JSON payload received. Unknown name "": Root element must be a message.')])
-    reader = _Reader(version)
+    reader = _Reader(version, unknown)
     try:
         result = reader.message(message, document, "")
     except RecursionError:
@@ -88,16 +91,16 @@ def _malformed(error: orjson.JSONDecodeError) -> GoogleError:
 class _Reader:
     """Walks a document along the message table and collects what is wrong with it."""
 
-    def __init__(self, version: str) -> None:
+    def __init__(self, version: str, unknown: Set[tuple[str, str]]) -> None:
         self.violations: list[tuple[str, str]] = []
-        self._version = version
+        self._version, self._not_here = version, unknown
 
     def message(self, message: str, value: dict[str, Any], path: str) -> dict[str, Any]:
         known = _TABLE[message]
         result: dict[str, Any] = {}
         for name, item in value.items():
             field = known.get(name)
-            if field is None:
+            if field is None or (message, field.name) in self._not_here:
                 self._unknown(name, path, "Cannot find field.")
             elif item is None:
                 continue

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import itertools
 import re
+from collections.abc import Container
 from typing import Any
 
 from .errors import GoogleError, invalid
 from .image_sizes import check_image_config
 from .models import IMAGE, Model
+from .signatures import Backend, check_signatures
 
 MAX_CANDIDATES = 8
 _DATA = (
@@ -23,13 +25,22 @@ _DATA = (
     "toolResponse",
 )
 _MIME_TYPES = ("text/plain", "application/json", "application/xml", "application/yaml", "text/x.enum")
+_STORED = re.compile(r"(?:/|\A)files/([^/?]+)\Z")
 _FUNCTION_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.:-]{0,127}")
 
 
-def check_generate(request: dict[str, Any], model: Model, *, signatures: bool) -> None:
+def check_generate(
+    request: dict[str, Any],
+    model: Model,
+    *,
+    signatures: bool,
+    backend: Backend = "gemini",
+    files: Container[str] = frozenset(),
+) -> None:
     """Raises GoogleError for a normalised GenerateContentRequest that the model would refuse. `signatures`: function
-    calls of the current turn must carry their thought signatures."""
-    check_contents(request)
+    calls of the current turn must carry their thought signatures. `files` are those of the caller's project."""
+    check_contents(request, files)
+    check_signatures(request["contents"], backend)
     _check_turns(request["contents"], signatures=signatures)
     _check_tools(request)
     _check_config(request.get("generationConfig", {}), model)
@@ -37,7 +48,7 @@ def check_generate(request: dict[str, Any], model: Model, *, signatures: bool) -
         raise GoogleError(403, "CachedContent not found (or permission denied)")
 
 
-def check_contents(request: dict[str, Any]) -> None:
+def check_contents(request: dict[str, Any], files: Container[str] = frozenset()) -> None:
     contents = request.get("contents")
     if not contents:
         raise _field("contents", "contents is not specified")
@@ -51,7 +62,7 @@ def check_contents(request: dict[str, Any]) -> None:
             if not any(name in part for name in _DATA):
                 where = f"contents[{index}].parts[{number}].data"
                 raise _field(where, "required oneof field 'data' must have one initialized field")
-            _check_media(part)
+            _check_media(part, files)
     if not any(_has_input(part) for content in contents for part in content["parts"]):
         raise invalid("Request has empty input.")
     if contents[-1].get("role") == "model":
@@ -62,13 +73,14 @@ def _has_input(part: dict[str, Any]) -> bool:
     return bool(part.get("text")) or any(name in part for name in _DATA[1:])
 
 
-def _check_media(part: dict[str, Any]) -> None:
+def _check_media(part: dict[str, Any], files: Container[str]) -> None:
     blob, file = part.get("inlineData"), part.get("fileData")
     if blob is not None and not blob.get("mimeType"):
         raise invalid("Unable to process input: the mime_type of inline_data must be set.")
-    if file is not None and (match := re.search(r"/files/([^/?]+)$|^files/([^/?]+)$", file.get("fileUri", ""))):
-        name = match[1] or match[2]
-        raise GoogleError(403, f"You do not have permission to access the File {name} or it may not exist.")
+    if file is not None and (match := _STORED.search(file.get("fileUri", ""))) and f"files/{match[1]}" not in files:
+        raise GoogleError(403, f"You do not have permission to access the File {match[1]} or it may not exist.")
+    for inner in part.get("functionResponse", {}).get("parts", ()):
+        _check_media(inner, files)
 
 
 def _check_turns(contents: list[dict[str, Any]], *, signatures: bool) -> None:

@@ -4,28 +4,30 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
 from shared.accounts.account import Account
 from shared.admission.permit import Permit, PermitLapsed
+from shared.admission.queue import AccountsChanged
 from shared.clock import elapsed_s
-from shared.errors import GatewayError, UpstreamTimeout
+from shared.errors import DailyQuotaExhausted, GatewayError, NoQuota, UpstreamTimeout
 from shared.gateway.address_circuit import ENOUGH
 from shared.gateway.clearance import Clearance
 from shared.gateway.day_share import PartOfDay
-from shared.gateway.failures import caller_error, refusal_of
-from shared.gateway.request_bodies import images_of
-from shared.gateway.retry import Others, Raise, Requeue, SameAccount, decide
-from shared.gateway.stream_reply import Frames, StreamReply
+from shared.gateway.failures import caller_error
+from shared.gateway.frames import Frames
+from shared.gateway.learning import learn
+from shared.gateway.placement import Placement
+from shared.gateway.retry import Decision, Others, Raise, Requeue, SameAccount, decide
+from shared.gateway.stream_reply import StreamReply
 from shared.gemini import models, wire
-from shared.gemini.client import Exchange
-from shared.gemini.counting import count_input_tokens, worth_counting
+from shared.gemini.counting import count_input_tokens, images_of, worth_counting
 from shared.gemini.errors import UpstreamFailure
+from shared.gemini.upstream import Exchange
 from shared.generation import (
-    UNKNOWN_USAGE,
     Attempt,
     Cost,
     EncodedBody,
@@ -54,11 +56,12 @@ class Attempts:
     def __init__(
         self, gateway: Gateway, generation: Generation, encoded: EncodedBody, *, streamed: bool = False
     ) -> None:
-        resolved = models.resolve(generation.model)
+        resolved = gateway.table.resolve(generation.model)
         self.gateway, self.generation, self.resolved, self.streamed = gateway, generation, resolved, streamed
         self.model = resolved.canonical
-        self.body = encoded.data
-        self.cost = Cost(1, encoded.input_tokens, images_of(self.model, generation.body))
+        self.body, self.message = encoded.data, encoded.body
+        self.cost = Cost(1, encoded.input_tokens, images_of(gateway.table.models.get(self.model), generation.body))
+        self.placement = Placement(gateway.places, generation, encoded)
         self.usable: list[Account] = self._candidates()
         """The accounts that may still serve this request."""
         self.next: list[Account] = self.usable
@@ -68,15 +71,17 @@ class Attempts:
             self.timeline.model = self.model
         self.attempt = Attempt(0.0, 0.0, "")
         """The current exchange, or the latest one."""
-        self._over = False
+        self.over = False
         """Whether Gemini has ended the current exchange."""
-        self._counted = False
+        self._prepared = False
         self._tries = self._lapses = 0
+        self._lapsed: Permit | AccountsChanged | None = None
+        """What keeps the request's place in the queue."""
         self._free_tries = ENOUGH
         """Tries on further accounts that are not counted: they tell whether the server's address is throttled."""
-        self._lapsed: Permit | None = None
-        self.clearance = Clearance(gateway.address, gateway.cooldown, generation)
-        self._until_s: float | None = None
+        self.clearance = Clearance(
+            gateway.address, gateway.cooldown, generation, gateway.admission.config.queue_timeout_s
+        )
         self._part_of_day = PartOfDay(gateway.day_share if generation.caller.kind == "anonymous" else None)
 
     # -- before an exchange ------------------------------------------------------------------------------------------
@@ -84,16 +89,29 @@ class Attempts:
     async def admit(self) -> Permit:
         """A permit for one exchange. Raises GatewayError."""
         try:
-            if not self._counted:
-                self._counted = True
+            if not self._prepared:
+                self._prepared = True
+                if self.placement.needed:
+                    with self._waiting():
+                        await self.placement.look_up(max(MIN_EXCHANGE_S, self.generation.deadline_s - elapsed_s()))
+                    await self._choose()
                 await self._count()
             while True:
-                permit = await self._acquire()
+                try:
+                    permit = await self._acquire()
+                except AccountsChanged as changed:
+                    self._lapsed = changed
+                    await self._choose()
+                    continue
+                except (DailyQuotaExhausted, NoQuota):
+                    if not await self._leave_backend():
+                        raise
+                    continue
                 # While this request waited, another one may have learned that the account cannot serve.
                 missing = self.gateway.missing.message(permit.account.ledger_id, self.model)
                 if missing is not None or self.gateway.pool.is_disabled(permit.account):
                     await self.clearance.give_back(permit)
-                    self.next = self.usable = self._candidates()
+                    await self._choose()
                 elif await self.clearance.confirm(permit):
                     return permit
         except BaseException:
@@ -101,19 +119,11 @@ class Attempts:
             await self.clearance.close()
             raise
 
-    def _waits_until_s(self) -> float:
-        """Elapsed time until which the request may wait for anything else than a permit."""
-        if self._until_s is None:
-            now_s = elapsed_s()
-            longest_s = now_s + self.gateway.admission.config.queue_timeout_s
-            self._until_s = min(self.generation.deadline_s, self._patient_until_s(now_s) or longest_s)
-        return self._until_s
-
     async def _acquire(self) -> Permit:
         now_s, accounts = elapsed_s(), self.next
         with self._waiting():
             if self.clearance.needs_waiting():
-                accounts = await self.clearance.wait(accounts, self._waits_until_s())
+                accounts = await self.clearance.wait(accounts, self._patient_until_s(now_s))
             await self._part_of_day.take(self.usable, self.model)
             permit = await self.gateway.admission.acquire(
                 accounts,
@@ -132,12 +142,26 @@ class Attempts:
     def _candidates(self) -> list[Account]:
         """The caller's accounts whose project may have the model. If Gemini answered within the last 10 minutes that no
         project has it, raises ModelNotFound with Gemini's sentence, and sends nothing."""
-        candidates = self.gateway.pool.candidates(self.generation.caller)
+        candidates = self.placement.holding(self.gateway.pool.candidates(self.generation.caller))
         messages = [self.gateway.missing.message(account.ledger_id, self.model) for account in candidates]
         if candidates and all(messages):
             failure = UpstreamFailure("not_found", messages[0] or "", status=404)
-            raise caller_error(failure, self.model, 0.0, 0.0, self._window_s(), caller_key=candidates[0].caller_key)
-        return [account for account, message in zip(candidates, messages, strict=True) if message is None]
+            raise caller_error(failure, self.model, 0.0, 0.0, self.window_s(), caller_key=candidates[0].caller_key)
+        having = [account for account, message in zip(candidates, messages, strict=True) if message is None]
+        return self.placement.of_backend(having)
+
+    async def _choose(self) -> None:
+        """The accounts for the next attempt, and the body for their backend. Raises GatewayError."""
+        self.next = self.usable = self._candidates()
+        encoded = await self.placement.body()
+        self.body, self.message = encoded.data, encoded.body
+
+    async def _leave_backend(self) -> bool:
+        """Turns to the other backend, because none of the backend that made the request's thought signatures can serve."""
+        left = self.placement.leave()
+        if left:
+            await self._choose()
+        return left
 
     @contextmanager
     def _waiting(self) -> Iterator[None]:
@@ -154,9 +178,8 @@ class Attempts:
         """A large request reserves Gemini's own token count instead of the estimate. Time spent counting is not queue
         time."""
         limits = {account.limits_for(self.model).input_tokens for account in self.usable}
-        if not worth_counting(self.cost.input_tokens, limits) or "model" in self.generation.body:
-            return
-        if self.gateway.address.is_open:
+        counts = worth_counting(self.cost.input_tokens, limits) and "model" not in self.generation.body
+        if not counts or self.gateway.address.is_open:
             return
         left_s = max(MIN_EXCHANGE_S, (self.generation.deadline_s - elapsed_s()) / 2)
         account = random.choice(self.usable)
@@ -165,7 +188,8 @@ class Attempts:
         if not connected:
             return
         try:
-            tokens = await count_input_tokens(self.gateway.client, account.credential, self.model, self.body, left_s)
+            exchange = self._exchange(account, "generateContent", left_s)
+            tokens = await count_input_tokens(self.gateway.upstreams[account.kind], exchange)
         finally:
             self.gateway.admission.disconnect(account)
         if tokens is not None:
@@ -188,7 +212,7 @@ class Attempts:
         now_s = elapsed_s()
         self.attempt = attempt = Attempt(now_s, now_s, permit.account.id)
         self.timeline.attempts.append(attempt)
-        self._over = False
+        self.over = False
         found = True
         try:
             yield
@@ -199,7 +223,7 @@ class Attempts:
             raise
         except UpstreamFailure as failure:
             found = failure.kind != "not_found"
-            self.learn(failure, permit)
+            learn(self, failure, permit)
             raise
         except (asyncio.CancelledError, GeneratorExit):
             attempt.failure = "cancelled"
@@ -210,20 +234,33 @@ class Attempts:
             self._part_of_day.settle(spent=permit.dispatched and found)
             # Tokens that Gemini did not count stay reserved.
             tokens = None if attempt.usage is None else attempt.usage.prompt_tokens
-            await self.clearance.give_back(permit, tokens, cancelled=not self._over)
+            await self.clearance.give_back(permit, tokens, cancelled=not self.over)
 
     def exchange(self, permit: Permit, verb: str) -> Exchange:
         now_s = elapsed_s()
         timeout_s = max(MIN_EXCHANGE_S, min(self.generation.deadline_s - now_s, self.gateway.request_timeout_s))
         permit.deadline_s = now_s + timeout_s
+        check, sent = partial(self._check, permit), partial(self._sent, permit)
+        return self._exchange(permit.account, verb, timeout_s, check, sent)
+
+    def _exchange(
+        self,
+        account: Account,
+        verb: str,
+        timeout_s: float,
+        before_write: Callable[[], None] | None = None,
+        after_write: Callable[[], None] | None = None,
+    ) -> Exchange:
         return Exchange(
-            api_key=permit.account.credential,
-            model=self.model,
-            verb=verb,
-            body=self.body,
-            timeout_s=timeout_s,
-            before_write=partial(self._check, permit),
-            after_write=partial(self._sent, permit),
+            account.credential,
+            self.model,
+            verb,
+            self.body,
+            timeout_s,
+            before_write,
+            after_write,
+            account.place,
+            self.message,
         )
 
     def _check(self, permit: Permit) -> None:
@@ -243,15 +280,23 @@ class Attempts:
         self._record_time()
         self.complete(permit)
         reply = self._reply(permit, body)
+        self.placement.note(body)
         self.settle(permit, reply.usage)
         return reply
 
     def begun(self, permit: Permit, first: JsonObject, frames: AsyncIterator[JsonObject]) -> StreamReply:
         """The reply of a stream whose first frame has arrived; `settle` follows when its reader is done."""
         self._record_time()
+        self.placement.note(first)
         reply = StreamReply(self._reply(permit, first), Frames(self, permit, frames))
         permit.answered()
         return reply
+
+    async def noted(self, permit: Permit, frame: JsonObject) -> None:
+        """Notes the signatures of a stream's frame. They are written before the caller gets the frame that ends the answer, since
+        its next turn may follow at once."""
+        if self.placement.note(frame) and any(map(wire.finishes, wire.candidates(frame))):
+            await self.placement.record(permit.account)
 
     def settle(self, permit: Permit, usage: Usage) -> None:
         """Gemini accepted the request; `usage` holds the counts so far."""
@@ -261,8 +306,8 @@ class Attempts:
 
     def complete(self, permit: Permit) -> None:
         """The last byte of the answer has arrived."""
-        if not self._over:
-            self._over = True
+        if not self.over:
+            self.over = True
             permit.completed()
 
     def _record_time(self) -> None:
@@ -279,6 +324,7 @@ class Attempts:
         used = self.attempt.model_used = metered or self.model
         self.measure()
         reply = Reply(body, self.resolved.requested, used, permit.account.id, wire.usage(body), permit.rate_status())
+        reply.signatures_replaced = self.placement.replaces
         self.timeline.answered(reply)
         return reply
 
@@ -286,37 +332,6 @@ class Attempts:
         self.attempt.ended_s = elapsed_s()
 
     # -- after a failure ---------------------------------------------------------------------------------------------
-
-    def learn(self, failure: UpstreamFailure, permit: Permit) -> None:
-        """Reports what a failure means for the account to the ledger or to the pool."""
-        self.attempt.failure = failure.kind
-        self._over = not failure.severed
-        if failure.status == 200 and self.attempt.usage is None:
-            self.attempt.usage = UNKNOWN_USAGE  # An answer arrived and is billed, but its counts were lost.
-        now_ms = self.gateway.admission.clock.latest_ms()
-        exhaustion = self.gateway.admission.process_config.exhaustion
-        refusal = refusal_of(failure, self.model, permit.dispatched_ms, now_ms, self._window_s(), exhaustion)
-        if failure.kind == "quota":
-            self.gateway.address.answered(self.timeline.dispatched_s)
-        if refusal is not None and refusal.pressure:
-            permit.accepted()
-            self.gateway.address.rejected(permit.account, partial(permit.refuse, refusal))
-        elif refusal is not None:
-            permit.accepted()
-            named = [models.model_id(violation.model) for violation in failure.violations if violation.model]
-            permit.refuse(refusal, named[0] if named else None)
-        elif failure.status not in (None, 429):
-            permit.answered()
-        if failure.kind == "not_found" and models.says_missing(failure.message):
-            self.gateway.missing.add(permit.account.ledger_id, self.model, failure.message)
-            permit.not_found()
-        pool = self.gateway.pool
-        if failure.remedy == "account_out":
-            pool.disable(permit.account, failure.kind, failure.message)
-        elif failure.remedy == "account_paused":
-            pool.pause(permit.account, failure.kind, failure.message)
-        if failure.consumer is not None:
-            pool.learn_consumer(permit.account, failure.consumer)
 
     async def prepare_retry(self, failure: PermitLapsed | UpstreamFailure, permit: Permit) -> None:
         """Returns when the next attempt may begin; raises the caller's error if there is none."""
@@ -336,10 +351,15 @@ class Attempts:
             self._free_tries, others = self._free_tries - 1, untried
         else:
             self._tries += 1
-        left_s = self.generation.deadline_s - elapsed_s()
-        match decide(
-            failure, max(1, self._tries), bool(others), left_s, min_s=self._min_retry_s(), jitter=random.random()
-        ):
+        missing = self.placement.missing(failure)
+        if missing is not None:
+            raise missing from failure
+        decision = self._decide(failure, others=bool(others))
+        if isinstance(decision, Raise) and not others:
+            instead = self._decide(failure, others=True)
+            if isinstance(instead, Others) and await self._leave_backend():
+                return
+        match decision:
             case Raise():
                 raise self.error(failure, permit) from failure
             case SameAccount(wait_s):
@@ -354,6 +374,10 @@ class Attempts:
             case Requeue():
                 self.next = self.usable
 
+    def _decide(self, failure: UpstreamFailure, *, others: bool) -> Decision:
+        left_s = self.generation.deadline_s - elapsed_s()
+        return decide(failure, self._tries, others, left_s, min_s=self._min_retry_s(), jitter=random.random())
+
     def _min_retry_s(self) -> float:
         """Minimum time left for a retry to be of use."""
         times = self.gateway.admission.times
@@ -366,10 +390,10 @@ class Attempts:
             self.model,
             permit.dispatched_ms,
             self.gateway.admission.clock.latest_ms(),
-            self._window_s(),
+            self.window_s(),
             caller_key=permit.account.caller_key,
             key_retry_s=self.gateway.pool.server_retry_s(),
         )
 
-    def _window_s(self) -> float:
+    def window_s(self) -> float:
         return self.gateway.admission.process_config.grid.window_ms / 1000

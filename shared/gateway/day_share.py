@@ -113,7 +113,7 @@ class DayShare:
 
     def _limit(self, accounts: Sequence[Account], model: str) -> tuple[str, int | None]:
         """The section of the ledger in which `model` counts, and the sum of the projects' limits per day."""
-        by_project = {account.ledger_id: account for account in accounts}
+        by_project = {self._admission.clients.ledger_of(account): account for account in accounts}
         section, total = model, 0
         for project, account in by_project.items():
             limit, agent = account.limits_for(model).requests_per_day, self._admission.projects.get(project)

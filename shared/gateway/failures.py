@@ -139,6 +139,10 @@ def caller_error(
                 retry_after_s=failure.retry_delay_s or 1.0,
                 details=details,
             )
+        case "token":
+            return UpstreamFailed(
+                f"This server could not authenticate itself to Google; retry. {message}", details=details
+            )
         case "connect" | "reset" | "cut" | "malformed":
             return UpstreamFailed(f"Gemini's response did not arrive completely; retry. {message}", details=details)
         case _:

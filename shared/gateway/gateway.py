@@ -5,9 +5,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
+from shared.accounts.account import Account
 from shared.accounts.pool import Pool
 from shared.admission.admission import Admission
 from shared.admission.permit import PermitLapsed
@@ -18,39 +19,45 @@ from shared.gateway.attempts import Attempts
 from shared.gateway.cooldown import Cooldown
 from shared.gateway.day_share import DayShare
 from shared.gateway.generator import Generator
+from shared.gateway.placement import Places
 from shared.gateway.request_bodies import RequestBodies
 from shared.gateway.stream_reply import StreamReply
-from shared.gemini.client import GeminiClient
 from shared.gemini.errors import UpstreamFailure
 from shared.gemini.missing import MissingModels
+from shared.gemini.models import TABLE, ModelTable
+from shared.gemini.upstream import Upstream
 from shared.generation import Caller, Generation, Priority, Reply, Timeline
 
 
 class Gateway:
-    """Bound to one event loop."""
+    """Bound to one event loop. `upstreams` has one for each kind of account."""
 
     def __init__(
         self,
         pool: Pool,
         admission: Admission,
-        client: GeminiClient,
+        upstreams: Mapping[str, Upstream],
         *,
         request_timeout_s: float,
         byte_budget: ByteBudget,
         large_work: LargeWork,
         day_share: DayShare | None = None,
         cooldown: Cooldown | None = None,
+        table: ModelTable = TABLE,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        self.pool, self.admission, self.client = pool, admission, client
+        self.pool, self.admission, self.upstreams = pool, admission, upstreams
         self.request_timeout_s = request_timeout_s
         self.day_share = day_share
         """None where anonymous callers may use the whole day."""
         self.cooldown = cooldown
         """None where accounts do not rest between dispatches."""
         self.bodies = RequestBodies(byte_budget, large_work)
+        self.places = Places(pool, self.bodies, admission.store)
         self.missing = MissingModels()
         self.address = AddressCircuit(admission.store, pool.usable)
+        self.table = table
+        """The models, with the operator's aliases."""
         self.sleep = sleep
 
     def bind(
@@ -75,17 +82,29 @@ class Gateway:
                 permit = await attempts.admit()
                 try:
                     async with attempts.under(permit):
-                        body = await self.client.generate(attempts.exchange(permit, "generateContent"))
-                        return attempts.answered(permit, body)
+                        exchange = attempts.exchange(permit, "generateContent")
+                        body = await self.upstreams[permit.account.kind].generate(exchange)
+                        reply = attempts.answered(permit, body)
+                    await attempts.placement.record(permit.account)
+                    return reply
                 except (PermitLapsed, UpstreamFailure) as failure:
                     await attempts.prepare_retry(failure, permit)
+
+    async def bind_thing(self, name: str, caller: Caller, account: Account, expires_at_ms: int) -> bool:
+        """Records that `caller` made a thing with `account`: a file, cache, batch or interaction, by the name that Google gave
+        it (`files/x`), until Google deletes it. False if the name is another caller's or another project's. With a caller's own
+        key nothing is recorded: Gemini itself keeps its things apart. Raises LedgerUnavailable."""
+        if caller.caller_key is not None:
+            return True
+        bindings = self.places.bindings
+        return await bindings.bind(name, caller.id, account.ledger_id, expires_at_ms, account_id=account.id)
 
     def accepted(self, caller: Caller) -> bool:
         """Whether Gemini has accepted the caller's own key, as far as this process knows; True for callers without one.
         Raises InvalidGeminiKey for a key that Gemini rejected recently."""
         if caller.caller_key is None:
             return True
-        agent = self.admission.projects.get(self.pool.candidates(caller)[0].ledger_id)
+        agent = self.admission.clients.known(self.pool.candidates(caller)[0])
         return agent is not None and agent.accepted
 
     def stream(self, generation: Generation) -> AbstractAsyncContextManager[StreamReply]:
@@ -103,7 +122,9 @@ class Gateway:
                 try:
                     async with (
                         attempts.under(permit),
-                        self.client.stream(attempts.exchange(permit, "streamGenerateContent")) as frames,
+                        self.upstreams[permit.account.kind].stream(
+                            attempts.exchange(permit, "streamGenerateContent")
+                        ) as frames,
                     ):
                         reply = attempts.begun(permit, await anext(frames), frames)
                         try:

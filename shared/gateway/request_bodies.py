@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
 
 from shared.bounds.byte_budget import Bucket, ByteBudget, Claim
 from shared.bounds.large_work import LARGE_BYTES, LargeWork
-from shared.gemini import models, wire
 from shared.gemini.encoding import encode
 from shared.generation import Caller, EncodedBody, Generation, JsonObject
 
@@ -51,11 +49,3 @@ class RequestBodies:
             yield
         finally:
             claim.release()
-
-
-def images_of(model: str, body: Mapping[str, Any]) -> int:
-    """1 for a request that may be answered with an image: because of its model, or, if the table does not know the model,
-    because of what the request asks for."""
-    info = models.MODELS.get(model)
-    makes = info.image_output if info is not None else wire.asks_for_image(body)
-    return int(makes and not wire.asks_for_text_only(body))

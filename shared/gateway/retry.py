@@ -5,6 +5,7 @@
     the request's own fault, or time is over        Raise                 Raise
     transient (no connection, server error)         SameAccount           SameAccount
     shared capacity is exhausted (`pressure`)       Others, after a wait  SameAccount
+    no access token for the account (`token`)       Others                SameAccount
     rate quota, spend or zero quota                 Requeue               Requeue
     daily quota                                     Others                Raise
     key or project cannot serve                     Others                Raise
@@ -76,6 +77,8 @@ def _remedy(failure: UpstreamFailure, tries: int, others: bool, jitter: float) -
     if failure.kind == "pressure":
         wait_s = pause_s(failure, tries, elsewhere=others, jitter=jitter)
         return Others(wait_s, excludes=False) if others else SameAccount(wait_s)
+    if failure.kind == "token" and others:
+        return Others(0.0, excludes=False)
     if failure.remedy == "same_account":
         return SameAccount(pause_s(failure, tries, elsewhere=False, jitter=jitter))
     if failure.kind == "quota" and kind_of(failure) != "day":

@@ -102,6 +102,7 @@ _TEXTS = (
         r"lightning dunning decision is deny",
         r"your project has been denied access",
         r"permission denied on resource project",
+        r"permission 'aiplatform\.endpoints\.predict' denied on resource",
         r"project '?#?[\w:.-]{1,100}'? has been deleted",
     ),
 )

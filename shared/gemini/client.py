@@ -3,27 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-import re
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field
 from functools import partial
 from types import TracebackType
-from urllib.parse import urlsplit
+from typing import NamedTuple
 
 import aiohttp
 from aiohttp import hdrs
-from yarl import URL
 
 from shared.bounds.large_work import LARGE_BYTES, LargeWork
 from shared.clock import elapsed_s, unix_s
+from shared.gemini.backend import Backend
 from shared.gemini.errors import MAX_ERROR_BYTES, Kind, UpstreamFailure, read_error_frame, read_failure
 from shared.gemini.reading import AnswerReader, Unreadable, describe, is_error, read_answer, read_error_body
 from shared.gemini.upload import BoundedResponse, PermittedRequest, Upload, WriteRejected
+from shared.gemini.upstream import Exchange
 from shared.generation import JsonObject
 from shared.secret import Secret
 
-API_VERSION = "v1beta"
 MAX_REPLY_BYTES = 64 * 1024 * 1024
 MAX_STREAM_BYTES = 256 * 1024 * 1024
 
@@ -38,66 +36,42 @@ _LARGE_COMPRESSED_BYTES = 4 * 1024
 _FRAMES_IN_A_TURN = 256
 """Frames of a stream that are returned in a row before other requests run."""
 
-_MAX_URLS = 1024
-_PATH_SEGMENT = re.compile(r"[A-Za-z0-9._-]{1,100}")
 
 # Answers are requested uncompressed: inflating costs 10 ms of CPU for an image of 2 MB, of which it saves a quarter.
 _HEADERS = {"Accept": "*/*", "Accept-Encoding": "identity", "User-Agent": "gemini-concurrent-generation"}
 
 
-@dataclass(frozen=True, slots=True)
-class Exchange:
-    """One request to Gemini. `verb` is `generateContent`, `countTokens`, `streamGenerateContent`, ...; `body` is JSON;
-    `timeout_s` is for all of it, a stream's last frame included, and goes upstream as X-Server-Timeout.
-
-    `before_write` is called when the connection is established and nothing has been written, and again if the process was
-    suspended between that and the first byte. Its exception is raised unchanged, and nothing is sent. `after_write` is called
-    when the last byte of the body was written, and not if the exchange ends before; it must not raise. Neither may block."""
-
-    api_key: Secret
-    model: str
-    verb: str
-    body: bytes = field(repr=False)
-    timeout_s: float
-    before_write: Callable[[], None] | None = None
-    after_write: Callable[[], None] | None = None
-
-
 class GeminiClient:
-    """One pool of connections to one upstream, for many keys. Bound to the event loop of its first call."""
+    """One pool of connections to one backend, for many accounts. Bound to the event loop of its first call."""
 
     def __init__(
         self,
+        backend: Backend,
         *,
-        base_url: str,
         max_connections: int = 100,
         proxy: str | None = None,
         large_work: LargeWork | None = None,
     ) -> None:
-        """`base_url` is the upstream's origin, with or without a path prefix; `/v1beta` is appended. Raises ValueError."""
-        parts = urlsplit(base_url)
-        if parts.scheme not in ("http", "https") or not parts.hostname or any(mark in base_url for mark in "@?# "):
-            raise ValueError("the upstream's base URL must be http(s)://host[:port][/prefix], without user or query")
+        """Raises ValueError."""
         if max_connections < 1:
             raise ValueError("max_connections must be at least 1")
-        self._prefix = f"{base_url.rstrip('/')}/{API_VERSION}/models/"
+        self._backend = backend
         self._max_connections = max_connections
         self._proxy = proxy
         self._large_work = large_work or LargeWork()
-        self._urls: dict[tuple[str, str], URL] = {}
         self._session: aiohttp.ClientSession | None = None
         self._closed = False
 
     async def generate(self, exchange: Exchange) -> JsonObject:
         """The whole answer. Raises UpstreamFailure, or what `before_write` raised."""
-        upload = _upload(exchange)
-        response = await self._dispatch(exchange, upload)
+        sent = await self._dispatch(exchange)
+        response, secret = sent.response, sent.secret
         try:
             if response.status != 200:
-                raise await _failure(response, exchange.api_key)
+                raise await self._failure(exchange, sent)
             body = await _read(response, MAX_REPLY_BYTES)
         except (aiohttp.ClientError, OSError) as error:
-            raise _broken(error, upload, answered=True) from None
+            raise _broken(error, sent.upload, answered=True) from None
         finally:
             _sever(response)
         if len(body) > MAX_REPLY_BYTES:
@@ -109,9 +83,9 @@ class GeminiClient:
             is_large = len(body) >= LARGE_BYTES or (encoding and len(body) >= _LARGE_COMPRESSED_BYTES)
             reply = await self._large_work.run(reading, first=True) if is_large else reading()
         except Unreadable as error:
-            raise _unreadable(error, response, exchange.api_key) from None
+            raise _unreadable(error, response, secret) from None
         if is_error(reply):
-            raise read_error_frame(reply, response.headers, secret=exchange.api_key, now_s=unix_s())
+            raise read_error_frame(reply, response.headers, secret=secret, now_s=unix_s())
         return reply
 
     def stream(self, exchange: Exchange) -> AbstractAsyncContextManager[AsyncIterator[JsonObject]]:
@@ -119,33 +93,45 @@ class GeminiClient:
         if the answer ends before every candidate has finished. Leaving early closes the connection at once."""
         return _Stream(self, exchange)
 
+    def reconfigure(self, proxy: str | None, max_connections: int) -> None:
+        """Requests that begin from now on go through `proxy`; the others end as they began."""
+        self._proxy, self._max_connections = proxy, max_connections
+        connector = self._session.connector if self._session is not None else None
+        if connector is not None:
+            # aiohttp has no public setter. Connections of another proxy are not used again, and close when they are idle.
+            connector._limit = max_connections
+
     async def aclose(self) -> None:
         """Closes every connection. The client cannot be used afterwards."""
         self._closed = True
         session, self._session = self._session, None
         if session is not None:
             await session.close()
+        await self._backend.aclose()
 
-    async def _dispatch(self, exchange: Exchange, upload: Upload) -> aiohttp.ClientResponse:
+    async def _dispatch(self, exchange: Exchange) -> _Sent:
         """Sends the request, and waits for the status and headers of the response."""
-        key = exchange.api_key.reveal()
-        if not key.isascii() or not key.isprintable():
-            raise UpstreamFailure(
-                "key_invalid", "The API key has characters that are not allowed in a key.", written=False
-            )
+        deadline_s = elapsed_s() + exchange.timeout_s
+        prepared = await self._backend.prepare(exchange)
+        upload = Upload(prepared.body, deadline_s, exchange.before_write, exchange.after_write)
+        left_s = deadline_s - elapsed_s()
+        if left_s <= 0:  # aiohttp takes 0 for no timeout.
+            raise UpstreamFailure("timeout", "The deadline passed before the request could be sent.", written=False)
         session = self._session or self._open()
         failure: BaseException | None
         try:
-            return await session.post(
-                self._url(exchange.model, exchange.verb),
+            response = await session.post(
+                prepared.url,
                 data=upload,
-                headers={"x-goog-api-key": key},
+                headers=prepared.headers,
                 # Without the threshold aiohttp rounds the deadline up to a whole second.
                 timeout=aiohttp.ClientTimeout(
-                    total=exchange.timeout_s, sock_connect=CONNECT_TIMEOUT_S, ceil_threshold=float("inf")
+                    total=left_s, sock_connect=CONNECT_TIMEOUT_S, ceil_threshold=float("inf")
                 ),
                 allow_redirects=False,
+                proxy=self._proxy,
             )
+            return _Sent(response, upload, prepared.secret)
         except asyncio.CancelledError:
             upload.abort()
             raise
@@ -162,16 +148,17 @@ class GeminiClient:
             # The traceback holds this frame and the body: a reference cycle would keep them in memory.
             del failure
 
-    def _url(self, model: str, verb: str) -> URL:
-        url = self._urls.get((model, verb))
-        if url is None:
-            if not _PATH_SEGMENT.fullmatch(model) or not _PATH_SEGMENT.fullmatch(verb):
-                raise ValueError("not a model id and a verb")
-            if len(self._urls) >= _MAX_URLS:
-                self._urls.clear()
-            query = "?alt=sse" if verb.startswith("stream") else ""
-            url = self._urls[model, verb] = URL(f"{self._prefix}{model}:{verb}{query}", encoded=True)
-        return url
+    async def _failure(self, exchange: Exchange, sent: _Sent) -> UpstreamFailure:
+        """The failure for a response other than 200."""
+        response = sent.response
+        try:
+            body = await _read(response, MAX_ERROR_BYTES)
+        except (aiohttp.ClientError, OSError):
+            # The status says more than the broken connection.
+            body = b""
+        plain = read_error_body(body, response.headers.get(hdrs.CONTENT_ENCODING, ""))
+        failure = read_failure(response.status, plain, response.headers, secret=sent.secret, now_s=unix_s())
+        return self._backend.failure(failure, exchange, sent.secret)
 
     def _open(self) -> aiohttp.ClientSession:
         if self._closed:
@@ -184,7 +171,6 @@ class GeminiClient:
             response_class=BoundedResponse,
             cookie_jar=aiohttp.DummyCookieJar(),
             headers=_HEADERS,
-            proxy=self._proxy,
             read_bufsize=READ_BUFFER_BYTES,
             # `reading` decodes; it also accepts a header that does not match the body.
             auto_decompress=False,
@@ -192,6 +178,14 @@ class GeminiClient:
         # aiohttp retries only idempotent methods by itself, never a POST; a retry would need a permit of its own.
         session._retry_connection = False
         return session
+
+
+class _Sent(NamedTuple):
+    """A request whose response has begun. `secret` was sent with it."""
+
+    response: aiohttp.ClientResponse
+    upload: Upload
+    secret: Secret
 
 
 class _Stream(AbstractAsyncContextManager[AsyncIterator[JsonObject]], AsyncIterator[JsonObject]):
@@ -207,16 +201,15 @@ class _Stream(AbstractAsyncContextManager[AsyncIterator[JsonObject]], AsyncItera
         self._expired = False
 
     async def __aenter__(self) -> AsyncIterator[JsonObject]:
-        exchange = self._exchange
-        self._upload = upload = _upload(exchange)
-        self._response = response = await self._client._dispatch(exchange, upload)
+        sent = await self._client._dispatch(self._exchange)
+        self._response, self._upload, self._secret = response, upload, _ = sent
         encoding = response.headers.get(hdrs.CONTENT_ENCODING, "")
         self._reader = AnswerReader(encoding, MAX_STREAM_BYTES)
         # aiohttp's timer ends a read; this one ends the exchange, also while nothing is being read.
         self._timer = asyncio.get_running_loop().call_later(upload.deadline_s - elapsed_s(), self._expire)
         if response.status != 200:
             try:
-                raise await _failure(response, exchange.api_key)
+                raise await self._client._failure(self._exchange, sent)
             finally:
                 self._close()
         return self
@@ -243,8 +236,7 @@ class _Stream(AbstractAsyncContextManager[AsyncIterator[JsonObject]], AsyncItera
             if frame is None:
                 frame = self._end()
             if "error" in frame and is_error(frame):
-                key = self._exchange.api_key
-                raise read_error_frame(frame, self._response.headers, secret=key, now_s=unix_s())
+                raise read_error_frame(frame, self._response.headers, secret=self._secret, now_s=unix_s())
             return frame
 
     async def _read_chunk(self) -> None:
@@ -278,7 +270,7 @@ class _Stream(AbstractAsyncContextManager[AsyncIterator[JsonObject]], AsyncItera
 
     def _unreadable(self, error: Unreadable) -> UpstreamFailure:
         error.head = self._reader.head
-        failure = _unreadable(error, self._response, self._exchange.api_key)
+        failure = _unreadable(error, self._response, self._secret)
         failure.severed = not self._ended
         return failure
 
@@ -295,10 +287,6 @@ class _Stream(AbstractAsyncContextManager[AsyncIterator[JsonObject]], AsyncItera
         _sever(self._response)
 
 
-def _upload(exchange: Exchange) -> Upload:
-    return Upload(exchange.body, exchange.timeout_s, exchange.before_write, exchange.after_write)
-
-
 async def _read(response: aiohttp.ClientResponse, limit_bytes: int) -> bytes:
     """The whole body. A body that is longer than the limit is read a little beyond the limit."""
     content = response.content
@@ -311,16 +299,6 @@ async def _read(response: aiohttp.ClientResponse, limit_bytes: int) -> bytes:
         chunks.append(chunk)
         size_bytes += len(chunk)
     return b"".join(chunks)
-
-
-async def _failure(response: aiohttp.ClientResponse, secret: Secret) -> UpstreamFailure:
-    try:
-        body = await _read(response, MAX_ERROR_BYTES)
-    except (aiohttp.ClientError, OSError):
-        # The status says more than the broken connection.
-        body = b""
-    plain = read_error_body(body, response.headers.get(hdrs.CONTENT_ENCODING, ""))
-    return read_failure(response.status, plain, response.headers, secret=secret, now_s=unix_s())
 
 
 def _unreadable(error: Unreadable, response: aiohttp.ClientResponse, secret: Secret) -> UpstreamFailure:

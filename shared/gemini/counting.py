@@ -1,15 +1,18 @@
-"""Asks Gemini for the token count of a large request, before the request waits for a permit. A safe estimate is twice too
-high."""
+"""What a request will cost: Gemini's own token count of a large request, before it waits for a permit, because a safe estimate
+is twice too high; and whether it may be answered with an image."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Any
 
-from shared.gemini.client import Exchange, GeminiClient
+from shared.gemini import wire
 from shared.gemini.errors import UpstreamFailure
-from shared.secret import Secret
+from shared.gemini.models import ModelInfo
+from shared.gemini.upstream import Exchange, Upstream
 
 log = logging.getLogger(__name__)
 
@@ -28,20 +31,30 @@ def worth_counting(estimate: int, limits: Iterable[int | None]) -> bool:
     return smallest is not None and estimate >= max(MIN_COUNTED_TOKENS, MIN_COUNTED_SHARE * smallest)
 
 
-async def count_input_tokens(
-    client: GeminiClient, api_key: Secret, model: str, body: bytes, timeout_s: float
-) -> int | None:
-    """The countTokens result for a generateContent `body` without `model`; None if there is none in time. It does not count
-    in generateContent's limits (ai.google.dev/api/tokens)."""
+async def count_input_tokens(upstream: Upstream, exchange: Exchange) -> int | None:
+    """The countTokens result for a generateContent `exchange`, whose body has no `model`; None if there is none in time. It does
+    not count in generateContent's limits (ai.google.dev/api/tokens)."""
+    model = f"models/{exchange.model}"
     # In this form the system instruction and the tools are counted too. Joined as bytes, since the body is large.
-    request = b'{"generateContentRequest":{"model":"models/%s",%s}' % (model.encode(), body[1:])
+    body = b'{"generateContentRequest":{"model":"%s",%s}' % (model.encode(), exchange.body[1:])
+    message = None
+    if exchange.message is not None:
+        message = {"generateContentRequest": {"model": model, **exchange.message}}
+    request = replace(exchange, verb="countTokens", body=body, message=message)
     try:
-        async with asyncio.timeout(min(timeout_s, TIMEOUT_S)):
-            reply = await client.generate(Exchange(api_key, model, "countTokens", request, timeout_s))
+        async with asyncio.timeout(min(exchange.timeout_s, TIMEOUT_S)):
+            reply = await upstream.generate(request)
     except (UpstreamFailure, TimeoutError) as failure:
         # The request itself will report the failure; until then the estimate is good enough.
-        log.info("countTokens of %s failed (%s); the estimate is used", model, type(failure).__name__)
+        log.info("countTokens of %s failed (%s); the estimate is used", exchange.model, type(failure).__name__)
         return None
     counted = reply.get("totalTokens")
     # A request is never empty, so a count of zero is ignored. Counts are int32.
     return counted if type(counted) is int and 0 < counted < 2**31 else None
+
+
+def images_of(info: ModelInfo | None, body: Mapping[str, Any]) -> int:
+    """1 for a request that may be answered with an image: because of its model, or, if the table does not know the model
+    (`info` is None), because of what the request asks for."""
+    makes = info.image_output if info is not None else wire.asks_for_image(body)
+    return int(makes and not wire.asks_for_text_only(body))

@@ -48,6 +48,7 @@ Kind = Literal[
     "key_invalid",  # no such key, or expired
     "restricted",  # the key or project is not set up for this use: location, billing, API not enabled, key restrictions
     "permission",  # any other 401 or 403
+    "token",  # no access token: it could not be fetched, or was rejected and will be replaced
     "bad_request",
     "not_found",
     "server",
@@ -68,6 +69,7 @@ _REMEDIES: dict[Kind, Remedy] = {
     "key_invalid": "account_out",
     "restricted": "account_paused",
     "permission": "next_account",
+    "token": "same_account",
     "bad_request": "caller",
     "not_found": "caller",
     "server": "same_account",

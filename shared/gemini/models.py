@@ -29,7 +29,7 @@ _NO_TEXT: dict[Kind, str] = {
 ID_PATTERN = r"[a-z0-9._-]{1,100}"
 _ID = re.compile(ID_PATTERN)
 _MAX_HOPS = 8
-_OVERRIDDEN: frozenset[Purpose] = frozenset({"chat", "generate_text", "stream", "batch"})
+OVERRIDDEN: frozenset[Purpose] = frozenset({"chat", "generate_text", "stream", "batch"})
 """What GEMINI_MODEL_TYPE chooses the model for: endpoints that answer with plain text."""
 
 
@@ -229,7 +229,8 @@ class ModelTable:
 
 _MISSING = re.compile(
     r"models/[a-z0-9._-]{1,100} is not found for api version \w+|"
-    r"this model models/[a-z0-9._-]{1,100} is no longer available|model is not found: models/",
+    r"this model models/[a-z0-9._-]{1,100} is no longer available|model is not found: models/|"
+    r"publisher model `projects/[^`\s]{1,300}` (?:was )?not found",
     re.IGNORECASE,
 )
 
@@ -255,10 +256,10 @@ def resolve(model: str) -> Resolved:
     return TABLE.resolve(model)
 
 
-def info_of(model: str) -> ModelInfo | None:
+def info_of(model: str, table: ModelTable = TABLE) -> ModelInfo | None:
     """What the table has of `model` or of what stands in for it; None where it is not known. Raises BadRequest for what is
     no model's id."""
-    return MODELS.get(resolve(model).canonical)
+    return table.models.get(table.resolve(model).canonical)
 
 
 def default_model(purpose: Purpose, tier: str) -> str:
@@ -266,19 +267,21 @@ def default_model(purpose: Purpose, tier: str) -> str:
     return TABLE.default_model(purpose, tier)
 
 
-def model_for(requested: str | None, purpose: Purpose, tier: str, override: str | None) -> str:
+def model_for(
+    requested: str | None, purpose: Purpose, tier: str, override: str | None, table: ModelTable = TABLE
+) -> str:
     """The model that the caller requested; else `override` (GEMINI_MODEL_TYPE) where it applies; else the default.
 
     For a text purpose, raises BadRequest if the id is malformed, or if the model is known not to return text: Gemini
     would charge for its answer, and the response could not contain it."""
-    if purpose not in _OVERRIDDEN:
+    if purpose not in OVERRIDDEN:
         override = None
-    model = requested if requested is not None else override or default_model(purpose, tier)
+    model = requested if requested is not None else override or table.default_model(purpose, tier)
     if purpose == "image":
         return model
-    info = info_of(model)
+    info = info_of(model, table)
     if info is not None and info.answers_with != "text":
-        default = default_model(purpose, tier)
+        default = table.default_model(purpose, tier)
         remedy = "use POST /generate for images" if info.image_output else f"leave model out for {default}"
         raise BadRequest(f"model {info.id} returns {info.answers_with}, not text; {remedy}.", field="model")
     return model

@@ -38,7 +38,7 @@ class Upload(Payload):
     def __init__(
         self,
         body: bytes,
-        timeout_s: float,
+        deadline_s: float,
         before_write: Callable[[], None] | None,
         after_write: Callable[[], None] | None,
     ) -> None:
@@ -48,7 +48,7 @@ class Upload(Payload):
         self._headers = self._json_headers
         self.before_write = before_write
         self.after_write = after_write
-        self.deadline_s = elapsed_s() + timeout_s
+        self.deadline_s = deadline_s
         self.checked_s = 0.0
         self.written = False
         self.rejection: BaseException | None = None

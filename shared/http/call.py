@@ -176,6 +176,11 @@ class Call:
         await self.refuse_guesses()
         self.caller = require_admin(self.headers, self.settings)
 
+    async def refresh(self) -> None:
+        """Takes the settings of a newer stored configuration, if there is one."""
+        await self.services.refresh()
+        self.settings = self.services.settings
+
     async def health(self) -> JsonObject:
         """The body of GET /health: with the admin key also the caller's address, so that CLIENT_ADDRESS_FROM_END can be
         checked. Raises RateLimited where the caller's network has sent too many wrong admin keys."""
@@ -237,7 +242,8 @@ class Call:
 
     def model_for(self, requested: str | None, purpose: Purpose) -> str:
         """The model that serves a request for `requested`, or the default for `purpose` if that is None. Raises BadRequest."""
-        return model_for(requested, purpose, self.settings.tier, self.settings.model_override)
+        settings = self.settings
+        return model_for(requested, purpose, settings.tier, settings.model_override, settings.models)
 
     @property
     def generator(self) -> Generator:

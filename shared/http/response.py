@@ -28,7 +28,7 @@ _RATE_LIMITS = ", ".join(
 )
 _EXPOSED = (
     f"x-request-id, Retry-After, x-should-retry, ETag, Content-Range, {_RATE_LIMITS}, x-model-requested, x-model-used, "
-    "x-schema-unchecked, server-timing"
+    "x-schema-unchecked, x-thought-signatures, server-timing"
 )
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}")
 """A header name (RFC 9110, 5.6.2) of limited length."""
@@ -150,8 +150,8 @@ def generation_answer(content: JsonObject, ending: Ending, request_id: str) -> J
 
 
 def generation_headers(timeline: Timeline) -> RawHeaders:
-    """`x-model-*` and OpenAI's `x-ratelimit-*` for a request that Gemini has answered. With several generations, the limits
-    are the tightest ones."""
+    """`x-model-*`, `x-thought-signatures` and OpenAI's `x-ratelimit-*` for a request that Gemini has answered. With several
+    generations, the limits are the tightest ones."""
     if timeline.models is None:
         return []
     requested, used = timeline.models
@@ -159,6 +159,8 @@ def generation_headers(timeline: Timeline) -> RawHeaders:
         (b"x-model-requested", header_value(requested).encode("ascii")),
         (b"x-model-used", header_value(used).encode("ascii")),
     ]
+    if timeline.signatures_replaced:
+        headers.append((b"x-thought-signatures", b"replaced"))
     for kind, rate in ((b"requests", timeline.rate.requests), (b"tokens", timeline.rate.input_tokens)):
         if rate is not None:
             headers += [

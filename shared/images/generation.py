@@ -112,11 +112,11 @@ class _Job(NamedTuple):
     request_id: str
 
 
-def image_model(model: str) -> str:
+def image_model(model: str, table: models.ModelTable = models.TABLE) -> str:
     """`model`, unless it is known not to generate images: then raises BadRequest."""
-    info = models.info_of(model)
+    info = models.info_of(model, table)
     if info is not None and not info.image_output:
-        able = [name for name, other in models.MODELS.items() if other.image_output]
+        able = [name for name, other in table.models.items() if other.image_output]
         raise BadRequest(f"model {info.id} does not generate images; use one of {', '.join(able)}.", field="model")
     return model
 

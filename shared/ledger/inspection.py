@@ -9,8 +9,8 @@ from typing import Any
 from shared.generation import Cost
 from shared.ledger.circuit import close, lowered_phase, phase
 from shared.ledger.grid import Grid
-from shared.ledger.limits import Limits, minimum
-from shared.ledger.slots import concurrency, fresh
+from shared.ledger.limits import Limits, minimum, newest
+from shared.ledger.slots import concurrency, fresh, limits_version
 from shared.ledger.state import UNPROVEN, Circuit, ExternalUsage, ModelState, State
 from shared.ledger.throttling import effective_limits, recovered
 
@@ -24,12 +24,14 @@ def report(state: State, now_ms: int, configured: Callable[[str], Limits]) -> Re
     a model as this process knows them."""
     now_ms = max(now_ms, state.now_ms)
     leases = state.leases.items()
-    c = min((lease.concurrency for _, lease in leases if fresh(lease, now_ms)), default=None)
+    version = limits_version(state, 0, now_ms)
+    c = min(newest((one.limits_version, one.concurrency) for _, one in leases if fresh(one, now_ms)), default=None)
     return {
+        "merged_into": state.moved or None,
         "instances": len(state.leases),
         "slots": {
             "held": sum(lease.slots for _, lease in leases if lease.reuse_ms >= now_ms),
-            "limit": None if c is None else concurrency(state, c, now_ms),
+            "limit": None if c is None else concurrency(state, c, now_ms, version),
             "by": {i[:ID_CHARS]: lease.slots for i, lease in leases if lease.slots and lease.reuse_ms >= now_ms},
         },
         "metered_as": {name: known.model for name, known in sorted(state.names.items()) if known.model != name},

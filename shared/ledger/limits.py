@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 Limit = int | None
 """None means unlimited; 0 means that no request is allowed."""
@@ -40,6 +40,17 @@ TIERS: dict[str, Limits] = {
 
 def smaller(a: Limit, b: Limit) -> Limit:
     return b if a is None else a if b is None else min(a, b)
+
+
+T = TypeVar("T")
+
+
+def newest(opinions: Iterable[tuple[int, T]]) -> list[T]:
+    """The opinions of the newest configuration; `opinions` are pairs of its version and the opinion. Instances that have not
+    read that configuration yet have no say, so that a limit can be raised while they run."""
+    known = list(opinions)
+    latest = max((version for version, _ in known), default=0)
+    return [opinion for version, opinion in known if version == latest]
 
 
 def minimum(opinions: Iterable[Limits]) -> Limits:

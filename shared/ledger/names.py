@@ -68,17 +68,18 @@ def learn_names(state: State, message: RenewRequest) -> None:
     for name in sorted(state.names, key=lambda name: (state.names[name].until_ms, name))[:-MAX_NAMES]:
         del state.names[name]
     if message.names:
-        _merge_sections(state)
+        merge_sections(state)
 
 
-def _merge_sections(state: State) -> None:
+def merge_sections(state: State) -> None:
+    """Move what is counted for ids to the sections in which they count by the names that are known now."""
     for name in list(state.sections):
         target = section_of(state.names, name)
         if target == name:
             continue
         moved = state.sections.pop(name)
         known = state.sections.get(target)
-        state.sections[target] = merged = moved if known is None else _merged(known, moved)
+        state.sections[target] = merged = moved if known is None else merged_section(known, moved)
         for circuit in (state.spend, merged.circuit):
             if circuit.model == name:
                 circuit.model = target
@@ -89,7 +90,7 @@ def _merge_sections(state: State) -> None:
                 lease.shares[target] = share if mine is None else _merged_share(mine, share)
 
 
-def _merged(into: ModelState, moved: ModelState) -> ModelState:
+def merged_section(into: ModelState, moved: ModelState) -> ModelState:
     """The sum of what was dispatched to both, and the stricter of what refusals changed."""
     for slot, cost in moved.ring.items():
         into.ring[slot] = into.ring.get(slot, NO_COST).plus(cost)

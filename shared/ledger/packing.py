@@ -26,14 +26,20 @@ from shared.ledger.state import (
 )
 
 MAGIC, VERSION = b"GL", 4
+CLOSED = 255
+"""Stands for the version of a document that was merged into another one: code that does not know this must not book in it."""
 READABLE = frozenset({VERSION})
 """Versions that this code reads. It writes VERSION, which the release before must read already (README.md, "Versions")."""
 KINDS: tuple[Kind, ...] = get_args(Kind)
-CIRCUITS = 2
-"""The kind of the addition with `since_ms` and `rejections` of open circuits; both are 0 for a circuit that is not listed."""
+LIMITS_VERSIONS, MOVED, CIRCUITS = 1, 2, 3
+"""Kinds of additions: the versions of the leases' limits (0 for a lease that is not listed), the ledger that took
+over, and `since_ms` and `rejections` of circuits (0 for one that is not listed)."""
 _MAX = 2**62
 _NONE = -1
 """Stands for `unlimited`; every stored limit is >= 0."""
+
+
+_OTHER = "the ledger's document was written by another program or by another version"
 
 
 class UnreadableState(ValueError):
@@ -42,7 +48,13 @@ class UnreadableState(ValueError):
 
 def pack(state: State) -> bytes:
     names = sorted(
-        {*state.leases, *state.sections, *state.names, *(known.model for known in state.names.values())}.union(
+        {
+            *filter(None, [state.moved]),
+            *state.leases,
+            *state.sections,
+            *state.names,
+            *(known.model for known in state.names.values()),
+        }.union(
             *(lease.shares for lease in state.leases.values()),
             *(_names(circuit) for circuit in (state.spend, *(s.circuit for s in state.sections.values()))),
             (lowered.message for section in state.sections.values() for lowered in section.lowered.values()),
@@ -67,13 +79,14 @@ def pack(state: State) -> bytes:
     if sys.byteorder == "big":
         numbers.byteswap()
     table = "\n".join(names).encode()
-    return MAGIC + bytes([VERSION]) + zlib.compress(len(table).to_bytes(4, "little") + table + numbers.tobytes(), 1)
+    version = CLOSED if state.moved else VERSION
+    return MAGIC + bytes([version]) + zlib.compress(len(table).to_bytes(4, "little") + table + numbers.tobytes(), 1)
 
 
 def unpack(blob: bytes) -> State:
     """Raises UnreadableState."""
-    if blob[:2] != MAGIC or len(blob) < 4 or blob[2] not in READABLE:
-        raise UnreadableState("the ledger's document was written by another program or by another version")
+    if blob[:2] != MAGIC or len(blob) < 4 or blob[2] not in {*READABLE, CLOSED}:
+        raise UnreadableState(_OTHER)
     try:
         body = zlib.decompress(blob[3:])
         size = int.from_bytes(body[:4], "little")
@@ -82,9 +95,12 @@ def unpack(blob: bytes) -> State:
         numbers.frombytes(body[4 + size :])
         if sys.byteorder == "big":
             numbers.byteswap()
-        return _state(Column(numbers.tolist()), names)
+        state = _state(Column(numbers.tolist()), names)
     except (zlib.error, UnicodeDecodeError, LookupError, ValueError) as error:
         raise UnreadableState(f"the ledger's document is damaged: {type(error).__name__}") from error
+    if (blob[2] == CLOSED) != bool(state.moved):
+        raise UnreadableState(_OTHER)
+    return state
 
 
 class Column:
@@ -127,8 +143,15 @@ def _state(read: Column, names: list[str]) -> State:
 
 
 def _pack_additions(column: list[int], state: State, index: dict[str, int]) -> None:
-    """What documents of this version need not have: a kind, how many numbers follow, and these. A reader that does not know a
-    kind skips it."""
+    """What a document of this version need not have: a kind, how many numbers follow, and these. Readers skip unknown kinds."""
+    versions: list[int] = []
+    for name, lease in state.leases.items():
+        if lease.limits_version:
+            versions += (index[name], lease.limits_version)
+    if versions:
+        column += (LIMITS_VERSIONS, len(versions), *versions)
+    if state.moved:
+        column += (MOVED, 1, index[state.moved])
     named = [(index[name], section.circuit) for name, section in state.sections.items()]
     circuits: list[int] = []
     for at, circuit in ((-1, state.spend), *named):
@@ -142,7 +165,12 @@ def _read_additions(read: Column, state: State, names: list[str]) -> None:
     while read.at < len(read.numbers):
         kind, count = read.many(2)
         numbers = read.many(count)
-        if kind == CIRCUITS:
+        if kind == LIMITS_VERSIONS:
+            for name, version in zip(numbers[::2], numbers[1::2], strict=True):
+                state.leases[names[name]].limits_version = version
+        elif kind == MOVED:
+            state.moved = names[numbers[0]]
+        elif kind == CIRCUITS:
             for at, since_ms, rejections in zip(numbers[::3], numbers[1::3], numbers[2::3], strict=True):
                 circuit = state.spend if at < 0 else state.sections[names[at]].circuit
                 circuit.since_ms, circuit.rejections = since_ms, rejections

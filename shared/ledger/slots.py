@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from shared.ledger.limits import newest
 from shared.ledger.state import InstanceLease, Lacking, RenewRequest, State
 
 PRESSURE_KEPT = 0.7
@@ -45,13 +46,20 @@ def fresh(lease: InstanceLease, now_ms: int) -> bool:
     return lease.authority_ms >= now_ms
 
 
-def concurrency(state: State, renew_c: int, now_ms: int) -> int:
-    """C now: the smallest that any fresh instance was configured with, lowered while Gemini showed shared pressure."""
-    c = min([renew_c, *(lease.concurrency for lease in state.leases.values() if fresh(lease, now_ms))])
+def concurrency(state: State, renew_c: int, now_ms: int, version: int = 0) -> int:
+    """C now: the smallest that any fresh instance of the newest configuration was configured with, lowered while Gemini showed
+    shared pressure. `renew_c` is the asking instance's, from its configuration of `version`."""
+    opinions = [(lease.limits_version, lease.concurrency) for lease in state.leases.values() if fresh(lease, now_ms)]
+    c = min(newest([(version, renew_c), *opinions]))
     if state.pressure_ms:
         recovered = (now_ms - state.pressure_ms) * c // (5 * state.window_ms)
         c = min(c, max(1, state.pressure_c + recovered))
     return c
+
+
+def limits_version(state: State, version: int, now_ms: int) -> int:
+    """The newest version of the configuration among the fresh instances and the asking one."""
+    return max([version, *(lease.limits_version for lease in state.leases.values() if fresh(lease, now_ms))])
 
 
 def free_what_is_over(state: State, now_ms: int) -> None:

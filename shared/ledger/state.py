@@ -43,10 +43,12 @@ class InstanceLease:
     callers: int = 1
     """Its weight in sharing: how many callers are active there."""
     concurrency: int = 0
-    """C as that instance is configured; the smallest of all live instances applies."""
+    """C as that instance is configured; the smallest of all live instances of the newest configuration applies."""
     ends_ms: tuple[int, ...] = ()
     """When each of the cancelled exchanges of an idle instance is over at Gemini, in order; each keeps one slot."""
     shares: dict[str, InstanceShare] = field(default_factory=dict)
+    limits_version: int = 0
+    """The version of the configuration that its limits and `concurrency` are from."""
 
 
 class ExternalUsage(NamedTuple):
@@ -173,6 +175,8 @@ class State:
     """The circuit that stops all models when the project exceeds its spend."""
     accepted: bool = False
     """Whether Gemini has accepted this caller's own key, so that its daily usage must be kept."""
+    moved: str = ""
+    """The id of the ledger that took over all that was here; "" while this document is in use. See `merging.py`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,6 +262,8 @@ class RenewRequest:
     concurrency: int
     tau_ms: int
     """No request that this instance begins within the lease is open longer at Gemini."""
+    limits_version: int = 0
+    """The version of the configuration that `concurrency` and the limits of `demands` are from; 0: the environment."""
     open_slots: int = 0
     """Its open requests, and cancelled ones on which Gemini still works."""
     service_ms: int = 0
@@ -296,7 +302,7 @@ class ModelGrant:
     limits: Limits = UNLIMITED
     """The limits in force: the configured ones, or lower ones that Gemini named. A part may be left to another consumer."""
     configured: Limits = UNLIMITED
-    """The smallest limits that any instance is configured with."""
+    """The smallest limits that any instance of the newest configuration is configured with."""
     free: Cost = NO_COST
     """What a window that ends now has left, for each limited dimension."""
     open_until_ms: int = 0
@@ -349,5 +355,9 @@ class RenewResult:
     """Slots that no instance holds."""
     reuse_ms: int = 0
     """No request may be dispatched that ends later at Gemini: then other instances may get its slot."""
+    limits_version: int = 0
+    """The newest version of the configuration among the instances; its limits apply."""
+    moved: str = ""
+    """The ledger that took over: nothing was applied, and the same message is due there. "" from a document that is in use."""
     fresh: bool = True
     """False when this renew had been applied before and nothing was changed."""

@@ -20,10 +20,20 @@ from shared.ledger.circuit import (
 )
 from shared.ledger.grid import Grid, pacific_day
 from shared.ledger.limits import Limits
+from shared.ledger.merging import refer
 from shared.ledger.names import end_turn, has_room, learn_names, move_named, redirected, take_back_not_found, takes_turn
 from shared.ledger.occupancy import collected
 from shared.ledger.permits import IMMINENT_SLOTS, Party, Planner
-from shared.ledger.slots import concurrency, free_what_is_over, fresh, held_by_others, lacking, share_slots, water_level
+from shared.ledger.slots import (
+    concurrency,
+    free_what_is_over,
+    fresh,
+    held_by_others,
+    lacking,
+    limits_version,
+    share_slots,
+    water_level,
+)
 from shared.ledger.state import (
     MAX_WANTS,
     UNPROVEN,
@@ -69,11 +79,14 @@ def renew(state: State, message: RenewRequest, store_ms: int, grid: Grid) -> Ren
     A model for which the document has no room gets no grant. Raises ValueError if the windows differ."""
     if state.window_ms != grid.window_ms:
         raise ValueError(f"this ledger counts windows of {state.window_ms} ms, this process of {grid.window_ms} ms")
+    if state.moved:
+        return refer(state)
     lease = state.leases.get(message.instance)
     if lease is not None and lease.renew >= message.number:
         return _repeated(state, lease, message, grid)
     state.now_ms = max(state.now_ms, store_ms, message.earliest_ms)
     lease = state.leases.setdefault(message.instance, InstanceLease())
+    lease.limits_version = message.limits_version
     _release_gone(state, message)
     learn_names(state, message)
     message = redirected(state, message)
@@ -84,7 +97,7 @@ def renew(state: State, message: RenewRequest, store_ms: int, grid: Grid) -> Ren
     learn(state, message, grid)
     note_dispatches(state, message, grid)
     give_up_probe(state, message)
-    c = concurrency(state, message.concurrency, state.now_ms)
+    c = concurrency(state, message.concurrency, state.now_ms, message.limits_version)
     _hold_slots(state, lease, message, c)
     lease.renew, lease.seen_ms, lease.concurrency = message.number, state.now_ms, message.concurrency
     lease.want_slots, lease.oldest_ms, lease.callers = message.want_slots, message.oldest_ms, message.callers
@@ -119,7 +132,8 @@ def _result(
     *,
     fresh: bool,
 ) -> RenewResult:
-    c, held = concurrency(state, message.concurrency, state.now_ms), held_by_others(state, "")
+    c = concurrency(state, message.concurrency, state.now_ms, message.limits_version)
+    held = held_by_others(state, "")
     active = active_instances(state)
     return RenewResult(
         cap=lease.cap,
@@ -132,6 +146,7 @@ def _result(
         lacking=lacking(state, message.instance),
         free_slots=max(0, c - held),
         reuse_ms=lease.reuse_ms,
+        limits_version=limits_version(state, message.limits_version, state.now_ms),
         fresh=fresh,
     )
 

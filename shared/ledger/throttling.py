@@ -16,7 +16,7 @@ from shared.ledger.circuit import (
     release,
 )
 from shared.ledger.grid import JITTER_MS, Grid, pacific_day
-from shared.ledger.limits import Limits, minimum
+from shared.ledger.limits import Limits, minimum, newest
 from shared.ledger.names import section_of
 from shared.ledger.slots import PRESSURE_KEPT, concurrency, fresh
 from shared.ledger.state import Bookings, Demand, ExternalUsage, ModelState, QuotaSignal, RenewRequest, State
@@ -39,7 +39,7 @@ def learn(state: State, message: RenewRequest, grid: Grid) -> None:
             close_served(section.circuit, grid.start_ms(named.slot))
     for refusal in message.refusals:
         if refusal.pressure:
-            c = concurrency(state, message.concurrency, state.now_ms)
+            c = concurrency(state, message.concurrency, state.now_ms, message.limits_version)
             state.pressure_c = max(1, int(c * PRESSURE_KEPT))
             state.pressure_ms = state.now_ms
             continue
@@ -56,18 +56,24 @@ def learn(state: State, message: RenewRequest, grid: Grid) -> None:
 
 
 def configured_limits(state: State, model: str) -> Limits:
-    """The smallest limits with which any fresh instance, or one with bookings, is configured."""
-    return minimum(
-        share.limits
+    """The smallest limits with which any fresh instance, or one with bookings, of the newest configuration is configured."""
+    return minimum(newest(_opinions(state, model)))
+
+
+def _opinions(state: State, model: str) -> list[tuple[int, Limits]]:
+    return [
+        (lease.limits_version, share.limits)
         for lease in state.leases.values()
         if (share := lease.shares.get(model)) is not None and (share.holds or fresh(lease, state.now_ms))
-    )
+    ]
 
 
 def _configured_with(state: State, message: RenewRequest, model: str) -> Limits:
     """As `configured_limits`, with those of the sender, whose lease may have lapsed."""
-    known, demand = configured_limits(state, model), message.demands.get(model)
-    return known if demand is None else minimum([known, demand.limits])
+    opinions, demand = _opinions(state, model), message.demands.get(model)
+    if demand is not None:
+        opinions.append((message.limits_version, demand.limits))
+    return minimum(newest(opinions))
 
 
 def effective_limits(state: State, section: ModelState, model: str) -> Limits:

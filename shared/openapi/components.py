@@ -12,6 +12,7 @@ GENERATION_HEADERS = (
     *(f"x-ratelimit-{kind}-{what}" for kind in ("limit", "remaining", "reset") for what in ("requests", "tokens")),
     "x-model-requested",
     "x-model-used",
+    "x-thought-signatures",
 )
 
 
@@ -75,6 +76,10 @@ HEADERS: JsonObject = {
     ),
     "x-model-requested": _header("The model name in the request."),
     "x-model-used": _header("The model that generated the response."),
+    "x-thought-signatures": _header(
+        "`replaced` if thought signatures of the request were replaced by Gemini's placeholder, because no account of the "
+        "service that made them could serve; absent otherwise."
+    ),
 }
 SECURITY_SCHEMES: JsonObject = {
     "AdminKey": {

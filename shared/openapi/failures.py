@@ -55,6 +55,7 @@ FAILURES: dict[type[GatewayError], Failure] = {
     errors.NotFound: _on("path"),
     errors.ModelNotFound: _on("generation"),
     errors.MethodNotAllowed: _on(meaning="with Allow"),
+    errors.StaleConfiguration: _on(meaning="the configuration has changed since the version that the request names"),
     errors.PayloadTooLarge: _on("body"),
     errors.UnsupportedMediaType: _on("body"),
     errors.RangeNotSatisfiable: _on("range", meaning="with Content-Range"),

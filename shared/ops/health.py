@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import NamedTuple
 
 from shared.accounts.pool import Pool
@@ -55,10 +55,12 @@ class Health:
         store: Store,
         pool: Pool,
         elapsed: Callable[[], float] = elapsed_s,
+        refresh: Callable[[], Awaitable[object]] | None = None,
         exhaustion: Exhaustion = AS_USUAL,
     ) -> None:
-        self._settings, self._store, self._pool, self._elapsed = settings, store, pool, elapsed
-        self._exhaustion = exhaustion
+        """`refresh` reads the stored configuration again; it may set `settings`."""
+        self.settings, self._store, self._pool, self._elapsed = settings, store, pool, elapsed
+        self._refresh, self._exhaustion = refresh, exhaustion
         self._ledger = Ledger({}, {})
         self._expires_s = 0.0
         self._turn = asyncio.Lock()
@@ -68,9 +70,11 @@ class Health:
         # Requests that arrive while the ledger is being read wait for that result.
         async with self._turn:
             if self._elapsed() >= self._expires_s:
-                self._ledger = await read_ledger(self._settings, self._store, _accounts(self._settings, self._pool))
+                report = read_ledger(self.settings, self._store, _accounts(self.settings, self._pool))
+                # Both at once: where the store does not answer, the report takes as long as one of them.
+                self._ledger, _ = await asyncio.gather(report, self._refresh() if self._refresh else asyncio.sleep(0))
                 self._expires_s = self._elapsed() + CACHE_S
-        return health_report(self._settings, self._pool, self._ledger, self._exhaustion)
+        return health_report(self.settings, self._pool, self._ledger, self._exhaustion)
 
 
 async def read_ledger(settings: Settings, store: Store, accounts: Mapping[str, str]) -> Ledger:

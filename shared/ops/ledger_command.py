@@ -134,6 +134,8 @@ def _lines(found: Mapping[str, Any]) -> list[str]:
     document = found["document"]
     if "unreadable" in found:
         return [f"  document  {document['bytes']} bytes: {found['unreadable']}"]
+    if found["merged_into"]:
+        return [f"  merged into project {found['merged_into']}, which counts the requests of its accounts"]
     slots = found["slots"]
     by = ", ".join(f"{instance} {count}" for instance, count in slots["by"].items())
     limit = "" if slots["limit"] is None else f" of {slots['limit']}"

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cache
 from types import MappingProxyType
 from urllib.parse import urlsplit
 
 from shared.errors import BadRequest
-from shared.gemini.models import info_of
+from shared.gemini.models import TABLE, ModelTable, info_of
 from shared.ledger.limits import Limits
 from shared.secret import Secret
 from shared.settings.accounts import AccountSettings
@@ -95,6 +95,11 @@ class Settings:
     host: str
     port: int
     workers: int
+    models: ModelTable = TABLE
+    stored_accounts: int = 0
+    """Accounts of the stored configuration that may serve, besides `server_keys`."""
+    environment: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
+    """What these settings were read from, so that stored defaults can be put below it (`configuration.effective`)."""
 
     @classmethod
     def from_environment(cls, env: Mapping[str, str]) -> Settings:
@@ -141,6 +146,7 @@ class Settings:
             host=read.text("HOST") or "127.0.0.1",
             port=read.integer("PORT", 5004, 0, 65_535),
             workers=workers,
+            environment=MappingProxyType(dict(env)),
         )
 
     @property
@@ -153,6 +159,18 @@ class Settings:
         if all(len(key.reveal()) >= MIN_ADMIN_KEY_CHARS for key in self.admin_api_keys):
             return None
         return f"{SHORT_ADMIN_KEY} A deployed server rejects it."
+
+    @property
+    def has_accounts(self) -> bool:
+        """Whether the server has accounts of its own."""
+        return bool(self.server_keys) or self.stored_accounts > 0
+
+    def with_stored_accounts(self, count: int) -> Settings:
+        """These settings, with connections for `count` stored accounts too where MAX_CONNECTIONS is not set."""
+        connections = self.max_connections
+        if not self.environment.get("MAX_CONNECTIONS", "").strip():
+            connections = _connections(self.concurrency_limit * (len(self.server_keys) + count))
+        return replace(self, stored_accounts=count, max_connections=connections)
 
     def limits_of(self, model: str) -> Limits:
         return self.model_limits.get(model, self.limits)

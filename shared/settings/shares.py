@@ -15,7 +15,13 @@ MIN_FETCH_LIMIT = 14
 
 def caller_key_connections(settings: Settings) -> int | None:
     """The most connections to Gemini that callers' own keys may hold together: half; None if the server has no key."""
-    return max(1, settings.max_connections // 2) if settings.server_keys else None
+    return max(1, settings.max_connections // 2) if settings.has_accounts else None
+
+
+def strangers_bytes(settings: Settings, total_bytes: int) -> int | None:
+    """The most bytes of bodies that callers without an admin key may hold together: half; None if nobody has an admin key, or
+    the server has no account."""
+    return total_bytes // 2 if settings.admin_api_keys and settings.has_accounts else None
 
 
 def fetch_limit(settings: Settings) -> int | None:

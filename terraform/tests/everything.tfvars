@@ -18,7 +18,7 @@ settings = {
   CORS_ORIGIN = "https://app.example.com"
   IMAGE_URLS  = "signed"
 }
-secret_settings = ["HTTPS_PROXY"]
+secret_settings = ["ACCOUNTS_DATA_KEY", "HTTPS_PROXY"]
 functions = {
   chat = { min_instances = 1, max_instances = 3 }
 }

@@ -136,7 +136,7 @@ class Story:
             await asyncio.sleep(ask.connect_s)
         lease.check()
         self.served_ms = self.gemini.now_ms() if self.served_ms is None else self.served_ms
-        project = lease.account.ledger_id
+        project = self.gemini.project_of(lease.account)
         model = self.gemini.metered(ask.model)
         work = Work(
             project, model, ask.caller.id, ask.cost, ask.used_tokens, ask.service_s, ask.hangs, self.number,
@@ -165,7 +165,13 @@ class Story:
         now_ms = self.gemini.now_ms()
         until_told_ms = now_ms + answer.retry_s * 1000
         self.gemini.refused.append(
-            Refused(lease.account.ledger_id, answer.model or self.ask.model, self.instance, now_ms, until_told_ms)
+            Refused(
+                self.gemini.project_of(lease.account),
+                answer.model or self.ask.model,
+                self.instance,
+                now_ms,
+                until_told_ms,
+            )
         )
         lease.refuse(
             QuotaSignal(
@@ -190,7 +196,7 @@ class Story:
         now_ms = self.gemini.now_ms()
         self.gemini.refused.append(
             Refused(
-                lease.account.ledger_id,
+                self.gemini.project_of(lease.account),
                 answer.model or self.ask.model,
                 self.instance,
                 now_ms,

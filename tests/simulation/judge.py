@@ -7,7 +7,7 @@ import hashlib
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from shared.admission.budget import MAX_HOLD_S
 from shared.admission.project import RETURN_TIMEOUT_S
@@ -67,7 +67,7 @@ def judge(scenario: Scenario, trace: Callable[[str], None] | None = None) -> Res
             verdicts.append(Verdict("time goes on", ok=False, where=str(spin)))
         history = world.history()
     errors = [*world.errors, *world.loop.errors]
-    verdicts += check(history, QUIET if _quiet(scenario) else Goals())
+    verdicts += check(history, _goals(scenario))
     verdicts.append(Verdict("no error inside", ok=not errors, worst=len(errors), limit=0, where="; ".join(errors[:3])))
     server = world.server
     digest = hashlib.blake2b(repr((history, server.commits, server.reads)).encode(), digest_size=8).hexdigest()
@@ -75,6 +75,15 @@ def judge(scenario: Scenario, trace: Callable[[str], None] | None = None) -> Res
     return Result(
         scenario.seed, tuple(verdicts), history, digest, world.loop.now_s, wall_s, server.commits, server.conflicts
     )
+
+
+def _goals(scenario: Scenario) -> Goals:
+    if not _quiet(scenario):
+        return Goals()
+    if scenario.reconfigurations:
+        # The ideal queue has one limit, and an instance that learns of another one late gets less meanwhile.
+        return replace(QUIET, wait_ratio=None, jain=None)
+    return QUIET
 
 
 def _come_to_rest(world: World) -> Iterator[Verdict]:
@@ -141,7 +150,7 @@ def _probe(world: World) -> Iterator[Verdict]:
     # Unproven ids share one limit, which may be one request per window, and a rejected request leaves a window unused.
     patience_s = max(PROBE_S, 5 * len(models) * world.grid.window_ms / 1000)
     end_s = world.loop.now_s + patience_s
-    for project, account in {account.ledger_id: account for account in deployment.accounts}.items():
+    for project, account in {world.gemini.project_of(account): account for account in deployment.accounts}.items():
         for model in sorted(models):
             one = Request([account], Caller("probe", "admin"), model, Cost(1, 1), 1, patience_s, 0.05)
             last[project, model] = None
@@ -168,7 +177,7 @@ def _probe(world: World) -> Iterator[Verdict]:
 def _unsaid(world: World, project: str) -> bool:
     """Whether a process was stopped with its last answer before the ledger, on a slow network, received its report."""
     agents = [a for i in world.instances if not i.process.killed for a in i.admission.projects.values()]
-    return any(agent.ledger.pending is not None for agent in agents if agent.account.ledger_id == project)
+    return any(agent.ledger.pending is not None for agent in agents if agent.ledger.ledger_id == project)
 
 
 def _stops(state: State, model: str) -> bool:
@@ -211,7 +220,7 @@ def _days_counted(world: World) -> Iterator[Verdict]:
     metered = dict(scenario.aliases)
     # Where a day is unlimited, an instance books nothing that would count there after a kill.
     unlimited = {
-        (account.ledger_id, metered.get(model, model))
+        (world.gemini.project_of(account), metered.get(model, model))
         for deployment in scenario.deployments
         for account in deployment.accounts
         for model in {client.kind.model for client in scenario.clients}

@@ -28,6 +28,7 @@ from tests.simulation.judge import DEBT, STILL_SHUT
 from tests.simulation.mutant import Mutant, patched
 from tests.simulation.mutants_of_circuits import CIRCUITS
 from tests.simulation.mutants_of_deadlines import DEADLINES
+from tests.simulation.mutants_of_projects import PROJECTS
 from tests.simulation.scenario import Scenario
 from tests.simulation.shapes import (
     aliases,
@@ -408,4 +409,5 @@ MUTANTS = (
     ),
     *CIRCUITS,
     *DEADLINES,
+    *PROJECTS,
 )  # fmt: skip

@@ -96,6 +96,26 @@ class Deployment:
 
 
 @dataclass(frozen=True, slots=True)
+class Reconfiguration:
+    """From `at_s` on, running instances read these accounts in place of their own, each at a time of its own."""
+
+    accounts: tuple[Account, ...]
+    at_s: float
+    within_s: float
+    """How long it takes until all have."""
+    unread_by: tuple[int, ...] = ()
+    """The numbers of instances that go on without it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Merger:
+    """An instance finds out that the accounts of two ledgers are of one Google project, and merges them."""
+
+    at_s: float
+    ledgers: tuple[str, str]
+
+
+@dataclass(frozen=True, slots=True)
 class Saturated:
     """A time in which, by construction, these callers always want more than the model's limit."""
 
@@ -147,6 +167,12 @@ class Scenario:
     known: frozenset[str] | None = None
     """The ids that the deployment knows; None: all."""
     saturated: Saturated | None = None
+    reconfigurations: tuple[Reconfiguration, ...] = ()
+    mergers: tuple[Merger, ...] = ()
+    merged: tuple[Account, ...] = ()
+    """The accounts once all ledgers are merged. Their limits are those of the whole project, at all times."""
+    one_project: str = ""
+    """The Google project that all accounts belong to, if it is one: the ledger that all others are merged into."""
 
 
 def grid_of(window_ms: int, slot_ms: int) -> Grid:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise, permutations
 from random import Random
 from typing import Any
 
@@ -10,7 +11,19 @@ from shared.accounts.account import Account
 from shared.ledger.limits import Limits
 from shared.secret import Secret
 from tests.simulation.history import Spell
-from tests.simulation.scenario import DAY, Client, Deployment, Fault, FaultKind, Kind, Scenario, grid_of
+from tests.simulation.scenario import (
+    DAY,
+    Client,
+    Deployment,
+    Fault,
+    FaultKind,
+    Kind,
+    Merger,
+    Reconfiguration,
+    Saturated,
+    Scenario,
+    grid_of,
+)
 from tests.simulation.upstream import Rival
 
 BUSY_S = 12.0
@@ -177,6 +190,81 @@ def refusals(seed: int) -> Scenario:
     """Another consumer spends the quota, again and again; the ledger itself allows more."""
     rivals = tuple(Rival("p0", "m0", Limits(requests=1), at, at + 2.0, names_the_limit=False) for at in (2.0, 5.0, 8.0))
     return deployment(seed, QUICK, Limits(20), rivals=rivals)
+
+
+def changed_limits(seed: int) -> Scenario:
+    """The limits of running instances are raised, changed at random, and lowered. In half of the seeds one instance goes on
+    for long without reading any of it; in the other half processes freeze and die."""
+    random, busy_s = Random(f"limits {seed}"), 30.0
+    versions = [_limits(random.choice([3, 5]), 4), _limits(random.choice([12, 20]), 16)]
+    versions += [_limits(random.choice([3, 8, 12, 20]), random.choice([2, 4, 8, 16])) for _ in range(2)]
+    versions += [_limits(4, 2)] * 2
+    accounts = [
+        (Account("a0", "p0", Secret("a0"), c, limits, limits_version=version),)
+        for version, (limits, c) in enumerate(versions)
+    ]
+    unread_by = (0,) if seed % 2 == 0 else ()
+    changes = tuple(
+        Reconfiguration(of_version, at_s, 0.5, unread_by if at_s < 29.0 else ())
+        for of_version, at_s in zip(accounts[1:], (4.0, 13.0, 15.0, 17.0, 29.0), strict=True)
+    )
+    faults = () if unread_by else (*troubles(seed, "freeze", 4, (0.2, 2.0)), *troubles(seed, "kill", 2))
+    plain = deployment(
+        seed, replace(QUICK, patience_s=(300.0, 300.0), connect_s=(0.0, 0.0)), versions[0][0], callers=24,
+        busy_s=busy_s, queue_timeout_s=300.0, faults=faults, reconfigurations=changes,
+    )  # fmt: skip
+    clients = tuple(
+        replace(client, until_s=busy_s, think_s=0.0, home=at % 3) for at, client in enumerate(plain.clients)
+    )
+    names = tuple(client.name for client in clients)
+    saturated = Saturated("p0", "m0", 4.5 + WINDOW_S, 12.99, names) if unread_by else None
+    return replace(plain, deployments=(Deployment(accounts[0]),), clients=clients, saturated=saturated)
+
+
+def _limits(requests: int, concurrency: int) -> tuple[Limits, int]:
+    return Limits(requests, 40 * requests, requests_per_day=100 * requests), concurrency
+
+
+def merged_projects(seed: int) -> Scenario:
+    """Accounts of one Google project have two or three ledgers, with an equal part of its limits each. Instances merge them under
+    load, in any order and several at once, in half of the seeds while processes freeze or die; then the whole limits are
+    configured. In every other pair of seeds slots are scarce, in the others the rate and the day; in half of these permits are
+    held for seconds."""
+    random, slow, held = Random(f"merges {seed}"), seed % 4 < 2, seed % 4 == 3
+    ledgers = [f"p{at}" for at in range(random.choice([2, 2, 3]))]
+    parts, each, c = len(ledgers), random.choice([4, 8, 12]), random.choice([1, 2]) if slow else 8
+    tokens, days = random.choice([None, 16 * each]), random.choice([None, None, 2 * each, 5 * each])
+    part, whole = (
+        Limits() if slow else Limits(each * of, tokens and tokens * of, None, days and days * of) for of in (1, parts)
+    )
+    before = tuple(Account(f"a{ledger}", ledger, Secret(ledger), c, part) for ledger in ledgers)
+    after = tuple(replace(one, concurrency=c * parts, limits=whole, limits_version=1) for one in before)
+    pairs = [*pairwise(ledgers), *random.choices(list(permutations(ledgers, 2)), k=random.choice([0, 1, 2]))]
+    kind = replace(SLOW if slow else QUICK, hangs=0.05, tokens=(1, 25))
+    chosen = [tuple(sorted(random.sample(range(parts), random.randint(1, parts)))) for _ in range(2)]
+    faults: tuple[Fault, ...] = ()
+    if seed % 8 >= 4:
+        faults = (
+            *troubles(seed, "freeze", 4, (0.2, 3.0)),
+            *troubles(seed, random.choice(["kill", "cut"]), 3, (1.0, 3.0)),
+        )
+    plain = deployment(
+        seed, kind, part, instances=random.choice([2, 3, 4]), callers=24 if slow else 36, busy_s=12.0, faults=faults,
+        lost=random.choice([0.0, 0.02]), repeated=random.choice([0.0, 0.1]), cancels=seed % 16 < 8,
+        stops_when_idle=seed % 3 == 0, lease_s=random.choice([1.0, 2.0, None]), one_project="p0",
+    )  # fmt: skip
+    clients = tuple(
+        replace(client, kind=replace(kind, accounts=([*chosen, *((at,) for at in range(parts))][at % (2 + parts)])))
+        for at, client in enumerate(plain.clients)
+    )
+    mergers = tuple(Merger(random.uniform(3.0, 5.0), pair) for pair in pairs)
+    merging = replace(plain, clients=clients, deployments=(Deployment(before),), mergers=mergers, merged=after)
+    return replace(merging, grid=grid_of(20_000, 250), busy_s=3 * BUSY_S, lease_s=None) if held else merging
+
+
+def merged_while_held(seed: int) -> Scenario:
+    """The seeds of `merged_projects` in which permits are held for seconds."""
+    return merged_projects(4 * seed + 3)
 
 
 # -- Gemini refuses for a while ------------------------------------------------------------------------------------------

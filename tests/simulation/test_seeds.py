@@ -20,7 +20,7 @@ from tests.simulation.history import Call, Exchange, History
 from tests.simulation.judge import judge
 from tests.simulation.runner import run
 from tests.simulation.scenario import CALM_EVERY, Client, Deployment, Kind, Saturated, Scenario, scenario_of
-from tests.simulation.shapes import uncertain_tokens
+from tests.simulation.shapes import changed_limits, merged_projects, uncertain_tokens
 from tests.support.processes import ROOT
 
 SEEDS, WORKERS, STEPPED = 200, 2, 5
@@ -71,6 +71,21 @@ def test_counted_tokens_stay_within_the_limit_and_the_debt() -> None:
     assert [line for batch in batches for line in batch.failures] == []
     reached = sum((batch.reached for batch in batches), Counter())
     assert reached[COUNTED_TOKENS] >= 10
+
+
+@pytest.mark.heavy
+def test_merges_under_load_exceed_no_limit() -> None:
+    """Two thousand seeds of ledgers that turn out to be of one project."""
+    batches = list(run(0, 2_000, WORKERS, merged_projects))
+    assert [line for batch in batches for line in batch.failures] == []
+    reached = sum((batch.reached for batch in batches), Counter())
+    for promise in ("requests in any window", "requests in any day", "exchanges at once"):
+        assert reached[promise] >= 10, f"{promise}: {reached}"
+
+
+@pytest.mark.heavy
+def test_changed_limits_are_used_and_not_exceeded() -> None:
+    assert [line for batch in run(0, 1_000, WORKERS, changed_limits) for line in batch.failures] == []
 
 
 @pytest.mark.heavy

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from random import Random
 
+from shared.accounts.account import Account
 from shared.gemini.errors import Violation
 from shared.generation import Cost
 from shared.ledger.limits import Limits
@@ -92,12 +93,18 @@ class VirtualGemini:
     """Whether a request ends when its connection is closed. If not, it ends when it would have been answered."""
     aliases: Mapping[str, str] = field(default_factory=dict)
     """By id, as which model it is metered; "" for an id that does not exist."""
+    one_project: str = ""
+    """The project that all accounts belong to, if it is one."""
     rivals: list[Rival] = field(default_factory=list)
     spells: list[Spell] = field(default_factory=list)
     sent: list[Open] = field(default_factory=list)
     refused: list[Refused] = field(default_factory=list)
     """The 429s with a time that processes have received."""
     _recent: dict[tuple[str, str], deque[tuple[float, int]]] = field(default_factory=dict)
+
+    def project_of(self, account: Account) -> str:
+        """The Google project of an account; its ledger has the same id, unless several ledgers turn out to be of one project."""
+        return self.one_project or account.ledger_id
 
     def metered(self, asked: str) -> str:
         """The model behind an id; "" where there is none."""

@@ -10,17 +10,21 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from random import Random
 
+from shared.accounts.account import Account
 from shared.admission.admission import Admission, AdmissionConfig
 from shared.admission.config import ProcessConfig
+from shared.admission.merge_ledgers import merge_ledgers
 from shared.errors import GatewayError
 from shared.generation import Caller
 from shared.ledger.packing import unpack
 from shared.ledger.state import State
+from shared.stores.port import StoreError
+from tests.simulation.bounds import bounds
 from tests.simulation.caller import Request, Story
 from tests.simulation.contention import Contention
-from tests.simulation.history import FOREVER, Bound, Call, Fate, History, Saturation
+from tests.simulation.history import FOREVER, Call, Fate, History, Saturation
 from tests.simulation.loop import Process, VirtualLoop, virtual_clocks
-from tests.simulation.scenario import Client, Deployment, Scenario
+from tests.simulation.scenario import Client, Deployment, Merger, Reconfiguration, Scenario
 from tests.simulation.store import Network, StoreServer, VirtualStore
 from tests.simulation.trouble import Trouble
 from tests.simulation.upstream import VirtualGemini
@@ -29,6 +33,8 @@ START_S = (0.1, 0.5)
 """Time from the decision to start an instance to its first request."""
 DRAIN_S = 10.0
 LOCAL_LINGER_S = 1.0
+MERGED_WITHIN_S = 1.5
+"""After this time another instance tries to merge two ledgers."""
 
 
 @dataclass(slots=True)
@@ -48,6 +54,8 @@ class Instance:
     process: Process
     admission: Admission
     deployment: Deployment
+    accounts: tuple[Account, ...]
+    """Those of its deployment, or of the last configuration that it read."""
     calls: dict[int, Waiting] = field(default_factory=dict)
     leaving: bool = False
 
@@ -90,6 +98,7 @@ class World:
             pressure=scenario.pressure,
             cancels=scenario.cancels,
             aliases=dict(scenario.aliases),
+            one_project=scenario.one_project,
             rivals=list(scenario.rivals),
             spells=list(scenario.spells),
         )
@@ -98,8 +107,12 @@ class World:
         self.errors: list[str] = []
         self.calls: list[Call] = []
         self.trouble = Trouble(self)
+        if scenario.mergers:
+            self.server.on_commit.append(self._merged)
         self._started: dict[str, tuple[Deployment, float, float | None]] = {}
         self._named: dict[tuple[str, str], float] = {}
+        self._read: tuple[Account, ...] = ()
+        """The newest configuration, which new instances read."""
         self._wanted = 0
         self._numbers = 0
 
@@ -136,6 +149,10 @@ class World:
             self.loop.post(at_s, self._populate, count)
         for fault in scenario.faults:
             self.loop.post(fault.at_s, self.trouble.strike, fault)
+        for change in scenario.reconfigurations:
+            self.loop.post(change.at_s, self._reconfigure, change)
+        for merger in scenario.mergers:
+            self.loop.post(merger.at_s, self._begin_merge, merger)
         for client in scenario.clients:
             self.loop.post(client.from_s, self._begin_client, client)
         self.loop.post(scenario.busy_s, self.trouble.end)
@@ -145,7 +162,7 @@ class World:
             window_ms=self.grid.window_ms,
             exchanges=self.gemini.exchanges(),
             calls=tuple(self.calls),
-            bounds=tuple(self._bounds()),
+            bounds=tuple(bounds(self.scenario, self._started.values(), self._models())),
             disturbances=tuple(self.trouble.disturbances),
             refused=tuple(self.gemini.refused),
             saturations=tuple(self._saturations()),
@@ -153,7 +170,8 @@ class World:
         )
 
     def ledgers(self) -> dict[str, State]:
-        return {key.removeprefix("ledger/"): unpack(doc.value) for key, doc in self.server.docs.items() if doc.value}
+        states = {key.removeprefix("ledger/"): unpack(doc.value) for key, doc in self.server.docs.items() if doc.value}
+        return {ledger: state for ledger, state in states.items() if not state.moved}
 
     def named_ms(self, project: str, asked: str) -> float:
         """When the ledger first knew as which model the id `asked` is metered, as far as earlier checks showed."""
@@ -200,7 +218,7 @@ class World:
             )
         finally:
             self.loop.current = None
-        instance = Instance(process, admission, deployment)
+        instance = Instance(process, admission, deployment, self._read or deployment.accounts)
         self.instances.append(instance)
         self._started[name] = (deployment, self.now_ms(), None)
         self.say(f"{name} starts")
@@ -221,6 +239,38 @@ class World:
         for instance in self.living():
             if instance.deployment is not newest and self.random.random() < 0.5:
                 self._retire(instance)
+
+    def _begin_merge(self, merger: Merger) -> None:
+        """By any instance; one that does not finish is followed by another."""
+        living = self.living()
+        if living and not self._is_merged(merger):
+            instance = self.random.choice(living)
+            instance.process.thaw("idle")
+            instance.process.spawn(self._merge(instance, merger))
+        if not self._is_merged(merger):
+            self.loop.post(MERGED_WITHIN_S, self._begin_merge, merger)
+
+    def _is_merged(self, merger: Merger) -> bool:
+        doc = self.server.value(f"ledger/{max(merger.ledgers)}")
+        return bool(doc) and bool(unpack(doc or b"").moved)
+
+    async def _merge(self, instance: Instance, merger: Merger) -> None:
+        try:
+            await merge_ledgers(instance.admission.store, *merger.ledgers, self.grid.window_ms)
+        except StoreError as error:
+            self.say(f"{instance.process.name} merges nothing: {error}")
+
+    def _merged(self, key: str, value: bytes | None) -> None:
+        """After the last merge every instance reads the limits of the whole project."""
+        if value and unpack(value).moved and all(self._is_merged(merger) for merger in self.scenario.mergers):
+            self.say("all ledgers are merged")
+            self.loop.post(0.0, self._reconfigure, Reconfiguration(self.scenario.merged, 0.0, 0.2))
+
+    def _reconfigure(self, change: Reconfiguration) -> None:
+        self._read = change.accounts
+        for at, instance in enumerate(self.instances):
+            if at not in change.unread_by:
+                self.loop.post(self.random.uniform(0.0, change.within_s), _read_accounts, instance, change.accounts)
 
     def _retire(self, instance: Instance) -> None:
         instance.leaving = True
@@ -302,7 +352,7 @@ class World:
             await asyncio.sleep(self.random.uniform(*START_S))
             living = self.living() or [self.start()]
         instance = living[home % len(living)] if home >= 0 else self.random.choice(living)
-        own = {account.id: account for account in instance.deployment.accounts}
+        own = {account.id: account for account in instance.accounts}
         self._numbers += 1
         as_configured = [own[account.id] for account in ask.accounts]
         waiting = Waiting(ask, self._numbers, self.now_ms(), self.loop.create_future())
@@ -337,7 +387,7 @@ class World:
         self.say(f"{instance.process.name} call {waiting.number} of {ask.caller.id}: {fate} {code}")
         call = Call(
             waiting.number, instance.process.name, ask.caller.id, ask.model,
-            tuple(dict.fromkeys(account.ledger_id for account in ask.accounts)),
+            tuple(dict.fromkeys(map(self.gemini.project_of, ask.accounts))),
             ask.cost, ask.batch, waiting.came_ms, waiting.came_ms + ask.patience_s * 1000, self.now_ms(),
             fate, code, retry_after_s, story.served_ms if story is not None else None,
         )  # fmt: skip
@@ -353,6 +403,9 @@ class World:
 
     # ----------------------------------------------------------------------------------------------------------------
 
+    def _models(self) -> list[str]:
+        return sorted({name for e in self.gemini.sent for name in (e.work.model, e.work.booked) if name})
+
     def _saturations(self) -> Iterator[Saturation]:
         claim = self.scenario.saturated
         if claim is not None:
@@ -361,22 +414,6 @@ class World:
             yield Saturation(
                 claim.project, claim.model, from_ms, until_ms, self.grid.best_use(), names, claim.callers
             )  # fmt: skip
-
-    def _bounds(self) -> Iterator[Bound]:
-        """A deployment's limits apply from its first instance until the bookings of its last one have expired (A6)."""
-        models = sorted({name for e in self.gemini.sent for name in (e.work.model, e.work.booked) if name})
-        grace_ms = 6 * self.grid.window_ms
-        for deployment in self.scenario.deployments:
-            lives = [(since, until) for d, since, until in self._started.values() if d is deployment]
-            if lives:
-                from_ms = min(since for since, _ in lives)
-                ended = [until for _, until in lives if until is not None]
-                until_ms = max(ended) + grace_ms if len(ended) == len(lives) else float("inf")
-                for account in deployment.accounts:
-                    for model in models:
-                        yield Bound(
-                            account.ledger_id, model, account.limits_for(model), account.concurrency, from_ms, until_ms
-                        )
 
 
 class _Collector(logging.Handler):
@@ -391,6 +428,16 @@ class _Collector(logging.Handler):
             self._world.errors.append(f"{record.getMessage()}: {record.exc_info and record.exc_info[1]!r}")
         process = self._world.loop.current
         self._world.say(f"{process.name if process else ''} logs: {record.getMessage()}")
+
+
+def _read_accounts(instance: Instance, accounts: tuple[Account, ...]) -> None:
+    if not instance.process.killed:
+        instance.accounts = accounts
+        instance.process.spawn(_apply(instance, accounts))
+
+
+async def _apply(instance: Instance, accounts: tuple[Account, ...]) -> None:
+    instance.admission.clients.reconfigure(accounts)
 
 
 def _hand_over(heard: asyncio.Future[Call], what: Call) -> None:

@@ -187,6 +187,8 @@ class FakeServices:
         written, self.written = self.written, 0
         return written
 
+    async def refresh(self) -> None: ...
+
     async def health(self) -> JsonObject:
         return {"status": "healthy"}
 

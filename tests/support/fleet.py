@@ -118,15 +118,16 @@ async def fleet(
     latency_ms: int = 300,
     ledger_host: str | None = None,
     env: Mapping[str, str] | None = None,
+    gemini_env: Mapping[str, str] | None = None,
     gemini_module: str = "shared.emulator",
 ) -> AsyncIterator[Fleet]:
     """Instances of chat as they are deployed. `ledger_host` is a proxy between them and Firestore; `env` is added
-    to every instance's environment; `gemini_module` is run as the offline Gemini."""
+    to every instance's environment, `gemini_env` to that of the offline Gemini, as which `gemini_module` is run."""
     project = f"project-{uuid.uuid4().hex[:12]}"
     store = FirestoreStore(_FIRESTORE_PROJECT, emulator_host=firestore_host)
     async with AsyncExitStack() as stack:
         stack.push_async_callback(store.aclose)
-        gemini = await stack.enter_async_context(_gemini(quota, latency_ms, gemini_module))
+        gemini = await stack.enter_async_context(_gemini(quota, latency_ms, gemini_module, gemini_env or {}))
         given = {
             "GEMINI_BASE_URL": gemini.url,
             "GEMINI_API_KEY": _KEY,
@@ -154,8 +155,8 @@ async def fleet(
 
 
 @asynccontextmanager
-async def _gemini(quota: Quota, latency_ms: int, module: str) -> AsyncIterator[Running]:
-    env = {"EMULATOR_LATENCY_MS": str(latency_ms), **quota.of_gemini()}
+async def _gemini(quota: Quota, latency_ms: int, module: str, more: Mapping[str, str]) -> AsyncIterator[Running]:
+    env = {"EMULATOR_LATENCY_MS": str(latency_ms), **quota.of_gemini(), **more}
     arguments = [sys.executable, "-m", module, "--port", "0"]
     async with started(arguments, env, ready=r"^offline Gemini on (\S+)") as running:
         yield running

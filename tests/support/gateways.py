@@ -130,7 +130,7 @@ class ScriptedGemini:
         await asyncio.sleep(0.01)
         exchange.before_write()
         exchange.after_write()
-        account = exchange.api_key.reveal()
+        account = exchange.credential.reveal()
         failure = self.processes.judge(account, exchange.model)
         self.processes.sent.append(Sent(elapsed_s(), self.number, account, exchange.model, failure is not None))
         await asyncio.sleep(0.02 if failure is not None else self.processes.answer_s)

@@ -10,7 +10,7 @@ from shared.http.manifest import Manifest
 
 Values = dict[str, Any]
 
-GEMINI_KEY = "GEMINI_API_KEY"
+GEMINI_KEY, DATA_KEY = "GEMINI_API_KEY", "ACCOUNTS_DATA_KEY"
 
 
 class Deployment:
@@ -72,7 +72,9 @@ class Deployment:
     def secrets_of(self, manifest: Manifest) -> set[str]:
         """The secrets of a function, with one name for the pool of the server's keys."""
         others = {name for name in manifest.secrets if name != GEMINI_KEY}
-        return others | self.secret_settings | (self.keys if GEMINI_KEY in manifest.secrets else set())
+        if GEMINI_KEY in manifest.secrets:
+            return others | self.secret_settings | self.keys
+        return others | (self.secret_settings - {DATA_KEY})
 
 
 def _references(expressions: object) -> Iterator[str]:

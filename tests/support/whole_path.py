@@ -13,7 +13,7 @@ import re
 import socket
 import tempfile
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 from unittest.mock import patch
@@ -22,6 +22,7 @@ import aiohttp
 import orjson
 
 from functions.serve import FUNCTIONS, Router, Server
+from shared.accounts.account import Account
 from shared.bootstrap import Services
 from shared.clock import elapsed_s
 from shared.emulator import Emulator, EmulatorConfig, running
@@ -38,6 +39,7 @@ from shared.stores.memory import MemoryStore
 from shared.stores.port import Store
 from tests.support.edge import ADMIN, ADMIN_KEY, Answer
 from tests.support.processes import ROOT
+from tests.support.service_accounts import known_service_accounts
 
 SERVER_KEY = "AQ.a-key-of-the-server"
 OWN_KEY = "AQ.a-key-of-the-caller"
@@ -266,6 +268,8 @@ class WholePath:
         assert stats["open"] == 0, "requests are open at Gemini"
         for project, seen in stats["projects"].items():
             for model, record in seen["models"].items():
+                # The ledger of a project on Vertex: an id has no slash.
+                project = project.replace("/", "-")
                 section = states[project].sections.get(section_of(states[project].names, model))
                 counted = sum(section.days.values()) if section is not None else 0
                 admitted = record["admitted"] - foreign[project]
@@ -297,12 +301,13 @@ async def whole_path(
     aliases: Mapping[str, str] | None = None,
     cancels: bool = True,
     callers: Iterable[str] = (OWN_KEY,),
+    others: Sequence[Account] = (),
     **settings: Any,
 ) -> AsyncIterator[WholePath]:
     """`settings` are environment variables; `accounts` maps the gateway's Gemini keys to their projects; `upstream` is
     what Gemini allows each project (anything, if not given); `base_url` leads elsewhere than to Gemini; `aliases` are further ids
     there, each with the model that it is metered as; `cancels`: Gemini stops working on a request when its client disconnects;
-    `callers` are the keys that callers bring."""
+    `callers` are the keys that callers bring; `others` are accounts of other kinds, which the environment does not have."""
     before = asyncio.all_tasks()
     accounts = {SERVER_KEY: "server"} if accounts is None else accounts
     folder = tempfile.TemporaryDirectory()
@@ -319,9 +324,16 @@ async def whole_path(
         aliases=aliases or {},
         window_s=float(given["LEDGER_WINDOW_SECONDS"]),
         cancels=cancels,
+        service_accounts=known_service_accounts() if others else {},
     )
     async with running(config) as gemini:
-        services = _services(Settings.from_environment({"GEMINI_BASE_URL": base_url or gemini.url, **given}), store)
+        hosts = {
+            "GEMINI_BASE_URL": base_url or gemini.url,
+            "VERTEX_BASE_URL": gemini.url,
+            "OAUTH_TOKEN_URL": f"{gemini.url}/token",
+        }
+        services = _services(Settings.from_environment({**hosts, **given}), store)
+        services.pool._server += tuple(others)
         try:
             with patch("shared.bootstrap.services", lambda: services):
                 async with _serving() as server, _session() as session:

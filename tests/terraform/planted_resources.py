@@ -156,8 +156,8 @@ RESOURCES = [
     Planted(
         "a collection that Terraform does not know",
         "firestore.tf",
-        'toset(["ledger", "rate"])',
-        'toset(["ledger", "rates"])',
+        'toset(["bindings", "configuration", "ledger", "rate"])',
+        'toset(["bindings", "configuration", "ledger", "rates"])',
         r"ledger: field expires_at of the collection rate is indexed",
     ),
     Planted(

@@ -77,6 +77,13 @@ RIGHTS = [
         r"secrets: batch may read \[\]",
     ),
     Planted(
+        "a data key for a function without accounts",
+        "functions.tf",
+        'contains(manifest.secrets, "GEMINI_API_KEY") ? var.secret_settings',
+        "true ? var.secret_settings",
+        r"secrets: (console|health|image) may read \[.*accounts-data-key.*\]",
+    ),
+    Planted(
         "secrets of other functions",
         "secrets.tf",
         "",

@@ -97,7 +97,7 @@ def test_new_collection_in_code_is_found() -> None:
     """The plan is compared with these; a planted key of a collection that Terraform lacks must be among them."""
     modules = dict(sources(ROOT))
     found = collections_in(modules)
-    assert {"ledger", "rate"} <= found
+    assert {"configuration", "ledger", "rate"} <= found
     planted = 'from shared.stores.port import Put\nkey = f"planted/{name}"\nkind = "text/plain"\n'
     assert collections_in({**modules, "shared/planted.py": planted}) == found | {"planted"}
 

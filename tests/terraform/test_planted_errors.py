@@ -76,8 +76,8 @@ def test_it_is_not_valid(validated: Finished, error: Planted) -> None:
 PUBLIC_KEY = Planted(
     "a public function with a Gemini key",
     "functions.tf",
-    "      secrets = setunion(var.secret_settings, ",
-    "      secrets = setunion(var.secret_settings, keys(var.gemini_api_keys), ",
+    "      secrets = setunion(contains(",
+    "      secrets = setunion(keys(var.gemini_api_keys), contains(",
     r"health: a public function must not have GEMINI_API_KEY in its secrets",
 )
 REFUSED = [

@@ -71,6 +71,14 @@ MISTAKES = {
         f'{TFVARS}settings = {{ HTTPS_PROXY = "http://user:password@proxy.example.com" }}',
         ["settings has HTTPS_PROXY", "name it in secret_settings"],
     ),
+    "data key in plain sight": (
+        "terraform.tfvars",
+        f'{TFVARS}settings = {{ ACCOUNTS_DATA_KEY = "{KEY}" }}',
+        ["settings has ACCOUNTS_DATA_KEY", "name it in secret_settings"],
+    ),
+    "data key that is too short": (
+        ".env", f"{ADMIN}ACCOUNTS_DATA_KEY=c2hvcnQ=", ["ACCOUNTS_DATA_KEY", "openssl rand -base64 32"],
+    ),
     "key in plain sight": (
         "terraform.tfvars", f'{TFVARS}settings = {{ GEMINI_API_KEY = "{KEY}" }}', ["settings has GEMINI_API_KEY", "is a secret"],
     ),

@@ -21,7 +21,7 @@ ALLOWED: dict[str, set[str]] = {
     "stores": set(),
     "media": set(),
     "gemini": {"bounds"},
-    "accounts": {"ledger"},
+    "accounts": {"ledger", "stores.port"},
     "admission": {"accounts", "ledger", "stores.port"},
     "gateway": {"accounts", "admission", "bounds", "gemini", "ledger", "stores.port"},
     # The edge
@@ -30,6 +30,7 @@ ALLOWED: dict[str, set[str]] = {
     "telemetry": {"settings"},
     "http": {"auth", "bootstrap", "bounds", "gateway", "gemini", "media", "settings", "telemetry"},
     "openapi": {"gemini", "http", "settings"},
+    "configuration": {"accounts", "bounds", "gemini", "settings", "stores.port"},
     # What is made
     "chat": {"gateway.stream_reply", "gemini", "http"},
     "structured": {"bounds", "gateway.generator", "gemini"},
@@ -38,8 +39,8 @@ ALLOWED: dict[str, set[str]] = {
     "ops": {"accounts", "admission", "gemini", "ledger", "settings", "stores"},
     # The wiring
     "bootstrap": {
-        "accounts", "admission", "auth", "bounds", "gateway", "gemini", "ledger", "media", "ops", "settings", "stores",
-        "telemetry",
+        "accounts", "admission", "auth", "bounds", "configuration", "gateway", "gemini", "ledger", "media", "ops", "settings",
+        "stores", "telemetry",
     },
     # Not in the bundle
     "emulator": set(),

@@ -22,8 +22,8 @@ import uvloop
 from shared.bootstrap import Services
 from shared.clock import elapsed_s
 from shared.errors import GatewayError
-from shared.gemini.client import Exchange
 from shared.gemini.errors import UpstreamFailure
+from shared.gemini.upstream import Exchange
 from shared.generation import Caller, Generation
 from shared.ledger.grid import Grid
 from shared.settings.settings import Settings

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import pytest
 
 from shared.accounts.account import Account
 from shared.accounts.pool import DISABLED_RETRY_S, MAX_REASON_CHARS, RESTRICTED_PAUSE_S, Pool
-from shared.errors import InvalidGeminiKey, NoServerKey
+from shared.accounts.records import OutReason
+from shared.errors import InvalidGeminiKey, LedgerUnavailable, NoServerKey
 from shared.generation import Caller
 from shared.ledger.limits import Limits
 from shared.secret import Secret
@@ -135,3 +139,94 @@ class TestConsumers:
             key = Caller("own", "caller_key", Secret(f"AQ.a-key-of-a-caller-{number}"))
             pool.learn_consumer(pool.candidates(key)[0], "7")
         assert pool._consumers == {}
+
+
+class TestReplace:
+    """The operator changes the stored accounts while the process runs."""
+
+    FIRST, SECOND = (Account(f"a-{n}", f"p{n}", Secret(f"AQ.key-of-account-{n}"), 5, TEN) for n in (1, 2))
+
+    def pool(self) -> Pool:
+        pool = Pool([], caller_limits=TEN, caller_concurrency=5)
+        self.replace(pool, self.FIRST, self.SECOND)
+        return pool
+
+    def replace(
+        self, pool: Pool, *accounts: Account, out: dict[str, OutReason] | None = None, revisions: int = 0
+    ) -> bool:
+        return pool.replace(
+            accounts,
+            caller_limits=TEN,
+            caller_concurrency=5,
+            version=3,
+            out=out,
+            revisions=dict.fromkeys([account.id for account in accounts], revisions),
+        )
+
+    def test_says_whether_others_serve_than_before(self) -> None:
+        pool = self.pool()
+        assert not self.replace(pool, self.FIRST, self.SECOND)
+        assert self.replace(pool, self.FIRST)
+        assert self.replace(pool, self.FIRST, self.SECOND)
+        assert self.replace(pool, self.FIRST, self.SECOND, out={"a-2": OutReason("key_invalid", "x", 1)})
+
+    def test_permit_of_a_removed_account_is_not_used(self) -> None:
+        pool = self.pool()
+        self.replace(pool, self.FIRST)
+        assert (pool.is_disabled(self.FIRST), pool.is_disabled(self.SECOND)) == (False, True)
+
+    @pytest.mark.parametrize("change", [{"credential": Secret("AQ.another-key")}, {"ledger_id": "other"}])
+    def test_nor_of_an_earlier_secret_or_project(self, change: dict[str, Any]) -> None:
+        pool = self.pool()
+        self.replace(pool, replace(self.FIRST, **change), self.SECOND)
+        assert pool.is_disabled(self.FIRST)
+        pool.disable(self.FIRST, "key_invalid", "of the earlier key")
+        assert ("a-1" in pool.disabled()) == ("credential" not in change)
+
+    def test_new_value_of_the_same_account_serves_on(self) -> None:
+        pool = self.pool()
+        self.replace(pool, replace(self.FIRST, concurrency=9), self.SECOND)
+        assert not pool.is_disabled(self.FIRST)
+
+    def test_rejection_stays_until_the_operator_acts(self) -> None:
+        """The next version may be another's change, from before the rejection was recorded."""
+        pool = self.pool()
+        pool.disable(self.FIRST, "key_invalid", "x")
+        self.replace(pool, self.FIRST, self.SECOND)
+        assert pool.candidates(ADMIN) == [self.SECOND]
+        self.replace(pool, self.FIRST, self.SECOND, revisions=1)
+        assert pool.candidates(ADMIN) == [self.FIRST, self.SECOND]
+
+    def test_rejection_of_another_process_is_known(self) -> None:
+        pool = self.pool()
+        self.replace(pool, self.FIRST, self.SECOND, out={"a-1": OutReason("account", "Credits are depleted.", 1)})
+        assert pool.disabled() == {"a-1": "account"}
+        self.replace(pool, self.SECOND)
+        self.replace(pool, self.FIRST, self.SECOND)
+        assert pool.disabled() == {}
+
+    def test_rejection_of_a_stored_account_is_reported_once(self) -> None:
+        pool, told = self.pool(), []
+        pool.on_disabled = lambda *about: told.append(about)
+        self.replace(pool, self.FIRST, self.SECOND, revisions=4)
+        for _ in range(3):
+            pool.disable(self.FIRST, "key_invalid", "x")
+        assert told == [("a-1", 4, "key_invalid", "x")]
+
+    def test_rejection_of_an_environment_key_is_not_reported(self) -> None:
+        pool = pool_of(Clock(), "one")
+        pool.on_disabled = lambda *about: pytest.fail("it has no record")
+        pool.disable(pool.server[0], "key_invalid", "x")
+
+    def test_nobody_is_served_while_the_accounts_are_unknown(self) -> None:
+        pool = self.pool()
+        pool.hold(LedgerUnavailable("The stored configuration cannot be read.", retry_after_s=5))
+        for caller in (ADMIN, OWN):
+            with pytest.raises(LedgerUnavailable):
+                pool.candidates(caller)
+        self.replace(pool, self.FIRST)
+        assert pool.candidates(ADMIN) == [self.FIRST]
+
+    def test_callers_keys_have_the_version_of_their_limits(self) -> None:
+        (own,) = self.pool().candidates(OWN)
+        assert own.limits_version == 3

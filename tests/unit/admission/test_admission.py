@@ -235,7 +235,7 @@ async def test_freeze_before_the_socket_sends_nothing(shelf: Shelf) -> None:
 
 def two_keys_with_room_for_one(monkeypatch: pytest.MonkeyPatch, **limits: int) -> tuple[Account, Account]:
     """Callers' own keys, in a process that remembers one of them while it is not in use."""
-    monkeypatch.setattr("shared.admission.admission.MAX_CALLER_KEY_PROJECTS", 1)
+    monkeypatch.setattr("shared.admission.clients.MAX_CALLER_KEY_PROJECTS", 1)
     mine, other = (replace(account(f"u-{name}", **limits), caller_key=True) for name in ("mine", "other"))
     return mine, other
 

@@ -339,3 +339,31 @@ class TestCircuit:
         assert made.demands["m"].answered_ms == probe_ms and not made.demands["m"].probing
         held.adopt(under_way, made, at(1.7), retry_s=104.0, spare_retry_s=101.0)
         assert held.draw("m", ONE, at(1.7)) is not None, "the ledger has the answer, and leaves the right here"
+
+
+class TestNewConfiguration:
+    """Another configuration is read while permits are held."""
+
+    def test_lower_limits_apply_at_once_and_what_is_held_stays(self):
+        held = granted()
+        held.reconfigure(replace(held.account, limits=Limits(requests=3), limits_version=1))
+        assert held.permits("m").effective == Limits(requests=3, input_tokens=10_000)
+        assert held.permits("m").limits == Limits(requests=3)
+        assert held.draw("m", ONE, at()) is not None
+
+    def test_higher_limits_apply_once_the_ledger_grants_them(self):
+        held = granted()
+        held.permits("m").retry_s = 1e9
+        held.reconfigure(replace(held.account, limits=Limits(requests=500), limits_version=1))
+        assert held.permits("m").effective == LIMITS
+        assert held.permits("m").retry_s == 0.0
+
+    @pytest.mark.parametrize("version", [0, 1])
+    def test_limits_of_a_configuration_not_read_yet_apply(self, version: int):
+        """Otherwise an instance would return all that is granted under larger limits than its own."""
+        raised, held = Limits(requests=500, input_tokens=90_000), granted({})
+        allotments = {"m": ModelGrant({NOW: Cost(3, 100)}, raised, raised)}
+        result = replace(grant(), allotments=allotments, limits_version=version)
+        held.adopt(result, request(number=2), at(), 0.0, 0.0)
+        assert held.permits("m").effective == (raised if version else LIMITS)
+        assert (held.draw("m", ONE, at()) is not None) is bool(version)

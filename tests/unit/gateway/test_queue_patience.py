@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
-
 import pytest
 
 from shared.accounts.account import Account
@@ -41,7 +39,7 @@ def waited_s(
         gateway = Gateway(
             pool,
             admission,
-            cast(Any, None),
+            {},
             request_timeout_s=200.0,
             byte_budget=ByteBudget(1 << 20),
             large_work=LargeWork(),

@@ -53,6 +53,7 @@ EXPECTED: dict[str, tuple[Decision, Decision]] = {
     "overloaded": (TRANSIENT, TRANSIENT),
     "deadline": (TRANSIENT, TRANSIENT),
     "pressure": (Others(PRESSURE_DELAY_S, excludes=False), SameAccount(PRESSURE_DELAY_S)),
+    "token": (Others(0.0, excludes=False), TRANSIENT),
     "quota of the minute": (Requeue(), Requeue()),
     "quota of zero": (Requeue(), Requeue()),
     "spend": (Requeue(), Requeue()),

@@ -9,7 +9,9 @@ from dataclasses import dataclass, field
 import orjson
 import pytest
 
-from shared.gemini.client import Exchange, GeminiClient
+from shared.gemini.backend import DeveloperApi
+from shared.gemini.client import GeminiClient
+from shared.gemini.upstream import Exchange
 from shared.secret import Secret
 
 KEY = "AQ.Ab8RN6KrExampleKeyOfTheTests0123456789"
@@ -120,7 +122,7 @@ async def upstream() -> AsyncIterator[Upstream]:
 
 @pytest.fixture
 async def client(upstream: Upstream) -> AsyncIterator[GeminiClient]:
-    made = GeminiClient(base_url=upstream.url, max_connections=4)
+    made = GeminiClient(DeveloperApi(upstream.url), max_connections=4)
     yield made
     await made.aclose()
 

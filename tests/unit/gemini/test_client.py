@@ -18,8 +18,10 @@ import pytest
 from shared.clock import elapsed_s
 from shared.gemini import client as client_module
 from shared.gemini import upload as upload_module
-from shared.gemini.client import Exchange, GeminiClient
+from shared.gemini.backend import DeveloperApi
+from shared.gemini.client import GeminiClient
 from shared.gemini.errors import UpstreamFailure
+from shared.gemini.upstream import Exchange
 from shared.secret import Secret
 from tests.support.whole_path import eventually
 
@@ -71,7 +73,7 @@ class TestSending:
         assert upstream.requests[0].headers["x-server-timeout"] in ("4", "5")
 
     async def test_keeps_a_path_prefix_of_the_base_url(self, upstream, exchange):
-        client = GeminiClient(base_url=upstream.url + "/some/prefix/")
+        client = GeminiClient(DeveloperApi(upstream.url + "/some/prefix/"))
         await client.generate(exchange("countTokens"))
         await client.aclose()
         assert upstream.requests[0].line == "POST /some/prefix/v1beta/models/gemini-3.8-flash:countTokens HTTP/1.1"
@@ -96,7 +98,7 @@ class TestSending:
         assert [reply["key"] for reply in replies] == keys
 
     async def test_goes_through_a_proxy(self, upstream, exchange):
-        client = GeminiClient(base_url="http://gemini.invalid", proxy=upstream.url)
+        client = GeminiClient(DeveloperApi("http://gemini.invalid"), proxy=upstream.url)
         asked = []
         await client.generate(exchange(before_write=lambda: asked.append(len(upstream.requests))))
         await client.aclose()
@@ -146,7 +148,7 @@ class TestThePermitAtTheSocket:
     )
     @pytest.mark.parametrize("verb", ["generateContent", "streamGenerateContent"])
     async def test_failed_check_sends_nothing_and_keeps_the_pool(self, upstream, exchange, refusal, verb):
-        client = GeminiClient(base_url=upstream.url, max_connections=1)
+        client = GeminiClient(DeveloperApi(upstream.url), max_connections=1)
         await client.generate(exchange())
         received = upstream.bytes_received
 
@@ -168,7 +170,7 @@ class TestThePermitAtTheSocket:
         assert upstream.bytes_received < 2 * received + 10
 
     async def test_failed_check_on_a_new_connection_leaks_nothing(self, upstream, exchange):
-        client = GeminiClient(base_url=upstream.url, max_connections=1)
+        client = GeminiClient(DeveloperApi(upstream.url), max_connections=1)
 
         def refuse() -> None:
             raise LookupError
@@ -263,7 +265,7 @@ class TestThePermitAtTheSocket:
     async def test_is_not_asked_when_no_connection_can_be_made(self, exchange):
         with socket.socket() as taken:
             taken.bind(("127.0.0.1", 0))
-            client = GeminiClient(base_url=f"http://127.0.0.1:{taken.getsockname()[1]}")
+            client = GeminiClient(DeveloperApi(f"http://127.0.0.1:{taken.getsockname()[1]}"))
             asked = []
             failure = await failure_of(client.generate(exchange(before_write=lambda: asked.append(1))))
             await client.aclose()
@@ -276,7 +278,7 @@ class TestThePermitAtTheSocket:
         assert asked == []
 
     async def test_permit_is_not_checked_after_a_pool_timeout(self, upstream, hear, exchange):
-        client = GeminiClient(base_url=upstream.url, max_connections=1)
+        client = GeminiClient(DeveloperApi(upstream.url), max_connections=1)
 
         @hear
         async def silent(connection, request):
@@ -321,7 +323,7 @@ class TestTheLastByte:
             writer.close()
 
         server = await asyncio.start_server(read_late, "127.0.0.1", 0, limit=65536)
-        client = GeminiClient(base_url=f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+        client = GeminiClient(DeveloperApi(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"))
         told = []
         sending = exchange(body=b"x" * 40_000_000, timeout_s=30, after_write=lambda: told.append(1))
         task = asyncio.create_task(client.generate(sending))
@@ -478,7 +480,7 @@ class TestEnding:
             writer.close()
 
         server = await asyncio.start_server(read_late, "127.0.0.1", 0, limit=65536)
-        client = GeminiClient(base_url=f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+        client = GeminiClient(DeveloperApi(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"))
         body = b"x" * 40_000_000
         task = asyncio.create_task(client.generate(exchange(body=body, timeout_s=60)))
         await arrived.wait()
@@ -492,7 +494,7 @@ class TestEnding:
         server.close()
 
     async def test_a_pool_of_one_is_free_again_after_each_way_of_ending(self, upstream, hear, exchange):
-        client = GeminiClient(base_url=upstream.url, max_connections=1)
+        client = GeminiClient(DeveloperApi(upstream.url), max_connections=1)
         for ending in ("timeout", "reset", "cut", "cancel"):
 
             @hear
@@ -640,18 +642,18 @@ class TestSecrets:
 
 class TestLifetime:
     def test_making_one_needs_no_event_loop(self):
-        GeminiClient(base_url="https://generativelanguage.googleapis.com")
+        GeminiClient(DeveloperApi("https://generativelanguage.googleapis.com"))
 
     @pytest.mark.parametrize(
         "url", ["", "ftp://x", "http://", "https://user:pass@host", "https://host?key=x", "http://h#x", "host"]
     )
     def test_a_base_url_that_is_none_is_refused_with_a_sentence(self, url):
         with pytest.raises(ValueError, match="base URL must be"):
-            GeminiClient(base_url=url)
+            GeminiClient(DeveloperApi(url))
 
     async def test_closing_twice_is_fine_and_later_use_an_error(self, upstream, exchange):
-        await GeminiClient(base_url=upstream.url).aclose()
-        client = GeminiClient(base_url=upstream.url)
+        await GeminiClient(DeveloperApi(upstream.url)).aclose()
+        client = GeminiClient(DeveloperApi(upstream.url))
         await client.generate(exchange())
         await client.aclose()
         await client.aclose()

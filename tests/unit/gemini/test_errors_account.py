@@ -47,6 +47,12 @@ TEXTS = [
     (403, "PERMISSION_DENIED", "Lightning dunning decision is deny for project: projects/188122257775"),
     (403, "PERMISSION_DENIED", "Your project has been denied access. Please contact support."),
     (403, "PERMISSION_DENIED", "Permission denied on resource project gen-lang-client-1."),
+    (
+        403,
+        "PERMISSION_DENIED",
+        "Permission 'aiplatform.endpoints.predict' denied on resource '//aiplatform.googleapis.com/projects/p/locations/global/"
+        "publishers/google/models/m' (or it may not exist).",
+    ),
 ]
 REASONS = [
     "SERVICE_DISABLED",

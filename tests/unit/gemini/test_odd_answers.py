@@ -12,6 +12,7 @@ import pytest
 from shared.gemini import wire
 from shared.gemini.counting import count_input_tokens
 from shared.gemini.errors import UpstreamFailure
+from shared.gemini.upstream import Exchange
 from shared.secret import Secret
 
 KEY = "odd-key-without-a-shape"
@@ -158,4 +159,5 @@ async def test_only_a_positive_count_replaces_an_estimate(reply: dict[str, Any],
             return reply
 
     client: Any = Client()
-    assert await count_input_tokens(client, Secret("k" * 20), "m", b'{"contents": []}', 5.0) == counted
+    exchange = Exchange(Secret("k" * 20), "m", "generateContent", b'{"contents": []}', 5.0)
+    assert await count_input_tokens(client, exchange) == counted

@@ -10,6 +10,7 @@ import pytest
 
 from shared.gemini import client as client_module
 from shared.gemini import reading
+from shared.gemini.backend import DeveloperApi
 from shared.gemini.client import GeminiClient
 from shared.gemini.errors import UpstreamFailure
 from shared.gemini.sse import SseParser
@@ -323,7 +324,7 @@ class TestNobodyListens:
 
     async def test_a_pool_of_one_is_free_again_after_each(self, upstream, hear, exchange):
         hear(self.endless)
-        client = GeminiClient(base_url=upstream.url, max_connections=1)
+        client = GeminiClient(DeveloperApi(upstream.url), max_connections=1)
         for _ in range(5):
             async with client.stream(exchange("streamGenerateContent", timeout_s=3)) as frames:
                 await anext(frames)

@@ -739,6 +739,7 @@ class TestHeaders:
             "x-request-id", "Retry-After", "x-should-retry", "x-schema-unchecked", "x-ratelimit-limit-requests",
             "x-ratelimit-remaining-requests", "x-ratelimit-reset-requests", "x-ratelimit-limit-tokens",
             "x-ratelimit-remaining-tokens", "x-ratelimit-reset-tokens", "x-model-used", "server-timing",
+            "x-thought-signatures",
         } <= set(exposed)  # fmt: skip
 
     async def test_the_first_of_two_headers_with_one_name_counts(self) -> None:

@@ -1,0 +1,94 @@
+"""Five keys of four Google projects, two of them one project, at three instances: what the limits of four projects allow."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+import orjson
+import pytest
+
+from shared.accounts.account import Account
+from shared.accounts.same_project import find_same_projects
+from shared.admission.merge_ledgers import merge_accounts
+from shared.gemini.files_api import FilesApi
+from shared.ledger.limits import Limits
+from shared.secret import Secret
+from tests.support.fleet import MODELS, Fleet, Quota, fleet
+from tests.support.invariants import worst_window
+from tests.support.load import closed_loop
+from tests.support.processes import request
+
+log = logging.getLogger(__name__)
+
+PROJECTS = ("one", "two", "three", "four", "one")
+KEYS = {f"AQ.key-number-{number}": project for number, project in enumerate(PROJECTS)}
+SOURCES = ("GEMINI_API_KEY", *(f"GEMINI_API_KEY_{number}" for number in range(1, 5)))
+QUOTA = Quota(requests=60, concurrency=12, window_s=10)
+PERIOD_S = QUOTA.window_s / QUOTA.grid.best_use()
+PERIODS = 3
+CALLERS = 96
+MIN_USE = 0.97
+"""Of what can be used while the shape of Gemini's window is unknown: the sum of the limits x `Grid.best_use()`."""
+
+
+def gateway_env(*, named: bool) -> dict[str, str]:
+    env = {"GEMINI_API_KEY_PROJECT": ""}
+    for source, (key, project) in zip(SOURCES, KEYS.items(), strict=True):
+        env[source] = key
+        if named:
+            env[f"{source}_PROJECT"] = project
+    return env
+
+
+async def refused(site: Fleet) -> int:
+    _, _, stats = await request("GET", f"{site.gemini.url}/stats")
+    return sum(stats["refused"].values())
+
+
+async def measured(site: Fleet, since_s: float) -> None:
+    """From `since_s` on: every window within the limits of its project, and the sum of all limits used."""
+    _, _, stats = await request("GET", f"{site.gemini.url}/stats?arrivals=1")
+    used = 0
+    for name, project in stats["projects"].items():
+        arrivals_s = [at_s for at_s in project["models"][MODELS[0]]["arrivals"]["at_s"] if at_s >= since_s]
+        assert worst_window(arrivals_s, QUOTA.window_s) <= QUOTA.requests
+        used += sum(1 for at_s in arrivals_s if at_s < since_s + PERIODS * PERIOD_S)
+        log.info("project %s: %d requests", name, len(arrivals_s))
+    share = used / (PERIODS * QUOTA.requests * len(set(PROJECTS)))
+    log.info("%.4f of the sum of the limits", share)
+    assert share >= MIN_USE
+
+
+async def merge_what_is_one_project(site: Fleet) -> None:
+    """What the test of an account does: its marker shows the pair, whose ledgers are merged while the instances use them."""
+    accounts = [
+        Account(source.lower(), f"k-{Secret(key).fingerprint('project')}", Secret(key), QUOTA.concurrency, Limits())
+        for source, key in zip(SOURCES, KEYS, strict=True)
+    ]
+    async with FilesApi(site.gemini.url) as files:
+        found = await find_same_projects(files, accounts)
+    assert found.groups == (("gemini_api_key", "gemini_api_key_4"),)
+    await merge_accounts(site.store, accounts, found.groups, round(QUOTA.window_s * 1000))
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize("named", [True, False])
+async def test_limits_of_four_projects_are_used_and_kept(firestore_host: str, named: bool) -> None:
+    """`named`: the keys' projects are configured. If not, two keys of one project have a ledger each, and Gemini rejects
+    some of their requests, until their accounts are tested under load; from then on it rejects none. 1 min each."""
+    gemini = {"EMULATOR_KEYS": orjson.dumps(KEYS).decode()}
+    async with fleet(firestore_host, QUOTA, env=gateway_env(named=named), gemini_env=gemini) as site:
+        async with closed_loop(site.urls, callers=CALLERS, models=MODELS[:1]) as load:
+            await asyncio.sleep(PERIOD_S + 1)
+            if not named:
+                assert await refused(site) > 0, "the two keys had the limits of two projects"
+                await merge_what_is_one_project(site)
+                await asyncio.sleep(3 * PERIOD_S)  # What both had booked is used, and out of every window.
+            before = await refused(site)
+            since_s = asyncio.get_running_loop().time()
+            await asyncio.sleep(PERIODS * PERIOD_S + 1)
+        assert await refused(site) == before == (0 if named else before)
+        await measured(site, since_s)
+        assert {one.told for one in load.sent if one.start_s >= since_s} == {""}
+        assert all(one.own for one in load.sent if one.answered)
