@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from shared.accounts.account import Account
 from shared.admission.permit import Permit, PermitLapsed
+from shared.clock import elapsed_s
 from shared.gateway.address_circuit import AddressCircuit, Passage
 from shared.gateway.cooldown import Cooldown, Turn
 from shared.generation import Generation
@@ -14,8 +15,13 @@ from shared.generation import Generation
 class Clearance:
     """For each exchange, in this order: `wait`, `confirm` with the permit, `check` and `sent` at the socket, `give_back`."""
 
-    def __init__(self, address: AddressCircuit, cooldown: Cooldown | None, generation: Generation) -> None:
+    def __init__(
+        self, address: AddressCircuit, cooldown: Cooldown | None, generation: Generation, queue_timeout_s: float
+    ) -> None:
         self._address, self._cooldown, self._generation = address, cooldown, generation
+        self._queue_timeout_s = queue_timeout_s
+        self._until_s = 0.0
+        """Until when the request may wait here, from its first wait on; 0 before."""
         self._passage = Passage(guest=generation.caller.kind == "caller_key")
         self._turn: Turn | None = None
         self._unused: Permit | None = None
@@ -24,14 +30,20 @@ class Clearance:
     def needs_waiting(self) -> bool:
         return self._address.is_open or self._cooldown is not None
 
-    async def wait(self, accounts: Sequence[Account], until_s: float) -> list[Account]:
-        """The accounts of `accounts` that may serve now. Raises GatewayError at `until_s` (elapsed time)."""
-        await self._address.enter(self._passage, until_s)
+    async def wait(self, accounts: Sequence[Account], patient_until_s: float | None) -> list[Account]:
+        """The accounts of `accounts` that may serve now. Raises GatewayError at the request's deadline, or when
+        QUEUE_TIMEOUT_SECONDS are over, which `patient_until_s` (elapsed time) replaces if it is given."""
+        if not self._until_s:
+            longest_s = elapsed_s() + self._queue_timeout_s if patient_until_s is None else patient_until_s
+            self._until_s = min(self._generation.deadline_s, longest_s)
+        if self._turn is not None:
+            await self.close()  # The last wait led to no exchange.
+        await self._address.enter(self._passage, self._until_s)
         if self._cooldown is None or any(account.caller_key for account in accounts):
             return list(accounts)
         made = self._generation
         self._turn = await self._cooldown.acquire(
-            accounts, made.deadline_s, until_s, made.caller, batch=made.priority == "batch", again=self._unused
+            accounts, made.deadline_s, self._until_s, made.caller, batch=made.priority == "batch", again=self._unused
         )
         self._unused = None
         return [self._turn.account]
