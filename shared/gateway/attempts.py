@@ -81,8 +81,9 @@ class Attempts:
         """Tries on further accounts that are not counted: they tell whether the server's address is throttled."""
         self._lapsed: Permit | AccountsChanged | None = None
         """What keeps the request's place in the queue."""
-        self.clearance = Clearance(gateway.address, gateway.cooldown, generation)
-        self._until_s: float | None = None
+        self.clearance = Clearance(
+            gateway.address, gateway.cooldown, generation, gateway.admission.config.queue_timeout_s
+        )
         self._part_of_day = PartOfDay(gateway.day_share if generation.caller.kind == "anonymous" else None)
 
     # -- before an exchange ------------------------------------------------------------------------------------------
@@ -102,11 +103,9 @@ class Attempts:
                     permit = await self._acquire()
                 except AccountsChanged as changed:
                     self._lapsed = changed
-                    await self.clearance.close()
                     await self._choose()
                     continue
                 except (DailyQuotaExhausted, NoQuota):
-                    await self.clearance.close()
                     if not await self._leave_backend():
                         raise
                     continue
@@ -122,19 +121,11 @@ class Attempts:
             await self.clearance.close()
             raise
 
-    def _waits_until_s(self) -> float:
-        """Elapsed time until which the request may wait for anything else than a permit."""
-        if self._until_s is None:
-            now_s = elapsed_s()
-            longest_s = now_s + self.gateway.admission.config.queue_timeout_s
-            self._until_s = min(self.generation.deadline_s, self._patient_until_s(now_s) or longest_s)
-        return self._until_s
-
     async def _acquire(self) -> Permit:
         now_s, accounts = elapsed_s(), self.next
         with self.waiting():
             if self.clearance.needs_waiting():
-                accounts = await self.clearance.wait(accounts, self._waits_until_s())
+                accounts = await self.clearance.wait(accounts, self._patient_until_s(now_s))
             await self._part_of_day.take(self.usable, self.model)
             permit = await self.gateway.admission.acquire(
                 accounts,
