@@ -113,4 +113,4 @@ def runs_low(permits: ModelPermits, spare: int, earliest_ms: float, horizon_ms: 
     soon_s = ahead_s(permits, horizon_ms) * (SPARE_LOW / 2 if horizon_ms else (1 - SPARE_LOW) / 2)
     soon_slot = permits.grid.slot(earliest_ms + 1000 * soon_s)
     lasting = sum(booking.available.requests for v, booking in permits.bookings.items() if v.last >= soon_slot)
-    return lasting < (min(SPARE_LOW * spare, 1 + SPARE_LOW_S * permits.per_s) if horizon_ms else SPARE_LOW * spare)
+    return lasting < (min(SPARE_LOW * spare, max(1, SPARE_LOW_S * permits.per_s)) if horizon_ms else SPARE_LOW * spare)

@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from itertools import accumulate
 from typing import NamedTuple
 
-PACE_SNAP = 0.96
+PACE_SNAP, RARE_SNAP = 0.96, 0.92
+"""A pace that is slower than the full one by less than this is the full one. RARE_SNAP: with fewer permits than slots, most begin
+by the rule of gaps, and a slower pace would only make their times harder to predict."""
 CATCH_UP_SLOTS, CATCH_UP_PERMITS = 8, 2
 """How long ago capacity that the pace left unused may still be granted (the longer of both)."""
 
@@ -50,7 +52,8 @@ def pace_from(k: int, limit: int, now: int, used: int, leaving: list[int]) -> Pa
     for t, free in short:
         if t and free + slack < rate * t + 1e-9:
             rate, until = max(0.0, free / t), t - 1
-    return Pace(full, full, now) if rate > PACE_SNAP * full else Pace(rate, full, now + until)
+    snap = PACE_SNAP if full >= 1 else RARE_SNAP
+    return Pace(full, full, now) if rate > snap * full else Pace(rate, full, now + until)
 
 
 def quiet_slots(k: int, full: float) -> int:

@@ -148,7 +148,9 @@ class Planner:
         begins += [0] * (calendar.now + calendar.ahead - first - len(begins))
         for validity, cost in self.granted.items():
             begins[(calendar.now - 1 if flexible(validity) else validity[0]) - first] += cost[k]
-        return DimensionSupply(k, limit, span, calendar.first, begins, first, max(1, 1000 // self.grid.slot_ms))
+        second = max(1, 1000 // self.grid.slot_ms)
+        strict = not self.party.many
+        return DimensionSupply(k, limit, span, calendar.first, begins, first, second, strict=strict)
 
     def _per_s(self) -> float:
         """Requests per second that the tightest dimension allows the instance, at the cost of a typical request."""

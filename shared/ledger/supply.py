@@ -22,10 +22,20 @@ class DimensionSupply:
     """What one limited dimension can grant from slot `now` on, in units, to all instances together.
 
     `begins`: what was dispatched or is booked, by slot from `since` on. Every slot is taken to be granted to the limit and the
-    pace. `second`: so many slots are one. Only a rejected request asks, so nothing is worked out before that."""
+    pace. `second`: so many slots are one. `strict`: instances are few, so that no slot gets what makes a later one exceed the
+    pace. Only a rejected request asks, so nothing is worked out before that."""
 
     def __init__(
-        self, dimension: int, limit: int, span: int, now: int, begins: Sequence[int], since: int, second: int
+        self,
+        dimension: int,
+        limit: int,
+        span: int,
+        now: int,
+        begins: Sequence[int],
+        since: int,
+        second: int,
+        *,
+        strict: bool = False,
     ) -> None:
         self.dimension, self.limit, self.span, self.now = dimension, limit, span, now
         self._given: Sequence[int] = begins
@@ -36,6 +46,8 @@ class DimensionSupply:
         self._last = now - span
         self._at, self._second = now, second
         self._pace, self._gaps = Pace(0.0, 0.0, now), (1, 1)
+        self._strict, self._booked_until, self._debts = strict, now - 1, dict[int, int]()
+        """By slot, how far later bookings are ahead of the pace: where instances are few, earlier slots leave that to them."""
         self._quiet = quiet_slots(dimension, limit / span)
         self._allowed = 0
         """What the pace has for the slots so far, less what began in them."""
@@ -65,6 +77,7 @@ class DimensionSupply:
         }
         self._given = ()
         self._used = sum(self._begins.values())
+        self._booked_until = max(self._begins, default=now - 1)
         self._last = max((slot for slot in self._begins if slot < now), default=oldest)
         self._lately = sum(amount for at, amount in self._begins.items() if now - self._quiet <= at < now)
         """What began in the `quiet` slots before the next one."""
@@ -74,13 +87,19 @@ class DimensionSupply:
         self._pace = pace = pace_after(self.dimension, self.limit, self.span, slot, self._begins)
         self._gaps = gaps_of(self.dimension, pace)
         self._allowed = max(pace.units(slot - self._quiet, slot - 1) - self._lately, -repaid(pace))
+        self._debts, debt = {}, 0
+        for later in range(self._booked_until, slot - 1 if self._strict else self._booked_until, -1):
+            if debt:
+                self._debts[later] = debt
+            debt = max(0, debt + self._begins.get(later, 0) - pace.units(later, later))
 
     def _play(self, slot: int) -> None:
         """Advance by one slot: what leaves the window makes room, and the pace lets part of it begin."""
         begins, pace = self._begins, self._pace
         self._used -= begins.pop(slot - self.span, 0)
         self._allowed += pace.units(slot, slot) - begins.get(slot, 0)
-        most = self._allowed = min(self._allowed, pace.units(slot - self._quiet, slot) - self._lately)
+        self._allowed = min(self._allowed, pace.units(slot - self._quiet, slot) - self._lately)
+        most = self._allowed - self._debts.get(slot, 0)
         gap = self._gaps[slot >= pace.until]
         if most < 1 and slot not in begins and slot - self._last >= gap:
             most = int(gap >= MIN_GAP_SLOTS or (slot - self.now) % self._second == 0)

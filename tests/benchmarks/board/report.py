@@ -116,6 +116,7 @@ _SUMMARY_OF_FLEETS: Mapping[str, str] = {
     fleet.SERVED: "used",
     fleet.WORST: "worst window",
     fleet.REJECTED: "refused",
+    fleet.WAIT: "wait p50 / p99",
     COMMITS: COMMITS,
     READS: READS,
 }

@@ -149,7 +149,7 @@ def test_bunch_paces_demand_only_for_seconds() -> None:
 
     writes, waits_s = run(main)
     assert writes <= 0.8
-    assert quantile(waits_s, 0.99) <= 0.3
+    assert quantile(waits_s, 0.99) <= 0.5
 
 
 def asked_in_turn(c: int, limits: dict[str, int], requests: int, every_s: float) -> Site:

@@ -234,7 +234,7 @@ async def test_a_ledger_just_asked_is_not_silent() -> None:
     """A request may wait long before the ledger is asked again; only the time since then can count as silence."""
     site = Site(account(1, requests=1))
     gate = site.gates[site.add()]
-    agent = gate._project(site.account)
+    agent = gate.clients.of(site.account)
     agent.ledger.begin_call()
     assert not agent.ledger.is_silent_since(elapsed_s() - 2 * SILENCE_S)
     agent.ledger.began_s -= 2 * SILENCE_S
