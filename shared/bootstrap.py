@@ -79,9 +79,9 @@ class Services:
             caller_limits=settings.caller_limits,
             caller_concurrency=settings.concurrency_limit,
         )
-        self.configurations = ConfigurationStore(self.store, log=log_problem)
+        self.configurations = ConfigurationStore(self.store, log=_log_error)
         self.live = LiveConfiguration(
-            settings, self.configurations, apply=self._apply, hold=self.pool.hold, log=log_problem
+            settings, self.configurations, apply=self._apply, hold=self.pool.hold, log=_log_error
         )
         self._rejections = Rejections(self.configurations)
         self.pool.on_disabled = self._report_disabled
@@ -228,6 +228,11 @@ class Services:
         await self.kinds.aclose()
         self.large_work.close()
         await self.store.aclose()
+
+
+def _log_error(message: str) -> None:
+    """Requests are still answered: with the last known configuration, or with an error that says what is wrong."""
+    log_problem(message, "ERROR")
 
 
 def budget_of(settings: Settings) -> ByteBudget:

@@ -288,9 +288,11 @@ class TestWhatWasSpent:
     async def test_503_of_a_ledger_that_cannot_be_reached(self, logged: Logged) -> None:
         store = FaultyStore()
         async with whole_path(store=store) as path:
+            await path.ask()  # From now on the stored configuration is known for a while.
+            await path.quiet()
             store.failure = StoreUnavailable
             await path.ask()
-            assert self.spent(logged()[0]) == ("ledger_unavailable", 503, 0)
+            assert self.spent(logged()[-1]) == ("ledger_unavailable", 503, 0)
             store.failure = None
             await path.quiet()
 

@@ -168,7 +168,7 @@ class TestSettings:
         """The offline Gemini is on this machine, which no proxy is used for; so Gemini's host is another name here."""
         async with site() as it:
             client = it.path.services.kinds.upstreams["api_key"]
-            it.path.services._clients[0] = (client, "https://gemini.example")
+            it.path.services.kinds._clients[0] = (client, "https://gemini.example")
             sealed = KEYS.seal("proxy:credential", b"user:pass")
             for enabled, url in (
                 (True, "http://user:pass@proxy.example:3128"),

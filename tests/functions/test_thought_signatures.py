@@ -13,6 +13,7 @@ from shared.emulator import Emulator, EmulatorConfig, oauth, running
 from shared.generation import Caller, JsonObject, Timeline
 from shared.settings.settings import Settings
 from tests.support.service_accounts import EMAIL, PROJECT, public_key, vertex_account
+from tests.support.whole_path import serve_too
 
 MODEL = "gemini-3.8-flash"
 KEY = "AQ.a-key-of-the-gemini-api"
@@ -37,7 +38,7 @@ async def both_backends() -> AsyncIterator[tuple[Services, Emulator]]:
             "LEDGER_URL": "memory://",
         }
         services = Services(Settings.from_environment(given))
-        services.pool._server = (*services.pool.server, vertex_account())
+        serve_too(services, [vertex_account()])
         try:
             yield services, gemini
         finally:

@@ -346,7 +346,7 @@ async def whole_path(
             "ENTERPRISE_SESSION_BASE_URL": gemini.url,
         }
         services = _services(Settings.from_environment({**hosts, **given}), store)
-        services.pool._server += tuple(others)
+        serve_too(services, others)
         try:
             with patch("shared.bootstrap.services", lambda: services):
                 async with _serving() as server, _session() as session:
@@ -358,6 +358,20 @@ async def whole_path(
             await services.aclose()
             folder.cleanup()
     await eventually(lambda: asyncio.all_tasks() <= before)
+
+
+def serve_too(services: Services, others: Sequence[Account]) -> None:
+    """Puts accounts into the pool that are neither in the environment nor stored."""
+    plain = services.pool.replace
+
+    def replace(server: Sequence[Account], **more: Any) -> bool:
+        return plain([*server, *others], **more)
+
+    services.pool.replace = replace  # type: ignore[method-assign]
+    settings = services.settings
+    services.pool.replace(
+        services.pool.server, caller_limits=settings.caller_limits, caller_concurrency=settings.concurrency_limit
+    )
 
 
 def _services(settings: Settings, store: Store | None) -> Services:

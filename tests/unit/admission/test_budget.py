@@ -173,9 +173,12 @@ class TestRunsLow:
         assert not self.low(100, until_s=1.0, horizon_ms=HORIZON_MS)
 
     def test_many_instances_renew_when_two_seconds_are_left(self) -> None:
-        """Of 40 spare permits 16 would be too few; where requests arrive twice a second, five last until the next renew."""
-        assert self.low(4, until_s=8, horizon_ms=HORIZON_MS, spare=40)
-        assert not self.low(5, until_s=8, horizon_ms=HORIZON_MS, spare=40)
+        """Of 40 spare permits 16 would be too few; where requests arrive twice a second, four last until the next renew;
+        where they are rare, one does."""
+        assert self.low(3, until_s=8, horizon_ms=HORIZON_MS, spare=40)
+        assert not self.low(4, until_s=8, horizon_ms=HORIZON_MS, spare=40)
+        assert self.low(0, until_s=8, per_s=0.1, horizon_ms=HORIZON_MS, spare=40)
+        assert not self.low(1, until_s=8, per_s=0.1, horizon_ms=HORIZON_MS, spare=40)
 
     def test_many_instances_renew_no_earlier_than_few(self) -> None:
         assert self.low(3, until_s=8, horizon_ms=HORIZON_MS)
