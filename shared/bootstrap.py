@@ -34,11 +34,10 @@ from shared.gemini.kinds import Addresses, Kinds
 from shared.gemini.models import MODELS
 from shared.generation import JsonObject
 from shared.ledger.grid import Grid
-from shared.ledger.state import Exhaustion
 from shared.ledger.step import MIN_DEADLINE_MS
 from shared.media.url import open_media
 from shared.ops.health import Health
-from shared.settings.accounts import WHY_NO_SESSION_ACCOUNTS, AccountSettings, file_to_import
+from shared.settings.accounts import WHY_NO_SESSION_ACCOUNTS, file_to_import
 from shared.settings.keys import ServerKey, account_id
 from shared.settings.settings import Settings
 from shared.settings.shares import caller_key_connections, fetch_limit, shares_day, strangers_bytes
@@ -102,7 +101,7 @@ class Services:
         self.fetch_rate = CallerRate(self.store, fetch_limit(settings), settings.window_s, counted="fetched addresses")
         self.admin_guesses = AdminGuesses()
         self._health = Health(
-            settings, self.store, self.pool, exhaustion=exhaustion_of(settings.accounts), refresh=self.refresh
+            settings, self.store, self.pool, exhaustion=settings.accounts.exhaustion, refresh=self.refresh
         )
         self.tracer = self._tracer(settings)
         self._writes_told = 0
@@ -255,7 +254,7 @@ def _admission(settings: Settings, store: Store, liveness: Liveness | None) -> A
             linger_s=LINGER_S if liveness else 0.0,
             holds_on=liveness is None,
             cancels=settings.cancels,
-            exhaustion=exhaustion_of(settings.accounts),
+            exhaustion=settings.accounts.exhaustion,
             known=frozenset([*MODELS, *settings.model_limits, *filter(None, [settings.model_override])]),
         ),
         AdmissionConfig(
@@ -276,13 +275,6 @@ def _cooldown(settings: Settings, store: Store) -> Cooldown | None:
     tau_s = max(MIN_DEADLINE_MS / 1000, settings.request_timeout_s) + rest_s
     process = ProcessConfig(secrets.token_hex(16), Grid.of(settings.window_s), tau_s, settings.lease_s)
     return Cooldown(Admission(store, process, AdmissionConfig(settings.queue_timeout_s)), rest_s)
-
-
-def exhaustion_of(accounts: AccountSettings) -> Exhaustion:
-    """The settings are for minutes; LEDGER_WINDOW_SECONDS, which only tests set, scales these times too."""
-    return Exhaustion(
-        accounts.exhausted_wait_s / 60, accounts.max_exhausted_retries, accounts.fully_exhausted_wait_s / 60
-    )
 
 
 def _proxy_of(settings: Settings) -> str | None:
@@ -351,6 +343,7 @@ async def accounts_desk(settings: Settings) -> Desk:
     return Desk(
         settings,
         configuration,
+        store,
         keys,
         partial(need_data_keys, configured, deployed=deployed),
         {"api_key": api_key_tester(lister), "vertex": of_tokens, "enterprise": of_tokens},

@@ -62,7 +62,7 @@ def stored_accounts(
     accounts = tuple(
         Account(
             id=record.id,
-            ledger_id=_ledger_id(record, secret),
+            ledger_id=ledger_id_of(record, secret),
             credential=secret,
             concurrency=settings.concurrency_limit,
             limits=settings.limits,
@@ -81,8 +81,9 @@ def _is_allowed(record: AccountRecord, settings: Settings) -> bool:
     return record.kind != "enterprise_session" or settings.accounts.allow_session_accounts
 
 
-def _ledger_id(record: AccountRecord, secret: Secret) -> str:
-    """A key whose project is not known counts as a project of its own, as in `settings.keys`."""
+def ledger_id_of(record: AccountRecord, secret: Secret | None) -> str:
+    """A key whose project is not known counts as a project of its own, as in `settings.keys`. `secret` is None if no data key
+    opens it."""
     if record.ledger_id is not None:
         return record.ledger_id
     return f"k-{secret.fingerprint('project')}" if secret else f"k-{record.id}"

@@ -29,6 +29,7 @@ from shared.configuration.resealing import reseal_others
 from shared.errors import BadRequest, GatewayError
 from shared.ops import accounts_files, accounts_table
 from shared.ops.accounts_desk import Desk, OpenDesk, checked_ids, now_ms, print_result
+from shared.ops.accounts_states import state_rows
 from shared.ops.accounts_testing import test_accounts
 from shared.ops.terminal import InputError, QuietParser, read_secret, read_text
 from shared.secret import Secret
@@ -134,7 +135,7 @@ async def _list(options: argparse.Namespace, desk: Desk) -> int:
 
 
 async def _states(options: argparse.Namespace, desk: Desk) -> int:
-    rows = accounts_table.stored_states(desk.settings.server_keys, await desk.configuration.accounts())
+    rows = await state_rows(desk.settings, await desk.configuration.accounts(), desk.keys, desk.store)
     print_result(options, {"states": accounts_table.states_json(rows)}, accounts_table.states_text(rows))
     return 0
 

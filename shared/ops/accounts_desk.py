@@ -17,6 +17,7 @@ from shared.configuration.store import ConfigurationStore
 from shared.ops.accounts_table import json_text
 from shared.ops.terminal import InputError
 from shared.settings.settings import Settings
+from shared.stores.port import Store
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +27,7 @@ class Desk:
 
     settings: Settings
     configuration: ConfigurationStore
+    store: Store
     keys: DataKeys
     """Those that exist. Empty if there is none."""
     make_keys: Callable[[], DataKeys]

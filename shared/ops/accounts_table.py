@@ -77,19 +77,6 @@ def project_of(key: ServerKey) -> str | None:
     return None if key.project.startswith("k-") else key.project
 
 
-def stored_states(server_keys: Sequence[ServerKey], records: Sequence[AccountRecord]) -> list[StateRow]:
-    """The states that are stored: what the operator decided, and what Gemini rejected."""
-    return [
-        *(StateRow(account_id(key.source), None, "ENABLED") for key in server_keys),
-        *(
-            StateRow(record.id, None, record.state, record.out.since_ms, 0, record.out.message or record.out.kind)
-            if record.out is not None
-            else StateRow(record.id, None, record.state, 0, 0, "" if record.enabled else "disabled by the operator")
-            for record in records
-        ),
-    ]
-
-
 def accounts_text(rows: Sequence[AccountRow]) -> str:
     if not rows:
         return "There is no account. Add one with `python -m shared.accounts add`.\n"

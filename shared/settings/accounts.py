@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from shared.ledger.state import Exhaustion
 from shared.secret import Secret
 from shared.settings.environment import Environment
 
@@ -45,6 +46,11 @@ class AccountSettings:
     """None: Google's host of the account's location."""
     enterprise_session_base_url: str | None
     """None: Google's two hosts."""
+
+    @property
+    def exhaustion(self) -> Exhaustion:
+        """The settings are for minutes; LEDGER_WINDOW_SECONDS, which only tests set, scales these times too."""
+        return Exhaustion(self.exhausted_wait_s / 60, self.max_exhausted_retries, self.fully_exhausted_wait_s / 60)
 
     @classmethod
     def read(cls, env: Environment) -> AccountSettings:

@@ -9,7 +9,6 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from shared.accounts.states import ANY_MODEL, AVAILABLE, AccountState, Facts, Out, best, states
-from shared.bootstrap import exhaustion_of
 from shared.gateway.failures import refusal_of
 from shared.gemini.errors import UpstreamFailure, Violation
 from shared.generation import Cost
@@ -272,9 +271,9 @@ class TestOut:
 
 def test_the_environment_says_how_long_a_model_rests() -> None:
     env = {"EXHAUSTED_WAIT_SECONDS": "30", "MAX_EXHAUSTED_RETRIES": "7", "FULLY_EXHAUSTED_WAIT_SECONDS": "3600"}
-    found = exhaustion_of(Settings.from_environment({"LEDGER_URL": "memory://", **env}).accounts)
+    found = Settings.from_environment({"LEDGER_URL": "memory://", **env}).accounts.exhaustion
     assert found == Exhaustion(wait=0.5, rejections=7, full_wait=60.0)
-    assert exhaustion_of(Settings.from_environment({"LEDGER_URL": "memory://"}).accounts) == AS_USUAL
+    assert Settings.from_environment({"LEDGER_URL": "memory://"}).accounts.exhaustion == AS_USUAL
 
 
 def test_an_account_is_as_good_as_its_best_model() -> None:

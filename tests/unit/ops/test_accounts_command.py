@@ -267,10 +267,10 @@ class TestTest:
         assert out.splitlines()[-1] == "2 ok, 1 rejected, 1 restricted, 1 unknown"
         assert BAD_KEY not in out + err and "API key not valid: *** is not known." in rows[bad]
         assert command.states() == {
-            "gemini-api-key": "ENABLED", good: "ENABLED", bad: "FAILED_INIT", busy: "ENABLED", unready: "ENABLED",
+            "gemini-api-key": "AVAILABLE", good: "AVAILABLE", bad: "FAILED_INIT", busy: "AVAILABLE", unready: "AVAILABLE",
         }  # fmt: skip
         (row,) = [row for row in command.json("states")["states"] if row["id"] == bad]
-        assert row["since"] and row["why"] == "API key not valid: *** is not known."
+        assert row["since"] and row["why"] == "key_invalid: API key not valid: *** is not known."
 
     def test_a_rejected_account_that_passes_serves_again(
         self, command: Command, monkeypatch: pytest.MonkeyPatch
@@ -279,7 +279,7 @@ class TestTest:
         command.run("test", bad)
         monkeypatch.delitem(ANSWERS, BAD_KEY)
         assert command.json("test", bad)["ok"] == 1
-        assert command.states()[bad] == "ENABLED"
+        assert command.states()[bad] == "AVAILABLE"
 
     def test_unreadable_and_untested_kinds_are_told(self, command: Command) -> None:
         name = command.add()
@@ -308,7 +308,7 @@ class TestChanges:
         assert command.done("disable", name) == f"disabled {name}\n"
         assert command.states()[name] == "DISABLED"
         assert command.done("enable", name) == f"enabled {name}\n"
-        assert command.states()[name] == "ENABLED"
+        assert command.states()[name] == "AVAILABLE"
         assert "Repeat with --yes" in command.failed("remove", name)
         assert command.json("remove", name, "--yes") == {"removed": [name]}
         assert name not in command.states()
@@ -316,7 +316,7 @@ class TestChanges:
     def test_one_unknown_id_changes_none(self, command: Command) -> None:
         name = command.add()
         assert "There is no stored account a-none" in command.failed("disable", name, "a-none")
-        assert command.states()[name] == "ENABLED"
+        assert command.states()[name] == "AVAILABLE"
 
     def test_accounts_of_the_environment_are_changed_there(self, command: Command) -> None:
         assert command.failed("disable", "gemini-api-key") == (
@@ -403,7 +403,7 @@ class TestFiles:
         assert "Set ALLOW_SESSION_ACCOUNTS=1" in command.failed("enable", first)
         command.env["ALLOW_SESSION_ACCOUNTS"] = "1"
         command.done("enable", first)
-        assert command.states()[first] == "ENABLED"
+        assert command.states()[first] == "AVAILABLE"
 
     def test_an_account_without_cookies_is_not_enabled(self, command: Command) -> None:
         command.env["ALLOW_SESSION_ACCOUNTS"] = "1"
