@@ -310,8 +310,8 @@ async def accounts_desk(settings: Settings) -> Desk:
     from shared.accounts.data_key import find_data_keys, need_data_keys
     from shared.configuration.document import Configuration
     from shared.configuration.effective import effective
-    from shared.configuration.old_program import proxy_url
     from shared.configuration.stored_accounts import SecretCache, stored_accounts
+    from shared.configuration.stored_proxy import readable_url
     from shared.gemini.files_api import FilesApi
     from shared.gemini.listing import ModelLister
     from shared.gemini.minting import Mint
@@ -325,7 +325,7 @@ async def accounts_desk(settings: Settings) -> Desk:
     keys = find_data_keys(configured, deployed=deployed)
     proxy = (await configuration.read()).proxy
     if proxy is not None and proxy.enabled:
-        settings, _ = effective(settings, Configuration(), proxy_url(proxy, keys))
+        settings, _ = effective(settings, Configuration(), readable_url(proxy, keys))
     lister = ModelLister(settings.base_url, settings.proxy_for(settings.base_url))
     of_tokens = token_tester(Mint(settings.accounts.oauth_token_url, settings.proxy_for))
 

@@ -109,7 +109,8 @@ async def rename(book: Book, account_id: str, label: str) -> AccountRecord:
 
 
 async def assign_project(book: Book, ids: Collection[str], project: str | None) -> Records:
-    """Accounts of one project share its limits. Raises BadRequest, NotFound, Unavailable."""
+    """Accounts of one project share its limits. The caller first merges the two ledgers (`admission/merge_ledgers.py`): what an
+    account sent in the last minute is counted in the ledger that it leaves. Raises BadRequest, NotFound, Unavailable."""
     return await _change_each(book, ids, lambda record: replace(record, project=project))
 
 

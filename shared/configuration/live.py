@@ -12,6 +12,7 @@ from shared.configuration.document import Configuration
 from shared.configuration.effective import effective
 from shared.configuration.store import MAX_AGE_S, ConfigurationStore
 from shared.configuration.stored_accounts import SecretCache, StoredAccounts, stored_accounts
+from shared.configuration.stored_proxy import url_of
 from shared.errors import BadRequest, GatewayError, Unavailable
 from shared.secret import Secret
 from shared.settings.settings import Settings
@@ -19,8 +20,6 @@ from shared.settings.settings import Settings
 UNUSED_AGE_S = 60.0
 """The age at which a deployed process without a data key reads again while nothing was ever stored: a deployment that uses only
 the environment pays for one read a minute, not for twelve."""
-PROXY_CREDENTIAL = "proxy:credential"
-"""What the proxy's credential is sealed for. No account can have this id."""
 _KEYRING_S = 10.0
 
 
@@ -109,7 +108,4 @@ class LiveConfiguration:
         proxy = configuration.proxy
         if proxy is None or not proxy.enabled:
             return None
-        if not proxy.sealed:
-            return Secret(proxy.url)
-        credential = self._keys.open(PROXY_CREDENTIAL, proxy.sealed).decode()
-        return Secret(proxy.url.replace("://", f"://{credential}@", 1))
+        return url_of(proxy, self._keys)

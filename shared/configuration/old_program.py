@@ -14,11 +14,11 @@ import orjson
 
 from shared.accounts.credentials import checked, last4
 from shared.accounts.manage import readable
-from shared.accounts.old_file import OldAccount, OldFile, OtherAccount, credential_in, public_url
+from shared.accounts.old_file import OldAccount, OldFile, OtherAccount
 from shared.accounts.records import AccountRecord, OutReason, place_of
 from shared.accounts.sealing import DataKeys, Unsealable
-from shared.configuration.document import Configuration, Proxy
-from shared.configuration.live import PROXY_CREDENTIAL
+from shared.configuration.document import Configuration
+from shared.configuration.stored_proxy import readable_url, stored
 from shared.errors import BadRequest
 from shared.secret import Secret
 from shared.settings.accounts import WHY_NO_SESSION_ACCOUNTS
@@ -79,7 +79,10 @@ def imported(current: Configuration, given: Import, keys: DataKeys) -> Configura
     return replace(
         current,
         accounts=tuple(records.values()),
-        proxy=_stored_proxy(current.proxy, file, keys),
+        # A file without a proxy leaves the stored one.
+        proxy=current.proxy
+        if file.proxy is None
+        else stored(file.proxy, keys, current.proxy, enabled=file.proxy_enabled),
         unknown={**current.unknown, KEPT: unknown} if any(unknown.values()) else current.unknown,
         imported=digests,
     )
@@ -154,15 +157,6 @@ def _stored_model(model: Mapping[str, Any], accounts: tuple[OldAccount, ...]) ->
     return {"fields": dict(model), "account": None if index is None else accounts[index].id}
 
 
-def _stored_proxy(known: Proxy | None, file: OldFile, keys: DataKeys) -> Proxy | None:
-    """A file without a proxy leaves the stored one. A credential stays where the file has none for the same proxy."""
-    if file.proxy is None:
-        return known
-    url = public_url(file.proxy)
-    before = known.sealed if known is not None and known.url == url else ""
-    return Proxy(url, _sealed(keys, PROXY_CREDENTIAL, credential_in(file.proxy), before), file.proxy_enabled)
-
-
 def _sealed(keys: DataKeys, name: str, secret: Secret | None, before: str) -> str:
     """`secret` as sealed text; `before` where there is no new secret, or the same one."""
     if secret is None or (before and _opened(keys, name, before) == secret):
@@ -199,7 +193,7 @@ def exported(configuration: Configuration, keys: DataKeys | None) -> Export:
     kept, proxy = _kept(configuration), configuration.proxy
     indexes = {record.id: index for index, record in enumerate(sessions)}
     file = OldFile(
-        proxy_url(proxy, keys) if proxy is not None else None,
+        readable_url(proxy, keys) if proxy is not None else None,
         proxy is not None and proxy.enabled,
         tuple(_exported_session(record, secrets.get(record.id)) for record in sessions),
         tuple(_exported_model(model, indexes) for model in kept["models"]),
@@ -233,11 +227,3 @@ def _exported_model(model: Mapping[str, Any], indexes: Mapping[str, int]) -> Map
     if model["account"] is None:
         return dict(model["fields"])
     return {**model["fields"], "account_index": indexes.get(model["account"])}
-
-
-def proxy_url(proxy: Proxy, keys: DataKeys | None) -> Secret:
-    """The proxy's URL, with its credential if `keys` open it."""
-    credential = _opened(keys, PROXY_CREDENTIAL, proxy.sealed) if keys is not None and proxy.sealed else None
-    if credential is None:
-        return Secret(proxy.url)
-    return Secret(proxy.url.replace("://", f"://{credential.reveal()}@", 1))

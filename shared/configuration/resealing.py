@@ -7,9 +7,9 @@ from typing import Any
 
 from shared.accounts.sealing import DataKeys, Unsealable
 from shared.configuration.document import Configuration
-from shared.configuration.live import PROXY_CREDENTIAL
 from shared.configuration.old_program import KEPT, SEALED_AS
 from shared.configuration.store import ConfigurationStore
+from shared.configuration.stored_proxy import PROXY_CREDENTIAL
 
 
 async def reseal_others(configuration: ConfigurationStore, keys: DataKeys) -> tuple[int, tuple[str, ...]]:

@@ -499,3 +499,41 @@ class TestSecrets:
         readable = "".join(manage.secret_of(keys, account).reveal() for account in stored.accounts)
         kept = ["key that is added", "key that is pasted", "key that Google echoes", "private key", "first cookie"]
         assert all(self.planted()[name] in readable for name in (*kept, "second cookie", "token of an account"))
+
+
+PROXY = "http://someone:a-proxy-password@127.0.0.1:9"
+
+
+class TestProxy:
+    def test_a_proxy_is_stored_switched_and_removed(self, command: Command) -> None:
+        assert command.done("proxy", "show") == "There is no stored proxy.\n"
+        set_ = command.done("proxy", "set", stdin=f"{PROXY}\n")
+        assert set_.splitlines()[0] == "http://127.0.0.1:9 (on)"
+        assert "password" in set_ and "a-proxy-password" not in set_
+        assert command.done("proxy", "off").splitlines()[0] == "http://127.0.0.1:9 (off)"
+        assert command.json("proxy", "on")["proxy"] == {
+            "proxy": "http://127.0.0.1:9", "with_credentials": True, "enabled": True, "locked_by": None,
+        }  # fmt: skip
+        command.done("proxy", "remove")
+        assert command.stored().proxy is None
+
+    def test_without_a_proxy_nothing_is_switched(self, command: Command) -> None:
+        for do in ("on", "off", "test"):
+            assert "There is no stored proxy" in command.failed("proxy", do)
+
+    def test_what_is_no_proxy_is_refused_without_its_password(self, command: Command) -> None:
+        assert "a-password" not in (said := command.failed("proxy", "set", stdin="socks5://me:a-password@host:1"))
+        assert said.startswith("proxy.url must be like http://proxy.example:3128")
+        assert command.stored().proxy is None
+
+    def test_a_proxy_of_the_environment_wins(self, command: Command) -> None:
+        command.done("proxy", "set", stdin=PROXY)
+        command.env["HTTPS_PROXY"] = "http://proxy.example:3128"
+        assert "HTTPS_PROXY is set in the environment, which wins" in command.done("proxy", "show")
+
+    def test_a_test_says_what_does_not_answer(self, command: Command) -> None:
+        command.done("proxy", "set", stdin=PROXY)
+        found = command.json("proxy", "test", status=1)
+        assert found["proxy"] == "http://127.0.0.1:9"
+        assert found["check"]["outcome"] == "unreachable"
+        assert "a-proxy-password" not in orjson.dumps(found).decode()
