@@ -161,7 +161,7 @@ async def test_an_expired_sign_in_is_renewed_and_no_chat_fails() -> None:
     async with enterprise_path(session_account()) as running:
         await running.generator().generate(MODEL, asks("Hi"))
         running.gemini.app.assist.keys.forget()
-        upstream: Any = running.services.upstreams["enterprise_session"]
+        upstream: Any = running.services.kinds.upstreams["enterprise_session"]
         upstream._service._tokens._elapsed = lambda: elapsed_s() + MIN_AGE_S
         chats = [running.generator().generate(MODEL, asks("Hi")) for _ in range(8)]
         replies = await asyncio.gather(*chats)
@@ -219,7 +219,7 @@ async def test_without_permission_no_session_is_used() -> None:
     async with enterprise_path(session_account(), ALLOW_SESSION_ACCOUNTS="0") as running:
         with pytest.raises(NoServerKey, match="ALLOW_SESSION_ACCOUNTS=1"):
             await running.generator().generate(MODEL, asks("Hi"))
-        assert isinstance(running.services.upstreams["enterprise_session"], NotAllowed)
+        assert isinstance(running.services.kinds.upstreams["enterprise_session"], NotAllowed)
         assert running.gemini.stats()["requests"] == 0
 
 

@@ -279,10 +279,10 @@ def lapsed_permits_spent(scenario: Scenario) -> Any:
     """Permits that were spent while a renew was under way are granted again by its result."""
     right = ModelPermits.adopt
 
-    def wrong(self: ModelPermits, allotment: Any, kept: Any, earliest_ms: float) -> None:
+    def wrong(self: ModelPermits, allotment: Any, kept: Any, earliest_ms: float, **more: Any) -> None:
         for booking in self.bookings.values():
             booking.reserved = NO_COST
-        right(self, allotment, {}, earliest_ms)
+        right(self, allotment, {}, earliest_ms, **more)
 
     return patched(scenario, (ModelPermits, "adopt", wrong))
 

@@ -116,7 +116,6 @@ def closed_document_books(scenario: Scenario) -> Any:
 MERGES = tuple(
     Mutant(name, change, shape=merged_projects, promise=promise, among_seeds=False)
     for name, change, promise in (
-        ("the ring of a merged ledger is lost", rings_stay_behind, REQUESTS),
         ("the days of a merged ledger are lost", days_stay_behind, COUNTED),
         ("the leases of a merged ledger are lost", leases_stay_behind, SLOTS),
         ("the slots of a merged ledger are free", moved_slots_are_free, SLOTS),
@@ -126,6 +125,13 @@ MERGES = tuple(
 )
 PROJECTS = (
     *MERGES,
+    Mutant(
+        "the ring of a merged ledger is lost",
+        rings_stay_behind,
+        shape=merged_while_held,
+        promise=REQUESTS,
+        among_seeds=False,
+    ),
     Mutant(
         "the bookings of a merged ledger are free",
         moved_bookings_are_free,
