@@ -8,12 +8,17 @@ import logging
 import orjson
 import pytest
 
+from shared.accounts import manage
 from shared.accounts.account import Account
+from shared.accounts.manage import NewAccount
 from shared.accounts.same_project import find_same_projects
+from shared.accounts.sealing import DataKeys
 from shared.admission.merge_ledgers import merge_accounts
+from shared.configuration.store import MAX_AGE_S, ConfigurationStore
 from shared.gemini.files_api import FilesApi
 from shared.ledger.limits import Limits
 from shared.secret import Secret
+from tests.support.data_keys import data_key
 from tests.support.fleet import MODELS, Fleet, Quota, fleet
 from tests.support.invariants import worst_window
 from tests.support.load import closed_loop
@@ -46,18 +51,18 @@ async def refused(site: Fleet) -> int:
     return sum(stats["refused"].values())
 
 
-async def measured(site: Fleet, since_s: float) -> None:
-    """From `since_s` on: every window within the limits of its project, and the sum of all limits used."""
+async def measured(site: Fleet, since_s: float, projects: int = len(set(PROJECTS)), periods: int = PERIODS) -> float:
+    """From `since_s` on: every window within the limits of its project. Returns the used share of the limits of `projects`."""
     _, _, stats = await request("GET", f"{site.gemini.url}/stats?arrivals=1")
     used = 0
     for name, project in stats["projects"].items():
         arrivals_s = [at_s for at_s in project["models"][MODELS[0]]["arrivals"]["at_s"] if at_s >= since_s]
         assert worst_window(arrivals_s, QUOTA.window_s) <= QUOTA.requests
-        used += sum(1 for at_s in arrivals_s if at_s < since_s + PERIODS * PERIOD_S)
+        used += sum(1 for at_s in arrivals_s if at_s < since_s + periods * PERIOD_S)
         log.info("project %s: %d requests", name, len(arrivals_s))
-    share = used / (PERIODS * QUOTA.requests * len(set(PROJECTS)))
-    log.info("%.4f of the sum of the limits", share)
-    assert share >= MIN_USE
+    share = used / (periods * QUOTA.requests * projects)
+    log.info("%.4f of the sum of the limits of %d projects", share, projects)
+    return share
 
 
 async def merge_what_is_one_project(site: Fleet) -> None:
@@ -89,6 +94,34 @@ async def test_limits_of_four_projects_are_used_and_kept(firestore_host: str, na
             since_s = asyncio.get_running_loop().time()
             await asyncio.sleep(PERIODS * PERIOD_S + 1)
         assert await refused(site) == before == (0 if named else before)
-        await measured(site, since_s)
+        assert await measured(site, since_s) >= MIN_USE
         assert {one.told for one in load.sent if one.start_s >= since_s} == {""}
         assert all(one.own for one in load.sent if one.answered)
+
+
+@pytest.mark.heavy
+async def test_accounts_are_switched_under_load(firestore_host: str) -> None:
+    """Twenty times an operator disables a stored account, or enables it again. 7 min."""
+    key = data_key("k")
+    env = {"GEMINI_API_KEY": "", "GEMINI_API_KEY_PROJECT": "", "ACCOUNTS_DATA_KEY": key.reveal()}
+    gemini = {"EMULATOR_KEYS": orjson.dumps(KEYS).decode()}
+    async with fleet(firestore_host, QUOTA, env=env, gemini_env=gemini) as site:
+        book = ConfigurationStore(site.store)
+        given = [NewAccount("api_key", Secret(text), project=project) for text, project in KEYS.items()]
+        records = (await manage.add(book, DataKeys([key]), given, 1)).records
+        shares = []
+        async with closed_loop(site.urls, callers=CALLERS, models=MODELS[:1]) as load:
+            await asyncio.sleep(MAX_AGE_S + PERIOD_S)
+            for number in range(20):
+                record = records[number // 2 % len(records)]
+                await (manage.enable if number % 2 else manage.disable)(book, [record.id])
+                await asyncio.sleep(MAX_AGE_S + 1)
+                since_s = asyncio.get_running_loop().time()
+                await asyncio.sleep(PERIOD_S + 1)
+                enabled = {one.project for one in await book.accounts() if one.enabled}
+                shares.append(await measured(site, since_s, len(enabled), 1))
+        log.info("shares after each switch: %s", [round(share, 3) for share in shares])
+        assert await refused(site) == 0
+        assert min(shares) >= MIN_USE
+        assert {one.told for one in load.sent if one.start_s >= since_s} == {""}
+        await book.aclose()
