@@ -36,6 +36,8 @@ CALLERS = 96
 MIN_USE = 0.97
 """Of what can be used while the shape of Gemini's window is unknown: the sum of the limits x `Grid.best_use()`."""
 
+MIN_USE_AFTER_A_SWITCH = 0.94
+
 
 def gateway_env(*, named: bool) -> dict[str, str]:
     env = {"GEMINI_API_KEY_PROJECT": ""}
@@ -122,6 +124,8 @@ async def test_accounts_are_switched_under_load(firestore_host: str) -> None:
                 shares.append(await measured(site, since_s, len(enabled), 1))
         log.info("shares after each switch: %s", [round(share, 3) for share in shares])
         assert await refused(site) == 0
-        assert min(shares) >= MIN_USE
+        # One period after a switch: two requests of a project's sixty are 3 % of it.
+        assert min(shares) >= MIN_USE_AFTER_A_SWITCH
+        assert sum(shares) / len(shares) >= MIN_USE
         assert {one.told for one in load.sent if one.start_s >= since_s} == {""}
         await book.aclose()
