@@ -24,7 +24,8 @@ class QuietParser(argparse.ArgumentParser):
         said = ": ".join(parts[:2] if message.startswith("argument ") else parts[:1])
         self.print_usage(sys.stderr)
         self.exit(
-            2, f"{self.prog}: {said}; see --help. A secret is read from a prompt or from standard input, not from an argument.\n"
+            2,
+            f"{self.prog}: {said}; see --help. A secret is read from a prompt or from standard input, not from an argument.\n",
         )
 
 
