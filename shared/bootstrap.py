@@ -100,9 +100,7 @@ class Services:
         self.caller_rate = CallerRate(self.store, settings.rate_limit, settings.window_s)
         self.fetch_rate = CallerRate(self.store, fetch_limit(settings), settings.window_s, counted="fetched addresses")
         self.admin_guesses = AdminGuesses()
-        self._health = Health(
-            settings, self.store, self.pool, exhaustion=settings.accounts.exhaustion, refresh=self.refresh
-        )
+        self._health = Health(settings, self.store, self.pool, refresh=self.refresh)
         self.tracer = self._tracer(settings)
         self._writes_told = 0
         self._import_due = file_to_import(settings.accounts) is not None
@@ -204,13 +202,12 @@ class Services:
         # OpenTelemetry is loaded only where spans are sent.
         from shared.telemetry.spans import Tracer
 
-        proxy = settings.proxy_for(settings.tracing.url)
         return Tracer(
             settings.tracing,
             settings.version,
             settings.base_url,
             self.admission.ledger_calls,
-            proxy=proxy.reveal() if proxy else None,
+            proxy=_proxy_of(settings, settings.tracing.url),
         )
 
     async def aclose(self) -> None:
@@ -277,9 +274,9 @@ def _cooldown(settings: Settings, store: Store) -> Cooldown | None:
     return Cooldown(Admission(store, process, AdmissionConfig(settings.queue_timeout_s)), rest_s)
 
 
-def _proxy_of(settings: Settings) -> str | None:
-    """The proxy for requests to the Gemini API, with its credential."""
-    proxy = settings.proxy_for(settings.base_url)
+def _proxy_of(settings: Settings, url: str) -> str | None:
+    """The proxy for requests to `url`, with its credential."""
+    proxy = settings.proxy_for(url)
     return proxy.reveal() if proxy else None
 
 
@@ -332,7 +329,7 @@ async def accounts_desk(settings: Settings) -> Desk:
     async def same_projects(ids: Collection[str]) -> Found:
         stored = stored_accounts(settings, await configuration.read(), keys, SecretCache()).accounts
         accounts = [*environment_accounts(settings), *stored]
-        async with FilesApi(settings.base_url, _proxy_of(settings)) as files:
+        async with FilesApi(settings.base_url, _proxy_of(settings, settings.base_url)) as files:
             return await merge_same_projects(store, files, accounts, ids, Grid.of(settings.window_s).window_ms)
 
     async def aclose() -> None:

@@ -21,7 +21,7 @@ from shared.gateway.day_share import PartOfDay
 from shared.gateway.frames import Frames
 from shared.gateway.lessons import error_of, learn, not_found
 from shared.gateway.placement import Placement
-from shared.gateway.retry import Decision, Others, Raise, Requeue, SameAccount, decide
+from shared.gateway.retry import MIN_EXCHANGE_S, Decision, Others, Raise, Requeue, SameAccount, decide
 from shared.gateway.stream_reply import StreamReply
 from shared.gateway.token_count import count
 from shared.gemini import models, wire
@@ -41,7 +41,6 @@ from shared.generation import (
 if TYPE_CHECKING:
     from shared.gateway.gateway import Gateway
 
-MIN_EXCHANGE_S = 0.05
 MIN_QUEUE_S = 1.0
 """Minimum time in the queue for a caller whose patience is shorter than the usual answer; a part of it passes until the ledger
 replies."""

@@ -24,6 +24,8 @@ from shared.gemini.errors import UpstreamFailure
 MAX_TRIES = 4
 """Maximum dispatches of one request, over all accounts."""
 BACKOFF_S = 0.25
+MIN_EXCHANGE_S = 0.05
+"""Minimum timeout of an exchange."""
 MIN_AFTER_DEADLINE_S = 1.5
 """Minimum time left for a retry after Gemini's own deadline error: Gemini takes deadlines in whole seconds, so the deadline
 that Gemini reported is the request's own, rounded."""

@@ -6,12 +6,11 @@ import random
 from typing import TYPE_CHECKING
 
 from shared.clock import elapsed_s
+from shared.gateway.retry import MIN_EXCHANGE_S
 from shared.gemini.counting import count_input_tokens, worth_counting
 
 if TYPE_CHECKING:
     from shared.gateway.attempts import Attempts
-
-MIN_COUNT_S = 0.05
 
 
 async def count(attempts: Attempts) -> None:
@@ -22,7 +21,7 @@ async def count(attempts: Attempts) -> None:
         return
     if gateway.address.is_open:
         return
-    left_s = max(MIN_COUNT_S, (generation.deadline_s - elapsed_s()) / 2)
+    left_s = max(MIN_EXCHANGE_S, (generation.deadline_s - elapsed_s()) / 2)
     account = random.choice(attempts.usable)
     with attempts.waiting():
         connected = await gateway.admission.connect(account, left_s)

@@ -16,7 +16,7 @@ from shared.generation import JsonObject
 from shared.ledger.inspection import refusals, stopped
 from shared.ledger.limits import Limits
 from shared.ledger.packing import UnreadableState, unpack
-from shared.ledger.state import AS_USUAL, COLLECTION, Exhaustion, State
+from shared.ledger.state import COLLECTION, State
 from shared.settings.settings import Settings
 from shared.stores.port import Change, Put, Store, StoreError
 
@@ -56,11 +56,10 @@ class Health:
         pool: Pool,
         elapsed: Callable[[], float] = elapsed_s,
         refresh: Callable[[], Awaitable[object]] | None = None,
-        exhaustion: Exhaustion = AS_USUAL,
     ) -> None:
         """`refresh` reads the stored configuration again; it may set `settings`."""
         self.settings, self._store, self._pool, self._elapsed = settings, store, pool, elapsed
-        self._refresh, self._exhaustion = refresh, exhaustion
+        self._refresh = refresh
         self._ledger = Ledger({}, {})
         self._expires_s = 0.0
         self._turn = asyncio.Lock()
@@ -74,7 +73,7 @@ class Health:
                 # Both at once: where the store does not answer, the report takes as long as one of them.
                 self._ledger, _ = await asyncio.gather(ledger, self._refresh() if self._refresh else asyncio.sleep(0))
                 self._expires_s = self._elapsed() + CACHE_S
-        return health_report(self.settings, self._pool, self._ledger, self._exhaustion)
+        return health_report(self.settings, self._pool, self._ledger)
 
 
 async def read_ledger(settings: Settings, store: Store, accounts: Mapping[str, str]) -> Ledger:
@@ -111,7 +110,7 @@ def _accounts(settings: Settings, pool: Pool) -> Mapping[str, str]:
     return {account.id: account.ledger_id for account in pool.server} or settings.reported_projects
 
 
-def health_report(settings: Settings, pool: Pool, ledger: Ledger, exhaustion: Exhaustion = AS_USUAL) -> JsonObject:
+def health_report(settings: Settings, pool: Pool, ledger: Ledger) -> JsonObject:
     return {
         "status": "healthy" if ledger.report["reachable"] else "degraded",
         "message": "Gemini API backend running",
@@ -126,14 +125,14 @@ def health_report(settings: Settings, pool: Pool, ledger: Ledger, exhaustion: Ex
         "accounts": {
             "configured": len(_accounts(settings, pool)),
             "out": pool.disabled(),
-            **_by_state(settings, pool, ledger, exhaustion),
+            **_by_state(settings, pool, ledger),
             "same_project": [_same_project(ids) for ids in pool.same_projects()],
         },
         "ledger": ledger.report,
     }
 
 
-def _by_state(settings: Settings, pool: Pool, ledger: Ledger, exhaustion: Exhaustion) -> JsonObject:
+def _by_state(settings: Settings, pool: Pool, ledger: Ledger) -> JsonObject:
     """How many accounts are in which state, and for the models that some of them cannot serve, how many of these."""
     out, accounts, models = pool.disabled(), Counter[str](), dict[str, Counter[str]]()
     for account, ledger_id in _accounts(settings, pool).items():
@@ -143,7 +142,7 @@ def _by_state(settings: Settings, pool: Pool, ledger: Ledger, exhaustion: Exhaus
             continue
         known = project or Project()
         reason = Out(out[account]) if account in out else None
-        found = states(Facts(known.now_ms, known.state, settings.limits_of, exhaustion, out=reason))
+        found = states(Facts(known.now_ms, known.state, settings.limits_of, settings.accounts.exhaustion, out=reason))
         accounts[best(found).name] += 1
         if reason is None:
             for model, state in found.items():
