@@ -207,7 +207,8 @@ class ProjectClient:
         return self._task
 
     async def _run(self, returning: bool) -> None:
-        """One call to the ledger. After it, whether or not it failed, waiting requests are evaluated again."""
+        """One call to the ledger. After it, whether or not it failed, waiting requests are evaluated again. A loop that closes
+        cancels the call: none follows it."""
         try:
             looked = not returning and self._read_suffices()
             if not looked or await self._read():
@@ -218,8 +219,8 @@ class ProjectClient:
         finally:
             self._task = None
             self.ledger.end_call()
-            self._changed(self)
-            self.poke()
+        self._changed(self)
+        self.poke()
 
     def _read_suffices(self) -> bool:
         pending = self.ledger.pending is not None

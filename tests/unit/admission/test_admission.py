@@ -468,6 +468,23 @@ def test_deadline_before_any_ledger_answer_is_a_timeout(shelf: Shelf) -> None:
     run(main)
 
 
+def test_closing_loop_begins_no_call(shelf: Shelf) -> None:
+    """The loop's end cancels a call to the ledger; a next one would be destroyed before it ends."""
+    begun: list[Sequence[str]] = []
+
+    class Counting(Hanging):
+        async def transact(self, keys: Sequence[str], *more: Any, **options: Any) -> Outcome[Any]:
+            begun.append(keys)
+            return await super().transact(keys, *more, **options)
+
+    async def main() -> None:
+        with pytest.raises(QueueTimeout):
+            await take(admission(Counting(shelf, applied=False)), account(c=1, requests=10), wait_s=5e-324)
+
+    run(main)
+    assert len(begun) == 1
+
+
 async def test_unlimited_request_may_be_the_probe(shelf: Shelf) -> None:
     gate, limited = admission(MemoryStore(shelf)), account(images=4)
     async with exchange(gate, limited) as lease:
