@@ -77,7 +77,8 @@ class Attempts:
         self._prepared = False
         self._tries = self._lapses = 0
         self._free_tries = ENOUGH
-        """Tries on further accounts that are not counted: they tell whether the server's address is throttled."""
+        """Tries on further accounts that are not counted: they tell whether the server's address is throttled, or which project
+        has the model."""
         self._lapsed: Permit | AccountsChanged | None = None
         """What keeps the request's place in the queue."""
         self.clearance = Clearance(
@@ -109,8 +110,8 @@ class Attempts:
                         raise
                     continue
                 # While this request waited, another one may have learned that the account cannot serve.
-                missing = self.gateway.missing.message(permit.account.ledger_id, self.model)
-                if missing is not None or self.gateway.pool.is_disabled(permit.account):
+                missing = self._missing_message(permit.account) is not None
+                if missing or self.gateway.pool.is_disabled(permit.account):
                     await self.clearance.give_back(permit)
                     await self._choose()
                 elif await self.clearance.confirm(permit):
@@ -145,12 +146,18 @@ class Attempts:
         project has it, raises ModelNotFound with Gemini's sentence, and sends nothing."""
         held = self.placement.holding(self.gateway.pool.candidates(self.generation.caller))
         candidates = able(held, self.model, self.message)
-        messages = [self.gateway.missing.message(account.ledger_id, self.model) for account in candidates]
+        messages = [self._missing_message(account) for account in candidates]
         if candidates and all(messages):
             failure = UpstreamFailure("not_found", messages[0] or "", status=404)
             raise not_found(self, failure, candidates[0])
-        having = [account for account, message in zip(candidates, messages, strict=True) if message is None]
-        return self.placement.of_backend(having)
+        return self.placement.of_backend(self._having(candidates))
+
+    def _having(self, accounts: list[Account]) -> list[Account]:
+        """The accounts whose project may have the model."""
+        return [account for account in accounts if self._missing_message(account) is None]
+
+    def _missing_message(self, account: Account) -> str | None:
+        return self.gateway.missing.message(account.ledger_id, self.model)
 
     async def _choose(self) -> None:
         """The accounts for the next attempt, and the body for their backend. Raises GatewayError."""
@@ -332,8 +339,14 @@ class Attempts:
         if failure.kind == "pressure" and self.gateway.address.is_open:
             self.next = self.usable  # A rejected probe is no try of its request, which waits with the others.
             return
-        if failure.kind == "pressure" and (untried := self.gateway.address.untried(others)) and self._free_tries:
-            self._free_tries, others = self._free_tries - 1, untried
+        if failure.lacks_model:
+            others, free = self._having(others), bool(self._free_tries)
+        elif failure.kind == "pressure" and self._free_tries and (untried := self.gateway.address.untried(others)):
+            others, free = untried, True
+        else:
+            free = False
+        if free:
+            self._free_tries -= 1
         else:
             self._tries += 1
         decision = self._decide(failure, others=bool(others))

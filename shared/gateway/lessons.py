@@ -25,7 +25,7 @@ def learn(attempts: Attempts, failure: UpstreamFailure, permit: Permit) -> None:
     if failure.status == 200 and attempt.usage is None:
         attempt.usage = UNKNOWN_USAGE  # An answer arrived and is billed, but its counts were lost.
     _learn_quota(attempts, failure, permit)
-    if failure.kind == "not_found" and models.says_missing(failure.message):
+    if failure.lacks_model:
         gateway.missing.add(permit.account.ledger_id, attempts.model, failure.message)
         permit.not_found()
     if failure.remedy == "account_out":

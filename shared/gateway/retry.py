@@ -8,6 +8,7 @@
     no access token for the account (`token`)       Others                SameAccount
     rate quota, spend or zero quota                 Requeue               Requeue
     daily quota                                     Others                Raise
+    the project does not have the model             Others                Raise
     key or project cannot serve                     Others                Raise
 
 Every attempt is a new dispatch with its own permit. After the last attempt, and if the deadline leaves no time for another one,

@@ -13,6 +13,7 @@ from shared.gemini.account_trouble import account_trouble
 from shared.gemini.consumer import consumer_of
 from shared.gemini.delays import MAX_RETRY_DELAY_S, retry_delay_s, sentence_delay_s
 from shared.gemini.error_body import MAX_ERROR_BYTES, ErrorBody, plain_text, read_error_body, read_error_object
+from shared.gemini.models import says_missing
 from shared.gemini.quotas import Dimension, Period, Violation, violations_of
 from shared.gemini.redaction import MAX_MESSAGE_CHARS, redacted
 from shared.secret import Secret
@@ -117,7 +118,14 @@ class UpstreamFailure(Exception):
         super().__init__(f"{kind}{'' if status is None else f' {status}'}: {self.message}")
 
     @property
+    def lacks_model(self) -> bool:
+        """Whether the account's project does not have the model, which another project may have."""
+        return self.kind == "not_found" and says_missing(self.message)
+
+    @property
     def remedy(self) -> Remedy:
+        if self.lacks_model:
+            return "next_account"
         # A complete answer was paid for. If it cannot be read, it is not requested again.
         return "none" if self.kind == "malformed" and self.status == 200 else remedy_for(self.kind)
 

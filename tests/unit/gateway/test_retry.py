@@ -33,6 +33,7 @@ def decided(failure: UpstreamFailure, *, tries: int = 1, others: bool = True, le
 
 FAILURES: dict[str, UpstreamFailure] = {
     **{kind: UpstreamFailure(kind, "x") for kind in get_args(Kind) if kind != "quota"},
+    "no such model": UpstreamFailure("not_found", "models/gemini-x is not found for API version v1beta.", status=404),
     "unreadable answer": UpstreamFailure("malformed", "x", status=200),
     "quota of the day": UpstreamFailure("quota", "x", status=429, violations=(DAY,)),
     "quota of the minute": UpstreamFailure("quota", "x", status=429, violations=(MINUTE,)),
@@ -44,6 +45,7 @@ EXPECTED: dict[str, tuple[Decision, Decision]] = {
     "timeout": (Raise(), Raise()),
     "bad_request": (Raise(), Raise()),
     "not_found": (Raise(), Raise()),
+    "no such model": (Others(0.0, excludes=True), Raise()),
     "unreadable answer": (Raise(), Raise()),
     "connect": (TRANSIENT, TRANSIENT),
     "reset": (TRANSIENT, TRANSIENT),

@@ -284,15 +284,16 @@ class TestOthers:
                 "models/X is not found for API version v1beta, or is not supported for generateContent. Call "
                 "ModelService.ListModels to see the list of available models and their supported methods.",
                 "not_found",
-                "caller",
+                "next_account",
             ),
             (
                 404,
                 "This model models/gemini-2.5-flash is no longer available to new users. Please update your code to use "
                 "models/gemini-3.8-flash ...",
                 "not_found",
-                "caller",
+                "next_account",
             ),
+            (404, "Requested entity was not found.", "not_found", "caller"),
             (
                 500,
                 "An internal error has occurred. Please retry or report in "
