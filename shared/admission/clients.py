@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
 from shared.accounts.account import Account
@@ -22,12 +22,24 @@ class Clients:
         self._moved: dict[str, str] = {}
         """By ledger that was closed: the one that it was merged into."""
 
-    def ledger_of(self, account: Account) -> str:
-        """The ledger that counts the account's requests, as far as this process knows."""
-        ledger = account.ledger_id
+    @property
+    def merges(self) -> int:
+        """How many merges this process knows."""
+        return len(self._moved)
+
+    def current(self, ledger: str) -> str:
+        """The ledger that `ledger` was merged into, or `ledger` itself, as far as this process knows."""
         while ledger in self._moved:
             ledger = self._moved[ledger]
         return ledger
+
+    def ledger_of(self, account: Account) -> str:
+        """The ledger that counts the account's requests, as far as this process knows."""
+        return self.current(account.ledger_id)
+
+    def learn(self, moved: Mapping[str, str]) -> None:
+        """`moved`: by ledger that was closed, the one that it was merged into. A ledger's own client finds that out by itself."""
+        self._moved.update({closed: survivor for closed, survivor in moved.items() if closed not in self.by_ledger})
 
     def known(self, account: Account) -> ProjectClient | None:
         """The client of the account's project; None if there was no request for it yet."""

@@ -6,7 +6,10 @@ import logging
 from collections.abc import Iterable, Sequence
 
 from shared.accounts.account import Account
+from shared.accounts.bindings import KEYS_PER_READ, read_all
 from shared.admission.ledger_document import Merge
+from shared.ledger.packing import UnreadableState, unpack
+from shared.ledger.state import COLLECTION
 from shared.stores.port import CommitUnknown, Store, StoreContended
 
 log = logging.getLogger(__name__)
@@ -37,6 +40,31 @@ async def merge_ledgers(store: Store, ledger: str, other: str, window_ms: int) -
             return survivor
         ledger, other = outcome.result[0] or survivor, outcome.result[1] or closed
     return ledger
+
+
+async def find_merges(store: Store, ledgers: Iterable[str], *, timeout_s: float) -> dict[str, str]:
+    """By ledger that was closed: the one that it was merged into; also for the ledgers that these lead to. Raises StoreError."""
+    found: dict[str, str] = {}
+    asked = set(ledgers)
+    read: set[str] = set()
+    while asked:
+        names = sorted(asked)
+        batches = [names[at : at + KEYS_PER_READ] for at in range(0, len(names), KEYS_PER_READ)]
+        for batch in batches:
+            values = await read_all(store, [COLLECTION + name for name in batch], timeout_s)
+            moved = {name: _moved(values[COLLECTION + name]) for name in batch}
+            found.update({name: survivor for name, survivor in moved.items() if survivor})
+        read |= asked
+        asked = set(found.values()) - read
+    return found
+
+
+def _moved(blob: bytes | None) -> str:
+    """The ledger that this one was merged into; "" if it was not, or if its document cannot be read, which its client reports."""
+    try:
+        return unpack(blob).moved if blob else ""
+    except UnreadableState:
+        return ""
 
 
 async def merge_accounts(

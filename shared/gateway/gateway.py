@@ -54,7 +54,7 @@ class Gateway:
         self.cooldown = cooldown
         """None where accounts do not rest between dispatches."""
         self.bodies = RequestBodies(byte_budget, large_work)
-        self.places = Places(pool, self.bodies, admission.store)
+        self.places = Places(pool, self.bodies, admission)
         self.missing = MissingModels()
         self.table = table
         """The models, with the operator's aliases."""

@@ -15,32 +15,39 @@ A request with a caller's own key is never looked up: Gemini itself keeps the th
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from shared.accounts.account import Account, Kind
 from shared.accounts.bindings import Binding, Bindings
 from shared.accounts.pool import Pool
 from shared.accounts.signatures import BACKENDS, SignatureBackends
-from shared.errors import BadRequest, NoServerKey, NotFound
+from shared.admission.admission import Admission
+from shared.admission.merge_ledgers import find_merges
+from shared.clock import elapsed_s
+from shared.errors import BadRequest, LedgerUnavailable, NoServerKey, NotFound
 from shared.gateway.request_bodies import RequestBodies
 from shared.gemini import references
 from shared.gemini.errors import UpstreamFailure
 from shared.generation import EncodedBody, Generation
-from shared.stores.port import Store
+from shared.stores.port import StoreError
 
 MAX_LOOK_UP_S = 5.0
+MERGES_KNOWN_S = 10.0
+"""While all accounts of a thing's project are out, the ledgers are looked at for merges so often."""
 
 
 class Places:
     """What the requests of one process share. Bound to one event loop."""
 
-    def __init__(self, pool: Pool, bodies: RequestBodies, store: Store) -> None:
-        self.pool, self.bodies = pool, bodies
-        self.bindings, self.signatures = Bindings(store), SignatureBackends(store)
-        self._server: Sequence[Account] | None = None
+    def __init__(self, pool: Pool, bodies: RequestBodies, admission: Admission) -> None:
+        self.pool, self.bodies, self._store, self._clients = pool, bodies, admission.store, admission.clients
+        self.bindings, self.signatures = Bindings(admission.store), SignatureBackends(admission.store)
+        self._seen: tuple[Sequence[Account], int] | None = None
+        """The accounts, and the number of merges, that the following is from."""
         self._projects: dict[str, str] = {}
-        """The server's projects by account id."""
+        """By account id of the server: the ledger that counts the account's project now."""
+        self._look_again_s = 0.0
         self._of_kind: dict[Kind, set[str]] = {}
         self._several_backends = False
 
@@ -56,11 +63,36 @@ class Places:
         return self._several_backends
 
     def project_of(self, binding: Binding) -> str:
-        """The ledger id under which the binding's project is configured now; the binding's own if there is none."""
+        """The ledger that counts the binding's project now; the binding's own if the server has no account of it."""
         self._refresh()
-        if binding.project in self._projects.values():
-            return binding.project
-        return self._projects.get(binding.account_id, binding.project)
+        project = self.current(binding.project)
+        return project if project in self._projects.values() else self._projects.get(binding.account_id, project)
+
+    def current(self, ledger: str) -> str:
+        """The ledger that `ledger` was merged into, as far as this process knows."""
+        return self._clients.current(ledger)
+
+    def accounts_of(self, project: str, accounts: Iterable[Account]) -> list[Account]:
+        """Those of `accounts` that are of the project, whatever ledgers they were configured with."""
+        project = self.current(project)
+        return [account for account in accounts if self._clients.ledger_of(account) == project]
+
+    async def learn_merges(self, bindings: Sequence[Binding], timeout_s: float) -> None:
+        """Reads which ledgers were merged, where a binding's project has no usable account as far as this process knows: an
+        account whose own ledger this process has not used may be of the same project. Raises LedgerUnavailable."""
+        usable = {self._clients.ledger_of(account) for account in self.pool.usable()}
+        if all(self.project_of(binding) in usable for binding in bindings) or elapsed_s() < self._look_again_s:
+            return
+        ledgers = {binding.project for binding in bindings} | {account.ledger_id for account in self.pool.server}
+        unknown = [one for one in ledgers if self.current(one) == one and one not in self._clients.by_ledger]
+        try:
+            self._clients.learn(await find_merges(self._store, unknown, timeout_s=timeout_s))
+        except StoreError:
+            raise LedgerUnavailable(
+                "The rate ledger cannot be read, so the project of a stored file is not known. Nothing was sent; retry later.",
+                retry_after_s=5,
+            ) from None
+        self._look_again_s = elapsed_s() + MERGES_KNOWN_S
 
     def lone_project(self, name: str) -> str | None:
         """The project that has a thing whose binding is not known, if only one can have it."""
@@ -69,14 +101,14 @@ class Places:
         return next(iter(projects)) if len(projects) == 1 else None
 
     def _refresh(self) -> None:
-        """Looks at the pool again only when it has other accounts: it may have hundreds."""
-        server = self.pool.server
-        if self._server is not server:
-            self._server = server
-            self._projects = {account.id: account.ledger_id for account in server}
+        """Looks at the pool again only when it has other accounts, or ledgers were merged: it may have hundreds."""
+        server, merges = self.pool.server, self._clients.merges
+        if self._seen is None or self._seen[0] is not server or self._seen[1] != merges:
+            self._seen = (server, merges)
+            self._projects = {account.id: self._clients.ledger_of(account) for account in server}
             self._of_kind = {}
             for account in server:
-                self._of_kind.setdefault(account.kind, set()).add(account.ledger_id)
+                self._of_kind.setdefault(account.kind, set()).add(self._projects[account.id])
             self._several_backends = len(self._of_kind.keys() & BACKENDS) > 1
 
 
@@ -120,7 +152,10 @@ class Placement:
         """Raises NotFound, BadRequest, LedgerUnavailable."""
         caller, timeout_s = self._generation.caller, min(timeout_s, MAX_LOOK_UP_S)
         if self._names:
-            self._bind(await self._places.bindings.find(self._names, caller.id, timeout_s=timeout_s))
+            found = await self._places.bindings.find(self._names, caller.id, timeout_s=timeout_s)
+            own = [binding for binding in found.values() if binding is not None and binding.owner == caller.id]
+            await self._places.learn_merges(own, timeout_s)
+            self._bind(found)
         if self._signatures:
             self._made_by = await self._places.signatures.find(self._signatures, timeout_s=timeout_s)
 
@@ -151,11 +186,11 @@ class Placement:
         if self._project is None:
             return candidates
         project, name = self._project
-        held = [account for account in candidates if account.ledger_id == project]
+        held = self._places.accounts_of(project, candidates)
         if held:
             return held
         pool = self._places.pool
-        configured = [account for account in pool.server if account.ledger_id == project]
+        configured = self._places.accounts_of(project, pool.server)
         if not configured:
             raise NotFound(
                 f"{name} is stored in a Google project that this server has no key for any more. Upload it again."

@@ -14,10 +14,11 @@ from shared.accounts.account import Account
 from shared.accounts.pool import Pool
 from shared.admission.admission import Admission, AdmissionConfig
 from shared.admission.config import ProcessConfig
+from shared.admission.merge_ledgers import merge_ledgers
 from shared.bounds.byte_budget import ByteBudget
 from shared.bounds.large_work import LargeWork
 from shared.clock import elapsed_s
-from shared.errors import BadRequest, GatewayError, NoServerKey, NotFound
+from shared.errors import BadRequest, GatewayError, LedgerUnavailable, NoServerKey, NotFound
 from shared.gateway.gateway import Gateway
 from shared.gemini.errors import UpstreamFailure, read_failure
 from shared.gemini.references import PLACEHOLDER
@@ -26,7 +27,8 @@ from shared.generation import Caller, Generation, JsonObject, Reply, Timeline
 from shared.ledger.grid import Grid
 from shared.ledger.limits import Limits
 from shared.secret import Secret
-from shared.stores.memory import MemoryStore
+from shared.stores.port import StoreUnavailable
+from tests.support.faulty_store import FaultyStore
 from tests.support.virtual_time import run
 
 MODEL = "gemini-3.8-flash"
@@ -105,7 +107,7 @@ class Setting:
     """A gateway over scripted upstreams."""
 
     def __init__(self, *accounts: Account) -> None:
-        self.store = MemoryStore()
+        self.store = FaultyStore()
         process = ProcessConfig("i" * 32, Grid.of(60.0), tau_s=200.0)
         self.pool = Pool(accounts, caller_limits=Limits(), caller_concurrency=4)
         self.gemini, self.vertex = Scripted("api_key"), Scripted("vertex")
@@ -298,6 +300,60 @@ def test_a_merged_project_is_found_by_its_account() -> None:
     async def _(setting: Setting) -> None:
         await setting.bind("files/a", ONE, account("b", "the-id-before-the-merge"))
         assert (await setting.ask(file("files/a"))).account_id == "b"
+
+
+C = account("c", "r")
+
+
+@pytest.mark.parametrize("fresh", [False, True])
+@pytest.mark.parametrize("out", [A, B])
+@pytest.mark.parametrize("maker", [A, B])
+def test_each_account_of_a_merged_project_serves_its_files(maker: Account, out: Account, fresh: bool) -> None:
+    """A file that was made before the merge. `fresh`: the process has used no ledger before."""
+
+    @on_a_clock(A, B, C)
+    async def _(setting: Setting) -> None:
+        await setting.bind("files/a", ONE, maker)
+        if not fresh:
+            assert (await setting.ask(file("files/a"))).account_id == maker.id
+        await merge_ledgers(setting.store, "p", "q", 60_000)
+        if not fresh:
+            assert (await setting.ask(file("files/a"))).account_id == maker.id
+        setting.pool.disable(out, "key_invalid", "API key not valid.")
+        served = {(await setting.ask(file("files/a"))).account_id for _ in range(3)}
+        assert served == {"a", "b"} - {out.id}
+        setting.pool.disable(B if out is A else A, "key_invalid", "API key not valid.")
+        error = await setting.refused(file("files/a"))
+        assert isinstance(error, NoServerKey), "no account of another project is asked"
+
+
+def test_a_merged_projects_file_outlives_the_account_that_made_it() -> None:
+    @on_a_clock(A, C)
+    async def _(setting: Setting) -> None:
+        await setting.bind("files/a", ONE, account("removed", "q"))
+        await merge_ledgers(setting.store, "p", "q", 60_000)
+        assert (await setting.ask(file("files/a"))).account_id == "a"
+
+
+def test_files_of_two_merged_ledgers_are_of_one_project() -> None:
+    @on_a_clock(A, B, C)
+    async def _(setting: Setting) -> None:
+        await setting.bind("files/a", ONE, A)
+        await setting.bind("files/b", ONE, B)
+        assert isinstance(await setting.refused(file("files/a"), file("files/b")), BadRequest)
+        await merge_ledgers(setting.store, "p", "q", 60_000)
+        await setting.ask(file("files/b"))
+        assert (await setting.ask(file("files/a"), file("files/b"))).account_id in ("a", "b")
+
+
+def test_when_merges_cannot_be_read_nothing_is_sent() -> None:
+    @on_a_clock(A, B, C)
+    async def _(setting: Setting) -> None:
+        await setting.bind("files/a", ONE, A)
+        await setting.ask(file("files/a"))
+        setting.pool.disable(A, "key_invalid", "API key not valid.")
+        setting.store.failure = StoreUnavailable
+        assert isinstance(await setting.refused(file("files/a")), LedgerUnavailable)
 
 
 def test_a_signature_goes_back_to_its_backend() -> None:
