@@ -100,7 +100,7 @@ class Services:
         self.caller_rate = CallerRate(self.store, settings.rate_limit, settings.window_s)
         self.fetch_rate = CallerRate(self.store, fetch_limit(settings), settings.window_s, counted="fetched addresses")
         self.admin_guesses = AdminGuesses()
-        self._health = Health(settings, self.store, self.pool, refresh=self.refresh)
+        self._health = Health(settings, self.store, self.pool, refresh=self.refresh, stored=self.live)
         self.tracer = self._tracer(settings)
         self._writes_told = 0
         self._import_due = file_to_import(settings.accounts) is not None

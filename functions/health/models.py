@@ -33,17 +33,19 @@ class SameProject(BaseModel):
 class Accounts(BaseModel):
     """The server's Gemini keys."""
 
-    configured: int
+    configured: int = Field(
+        description="All accounts: those of the environment and the stored ones, disabled ones too."
+    )
     out: dict[str, str] = Field(
         description="Accounts that cannot serve now, with the reason: `account` and `key_invalid` last until a person acts, "
         "`restricted` is retried every ten minutes."
     )
     states: dict[str, int] = Field(
         description="How many accounts are AVAILABLE, COOLDOWN, TEMPORARILY_EXHAUSTED, FULLY_EXHAUSTED, FAILED_INIT or DISABLED, "
-        "each for the model for which it can do most; UNKNOWN where the project's ledger was not read."
+        "as `python -m shared.accounts states` shows them for all models; UNKNOWN where the project's ledger was not read."
     )
     models: dict[str, dict[str, int]] = Field(
-        description="How many accounts are in which state for a model, for models that some accounts cannot serve now."
+        description="How many accounts are in which state for a model, where that is not the state of the account."
     )
     same_project: list[SameProject] = Field(
         description="Keys of one Google project that are configured as keys of several."

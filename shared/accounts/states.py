@@ -197,16 +197,3 @@ TABLE: tuple[Callable[[Facts, str], AccountState | None], ...] = (
     _cooling,
 )
 """In order of precedence: each row tells whether its state applies."""
-
-
-# -- several accounts ------------------------------------------------------------------------------------------------------
-
-
-def best(of_models: dict[str, AccountState]) -> AccountState:
-    """The state of an account as a whole: that of the model for which it can do most."""
-    return min(of_models.values(), key=lambda state: _ORDER.index(state.name))
-
-
-_ORDER: tuple[Name, ...] = (
-    "AVAILABLE", "COOLDOWN", "TEMPORARILY_EXHAUSTED", "FULLY_EXHAUSTED", "FAILED_INIT", "DISABLED",
-)  # fmt: skip

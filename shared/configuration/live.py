@@ -7,11 +7,13 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from shared.accounts.data_key import find_data_keys
+from shared.accounts.manage import readable
+from shared.accounts.records import AccountRecord
 from shared.accounts.sealing import DataKeys, Unsealable
 from shared.configuration.document import Configuration
 from shared.configuration.effective import effective
 from shared.configuration.store import MAX_AGE_S, ConfigurationStore
-from shared.configuration.stored_accounts import SecretCache, StoredAccounts, stored_accounts
+from shared.configuration.stored_accounts import SecretCache, StoredAccounts, ledger_id_of, stored_accounts
 from shared.configuration.stored_proxy import url_of
 from shared.errors import BadRequest, GatewayError, Unavailable
 from shared.secret import Secret
@@ -54,6 +56,16 @@ class LiveConfiguration:
         self._turn = asyncio.Lock()
         self._applied = False
         self._max_age_s = UNUSED_AGE_S if settings.deployed and not self._keys else MAX_AGE_S
+
+    @property
+    def records(self) -> tuple[AccountRecord, ...]:
+        """The stored accounts, as they were read last."""
+        return self._seen.accounts if self._seen is not None else ()
+
+    def ledger_of(self, record: AccountRecord) -> str | None:
+        """The ledger of the record's project; None where the record does not name it and its secret cannot be read."""
+        secret = readable(self._keys, record)
+        return record.ledger_id if secret is None else ledger_id_of(record, secret)
 
     async def refresh(self) -> None:
         """Reads the configuration if it is older than a few seconds, and applies a new version. Never raises for a store that

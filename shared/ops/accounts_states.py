@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 from shared.accounts.account import COOLDOWN_LEDGER
 from shared.accounts.manage import readable
@@ -18,48 +19,57 @@ from shared.settings.settings import Settings
 from shared.stores.port import Store, StoreUnavailable
 
 
+class Listed(NamedTuple):
+    """An account whose states are shown. `ledger_id`: of its project; None if that is not known. `out`: Gemini rejected it."""
+
+    id: str
+    ledger_id: str | None
+    enabled: bool = True
+    out: Out | None = None
+
+
+def listed(record: AccountRecord, ledger_of: Callable[[AccountRecord], str | None]) -> Listed:
+    """`ledger_of` is not asked for a disabled account, whose state does not depend on its ledger."""
+    out = None if record.out is None else Out(record.out.kind, record.out.message, record.out.since_ms)
+    return Listed(record.id, ledger_of(record) if record.enabled else None, record.enabled, out)
+
+
+def facts_of(settings: Settings, account: Listed, ledger: State | None, cooldown: State | None, now_ms: int) -> Facts:
+    """What the states of the account follow from. `ledger` is its project's, `cooldown` its own."""
+    return Facts(
+        now_ms=now_ms,
+        ledger=ledger,
+        limits=settings.limits_of,
+        exhaustion=settings.accounts.exhaustion,
+        enabled=account.enabled,
+        out=account.out,
+        cooldown=cooldown,
+        cooldown_ms=int(1000 * settings.accounts.key_cooldown_s),
+    )
+
+
 async def state_rows(
     settings: Settings, records: Sequence[AccountRecord], keys: DataKeys, store: Store
 ) -> list[StateRow]:
     """The environment's accounts, then the stored ones; each for all models, and for those in another state. Raises
     StoreError."""
     ledgers = _Ledgers(store)
-    rows: list[StateRow] = []
-    for key in settings.server_keys:
-        rows += await _rows(settings, ledgers, account_id(key.source), key.project)
-    for record in records:
-        out = None if record.out is None else Out(record.out.kind, record.out.message, record.out.since_ms)
-        ledger_id = ledger_id_of(record, readable(keys, record))
-        rows += await _rows(settings, ledgers, record.id, ledger_id, out=out, enabled=record.enabled)
-    return rows
+    accounts = [Listed(account_id(key.source), key.project) for key in settings.server_keys]
+    accounts += [listed(record, lambda one: ledger_id_of(one, readable(keys, one))) for record in records]
+    return [row for account in accounts for row in await _rows(settings, ledgers, account)]
 
 
-async def _rows(
-    settings: Settings,
-    ledgers: _Ledgers,
-    name: str,
-    ledger_id: str,
-    *,
-    out: Out | None = None,
-    enabled: bool = True,
-) -> list[StateRow]:
-    cooldown_s = settings.accounts.key_cooldown_s
-    facts = Facts(
-        ledger=await ledgers.read(ledger_id),
-        limits=settings.limits_of,
-        exhaustion=settings.accounts.exhaustion,
-        enabled=enabled,
-        out=out,
-        cooldown=await ledgers.read(COOLDOWN_LEDGER + name) if cooldown_s else None,
-        cooldown_ms=int(1000 * cooldown_s),
-        now_ms=ledgers.now_ms,
-    )
-    found = states(facts)
-    general = found.pop(ANY_MODEL)
-    return [
-        _row(name, None, general),
-        *(_row(name, model, state) for model, state in found.items() if state.name != general.name),
-    ]
+async def _rows(settings: Settings, ledgers: _Ledgers, account: Listed) -> list[StateRow]:
+    ledger = None if account.ledger_id is None else await ledgers.read(account.ledger_id)
+    cooldown = await ledgers.read(COOLDOWN_LEDGER + account.id) if settings.accounts.key_cooldown_s else None
+    general, models = of_models(states(facts_of(settings, account, ledger, cooldown, ledgers.now_ms)))
+    return [_row(account.id, None, general), *(_row(account.id, model, state) for model, state in models.items())]
+
+
+def of_models(found: dict[str, AccountState]) -> tuple[AccountState, dict[str, AccountState]]:
+    """The state of an account, and those of the models that are in another state."""
+    general = found[ANY_MODEL]
+    return general, {model: state for model, state in found.items() if state.name != general.name}
 
 
 def _row(name: str, model: str | None, state: AccountState) -> StateRow:

@@ -5,11 +5,15 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping
-from typing import NamedTuple
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
+from typing import NamedTuple, Protocol
 
+from shared.accounts.account import COOLDOWN_LEDGER
+from shared.accounts.bindings import KEYS_PER_READ, read_all
 from shared.accounts.pool import Pool
-from shared.accounts.states import ANY_MODEL, Facts, Out, best, states
+from shared.accounts.records import AccountRecord
+from shared.accounts.states import Out, states
 from shared.clock import elapsed_s
 from shared.gemini.models import MODELS
 from shared.generation import JsonObject
@@ -17,6 +21,7 @@ from shared.ledger.inspection import refusals, stopped
 from shared.ledger.limits import Limits
 from shared.ledger.packing import UnreadableState, unpack
 from shared.ledger.state import COLLECTION, State
+from shared.ops.accounts_states import Listed, facts_of, listed, of_models
 from shared.settings.settings import Settings
 from shared.stores.port import Change, Put, Store, StoreError
 
@@ -26,7 +31,7 @@ CACHE_S = 5.0
 MAX_PROJECTS = 20
 """Maximum of the server's projects in a report; ledgers of callers' own keys are not included."""
 UNKNOWN = "UNKNOWN"
-"""Counts accounts whose project was not read."""
+"""Counts accounts of which not all was read that their state follows from."""
 _PROBE = "rate/health-probe"
 _PROBE_MS = 60_000
 
@@ -39,11 +44,32 @@ class Project(NamedTuple):
     reason: str | None = None
 
 
+_NOT_READ = Project(reason="This project is not among the first ones.")
+
+
 class Ledger(NamedTuple):
-    """`report` is the part of the body; `projects` are by the id of their ledger, and only those that were read."""
+    """`report` is the part of the body; `projects` are by the id of their ledger, and only those that were read. `cooldowns`:
+    by account id, the ledger of its cooldown (None: it never rested), and only those that were read."""
 
     report: JsonObject
     projects: Mapping[str, Project]
+    cooldowns: Mapping[str, State | None] = {}
+
+
+class Stored(Protocol):
+    """The stored accounts: `configuration.live.LiveConfiguration`."""
+
+    @property
+    def records(self) -> Sequence[AccountRecord]: ...
+
+    def ledger_of(self, record: AccountRecord) -> str | None: ...
+
+
+class NothingStored:
+    records = ()
+
+    def ledger_of(self, record: AccountRecord) -> str | None:
+        return record.ledger_id
 
 
 class Health:
@@ -56,10 +82,11 @@ class Health:
         pool: Pool,
         elapsed: Callable[[], float] = elapsed_s,
         refresh: Callable[[], Awaitable[object]] | None = None,
+        stored: Stored | None = None,
     ) -> None:
-        """`refresh` reads the stored configuration again; it may set `settings`."""
+        """`refresh` reads the stored configuration again; it may set `settings` and change `stored`."""
         self.settings, self._store, self._pool, self._elapsed = settings, store, pool, elapsed
-        self._refresh = refresh
+        self._refresh, self._stored = refresh, stored or NothingStored()
         self._ledger = Ledger({}, {})
         self._expires_s = 0.0
         self._turn = asyncio.Lock()
@@ -69,27 +96,60 @@ class Health:
         # Requests that arrive while the ledger is being read wait for that result.
         async with self._turn:
             if self._elapsed() >= self._expires_s:
-                ledger = read_ledger(self.settings, self._store, _accounts(self.settings, self._pool))
+                ledger = read_ledger(self.settings, self._store, self._accounts())
                 # Both at once: where the store does not answer, the report takes as long as one of them.
                 self._ledger, _ = await asyncio.gather(ledger, self._refresh() if self._refresh else asyncio.sleep(0))
                 self._expires_s = self._elapsed() + CACHE_S
-        return health_report(self.settings, self._pool, self._ledger)
+        return health_report(self.settings, self._pool, self._accounts(), self._ledger)
+
+    def _accounts(self) -> list[Listed]:
+        """All accounts, with what the records say, and what this process found out about the others. A function without a
+        Gemini key has the environment's from GEMINI_PROJECTS."""
+        out = {name: Out(kind) for name, kind in self._pool.disabled().items()}
+        serving = {account.id: account.ledger_id for account in self._pool.server} or self.settings.reported_projects
+        found = {name: Listed(name, ledger_id, out=out.get(name)) for name, ledger_id in serving.items()}
+        for record in self._stored.records:
+            known = found.get(record.id)
+            account = listed(record, lambda one: serving.get(one.id) or self._stored.ledger_of(one))
+            found[record.id] = account if account.out or known is None else account._replace(out=known.out)
+        return list(found.values())
 
 
-async def read_ledger(settings: Settings, store: Store, accounts: Mapping[str, str]) -> Ledger:
-    """`accounts`: id -> ledger id of its project."""
+async def read_ledger(settings: Settings, store: Store, accounts: Sequence[Listed]) -> Ledger:
     try:
         await _probe(store)
     except StoreError as error:
         return Ledger({"kind": store.kind, "reachable": False, "reason": error.public_message}, {})
     by_ledger: dict[str, list[str]] = {}
-    for account, ledger_id in accounts.items():
-        by_ledger.setdefault(ledger_id, []).append(account)
+    for account in accounts:
+        if account.ledger_id is not None:
+            by_ledger.setdefault(account.ledger_id, []).append(account.id)
     included = list(by_ledger)[:MAX_PROJECTS]
-    found = await asyncio.gather(*(_read(store, ledger_id) for ledger_id in included))
+    resting = (
+        [name for ledger_id in included for name in by_ledger[ledger_id]] if settings.accounts.key_cooldown_s else []
+    )
+    reads = asyncio.gather(*(_read(store, ledger_id) for ledger_id in included))
+    cooldowns, found = await asyncio.gather(_read_cooldowns(store, resting), reads)
     projects = dict(zip(included, found, strict=True))
     reports = [{"accounts": by_ledger[i], **_project_report(settings, one)} for i, one in projects.items()]
-    return Ledger({"kind": store.kind, "reachable": True, "projects": reports}, projects)
+    return Ledger({"kind": store.kind, "reachable": True, "projects": reports}, projects, cooldowns)
+
+
+async def _read_cooldowns(store: Store, accounts: Sequence[str]) -> Mapping[str, State | None]:
+    """By account id, without those that cannot be read. They are read in one round trip, so only those of the first accounts."""
+    keys = {name: f"{COLLECTION}{COOLDOWN_LEDGER}{name}" for name in accounts[:KEYS_PER_READ]}
+    if not keys:
+        return {}
+    try:
+        values = await read_all(store, list(keys.values()), PROBE_TIMEOUT_S)
+    except StoreError:
+        return {}
+    read: dict[str, State | None] = {}
+    for name, key in keys.items():
+        value = values[key]
+        with suppress(UnreadableState):
+            read[name] = None if value is None else unpack(value)
+    return read
 
 
 async def _probe(store: Store) -> None:
@@ -105,12 +165,7 @@ async def _probe(store: Store) -> None:
     )
 
 
-def _accounts(settings: Settings, pool: Pool) -> Mapping[str, str]:
-    """Account id -> ledger id. A function without a Gemini key has them from GEMINI_PROJECTS."""
-    return {account.id: account.ledger_id for account in pool.server} or settings.reported_projects
-
-
-def health_report(settings: Settings, pool: Pool, ledger: Ledger) -> JsonObject:
+def health_report(settings: Settings, pool: Pool, accounts: Sequence[Listed], ledger: Ledger) -> JsonObject:
     return {
         "status": "healthy" if ledger.report["reachable"] else "degraded",
         "message": "Gemini API backend running",
@@ -123,32 +178,30 @@ def health_report(settings: Settings, pool: Pool, ledger: Ledger) -> JsonObject:
         },
         "models": sorted({*MODELS, *settings.model_limits}),
         "accounts": {
-            "configured": len(_accounts(settings, pool)),
+            "configured": len(accounts),
             "out": pool.disabled(),
-            **_by_state(settings, pool, ledger),
+            **_by_state(settings, accounts, ledger),
             "same_project": [_same_project(ids) for ids in pool.same_projects()],
         },
         "ledger": ledger.report,
     }
 
 
-def _by_state(settings: Settings, pool: Pool, ledger: Ledger) -> JsonObject:
-    """How many accounts are in which state, and for the models that some of them cannot serve, how many of these."""
-    out, accounts, models = pool.disabled(), Counter[str](), dict[str, Counter[str]]()
-    for account, ledger_id in _accounts(settings, pool).items():
-        project = ledger.projects.get(ledger_id)
-        if (project is None or project.reason) and account not in out:
-            accounts[UNKNOWN] += 1
-            continue
-        known = project or Project()
-        reason = Out(out[account]) if account in out else None
-        found = states(Facts(known.now_ms, known.state, settings.limits_of, settings.accounts.exhaustion, out=reason))
-        accounts[best(found).name] += 1
-        if reason is None:
-            for model, state in found.items():
-                if model != ANY_MODEL and state.name != "AVAILABLE":
-                    models.setdefault(model, Counter())[state.name] += 1
-    return {"states": dict(accounts), "models": {model: dict(counts) for model, counts in sorted(models.items())}}
+def _by_state(settings: Settings, accounts: Sequence[Listed], ledger: Ledger) -> JsonObject:
+    """How many accounts are in which state; and for the models that some accounts cannot serve as they serve others, how many
+    of these."""
+    counts, models = Counter[str](), dict[str, Counter[str]]()
+    for account in accounts:
+        project = ledger.projects.get(account.ledger_id or "", _NOT_READ)
+        rests = bool(settings.accounts.key_cooldown_s)
+        cooldown = ledger.cooldowns.get(account.id)
+        general, others = of_models(states(facts_of(settings, account, project.state, cooldown, project.now_ms)))
+        unread = project.reason is not None or (rests and account.id not in ledger.cooldowns)
+        # What is not read may be a reason not to serve, but is none to serve again.
+        counts[UNKNOWN if unread and general.name == "AVAILABLE" else general.name] += 1
+        for model, state in others.items():
+            models.setdefault(model, Counter())[state.name] += 1
+    return {"states": dict(counts), "models": {model: dict(found) for model, found in sorted(models.items())}}
 
 
 def _same_project(ids: list[str]) -> JsonObject:

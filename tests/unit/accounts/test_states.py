@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from shared.accounts.states import ANY_MODEL, AVAILABLE, AccountState, Facts, Out, best, states
+from shared.accounts.states import ANY_MODEL, AVAILABLE, AccountState, Facts, Out, states
 from shared.gateway.failures import refusal_of
 from shared.gemini.errors import UpstreamFailure, Violation
 from shared.generation import Cost
@@ -274,10 +274,3 @@ def test_the_environment_says_how_long_a_model_rests() -> None:
     found = Settings.from_environment({"LEDGER_URL": "memory://", **env}).accounts.exhaustion
     assert found == Exhaustion(wait=0.5, rejections=7, full_wait=60.0)
     assert Settings.from_environment({"LEDGER_URL": "memory://"}).accounts.exhaustion == AS_USUAL
-
-
-def test_an_account_is_as_good_as_its_best_model() -> None:
-    account = Account()
-    account.rejected(DAILY)
-    assert best(account.states()) == AVAILABLE
-    assert best(account.states(enabled=False)).name == "DISABLED"

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import resource
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from functions.health.models import Answer
 from shared.accounts.account import Account
 from shared.accounts.pool import Pool
+from shared.accounts.records import AccountRecord, OutReason
+from shared.accounts.sealing import DataKeys
+from shared.bootstrap import environment_accounts
 from shared.clock import elapsed_s
 from shared.ledger.limits import Limits
 from shared.ledger.packing import pack
-from shared.ledger.state import Circuit, ExternalUsage, ModelState, State
+from shared.ledger.state import Circuit, ExternalUsage, InstanceLease, ModelState, State
+from shared.ops.accounts_states import state_rows
 from shared.ops.health import CACHE_S, MAX_PROJECTS, Health
 from shared.secret import Secret
 from shared.settings.settings import Settings
@@ -115,6 +120,77 @@ async def test_accounts_are_counted_by_state() -> None:
     found = (await health(store, accounts).report())["accounts"]
     assert found["states"] == {"AVAILABLE": 3, "FAILED_INIT": 1, "UNKNOWN": 1}
     assert found["models"] == {"m": {"FULLY_EXHAUSTED": 2}}
+
+
+class Records(NamedTuple):
+    records: tuple[AccountRecord, ...]
+
+    def ledger_of(self, record: AccountRecord) -> str | None:
+        return record.ledger_id
+
+
+RECORDS = Records(
+    (
+        AccountRecord("a-off", "api_key", "1.x.y", enabled=False),
+        AccountRecord("a-failed", "api_key", "1.x.y", project="two", out=OutReason("key_invalid", "No.", 7)),
+        AccountRecord("a-resting", "api_key", "1.x.y", project="two"),
+        AccountRecord("a-fine", "api_key", "1.x.y", project="three"),
+    )
+)
+RESTS = {"KEY_COOLDOWN_SECONDS": "30", "GEMINI_API_KEY": "a-key-of-the-server", "GEMINI_API_KEY_PROJECT": "one"}
+
+
+async def resting(now_ms: int) -> CountedStore:
+    """A store in which `a-resting` rests, and `one` has spent its day for a model."""
+    store = CountedStore()
+    lease = InstanceLease(slots=1, reuse_ms=now_ms + 9_000, ends_ms=(now_ms + 9_000,))
+    await store.fill("cool-a-resting", pack(State(60_000, now_ms, {"i": lease})))
+    spent = ModelState(circuit=Circuit("day", open_until_ms=now_ms + 60_000))
+    await store.fill("one", pack(State(60_000, now_ms, {}, {"m": spent})))
+    store.reads = store.probes = 0
+    return store
+
+
+async def now_ms_of(store: CountedStore) -> int:
+    return int((await store.read("n/a")).sample.server_ms)
+
+
+async def test_states_are_those_of_the_accounts_command() -> None:
+    """Also in a process that has not seen the rejections; with one more read, of all cooldowns."""
+    store = await resting(await now_ms_of(CountedStore()))
+    settings = Settings.from_environment({"LEDGER_URL": "memory://", **RESTS})
+    serving = Pool(environment_accounts(settings), caller_limits=TEN, caller_concurrency=5)
+    report = await Health(settings, store, serving, stored=RECORDS).report()
+    Answer.model_validate(report)
+    assert (store.probes, store.reads) == (2, 3), "the probe and the cooldowns; three projects"
+    rows = await state_rows(settings, RECORDS.records, DataKeys([]), store)
+    found = report["accounts"]
+    assert found["states"] == Counter(row.state for row in rows if row.model is None)
+    assert found["models"] == {row.model: {row.state: 1} for row in rows if row.model is not None}
+    assert found["states"] == {"AVAILABLE": 2, "DISABLED": 1, "FAILED_INIT": 1, "COOLDOWN": 1}
+    assert found["models"] == {"m": {"FULLY_EXHAUSTED": 1}}
+    assert found["configured"] == 5
+    assert not any(record.id in str(found) for record in RECORDS.records)
+
+
+async def test_what_is_not_read_is_not_available() -> None:
+    """Neither an account of an unknown project, nor one whose cooldown cannot be read."""
+    store = await resting(await now_ms_of(CountedStore()))
+    await store.fill("cool-a-fine", b"GL\x09abc")
+    unknown = AccountRecord("a-unknown", "api_key", "1.x.y")
+    stored = Records((*RECORDS.records, unknown))
+    settings = Settings.from_environment({"LEDGER_URL": "memory://", **RESTS})
+    states = (await Health(settings, store, pool(), stored=stored).report())["accounts"]["states"]
+    assert states == {"DISABLED": 1, "FAILED_INIT": 1, "COOLDOWN": 1, "UNKNOWN": 2}
+
+
+async def test_cooldowns_are_read_in_one_round_trip() -> None:
+    store = CountedStore()
+    many = [Account(f"account-{n}", "one", Secret(f"key-{n}"), 5, TEN) for n in range(150)]
+    reports = health(store, Pool(many, caller_limits=TEN, caller_concurrency=5), **RESTS)
+    found = (await reports.report())["accounts"]["states"]
+    assert (store.probes, store.reads) == (2, 1)
+    assert found == {"AVAILABLE": 100, "UNKNOWN": 50}
 
 
 async def test_without_a_ledger_the_states_are_unknown() -> None:
