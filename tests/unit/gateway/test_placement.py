@@ -327,7 +327,7 @@ def test_each_account_of_a_merged_project_serves_its_files(maker: Account, out: 
         assert isinstance(error, NoServerKey), "no account of another project is asked"
 
 
-def test_a_merged_projects_file_outlives_the_account_that_made_it() -> None:
+def test_a_merged_file_outlives_the_account_that_made_it() -> None:
     @on_a_clock(A, C)
     async def _(setting: Setting) -> None:
         await setting.bind("files/a", ONE, account("removed", "q"))
