@@ -310,9 +310,7 @@ async def accounts_desk(settings: Settings) -> Desk:
     from shared.configuration.stored_accounts import SecretCache, stored_accounts
     from shared.configuration.stored_proxy import readable_url
     from shared.gemini.files_api import FilesApi
-    from shared.gemini.listing import ModelLister
-    from shared.gemini.minting import Mint
-    from shared.ops.account_testers import api_key_tester, token_tester
+    from shared.ops.account_testers import AccountTesters
     from shared.ops.accounts_desk import Desk
     from shared.ops.project_markers import merge_same_projects
 
@@ -323,8 +321,7 @@ async def accounts_desk(settings: Settings) -> Desk:
     proxy = (await configuration.read()).proxy
     if proxy is not None and proxy.enabled:
         settings, _ = effective(settings, Configuration(), readable_url(proxy, keys))
-    lister = ModelLister(settings.base_url, settings.proxy_for(settings.base_url))
-    of_tokens = token_tester(Mint(settings.accounts.oauth_token_url, settings.proxy_for))
+    testers = AccountTesters(settings)
 
     async def same_projects(ids: Collection[str]) -> Found:
         stored = stored_accounts(settings, await configuration.read(), keys, SecretCache()).accounts
@@ -333,7 +330,7 @@ async def accounts_desk(settings: Settings) -> Desk:
             return await merge_same_projects(store, files, accounts, ids, Grid.of(settings.window_s).window_ms)
 
     async def aclose() -> None:
-        await lister.aclose()
+        await testers.aclose()
         await configuration.aclose()
         await store.aclose()
 
@@ -343,7 +340,7 @@ async def accounts_desk(settings: Settings) -> Desk:
         store,
         keys,
         partial(need_data_keys, configured, deployed=deployed),
-        {"api_key": api_key_tester(lister), "vertex": of_tokens, "enterprise": of_tokens},
+        testers.of,
         same_projects,
         aclose,
     )

@@ -36,7 +36,7 @@ ALLOWED: dict[str, set[str]] = {
     "structured": {"bounds", "gateway.generator", "gemini"},
     "images": {"bounds", "gateway.generator", "gemini", "media"},
     # What an operator sees
-    "ops": {"accounts", "admission", "configuration", "gemini", "ledger", "settings", "stores"},
+    "ops": {"accounts", "admission", "bounds", "configuration", "gemini", "ledger", "settings", "stores"},
     # The wiring
     "bootstrap": {
         "accounts", "admission", "auth", "bounds", "configuration", "gateway", "gemini", "ledger", "media", "ops", "settings",

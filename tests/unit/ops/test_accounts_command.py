@@ -31,6 +31,7 @@ from shared.ops.accounts_command import main
 from shared.secret import Secret
 from shared.stores.sqlite import SqliteStore
 from tests.support.data_keys import data_key
+from tests.support.enterprise_accounts import COOKIES
 from tests.support.fake_google import Answer, error, fake_google
 from tests.unit.accounts.test_old_file import document
 from tests.unit.accounts.test_pasted import SERVICE_ACCOUNT
@@ -297,6 +298,13 @@ class TestTest:
             assert command.json("test", "--no-marker")["one_project"] == []
             assert command.json("test")["one_project"] == [sorted(pair)]
             assert f"whose limits they share: {', '.join(sorted(pair))}\n" in command.done("test", pair[0])
+
+    def test_a_browser_session_is_tested(self, command: Command) -> None:
+        with emulator({}) as url:
+            command.env |= {"ALLOW_SESSION_ACCOUNTS": "1", "ENTERPRISE_SESSION_BASE_URL": url}
+            place = ("--place", "team_id=team-7", "--place", "csesidx=1234567")
+            name = command.add(orjson.dumps(COOKIES).decode(), "--kind", "enterprise_session", *place)
+            assert command.done("test", name, "--no-marker").splitlines()[1].split() == [name, "ok"]
 
     def test_unknown_id_is_named(self, command: Command) -> None:
         assert command.failed("test", "a-none").startswith("There is no account a-none;")
