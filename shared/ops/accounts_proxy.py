@@ -6,12 +6,13 @@ import argparse
 from collections.abc import Callable
 from dataclasses import replace
 
+from shared.accounts.old_file import public_url
 from shared.configuration.document import Configuration, Proxy
 from shared.configuration.effective import locked_fields
 from shared.configuration.stored_proxy import stored, url_of
 from shared.generation import JsonObject
 from shared.ops.accounts_desk import Desk, print_result
-from shared.ops.proxy_check import check_proxy, shown_proxy
+from shared.ops.proxy_check import check_proxy
 from shared.ops.terminal import InputError, read_secret
 
 MAX_URL_CHARS = 2_000
@@ -81,7 +82,7 @@ async def _test(options: argparse.Namespace, desk: Desk) -> int:
     check = await check_proxy(url, target)
     print_result(
         options,
-        {"proxy": shown_proxy(url), "check": check.as_json()},
+        {"proxy": public_url(url), "check": check.as_json()},
         f"{check.outcome} after {check.took_ms} ms: {check.message}\n",
     )
     return 0 if check.outcome == "reachable" else 1

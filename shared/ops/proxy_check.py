@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 import aiohttp
 from yarl import URL
 
+from shared.accounts.old_file import credential_in, public_url
 from shared.clock import elapsed_s
 from shared.generation import JsonObject
 from shared.secret import Secret
@@ -45,21 +46,14 @@ class ProxyCheck:
         return {"outcome": self.outcome, "message": self.message, "took_ms": self.took_ms}
 
 
-def shown_proxy(proxy: Secret) -> str:
-    """A proxy's URL without its credential."""
-    parts = urlsplit(proxy.reveal())
-    host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
-    return f"{parts.scheme}://{host}" + (f":{parts.port}" if parts.port is not None else "")
-
-
 def proxy_status(settings: ProxySettings, target: str, last: ProxyCheck | None = None) -> JsonObject:
     """What is shown of the proxy for requests to `target` (a URL): {"proxy", "with_credentials", "exempt", "last_check"}.
     `exempt`: a proxy is set, but the target is reached directly (NO_PROXY, or this machine)."""
     used = settings.proxy_for(target)
     chosen = settings.https if urlsplit(target).scheme == "https" else settings.http
     return {
-        "proxy": None if used is None else shown_proxy(used),
-        "with_credentials": used is not None and "@" in urlsplit(used.reveal()).netloc,
+        "proxy": None if used is None else public_url(used),
+        "with_credentials": used is not None and credential_in(used) is not None,
         "exempt": used is None and chosen is not None,
         "last_check": None if last is None else last.as_json(),
     }
@@ -75,7 +69,7 @@ async def check_proxy(
 
 
 async def _outcome(proxy: Secret, target: str, timeout_s: float, tls: ssl.SSLContext | bool) -> tuple[Outcome, str]:
-    shown, host = shown_proxy(proxy), urlsplit(target).hostname
+    shown, host = public_url(proxy), urlsplit(target).hostname
     timeout = aiohttp.ClientTimeout(total=timeout_s, ceil_threshold=float("inf"))
     try:
         async with (

@@ -16,6 +16,8 @@ from shared.accounts.old_file import (
     MAX_PROBLEMS,
     InvalidOldFile,
     OldFile,
+    credential_in,
+    public_url,
     read_old_file,
     secrets_of,
     with_secrets,
@@ -218,3 +220,13 @@ class TestWriting:
     def test_other_encrypted_content_is_rejected(self, text: bytes) -> None:
         with pytest.raises(InvalidOldFile, match=ENCRYPTED):
             with_secrets(OldFile(), text)
+
+
+@pytest.mark.parametrize(
+    ("at", "credential"), [("", None), ("agent:planted@", "agent:planted"), ("planted@", "planted")]
+)
+@pytest.mark.parametrize("host", ["proxy.example:3128", "[::1]", "[::1]:3128"])
+def test_a_proxy_is_shown_without_its_credential(at: str, host: str, credential: str | None) -> None:
+    url = Secret(f"http://{at}{host}")
+    assert public_url(url) == f"http://{host}"
+    assert credential_in(url) == (Secret(credential) if credential else None)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from shared.ops.proxy_check import ProxyCheck, check_proxy, proxy_status, shown_proxy
+from shared.ops.proxy_check import ProxyCheck, check_proxy, proxy_status
 from shared.secret import Secret
 from shared.settings.proxy import Exemption, ProxySettings
 from tests.support.connect_proxy import ConnectProxy, Manner, connect_proxy
@@ -92,11 +92,6 @@ async def test_an_http_target_is_asked_in_absolute_form() -> None:
         url = proxy.url_for("agent:right-planted")
         accepted = await check_proxy(Secret(url), f"http://{HOST}/", timeout_s=PATIENCE_S)
     assert (rejected.outcome, accepted.outcome) == ("rejected_credentials", "reachable")
-
-
-def test_a_proxy_is_shown_without_its_credential() -> None:
-    assert shown_proxy(Secret("http://agent:planted@proxy.example:3128")) == "http://proxy.example:3128"
-    assert shown_proxy(Secret("http://agent:planted@[::1]")) == "http://[::1]"
 
 
 def test_the_status_names_the_proxy_that_serves_a_target() -> None:
