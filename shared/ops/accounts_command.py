@@ -28,6 +28,7 @@ from shared.accounts.sealing import Unsealable
 from shared.configuration.resealing import reseal_others
 from shared.errors import BadRequest, GatewayError
 from shared.ops import accounts_files, accounts_proxy, accounts_table
+from shared.ops.accounts_configuration import show_configuration
 from shared.ops.accounts_desk import Desk, OpenDesk, checked_ids, now_ms, print_result
 from shared.ops.accounts_states import state_rows
 from shared.ops.accounts_testing import test_accounts
@@ -101,6 +102,7 @@ def _parser() -> argparse.ArgumentParser:
     remove.add_argument("--yes", action="store_true", help="confirm the deletion")
     accounts_files.add_commands(command)
     accounts_proxy.add_command(command)
+    command("configuration", "list each field of the stored configuration, and what the environment locks")
     command("rotate-key", "encrypt all secrets anew with the first key of ACCOUNTS_DATA_KEY")
     return parser
 
@@ -119,6 +121,7 @@ async def _command(options: argparse.Namespace, settings: Settings, open_desk: O
         "export": _export,
         "rotate-key": _rotate_key,
         "proxy": accounts_proxy.proxy_command,
+        "configuration": show_configuration,
     }
     desk = await open_desk(settings)
     try:

@@ -470,7 +470,7 @@ class TestSecrets:
         run("paste", stdin=f"{pasted}{KEY[:15]}\n'{planted['first cookie']}\n")
         run("import", command.write("old.json", document()))
         run("import", command.write("wrong.json", document(proxy_enabled=planted["token of an account"])))
-        for name in ("list", "states", "test", "export"):
+        for name in ("list", "states", "configuration", "test", "export"):
             run(name)
         run("export", "--secrets", stdin=f"{self.PASSPHRASE}\n")
         run("export", "--secrets", "--output", str(tmp_path / "export.json"), stdin=f"{self.PASSPHRASE}\n")
@@ -538,6 +538,16 @@ class TestProxy:
         command.done("proxy", "set", stdin=PROXY)
         command.env["HTTPS_PROXY"] = "http://proxy.example:3128"
         assert "HTTPS_PROXY is set in the environment, which wins" in command.done("proxy", "show")
+
+    def test_every_field_is_shown_with_what_locks_it(self, command: Command) -> None:
+        command.done("proxy", "set", stdin=PROXY)
+        command.env |= {"GEMINI_RPM": "7", "HTTPS_PROXY": "http://proxy.example:3128"}
+        lines = {line.split()[0]: line for line in command.done("configuration").splitlines()}
+        assert lines["version"] == "version 1"
+        assert lines["limits.rpm"].endswith("locked by GEMINI_RPM")
+        assert lines["proxy"].endswith("locked by HTTPS_PROXY; stored: http://127.0.0.1:9, password ...word (on)")
+        fields = {row["field"]: row for row in command.json("configuration")["fields"]}
+        assert (fields["limits.rpm"]["value"], fields["limits.tpm"]["source"]) == (7, "default")
 
     def test_a_test_says_what_does_not_answer(self, command: Command) -> None:
         command.done("proxy", "set", stdin=PROXY)
