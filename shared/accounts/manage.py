@@ -108,8 +108,8 @@ async def rename(book: Book, account_id: str, label: str) -> AccountRecord:
     return await _change_one(book, account_id, lambda record: replace(record, label=label))
 
 
-async def assign_project(book: Book, ids: Collection[str], project: str | None) -> Records:
-    """Accounts of one project share its limits. The caller first merges the two ledgers (`admission/merge_ledgers.py`): what an
+async def assign_project(book: Book, ids: Collection[str], project: str) -> Records:
+    """Accounts of one project share its limits. The caller first merges the two ledgers (`ops/accounts_projects.py`): what an
     account sent in the last minute is counted in the ledger that it leaves. Raises BadRequest, NotFound, Unavailable."""
     return await _change_each(book, ids, lambda record: replace(record, project=project))
 

@@ -30,6 +30,7 @@ from shared.errors import BadRequest, GatewayError
 from shared.ops import accounts_files, accounts_proxy, accounts_table
 from shared.ops.accounts_configuration import show_configuration
 from shared.ops.accounts_desk import Desk, OpenDesk, checked_ids, now_ms, print_result
+from shared.ops.accounts_projects import assign_project
 from shared.ops.accounts_states import state_rows
 from shared.ops.accounts_testing import test_accounts
 from shared.ops.terminal import InputError, QuietParser, read_secret, read_text
@@ -100,6 +101,9 @@ def _parser() -> argparse.ArgumentParser:
     remove = command("remove", "delete accounts with their secrets")
     remove.add_argument("ids", nargs="+", metavar="ID")
     remove.add_argument("--yes", action="store_true", help="confirm the deletion")
+    assign = command("assign-project", "name the Google project of a key, with whose other keys it shares the limits")
+    assign.add_argument("id", metavar="ID")
+    assign.add_argument("project", metavar="PROJECT")
     accounts_files.add_commands(command)
     accounts_proxy.add_command(command)
     command("configuration", "list each field of the stored configuration, and what the environment locks")
@@ -117,6 +121,7 @@ async def _command(options: argparse.Namespace, settings: Settings, open_desk: O
         "enable": _enable,
         "disable": _disable,
         "remove": _remove,
+        "assign-project": assign_project,
         "import": _import,
         "export": _export,
         "rotate-key": _rotate_key,

@@ -27,8 +27,11 @@ from shared.configuration.document import Configuration
 from shared.configuration.store import ConfigurationStore
 from shared.emulator.config import EmulatorConfig
 from shared.emulator.running import running
+from shared.ledger.packing import unpack
+from shared.ledger.state import COLLECTION, State
 from shared.ops.accounts_command import main
 from shared.secret import Secret
+from shared.stores.port import StoreUnavailable
 from shared.stores.sqlite import SqliteStore
 from tests.support.data_keys import data_key
 from tests.support.enterprise_accounts import COOKIES
@@ -417,6 +420,58 @@ class TestFiles:
         command.env["ALLOW_SESSION_ACCOUNTS"] = "1"
         command.done("import", command.write("old.json", {"accounts": [{"team_id": "t", "csesidx": "1"}]}))
         assert "its secret is missing" in command.failed("enable", command.stored().accounts[0].id)
+
+
+class TestAssignProject:
+    def ledger(self, command: Command, name: str) -> State | None:
+        async def read() -> State | None:
+            store = SqliteStore(command.env["LEDGER_URL"].removeprefix("sqlite:///"))
+            value = (await store.read(COLLECTION + name)).value
+            await store.aclose()
+            return None if value is None else unpack(value)
+
+        return asyncio.run(read())
+
+    def test_an_account_takes_its_ledger_along(self, command: Command) -> None:
+        name, own = command.add(), f"k-{Secret(KEY).fingerprint('project')}"
+        assert command.done("assign-project", name, "my-project") == (
+            f"{name} is of the project my-project, and shares its limits.\n"
+        )
+        assert command.stored().accounts[0].ledger_id == "my-project"
+        closed, survivor = self.ledger(command, "my-project"), self.ledger(command, own)
+        assert closed is not None and closed.moved == own
+        assert survivor is not None and not survivor.moved
+        assert command.json("assign-project", name, "my-project") == {"assigned": name, "project": "my-project"}
+        assert command.states()[name] == "AVAILABLE"
+
+    def test_a_command_that_ended_halfway_is_completed(self, command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+        name = command.add()
+
+        async def killed(*given: object) -> None:
+            raise StoreUnavailable("killed")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(manage, "assign_project", killed)
+            assert command.failed("assign-project", name, "my-project") == "killed\n"
+        merged = self.ledger(command, "my-project")
+        assert merged is not None and merged.moved, "from here on both are counted together"
+        assert command.stored().accounts[0].project is None
+        command.done("assign-project", name, "my-project")
+        assert self.ledger(command, "my-project") == merged
+        assert command.stored().accounts[0].project == "my-project"
+
+    def test_what_must_not_be_merged_is_left_alone(self, command: Command) -> None:
+        first = command.add(KEY, "--project", "one")
+        lost = command.add(BAD_KEY)
+        vertex = command.add(orjson.dumps(SERVICE_ACCOUNT).decode(), "--kind", "vertex")
+        assert "is of the project one already" in command.failed("assign-project", first, "two")
+        assert "whose place names its project" in command.failed("assign-project", vertex, "two")
+        assert "GEMINI_API_KEY_PROJECT" in command.failed("assign-project", "gemini-api-key", "two")
+        assert "There is no stored account a-none" in command.failed("assign-project", "a-none", "two")
+        assert "project must be 1 to 100 letters" in command.failed("assign-project", lost, "not a project")
+        command.env["ACCOUNTS_DATA_KEY"] = data_key("z").reveal()
+        assert "the ledger that counts it is not known" in command.failed("assign-project", lost, "two")
+        assert self.ledger(command, "two") is None
 
 
 def test_the_module_runs_as_a_program(tmp_path: Path) -> None:
