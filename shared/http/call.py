@@ -62,6 +62,8 @@ class Call:
         self.settings: Settings = services.settings
         self.method: str = request.method
         self.path: str = request.scope["path"]
+        self.route = ""
+        """The pattern of endpoint.json that the path matched, like `/things/{id}`."""
         self.path_parameters: Mapping[str, str] = {}
         """The values in a path that matched a template: for `/things/{id}` in endpoint.json, `path_parameters["id"]`,
         percent-decoded. Empty for other paths, and where a function's own URL is called with the path `/`."""

@@ -144,7 +144,7 @@ class EndpointApp:
 
     async def _respond(self, call: Call, record: RequestRecord) -> Response:
         route, methods = self._route(call)
-        record.route = route
+        record.route = call.route = route
         if route != _HEALTH:
             # GET /health refreshes while it reads the ledger, and has a bound of its own for both.
             await call.refresh()
