@@ -94,7 +94,7 @@ async def conforming(
     headers: Mapping[str, str] | None = None,
 ) -> ConformingReply:
     """`reply`, the answer to `body`, if it conforms, else its repair. Raises what `Generator.generate` does, PromptBlocked,
-    ResponseBlocked, EmptyResponse, and, if the repaired answer does not conform either, NonconformingAnswer with these headers."""
+    ResponseBlocked, EmptyResponse, and, if the repair does not conform either, NonconformingAnswer with these headers."""
     text, bare, problems = await _read(reply, check)
     if not problems:
         return ConformingReply(bare, reply)
