@@ -5,16 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from shared.errors import BadRequest
 from shared.gemini.models import ModelInfo
 from shared.generation import JsonObject
 from shared.openai_format.chat_body import ChatBody
+from shared.openai_format.conversation import conversation
 from shared.openai_format.generation_settings import native_format, native_settings
-from shared.openai_format.messages import conversation
 from shared.openai_format.old_program import old_conversation
 from shared.openai_format.parts import ImageUrl, Media, refer
 from shared.openai_format.tools import native_tool_config, native_tools
 from shared.structured.json_schema import Schema
 
+MAX_URLS = 64
+"""Maximum addresses of images in one request, each of which is fetched."""
+MAX_FILES = 500
 SAFETY_CATEGORIES = (
     "HARM_CATEGORY_HARASSMENT",
     "HARM_CATEGORY_HATE_SPEECH",
@@ -73,19 +77,21 @@ class Translated(NamedTuple):
 
 
 def references(body: ChatBody) -> References:
-    """What must be fetched before `translate`."""
+    """What must be fetched before `translate`. Raises BadRequest for more than may be fetched for one request."""
     files: dict[str, str] = {}
     urls: dict[str, str] = {}
     call_ids: dict[str, None] = {}
     for at, message in enumerate(body.messages or ()):
-        calls = message.tool_calls
-        # Gemini signs only the first of parallel calls.
-        if calls and calls[0].signature is None:
-            call_ids[calls[0].id] = None
+        for call in message.tool_calls or ():
+            if call.signature is None:
+                call_ids[call.id] = None
         if isinstance(message.content, list):
             for number, part in enumerate(message.content):
                 for kind, name, field in refer(part, f"messages[{at}].content[{number}]"):
                     (files if kind == "file" else urls).setdefault(name, field)
+    if len(urls) > MAX_URLS or len(files) > MAX_FILES:
+        most = f"{MAX_URLS} addresses of images" if len(urls) > MAX_URLS else f"{MAX_FILES} stored files"
+        raise BadRequest(f"messages name more than {most}; name fewer in one request.", field="messages")
     return References(files, urls, tuple(call_ids))
 
 
