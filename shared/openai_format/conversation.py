@@ -43,7 +43,7 @@ def conversation(
     if start == len(messages):
         # Gemini answers a user's turn. OpenAI takes instructions alone.
         return Conversation([], [_user(one, media, at) for at, one in enumerate(messages)])
-    instruction = [part for at in range(start) for part in _native_parts(messages[at], media, at)]
+    instruction = [part for at in range(start) for part in _native_parts(messages[at], media, at) if part["text"].strip()]
     writer = _Writer(media, signatures, with_call_ids)
     at = start
     while at < len(messages):
@@ -90,7 +90,7 @@ class _Writer:
 
     def _add_assistant(self, messages: Sequence[Message], at: int) -> int:
         message = messages[at]
-        parts = _native_parts(message, self._media, at) if message.content else []
+        parts = _native_parts(message, self._media, at)
         if not parts and message.refusal:
             parts = [{"text": message.refusal}]
         calls = self._calls_of(message, at) if message.tool_calls else []
@@ -200,7 +200,7 @@ class _JsonReader:
 
     def __init__(self) -> None:
         self._unread = MAX_VALUES
-        self._counter = ValueCounter()
+        self._counter = ValueCounter(MAX_VALUES)
 
     def arguments(self, text: str, where: str) -> JsonObject:
         """Raises BadRequest for what is not an object."""
@@ -241,14 +241,19 @@ class _JsonReader:
 def _user(message: Message, media: Media, at: int) -> JsonObject:
     if isinstance(message.content, str):
         return turn("user", message.content)
-    return {"role": "user", "parts": _native_parts(message, media, at)}
+    return {"role": "user", "parts": _native_parts(message, media, at) or [{"text": ""}]}
 
 
 def _native_parts(message: Message, media: Media, at: int) -> list[JsonObject]:
-    content = message.content
+    """The parts without empty texts, which Vertex AI rejects."""
+    content = message.content or ()
     if isinstance(content, str):
         return [{"text": content}]
-    return [native_part(part, media, f"messages[{at}].content[{number}]") for number, part in enumerate(content or ())]
+    return [
+        native_part(part, media, f"messages[{at}].content[{number}]")
+        for number, part in enumerate(content)
+        if part.written != ""
+    ]
 
 
 def _shown(call_id: str) -> str:

@@ -14,7 +14,7 @@ from pydantic import ConfigDict, Field, model_validator
 
 from shared.errors import BadRequest
 from shared.generation import JsonObject
-from shared.http.bodies import Body, OrText, wrong
+from shared.http.bodies import Body, OrText, Rule, wrong
 from shared.media.base64_text import decode
 from shared.media.image_file import UNKNOWN, identify
 from shared.media.input_image import checked, inline_part
@@ -36,6 +36,7 @@ _TEXTS = frozenset({"text/plain", "text/html", "text/css", "text/csv", "text/xml
 _OTHER_TEXTS = re.compile(
     r"text/.*|application/(?:json|.*\+json|xml|.*\+xml|(?:x-)?(?:yaml|javascript|sh|python|sql|toml|ndjson|jsonl?|typescript))"
 )
+_FORMAT = Rule("must be the format of the recording, such as wav or mp3")
 _TYPE = re.compile(r"[a-z]+/[a-z0-9.+_-]+")
 
 
@@ -60,7 +61,7 @@ class VideoUrl(Body):
 
 class InputAudio(Body):
     data: str = Field(min_length=1, description="The recording, in base64.")
-    format: str = Field(pattern=r"^[a-z0-9-]{1,20}(?![\s\S])", description="Such as wav or mp3.", examples=["wav"])
+    format: Annotated[str, _FORMAT] = Field(pattern=r"^[a-z0-9-]{1,20}(?![\s\S])", examples=["wav"])
 
 
 class FileContent(Body):
