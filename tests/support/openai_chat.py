@@ -11,17 +11,18 @@ from shared.emulator.models import resolve
 from shared.emulator.transcode import read_message
 from shared.emulator.validate import check_generate
 from shared.errors import BadRequest
-from shared.generation import JsonObject
 from shared.gemini.models import info_of
+from shared.generation import JsonObject
 from shared.http.bodies import read
 from shared.openai_format.chat_body import ChatBody
 from shared.openai_format.translation import Resolved, Translated, references, translate
 
 MODEL = "gemini-3.8-flash"
+NOTHING = Resolved()
 HELLO: JsonObject = {"role": "user", "content": "Hello"}
 
 
-def sent(values: JsonObject, resolved: Resolved = Resolved()) -> Translated:
+def sent(values: JsonObject, resolved: Resolved = NOTHING) -> Translated:
     """The translation of a body; one without messages has HELLO. The offline Gemini must accept it."""
     model = values.get("model", MODEL)
     body = read(ChatBody, {"messages": [HELLO], **values} if "prompts" not in values else values)
@@ -33,7 +34,7 @@ def sent(values: JsonObject, resolved: Resolved = Resolved()) -> Translated:
     return translated
 
 
-def contents(*messages: JsonObject, resolved: Resolved = Resolved()) -> list[Any]:
+def contents(*messages: JsonObject, resolved: Resolved = NOTHING) -> list[Any]:
     """The contents of a conversation, which the offline Gemini accepts."""
     found: list[Any] = sent({"messages": list(messages)}, resolved).body["contents"]
     return found
@@ -50,6 +51,6 @@ def refused(values: JsonObject) -> tuple[str | None, str]:
     with pytest.raises(BadRequest) as caught:
         body = read(ChatBody, {"messages": [HELLO], **values} if "prompts" not in values else values)
         references(body)
-        translate(body, Resolved(), info_of(values.get("model") or MODEL))
+        translate(body, NOTHING, info_of(values.get("model") or MODEL))
     details = caught.value.details or {}
     return details.get("field"), caught.value.message

@@ -52,14 +52,16 @@ def test_turns_keep_their_order() -> None:
 
 def test_leading_instructions_are_the_system_instruction() -> None:
     """Those of both roles, in order; blank ones are left out."""
-    body = sent({
-        "messages": [
-            {"role": "system", "content": "Be brief."},
-            {"role": "developer", "content": [{"type": "text", "text": "Be kind."}]},
-            {"role": "system", "content": " "},
-            HELLO,
-        ]
-    }).body
+    body = sent(
+        {
+            "messages": [
+                {"role": "system", "content": "Be brief."},
+                {"role": "developer", "content": [{"type": "text", "text": "Be kind."}]},
+                {"role": "system", "content": " "},
+                HELLO,
+            ]
+        }
+    ).body
     assert body["systemInstruction"] == {"parts": [{"text": "Be brief."}, {"text": "Be kind."}]}
     assert body["contents"] == [text("user", "Hello")]
 
@@ -80,7 +82,7 @@ def test_assistant_messages_in_a_row_are_one_turn() -> None:
     said = {"role": "assistant", "content": "Let me look."}
     found = contents(HELLO, said, calls(call("a")), result("a"))
     assert [one["role"] for one in found] == ["user", "model", "user"]
-    assert [list(part)[0] for part in found[1]["parts"]] == ["text", "functionCall"]
+    assert [next(iter(part)) for part in found[1]["parts"]] == ["text", "functionCall"]
 
 
 def test_assistant_message_without_content_is_left_out() -> None:
@@ -105,7 +107,9 @@ def test_empty_text_beside_other_parts_is_left_out() -> None:
 
 
 def test_parallel_results_are_one_turn_in_the_order_of_the_calls() -> None:
-    found = contents(HELLO, calls(call("a", arguments='{"city": "Paris"}'), call("b")), result("b", "rain"), result("a"))
+    found = contents(
+        HELLO, calls(call("a", arguments='{"city": "Paris"}'), call("b")), result("b", "rain"), result("a")
+    )
     assert found[1]["parts"][0] == {
         "functionCall": {"name": "weather", "args": {"city": "Paris"}, "id": "call_1"},
         "thoughtSignature": PLACEHOLDER,

@@ -12,7 +12,7 @@ from shared.openai_format import parts as module
 from shared.openai_format.chat_body import ChatBody
 from shared.openai_format.translation import MAX_FILES, MAX_URLS, Resolved, references
 from tests.support.image_samples import written
-from tests.support.openai_chat import contents, refused
+from tests.support.openai_chat import NOTHING, contents, refused
 
 PNG = b64encode(written("PNG")).decode()
 PDF = b64encode(b"%PDF-1.7\n").decode()
@@ -22,7 +22,7 @@ FETCHED = {"inlineData": {"mimeType": "image/png", "data": PNG}}
 ADDRESS = "https://example.com/cat.png"
 
 
-def of(part: dict[str, Any], resolved: Resolved = Resolved()) -> Any:
+def of(part: dict[str, Any], resolved: Resolved = NOTHING) -> Any:
     """A part as it is sent; the offline Gemini accepts it."""
     message = {"role": "user", "content": [{"type": "text", "text": "What is it?"}, part]}
     found = contents(message, resolved=resolved)[0]["parts"]
@@ -140,7 +140,11 @@ GIF = b64encode(written("GIF")).decode()
         (file(file_data="a b"), "file.file_data", "base64"),
         (file(file_data=SOUND), "file.file_data", "no known type"),
         (file(file_data=f"data:x;base64,{SOUND}"), "file.file_data", "no known type"),
-        ({"type": "input_audio", "input_audio": {"data": SOUND, "format": "W A V"}}, "input_audio.format", "wav or mp3"),
+        (
+            {"type": "input_audio", "input_audio": {"data": SOUND, "format": "W A V"}},
+            "input_audio.format",
+            "wav or mp3",
+        ),
         ({"type": "input_audio", "input_audio": {"data": "=", "format": "wav"}}, "input_audio.data", "base64"),
         ({"type": "image", "source": {}}, "source", "Unknown field"),
     ],
