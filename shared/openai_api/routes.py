@@ -16,7 +16,10 @@ HANDLERS: dict[tuple[str, str], str] = {
     ("GET", "/v1/*"): "unbuilt:not_built",
     ("POST", "/v1/*"): "unbuilt:not_built",
     ("DELETE", "/v1/*"): "unbuilt:not_built",
-    ("GET", "/v1/models"): "unbuilt:not_built",
+    ("GET", "/v1/models"): "models:list_models",
+    ("GET", "/v1/models/{id}"): "models:retrieve_model",
+    ("GET", "/v1/models/models/{id}"): "models:retrieve_model",
+    ("GET", "/v1/status"): "status:status",
 }
 """(method, pattern of endpoint.json) -> module of this package, and the name of its handler."""
 

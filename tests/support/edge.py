@@ -169,7 +169,7 @@ class FakeServices:
     def __post_init__(self) -> None:
         self.settings = Settings.from_environment({**ENVIRONMENT, **self.environment})
         self.tracer: Any = None
-        store = MemoryStore()
+        self.store = store = MemoryStore()
         self.caller_rate = CallerRate(store, self.settings.rate_limit)
         self.fetch_rate = CallerRate(store, fetch_limit(self.settings), counted="fetched addresses")
         self.look_ups = LookUps()
