@@ -17,6 +17,8 @@ HANDLERS: dict[tuple[str, str], str] = {
     ("POST", "/v1/*"): "unbuilt:not_built",
     ("DELETE", "/v1/*"): "unbuilt:not_built",
     ("GET", "/v1/models"): "unbuilt:not_built",
+    ("POST", "/v1/images/edits"): "images:edits",
+    ("POST", "/v1/images/generations"): "images:generations",
 }
 """(method, pattern of endpoint.json) -> module of this package, and the name of its handler."""
 

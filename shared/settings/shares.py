@@ -10,7 +10,7 @@ from ipaddress import ip_address
 from shared.settings.settings import Settings
 
 MIN_FETCH_LIMIT = 14
-"""The number of addresses that one request may name (`images.inputs.MAX_INPUTS`)."""
+"""The number of addresses that one request may name (`images.choices.MAX_INPUTS`)."""
 
 
 def caller_key_connections(settings: Settings) -> int | None:

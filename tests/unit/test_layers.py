@@ -35,7 +35,7 @@ ALLOWED: dict[str, set[str]] = {
     "chat": {"gateway.stream_reply", "gemini", "http"},
     "structured": {"bounds", "gateway.generator", "gemini"},
     "images": {"bounds", "gateway.generator", "gemini", "media"},
-    "openai_format": {"gemini", "http.bodies", "media.base64_text", "structured.json_schema"},
+    "openai_format": {"gemini", "http.bodies", "images.choices", "media.base64_text", "structured.json_schema"},
     "openai_api": {
         "accounts", "auth", "bounds", "gateway", "gemini", "http", "images", "media", "openai_format", "openapi.operation", "ops",
         "settings", "stores.port", "structured",
