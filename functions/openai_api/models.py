@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from shared.generation import JsonObject
 from shared.openai_format.errors import error_body
+from shared.openai_format.file_bodies import LIST_PARAMETERS, FileDeleted, FileForm, FileList, FileObject
 from shared.openai_format.image_bodies import EditsBody, GenerationsBody, ImagesAnswer
 from shared.openapi.operation import ErrorFormat, Operation
 
@@ -33,7 +34,20 @@ ERRORS = ErrorFormat(
     retry_headers=("retry-after-ms",),
 )
 _NOT_BUILT = Operation(status=404, summary="Every other path of OpenAI's API is not built, and answers 404.")
+_FILE_CONTENT: JsonObject = {"application/octet-stream": {}}
 OPERATIONS: dict[str, Operation] = {
+    "POST /v1/files": Operation(FileObject, FileForm, form=True, summary="Stores a file for later requests."),
+    "GET /v1/files": Operation(FileList, summary="The caller's files.", query=LIST_PARAMETERS),
+    "GET /v1/files/{id}": Operation(FileObject, summary="What is known about a file."),
+    "DELETE /v1/files/{id}": Operation(FileDeleted, summary="Deletes a file."),
+    "GET /v1/files/{id}/content": Operation(
+        media=_FILE_CONTENT,
+        summary="The bytes of a file, with the type that its content shows.",
+        responses={
+            "206": {"description": "The bytes requested by Range.", "content": _FILE_CONTENT},
+            "304": {"description": "The version in If-None-Match is current."},
+        },
+    ),
     "POST /v1/images/generations": Operation(
         ImagesAnswer, GenerationsBody, summary="Generates images, which are stored and linked to."
     ),

@@ -15,9 +15,10 @@ from typing import NamedTuple
 
 from shared.clock import elapsed_s
 from shared.errors import GatewayError, LedgerUnavailable, NotFound, StorageUnavailable
-from shared.files.record import StoredFile, is_id, key_of, new_id, prefix_of
+from shared.files.record import StoredFile, digits_of, is_id, new_id
 from shared.media.names import made_until, new_name
 from shared.media.port import Objects
+from shared.secret import Secret
 from shared.stores.port import Change, CommitUnknown, Put, Store, StoreError
 
 MAX_LISTED = 10_000
@@ -53,7 +54,7 @@ class Files:
         file = StoredFile(
             new_id(now_s, random_hex), object_name, filename, purpose, mime_type, len(data), int(now_s), expires_s
         )
-        key = key_of(owner, file.id)
+        key = _key_of(owner, file.id)
         try:
             await self._objects.put(object_name, data, {"Content-Type": "application/octet-stream"})
             await self._write(key, Put(file.pack(), expires_s * 1000))
@@ -69,7 +70,7 @@ class Files:
     async def describe(self, owner: str, file_id: str) -> StoredFile:
         if not is_id(file_id):
             raise no_file()
-        value = await self._value(key_of(owner, file_id))
+        value = await self._value(_key_of(owner, file_id))
         if value is None:
             raise no_file()
         return StoredFile.unpack(value)
@@ -86,19 +87,19 @@ class Files:
         file = await self.describe(owner, file_id)
         with suppress(NotFound):
             await self._objects.delete(file.object_name)
-        await self._write(key_of(owner, file_id), None)
+        await self._write(_key_of(owner, file_id), None)
 
     async def page(self, owner: str, *, after: str | None, limit: int, newest_first: bool, purpose: str | None) -> Page:
         """At most `limit` files that follow the file `after`, which may be deleted meanwhile. Reads one entry for each file up
         to the end of the page."""
         try:
-            keys = await self._store.list(prefix_of(owner), limit=MAX_LISTED)
+            keys = await self._store.list(_prefix_of(owner), limit=MAX_LISTED)
         except StoreError:
             raise _unavailable() from None
         if not newest_first:
             keys.reverse()
         if after is not None:
-            place = key_of(owner, after)
+            place = _key_of(owner, after)
             keys = [key for key in keys if (key > place if newest_first else key < place)]
         found: list[StoredFile] = []
         step = min(_AT_ONCE, limit + 1)
@@ -156,6 +157,16 @@ class Files:
             done, names = False, []
         if not done or len(names) == MAX_SWEPT:
             self._swept_s = None
+
+
+def _prefix_of(owner: str) -> str:
+    """The start of the keys of all files of `owner`, who is named by a fingerprint only."""
+    return f"files/{Secret(owner).fingerprint('files')}."
+
+
+def _key_of(owner: str, file_id: str) -> str:
+    """A look-up by another caller finds what a look-up of an unknown id finds: nothing."""
+    return _prefix_of(owner) + digits_of(file_id)
 
 
 def no_file() -> NotFound:

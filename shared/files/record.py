@@ -1,8 +1,7 @@
 """What the store keeps about a file, and its id. Pure.
 
-A file's key is `files/<owner>.<digits of its id>`, so that a look-up by another caller finds what a look-up of an unknown id
-finds: nothing. The digits begin with the creation time, counted down, so that a caller's keys are sorted from the newest file
-to the oldest; the rest are 128 random bits.
+The digits of an id begin with the creation time, counted down, so that ids are sorted from the newest file to the oldest; the
+rest are 128 random bits.
 """
 
 from __future__ import annotations
@@ -13,9 +12,7 @@ from typing import NamedTuple
 import orjson
 
 from shared.media.names import newest_first
-from shared.secret import Secret
 
-COLLECTION = "files"
 _PREFIX = "file-"
 _ID = re.compile(rf"{_PREFIX}[0-9a-f]{{44}}")
 
@@ -50,15 +47,6 @@ def is_id(text: str) -> bool:
     return _ID.fullmatch(text) is not None
 
 
-def prefix_of(owner: str) -> str:
-    """The start of the keys of all files of `owner`, who is named by its fingerprint only."""
-    return f"{COLLECTION}/{Secret(owner).fingerprint('files')}."
-
-
-def key_of(owner: str, file_id: str) -> str:
-    return prefix_of(owner) + file_id.removeprefix(_PREFIX)
-
-
-def id_in(key: str) -> str:
-    """The id of the file that has this key."""
-    return _PREFIX + key.rpartition(".")[2]
+def digits_of(file_id: str) -> str:
+    """The id without its prefix; of two files, the newer one has the lower digits."""
+    return file_id.removeprefix(_PREFIX)

@@ -17,6 +17,11 @@ HANDLERS: dict[tuple[str, str], str] = {
     ("POST", "/v1/*"): "unbuilt:not_built",
     ("DELETE", "/v1/*"): "unbuilt:not_built",
     ("GET", "/v1/models"): "unbuilt:not_built",
+    ("GET", "/v1/files"): "files:list_files",
+    ("POST", "/v1/files"): "files:create_file",
+    ("GET", "/v1/files/{id}"): "files:describe_file",
+    ("DELETE", "/v1/files/{id}"): "files:delete_file",
+    ("GET", "/v1/files/{id}/content"): "files:file_content",
     ("POST", "/v1/images/edits"): "images:edits",
     ("POST", "/v1/images/generations"): "images:generations",
 }
