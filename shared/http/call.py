@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import aclosing
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, TypeVar, overload
@@ -28,7 +28,14 @@ from shared.gemini.models import Purpose, model_for
 from shared.generation import Caller, Ending, JsonObject, Priority, Reply, Timeline
 from shared.http.event_stream import MIN_SILENCE_S, OWN_FRAMING, SILENCE_S, Events, EventStream, Framing
 from shared.http.patience import HEADER, SDK_HEADERS, Patience, patience_of
-from shared.http.request_body import budgeted_bytes, may_be_json, parse_object, read_body, require_json
+from shared.http.request_body import (
+    budgeted_bytes,
+    may_be_json,
+    parse_object,
+    read_body,
+    receive_chunks,
+    require_json,
+)
 from shared.http.response import generation_answer
 from shared.settings.settings import Settings
 from shared.telemetry.record import RequestRecord, told
@@ -131,6 +138,13 @@ class Call:
             limit_bytes, timeout_s = self.settings.max_body_bytes, self.settings.request_timeout_s
             self._body = await read_body(self.headers, self.request.receive, limit_bytes, timeout_s, self.claim)
         return self._body
+
+    async def receive(self, max_bytes: int, take: Callable[[bytes], Awaitable[None]]) -> int:
+        """Hands the body to `take` as it arrives, instead of `body`, and returns its size. Raises PayloadTooLarge, BadRequest and
+        CallerGone."""
+        size_bytes = await receive_chunks(self.request.receive, max_bytes, self.settings.request_timeout_s, take)
+        self.forget_body()
+        return size_bytes
 
     @property
     def body_may_be_json(self) -> bool:

@@ -11,7 +11,7 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from shared.bounds.large_work import LARGE_BYTES
 from shared.errors import (
@@ -26,6 +26,7 @@ from shared.gemini import models, wire
 from shared.gemini.answer_text import reject_blocked_prompt
 from shared.gemini.native_body import native_body
 from shared.generation import EncodedBody, JsonObject
+from shared.images.choices import AspectRatio, ImageSize
 from shared.images.inputs import Worker
 from shared.images.storing import ImageData, read_image, store_image, uninterrupted
 from shared.media.input_image import InputImage, inline_part
@@ -36,12 +37,6 @@ if TYPE_CHECKING:
 
 MAX_IMAGES = 8
 """Per API request."""
-AspectRatio = Literal[
-    "1:1", "1:4", "1:8", "2:3", "3:2", "3:4", "4:1", "4:3", "4:5", "5:4", "8:1", "9:16", "16:9", "21:9"
-]
-ImageSize = Literal["512", "1K", "2K", "4K"]
-"""The sizes of all models together (ai.google.dev/gemini-api/docs/image-generation). Gemini rejects a size that the requested
-model does not support."""
 _EXCERPT_CHARS = 300
 
 
