@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from shared.generation import JsonObject
+from shared.openai_format.chat_body import ChatBody
+from shared.openai_format.completion_bodies import ChatCompletion, ChatCompletionChunk
 from shared.openai_format.errors import error_body
 from shared.openai_format.file_bodies import LIST_PARAMETERS, FileDeleted, FileForm, FileList, FileObject
 from shared.openai_format.image_bodies import EditsBody, GenerationsBody, ImagesAnswer
@@ -47,6 +49,9 @@ _MODEL = Operation(
     Model, summary="One model, with the limits that apply and what of them is used.", path_parameters={"id": _ID}
 )
 OPERATIONS: dict[str, Operation] = {
+    "POST /v1/chat/completions": Operation(
+        ChatCompletion, ChatBody, events=(ChatCompletionChunk,), summary="Answers a conversation, whole or as a stream."
+    ),
     "GET /v1/models": Operation(ModelList, summary="The models, with the limits that apply and what of them is used."),
     "GET /v1/models/{id}": _MODEL,
     "GET /v1/models/models/{id}": replace(_MODEL, summary="The same, by the name of Gemini's API: models/ and the id."),

@@ -93,13 +93,6 @@ def test_an_image_is_a_link_in_a_delta_of_its_own() -> None:
     ]
 
 
-def test_log_probabilities_are_in_the_last_chunk_of_their_frame() -> None:
-    found = {"content": [], "refusal": None}
-    made = chunks(Chunks(HEAD).of_contents(Contents(["a"], "", []), logprobs=found))
-    assert [chunk["choices"][0]["logprobs"] for chunk in made] == [None, found]
-    assert len(chunks(Chunks(HEAD).of_contents(Contents([], "", []), logprobs=found))) == 2
-
-
 def test_the_last_chunk_has_the_finish_reason() -> None:
     made = Chunks(HEAD)
     made.of_text("a")
