@@ -36,8 +36,6 @@ async def edits(call: Call) -> Response:
         names = {name: [file.filename for file in files] for name, files in form.files.items()}
         body = read(EditsBody, form_values(form.fields, names))
         inputs = await _inputs(call, [*form.files.get("image", ()), *form.files.get("image[]", ())])
-        # The form holds the same bytes once more.
-        del form
         return await _made(call, body, inputs)
 
 

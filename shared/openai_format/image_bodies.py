@@ -159,7 +159,7 @@ class ImagesAnswer(AnswerBody):
 
     created: int = Field(description="Unix time in seconds.")
     data: list[Image]
-    errors: list[ImageError] = Field(description="Not in OpenAI's answer; absent there, empty here without failures.")
+    errors: list[ImageError] = Field(description="What failed besides. OpenAI's own API has no such field.")
     usage: ImageUsage
 
 
