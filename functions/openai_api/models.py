@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from shared.generation import JsonObject
-from shared.openai_format.errors import error_body
+from shared.openai_api.api import OPENAI
 from shared.openai_format.image_bodies import EditsBody, GenerationsBody, ImagesAnswer
 from shared.openapi.operation import ErrorFormat, Operation
 
@@ -28,7 +28,7 @@ ERRORS = ErrorFormat(
             }
         },
     },
-    error_body,
+    OPENAI,
     headers=("openai-processing-ms",),
     retry_headers=("retry-after-ms",),
 )
