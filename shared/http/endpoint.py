@@ -40,7 +40,7 @@ from shared.http.response import (
     preflight,
     server_timing,
 )
-from shared.http.routes import Routes, comparable, is_literal
+from shared.http.routes import Routes, comparable, is_literal, is_wildcard
 from shared.settings.settings import SettingsError
 from shared.telemetry.record import RequestRecord, log_failure, log_problem, log_request, told, trace_of
 
@@ -53,6 +53,8 @@ Handler = Callable[[Call], Awaitable[Response | JsonObject]]
 Function = Callable[[Request], Awaitable[Response]]
 
 _HEALTH = "/health"
+_VERSION = "/v1"
+"""The start of OpenAI's paths. Some clients expect it in the base URL, others add it."""
 _MAX_LISTED_PATHS = 4
 
 
@@ -198,6 +200,11 @@ class EndpointApp:
             return only
         if path == _HEALTH:
             return _HEALTH, ("GET",)
+        with_version = self._routes.match(_VERSION + path)
+        if with_version is not None and not is_wildcard(with_version.pattern):
+            raise NotFound(
+                f"Not found. This path is {with_version.pattern} here: add {_VERSION} to the client's base URL."
+            )
         if len(self._methods) > _MAX_LISTED_PATHS:
             raise NotFound("Not found. GET /openapi.json lists the available paths.")
         raise NotFound(f"Not found. {self.manifest.name} has {', '.join(self._methods)}.")

@@ -3,8 +3,9 @@
 Gemini rejects a conversation whose function calls come back without their thought signatures, and OpenAI's clients return
 nothing of a tool call but its id, name and arguments. So an id leads to the signature in two ways:
 
-    call_<24 hex digits>                                  the key of the signature in the store
-    call_<24 hex digits>_<checksum><signature>            the same, and the signature itself where it is short
+    call_<24 hex digits>                           the key of the signature in the store
+    call_<24 hex digits>_<checksum><signature>     the same, and the signature itself where it is short
+    call_n<23 hex digits>                          no signature: of parallel calls only the first one has it
 
 Clients cut ids: to 64 characters (the limit of OpenAI's Responses API and of Bedrock), to 40 (an older one of OpenAI's), to the
 first 55 and a hash, or to the first 32 and the last 32. The key is in the first 32 characters, so that it survives each of
@@ -33,8 +34,10 @@ _MAX_PREFIX_CHARS = 32
 
 def new_call_id(signature: str | None, random: str) -> str:
     """A new id. `signature`: the thought signature of the call, None if it has none; `random`: RANDOM_BYTES as hex digits."""
+    if not signature:
+        return f"call_n{random[1:]}"
     key = f"call_{random}"
-    packed = None if signature is None else _packed(signature)
+    packed = _packed(signature)
     if packed is None:
         return key
     signed = f"{key}_{crc32(packed.encode()):08x}{packed}"
@@ -42,7 +45,8 @@ def new_call_id(signature: str | None, random: str) -> str:
 
 
 def key_of(call_id: str) -> str | None:
-    """The part of an id that survives a cut; None for an id that is not ours, or that was cut to fewer characters."""
+    """The part of an id that survives a cut. None for an id without a signature, for one that is not ours, and for one that was
+    cut to fewer characters."""
     found = _KEY.search(call_id, 0, _MAX_PREFIX_CHARS + MAX_ID_CHARS)
     return found[0] if found is not None and found.start() <= _MAX_PREFIX_CHARS else None
 
@@ -62,6 +66,6 @@ def _packed(signature: str) -> str | None:
         data = a2b_base64(signature, strict_mode=True)
     except (Error, ValueError):
         return None
-    if not data or b2a_base64(data, newline=False).decode() != signature:
+    if b2a_base64(data, newline=False).decode() != signature:
         return None
     return urlsafe_b64encode(data).decode().rstrip("=")

@@ -176,6 +176,15 @@ class TestRoutes:
         assert answer.error["code"] == "not_found"
         assert "/thing" in answer.error["message"]
 
+    async def test_a_path_without_its_version_is_told(self) -> None:
+        """A wildcard would match whatever was sent."""
+        made = thing(paths={"/v1/models/{id}": ("GET",), "/v1/files": ("GET",), "/v1/*": ("GET",)})
+        for path, pattern in (("/models/a", "/v1/models/{id}"), ("/files", "/v1/files")):
+            message = (await made.ask("GET", path)).error["message"]
+            assert message == f"Not found. This path is {pattern} here: add /v1 to the client's base URL."
+        assert "/v1/*" in (await made.ask("GET", "/things")).error["message"]
+        assert "base URL" not in (await made.ask("GET", "/things")).error["message"]
+
     @pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "HEAD", "PATCH"])
     async def test_wrong_method_gets_allow(self, method: str) -> None:
         answer = await thing().ask(method)

@@ -62,8 +62,16 @@ def test_a_forged_checksum_raises_nothing() -> None:
     assert signature_in(f"call_{RANDOM}_{crc32(b'A'):08x}A") is None
 
 
-@pytest.mark.parametrize("signature", [None, "", LONG, "not base64", "YQ", "YR==", "skip_thought_signature_validator"])
-def test_what_an_id_cannot_hold_is_left_out(signature: str | None) -> None:
+@pytest.mark.parametrize("signature", [None, ""])
+def test_an_id_shows_that_a_call_has_no_signature(signature: str | None) -> None:
+    """So that it is not looked up."""
+    call_id = new_call_id(signature, RANDOM)
+    assert len(call_id) == len(f"call_{RANDOM}")
+    assert key_of(call_id) is None
+
+
+@pytest.mark.parametrize("signature", [LONG, "not base64", "YQ", "YR==", "skip_thought_signature_validator"])
+def test_what_an_id_cannot_hold_is_left_out(signature: str) -> None:
     assert new_call_id(signature, RANDOM) == f"call_{RANDOM}"
 
 
