@@ -38,7 +38,7 @@ ERRORS = ErrorFormat(
     retry_headers=("retry-after-ms",),
 )
 _NOT_BUILT = Operation(status=404, summary="Every other path of OpenAI's API is not built, and answers 404.")
-_FILE_CONTENT: JsonObject = {"application/octet-stream": {}}
+_FILE_CONTENT: JsonObject = {"*/*": {}}
 _ID: JsonObject = {
     "description": "A model's id, or an alias of one.",
     "schema": {"type": "string", "example": "gemini-3.8-flash"},

@@ -80,7 +80,7 @@ def texts(model: type[BaseModel]) -> list[str]:
 
 
 VALID = {path: example(model) for path, model in MODELS.items()}
-VALID["/v1/images/edits"]["image"] = base64.b64decode(PIXEL)
+VALID["/v1/images/edits"]["image"] = VALID["/v1/files"]["file"] = base64.b64decode(PIXEL)
 
 FIELDS: dict[str, list[tuple[str, str, Any]]] = {
     "/chat": [
@@ -167,6 +167,12 @@ FIELDS: dict[str, list[tuple[str, str, Any]]] = {
         ("input_images[0]", "this machine", ["https://127.0.0.1/a.png"]),
         ("input_images[0]", "a URL with credentials", ["https://me:secret@images.example/a.png"]),
     ],
+    "/v1/files": [
+        ("file", "missing", MISSING),
+        ("file", "a text", "report.pdf"),
+        ("purpose", "unknown", "holiday"),
+        ("expires_after", "a text", "soon"),
+    ],
     "/v1/images/generations": [
         ("n", "nine", 9),
         ("n", "a word", "two"),
@@ -236,6 +242,8 @@ def _field_cases(path: str) -> Iterator[Case]:
     for name, sent, value in FIELDS.get(path, ()):
         yield case(name, sent, **{name.partition(".")[0].partition("[")[0]: value})
     yield case("promt", "unknown", promt="Hello")
+    if "model" not in MODELS[path].model_fields:
+        return
     if not is_form:
         yield case("model", "a number", model=1)
     yield case("model", "not a model id", model="Gemini Pro")

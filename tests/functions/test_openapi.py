@@ -101,7 +101,9 @@ def check(document: JsonObject, operation: JsonObject, status: int, headers: Any
         assert not body
         return
     media_type = headers["content-type"].partition(";")[0]
-    schema = described["content"][media_type].get("schema")
+    content = described["content"].get(media_type, described["content"].get("*/*"))
+    assert content is not None, f"{media_type} is not in the specification"
+    schema = content.get("schema")
     if schema is None:
         assert body, "bytes of which there is nothing to say"
     elif media_type == "text/event-stream":
@@ -189,7 +191,18 @@ async def addresses(url: str, path: str, operation: JsonObject) -> list[str]:
     schemas = [p["schema"] for p in operation["parameters"] if p.get("in") == "path"]
     if not schemas:
         return [path]
-    return [path.format(path=value) for value in schemas[0].get("enum") or [await image_name(url)]]
+    if values := schemas[0].get("enum") or ([schemas[0]["example"]] if "example" in schemas[0] else []):
+        return [re.sub(r"\{\w+\}", value, path) for value in values]
+    if path.startswith("/v1/files/"):
+        return [path.format(id=await file_id(url))]
+    return [path.format(path=await image_name(url))]
+
+
+async def file_id(url: str) -> str:
+    """Of a file that was stored just now."""
+    status, _, answer = await request("POST", f"{url}/v1/files", data=form({"purpose": "vision"}), headers=ADMIN)
+    assert status == 200, answer
+    return str(answer["id"])
 
 
 async def image_name(url: str) -> str:
