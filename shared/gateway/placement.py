@@ -21,7 +21,7 @@ from typing import Any
 from shared.accounts.account import Account, Kind
 from shared.accounts.bindings import Binding, Bindings
 from shared.accounts.pool import Pool
-from shared.accounts.signatures import BACKENDS, SignatureBackends
+from shared.accounts.signatures import BACKENDS, LIFETIME_MS, SignatureBackends
 from shared.admission.admission import Admission
 from shared.admission.merge_ledgers import find_merges
 from shared.clock import elapsed_s
@@ -40,9 +40,11 @@ MERGES_KNOWN_S = 10.0
 class Places:
     """What the requests of one process share. Bound to one event loop."""
 
-    def __init__(self, pool: Pool, bodies: RequestBodies, admission: Admission) -> None:
+    def __init__(
+        self, pool: Pool, bodies: RequestBodies, admission: Admission, signatures_ms: int = LIFETIME_MS
+    ) -> None:
         self.pool, self.bodies, self._store, self._clients = pool, bodies, admission.store, admission.clients
-        self.bindings, self.signatures = Bindings(admission.store), SignatureBackends(admission.store)
+        self.bindings, self.signatures = Bindings(admission.store), SignatureBackends(admission.store, signatures_ms)
         self._seen: tuple[Sequence[Account], int] | None = None
         """The accounts, and the number of merges, that the following is from."""
         self._projects: dict[str, str] = {}

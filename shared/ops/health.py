@@ -93,6 +93,11 @@ class Health:
 
     async def report(self) -> JsonObject:
         """`status` is `healthy`, or `degraded` while the ledger is unusable: requests to generate then get 503."""
+        ledger = await self.ledger()
+        return health_report(self.settings, self._pool, self._accounts(), ledger)
+
+    async def ledger(self) -> Ledger:
+        """The server's projects, at most CACHE_S old."""
         # Requests that arrive while the ledger is being read wait for that result.
         async with self._turn:
             if self._elapsed() >= self._expires_s:
@@ -100,7 +105,7 @@ class Health:
                 # Both at once: where the store does not answer, the report takes as long as one of them.
                 self._ledger, _ = await asyncio.gather(ledger, self._refresh() if self._refresh else asyncio.sleep(0))
                 self._expires_s = self._elapsed() + CACHE_S
-        return health_report(self.settings, self._pool, self._accounts(), self._ledger)
+            return self._ledger
 
     def _accounts(self) -> list[Listed]:
         """All accounts, with what the records say, and what this process found out about the others. A function without a
@@ -128,7 +133,7 @@ async def read_ledger(settings: Settings, store: Store, accounts: Sequence[Liste
     resting = (
         [name for ledger_id in included for name in by_ledger[ledger_id]] if settings.accounts.key_cooldown_s else []
     )
-    reads = asyncio.gather(*(_read(store, ledger_id) for ledger_id in included))
+    reads = asyncio.gather(*(read_project(store, ledger_id) for ledger_id in included))
     cooldowns, found = await asyncio.gather(_read_cooldowns(store, resting), reads)
     projects = dict(zip(included, found, strict=True))
     reports = [{"accounts": by_ledger[i], **_project_report(settings, one)} for i, one in projects.items()]
@@ -215,7 +220,8 @@ def _same_project(ids: list[str]) -> JsonObject:
     }
 
 
-async def _read(store: Store, ledger_id: str) -> Project:
+async def read_project(store: Store, ledger_id: str) -> Project:
+    """One read, or two for a project whose ledger was merged into another one."""
     try:
         reading = await store.read(COLLECTION + ledger_id, timeout_s=PROBE_TIMEOUT_S)
         state = None if reading.value is None else unpack(reading.value)
@@ -224,7 +230,7 @@ async def _read(store: Store, ledger_id: str) -> Project:
     except UnreadableState as error:
         return Project(reason=str(error))
     if state is not None and state.moved:
-        return await _read(store, state.moved)
+        return await read_project(store, state.moved)
     return Project(state, int(reading.sample.server_ms))
 
 
