@@ -43,7 +43,9 @@ def conversation(
     if start == len(messages):
         # Gemini answers a user's turn. OpenAI takes instructions alone.
         return Conversation([], [_user(one, media, at) for at, one in enumerate(messages)])
-    instruction = [part for at in range(start) for part in _native_parts(messages[at], media, at) if part["text"].strip()]
+    instruction = [
+        part for at in range(start) for part in _native_parts(messages[at], media, at) if part["text"].strip()
+    ]
     writer = _Writer(media, signatures, with_call_ids)
     at = start
     while at < len(messages):

@@ -14,7 +14,7 @@ _NOT_SPOKEN = Rule("must be null: this server makes no speech, so no message can
 
 
 class CalledFunction(Body):
-    name: str = Field(min_length=1)
+    name: str = Field(min_length=1, description="The function that was called.")
     arguments: str = Field(description="A JSON object, as text.", examples=['{"city": "Paris"}'])
     provider_specific_fields: Any = Field(None, description="Ignored.")
     parsed_arguments: Any = Field(None, description="Ignored; OpenAI's SDK adds it to the calls that it parsed.")
@@ -35,9 +35,11 @@ class ExtraContent(Body):
 
 
 class ToolCall(Body):
-    id: str = Field(min_length=1)
-    type: Annotated[Literal["function"], Rule("must be function; other kinds of tools are not supported")] = "function"
-    function: CalledFunction
+    id: str = Field(min_length=1, description="The id of the call, as it was answered.")
+    type: Annotated[Literal["function"], Rule("must be function; other kinds of tools are not supported")] = Field(
+        "function", description="Always function."
+    )
+    function: CalledFunction = Field(description="What was called.")
     extra_content: ExtraContent | None = Field(None, description="The call's thought signature, if the client kept it.")
     custom: Annotated[Absent, Rule("is not supported; send function")] = None
     index: Any = Field(None, description="Ignored; it is part of a stream's calls.")
@@ -55,12 +57,14 @@ class Message(Body):
     role: Annotated[
         Literal["system", "developer", "user", "assistant", "tool"],
         Rule("must be one of system, developer, user, assistant, tool"),
-    ]
-    content: Annotated[str | list[Part] | None, OrText("a list of parts")] = None
+    ] = Field(description="Who speaks.")
+    content: Annotated[str | list[Part] | None, OrText("a list of parts")] = Field(
+        None, description="A text, or a list of parts."
+    )
     tool_calls: list[ToolCall] | None = Field(None, fail_fast=True, description="Of an assistant message.")
     tool_call_id: str | None = Field(None, min_length=1, description="The call that a tool message answers.")
     refusal: str | None = Field(None, description="Of an assistant message; sent as its text where it has no content.")
-    name: str | None = Field(None, description="Ignored: Gemini's turns have no name.")
+    name: Any = Field(None, description="Ignored: Gemini's turns have no name.")
     function_call: Annotated[Absent, _CALLS_ONLY] = None
     audio: Annotated[Absent, _NOT_SPOKEN] = None
     annotations: Any = Field(None, description="Ignored.")
