@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field, model_validator
 
 from shared.http.bodies import Absent, Body, OrText, Rule, wrong
+from shared.media.base64_text import decode
 from shared.openai_format.parts import Part
 
 _CALLS_ONLY = Rule("is not supported; send tool_calls, and messages of the role tool")
@@ -47,8 +48,17 @@ class ToolCall(Body):
 
     @property
     def signature(self) -> str | None:
+        """The thought signature that the client kept; None for one that cannot be one, because it is not base64."""
         google = self.extra_content.google if self.extra_content is not None else None
-        return (google.thought_signature or None) if google is not None else None
+        kept = google.thought_signature if google is not None else None
+        return kept if kept and _is_base64(kept) else None
+
+
+def _is_base64(text: str) -> bool:
+    try:
+        return len(decode(text)) > 0
+    except ValueError:
+        return False
 
 
 class Message(Body):

@@ -183,6 +183,13 @@ def test_signature_that_the_client_kept_comes_first() -> None:
     assert signatures_of(kept, known={"a": "c2ln"}) == [("weather", "a2VwdA==")]
 
 
+@pytest.mark.parametrize("kept", ["", " ", "x", "not base64!", None])
+def test_text_that_is_no_signature_is_not_sent(kept: str | None) -> None:
+    """Gemini rejects a signature that is not base64."""
+    cut = call("a", extra_content={"google": {"thought_signature": kept}})
+    assert signatures_of(cut, known={"a": "c2ln"}) == [("weather", "c2ln")]
+
+
 def test_unknown_signature_is_the_placeholder_on_the_first_call() -> None:
     assert signatures_of(call("a"), call("b")) == [("weather", PLACEHOLDER), ("weather", None)]
 
