@@ -115,8 +115,8 @@ class _Writer:
         return end
 
     def _calls_of(self, asked: Sequence[tuple[str, ToolCall]]) -> list[_Call]:
-        """The calls of a turn as Gemini made them. `asked`: with their paths in the body. Of parallel calls Gemini signs the first,
-        so a signed one comes first, whatever the client did to their order."""
+        """The calls of a turn as Gemini made them. `asked`: with their paths in the body. Of parallel calls Gemini signs the
+        first, so a signed one comes first, whatever the client did to their order."""
         signed = [(where, call, call.signature or self._signatures.get(call.id)) for where, call in asked]
         signed.sort(key=lambda one: one[2] is None)
         calls: list[_Call] = []
