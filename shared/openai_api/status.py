@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections import Counter
-
 from starlette.responses import Response
 
-from shared.accounts.states import ANY_MODEL, Facts, best, states
+from shared.accounts.states import Facts, states
 from shared.generation import JsonObject
 from shared.http.call import Call
 from shared.http.response import JsonResponse
 from shared.openai_api.projects import Projects, projects_of
+from shared.ops.accounts_states import of_models
 from shared.ops.health import UNKNOWN
 from shared.ops.project_use import counted_models, slots_held
 
@@ -44,11 +43,9 @@ def _own_account(call: Call, projects: Projects) -> JsonObject:
     if project is None or project.reason is not None:
         return {"configured": 1, "states": {UNKNOWN: 1}, "models": {}}
     facts = Facts(project.now_ms, project.state, account.limits_for, call.settings.accounts.exhaustion)
-    found = states(facts)
-    models = {
-        model: {state.name: 1} for model, state in found.items() if model != ANY_MODEL and state.name != "AVAILABLE"
-    }
-    return {"configured": 1, "states": dict(Counter([best(found).name])), "models": models}
+    general, others = of_models(states(facts))
+    models = {model: {state.name: 1} for model, state in others.items()}
+    return {"configured": 1, "states": {general.name: 1}, "models": models}
 
 
 def _concurrency(projects: Projects) -> JsonObject:
