@@ -107,7 +107,7 @@ async def test_no_planted_secret_is_in_traces_output_or_answers(stored: Stored) 
     everywhere = {
         "traces": text_of(traces),
         "output": output.encode(),
-        "store": b"".join(path.read_bytes() for path in stored.folder.glob("ledger.db*")),
+        "store": b"".join(path.read_bytes() for path in stored.folder.glob("ledger.db*") if path.is_file()),
         "answers": "\n".join(text for _, text in answers).encode(),
     }
     assert all(everywhere.values())
