@@ -13,7 +13,7 @@ from shared.accounts.account import Account
 from shared.admission.permit import Permit, PermitLapsed
 from shared.admission.queue import AccountsChanged
 from shared.clock import elapsed_s
-from shared.errors import DailyQuotaExhausted, NoQuota, UpstreamTimeout
+from shared.errors import DailyQuotaExhausted, GatewayError, NoQuota, UpstreamTimeout
 from shared.gateway.able import able, served_model
 from shared.gateway.address_circuit import ENOUGH
 from shared.gateway.clearance import Clearance
@@ -74,6 +74,8 @@ class Attempts:
         """The current exchange, or the latest one."""
         self.over = False
         """Whether Gemini has ended the current exchange."""
+        self._not_found: GatewayError | None = None
+        """The error for the caller if no account has the model, once one account's project answered that."""
         self._prepared = False
         self._tries = self._lapses = 0
         self._free_tries = ENOUGH
@@ -341,6 +343,7 @@ class Attempts:
             return
         if failure.lacks_model:
             others, free = self._having(others), bool(self._free_tries)
+            self._not_found = error_of(self, failure, permit)
         elif failure.kind == "pressure" and self._free_tries and (untried := self.gateway.address.untried(others)):
             others, free = untried, True
         else:
@@ -356,6 +359,9 @@ class Attempts:
                 return
         match decision:
             case Raise():
+                # An account that is out now says nothing of the model, which none of the others has.
+                if self._not_found is not None and not others and self.gateway.pool.is_disabled(permit.account):
+                    raise self._not_found from failure
                 raise error_of(self, failure, permit) from failure
             case SameAccount(wait_s):
                 self.next = [permit.account]

@@ -19,6 +19,7 @@ from shared.generation import JsonObject
 from shared.stores.port import StoreUnavailable
 from tests.support.faulty_store import FaultyStore
 from tests.support.otlp import receiver
+from tests.support.planted_secrets import leaks
 from tests.support.processes import Running, request, started
 from tests.support.tied import free_port
 from tests.support.whole_path import MODEL, eventually, text_of, whole_path
@@ -38,22 +39,6 @@ FAULTS = (
     *("400", "401", "403", "404", "429", "429-day", "429-bare", "429-depleted", "500", "503", "504"),
     *("reset", "cut", "malformed", "block", "safety", "max_tokens"),
 )
-
-
-def spellings(secret: str) -> set[str]:
-    """As it is, percent-encoded, escaped, in hexadecimal, and in base64 wherever it may begin in what is encoded."""
-    raw = secret.encode()
-    found = {secret, quote(secret), quote(secret, safe=""), repr(secret)[1:-1], raw.hex(), raw.hex().upper()}
-    for shift in range(3):
-        # The first and last characters also depend on what stands beside the secret.
-        body = raw[-shift % 3 :]
-        body = body[: len(body) // 3 * 3]
-        found |= {base64.b64encode(body).decode(), base64.urlsafe_b64encode(body).decode()}
-    return found
-
-
-def leaks(output: str, secrets: tuple[str, ...]) -> list[str]:
-    return [secret for secret in secrets if any(spelling in output for spelling in spellings(secret))]
 
 
 @pytest.mark.parametrize("before", ["", "u", "us", "user:"])

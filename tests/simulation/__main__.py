@@ -13,11 +13,11 @@ import sys
 import time
 
 from tests.simulation import shapes
+from tests.simulation.drawn_scenarios import scenario_of
 from tests.simulation.judge import Result, judge
 from tests.simulation.mutant import caught
 from tests.simulation.mutants import MUTANTS
 from tests.simulation.runner import run
-from tests.simulation.scenario import scenario_of
 
 
 def main() -> int:

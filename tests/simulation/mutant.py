@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 from unittest.mock import patch
 
+from tests.simulation.drawn_scenarios import scenario_of
 from tests.simulation.judge import Result, judge
-from tests.simulation.scenario import Scenario, scenario_of
+from tests.simulation.scenario import Scenario
 
 MAX_SEEDS = 1_000
 

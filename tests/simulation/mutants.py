@@ -8,19 +8,16 @@ from dataclasses import replace
 from typing import Any
 
 from shared.admission import ledger_document
-from shared.admission import names as admission_names
 from shared.admission.admission import Admission
 from shared.admission.holdings import Holdings
-from shared.admission.model_permits import Booking, ModelPermits
+from shared.admission.model_permits import ModelPermits
 from shared.admission.permit import Permit
 from shared.admission.policy import Policy
 from shared.admission.project import ProjectClient
 from shared.admission.server_clock import Instant, ServerClock
 from shared.generation import NO_COST
 from shared.ledger import calendar, step
-from shared.ledger import names as ledger_names
 from shared.ledger.calendar import Calendar
-from shared.ledger.state import UNPROVEN
 from shared.ledger.throttling import jitter_slots
 from shared.stores.port import CommitUnknown
 from tests.simulation.checker import COUNTED_TOKENS
@@ -28,11 +25,10 @@ from tests.simulation.judge import DEBT, STILL_SHUT
 from tests.simulation.mutant import Mutant, patched
 from tests.simulation.mutants_of_circuits import CIRCUITS
 from tests.simulation.mutants_of_deadlines import DEADLINES
+from tests.simulation.mutants_of_names import NAMES
 from tests.simulation.mutants_of_projects import PROJECTS
 from tests.simulation.scenario import Scenario
 from tests.simulation.shapes import (
-    aliases,
-    an_alias_in_demand,
     callers_who_leave,
     processes_that_die,
     processes_that_stand_still,
@@ -46,7 +42,6 @@ from tests.simulation.shapes import (
     scarce_tokens,
     slow_connections,
     uncertain_tokens,
-    unproven_ids,
 )
 
 # -- the ledger ------------------------------------------------------------------------------------------------------
@@ -287,49 +282,6 @@ def lapsed_permits_spent(scenario: Scenario) -> Any:
     return patched(scenario, (ModelPermits, "adopt", wrong))
 
 
-def permits_of_an_alias_are_kept(scenario: Scenario) -> Any:
-    """Permits that were booked for an alias are spent as permits of its target."""
-    right = ModelPermits.absorb
-
-    def wrong(self: ModelPermits, moved: ModelPermits) -> None:
-        right(self, moved)
-        for validity, booking in moved.bookings.items():
-            mine = self.bookings.setdefault(validity, Booking(NO_COST))
-            mine.available = mine.available.plus(booking.available)
-
-    return patched(scenario, (ModelPermits, "absorb", wrong))
-
-
-def aliases_keep_their_sections(scenario: Scenario) -> Any:
-    """An id that is known to be metered as another model keeps its own section."""
-    itself = lambda names, model: model  # noqa: E731 - a defect in one line reads like a diff
-    return patched(scenario, (ledger_names, "section_of", itself), (admission_names, "section_of", itself))
-
-
-def everyone_has_the_turn(scenario: Scenario) -> Any:
-    """Each instance sends an unproven request of its own."""
-
-    def wrong(state: Any, message: Any, turn_ms: int) -> bool:
-        turn = state.sections[UNPROVEN].circuit
-        turn.owner, turn.model, turn.probe_ms = message.instance, UNPROVEN, state.now_ms + turn_ms
-        return bool(message.demands[UNPROVEN].waiting)
-
-    return patched(scenario, (step, "takes_turn", wrong))
-
-
-def turns_end_with_their_right(scenario: Scenario) -> Any:
-    """The turn of an unproven request ends with its right to begin, although the request is still open."""
-    right = step.takes_turn
-
-    def wrong(state: Any, message: Any, turn_ms: int) -> bool:
-        turn = state.sections[UNPROVEN].circuit
-        if turn.owner and turn.owner != message.instance:
-            turn.owner = ""
-        return right(state, message, turn_ms)
-
-    return patched(scenario, (step, "takes_turn", wrong))
-
-
 def policy_spends(scenario: Scenario) -> Any:
     """The policy, which only returns what to do, also writes what may be spent: all slots are used at once."""
     right = Policy.next_action
@@ -356,7 +308,6 @@ def nothing_given_back(scenario: Scenario) -> Any:
 SCRIPTED = (Mutant("the ring counts from its slot on", ring_counts_from_its_slot_on),)
 """Defects that seeds show too rarely: a named regression shows them."""
 REQUESTS, TOKENS, IMAGES = "requests in any window", "tokens in any window", "images in any window"
-ELSEWHERE, UNPROVEN_ONES = "booked elsewhere than metered, though it was known", "unproven requests at once"
 HELD = "held while idle, after every lease"
 SLOTS, DAY, COUNTED = "exchanges at once", "requests in any day", "days that are counted wrong"
 
@@ -397,10 +348,6 @@ MUTANTS = (
     ),
     Mutant("an answer opens nothing", answer_opens_nothing, shape=refusals, promise=STILL_SHUT),
     Mutant("what was spent meanwhile is given again", lapsed_permits_spent, shape=scarce_requests, promise=REQUESTS),
-    Mutant("an alias's permits are kept", permits_of_an_alias_are_kept, shape=an_alias_in_demand, promise=REQUESTS),
-    Mutant("an alias keeps its section", aliases_keep_their_sections, shape=aliases, promise=ELSEWHERE),
-    Mutant("everyone has the turn", everyone_has_the_turn, shape=unproven_ids, promise=UNPROVEN_ONES),
-    Mutant("a turn ends too soon", turns_end_with_their_right, shape=unproven_ids, promise=UNPROVEN_ONES),
     Mutant("the policy writes the cap", policy_spends, shape=scarce_slots, promise=SLOTS),
     Mutant("a deadline wakes nobody", nobody_wakes, shape=scarce_images, promise="calls that nobody answered"),
     Mutant(
@@ -409,5 +356,6 @@ MUTANTS = (
     ),
     *CIRCUITS,
     *DEADLINES,
+    *NAMES,
     *PROJECTS,
 )  # fmt: skip

@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 
+from tests.simulation.drawn_scenarios import scenario_of
 from tests.simulation.judge import judge
-from tests.simulation.scenario import Scenario, scenario_of
+from tests.simulation.scenario import Scenario
 
 BATCH = 10
 

@@ -7,7 +7,7 @@ from random import Random
 import pytest
 
 from tests.simulation.contention import Contention, TooMuchContention
-from tests.simulation.scenario import CONTENDED_EVERY, scenario_of
+from tests.simulation.drawn_scenarios import CONTENDED_EVERY, scenario_of
 
 
 def test_commits_on_one_document_take_turns() -> None:

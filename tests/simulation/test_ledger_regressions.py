@@ -14,11 +14,12 @@ from shared.ledger.limits import Limits
 from shared.ledger.state import Bookings, Demand, ModelState, QuotaSignal, RenewRequest, RenewResult, SlotRange, State
 from shared.ledger.step import renew
 from tests.simulation.checker import check
+from tests.simulation.drawn_scenarios import scenario_of
 from tests.simulation.history import Bound, Exchange, History
 from tests.simulation.judge import judge
 from tests.simulation.mutant import Mutant
 from tests.simulation.mutants import MUTANTS, SCRIPTED
-from tests.simulation.scenario import DAY, Scenario, grid_of, scenario_of
+from tests.simulation.scenario import DAY, Scenario, grid_of
 from tests.simulation.shapes import an_alias_in_demand, spent_too_much
 
 MODEL = "m0"

@@ -21,9 +21,10 @@ from shared.secret import Secret
 from tests.simulation.caller import Request
 from tests.simulation.checker import check
 from tests.simulation.history import Bound, Call, History
+from tests.simulation.instance import Instance
 from tests.simulation.scenario import DAY, Deployment, Scenario, grid_of
 from tests.simulation.upstream import Rival
-from tests.simulation.world import Instance, World
+from tests.simulation.world import World
 
 MODEL = "m0"
 START_MS = float(DAY.start_ms) + 36_000_000

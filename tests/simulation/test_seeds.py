@@ -16,10 +16,11 @@ from shared.ledger.grid import Grid
 from shared.ledger.limits import Limits
 from shared.secret import Secret
 from tests.simulation.checker import COUNTED_TOKENS, Goals, check
+from tests.simulation.drawn_scenarios import CALM_EVERY, scenario_of
 from tests.simulation.history import Call, Exchange, History
 from tests.simulation.judge import judge
 from tests.simulation.runner import run
-from tests.simulation.scenario import CALM_EVERY, Client, Deployment, Kind, Saturated, Scenario, scenario_of
+from tests.simulation.scenario import Client, Deployment, Kind, Saturated, Scenario
 from tests.simulation.shapes import changed_limits, merged_projects, uncertain_tokens
 from tests.support.processes import ROOT
 
@@ -39,7 +40,7 @@ def test_seed_is_deterministic_across_processes() -> None:
     seeds = (3, 17, 26, 49)
     here = [judge(scenario_of(seed)).digest for seed in seeds]
     program = (
-        "from tests.simulation.judge import judge; from tests.simulation.scenario import scenario_of; "
+        "from tests.simulation.judge import judge; from tests.simulation.drawn_scenarios import scenario_of; "
         f"print(*(judge(scenario_of(seed)).digest for seed in {seeds}))"
     )
     env = {**os.environ, "PYTHONHASHSEED": "1"}

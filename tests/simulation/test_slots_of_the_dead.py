@@ -11,8 +11,9 @@ from shared.accounts.account import Account
 from shared.ledger.limits import Limits
 from shared.secret import Secret
 from tests.simulation.checker import worst_instant
+from tests.simulation.instance import Instance
 from tests.simulation.scenario import Client, Deployment, Kind, Scenario, grid_of
-from tests.simulation.world import Instance, World
+from tests.simulation.world import World
 
 C, TAU_S, KILLED_AT_S = 15, 120.0, 30.0
 OWN = Kind("m0", (0,), service_s=(2.0, 6.0), patience_s=(10.0, 10.0))

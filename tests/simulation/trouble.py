@@ -8,7 +8,8 @@ from tests.simulation.history import Disturbance
 from tests.simulation.scenario import Fault
 
 if TYPE_CHECKING:
-    from tests.simulation.world import Instance, World
+    from tests.simulation.instance import Instance
+    from tests.simulation.world import World
 
 
 class Trouble:

@@ -7,7 +7,6 @@ import logging
 import random as global_random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from random import Random
 
 from shared.accounts.account import Account
@@ -23,6 +22,7 @@ from tests.simulation.bounds import bounds
 from tests.simulation.caller import Request, Story
 from tests.simulation.contention import Contention
 from tests.simulation.history import FOREVER, Call, Fate, History, Saturation
+from tests.simulation.instance import Ends, Instance, Waiting, hand_over, read_accounts
 from tests.simulation.loop import Process, VirtualLoop, virtual_clocks
 from tests.simulation.scenario import Client, Deployment, Merger, Reconfiguration, Scenario
 from tests.simulation.store import Network, StoreServer, VirtualStore
@@ -35,42 +35,6 @@ DRAIN_S = 10.0
 LOCAL_LINGER_S = 1.0
 MERGED_WITHIN_S = 1.5
 """After this time another instance tries to merge two ledgers."""
-
-
-@dataclass(slots=True)
-class Waiting:
-    """A connected caller, whose future gets the outcome of its request."""
-
-    ask: Request
-    number: int
-    came_ms: float
-    heard: asyncio.Future[Call]
-    story: Story | None = None
-    task: asyncio.Task[None] | None = None
-
-
-@dataclass(slots=True)
-class Instance:
-    process: Process
-    admission: Admission
-    deployment: Deployment
-    accounts: tuple[Account, ...]
-    """Those of its deployment, or of the last configuration that it read."""
-    calls: dict[int, Waiting] = field(default_factory=dict)
-    leaving: bool = False
-
-
-class Ends:
-    """The ends of processes that a machine knows (`Liveness`)."""
-
-    def __init__(self) -> None:
-        self.gone_names: set[str] = set()
-
-    def claim(self, owner: str) -> None:
-        """Every process of the simulation is known already."""
-
-    def gone(self, owner: str) -> bool:
-        return owner in self.gone_names
 
 
 class World:
@@ -270,7 +234,7 @@ class World:
         self._read = change.accounts
         for at, instance in enumerate(self.instances):
             if at not in change.unread_by:
-                self.loop.post(self.random.uniform(0.0, change.within_s), _read_accounts, instance, change.accounts)
+                self.loop.post(self.random.uniform(0.0, change.within_s), read_accounts, instance, change.accounts)
 
     def _retire(self, instance: Instance) -> None:
         instance.leaving = True
@@ -392,7 +356,7 @@ class World:
             fate, code, retry_after_s, story.served_ms if story is not None else None,
         )  # fmt: skip
         self.calls.append(call)
-        self.loop.post(0.0, _hand_over, waiting.heard, call)
+        self.loop.post(0.0, hand_over, waiting.heard, call)
         if self.scenario.stops_when_idle and not instance.calls and not instance.leaving:
             self.loop.post(0.0, self._stop_if_idle, instance)
 
@@ -428,18 +392,3 @@ class _Collector(logging.Handler):
             self._world.errors.append(f"{record.getMessage()}: {record.exc_info and record.exc_info[1]!r}")
         process = self._world.loop.current
         self._world.say(f"{process.name if process else ''} logs: {record.getMessage()}")
-
-
-def _read_accounts(instance: Instance, accounts: tuple[Account, ...]) -> None:
-    if not instance.process.killed:
-        instance.accounts = accounts
-        instance.process.spawn(_apply(instance, accounts))
-
-
-async def _apply(instance: Instance, accounts: tuple[Account, ...]) -> None:
-    instance.admission.clients.reconfigure(accounts)
-
-
-def _hand_over(heard: asyncio.Future[Call], what: Call) -> None:
-    if not heard.done():
-        heard.set_result(what)

@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,18 +66,16 @@ def stage(target: Path, *copied: str) -> Path:
 
 
 class Terraform:
-    """One state and one pretended cloud, both in `home`; commands run one at a time."""
+    """One state and one pretended cloud, both in `home`; commands run one at a time. `env` has further variables."""
 
-    def __init__(self, offline: Path, home: Path) -> None:
+    def __init__(self, offline: Path, home: Path, env: Mapping[str, str] | None = None) -> None:
         self.offline, self.home = offline, home
+        self._env = environment({**(env or {}), "TFSIM_HOME": str(home), "TFSIM_PYTHON": sys.executable})
         home.mkdir(parents=True, exist_ok=True)
 
     def run(self, checkout: Path, *arguments: str, folder: str = "terraform") -> Finished:
         command = [str(self.offline / "tfsim"), str(checkout / folder), *arguments]
-        given = {"TFSIM_HOME": str(self.home), "TFSIM_PYTHON": sys.executable}
-        done = subprocess.run(
-            command, env=environment(given), capture_output=True, text=True, timeout=_TIMEOUT_S, check=False
-        )
+        done = subprocess.run(command, env=self._env, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False)
         return Finished(done.returncode, " ".join((done.stdout + done.stderr).replace("│", " ").split()))
 
     def must(self, checkout: Path, *arguments: str, folder: str = "terraform") -> Finished:
@@ -96,8 +94,7 @@ class Terraform:
     def shown(self, checkout: Path, *arguments: str) -> dict[str, Any]:
         """`terraform show -json` of the state, or of the named plan."""
         command = [str(self.offline / "tfsim"), str(checkout / "terraform"), "show", "-json", *arguments]
-        env = environment({"TFSIM_HOME": str(self.home), "TFSIM_PYTHON": sys.executable})
-        done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False)
+        done = subprocess.run(command, env=self._env, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False)
         if done.returncode != 0:
             raise TerraformFailed(done.stderr)
         shown: dict[str, Any] = json.loads(done.stdout)

@@ -21,7 +21,7 @@ from shared.settings.settings import Settings
 from shared.stores.memory import MemoryStore
 from shared.stores.port import StoreUnavailable
 from tests.support.data_keys import data_key, data_keys
-from tests.unit.accounts.test_old_file import COOKIE, TOKEN, document
+from tests.support.old_files import COOKIE, TOKEN, document
 
 KEYS = data_keys()
 

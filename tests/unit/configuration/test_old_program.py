@@ -27,7 +27,7 @@ from shared.errors import BadRequest
 from shared.secret import Secret
 from shared.settings.accounts import WHY_NO_SESSION_ACCOUNTS
 from tests.support.data_keys import data_keys
-from tests.unit.accounts.test_old_file import COOKIE, HOST_COOKIE, TOKEN, account, document, model
+from tests.support.old_files import COOKIE, HOST_COOKIE, TOKEN, account, document, model
 
 KEYS = data_keys()
 DIGEST = "ab" * 32

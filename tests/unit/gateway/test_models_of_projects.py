@@ -10,11 +10,12 @@ from dataclasses import replace
 import pytest
 
 from shared.accounts.account import Account, Kind
-from shared.errors import ModelNotFound
+from shared.errors import DailyQuotaExhausted, ModelNotFound
 from shared.gateway.address_circuit import ENOUGH
 from shared.gateway.retry import MAX_TRIES
-from shared.gemini.errors import UpstreamFailure
-from tests.support.gateways import Processes, accounts_of
+from shared.gemini.errors import Kind as Failure
+from shared.gemini.errors import UpstreamFailure, Violation
+from tests.support.gateways import Judge, Processes, accounts_of
 from tests.support.virtual_time import run
 
 NEW = "gemini-brand-new"
@@ -38,6 +39,10 @@ def process(
     def judge(account: str, model: str) -> UpstreamFailure | None:
         return None if account in having else UpstreamFailure("not_found", words, status=404)
 
+    return processes(accounts, judge, then)
+
+
+def processes(accounts: list[Account], judge: Judge, then: Callable[[Processes], Awaitable[None]]) -> Processes:
     async def main() -> Processes:
         random.seed(15)
         found = Processes(accounts, judge)
@@ -98,6 +103,39 @@ def test_one_request_asks_a_bounded_number_of_projects() -> None:
         assert await found.ask(0, NEW) == "key-19"
 
     process(accounts_of(20), {"key-19"}, then)
+
+
+@pytest.mark.parametrize("kind", ["key_invalid", "account", "restricted"])
+def test_an_account_that_is_out_does_not_hide_the_404(kind: Failure) -> None:
+    """It answers neither the first request for the model nor the next one."""
+
+    def judge(account: str, model: str) -> UpstreamFailure:
+        if account == "key-0":
+            return UpstreamFailure("not_found", WORDS["api_key"], status=404)
+        return UpstreamFailure(kind, "API key not valid.", status=403)
+
+    async def then(found: Processes) -> None:
+        for _ in range(2):
+            with pytest.raises(ModelNotFound):
+                await found.ask(0, NEW)
+
+    assert sorted(one.account for one in processes(accounts_of(2), judge, then).sent) == ["key-0", "key-1"]
+
+
+def test_a_spent_day_is_not_a_404() -> None:
+    """The account's project may have the model."""
+
+    def judge(account: str, model: str) -> UpstreamFailure:
+        if account == "key-0":
+            return UpstreamFailure("not_found", WORDS["api_key"], status=404)
+        return UpstreamFailure("quota", "spent", status=429, violations=(Violation("requests", "day", 10),))
+
+    async def then(found: Processes) -> None:
+        for _ in range(2):
+            with pytest.raises(DailyQuotaExhausted):
+                await found.ask(0, NEW)
+
+    processes(accounts_of(2), judge, then)
 
 
 def test_a_404_about_something_else_is_the_callers() -> None:

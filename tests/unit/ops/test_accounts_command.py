@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
-import io
 import os
 import subprocess
 import sys
@@ -14,7 +12,6 @@ from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import orjson
 import pytest
@@ -22,101 +19,31 @@ import pytest
 from shared.accounts import manage
 from shared.accounts.old_file import MAX_FILE_BYTES
 from shared.accounts.sealing import DataKeys
-from shared.bootstrap import accounts_desk
 from shared.configuration.document import Configuration
-from shared.configuration.store import ConfigurationStore
 from shared.emulator.config import EmulatorConfig
 from shared.emulator.running import running
 from shared.ledger.packing import unpack
 from shared.ledger.state import COLLECTION, State
-from shared.ops.accounts_command import main
 from shared.secret import Secret
 from shared.stores.port import StoreUnavailable
 from shared.stores.sqlite import SqliteStore
+from tests.support.accounts_command import ADDED_KEY as KEY
+from tests.support.accounts_command import ENVIRONMENT_KEY, Command, Stdin
 from tests.support.data_keys import data_key
 from tests.support.enterprise_accounts import COOKIES
 from tests.support.fake_google import Answer, error, fake_google
-from tests.unit.accounts.test_old_file import document
-from tests.unit.accounts.test_pasted import SERVICE_ACCOUNT
+from tests.support.old_files import document
+from tests.support.planted_secrets import ECHOED_KEY as BAD_KEY
+from tests.support.planted_secrets import KEY_FILE, found_in, planted, run_everything
 
 ROOT = Path(__file__).parents[3]
-KEY, ENVIRONMENT_KEY = "AIzaSy-planted-added-key-000000000001", "AQ.planted-environment-key-0000000002"
 UNREADY_KEY = "AIzaSy-planted-unready-key-0000000006"
-BAD_KEY, BUSY_KEY = "AIzaSy-planted-rejected-key-00000000003", "AIzaSy-planted-busy-key-0000000000004"
+BUSY_KEY = "AIzaSy-planted-busy-key-0000000000004"
 ANSWERS: dict[str, Answer] = {
     BAD_KEY: error(400, f"API key not valid: {BAD_KEY} is not known.", "API_KEY_INVALID"),
     UNREADY_KEY: error(403, "Requests from this client are blocked.", "API_KEY_IP_ADDRESS_BLOCKED"),
     BUSY_KEY: error(429, "Resource exhausted, please try again later."),
 }
-Result = tuple[int, str, str]
-
-
-class Stdin(io.StringIO):
-    """Standard input that is a pipe, as text and as bytes."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__(text)
-        self.buffer = io.BytesIO(text.encode())  # type: ignore[misc]
-
-
-class Command:
-    """The command on one store. `run` gives the exit status, standard output and standard error."""
-
-    def __init__(
-        self, folder: Path, google: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        self.folder, self.capsys, self.monkeypatch = folder, capsys, monkeypatch
-        self.env = {
-            "LEDGER_URL": f"sqlite:///{folder}/ledger.db",
-            "ACCOUNTS_DATA_KEY": data_key("k").reveal(),
-            "GEMINI_BASE_URL": google,
-            "OAUTH_TOKEN_URL": f"{google}/token",
-            "GEMINI_API_KEY": ENVIRONMENT_KEY,
-        }
-
-    def run(self, *arguments: str, stdin: str = "") -> Result:
-        self.monkeypatch.setattr(sys, "stdin", Stdin(stdin))
-        status = main(arguments, self.env, accounts_desk)
-        printed = self.capsys.readouterr()
-        return status, printed.out, printed.err
-
-    def json(self, *arguments: str, stdin: str = "", status: int = 0) -> dict[str, Any]:
-        found, out, err = self.run(*arguments, "--json", stdin=stdin)
-        assert found == status, err
-        value: dict[str, Any] = orjson.loads(out)
-        return value
-
-    def done(self, *arguments: str, stdin: str = "") -> str:
-        status, out, err = self.run(*arguments, stdin=stdin)
-        assert status == 0, err
-        return out
-
-    def failed(self, *arguments: str, stdin: str = "") -> str:
-        """The one sentence of a command that did nothing."""
-        status, out, err = self.run(*arguments, stdin=stdin)
-        assert (status, out) == (1, "")
-        return err
-
-    def add(self, key: str = KEY, *options: str) -> str:
-        added = self.json("add", *options, stdin=f"{key}\n")["added"]
-        return str(added[0]["id"])
-
-    def write(self, name: str, value: object) -> str:
-        path = self.folder / name
-        path.write_bytes(value if isinstance(value, bytes) else orjson.dumps(value))
-        return str(path)
-
-    def stored(self) -> Configuration:
-        async def read() -> Configuration:
-            store = SqliteStore(self.env["LEDGER_URL"].removeprefix("sqlite:///"))
-            found = await ConfigurationStore(store).read()
-            await store.aclose()
-            return found
-
-        return asyncio.run(read())
-
-    def states(self) -> dict[str, str]:
-        return {row["id"]: row["state"] for row in self.json("states")["states"]}
 
 
 @contextmanager
@@ -169,7 +96,7 @@ class TestAdd:
         assert "exists already" in command.failed("add", stdin=ENVIRONMENT_KEY)
 
     def test_a_service_account_and_default_credentials(self, command: Command) -> None:
-        key_file = orjson.dumps(SERVICE_ACCOUNT).decode()
+        key_file = orjson.dumps(KEY_FILE).decode()
         added = command.json("add", "--kind", "vertex", "--place", "location=europe-west4", stdin=key_file)["added"]
         assert (added[0]["kind"], added[0]["project"], added[0]["last4"]) == ("vertex", "my-project", "4567")
         default = ("add", "--kind", "vertex", "--adc", "--place", "project=other-project")
@@ -463,7 +390,7 @@ class TestAssignProject:
     def test_what_must_not_be_merged_is_left_alone(self, command: Command) -> None:
         first = command.add(KEY, "--project", "one")
         lost = command.add(BAD_KEY)
-        vertex = command.add(orjson.dumps(SERVICE_ACCOUNT).decode(), "--kind", "vertex")
+        vertex = command.add(orjson.dumps(KEY_FILE).decode(), "--kind", "vertex")
         assert "is of the project one already" in command.failed("assign-project", first, "two")
         assert "whose place names its project" in command.failed("assign-project", vertex, "two")
         assert "GEMINI_API_KEY_PROJECT" in command.failed("assign-project", "gemini-api-key", "two")
@@ -485,64 +412,12 @@ def test_the_module_runs_as_a_program(tmp_path: Path) -> None:
 
 
 class TestSecrets:
-    """Secrets of every kind go through every command, and appear nowhere."""
-
-    PASSPHRASE, PROXY_PASSWORD = "planted passphrase of an export", "planted-proxy-password"
-    ADMIN_KEY = "planted-admin-key-0123456789"
-
-    def planted(self) -> dict[str, str]:
-        file = document()
-        return {
-            "key in the environment": ENVIRONMENT_KEY,
-            "key that is added": KEY,
-            "key that is pasted": "AIzaSy-planted-pasted-key-0000000000005",
-            "key that Google echoes": BAD_KEY,
-            "private key": "plantedPrivateKeyplantedPrivateKey0123456789",
-            "first cookie": file["accounts"][0]["secure_c_ses"],
-            "second cookie": file["accounts"][0]["host_c_oses"],
-            "token of an account": file["accounts"][1]["jwt"],
-            "password of the stored proxy": "planted-password",
-            "password of the environment's proxy": self.PROXY_PASSWORD,
-            "passphrase": self.PASSPHRASE,
-            "data key": data_key("n").reveal(),
-            "earlier data key": data_key("k").reveal(),
-            "admin key": self.ADMIN_KEY,
-        }
-
-    def run_everything(self, command: Command, tmp_path: Path) -> list[str]:
-        """What all commands print, with one failure of each."""
-        planted = self.planted()
-        printed: list[str] = []
-
-        def run(*arguments: str, stdin: str = "") -> None:
-            for options in ((), ("--json",)):
-                _, out, err = command.run(*arguments, *options, stdin=stdin)
-                printed.extend((out, err))
-
-        command.env |= {"ADMIN_API_KEY": self.ADMIN_KEY, "HTTP_PROXY": f"http://u:{self.PROXY_PASSWORD}@127.0.0.1:1"}
-        pasted = f"name,{planted['key that is pasted']}\n{BAD_KEY}\n{orjson.dumps(SERVICE_ACCOUNT).decode()}\n"
-        run("add", stdin=KEY)
-        run("paste", stdin=f"{pasted}{KEY[:15]}\n'{planted['first cookie']}\n")
-        run("import", command.write("old.json", document()))
-        run("import", command.write("wrong.json", document(proxy_enabled=planted["token of an account"])))
-        for name in ("list", "states", "configuration", "test", "export"):
-            run(name)
-        run("export", "--secrets", stdin=f"{self.PASSPHRASE}\n")
-        run("export", "--secrets", "--output", str(tmp_path / "export.json"), stdin=f"{self.PASSPHRASE}\n")
-        run("import", str(tmp_path / "export.json"), stdin=f"{self.PASSPHRASE}\n")
-        run("import", str(tmp_path / "export.json"), stdin=f"{self.PASSPHRASE} wrong\n")
-        command.env["ACCOUNTS_DATA_KEY"] = ",".join((planted["data key"], planted["earlier data key"]))
-        run("rotate-key")
-        for account in command.stored().accounts:
-            run("disable", account.id)
-            run("enable", account.id)
-        return printed
-
     def test_no_planted_secret_is_found_anywhere(
         self, command: Command, tmp_path: Path, caplog: pytest.LogCaptureFixture
     ) -> None:
+        """Secrets of every kind go through every command."""
         caplog.set_level("DEBUG")
-        printed = self.run_everything(command, tmp_path)
+        printed = run_everything(command, tmp_path)
         stored = command.stored()
         keys = DataKeys([data_key("n")])
         everywhere = {
@@ -553,15 +428,12 @@ class TestSecrets:
             "store": b"".join(path.read_bytes() for path in tmp_path.glob("ledger.db*")),
         }
         assert all(everywhere[name] for name in ("what is printed", "repr", "export", "store"))
-        for name, secret in self.planted().items():
-            forms = {secret.encode(), base64.b64encode(secret.encode())[:-4], orjson.dumps(secret)[1:-1]}
-            assert [place for place, content in everywhere.items() if any(form in content for form in forms)] == [], (
-                name
-            )
+        assert found_in(everywhere) == {}
         # They were planted where they belong: the stored ones can be read with the data key.
         readable = "".join(manage.secret_of(keys, account).reveal() for account in stored.accounts)
         kept = ["key that is added", "key that is pasted", "key that Google echoes", "private key", "first cookie"]
-        assert all(self.planted()[name] in readable for name in (*kept, "second cookie", "token of an account"))
+        assert all(planted()[name] in readable for name in (*kept, "second cookie", "token of an account"))
+        assert len(found_in({"the secrets": readable.encode()})["the secrets"]) == len(kept) + 2
 
 
 PROXY = "http://someone:a-proxy-password@127.0.0.1:9"
