@@ -36,7 +36,7 @@ from shared.ledger.grid import Grid
 from shared.ledger.step import MIN_DEADLINE_MS
 from shared.media.port import FILES
 from shared.media.url import open_media, open_objects
-from shared.ops.health import Health
+from shared.ops.health import Health, Ledger
 from shared.settings.accounts import WHY_NO_SESSION_ACCOUNTS, file_to_import
 from shared.settings.keys import ServerKey, account_id
 from shared.settings.settings import Settings
@@ -104,6 +104,7 @@ class Services:
             day_share=DayShare(self.store, self.admission) if shares_day(settings) else None,
             byte_budget=self.byte_budget,
             large_work=self.large_work,
+            signatures_ms=settings.session_ttl_hours * 3_600_000,
         )
         self.caller_rate = CallerRate(self.store, settings.rate_limit, settings.window_s)
         self.fetch_rate = CallerRate(self.store, fetch_limit(settings), settings.window_s, counted="fetched addresses")
@@ -200,6 +201,10 @@ class Services:
     async def health(self) -> JsonObject:
         """The body of GET /health."""
         return await self._health.report()
+
+    async def ledger(self) -> Ledger:
+        """The server's projects as GET /health reads them, at most a few seconds old."""
+        return await self._health.ledger()
 
     def ledger_writes(self) -> int:
         """Commits to the ledger by this process since the last call. One commit serves many requests, so only the sum over all

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from shared.generation import JsonObject
-from shared.openai_format.errors import error_body
+from shared.openai_api.api import OPENAI
+from shared.openai_format.chat_body import ChatBody
+from shared.openai_format.completion_bodies import ChatCompletion, ChatCompletionChunk
 from shared.openai_format.file_bodies import LIST_PARAMETERS, FileDeleted, FileForm, FileList, FileObject
 from shared.openai_format.image_bodies import EditsBody, GenerationsBody, ImagesAnswer
+from shared.openai_format.model_bodies import Model, ModelList
+from shared.openai_format.status_body import Status
 from shared.openapi.operation import ErrorFormat, Operation
 
 _TEXT: JsonObject = {"type": "string"}
@@ -29,13 +35,27 @@ ERRORS = ErrorFormat(
             }
         },
     },
-    error_body,
+    OPENAI,
     headers=("openai-processing-ms",),
     retry_headers=("retry-after-ms",),
 )
 _NOT_BUILT = Operation(status=404, summary="Every other path of OpenAI's API is not built, and answers 404.")
-_FILE_CONTENT: JsonObject = {"application/octet-stream": {}}
+_FILE_CONTENT: JsonObject = {"*/*": {}}
+_ID: JsonObject = {
+    "description": "A model's id, or an alias of one.",
+    "schema": {"type": "string", "example": "gemini-3.8-flash"},
+}
+_MODEL = Operation(
+    Model, summary="One model, with the limits that apply and what of them is used.", path_parameters={"id": _ID}
+)
 OPERATIONS: dict[str, Operation] = {
+    "POST /v1/chat/completions": Operation(
+        ChatCompletion, ChatBody, events=(ChatCompletionChunk,), summary="Answers a conversation, whole or as a stream."
+    ),
+    "GET /v1/models": Operation(ModelList, summary="The models, with the limits that apply and what of them is used."),
+    "GET /v1/models/{id}": _MODEL,
+    "GET /v1/models/models/{id}": replace(_MODEL, summary="The same, by the name of Gemini's API: models/ and the id."),
+    "GET /v1/status": Operation(Status, summary="The accounts by state, the use of each model, and the queue."),
     "POST /v1/files": Operation(FileObject, FileForm, form=True, summary="Stores a file for later requests."),
     "GET /v1/files": Operation(FileList, summary="The caller's files.", query=LIST_PARAMETERS),
     "GET /v1/files/{id}": Operation(FileObject, summary="What is known about a file."),

@@ -26,7 +26,7 @@ from shared.gemini import wire
 from shared.gemini.answer_text import answer_text
 from shared.gemini.models import Purpose, model_for
 from shared.generation import Caller, Ending, JsonObject, Priority, Reply, Timeline
-from shared.http.event_stream import MIN_SILENCE_S, SILENCE_S, Events, EventStream
+from shared.http.event_stream import MIN_SILENCE_S, OWN_FRAMING, SILENCE_S, Events, EventStream, Framing
 from shared.http.patience import HEADER, SDK_HEADERS, Patience, patience_of
 from shared.http.request_body import (
     budgeted_bytes,
@@ -290,6 +290,10 @@ class Call:
 
     def stream(self, model: str, body: JsonObject, shape: Callable[[StreamReply], Events]) -> EventStream:
         """An answer while it is generated; `shape` turns Gemini's frames into the events to send."""
+        return self.event_stream(lambda generator: self._events(generator, model, body, shape))
+
+    def event_stream(self, events: Callable[[Generator], Events], framing: Framing = OWN_FRAMING) -> EventStream:
+        """A response of the events that are made with a generator for this caller."""
         deadline_s, silence_s = self.deadline_s, SILENCE_S
         if self.patience.of_silence:
             # The client's timeout applies to the time between two bytes: it gets a byte in time, up to the longest deadline.
@@ -297,10 +301,11 @@ class Call:
             silence_s = min(silence_s, max(MIN_SILENCE_S, self.patience.timeout_s / 2))
         timeline = self.timeline
         return EventStream(
-            self._events(self._generator(deadline_s), model, body, shape),
+            events(self._generator(deadline_s)),
             deadline_s,
             dispatched_s=lambda: timeline.dispatched_s,
             silence_s=silence_s,
+            framing=framing,
         )
 
     async def _events(

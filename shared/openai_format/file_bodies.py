@@ -37,7 +37,9 @@ class FileForm(Body):
     """A form (multipart/form-data) with one file."""
 
     file: str = Field(description="The file, with its name.", json_schema_extra={"format": "binary"})
-    purpose: Purpose = Field("user_data", description="Kept with the file; it changes nothing else.")
+    purpose: Purpose = Field(
+        "user_data", description="Kept with the file; it changes nothing else.", examples=["user_data"]
+    )
     expires_after: ExpiresAfter | None = Field(
         None,
         description="Sent as `expires_after[anchor]` and `expires_after[seconds]`. Without it the file lives as long as the "

@@ -81,6 +81,8 @@ class Settings:
     """How long an instance may hold reservations; None: the ledger chooses."""
     window_s: float
     """The window of the limits: one minute, shorter only in tests."""
+    session_ttl_hours: int
+    """How long what belongs to a conversation is kept, after its last turn."""
     images: ImageSettings
     accounts: AccountSettings
     cors_origins: tuple[str, ...]
@@ -136,6 +138,7 @@ class Settings:
             ledger_url=_ledger_url(read, deployed, workers),
             lease_s=read.number("LEDGER_LEASE_SECONDS", 0.0, 0.1, 600.0) or None,
             window_s=read.number("LEDGER_WINDOW_SECONDS", 60.0, 0.5, 60.0),
+            session_ttl_hours=read.integer("SESSION_TTL_HOURS", 24, 1, 8760),
             images=ImageSettings.read(read, deployed),
             accounts=AccountSettings.read(read),
             cors_origins=_cors_origins(read),

@@ -36,7 +36,10 @@ ALLOWED: dict[str, set[str]] = {
     "files": {"media", "stores.port"},
     "structured": {"bounds", "gateway.generator", "gemini"},
     "images": {"bounds", "gateway.generator", "gemini", "media"},
-    "openai_format": {"files.record", "gemini", "http.bodies", "images.choices", "media.base64_text", "structured.json_schema"},
+    "openai_format": {
+        "bounds.json_structure", "chat.generation_config", "files.record", "gemini", "http.bodies", "images.choices",
+        "media.base64_text", "media.image_file", "media.input_image", "structured.json_schema",
+    },
     "openai_api": {
         "accounts", "auth", "bounds", "files", "gateway", "gemini", "http", "images", "media", "openai_format",
         "openapi.operation", "ops", "settings", "stores.port", "structured",

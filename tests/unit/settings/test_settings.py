@@ -104,6 +104,8 @@ WRONG = [
     ("PUBLIC_BASE_URL", "ftp://images.example", "ftp://images.example"),
     ("IMAGE_TTL_DAYS", "0", "1 to 3650, or `unlimited`"),
     ("IMAGE_TTL_DAYS", "forever", "unlimited"),
+    ("SESSION_TTL_HOURS", "0", "1 to 8760"),
+    ("SESSION_TTL_HOURS", "unlimited", "1 to 8760"),
     ("IMAGE_URLS", "direct", "proxied, signed"),
     ("IMAGE_URLS", "signed", "a folder, which cannot sign URLs"),
     ("IMAGE_KEEP_PROMPTS", "maybe", "0, 1, false, true"),
