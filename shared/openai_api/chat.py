@@ -1,13 +1,6 @@
 """POST /v1/chat/completions: what the body refers to is fetched, the body becomes Gemini's, and its answers become choices.
 
-    references -> resolved -> translate -> ChatJob -> answers (choices.py), or a stream of chunks (chunk_streams.py)
-
-Decision: `n` choices are n generations side by side, each admitted and counted by itself, and the usage adds up what all of
-them took. A choice that fails does not cost the others, which are paid for: they are returned, and `errors` lists the failed
-ones; only if all fail, the first one's error is the response. Alternative: failing the whole, which OpenAI's SDK repeats twice.
-
-Decision: a tool call that Gemini could not write (MALFORMED_FUNCTION_CALL) is an error 502, which OpenAI's SDKs send again by
-themselves; a retry here would multiply theirs, and each is paid for.
+references -> resolved -> translate -> ChatJob -> answers (choices.py), or a stream of chunks (chunk_streams.py)
 """
 
 from __future__ import annotations

@@ -1,8 +1,4 @@
-"""A streamed chat completion: Gemini's frames as chunks, while they arrive.
-
-Decision: an answer that must conform to a schema is generated whole, checked and repaired before its first chunk is sent;
-comments keep the connection alive meanwhile. What was sent cannot be repaired, and OpenAI's SDK parses at the end anyway.
-"""
+"""A streamed chat completion: Gemini's frames as chunks, while they arrive."""
 
 from __future__ import annotations
 
@@ -90,6 +86,7 @@ async def _streamed_choice(
 async def _checked_choice(
     job: ChatJob, generator: Generator, body: JsonObject | EncodedBody, index: int, totals: _Totals
 ) -> Pieces:
+    # Generated whole: what is sent cannot be repaired.
     one = await answered(job, generator, body)
     head = job.head(one.model)
     chunks = _chunks(job, head, index)

@@ -167,6 +167,15 @@ class TestErrors:
                 assert answer.headers["x-should-retry"] == "false"
             assert path.sent == 1
 
+    @pytest.mark.parametrize(
+        "url", ["https://127.0.0.1/a.png", "http://a.example/a.png", "https://a.invalid/image/a.png"]
+    )
+    async def test_an_address_that_is_not_fetched_is_named(self, url: str) -> None:
+        async with whole_path() as path:
+            answer = await chat(path, [{"type": "image_url", "image_url": {"url": url}}])
+            assert (answer.status, answer.error["param"]) == (400, "messages[0].content[0].image_url.url")
+            assert path.sent == 0
+
     async def test_a_missing_model_is_not_found(self) -> None:
         async with whole_path() as path:
             answer = await chat(path, model="gpt-4o")
