@@ -64,7 +64,14 @@ async def _completion(job: ChatJob) -> Response:
         [
             choice_body(
                 index,
-                message_body(one.contents, one.finish, one.call_ids, one.links, reasoning=job.asked.reasoning),
+                message_body(
+                    one.contents,
+                    one.finish,
+                    one.call_ids,
+                    one.links,
+                    one.annotations,
+                    reasoning=job.asked.reasoning,
+                ),
                 one.finish,
             )
             for index, one in choices
