@@ -81,9 +81,9 @@ async def _completion(job: ChatJob) -> Response:
     )
     size_bytes = sum(len(link.url) for _, one in choices for link in one.links)
     data = await job.call.work(partial(orjson.dumps, body), size_bytes)
-    if len(data) > MAX_IMAGE_BYTES:
-        return in_chunks(data)
-    return JsonResponse(orjson.Fragment(data), headers=job.headers)
+    response = in_chunks(data) if len(data) > MAX_IMAGE_BYTES else JsonResponse(orjson.Fragment(data))
+    response.headers.update(job.headers)
+    return response
 
 
 async def _choices(job: ChatJob) -> tuple[list[tuple[int, Choice]], list[tuple[int, GatewayError]]]:

@@ -119,6 +119,16 @@ class TestAnswers:
             content = [{"type": "text", "text": "What is it?"}, {"type": "image_url", "image_url": {"url": url}}]
             assert message(await chat(path, content))["content"]
 
+    async def test_comments_are_sent_while_an_answer_is_checked(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("shared.http.call.SILENCE_S", 0.2)
+        asked = {"type": "json_object"}
+        async with whole_path(REQUEST_TIMEOUT_SECONDS="20") as path:
+            answer = await chat(path, "[[latency:1500]] JSON", response_format=asked, stream=True)
+        assert answer.body.startswith(b": keep-alive\n\n")
+        chunks = events(answer)
+        assert isinstance(orjson.loads(text(chunks)), dict)
+        assert chunks[-1] == DONE
+
 
 class TestTools:
     async def test_parallel_calls_come_back_with_their_signature(self) -> None:
