@@ -20,6 +20,8 @@ LITTLE_TIME_S = 2.0
 OUT_OF_TIME = {"queue_timeout", "upstream_timeout", "ledger_unavailable"}
 """The last where not even the ledger had the time to answer."""
 CREDENTIALS = ("admin-api-key", "authorization", "x-goog-api-key")
+_GUESSED: set[str] = set()
+"""Operations that were sent a wrong admin key."""
 UNKNOWN_HEADER = "x-schemathesis-unknown-property"
 
 
@@ -84,9 +86,11 @@ def needs_a_credential(ctx: Any, response: Any, case: Any) -> None:
     for name in CREDENTIALS:
         request.headers.pop(name, None)
     _without_credentials(request)
+    # A network that sends many wrong keys gets 429 for a while, with a delay: one for each operation.
+    is_first = case.operation.label not in _GUESSED
+    _GUESSED.add(case.operation.label)
     with requests.Session() as session:
-        # A network that sends many wrong keys gets 429 for a while.
-        for wrong, allowed in (({}, {401}), ({"Admin-API-Key": "wrong"}, {401, 429})):
+        for wrong, allowed in (({}, {401}), ({"Admin-API-Key": "wrong"}, {401, 429}))[: 1 + is_first]:
             request.headers.update(wrong)
             answer = session.send(request, timeout=30)
             if answer.status_code not in allowed:

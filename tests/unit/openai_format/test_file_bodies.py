@@ -48,6 +48,8 @@ def test_purpose_has_a_default() -> None:
         ({"purpose": ""}, "purpose"),
         ({"tag": "x"}, "tag"),
         ({"expires_after": "3600"}, "expires_after"),
+        ({"expires_after": "{"}, "expires_after"),
+        ({"expires_after": '{"anchor": "created_at"}'}, "expires_after.seconds"),
         ({"expires_after[anchor]": "created_at"}, "expires_after.seconds"),
         ({"expires_after[seconds]": "3600"}, "expires_after.anchor"),
         ({"expires_after[anchor]": "now", "expires_after[seconds]": "3600"}, "expires_after.anchor"),
