@@ -38,7 +38,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 def _frames(reason: str) -> Iterator[dict[str, object]]:
     """Text, unless the answer was withheld; the last frame has the reason."""
-    parts = [{"text": "Once "}] if reason in ("STOP", "MAX_TOKENS") else []
+    parts = [{"text": "Once "}] if reason in ("STOP", "MAX_TOKENS", "CONTINUATION") else []
     usage = {"promptTokenCount": 5, "candidatesTokenCount": 2, "totalTokenCount": 7}
     if parts:
         yield {"candidates": [{"content": {"role": "model", "parts": parts}}], "modelVersion": "gemini-3.8-flash"}
