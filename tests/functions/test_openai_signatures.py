@@ -14,6 +14,7 @@ import pytest
 from shared.emulator import EmulatorConfig, answers, running, validate
 from shared.gemini.references import PLACEHOLDER
 from shared.generation import JsonObject
+from shared.openai_api import signatures
 from shared.stores.port import StoreUnavailable
 from tests.support.edge import ADMIN
 from tests.support.processes import served
@@ -180,6 +181,7 @@ async def test_ids_may_be_cut_further(seen: Seen, kept: int) -> None:
 
 
 async def test_whole_ids_need_no_store(seen: Seen, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(signatures, "MAX_REMEMBERED_CHARS", 0)
     async with whole_path() as path:
         transact = path.services.store.transact
 
