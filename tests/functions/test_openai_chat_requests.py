@@ -1,4 +1,4 @@
-"""What a chat completion may ask for reaches Gemini: each over HTTP, the gateway and the offline Gemini, which checks its fields."""
+"""What a chat completion may ask for reaches Gemini: over HTTP, the gateway and the offline Gemini, which checks its fields."""
 
 from __future__ import annotations
 
@@ -91,7 +91,10 @@ ASKED: dict[str, dict[str, Any]] = {
         },
     },
     "results": {"tools": TOOLS, "messages": [HELLO, CALLS, *RESULTS]},
-    "results and more": {"tools": TOOLS, "messages": [HELLO, CALLS, *RESULTS, {"role": "assistant", "content": "9"}, HELLO]},
+    "results and more": {
+        "tools": TOOLS,
+        "messages": [HELLO, CALLS, *RESULTS, {"role": "assistant", "content": "9"}, HELLO],
+    },
     "prompts": {"prompts": [{"role": "user", "text": "What is it?", "files": [{"data": IMAGE, "type": "image"}]}]},
 }
 
