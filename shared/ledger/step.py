@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from shared.generation import NO_COST, Cost
+from shared.ledger.batches import (
+    booked_elsewhere,
+    closed_until_ms,
+    forget_over,
+    is_needed,
+    lowered_batches,
+    ring_with_others,
+    usable_batches,
+)
 from shared.ledger.calendar import Calendar, count_day
 from shared.ledger.circuit import (
     PROBE_MS,
@@ -35,6 +45,7 @@ from shared.ledger.slots import (
     water_level,
 )
 from shared.ledger.state import (
+    BATCHES,
     MAX_WANTS,
     UNPROVEN,
     Bookings,
@@ -97,6 +108,7 @@ def renew(state: State, message: RenewRequest, store_ms: int, grid: Grid) -> Ren
     learn(state, message, grid)
     note_dispatches(state, message, grid)
     give_up_probe(state, message)
+    forget_over(state)
     c = concurrency(state, message.concurrency, state.now_ms, message.limits_version)
     _hold_slots(state, lease, message, c)
     lease.renew, lease.seen_ms, lease.concurrency = message.number, state.now_ms, message.concurrency
@@ -145,6 +157,7 @@ def _result(
         names=state.names,
         lacking=lacking(state, message.instance),
         free_slots=max(0, c - held),
+        batches_until_ms=closed_until_ms(state),
         reuse_ms=lease.reuse_ms,
         limits_version=limits_version(state, message.limits_version, state.now_ms),
         fresh=fresh,
@@ -197,7 +210,7 @@ def _settle(state: State, lease: InstanceLease, message: RenewRequest, grid: Gri
 
 
 def _floored(cost: Cost) -> Cost:
-    return Cost(max(0, cost[0]), max(0, cost[1]), max(0, cost[2]))
+    return Cost(*[max(0, amount) for amount in cost])
 
 
 def intersection(stored: Bookings, kept: Bookings) -> Bookings:
@@ -251,7 +264,8 @@ def _drop_empty(state: State) -> None:
     for model in list(state.sections):
         section = state.sections[model]
         open_now = section.circuit.open_until_ms > state.now_ms
-        if model not in used and not section.ring and not section.days and not open_now:
+        kept = open_now or (model == BATCHES and is_needed(section))
+        if model not in used and not section.ring and not section.days and not kept:
             del state.sections[model]
 
 
@@ -318,6 +332,10 @@ def _allot(
         )
     party = _party(state, message, model, grid)
     booked = collected([s for i in state.leases.values() if (s := i.shares.get(model)) is not None])
+    ring: Mapping[int, Cost] = section.ring
+    if limits.batches is not None:
+        limits = lowered_batches(state, limits, grid)
+        booked, ring = booked + booked_elsewhere(state, model), ring_with_others(state, model)
     furthest = max([base + max(firsts) for base, firsts, *_ in booked], default=0) - grid.slot(state.now_ms)
     reach = min(demand.reach_ms // grid.slot_ms, AHEAD_WINDOWS * grid.span)
     # Search at least as far as the next free slot can be, so that a rejected request gets a Retry-After.
@@ -326,7 +344,12 @@ def _allot(
     tested = tested_limits(section, limits, configured, costs, state.now_ms)
     # The probe finds out what other consumers leave, so the whole limit applies to it.
     usable = tested if probes else left_by_others(section, tested, demand, state.now_ms, grid)
-    calendar = Calendar(section, booked, usable, grid, state.now_ms, ahead, open_until_ms(circuits))
+    if limits.batches is not None:
+        usable = usable._replace(batches=usable_batches(state, configured.batches, demand, grid))
+    calendar = Calendar(
+        section, booked, usable, grid, state.now_ms, ahead, open_until_ms(circuits), ring=ring,
+        no_batches_until_ms=closed_until_ms(state),
+    )  # fmt: skip
     planner = Planner(
         calendar, replace(demand, kept=share.bookings, wants=demand.wants[:MAX_WANTS]), party, section, limits
     )
