@@ -325,7 +325,10 @@ class ModelPermits:
                 left = [left[k] - cost[k] for k in range(DIMENSIONS)]
             elif runs and (runs[-1][0] == cost or len(runs) >= MAX_WANTS):
                 mean, count = runs[-1]
-                runs[-1] = (Cost(*(-(-(mean[k] * count + cost[k]) // (count + 1)) for k in range(DIMENSIONS))), count + 1)
+                runs[-1] = (
+                    Cost(*(-(-(mean[k] * count + cost[k]) // (count + 1)) for k in range(DIMENSIONS))),
+                    count + 1,
+                )
             else:
                 runs.append((cost, 1))
         kept: Bookings = {v: booking.available.plus(booking.reserved) for v, booking in self.bookings.items()}

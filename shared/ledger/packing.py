@@ -206,8 +206,9 @@ def _lease(read: Column, names: list[str], base: int, now_ms: int) -> InstanceLe
     )
     for _ in range(shares):
         model, *numbers, count = read.many(2 + LIMITS + DIMENSIONS)
-        limits, unmet = numbers[:LIMITS], Cost(*numbers[LIMITS:])
-        lease.shares[names[model]] = InstanceShare.of_rows(_limits(*limits), unmet if any(unmet) else NO_COST, base, read.many(ROW * count))
+        limits, unmet = _limits(*numbers[:LIMITS]), Cost(*numbers[LIMITS:])
+        rows = read.many(ROW * count)
+        lease.shares[names[model]] = InstanceShare.of_rows(limits, unmet if any(unmet) else NO_COST, base, rows)
     return lease
 
 

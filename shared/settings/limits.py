@@ -55,7 +55,9 @@ def read_model_limits(read: Environment, limits: Limits) -> Mapping[str, Limits]
                     raise ValueError("a default applies to what is not limited")
             except ValueError:
                 may_be = "a whole number" if key == "batches" else "a whole number or `unlimited`"
-                raise SettingsError(f"{name} has {key} = {str(value)[:40]!r} for {model}; it must be {may_be}.") from None
+                raise SettingsError(
+                    f"{name} has {key} = {str(value)[:40]!r} for {model}; it must be {may_be}."
+                ) from None
         result[model] = limits._replace(**values)
     return MappingProxyType(result)
 
