@@ -11,13 +11,15 @@ COMPILE = $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-vers
 	--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"
 SETUP_STAMP := $(VENV)/.setup-$(shell cat requirements.txt tests/requirements.txt pyproject.toml | cksum | cut -d' ' -f1)
 RUN_STAMP := $(VENV)/.run-$(shell cat requirements.txt pyproject.toml | cksum | cut -d' ' -f1)
+OPENAI := tests/openai_sdk
+OPENAI_STAMP := $(VENV)-openai/.setup-$(shell cat $(OPENAI)/requirements.txt | cksum | cut -d' ' -f1)
 
 # Each of the test processes would compile every module anew.
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help setup lock run test test-heavy simulate fleet lint format fuzz fuzz-schemas fuzz-requests check-terraform scan \
-	check-all check-config bench bench-ledger bench-waiting bundle bad-input new-endpoint
+	check-all check-config bench bench-ledger bench-waiting bundle bad-input new-endpoint setup-openai openai-sdk lock-openai
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -70,6 +72,24 @@ test: $(SETUP_STAMP) ## run all tests but the heavy ones; ARGS="-k chat" selects
 
 test-heavy: $(SETUP_STAMP) ## run the tests marked heavy, which take long; ARGS selects tests
 	$(BIN)/python -m pytest -m heavy $(ARGS)
+
+# OpenAI's SDK has an environment of its own, without this project's packages, as its users have it.
+setup-openai: $(OPENAI_STAMP) ## install OpenAI's SDK into .venv-openai
+
+$(OPENAI_STAMP): $(SETUP_STAMP)
+	test -x $(VENV)-openai/bin/python || $(PYTHON) -m venv $(VENV)-openai
+	VIRTUAL_ENV=$(VENV)-openai $(BIN)/uv pip install --quiet --require-hashes -r $(OPENAI)/requirements.txt \
+		|| $(VENV)-openai/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $(OPENAI)/requirements.txt
+	rm -f $(VENV)-openai/.setup-*
+	touch $@
+
+openai-sdk: $(OPENAI_STAMP) ## call the gateway through openai-python, in an environment of its own; ARGS selects tests
+	$(VENV)-openai/bin/python -m pytest -c $(OPENAI)/pytest.ini -m "not heavy" $(or $(ARGS),$(OPENAI))
+
+lock-openai: $(SETUP_STAMP) ## write the requirements of `make openai-sdk`; ARGS=--upgrade updates the versions
+	$(BIN)/uv pip compile $(OPENAI)/requirements.in --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
+		--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock-openai" \
+		--output-file $(OPENAI)/requirements.txt $(ARGS)
 
 simulate: $(SETUP_STAMP) ## run 10,000 simulated deployments; SEEDS sets their number, FIRST the first seed
 	$(BIN)/python -m tests.simulation --seeds $(or $(SEEDS),10000) --first $(or $(FIRST),0)

@@ -26,7 +26,6 @@ from shared.clock import unix_s
 from shared.configuration.live import Applied, LiveConfiguration
 from shared.configuration.rejections import Rejections
 from shared.configuration.store import ConfigurationStore
-from shared.errors import StorageUnavailable
 from shared.gateway.cooldown import Cooldown
 from shared.gateway.day_share import DayShare
 from shared.gateway.gateway import Gateway
@@ -35,12 +34,20 @@ from shared.gemini.models import BATCHES_PER_MINUTE, MODELS, embedding_ids
 from shared.generation import JsonObject
 from shared.ledger.grid import Grid
 from shared.ledger.step import MIN_DEADLINE_MS
-from shared.media.url import open_media
-from shared.ops.health import Health
+from shared.media.port import FILES
+from shared.media.url import open_media, open_objects
+from shared.ops.health import Health, Ledger
 from shared.settings.accounts import WHY_NO_SESSION_ACCOUNTS, file_to_import
 from shared.settings.keys import ServerKey, account_id
 from shared.settings.settings import Settings
-from shared.settings.shares import caller_key_connections, fetch_limit, shares_day, strangers_bytes
+from shared.settings.shares import (
+    UPLOAD_WINDOW_S,
+    caller_key_connections,
+    fetch_limit,
+    shares_day,
+    strangers_bytes,
+    upload_limit,
+)
 from shared.stores.url import open_store
 from shared.telemetry.record import log_problem
 
@@ -48,6 +55,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection
 
     from shared.accounts.same_project import Found
+    from shared.files.files import Files
     from shared.media.look_ups import LookUps
     from shared.media.media import MediaStore
     from shared.ops.accounts_desk import Desk
@@ -96,9 +104,11 @@ class Services:
             day_share=DayShare(self.store, self.admission) if shares_day(settings) else None,
             byte_budget=self.byte_budget,
             large_work=self.large_work,
+            signatures_ms=settings.session_ttl_hours * 3_600_000,
         )
         self.caller_rate = CallerRate(self.store, settings.rate_limit, settings.window_s)
         self.fetch_rate = CallerRate(self.store, fetch_limit(settings), settings.window_s, counted="fetched addresses")
+        self.upload_rate = CallerRate(self.store, upload_limit(settings), UPLOAD_WINDOW_S, counted="uploaded megabytes")
         self.admin_guesses = AdminGuesses()
         self._health = Health(settings, self.store, self.pool, refresh=self.refresh)
         self.tracer = self._tracer(settings)
@@ -138,11 +148,14 @@ class Services:
     def media(self) -> MediaStore:
         """The storage of images, opened at the first use: most functions have none. Raises StorageUnavailable."""
         images = self.settings.images
-        if images.storage_url is None:
-            raise StorageUnavailable(
-                "Image storage is not configured. The server's operator must set STORAGE_URL to a bucket."
-            )
-        return open_media(images.storage_url, ttl_days=images.ttl_days, keep_prompts=images.keep_prompts)
+        return open_media(images.required_url(), ttl_days=images.ttl_days, keep_prompts=images.keep_prompts)
+
+    @cached_property
+    def files(self) -> Files:
+        """The files that callers store, opened at the first use. Raises StorageUnavailable."""
+        from shared.files.files import Files
+
+        return Files(self.store, open_objects(self.settings.images.required_url(), FILES))
 
     async def refresh(self) -> None:
         """Called for each request: reads the stored configuration again if it is older than a few seconds, and applies what
@@ -188,6 +201,10 @@ class Services:
     async def health(self) -> JsonObject:
         """The body of GET /health."""
         return await self._health.report()
+
+    async def ledger(self) -> Ledger:
+        """The server's projects as GET /health reads them, at most a few seconds old."""
+        return await self._health.ledger()
 
     def ledger_writes(self) -> int:
         """Commits to the ledger by this process since the last call. One commit serves many requests, so only the sum over all

@@ -29,7 +29,7 @@ GatewayError
 │   ├── NoServerKey           no_server_key          no account of the server can serve
 │   ├── NoQuota               no_quota               the server's project has no quota for the model, or reached its spend limit
 │   ├── QueueFull             queue_full             too many bytes waiting
-│   └── StorageUnavailable    storage_unavailable    images cannot be stored or read
+│   └── StorageUnavailable    storage_unavailable    images or files cannot be stored or read
 └── UpstreamTimeout 504       upstream_timeout
 """
 

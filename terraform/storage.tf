@@ -29,6 +29,16 @@ resource "google_storage_bucket" "images" {
       }
     }
   }
+  # No file of a caller lives longer than 30 days. The functions delete the bytes too, but only while files are uploaded.
+  lifecycle_rule {
+    action {
+      type = "Delete"
+    }
+    condition {
+      age            = 31
+      matches_prefix = ["files/"]
+    }
+  }
   lifecycle_rule {
     action {
       type = "AbortIncompleteMultipartUpload"

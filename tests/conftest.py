@@ -16,6 +16,8 @@ from tests.support.object_stores import AWS, ObjectStore, bucket_store, fake_gcs
 from tests.support.shared_service import shared_service
 
 TESTS = Path(__file__).parent
+collect_ignore = ["openai_sdk"]
+"""It has an environment of its own: `make openai-sdk`."""
 ALONE = ("attacks", "system")
 """Folders whose tests measure real time: `make test` runs them one after the other, after all others."""
 LONG = (

@@ -7,8 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from shared.http.bodies import AnswerBody, Between, ImageBody, Text, UsageBody
-from shared.images.generation import MAX_IMAGES, AspectRatio, ImageSize
-from shared.images.inputs import MAX_INPUTS
+from shared.images.choices import MAX_IMAGES, MAX_INPUTS, AspectRatio, ImageSize
 
 
 class Request(ImageBody):

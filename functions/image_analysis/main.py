@@ -4,7 +4,7 @@ from functions.image_analysis.models import Request
 from shared.gemini.native_body import native_body
 from shared.generation import JsonObject
 from shared.http.endpoint import Call, endpoint
-from shared.images.inputs import MAX_TOTAL_BYTES
+from shared.images.choices import MAX_TOTAL_BYTES
 from shared.media.input_image import checked, decoded, inline_part
 
 

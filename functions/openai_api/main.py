@@ -3,10 +3,10 @@
 from starlette.responses import Response
 
 from shared.http.endpoint import Call, endpoint
+from shared.openai_api.api import OPENAI
 from shared.openai_api.routes import handler_for
-from shared.openai_format.errors import error_body
 
 
-@endpoint(error_body=error_body, bearer_is_credential=True)
+@endpoint(api=OPENAI, bearer_is_credential=True)
 async def openai_api(call: Call) -> Response:
     return await handler_for(call.method, call.route)(call)

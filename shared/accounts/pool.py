@@ -58,7 +58,8 @@ class Pool:
         self._elapsed = elapsed
         self._server: tuple[Account, ...] = ()
         self._disabled: dict[str, _Disabled] = {}
-        self._rejected: OrderedDict[str, float] = OrderedDict()
+        self._rejected: OrderedDict[str, tuple[float, int | None]] = OrderedDict()
+        """By fingerprint of a caller's key: until when it is remembered (elapsed seconds), and the status of the rejection."""
         self._consumers: dict[str, str] = {}
         self._revisions: Mapping[str, int] = {}
         self._held: GatewayError | None = None
@@ -176,12 +177,13 @@ class Pool:
             limits_version=known.limits_version if known else self._version,
         )
         if self.is_disabled(account):
-            raise InvalidGeminiKey(REJECTED)
+            status = self._rejected[fingerprint][1]
+            raise InvalidGeminiKey(REJECTED, details=None if status is None else {"upstream_status": status})
         return account
 
     def is_disabled(self, account: Account) -> bool:
         if account.caller_key:
-            return self._rejected.get(account.credential.fingerprint("ledger"), 0.0) > self._elapsed()
+            return self._rejected.get(account.credential.fingerprint("ledger"), (0.0, None))[0] > self._elapsed()
         current = self._accounts.get(account.id)
         if current is not account and (current is None or not _same(current, account)):
             return True  # The operator removed it, replaced its secret, or assigned another project.
@@ -191,8 +193,9 @@ class Pool:
         entry = self._disabled.get(account_id)
         return entry is not None and entry.until_s > self._elapsed()
 
-    def disable(self, account: Account, kind: str, message: str = "") -> None:
-        """Gemini will reject this credential until a person acts. A caller's key is remembered for ten minutes."""
+    def disable(self, account: Account, kind: str, message: str = "", status: int | None = None) -> None:
+        """Gemini will reject this credential until a person acts. A caller's key is remembered for ten minutes, with the status
+        of Gemini's rejection."""
         if not account.caller_key:
             current = self._accounts.get(account.id)
             if current is None or current.credential != account.credential:
@@ -203,7 +206,7 @@ class Pool:
                 self.on_disabled(account.id, self._revisions[account.id], kind, message)
             return
         fingerprint = account.credential.fingerprint("ledger")
-        self._rejected[fingerprint] = self._elapsed() + REJECTED_KEY_MEMORY_S
+        self._rejected[fingerprint] = (self._elapsed() + REJECTED_KEY_MEMORY_S, status)
         self._rejected.move_to_end(fingerprint)
         if len(self._rejected) > MAX_REJECTED_KEYS:
             self._rejected.popitem(last=False)

@@ -1,8 +1,9 @@
 """Which backend made a thought signature. Only that backend validates it; the other one answers 400.
 
 Decision: the signatures of one answer are written in one commit, and only where the server has accounts of both backends. The
-entries expire after a day. A signature that is not known (older, or made elsewhere) is sent unchanged. Alternatives: a mark in
-the signature itself would break a conversation that a client continues at Google; trying the backends in turn spends a request.
+entries expire with the conversation (SESSION_TTL_HOURS). A signature that is not known (older, or made elsewhere) is sent
+unchanged. Alternatives: a mark in the signature itself would break a conversation that a client continues at Google; trying the
+backends in turn spends a request.
 """
 
 from __future__ import annotations
@@ -34,8 +35,8 @@ BACKENDS: frozenset[Kind] = frozenset({"api_key", "vertex"})
 class SignatureBackends:
     """Bound to one event loop."""
 
-    def __init__(self, store: Store) -> None:
-        self._store = store
+    def __init__(self, store: Store, lifetime_ms: int = LIFETIME_MS) -> None:
+        self._store, self._lifetime_ms = store, lifetime_ms
         self._remembered: OrderedDict[str, Kind] = OrderedDict()
 
     async def record(self, signatures: Sequence[str], backend: Kind) -> None:
@@ -47,7 +48,7 @@ class SignatureBackends:
             self._remember(key, backend)
 
         def step(values: Mapping[str, bytes | None], now_ms: int) -> Change[None]:
-            return Change(None, dict.fromkeys(keys, Put(backend.encode(), now_ms + LIFETIME_MS)))
+            return Change(None, dict.fromkeys(keys, Put(backend.encode(), now_ms + self._lifetime_ms)))
 
         try:
             await self._store.transact(keys, step, timeout_s=WRITE_TIMEOUT_S)

@@ -186,6 +186,12 @@ class FairQueue:
         self._since_batch = 0 if waiter.batch else self._since_batch + 1
         self.remove(waiter)
 
+    @property
+    def waiting(self) -> tuple[int, int]:
+        """How many requests wait, interactive and batch."""
+        interactive, batch = self._ordered.lists
+        return len(interactive), len(batch)
+
     def priorities(self) -> tuple[int, int]:
         """The indices of `Ordered.lists` in serving order."""
         return (1, 0) if self._since_batch >= BATCH_EVERY - 1 else (0, 1)

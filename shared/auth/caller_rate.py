@@ -1,4 +1,4 @@
-"""Rate limits of a caller over all instances: requests, and fetched addresses, within any minute.
+"""Rate limits of a caller over all instances: requests and fetched addresses within any minute, uploads within any day.
 
 One small document per caller holds the times of its requests in the last minute, and expires a minute after the last of
 them. A rejected request writes nothing and does not count. The window is exact by the store's clock.
@@ -23,7 +23,8 @@ from shared.secret import Secret
 from shared.stores.port import Change, CommitUnknown, Put, Step, Store, StoreError
 
 TRIES = 2
-Counted = Literal["requests", "fetched addresses"]
+Counted = Literal["requests", "fetched addresses", "uploaded megabytes"]
+_PURPOSES: Mapping[Counted, str] = {"requests": "rate", "fetched addresses": "fetches", "uploaded megabytes": "uploads"}
 
 
 class CallerRate:
@@ -43,7 +44,7 @@ class CallerRate:
         limit = self.limit
         if limit is None or not count:
             return
-        purpose = "rate" if self._counted == "requests" else "fetches"
+        purpose = _PURPOSES[self._counted]
         keys = [f"rate/{Secret(caller).fingerprint(purpose)}" for caller in dict.fromkeys(callers)]
 
         def step(values: Mapping[str, bytes | None], now_ms: int) -> Change[int | None]:

@@ -10,6 +10,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 from shared.accounts.account import Account
 from shared.accounts.pool import Pool
+from shared.accounts.signatures import LIFETIME_MS
 from shared.admission.admission import Admission
 from shared.admission.permit import PermitLapsed
 from shared.bounds.byte_budget import ByteBudget, Claim
@@ -46,7 +47,9 @@ class Gateway:
         table: ModelTable = TABLE,
         cooldown: Cooldown | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        signatures_ms: int = LIFETIME_MS,
     ) -> None:
+        """`signatures_ms`: how long it is known which backend made a thought signature."""
         self.pool, self.admission, self.upstreams = pool, admission, upstreams
         self.request_timeout_s = request_timeout_s
         self.day_share = day_share
@@ -54,7 +57,7 @@ class Gateway:
         self.cooldown = cooldown
         """None where accounts do not rest between dispatches."""
         self.bodies = RequestBodies(byte_budget, large_work)
-        self.places = Places(pool, self.bodies, admission.store)
+        self.places = Places(pool, self.bodies, admission.store, signatures_ms)
         self.missing = MissingModels()
         self.table = table
         """The models, with the operator's aliases."""

@@ -29,7 +29,7 @@ def learn(attempts: Attempts, failure: UpstreamFailure, permit: Permit) -> None:
         gateway.missing.add(permit.account.ledger_id, attempts.model, failure.message)
         permit.not_found()
     if failure.remedy == "account_out":
-        gateway.pool.disable(permit.account, failure.kind, failure.message)
+        gateway.pool.disable(permit.account, failure.kind, failure.message, failure.status)
     elif failure.remedy == "account_paused":
         gateway.pool.pause(permit.account, failure.kind, failure.message)
     if failure.consumer is not None:

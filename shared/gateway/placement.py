@@ -21,7 +21,7 @@ from typing import Any
 from shared.accounts.account import Account, Kind
 from shared.accounts.bindings import Binding, Bindings
 from shared.accounts.pool import Pool
-from shared.accounts.signatures import BACKENDS, SignatureBackends
+from shared.accounts.signatures import BACKENDS, LIFETIME_MS, SignatureBackends
 from shared.errors import BadRequest, NoServerKey, NotFound
 from shared.gateway.request_bodies import RequestBodies
 from shared.gemini import references
@@ -35,9 +35,9 @@ MAX_LOOK_UP_S = 5.0
 class Places:
     """What the requests of one process share. Bound to one event loop."""
 
-    def __init__(self, pool: Pool, bodies: RequestBodies, store: Store) -> None:
+    def __init__(self, pool: Pool, bodies: RequestBodies, store: Store, signatures_ms: int = LIFETIME_MS) -> None:
         self.pool, self.bodies = pool, bodies
-        self.bindings, self.signatures = Bindings(store), SignatureBackends(store)
+        self.bindings, self.signatures = Bindings(store), SignatureBackends(store, signatures_ms)
         self._server: Sequence[Account] | None = None
         self._projects: dict[str, str] = {}
         """The server's projects by account id."""

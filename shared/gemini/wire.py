@@ -14,17 +14,21 @@ from shared.gemini.tokens import estimate_input_tokens
 from shared.generation import UNKNOWN_USAGE, JsonObject, Usage
 
 __all__ = [
+    "all_parts",
     "asks_for_image",
     "asks_for_text_only",
     "block_message",
     "block_reason",
+    "cached_tokens",
     "camel",
     "camel_content",
     "candidate_index",
     "candidates",
     "estimate_input_tokens",
+    "finish_message",
     "finish_reason",
     "finishes",
+    "first_candidate",
     "merge_counts",
     "model_version",
     "parts",
@@ -88,6 +92,15 @@ def merge_counts(so_far: JsonObject | None, frame: Mapping[str, Any]) -> JsonObj
     return {**so_far, **newer}
 
 
+def cached_tokens(body: Mapping[str, Any]) -> int | None:
+    """How many of the prompt's tokens came from a cache. As for `usage`, an absent count is zero beside a positive prompt
+    count, else unknown."""
+    counts = body.get("usageMetadata")
+    if type(counts) is not dict:
+        return None
+    return _count(counts, "cachedContentTokenCount", 0 if _count(counts, "promptTokenCount", None) else None)
+
+
 def _count(counts: Mapping[str, Any], name: str, absent: int | None) -> int | None:
     """The count; `absent` if the name is missing, None if the value is not a count."""
     if name not in counts:
@@ -126,13 +139,19 @@ def text_of(body: Mapping[str, Any]) -> str:
 
 def parts(body: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The parts of candidate 0, without its thoughts."""
-    for candidate in candidates(body):
-        if candidate_index(candidate) == 0:
-            content = candidate.get("content")
-            found = content.get("parts") if type(content) is dict else None
-            if type(found) is list:
-                return [part for part in found if type(part) is dict and not part.get("thought")]
-    return []
+    return [part for part in all_parts(body) if not part.get("thought")]
+
+
+def all_parts(body: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The parts of candidate 0, its thoughts included."""
+    content = (first_candidate(body) or {}).get("content")
+    found = content.get("parts") if type(content) is dict else None
+    return [part for part in found if type(part) is dict] if type(found) is list else []
+
+
+def first_candidate(body: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Candidate 0, the only one that this gateway asks for; None if the body has none."""
+    return next((candidate for candidate in candidates(body) if candidate_index(candidate) == 0), None)
 
 
 def asks_for_image(body: Mapping[str, Any]) -> bool:
@@ -157,10 +176,14 @@ _MODALITIES = {"1": "TEXT", "2": "IMAGE", "3": "AUDIO"}
 
 def finish_reason(body: Mapping[str, Any]) -> str | None:
     """The finish reason of candidate 0; None before the end of a stream, and for a blocked prompt."""
-    for candidate in candidates(body):
-        if candidate_index(candidate) == 0:
-            return _enum(candidate.get("finishReason"))
-    return None
+    candidate = first_candidate(body)
+    return None if candidate is None else _enum(candidate.get("finishReason"))
+
+
+def finish_message(body: Mapping[str, Any]) -> str:
+    """What Gemini says about the finish reason of candidate 0; "" if it says nothing."""
+    text = (first_candidate(body) or {}).get("finishMessage")
+    return text[:MAX_BLOCK_MESSAGE_CHARS] if type(text) is str else ""
 
 
 def block_reason(body: Mapping[str, Any]) -> str | None:

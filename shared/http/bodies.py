@@ -16,8 +16,10 @@ from pydantic import (
     ConfigDict,
     Field,
     GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
     StringConstraints,
     ValidationError,
+    ValidatorFunctionWrapHandler,
     model_validator,
 )
 from pydantic.fields import FieldInfo
@@ -65,6 +67,35 @@ class Between:
 
         number = core_schema.int_schema if whole else core_schema.float_schema
         return core_schema.no_info_before_validator_function(check, number(ge=self.low, le=self.high))
+
+
+@dataclass(frozen=True)
+class OrText:
+    """Metadata of `str | X` or `str | X | None`, where X is a list or an object: its JSON type decides what reads a value. So an
+    error names the place inside X; of a union, pydantic names the alternative too."""
+
+    name: str
+    """X in an error message: "a list of parts"."""
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        other = next(one for one in get_args(source) if one not in (str, type(None)))
+        inner = get_args(other)[0] if get_origin(other) is Annotated else other
+        kind = get_origin(inner) or dict
+        rule = f"must be a text or {self.name}"
+
+        def check(value: object, read_other: ValidatorFunctionWrapHandler) -> object:
+            if isinstance(value, str):
+                return value
+            if not isinstance(value, kind):
+                raise PydanticCustomError("rule", "rule", {"rule": f"{rule}, not {json_type(value)}"})
+            return read_other(value)
+
+        schema: CoreSchema = core_schema.no_info_wrap_validator_function(check, handler.generate_schema(other))
+        return core_schema.nullable_schema(schema) if type(None) in get_args(source) else schema
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        made = handler(schema)
+        return {"anyOf": [{"type": "string"}, *made.get("anyOf", [made])]}
 
 
 Text = Annotated[str, StringConstraints(pattern=NOT_BLANK)]

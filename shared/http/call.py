@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import aclosing
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, TypeVar, overload
@@ -26,9 +26,16 @@ from shared.gemini import wire
 from shared.gemini.answer_text import answer_text
 from shared.gemini.models import Purpose, model_for
 from shared.generation import Caller, Ending, JsonObject, Priority, Reply, Timeline
-from shared.http.event_stream import MIN_SILENCE_S, SILENCE_S, Events, EventStream
+from shared.http.event_stream import MIN_SILENCE_S, OWN_FRAMING, SILENCE_S, Events, EventStream, Framing
 from shared.http.patience import HEADER, SDK_HEADERS, Patience, patience_of
-from shared.http.request_body import budgeted_bytes, may_be_json, parse_object, read_body, require_json
+from shared.http.request_body import (
+    budgeted_bytes,
+    may_be_json,
+    parse_object,
+    read_body,
+    receive_chunks,
+    require_json,
+)
 from shared.http.response import generation_answer
 from shared.settings.settings import Settings
 from shared.telemetry.record import RequestRecord, told
@@ -131,6 +138,13 @@ class Call:
             limit_bytes, timeout_s = self.settings.max_body_bytes, self.settings.request_timeout_s
             self._body = await read_body(self.headers, self.request.receive, limit_bytes, timeout_s, self.claim)
         return self._body
+
+    async def receive(self, max_bytes: int, take: Callable[[bytes], Awaitable[None]]) -> int:
+        """Hands the body to `take` as it arrives, instead of `body`, and returns its size. Raises PayloadTooLarge, BadRequest and
+        CallerGone."""
+        size_bytes = await receive_chunks(self.request.receive, max_bytes, self.settings.request_timeout_s, take)
+        self.forget_body()
+        return size_bytes
 
     @property
     def body_may_be_json(self) -> bool:
@@ -276,6 +290,10 @@ class Call:
 
     def stream(self, model: str, body: JsonObject, shape: Callable[[StreamReply], Events]) -> EventStream:
         """An answer while it is generated; `shape` turns Gemini's frames into the events to send."""
+        return self.event_stream(lambda generator: self._events(generator, model, body, shape))
+
+    def event_stream(self, events: Callable[[Generator], Events], framing: Framing = OWN_FRAMING) -> EventStream:
+        """A response of the events that are made with a generator for this caller."""
         deadline_s, silence_s = self.deadline_s, SILENCE_S
         if self.patience.of_silence:
             # The client's timeout applies to the time between two bytes: it gets a byte in time, up to the longest deadline.
@@ -283,10 +301,11 @@ class Call:
             silence_s = min(silence_s, max(MIN_SILENCE_S, self.patience.timeout_s / 2))
         timeline = self.timeline
         return EventStream(
-            self._events(self._generator(deadline_s), model, body, shape),
+            events(self._generator(deadline_s)),
             deadline_s,
             dispatched_s=lambda: timeline.dispatched_s,
             silence_s=silence_s,
+            framing=framing,
         )
 
     async def _events(

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from pathlib import Path
 from types import FunctionType
 from typing import TYPE_CHECKING, Any, cast
@@ -21,14 +22,14 @@ from starlette.responses import Response
 from shared.auth.credentials import authenticate, has_admin_key, key_in, refuse_credential_in_query
 from shared.clock import elapsed_s
 from shared.errors import GatewayError, MethodNotAllowed, NotFound, Unauthorized, Unavailable
-from shared.generation import Caller, JsonObject
+from shared.generation import Caller, JsonObject, Timeline
+from shared.http.api_format import OWN, ApiFormat
 from shared.http.browser_origin import anonymous_fault
 from shared.http.call import Call, headers_of, request_id
 from shared.http.disconnect import DisconnectWatch
 from shared.http.event_stream import EventStream
 from shared.http.manifest import Manifest
 from shared.http.response import (
-    ErrorBody,
     JsonResponse,
     RawHeaders,
     allow,
@@ -39,7 +40,7 @@ from shared.http.response import (
     preflight,
     server_timing,
 )
-from shared.http.routes import Routes, comparable, is_literal
+from shared.http.routes import Routes, comparable, is_literal, is_wildcard
 from shared.settings.settings import SettingsError
 from shared.telemetry.record import RequestRecord, log_failure, log_problem, log_request, told, trace_of
 
@@ -52,14 +53,14 @@ Handler = Callable[[Call], Awaitable[Response | JsonObject]]
 Function = Callable[[Request], Awaitable[Response]]
 
 _HEALTH = "/health"
+_VERSION = "/v1"
+"""The start of OpenAI's paths. Some clients expect it in the base URL, others add it."""
 _MAX_LISTED_PATHS = 4
 
 
-def endpoint(
-    *, error_body: ErrorBody = own_error_body, bearer_is_credential: bool = False
-) -> Callable[[Handler], Function]:
+def endpoint(*, api: ApiFormat = OWN, bearer_is_credential: bool = False) -> Callable[[Handler], Function]:
     """Turns a handler into the function that functions-framework serves under the handler's name, with the endpoint.json
-    of the handler's folder. A compatible API passes its own `error_body`; with `bearer_is_credential` the admin key may
+    of the handler's folder. A compatible API passes its own format as `api`; with `bearer_is_credential` the admin key may
     come as a bearer token, as OpenAI's clients send it."""
 
     def decorate(handler: Handler) -> Function:
@@ -70,7 +71,7 @@ def endpoint(
         framework_server.configure()
         handler_function = cast(FunctionType, handler)
         manifest = Manifest.load(Path(handler_function.__code__.co_filename).parent)
-        edge = EndpointApp(handler, manifest, error_body=error_body, bearer_is_credential=bearer_is_credential)
+        edge = EndpointApp(handler, manifest, api=api, bearer_is_credential=bearer_is_credential)
 
         async def function(request: Request) -> Response:
             return await edge.answer(request)
@@ -99,7 +100,7 @@ class EndpointApp:
         manifest: Manifest,
         *,
         services: Callable[[], Services] = process_services,
-        error_body: ErrorBody = own_error_body,
+        api: ApiFormat = OWN,
         bearer_is_credential: bool = False,
     ) -> None:
         self.manifest = manifest
@@ -107,7 +108,8 @@ class EndpointApp:
         self._routes = Routes(self._methods)
         self._handler = handler
         self._services = services
-        self._error_body = error_body
+        self._api = api
+        self._headers = _HEADERS if api.headers is None else (*_HEADERS[:-1], partial(_api_headers, api.headers))
         self._bearer_is_credential = bearer_is_credential
 
     async def answer(self, request: Request) -> Response:
@@ -128,7 +130,7 @@ class EndpointApp:
         response: Response | None = None
         try:
             response = await self._respond(call, record)
-            response.raw_headers.extend([header for build in _HEADERS for header in build(call)])
+            response.raw_headers.extend([header for build in self._headers for header in build(call)])
         except asyncio.CancelledError:
             self._failed(Unavailable("This instance is shutting down."), record)
             await self._finish(call, record)
@@ -198,6 +200,11 @@ class EndpointApp:
             return only
         if path == _HEALTH:
             return _HEALTH, ("GET",)
+        with_version = self._routes.match(_VERSION + path)
+        if with_version is not None and not is_wildcard(with_version.pattern):
+            raise NotFound(
+                f"Not found. This path is {with_version.pattern} here: add {_VERSION} to the client's base URL."
+            )
         if len(self._methods) > _MAX_LISTED_PATHS:
             raise NotFound("Not found. GET /openapi.json lists the available paths.")
         raise NotFound(f"Not found. {self.manifest.name} has {', '.join(self._methods)}.")
@@ -234,7 +241,7 @@ class EndpointApp:
         if isinstance(error, SettingsError):
             log_problem(str(error))
             error = Unavailable("The server is not configured correctly. Its log names the invalid variable.")
-        response = error_response(self._failed(error, record), record.request_id, self._error_body)
+        response = self._rendered(self._failed(error, record), record.request_id)
         record.answered(response)
         record.trace, record.ended_s = trace_of(headers), elapsed_s()
         response.headers["x-request-id"] = record.request_id
@@ -244,18 +251,21 @@ class EndpointApp:
 
     def _failed(self, error: Exception, record: RequestRecord) -> GatewayError:
         """The error that is returned to the caller, also set in the record."""
-        public = told(error, record)
+        public = self._api.public_error(told(error, record))
         record.failed(public)
         return public
+
+    def _rendered(self, error: GatewayError, request_id: str) -> Response:
+        return error_response(error, request_id, self._api.error_body, self._api.error_headers(error))
 
     def _error_response(self, error: Exception, call: Call, record: RequestRecord) -> Response:
         """The error in the format of the called API. If that format or a header cannot be built, the failure is logged, and
         the response is sent without it."""
         try:
-            response = error_response(self._failed(error, record), call.request_id, self._error_body)
+            response = self._rendered(self._failed(error, record), call.request_id)
         except Exception as defect:  # noqa: BLE001 - logged by `_failed`
             response = error_response(self._failed(defect, record), call.request_id, own_error_body)
-        for build in _HEADERS:
+        for build in self._headers:
             try:
                 response.raw_headers.extend(build(call))
             except Exception as defect:  # noqa: BLE001 - logged here; the error itself is in the response and in the record
@@ -265,7 +275,7 @@ class EndpointApp:
     def _error_event(self, error: Exception, call: Call, record: RequestRecord) -> JsonObject:
         """The data of a stream's last event; always serializable as JSON."""
         try:
-            body = self._error_body(self._failed(error, record), call.request_id)
+            body = self._api.error_body(self._failed(error, record), call.request_id)
             orjson.dumps(body)
         except Exception as defect:  # noqa: BLE001 - logged by `_failed`
             return own_error_body(self._failed(defect, record), call.request_id)
@@ -311,8 +321,12 @@ def _generation_headers(call: Call) -> RawHeaders:
     return generation_headers(call.timeline)
 
 
+def _api_headers(build: Callable[[Timeline, float], RawHeaders], call: Call) -> RawHeaders:
+    return build(call.timeline, elapsed_s() - call.received_s)
+
+
 _HEADERS = (_request_id_header, _timing_header, _cors_headers, _generation_headers)
-"""Headers that every response has in addition to its own."""
+"""Headers that every response has in addition to its own. An API with headers of its own has them in place of the last."""
 
 
 def _reject_foreign_page(call: Call) -> None:

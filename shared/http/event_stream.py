@@ -17,6 +17,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Awaitable, Callable
+from dataclasses import dataclass
 
 import orjson
 from starlette.responses import Response
@@ -27,8 +28,10 @@ from shared.errors import Unavailable, UpstreamTimeout
 from shared.generation import JsonObject
 from shared.http.disconnect import DisconnectWatch
 
-Events = AsyncGenerator[JsonObject | None, None]
-"""None is progress that is not forwarded: the response may begin, but nothing is sent."""
+Event = JsonObject | bytes | None
+"""The data of an event; or the bytes of one or more events; or None: progress that is not forwarded. The response may begin, but
+nothing is sent."""
+Events = AsyncGenerator[Event, None]
 
 SILENCE_S = 15.0
 """Proxies commonly close a connection after 30 or 60 s without a byte (nginx: proxy_read_timeout, 60 s)."""
@@ -46,8 +49,25 @@ def data_event(event: JsonObject) -> bytes:
     return b"data: " + orjson.dumps(event) + b"\n\n"
 
 
+def _encoded(event: JsonObject | bytes) -> bytes:
+    return event if isinstance(event, bytes) else data_event(event)
+
+
 def error_event(body: JsonObject) -> bytes:
     return b"event: error\n" + data_event(body)
+
+
+@dataclass(frozen=True, slots=True)
+class Framing:
+    """How a stream ends."""
+
+    error: Callable[[JsonObject], bytes] = error_event
+    """The last event of a stream that breaks."""
+    tail: bytes = b""
+    """What is sent after the last event of a stream that is complete."""
+
+
+OWN_FRAMING = Framing()
 
 
 class EventStream(Response):
@@ -64,6 +84,7 @@ class EventStream(Response):
         *,
         dispatched_s: Callable[[], float | None] = lambda: None,
         silence_s: float = SILENCE_S,
+        framing: Framing = OWN_FRAMING,
     ) -> None:
         self.status_code = 200
         self.background = None
@@ -73,7 +94,8 @@ class EventStream(Response):
         self._deadline_s = deadline_s
         self._dispatched_s = dispatched_s
         self.silence_s = silence_s
-        self._first: asyncio.Task[JsonObject | None] | None = None
+        self._framing = framing
+        self._first: asyncio.Task[Event] | None = None
         self._fail: Callable[[Exception], JsonObject] | None = None
         self._finish: Callable[[], Awaitable[None]] | None = None
 
@@ -111,7 +133,7 @@ class EventStream(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if self._fail is None or self._finish is None:
             raise RuntimeError("call begin() before sending an EventStream")
-        last = b""
+        last, error_event = self._framing.tail, self._framing.error
         output = _Output(send, self.silence_s)
         try:
             with DisconnectWatch(receive):
@@ -140,12 +162,12 @@ class EventStream(Response):
         event = await self._first
         self._first = None
         if event is not None:
-            await output.write(data_event(event))
+            await output.write(_encoded(event))
         async for event in self._events:
             if event is not None:
-                await output.write(data_event(event))
+                await output.write(_encoded(event))
 
-    async def _next(self) -> JsonObject | None:
+    async def _next(self) -> Event:
         return await anext(self._events, None)
 
     async def _abandon(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 
 import orjson
 from starlette.types import Receive
@@ -48,13 +48,37 @@ async def read_body(
 async def _read_body(
     headers: Mapping[str, str], receive: Receive, max_bytes: int, timeout_s: float, claim: Claim
 ) -> bytes:
-    declared = headers.get("content-length", "")
-    declared_bytes = int(declared) if declared.isdigit() and len(declared) <= _MAX_LENGTH_DIGITS else 0
-    if declared_bytes > max_bytes or len(declared) > _MAX_LENGTH_DIGITS:
-        raise _too_large(max_bytes)
-    claim.expect(declared_bytes)
+    claim.expect(declared_bytes(headers, max_bytes))
     # Not a list of chunks, which takes 40 bytes more for each: a client may send single bytes.
     first, rest = b"", bytearray()
+
+    async def take(chunk: bytes) -> None:
+        nonlocal first
+        claim.grow(len(chunk))
+        if first:
+            rest.extend(chunk)
+        else:
+            first = chunk
+
+    if not await receive_chunks(receive, max_bytes, timeout_s, take) and "upgrade" in headers:
+        raise _not_read()
+    return first + rest if rest else first
+
+
+def declared_bytes(headers: Mapping[str, str], max_bytes: int) -> int:
+    """The Content-Length; 0 if there is none. Raises PayloadTooLarge."""
+    declared = headers.get("content-length", "")
+    size_bytes = int(declared) if declared.isdigit() and len(declared) <= _MAX_LENGTH_DIGITS else 0
+    if size_bytes > max_bytes or len(declared) > _MAX_LENGTH_DIGITS:
+        raise _too_large(max_bytes)
+    return size_bytes
+
+
+async def receive_chunks(
+    receive: Receive, max_bytes: int, timeout_s: float, take: Callable[[bytes], Awaitable[None]]
+) -> int:
+    """Hands the body to `take` as it arrives, and returns its size. Raises PayloadTooLarge before `take` has more than
+    `max_bytes`, BadRequest when the body arrives too slowly, and CallerGone."""
     size_bytes = 0
     began_s = asyncio.get_running_loop().time()
     try:
@@ -67,15 +91,9 @@ async def _read_body(
                 size_bytes += len(chunk)
                 if size_bytes > max_bytes:
                     raise _too_large(max_bytes)
-                claim.grow(len(chunk))
-                if size_bytes == len(chunk):
-                    first = chunk
-                else:
-                    rest += chunk
+                await take(chunk)
                 if not message.get("more_body", False):
-                    if not size_bytes and "upgrade" in headers:
-                        raise _not_read()
-                    return first + rest if rest else first
+                    return size_bytes
                 timeout.reschedule(began_s + min(timeout_s, GRACE_S + size_bytes / MIN_BYTES_PER_S))
     except TimeoutError:
         raise _too_slow(size_bytes, timeout_s) from None

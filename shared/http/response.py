@@ -27,8 +27,8 @@ _RATE_LIMITS = ", ".join(
     f"x-ratelimit-{kind}-{what}" for kind in ("limit", "remaining", "reset") for what in ("requests", "tokens")
 )
 _EXPOSED = (
-    f"x-request-id, Retry-After, x-should-retry, ETag, Content-Range, {_RATE_LIMITS}, x-model-requested, x-model-used, "
-    "x-schema-unchecked, x-thought-signatures, server-timing"
+    "x-request-id, Retry-After, retry-after-ms, x-should-retry, openai-processing-ms, ETag, Content-Range, "
+    f"{_RATE_LIMITS}, x-model-requested, x-model-used, x-schema-unchecked, x-thought-signatures, server-timing"
 )
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}")
 """A header name (RFC 9110, 5.6.2) of limited length."""
@@ -71,8 +71,12 @@ def own_error_body(error: GatewayError, request_id: str) -> JsonObject:
     return {"error": body}
 
 
-def error_response(error: GatewayError, request_id: str, body: ErrorBody) -> Response:
+def error_response(
+    error: GatewayError, request_id: str, body: ErrorBody, more_headers: Mapping[str, str] | None = None
+) -> Response:
+    """`more_headers`: those of the called API."""
     headers = {name: header_value(value) for name, value in error.headers.items()}
+    headers.update(more_headers or {})
     if not error.retryable:
         headers.setdefault("x-should-retry", "false")
     if error.retry_after_s is not None:
@@ -152,6 +156,21 @@ def generation_answer(content: JsonObject, ending: Ending, request_id: str) -> J
 def generation_headers(timeline: Timeline) -> RawHeaders:
     """`x-model-*`, `x-thought-signatures` and OpenAI's `x-ratelimit-*` for a request that Gemini has answered. With several
     generations, the limits are the tightest ones."""
+    headers = model_headers(timeline)
+    if timeline.models is None:
+        return headers
+    for kind, rate in ((b"requests", timeline.rate.requests), (b"tokens", timeline.rate.input_tokens)):
+        if rate is not None:
+            headers += [
+                (b"x-ratelimit-limit-" + kind, b"%d" % rate.limit),
+                (b"x-ratelimit-remaining-" + kind, b"%d" % rate.remaining),
+                (b"x-ratelimit-reset-" + kind, b"%.3fs" % rate.reset_s),
+            ]
+    return headers
+
+
+def model_headers(timeline: Timeline) -> RawHeaders:
+    """`x-model-*` and `x-thought-signatures` for a request that Gemini has answered."""
     if timeline.models is None:
         return []
     requested, used = timeline.models
@@ -161,11 +180,4 @@ def generation_headers(timeline: Timeline) -> RawHeaders:
     ]
     if timeline.signatures_replaced:
         headers.append((b"x-thought-signatures", b"replaced"))
-    for kind, rate in ((b"requests", timeline.rate.requests), (b"tokens", timeline.rate.input_tokens)):
-        if rate is not None:
-            headers += [
-                (b"x-ratelimit-limit-" + kind, b"%d" % rate.limit),
-                (b"x-ratelimit-remaining-" + kind, b"%d" % rate.remaining),
-                (b"x-ratelimit-reset-" + kind, b"%.3fs" % rate.reset_s),
-            ]
     return headers

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from shared.bounds.large_work import LARGE_BYTES
 from shared.errors import (
@@ -26,30 +26,18 @@ from shared.gemini import models, wire
 from shared.gemini.answer_text import reject_blocked_prompt
 from shared.gemini.native_body import native_body
 from shared.generation import EncodedBody, JsonObject
+from shared.images.choices import AspectRatio, ImageSize
 from shared.images.inputs import Worker
-from shared.media.base64_text import decode
-from shared.media.image_file import ImageFile, identify
+from shared.images.storing import ImageData, read_image, store_image, uninterrupted
 from shared.media.input_image import InputImage, inline_part
-from shared.media.names import EXTENSIONS
 
 if TYPE_CHECKING:
     from shared.gateway.generator import Generator
     from shared.media.media import MediaStore
 
-_Result = TypeVar("_Result")
-
 MAX_IMAGES = 8
 """Per API request."""
-AspectRatio = Literal[
-    "1:1", "1:4", "1:8", "2:3", "3:2", "3:4", "4:1", "4:3", "4:5", "5:4", "8:1", "9:16", "16:9", "21:9"
-]
-ImageSize = Literal["512", "1K", "2K", "4K"]
-"""The sizes of all models together (ai.google.dev/gemini-api/docs/image-generation). Gemini rejects a size that the requested
-model does not support."""
 _EXCERPT_CHARS = 300
-_MAX_TYPE_CHARS = 40
-_SHOWN_BYTES = 12
-"""How much of a declared type, and of a file that is not an image, an error repeats."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +159,7 @@ def _native(request: ImageRequest) -> JsonObject:
 async def _generate_one(job: _Job, index: int) -> ImageResult:
     reply = await job.generator.generate(job.request.model, job.body)
     files, errors = await job.work(partial(_files, reply.body), LARGE_BYTES)
-    stored = await _uninterrupted(_store_all(job, index, files))
+    stored = await uninterrupted(_store_all(job, index, files))
     errors = [*(error for _, error in stored if error is not None), *errors]
     # Without the reply: its image would stay in memory until the last of the other generations ends.
     return ImageResult(
@@ -182,48 +170,23 @@ async def _generate_one(job: _Job, index: int) -> ImageResult:
     )
 
 
-class _File(NamedTuple):
-    """The bytes of a complete image, and its type and size."""
-
-    data: bytes
-    kind: ImageFile
-
-
-def _files(body: JsonObject) -> tuple[list[_File], list[GatewayError]]:
+def _files(body: JsonObject) -> tuple[list[ImageData], list[GatewayError]]:
     """The complete images, at least one, and an error for each of the others. Raises PromptBlocked, ResponseBlocked,
     EmptyResponse, and UpstreamFailed if no image is complete."""
     reject_blocked_prompt(body)
-    files: list[_File] = []
+    files: list[ImageData] = []
     errors: list[GatewayError] = []
     for part in wire.parts(body):
         blob: Any = part.get("inlineData")
         text = blob.get("data") if type(blob) is dict else None
         if type(text) is str and text:
             try:
-                files.append(_file(text, str(blob.get("mimeType") or "a file without a type")))
+                files.append(read_image(text, str(blob.get("mimeType") or "a file without a type")))
             except UpstreamFailed as error:
                 errors.append(error)
     if files:
         return files, errors
     raise errors[0] if errors else _without_image(body)
-
-
-def _file(text: str, declared: str) -> _File:
-    """Raises UpstreamFailed if the data is not a complete image, whatever its declared type."""
-    subject = f"Gemini's answer has {declared[:_MAX_TYPE_CHARS]!r} of"
-    try:
-        data = decode(text)
-    except ValueError as rule:
-        raise UpstreamFailed(f"{subject} {len(text)} characters, which {rule}. Send the request again.") from None
-    kind = identify(data)
-    if kind.whole:
-        return _File(data, kind)
-    known = kind.mime_type in EXTENSIONS
-    why = f"a damaged or incomplete {kind.mime_type}" if known else f"not a known image: {kind.mime_type}"
-    raise UpstreamFailed(
-        f"{subject} {len(data)} bytes, which is {why} (it begins with {data[:_SHOWN_BYTES].hex(' ')}). "
-        "It was not stored; send the request again."
-    )
 
 
 def _without_image(body: JsonObject) -> GatewayError:
@@ -245,35 +208,22 @@ def _without_image(body: JsonObject) -> GatewayError:
     )
 
 
-async def _store_all(job: _Job, index: int, files: list[_File]) -> list[tuple[GeneratedImage, GatewayError | None]]:
+async def _store_all(job: _Job, index: int, files: list[ImageData]) -> list[tuple[GeneratedImage, GatewayError | None]]:
     return [await _store_one(job, index, file) for file in files]
 
 
-async def _store_one(job: _Job, index: int, file: _File) -> tuple[GeneratedImage, GatewayError | None]:
+async def _store_one(job: _Job, index: int, file: ImageData) -> tuple[GeneratedImage, GatewayError | None]:
     """The stored image; or the image with its bytes, and the error that explains why it is not stored."""
     request, data, (mime_type, width, height, _) = job.request, file.data, file.kind
     metadata = {"model": request.model, "prompt": request.prompt, "request-id": job.request_id}
-    try:
-        stored = await job.store().put_image(data, mime_type, metadata=metadata)
-    except Exception as error:  # noqa: BLE001 - logged by `public_error` and returned; the image must not be lost with it
-        cause = job.public_error(error)
-        reason = cause.message if isinstance(cause, StorageUnavailable) else "the storage failed"
-        not_stored = StorageUnavailable(f"The image could not be stored and is returned in b64_json: {reason}")
+    stored = await store_image(job.store, file, metadata, job.public_error)
+    if isinstance(stored, str):
+        not_stored = StorageUnavailable(f"The image could not be stored and is returned in b64_json: {stored}")
         sha256 = await asyncio.to_thread(lambda: hashlib.sha256(data).hexdigest())
         return GeneratedImage(index, mime_type, width, height, len(data), sha256, None, data), not_stored
     returned = data if request.keep_bytes else None
     image = GeneratedImage(index, mime_type, width, height, stored.size_bytes, stored.sha256, stored.name, returned)
     return image, None
-
-
-async def _uninterrupted(storing: Coroutine[Any, Any, _Result]) -> _Result:
-    """Finishes storing even if the caller disconnects: what was paid for is then at least among the stored images."""
-    task = asyncio.ensure_future(storing)
-    try:
-        return await asyncio.shield(task)
-    except asyncio.CancelledError:
-        await asyncio.wait([task])
-        raise
 
 
 def failures_json(failures: Sequence[ImageFailure]) -> list[JsonObject]:

@@ -10,14 +10,12 @@ from functools import partial
 from typing import Protocol, TypeVar
 
 from shared.errors import BadRequest, NotFound
+from shared.images.choices import MAX_TOTAL_BYTES
 from shared.images.links import image_url
 from shared.media.input_image import InputImage, checked, decoded
 from shared.media.names import is_name
 
 FIELD = "input_images"
-MAX_INPUTS = 14
-"""What the best model takes (ai.google.dev/gemini-api/docs/image-generation)."""
-MAX_TOTAL_BYTES = 20 * 1024 * 1024
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]{0,30}):")
 _FORMS = "base64, a data URL, the name of a stored image, or an https URL"
 _OTHER_FORMS = "; it may also be a data URL, the name of a stored image, or an https URL"

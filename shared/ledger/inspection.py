@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, date, datetime
+from functools import reduce
 from typing import Any
 
-from shared.generation import Cost
+from shared.generation import NO_COST, Cost
 from shared.ledger.circuit import close, lowered_phase, phase
 from shared.ledger.grid import Grid
 from shared.ledger.limits import Limits, minimum, newest
@@ -42,13 +43,12 @@ def report(state: State, now_ms: int, configured: Callable[[str], Limits]) -> Re
 
 def _model(state: State, model: str, now_ms: int, configured: Limits) -> Report:
     section, grid = state.sections[model], Grid.of(state.window_ms / 1000)
-    limits = _limits(state, model, configured)
+    limits = limits_of(state, model, configured)
     booked = [s.bookings for lease in state.leases.values() if (s := lease.shares.get(model)) is not None]
     live = [cost for held in booked for v, cost in held.items() if v.last >= grid.slot(now_ms)]
-    now = grid.slot(now_ms)
-    used = [cost for slot, cost in section.ring.items() if now < slot + grid.span]
+    used = used_of(state, section, now_ms)
     window = {
-        name: {"used": sum(c[k] for c in used), "booked": sum(c[k] for c in live), "limit": limits[k]}
+        name: {"used": used[k], "booked": sum(c[k] for c in live), "limit": limits[k]}
         for k, name in enumerate(Cost._fields)
     }
     days = {date.fromordinal(day).isoformat(): count for day, count in sorted(section.days.items())}
@@ -60,14 +60,22 @@ def _model(state: State, model: str, now_ms: int, configured: Limits) -> Report:
     }
 
 
-def _limits(state: State, model: str, configured: Limits) -> Limits:
+def used_of(state: State, section: ModelState, now_ms: int) -> Cost:
+    """What was dispatched to a model in the window that ends now."""
+    grid = Grid.of(state.window_ms / 1000)
+    now = grid.slot(now_ms)
+    return reduce(Cost.plus, (cost for slot, cost in section.ring.items() if now < slot + grid.span), NO_COST)
+
+
+def limits_of(state: State, model: str, configured: Limits) -> Limits:
+    """The configured limits of a model that has a section, lowered to those that Gemini named."""
     return minimum([configured, effective_limits(state, state.sections[model], model)])
 
 
 def refusals(state: State, model: str, now_ms: int, configured: Limits) -> Report:
     """What Gemini's 429s for `model` changed; null where they changed nothing."""
     section, grid = state.sections[model], Grid.of(state.window_ms / 1000)
-    limits = _limits(state, model, configured)
+    limits = limits_of(state, model, configured)
     suspected = {
         Cost._fields[k]: _suspected(outside, limits.per_window[k], now_ms, grid)
         for k, outside in sorted(section.outside.items())

@@ -1,4 +1,4 @@
-"""Images in a bucket, through obstore: Google Cloud Storage, S3 and compatible stores."""
+"""Images and files in a bucket, through obstore: Google Cloud Storage, S3 and compatible stores."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from obstore.store import GCSStore, S3Store
 from shared.media import obstore_calls
 from shared.media.location import StorageLocation
 from shared.media.names import is_name
-from shared.media.obstore_calls import FOLDER, storage_errors
+from shared.media.obstore_calls import storage_errors
 from shared.media.port import Found
 
 if TYPE_CHECKING:
@@ -28,30 +28,31 @@ _NO_CREDENTIALS = {"disable_oauth": True, "client_email": "", "private_key": "",
 
 
 class Bucket:
-    """The images in a bucket; port.Objects describes the methods."""
+    """The objects in one folder of a bucket; port.Objects describes the methods."""
 
-    def __init__(self, store: GCSStore | S3Store) -> None:
+    def __init__(self, store: GCSStore | S3Store, folder: str) -> None:
         self._store = store
+        self._folder = folder
 
     async def put(self, name: str, data: bytes, attributes: Mapping[str, str]) -> None:
         """Uploads in one request, so that an object appears only when it is complete and no parts are left behind."""
         async with storage_errors():
             await obstore.put_async(
-                self._store, f"{FOLDER}/{name}", data, attributes=dict(attributes), use_multipart=False
+                self._store, f"{self._folder}/{name}", data, attributes=dict(attributes), use_multipart=False
             )
 
     async def get(self, name: str, part: tuple[int, int] | None = None) -> Found:
-        return await obstore_calls.read(self._store, f"{FOLDER}/{name}", part)
+        return await obstore_calls.read(self._store, f"{self._folder}/{name}", part)
 
     async def head(self, name: str) -> Found:
-        return await obstore_calls.head(self._store, f"{FOLDER}/{name}")
+        return await obstore_calls.head(self._store, f"{self._folder}/{name}")
 
     async def names(self, after: str | None, limit: int) -> list[str]:
         """Both stores list in alphabetical order (cloud.google.com/storage/docs/json_api/v1/objects/list; AWS: ListObjectsV2,
         general purpose buckets)."""
         names: list[str] = []
         async with storage_errors():
-            async for objects in obstore.list(self._store, FOLDER, offset=after and f"{FOLDER}/{after}"):
+            async for objects in obstore.list(self._store, self._folder, offset=after and f"{self._folder}/{after}"):
                 listed = (found["path"].rpartition("/")[2] for found in objects)
                 # Some compatible stores ignore the offset.
                 names.extend(name for name in listed if is_name(name) and name > (after or ""))
@@ -60,18 +61,18 @@ class Bucket:
         return names[:limit]
 
     async def delete(self, name: str) -> None:
-        await obstore_calls.delete(self._store, f"{FOLDER}/{name}")
+        await obstore_calls.delete(self._store, f"{self._folder}/{name}")
 
     async def signed_url(self, name: str, expires_s: int) -> str:
         async with storage_errors():
-            return await obstore.sign_async(self._store, "GET", f"{FOLDER}/{name}", timedelta(seconds=expires_s))
+            return await obstore.sign_async(self._store, "GET", f"{self._folder}/{name}", timedelta(seconds=expires_s))
 
     async def sweep(self, expired_after: str) -> bool:
         """Deletes nothing: the bucket's own lifecycle rule does."""
         return True
 
 
-def open_bucket(location: StorageLocation) -> Bucket:
+def open_bucket(location: StorageLocation, folder: str) -> Bucket:
     """Opens a bucket with the credentials that the stores' own clients find: the platform's service account, AWS_* variables."""
     endpoint = location.endpoint
     plain = endpoint is not None and endpoint.startswith("http://")
@@ -84,10 +85,11 @@ def open_bucket(location: StorageLocation) -> Bucket:
         if location.region is not None:
             amazon["region"] = location.region
         return Bucket(
-            S3Store(location.place, prefix=prefix, config=amazon, client_options=client, retry_config=_RETRIES)
+            S3Store(location.place, prefix=prefix, config=amazon, client_options=client, retry_config=_RETRIES), folder
         )
     google: GCSConfig = {"base_url": endpoint} if endpoint is not None else {}
     if plain:
         # Plain HTTP is for fake stores, which need no token; a real one must not be sent unencrypted.
         google["service_account_key"] = json.dumps({**_NO_CREDENTIALS, "gcs_base_url": endpoint})
-    return Bucket(GCSStore(location.place, prefix=prefix, config=google, client_options=client, retry_config=_RETRIES))
+    store = GCSStore(location.place, prefix=prefix, config=google, client_options=client, retry_config=_RETRIES)
+    return Bucket(store, folder)

@@ -1,4 +1,4 @@
-"""Images in a folder of this machine, which its processes share.
+"""Images and files in a folder of this machine, which its processes share.
 
 obstore stores no attributes in a folder, so each image has a second file for them. It is written before the image and deleted
 after it, so that an image that is listed is complete."""
@@ -22,28 +22,29 @@ from obstore.store import LocalStore
 from shared.errors import NotFound
 from shared.media import obstore_calls
 from shared.media.names import is_name
-from shared.media.obstore_calls import FOLDER, reason, storage_errors
-from shared.media.port import Found, no_image, unavailable
+from shared.media.obstore_calls import reason, storage_errors
+from shared.media.port import FILES, IMAGES, Found, no_image, unavailable
 
-_ATTRIBUTES = "about"
-"""The folder of the attributes, one JSON object for each image."""
+_ATTRIBUTES = {IMAGES: "about", FILES: "about-files"}
+"""Folder -> the folder of the attributes, one JSON object for each image or file."""
 _MAX_SWEPT = 1000
 _ABANDONED_S = 3600
 """A file of attributes without an image is older than this only if the process that wrote it was killed."""
 
 
 class Folder:
-    """The images in a folder; port.Objects describes the methods."""
+    """The objects in one folder below `root`; port.Objects describes the methods."""
 
-    def __init__(self, store: LocalStore, root: Path) -> None:
+    def __init__(self, store: LocalStore, root: Path, folder: str) -> None:
         self._store = store
         self._root = root
+        self._folder, self._attributes = folder, _ATTRIBUTES[folder]
 
     async def put(self, name: str, data: bytes, attributes: Mapping[str, str]) -> None:
         async with storage_errors():
-            _make_folders(self._root)
-            await self._write(_attributes_path(name), orjson.dumps(dict(attributes)))
-            await self._write(f"{FOLDER}/{name}", data)
+            self.make()
+            await self._write(self._attributes_path(name), orjson.dumps(dict(attributes)))
+            await self._write(f"{self._folder}/{name}", data)
 
     async def _write(self, path: str, data: bytes) -> None:
         await obstore.put_async(self._store, path, data, use_multipart=False)
@@ -51,22 +52,22 @@ class Folder:
         (self._root / path).chmod(0o600)
 
     async def get(self, name: str, part: tuple[int, int] | None = None) -> Found:
-        return await self._with_attributes(name, await obstore_calls.read(self._store, f"{FOLDER}/{name}", part))
+        return await self._with_attributes(name, await obstore_calls.read(self._store, f"{self._folder}/{name}", part))
 
     async def head(self, name: str) -> Found:
-        return await self._with_attributes(name, await obstore_calls.head(self._store, f"{FOLDER}/{name}"))
+        return await self._with_attributes(name, await obstore_calls.head(self._store, f"{self._folder}/{name}"))
 
     async def names(self, after: str | None, limit: int) -> list[str]:
         """Reads all names, because a folder is not sorted."""
         async with storage_errors():
-            found = await obstore.list(self._store, FOLDER).collect_async()
+            found = await obstore.list(self._store, self._folder).collect_async()
         names = (entry["path"].rpartition("/")[2] for entry in found)
         return heapq.nsmallest(limit, (name for name in names if is_name(name) and name > (after or "")))
 
     async def delete(self, name: str) -> None:
-        await obstore_calls.delete(self._store, f"{FOLDER}/{name}")
+        await obstore_calls.delete(self._store, f"{self._folder}/{name}")
         with contextlib.suppress(NotFound):
-            await obstore_calls.delete(self._store, _attributes_path(name))
+            await obstore_calls.delete(self._store, self._attributes_path(name))
 
     async def signed_url(self, name: str, expires_s: int) -> str:
         """Raises RuntimeError: nothing serves a folder but the gateway, and the settings reject IMAGE_URLS=signed for it."""
@@ -81,7 +82,7 @@ class Folder:
             return False
 
     def _sweep(self, expired_after: str) -> bool:
-        images, attributes = self._root / FOLDER, self._root / _ATTRIBUTES
+        images, attributes = self._root / self._folder, self._root / self._attributes
         expired = _first_names(
             images, lambda file: file.name > expired_after if is_name(file.name) else _is_abandoned(file)
         )
@@ -95,8 +96,23 @@ class Folder:
             _remove(attributes / name)
         return max(len(expired), len(orphans)) < _MAX_SWEPT
 
+    def make(self) -> None:
+        """Creates the folders with mode 0700: an image's name is its only credential, so only this user may list them. The
+        mode of an existing root is not changed, because STORAGE_URL may name a folder that has other uses."""
+        self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for name in (self._folder, self._attributes):
+            folder = self._root / name
+            folder.mkdir(mode=0o700, exist_ok=True)
+            status = folder.stat()
+            # Only the owner can change a mode, so a folder of another user (a mounted volume) keeps its mode.
+            if status.st_mode & 0o077 and status.st_uid == os.geteuid():
+                folder.chmod(0o700)
+
+    def _attributes_path(self, name: str) -> str:
+        return f"{self._attributes}/{name}.json"
+
     async def _with_attributes(self, name: str, found: Found) -> Found:
-        attributes = await obstore_calls.read(self._store, _attributes_path(name))
+        attributes = await obstore_calls.read(self._store, self._attributes_path(name))
         try:
             return found._replace(attributes=orjson.loads(attributes.data))
         except orjson.JSONDecodeError:
@@ -104,30 +120,16 @@ class Folder:
             raise no_image() from None
 
 
-def open_folder(root: Path) -> Folder:
+def open_folder(root: Path, folder: str) -> Folder:
     """Creates the folder if it is missing. Raises StorageUnavailable."""
     try:
-        _make_folders(root.resolve())
-        return Folder(LocalStore(root.resolve()), root.resolve())
+        # obstore opens only a folder that exists.
+        root.resolve().mkdir(mode=0o700, parents=True, exist_ok=True)
+        made = Folder(LocalStore(root.resolve()), root.resolve(), folder)
+        made.make()
     except (BaseError, OSError) as error:
         raise unavailable(reason(error)) from None
-
-
-def _make_folders(root: Path) -> None:
-    """Creates the folders with mode 0700: an image's name is its only credential, so only this user may list them. The mode
-    of an existing root is not changed, because STORAGE_URL may name a folder that has other uses."""
-    root.mkdir(mode=0o700, parents=True, exist_ok=True)
-    for name in (FOLDER, _ATTRIBUTES):
-        folder = root / name
-        folder.mkdir(mode=0o700, exist_ok=True)
-        status = folder.stat()
-        # Only the owner can change a mode, so a folder of another user (a mounted volume) keeps its mode.
-        if status.st_mode & 0o077 and status.st_uid == os.geteuid():
-            folder.chmod(0o700)
-
-
-def _attributes_path(name: str) -> str:
-    return f"{_ATTRIBUTES}/{name}.json"
+    return made
 
 
 def _first_names(folder: Path, chosen: Callable[[os.DirEntry[str]], bool]) -> list[str]:

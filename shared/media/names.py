@@ -26,7 +26,12 @@ _LAST_MS = (1 << 4 * _TIME_DIGITS) - 1
 
 def new_name(now_ms: int, random_hex: str, mime_type: str) -> str:
     """`random_hex`: 32 unguessable hexadecimal digits."""
-    return f"{_counted_down(now_ms)}{random_hex}.{EXTENSIONS.get(mime_type, _OTHER)}"
+    return f"{newest_first(now_ms, random_hex)}.{EXTENSIONS.get(mime_type, _OTHER)}"
+
+
+def newest_first(time_ms: int, random_hex: str) -> str:
+    """44 hexadecimal digits; those of a later time sort before those of an earlier one."""
+    return f"{_counted_down(time_ms)}{random_hex}"
 
 
 def is_name(text: str) -> bool:

@@ -16,8 +16,6 @@ from shared.media.port import Found, no_image, unavailable
 
 ObjectStore: TypeAlias = GCSStore | S3Store | LocalStore
 
-FOLDER = "images"
-"""The folder of the images within a bucket or a local folder."""
 OPERATION_TIMEOUT_S = 45.0
 _STATUS = re.compile(r"status code: (\d{3})")
 _SYSTEM_ERROR = re.compile(r"([A-Z][\w ]+) \(os error \d+\)")

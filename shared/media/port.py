@@ -1,4 +1,5 @@
-"""The port of an object store for images: whole objects with attributes, under names. Adapters: a bucket and a folder."""
+"""The port of an object store for images and files: whole objects with attributes, under names. Adapters: a bucket and a
+folder."""
 
 from __future__ import annotations
 
@@ -8,6 +9,8 @@ from typing import NamedTuple, Protocol
 from shared.errors import NotFound, StorageUnavailable
 
 RETRY_AFTER_S = 5.0
+IMAGES, FILES = "images", "files"
+"""The folders within a bucket or a local folder. Each is opened by itself."""
 
 
 class Found(NamedTuple):
@@ -56,4 +59,6 @@ def no_image() -> NotFound:
 
 
 def unavailable(reason: str) -> StorageUnavailable:
-    return StorageUnavailable(f"The image storage failed: {reason}. Try again later.", retry_after_s=RETRY_AFTER_S)
+    return StorageUnavailable(
+        f"The storage of images and files failed: {reason}. Try again later.", retry_after_s=RETRY_AFTER_S
+    )

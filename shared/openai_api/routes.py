@@ -16,7 +16,17 @@ HANDLERS: dict[tuple[str, str], str] = {
     ("GET", "/v1/*"): "unbuilt:not_built",
     ("POST", "/v1/*"): "unbuilt:not_built",
     ("DELETE", "/v1/*"): "unbuilt:not_built",
-    ("GET", "/v1/models"): "unbuilt:not_built",
+    ("GET", "/v1/models"): "models:list_models",
+    ("GET", "/v1/models/{id}"): "models:retrieve_model",
+    ("GET", "/v1/models/models/{id}"): "models:retrieve_model",
+    ("GET", "/v1/status"): "status:status",
+    ("GET", "/v1/files"): "files:list_files",
+    ("POST", "/v1/files"): "files:create_file",
+    ("GET", "/v1/files/{id}"): "files:describe_file",
+    ("DELETE", "/v1/files/{id}"): "files:delete_file",
+    ("GET", "/v1/files/{id}/content"): "files:file_content",
+    ("POST", "/v1/images/edits"): "images:edits",
+    ("POST", "/v1/images/generations"): "images:generations",
 }
 """(method, pattern of endpoint.json) -> module of this package, and the name of its handler."""
 

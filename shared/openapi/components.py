@@ -57,6 +57,8 @@ HEADERS: JsonObject = {
     "x-request-id": _header("The id of the request, also in the log.", required=True),
     "server-timing": _header("Milliseconds in the queue, at Gemini, and in total."),
     "retry-after": _header("Seconds until the request can be served.", "integer"),
+    "retry-after-ms": _header("The same in milliseconds.", "integer"),
+    "openai-processing-ms": _header("Milliseconds that the request took.", "integer"),
     "x-should-retry": _header(
         "`false` if no retry can succeed, for example when the daily quota is exceeded; absent otherwise."
     ),
@@ -97,7 +99,7 @@ SECURITY_SCHEMES: JsonObject = {
     "GeminiKeyAsBearer": {
         "type": "http",
         "scheme": "bearer",
-        "description": "The caller's own Gemini key as a bearer token.",
+        "description": "The caller's own Gemini key as a bearer token. On /v1 the admin key may be sent so too.",
     },
 }
 _CREDENTIALS: list[JsonObject] = [{name: []} for name in SECURITY_SCHEMES]
@@ -131,9 +133,9 @@ DESCRIPTION = """A gateway to Google Gemini that keeps one project's limits acro
 `credentials.gemini_api_key` in the body, as a bearer token, or as `x-goog-api-key`. Operations with optional security \
 need no credential if the server's operator allows it.
 
-**Errors** have one shape, `{{"error": {{"code", "message", "status", "request_id", "details"?}}}}`. In addition to \
-those listed with each operation: 404 `not_found` for a path that does not exist, 405 `method_not_allowed` with `Allow`. \
-A body has at most {limit_mb} MB.
+**Errors** have one shape, `{{"error": {{"code", "message", "status", "request_id", "details"?}}}}`; those of /v1 have \
+OpenAI's, `{{"error": {{"message", "type", "param", "code"}}}}`. In addition to those listed with each operation: 404 \
+`not_found` for a path that does not exist, 405 `method_not_allowed` with `Allow`. A body has at most {limit_mb} MB.
 
 **Waiting.** A request waits in a fair queue until it can be served or its `x-request-timeout` expires. A request that \
 cannot be served in time is rejected early, with 429 and `Retry-After`. Without `x-request-timeout`, the timeouts that \

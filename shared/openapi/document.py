@@ -26,7 +26,7 @@ from shared.openapi.components import (
     parameters,
 )
 from shared.openapi.failures import FAILURES, failures, traits_of
-from shared.openapi.operation import Operation, reads_credential
+from shared.openapi.operation import ErrorFormat, Operation, reads_credential
 from shared.openapi.schemas import SCHEMAS, component_schemas
 from shared.settings.settings import Settings
 
@@ -121,9 +121,12 @@ def _operation(
         "parameters": _parameters_of(manifest, pattern, operation),
         "responses": {
             str(operation.status): _answer(operation, names, schemas),
-            **{status: _with_every_header(response) for status, response in operation.responses.items()},
             **{
-                str(status): _error_response(status, possible)
+                status: _with_every_header(response, operation.errors)
+                for status, response in operation.responses.items()
+            },
+            **{
+                str(status): _error_response(status, possible, operation.errors)
                 for status, possible in sorted(failures(traits_of(manifest, pattern, operation)).items())
             },
         },
@@ -134,7 +137,8 @@ def _operation(
         content["examples"] = {
             f"{number}": {"value": value} for number, value in enumerate(_examples(schemas[name]), 1)
         }
-        result["requestBody"] = {"required": True, "content": {"application/json": content}}
+        media_type = "multipart/form-data" if operation.form else "application/json"
+        result["requestBody"] = {"required": True, "content": {media_type: content}}
     return result
 
 
@@ -165,34 +169,44 @@ def _answer(operation: Operation, names: Mapping[type[BaseModel], str], schemas:
     if operation.answer is not None:
         content["application/json"] = {"schema": {"$ref": SCHEMAS + names[operation.answer]}}
     if operation.events:
-        content["text/event-stream"] = _events([names[model] for model in operation.events], schemas)
+        content["text/event-stream"] = _events([names[model] for model in operation.events], schemas, operation.errors)
     content.update(operation.media)
-    headers = list(EVERY_HEADER)
+    headers = [*EVERY_HEADER, *_headers_of(operation.errors)]
     if operation.generates:
         headers += GENERATION_HEADERS
     answer: JsonObject = {"description": "Success.", "headers": _header_references(headers)}
     return answer if operation.status == 204 else {**answer, "content": content}
 
 
-def _events(names: Sequence[str], schemas: JsonObject) -> JsonObject:
+def _events(names: Sequence[str], schemas: JsonObject, errors: ErrorFormat | None) -> JsonObject:
     """OpenAPI 3.1 cannot describe the parts of a stream; tools read the schema of text/event-stream as that of one event."""
-    data = {"anyOf": [{"$ref": SCHEMAS + name} for name in (*names, "Error")]}
+    failure, event, last = "Error", {"event": {"enum": ["message", "error"]}}, ""
+    about = "An error after the first event is an event named `error`."
+    if errors is not None:
+        failure, event, last = errors.name, {}, "data: [DONE]\n\n"
+        about = "The last event is `[DONE]`; after an error, which is an event like the others, there is none."
+    data = {"anyOf": [{"$ref": SCHEMAS + name} for name in (*names, failure)]}
     return {
         "schema": {
             "type": "object",
-            "description": "One event of the stream. An error after the first event is an event named `error`.",
+            "description": f"One event of the stream. {about}",
             "required": ["data"],
             "properties": {
-                "event": {"enum": ["message", "error"]},
+                **event,
                 "data": {"type": "string", "contentMediaType": "application/json", "contentSchema": data},
             },
         },
-        "example": "".join(f"data: {json.dumps(_examples(schemas[name])[0])}\n\n" for name in names),
+        "example": "".join(f"data: {json.dumps(_examples(schemas[name])[0])}\n\n" for name in names) + last,
     }
 
 
-def _with_every_header(response: JsonObject) -> JsonObject:
-    return {**response, "headers": {**_header_references(EVERY_HEADER), **response.get("headers", {})}}
+def _with_every_header(response: JsonObject, errors: ErrorFormat | None) -> JsonObject:
+    every = _header_references([*EVERY_HEADER, *_headers_of(errors)])
+    return {**response, "headers": {**every, **response.get("headers", {})}}
+
+
+def _headers_of(errors: ErrorFormat | None) -> Sequence[str]:
+    return () if errors is None else errors.headers
 
 
 def _header_references(names: Sequence[str]) -> JsonObject:
@@ -207,16 +221,28 @@ def _examples(schema: JsonObject) -> list[Any]:
     return [{name: value["examples"][0] for name, value in properties.items() if value.get("examples")}]
 
 
-def _error_response(status: int, possible: Sequence[type[GatewayError]]) -> JsonObject:
-    codes = [error.code for error in possible]
+def _error_response(status: int, possible: Sequence[type[GatewayError]], errors: ErrorFormat | None) -> JsonObject:
+    codes = [_code(error, errors) for error in possible]
     meanings = [FAILURES[error].meaning for error in possible]
     lines = [
         f"- `{code}`: {meaning}" if meaning else f"- `{code}`" for code, meaning in zip(codes, meanings, strict=True)
     ]
-    narrowed = {"properties": {"error": {"properties": {"code": {"enum": codes}, "status": {"const": status}}}}}
-    retries = ["retry-after"] * (status in (429, 502, 503, 504)) + ["x-should-retry"] * (status in (429, 503))
+    retry_after = ["retry-after", *(() if errors is None else errors.retry_headers)]
+    retries = retry_after * (status in (429, 502, 503, 504)) + ["x-should-retry"] * (status in (429, 503))
+    schema: JsonObject = {"$ref": SCHEMAS + ("Error" if errors is None else errors.name)}
+    if errors is None:
+        narrowed = {"properties": {"error": {"properties": {"code": {"enum": codes}, "status": {"const": status}}}}}
+        schema = {"allOf": [schema, narrowed]}
     return {
-        "description": "\n".join(lines),
-        "headers": _header_references([*EVERY_HEADER, *retries]),
-        "content": {"application/json": {"schema": {"allOf": [{"$ref": SCHEMAS + "Error"}, narrowed]}}},
+        "description": "\n".join(dict.fromkeys(lines)),
+        "headers": _header_references([*EVERY_HEADER, *_headers_of(errors), *retries]),
+        "content": {"application/json": {"schema": schema}},
     }
+
+
+def _code(error: type[GatewayError], errors: ErrorFormat | None) -> str:
+    """The code that a program reads; the type of an error that has no code in another API."""
+    if errors is None:
+        return error.code
+    body = errors.body(error(""), "")["error"]
+    return str(body["code"] or body["type"])

@@ -59,7 +59,7 @@ FAILURES: dict[type[GatewayError], Failure] = {
     errors.PayloadTooLarge: _on("body"),
     errors.UnsupportedMediaType: _on("body"),
     errors.RangeNotSatisfiable: _on("range", meaning="with Content-Range"),
-    errors.RateLimited: _on("generation", meaning="a rate limit is exceeded; with Retry-After"),
+    errors.RateLimited: _on("generation", "anonymous", meaning="a rate limit is exceeded; with Retry-After"),
     errors.QueueTimeout: _on("generation", meaning="the request cannot be served before its deadline"),
     errors.CallerNoQuota: _on(
         "caller_key", meaning="the caller's own key has no quota for the model, or exceeded its spending limit"
@@ -77,7 +77,7 @@ FAILURES: dict[type[GatewayError], Failure] = {
         "generation", meaning="the server's project has no quota for the model, or exceeded its spending limit"
     ),
     errors.QueueFull: _on("generation", meaning="the queue is full (byte limit)"),
-    errors.StorageUnavailable: _on("storage", meaning="images cannot be stored or read"),
+    errors.StorageUnavailable: _on("storage", meaning="images or files cannot be stored or read"),
     errors.UpstreamTimeout: _on("generation"),
 }
 

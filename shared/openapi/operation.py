@@ -1,21 +1,36 @@
 """What a function's models.py declares about its paths. Loading this does not load the generator of the specification. Pure.
 
 models.py exports `Request` and `Answer`. A function with several paths, or with responses that are not JSON, also exports
-`OPERATIONS`, which maps "POST /path" to an Operation.
+`OPERATIONS`, which maps "POST /path" to an Operation. One whose errors have the format of another API exports `ERRORS`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
 
 from pydantic import BaseModel
 
+from shared.errors import GatewayError
 from shared.generation import JsonObject
 from shared.http.bodies import GenerationBody
 from shared.http.manifest import Manifest
 from shared.http.routes import parameter_names
+
+
+class ErrorFormat(NamedTuple):
+    """The errors of a compatible API, and the headers that its responses have in addition."""
+
+    name: str
+    """Of the schema."""
+    schema: JsonObject
+    body: Callable[[GatewayError, str], JsonObject]
+    """(error, request id) -> the body, whose `error` has a `code` or a `type`."""
+    headers: tuple[str, ...] = ()
+    """With every response."""
+    retry_headers: tuple[str, ...] = ()
+    """Where the time of a retry is known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +39,8 @@ class Operation:
 
     answer: type[BaseModel] | None = None
     request: type[BaseModel] | None = None
+    form: bool = False
+    """Whether the request is a form (multipart/form-data). Its files are strings of the format `binary`."""
     summary: str | None = None
     """Replaces endpoint.json's description, which is about the whole function."""
     events: Sequence[type[BaseModel]] = ()
@@ -39,8 +56,11 @@ class Operation:
     query: Mapping[str, JsonObject] = field(default_factory=dict)
     """Query parameters: name -> parameter object without `name` and `in`."""
     status: int = 200
+    """Of success. 404: a path that is reserved, and always answers with an error."""
     admin_only: bool = False
     """Requires the admin key in a function that is public otherwise."""
+    errors: ErrorFormat | None = None
+    """None: this gateway's own."""
 
     @property
     def generates(self) -> bool:
@@ -58,7 +78,8 @@ def operations(manifest: Manifest, models: Mapping[str, Any]) -> dict[str, Opera
     for key, operation in declared.items():
         if unknown := sorted(operation.path_parameters.keys() - set(parameter_names(patterns[key]))):
             raise ValueError(f"{key} of {manifest.name} describes {', '.join(unknown)}, which its path does not have")
-    return {key: declared.get(key, default) for key in patterns}
+    errors: ErrorFormat | None = models.get("ERRORS")
+    return {key: replace(declared.get(key, default), errors=errors) for key in patterns}
 
 
 def reads_credential(manifest: Manifest, operation: Operation) -> bool:

@@ -44,6 +44,8 @@ def component_schemas(
         "Model": _model_schema(models),
         "ImageModel": _model_schema(image_models),
     }
+    for _, given in functions:
+        schemas.update({one.errors.name: one.errors.schema for one in given.values() if one.errors is not None})
     for name, schema in definitions.get("$defs", {}).items():
         new = renamed.get(name, name)
         schemas[new] = {**_with_references(schema, renamed), "title": new}

@@ -66,6 +66,10 @@ class Health:
 
     async def report(self) -> JsonObject:
         """`status` is `healthy`, or `degraded` while the ledger is unusable: requests to generate then get 503."""
+        return health_report(self.settings, self._pool, await self.ledger())
+
+    async def ledger(self) -> Ledger:
+        """The server's projects, at most CACHE_S old."""
         # Requests that arrive while the ledger is being read wait for that result.
         async with self._turn:
             if self._elapsed() >= self._expires_s:
@@ -73,7 +77,7 @@ class Health:
                 # Both at once: where the store does not answer, the report takes as long as one of them.
                 self._ledger, _ = await asyncio.gather(ledger, self._refresh() if self._refresh else asyncio.sleep(0))
                 self._expires_s = self._elapsed() + CACHE_S
-        return health_report(self.settings, self._pool, self._ledger)
+            return self._ledger
 
 
 async def read_ledger(settings: Settings, store: Store, accounts: Mapping[str, str]) -> Ledger:
@@ -86,7 +90,7 @@ async def read_ledger(settings: Settings, store: Store, accounts: Mapping[str, s
     for account, ledger_id in accounts.items():
         by_ledger.setdefault(ledger_id, []).append(account)
     included = list(by_ledger)[:MAX_PROJECTS]
-    found = await asyncio.gather(*(_read(store, ledger_id) for ledger_id in included))
+    found = await asyncio.gather(*(read_project(store, ledger_id) for ledger_id in included))
     projects = dict(zip(included, found, strict=True))
     reports = [{"accounts": by_ledger[i], **_project_report(settings, one)} for i, one in projects.items()]
     return Ledger({"kind": store.kind, "reachable": True, "projects": reports}, projects)
@@ -162,7 +166,8 @@ def _same_project(ids: list[str]) -> JsonObject:
     }
 
 
-async def _read(store: Store, ledger_id: str) -> Project:
+async def read_project(store: Store, ledger_id: str) -> Project:
+    """One read, or two for a project whose ledger was merged into another one."""
     try:
         reading = await store.read(COLLECTION + ledger_id, timeout_s=PROBE_TIMEOUT_S)
         state = None if reading.value is None else unpack(reading.value)
@@ -171,7 +176,7 @@ async def _read(store: Store, ledger_id: str) -> Project:
     except UnreadableState as error:
         return Project(reason=str(error))
     if state is not None and state.moved:
-        return await _read(store, state.moved)
+        return await read_project(store, state.moved)
     return Project(state, int(reading.sample.server_ms))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from shared.errors import StorageUnavailable
 from shared.media.location import parse_storage_url
 from shared.settings.environment import Environment, SettingsError
 
@@ -24,6 +25,14 @@ class ImageSettings:
     signed: bool
     """GET /image/<name> returns a signed URL of the bucket instead of the bytes."""
     keep_prompts: bool
+
+    def required_url(self) -> str:
+        """Raises StorageUnavailable where there is no storage."""
+        if self.storage_url is None:
+            raise StorageUnavailable(
+                "Storage is not configured. The server's operator must set STORAGE_URL to a bucket."
+            )
+        return self.storage_url
 
     @classmethod
     def read(cls, env: Environment, deployed: bool) -> ImageSettings:

@@ -74,11 +74,15 @@ class Settings:
     queue_max_bytes: int | None
     """Bytes of all requests of one process together; None: chosen by its memory."""
     max_body_bytes: int
+    max_upload_bytes: int
+    """Maximum size of an uploaded file, or of all files of one form together."""
     ledger_url: str
     lease_s: float | None
     """How long an instance may hold reservations; None: the ledger chooses."""
     window_s: float
     """The window of the limits: one minute, shorter only in tests."""
+    session_ttl_hours: int
+    """How long what belongs to a conversation is kept, after its last turn."""
     images: ImageSettings
     accounts: AccountSettings
     cors_origins: tuple[str, ...]
@@ -130,9 +134,11 @@ class Settings:
             rate_limit=read_rate_limit(read),
             queue_max_bytes=read.integer("QUEUE_MAX_MB", 0, 1, 16_384) * _MIB or None,
             max_body_bytes=PLATFORM_BODY_BYTES,
+            max_upload_bytes=read.integer("MAX_UPLOAD_MB", 100, 1, 2_048) * _MIB,
             ledger_url=_ledger_url(read, deployed, workers),
             lease_s=read.number("LEDGER_LEASE_SECONDS", 0.0, 0.1, 600.0) or None,
             window_s=read.number("LEDGER_WINDOW_SECONDS", 60.0, 0.5, 60.0),
+            session_ttl_hours=read.integer("SESSION_TTL_HOURS", 24, 1, 8760),
             images=ImageSettings.read(read, deployed),
             accounts=AccountSettings.read(read),
             cors_origins=_cors_origins(read),
@@ -159,6 +165,11 @@ class Settings:
         if all(len(key.reveal()) >= MIN_ADMIN_KEY_CHARS for key in self.admin_api_keys):
             return None
         return f"{SHORT_ADMIN_KEY} A deployed server rejects it."
+
+    @property
+    def max_form_bytes(self) -> int:
+        """Maximum size of all files of one form: the platform limits a whole body, and a form has more than its files."""
+        return min(self.max_upload_bytes, PLATFORM_BODY_BYTES - _MIB) if self.deployed else self.max_upload_bytes
 
     @property
     def has_accounts(self) -> bool:

@@ -10,7 +10,9 @@ from ipaddress import ip_address
 from shared.settings.settings import Settings
 
 MIN_FETCH_LIMIT = 14
-"""The number of addresses that one request may name (`images.inputs.MAX_INPUTS`)."""
+"""The number of addresses that one request may name (`images.choices.MAX_INPUTS`)."""
+MAX_UPLOADED_MB = 1024
+UPLOAD_WINDOW_S = 86_400.0
 
 
 def caller_key_connections(settings: Settings) -> int | None:
@@ -27,6 +29,13 @@ def strangers_bytes(settings: Settings, total_bytes: int) -> int | None:
 def fetch_limit(settings: Settings) -> int | None:
     """Addresses per minute that are fetched for one caller: at least as many as one request may name. None: unlimited."""
     return None if settings.rate_limit is None else max(settings.rate_limit, MIN_FETCH_LIMIT)
+
+
+def upload_limit(settings: Settings) -> int | None:
+    """Megabytes that one caller without an admin key may upload within a day, since anybody can invent keys. None: unlimited,
+    as on a loopback address."""
+    reachable = settings.deployed or not _is_loopback(settings.host)
+    return MAX_UPLOADED_MB if reachable and settings.rate_limit is not None else None
 
 
 def shares_day(settings: Settings) -> bool:

@@ -10,6 +10,7 @@ import asyncio
 import re
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
@@ -68,25 +69,42 @@ class ObjectReply(NamedTuple):
     ending: Ending
 
 
+class ConformingReply(NamedTuple):
+    """An answer that conforms: its JSON without a fence, and the reply that has it, with the usage of both turns if there was a
+    repair."""
+
+    text: str
+    reply: Reply
+
+
 async def generate_object(
     generator: Generator, model: str, body: JsonObject, check: Check, headers: Mapping[str, str] | None = None
 ) -> ObjectReply:
-    """Raises what `Generator.generate` does, PromptBlocked, ResponseBlocked, EmptyResponse, and, if the repaired answer does
-    not conform either, NonconformingAnswer with these headers."""
-    reply = await generator.generate(model, body)
-    usage = reply.usage
-    text, data, problems = await _read(reply, check)
+    """Raises what `Generator.generate` and `conforming` do."""
+    text, reply = await conforming(generator, model, body, await generator.generate(model, body), check, headers)
+    return ObjectReply(orjson.Fragment(text), Ending(reply.model_used, wire.finish_reason(reply.body), reply.usage))
+
+
+async def conforming(
+    generator: Generator,
+    model: str,
+    body: JsonObject,
+    reply: Reply,
+    check: Check,
+    headers: Mapping[str, str] | None = None,
+) -> ConformingReply:
+    """`reply`, the answer to `body`, if it conforms, else its repair. Raises what `Generator.generate` does, PromptBlocked,
+    ResponseBlocked, EmptyResponse, and, if the repair does not conform either, NonconformingAnswer with these headers."""
+    text, bare, problems = await _read(reply, check)
+    if not problems:
+        return ConformingReply(bare, reply)
+    _reject_truncated(reply, text, problems, headers)
+    repaired = await generator.generate(model, _repair_body(body, reply, text, problems))
+    text, bare, problems = await _read(repaired, check)
     if problems:
-        _reject_truncated(reply, text, problems, headers)
-        reply = await generator.generate(model, _repair_body(body, reply, text, problems))
-        usage = usage.plus(reply.usage)
-        text, data, problems = await _read(reply, check)
-        if problems:
-            _reject_truncated(reply, text, problems, headers)
-            raise _nonconforming(
-                "Gemini's answer does not conform, and neither does its repair", text, problems, headers
-            )
-    return ObjectReply(data, Ending(reply.model_used, wire.finish_reason(reply.body), usage))
+        _reject_truncated(repaired, text, problems, headers)
+        raise _nonconforming("Gemini's answer does not conform, and neither does its repair", text, problems, headers)
+    return ConformingReply(bare, replace(repaired, usage=reply.usage.plus(repaired.usage)))
 
 
 def unchecked_header(schema: Schema) -> dict[str, str]:
@@ -98,21 +116,19 @@ def unchecked_header(schema: Schema) -> dict[str, str]:
     return {UNCHECKED: fragments(schema.unchecked)}
 
 
-async def _read(reply: Reply, check: Check) -> tuple[str, orjson.Fragment, Sequence[Problem]]:
+async def _read(reply: Reply, check: Check) -> tuple[str, str, Sequence[Problem]]:
     """The text of an answer, the JSON in it, and its problems: if there are none, it is valid JSON in UTF-8. Every answer is
     checked; an answer whose check would take more than a second does not conform."""
     text = answer_text(reply.body)
     if len(text) <= MAX_TEXT_ON_LOOP:
-        well_formed, data, problems = _checked(text, check.quick_problems)
+        well_formed, bare, problems = _checked(text, check.quick_problems)
         if problems is not None:
-            return well_formed, data, problems
+            return well_formed, bare, problems
     loop = asyncio.get_running_loop()
     return await loop.run_in_executor(_checker(), _checked, text, check.problems)
 
 
-def _checked(
-    text: str, problems_of: Callable[[Any], _Problems]
-) -> tuple[str, orjson.Fragment, _Problems | Sequence[Problem]]:
+def _checked(text: str, problems_of: Callable[[Any], _Problems]) -> tuple[str, str, _Problems | Sequence[Problem]]:
     from shared.structured.json_schema.numbers import loads
 
     text = _well_formed(text)
@@ -121,10 +137,10 @@ def _checked(
         check_values(bare.encode())
         value = loads(bare)
     except TooManyValues as error:
-        return text, orjson.Fragment(bare), [Problem("", f"has {error}, too many to check: ask for less")]
+        return text, bare, [Problem("", f"has {error}, too many to check: ask for less")]
     except ValueError as error:
-        return text, orjson.Fragment(bare), [Problem("", f"is not JSON: {error}")]
-    return text, orjson.Fragment(bare), problems_of(value)
+        return text, bare, [Problem("", f"is not JSON: {error}")]
+    return text, bare, problems_of(value)
 
 
 @cache

@@ -151,8 +151,8 @@ run "invokers_by_name_and_no_keys_but_the_callers" {
     error_message = "Images that are kept are shown without end."
   }
   assert {
-    condition     = length(google_storage_bucket.images.lifecycle_rule) == 1
-    error_message = "Images that are kept: only unfinished uploads are deleted."
+    condition     = length(google_storage_bucket.images.lifecycle_rule) == 2
+    error_message = "Images that are kept: only files of callers and unfinished uploads are deleted."
   }
 }
 

@@ -442,7 +442,7 @@ def writer(folder: Path, limit_bytes: int = 0) -> subprocess.Popen[str]:
 async def test_full_disk_leaves_no_partial_image(tmp_path: Path) -> None:
     process = writer(tmp_path, limit_bytes=1_000_000)
     _, said = await asyncio.to_thread(process.communicate, timeout=60)
-    assert said.strip() == "The image storage failed: file too large. Try again later."
+    assert said.strip() == "The storage of images and files failed: file too large. Try again later."
     assert process.returncode == 1
     assert (await open_media(f"file://{tmp_path}").recent(10)).images == []
 

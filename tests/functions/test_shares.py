@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 import pytest
 
-from shared.images.inputs import MAX_INPUTS
+from shared.images.choices import MAX_INPUTS
 from shared.settings.shares import MIN_FETCH_LIMIT
 from tests.support.edge import ADMIN, Answer
 from tests.support.whole_path import WholePath, eventually, told, whole_path

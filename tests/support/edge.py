@@ -35,7 +35,7 @@ from shared.generation import (
 )
 from shared.media.look_ups import LookUps
 from shared.settings.settings import Settings
-from shared.settings.shares import fetch_limit
+from shared.settings.shares import UPLOAD_WINDOW_S, fetch_limit, upload_limit
 from shared.stores.memory import MemoryStore
 from tests.support.processes import ADMIN_KEY
 
@@ -169,9 +169,10 @@ class FakeServices:
     def __post_init__(self) -> None:
         self.settings = Settings.from_environment({**ENVIRONMENT, **self.environment})
         self.tracer: Any = None
-        store = MemoryStore()
+        self.store = store = MemoryStore()
         self.caller_rate = CallerRate(store, self.settings.rate_limit)
         self.fetch_rate = CallerRate(store, fetch_limit(self.settings), counted="fetched addresses")
+        self.upload_rate = CallerRate(store, upload_limit(self.settings), UPLOAD_WINDOW_S, counted="uploaded megabytes")
         self.look_ups = LookUps()
         self.admin_guesses = AdminGuesses()
         self.byte_budget = ByteBudget(self.settings.queue_max_bytes or 128 << 20)

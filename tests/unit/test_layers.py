@@ -33,19 +33,23 @@ ALLOWED: dict[str, set[str]] = {
     "configuration": {"accounts", "bounds", "gemini", "settings", "stores.port"},
     # What is made
     "chat": {"gateway.stream_reply", "gemini", "http"},
+    "files": {"media", "stores.port"},
     "structured": {"bounds", "gateway.generator", "gemini"},
     "images": {"bounds", "gateway.generator", "gemini", "media"},
-    "openai_format": {"gemini", "http.bodies", "media.base64_text", "structured.json_schema"},
+    "openai_format": {
+        "bounds.json_structure", "chat.generation_config", "files.record", "gemini", "http.bodies", "images.choices",
+        "media.base64_text", "media.image_file", "media.input_image", "structured.json_schema",
+    },
     "openai_api": {
-        "accounts", "auth", "bounds", "gateway", "gemini", "http", "images", "media", "openai_format", "openapi.operation", "ops",
-        "settings", "stores.port", "structured",
+        "accounts", "auth", "bounds", "files", "gateway", "gemini", "http", "images", "media", "openai_format",
+        "openapi.operation", "ops", "settings", "stores.port", "structured",
     },
     # What an operator sees
     "ops": {"accounts", "admission", "configuration", "gemini", "ledger", "settings", "stores"},
     # The wiring
     "bootstrap": {
-        "accounts", "admission", "auth", "bounds", "configuration", "gateway", "gemini", "ledger", "media", "ops", "settings",
-        "stores", "telemetry",
+        "accounts", "admission", "auth", "bounds", "configuration", "files", "gateway", "gemini", "ledger", "media", "ops",
+        "settings", "stores", "telemetry",
     },
     # Not in the bundle
     "emulator": set(),

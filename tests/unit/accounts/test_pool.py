@@ -99,6 +99,15 @@ class TestPause:
         with pytest.raises(InvalidGeminiKey):
             pool.candidates(OWN)
 
+    @pytest.mark.parametrize(("status", "details"), [(403, {"upstream_status": 403}), (None, None)])
+    def test_rejected_key_keeps_the_status_of_its_rejection(self, status: int | None, details: Any) -> None:
+        pool = pool_of(Clock(), "one")
+        (own,) = pool.candidates(OWN)
+        pool.disable(own, "account", "Suspended.", status)
+        with pytest.raises(InvalidGeminiKey) as raised:
+            pool.candidates(OWN)
+        assert raised.value.details == details
+
 
 def test_error_without_server_keys_names_the_setting() -> None:
     error = why_none(pool_of(Clock()))

@@ -184,6 +184,30 @@ class TestReading:
             counts = merge_counts(counts, frame)
         assert usage({"usageMetadata": counts}) == Usage(8, 3, 50, 61)
 
+    @pytest.mark.parametrize(
+        ("counts", "tokens"),
+        [
+            (None, None),
+            ({}, None),
+            ({"promptTokenCount": 8}, 0),
+            ({"promptTokenCount": 8, "cachedContentTokenCount": 5}, 5),
+            ({"promptTokenCount": 8, "cachedContentTokenCount": "5"}, None),
+            ({"promptTokenCount": 0}, None),
+        ],
+    )
+    def test_cached_tokens_are_zero_only_beside_a_prompt(self, counts, tokens):
+        assert wire.cached_tokens({"usageMetadata": counts}) == tokens
+
+    @pytest.mark.parametrize(("message", "text"), [("Why.", "Why."), (None, ""), (5, ""), ("x" * 900, "x" * 500)])
+    def test_finish_message(self, message, text):
+        assert wire.finish_message({"candidates": [{"finishMessage": message}]}) == text
+        assert wire.finish_message({}) == ""
+
+    def test_all_parts_have_the_thoughts_too(self):
+        parts = [{"text": "Hm.", "thought": True}, {"text": "Yes"}]
+        body = {"candidates": [{"content": {"parts": [*parts, None]}}]}
+        assert (wire.all_parts(body), wire.parts(body)) == (parts, parts[1:])
+
 
 SNAKE = {
     "system_instruction": {"parts": [{"text": "snake_case stays in text"}]},

@@ -9,7 +9,19 @@ import pytest
 from pydantic import AliasChoices, Field, ValidationInfo, field_validator, model_validator
 
 from shared.errors import BadRequest
-from shared.http.bodies import MAX_NAMES, NOT_BLANK, Absent, Between, Body, GenerationBody, Rule, Text, read, wrong
+from shared.http.bodies import (
+    MAX_NAMES,
+    NOT_BLANK,
+    Absent,
+    Between,
+    Body,
+    GenerationBody,
+    OrText,
+    Rule,
+    Text,
+    read,
+    wrong,
+)
 
 
 class Guest(Body):
@@ -41,6 +53,8 @@ class Invitation(GenerationBody):
     picture: str | None = Field(None, min_length=1)
     rooms: list[str] | None = Field(None, min_length=1)
     place: Place | None = None
+    music: Annotated[str | list[Guest] | None, OrText("a list of guests who play")] = None
+    host: Annotated[str | Place, OrText("a place")] = "Ada"
     budget: Annotated[Absent, Rule("is not supported; leave it out")] = None
 
     @field_validator("kind")
@@ -119,7 +133,7 @@ def test_bounds_and_absent_fields_in_the_schema() -> None:
         (
             {"zzz": 5},
             "zzz",
-            "Known fields: credentials, guests, kind, loud, model, picture, place, rooms, tables, title, warmth.",
+            "Known fields: credentials, guests, host, kind, loud, model, music, picture, place, rooms, tables, title, warmth.",
         ),
         ({"guests": [{"name": "A"}] * 3}, "guests", "guests must have at most 2 entries, not 3."),
         (
@@ -178,3 +192,29 @@ def test_missing_field_is_explained() -> None:
 
 def test_error_does_not_quote_values() -> None:
     assert "AQ.secret" not in rejected({"title": "x", "kind": "AQ.secret", "guests": "AQ.secret"}).message
+
+
+@pytest.mark.parametrize(
+    ("sent", "path"),
+    [
+        ({"music": [{"name": 1}]}, "music[0].name must be a string, not a number."),
+        ({"music": [{"name": "Bob", "nme": 1}]}, "Unknown field music[0].nme. Did you mean name?"),
+        ({"music": {}}, "music must be a text or a list of guests who play, not an object."),
+        ({"music": True}, "music must be a text or a list of guests who play, not a boolean."),
+        ({"host": {"city": 1}}, "host.city must be a string, not a number."),
+        ({"host": None}, "host must be a text or a place, not null."),
+    ],
+)
+def test_error_names_the_place_inside_the_alternative(sent: dict[str, Any], path: str) -> None:
+    """A union of pydantic's would name the alternative too, as music.list[Guest][0].name."""
+    assert rejected({"title": "x", **sent}).message == path
+
+
+def test_text_or_another_type_is_read_and_described() -> None:
+    made = read(Invitation, {"title": "x", "music": "jazz", "host": {"city": "Paris"}})
+    assert (made.music, made.host) == ("jazz", Place(city="Paris"))
+    assert read(Invitation, {"title": "x", "music": None}).music is None
+    assert [guest.name for guest in read(Invitation, {"title": "x", "music": [{"name": "Bob"}]}).music or ()] == ["Bob"]
+    described = Invitation.model_json_schema()["properties"]
+    assert [one.get("type", "$ref") for one in described["music"]["anyOf"]] == ["string", "array", "null"]
+    assert [next(iter(one)) for one in described["host"]["anyOf"]] == ["type", "$ref"]

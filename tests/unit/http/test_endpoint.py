@@ -13,8 +13,17 @@ from starlette.responses import Response
 
 from shared.chat.chat import chat_events
 from shared.clock import elapsed_s
-from shared.errors import BadRequest, DailyQuotaExhausted, NoServerKey, QueueTimeout, Unavailable, UpstreamFailed
+from shared.errors import (
+    BadRequest,
+    DailyQuotaExhausted,
+    NoServerKey,
+    NotFound,
+    QueueTimeout,
+    Unavailable,
+    UpstreamFailed,
+)
 from shared.generation import JsonObject
+from shared.http.api_format import ApiFormat
 from shared.http.endpoint import Call, EndpointApp
 from shared.http.manifest import Manifest
 from shared.http.response import JsonResponse
@@ -166,6 +175,15 @@ class TestRoutes:
         assert answer.status == 404
         assert answer.error["code"] == "not_found"
         assert "/thing" in answer.error["message"]
+
+    async def test_a_path_without_its_version_is_told(self) -> None:
+        """A wildcard would match whatever was sent."""
+        made = thing(paths={"/v1/models/{id}": ("GET",), "/v1/files": ("GET",), "/v1/*": ("GET",)})
+        for path, pattern in (("/models/a", "/v1/models/{id}"), ("/files", "/v1/files")):
+            message = (await made.ask("GET", path)).error["message"]
+            assert message == f"Not found. This path is {pattern} here: add /v1 to the client's base URL."
+        assert "/v1/*" in (await made.ask("GET", "/things")).error["message"]
+        assert "base URL" not in (await made.ask("GET", "/things")).error["message"]
 
     @pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "HEAD", "PATCH"])
     async def test_wrong_method_gets_allow(self, method: str) -> None:
@@ -581,8 +599,19 @@ class TestErrors:
         assert (labels(request)["outcome"], request["httpRequest"]["status"]) == ("internal_error", 500)
 
     async def test_an_api_may_have_its_own_format(self) -> None:
-        made = thing(error_body=lambda error, request_id: {"oops": error.code})
+        made = thing(api=ApiFormat(error_body=lambda error, request_id: {"oops": error.code}))
         assert (await made.ask(json={}, headers={})).json() == {"oops": "unauthorized"}
+
+    async def test_an_api_may_have_its_own_status_and_headers(self, capsys: pytest.CaptureFixture[str]) -> None:
+        api = ApiFormat(
+            public_error=lambda error: NotFound(error.message),
+            error_headers=lambda error: {"x-of-error": error.code},
+            headers=lambda timeline, took_s: [(b"x-took", b"%d" % took_s)],
+        )
+        answer = await thing(api=api).ask(json={}, headers={})
+        assert (answer.status, answer.headers["x-of-error"], answer.headers["x-took"]) == (404, "not_found", "0")
+        (request,) = records(capsys.readouterr().out)
+        assert (labels(request)["outcome"], request["httpRequest"]["status"]) == ("not_found", 404)
 
     async def test_a_wrong_environment_is_the_operators_to_read(self, capsys: pytest.CaptureFixture[str]) -> None:
         def services() -> FakeServices:
@@ -736,7 +765,8 @@ class TestHeaders:
     async def test_what_a_page_needs_is_exposed(self) -> None:
         exposed = (await thing().ask(json={})).headers["access-control-expose-headers"].split(", ")
         assert {
-            "x-request-id", "Retry-After", "x-should-retry", "x-schema-unchecked", "x-ratelimit-limit-requests",
+            "x-request-id", "Retry-After", "retry-after-ms", "openai-processing-ms", "x-should-retry",
+            "x-schema-unchecked", "x-ratelimit-limit-requests",
             "x-ratelimit-remaining-requests", "x-ratelimit-reset-requests", "x-ratelimit-limit-tokens",
             "x-ratelimit-remaining-tokens", "x-ratelimit-reset-tokens", "x-model-used", "server-timing",
             "x-thought-signatures",

@@ -10,6 +10,7 @@ from starlette.responses import Response
 from shared.errors import BadRequest, Unavailable
 from shared.generation import JsonObject
 from shared.http import endpoint
+from shared.http.api_format import ApiFormat
 from shared.http.endpoint import Call
 from shared.http.event_stream import EventStream
 from tests.support.edge import ADMIN, Answer, FakeServices
@@ -81,7 +82,7 @@ class TestFailingAfterTheHandler:
         def fail(error: Exception, request_id: str) -> JsonObject:
             raise RuntimeError
 
-        answer = await thing(error_body=fail).ask("GET", headers=self.HEADERS)
+        answer = await thing(api=ApiFormat(error_body=fail)).ask("GET", headers=self.HEADERS)
         assert_error(answer, capsys.readouterr().out)
 
     async def test_an_error_header_is_made_fit(self) -> None:

@@ -11,19 +11,25 @@ import pytest
 from shared.clock import elapsed_s
 from shared.errors import QueueTimeout, UpstreamFailed
 from shared.generation import JsonObject
-from shared.http.event_stream import EventStream
+from shared.http.event_stream import OWN_FRAMING, Event, EventStream, Framing, data_event
 from tests.support.virtual_time import run
 
 COMMENT = b": keep-alive\n\n"
 A, B = b'data: {"text":"a"}\n\n', b'data: {"text":"b"}\n\n'
-Step = float | JsonObject | Exception | str | None
-"""Seconds to wait; an event; an error to raise; `dispatched` or `waiting`; None: a frame that the client is not shown."""
+Step = float | JsonObject | bytes | Exception | str | None
+"""Seconds to wait; an event, or its bytes; an error to raise; `dispatched` or `waiting`; None: a frame that is not shown."""
 
 
 class Client:
     """Sends one stream as a server would, and notes what arrives when, in seconds since its begin."""
 
-    def __init__(self, *steps: Step, deadline_s: float = 1000.0, silence_s: float = 15.0) -> None:
+    def __init__(
+        self,
+        *steps: Step,
+        deadline_s: float = 1000.0,
+        silence_s: float = 15.0,
+        framing: Framing = OWN_FRAMING,
+    ) -> None:
         self.came_s = elapsed_s()
         self.dispatched_s: float | None = None
         self.arrived: list[tuple[float, bytes]] = []
@@ -37,9 +43,10 @@ class Client:
             self.came_s + deadline_s,
             dispatched_s=lambda: self.dispatched_s,
             silence_s=silence_s,
+            framing=framing,
         )
 
-    async def _events(self, steps: tuple[Step, ...]) -> AsyncIterator[JsonObject | None]:  # type: ignore[misc]
+    async def _events(self, steps: tuple[Step, ...]) -> AsyncIterator[Event]:  # type: ignore[misc]
         try:
             for step in steps:
                 if isinstance(step, str):
@@ -265,5 +272,40 @@ def test_a_failed_comment_ends_the_stream() -> None:
         client._send = sending  # type: ignore[method-assign]
         await client.read()
         assert [type(error) for error in client.failed] == [OSError]
+
+    story(tell)
+
+
+OTHER = Framing(data_event, b"data: [DONE]\n\n")
+"""That of another API than ours."""
+
+
+def test_bytes_are_sent_as_they_are() -> None:
+    async def tell() -> None:
+        client = Client("dispatched", 1, A + B, 1, B)
+        await client.read()
+        assert client.arrived == [(1, A + B), (2, B)]
+
+    story(tell)
+
+
+def test_a_complete_stream_ends_with_its_tail() -> None:
+    """After the record is written: the tail is the last that is sent."""
+
+    async def tell() -> None:
+        client = Client("dispatched", {"text": "a"}, framing=OTHER)
+        await client.read()
+        assert (client.arrived, client.complete) == ([(0, A), (0, b"data: [DONE]\n\n")], True)
+
+    story(tell)
+
+
+@pytest.mark.parametrize("steps", [(UpstreamFailed("Broken."),), (50, {"text": "b"})])
+def test_a_stream_that_breaks_has_no_tail(steps: tuple[Step, ...]) -> None:
+    async def tell() -> None:
+        client = Client("dispatched", {"text": "a"}, *steps, deadline_s=40, framing=OTHER)
+        await client.read()
+        assert client.arrived[-1][1].startswith(b'data: {"error":')
+        assert client.complete
 
     story(tell)

@@ -94,6 +94,7 @@ WRONG = [
     ("RATE_LIMIT_PER_MINUTE", "0", "from 1 to 10000, or `unlimited`"),
     ("RATE_LIMIT_PER_MINUTE", "20000", "from 1 to 10000, or `unlimited`"),
     ("QUEUE_MAX_MB", "0", "1 to"),
+    ("MAX_UPLOAD_MB", "0", "1 to 2048"),
     ("LEDGER_URL", "postgres://host/db", "memory://, sqlite:///path or firestore://project/database"),
     ("LEDGER_URL", "sqlite:///", "the path of a file"),
     ("LEDGER_URL", "firestore://my_project/(default)", "lower-case letters, digits and hyphens"),
@@ -103,6 +104,8 @@ WRONG = [
     ("PUBLIC_BASE_URL", "ftp://images.example", "ftp://images.example"),
     ("IMAGE_TTL_DAYS", "0", "1 to 3650, or `unlimited`"),
     ("IMAGE_TTL_DAYS", "forever", "unlimited"),
+    ("SESSION_TTL_HOURS", "0", "1 to 8760"),
+    ("SESSION_TTL_HOURS", "unlimited", "1 to 8760"),
     ("IMAGE_URLS", "direct", "proxied, signed"),
     ("IMAGE_URLS", "signed", "a folder, which cannot sign URLs"),
     ("IMAGE_KEEP_PROMPTS", "maybe", "0, 1, false, true"),
@@ -361,6 +364,13 @@ class TestLimits:
 
 
 class TestPlace:
+    def test_form_fits_into_the_platforms_request(self) -> None:
+        """Deployed, a whole body has 32 MB, of which a form's files are a part."""
+        assert settings().max_form_bytes == settings().max_upload_bytes == 100 * 2**20
+        deployed = {"K_SERVICE": "openai_api", "GOOGLE_CLOUD_PROJECT": "p"}
+        assert settings(**deployed).max_form_bytes == 31 * 2**20
+        assert settings(**deployed, MAX_UPLOAD_MB="5").max_form_bytes == 5 * 2**20
+
     def test_deployed_instances_share_a_ledger_by_default(self) -> None:
         made = settings(K_SERVICE="chat", GOOGLE_CLOUD_PROJECT="my-project")
         assert (made.deployed, made.ledger_url) == (True, "firestore://my-project/(default)")

@@ -53,7 +53,7 @@ async def test_a_quick_check_stays_on_the_loop(quick: list[Problem]) -> None:
 async def test_a_costly_check_goes_on_in_a_thread() -> None:
     check = Checked(None)
     text, data, problems = await _read(reply("[1]"), check)
-    assert (text, orjson.dumps(data), problems) == ("[1]", b"[1]", WRONG)
+    assert (text, data, problems) == ("[1]", "[1]", WRONG)
     assert check.threads == [("quick", True), ("problems", False)]
 
 

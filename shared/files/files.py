@@ -1,0 +1,177 @@
+"""Stored files: each belongs to one owner, has an unguessable id, is listed only when it is whole, and expires.
+
+The bytes are written before the entry in the store, and deleted before it. A process that is killed in between leaves bytes
+without an entry, which nobody can read; they are deleted when the file would have expired.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import NamedTuple
+
+from shared.clock import elapsed_s
+from shared.errors import GatewayError, LedgerUnavailable, NotFound, StorageUnavailable
+from shared.files.record import StoredFile, digits_of, is_id, new_id
+from shared.media.names import made_until, new_name
+from shared.media.port import Objects
+from shared.secret import Secret
+from shared.stores.port import Change, CommitUnknown, Put, Store, StoreError
+
+MAX_LISTED = 10_000
+"""Files of one owner that a listing looks at; the newest ones."""
+SWEEP_EVERY_S = 3600.0
+MAX_SWEPT = 32
+_AT_ONCE = 16
+_TRIES = 3
+_RETRY_AFTER_S = 5.0
+
+
+class Page(NamedTuple):
+    files: list[StoredFile]
+    has_more: bool
+
+
+class Files:
+    """Every method raises StorageUnavailable and LedgerUnavailable. Methods that take an id raise NotFound, with the same error
+    for invalid ids, expired and missing files, and files of another owner."""
+
+    def __init__(self, store: Store, objects: Objects, *, now_s: Callable[[], float] = time.time) -> None:
+        self._store = store
+        self._objects = objects
+        self._now_s = now_s
+        self._swept_s: float | None = None
+
+    async def put(
+        self, owner: str, data: bytes, *, filename: str, purpose: str, mime_type: str, ttl_s: int
+    ) -> StoredFile:
+        now_s, random_hex = self._now_s(), secrets.token_hex(16)
+        expires_s = int(now_s) + ttl_s
+        object_name = new_name(expires_s * 1000, random_hex, "")
+        file = StoredFile(
+            new_id(now_s, random_hex), object_name, filename, purpose, mime_type, len(data), int(now_s), expires_s
+        )
+        key = _key_of(owner, file.id)
+        try:
+            await self._objects.put(object_name, data, {"Content-Type": "application/octet-stream"})
+            await self._write(key, Put(file.pack(), expires_s * 1000))
+        except StorageUnavailable:
+            raise
+        except BaseException:
+            # The caller has gone, or gets an error: nothing may be listed that it does not know of.
+            await self._discard(key, object_name)
+            raise
+        await self._sweep_if_due()
+        return file
+
+    async def describe(self, owner: str, file_id: str) -> StoredFile:
+        if not is_id(file_id):
+            raise no_file()
+        value = await self._value(_key_of(owner, file_id))
+        if value is None:
+            raise no_file()
+        return StoredFile.unpack(value)
+
+    async def read(self, file: StoredFile, part: tuple[int, int] | None = None) -> bytes:
+        """Its bytes, or those from `part[0]` to `part[1]` (exclusive), which must be within it."""
+        try:
+            return (await self._objects.get(file.object_name, part)).data
+        except NotFound:
+            raise no_file() from None
+
+    async def delete(self, owner: str, file_id: str) -> None:
+        """The bytes first: if the rest fails, a second call completes it."""
+        file = await self.describe(owner, file_id)
+        with suppress(NotFound):
+            await self._objects.delete(file.object_name)
+        await self._write(_key_of(owner, file_id), None)
+
+    async def page(self, owner: str, *, after: str | None, limit: int, newest_first: bool, purpose: str | None) -> Page:
+        """At most `limit` files that follow the file `after`, which may be deleted meanwhile. Reads one entry for each file up
+        to the end of the page."""
+        try:
+            keys = await self._store.list(_prefix_of(owner), limit=MAX_LISTED)
+        except StoreError:
+            raise _unavailable() from None
+        if not newest_first:
+            keys.reverse()
+        if after is not None:
+            place = _key_of(owner, after)
+            keys = [key for key in keys if (key > place if newest_first else key < place)]
+        found: list[StoredFile] = []
+        step = min(_AT_ONCE, limit + 1)
+        for at in range(0, len(keys), step):
+            values = await asyncio.gather(*map(self._value, keys[at : at + step]))
+            files = (StoredFile.unpack(value) for value in values if value is not None)
+            found += [file for file in files if purpose is None or file.purpose == purpose]
+            if len(found) > limit:
+                break
+        return Page(found[:limit], len(found) > limit)
+
+    async def _value(self, key: str) -> bytes | None:
+        try:
+            return (await self._store.read(key)).value
+        except StoreError:
+            raise _unavailable() from None
+
+    async def _write(self, key: str, put: Put | None) -> None:
+        """A commit with an unknown outcome is repeated: the same entry is written again."""
+
+        def step(values: Mapping[str, bytes | None], now_ms: int) -> Change[None]:
+            return Change(None, {key: put})
+
+        for left in reversed(range(_TRIES)):
+            try:
+                await self._store.transact([key], step)
+                return
+            except CommitUnknown:
+                if not left:
+                    break
+            except StoreError:
+                break
+        raise _unavailable()
+
+    async def _discard(self, key: str, object_name: str) -> None:
+        """Removes what a failed `put` may have written. If that fails too, the bytes stay until they expire: an entry without
+        bytes would be worse."""
+        with suppress(GatewayError):
+            await self._write(key, None)
+            await self._objects.delete(object_name)
+
+    async def _sweep_if_due(self) -> None:
+        """Deletes bytes whose time of expiry has passed, in the hour's first upload of this process."""
+        now_s = elapsed_s()
+        if self._swept_s is not None and now_s - self._swept_s < SWEEP_EVERY_S:
+            return
+        self._swept_s = now_s
+        expired_after = made_until(int(self._now_s() * 1000))
+        try:
+            done = await self._objects.sweep(expired_after)
+            names = await self._objects.names(expired_after, MAX_SWEPT)
+            await asyncio.gather(*map(self._objects.delete, names))
+        except (StorageUnavailable, NotFound):
+            # A file was just stored; its caller must not see an error of the clean-up. The next upload tries again.
+            done, names = False, []
+        if not done or len(names) == MAX_SWEPT:
+            self._swept_s = None
+
+
+def _prefix_of(owner: str) -> str:
+    """The start of the keys of all files of `owner`, who is named by a fingerprint only."""
+    return f"files/{Secret(owner).fingerprint('files')}."
+
+
+def _key_of(owner: str, file_id: str) -> str:
+    """A look-up by another caller finds what a look-up of an unknown id finds: nothing."""
+    return _prefix_of(owner) + digits_of(file_id)
+
+
+def no_file() -> NotFound:
+    return NotFound("No file has this id; it may have been deleted or have expired, or it belongs to another key.")
+
+
+def _unavailable() -> LedgerUnavailable:
+    return LedgerUnavailable("The list of stored files cannot be reached. Retry later.", retry_after_s=_RETRY_AFTER_S)

@@ -1,0 +1,190 @@
+"""/v1/files: files that a caller stores, and their use in a chat."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping, Sequence
+from functools import partial
+
+from starlette.responses import Response
+
+from shared.errors import BadRequest, NotFound
+from shared.files.files import Files
+from shared.files.record import StoredFile
+from shared.generation import JsonObject
+from shared.http.bodies import read
+from shared.http.call import Call
+from shared.http.conditional import not_modified, requested_range
+from shared.http.forms import received_form
+from shared.http.response import JsonResponse
+from shared.media.file_types import is_text, type_of
+from shared.media.input_image import checked, inline_part
+from shared.openai_format.file_bodies import (
+    MAX_TTL_S,
+    FileForm,
+    attachment,
+    file_json,
+    form_values,
+    list_json,
+    list_query,
+)
+from shared.settings.settings import Settings
+
+MAX_INLINE_BYTES = 72 * 1024 * 1024
+"""Files of one chat together. Gemini takes 100 MB a request (ai.google.dev/gemini-api/docs/files), and base64 has 4/3 of the
+bytes."""
+_MIB = 1024 * 1024
+_DAY_S = 86_400
+_TAKEN = ("image/", "audio/", "video/", "application/pdf")
+
+
+async def create_file(call: Call) -> Response:
+    """Stores the file of a form."""
+    async with received_form(call, {"file": 1}, max_bytes=call.settings.max_form_bytes) as form:
+        file = form.file("file")
+        body = read(FileForm, form_values(form.fields, file.filename))
+        if not file.data:
+            raise BadRequest("file is empty; send a file with content.", field="file")
+        ttl_s = _ttl_s(body, call.settings)
+        if call.caller.kind != "admin":
+            await call.services.upload_rate.admit(call.holders, -(-file.size_bytes // _MIB))
+        mime_type = await call.work(partial(type_of, file.data, file.content_type), file.size_bytes)
+        stored = await call.services.files.put(
+            owner_of(call),
+            file.data,
+            filename=file.filename,
+            purpose=body.purpose,
+            mime_type=mime_type,
+            ttl_s=ttl_s,
+        )
+    return JsonResponse(file_json(stored))
+
+
+async def list_files(call: Call) -> Response:
+    query = list_query(call.request.query_params)
+    page = await call.services.files.page(
+        owner_of(call),
+        after=query.after,
+        limit=query.limit,
+        newest_first=query.newest_first,
+        purpose=query.purpose,
+    )
+    return JsonResponse(list_json(page.files, has_more=page.has_more))
+
+
+async def describe_file(call: Call) -> Response:
+    return JsonResponse(file_json(await _described(call)))
+
+
+async def delete_file(call: Call) -> Response:
+    file_id = call.path_parameters["id"]
+    await call.services.files.delete(owner_of(call), file_id)
+    return JsonResponse({"id": file_id, "object": "file", "deleted": True})
+
+
+async def file_content(call: Call) -> Response:
+    """The bytes, or the range of them that is requested."""
+    file = await _described(call)
+    etag = f'"{file.id}"'
+    headers = _headers(file, etag)
+    if not_modified(call.headers, etag):
+        return Response(status_code=304, headers=headers)
+    if call.method == "HEAD":
+        return Response(headers={**headers, "content-length": str(file.size_bytes)})
+    part = requested_range(call.headers, etag, file.size_bytes)
+    call.claim.grow(file.size_bytes if part is None else part[1] - part[0])
+    data = await call.services.files.read(file, part)
+    if part is None:
+        return Response(data, headers=headers)
+    return Response(data, 206, headers={**headers, "content-range": f"bytes {part[0]}-{part[1] - 1}/{file.size_bytes}"})
+
+
+async def file_parts(call: Call, file_ids: Sequence[str]) -> Mapping[str, JsonObject]:
+    """The caller's files as parts of a native request, by their ids. Their bytes are held at the expense of the call's claim.
+    Raises NotFound and BadRequest that name the file, QueueFull, StorageUnavailable and LedgerUnavailable."""
+    files, owner = call.services.files, owner_of(call)
+    # The encoded request holds the same text once more.
+    limit_bytes = min(MAX_INLINE_BYTES, call.services.byte_budget.large_bytes * 3 // 8)
+    found: list[StoredFile] = []
+    for file_id in dict.fromkeys(file_ids):
+        found.append(await _named(files, owner, file_id))
+        if sum(file.size_bytes for file in found) > limit_bytes:
+            raise BadRequest(
+                f"{file_id}: the files of one request may have {limit_bytes // _MIB} MB together; name fewer or smaller ones.",
+                details={"limit_bytes": limit_bytes},
+            )
+    parts: dict[str, JsonObject] = {}
+    for file in found:
+        _check_taken(file)
+        call.claim.grow(file.size_bytes * 4 // 3)
+        try:
+            data = await files.read(file)
+        except NotFound:
+            raise _not_found(file.id) from None
+        parts[file.id] = await call.work(partial(_part, file, data), file.size_bytes)
+    return parts
+
+
+def owner_of(call: Call) -> str:
+    """Whose files the request may see: one credential's. Callers that share an admin key are told apart by x-caller-id, but
+    not by the body's `user`, which an upload does not have; and all admin keys are one owner, so that a key can be replaced."""
+    if call.caller.kind == "admin" and "x-caller-id" not in call.headers:
+        return "admin"
+    return call.caller.id
+
+
+async def _described(call: Call) -> StoredFile:
+    return await call.services.files.describe(owner_of(call), call.path_parameters["id"])
+
+
+async def _named(files: Files, owner: str, file_id: str) -> StoredFile:
+    try:
+        return await files.describe(owner, file_id)
+    except NotFound:
+        raise _not_found(file_id) from None
+
+
+def _not_found(file_id: str) -> NotFound:
+    shown = file_id if file_id.isascii() and file_id.isprintable() and len(file_id) <= 64 else "One of the file ids"
+    return NotFound(f"{shown} is not a file of this key; it may have been deleted or have expired.")
+
+
+def _ttl_s(body: FileForm, settings: Settings) -> int:
+    days = settings.images.ttl_days
+    longest_s = MAX_TTL_S if days is None else min(MAX_TTL_S, days * _DAY_S)
+    asked_s = longest_s if body.expires_after is None else body.expires_after.seconds
+    if asked_s > longest_s:
+        raise BadRequest(
+            f"expires_after.seconds must be at most {longest_s}: this server deletes files after {days} days.",
+            field="expires_after.seconds",
+        )
+    return asked_s
+
+
+def _check_taken(file: StoredFile) -> None:
+    if not is_text(file.mime_type) and not file.mime_type.startswith(_TAKEN):
+        raise BadRequest(
+            f"{file.id} is {file.mime_type}, which Gemini does not take; store an image, audio, video, a PDF or a text.",
+            details={"file_id": file.id},
+        )
+
+
+def _part(file: StoredFile, data: bytes) -> JsonObject:
+    if file.mime_type.startswith("image/") and not is_text(file.mime_type):
+        return inline_part(checked(data, file.id))
+    # Gemini documents few types of texts, and reads all of them as text.
+    mime_type = "text/plain" if is_text(file.mime_type) else file.mime_type
+    return {"inlineData": {"mimeType": mime_type, "data": base64.b64encode(data).decode()}}
+
+
+def _headers(file: StoredFile, etag: str) -> dict[str, str]:
+    """A stored file must never act as a page of this server: no sniffing, no scripts, no origin."""
+    return {
+        "content-type": file.mime_type,
+        "content-disposition": attachment(file.filename),
+        "etag": etag,
+        "cache-control": "private, no-cache",
+        "accept-ranges": "bytes",
+        "x-content-type-options": "nosniff",
+        "content-security-policy": "sandbox; default-src 'none'",
+    }

@@ -1,0 +1,130 @@
+"""The thought signatures of tool calls, which OpenAI's clients do not return.
+
+    find      the signatures of a conversation's calls: from their ids, from this process's memory, then from the store
+    record    those of an answer: one commit, before the answer ends, since the CPU may stop after it
+
+Decision: an entry in the store for each signed call, and the signature in the id as well. The store alone loses a conversation
+that is older than SESSION_TTL_HOURS or that began while the store failed; the id alone loses it at every client that cuts ids.
+Where neither has it, Gemini gets the placeholder that it documents. Alternative: one document for each conversation, which
+OpenAI's API does not name.
+
+An entry's key is a fingerprint of the caller and the call, so that another caller's call and an unknown one are the same.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from weakref import WeakKeyDictionary
+
+from shared.accounts.bindings import KEYS_PER_READ, read_all
+from shared.generation import Caller
+from shared.http.call import Call
+from shared.openai_format.call_ids import key_of, signature_in
+from shared.secret import Secret
+from shared.stores.port import Change, Put, Store, StoreError
+
+log = logging.getLogger(__name__)
+
+MAX_READ = 4 * KEYS_PER_READ
+"""Maximum signatures of one request that are read, those of the newest calls."""
+MAX_WRITTEN = 64
+"""Maximum signatures of one answer that are written. An answer has one for each choice."""
+MAX_SIGNATURE_CHARS = 128 * 1024
+MAX_REMEMBERED_CHARS = 8 * 1024 * 1024
+TIMEOUT_S = 2.0
+"""Neither a request nor an answer waits longer for the store."""
+
+
+async def find_signatures(call: Call, call_ids: Sequence[str]) -> dict[str, str]:
+    """The thought signatures of the calls of a conversation, by call id, as far as they are known."""
+    return await _of(call).find(call.caller, call_ids)
+
+
+async def record_signatures(call: Call, signatures: Mapping[str, str]) -> None:
+    """Writes the thought signatures of an answer, by call id."""
+    await _of(call).record(call.caller, signatures, call.settings.session_ttl_hours * 3_600_000)
+
+
+class CallSignatures:
+    """The signatures in one store, and those that this process has seen lately. Bound to one event loop."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._remembered: OrderedDict[str, str] = OrderedDict()
+        self._remembered_chars = 0
+
+    async def find(self, caller: Caller, call_ids: Sequence[str]) -> dict[str, str]:
+        found = {call_id: held for call_id in call_ids if (held := signature_in(call_id)) is not None}
+        keys = {
+            call_id: _entry(caller, key)
+            for call_id in call_ids
+            if call_id not in found and (key := key_of(call_id)) is not None
+        }
+        known = {key: self._recall(key) for key in keys.values()}
+        unknown = [key for key, signature in known.items() if signature is None]
+        known.update(await self._read(unknown[-MAX_READ:]))
+        found.update({call_id: signature for call_id, key in keys.items() if (signature := known[key]) is not None})
+        return found
+
+    async def record(self, caller: Caller, signatures: Mapping[str, str], lifetime_ms: int) -> None:
+        """A failure is logged: the answer itself is complete, and the ids may have the signatures."""
+        entries = {
+            _entry(caller, key): signature
+            for call_id, signature in list(signatures.items())[:MAX_WRITTEN]
+            if len(signature) <= MAX_SIGNATURE_CHARS and (key := key_of(call_id)) is not None
+        }
+        if not entries:
+            return
+        for key, signature in entries.items():
+            self._remember(key, signature)
+
+        def step(values: Mapping[str, bytes | None], now_ms: int) -> Change[None]:
+            return Change(None, {key: Put(one.encode(), now_ms + lifetime_ms) for key, one in entries.items()})
+
+        try:
+            await self._store.transact(list(entries), step, timeout_s=TIMEOUT_S)
+        except StoreError as error:
+            log.warning("The thought signatures of an answer's calls were not written: %s", error.public_message)
+
+    async def _read(self, keys: Sequence[str]) -> dict[str, str]:
+        batches = [keys[at : at + KEYS_PER_READ] for at in range(0, len(keys), KEYS_PER_READ)]
+        try:
+            read = await asyncio.gather(*(read_all(self._store, batch, TIMEOUT_S) for batch in batches))
+        except StoreError as error:
+            log.warning("The thought signatures of calls cannot be read: %s", error.public_message)
+            return {}
+        found = {key: value.decode() for values in read for key, value in values.items() if value is not None}
+        for key, signature in found.items():
+            self._remember(key, signature)
+        return found
+
+    def _recall(self, key: str) -> str | None:
+        signature = self._remembered.get(key)
+        if signature is not None:
+            self._remembered.move_to_end(key)
+        return signature
+
+    def _remember(self, key: str, signature: str) -> None:
+        self._remembered_chars += len(signature) - len(self._remembered.pop(key, ""))
+        self._remembered[key] = signature
+        while self._remembered_chars > MAX_REMEMBERED_CHARS:
+            self._remembered_chars -= len(self._remembered.popitem(last=False)[1])
+
+
+_made: WeakKeyDictionary[Store, CallSignatures] = WeakKeyDictionary()
+
+
+def _of(call: Call) -> CallSignatures:
+    store = call.services.store
+    made = _made.get(store)
+    if made is None:
+        made = _made[store] = CallSignatures(store)
+    return made
+
+
+def _entry(caller: Caller, key: str) -> str:
+    named = Secret(f"{key} of {caller.id}")
+    return f"bindings/{named.fingerprint('call')}"

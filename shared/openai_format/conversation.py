@@ -1,0 +1,262 @@
+"""The messages of a chat completion as the contents of a native request. Pure.
+
+    system, developer   those at the beginning are the systemInstruction; a later one is a user turn in its place, because
+                        Gemini has one instruction, and its place in the conversation is part of what it means
+    assistant           a model turn; several in a row are one, since Gemini wants a function call after a user's turn
+    tool                the results that follow an assistant message are one user turn, in the order of its calls
+
+The ids of calls are numbered anew: those of clients are long, are cut, or repeat, and Gemini compares them within the request.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import orjson
+
+from shared.bounds.json_structure import MAX_VALUES, TooManyValues, ValueCounter
+from shared.errors import BadRequest, json_type
+from shared.gemini.native_body import turn
+from shared.gemini.references import PLACEHOLDER
+from shared.generation import JsonObject
+from shared.openai_format.messages import Message
+from shared.openai_format.parts import Media, native_part
+
+_LONG_NUMBER = re.compile(r"[0-9]{16}")
+"""Google reads a number in a function's response as a double, which has 15 digits."""
+
+
+class Conversation(NamedTuple):
+    instruction: list[JsonObject]
+    """The parts of the systemInstruction; empty if there is none."""
+    contents: list[JsonObject]
+
+
+def conversation(
+    messages: Sequence[Message], media: Media, signatures: Mapping[str, str], *, with_call_ids: bool
+) -> Conversation:
+    """Raises BadRequest that names the message. `signatures`: call id -> thought signature. `with_call_ids`: whether the model
+    takes the ids of function calls."""
+    start = next((at for at, one in enumerate(messages) if one.role not in ("system", "developer")), len(messages))
+    if start == len(messages):
+        # Gemini answers a user's turn. OpenAI takes instructions alone.
+        return Conversation([], [_user(one, media, at) for at, one in enumerate(messages)])
+    instruction = [
+        part for at in range(start) for part in _native_parts(messages[at], media, at) if part["text"].strip()
+    ]
+    writer = _Writer(media, signatures, with_call_ids)
+    at = start
+    while at < len(messages):
+        at = writer.add(messages, at)
+    return Conversation(instruction, writer.contents)
+
+
+class _Call(NamedTuple):
+    id: str
+    """As the client wrote it."""
+    where: str
+    """Its path in the body, for errors."""
+    name: str
+    arguments: JsonObject
+    signature: str | None
+    new_id: str | None
+    """As it is sent; None for a model that takes no ids."""
+
+
+class _Writer:
+    """Builds the contents message by message."""
+
+    def __init__(self, media: Media, signatures: Mapping[str, str], with_call_ids: bool) -> None:
+        self.contents: list[JsonObject] = []
+        self._media = media
+        self._signatures = signatures
+        self._with_call_ids = with_call_ids
+        self._calls = 0
+        self._reader = _JsonReader()
+
+    def add(self, messages: Sequence[Message], at: int) -> int:
+        """Adds the message at `at`, with the results of its calls. Returns the place of the next one."""
+        message = messages[at]
+        if message.role == "assistant":
+            return self._add_assistant(messages, at)
+        if message.role == "tool":
+            raise BadRequest(
+                f"messages[{at}] is a tool message, and the message before it has no tool_calls. Send it right after the "
+                "assistant message with the call that it answers.",
+                field=f"messages[{at}].role",
+            )
+        self.contents.append(_user(message, self._media, at))
+        return at + 1
+
+    def _add_assistant(self, messages: Sequence[Message], at: int) -> int:
+        message = messages[at]
+        parts = _native_parts(message, self._media, at)
+        if not parts and message.refusal:
+            parts = [{"text": message.refusal}]
+        calls = self._calls_of(message, at) if message.tool_calls else []
+        if parts or calls:
+            self._append_to_model_turn([*parts, *(_call_part(call) for call in calls)])
+        if not calls:
+            return at + 1
+        end = at + 1
+        while end < len(messages) and messages[end].role == "tool":
+            end += 1
+        self.contents.append({"role": "user", "parts": self._results(messages, at, end, calls)})
+        return end
+
+    def _append_to_model_turn(self, parts: list[JsonObject]) -> None:
+        if self.contents and self.contents[-1]["role"] == "model":
+            self.contents[-1]["parts"] += parts
+        else:
+            self.contents.append({"role": "model", "parts": parts})
+
+    def _calls_of(self, message: Message, at: int) -> list[_Call]:
+        """The calls of an assistant message as Gemini made them. Of parallel calls it signs the first, so a signed one comes
+        first, whatever the client did to their order."""
+        asked = [
+            (number, call, call.signature or self._signatures.get(call.id))
+            for number, call in enumerate(message.tool_calls or ())
+        ]
+        asked.sort(key=lambda one: one[2] is None)
+        calls: list[_Call] = []
+        for number, call, signature in asked:
+            where = f"messages[{at}].tool_calls[{number}]"
+            arguments = self._reader.arguments(call.function.arguments, f"{where}.function.arguments")
+            self._calls += 1
+            new_id = f"call_{self._calls}" if self._with_call_ids else None
+            # Gemini rejects a turn of calls whose first one is not signed.
+            signature = signature if calls else signature or PLACEHOLDER
+            calls.append(_Call(call.id, where, call.function.name, arguments, signature, new_id))
+        return calls
+
+    def _results(self, messages: Sequence[Message], at: int, end: int, calls: Sequence[_Call]) -> list[JsonObject]:
+        """The results in `messages[at + 1 : end]` of the calls in `messages[at]`, in the order of the calls."""
+        places = _places_by_call(messages, at, end, calls)
+        parts = []
+        for call in calls:
+            place = places.get(call.id)
+            if place is None:
+                raise BadRequest(
+                    f"{call.where} has no result. After an assistant message with tool_calls, send one tool message for each "
+                    f"call; none has the tool_call_id {_shown(call.id)}.",
+                    field=f"{call.where}.id",
+                )
+            native: JsonObject = {"name": call.name, **self._response(messages[place], place)}
+            if call.new_id is not None:
+                native["id"] = call.new_id
+            parts.append({"functionResponse": native})
+        return parts
+
+    def _response(self, message: Message, at: int) -> JsonObject:
+        content = message.content
+        if not isinstance(content, list):
+            return {"response": self._reader.response(content or "")}
+        text = "\n".join(part.written for part in content if part.written is not None)
+        media = [
+            native_part(part, self._media, f"messages[{at}].content[{number}]")
+            for number, part in enumerate(content)
+            if part.written is None
+        ]
+        response = {"response": self._reader.response(text)}
+        return {**response, "parts": media} if media else response
+
+
+def _call_part(call: _Call) -> JsonObject:
+    native: JsonObject = {"name": call.name, "args": call.arguments}
+    if call.new_id is not None:
+        native["id"] = call.new_id
+    part: JsonObject = {"functionCall": native}
+    if call.signature is not None:
+        part["thoughtSignature"] = call.signature
+    return part
+
+
+def _places_by_call(messages: Sequence[Message], at: int, end: int, calls: Sequence[_Call]) -> dict[str, int]:
+    """The id of each call -> the place of its result in `messages[at + 1 : end]`. Raises BadRequest for an id that is there
+    twice, and for the result of another call."""
+    known = set()
+    for call in calls:
+        if call.id in known:
+            field = f"{call.where}.id"
+            raise BadRequest(f"{field} is {_shown(call.id)} a second time; each call needs its own id.", field=field)
+        known.add(call.id)
+    places: dict[str, int] = {}
+    for place in range(at + 1, end):
+        call_id = messages[place].tool_call_id or ""
+        field = f"messages[{place}].tool_call_id"
+        if call_id not in known:
+            raise BadRequest(
+                f"{field} is {_shown(call_id)}, which no call of the assistant message before it has. Send the id of a call.",
+                field=field,
+            )
+        if call_id in places:
+            raise BadRequest(f"{field} is {_shown(call_id)} a second time; send one result for each call.", field=field)
+        places[call_id] = place
+    return places
+
+
+class _JsonReader:
+    """Parses the JSON in texts, with one bound on the values of all of them: `MAX_VALUES` of the body does not count them."""
+
+    def __init__(self) -> None:
+        self._unread = MAX_VALUES
+        self._counter = ValueCounter(MAX_VALUES)
+
+    def arguments(self, text: str, where: str) -> JsonObject:
+        """Raises BadRequest for what is not an object."""
+        if not text or text.isspace():
+            return {}
+        self._count(text, where)
+        try:
+            value = orjson.loads(text)
+        except orjson.JSONDecodeError as error:
+            raise BadRequest(f"{where} is not JSON: {error.msg}; send an object, like {{}}.", field=where) from None
+        if not isinstance(value, dict):
+            raise BadRequest(f"{where} is {json_type(value)} in JSON; send an object, like {{}}.", field=where)
+        return value
+
+    def response(self, text: str) -> JsonObject:
+        """A function's response: the object that the text is, or an object that has the text."""
+        if text.lstrip()[:1] == "{" and not _LONG_NUMBER.search(text):
+            self._count(text, "messages")
+            try:
+                value = orjson.loads(text)
+            except orjson.JSONDecodeError:
+                value = None
+            if isinstance(value, dict):
+                return value
+        return {"result": text}
+
+    def _count(self, text: str, where: str) -> None:
+        # A short text cannot have many values, and is not scanned.
+        if len(text) <= self._unread:
+            self._unread -= len(text)
+            return
+        try:
+            self._counter.feed(text.encode())
+        except TooManyValues as error:
+            raise BadRequest(f"The JSON in {where} has {error}; send fewer in one request.", field=where) from None
+
+
+def _user(message: Message, media: Media, at: int) -> JsonObject:
+    if isinstance(message.content, str):
+        return turn("user", message.content)
+    return {"role": "user", "parts": _native_parts(message, media, at) or [{"text": ""}]}
+
+
+def _native_parts(message: Message, media: Media, at: int) -> list[JsonObject]:
+    """The parts without empty texts, which Vertex AI rejects."""
+    content = message.content or ()
+    if isinstance(content, str):
+        return [{"text": content}]
+    return [
+        native_part(part, media, f"messages[{at}].content[{number}]")
+        for number, part in enumerate(content)
+        if part.written != ""
+    ]
+
+
+def _shown(call_id: str) -> str:
+    return call_id if len(call_id) <= 100 else f"{call_id[:99]}…"
