@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from shared.generation import JsonObject
+from shared.openai_format.embeddings import EmbeddingsAnswer, EmbeddingsBody
 from shared.openai_format.errors import error_body
 from shared.openai_format.file_bodies import LIST_PARAMETERS, FileDeleted, FileForm, FileList, FileObject
 from shared.openai_format.image_bodies import EditsBody, GenerationsBody, ImagesAnswer
@@ -62,6 +63,9 @@ OPERATIONS: dict[str, Operation] = {
             "206": {"description": "The bytes requested by Range.", "content": _FILE_CONTENT},
             "304": {"description": "The version in If-None-Match is current."},
         },
+    ),
+    "POST /v1/embeddings": Operation(
+        EmbeddingsAnswer, EmbeddingsBody, summary="The embeddings of one text or of many, as vectors."
     ),
     "POST /v1/images/generations": Operation(
         ImagesAnswer, GenerationsBody, summary="Generates images, which are stored and linked to."

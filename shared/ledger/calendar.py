@@ -40,6 +40,7 @@ class Calendar:
         self.limits = limits.per_window
         self.dims = [k for k, limit in enumerate(self.limits) if limit is not None]
         self.ahead = ahead
+        self.ring = section.ring if ring is None else ring
         self._placed = [0] * DIMENSIONS
         self.places = 0
         """How often something was placed."""
@@ -52,7 +53,7 @@ class Calendar:
             grid.slot(self._today.start_ms + margin_ms) + 1, grid.slot(self._today.end_ms - margin_ms) - 1
         )
         counted = self.dims if self._per_day is None else sorted({0, *self.dims})
-        self.occupancy = Occupancy(section.ring if ring is None else ring, booked, counted, grid.span, self.now, ahead)
+        self.occupancy = Occupancy(self.ring, booked, counted, grid.span, self.now, ahead)
         self._day_booked: dict[int, int] = {}
         if self._per_day is not None:
             self._book_days()
