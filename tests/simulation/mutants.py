@@ -26,6 +26,7 @@ from shared.stores.port import CommitUnknown
 from tests.simulation.checker import COUNTED_TOKENS
 from tests.simulation.judge import DEBT, STILL_SHUT
 from tests.simulation.mutant import Mutant, patched
+from tests.simulation.mutants_of_batches import BATCHES_OF_EMBEDDINGS
 from tests.simulation.mutants_of_circuits import CIRCUITS
 from tests.simulation.mutants_of_deadlines import DEADLINES
 from tests.simulation.mutants_of_projects import PROJECTS
@@ -407,6 +408,7 @@ MUTANTS = (
         "nothing is given back", nothing_given_back,
         shape=processes_that_stop_with_their_last_answer, promise="held while idle, when the last was answered",
     ),
+    *BATCHES_OF_EMBEDDINGS,
     *CIRCUITS,
     *DEADLINES,
     *PROJECTS,
