@@ -7,10 +7,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from shared.accounts.account import Account
+from shared.admission.bookings import PermitDraw
 from shared.admission.cancelled import Cancelled
 from shared.admission.config import ProcessConfig
 from shared.admission.deadlines import Deadlines
-from shared.admission.model_permits import ModelPermits, PermitDraw
+from shared.admission.model_permits import ModelPermits
 from shared.admission.names import Names
 from shared.admission.server_clock import Instant
 from shared.generation import Cost

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from shared.admission.bookings import NOTHING, Booking, PermitDraw, covers
 from shared.generation import DIMENSIONS, NO_COST, Cost
 from shared.ledger.grid import Grid, pacific_day
 from shared.ledger.limits import Limits, minimum
@@ -12,18 +13,6 @@ from shared.ledger.state import MAX_WANTS, Bookings, Demand, ModelGrant, Reason,
 
 RATE_MEMORY_S, LONG_MEMORY_S = 5.0, 20.0
 """Over how long arrivals are averaged: where they become more frequent, and where they become less so."""
-
-
-@dataclass(slots=True)
-class Booking:
-    """What may still be drawn from one booking, and what was drawn from it but not yet dispatched."""
-
-    available: Cost
-    reserved: Cost = NO_COST
-
-
-PermitDraw = tuple[tuple[SlotRange, Cost], ...]
-"""What one request took from each booking; the parts add up to the request's cost."""
 
 
 @dataclass(slots=True)
@@ -388,7 +377,7 @@ class ModelPermits:
         configuration than this process has read, they apply."""
         bookings: dict[SlotRange, Booking] = {}
         for validity in sorted(allotment.bookings, key=lambda v: v[1]):
-            mine = self.bookings.get(validity, _NOTHING)
+            mine = self.bookings.get(validity, NOTHING)
             spent = kept.get(validity, NO_COST).minus(mine.available.plus(mine.reserved))
             left = allotment.bookings[validity].minus(spent).minus(mine.reserved)
             if min(left) >= 0:
@@ -399,10 +388,3 @@ class ModelPermits:
             self.trim(0)
         self.set_circuit(allotment.open_until_ms, allotment.probe_ms, allotment.stop)
         self.day_end_ms = pacific_day(earliest_ms).end_ms
-
-
-def covers(have: Cost, cost: Cost, metered: tuple[bool, ...]) -> bool:
-    return all(have[k] >= cost[k] or not metered[k] for k in range(DIMENSIONS))
-
-
-_NOTHING = Booking(NO_COST)

@@ -7,8 +7,9 @@ from typing import Protocol
 
 from shared.accounts.account import Account
 from shared.admission.answer_times import AnswerTimes
+from shared.admission.bookings import PermitDraw
 from shared.admission.cancelled import runs_on_s
-from shared.admission.model_permits import ModelPermits, PermitDraw
+from shared.admission.model_permits import ModelPermits
 from shared.admission.project import ProjectClient
 from shared.admission.queue import Waiter
 from shared.clock import elapsed_s

@@ -12,10 +12,19 @@ from collections.abc import Mapping
 from shared.generation import BATCHES_AT, NO_COST, Cost
 from shared.ledger.circuit import close, lowered_limits, tested_limits
 from shared.ledger.grid import Grid
-from shared.ledger.limits import Limit, Limits
+from shared.ledger.limits import Limits
+from shared.ledger.occupancy import collected
 from shared.ledger.share import Columns, batches_in
 from shared.ledger.state import BATCHES, Demand, ModelState, State
 from shared.ledger.throttling import left_by_others
+
+
+def counted(state: State, model: str, limits: Limits) -> tuple[Mapping[int, Cost], list[Columns]]:
+    """What was dispatched, and what is booked, that counts in the limits of `model`."""
+    booked = collected([s for lease in state.leases.values() if (s := lease.shares.get(model)) is not None])
+    if limits.batches is None:
+        return state.sections[model].ring, booked
+    return ring_with_others(state, model), booked + booked_elsewhere(state, model)
 
 
 def ring_with_others(state: State, model: str) -> Mapping[int, Cost]:
@@ -56,16 +65,19 @@ def lowered_batches(state: State, limits: Limits, grid: Grid) -> Limits:
     return limits._replace(batches=lowered.batches)
 
 
-def usable_batches(state: State, configured: Limit, demand: Demand, grid: Grid) -> Limit:
-    """How many batches Gemini's 429s leave for this renew."""
-    section = state.sections.get(BATCHES)
-    if section is None:
-        return configured
-    limits = Limits(batches=configured)
-    lowered = lowered_limits(section, limits, state.now_ms, grid)
+def usable_limits(
+    state: State, section: ModelState, limits: Limits, configured: Limits, demand: Demand, grid: Grid, *, probes: bool
+) -> Limits:
+    """What Gemini's 429s leave of `limits` for a renew: of the model's own, and of the number of batches. The model's probe finds
+    out what other consumers leave of its own limits, so these apply to it in full."""
     costs = [cost for cost, _ in demand.wants] or [demand.typical]
-    tested = tested_limits(section, lowered, limits, costs, state.now_ms)
-    return left_by_others(section, tested, demand, state.now_ms, grid).batches
+    tested = tested_limits(section, limits, configured, costs, state.now_ms)
+    usable = tested if probes else left_by_others(section, tested, demand, state.now_ms, grid)
+    shared = state.sections.get(BATCHES)
+    if shared is None or limits.batches is None:
+        return usable
+    tested = tested_limits(shared, usable, configured, costs, state.now_ms)
+    return left_by_others(shared, tested, demand, state.now_ms, grid)
 
 
 def closed_until_ms(state: State) -> int:

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 
 from shared.generation import NO_COST, Cost
 from shared.ledger.batches import (
-    booked_elsewhere,
     closed_until_ms,
+    counted,
     forget_over,
     is_needed,
     lowered_batches,
-    ring_with_others,
-    usable_batches,
+    usable_limits,
 )
 from shared.ledger.calendar import Calendar, count_day
 from shared.ledger.circuit import (
@@ -26,13 +24,11 @@ from shared.ledger.circuit import (
     probe_ms_of,
     reason_of,
     release,
-    tested_limits,
 )
 from shared.ledger.grid import Grid, pacific_day
 from shared.ledger.limits import Limits
 from shared.ledger.merging import refer
 from shared.ledger.names import end_turn, has_room, learn_names, move_named, redirected, take_back_not_found, takes_turn
-from shared.ledger.occupancy import collected
 from shared.ledger.permits import IMMINENT_SLOTS, Party, Planner
 from shared.ledger.slots import (
     concurrency,
@@ -64,7 +60,6 @@ from shared.ledger.throttling import (
     forget_recovered,
     give_up_probe,
     learn,
-    left_by_others,
     note_dispatches,
 )
 
@@ -317,7 +312,7 @@ def _allot(
 ) -> ModelGrant:
     share, section = lease.shares[model], _section(state, model)
     configured = configured_limits(state, model)
-    limits = lowered_limits(section, configured, state.now_ms, grid)
+    limits = lowered_batches(state, lowered_limits(section, configured, state.now_ms, grid), grid)
     circuits = circuits_of(state, section)
     begins = model != UNPROVEN or takes_turn(state, message, PROBE_MS)
     probes = begins and bool(circuits) and claim_probe(circuits, state, lease, message, model, grid)
@@ -331,21 +326,12 @@ def _allot(
             ModelGrant(share.bookings, limits), state, message.instance, model, demand, configured, grid
         )
     party = _party(state, message, model, grid)
-    booked = collected([s for i in state.leases.values() if (s := i.shares.get(model)) is not None])
-    ring: Mapping[int, Cost] = section.ring
-    if limits.batches is not None:
-        limits = lowered_batches(state, limits, grid)
-        booked, ring = booked + booked_elsewhere(state, model), ring_with_others(state, model)
+    ring, booked = counted(state, model, limits)
     furthest = max([base + max(firsts) for base, firsts, *_ in booked], default=0) - grid.slot(state.now_ms)
     reach = min(demand.reach_ms // grid.slot_ms, AHEAD_WINDOWS * grid.span)
     # Search at least as far as the next free slot can be, so that a rejected request gets a Retry-After.
     ahead = max(grid.span + party.horizon_slots, furthest, reach) + 2
-    costs = [cost for cost, _ in demand.wants] or [demand.typical]
-    tested = tested_limits(section, limits, configured, costs, state.now_ms)
-    # The probe finds out what other consumers leave, so the whole limit applies to it.
-    usable = tested if probes else left_by_others(section, tested, demand, state.now_ms, grid)
-    if limits.batches is not None:
-        usable = usable._replace(batches=usable_batches(state, configured.batches, demand, grid))
+    usable = usable_limits(state, section, limits, configured, demand, grid, probes=probes)
     calendar = Calendar(
         section, booked, usable, grid, state.now_ms, ahead, open_until_ms(circuits), ring=ring,
         no_batches_until_ms=closed_until_ms(state),

@@ -6,7 +6,7 @@ from typing import Any
 
 from shared.admission.model_permits import ModelPermits
 from shared.generation import Cost
-from shared.ledger import step
+from shared.ledger import batches
 from shared.ledger.limits import Limits
 from tests.simulation.mutant import Mutant, patched
 from tests.simulation.scenario import Scenario
@@ -16,11 +16,11 @@ BATCHES, REQUESTS = "batches in any window", "requests in any window"
 
 
 def batches_dispatched_elsewhere_forgotten(scenario: Scenario) -> Any:
-    return patched(scenario, (step, "ring_with_others", lambda state, model: state.sections[model].ring))
+    return patched(scenario, (batches, "ring_with_others", lambda state, model: state.sections[model].ring))
 
 
 def batches_booked_elsewhere_forgotten(scenario: Scenario) -> Any:
-    return patched(scenario, (step, "booked_elsewhere", lambda state, model: []))
+    return patched(scenario, (batches, "booked_elsewhere", lambda state, model: []))
 
 
 def batches_unlimited(scenario: Scenario) -> Any:
