@@ -126,3 +126,37 @@ async def test_lists_of_three_processes_stay_within_both_quotas(tmp_path: Path) 
         assert stats["refused"] == {}
         assert client.project()["batches"]["max_in_window"] <= 15
         assert sum(one["admitted"] for one in client.project()["models"].values()) == sum(sizes)
+
+
+async def test_a_rejected_batch_stops_batches_and_not_single_texts(tmp_path: Path) -> None:
+    """Gemini allows fewer batches than is configured: its first 429 stops batches, single texts are still served, and the lists
+    are served after the pause, at the number that Gemini named."""
+    async with embedding(
+        tmp_path, batches=2, LEDGER_WINDOW_SECONDS="3", EXHAUSTED_WAIT_SECONDS="3", QUEUE_TIMEOUT_SECONDS="100"
+    ) as client:
+        lists = [asyncio.create_task(client.embed([f"{at}", "b"], dimensions=8)) for at in range(6)]
+        while not client.gemini.stats()["refused"].get("batches"):  # noqa: ASYNC110 - another process sends them
+            await asyncio.sleep(0.02)
+        status, _ = await client.embed("alone", dimensions=8)
+        assert status == 200
+        answers = await asyncio.gather(*lists)
+        assert [status for status, _ in answers] == [200] * 6
+        assert client.project()["batches"]["max_in_window"] <= 2
+
+
+async def test_a_callers_own_key_makes_embeddings(tmp_path: Path) -> None:
+    async with embedding(tmp_path) as client:
+        own = {"Authorization": "Bearer own-gemini-key-1"}
+        async with client.session.post(
+            f"{client.urls[0]}/v1/embeddings", json={"input": ["a", "b"], "dimensions": 8}, headers=own
+        ) as response:
+            assert (response.status, len(json.loads(await response.read())["data"])) == (200, 2)
+        assert client.gemini.stats()["projects"]["own-gemini-key-1"]["batches"]["admitted"] == 1
+
+
+async def test_a_failed_batch_names_its_inputs(tmp_path: Path) -> None:
+    async with embedding(tmp_path) as client:
+        client.gemini.inject("400", 1)
+        status, answer = await client.embed([f"{at}" for at in range(150)], dimensions=8)
+        assert status == 400
+        assert "of 150 failed, so no vector is returned." in answer["error"]["message"]
