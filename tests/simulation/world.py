@@ -8,6 +8,7 @@ import random as global_random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from random import Random
 
 from shared.accounts.account import Account
@@ -352,15 +353,19 @@ class World:
             await asyncio.sleep(self.random.uniform(*START_S))
             living = self.living() or [self.start()]
         instance = living[home % len(living)] if home >= 0 else self.random.choice(living)
-        own = {account.id: account for account in instance.accounts}
         self._numbers += 1
-        as_configured = [own[account.id] for account in ask.accounts]
         waiting = Waiting(ask, self._numbers, self.now_ms(), self.loop.create_future())
         instance.calls[waiting.number] = waiting
         instance.process.thaw("idle")
         waiting.story = Story(
-            ask, waiting.number, instance.admission, self.gemini, instance.process.name, as_configured, self.named_ms
-        )  # fmt: skip
+            ask,
+            waiting.number,
+            instance.admission,
+            self.gemini,
+            instance.process.name,
+            partial(_configured, instance, ask),
+            self.named_ms,
+        )
         waiting.task = instance.process.spawn(self._serve(instance, waiting, waiting.story))
         # A caller that disconnects before the first step of its task leaves no record.
         waiting.task.add_done_callback(lambda _: self._heard(instance, waiting, "left", "", None))
@@ -430,14 +435,23 @@ class _Collector(logging.Handler):
         self._world.say(f"{process.name if process else ''} logs: {record.getMessage()}")
 
 
+def _configured(instance: Instance, ask: Request) -> list[Account]:
+    """The accounts of the request that the instance is configured with now."""
+    own = {account.id: account for account in instance.accounts}
+    return [own[account.id] for account in ask.accounts if account.id in own]
+
+
 def _read_accounts(instance: Instance, accounts: tuple[Account, ...]) -> None:
     if not instance.process.killed:
+        others_serve = {account.id for account in instance.accounts} != {account.id for account in accounts}
         instance.accounts = accounts
-        instance.process.spawn(_apply(instance, accounts))
+        instance.process.spawn(_apply(instance, accounts, others_serve=others_serve))
 
 
-async def _apply(instance: Instance, accounts: tuple[Account, ...]) -> None:
+async def _apply(instance: Instance, accounts: tuple[Account, ...], *, others_serve: bool) -> None:
     instance.admission.clients.reconfigure(accounts)
+    if others_serve:
+        instance.admission.accounts_changed(accounts)
 
 
 def _hand_over(heard: asyncio.Future[Call], what: Call) -> None:
