@@ -193,7 +193,10 @@ class Services:
         self.admission.reconfigure(weights_of(settings), settings.max_connections, caller_key_connections(settings))
         self.admission.clients.reconfigure(self.pool.server)
         if others_serve:
-            self.admission.accounts_changed()
+            usable = self.pool.usable()
+            self.admission.accounts_changed(usable)
+            if self.cooldown is not None:
+                self.cooldown.accounts_changed(usable)
 
     def _report_disabled(self, account_id: str, revision: int, kind: str, message: str) -> None:
         self._rejections.add(account_id, revision, OutReason.of(kind, message, int(unix_s() * 1000)))

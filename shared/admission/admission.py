@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from shared.accounts.account import Account
 from shared.admission.answer_times import AnswerTimes
@@ -72,11 +72,16 @@ class Admission:
         self.connections.resize(connections, caller_key_connections)
         self._hand_out()
 
-    def accounts_changed(self) -> None:
-        """Requests that wait for the server's accounts choose anew."""
+    def accounts_changed(self, usable: Iterable[Account]) -> None:
+        """Requests that wait for the server's accounts choose anew. `usable` are those that may serve now. What is held of any
+        other project is returned at once, because its bookings count in the ledger until a window after their end."""
         for waiter in list(self.queue):
             if not waiter.accounts[0].caller_key:
                 self._refuse(waiter, AccountsChanged(waiter))
+        serving = {self.clients.known(account) for account in usable}
+        for project in list(self.projects.values()):
+            if project not in serving and not project.account.caller_key:
+                project.poke()
 
     # -- acquiring ---------------------------------------------------------------------------------------------------
 
@@ -172,6 +177,10 @@ class Admission:
             self._enter(waiter)
             permit: Permit = await waiter.future
             return permit
+        except AccountsChanged:
+            # The request comes back as soon as it has chosen. If all that is held were returned meanwhile, the ledger would have
+            # to grant it anew, and the bookings for the next moments would be lost.
+            raise
         except BaseException:
             self._leave(waiter)
             if waiter.future.done() and not waiter.future.cancelled() and waiter.future.exception() is None:

@@ -157,8 +157,9 @@ class FairQueue:
         return len(self._ordered)
 
     def place(self, waiter: Waiter, after: float = 0.0) -> None:
-        """Give `waiter` a turn, later than the turn `after`, unless it has one."""
+        """Give `waiter` a turn, later than the turn `after`, unless it has one. Its caller's next turn comes after it."""
         if waiter.tag:
+            self._turns[waiter.caller] = max(self._turns.get(waiter.caller, 0.0), waiter.tag)
             return
         work = waiter.cost.requests + waiter.cost.input_tokens / TOKENS_PER_REQUEST
         last = max(self._now, self._turns.get(waiter.caller, 0.0), after)

@@ -113,8 +113,7 @@ class Attempts:
             while True:
                 try:
                     permit = await self._acquire()
-                except AccountsChanged as changed:
-                    self._lapsed = changed
+                except AccountsChanged:
                     await self._choose()
                     continue
                 except (DailyQuotaExhausted, NoQuota):
@@ -131,25 +130,32 @@ class Attempts:
         except BaseException:
             self._part_of_day.settle(spent=False)
             await self.clearance.close()
+            if isinstance(self._lapsed, AccountsChanged):  # The request does not come back.
+                await self.gateway.admission.settle_idle(self._lapsed.waiter)
             raise
 
     async def _acquire(self) -> Permit:
+        """Raises GatewayError, or AccountsChanged when other accounts may serve than those that the request waited for."""
         now_s, accounts = elapsed_s(), self.next
         with self.waiting():
             if self.clearance.needs_waiting():
                 accounts = await self.clearance.wait(accounts, self._patient_until_s(now_s))
             await self._part_of_day.take(self.usable, self.model)
-            permit = await self.gateway.admission.acquire(
-                accounts,
-                self.model,
-                self.cost,
-                self.generation.deadline_s,
-                self.generation.caller,
-                batch=self.generation.priority == "batch",
-                again=self._lapsed,
-                patient_until_s=self._patient_until_s(now_s),
-                streamed=self.streamed,
-            )
+            try:
+                permit = await self.gateway.admission.acquire(
+                    accounts,
+                    self.model,
+                    self.cost,
+                    self.generation.deadline_s,
+                    self.generation.caller,
+                    batch=self.generation.priority == "batch",
+                    again=self._lapsed,
+                    patient_until_s=self._patient_until_s(now_s),
+                    streamed=self.streamed,
+                )
+            except AccountsChanged as changed:
+                self._lapsed = changed
+                raise
         self._lapsed = None
         return permit
 

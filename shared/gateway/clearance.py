@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from shared.accounts.account import Account
 from shared.admission.permit import Permit, PermitLapsed
+from shared.admission.queue import AccountsChanged
 from shared.clock import elapsed_s
 from shared.gateway.address_circuit import AddressCircuit, Passage
 from shared.gateway.cooldown import Cooldown, Turn
@@ -24,15 +25,16 @@ class Clearance:
         """Until when the request may wait here, from its first wait on; 0 before."""
         self._passage = Passage(guest=generation.caller.kind == "caller_key")
         self._turn: Turn | None = None
-        self._unused: Permit | None = None
-        """The permit of a turn that was not used: the place in the queue is kept."""
+        self._unused: Permit | AccountsChanged | None = None
+        """The permit of a turn that was not used, or the error by which a wait for one ended: the place in the queue is kept."""
 
     def needs_waiting(self) -> bool:
         return self._address.is_open or self._cooldown is not None
 
     async def wait(self, accounts: Sequence[Account], patient_until_s: float | None) -> list[Account]:
         """The accounts of `accounts` that may serve now. Raises GatewayError at the request's deadline, or when
-        QUEUE_TIMEOUT_SECONDS are over, which `patient_until_s` (elapsed time) replaces if it is given."""
+        QUEUE_TIMEOUT_SECONDS are over, which `patient_until_s` (elapsed time) replaces if it is given; AccountsChanged when other
+        accounts may serve than before."""
         if not self._until_s:
             longest_s = elapsed_s() + self._queue_timeout_s if patient_until_s is None else patient_until_s
             self._until_s = min(self._generation.deadline_s, longest_s)
@@ -42,9 +44,18 @@ class Clearance:
         if self._cooldown is None or any(account.caller_key for account in accounts):
             return list(accounts)
         made = self._generation
-        self._turn = await self._cooldown.acquire(
-            accounts, made.deadline_s, self._until_s, made.caller, batch=made.priority == "batch", again=self._unused
-        )
+        try:
+            self._turn = await self._cooldown.acquire(
+                accounts,
+                made.deadline_s,
+                self._until_s,
+                made.caller,
+                batch=made.priority == "batch",
+                again=self._unused,
+            )
+        except AccountsChanged as changed:
+            self._unused = changed
+            raise
         self._unused = None
         return [self._turn.account]
 
@@ -85,5 +96,7 @@ class Clearance:
                 if not turn.permit.dispatched:
                     self._unused = turn.permit
                 await turn.close()
+            elif self._cooldown is not None and isinstance(self._unused, AccountsChanged):
+                await self._cooldown.admission.settle_idle(self._unused.waiter)
         finally:
             await self._address.settle()

@@ -7,11 +7,12 @@ fair queue, and the account whose slot is free first serves.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from shared.accounts.account import COOLDOWN_LEDGER, Account
 from shared.admission.admission import Admission
 from shared.admission.permit import Permit
+from shared.admission.queue import AccountsChanged
 from shared.clock import elapsed_s
 from shared.generation import Caller, Cost
 from shared.ledger.limits import UNLIMITED
@@ -60,6 +61,10 @@ class Cooldown:
         self._rests_until_s = {name: end_s for name, end_s in self._rests_until_s.items() if end_s > now_s}
         self._rests_until_s[account.id] = now_s + self.rest_s
 
+    def accounts_changed(self, usable: Iterable[Account]) -> None:
+        """Requests that wait for an account to rest choose anew among the server's accounts, of which `usable` may serve now."""
+        self.admission.accounts_changed([_place_of(account) for account in usable])
+
     async def acquire(
         self,
         accounts: Sequence[Account],
@@ -68,10 +73,10 @@ class Cooldown:
         caller: Caller,
         *,
         batch: bool,
-        again: Permit | None = None,
+        again: Permit | AccountsChanged | None = None,
     ) -> Turn:
-        """Wait until one of `accounts` has rested, at most until `until_s`. `again`: a permit that was not used, whose place in
-        the queue is kept. Raises GatewayError as `Admission.acquire` does."""
+        """Wait until one of `accounts` has rested, at most until `until_s`. `again`: a permit that was not used, or the error by
+        which a wait ended; its place in the queue is kept. Raises what `Admission.acquire` raises."""
         now_s = elapsed_s()
         rested = [account for account in accounts if self._rests_until_s.get(account.id, 0.0) <= now_s] or accounts
         by_id = {account.id: account for account in rested}

@@ -95,6 +95,18 @@ class TestAccounts:
             for answer in await asyncio.gather(*asked):
                 text_of(answer)
 
+    async def test_switch_reaches_the_requests_that_wait_for_a_cooldown(self) -> None:
+        async with site(KEY_COOLDOWN_SECONDS=1) as it:
+            first = await it.add()
+            second = await it.add("AQ.a-key-of-account-2", "other")
+            await it.path.services.refresh()
+            cooldown = it.path.services.cooldown
+            assert cooldown is not None
+            with patch.object(cooldown, "accounts_changed") as told_accounts:
+                await manage.disable(it.elsewhere, [first.id])
+                await it.path.services.refresh()
+            assert [account.id for account in told_accounts.call_args.args[0]] == [second.id]
+
     async def test_rejected_key_is_recorded_for_every_process(self) -> None:
         async with site() as it:
             record = await it.add(INVALID_KEY, "rejected")

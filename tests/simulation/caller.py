@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from shared.accounts.account import Account
 from shared.admission.admission import Admission
 from shared.admission.permit import Permit, PermitLapsed
+from shared.admission.queue import AccountsChanged
 from shared.clock import elapsed_s
-from shared.errors import ModelNotFound, RateLimited, UpstreamTimeout
+from shared.errors import ModelNotFound, NoServerKey, RateLimited, UpstreamTimeout
 from shared.gateway.failures import refusal_of
 from shared.gemini.errors import UpstreamFailure
 from shared.generation import Caller, Cost
@@ -56,14 +57,14 @@ class Story:
         admission: Admission,
         gemini: VirtualGemini,
         instance: str,
-        accounts: Sequence[Account],
+        accounts: Callable[[], Sequence[Account]],
         named_ms: Callable[[str, str], float] = lambda project, asked: FOREVER,
     ) -> None:
         self.ask, self.number, self.admission, self.gemini, self.instance = ask, number, admission, gemini, instance
         self.accounts, self._named_ms = accounts, named_ms
-        """The accounts of the request, as this instance was configured with them."""
+        """`accounts` returns those of the request that this instance is configured with now."""
         self.served_ms: float | None = None
-        self._lapsed: Permit | None = None
+        self._lapsed: Permit | AccountsChanged | None = None
         self._connected = False
         self._request: Open | None = None
         """The one that this attempt wrote."""
@@ -87,16 +88,8 @@ class Story:
     async def _attempt(self, deadline_s: float) -> Answer | None:
         """One try; None if the permit lapsed before anything was written."""
         ask = self.ask
-        lease = await self.admission.acquire(
-            self.accounts,
-            ask.model,
-            ask.cost,
-            deadline_s,
-            ask.caller,
-            batch=ask.batch,
-            again=self._lapsed,
-        )
-        self._lapsed = self._request = None
+        lease = await self._acquire(deadline_s)
+        self._request = None
         used: int | None = None
         over = False
         timeout_s = max(MIN_EXCHANGE_S, min(deadline_s - elapsed_s(), self.admission.process_config.tau_s))
@@ -127,6 +120,25 @@ class Story:
             if self._request is not None:
                 self._request.settled_tokens = used
             await lease.close(used, cancelled=not over)
+
+    async def _acquire(self, deadline_s: float) -> Permit:
+        """A permit of an account that may serve now."""
+        ask = self.ask
+        while True:
+            accounts = self.accounts()
+            if not accounts:
+                raise NoServerKey("All accounts of this request are switched off.")
+            try:
+                permit = await self.admission.acquire(
+                    accounts, ask.model, ask.cost, deadline_s, ask.caller, batch=ask.batch, again=self._lapsed
+                )
+            except AccountsChanged as changed:
+                self._lapsed = changed
+                continue
+            self._lapsed = None
+            if any(account.id == permit.account.id for account in self.accounts()):
+                return permit
+            await permit.close()
 
     async def _exchange(self, lease: Permit, timeout_s: float) -> Answer:
         ask = self.ask

@@ -49,14 +49,23 @@ class Ends:
         return owner in self.gone_names
 
 
+def configured(instance: Instance, ask: Request) -> list[Account]:
+    """The accounts of the request that the instance is configured with now."""
+    own = {account.id: account for account in instance.accounts}
+    return [own[account.id] for account in ask.accounts if account.id in own]
+
+
 def read_accounts(instance: Instance, accounts: tuple[Account, ...]) -> None:
     if not instance.process.killed:
+        others_serve = {account.id for account in instance.accounts} != {account.id for account in accounts}
         instance.accounts = accounts
-        instance.process.spawn(_apply(instance, accounts))
+        instance.process.spawn(_apply(instance, accounts, others_serve=others_serve))
 
 
-async def _apply(instance: Instance, accounts: tuple[Account, ...]) -> None:
+async def _apply(instance: Instance, accounts: tuple[Account, ...], *, others_serve: bool) -> None:
     instance.admission.clients.reconfigure(accounts)
+    if others_serve:
+        instance.admission.accounts_changed(accounts)
 
 
 def hand_over(heard: asyncio.Future[Call], what: Call) -> None:

@@ -7,6 +7,7 @@ import logging
 import random as global_random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from random import Random
 
 from shared.accounts.account import Account
@@ -22,7 +23,7 @@ from tests.simulation.bounds import bounds
 from tests.simulation.caller import Request, Story
 from tests.simulation.contention import Contention
 from tests.simulation.history import FOREVER, Call, Fate, History, Saturation
-from tests.simulation.instance import Ends, Instance, Waiting, hand_over, read_accounts
+from tests.simulation.instance import Ends, Instance, Waiting, configured, hand_over, read_accounts
 from tests.simulation.loop import Process, VirtualLoop, virtual_clocks
 from tests.simulation.scenario import Client, Deployment, Merger, Reconfiguration, Scenario
 from tests.simulation.store import Network, StoreServer, VirtualStore
@@ -316,15 +317,19 @@ class World:
             await asyncio.sleep(self.random.uniform(*START_S))
             living = self.living() or [self.start()]
         instance = living[home % len(living)] if home >= 0 else self.random.choice(living)
-        own = {account.id: account for account in instance.accounts}
         self._numbers += 1
-        as_configured = [own[account.id] for account in ask.accounts]
         waiting = Waiting(ask, self._numbers, self.now_ms(), self.loop.create_future())
         instance.calls[waiting.number] = waiting
         instance.process.thaw("idle")
         waiting.story = Story(
-            ask, waiting.number, instance.admission, self.gemini, instance.process.name, as_configured, self.named_ms
-        )  # fmt: skip
+            ask,
+            waiting.number,
+            instance.admission,
+            self.gemini,
+            instance.process.name,
+            partial(configured, instance, ask),
+            self.named_ms,
+        )
         waiting.task = instance.process.spawn(self._serve(instance, waiting, waiting.story))
         # A caller that disconnects before the first step of its task leaves no record.
         waiting.task.add_done_callback(lambda _: self._heard(instance, waiting, "left", "", None))

@@ -87,6 +87,15 @@ class Processes:
         generation = Generation(model, {"contents": []}, Caller("c", "admin"), elapsed_s() + deadline_s)
         return (await self.gateways[process].generate(generation)).account_id
 
+    def switch(self, process: int, *accounts: Account) -> None:
+        """From now on these are the process's accounts, as when it has read a configuration in which others are switched off."""
+        gateway = self.gateways[process]
+        gateway.pool.replace(accounts, caller_limits=Limits(), caller_concurrency=1)
+        usable = gateway.pool.usable()
+        gateway.admission.accounts_changed(usable)
+        if gateway.cooldown is not None:
+            gateway.cooldown.accounts_changed(usable)
+
     def wall_s(self, at_s: float) -> float:
         """The store's time of day at an elapsed time."""
         return self.shelf.sample().server_ms / 1000 + at_s - elapsed_s()

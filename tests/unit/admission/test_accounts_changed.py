@@ -3,13 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
 
+from shared.accounts.account import Account
+from shared.admission.admission import Admission
+from shared.admission.permit import Permit
 from shared.admission.queue import AccountsChanged
+from shared.ledger.state import SlotRange
 from shared.stores.memory import MemoryStore, Shelf
 from tests.unit.admission.test_admission import account, admission, assert_nothing_is_held, eventually, exchange, take
+
+
+def bookings_of(gate: Admission, account: Account) -> Sequence[SlotRange]:
+    """What this process may dispatch on the account, now or later."""
+    return [
+        validity
+        for permits in gate.projects[account.ledger_id].holdings.models.values()
+        for validity, booking in permits.bookings.items()
+        if any(booking.available)
+    ]
 
 
 @pytest.fixture
@@ -23,7 +38,7 @@ async def test_waiting_request_is_served_by_a_new_account(shelf: Shelf) -> None:
     async with exchange(gate, full):
         waiting = asyncio.create_task(take(gate, full, wait_s=50))
         await eventually(lambda: len(gate.queue) == 1)
-        gate.accounts_changed()
+        gate.accounts_changed([full, free])
         with pytest.raises(AccountsChanged) as changed:
             await waiting
         assert len(gate.queue) == 0
@@ -57,7 +72,7 @@ async def test_each_request_keeps_its_place(shelf: Shelf) -> None:
         for number in range(5):
             callers.append(asyncio.create_task(caller(number)))
             await eventually(lambda: len(gate.queue) == len(callers))
-        gate.accounts_changed()
+        gate.accounts_changed([one, other])
         await eventually(lambda: len(gate.queue) == 0)
         await eventually(lambda: len(gate.queue) == 5)
     await asyncio.gather(*callers)
@@ -69,8 +84,46 @@ async def test_request_on_a_callers_own_key_is_left_alone(shelf: Shelf) -> None:
     async with exchange(gate, own):
         waiting = asyncio.create_task(take(gate, own, wait_s=50))
         await eventually(lambda: len(gate.queue) == 1)
-        gate.accounts_changed()
+        gate.accounts_changed([])
         await asyncio.sleep(0)
+        assert not waiting.done()
+    await (await waiting).close()
+
+
+async def wait_again(gate: Admission, *accounts: Account, anew: Sequence[Account]) -> Permit:
+    """A request that waits for `accounts` until these change, and then for `anew`."""
+    with pytest.raises(AccountsChanged) as changed:
+        await take(gate, *accounts, wait_s=50)
+    return await take(gate, *anew, wait_s=50, again=changed.value)
+
+
+async def test_a_request_that_chooses_anew_returns_nothing(shelf: Shelf) -> None:
+    """The window is full, so the request waits with a later booking, which it still has when it comes back."""
+    gate, one = admission(MemoryStore(shelf)), account("one", requests=1)
+    async with exchange(gate, one):
+        pass
+    waiting = asyncio.create_task(wait_again(gate, one, anew=[one]))
+    await eventually(lambda: bool(bookings_of(gate, one)))
+    booked, writes = bookings_of(gate, one), gate.writes
+    gate.accounts_changed([one])
+    await eventually(lambda: len(gate.queue) == 1)
+    assert (bookings_of(gate, one), gate.writes) == (booked, writes)
+    await (await waiting).close()
+    await assert_nothing_is_held(shelf, "one")
+
+
+async def test_what_is_held_of_a_disabled_account_is_returned(shelf: Shelf) -> None:
+    """At once, although the request that waited for it goes on waiting for another account."""
+    gate, off, other = admission(MemoryStore(shelf)), account("off", requests=1), account("other", c=1)
+    async with exchange(gate, off):
+        pass
+    async with exchange(gate, other):
+        waiting = asyncio.create_task(wait_again(gate, off, anew=[other]))
+        await eventually(lambda: bool(bookings_of(gate, off)))
+        gate.accounts_changed([other])
+        for _ in range(20):  # The store answers at once; no timer is due.
+            await asyncio.sleep(0)
+        await assert_nothing_is_held(shelf, "off")
         assert not waiting.done()
     await (await waiting).close()
 

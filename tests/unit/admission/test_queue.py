@@ -109,6 +109,21 @@ def test_a_waiter_that_is_put_back_keeps_its_place() -> None:
     assert list(queue) == [first, second]
 
 
+def test_later_requests_follow_those_that_came_back() -> None:
+    """As when all waiting requests leave the queue to choose among other accounts."""
+    queue = FairQueue()
+    early = [waiter("a") for _ in range(3)]
+    for one in early:
+        queue.put(one)
+    for one in early:
+        queue.remove(one)
+    for one in early:
+        queue.put(one)
+    late = waiter("a")
+    queue.put(late)
+    assert list(queue) == [*early, late]
+
+
 def test_removing_a_waiter_keeps_the_order() -> None:
     queue = FairQueue()
     waiters = [waiter("abc"[number % 3], tokens=number * 100, batch=number % 5 == 0) for number in range(60)]
