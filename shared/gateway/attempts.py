@@ -23,13 +23,12 @@ from shared.gateway.lessons import error_of, learn, not_found
 from shared.gateway.placement import Placement
 from shared.gateway.retry import MIN_EXCHANGE_S, Decision, Others, Raise, Requeue, SameAccount, decide
 from shared.gateway.stream_reply import StreamReply
-from shared.gateway.token_count import count
+from shared.gateway.token_count import cost_of, count
 from shared.gemini import models, wire
 from shared.gemini.errors import UpstreamFailure
 from shared.gemini.upstream import Exchange
 from shared.generation import (
     Attempt,
-    Cost,
     EncodedBody,
     Generation,
     JsonObject,
@@ -61,7 +60,7 @@ class Attempts:
         if models.is_stand_in(resolved.requested):
             self.model = served_model(resolved, gateway.pool.candidates(generation.caller))
         self.body, self.message = encoded.data, encoded.body
-        self.cost = self._cost(encoded)
+        self.cost = cost_of(generation, encoded, self.model, gateway.table)
         self.placement = Placement(gateway.places, generation, encoded)
         self.usable: list[Account] = self._candidates()
         """The accounts that may still serve this request."""
@@ -89,14 +88,6 @@ class Attempts:
         self._part_of_day = PartOfDay(
             gateway.day_share if generation.caller.kind == "anonymous" else None, self.cost.requests
         )
-
-    def _cost(self, encoded: EncodedBody) -> Cost:
-        """What one dispatch takes. Gemini counts each request of a batch, and the batch in a quota of its own."""
-        generation = self.generation
-        if generation.verb == "batchEmbedContents":
-            return Cost(max(1, len(generation.body["requests"])), encoded.input_tokens, batches=1)
-        images = int(models.makes_image(self.model, generation.body, self.gateway.table))
-        return Cost(1, encoded.input_tokens, images)
 
     # -- before an exchange ------------------------------------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""A large request reserves Gemini's own token count instead of the estimate."""
+"""What a request reserves. A large one reserves Gemini's own token count instead of the estimate."""
 
 from __future__ import annotations
 
@@ -8,9 +8,18 @@ from typing import TYPE_CHECKING
 from shared.clock import elapsed_s
 from shared.gateway.retry import MIN_EXCHANGE_S
 from shared.gemini.counting import count_input_tokens, worth_counting
+from shared.gemini.models import ModelTable, makes_image
+from shared.generation import Cost, EncodedBody, Generation
 
 if TYPE_CHECKING:
     from shared.gateway.attempts import Attempts
+
+
+def cost_of(generation: Generation, encoded: EncodedBody, model: str, table: ModelTable) -> Cost:
+    """What one dispatch takes, by the estimate. Gemini counts each request of a batch, and the batch in a quota of its own."""
+    if generation.verb == "batchEmbedContents":
+        return Cost(max(1, len(generation.body["requests"])), encoded.input_tokens, batches=1)
+    return Cost(1, encoded.input_tokens, int(makes_image(model, generation.body, table)))
 
 
 async def count(attempts: Attempts) -> None:
