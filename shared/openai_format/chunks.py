@@ -34,13 +34,6 @@ class Chunks:
         """Tool calls so far."""
         self.has_content = False
 
-    def of_text(self, text: str) -> bytes:
-        """The usual chunk. The first one begins the message."""
-        if not self._begun:
-            return self._first("") + self.of_text(text)
-        self.has_content = True
-        return self._start + b'{"content":' + orjson.dumps(text) + b"}" + self._open_end
-
     def of_contents(
         self,
         contents: Contents,

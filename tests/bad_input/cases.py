@@ -30,6 +30,18 @@ GIF = "R0lGODlhAQABAAAAACwAAAAAAQABAAA="
 PAGE = base64.b64encode(b"<!doctype html><html><body>Please sign in</body></html>").decode()
 SCHEMA = {"type": "object", "properties": {"name": {"type": "string"}}, "required": ["name"]}
 
+GIF_URL = f"data:image/gif;base64,{GIF}"
+SOUND = {"data": "hello!", "format": "wav"}
+
+
+def _chat(part: Any) -> list[Any]:
+    return [{"role": "user", "content": [part]}]
+
+
+def _called(arguments: str) -> dict[str, Any]:
+    call = {"id": "call_1", "type": "function", "function": {"name": "f", "arguments": arguments}}
+    return {"role": "assistant", "tool_calls": [call]}
+
 
 @dataclass(frozen=True)
 class Case:
@@ -173,6 +185,49 @@ FIELDS: dict[str, list[tuple[str, str, Any]]] = {
         ("purpose", "unknown", "holiday"),
         ("expires_after", "a text", "soon"),
     ],
+    "/v1/chat/completions": [
+        ("messages", "missing", MISSING),
+        ("messages", "empty", []),
+        ("messages[0].role", "unknown", [{"role": "function", "content": "x"}]),
+        ("messages[0].content", "missing", [{"role": "user"}]),
+        ("messages[0].content", "an object", [{"role": "user", "content": {}}]),
+        ("messages[0].content[0].type", "unknown", [{"role": "user", "content": [{"type": "image"}]}]),
+        ("messages[0].content[0].text", "missing", [{"role": "user", "content": [{"type": "text"}]}]),
+        ("messages[0].content[0].image_url.url", "a GIF", _chat({"type": "image_url", "image_url": {"url": GIF_URL}})),
+        (
+            "messages[0].content[0].image_url.url",
+            "http",
+            _chat({"type": "image_url", "image_url": {"url": "http://x/y"}}),
+        ),
+        ("messages[0].content[0].input_audio.data", "not base64", _chat({"type": "input_audio", "input_audio": SOUND})),
+        ("messages[0].content[0].file.file_id", "missing", _chat({"type": "file", "file": {}})),
+        ("messages[0].content[0].file.file_data", "of no type", _chat({"type": "file", "file": {"file_data": "AAEC"}})),
+        ("messages[0].role", "tool, without a call", [{"role": "tool", "tool_call_id": "call_1", "content": "x"}]),
+        ("messages[0].tool_calls[0].id", "without a result", [_called("{}")]),
+        ("messages[0].tool_calls[0].function.arguments", "not an object", [_called("[]")]),
+        ("messages[0].function_call", "given", [{"role": "assistant", "function_call": {"name": "f"}}]),
+        ("prompts", "empty", []),
+        ("tools[0].type", "another kind", [{"type": "custom", "custom": {"name": "x"}}]),
+        ("tools[0].function.name", "two words", [{"type": "function", "function": {"name": "two words"}}]),
+        ("tool_choice", "without tools", "required"),
+        ("response_format.json_schema", "missing", {"type": "json_schema"}),
+        ("n", "nine", 9),
+        ("temperature", "out of its range", 3),
+        ("max_tokens", "zero", 0),
+        ("stop", "six", list("abcdef")),
+        ("reasoning_effort", "unknown", "huge"),
+        ("google.safety_settings", "unknown", {"safety_settings": []}),
+        ("modalities", "audio", ["text", "audio"]),
+        ("service_tier", "flex", "flex"),
+        ("store", "true", True),
+        ("logprobs", "true", True),
+        ("top_logprobs", "two", 2),
+        ("logit_bias", "given", {"50256": -100}),
+        ("audio", "given", {"voice": "alloy", "format": "mp3"}),
+        ("moderation", "given", {"model": "omni-moderation-latest"}),
+        ("functions", "given", []),
+        ("function_call", "given", "auto"),
+    ],
     "/v1/images/generations": [
         ("n", "nine", 9),
         ("n", "a word", "two"),
@@ -247,7 +302,7 @@ def _field_cases(path: str) -> Iterator[Case]:
     if not is_form:
         yield case("model", "a number", model=1)
     yield case("model", "not a model id", model="Gemini Pro")
-    if path not in IMAGE_PATHS:
+    if path not in (*IMAGE_PATHS, "/v1/chat/completions"):
         yield case("model", "an image model", model="gemini-3-pro-image")
     if is_form:
         return

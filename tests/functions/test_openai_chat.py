@@ -180,7 +180,11 @@ class TestErrors:
                 answer = await chat(path, stream=stream, timeout_s=1)
                 assert (answer.status, answer.error["code"]) == (429, "rate_limit_exceeded")
                 exact_ms = int(answer.headers["retry-after-ms"])
-                assert 1000 * (int(answer.headers["retry-after"]) - 1) < exact_ms <= 1000 * int(answer.headers["retry-after"])
+                assert (
+                    1000 * (int(answer.headers["retry-after"]) - 1)
+                    < exact_ms
+                    <= 1000 * int(answer.headers["retry-after"])
+                )
 
     async def test_a_spent_day_is_insufficient_quota(self) -> None:
         async with whole_path(GEMINI_RPD="1") as path:

@@ -14,6 +14,8 @@ import pytest
 from shared.emulator import EmulatorConfig, answers, running, validate
 from shared.gemini.references import PLACEHOLDER
 from shared.generation import JsonObject
+from shared.openai_api import signatures
+from shared.stores.memory import MemoryStore
 from shared.stores.port import StoreUnavailable
 from tests.support.edge import ADMIN
 from tests.support.processes import served
@@ -180,6 +182,7 @@ async def test_ids_may_be_cut_further(seen: Seen, kept: int) -> None:
 
 
 async def test_whole_ids_need_no_store(seen: Seen, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(signatures, "MAX_REMEMBERED_CHARS", 0)
     async with whole_path() as path:
         transact = path.services.store.transact
 
@@ -235,3 +238,15 @@ async def test_only_answers_with_signatures_are_written() -> None:
         assert await path.services.store.list("bindings/") == []
         await Client().turn(over(path))
         assert len(await path.services.store.list("bindings/")) == 1
+
+
+async def test_what_a_conversation_needs_expires_together() -> None:
+    """The signature, and which backend made it."""
+    async with whole_path(others=[vertex_account()], SESSION_TTL_HOURS=2) as path:
+        await Client().turn(over(path))
+        store = path.services.store
+        assert isinstance(store, MemoryStore)
+        puts = [entry.put for key, entry in store._shelf.entries.items() if key.startswith("bindings/")]
+        assert len(puts) == 2
+        now_ms = store._shelf.sample().server_ms
+        assert [put.expires_at_ms for put in puts] == pytest.approx([now_ms + 7_200_000] * 2, abs=60_000)

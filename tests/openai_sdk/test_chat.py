@@ -87,7 +87,7 @@ async def test_stream_equals_the_whole_answer(client: Client) -> None:
 async def test_stream_helper_accumulates_the_answer(client: Client) -> None:
     """`chat.completions.stream` builds the answer from the chunks, which it checks on the way."""
     manager = client.sdk.chat.completions.stream(model=MODEL, messages=HELLO)
-    if isinstance(client.sdk, openai.OpenAI):
+    if client.is_sync:
         with manager as stream:  # type: ignore[union-attr]
             stream.until_done()
             final = stream.get_final_completion()
@@ -213,7 +213,7 @@ async def test_answer_that_does_not_conform_is_repaired(client: Client) -> None:
     answer = await client(
         "chat.completions.parse",
         model=MODEL,
-        messages=[{"role": "user", "content": "[[fault:wrong_jsonx1]] Solve 3x = 6"}],
+        messages=[{"role": "user", "content": client.fresh("[[fault:wrong_jsonx1]] Solve 3x =")}],
         response_format=Solution,
     )
     assert isinstance(answer.choices[0].message.parsed, Solution)
