@@ -198,7 +198,24 @@ def _too_late(waiter: Waiter, returns: Returns) -> QueueTimeout:
     if reasons:
         reason = min(reasons, key=lambda reason: reason.until_ms)
         text = f"{text} {explanation(reason, waiter.model)}"
-    return QueueTimeout(text, retry_after_s=retry_s(waiter, returns))
+    scarce = _scarce(waiter)
+    details = None if scarce is None else {"limit": scarce}
+    return QueueTimeout(text, retry_after_s=retry_s(waiter, returns), details=details)
+
+
+def _scarce(waiter: Waiter) -> str | None:
+    """The first limit of a minute that has no room for the waiter now, in its first project; None if all have, or unknown."""
+    project = waiter.candidates[0]
+    permits = project.permits_of(waiter.model)
+    if permits.last is None:
+        return None
+    mine = permits.available(project.clock.latest_ms())
+    for name, limit, free, held, needed in zip(
+        Cost._fields, permits.effective, permits.last.free, mine, waiter.cost, strict=False
+    ):
+        if limit is not None and free + held < needed:
+            return name
+    return None
 
 
 def unconnected(waiter: Waiter, returns: Returns, project: ProjectClient, most: Callable[[bool], int]) -> QueueTimeout:

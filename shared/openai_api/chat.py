@@ -1,13 +1,6 @@
 """POST /v1/chat/completions: what the body refers to is fetched, the body becomes Gemini's, and its answers become choices.
 
-    references -> resolved -> translate -> ChatJob -> answers (choices.py), or a stream of chunks (chunk_streams.py)
-
-Decision: `n` choices are n generations side by side, each admitted and counted by itself, and the usage adds up what all of
-them took. A choice that fails does not cost the others, which are paid for: they are returned, and `errors` lists the failed
-ones; only if all fail, the first one's error is the response. Alternative: failing the whole, which OpenAI's SDK repeats twice.
-
-Decision: a tool call that Gemini could not write (MALFORMED_FUNCTION_CALL) is an error 502, which OpenAI's SDKs send again by
-themselves; a retry here would multiply theirs, and each is paid for.
+references -> resolved -> translate -> ChatJob -> answers (choices.py), or a stream of chunks (chunk_streams.py)
 """
 
 from __future__ import annotations
@@ -71,7 +64,14 @@ async def _completion(job: ChatJob) -> Response:
         [
             choice_body(
                 index,
-                message_body(one.contents, one.finish, one.call_ids, one.links, reasoning=job.asked.reasoning),
+                message_body(
+                    one.contents,
+                    one.finish,
+                    one.call_ids,
+                    one.links,
+                    one.annotations,
+                    reasoning=job.asked.reasoning,
+                ),
                 one.finish,
             )
             for index, one in choices
@@ -81,9 +81,9 @@ async def _completion(job: ChatJob) -> Response:
     )
     size_bytes = sum(len(link.url) for _, one in choices for link in one.links)
     data = await job.call.work(partial(orjson.dumps, body), size_bytes)
-    if len(data) > MAX_IMAGE_BYTES:
-        return in_chunks(data)
-    return JsonResponse(orjson.Fragment(data), headers=job.headers)
+    response = in_chunks(data) if len(data) > MAX_IMAGE_BYTES else JsonResponse(orjson.Fragment(data))
+    response.headers.update(job.headers)
+    return response
 
 
 async def _choices(job: ChatJob) -> tuple[list[tuple[int, Choice]], list[tuple[int, GatewayError]]]:

@@ -17,6 +17,7 @@ from shared.http.call import Call
 from shared.openai_api.signatures import record_signatures
 from shared.openai_format.answer import Blob, Contents, Head, Link, ToolCall, contents_of
 from shared.openai_format.call_ids import RANDOM_BYTES, new_call_id
+from shared.openai_format.citations import citations
 from shared.openai_format.finish import Finish, finish_of
 from shared.openai_format.translation import Translated
 from shared.openai_format.usage import sum_or_unknown
@@ -55,6 +56,11 @@ class ChatJob:
         return self.asked.schema or (_AnyObject() if self.asked.json_only else None)
 
     @cached_property
+    def searches(self) -> bool:
+        """Whether the model may search the web, and so cite pages."""
+        return any("googleSearch" in tool for tool in self.asked.body.get("tools", ()))
+
+    @cached_property
     def _identity(self) -> tuple[str, int]:
         return f"chatcmpl-{os.urandom(12).hex()}", int(unix_s())
 
@@ -64,12 +70,14 @@ class ChatJob:
 
 
 class Choice(NamedTuple):
-    """`call_ids` has an id for each tool call, `links` one link for each blob of the contents."""
+    """`call_ids` has an id for each tool call, `links` one link for each blob of the contents. `annotations`: the web pages that
+    the text cites."""
 
     contents: Contents
     finish: Finish
     call_ids: Sequence[str]
     links: Sequence[Link]
+    annotations: Sequence[JsonObject]
     model: str
     usage: Usage
     cached_tokens: int | None
@@ -91,7 +99,8 @@ async def answered(job: ChatJob, generator: Generator, body: JsonObject | Encode
         contents = contents._replace(pieces=[text])
     links = await stored(job, contents.blobs)
     call_ids = await identified(job, contents.calls)
-    return Choice(contents, finish, call_ids, links, reply.model_used, reply.usage, cached_tokens)
+    annotations = citations(reply.body, contents.text) if job.searches else []
+    return Choice(contents, finish, call_ids, links, annotations, reply.model_used, reply.usage, cached_tokens)
 
 
 def _read(job: ChatJob, reply: Reply) -> tuple[Contents, Finish]:

@@ -1,8 +1,4 @@
-"""A streamed chat completion: Gemini's frames as chunks, while they arrive.
-
-Decision: an answer that must conform to a schema is generated whole, checked and repaired before its first chunk is sent;
-comments keep the connection alive meanwhile. What was sent cannot be repaired, and OpenAI's SDK parses at the end anyway.
-"""
+"""A streamed chat completion: Gemini's frames as chunks, while they arrive."""
 
 from __future__ import annotations
 
@@ -16,6 +12,7 @@ from shared.openai_api.choices import ChatJob, answered, identified, stored
 from shared.openai_api.interleaving import interleaved
 from shared.openai_format.answer import Head, contents_of
 from shared.openai_format.chunks import Chunks, usage_chunk
+from shared.openai_format.citations import citations
 from shared.openai_format.finish import finish_of
 from shared.openai_format.usage import sum_or_unknown, usage_body
 
@@ -69,6 +66,8 @@ async def _streamed_choice(
         head = job.head(reply.head.model_used)
         chunks = _chunks(job, head, index)
         ending: JsonObject = {}
+        texts: list[str] = []
+        annotations: list[JsonObject] = []
         cached_tokens: int | None = None
         async for frame in reply:
             if wire.finish_reason(frame) is not None or ("promptFeedback" in frame and wire.block_reason(frame)):
@@ -76,6 +75,9 @@ async def _streamed_choice(
             if job.asked.include_usage:
                 cached_tokens = _newer(cached_tokens, wire.cached_tokens(frame))
             contents = contents_of(frame)
+            if job.searches:
+                texts.append(contents.text)
+                annotations = citations(frame, "".join(texts)) or annotations
             if not job.asked.parallel_calls:
                 del contents.calls[max(0, 1 - chunks.calls) :]
             if not contents.has_only_text:
@@ -83,17 +85,19 @@ async def _streamed_choice(
                 yield chunks.of_contents(contents, call_ids, links)
             else:
                 yield chunks.of_contents(contents) or None
-        yield chunks.of_end(finish_of(ending, has_content=chunks.has_content, has_calls=chunks.calls > 0))
+        finish = finish_of(ending, has_content=chunks.has_content, has_calls=chunks.calls > 0)
+        yield chunks.of_end(finish, annotations)
         totals.add(head, reply.usage, cached_tokens)
 
 
 async def _checked_choice(
     job: ChatJob, generator: Generator, body: JsonObject | EncodedBody, index: int, totals: _Totals
 ) -> Pieces:
+    # Generated whole: what is sent cannot be repaired.
     one = await answered(job, generator, body)
     head = job.head(one.model)
     chunks = _chunks(job, head, index)
-    yield chunks.of_contents(one.contents, one.call_ids, one.links) + chunks.of_end(one.finish)
+    yield chunks.of_contents(one.contents, one.call_ids, one.links) + chunks.of_end(one.finish, one.annotations)
     totals.add(head, one.usage, one.cached_tokens)
 
 

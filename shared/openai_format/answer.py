@@ -45,6 +45,10 @@ class Contents(NamedTuple):
     calls: list[ToolCall]
 
     @property
+    def text(self) -> str:
+        return "".join(piece for piece in self.pieces if isinstance(piece, str))
+
+    @property
     def blobs(self) -> list[Blob]:
         return [piece for piece in self.pieces if isinstance(piece, Blob)]
 
@@ -137,7 +141,13 @@ def image_body(link: Link) -> JsonObject:
 
 
 def message_body(
-    contents: Contents, finish: Finish, call_ids: Sequence[str], links: Sequence[Link], *, reasoning: bool
+    contents: Contents,
+    finish: Finish,
+    call_ids: Sequence[str],
+    links: Sequence[Link],
+    annotations: Sequence[JsonObject] = (),
+    *,
+    reasoning: bool,
 ) -> JsonObject:
     """`call_ids` has one for each call, `links` one for each blob. `content` is null where there are only tool calls or a
     refusal."""
@@ -149,6 +159,8 @@ def message_body(
         message["tool_calls"] = [tool_call_body(*one) for one in zip(contents.calls, call_ids, strict=True)]
     if reasoning and contents.thoughts:
         message["reasoning_content"] = contents.thoughts
+    if annotations:
+        message["annotations"] = annotations
     if links:
         message["images"] = [image_body(link) for link in links]
     return message

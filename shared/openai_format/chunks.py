@@ -61,9 +61,11 @@ class Chunks:
         first = b"" if self._begun else self._first(None if contents.calls and not contents.pieces else "")
         return first + b"".join(map(self._chunk, deltas))
 
-    def of_end(self, finish: Finish) -> bytes:
-        """The choice's last chunk, which has its finish reason."""
+    def of_end(self, finish: Finish, annotations: Sequence[JsonObject] = ()) -> bytes:
+        """The choice's last chunk, which has its finish reason, and before it what Gemini says at the end of an answer."""
         before = b"" if self._begun else self._first(None if finish.refusal else "")
+        if annotations:
+            before += self._chunk({"annotations": annotations})
         if finish.refusal is not None:
             before += self._chunk({"refusal": finish.refusal})
         return before + self._start + b'{},"logprobs":null,"finish_reason":"%b"' % finish.reason.encode() + self._end

@@ -61,11 +61,24 @@ class CompletionImage(AnswerBody):
     image_url: CompletionImageUrl
 
 
+class UrlCitation(AnswerBody):
+    start_index: int = Field(description="In characters of `content`.")
+    end_index: int
+    url: str
+    title: str
+
+
+class CompletionAnnotation(AnswerBody):
+    type: Literal["url_citation"]
+    url_citation: UrlCitation
+
+
 class CompletionMessage(AnswerBody):
     role: Literal["assistant"]
     content: str | None = Field(description="An image in it is a link in Markdown.")
     refusal: str | None = Field(description="Why Gemini withheld the answer or its rest, with Gemini's finish reason.")
     tool_calls: list[CompletionToolCall] = Field([], description="Absent if the model called no tool.")
+    annotations: list[CompletionAnnotation] = Field([], description="The cited web pages, with web_search_options.")
     reasoning_content: str = Field("", description="The model's thoughts, if google.thinking_config asks for them.")
     images: list[CompletionImage] = Field([], description="Absent if the answer has none. They are stored here.")
 
@@ -127,6 +140,7 @@ class CompletionDelta(AnswerBody):
     content: str | None = None
     refusal: str | None = None
     tool_calls: list[DeltaToolCall] = Field([])
+    annotations: list[CompletionAnnotation] = Field([])
     reasoning_content: str = ""
     images: list[CompletionImage] = Field([])
 

@@ -28,7 +28,8 @@ from shared.generation import JsonObject
 CONTENT_POLICY = "content_policy_violation"
 _TOO_LONG = re.compile(r"input token count .{0,40}exceeds the maximum number of tokens", re.IGNORECASE)
 """Google's sentence for a prompt that is longer than the model's context."""
-_OF_TOKENS = re.compile(r"input_token|tokens per minute", re.IGNORECASE)
+_OF_TOKENS = re.compile(r"input_token", re.IGNORECASE)
+"""In the name of the metric that Google says is exceeded."""
 
 
 def with_openai_status(error: GatewayError) -> GatewayError:
@@ -69,7 +70,9 @@ def _type_and_code(error: GatewayError) -> tuple[str, str]:
         case DailyQuotaExhausted() | CallerNoQuota():
             return "insufficient_quota", "insufficient_quota"
         case RateLimited():
-            return "tokens" if _OF_TOKENS.search(error.message) else "requests", "rate_limit_exceeded"
+            limit = (error.details or {}).get("limit")
+            of_tokens = limit == "input_tokens" or _OF_TOKENS.search(error.message)
+            return "tokens" if of_tokens else "requests", "rate_limit_exceeded"
         case Unauthorized():
             return "invalid_request_error", "invalid_api_key"
         case PromptBlocked():

@@ -119,6 +119,16 @@ class TestAnswers:
             content = [{"type": "text", "text": "What is it?"}, {"type": "image_url", "image_url": {"url": url}}]
             assert message(await chat(path, content))["content"]
 
+    async def test_comments_are_sent_while_an_answer_is_checked(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("shared.http.call.SILENCE_S", 0.2)
+        asked = {"type": "json_object"}
+        async with whole_path(REQUEST_TIMEOUT_SECONDS="20") as path:
+            answer = await chat(path, "[[latency:1500]] JSON", response_format=asked, stream=True)
+        assert answer.body.startswith(b": keep-alive\n\n")
+        chunks = events(answer)
+        assert isinstance(orjson.loads(text(chunks)), dict)
+        assert chunks[-1] == DONE
+
 
 class TestTools:
     async def test_parallel_calls_come_back_with_their_signature(self) -> None:
@@ -166,6 +176,15 @@ class TestErrors:
                 assert (answer.status, answer.error["code"]) == (429, "insufficient_quota")
                 assert answer.headers["x-should-retry"] == "false"
             assert path.sent == 1
+
+    @pytest.mark.parametrize(
+        "url", ["https://127.0.0.1/a.png", "http://a.example/a.png", "https://a.invalid/image/a.png"]
+    )
+    async def test_an_address_that_is_not_fetched_is_named(self, url: str) -> None:
+        async with whole_path() as path:
+            answer = await chat(path, [{"type": "image_url", "image_url": {"url": url}}])
+            assert (answer.status, answer.error["param"]) == (400, "messages[0].content[0].image_url.url")
+            assert path.sent == 0
 
     async def test_a_missing_model_is_not_found(self) -> None:
         async with whole_path() as path:

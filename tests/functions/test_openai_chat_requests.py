@@ -1,4 +1,4 @@
-"""What a chat completion may ask for reaches Gemini: over HTTP, the gateway and the offline Gemini, which checks its fields."""
+"""What a chat completion may ask for reaches Gemini: the offline one checks the fields of every request."""
 
 from __future__ import annotations
 

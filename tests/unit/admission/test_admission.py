@@ -356,6 +356,26 @@ async def test_expired_waiter_gets_retry_after(shelf: Shelf) -> None:
     await assert_nothing_is_held(shelf)
 
 
+@pytest.mark.parametrize(
+    ("limits", "named"),
+    [
+        ({"requests": 2}, "requests"),
+        ({"requests": 9, "input_tokens": 100}, "input_tokens"),
+        ({"requests": 2, "input_tokens": 100}, "requests"),
+    ],
+)
+async def test_a_rejected_waiter_is_told_the_limit(shelf: Shelf, limits: dict[str, int], named: str) -> None:
+    gate = admission(MemoryStore(shelf), window_s=60.0)
+    cost = Cost(1, 50)
+    for _ in range(2):
+        permit = await take(gate, account(**limits), cost=cost)
+        permit.check()
+        await permit.close(cost.input_tokens)
+    with pytest.raises(QueueTimeout) as refused:
+        await take(gate, account(**limits), cost=cost, wait_s=0.3)
+    assert refused.value.details == {"limit": named}
+
+
 async def test_unservable_request_is_rejected_at_once(shelf: Shelf) -> None:
     gate = admission(MemoryStore(shelf), window_s=60.0, queue_timeout_s=20.0)
     for _ in range(2):

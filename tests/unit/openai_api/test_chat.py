@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import orjson
 import pytest
@@ -311,6 +311,32 @@ class TestStreams:
         gone.set()
         await asyncio.gather(task, return_exceptions=True)
         assert (gateway.cancelled, gateway.closed) == (True, 1)
+
+
+class TestSearch:
+    GROUNDING: ClassVar[Any] = {
+        "groundingChunks": [{"web": {"uri": "https://a.example", "title": "A"}}],
+        "groundingSupports": [{"segment": {"endIndex": 5}, "groundingChunkIndices": [0]}],
+    }
+    CITED: ClassVar[Any] = [
+        {
+            "type": "url_citation",
+            "url_citation": {"start_index": 0, "end_index": 5, "url": "https://a.example", "title": "A"},
+        }
+    ]
+
+    async def test_cited_pages_are_annotations(self) -> None:
+        says = native("Hello")
+        says["candidates"][0]["groundingMetadata"] = self.GROUNDING
+        (choice,) = (await chat(says, web_search_options={})).json()["choices"]
+        assert choice["message"]["annotations"] == self.CITED
+
+    async def test_cited_pages_come_at_the_end_of_a_stream(self) -> None:
+        last = native("", "STOP")
+        last["candidates"][0]["groundingMetadata"] = self.GROUNDING
+        chunks = await streamed([native("Hel", ""), native("lo", ""), last], web_search_options={})
+        assert chunks[-3]["choices"][0]["delta"] == {"annotations": self.CITED}
+        assert (text(chunks), finish(chunks)) == ("Hello", "stop")
 
 
 class TestSeveralAnswers:

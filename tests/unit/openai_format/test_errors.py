@@ -56,6 +56,8 @@ TOKENS = "Quota exceeded for metric: generate_content_paid_tier_input_token_coun
         (RateLimited("No."), "requests", "rate_limit_exceeded"),
         (RateLimited(TOKENS), "tokens", "rate_limit_exceeded"),
         (QueueTimeout("No."), "requests", "rate_limit_exceeded"),
+        (QueueTimeout("No.", details={"limit": "requests"}), "requests", "rate_limit_exceeded"),
+        (QueueTimeout("No.", details={"limit": "input_tokens"}), "tokens", "rate_limit_exceeded"),
         (DailyQuotaExhausted("No."), "insufficient_quota", "insufficient_quota"),
         (CallerNoQuota("No."), "insufficient_quota", "insufficient_quota"),
         (GatewayError("No."), "server_error", "internal_error"),
