@@ -15,7 +15,7 @@ from shared.errors import BadRequest, PayloadTooLarge
 from shared.http.call import Call
 from shared.http.disconnect import DisconnectWatch
 from shared.http.multipart import Multipart, Part, boundary_of, shown
-from shared.http.request_body import declared_bytes
+from shared.http.request_body import declared_bytes, require_uncompressed
 
 MAX_FIELD_BYTES = 256 * 1024
 """Maximum for one text field: a prompt of 32,000 characters fits in every alphabet."""
@@ -74,6 +74,7 @@ async def received_form(
     if take is None:
         # What never fits into memory is not told to retry later.
         max_bytes = min(max_bytes, call.services.byte_budget.large_bytes)
+    require_uncompressed(call.headers)
     reader = _FormReader(call, files, max_bytes, take)
     body_bytes = max_bytes + MAX_OTHER_BYTES
     try:

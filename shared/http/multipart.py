@@ -6,7 +6,7 @@ import re
 from typing import NamedTuple
 
 from python_multipart.exceptions import MultipartParseError
-from python_multipart.multipart import MultipartParser, parse_options_header
+from python_multipart.multipart import MultipartParser, MultipartState, parse_options_header
 
 from shared.errors import BadRequest, UnsupportedMediaType
 
@@ -19,6 +19,10 @@ MAX_FILENAME_CHARS = 255
 MAX_BOUNDARY_BYTES = 70
 """RFC 2046, 5.1.1."""
 FORM = "multipart/form-data"
+MAX_PADDING_BYTES = 256
+"""Spaces after a boundary, which RFC 2046 allows and the parser reads one by one: 0.5 s for each megabyte."""
+_PIECE_BYTES = 8 * 1024
+"""So many bytes are parsed before the spaces are counted."""
 _PLAIN_ENCODINGS = {"", "binary", "8bit", "7bit"}
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _SHOWN_CHARS = 60
@@ -58,6 +62,7 @@ class Multipart:
         self._found: list[Part | bytes] = []
         self._parts = 0
         self._ended = False
+        self._padding_bytes = 0
         self._headers: dict[str, bytes] = {}
         self._name, self._value = b"", b""
         self._parser = MultipartParser(
@@ -78,10 +83,13 @@ class Multipart:
 
     def feed(self, data: bytes) -> list[Part | bytes]:
         """What `data` completes: the head of each part that begins, and the bytes of its content. Raises BadRequest."""
-        try:
-            self._parser.write(data)
-        except MultipartParseError as error:
-            raise BadRequest(self._fault(str(error))) from None
+        for at in range(0, len(data), _PIECE_BYTES):
+            piece = data[at : at + _PIECE_BYTES] if len(data) > _PIECE_BYTES else data
+            try:
+                self._parser.write(piece)
+            except MultipartParseError as error:
+                raise BadRequest(self._fault(str(error))) from None
+            self._check_padding(piece)
         found, self._found = self._found, []
         return found
 
@@ -92,6 +100,14 @@ class Multipart:
                 "The form is incomplete: the boundary that ends it is missing. Send the whole body, with the boundary of its "
                 "Content-Type."
             )
+
+    def _check_padding(self, piece: bytes) -> None:
+        if self._parser.state != MultipartState.BOUNDARY_PADDING:
+            self._padding_bytes = 0
+            return
+        self._padding_bytes += len(piece) - len(piece.rstrip(b" \t"))
+        if self._padding_bytes > MAX_PADDING_BYTES:
+            raise BadRequest(f"A boundary of the form is followed by more than {MAX_PADDING_BYTES} spaces; send none.")
 
     def _fault(self, why: str) -> str:
         if not self._parts:

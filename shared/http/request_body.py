@@ -123,6 +123,11 @@ def require_json(headers: Mapping[str, str]) -> None:
         )
     if charsets and charsets[0] not in ("utf-8", "us-ascii"):
         raise UnsupportedMediaType(f"The body's charset is {charsets[0][:40]}; send JSON as UTF-8.")
+    require_uncompressed(headers)
+
+
+def require_uncompressed(headers: Mapping[str, str]) -> None:
+    """Raises UnsupportedMediaType. A compressed body could decompress to any size."""
     encodings = {item.strip() for item in headers.get("content-encoding", "").lower().split(",")} - {"", "identity"}
     if encodings:
         encoding = ", ".join(sorted(encodings))

@@ -40,6 +40,8 @@ _TAKEN = ("image/", "audio/", "video/", "application/pdf")
 
 async def create_file(call: Call) -> Response:
     """Stores the file of a form."""
+    # Without a storage, the request fails before its body is read.
+    files = call.services.files
     async with received_form(call, {"file": 1}, max_bytes=call.settings.max_form_bytes) as form:
         file = form.file("file")
         body = read(FileForm, form_values(form.fields, file.filename))
@@ -49,7 +51,7 @@ async def create_file(call: Call) -> Response:
         if call.caller.kind != "admin":
             await call.services.upload_rate.admit(call.holders, -(-file.size_bytes // _MIB))
         mime_type = await call.work(partial(type_of, file.data, file.content_type), file.size_bytes)
-        stored = await call.services.files.put(
+        stored = await files.put(
             owner_of(call),
             file.data,
             filename=file.filename,

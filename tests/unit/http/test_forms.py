@@ -149,6 +149,11 @@ async def test_json_is_refused_with_what_to_send() -> None:
     assert "multipart/form-data" in answer.error["message"]
 
 
+async def test_compressed_form_is_refused() -> None:
+    answer = await sent(FILE, form(part("file", b"x", "a")), headers={**HEADERS, "content-encoding": "gzip"})
+    assert (answer.status, answer.error["code"]) == (415, "unsupported_media_type")
+
+
 async def test_credential_is_checked_before_the_body_is_read() -> None:
     seen: list[Call] = []
 

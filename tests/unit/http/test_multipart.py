@@ -9,6 +9,7 @@ from shared.http.multipart import (
     MAX_BOUNDARY_BYTES,
     MAX_FILENAME_CHARS,
     MAX_HEADER_BYTES,
+    MAX_PADDING_BYTES,
     MAX_PARTS,
     Multipart,
     Part,
@@ -128,6 +129,15 @@ def test_headers_of_a_part_are_bounded(head: bytes) -> None:
 
 def test_invalid_header_is_rejected() -> None:
     assert "Part 1 of the form has invalid headers" in refused(form(b"a b\r\n\r\nx")).message
+
+
+@pytest.mark.parametrize("step", [None, 1, 100])
+def test_spaces_after_a_boundary_are_bounded(step: int | None) -> None:
+    """They are allowed, but the parser reads them one by one."""
+    padded = form(TEXT, TEXT).replace(b"data\r\n--b", b"data\r\n--b" + b" " * MAX_PADDING_BYTES, 1)
+    assert parsed(padded, step) == [(Part("purpose", None, ""), b"user_data")] * 2
+    with pytest.raises(BadRequest, match="spaces"):
+        parsed(padded.replace(b"--b ", b"--b " + b" \t" * 8192, 1), step)
 
 
 def test_boundary_is_read() -> None:
