@@ -24,7 +24,7 @@ RANDOM_BYTES = 12
 """`new_call_id` takes so many random bytes as hex digits."""
 MAX_ID_CHARS = 1024
 """A longer id is issued without the signature. Signatures of published conversations have 250 to 900 characters; one of several
-thousand would be sent three times with each later turn of the conversation."""
+thousand would be sent twice with each later turn of the conversation."""
 
 _KEY = re.compile(r"call_[0-9a-f]{24}(?![0-9A-Za-z])")
 _SIGNED = re.compile(r"call_[0-9a-f]{24}_([0-9a-f]{8})([0-9A-Za-z_-]+)")
