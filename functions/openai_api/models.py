@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 from shared.generation import JsonObject
+from shared.openai_api.api import OPENAI
+from shared.openai_format.chat_body import ChatBody
+from shared.openai_format.completion_bodies import ChatCompletion, ChatCompletionChunk
 from shared.openai_format.embeddings import EmbeddingsAnswer, EmbeddingsBody
-from shared.openai_format.errors import error_body
 from shared.openai_format.file_bodies import LIST_PARAMETERS, FileDeleted, FileForm, FileList, FileObject
 from shared.openai_format.image_bodies import EditsBody, GenerationsBody, ImagesAnswer
 from shared.openai_format.model_bodies import Model, ModelList
@@ -34,12 +36,12 @@ ERRORS = ErrorFormat(
             }
         },
     },
-    error_body,
+    OPENAI,
     headers=("openai-processing-ms",),
     retry_headers=("retry-after-ms",),
 )
 _NOT_BUILT = Operation(status=404, summary="Every other path of OpenAI's API is not built, and answers 404.")
-_FILE_CONTENT: JsonObject = {"application/octet-stream": {}}
+_FILE_CONTENT: JsonObject = {"*/*": {}}
 _ID: JsonObject = {
     "description": "A model's id, or an alias of one.",
     "schema": {"type": "string", "example": "gemini-3.8-flash"},
@@ -48,6 +50,9 @@ _MODEL = Operation(
     Model, summary="One model, with the limits that apply and what of them is used.", path_parameters={"id": _ID}
 )
 OPERATIONS: dict[str, Operation] = {
+    "POST /v1/chat/completions": Operation(
+        ChatCompletion, ChatBody, events=(ChatCompletionChunk,), summary="Answers a conversation, whole or as a stream."
+    ),
     "GET /v1/models": Operation(ModelList, summary="The models, with the limits that apply and what of them is used."),
     "GET /v1/models/{id}": _MODEL,
     "GET /v1/models/models/{id}": replace(_MODEL, summary="The same, by the name of Gemini's API: models/ and the id."),

@@ -75,10 +75,15 @@ async def received_form(
         # What never fits into memory is not told to retry later.
         max_bytes = min(max_bytes, call.services.byte_budget.large_bytes)
     reader = _FormReader(call, files, max_bytes, take)
-    declared = declared_bytes(call.headers, max_bytes + MAX_OTHER_BYTES)
-    if take is None:
-        call.claim.expect(declared)
-    await call.receive(max_bytes + MAX_OTHER_BYTES, reader.read)
+    body_bytes = max_bytes + MAX_OTHER_BYTES
+    try:
+        declared = declared_bytes(call.headers, body_bytes)
+        if take is None:
+            call.claim.expect(declared)
+        await call.receive(body_bytes, reader.read)
+    except PayloadTooLarge as error:
+        # The limit of the body is not the one that the caller must keep to.
+        raise (error if "field" in (error.details or {}) else _all_too_large(max_bytes)) from None
     form = reader.close()
     with DisconnectWatch(call.request.receive):
         yield form
@@ -142,7 +147,7 @@ class _FormReader:
         else:
             self._files_bytes += len(content)
             if self._files_bytes > self._max_bytes:
-                raise too_large(shown(part.name), self._max_bytes)
+                raise _too_large(shown(part.name), self._max_bytes)
             if self._take is not None:
                 await self._take(part, content)
                 return
@@ -164,9 +169,19 @@ class _FormReader:
             raise BadRequest(f"{shown(part.name)} must be UTF-8 text.", field=shown(part.name)) from None
 
 
-def too_large(name: str, max_bytes: int) -> PayloadTooLarge:
-    limit = f"{max_bytes // _MIB} MB" if max_bytes >= _MIB else f"{max_bytes} bytes"
+def _too_large(name: str, max_bytes: int) -> PayloadTooLarge:
     return PayloadTooLarge(
-        f"{name} is larger than {limit}, the maximum of an upload; send a smaller file.",
+        f"{name} is larger than {_limit(max_bytes)}, the maximum of an upload; send a smaller file.",
         details={"field": name, "limit_bytes": max_bytes},
     )
+
+
+def _all_too_large(max_bytes: int) -> PayloadTooLarge:
+    return PayloadTooLarge(
+        f"The form is too large: its files may have {_limit(max_bytes)} together. Send less.",
+        details={"limit_bytes": max_bytes},
+    )
+
+
+def _limit(size_bytes: int) -> str:
+    return f"{size_bytes // _MIB} MB" if size_bytes >= _MIB else f"{size_bytes} bytes"

@@ -43,22 +43,23 @@ class InputReader:
     """Counts so many fetches in the caller's rate limit. Raises RateLimited, LedgerUnavailable."""
     work: Worker
 
-    async def read(self, texts: Sequence[str]) -> list[InputImage]:
-        """Raises BadRequest that names the entry, and what the reader's functions raise."""
+    async def read(self, texts: Sequence[str], fields: Sequence[str] = (), whole: str = FIELD) -> list[InputImage]:
+        """`fields`: the path of each text in the body, for errors; `whole`: that of all. Raises BadRequest that names the
+        field, and what the reader's functions raise."""
         fetches = sum(self._is_fetched(text.strip()) for text in texts)
         if fetches:
             await self.admit_fetches(fetches)
         images: list[InputImage] = []
         total_bytes = 0
         for index, text in enumerate(texts):
-            field = f"{FIELD}[{index}]"
+            field = fields[index] if fields else f"{whole}[{index}]"
             data = await self._bytes(text.strip(), field)
             images.append(await self.work(partial(checked, data, field), len(data)))
             total_bytes += len(images[-1].data)
             if total_bytes > MAX_TOTAL_BYTES:
                 raise BadRequest(
-                    f"{FIELD} has more than {MAX_TOTAL_BYTES // 2**20} MB in total; send smaller or fewer images.",
-                    field=FIELD,
+                    f"{whole} has more than {MAX_TOTAL_BYTES // 2**20} MB in total; send smaller or fewer images.",
+                    field=whole,
                 )
         return images
 

@@ -10,7 +10,7 @@ import orjson
 from starlette.responses import Response
 
 from shared.clock import unix_s
-from shared.errors import BadRequest, PromptBlocked, ResponseBlocked
+from shared.errors import BadRequest
 from shared.generation import UNKNOWN_USAGE
 from shared.http.bodies import read
 from shared.http.call import Call
@@ -36,8 +36,6 @@ async def edits(call: Call) -> Response:
         names = {name: [file.filename for file in files] for name, files in form.files.items()}
         body = read(EditsBody, form_values(form.fields, names))
         inputs = await _inputs(call, [*form.files.get("image", ()), *form.files.get("image[]", ())])
-        # The form holds the same bytes once more.
-        del form
         return await _made(call, body, inputs)
 
 
@@ -63,13 +61,9 @@ async def _made(call: Call, body: GenerationsBody, inputs: Sequence[InputImage])
         inputs=inputs,
         keep_bytes=body.response_format != "url",
     )
-    try:
-        result = await generate_images(
-            call.generator, request, lambda: call.services.media, call.work, call.public_error, call.request_id
-        )
-    except ResponseBlocked as error:
-        # OpenAI's SDK would send a 502 twice more, and each attempt is paid for.
-        raise PromptBlocked(error.message, details=error.details) from None
+    result = await generate_images(
+        call.generator, request, lambda: call.services.media, call.work, call.public_error, call.request_id
+    )
     return await call.work(partial(_answer, call, result, of_text=not inputs), _bytes_of(result))
 
 

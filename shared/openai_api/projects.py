@@ -39,20 +39,19 @@ async def projects_of(call: Call) -> Projects:
         return Projects(call.services.pool.server, ledger.projects)
     (account,) = call.services.pool.candidates(call.caller)
     store = call.services.store
-    own = _own.setdefault(store, OwnProjects(store))
-    project = await own.read(account.ledger_id)
+    project = await _by_store.setdefault(store, OwnProjects()).read(store, account.ledger_id)
     return Projects([account], {} if project is None else {account.ledger_id: project})
 
 
 class OwnProjects:
-    """The ledgers of callers' own keys, each at most CACHE_S old. Bound to one event loop."""
+    """The ledgers of callers' own keys in a store, each at most CACHE_S old."""
 
-    def __init__(self, store: Store, elapsed: Callable[[], float] = elapsed_s) -> None:
-        self._store, self._elapsed = store, elapsed
+    def __init__(self, elapsed: Callable[[], float] = elapsed_s) -> None:
+        self._elapsed = elapsed
         self._remembered: OrderedDict[str, tuple[float, Project]] = OrderedDict()
         self._reads = 0
 
-    async def read(self, ledger_id: str) -> Project | None:
+    async def read(self, store: Store, ledger_id: str) -> Project | None:
         """None if too many are being read."""
         expires_s, project = self._remembered.get(ledger_id, (0.0, None))
         if project is not None and self._elapsed() < expires_s:
@@ -61,7 +60,7 @@ class OwnProjects:
             return None
         self._reads += 1
         try:
-            project = await read_project(self._store, ledger_id)
+            project = await read_project(store, ledger_id)
         finally:
             self._reads -= 1
         self._remembered[ledger_id] = (self._elapsed() + CACHE_S, project)
@@ -71,4 +70,4 @@ class OwnProjects:
         return project
 
 
-_own: WeakKeyDictionary[Store, OwnProjects] = WeakKeyDictionary()
+_by_store: WeakKeyDictionary[Store, OwnProjects] = WeakKeyDictionary()

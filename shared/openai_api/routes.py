@@ -16,6 +16,7 @@ HANDLERS: dict[tuple[str, str], str] = {
     ("GET", "/v1/*"): "unbuilt:not_built",
     ("POST", "/v1/*"): "unbuilt:not_built",
     ("DELETE", "/v1/*"): "unbuilt:not_built",
+    ("POST", "/v1/chat/completions"): "chat:chat_completions",
     ("GET", "/v1/models"): "models:list_models",
     ("GET", "/v1/models/{id}"): "models:retrieve_model",
     ("GET", "/v1/models/models/{id}"): "models:retrieve_model",

@@ -40,23 +40,24 @@ TIMEOUT_S = 2.0
 
 async def find_signatures(call: Call, call_ids: Sequence[str]) -> dict[str, str]:
     """The thought signatures of the calls of a conversation, by call id, as far as they are known."""
-    return await _of(call).find(call.caller, call_ids)
+    store = call.services.store
+    return await _of(store).find(store, call.caller, call_ids)
 
 
 async def record_signatures(call: Call, signatures: Mapping[str, str]) -> None:
     """Writes the thought signatures of an answer, by call id."""
-    await _of(call).record(call.caller, signatures, call.settings.session_ttl_hours * 3_600_000)
+    store = call.services.store
+    await _of(store).record(store, call.caller, signatures, call.settings.session_ttl_hours * 3_600_000)
 
 
 class CallSignatures:
-    """The signatures in one store, and those that this process has seen lately. Bound to one event loop."""
+    """The signatures in a store; those that this process has seen lately are not read again."""
 
-    def __init__(self, store: Store) -> None:
-        self._store = store
+    def __init__(self) -> None:
         self._remembered: OrderedDict[str, str] = OrderedDict()
         self._remembered_chars = 0
 
-    async def find(self, caller: Caller, call_ids: Sequence[str]) -> dict[str, str]:
+    async def find(self, store: Store, caller: Caller, call_ids: Sequence[str]) -> dict[str, str]:
         found = {call_id: held for call_id in call_ids if (held := signature_in(call_id)) is not None}
         keys = {
             call_id: _entry(caller, key)
@@ -65,11 +66,11 @@ class CallSignatures:
         }
         known = {key: self._recall(key) for key in keys.values()}
         unknown = [key for key, signature in known.items() if signature is None]
-        known.update(await self._read(unknown[-MAX_READ:]))
+        known.update(await self._read(store, unknown[-MAX_READ:]))
         found.update({call_id: signature for call_id, key in keys.items() if (signature := known[key]) is not None})
         return found
 
-    async def record(self, caller: Caller, signatures: Mapping[str, str], lifetime_ms: int) -> None:
+    async def record(self, store: Store, caller: Caller, signatures: Mapping[str, str], lifetime_ms: int) -> None:
         """A failure is logged: the answer itself is complete, and the ids may have the signatures."""
         entries = {
             _entry(caller, key): signature
@@ -85,14 +86,14 @@ class CallSignatures:
             return Change(None, {key: Put(one.encode(), now_ms + lifetime_ms) for key, one in entries.items()})
 
         try:
-            await self._store.transact(list(entries), step, timeout_s=TIMEOUT_S)
+            await store.transact(list(entries), step, timeout_s=TIMEOUT_S)
         except StoreError as error:
             log.warning("The thought signatures of an answer's calls were not written: %s", error.public_message)
 
-    async def _read(self, keys: Sequence[str]) -> dict[str, str]:
+    async def _read(self, store: Store, keys: Sequence[str]) -> dict[str, str]:
         batches = [keys[at : at + KEYS_PER_READ] for at in range(0, len(keys), KEYS_PER_READ)]
         try:
-            read = await asyncio.gather(*(read_all(self._store, batch, TIMEOUT_S) for batch in batches))
+            read = await asyncio.gather(*(read_all(store, batch, TIMEOUT_S) for batch in batches))
         except StoreError as error:
             log.warning("The thought signatures of calls cannot be read: %s", error.public_message)
             return {}
@@ -114,15 +115,11 @@ class CallSignatures:
             self._remembered_chars -= len(self._remembered.popitem(last=False)[1])
 
 
-_made: WeakKeyDictionary[Store, CallSignatures] = WeakKeyDictionary()
+_by_store: WeakKeyDictionary[Store, CallSignatures] = WeakKeyDictionary()
 
 
-def _of(call: Call) -> CallSignatures:
-    store = call.services.store
-    made = _made.get(store)
-    if made is None:
-        made = _made[store] = CallSignatures(store)
-    return made
+def _of(store: Store) -> CallSignatures:
+    return _by_store.setdefault(store, CallSignatures())
 
 
 def _entry(caller: Caller, key: str) -> str:

@@ -52,6 +52,10 @@ class Contents(NamedTuple):
     def has_content(self) -> bool:
         return bool(self.pieces)
 
+    @property
+    def has_only_text(self) -> bool:
+        return not self.calls and all(isinstance(piece, str) for piece in self.pieces)
+
 
 class Head(NamedTuple):
     """What a completion and all its chunks have in common."""
@@ -150,8 +154,8 @@ def message_body(
     return message
 
 
-def choice_body(index: int, message: JsonObject, finish: Finish, logprobs: JsonObject | None) -> JsonObject:
-    return {"index": index, "message": message, "logprobs": logprobs, "finish_reason": finish.reason}
+def choice_body(index: int, message: JsonObject, finish: Finish) -> JsonObject:
+    return {"index": index, "message": message, "logprobs": None, "finish_reason": finish.reason}
 
 
 def completion(

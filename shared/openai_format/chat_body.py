@@ -46,7 +46,7 @@ _MESSAGES_OR_PROMPTS: dict[str, Any] = {
 
 class StreamOptions(Body):
     include_usage: bool | None = Field(None, description="Whether the last event has the usage.")
-    include_obfuscation: bool | None = Field(None, description="Ignored: no padding is sent.")
+    include_obfuscation: Any = Field(None, description="Ignored: no padding is sent.")
 
 
 class WebSearchOptions(Body):
@@ -61,19 +61,25 @@ class ChatBody(SettingsBody):
 
     model_config = ConfigDict(json_schema_extra=_MESSAGES_OR_PROMPTS)
 
-    messages: list[Message] | None = Field(None, min_length=1, max_length=MAX_MESSAGES, fail_fast=True)
-    prompts: list[Prompt] | None = Field(None, min_length=1, max_length=MAX_MESSAGES, fail_fast=True)
+    messages: list[Message] | None = Field(
+        None, min_length=1, max_length=MAX_MESSAGES, fail_fast=True, description="The conversation."
+    )
+    prompts: list[Prompt] | None = Field(
+        None, min_length=1, max_length=MAX_MESSAGES, fail_fast=True, description="In place of messages."
+    )
     n: Annotated[int, Between(1, MAX_ANSWERS)] | None = Field(
         None, description="How many answers. Each is a request of its own to Gemini, and counts in its limits."
     )
     stream: bool | None = Field(None, description="Return the answer as server-sent events while it is generated.")
-    stream_options: StreamOptions | None = None
-    tools: list[Tool] | None = Field(None, max_length=MAX_TOOLS, fail_fast=True)
+    stream_options: StreamOptions | None = Field(None, description="Of a stream.")
+    tools: list[Tool] | None = Field(
+        None, max_length=MAX_TOOLS, fail_fast=True, description="Functions that the model may call."
+    )
     tool_choice: Choice = Field(None, description="none, auto, required, a function, or allowed_tools.")
     parallel_tool_calls: bool | None = Field(None, description="false: the answer has at most one call.")
-    web_search_options: WebSearchOptions | None = None
+    web_search_options: WebSearchOptions | None = Field(None, description="The model may search with Google.")
     safe_mode: bool | None = Field(
-        None, description="true: Gemini blocks what is harmful with a low probability already. Not in OpenAI's API."
+        None, description="true: Gemini blocks what is harmful with a low probability already."
     )
     user: str | None = Field(
         None, description="The caller's name: with the admin key, callers share the limits fairly."
@@ -81,10 +87,14 @@ class ChatBody(SettingsBody):
     service_tier: Annotated[Literal["auto", "default", "priority", "fast", "scale"] | None, _TIER] = Field(
         None, description="Always served as `default`. `flex` is refused."
     )
-    store: Annotated[Literal[False] | None, _NOT_KEPT] = Field(None, description="true is refused: nothing is kept.")
-    logprobs: Annotated[Literal[False] | None, _NO_LOGPROBS] = Field(None, description="true is refused.")
+    store: Annotated[Literal[False] | None, _NOT_KEPT] = Field(
+        None, description="Refused if true: this server keeps no completions."
+    )
+    logprobs: Annotated[Literal[False] | None, _NO_LOGPROBS] = Field(
+        None, description="Refused if true: Gemini's models give no log probabilities."
+    )
     logit_bias: Annotated[dict[str, Any] | None, Rule("must be empty: Gemini has no such setting; remove it")] = Field(
-        None, max_length=0, description="Refused unless it is empty."
+        None, max_length=0, description="Refused unless it is empty: Gemini has no such setting."
     )
     # -- refused by name
     top_logprobs: Annotated[Absent, _NO_TOP_LOGPROBS] = None

@@ -34,19 +34,11 @@ class Chunks:
         """Tool calls so far."""
         self.has_content = False
 
-    def of_text(self, text: str) -> bytes:
-        """The usual chunk. The first one begins the message."""
-        if not self._begun:
-            return self._first("") + self.of_text(text)
-        self.has_content = True
-        return self._start + b'{"content":' + orjson.dumps(text) + b"}" + self._open_end
-
     def of_contents(
         self,
         contents: Contents,
         call_ids: Sequence[str] = (),
         links: Sequence[Link] = (),
-        logprobs: JsonObject | None = None,
     ) -> bytes:
         """What one frame has; b"" if it has nothing for the caller. `call_ids` has one id for each of its calls,
         `links` one link for each of its blobs."""
@@ -64,31 +56,24 @@ class Chunks:
             deltas.append({"tool_calls": [{"index": self.calls, **tool_call_body(call, call_id)}]})
             self.calls += 1
         self.has_content = self.has_content or contents.has_content
-        if not deltas and logprobs is not None:
-            deltas.append({})
         if not deltas:
             return b""
         first = b"" if self._begun else self._first(None if contents.calls and not contents.pieces else "")
-        return first + b"".join(
-            self._chunk(delta, logprobs if at == len(deltas) - 1 else None) for at, delta in enumerate(deltas)
-        )
+        return first + b"".join(map(self._chunk, deltas))
 
     def of_end(self, finish: Finish) -> bytes:
         """The choice's last chunk, which has its finish reason."""
         before = b"" if self._begun else self._first(None if finish.refusal else "")
         if finish.refusal is not None:
-            before += self._chunk({"refusal": finish.refusal}, None)
+            before += self._chunk({"refusal": finish.refusal})
         return before + self._start + b'{},"logprobs":null,"finish_reason":"%b"' % finish.reason.encode() + self._end
 
     def _first(self, content: str | None) -> bytes:
         self._begun = True
-        return self._chunk({"role": "assistant", "content": content, "refusal": None}, None)
+        return self._chunk({"role": "assistant", "content": content, "refusal": None})
 
-    def _chunk(self, delta: JsonObject, logprobs: JsonObject | None) -> bytes:
-        end = self._open_end
-        if logprobs is not None:
-            end = b',"logprobs":%b,"finish_reason":null' % orjson.dumps(logprobs) + self._end
-        return self._start + orjson.dumps(delta) + end
+    def _chunk(self, delta: JsonObject) -> bytes:
+        return self._start + orjson.dumps(delta) + self._open_end
 
 
 def usage_chunk(head: Head, usage: JsonObject) -> bytes:

@@ -2,8 +2,8 @@
 
     system, developer   those at the beginning are the systemInstruction; a later one is a user turn in its place, because
                         Gemini has one instruction, and its place in the conversation is part of what it means
-    assistant           a model turn; several in a row are one, since Gemini wants a function call after a user's turn
-    tool                the results that follow an assistant message are one user turn, in the order of its calls
+    assistant           a model turn; several in a row are one, since Gemini wants function calls after a user's turn
+    tool                the results that follow a model turn are one user turn, in the order of its calls
 
 The ids of calls are numbered anew: those of clients are long, are cut, or repeat, and Gemini compares them within the request.
 """
@@ -21,7 +21,7 @@ from shared.errors import BadRequest, json_type
 from shared.gemini.native_body import turn
 from shared.gemini.references import PLACEHOLDER
 from shared.generation import JsonObject
-from shared.openai_format.messages import Message
+from shared.openai_format.messages import Message, ToolCall
 from shared.openai_format.parts import Media, native_part
 
 _LONG_NUMBER = re.compile(r"[0-9]{16}")
@@ -80,7 +80,7 @@ class _Writer:
         """Adds the message at `at`, with the results of its calls. Returns the place of the next one."""
         message = messages[at]
         if message.role == "assistant":
-            return self._add_assistant(messages, at)
+            return self._add_model_turn(messages, at)
         if message.role == "tool":
             raise BadRequest(
                 f"messages[{at}] is a tool message, and the message before it has no tool_calls. Send it right after the "
@@ -90,49 +90,48 @@ class _Writer:
         self.contents.append(_user(message, self._media, at))
         return at + 1
 
-    def _add_assistant(self, messages: Sequence[Message], at: int) -> int:
-        message = messages[at]
-        parts = _native_parts(message, self._media, at)
-        if not parts and message.refusal:
-            parts = [{"text": message.refusal}]
-        calls = self._calls_of(message, at) if message.tool_calls else []
+    def _add_model_turn(self, messages: Sequence[Message], at: int) -> int:
+        """Adds the assistant messages from `at` on, and the results of their calls. Some clients send each of several parallel
+        calls in a message of its own."""
+        parts: list[JsonObject] = []
+        asked: list[tuple[str, ToolCall]] = []
+        while at < len(messages) and messages[at].role == "assistant":
+            message = messages[at]
+            said = _native_parts(message, self._media, at)
+            parts += said if said or not message.refusal else [{"text": message.refusal}]
+            asked += (
+                (f"messages[{at}].tool_calls[{number}]", call) for number, call in enumerate(message.tool_calls or ())
+            )
+            at += 1
+        calls = self._calls_of(asked)
         if parts or calls:
-            self._append_to_model_turn([*parts, *(_call_part(call) for call in calls)])
+            self.contents.append({"role": "model", "parts": [*parts, *(_call_part(call) for call in calls)]})
         if not calls:
-            return at + 1
-        end = at + 1
+            return at
+        end = at
         while end < len(messages) and messages[end].role == "tool":
             end += 1
         self.contents.append({"role": "user", "parts": self._results(messages, at, end, calls)})
         return end
 
-    def _append_to_model_turn(self, parts: list[JsonObject]) -> None:
-        if self.contents and self.contents[-1]["role"] == "model":
-            self.contents[-1]["parts"] += parts
-        else:
-            self.contents.append({"role": "model", "parts": parts})
-
-    def _calls_of(self, message: Message, at: int) -> list[_Call]:
-        """The calls of an assistant message as Gemini made them. Of parallel calls it signs the first, so a signed one comes
-        first, whatever the client did to their order."""
-        asked = [
-            (number, call, call.signature or self._signatures.get(call.id))
-            for number, call in enumerate(message.tool_calls or ())
-        ]
-        asked.sort(key=lambda one: one[2] is None)
+    def _calls_of(self, asked: Sequence[tuple[str, ToolCall]]) -> list[_Call]:
+        """The calls of a turn as Gemini made them. `asked`: with their paths in the body. Of parallel calls Gemini signs the
+        first, so a signed one comes first, whatever the client did to their order."""
+        signed = [(where, call, call.signature or self._signatures.get(call.id)) for where, call in asked]
+        signed.sort(key=lambda one: one[2] is None)
         calls: list[_Call] = []
-        for number, call, signature in asked:
-            where = f"messages[{at}].tool_calls[{number}]"
+        for where, call, signature in signed:
             arguments = self._reader.arguments(call.function.arguments, f"{where}.function.arguments")
             self._calls += 1
             new_id = f"call_{self._calls}" if self._with_call_ids else None
             # Gemini rejects a turn of calls whose first one is not signed.
-            signature = signature if calls else signature or PLACEHOLDER
+            if not calls and signature is None:
+                signature = PLACEHOLDER
             calls.append(_Call(call.id, where, call.function.name, arguments, signature, new_id))
         return calls
 
     def _results(self, messages: Sequence[Message], at: int, end: int, calls: Sequence[_Call]) -> list[JsonObject]:
-        """The results in `messages[at + 1 : end]` of the calls in `messages[at]`, in the order of the calls."""
+        """The results of the calls in `messages[at:end]`, in the order of the calls."""
         places = _places_by_call(messages, at, end, calls)
         parts = []
         for call in calls:
@@ -174,8 +173,8 @@ def _call_part(call: _Call) -> JsonObject:
 
 
 def _places_by_call(messages: Sequence[Message], at: int, end: int, calls: Sequence[_Call]) -> dict[str, int]:
-    """The id of each call -> the place of its result in `messages[at + 1 : end]`. Raises BadRequest for an id that is there
-    twice, and for the result of another call."""
+    """The id of each call -> the place of its result in `messages[at:end]`. Raises BadRequest for an id that is there twice,
+    and for the result of another call."""
     known = set()
     for call in calls:
         if call.id in known:
@@ -183,7 +182,7 @@ def _places_by_call(messages: Sequence[Message], at: int, end: int, calls: Seque
             raise BadRequest(f"{field} is {_shown(call.id)} a second time; each call needs its own id.", field=field)
         known.add(call.id)
     places: dict[str, int] = {}
-    for place in range(at + 1, end):
+    for place in range(at, end):
         call_id = messages[place].tool_call_id or ""
         field = f"messages[{place}].tool_call_id"
         if call_id not in known:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, NamedTuple
 from urllib.parse import quote
 
+import orjson
 from pydantic import Field
 
 from shared.errors import BadRequest
@@ -37,11 +38,13 @@ class FileForm(Body):
     """A form (multipart/form-data) with one file."""
 
     file: str = Field(description="The file, with its name.", json_schema_extra={"format": "binary"})
-    purpose: Purpose = Field("user_data", description="Kept with the file; it changes nothing else.")
+    purpose: Purpose = Field(
+        "user_data", description="Kept with the file; it changes nothing else.", examples=["user_data"]
+    )
     expires_after: ExpiresAfter | None = Field(
         None,
-        description="Sent as `expires_after[anchor]` and `expires_after[seconds]`. Without it the file lives as long as the "
-        "server's images, at most 30 days.",
+        description="Sent as `expires_after[anchor]` and `expires_after[seconds]`, or as JSON. Without it the file lives as "
+        "long as the server's images, at most 30 days.",
     )
 
 
@@ -107,12 +110,20 @@ def form_values(fields: Mapping[str, Sequence[str]], filename: str) -> JsonObjec
     for name, texts in fields.items():
         value: Any = texts[0] if len(texts) == 1 else list(texts)
         if (nested := _NESTED.fullmatch(name)) is None:
-            values[name] = value
+            values[name] = _object(value) if name == "expires_after" else value
         elif isinstance(value, str) and nested[1] == "seconds" and _WHOLE.fullmatch(value):
             inner["seconds"] = int(value)
         else:
             inner[nested[1]] = value
     return {**values, "expires_after": inner} if inner else values
+
+
+def _object(value: Any) -> Any:
+    """An object that a form has as JSON, as the specification of forms in OpenAPI says; any other text stays, for the error."""
+    try:
+        return orjson.loads(value) if isinstance(value, str) and value.startswith("{") else value
+    except orjson.JSONDecodeError:
+        return value
 
 
 def list_query(query: Mapping[str, str]) -> ListQuery:

@@ -28,8 +28,8 @@ Stops = Annotated[list[Annotated[str, Field(min_length=1)]], Field(max_length=MA
 
 
 class JsonSchemaFormat(Body):
-    name: str = Field(description="Not sent to Gemini.")
-    description: str | None = Field(None, description="Not sent to Gemini.")
+    name: Any = Field(None, description="Ignored: Gemini's schemas have no name.")
+    description: Any = Field(None, description="Ignored: put it into the schema.")
     schema_: dict[str, Any] | None = Field(
         None, validation_alias=AliasChoices("schema"), description="JSON Schema (draft 2020-12) of the answer."
     )
@@ -40,8 +40,8 @@ class JsonSchemaFormat(Body):
 
 
 class ResponseFormat(Body):
-    type: Literal["text", "json_object", "json_schema"]
-    json_schema: JsonSchemaFormat | None = None
+    type: Literal["text", "json_object", "json_schema"] = Field(description="What the answer is.")
+    json_schema: JsonSchemaFormat | None = Field(None, description="Of type json_schema.")
 
     @model_validator(mode="after")
     def _of_its_type(self) -> ResponseFormat:
@@ -74,11 +74,13 @@ class SettingsBody(GenerationBody):
     max_tokens: Annotated[int, Between(1, _INT32)] | None = Field(
         None, description="The same as max_completion_tokens; both must be equal."
     )
-    temperature: Annotated[float, Between(0, 2)] | None = Field(None, examples=[0.7])
-    top_p: Annotated[float, Between(0, 1)] | None = None
-    top_k: Annotated[int, Between(1, _INT32)] | None = Field(None, description="Not in OpenAI's API.")
-    presence_penalty: Annotated[float, Between(-2, 2)] | None = None
-    frequency_penalty: Annotated[float, Between(-2, 2)] | None = None
+    temperature: Annotated[float, Between(0, 2)] | None = Field(None, description="From 0 to 2.", examples=[0.7])
+    top_p: Annotated[float, Between(0, 1)] | None = Field(None, description="From 0 to 1.")
+    top_k: Annotated[int, Between(1, _INT32)] | None = Field(
+        None, description="How many of the likeliest tokens are considered."
+    )
+    presence_penalty: Annotated[float, Between(-2, 2)] | None = Field(None, description="From -2 to 2.")
+    frequency_penalty: Annotated[float, Between(-2, 2)] | None = Field(None, description="From -2 to 2.")
     seed: Annotated[int, Between(-_INT64 - 1, _INT64)] | None = Field(
         None, description="Gemini takes 32 bits: of a larger seed, the lowest 31."
     )
@@ -89,15 +91,18 @@ class SettingsBody(GenerationBody):
         None,
         description="The model's nearest thinking level; `none` is its lowest. Nothing is sent to a model without levels.",
     )
-    response_format: ResponseFormat | None = None
+    response_format: ResponseFormat | None = Field(None, description="text, json_object or json_schema.")
     modalities: Annotated[list[Literal["text", "image"]] | None, _MODALITIES] = Field(
         None,
         min_length=1,
         max_length=2,
         description="`image` is not in OpenAI's API, and needs a model that makes images.",
     )
-    google: GoogleOptions | None = None
-    extra_body: ExtraBody | None = None
+    google: GoogleOptions | None = Field(
+        None,
+        description='thinking_config and cached_content; openai-python sends it with `extra_body={"google": ...}`.',
+    )
+    extra_body: ExtraBody | None = Field(None, description="`google`, where a client sends extra_body as a field.")
 
     @model_validator(mode="after")
     def _settings_agree(self) -> SettingsBody:

@@ -87,6 +87,7 @@ class EditsBody(GenerationsBody):
     """A form (multipart/form-data) with the images as files."""
 
     prompt: Text = Field(description="What to change.", examples=["Make it a rainy night."])
+    credentials: Annotated[Absent, Rule("is not read from a form; send the credential in a header")] = None
     image: list[str] = Field(
         min_length=1,
         max_length=MAX_INPUTS,
@@ -159,7 +160,7 @@ class ImagesAnswer(AnswerBody):
 
     created: int = Field(description="Unix time in seconds.")
     data: list[Image]
-    errors: list[ImageError] = Field(description="Not in OpenAI's answer; absent there, empty here without failures.")
+    errors: list[ImageError] = Field(description="What failed besides. OpenAI's own API has no such field.")
     usage: ImageUsage
 
 

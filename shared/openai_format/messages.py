@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field, model_validator
 
 from shared.http.bodies import Absent, Body, OrText, Rule, wrong
+from shared.media.base64_text import decode
 from shared.openai_format.parts import Part
 
 _CALLS_ONLY = Rule("is not supported; send tool_calls, and messages of the role tool")
@@ -14,7 +15,7 @@ _NOT_SPOKEN = Rule("must be null: this server makes no speech, so no message can
 
 
 class CalledFunction(Body):
-    name: str = Field(min_length=1)
+    name: str = Field(min_length=1, description="The function that was called.")
     arguments: str = Field(description="A JSON object, as text.", examples=['{"city": "Paris"}'])
     provider_specific_fields: Any = Field(None, description="Ignored.")
     parsed_arguments: Any = Field(None, description="Ignored; OpenAI's SDK adds it to the calls that it parsed.")
@@ -35,9 +36,11 @@ class ExtraContent(Body):
 
 
 class ToolCall(Body):
-    id: str = Field(min_length=1)
-    type: Annotated[Literal["function"], Rule("must be function; other kinds of tools are not supported")] = "function"
-    function: CalledFunction
+    id: str = Field(min_length=1, description="The id of the call, as it was answered.")
+    type: Annotated[Literal["function"], Rule("must be function; other kinds of tools are not supported")] = Field(
+        "function", description="Always function."
+    )
+    function: CalledFunction = Field(description="What was called.")
     extra_content: ExtraContent | None = Field(None, description="The call's thought signature, if the client kept it.")
     custom: Annotated[Absent, Rule("is not supported; send function")] = None
     index: Any = Field(None, description="Ignored; it is part of a stream's calls.")
@@ -45,8 +48,17 @@ class ToolCall(Body):
 
     @property
     def signature(self) -> str | None:
+        """The thought signature that the client kept; None for one that cannot be one, because it is not base64."""
         google = self.extra_content.google if self.extra_content is not None else None
-        return (google.thought_signature or None) if google is not None else None
+        kept = google.thought_signature if google is not None else None
+        return kept if kept and _is_base64(kept) else None
+
+
+def _is_base64(text: str) -> bool:
+    try:
+        return len(decode(text)) > 0
+    except ValueError:
+        return False
 
 
 class Message(Body):
@@ -55,12 +67,14 @@ class Message(Body):
     role: Annotated[
         Literal["system", "developer", "user", "assistant", "tool"],
         Rule("must be one of system, developer, user, assistant, tool"),
-    ]
-    content: Annotated[str | list[Part] | None, OrText("a list of parts")] = None
+    ] = Field(description="Who speaks.")
+    content: Annotated[str | list[Part] | None, OrText("a list of parts")] = Field(
+        None, description="A text, or a list of parts."
+    )
     tool_calls: list[ToolCall] | None = Field(None, fail_fast=True, description="Of an assistant message.")
     tool_call_id: str | None = Field(None, min_length=1, description="The call that a tool message answers.")
     refusal: str | None = Field(None, description="Of an assistant message; sent as its text where it has no content.")
-    name: str | None = Field(None, description="Ignored: Gemini's turns have no name.")
+    name: Any = Field(None, description="Ignored: Gemini's turns have no name.")
     function_call: Annotated[Absent, _CALLS_ONLY] = None
     audio: Annotated[Absent, _NOT_SPOKEN] = None
     annotations: Any = Field(None, description="Ignored.")

@@ -52,7 +52,7 @@ class ImageUrl(Body):
     detail: str | None = Field(
         None, description="low: a smaller resolution, if every image of the request has it. Otherwise Gemini chooses."
     )
-    format: str | None = Field(None, description="Ignored: the type is read from the image itself.")
+    format: Any = Field(None, description="Ignored: the type is read from the image itself.")
 
 
 class VideoUrl(Body):
@@ -61,7 +61,9 @@ class VideoUrl(Body):
 
 class InputAudio(Body):
     data: str = Field(min_length=1, description="The recording, in base64.")
-    format: Annotated[str, _FORMAT] = Field(pattern=r"^[a-z0-9-]{1,20}(?![\s\S])", examples=["wav"])
+    format: Annotated[str, _FORMAT] = Field(
+        pattern=r"^[a-z0-9-]{1,20}(?![\s\S])", description="Such as wav or mp3.", examples=["wav"]
+    )
 
 
 class FileContent(Body):
@@ -96,13 +98,19 @@ class Part(Body):
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"type": "text", "text": "What is in this image?"}]})
 
-    type: Literal["text", "refusal", "image_url", "video_url", "input_audio", "file"]
-    text: str | None = None
-    refusal: str | None = None
-    image_url: Annotated[str | ImageUrl | None, OrText("an object with a url")] = None
-    video_url: Annotated[str | VideoUrl | None, OrText("an object with a url")] = None
-    input_audio: InputAudio | None = None
-    file: FileContent | None = None
+    type: Literal["text", "refusal", "image_url", "video_url", "input_audio", "file"] = Field(
+        description="Which of the following fields the part has."
+    )
+    text: str | None = Field(None, description="Of type text.")
+    refusal: str | None = Field(None, description="Of type refusal; sent as text.")
+    image_url: Annotated[str | ImageUrl | None, OrText("an object with a url")] = Field(
+        None, description="Of type image_url; PNG, JPEG, WebP, HEIC or HEIF."
+    )
+    video_url: Annotated[str | VideoUrl | None, OrText("an object with a url")] = Field(
+        None, description="Of type video_url."
+    )
+    input_audio: InputAudio | None = Field(None, description="Of type input_audio.")
+    file: FileContent | None = Field(None, description="Of type file: a stored file, or a file's bytes.")
     file_id: str | None = Field(None, min_length=1, description="Of type file, in place of `file`.")
     prompt_cache_breakpoint: Any = Field(None, description="Ignored: Gemini caches prompts by itself.")
     cache_control: Any = Field(None, description="Ignored: Gemini caches prompts by itself.")

@@ -24,21 +24,21 @@ FunctionName = Annotated[str, Field(pattern=NAME_PATTERN), _NAME_RULE]
 
 
 class Function(Body):
-    name: FunctionName
+    name: FunctionName = Field(description="What the model calls it.")
     description: str | None = Field(None, description="When and how the model should call it.")
     parameters: dict[str, Any] | None = Field(None, description="JSON Schema of the arguments, passed on as it is.")
     strict: bool | None = Field(None, description="Whether the arguments must conform to the schema.")
 
 
 class Tool(Body):
-    type: Annotated[Literal["function"], _FUNCTIONS_ONLY] = "function"
-    function: Function
+    type: Annotated[Literal["function"], _FUNCTIONS_ONLY] = Field("function", description="Always function.")
+    function: Function = Field(description="A function that the model may call.")
     custom: Annotated[Absent, _FREE_TEXT] = None
     cache_control: Any = Field(None, description="Ignored: Gemini caches prompts by itself.")
 
 
 class FunctionChoice(Body):
-    name: FunctionName
+    name: FunctionName = Field(description="One of the tools.")
 
 
 class AllowedTool(Body):
@@ -47,16 +47,18 @@ class AllowedTool(Body):
 
 
 class AllowedTools(Body):
-    mode: Literal["auto", "required"]
-    tools: list[AllowedTool] = Field(min_length=1, max_length=MAX_TOOLS, fail_fast=True)
+    mode: Literal["auto", "required"] = Field(description="Whether one of them must be called.")
+    tools: list[AllowedTool] = Field(
+        min_length=1, max_length=MAX_TOOLS, fail_fast=True, description="Those that may be called."
+    )
 
 
 class ToolChoice(Body):
     """A function that must be called, or the functions that may be."""
 
-    type: Literal["function", "allowed_tools"]
-    function: FunctionChoice | None = None
-    allowed_tools: AllowedTools | None = None
+    type: Literal["function", "allowed_tools"] = Field(description="Which of the following fields it has.")
+    function: FunctionChoice | None = Field(None, description="The function that must be called.")
+    allowed_tools: AllowedTools | None = Field(None, description="The functions that may be called.")
     custom: Annotated[Absent, _FREE_TEXT] = None
 
     @model_validator(mode="after")

@@ -127,7 +127,7 @@ def _operation(
             },
             **{
                 str(status): _error_response(status, possible, operation.errors)
-                for status, possible in sorted(failures(traits_of(manifest, pattern, operation)).items())
+                for status, possible in sorted(_failures(manifest, pattern, operation).items())
             },
         },
     }
@@ -140,6 +140,11 @@ def _operation(
         media_type = "multipart/form-data" if operation.form else "application/json"
         result["requestBody"] = {"required": True, "content": {media_type: content}}
     return result
+
+
+def _failures(manifest: Manifest, pattern: str, operation: Operation) -> dict[int, list[type[GatewayError]]]:
+    traits = traits_of(manifest, pattern, operation)
+    return failures(traits) if operation.errors is None else failures(traits, operation.errors.api)
 
 
 def _parameters_of(manifest: Manifest, pattern: str, operation: Operation) -> list[JsonObject]:
@@ -244,5 +249,5 @@ def _code(error: type[GatewayError], errors: ErrorFormat | None) -> str:
     """The code that a program reads; the type of an error that has no code in another API."""
     if errors is None:
         return error.code
-    body = errors.body(error(""), "")["error"]
+    body = errors.api.error_body(errors.api.public_error(error("")), "")["error"]
     return str(body["code"] or body["type"])

@@ -6,10 +6,11 @@ An operation may return the errors that share a trait with it. A test requires a
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_origin
 
 from shared import errors
 from shared.errors import GatewayError
+from shared.http.api_format import OWN, ApiFormat
 from shared.http.manifest import Manifest
 from shared.http.routes import is_literal
 from shared.openapi.operation import Operation, reads_credential
@@ -95,10 +96,15 @@ def traits_of(manifest: Manifest, pattern: str, operation: Operation) -> set[Tra
         "query": bool(operation.query),
         "range": "206" in operation.responses,
         "storage": manifest.storage != "none",
-        # `data` is an object that must conform to a schema.
-        "object": operation.answer is not None and "data" in operation.answer.model_fields,
+        "object": operation.conforming or _has_object(operation),
     }
     return {trait for trait, present in traits.items() if present}
+
+
+def _has_object(operation: Operation) -> bool:
+    """Whether the answer has `data`, an object that must conform to a schema."""
+    data = operation.answer.model_fields.get("data") if operation.answer is not None else None
+    return data is not None and get_origin(data.annotation) is not list
 
 
 def tree(root: type[GatewayError] = GatewayError) -> Iterator[type[GatewayError]]:
@@ -109,10 +115,10 @@ def tree(root: type[GatewayError] = GatewayError) -> Iterator[type[GatewayError]
             yield from tree(child)
 
 
-def failures(traits: set[Trait]) -> dict[int, list[type[GatewayError]]]:
-    """Status -> the errors that an operation with these traits may return."""
+def failures(traits: set[Trait], api: ApiFormat = OWN) -> dict[int, list[type[GatewayError]]]:
+    """Status in this API -> the errors that an operation with these traits may return."""
     result: dict[int, list[type[GatewayError]]] = {}
     for error in tree():
         if FAILURES[error].traits & traits:
-            result.setdefault(error.status, []).append(error)
+            result.setdefault(api.public_error(error("")).status, []).append(error)
     return result

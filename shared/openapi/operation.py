@@ -6,14 +6,14 @@ models.py exports `Request` and `Answer`. A function with several paths, or with
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from pydantic import BaseModel
 
-from shared.errors import GatewayError
 from shared.generation import JsonObject
+from shared.http.api_format import ApiFormat
 from shared.http.bodies import GenerationBody
 from shared.http.manifest import Manifest
 from shared.http.routes import parameter_names
@@ -25,8 +25,8 @@ class ErrorFormat(NamedTuple):
     name: str
     """Of the schema."""
     schema: JsonObject
-    body: Callable[[GatewayError, str], JsonObject]
-    """(error, request id) -> the body, whose `error` has a `code` or a `type`."""
+    api: ApiFormat
+    """The `error` in its bodies has a `code` or a `type`."""
     headers: tuple[str, ...] = ()
     """With every response."""
     retry_headers: tuple[str, ...] = ()
@@ -57,6 +57,8 @@ class Operation:
     """Query parameters: name -> parameter object without `name` and `in`."""
     status: int = 200
     """Of success. 404: a path that is reserved, and always answers with an error."""
+    conforming: bool = False
+    """Whether the answer may have to conform to a JSON Schema of the request; true for every answer whose `data` is an object."""
     admin_only: bool = False
     """Requires the admin key in a function that is public otherwise."""
     errors: ErrorFormat | None = None

@@ -53,7 +53,20 @@ def component_schemas(
         if issubclass(model, GenerationBody):
             kind = "ImageModel" if issubclass(model, ImageBody) else "Model"
             schemas[name]["properties"]["model"]["anyOf"][0] = {"$ref": SCHEMAS + kind}
+    for _, given in functions:
+        for operation in given.values():
+            if operation.form and operation.request is not None:
+                _as_form(schemas[names[operation.request]])
     return names, dict(sorted(schemas.items()))
+
+
+def _as_form(schema: JsonObject) -> None:
+    """A form has no null: a field without a value is left out."""
+    for name, field in schema["properties"].items():
+        kept = [one for one in field.get("anyOf", ()) if one != {"type": "null"}]
+        if len(kept) == 1:
+            described = {key: value for key, value in field.items() if key not in ("anyOf", "default")}
+            schema["properties"][name] = {**described, **kept[0]}
 
 
 def _with_references(value: Any, renamed: Mapping[str, str]) -> Any:

@@ -6,7 +6,6 @@ A case has a request, and the status and code that it must get. The document is 
 from __future__ import annotations
 
 import base64
-import importlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,8 +13,10 @@ from typing import Any
 import orjson
 from pydantic import BaseModel
 
+from functions.console.specification import models_of
 from shared.http.bodies import NOT_BLANK
 from shared.http.manifest import load_all
+from shared.openapi.operation import operations
 from tests.support.edge import ADMIN, ADMIN_KEY
 from tests.support.processes import ROOT
 
@@ -28,6 +29,18 @@ BOMB = base64.b64encode(base64.b64decode(PIXEL)[:16] + b"\0\0\x75\x30" * 2 + bas
 GIF = "R0lGODlhAQABAAAAACwAAAAAAQABAAA="
 PAGE = base64.b64encode(b"<!doctype html><html><body>Please sign in</body></html>").decode()
 SCHEMA = {"type": "object", "properties": {"name": {"type": "string"}}, "required": ["name"]}
+
+GIF_URL = f"data:image/gif;base64,{GIF}"
+SOUND = {"data": "hello!", "format": "wav"}
+
+
+def _chat(part: Any) -> list[Any]:
+    return [{"role": "user", "content": [part]}]
+
+
+def _called(arguments: str) -> dict[str, Any]:
+    call = {"id": "call_1", "type": "function", "function": {"name": "f", "arguments": arguments}}
+    return {"role": "assistant", "tool_calls": [call]}
 
 
 @dataclass(frozen=True)
@@ -49,13 +62,17 @@ class Case:
         return f"{self.path} {self.name}: {self.sent}"
 
 
-MODELS = {
-    path: importlib.import_module(f"functions.{manifest.name}.models").Request
+OPERATIONS = {
+    key.removeprefix("POST "): operation
     for manifest in load_all(ROOT / "functions")
-    for path, methods in manifest.paths.items()
-    if "POST" in methods
+    for key, operation in operations(manifest, models_of(manifest.name)).items()
+    if operation.request is not None
 }
+MODELS = {path: operation.request for path, operation in OPERATIONS.items() if operation.request is not None}
 """Path of every endpoint with a body -> the body's model."""
+IMAGE_PATHS = ("/generate", "/v1/images/generations", "/v1/images/edits")
+BOUNDARY = "a-boundary-of-the-tests"
+FORM = {**ADMIN, "content-type": f"multipart/form-data; boundary={BOUNDARY}"}
 
 
 def example(model: type[BaseModel]) -> dict[str, Any]:
@@ -75,6 +92,7 @@ def texts(model: type[BaseModel]) -> list[str]:
 
 
 VALID = {path: example(model) for path, model in MODELS.items()}
+VALID["/v1/images/edits"]["image"] = VALID["/v1/files"]["file"] = base64.b64decode(PIXEL)
 
 FIELDS: dict[str, list[tuple[str, str, Any]]] = {
     "/chat": [
@@ -161,6 +179,82 @@ FIELDS: dict[str, list[tuple[str, str, Any]]] = {
         ("input_images[0]", "this machine", ["https://127.0.0.1/a.png"]),
         ("input_images[0]", "a URL with credentials", ["https://me:secret@images.example/a.png"]),
     ],
+    "/v1/files": [
+        ("file", "missing", MISSING),
+        ("file", "a text", "report.pdf"),
+        ("purpose", "unknown", "holiday"),
+        ("expires_after", "a text", "soon"),
+    ],
+    "/v1/chat/completions": [
+        ("messages", "missing", MISSING),
+        ("messages", "empty", []),
+        ("messages[0].role", "unknown", [{"role": "function", "content": "x"}]),
+        ("messages[0].content", "missing", [{"role": "user"}]),
+        ("messages[0].content", "an object", [{"role": "user", "content": {}}]),
+        ("messages[0].content[0].type", "unknown", [{"role": "user", "content": [{"type": "image"}]}]),
+        ("messages[0].content[0].text", "missing", [{"role": "user", "content": [{"type": "text"}]}]),
+        ("messages[0].content[0].image_url.url", "a GIF", _chat({"type": "image_url", "image_url": {"url": GIF_URL}})),
+        (
+            "messages[0].content[0].image_url.url",
+            "http",
+            _chat({"type": "image_url", "image_url": {"url": "http://x/y"}}),
+        ),
+        ("messages[0].content[0].input_audio.data", "not base64", _chat({"type": "input_audio", "input_audio": SOUND})),
+        ("messages[0].content[0].file.file_id", "missing", _chat({"type": "file", "file": {}})),
+        ("messages[0].content[0].file.file_data", "of no type", _chat({"type": "file", "file": {"file_data": "AAEC"}})),
+        ("messages[0].role", "tool, without a call", [{"role": "tool", "tool_call_id": "call_1", "content": "x"}]),
+        ("messages[0].tool_calls[0].id", "without a result", [_called("{}")]),
+        ("messages[0].tool_calls[0].function.arguments", "not an object", [_called("[]")]),
+        ("messages[0].function_call", "given", [{"role": "assistant", "function_call": {"name": "f"}}]),
+        ("prompts", "empty", []),
+        ("tools[0].type", "another kind", [{"type": "custom", "custom": {"name": "x"}}]),
+        ("tools[0].function.name", "two words", [{"type": "function", "function": {"name": "two words"}}]),
+        ("tool_choice", "without tools", "required"),
+        ("response_format.json_schema", "missing", {"type": "json_schema"}),
+        ("n", "nine", 9),
+        ("temperature", "out of its range", 3),
+        ("max_tokens", "zero", 0),
+        ("stop", "six", list("abcdef")),
+        ("reasoning_effort", "unknown", "huge"),
+        ("google.safety_settings", "unknown", {"safety_settings": []}),
+        ("modalities", "audio", ["text", "audio"]),
+        ("service_tier", "flex", "flex"),
+        ("store", "true", True),
+        ("logprobs", "true", True),
+        ("top_logprobs", "two", 2),
+        ("logit_bias", "given", {"50256": -100}),
+        ("audio", "given", {"voice": "alloy", "format": "mp3"}),
+        ("moderation", "given", {"model": "omni-moderation-latest"}),
+        ("functions", "given", []),
+        ("function_call", "given", "auto"),
+    ],
+    "/v1/images/generations": [
+        ("n", "nine", 9),
+        ("n", "a word", "two"),
+        ("size", "a word", "large"),
+        ("size", "a strip", "4096x512"),
+        ("response_format", "unknown", "png"),
+        ("quality", "unknown", "best"),
+        ("output_format", "another one", "webp"),
+        ("output_compression", "50", 50),
+        ("background", "transparent", "transparent"),
+        ("style", "given", "vivid"),
+        ("stream", "true", True),
+        ("partial_images", "two", 2),
+        ("complexity", "given", "low"),
+        ("frame_count", "given", 4),
+        ("svg", "given", {}),
+    ],
+    "/v1/images/edits": [
+        ("image", "missing", MISSING),
+        ("image", "a text", "image.png"),
+        ("image[0]", "a page", b"<!doctype html><html><body>Please sign in</body></html>"),
+        ("image[0]", "a GIF", base64.b64decode(GIF)),
+        ("image[0]", "a PNG that is cut off", base64.b64decode(PIXEL[:-4])),
+        ("mask", "given", base64.b64decode(PIXEL)),
+        ("n", "a word", "two"),
+        ("size", "a strip", "4096x512"),
+    ],
 }
 """Path -> (field, what is wrong, value of the top-level field). Cases of texts, model and credentials are derived."""
 
@@ -172,25 +266,49 @@ def cases() -> Iterator[Case]:
 
 
 def _body(path: str, **changes: Any) -> bytes:
-    body = {**VALID[path], **changes}
-    return orjson.dumps({name: value for name, value in body.items() if value is not MISSING})
+    fields = {name: value for name, value in {**VALID[path], **changes}.items() if value is not MISSING}
+    return form(fields) if OPERATIONS[path].form else orjson.dumps(fields)
+
+
+def form(fields: Mapping[str, Any]) -> bytes:
+    """The fields as a form; bytes are files."""
+    parts = []
+    for name, value in fields.items():
+        file = '; filename="image.png"' if isinstance(value, bytes) else ""
+        content = value if isinstance(value, bytes) else str(value).encode()
+        parts.append(f'--{BOUNDARY}\r\ncontent-disposition: form-data; name="{name}"{file}\r\n\r\n'.encode() + content)
+    return b"\r\n".join([*parts, f"--{BOUNDARY}--\r\n".encode()])
+
+
+def headers_for(path: str) -> Mapping[str, str]:
+    return FORM if OPERATIONS[path].form else ADMIN
 
 
 def _field_cases(path: str) -> Iterator[Case]:
+    def case(name: str, sent: str, **changes: Any) -> Case:
+        return Case(path, name, sent, 400, "invalid_request", _body(path, **changes), headers_for(path))
+
+    is_form = OPERATIONS[path].form
     for name in texts(MODELS[path]):
         for sent, value in (("missing", MISSING), ("empty", ""), ("white space", " \n"), ("a number", 1)):
-            yield Case(path, name, sent, 400, "invalid_request", _body(path, **{name: value}))
+            # A form has nothing but texts.
+            if not (is_form and value == 1):
+                yield case(name, sent, **{name: value})
     for name, sent, value in FIELDS.get(path, ()):
-        top = name.partition(".")[0].partition("[")[0]
-        yield Case(path, name, sent, 400, "invalid_request", _body(path, **{top: value}))
-    yield Case(path, "promt", "unknown", 400, "invalid_request", _body(path, promt="Hello"))
-    yield Case(path, "model", "a number", 400, "invalid_request", _body(path, model=1))
-    yield Case(path, "model", "not a model id", 400, "invalid_request", _body(path, model="Gemini Pro"))
-    if path != "/generate":
-        yield Case(path, "model", "an image model", 400, "invalid_request", _body(path, model="gemini-3-pro-image"))
-    yield Case(path, "credentials", "a string", 400, "invalid_request", _body(path, credentials="key"))
+        yield case(name, sent, **{name.partition(".")[0].partition("[")[0]: value})
+    yield case("promt", "unknown", promt="Hello")
+    if "model" not in MODELS[path].model_fields:
+        return
+    if not is_form:
+        yield case("model", "a number", model=1)
+    yield case("model", "not a model id", model="Gemini Pro")
+    if path not in (*IMAGE_PATHS, "/v1/chat/completions"):
+        yield case("model", "an image model", model="gemini-3-pro-image")
+    if is_form:
+        return
+    yield case("credentials", "a string", credentials="key")
     field_of_key = "credentials.gemini_api_key"
-    yield Case(path, field_of_key, "a number", 400, "invalid_request", _body(path, credentials={"gemini_api_key": 1}))
+    yield case(field_of_key, "a number", credentials={"gemini_api_key": 1})
     short = _body(path, credentials={"gemini_api_key": "short"})
     yield Case(path, field_of_key, "not in the form of a key", 400, "invalid_request", short, {})
 

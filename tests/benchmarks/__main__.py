@@ -1,4 +1,5 @@
-"""`make bench`: what /chat costs beside a bare pass-through function, as Markdown, and every round in dist/bench.json."""
+"""`make bench`: what /chat costs beside a bare pass-through function, and a chat completion of OpenAI's beside /chat, as
+Markdown, and every round in dist/bench.json."""
 
 from __future__ import annotations
 
@@ -38,7 +39,7 @@ from tests.benchmarks.servers import (
     set_latency,
     upstream,
 )
-from tests.benchmarks.table import Process, deployed_table, goals, goals_table, processes_table, section
+from tests.benchmarks.table import Goal, Process, deployed_table, goals, goals_table, processes_table, section
 from tests.benchmarks.upstream import END
 from tests.support.processes import ROOT
 
@@ -48,9 +49,12 @@ CELLS = (
     Cell(32, 0, stream=True),
 )
 BASE, UNMETERED, COUNTED = "pass-through", "chat, no limits", "chat, limits far away"
+TRANSLATED = "chat completions, no limits"
+TRANSLATED_CELLS = (Cell(32, 0), Cell(32, 0, stream=True))
 TITLES = {
     UNMETERED: "Without limits (every limit `unlimited`)",
     COUNTED: "With limits that count but do not bind (1,000,000 RPM, 1,000,000,000 TPM; ledger: SQLite)",
+    TRANSLATED: "POST /v1/chat/completions, beside POST /chat in place of the pass-through (every limit `unlimited`)",
 }
 _ASKED = {
     "prompt": "Write a short text about a harbour at night, with boats, lamps and a dog that waits for its fisherman. "
@@ -59,6 +63,9 @@ _ASKED = {
 }
 FIRST = orjson.dumps(_ASKED).decode()
 STREAMED = orjson.dumps({**_ASKED, "stream": True}).decode()
+_COMPLETION = {"model": _ASKED["model"], "messages": [{"role": "user", "content": _ASKED["prompt"]}]}
+_BODIES = {"openai_api": (orjson.dumps(_COMPLETION).decode(), orjson.dumps({**_COMPLETION, "stream": True}).decode())}
+"""By function: the body of a request, and that of one whose answer is a stream. The others have FIRST and STREAMED."""
 
 
 @dataclass(frozen=True)
@@ -95,11 +102,18 @@ def main(arguments: Sequence[str]) -> int:
     sections = {
         name: [compare(cell, rounds[name, cell], rounds[BASE, cell]) for cell in CELLS] for name in (UNMETERED, COUNTED)
     }
+    translated = [compare(cell, rounds[TRANSLATED, cell], rounds[UNMETERED, cell]) for cell in TRANSLATED_CELLS]
+    reached = goals(sections, processes, translated)
     count, took_s = len(rounds[BASE, CELLS[0]]), time.perf_counter() - began_s
-    print(*paragraphs(sections, processes, count, took_s), sep="\n")
+    print(*paragraphs({**sections, TRANSLATED: translated}, processes, reached, count, took_s), sep="\n")
     print(*deployment(functions, build(ROOT, ROOT / TARGET).stat().st_size), sep="\n", flush=True)
     OUTPUT.parent.mkdir(exist_ok=True)
-    OUTPUT.write_bytes(orjson.dumps(record(sections, processes, rounds, functions), option=orjson.OPT_INDENT_2))
+    OUTPUT.write_bytes(
+        orjson.dumps(
+            record({**sections, TRANSLATED: translated}, processes, reached, rounds, functions),
+            option=orjson.OPT_INDENT_2,
+        )
+    )
     print(f"Every round: {OUTPUT.relative_to(ROOT)}", file=sys.stderr)
     return 0
 
@@ -116,7 +130,7 @@ def measure(effort: Effort, began_s: float) -> tuple[Rounds, dict[str, Process],
         functions = deployed(folder, url)
         starts_s = first_answers(functions, effort.starts - 1, own)
         each = measure_deployed(functions[-1].folder, url, {"chat": FIRST}, effort.starts_each, own)
-        running = [stack.enter_context(served(function, FIRST, own)) for function in functions]
+        running = [stack.enter_context(served(function, _body(function), own)) for function in functions]
         rounds: Rounds = {}
         longest_s = 0.0
         for number in range(effort.rounds):
@@ -147,7 +161,18 @@ def deployed(folder: Path, upstream_url: str) -> list[Function]:
         Function(BASE, "passthrough", Path(__file__).parent / "passthrough", common),
         chat(UNMETERED, "unlimited.db", UNLIMITED),
         chat(COUNTED, "metered.db", METERED),
+        Function(
+            TRANSLATED,
+            "openai_api",
+            bundle,
+            {**common, **UNLIMITED, "LEDGER_URL": f"sqlite:///{folder / 'openai.db'}"},
+            "/v1/chat/completions",
+        ),
     ]
+
+
+def _body(function: Function, *, stream: bool = False) -> str:
+    return _BODIES.get(function.target, (FIRST, STREAMED))[stream]
 
 
 def first_answers(functions: Sequence[Function], tries: int, core: int | None) -> dict[str, list[float]]:
@@ -155,7 +180,7 @@ def first_answers(functions: Sequence[Function], tries: int, core: int | None) -
     starts_s: dict[str, list[float]] = {function.name: [] for function in functions}
     for number in range(tries + 1):
         for function in functions:
-            with served(function, FIRST, core) as one:
+            with served(function, _body(function), core) as one:
                 if number:
                     starts_s[function.name].append(one.first_answer_s)
     return starts_s
@@ -166,10 +191,12 @@ def one_round(running: Sequence[Served], effort: Effort, upstream_url: str, call
     for cell in CELLS:
         set_latency(upstream_url, cell.latency_ms)
         for one in running:
+            if one.function.name == TRANSLATED and cell not in TRANSLATED_CELLS:
+                continue
             order = Order(
                 one.url,
                 HEADERS,
-                STREAMED if cell.stream else FIRST,
+                _body(one.function, stream=cell.stream),
                 END,
                 cell.callers,
                 effort.warm_s,
@@ -184,7 +211,11 @@ def one_round(running: Sequence[Served], effort: Effort, upstream_url: str, call
 
 
 def paragraphs(
-    sections: Mapping[str, Sequence[Comparison]], processes: Mapping[str, Process], rounds: int, took_s: float
+    sections: Mapping[str, Sequence[Comparison]],
+    processes: Mapping[str, Process],
+    reached: Sequence[Goal],
+    rounds: int,
+    took_s: float,
 ) -> Iterator[str]:
     yield (
         f"POST /chat on one functions-framework process (gunicorn, one uvicorn worker, the bundle as it is deployed) "
@@ -204,7 +235,7 @@ def paragraphs(
     yield ""
     yield "### Goals"
     yield ""
-    yield goals_table(goals(sections, processes))
+    yield goals_table(reached)
 
 
 def deployment(functions: Sequence[Deployed], bundle_bytes: int) -> Iterator[str]:
@@ -222,6 +253,7 @@ def machine() -> str:
 def record(
     sections: Mapping[str, Sequence[Comparison]],
     processes: Mapping[str, Process],
+    reached: Sequence[Goal],
     rounds: Rounds,
     functions: Sequence[Deployed],
 ) -> dict[str, Any]:
@@ -230,7 +262,7 @@ def record(
         "sections": {name: [asdict(row) for row in rows] for name, rows in sections.items()},
         "processes": {name: asdict(process) for name, process in processes.items()},
         "deployed": [asdict(one) for one in functions],
-        "goals": [{**asdict(goal), "met": goal.met} for goal in goals(sections, processes)],
+        "goals": [{**asdict(goal), "met": goal.met} for goal in reached],
         "rounds": [
             {"function": name, **asdict(cell), "rounds": [asdict(one) for one in found]}
             for (name, cell), found in rounds.items()

@@ -41,12 +41,13 @@ class BenchmarkError(Exception):
 
 @dataclass(frozen=True)
 class Function:
-    """One function and what it is deployed with. `folder` holds its main.py."""
+    """One function and what it is deployed with. `folder` holds its main.py; `path` is the one that is called."""
 
     name: str
     target: str
     folder: Path
     env: Mapping[str, str]
+    path: str = "/"
 
 
 @dataclass(frozen=True)
@@ -93,13 +94,13 @@ def served(function: Function, body: str | None, core: int | None) -> Iterator[S
             log,
         ) as process:
             try:
-                _first_answer(process, port, body)
+                _first_answer(process, port, function.path, body)
                 took_s, pid = time.perf_counter() - began_s, _worker(process.pid)
             except (OSError, http.client.HTTPException, BenchmarkError) as error:
                 log.seek(0)
                 said = log.read()[-2000:].decode(errors="replace")
                 raise BenchmarkError(f"{function.name} does not serve ({error}); it said:\n{said}") from error
-            yield Served(function, f"http://127.0.0.1:{port}/", pid, took_s)
+            yield Served(function, f"http://127.0.0.1:{port}{function.path}", pid, took_s)
 
 
 @contextlib.contextmanager
@@ -198,7 +199,7 @@ def _line(process: subprocess.Popen[bytes]) -> str:
     return line
 
 
-def _first_answer(process: subprocess.Popen[bytes], port: int, body: str | None) -> None:
+def _first_answer(process: subprocess.Popen[bytes], port: int, path: str, body: str | None) -> None:
     """Asks as soon as the port is open, as a platform does that has a request waiting."""
     end_s = time.perf_counter() + _PATIENCE_S
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=_PATIENCE_S)
@@ -211,7 +212,7 @@ def _first_answer(process: subprocess.Popen[bytes], port: int, body: str | None)
                 if process.poll() is not None or time.perf_counter() > end_s:
                     raise BenchmarkError("its port stays closed") from None
                 time.sleep(0.002)
-        connection.request(*(("GET", "/health") if body is None else ("POST", "/", body, HEADERS)))
+        connection.request(*(("GET", "/health") if body is None else ("POST", path, body, HEADERS)))
         answer = connection.getresponse()
         content = answer.read()
         if answer.status != 200:

@@ -1,4 +1,4 @@
-"""The three stores, each as something that several clients can be opened on."""
+"""The three stores, each as something that several clients can be opened on, and the three places of images and files."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from shared.stores.firestore import FirestoreStore
 from shared.stores.memory import MemoryStore, Shelf
 from shared.stores.port import Change, Put, Store
 from shared.stores.sqlite import SqliteStore
+from tests.support.object_stores import AWS, KINDS, ObjectStore, bucket_store, folder_store
 
 T = TypeVar("T")
 
@@ -76,3 +77,17 @@ async def backing(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterat
 @pytest.fixture
 def store(backing: Backing) -> Store:
     return backing.client()
+
+
+@pytest.fixture(params=KINDS)
+async def place(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[ObjectStore]:
+    if request.param == "file":
+        yield folder_store(tmp_path / "made" / "storage")
+        return
+    for name, value in AWS.items():
+        monkeypatch.setenv(name, value)
+    origin = request.getfixturevalue("gcs_origin" if request.param == "gs" else "s3_origin")
+    async with bucket_store(request.param, origin) as store:
+        yield store

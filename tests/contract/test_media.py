@@ -11,7 +11,7 @@ import random
 import re
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import aiohttp
@@ -22,27 +22,13 @@ from shared.errors import NotFound, StorageUnavailable
 from shared.media import obstore_calls
 from shared.media.media import MediaStore, StoredImage
 from shared.media.url import open_media
-from tests.support.object_stores import AWS, KINDS, SIGNING, ObjectStore, bucket_store, folder_store
+from tests.support.object_stores import AWS, SIGNING, ObjectStore
 from tests.support.processes import ROOT
 
 PNG = "image/png"
 NOW_S = 1_800_000_000.0
 DAY_S = 86_400.0
 MIB = 1024 * 1024
-
-
-@pytest.fixture(params=KINDS)
-async def place(
-    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> AsyncIterator[ObjectStore]:
-    if request.param == "file":
-        yield folder_store(tmp_path / "made" / "storage")
-        return
-    for name, value in AWS.items():
-        monkeypatch.setenv(name, value)
-    origin = request.getfixturevalue("gcs_origin" if request.param == "gs" else "s3_origin")
-    async with bucket_store(request.param, origin) as store:
-        yield store
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ import base64
 import logging
 from typing import Any
 
+import orjson
 import pytest
 
 from shared.accounts.account import Account
@@ -72,6 +73,24 @@ class TestAChat:
         assert f"image/png of {len(PNG) * 3 // 4} bytes" in wire.text_of(reply.body)
         assert streamed == wire.text_of(reply.body)
         assert seen.get("addContextFile", seen.get("widgetAddContextFile")) == 2
+
+    @pytest.mark.parametrize("streamed", [False, True])
+    async def test_of_openai_has_its_image(self, account: Account, streamed: bool) -> None:
+        """The image becomes a context file first."""
+        url = {"url": f"data:image/png;base64,{PNG}"}
+        content = [{"type": "text", "text": "What is this?"}, {"type": "image_url", "image_url": url}]
+        body = {"model": MODEL, "messages": [{"role": "user", "content": content}], "stream": streamed}
+        async with enterprise_path(account) as running:
+            answer = await running.path.send("POST", "/v1/chat/completions", orjson.dumps(body))
+            seen = running.gemini.stats()["by_method"]
+        assert answer.status == 200, answer.body
+        lines = [line.removeprefix("data: ") for line in answer.body.decode().splitlines() if line != "data: [DONE]"]
+        choices = [one for line in lines if line for one in orjson.loads(line)["choices"]]
+        text = "".join(
+            one.get("delta", one.get("message"))["content"] or "" for one in choices if one.get("delta") != {}
+        )
+        assert f"image/png of {len(PNG) * 3 // 4} bytes" in text
+        assert seen.get("addContextFile", seen.get("widgetAddContextFile")) == 1
 
     async def test_does_not_see_the_chat_before(self, account: Account) -> None:
         async with enterprise_path(account) as running:

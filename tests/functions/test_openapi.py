@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import importlib
 import re
 import tempfile
@@ -21,17 +22,29 @@ from functions.console.specification import models_of
 from shared.errors import CallerGone, GatewayError, MethodNotAllowed, StaleConfiguration
 from shared.http.manifest import Manifest, load_all
 from shared.http.routes import as_template
-from shared.openapi.failures import tree
+from shared.openapi.failures import traits_of, tree
+from shared.openapi.operation import Operation
+from shared.openapi.operation import operations as declared
+from tests.bad_input.cases import PIXEL
 from tests.support.edge import ADMIN, Answer, FakeGateway, FakeServices, ask
 from tests.support.functions import called
 from tests.support.processes import ROOT, request, served
 
 JsonObject = dict[str, Any]
 MANIFESTS = load_all(ROOT / "functions")
-GENERATING = [m.name for m in MANIFESTS if m.access != "public"]
+OPERATIONS = {
+    (manifest.name, key): operation
+    for manifest in MANIFESTS
+    for key, operation in declared(manifest, models_of(manifest.name)).items()
+}
+"""By function and "POST /path"."""
+GENERATING = [names for names, operation in OPERATIONS.items() if operation.generates and not operation.form]
 NEVER_TOLD_OF = {CallerGone, MethodNotAllowed, StaleConfiguration}
 """Never sent; for methods that are not in the specification; for changes of the configuration, which have no operation yet."""
-OWN_HEADERS = ("x-request-id", "x-ratelimit-", "x-model-", "retry-after", "server-timing")
+OWN_HEADERS = ("x-request-id", "x-ratelimit-", "x-model-", "retry-after", "server-timing", "openai-")
+OPENAI = "/v1/"
+FORM = "multipart/form-data"
+PNG = base64.b64decode(PIXEL)
 
 
 async def specification() -> JsonObject:
@@ -45,10 +58,30 @@ def operations(document: JsonObject) -> Iterator[tuple[str, str, JsonObject]]:
             yield method.upper(), path, operation
 
 
-def operation_of(document: JsonObject, manifest: Manifest) -> JsonObject:
-    """Of a function that has one."""
-    ((path, (method,)),) = manifest.paths.items()
-    return document["paths"][path][method.lower()]
+def is_reserved(operation: JsonObject) -> bool:
+    """Whether the operation only answers with errors."""
+    return not any(status.startswith("2") for status in operation["responses"])
+
+
+def content_of(operation: JsonObject) -> tuple[str, JsonObject]:
+    """The media type of the request and its description; ("", {}) if there is none."""
+    return next(iter(operation.get("requestBody", {"content": {"": {}}})["content"].items()))
+
+
+def bodies_of(operation: JsonObject) -> list[JsonObject]:
+    """The requests that the operation shows, as arguments for aiohttp; one without a body if it takes none."""
+    media_type, content = content_of(operation)
+    examples = [example["value"] for example in content.get("examples", {}).values()]
+    return [{"data": form(one)} if media_type == FORM else {"json": one} for one in examples] or [{}]
+
+
+def form(fields: JsonObject) -> aiohttp.FormData:
+    """A form with these fields and one image, which no example can show."""
+    data = aiohttp.FormData()
+    for name, value in fields.items():
+        data.add_field(name, str(value))
+    data.add_field("file" if "purpose" in fields else "image", PNG, filename="image.png", content_type="image/png")
+    return data
 
 
 def validate(value: Any, schema: JsonObject, document: JsonObject) -> None:
@@ -68,7 +101,9 @@ def check(document: JsonObject, operation: JsonObject, status: int, headers: Any
         assert not body
         return
     media_type = headers["content-type"].partition(";")[0]
-    schema = described["content"][media_type].get("schema")
+    content = described["content"].get(media_type, described["content"].get("*/*"))
+    assert content is not None, f"{media_type} is not in the specification"
+    schema = content.get("schema")
     if schema is None:
         assert body, "bytes of which there is nothing to say"
     elif media_type == "text/event-stream":
@@ -78,9 +113,9 @@ def check(document: JsonObject, operation: JsonObject, status: int, headers: Any
 
 
 def check_events(document: JsonObject, schema: JsonObject, body: str) -> None:
-    answer = Answer(chunks=[body.encode()])
-    events = answer.events()
-    assert events[-1][1]["done"] is True
+    chunks = body.removesuffix("data: [DONE]\n\n")
+    events = Answer(chunks=[chunks.encode()]).events()
+    assert chunks != body or events[-1][1]["done"] is True
     for name, data in events:
         validate({"event": name, "data": orjson.dumps(data).decode()}, schema, document)
         validate(data, schema["properties"]["data"]["contentSchema"], document)
@@ -117,8 +152,9 @@ async def test_document_has_exactly_the_functions_operations() -> None:
 def test_every_function_describes_what_it_takes_and_answers(manifest: Manifest) -> None:
     models = models_of(manifest.name)
     assert "Answer" in models or "OPERATIONS" in models
-    if any("POST" in methods for methods in manifest.paths.values()):
-        assert "Request" in models
+    for (name, key), operation in OPERATIONS.items():
+        if name == manifest.name and key.startswith("POST"):
+            assert operation.request is not None or operation.status == 404, key
 
 
 def test_missing_import_in_models_is_raised() -> None:
@@ -132,13 +168,12 @@ async def test_examples_work_and_answers_match_spec() -> None:
     shown = 0
     async with serving() as (url, document):
         for method, path, operation in operations(document):
-            (content,) = operation.get("requestBody", {"content": {"": {}}})["content"].values()
-            for body in [example["value"] for example in content.get("examples", {}).values()] or [None]:
-                for address in await addresses(url, path, operation):
-                    status, headers, answer = await send(method, url + address, json=body, headers=ADMIN)
+            for address in [] if is_reserved(operation) else await addresses(url, path, operation):
+                for body in bodies_of(operation):
+                    status, headers, answer = await send(method, url + address, headers=ADMIN, **body)
                     assert status in (200, 204), f"{method} {address} {body}: {answer}"
                     check(document, operation, status, headers, answer)
-                    shown += body is not None
+                    shown += bool(body)
         assert shown >= len(GENERATING)
 
 
@@ -156,7 +191,18 @@ async def addresses(url: str, path: str, operation: JsonObject) -> list[str]:
     schemas = [p["schema"] for p in operation["parameters"] if p.get("in") == "path"]
     if not schemas:
         return [path]
-    return [path.format(path=value) for value in schemas[0].get("enum") or [await image_name(url)]]
+    if values := schemas[0].get("enum") or ([schemas[0]["example"]] if "example" in schemas[0] else []):
+        return [re.sub(r"\{\w+\}", value, path) for value in values]
+    if path.startswith("/v1/files/"):
+        return [path.format(id=await file_id(url))]
+    return [path.format(path=await image_name(url))]
+
+
+async def file_id(url: str) -> str:
+    """Of a file that was stored just now."""
+    status, _, answer = await request("POST", f"{url}/v1/files", data=form({"purpose": "vision"}), headers=ADMIN)
+    assert status == 200, answer
+    return str(answer["id"])
 
 
 async def image_name(url: str) -> str:
@@ -201,16 +247,15 @@ async def test_image_list_matches_spec() -> None:
 async def test_every_operation_that_generates_has_an_example() -> None:
     for _, path, operation in operations(await specification()):
         if "requestBody" in operation:
-            assert operation["requestBody"]["content"]["application/json"]["examples"]["1"]["value"], path
+            assert content_of(operation)[1]["examples"]["1"]["value"], path
 
 
 async def test_401_matches_spec() -> None:
+    guessed: set[str] = set()  # One wrong admin key for each first segment: a network that sends more gets 429.
     async with serving() as (url, document):
         for method, path, operation in operations(document):
             if not operation["security"]:
                 continue
-            content = operation.get("requestBody", {}).get("content")
-            body = content["application/json"]["examples"]["1"]["value"] if content else None
             of_a_key = "unauthorized" if operation["security"] == [{"AdminKey": []}] else "invalid_gemini_key"
             for headers, code in (
                 ({}, "unauthorized"),
@@ -218,17 +263,26 @@ async def test_401_matches_spec() -> None:
                 ({"x-goog-api-key": "AQ.invalid-key"}, of_a_key),
                 ({"Authorization": "Bearer AQ.invalid-key"}, of_a_key),
             ):
-                status, sent, answer = await request(method, url + path, json=body, headers=headers)
-                assert (status, answer["error"]["code"]) == (401, code)
+                if code == "invalid_gemini_key" and "generation" not in operation["tags"]:
+                    continue  # Only Gemini knows which keys are valid.
+                if headers == {"Admin-API-Key": "wrong"}:
+                    first = path.split("/")[1]
+                    if first in guessed:
+                        continue
+                    guessed.add(first)
+                status, sent, answer = await request(method, url + path, headers=headers, **bodies_of(operation)[0])
+                expected = "invalid_api_key" if path.startswith(OPENAI) else code
+                assert (status, answer["error"]["code"]) == (401, expected), f"{method} {path}"
                 check(document, operation, status, sent, answer)
 
 
 async def test_400_matches_spec() -> None:
     async with serving() as (url, document):
         for method, path, operation in operations(document):
-            if "requestBody" not in operation:
+            media_type, content = content_of(operation)
+            if media_type != "application/json":
                 continue
-            good = operation["requestBody"]["content"]["application/json"]["examples"]["1"]["value"]
+            good = content["examples"]["1"]["value"]
             for status, rest in (
                 (400, {"data": b"{"}),
                 (400, {"json": {**good, "nothing_known": 1}}),
@@ -255,9 +309,30 @@ OF_THE_EDGE = {
 }
 
 
-def raised(manifest: Manifest) -> list[type[GatewayError]]:
+async def test_400_of_a_form_matches_spec() -> None:
+    async with serving() as (url, document):
+        for method, path, operation in operations(document):
+            if content_of(operation)[0] != FORM:
+                continue
+            unknown = form({**content_of(operation)[1]["examples"]["1"]["value"], "nothing_known": 1})
+            without_file = aiohttp.FormData({"prompt": "x", "purpose": "vision"}, default_to_multipart=True)
+            for status, rest in (
+                (400, {"data": unknown}),
+                (400, {"data": without_file}),
+                (400, {"data": b"--", "headers": {"content-type": f"{FORM}; boundary=x"}}),
+                (400, {"data": b"--", "headers": {"content-type": FORM}}),
+                (415, {"json": {}}),
+            ):
+                told, sent, answer = await request(
+                    method, url + path, headers={**ADMIN, **rest.pop("headers", {})}, **rest
+                )
+                assert told == status, answer
+                check(document, operation, told, sent, answer)
+
+
+def raised(manifest: Manifest, operation: Operation) -> list[type[GatewayError]]:
     """What the gateway may raise for it."""
-    objects = "data" in models_of(manifest.name)["Answer"].model_fields
+    objects = "object" in traits_of(manifest, next(iter(manifest.paths)), operation)
     never = {
         *OF_THE_EDGE,
         *([] if objects else ["nonconforming_answer"]),
@@ -266,26 +341,28 @@ def raised(manifest: Manifest) -> list[type[GatewayError]]:
     return [error for error in tree() if error not in NEVER_TOLD_OF and error.code not in never]
 
 
-@pytest.mark.parametrize("name", GENERATING)
-async def test_every_gateway_error_matches_spec(name: str) -> None:
+@pytest.mark.parametrize(("name", "key"), GENERATING, ids=lambda value: value.removeprefix("POST "))
+async def test_every_gateway_error_matches_spec(name: str, key: str) -> None:
     document = await specification()
+    path = key.removeprefix("POST ")
     manifest = next(manifest for manifest in MANIFESTS if manifest.name == name)
-    operation = operation_of(document, manifest)
-    content = operation["requestBody"]["content"]["application/json"]
-    body = content["examples"]["1"]["value"]
-    for error in raised(manifest):
-        services = FakeServices(FakeGateway(error("What happened.", retry_after_s=3 if error.status == 429 else None)))
-        answer = await called(name, body, services=services)
-        assert (answer.status, answer.error["code"]) == (error.status, error.code)
-        check(document, operation, answer.status, answer.headers, answer.json())
+    described = document["paths"][path]["post"]
+    body = content_of(described)[1]["examples"]["1"]["value"]
+    for error in raised(manifest, OPERATIONS[name, key]):
+        given = error("What happened.", retry_after_s=3 if error.status == 429 else None)
+        answer = await called(name, body, services=FakeServices(FakeGateway(given)), path=path)
+        if not path.startswith(OPENAI):
+            assert (answer.status, answer.error["code"]) == (error.status, error.code)
+        check(document, described, answer.status, answer.headers, answer.json())
 
 
 async def test_every_error_code_is_documented() -> None:
+    """Those of OpenAI's API are in the text alone: there a code may depend on the error's details."""
     told = {
         code
-        for *_, operation in operations(await specification())
+        for _, path, operation in operations(await specification())
         for status, response in operation["responses"].items()
-        if int(status) >= 400
+        if int(status) >= 400 and not path.startswith(OPENAI)
         for code in response["content"]["application/json"]["schema"]["allOf"][1]["properties"]["error"]["properties"][
             "code"
         ]["enum"]

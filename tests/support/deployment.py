@@ -5,6 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Sequence
 
+from shared.generation import JsonObject
+from shared.media.port import FILES
+from shared.openai_format.file_bodies import MAX_TTL_S
 from shared.stores.firestore_rpc import EXPIRY_FIELD, VALUE_FIELD
 from tests.support.collections import collections_in, sources
 from tests.support.deployment_alerts import SEEN_RULES
@@ -125,12 +128,18 @@ def _environment(it: Deployment) -> Iterator[str]:
 def _of_the_storage(it: Deployment) -> dict[str, str]:
     """The functions' settings for images must agree with the bucket's configuration."""
     images = it.only("google_storage_bucket", "images")
-    ages = [one["condition"][0]["age"] for one in images["lifecycle_rule"] if one["action"][0]["type"] == "Delete"]
+    ages = _ages_of_deletion(images, None)
     return {
         "STORAGE_URL": f"gs://{images['name']}",
         "IMAGE_TTL_DAYS": str(min(ages)) if ages else "unlimited",
         "PUBLIC_BASE_URL": it.base_url,
     }
+
+
+def _ages_of_deletion(bucket: JsonObject, prefix: str | None) -> list[int]:
+    """Days after which objects are deleted: those that begin with `prefix`, or all."""
+    conditions = [one["condition"][0] for one in bucket["lifecycle_rule"] if one["action"][0]["type"] == "Delete"]
+    return [one["age"] for one in conditions if (one.get("matches_prefix") or None) == (prefix and [prefix])]
 
 
 def _buckets(it: Deployment) -> Iterator[str]:
@@ -140,6 +149,8 @@ def _buckets(it: Deployment) -> Iterator[str]:
     images = it.only("google_storage_bucket", "images")
     if not images["lifecycle_rule"] or not images["soft_delete_policy"] or not images["cors"]:
         yield "buckets: the images' bucket has no lifecycle, soft delete or CORS"
+    if _ages_of_deletion(images, f"{FILES}/") != [MAX_TTL_S // 86_400 + 1]:
+        yield "buckets: files of callers are not deleted after their longest lifetime"
     for one in it.of("google_storage_bucket_iam_member").values():
         if one["member"] in EVERYBODY:
             yield f"buckets: everybody has {one['role']} on {one['bucket']}"

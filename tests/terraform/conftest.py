@@ -14,7 +14,6 @@ from tests.support.processes import ROOT
 from tests.support.terraform import OfflineMissing, Terraform, given, offline_folder, stage
 
 DESIGNED: dict[str, dict[str, Any]] = {
-    "openai_api": {"paths": {"/v1/*": ["GET", "POST", "DELETE"]}},
     "gemini_api": {
         "paths": {path: ["GET", "POST"] for path in ("/v1beta/*", "/upload/v1/*", "/upload/v1beta/*", "/gemini/*")}
     },

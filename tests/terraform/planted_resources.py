@@ -119,6 +119,13 @@ RESOURCES = [
         r"buckets: image has roles/storage.objectViewer on the images",
     ),
     Planted(
+        "files of callers that are kept",
+        "storage.tf",
+        'matches_prefix = ["files/"]',
+        'matches_prefix = ["file/"]',
+        r"buckets: files of callers are not deleted",
+    ),
+    Planted(
         "images that cannot be brought back",
         "storage.tf",
         "  soft_delete_policy {\n    retention_duration_seconds = 7 * 24 * 3600\n  }\n",
@@ -156,8 +163,8 @@ RESOURCES = [
     Planted(
         "a collection that Terraform does not know",
         "firestore.tf",
-        'toset(["bindings", "configuration", "ledger", "rate"])',
-        'toset(["bindings", "configuration", "ledger", "rates"])',
+        '"ledger", "rate"',
+        '"ledger", "rates"',
         r"ledger: field expires_at of the collection rate is indexed",
     ),
     Planted(

@@ -120,3 +120,13 @@ def test_removing_a_waiter_keeps_the_order() -> None:
         assert not queue.remove(one)
         order.remove(one)
         assert list(queue) == order
+
+
+def test_waiting_requests_are_counted_by_priority() -> None:
+    queue = FairQueue()
+    first = waiter("a")
+    for one in (first, waiter("b", batch=True), waiter("c", batch=True)):
+        queue.put(one)
+    assert queue.waiting == (1, 2)
+    queue.remove(first)
+    assert queue.waiting == (0, 2)

@@ -83,15 +83,18 @@ def test_worst_section_and_process_decide_the_goal() -> None:
         "free": Process([0.9, 0.7], 60.0),
         "counted": Process([1.5, 1.3], 70.0),
     }
-    cpu, p50, start, memory = goals(sections, processes)
+    translated = [compared(BUSY, 0.2), compared(STREAM, 0.7)]
+    cpu, p50, start, memory, completion, event = goals(sections, processes, translated)
     assert (cpu.value, cpu.met) == (pytest.approx(0.6), False)
     assert (p50.value, p50.met) == (pytest.approx(0.7), True)
     assert (start.value, start.met) == (1.3, False)
     assert (memory.value, memory.met) == (70.0, True)
+    assert (completion.value, completion.met) == (pytest.approx(0.2), True)
+    assert (event.value, event.met) == (pytest.approx(0.7 / FRAMES), False)
 
 
 def test_a_goal_is_met_below_its_limit_and_not_at_it() -> None:
-    (goal, *_) = goals({"one": [compared(BUSY, 0.1), compared(ALONE, 0.1)]}, {"one": Process([1.0], 1.0)})
+    (goal, *_) = goals({"one": [compared(BUSY, 0.1), compared(ALONE, 0.1)]}, {"one": Process([1.0], 1.0)}, [])
     assert not replace(goal, value=goal.limit).met
     assert replace(goal, value=goal.limit - 1e-9).met
 
@@ -112,7 +115,7 @@ def test_every_line_of_a_table_has_as_many_cells_as_its_head() -> None:
     tables = [
         section("A title", [compared(BUSY, 0.1), compared(STREAM, 0.2)]),
         processes_table({"one": Process([0.5, 0.4], 61.4)}),
-        goals_table(goals({"one": [compared(BUSY, 0.1), compared(ALONE, 0.1)]}, {"one": Process([1.0], 1.0)})),
+        goals_table(goals({"one": [compared(BUSY, 0.1), compared(ALONE, 0.1)]}, {"one": Process([1.0], 1.0)}, [])),
     ]
     for table in tables:
         widths = {line.count("|") for line in table.splitlines() if line.startswith("|")}
@@ -140,7 +143,7 @@ def test_function_is_represented_by_its_best_start() -> None:
 
 
 def test_a_goal_that_is_missed_stands_out() -> None:
-    reached = goals({"one": [compared(BUSY, 0.6), compared(ALONE, 0.1)]}, {"one": Process([1.0], 1.0)})
+    reached = goals({"one": [compared(BUSY, 0.6), compared(ALONE, 0.1)]}, {"one": Process([1.0], 1.0)}, [])
     cpu, p50, *_ = rows(goals_table(reached))
     assert cpu[1:] == ["0.5 ms", "0.60 ms", "**no**"]
     assert p50[3] == "yes"

@@ -244,6 +244,8 @@ async def test_encoded_request_is_freed_while_gemini_works() -> None:
 
     class Watched(FakeGateway):
         async def generate(self, generation: Any) -> Any:
+            if not tracemalloc.is_tracing():
+                return await super().generate(generation)
             found = tracemalloc.take_snapshot().filter_traces(
                 [*(tracemalloc.Filter(False, module.__file__) for module in (encoding, image_generation, input_image))]
             )
@@ -253,14 +255,17 @@ async def test_encoded_request_is_freed_while_gemini_works() -> None:
     services = FakeServices(Watched(body(part(PNG))))
     sent = {"prompt": "A cat", "number_of_images": 8, "input_images": [base64.b64encode(data).decode()]}
     content = [orjson.dumps(sent)[at : at + 2**16] for at in range(0, 9 * 2**20, 2**16)]
-    tracemalloc.start()
-    try:
-        with patch("shared.bootstrap.services", lambda: services):
+    with patch("shared.bootstrap.services", lambda: services):
+        # The modules that a first request loads are not counted.
+        first = {"prompt": "A cat", "input_images": [base64.b64encode(NOISE).decode()]}
+        await ask(generate, path="/", json=first, headers=ADMIN)
+        tracemalloc.start()
+        try:
             answer = await ask(
                 generate, path="/", content=content, headers={**ADMIN, "content-type": "application/json"}
             )
-    finally:
-        tracemalloc.stop()
+        finally:
+            tracemalloc.stop()
     assert (answer.status, len(held)) == (200, 8)
     assert len(data) < max(held) < 1.5 * len(data)
 

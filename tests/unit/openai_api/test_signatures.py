@@ -48,13 +48,13 @@ class Instance:
 
     def __init__(self, shelf: Shelf) -> None:
         self.store = Recording(shelf)
-        self.signatures = CallSignatures(self.store)
+        self.signatures = CallSignatures()
 
     async def find(self, *call_ids: str, caller: Caller = CALLER) -> dict[str, str]:
-        return await self.signatures.find(caller, call_ids)
+        return await self.signatures.find(self.store, caller, call_ids)
 
     async def record(self, signatures: dict[str, str]) -> None:
-        await self.signatures.record(CALLER, signatures, HOUR_MS)
+        await self.signatures.record(self.store, CALLER, signatures, HOUR_MS)
 
 
 @pytest.fixture

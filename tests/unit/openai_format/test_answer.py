@@ -11,7 +11,6 @@ from shared.errors import QueueTimeout
 from shared.generation import UNKNOWN_USAGE, JsonObject, Usage
 from shared.openai_format.answer import Blob, Head, Link, choice_body, completion, contents_of, message_body
 from shared.openai_format.finish import Finish
-from shared.openai_format.logprobs import logprobs_body
 from shared.openai_format.usage import usage_body
 
 STOP = Finish("stop")
@@ -134,7 +133,7 @@ def test_only_candidate_0_is_read() -> None:
 
 def test_a_completion_is_openais() -> None:
     head = Head("chatcmpl-1", 1_800_000_000, "gemini-3.8-flash")
-    choice = choice_body(0, message({"text": "Hello"}), STOP, None)
+    choice = choice_body(0, message({"text": "Hello"}), STOP)
     assert completion(head, [choice], usage_body(Usage(9, 2, 1, 12), 4)) == {
         "id": "chatcmpl-1",
         "object": "chat.completion",
@@ -172,32 +171,3 @@ def test_what_was_not_counted_is_null() -> None:
         "completion_tokens_details": {"reasoning_tokens": None},
     }
     assert usage_body(Usage(9, 2, None, None), 0)["completion_tokens"] is None
-
-
-def test_log_probabilities_are_openais() -> None:
-    result = {
-        "topCandidates": [
-            {"candidates": [{"token": "é", "logProbability": -0.5}, {"token": "a", "logProbability": -2}]}
-        ],
-        "chosenCandidates": [{"token": "é", "logProbability": -0.5}, {"token": "!"}],
-    }
-    assert logprobs_body(body({"text": "é!"}, logprobsResult=result)) == {
-        "content": [
-            {
-                "token": "é",
-                "bytes": [195, 169],
-                "logprob": -0.5,
-                "top_logprobs": [
-                    {"token": "é", "bytes": [195, 169], "logprob": -0.5},
-                    {"token": "a", "bytes": [97], "logprob": -2},
-                ],
-            },
-            {"token": "!", "bytes": [33], "logprob": 0.0, "top_logprobs": []},
-        ],
-        "refusal": None,
-    }
-
-
-@pytest.mark.parametrize("result", [None, {}, [], {"chosenCandidates": [None, {"token": 5}]}])
-def test_without_log_probabilities_there_are_none(result: Any) -> None:
-    assert logprobs_body(body(logprobsResult=result)) is None

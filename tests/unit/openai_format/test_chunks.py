@@ -16,6 +16,10 @@ HEAD = Head("chatcmpl-1", 1_800_000_000, 'gemini "3.8"')
 BEGIN = {"role": "assistant", "content": "", "refusal": None}
 
 
+def text(content: str) -> Contents:
+    return Contents([content], "", [])
+
+
 def chunks(data: bytes) -> list[JsonObject]:
     events = data.decode().split("\n\n")
     assert events.pop() == ""
@@ -28,8 +32,8 @@ def deltas(data: bytes) -> list[Any]:
 
 def test_a_chunk_is_openais() -> None:
     made = Chunks(HEAD, index=2)
-    made.of_text("a")
-    assert chunks(made.of_text('„b"')) == [
+    made.of_contents(text("a"))
+    assert chunks(made.of_contents(text('„b"'))) == [
         {
             "id": "chatcmpl-1",
             "object": "chat.completion.chunk",
@@ -42,11 +46,11 @@ def test_a_chunk_is_openais() -> None:
 
 def test_the_first_chunk_has_the_role() -> None:
     made = Chunks(HEAD)
-    assert deltas(made.of_text("a") + made.of_text("b")) == [BEGIN, {"content": "a"}, {"content": "b"}]
-
-
-def test_text_of_contents_is_the_same_as_text() -> None:
-    assert Chunks(HEAD).of_contents(Contents(["a"], "", [])) == Chunks(HEAD).of_text("a")
+    assert deltas(made.of_contents(text("a")) + made.of_contents(text("b"))) == [
+        BEGIN,
+        {"content": "a"},
+        {"content": "b"},
+    ]
 
 
 def test_tool_calls_are_numbered_over_the_frames() -> None:
@@ -77,7 +81,7 @@ def test_thoughts_come_before_the_text_if_asked_for() -> None:
 def test_a_frame_of_thoughts_alone_is_not_forwarded() -> None:
     made = Chunks(HEAD)
     assert made.of_contents(Contents([], "Hm.", [])) == b""
-    assert deltas(made.of_text("a"))[0] == BEGIN
+    assert deltas(made.of_contents(text("a")))[0] == BEGIN
 
 
 def test_an_image_is_a_link_in_a_delta_of_its_own() -> None:
@@ -93,16 +97,9 @@ def test_an_image_is_a_link_in_a_delta_of_its_own() -> None:
     ]
 
 
-def test_log_probabilities_are_in_the_last_chunk_of_their_frame() -> None:
-    found = {"content": [], "refusal": None}
-    made = chunks(Chunks(HEAD).of_contents(Contents(["a"], "", []), logprobs=found))
-    assert [chunk["choices"][0]["logprobs"] for chunk in made] == [None, found]
-    assert len(chunks(Chunks(HEAD).of_contents(Contents([], "", []), logprobs=found))) == 2
-
-
 def test_the_last_chunk_has_the_finish_reason() -> None:
     made = Chunks(HEAD)
-    made.of_text("a")
+    made.of_contents(text("a"))
     (last,) = chunks(made.of_end(Finish("length")))
     assert last["choices"] == [{"index": 0, "delta": {}, "logprobs": None, "finish_reason": "length"}]
 
@@ -119,7 +116,7 @@ def test_a_refusal_is_told_before_the_end() -> None:
 
 def test_usage_is_null_before_the_chunk_that_has_it() -> None:
     made = Chunks(HEAD, usage=True)
-    data = made.of_text("a") + made.of_end(Finish("stop"))
+    data = made.of_contents(text("a")) + made.of_end(Finish("stop"))
     assert [chunk["usage"] for chunk in chunks(data)] == [None, None, None]
     usage = usage_body(Usage(9, 2, 1, 12), 0)
     (last,) = chunks(usage_chunk(HEAD, usage))
@@ -128,7 +125,7 @@ def test_usage_is_null_before_the_chunk_that_has_it() -> None:
 
 def test_without_usage_no_chunk_has_the_field() -> None:
     made = Chunks(HEAD)
-    assert all("usage" not in chunk for chunk in chunks(made.of_text("a") + made.of_end(Finish("stop"))))
+    assert all("usage" not in chunk for chunk in chunks(made.of_contents(text("a")) + made.of_end(Finish("stop"))))
 
 
 def test_content_is_noticed() -> None:

@@ -117,6 +117,13 @@ def test_parallel_results_are_one_turn_in_the_order_of_the_calls() -> None:
     assert found[2] == {"role": "user", "parts": [response(1, {"result": "sunny"}), response(2, {"result": "rain"})]}
 
 
+def test_parallel_calls_in_messages_of_their_own_are_one_turn() -> None:
+    """Some clients that speak another API to their users send them so."""
+    found = contents(HELLO, calls(call("a")), calls(call("b"), content="Wait."), result("a"), result("b", "rain"))
+    assert [next(iter(part)) for part in found[1]["parts"]] == ["text", "functionCall", "functionCall"]
+    assert found[2]["parts"] == [response(1, {"result": "sunny"}), response(2, {"result": "rain"})]
+
+
 def test_ids_are_numbered_through_the_conversation() -> None:
     """Clients repeat ids in later turns."""
     found = contents(HELLO, calls(call("a")), result("a"), calls(call("a")), result("a"))
@@ -183,6 +190,13 @@ def test_signature_that_the_client_kept_comes_first() -> None:
     assert signatures_of(kept, known={"a": "c2ln"}) == [("weather", "a2VwdA==")]
 
 
+@pytest.mark.parametrize("kept", ["", " ", "x", "not base64!", None])
+def test_text_that_is_no_signature_is_not_sent(kept: str | None) -> None:
+    """Gemini rejects a signature that is not base64."""
+    cut = call("a", extra_content={"google": {"thought_signature": kept}})
+    assert signatures_of(cut, known={"a": "c2ln"}) == [("weather", "c2ln")]
+
+
 def test_unknown_signature_is_the_placeholder_on_the_first_call() -> None:
     assert signatures_of(call("a"), call("b")) == [("weather", PLACEHOLDER), ("weather", None)]
 
@@ -218,6 +232,7 @@ def test_references_name_calls_without_a_signature_of_their_own() -> None:
         ([calls(call("a")), result("b")], "messages[2].tool_call_id", "is b, which no call"),
         ([calls(call("a")), result("a"), result("a")], "messages[3].tool_call_id", "a second time"),
         ([calls(call("a"), call("a")), result("a")], "messages[1].tool_calls[1].id", "a second time"),
+        ([calls(call("a")), calls(call("a")), result("a")], "messages[2].tool_calls[0].id", "a second time"),
         ([result("a")], "messages[1].role", "right after the assistant message"),
         (
             [calls(call("a", arguments="[1]")), result("a")],
