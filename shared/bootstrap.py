@@ -30,7 +30,7 @@ from shared.gateway.cooldown import Cooldown
 from shared.gateway.day_share import DayShare
 from shared.gateway.gateway import Gateway
 from shared.gemini.kinds import Addresses, Kinds
-from shared.gemini.models import MODELS
+from shared.gemini.models import BATCHES_PER_MINUTE, MODELS, embedding_ids
 from shared.generation import JsonObject
 from shared.ledger.grid import Grid
 from shared.ledger.step import MIN_DEADLINE_MS
@@ -270,6 +270,7 @@ def _admission(settings: Settings, store: Store, liveness: Liveness | None) -> A
             cancels=settings.cancels,
             exhaustion=settings.accounts.exhaustion,
             known=frozenset([*MODELS, *settings.model_limits, *filter(None, [settings.model_override])]),
+            batches=dict.fromkeys(embedding_ids(settings.models), BATCHES_PER_MINUTE),
         ),
         AdmissionConfig(
             settings.queue_timeout_s,

@@ -13,6 +13,8 @@ from shared.secret import Secret
 
 JsonObject = dict[str, Any]
 Priority = Literal["interactive", "batch"]
+Verb = Literal["generateContent", "embedContent", "batchEmbedContents"]
+"""The method of the native API that answers a generation."""
 
 
 class Cost(NamedTuple):
@@ -21,15 +23,23 @@ class Cost(NamedTuple):
     requests: int = 0
     input_tokens: int = 0
     images: int = 0
+    batches: int = 0
+    """Calls of `:batchEmbedContents`: a quota of its own, which all models of a project share."""
 
     def plus(self, other: Cost) -> Cost:
-        return Cost(self[0] + other[0], self[1] + other[1], self[2] + other[2])
+        return Cost(self[0] + other[0], self[1] + other[1], self[2] + other[2], self[3] + other[3])
 
     def minus(self, other: Cost) -> Cost:
-        return Cost(self[0] - other[0], self[1] - other[1], self[2] - other[2])
+        return Cost(self[0] - other[0], self[1] - other[1], self[2] - other[2], self[3] - other[3])
+
+    def times(self, count: int) -> Cost:
+        return Cost(self[0] * count, self[1] * count, self[2] * count, self[3] * count)
 
 
 NO_COST = Cost()
+DIMENSIONS = len(Cost._fields)
+BATCHES_AT = 3
+"""The index of `Cost.batches`, the only dimension that the models of a project share."""
 
 
 class Usage(NamedTuple):
@@ -175,7 +185,7 @@ class EncodedBody:
 
 @dataclass(frozen=True, slots=True)
 class Generation:
-    """One request for the gateway. `body` is a native generateContent body (camelCase); `model` as the caller wrote it. The
+    """One request for the gateway. `body` is a native body of `verb` (camelCase); `model` as the caller wrote it. The
     other fields are those of `gateway.generator.Generator`."""
 
     model: str
@@ -188,6 +198,7 @@ class Generation:
     """`body`, if it is encoded already."""
     claim: Claim | None = None
     patient_until_s: float | None = None
+    verb: Verb = "generateContent"
 
 
 @dataclass(slots=True)

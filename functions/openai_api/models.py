@@ -8,6 +8,7 @@ from shared.generation import JsonObject
 from shared.openai_api.api import OPENAI
 from shared.openai_format.chat_body import ChatBody
 from shared.openai_format.completion_bodies import ChatCompletion, ChatCompletionChunk
+from shared.openai_format.embeddings import EmbeddingsAnswer, EmbeddingsBody
 from shared.openai_format.file_bodies import LIST_PARAMETERS, FileDeleted, FileForm, FileList, FileObject
 from shared.openai_format.image_bodies import EditsBody, GenerationsBody, ImagesAnswer
 from shared.openai_format.model_bodies import Model, ModelList
@@ -67,6 +68,9 @@ OPERATIONS: dict[str, Operation] = {
             "206": {"description": "The bytes requested by Range.", "content": _FILE_CONTENT},
             "304": {"description": "The version in If-None-Match is current."},
         },
+    ),
+    "POST /v1/embeddings": Operation(
+        EmbeddingsAnswer, EmbeddingsBody, summary="The embeddings of one text or of many, as vectors."
     ),
     "POST /v1/images/generations": Operation(
         ImagesAnswer, GenerationsBody, summary="Generates images, which are stored and linked to."

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from shared.ledger.grid import Grid
 from shared.ledger.state import AS_USUAL, Exhaustion
@@ -30,6 +30,9 @@ class ProcessConfig:
     """How long a model rests whose quota per minute is exhausted."""
     known: frozenset[str] | None = None
     """The ids in the model table or the configuration: each has a section of its own at once. None: every id has."""
+
+    batches: Mapping[str, int] = field(default_factory=dict)
+    """By id of an embedding model, how many batches a project may send per minute if the configuration does not say."""
 
     def caller_key_kept_s(self, accepted: bool) -> float:
         """How long the ledger of a caller's own key is kept after its last use; `accepted`: Gemini took the key once."""

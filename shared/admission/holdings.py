@@ -7,16 +7,19 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from shared.accounts.account import Account
+from shared.admission.bookings import PermitDraw
 from shared.admission.cancelled import Cancelled
 from shared.admission.config import ProcessConfig
 from shared.admission.deadlines import Deadlines
-from shared.admission.model_permits import ModelPermits, PermitDraw
+from shared.admission.model_permits import ModelPermits
 from shared.admission.names import Names
 from shared.admission.server_clock import Instant
 from shared.generation import Cost
+from shared.ledger.batches import closed_until_ms
 from shared.ledger.circuit import circuits_of, open_until_ms, probe_ms_of, reason_of
 from shared.ledger.limits import minimum
 from shared.ledger.state import (
+    BATCHES,
     UNPROVEN,
     Demand,
     Lacking,
@@ -71,7 +74,7 @@ class Holdings:
 
     def __init__(self, account: Account, config: ProcessConfig) -> None:
         self.account, self.config = account, config
-        self.names = Names(account, config.known)
+        self.names = Names(account, config.known, config.batches)
         self.models: dict[str, ModelPermits] = {}
         """By section of the ledger."""
         self.open: dict[int, str] = {}
@@ -227,7 +230,8 @@ class Holdings:
         for section, need in plan.needs.items():
             permits = self.permits(section)
             # Without a slot nothing can be dispatched: what was booked is given back, and asked for anew.
-            permits.trim((len(need.costs) + need.spare) if wanted and self.cap else 0)
+            used = sum(cost.requests for cost in need.costs) + need.spare
+            permits.trim(used if wanted and self.cap else 0)
             permits.expire(latest_ms)
             if wanted or permits.bookings or permits.settled or permits.has_news:
                 demands[section] = permits.demand(need.costs, need.spare, need.reach_ms, latest_ms, need.spare_ms)
@@ -268,6 +272,7 @@ class Holdings:
                 known = permits.effective.metered
                 newer = grant.limits_version > self.account.limits_version
                 permits.adopt(allotment, kept.get(section, {}), at.earliest_ms, newer=newer)
+                permits.stop_batches(grant.batches_until_ms)
                 if section in moved:
                     permits.trim(0)
                 permits.retry_s = 0.0
@@ -290,7 +295,9 @@ class Holdings:
         """Apply the names and circuits of a document that was read: a model whose circuit was closed by another instance's probe
         is served here from now on, a stopped one is not. Returns whether ids count in other sections than before."""
         renamed = self._regroup(self.names.hear(state.names))
+        batches_until_ms = closed_until_ms(state)
         for model, permits in self.models.items():
+            permits.stop_batches(batches_until_ms)
             section = state.sections.get(model)
             circuits = circuits_of(state, section)
             if permits.single:
@@ -324,7 +331,9 @@ class Holdings:
         for refusal in self.refusals:
             stopped = self.names.root(refusal.model)
             for section, permits in self.models.items():
-                if not refusal.pressure and (refusal.kind == "spend" or section == stopped):
+                if refusal.model == BATCHES:
+                    permits.stop_batches(max(permits.batches_until_ms, refusal.until_ms))
+                elif not refusal.pressure and (refusal.kind == "spend" or section == stopped):
                     permits.open_circuit(refusal.reason)
 
     def learn_name(self, named: Named, earliest_ms: float) -> bool:
@@ -348,6 +357,6 @@ def _refused_any(demand: Demand | None, allotment: ModelGrant) -> bool:
     """Whether less was granted than was asked for."""
     if demand is None:
         return True
-    asked = demand.spare + sum(count for _, count in demand.wants)
+    asked = demand.spare + sum(cost.requests * count for cost, count in demand.wants)
     before = sum(cost.requests for cost in demand.kept.values())
     return sum(cost.requests for cost in allotment.bookings.values()) - before < asked

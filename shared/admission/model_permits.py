@@ -5,25 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from shared.generation import NO_COST, Cost
+from shared.admission.bookings import NOTHING, Booking, PermitDraw, covers
+from shared.generation import DIMENSIONS, NO_COST, Cost
 from shared.ledger.grid import Grid, pacific_day
 from shared.ledger.limits import Limits, minimum
 from shared.ledger.state import MAX_WANTS, Bookings, Demand, ModelGrant, Reason, SlotRange
 
 RATE_MEMORY_S, LONG_MEMORY_S = 5.0, 20.0
 """Over how long arrivals are averaged: where they become more frequent, and where they become less so."""
-
-
-@dataclass(slots=True)
-class Booking:
-    """What may still be drawn from one booking, and what was drawn from it but not yet dispatched."""
-
-    available: Cost
-    reserved: Cost = NO_COST
-
-
-PermitDraw = tuple[tuple[SlotRange, Cost], ...]
-"""What one request took from each booking; the parts add up to the request's cost."""
 
 
 @dataclass(slots=True)
@@ -63,6 +52,8 @@ class ModelPermits:
     """The `probe_until_ms` of the probe that is under way here; 0 if none is."""
     answered_probe_ms: float = 0.0
     """The `probe_until_ms` of an answered probe that the ledger has not been sent yet; 0 if none."""
+    batches_until_ms: float = 0.0
+    """Until when no batch of embeddings is dispatched, because Gemini rejected one (store time)."""
     retry_s: float = 0.0
     """Earliest time to ask again for permits that were not granted (elapsed time)."""
     spare_retry_s: float = 0.0
@@ -104,9 +95,11 @@ class ModelPermits:
         return self.last is not None and self.last.day_spent and earliest_ms < self.day_end_ms
 
     def record_arrival(self, cost: Cost, now_s: float) -> None:
-        """Learn from an arriving request what a typical one costs and how many arrive per second."""
-        self.arrivals += 1
-        self.typical = Cost(1, max(cost[1], (self.typical[1] * 7 + cost[1]) // 8), max(cost[2], self.typical[2]))
+        """Learn from an arriving request what a typical one costs and how many arrive per second. A batch of embeddings is as
+        many requests as it has; spare permits are for single ones."""
+        self.arrivals += cost.requests
+        tokens = -(-cost.input_tokens // max(1, cost.requests))
+        self.typical = Cost(1, max(tokens, (self.typical[1] * 7 + tokens) // 8), max(cost[2], self.typical[2]))
         if not self.since_s:
             self.since_s = now_s
 
@@ -126,6 +119,8 @@ class ModelPermits:
         slot_ms, metered = self.grid.slot_ms, self.effective.metered
         if self.last is None or self.is_stopped(earliest_ms, latest_ms):
             return None
+        if cost.batches and earliest_ms < self.batches_until_ms:
+            return None
         if not any(metered):
             self.probing_ms = self.probe_until_ms
             return ()
@@ -134,7 +129,7 @@ class ModelPermits:
         for validity, booking in self.bookings.items():
             if validity[0] * slot_ms <= earliest_ms and latest_ms < (validity[1] + 1) * slot_ms:
                 have = booking.available
-                part = Cost(min(left[0], have[0]), min(left[1], have[1]), min(left[2], have[2]))
+                part = Cost(min(left[0], have[0]), min(left[1], have[1]), min(left[2], have[2]), min(left[3], have[3]))
                 if any(part):
                     parts.append((validity, part))
                     left = left.minus(part)
@@ -187,7 +182,7 @@ class ModelPermits:
         for validity in sorted(self.bookings):
             if validity[1] >= slot:
                 have = have.plus(self.bookings[validity].available)
-                if all(have[k] >= amounts[k] or not metered[k] for k in range(3)):
+                if all(have[k] >= amounts[k] or not metered[k] for k in range(DIMENSIONS)):
                     return max(earliest_ms, validity[0] * self.grid.slot_ms)
         return None if any(metered) else earliest_ms
 
@@ -208,7 +203,9 @@ class ModelPermits:
         if self.open_until_ms and not (probe_ms > 0 and probe_ms == self.probing_ms and latest_ms < probe_ms):
             return False
         slot_ms = self.grid.slot_ms
-        for v, _ in draw:
+        for v, part in draw:
+            if part.batches and earliest_ms < self.batches_until_ms:
+                return False
             if v[0] * slot_ms > earliest_ms or latest_ms >= (v[1] + 1) * slot_ms or v not in self.bookings:
                 return False
         return True
@@ -252,6 +249,13 @@ class ModelPermits:
         self.probe_until_ms = self.probing_ms = 0.0
         for booking in self.bookings.values():
             booking.available = NO_COST
+
+    def stop_batches(self, until_ms: float) -> None:
+        """Dispatch no batch of embeddings before `until_ms`. Those booked for earlier are given up."""
+        self.batches_until_ms = until_ms
+        for validity, booking in self.bookings.items():
+            if validity.first * self.grid.slot_ms < until_ms:
+                booking.available = booking.available._replace(batches=0)
 
     def end_probe(self, probe_ms: float, *, answered: bool) -> None:
         """End the probe that was sent under the right `probe_ms`. Unless it was answered, another one may be sent instead."""
@@ -297,7 +301,7 @@ class ModelPermits:
             surplus -= give
             left = booking.available[0] - give
             share = left / booking.available[0] if booking.available[0] else 0
-            booking.available = Cost(left, int(booking.available[1] * share), int(booking.available[2] * share))
+            booking.available = Cost(left, *(int(amount * share) for amount in booking.available[1:]))
 
     def demand(self, waiting: list[Cost], spare: int, reach_ms: int, latest_ms: float, spare_ms: int = 0) -> Demand:
         """The report for the next renew. `waiting`: every request that could be dispatched soon, in serving order."""
@@ -307,10 +311,13 @@ class ModelPermits:
         head = bool(waiting) and not self.serves(waiting[0], latest_ms)
         for at, cost in enumerate(waiting):
             if (at or not head) and covers(Cost(*left), cost, metered):
-                left = [left[k] - cost[k] for k in range(3)]
+                left = [left[k] - cost[k] for k in range(DIMENSIONS)]
             elif runs and (runs[-1][0] == cost or len(runs) >= MAX_WANTS):
                 mean, count = runs[-1]
-                runs[-1] = (Cost(*(-(-(mean[k] * count + cost[k]) // (count + 1)) for k in range(3))), count + 1)
+                runs[-1] = (
+                    Cost(*(-(-(mean[k] * count + cost[k]) // (count + 1)) for k in range(DIMENSIONS))),
+                    count + 1,
+                )
             else:
                 runs.append((cost, 1))
         kept: Bookings = {v: booking.available.plus(booking.reserved) for v, booking in self.bookings.items()}
@@ -370,7 +377,7 @@ class ModelPermits:
         configuration than this process has read, they apply."""
         bookings: dict[SlotRange, Booking] = {}
         for validity in sorted(allotment.bookings, key=lambda v: v[1]):
-            mine = self.bookings.get(validity, _NOTHING)
+            mine = self.bookings.get(validity, NOTHING)
             spent = kept.get(validity, NO_COST).minus(mine.available.plus(mine.reserved))
             left = allotment.bookings[validity].minus(spent).minus(mine.reserved)
             if min(left) >= 0:
@@ -381,10 +388,3 @@ class ModelPermits:
             self.trim(0)
         self.set_circuit(allotment.open_until_ms, allotment.probe_ms, allotment.stop)
         self.day_end_ms = pacific_day(earliest_ms).end_ms
-
-
-def covers(have: Cost, cost: Cost, metered: tuple[bool, bool, bool]) -> bool:
-    return all(have[k] >= cost[k] or not metered[k] for k in range(3))
-
-
-_NOTHING = Booking(NO_COST)

@@ -13,8 +13,10 @@ from shared.ledger.state import NAME_KEPT_MS, UNPROVEN, Bookings, Metered, Model
 class Names:
     """The names of one project. `unreported`: names from answers, which apply here at once and are reported by the next renew."""
 
-    def __init__(self, account: Account, known: frozenset[str] | None) -> None:
-        self.account, self._known = account, known
+    def __init__(
+        self, account: Account, known: frozenset[str] | None, batches: Mapping[str, int] | None = None
+    ) -> None:
+        self.account, self._known, self._batches = account, known, batches or {}
         self._names: dict[str, Metered] = {}
         self.unreported: list[Named] = []
 
@@ -37,7 +39,9 @@ class Names:
         lists, and where no model has a limit of its own."""
         ids = [section, *(name for name in self._names if section_of(self._names, name) == section)]
         stated = [self.account.limits_for(model) for model in ids if model != UNPROVEN and self.knows(model)]
-        return minimum(stated) if stated else self.account.limits
+        limits = minimum(stated) if stated else self.account.limits
+        batches = [self._batches[model] for model in ids if model in self._batches]
+        return limits._replace(batches=min(batches)) if batches and limits.batches is None else limits
 
     def learn(self, named: Named, now_ms: float) -> bool:
         """Record the model under which Gemini metered a request; None: Gemini has no such model, so its id is unproven again.

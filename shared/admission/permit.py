@@ -7,13 +7,14 @@ from typing import Protocol
 
 from shared.accounts.account import Account
 from shared.admission.answer_times import AnswerTimes
+from shared.admission.bookings import PermitDraw
 from shared.admission.cancelled import runs_on_s
-from shared.admission.model_permits import ModelPermits, PermitDraw
+from shared.admission.model_permits import ModelPermits
 from shared.admission.project import ProjectClient
 from shared.admission.queue import Waiter
 from shared.clock import elapsed_s
 from shared.generation import NO_COST, Cost, RateLimit, RateStatus
-from shared.ledger.state import UNPROVEN, Named, QuotaSignal
+from shared.ledger.state import BATCHES, UNPROVEN, Named, QuotaSignal
 from shared.ledger.step import MIN_DEADLINE_MS
 
 
@@ -115,7 +116,8 @@ class Permit:
         names = self._project.names
         if not refusal.pressure and refusal.kind != "spend" and (named or names.section(self.model) == UNPROVEN):
             self.metered(named, served=False)
-        self._project.refuse(replace(refusal, model=names.section(refusal.model)))
+        section = BATCHES if refusal.model == BATCHES else names.section(refusal.model)
+        self._project.refuse(replace(refusal, model=section))
 
     def metered(self, model: str | None, *, served: bool = True) -> None:
         """Record the metered model that Gemini's answer named. None: the answer named none, so the requested model counts unless

@@ -370,7 +370,7 @@ class Policy:
             if permits.last is not None and (stopped or not self._suffices(permits, waiting, cap, at)):
                 share = permits.last.per_s * grant.horizon_ms / 1000
                 have = permits.available(at.latest_ms).requests
-                least = 1 if stopped else max(1, min(math.ceil(GAIN_SHARE * share), len(waiting) - have))
+                least = 1 if stopped else max(1, min(math.ceil(GAIN_SHARE * share), waiting.cost.requests - have))
                 costs = waiting.costs(min(self._soon(cap, at), have + least))
                 lacking[name] = (permits.demand(costs, 0, 0, at.latest_ms), least)
         return lacking

@@ -8,13 +8,14 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from shared.accounts.account import Account
+from shared.admission.bookings import PermitDraw
 from shared.admission.budget import min_ahead_s
 from shared.admission.call_log import LedgerCallLog
 from shared.admission.config import ProcessConfig
 from shared.admission.decisions import Contact, Linger, Looked, Message
 from shared.admission.holdings import Holdings
 from shared.admission.ledger_client import LedgerClient
-from shared.admission.model_permits import ModelPermits, PermitDraw
+from shared.admission.model_permits import ModelPermits
 from shared.admission.policy import Policy
 from shared.admission.returns import Returns
 from shared.admission.server_clock import Instant, ServerClock

@@ -8,7 +8,8 @@ import math
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Generic, Protocol, TypeVar
+from operator import add
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from shared.generation import Cost
 
@@ -68,13 +69,45 @@ T = TypeVar("T", bound=Placed)
 Entry = tuple[float, int, T]
 
 
+class Ahead(NamedTuple):
+    """Waiters that are served first: how many, and what they cost together."""
+
+    exchanges: int = 0
+    requests: float = 0
+    tokens: float = 0
+    batches: float = 0
+
+    def plus(self, other: Ahead) -> Ahead:
+        return Ahead(*map(add, self, other))
+
+
+@dataclass(slots=True)
+class Amounts:
+    """The costs of waiters by dimension, in the waiters' order. Each generates at most one image, so images are not needed."""
+
+    requests: list[int] = field(default_factory=list)
+    tokens: list[int] = field(default_factory=list)
+    batches: list[int] = field(default_factory=list)
+
+    def insert(self, at: int, cost: Cost) -> None:
+        self.requests.insert(at, cost.requests)
+        self.tokens.insert(at, cost.input_tokens)
+        self.batches.insert(at, cost.batches)
+
+    def remove(self, at: int) -> None:
+        del self.requests[at], self.tokens[at], self.batches[at]
+
+    def before(self, at: int) -> Ahead:
+        return Ahead(at, *(_sum_before(amounts, at) for amounts in (self.requests, self.tokens, self.batches)))
+
+
 @dataclass(slots=True)
 class Ordered(Generic[T]):
     """Waiters in their turns: interactive ones ([0]) and those of the batch priority ([1])."""
 
     lists: tuple[list[Entry[T]], list[Entry[T]]] = field(default_factory=lambda: ([], []))
-    tokens: tuple[list[int], list[int]] = field(default_factory=lambda: ([], []))
-    """Their input tokens, in the same order."""
+    costs: tuple[Amounts, Amounts] = field(default_factory=lambda: (Amounts(), Amounts()))
+    """What they cost, in the same order."""
 
     def __len__(self) -> int:
         return len(self.lists[0]) + len(self.lists[1])
@@ -82,14 +115,15 @@ class Ordered(Generic[T]):
     def add(self, waiter: T) -> None:
         at = self.place(waiter)
         self.lists[waiter.batch].insert(at, (waiter.tag, waiter.sequence, waiter))
-        self.tokens[waiter.batch].insert(at, waiter.cost[1])
+        self.costs[waiter.batch].insert(at, waiter.cost)
 
     def remove(self, waiter: T) -> bool:
         """False if it is not in the queue."""
         entries, at = self.lists[waiter.batch], self.place(waiter)
         if at == len(entries) or entries[at][2] is not waiter:
             return False
-        del entries[at], self.tokens[waiter.batch][at]
+        del entries[at]
+        self.costs[waiter.batch].remove(at)
         return True
 
     def place(self, waiter: Placed) -> int:
@@ -97,14 +131,10 @@ class Ordered(Generic[T]):
         # Sequence numbers are unique, so a comparison never reaches the waiters.
         return bisect_left(self.lists[waiter.batch], (waiter.tag, waiter.sequence))
 
-    def ahead(self, waiter: Placed) -> tuple[int, float]:
-        """How many waiters are served before it, and their input tokens: an estimate beyond the first MAX_SUMMED."""
-        at, tokens = self.place(waiter), self.tokens[waiter.batch]
-        count, amount = at, _sum_before(tokens, at)
-        if waiter.batch:
-            first = self.tokens[0]
-            count, amount = count + len(first), amount + _sum_before(first, len(first))
-        return count, amount
+    def ahead(self, waiter: Placed) -> Ahead:
+        """How many waiters are served before it, and what they cost: an estimate beyond the first MAX_SUMMED."""
+        before = self.costs[waiter.batch].before(self.place(waiter))
+        return before.plus(self.costs[0].before(len(self.lists[0]))) if waiter.batch else before
 
 
 def _sum_before(amounts: list[int], at: int) -> float:
@@ -130,7 +160,7 @@ class FairQueue:
         """Give `waiter` a turn, later than the turn `after`, unless it has one."""
         if waiter.tag:
             return
-        work = 1 + waiter.cost.input_tokens / TOKENS_PER_REQUEST
+        work = waiter.cost.requests + waiter.cost.input_tokens / TOKENS_PER_REQUEST
         last = max(self._now, self._turns.get(waiter.caller, 0.0), after)
         turn = self._turns[waiter.caller] = last + work / self.weights.get(waiter.caller, 1.0)
         waiter.tag = math.floor(turn * EVEN_TURNS) / EVEN_TURNS

@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable
 
 from shared.admission.project import ProjectClient
-from shared.admission.queue import Waiter
+from shared.admission.queue import Ahead, Waiter
 from shared.admission.returns import Appointment, Returns
 from shared.admission.stop_errors import explanation, stopped_error
 from shared.clock import elapsed_s
@@ -22,7 +22,12 @@ from shared.generation import Cost
 from shared.ledger.limits import Limits
 from shared.ledger.state import Reason
 
-DIMENSIONS = ("requests per minute", "input tokens per minute", "images per minute")
+DIMENSIONS = (
+    "requests per minute",
+    "input tokens per minute",
+    "images per minute",
+    "batches of embeddings per minute",
+)
 LEDGER_RETRY_S = 5
 MARGIN_S = 0.5
 """Added to a computed wait before it is rounded up: a permit may be used from the slot after the one computed for it."""
@@ -154,22 +159,23 @@ def _eta_of(project: ProjectClient, waiter: Waiter, returns: Returns) -> float |
     if permits.last is None:
         return None
     last, earliest_ms, latest_ms, own = permits.last, *project.clock.bounds_ms(), waiter.cost
-    requests, tokens = _ahead(project, waiter, returns)
+    ahead = _ahead(project, waiter, returns)
     # Each request to an image model generates one image.
-    needed = (requests + own[0], tokens + own[1], (requests + 1) * own[2])
+    images = (ahead.exchanges + 1) * own.images
+    needed = (ahead.requests + own[0], ahead.tokens + own[1], images, ahead.batches + own.batches)
     held_ms = permits.covered_ms(needed, earliest_ms, latest_ms)
     if held_ms is not None and (permits.probe_until_ms or not permits.open_until_ms):
         return (held_ms - earliest_ms) / 1000
     if permits.open_until_ms <= earliest_ms and not last.next_ms and last.supply is None:
         return None
     have = permits.available(latest_ms)
-    left = (needed[0] - have[0], needed[1] - have[1], needed[2] - have[2])
+    left = tuple(amount - held for amount, held in zip(needed, have, strict=True))
     # The slot of the first unmet request was searched on the calendar itself.
     is_first = last.next_ms and (left[0] <= own[0] or last.supply is None)
     due_ms = last.next_ms if is_first or last.supply is None else last.supply.granted_ms(left)
     if last.open_until_ms < permits.open_until_ms and not is_first:
         due_ms += permits.open_until_ms - earliest_ms  # Gemini refused the model after that calendar was made.
-    due_ms = max(due_ms, permits.open_until_ms)
+    due_ms = max(due_ms, permits.open_until_ms, permits.batches_until_ms if own.batches else 0)
     eta_s = max(0.0, due_ms - earliest_ms) / 1000
     return eta_s if eta_s < math.inf else None
 
@@ -178,18 +184,17 @@ def _slot_eta_s(project: ProjectClient, waiter: Waiter, returns: Returns) -> flo
     """When `project` has a slot for the waiter, if exchanges go on taking as long as they did lately (seconds from now)."""
     line = project.wait_list.models.get(project.names.section(waiter.model))
     others = project.wait_list.count - (len(line) if line else 0)
-    behind = _ahead(project, waiter, returns)[0] + others - max(0, project.free_slots())
+    behind = _ahead(project, waiter, returns).exchanges + others - max(0, project.free_slots())
     return max(0, behind + 1) * project.holdings.service_s / max(1, project.holdings.cap)
 
 
-def _ahead(project: ProjectClient, waiter: Waiter, returns: Returns) -> tuple[int, float]:
-    """How many requests of its model have a place before the waiter's, and their input tokens: those that wait here, and
-    those that were rejected and are expected back."""
+def _ahead(project: ProjectClient, waiter: Waiter, returns: Returns) -> Ahead:
+    """What has a place before the waiter's in its model's queue: those that wait here, and those that were rejected and are
+    expected back."""
     section = project.names.section(waiter.model)
     line = project.wait_list.models.get(section)
-    away, away_tokens = returns.ahead(project.account.ledger_id, section, waiter, elapsed_s())
-    here, tokens = line.order.ahead(waiter) if line else (0, 0.0)
-    return away + here, away_tokens + tokens
+    away = returns.ahead(project.account.ledger_id, section, waiter, elapsed_s())
+    return away.plus(line.order.ahead(waiter)) if line else away
 
 
 def _too_late(waiter: Waiter, returns: Returns) -> QueueTimeout:
@@ -227,7 +232,7 @@ def unconnected(waiter: Waiter, returns: Returns, project: ProjectClient, most: 
         f"No connection to Gemini becomes free before this request's deadline: {most(guest)} requests{whose} are open "
         "in this instance, its maximum. Send it again after the time in Retry-After."
     )
-    turn_s = math.ceil(project.holdings.service_s * (1 + _ahead(project, waiter, returns)[0]) / most(guest))
+    turn_s = math.ceil(project.holdings.service_s * (1 + _ahead(project, waiter, returns).exchanges) / most(guest))
     return QueueTimeout(text, retry_after_s=max(retry_s(waiter, returns), float(turn_s)))
 
 

@@ -16,7 +16,7 @@ from collections.abc import Container, Iterable
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
 
-from shared.admission.queue import Ordered, Placed
+from shared.admission.queue import Ahead, Ordered, Placed
 from shared.generation import Cost
 
 GRACE_S = 2.0
@@ -117,11 +117,11 @@ class Returns:
         self._remove(earliest)
         return earliest
 
-    def ahead(self, ledger: str, section: str, waiter: Placed, now_s: float) -> tuple[int, float]:
-        """How many of a section's appointments have a place before the waiter's, and their input tokens."""
+    def ahead(self, ledger: str, section: str, waiter: Placed, now_s: float) -> Ahead:
+        """What of a section's appointments has a place before the waiter's."""
         self.forget(now_s)
         away = self._away.get((ledger, section))
-        return away.order.ahead(waiter) if away is not None else (0, 0.0)
+        return away.order.ahead(waiter) if away is not None else Ahead()
 
     def last_tag(self, caller: str) -> float:
         """The last turn that a caller's appointments have taken: its new requests come after it. 0.0 if it has none."""

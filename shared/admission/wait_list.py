@@ -148,4 +148,4 @@ class WaitList:
 
 
 def at_least(cost: Cost, other: Cost) -> bool:
-    return cost[0] >= other[0] and cost[1] >= other[1] and cost[2] >= other[2]
+    return cost[0] >= other[0] and cost[1] >= other[1] and cost[2] >= other[2] and cost[3] >= other[3]

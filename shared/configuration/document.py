@@ -38,6 +38,7 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 Tier = Literal["free", "tier1", "tier2", "tier3"]
 LimitName = Literal["rpm", "tpm", "ipm", "rpd"]
+ModelLimitName = Literal["rpm", "tpm", "ipm", "rpd", "batches"]
 LimitValue = int | Literal["unlimited"]
 
 _STRICT: Mapping[str, Any] = {"extra": "forbid", "strict": True}
@@ -93,7 +94,7 @@ class Configuration:
     concurrency: int | None = None
     tier: Tier | None = None
     limits: Mapping[LimitName, LimitValue] = field(default_factory=dict)
-    model_limits: Mapping[str, Mapping[LimitName, LimitValue]] = field(default_factory=dict)
+    model_limits: Mapping[str, Mapping[ModelLimitName, LimitValue]] = field(default_factory=dict)
     models: Mapping[Purpose, str] = field(default_factory=dict)
     """The default model of a purpose."""
     aliases: Mapping[str, str] = field(default_factory=dict)
@@ -250,8 +251,10 @@ def _check_sizes(configuration: Configuration) -> None:
             raise BadRequest(f"{name} has more than {MAX_ENTRIES} entries; remove some.", field=name)
 
 
-def _check_limits(path: str, limits: Mapping[LimitName, LimitValue]) -> None:
+def _check_limits(path: str, limits: Mapping[LimitName, LimitValue] | Mapping[ModelLimitName, LimitValue]) -> None:
     for name, value in limits.items():
+        if (name, value) == ("batches", "unlimited"):
+            raise BadRequest(f"{path}.batches must be a number.", field=f"{path}.batches")
         if value != "unlimited" and not 0 <= value < 1 << 53:
             raise BadRequest(f"{path}.{name} must be 0 or more, or `unlimited`.", field=f"{path}.{name}")
 

@@ -17,6 +17,8 @@ from aiohttp import web
 
 from . import (
     answers,
+    embeddings,
+    error_faults,
     errors,
     faults,
     files,
@@ -33,9 +35,10 @@ from . import (
 from .assist import Assist, Work
 from .auth import authenticate
 from .config import EmulatorConfig
+from .directed import deadline_s, directives_of, fail
 from .errors import GoogleError
 from .exchange import Aborted, Exchange
-from .faults import BadDirective, Directives, Fault, Faults
+from .faults import Directives, Fault, Faults
 from .model_pages import page
 from .models import Model
 from .oauth import TokenServer
@@ -48,7 +51,6 @@ from .validate import check_contents, check_generate
 _PATH = re.compile(r"/(v1|v1beta)/models(?:/([^/:]+)(?::(\w+))?)?")
 _GENERATING = frozenset({"generateContent", "streamGenerateContent"})
 _ANSWERING = frozenset({models.TEXT, models.IMAGE})
-_MAX_SERVER_TIMEOUT_S = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,20 +177,42 @@ class App:
         else:
             exchange.key = self.tokens.account_of(request, vertex.rpc(call.version, call.method))
             project = self.stats.project(vertex.project_of(call.place[0]))
-        if call.method in _GENERATING:
+        embeds = call.place is None and call.method in embeddings.METHODS
+        if call.method in _GENERATING or embeds:
             exchange.open(project)
         elif call.method != "countTokens":
             raise errors.model_not_found(call.version, call.model_id, call.method)
         if call.place is None and call.model_id in models.CLOSED:
             raise errors.model_closed(call.model_id, models.CLOSED[call.model_id])
-        if model is None or model.kind not in _ANSWERING:
+        if model is None or model.kind not in ({models.EMBEDDING} if embeds else _ANSWERING):
             if call.place is not None:
                 raise vertex.model_not_found(*call.place, call.model_id)
             raise errors.model_not_found(call.version, call.model_id, call.method)
         body = await self._body(request)
         if call.method == "countTokens":
             return self._count(request, call, project, body)
+        if embeds:
+            return await self._embed(request, exchange, call, model, project, body)
         return await self._generate(request, exchange, call, model, project, body)
+
+    async def _embed(
+        self, request: Request, exchange: Exchange, call: _Call, model: Model, project: ProjectRecord, body: bytes
+    ) -> web.Response:
+        wanted = embeddings.read(body, call.method, call.version, model)
+        asked, fault = self._directed(request, exchange, call, model, project, wanted.prompt)
+        wall_s, window_s, tokens = self._wall_clock(), self._config.window_s, sum(wanted.counts)
+        if wanted.batch:
+            exceeded = project.admit_batch(model.id, request.arrived_s, tokens, wall_s, len(wanted.texts))
+        else:
+            exceeded = project.admit(model.id, request.arrived_s, tokens, wall_s)
+        if exceeded and exceeded[0].dimension == "batches":
+            raise error_faults.batches_exceeded(project.name, exceeded[0].limit)
+        if exceeded:
+            raise rejections.over_quota(project.settings, model.id, exceeded, window_s=window_s, wall_s=wall_s)
+        self.stats.admitted(exchange.key)
+        await self._wait(request, exchange, asked, fault)
+        self.stats.used(tokens, 0, 0)
+        return replies.document(request, embeddings.answer(wanted, model))
 
     async def _body(self, request: Request) -> bytes:
         limit = self._config.max_body_bytes
@@ -237,7 +261,21 @@ class App:
     ) -> Work:
         """Admits a valid request and answers it. Raises GoogleError, or Aborted for a fault without a response."""
         prompt = answers.prompt_of(message)
-        asked = _directives(request, prompt)
+        asked, fault = self._directed(request, exchange, call, model, project, prompt)
+        counts = tokens.count_request(message)
+        self._admit(request, exchange, model, project, sum(counts.values()), images.image_count(message, model))
+        pace = await self._wait(request, exchange, asked, fault)
+        answer = await _answer_of(message, model, counts, asked.words, fault, self.seeds, call.backend)
+        if call.place is not None:
+            answer = replace(answer, traffic_type=vertex.TRAFFIC_TYPE)
+        self.stats.used(sum(counts.values()), sum(one.tokens for one in answer.candidates), answer.thought_tokens)
+        return Work(answer, fault, pace)
+
+    def _directed(
+        self, request: Request, exchange: Exchange, call: _Call, model: Model, project: ProjectRecord, prompt: str
+    ) -> tuple[Directives, Fault | None]:
+        """What the request's directives say, and the fault that strikes it. Raises GoogleError for one that rejects it."""
+        asked = directives_of(request, prompt)
         fault = self.faults.choose(asked.fault, prompt, exchange.key, model.id)
         if fault is not None:
             self.stats.fault(fault.kind)
@@ -253,23 +291,21 @@ class App:
                     window_s=self._config.window_s,
                     wall_s=self._wall_clock(),
                 )
-        counts = tokens.count_request(message)
-        self._admit(request, exchange, model, project, sum(counts.values()), images.image_count(message, model))
+        return asked, fault
+
+    async def _wait(self, request: Request, exchange: Exchange, asked: Directives, fault: Fault | None) -> replies.Pace:
+        """Passes the time until the answer. Raises what the fault raises."""
         pace = replies.Pace(
             asked.latency_s if asked.latency_s is not None else self._config.latency_s,
             self._config.chunk_delay_s,
-            _deadline_s(request),
+            deadline_s(request),
         )
         hangs = fault is not None and fault.kind == "hang"
         exchange.works_until((pace.deadline_s or time.monotonic() + faults.HANG_S) if hangs else pace.ready_s(1))
         await pace.before_answer()
         if fault is not None:
-            await _fail(exchange, fault)
-        answer = await _answer_of(message, model, counts, asked.words, fault, self.seeds, call.backend)
-        if call.place is not None:
-            answer = replace(answer, traffic_type=vertex.TRAFFIC_TYPE)
-        self.stats.used(sum(counts.values()), sum(one.tokens for one in answer.candidates), answer.thought_tokens)
-        return Work(answer, fault, pace)
+            await fail(exchange, fault)
+        return pace
 
     def _admit(
         self,
@@ -324,32 +360,6 @@ def create_app(config: EmulatorConfig | None = None, *, wall_clock: Callable[[],
     return App(config or EmulatorConfig(), wall_clock=wall_clock)
 
 
-def _directives(request: Request, prompt: str) -> Directives:
-    """Directives of the header have precedence over those of the prompt."""
-    try:
-        said, sent = faults.from_prompt(prompt), faults.from_header(request.headers.get("x-emulator-fault"))
-    except BadDirective as error:
-        raise errors.invalid(str(error)) from None
-    return Directives(
-        sent.fault or said.fault,
-        sent.latency_s if sent.latency_s is not None else said.latency_s,
-        sent.words if sent.words is not None else said.words,
-    )
-
-
-async def _fail(exchange: Exchange, fault: Fault) -> None:
-    """Raises or hangs, for faults without a response."""
-    if rejections.fails(fault):
-        raise rejections.failure(fault)
-    if fault.kind == "hang":
-        await asyncio.sleep(min(faults.HANG_S, fault.seconds if fault.seconds is not None else faults.HANG_S))
-        exchange.hang_up()
-        raise Aborted
-    if fault.kind == "reset":
-        exchange.reset()
-        raise Aborted
-
-
 async def _answer_of(
     message: dict[str, Any],
     model: Model,
@@ -374,12 +384,3 @@ async def _answer_of(
         return images.odd(drawn, kind) if kind in images.ODD_IMAGES else drawn
     answer = answers.answer(message, model, counts, words, backend)
     return answers.broken(answer, kind) if kind in ("wrong_json", "not_json") else answer
-
-
-def _deadline_s(request: Request) -> float | None:
-    """When the caller's X-Server-Timeout (seconds, from arrival) ends. Invalid values are ignored, as Google does."""
-    try:
-        timeout_s = float(request.headers.get("X-Server-Timeout", ""))
-    except ValueError:
-        return None
-    return request.arrived_s + timeout_s if 0 < timeout_s <= _MAX_SERVER_TIMEOUT_S else None

@@ -37,6 +37,8 @@ class Project:
     limits: Limits = Limits()
     models: Mapping[str, Limits] = field(default_factory=dict)
     concurrency: int | None = None
+    batches: int | None = 150
+    """Calls of batchEmbedContents per minute, to all models together."""
 
     def limits_for(self, model: str) -> Limits:
         return self.models.get(model, self.limits)
@@ -77,12 +79,14 @@ def from_env(environ: Mapping[str, str], *, latency_ms: float = 0.0, chunk_delay
 
     EMULATOR_KEYS is a JSON object {key: project}; EMULATOR_ALIASES is {id: the model that it is metered as};
     EMULATOR_SERVICE_ACCOUNTS is {address: RSA key in PEM};
-    EMULATOR_PROJECTS is {project: {"tier", "concurrency", "rpm", "tpm", "rpd", "ipm", "models": {model: {"rpm", ...}}}}.
+    EMULATOR_PROJECTS is {project: {"tier", "concurrency", "batches", "rpm", "tpm", "rpd", "ipm", "models": {model:
+    {"rpm", ...}}}}.
     """
     default = Project(
         tier=_tier(environ.get("EMULATOR_TIER") or "paid", "EMULATOR_TIER"),
         limits=Limits(**{name: _whole(environ, f"EMULATOR_{name.upper()}") for name in _LIMIT_NAMES}),
         concurrency=_whole(environ, "EMULATOR_CONCURRENCY"),
+        batches=_whole(environ, "EMULATOR_BATCHES") if environ.get("EMULATOR_BATCHES", "").strip() else 150,
     )
     keys = _json_object(environ, "EMULATOR_KEYS")
     if not all(isinstance(project, str) for project in keys.values()):
@@ -117,7 +121,7 @@ def _project(name: str, value: Any) -> Project:
     where = f"EMULATOR_PROJECTS[{name!r}]"
     if not isinstance(value, dict):
         raise ConfigError(f"{where} must be an object.")
-    unknown = set(value) - {"tier", "concurrency", "models", *_LIMIT_NAMES}
+    unknown = set(value) - {"tier", "concurrency", "batches", "models", *_LIMIT_NAMES}
     if unknown:
         raise ConfigError(f"{where} has unknown fields: {', '.join(sorted(unknown))}.")
     models = value.get("models", {})
@@ -128,6 +132,7 @@ def _project(name: str, value: Any) -> Project:
         limits=_limits(value, where),
         models={model: _limits(limits, f"{where}.models[{model!r}]") for model, limits in models.items()},
         concurrency=_limit(value.get("concurrency"), f"{where}.concurrency"),
+        batches=_limit(value.get("batches", 150), f"{where}.batches"),
     )
 
 

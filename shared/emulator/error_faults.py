@@ -83,6 +83,14 @@ def _region(context: Context, limit: int, *, method: str = "GenerateContent", de
     return GoogleError(429, message, details=[info, HELP] if details else [])
 
 
+def batches_exceeded(project_name: str, limit: int) -> GoogleError:
+    """The 429 of the quota of batchEmbedContents."""
+    context = Context(model="", tier="paid", limit=limit, consumer=project_number(project_name), wait_s=0.0, wall_s=0.0)
+    error = _region(context, limit, method="BatchEmbedContents")
+    error.reason = "batches"
+    return error
+
+
 def _bullets(context: Context) -> GoogleError:
     return GoogleError(429, _quota(context, "rpm").message)
 

@@ -47,6 +47,15 @@ MESSAGES: dict[str, dict[str, str]] = {
         "tools": "[Tool]",
         "generationConfig": "GenerationConfig",
     },
+    "EmbedContentRequest": {
+        "model": "string",
+        "content": "Content",
+        "taskType": "Enum:TASK_TYPE_UNSPECIFIED RETRIEVAL_QUERY RETRIEVAL_DOCUMENT SEMANTIC_SIMILARITY CLASSIFICATION "
+        "CLUSTERING QUESTION_ANSWERING FACT_VERIFICATION CODE_RETRIEVAL_QUERY",
+        "title": "string",
+        "outputDimensionality": "int",
+    },
+    "BatchEmbedContentsRequest": {"requests": "[EmbedContentRequest]"},
     "Content": {"role": "string", "parts": "[Part]"},
     "Part": {
         "text": "string",

@@ -98,17 +98,20 @@ class ModelQuota:
         self.day_count = 0
         self.max_requests = self.max_tokens = self.max_offered_requests = self.max_offered_tokens = self.max_images = 0
 
-    def admit(self, at_s: float, tokens: int, limits: Limits, wall_s: float, images: int = 0) -> list[Exceeded]:
+    def admit(
+        self, at_s: float, tokens: int, limits: Limits, wall_s: float, images: int = 0, requests: int = 1
+    ) -> list[Exceeded]:
         """Admits and counts a request that arrived at `at_s`, or returns every exceeded quota and counts only the offer.
-        `wall_s` is Unix time, for the daily count."""
+        `wall_s` is Unix time, for the daily count. A batch counts as the `requests` that it has."""
         offered = self._offered.peak_with(at_s, tokens)
-        self._offered.add(at_s, tokens)
-        self.max_offered_requests = max(self.max_offered_requests, offered[0])
+        _add(self._offered, at_s, tokens, requests)
+        self.max_offered_requests = max(self.max_offered_requests, offered[0] + requests - 1)
         self.max_offered_tokens = max(self.max_offered_tokens, offered[1])
         if wall_s >= self._day_ends_s:
             self._day_ends_s, self.day_count = next_midnight_s(wall_s), 0
         count, cost = self._admitted.peak_with(at_s, tokens)
-        exceeded = self._exceeded(count, cost, at_s, tokens, limits, wall_s)
+        count += requests - 1
+        exceeded = self._exceeded(count, cost, at_s, tokens, limits, wall_s, requests)
         pictures = self._images.peak_with(at_s, images)[1] if images else 0
         if limits.ipm is not None and pictures > limits.ipm:
             exceeded.append(Exceeded("ipm", limits.ipm, self._images.wait_for_cost_s(at_s, limits.ipm, images)))
@@ -116,20 +119,21 @@ class ModelQuota:
             if images:
                 self._images.add(at_s, images)
                 self.max_images = max(self.max_images, pictures)
-            self._admitted.add(at_s, tokens)
-            self.day_count += 1
+            _add(self._admitted, at_s, tokens, requests)
+            self.day_count += requests
             self.max_requests = max(self.max_requests, count)
             self.max_tokens = max(self.max_tokens, cost)
         return exceeded
 
     def _exceeded(
-        self, count: int, cost: int, at_s: float, tokens: int, limits: Limits, wall_s: float
+        self, count: int, cost: int, at_s: float, tokens: int, limits: Limits, wall_s: float, requests: int
     ) -> list[Exceeded]:
         exceeded, window = [], self._admitted
-        if limits.rpd is not None and self.day_count >= limits.rpd:
+        if limits.rpd is not None and self.day_count + requests > limits.rpd:
             exceeded.append(Exceeded("rpd", limits.rpd, self._day_ends_s - wall_s))
         if limits.rpm is not None and count > limits.rpm:
-            wait_s = window.wait_for_count_s(at_s, limits.rpm) if limits.rpm else window.length_s
+            room = limits.rpm - requests + 1
+            wait_s = window.wait_for_count_s(at_s, room) if room > 0 else window.length_s
             exceeded.append(Exceeded("rpm", limits.rpm, wait_s))
         if limits.tpm is not None and cost > limits.tpm:
             exceeded.append(Exceeded("tpm", limits.tpm, window.wait_for_cost_s(at_s, limits.tpm, tokens)))
@@ -137,6 +141,12 @@ class ModelQuota:
 
     def forget_maxima(self) -> None:
         self.max_requests = self.max_tokens = self.max_offered_requests = self.max_offered_tokens = self.max_images = 0
+
+
+def _add(window: SlidingWindow, at_s: float, tokens: int, requests: int) -> None:
+    window.add(at_s, tokens)
+    for _ in range(requests - 1):
+        window.add(at_s, 0)
 
 
 def next_midnight_s(wall_s: float) -> float:

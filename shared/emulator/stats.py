@@ -10,7 +10,7 @@ from typing import Any
 
 from .config import EmulatorConfig
 from .errors import Exceeded
-from .limits import ModelQuota
+from .limits import ModelQuota, SlidingWindow
 
 # Maximum of keys, and of projects without configuration, with a record of their own; the rest share one.
 _MAX_NAMES = 10_000
@@ -58,6 +58,11 @@ class ProjectRecord:
         self.open = self.max_open = 0
         self._config = config
         self.models: dict[str, _ModelRecord] = {}
+        self.forget_batches()
+
+    def forget_batches(self) -> None:
+        self._batches = SlidingWindow(self._config.window_s)
+        self.batches = self.max_batches = self.batches_refused = 0
 
     def take_slot(self) -> bool:
         """Take a concurrency slot if the project has one left."""
@@ -70,18 +75,36 @@ class ProjectRecord:
     def free_slot(self) -> None:
         self.open -= 1
 
-    def admit(self, model: str, at_s: float, tokens: int, wall_s: float, images: int = 0) -> list[Exceeded]:
+    def admit_batch(self, model: str, at_s: float, tokens: int, wall_s: float, requests: int) -> list[Exceeded]:
+        """As `admit`, for a batch of embeddings. The quota of batches is the project's."""
+        limit, window = self.settings.batches, self._batches
+        count, _ = window.peak_with(at_s, 1)
+        if limit is not None and count > limit:
+            self.batches_refused += 1
+            return [Exceeded("batches", limit, window.wait_for_count_s(at_s, limit) if limit else window.length_s)]
+        exceeded = self.admit(model, at_s, tokens, wall_s, requests=requests)
+        if not exceeded:
+            window.add(at_s, 1)
+            self.batches += 1
+            self.max_batches = max(self.max_batches, count)
+        return exceeded
+
+    def admit(
+        self, model: str, at_s: float, tokens: int, wall_s: float, images: int = 0, requests: int = 1
+    ) -> list[Exceeded]:
         """The exceeded quotas; empty if the request was admitted."""
         record = self.models.get(model)
         if record is None:
             record = self.models[model] = _ModelRecord(self._config)
-        exceeded = record.quota.admit(at_s, tokens, self.settings.limits_for(model), wall_s, images)
+        exceeded = record.quota.admit(at_s, tokens, self.settings.limits_for(model), wall_s, images, requests)
         if exceeded:
             record.refused[exceeded[0].dimension] += 1
         else:
-            record.admitted += 1
+            record.admitted += requests
             record.tokens += tokens
             record.arrivals.add(at_s, tokens)
+            for _ in range(requests - 1):
+                record.arrivals.add(at_s, 0)
         return exceeded
 
 
@@ -119,8 +142,10 @@ class Stats:
         self._clear()
         for project in self._projects.values():
             project.max_open = project.open
+            project.batches = project.max_batches = project.batches_refused = 0
             if limits:
                 project.models.clear()
+                project.forget_batches()
             for record in project.models.values():
                 record.quota.forget_maxima()
                 record.arrivals = _Arrivals(self._config.arrivals_kept)
@@ -203,9 +228,15 @@ class Stats:
 
 
 def _project(project: ProjectRecord, arrivals: bool) -> dict[str, Any]:
+    batches = {
+        "admitted": project.batches,
+        "refused": project.batches_refused,
+        "max_in_window": project.max_batches,
+    }
     return {
         "open": project.open,
         "max_open": project.max_open,
+        **({"batches": batches} if any(batches.values()) else {}),
         "models": {name: _model(record, arrivals) for name, record in project.models.items()},
     }
 

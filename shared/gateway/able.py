@@ -36,6 +36,18 @@ def able(candidates: list[Account], model: str, message: Mapping[str, Any]) -> l
     return left
 
 
+def embedding(candidates: list[Account]) -> list[Account]:
+    """The accounts that can make embeddings: those of the Gemini API. Raises BadRequest if there are only others."""
+    left = [account for account in candidates if account.kind == "api_key"]
+    if candidates and not left:
+        kinds = ", ".join(sorted({account.kind for account in candidates}))
+        raise BadRequest(
+            f"No account of this server can make embeddings: its accounts are of the kind {kinds}, and embeddings need a Gemini "
+            "API key. Send a Gemini API key of your own."
+        )
+    return left
+
+
 def _missing(kind: str, model: str, message: Mapping[str, Any]) -> str | None:
     image_output = ASSISTANTS.get(kind)
     if image_output is None:

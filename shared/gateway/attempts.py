@@ -14,7 +14,7 @@ from shared.admission.permit import Permit, PermitLapsed
 from shared.admission.queue import AccountsChanged
 from shared.clock import elapsed_s
 from shared.errors import DailyQuotaExhausted, NoQuota, UpstreamTimeout
-from shared.gateway.able import able, served_model
+from shared.gateway.able import able, embedding, served_model
 from shared.gateway.address_circuit import ENOUGH
 from shared.gateway.clearance import Clearance
 from shared.gateway.day_share import PartOfDay
@@ -61,7 +61,7 @@ class Attempts:
         if models.is_stand_in(resolved.requested):
             self.model = served_model(resolved, gateway.pool.candidates(generation.caller))
         self.body, self.message = encoded.data, encoded.body
-        self.cost = Cost(1, encoded.input_tokens, int(models.makes_image(self.model, generation.body, gateway.table)))
+        self.cost = self._cost(encoded)
         self.placement = Placement(gateway.places, generation, encoded)
         self.usable: list[Account] = self._candidates()
         """The accounts that may still serve this request."""
@@ -83,7 +83,17 @@ class Attempts:
         self.clearance = Clearance(
             gateway.address, gateway.cooldown, generation, gateway.admission.config.queue_timeout_s
         )
-        self._part_of_day = PartOfDay(gateway.day_share if generation.caller.kind == "anonymous" else None)
+        self._part_of_day = PartOfDay(
+            gateway.day_share if generation.caller.kind == "anonymous" else None, self.cost.requests
+        )
+
+    def _cost(self, encoded: EncodedBody) -> Cost:
+        """What one dispatch takes. Gemini counts each request of a batch, and the batch in a quota of its own."""
+        generation = self.generation
+        if generation.verb == "batchEmbedContents":
+            return Cost(max(1, len(generation.body["requests"])), encoded.input_tokens, batches=1)
+        images = int(models.makes_image(self.model, generation.body, self.gateway.table))
+        return Cost(1, encoded.input_tokens, images)
 
     # -- before an exchange ------------------------------------------------------------------------------------------
 
@@ -144,7 +154,8 @@ class Attempts:
         """The caller's accounts whose project may have the model. If Gemini answered within the last 10 minutes that no
         project has it, raises ModelNotFound with Gemini's sentence, and sends nothing."""
         held = self.placement.holding(self.gateway.pool.candidates(self.generation.caller))
-        candidates = able(held, self.model, self.message)
+        embeds = self.generation.verb != "generateContent"
+        candidates = embedding(held) if embeds else able(held, self.model, self.message)
         messages = [self.gateway.missing.message(account.ledger_id, self.model) for account in candidates]
         if candidates and all(messages):
             failure = UpstreamFailure("not_found", messages[0] or "", status=404)

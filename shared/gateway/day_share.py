@@ -42,27 +42,42 @@ class Part(NamedTuple):
 
 
 class PartOfDay:
-    """The part that one request holds. `share`: None for a caller that may use the whole daily quota."""
+    """The parts that one dispatch holds: one for each of its `requests`. `share`: None for a caller that may use the whole daily
+    quota."""
 
-    __slots__ = ("_part", "_share")
+    __slots__ = ("_parts", "_requests", "_share")
 
-    def __init__(self, share: DayShare | None) -> None:
-        self._share = share
-        self._part: Part | None = None
+    def __init__(self, share: DayShare | None, requests: int = 1) -> None:
+        self._share, self._requests = share, requests
+        self._parts: list[Part] = []
 
     async def take(self, accounts: Sequence[Account], model: str) -> None:
-        """Reserves a part for the next dispatch. Raises DailyQuotaExhausted, LedgerUnavailable."""
-        if self._share is not None and self._part is None:
-            self._part = await self._share.take(accounts, model)
+        """Reserves the parts for the next dispatch. Raises DailyQuotaExhausted, LedgerUnavailable."""
+        share = self._share
+        if share is None or self._parts:
+            return
+        if self._requests == 1:
+            part = await share.take(accounts, model)
+            self._parts = [part] if part is not None else []
+            return
+        taken = await asyncio.gather(
+            *(share.take(accounts, model) for _ in range(self._requests)), return_exceptions=True
+        )
+        self._parts = [part for part in taken if isinstance(part, Part)]
+        for error in taken:
+            if isinstance(error, BaseException):
+                self.settle(spent=False)
+                raise error
 
     def is_over(self) -> bool:
-        """Whether the part's day has ended."""
-        return self._part is not None and self._share is not None and self._share.is_over(self._part)
+        """Whether the day of any part has ended."""
+        return self._share is not None and any(map(self._share.is_over, self._parts))
 
     def settle(self, *, spent: bool) -> None:
-        part, self._part = self._part, None
-        if part is not None and self._share is not None and not spent:
-            self._share.give_back(part)
+        parts, self._parts = self._parts, []
+        if self._share is not None and not spent:
+            for part in parts:
+                self._share.give_back(part)
 
 
 class Taken(NamedTuple):

@@ -18,7 +18,7 @@ from shared.generation import Cost
 from shared.ledger.circuit import RULES, first_pause_ms, sentence
 from shared.ledger.grid import pacific_day
 from shared.ledger.limits import UNLIMITED, Limits, minimum
-from shared.ledger.state import AS_USUAL, Exhaustion, Kind, QuotaSignal, Reason
+from shared.ledger.state import AS_USUAL, BATCHES, Exhaustion, Kind, QuotaSignal, Reason
 
 PRESSURE_DELAY_S = 1.0
 DAY_LAG_MS = 600_000
@@ -29,6 +29,7 @@ _FIELDS = {
     ("input_tokens", "minute"): "input_tokens",
     ("images", "minute"): "images",
     ("requests", "day"): "requests_per_day",
+    ("batches", "minute"): "batches",
 }
 
 
@@ -67,8 +68,10 @@ def refusal_of(
     elif failure.retry_delay_s is not None and RULES[kind].believes_delay:
         until_ms, guessed = now_ms + 1000 * failure.retry_delay_s, False
     limited = kind in ("rate", "day")
+    # The quota of batches is the project's, and stops no other request.
+    of_batches = all(violation.dimension == "batches" for violation in failure.violations)
     return QuotaSignal(
-        model,
+        BATCHES if of_batches and failure.violations else model,
         until_ms=int(until_ms) + 1,
         learned=_learned(failure.violations) if limited else UNLIMITED,
         minute=_minute(failure.violations) if limited else (),

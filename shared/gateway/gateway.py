@@ -87,7 +87,7 @@ class Gateway:
                 permit = await attempts.admit()
                 try:
                     async with attempts.under(permit):
-                        exchange = attempts.exchange(permit, "generateContent")
+                        exchange = attempts.exchange(permit, generation.verb)
                         body = await self.upstreams[permit.account.kind].generate(exchange)
                         reply = attempts.answered(permit, body)
                     await attempts.placement.record(permit.account)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from shared.bounds.byte_budget import Claim
-from shared.generation import Caller, EncodedBody, Generation, JsonObject, Priority, Reply, Timeline
+from shared.generation import Caller, EncodedBody, Generation, JsonObject, Priority, Reply, Timeline, Verb
 
 if TYPE_CHECKING:
     from shared.gateway.gateway import Gateway
@@ -35,6 +35,13 @@ class Generator:
     async def generate(self, model: str, body: JsonObject | EncodedBody) -> Reply:
         """One answer to a native generateContent body (camelCase). Raises GatewayError."""
         return await self.gateway.generate(self._generation(model, body))
+
+    async def embed(self, model: str, body: JsonObject | EncodedBody) -> Reply:
+        """The vectors for a native body of embedContent, or of batchEmbedContents (it has `requests`), which costs as many
+        requests as it has. Raises GatewayError."""
+        native = body.body if isinstance(body, EncodedBody) else body
+        verb: Verb = "batchEmbedContents" if "requests" in native else "embedContent"
+        return await self.gateway.generate(replace(self._generation(model, body), verb=verb))
 
     def stream(self, model: str, body: JsonObject | EncodedBody) -> AbstractAsyncContextManager[StreamReply]:
         """Entering waits for the first frame; an error before it is raised there. Raises GatewayError."""

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 async def count(attempts: Attempts) -> None:
     """Sets the request's cost, if it is large enough. Time spent counting is not queue time."""
     gateway, generation = attempts.gateway, attempts.generation
+    if generation.verb != "generateContent":
+        return  # countTokens reads the contents of a conversation.
     limits = {account.limits_for(attempts.model).input_tokens for account in attempts.usable}
     if not worth_counting(attempts.cost.input_tokens, limits) or "model" in generation.body:
         return

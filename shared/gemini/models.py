@@ -110,6 +110,12 @@ _MODELS = (
     _other("gemma-4-31b-it", "open", free_tier=True),
 )
 
+DEFAULT_EMBEDDING = "gemini-embedding-2"
+BATCHES_PER_MINUTE = 150
+"""How many calls of `:batchEmbedContents` a project may send per minute, with all embedding models together."""
+MAX_BATCH_INPUTS = 100
+"""Gemini's maximum for one of them."""
+
 _SUCCESSORS = {
     # Names that move; Google answers them only under v1beta.
     "gemini-flash-latest": "gemini-3.8-flash",
@@ -270,6 +276,22 @@ def makes_image(model: str, body: Mapping[str, Any], table: ModelTable = TABLE) 
     info = table.models.get(model)
     makes = info.image_output if info is not None else wire.asks_for_image(body)
     return makes and not wire.asks_for_text_only(body)
+
+
+def embedding_model_for(requested: str | None, table: ModelTable = TABLE) -> str:
+    """The model that makes a caller's embeddings. Raises BadRequest for one that is known to make none, or is no model's id."""
+    model = DEFAULT_EMBEDDING if requested is None else requested
+    info = info_of(model, table)
+    if info is not None and info.kind != "embedding":
+        raise BadRequest(
+            f"model {info.id} returns {info.answers_with}, not vectors; use {DEFAULT_EMBEDDING}.", field="model"
+        )
+    return model
+
+
+def embedding_ids(table: ModelTable = TABLE) -> list[str]:
+    """The models that make embeddings."""
+    return [info.id for info in table.models.values() if info.kind == "embedding"]
 
 
 def is_stand_in(model: str) -> bool:

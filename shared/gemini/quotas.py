@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 from shared.gemini.error_body import JsonObject, is_type
 
-Dimension = Literal["requests", "input_tokens", "images", "spend", "other"]
+Dimension = Literal["requests", "input_tokens", "images", "batches", "spend", "other"]
 Period = Literal["minute", "day", "other"]
 
 MAX_VIOLATIONS = 32
@@ -175,8 +175,8 @@ def _dimension(quota_id: str, metric: str) -> Dimension:
     if _SPEND_NAME.search(name):
         return "spend"
     if "batchembedcontents" in name.replace("_", ""):
-        # A separate quota that counts batches; one request here is one item of a batch.
-        return "other"
+        # A separate quota that counts batches; each of their requests counts in another one.
+        return "batches"
     if "token" in name:
         return "input_tokens" if "input" in name else "other"
     if "image" in name:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import accumulate
 
-from shared.generation import Cost
+from shared.generation import BATCHES_AT, DIMENSIONS, Cost
 from shared.ledger.grid import JITTER_MS, Grid, pacific_day
 from shared.ledger.limits import Limits
 from shared.ledger.occupancy import PINNED_SLOTS, Occupancy
@@ -18,7 +18,8 @@ class Calendar:
 
     `booked` are the bookings of every instance, the asker's included. Nothing here changes the
     state: `place` remembers what was placed during this renew and the rooms shrink by it. Nothing is placed before
-    `open_until_ms`, the end of a circuit.
+    `open_until_ms`, the end of a circuit, and no batch before `no_batches_until_ms`. `ring`: what was dispatched, if other
+    models' batches count too.
     """
 
     def __init__(
@@ -30,14 +31,17 @@ class Calendar:
         now_ms: int,
         ahead: int,
         open_until_ms: int = 0,
+        *,
+        ring: Mapping[int, Cost] | None = None,
+        no_batches_until_ms: int = 0,
     ) -> None:
         self.grid, self.now = grid, grid.slot(now_ms)
         self.first = max(self.now, grid.slot(open_until_ms) + 1 if open_until_ms > now_ms else 0)
         self.limits = limits.per_window
         self.dims = [k for k, limit in enumerate(self.limits) if limit is not None]
         self.ahead = ahead
-        self.ring = section.ring
-        self._placed = [0, 0, 0]
+        self.ring = section.ring if ring is None else ring
+        self._placed = [0] * DIMENSIONS
         self.places = 0
         """How often something was placed."""
         self._per_day = limits.requests_per_day
@@ -49,11 +53,14 @@ class Calendar:
             grid.slot(self._today.start_ms + margin_ms) + 1, grid.slot(self._today.end_ms - margin_ms) - 1
         )
         counted = self.dims if self._per_day is None else sorted({0, *self.dims})
-        self.occupancy = Occupancy(section.ring, booked, counted, grid.span, self.now, ahead)
+        self.occupancy = Occupancy(self.ring, booked, counted, grid.span, self.now, ahead)
         self._day_booked: dict[int, int] = {}
         if self._per_day is not None:
             self._book_days()
         self._free = {k: self._free_of(k) for k in self.dims}
+        if no_batches_until_ms > now_ms and BATCHES_AT in self._free:
+            closed = min(grid.slot(no_batches_until_ms) + 1 - self.now, len(self._free[BATCHES_AT]))
+            self._free[BATCHES_AT][:closed] = [min(0, free) for free in self._free[BATCHES_AT][:closed]]
         self._last_begin = self.occupancy.last_begin - self.now
         self._least: dict[int, list[int]] = {}
         """By dimension, the least that is free from a slot on until the last in which anything begins; that one is the first."""
@@ -121,6 +128,7 @@ class Calendar:
         placed[0] += cost[0]
         placed[1] += cost[1]
         placed[2] += cost[2]
+        placed[3] += cost[3]
         if self._per_day is not None:
             for day in self._touched(slot, last):
                 self._day_placed[day] = self._day_placed.get(day, 0) + cost.requests
@@ -144,7 +152,7 @@ class Calendar:
     def free_now(self) -> Cost:
         """What a window ending now has left after this renew, in the limited dimensions; never negative."""
         left = {k: max(0, self._free[k][0] - self._placed[k]) for k in self.dims}
-        return Cost(left.get(0, 0), left.get(1, 0), left.get(2, 0))
+        return Cost(*(left.get(k, 0) for k in range(DIMENSIONS)))
 
     def placed(self, k: int) -> int:
         """What was placed of dimension k during this renew."""

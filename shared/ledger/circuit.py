@@ -30,7 +30,7 @@ from typing import Literal, NamedTuple
 
 from shared.generation import Cost
 from shared.ledger.grid import Grid
-from shared.ledger.limits import Limit, Limits, smaller
+from shared.ledger.limits import PER_DAY_AT, Limit, Limits, dimension_of, smaller
 from shared.ledger.slots import fresh
 from shared.ledger.state import (
     AS_USUAL,
@@ -260,7 +260,7 @@ def lower(section: ModelState, refusal: QuotaSignal, configured: Limits, now_ms:
         known = section.lowered.get(k)
         tested = known is not None and (known.rising_ms or refusal.sent_ms >= known.test_ms)
         if named is None:
-            refused = k in refusal.minute or (k == 3 and refusal.kind == "day")
+            refused = refusal.kind == "day" if k == PER_DAY_AT else dimension_of(k) in refusal.minute
             if known is None or not tested or not refused:
                 continue
             named = known.limit
@@ -305,7 +305,7 @@ def tested_limits(section: ModelState, limits: Limits, configured: Limits, costs
     result = list(limits)
     for k, lowered in section.lowered.items():
         if lowered_phase(lowered, now_ms) == "half-open":
-            result[k] = smaller(configured[k], lowered.limit + max(cost[_dimension(k)] for cost in costs))
+            result[k] = smaller(configured[k], lowered.limit + max(cost[dimension_of(k)] for cost in costs))
     return Limits(*result)
 
 
@@ -313,7 +313,7 @@ def _fits_ms(section: ModelState, configured: Limits, cost: Cost, now_ms: int, g
     """When a request of `cost` may be sent although a lowered limit is smaller than it; 0 if none is."""
     latest_ms = 0
     for k, lowered in section.lowered.items():
-        amount, limit = cost[_dimension(k)], configured[k]
+        amount, limit = cost[dimension_of(k)], configured[k]
         missing = amount - value(lowered, limit, now_ms, grid)
         if missing <= 0:
             continue
@@ -334,15 +334,10 @@ def lower_reason(
         return None
     costs = [cost for cost, _ in demand.wants] or [demand.typical]
     until_ms = max(_fits_ms(section, configured, cost, now_ms, grid) for cost in costs)
-    if day_spent and 3 in section.lowered:
-        until_ms = max(until_ms, section.lowered[3].test_ms)
+    if day_spent and PER_DAY_AT in section.lowered:
+        until_ms = max(until_ms, section.lowered[PER_DAY_AT].test_ms)
     latest = max(section.lowered.values(), key=lambda lowered: lowered.test_ms)
     return Reason("lower", latest.message, until_ms)
-
-
-def _dimension(k: int) -> int:
-    """The dimension of a Cost that the limit of that index counts: a day's limit counts requests."""
-    return 0 if k == 3 else k
 
 
 def note_dispatched(lowered: Lowered, amount: int, now_ms: int, grid: Grid) -> None:

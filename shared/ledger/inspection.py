@@ -12,7 +12,7 @@ from shared.ledger.circuit import close, lowered_phase, phase
 from shared.ledger.grid import Grid
 from shared.ledger.limits import Limits, minimum, newest
 from shared.ledger.slots import concurrency, fresh, limits_version
-from shared.ledger.state import UNPROVEN, Circuit, ExternalUsage, ModelState, State
+from shared.ledger.state import BATCHES, UNPROVEN, Circuit, ExternalUsage, ModelState, State
 from shared.ledger.throttling import effective_limits, recovered
 
 Report = dict[str, Any]
@@ -43,12 +43,14 @@ def report(state: State, now_ms: int, configured: Callable[[str], Limits]) -> Re
 
 def _model(state: State, model: str, now_ms: int, configured: Limits) -> Report:
     section, grid = state.sections[model], Grid.of(state.window_ms / 1000)
+    if model == BATCHES:
+        configured = Limits(batches=configured.batches)
     limits = limits_of(state, model, configured)
     booked = [s.bookings for lease in state.leases.values() if (s := lease.shares.get(model)) is not None]
     live = [cost for held in booked for v, cost in held.items() if v.last >= grid.slot(now_ms)]
     used = used_of(state, section, now_ms)
     window = {
-        name: {"used": used[k], "booked": sum(c[k] for c in live), "limit": limits[k]}
+        name: {"used": used[k], "booked": sum(c[k] for c in live), "limit": limits.per_window[k]}
         for k, name in enumerate(Cost._fields)
     }
     days = {date.fromordinal(day).isoformat(): count for day, count in sorted(section.days.items())}

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple, TypeVar
 
+from shared.generation import BATCHES_AT
+
 Limit = int | None
 """None means unlimited; 0 means that no request is allowed."""
 
@@ -16,15 +18,23 @@ class Limits(NamedTuple):
     input_tokens: Limit = None
     images: Limit = None
     requests_per_day: Limit = None
+    batches: Limit = None
+    """Calls of `:batchEmbedContents` per window, of all models of the project together."""
 
     @property
-    def per_window(self) -> tuple[Limit, Limit, Limit]:
-        return self[0], self[1], self[2]
+    def per_window(self) -> tuple[Limit, Limit, Limit, Limit]:
+        """By dimension of a Cost."""
+        return self[0], self[1], self[2], self[4]
 
     @property
-    def metered(self) -> tuple[bool, bool, bool]:
+    def metered(self) -> tuple[bool, bool, bool, bool]:
         """Which dimensions of a Cost need a booking; a limit per day meters requests too."""
-        return self[0] is not None or self[3] is not None, self[1] is not None, self[2] is not None
+        return (
+            self[0] is not None or self[3] is not None,
+            self[1] is not None,
+            self[2] is not None,
+            self[4] is not None,
+        )
 
 
 UNLIMITED = Limits()
@@ -40,6 +50,15 @@ TIERS: dict[str, Limits] = {
 
 def smaller(a: Limit, b: Limit) -> Limit:
     return b if a is None else a if b is None else min(a, b)
+
+
+PER_DAY_AT, BATCHES_LIMIT_AT = 3, 4
+"""The indices of `requests_per_day` and `batches` in Limits."""
+
+
+def dimension_of(k: int) -> int:
+    """The dimension of a Cost that the limit at index `k` of Limits counts: a day's limit counts requests."""
+    return 0 if k == PER_DAY_AT else BATCHES_AT if k == BATCHES_LIMIT_AT else k
 
 
 T = TypeVar("T")

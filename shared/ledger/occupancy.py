@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import accumulate
 
-from shared.generation import Cost
+from shared.generation import DIMENSIONS, Cost
 from shared.ledger.share import Columns, InstanceShare, SlotRange, columns_of
 
 PINNED_SLOTS = 4
@@ -45,7 +45,7 @@ class Occupancy:
         self.now_at = now - self.first
         self.length = ahead + 2 * span + PINNED_SLOTS
         """How many slots from now on `free` is about."""
-        slots, amounts = list(ring), list(zip(*ring.values(), strict=True)) or [(), (), ()]
+        slots, amounts = list(ring), list(zip(*ring.values(), strict=True)) or [()] * DIMENSIONS
         oldest, latest = min(slots, default=now), max(slots, default=now)
         inside = oldest > now - span and latest < now + self.length
         size = max(min(latest, now + self.length - 1), now) - self.first + 1

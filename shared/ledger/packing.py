@@ -10,7 +10,7 @@ from array import array
 from functools import lru_cache
 from typing import get_args
 
-from shared.generation import NO_COST, Cost
+from shared.generation import DIMENSIONS, NO_COST, Cost
 from shared.ledger.limits import Limits
 from shared.ledger.share import ROW, costs_of
 from shared.ledger.state import (
@@ -25,7 +25,7 @@ from shared.ledger.state import (
     State,
 )
 
-MAGIC, VERSION = b"GL", 4
+MAGIC, VERSION = b"GL", 5
 CLOSED = 255
 """Stands for the version of a document that was merged into another one: code that does not know this must not book in it."""
 READABLE = frozenset({VERSION})
@@ -34,6 +34,8 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 LIMITS_VERSIONS, CIRCUITS, MOVED = 1, 2, 3
 """Kinds of additions: the versions of the leases' limits (0 for a lease that is not listed); `since_ms` and `rejections` of open
 circuits (0 for a circuit that is not listed); and the ledger that took over."""
+LIMITS, RING_ROW = len(Limits._fields), 1 + DIMENSIONS
+"""How many numbers stand for Limits, and for a slot of the ring: its number and the Cost."""
 _MAX = 2**62
 _NONE = -1
 """Stands for `unlimited`; every stored limit is >= 0."""
@@ -203,18 +205,20 @@ def _lease(read: Column, names: list[str], base: int, now_ms: int) -> InstanceLe
         renew, seen + now_ms, slots, cap, authority + now_ms, reuse + now_ms, want, oldest, callers, c, ends_ms
     )
     for _ in range(shares):
-        model, *limits, requests, tokens, images, count = read.many(9)
-        unmet = Cost(requests, tokens, images) if requests or tokens or images else NO_COST
-        lease.shares[names[model]] = InstanceShare.of_rows(_limits(*limits), unmet, base, read.many(ROW * count))
+        model, *numbers, count = read.many(2 + LIMITS + DIMENSIONS)
+        limits, unmet = _limits(*numbers[:LIMITS]), Cost(*numbers[LIMITS:])
+        rows = read.many(ROW * count)
+        lease.shares[names[model]] = InstanceShare.of_rows(limits, unmet if any(unmet) else NO_COST, base, rows)
     return lease
 
 
 def _pack_section(column: list[int], name: int, section: ModelState, base: int) -> None:
     column += (name, section.paced_ms, section.debt_tokens, len(section.ring))
     if section.ring:
-        rows = [0] * (4 * len(section.ring))
-        rows[::4] = [slot - base for slot in section.ring]
-        rows[1::4], rows[2::4], rows[3::4] = zip(*section.ring.values(), strict=True)
+        rows = [0] * (RING_ROW * len(section.ring))
+        rows[::RING_ROW] = [slot - base for slot in section.ring]
+        for k, amounts in enumerate(zip(*section.ring.values(), strict=True), 1):
+            rows[k::RING_ROW] = amounts
         column += rows
     column.append(len(section.days))
     for day, count in section.days.items():
@@ -223,10 +227,9 @@ def _pack_section(column: list[int], name: int, section: ModelState, base: int) 
 
 def _unpack_section(read: Column, base: int) -> ModelState:
     paced_ms, debt_tokens, count = read.many(3)
-    rows = read.many(4 * count)
-    section = ModelState(
-        dict(zip([offset + base for offset in rows[::4]], costs_of(rows[1::4], rows[2::4], rows[3::4]), strict=True))
-    )
+    rows = read.many(RING_ROW * count)
+    costs = costs_of(*(rows[1 + k :: RING_ROW] for k in range(DIMENSIONS)))
+    section = ModelState(dict(zip([offset + base for offset in rows[::RING_ROW]], costs, strict=True)))
     section.paced_ms, section.debt_tokens = paced_ms, debt_tokens
     for _ in range(read.take()):
         day, requests = read.many(2)

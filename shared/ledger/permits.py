@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from shared.generation import NO_COST, Cost
+from shared.generation import DIMENSIONS, NO_COST, Cost
 from shared.ledger.calendar import Calendar
 from shared.ledger.grid import Grid
 from shared.ledger.limits import Limits
@@ -65,7 +65,7 @@ class Planner:
         """The last cost that `_earliest` was asked for, how much had been placed then, and the slot."""
 
     def book(self, cost: Cost, count: int, slot: int, width: int) -> None:
-        whole = cost if count == 1 else Cost(cost[0] * count, cost[1] * count, cost[2] * count)
+        whole = cost if count == 1 else cost.times(count)
         validity = self.calendar.place(whole, slot, width)
         before = self.granted.get(validity)
         self.granted[validity] = whole if before is None else before.plus(whole)
@@ -192,7 +192,7 @@ class Planner:
     def _spare(self) -> bool:
         """Whether some were granted, or none are needed."""
         cost = self.demand.typical
-        if not self.demand.spare or any(cost[k] < 0 for k in range(3)):
+        if not self.demand.spare or min(cost) < 0:
             return True
         flex = max(self.flex, -(-self.demand.spare_ms * 8 // 5 // self.grid.slot_ms))
         most = min(self.demand.spare, self._burst(cost), self.calendar.fits(cost, self.calendar.now, flex))
@@ -200,7 +200,7 @@ class Planner:
         for k in self.calendar.dims:
             if cost[k] > 0:
                 reserve = int(RESERVE_SHARE * (self.calendar.limits[k] or 0))
-                free = self.calendar.fits(Cost(*(1 if j == k else 0 for j in range(3))), self.calendar.now, flex)
+                free = self.calendar.fits(Cost(*(int(j == k) for j in range(DIMENSIONS))), self.calendar.now, flex)
                 part = SPARE_SHARE * self.party.even * (self.calendar.limits[k] or 0)
                 most = min(most, max(0, free - reserve) // cost[k], max(1, int(part // cost[k])) - held)
         if most > 0:
@@ -240,7 +240,7 @@ class Planner:
     def _turns_of(self, kept: Bookings) -> Turns | None:
         """The asker's turns; None where instances are few, or the asker may have as many requests open as it asks permits for."""
         party, demand = self.party, self.demand
-        asked = demand.spare + sum(count for _, count in demand.wants) + sum(cost.requests for cost in kept.values())
+        asked = demand.spare + sum(count for _, count in demand.wants) + sum(map(exchanges, kept.values()))
         if not party.many or party.cap >= asked:
             return None
         turns = Turns(party.cap, party.service_slots)
@@ -248,7 +248,7 @@ class Planner:
             turns.take(self.calendar.now - party.service_slots // 2, party.open_slots)
         for validity, cost in kept.items():
             if not flexible(validity):
-                turns.take(validity.first, cost.requests)
+                turns.take(validity.first, exchanges(cost))
         return turns
 
     def _reachable(self, cost: Cost) -> int:
@@ -348,8 +348,13 @@ class Turns:
         self._begins[slot] = self._begins.get(slot, 0) + count
 
 
+def exchanges(cost: Cost) -> int:
+    """How many exchanges a booking is for, at least: a batch of many requests is one."""
+    return cost.batches or cost.requests
+
+
 def total(runs: list[tuple[Cost, int]]) -> Cost:
-    return Cost(*(sum([cost[k] * count for cost, count in runs]) for k in range(3)))
+    return Cost(*(sum([cost[k] * count for cost, count in runs]) for k in range(DIMENSIONS)))
 
 
 def merged(kept: Bookings, granted: Bookings) -> Bookings:

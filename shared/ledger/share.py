@@ -7,7 +7,7 @@ from functools import partial
 from operator import add
 from typing import NamedTuple, cast
 
-from shared.generation import NO_COST, Cost
+from shared.generation import BATCHES_AT, DIMENSIONS, NO_COST, Cost
 from shared.ledger.limits import UNLIMITED, Limits
 
 
@@ -29,11 +29,11 @@ class Columns(NamedTuple):
     firsts: list[int]
     lengths: list[int]
     """The last slot less the first one."""
-    amounts: tuple[list[int], list[int], list[int]]
+    amounts: tuple[list[int], ...]
     """By dimension of a Cost."""
 
 
-ROW = 5
+ROW = 2 + DIMENSIONS
 """Numbers in the row of one booking: first - base, last - first, and the Cost."""
 
 
@@ -117,7 +117,18 @@ class InstanceShare:
 
 
 def columns_of(base: int, rows: list[int]) -> Columns:
-    return Columns(base, rows[::ROW], rows[1::ROW], (rows[2::ROW], rows[3::ROW], rows[4::ROW]))
+    return Columns(base, rows[::ROW], rows[1::ROW], tuple(rows[2 + k :: ROW] for k in range(DIMENSIONS)))
+
+
+def batches_in(base: int, rows: list[int]) -> Columns | None:
+    """Of the bookings in `rows`, those with batches, without their other dimensions; None if there are none."""
+    batches = rows[2 + BATCHES_AT :: ROW]
+    at = [index for index, amount in enumerate(batches) if amount]
+    if not at:
+        return None
+    firsts, lengths, none = rows[::ROW], rows[1::ROW], [0] * len(at)
+    amounts = (*([none] * BATCHES_AT), [batches[index] for index in at])
+    return Columns(base, [firsts[index] for index in at], [lengths[index] for index in at], amounts)
 
 
 _NO_ROWS: list[int] = []
@@ -126,5 +137,6 @@ _cost = cast("Callable[[Iterable[int]], Cost]", partial(tuple.__new__, Cost))
 _validity = cast("Callable[[Iterable[int]], SlotRange]", partial(tuple.__new__, SlotRange))
 
 
-def costs_of(requests: Iterable[int], input_tokens: Iterable[int], images: Iterable[int]) -> Iterator[Cost]:
-    return map(_cost, zip(requests, input_tokens, images, strict=True))
+def costs_of(*amounts: Iterable[int]) -> Iterator[Cost]:
+    """`amounts` are columns, one for each dimension of a Cost."""
+    return map(_cost, zip(*amounts, strict=True))

@@ -19,6 +19,8 @@ NAME_KEPT_MS = 7 * 24 * 3_600_000
 """How long an id's metered model is remembered after an answer confirmed it."""
 UNPROVEN = "~unproven"
 """The section of all ids that no answer has named yet and the configuration does not know. No model's id contains `~`."""
+BATCHES = "~batches"
+"""The section of what Gemini's 429s say about batches of embeddings, whose quota is the project's. Nothing is booked in it."""
 MAX_WANTS = 64
 """Maximum runs of waiting requests in one message; the last run stands for all the rest, at their mean cost."""
 
@@ -353,6 +355,8 @@ class RenewResult:
     """The other instances that wait for slots."""
     free_slots: int = 0
     """Slots that no instance holds."""
+    batches_until_ms: int = 0
+    """Until when no batch of embeddings is dispatched, because Gemini rejected one; 0 if they are."""
     reuse_ms: int = 0
     """No request may be dispatched that ends later at Gemini: then other instances may get its slot."""
     limits_version: int = 0

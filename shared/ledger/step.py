@@ -5,6 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 
 from shared.generation import NO_COST, Cost
+from shared.ledger.batches import (
+    closed_until_ms,
+    counted,
+    forget_over,
+    is_needed,
+    lowered_batches,
+    usable_limits,
+)
 from shared.ledger.calendar import Calendar, count_day
 from shared.ledger.circuit import (
     PROBE_MS,
@@ -16,13 +24,11 @@ from shared.ledger.circuit import (
     probe_ms_of,
     reason_of,
     release,
-    tested_limits,
 )
 from shared.ledger.grid import Grid, pacific_day
 from shared.ledger.limits import Limits
 from shared.ledger.merging import refer
 from shared.ledger.names import end_turn, has_room, learn_names, move_named, redirected, take_back_not_found, takes_turn
-from shared.ledger.occupancy import collected
 from shared.ledger.permits import IMMINENT_SLOTS, Party, Planner
 from shared.ledger.slots import (
     concurrency,
@@ -35,6 +41,7 @@ from shared.ledger.slots import (
     water_level,
 )
 from shared.ledger.state import (
+    BATCHES,
     MAX_WANTS,
     UNPROVEN,
     Bookings,
@@ -53,7 +60,6 @@ from shared.ledger.throttling import (
     forget_recovered,
     give_up_probe,
     learn,
-    left_by_others,
     note_dispatches,
 )
 
@@ -97,6 +103,7 @@ def renew(state: State, message: RenewRequest, store_ms: int, grid: Grid) -> Ren
     learn(state, message, grid)
     note_dispatches(state, message, grid)
     give_up_probe(state, message)
+    forget_over(state)
     c = concurrency(state, message.concurrency, state.now_ms, message.limits_version)
     _hold_slots(state, lease, message, c)
     lease.renew, lease.seen_ms, lease.concurrency = message.number, state.now_ms, message.concurrency
@@ -145,6 +152,7 @@ def _result(
         names=state.names,
         lacking=lacking(state, message.instance),
         free_slots=max(0, c - held),
+        batches_until_ms=closed_until_ms(state),
         reuse_ms=lease.reuse_ms,
         limits_version=limits_version(state, message.limits_version, state.now_ms),
         fresh=fresh,
@@ -197,7 +205,7 @@ def _settle(state: State, lease: InstanceLease, message: RenewRequest, grid: Gri
 
 
 def _floored(cost: Cost) -> Cost:
-    return Cost(max(0, cost[0]), max(0, cost[1]), max(0, cost[2]))
+    return Cost(*[max(0, amount) for amount in cost])
 
 
 def intersection(stored: Bookings, kept: Bookings) -> Bookings:
@@ -251,7 +259,8 @@ def _drop_empty(state: State) -> None:
     for model in list(state.sections):
         section = state.sections[model]
         open_now = section.circuit.open_until_ms > state.now_ms
-        if model not in used and not section.ring and not section.days and not open_now:
+        kept = open_now or (model == BATCHES and is_needed(section))
+        if model not in used and not section.ring and not section.days and not kept:
             del state.sections[model]
 
 
@@ -303,7 +312,7 @@ def _allot(
 ) -> ModelGrant:
     share, section = lease.shares[model], _section(state, model)
     configured = configured_limits(state, model)
-    limits = lowered_limits(section, configured, state.now_ms, grid)
+    limits = lowered_batches(state, lowered_limits(section, configured, state.now_ms, grid), grid)
     circuits = circuits_of(state, section)
     begins = model != UNPROVEN or takes_turn(state, message, PROBE_MS)
     probes = begins and bool(circuits) and claim_probe(circuits, state, lease, message, model, grid)
@@ -317,16 +326,16 @@ def _allot(
             ModelGrant(share.bookings, limits), state, message.instance, model, demand, configured, grid
         )
     party = _party(state, message, model, grid)
-    booked = collected([s for i in state.leases.values() if (s := i.shares.get(model)) is not None])
+    ring, booked = counted(state, model, limits)
     furthest = max([base + max(firsts) for base, firsts, *_ in booked], default=0) - grid.slot(state.now_ms)
     reach = min(demand.reach_ms // grid.slot_ms, AHEAD_WINDOWS * grid.span)
     # Search at least as far as the next free slot can be, so that a rejected request gets a Retry-After.
     ahead = max(grid.span + party.horizon_slots, furthest, reach) + 2
-    costs = [cost for cost, _ in demand.wants] or [demand.typical]
-    tested = tested_limits(section, limits, configured, costs, state.now_ms)
-    # The probe finds out what other consumers leave, so the whole limit applies to it.
-    usable = tested if probes else left_by_others(section, tested, demand, state.now_ms, grid)
-    calendar = Calendar(section, booked, usable, grid, state.now_ms, ahead, open_until_ms(circuits))
+    usable = usable_limits(state, section, limits, configured, demand, grid, probes=probes)
+    calendar = Calendar(
+        section, booked, usable, grid, state.now_ms, ahead, open_until_ms(circuits), ring=ring,
+        no_batches_until_ms=closed_until_ms(state),
+    )  # fmt: skip
     planner = Planner(
         calendar, replace(demand, kept=share.bookings, wants=demand.wants[:MAX_WANTS]), party, section, limits
     )

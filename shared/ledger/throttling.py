@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
+from shared.generation import BATCHES_AT, Cost
 from shared.ledger.circuit import (
     circuits_of,
     close_answered,
@@ -16,11 +17,23 @@ from shared.ledger.circuit import (
     release,
 )
 from shared.ledger.grid import JITTER_MS, Grid, pacific_day
-from shared.ledger.limits import Limits, minimum, newest
+from shared.ledger.limits import BATCHES_LIMIT_AT, PER_DAY_AT, Limits, dimension_of, minimum, newest
 from shared.ledger.names import section_of
 from shared.ledger.slots import PRESSURE_KEPT, concurrency, fresh
-from shared.ledger.state import Bookings, Demand, ExternalUsage, ModelState, QuotaSignal, RenewRequest, State
+from shared.ledger.state import (
+    BATCHES,
+    Bookings,
+    Demand,
+    ExternalUsage,
+    InstanceLease,
+    InstanceShare,
+    ModelState,
+    QuotaSignal,
+    RenewRequest,
+    State,
+)
 
+Rings = Iterable[Mapping[int, Cost]]
 OUTSIDE_KEPT_PERCENT = 90
 """Share of what was dispatched here in the window in which another consumer's requests led to a 429."""
 RECOVERY_PERCENT = 2
@@ -62,18 +75,28 @@ def configured_limits(state: State, model: str) -> Limits:
 
 def _opinions(state: State, model: str) -> list[tuple[int, Limits]]:
     return [
-        (lease.limits_version, share.limits)
+        (lease.limits_version, share.limits if model != BATCHES else Limits(batches=share.limits.batches))
         for lease in state.leases.values()
-        if (share := lease.shares.get(model)) is not None and (share.holds or fresh(lease, state.now_ms))
+        for share in _shares(lease, model)
+        if share.holds or fresh(lease, state.now_ms)
     ]
+
+
+def _shares(lease: InstanceLease, model: str) -> list[InstanceShare]:
+    """The lease's share of `model`; all of its shares for BATCHES, where every model's batches count."""
+    if model == BATCHES:
+        return list(lease.shares.values())
+    share = lease.shares.get(model)
+    return [] if share is None else [share]
 
 
 def _configured_with(state: State, message: RenewRequest, model: str) -> Limits:
     """As `configured_limits`, with those of the sender, whose lease may have lapsed."""
-    opinions, demand = _opinions(state, model), message.demands.get(model)
-    if demand is not None:
-        opinions.append((message.limits_version, demand.limits))
-    return minimum(newest(opinions))
+    demands = message.demands
+    stated = [demands[model].limits] if model in demands else []
+    if model == BATCHES:
+        stated = [Limits(batches=demand.limits.batches) for demand in demands.values()]
+    return minimum(newest([*_opinions(state, model), *((message.limits_version, limits) for limits in stated)]))
 
 
 def effective_limits(state: State, section: ModelState, model: str) -> Limits:
@@ -87,10 +110,11 @@ def note_dispatches(state: State, message: RenewRequest, grid: Grid) -> None:
     now_ms = state.now_ms
     for model, section in state.sections.items():
         for k, lowered in section.lowered.items():
-            if k == 3:
+            if k == PER_DAY_AT:
                 amount = section.days.get(pacific_day(now_ms).ordinal, 0)
             else:
-                amount = _occupied(section, _booked(state, model), k, grid.slot(now_ms), grid)
+                rings, booked = _rings(state, model), _booked(state, model)
+                amount = _occupied(rings, booked, dimension_of(k), grid.slot(now_ms), grid)
             note_dispatched(lowered, amount, now_ms, grid)
         if section.lowered:
             forget_risen(section, _configured_with(state, message, model), now_ms, grid)
@@ -110,7 +134,7 @@ def _suspect(state: State, section: ModelState, refusal: QuotaSignal, configured
     """Gemini rejects a request within our limit only if another consumer spends the same quota. From then on at most 90 % of
     what was used at the refusal is used here. A dimension that is unlimited here has no share that could be lowered."""
     limits = lowered_limits(section, configured, state.now_ms, grid).per_window
-    booked = _booked(state, refusal.model)
+    rings, booked = _rings(state, refusal.model), _booked(state, refusal.model)
     sent = grid.slot(refusal.sent_ms)
     late = max(0, grid.slot(state.now_ms) - sent) + jitter_slots(grid)
     for k in refusal.minute:
@@ -119,7 +143,7 @@ def _suspect(state: State, section: ModelState, refusal: QuotaSignal, configured
             continue
         known = section.outside.get(k)
         holds = limit if known is None else recovered(known, limit, state.now_ms, grid) or limit
-        counted = _dispatched(section, booked, k, sent, grid)
+        counted = _dispatched(rings, booked, k, sent, grid)
         # The ring forgets what leaves the window until a refusal is reported, and a request may travel longer than allowed.
         if counted + limit * late / grid.span < holds:
             holds = max(1, counted * OUTSIDE_KEPT_PERCENT // 100)
@@ -129,21 +153,27 @@ def _suspect(state: State, section: ModelState, refusal: QuotaSignal, configured
 
 
 def _booked(state: State, model: str) -> list[Bookings]:
-    return [s.bookings for lease in state.leases.values() if (s := lease.shares.get(model)) is not None]
+    return [share.bookings for lease in state.leases.values() for share in _shares(lease, model)]
 
 
-def _occupied(section: ModelState, booked: Iterable[Bookings], k: int, now: int, grid: Grid) -> int:
+def _rings(state: State, model: str) -> list[dict[int, Cost]]:
+    """What was dispatched to `model`; to all models for BATCHES."""
+    sections = state.sections.values() if model == BATCHES else [state.sections[model]]
+    return [section.ring for section in sections]
+
+
+def _occupied(rings: Rings, booked: Iterable[Bookings], k: int, now: int, grid: Grid) -> int:
     """The occupancy of slot `now` (invariant I1): without a test never more than the limit."""
-    ring = sum(cost[k] for slot, cost in section.ring.items() if now < slot + grid.span)
+    sent = sum(cost[k] for ring in rings for slot, cost in ring.items() if now < slot + grid.span)
     begun = (cost[k] for held in booked for v, cost in held.items() if v.first <= now < v.last + grid.span)
-    return ring + sum(begun)
+    return sent + sum(begun)
 
 
-def _dispatched(section: ModelState, booked: Iterable[Bookings], k: int, sent: int, grid: Grid) -> int:
+def _dispatched(rings: Rings, booked: Iterable[Bookings], k: int, sent: int, grid: Grid) -> int:
     """The most that can have reached Gemini within a window that ends with a request sent in slot `sent`."""
     last = sent + jitter_slots(grid) + 1
-    ring = sum(cost[k] for slot, cost in section.ring.items() if sent - grid.span < slot <= last)
-    return ring + sum(cost[k] for held in booked for validity, cost in held.items() if validity.first <= last)
+    known = sum(cost[k] for ring in rings for slot, cost in ring.items() if sent - grid.span < slot <= last)
+    return known + sum(cost[k] for held in booked for validity, cost in held.items() if validity.first <= last)
 
 
 def jitter_slots(grid: Grid) -> int:
@@ -174,8 +204,9 @@ def left_by_others(section: ModelState, limits: Limits, demand: Demand, now_ms: 
     result = list(limits)
     costs = [cost for cost, _ in demand.wants] or [demand.typical]
     for k, outside in section.outside.items():
-        limit = limits[k]
+        at = BATCHES_LIMIT_AT if k == BATCHES_AT else k
+        limit = limits[at]
         value = None if limit is None else recovered(outside, limit, now_ms, grid)
         if limit is not None and value is not None:
-            result[k] = min(limit, max(value, *(cost[k] for cost in costs)))
+            result[at] = min(limit, max(value, *(cost[k] for cost in costs)))
     return Limits(*result)

@@ -26,6 +26,7 @@ HANDLERS: dict[tuple[str, str], str] = {
     ("GET", "/v1/files/{id}"): "files:describe_file",
     ("DELETE", "/v1/files/{id}"): "files:delete_file",
     ("GET", "/v1/files/{id}/content"): "files:file_content",
+    ("POST", "/v1/embeddings"): "embeddings:create",
     ("POST", "/v1/images/edits"): "images:edits",
     ("POST", "/v1/images/generations"): "images:generations",
 }

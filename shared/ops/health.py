@@ -191,5 +191,6 @@ def _project_report(settings: Settings, project: Project) -> JsonObject:
 
 
 def limits_json(limits: Limits) -> JsonObject:
-    """Limits under the names of the environment variables; null is unlimited."""
-    return {"rpm": limits.requests, "tpm": limits.input_tokens, "ipm": limits.images, "rpd": limits.requests_per_day}
+    """Limits under the names of the environment variables; null is unlimited. `batches` is there if it is configured."""
+    named = {"rpm": limits.requests, "tpm": limits.input_tokens, "ipm": limits.images, "rpd": limits.requests_per_day}
+    return named if limits.batches is None else {**named, "batches": limits.batches}

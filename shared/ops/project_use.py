@@ -15,7 +15,7 @@ from shared.generation import JsonObject
 from shared.ledger.grid import pacific_day
 from shared.ledger.inspection import limits_of, used_of
 from shared.ledger.limits import Limits
-from shared.ledger.state import UNPROVEN
+from shared.ledger.state import BATCHES, UNPROVEN
 from shared.ops.health import Project
 
 
@@ -39,7 +39,7 @@ class ModelUse(NamedTuple):
     def as_json(self) -> JsonObject:
         """Under the names of the environment variables. A limit that is null is unlimited; a use that is null is unknown."""
         return {
-            "limits": dict(zip(_NAMES, self.limits, strict=True)),
+            "limits": dict(zip(_NAMES, self.limits[: len(_NAMES)], strict=True)),
             "used": dict(zip(_NAMES, self.used, strict=True)),
         }
 
@@ -59,7 +59,7 @@ def model_use(model: str, accounts: Iterable[Account], projects: Mapping[str, Pr
 def counted_models(projects: Mapping[str, Project]) -> list[str]:
     """The models that some ledger counts."""
     ledgers = [project.state for project in projects.values() if project.state is not None]
-    return sorted({model for state in ledgers for model in state.sections} - {UNPROVEN})
+    return sorted({model for state in ledgers for model in state.sections} - {UNPROVEN, BATCHES})
 
 
 def slots_held(accounts: Iterable[Account], projects: Mapping[str, Project]) -> int | None:

@@ -16,6 +16,7 @@ _LIMIT_FIELDS = {
     "tpm": "input_tokens",
     "ipm": "images",
     "rpd": "requests_per_day",
+    "batches": "batches",
 }
 _MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
@@ -49,10 +50,13 @@ def read_model_limits(read: Environment, limits: Limits) -> Mapping[str, Limits]
                 allowed = ", ".join(_LIMIT_FIELDS)
                 raise SettingsError(f"{name} has the unknown limit {key!r} for {model}; use {allowed}.")
             try:
-                values[_LIMIT_FIELDS[key]] = limit_from(value)
+                limit = values[_LIMIT_FIELDS[key]] = limit_from(value)
+                if limit is None and key == "batches":
+                    raise ValueError("a default applies to what is not limited")
             except ValueError:
+                may_be = "a whole number" if key == "batches" else "a whole number or `unlimited`"
                 raise SettingsError(
-                    f"{name} has {key} = {str(value)[:40]!r} for {model}; it must be a whole number or `unlimited`."
+                    f"{name} has {key} = {str(value)[:40]!r} for {model}; it must be {may_be}."
                 ) from None
         result[model] = limits._replace(**values)
     return MappingProxyType(result)

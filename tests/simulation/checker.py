@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict, deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from shared.admission.answer_times import MIN_DURATIONS
@@ -56,6 +56,7 @@ def check(history: History, goals: Goals = NO_GOALS) -> list[Verdict]:
         ),
         worst_counted_window(history),
         worst_window(history, "images", lambda e: e.cost.images, lambda b: b.limits.images),
+        worst_batches(history),
         worst_day(history),
         worst_instant(history),
         unproven_at_once(history),
@@ -80,9 +81,33 @@ def worst_window(
     history: History, what: str, amount: Callable[[Exchange], int], limit: Callable[[Bound], Limit]
 ) -> Verdict:
     """The fullest window of any model, wherever it begins. A request that took longer to write than allowed is debt."""
+    sections = {
+        f"{project}/{model}": (_bounds(history, project, model), exchanges)
+        for (project, model), exchanges in _by_section(history.exchanges).items()
+    }
+    return _fullest(history, what, amount, limit, sections)
+
+
+def worst_batches(history: History) -> Verdict:
+    """The most batches of embeddings in any window of a project, over all its models."""
+    projects: dict[str, tuple[list[Bound], list[Exchange]]] = {}
+    for exchange in history.exchanges:
+        if exchange.cost.batches:
+            bounds = [b for b in history.bounds if b.project == exchange.project and b.limits.batches is not None]
+            projects.setdefault(exchange.project, (bounds, []))[1].append(exchange)
+    return _fullest(history, "batches", lambda e: e.cost.batches, lambda b: b.limits.batches, projects)
+
+
+def _fullest(
+    history: History,
+    what: str,
+    amount: Callable[[Exchange], int],
+    limit: Callable[[Bound], Limit],
+    counted: Mapping[str, tuple[Sequence[Bound], Sequence[Exchange]]],
+) -> Verdict:
+    """`counted`: by name, exchanges that one limit counts together, and the bounds that state it."""
     worst = Verdict(what + IN_ANY_WINDOW, ok=True)
-    for (project, model), exchanges in _by_section(history.exchanges).items():
-        bounds = _bounds(history, project, model)
+    for name, (bounds, exchanges) in counted.items():
         timely = [e for e in exchanges if _timely(history, e) and amount(e)]
         recent: deque[tuple[float, int]] = deque()
         total = 0
@@ -93,7 +118,7 @@ def worst_window(
             while recent[0][0] <= at_ms - history.window_ms:
                 total -= recent.popleft()[1]
             allowed = _largest(bounds, limit, at_ms - history.window_ms, at_ms)
-            where = f"{project}/{model}, the window that ends at {at_ms:.3f}"
+            where = f"{name}, the window that ends at {at_ms:.3f}"
             worst = _worse(worst, total, allowed, where)
     return worst
 
@@ -115,7 +140,10 @@ def worst_day(history: History) -> Verdict:
     counted = (e for e in history.exchanges if _timely(history, e) and not _counts_elsewhere(e))
     for (project, model), exchanges in _by_section(counted).items():
         bounds = _bounds(history, project, model)
-        for ordinal, count in Counter(pacific_day(e.arrived_ms).ordinal for e in exchanges).items():
+        days: Counter[int] = Counter()
+        for exchange in exchanges:
+            days[pacific_day(exchange.arrived_ms).ordinal] += exchange.cost.requests
+        for ordinal, count in days.items():
             day = next(d for e in exchanges if (d := pacific_day(e.arrived_ms)).ordinal == ordinal)
             allowed = _largest(bounds, lambda b: b.limits.requests_per_day, day.start_ms, day.end_ms)
             worst = _worse(worst, count, allowed, f"{project}/{model}, day {ordinal}")

@@ -10,14 +10,15 @@ from typing import Any
 from shared.admission import ledger_document
 from shared.admission import names as admission_names
 from shared.admission.admission import Admission
+from shared.admission.bookings import Booking
 from shared.admission.holdings import Holdings
-from shared.admission.model_permits import Booking, ModelPermits
+from shared.admission.model_permits import ModelPermits
 from shared.admission.permit import Permit
 from shared.admission.policy import Policy
 from shared.admission.project import ProjectClient
 from shared.admission.server_clock import Instant, ServerClock
 from shared.generation import NO_COST
-from shared.ledger import calendar, step
+from shared.ledger import batches, calendar, step
 from shared.ledger import names as ledger_names
 from shared.ledger.calendar import Calendar
 from shared.ledger.state import UNPROVEN
@@ -26,6 +27,7 @@ from shared.stores.port import CommitUnknown
 from tests.simulation.checker import COUNTED_TOKENS
 from tests.simulation.judge import DEBT, STILL_SHUT
 from tests.simulation.mutant import Mutant, patched
+from tests.simulation.mutants_of_batches import BATCHES_OF_EMBEDDINGS
 from tests.simulation.mutants_of_circuits import CIRCUITS
 from tests.simulation.mutants_of_deadlines import DEADLINES
 from tests.simulation.mutants_of_projects import PROJECTS
@@ -148,14 +150,14 @@ def dead_bookings_end_with_their_slots(scenario: Scenario) -> Any:
 
 
 def without_limit(dimension: str, scenario: Scenario) -> Any:
-    right = step.tested_limits
+    right = batches.tested_limits
 
     def wrong(*given: Any) -> Any:
         limits = right(*given)
         # Still metered, so that permits are booked, and granted as within the limit: an instance returns other grants.
         return limits if getattr(limits, dimension) is None else limits._replace(**{dimension: 1 << 30})
 
-    return patched(scenario, (step, "tested_limits", wrong))
+    return patched(scenario, (batches, "tested_limits", wrong))
 
 
 # -- the instance ----------------------------------------------------------------------------------------------------
@@ -407,6 +409,7 @@ MUTANTS = (
         "nothing is given back", nothing_given_back,
         shape=processes_that_stop_with_their_last_answer, promise="held while idle, when the last was answered",
     ),
+    *BATCHES_OF_EMBEDDINGS,
     *CIRCUITS,
     *DEADLINES,
     *PROJECTS,

@@ -7,7 +7,7 @@ from typing import Any
 
 from shared.admission.project import ProjectClient
 from shared.gateway import failures as refusal
-from shared.ledger import circuit, step, throttling
+from shared.ledger import batches, circuit, step, throttling
 from shared.ledger.limits import Limits
 from tests.simulation.mutant import Mutant, patched
 from tests.simulation.scenario import Scenario
@@ -66,16 +66,16 @@ def lower_limits_ignored(scenario: Scenario) -> Any:
 
 
 def lower_limits_never_tested(scenario: Scenario) -> Any:
-    return patched(scenario, (step, "tested_limits", lambda section, limits, configured, costs, now_ms: limits))
+    return patched(scenario, (batches, "tested_limits", lambda section, limits, configured, costs, now_ms: limits))
 
 
 def tests_exceed_what_is_configured(scenario: Scenario) -> Any:
-    right = step.tested_limits
+    right = batches.tested_limits
 
     def wrong(section: Any, limits: Any, configured: Any, costs: Any, now_ms: int) -> Any:
         return right(section, limits, Limits(), costs, now_ms)
 
-    return patched(scenario, (step, "tested_limits", wrong))
+    return patched(scenario, (batches, "tested_limits", wrong))
 
 
 def passed_tests_raise_nothing(scenario: Scenario) -> Any:

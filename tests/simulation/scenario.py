@@ -68,9 +68,14 @@ class Kind:
     """The share of answers without token counts."""
     connect_s: tuple[float, float] = (0.0, 0.0)
     """Time between taking a permit and writing with it, at the first try; a negative draw is 0."""
+    inputs: tuple[int, int] = (0, 0)
+    """How many inputs a batch of embeddings has, each with its tokens; (0, 0): the request is no batch."""
 
     def cost(self, random: Random) -> Cost:
-        return Cost(1, random.randint(*self.tokens), self.images)
+        if not self.inputs[1]:
+            return Cost(1, random.randint(*self.tokens), self.images)
+        count = random.randint(*self.inputs)
+        return Cost(count, sum(random.randint(*self.tokens) for _ in range(count)), batches=1)
 
 
 @dataclass(frozen=True, slots=True)

@@ -349,3 +349,42 @@ def lower_tokens(seed: int) -> Scenario:
     return spell(
         seed, "lower", 20.0, 60.0, limits=Limits(input_tokens=200), named=Limits(input_tokens=180), kinds=(kind,)
     )  # fmt: skip
+
+
+def embeddings(seed: int) -> Scenario:
+    """Lists of mixed sizes to two models and single requests to both, over processes that freeze, die and lose messages. Which
+    limit is the tightest differs by seed."""
+    random = Random(f"embeddings {seed}")
+    batches, c = random.choice([2, 4, 8, 15]), random.choice([2, 4, 8, 15])
+    requests = [random.choice([None, 12, 40, 100]) for _ in range(2)]
+    tokens = random.choice([None, None, 400, 3_000])
+    per_day = random.choice([None, None, None, 60])
+    limits = [Limits(amount, tokens, None, per_day, batches) for amount in requests]
+    account = Account("a0", "p0", Secret("a0"), c, limits[0], {"m1": limits[1]})
+    clients = []
+    for at in range(random.choice([4, 9, 16])):
+        model = random.randrange(2)
+        most = min(12, requests[model] or 12, (tokens or 3_000) // 40)
+        inputs = random.choice([(0, 0), (2, 3), (2, most), (most, most)])
+        kind = replace(
+            QUICK, model=f"m{model}", tokens=(1, 30), inputs=inputs, patience_s=random.choice([(1, 4), (3, 10)])
+        )
+        clients.append(Client(f"c{at}", kind, random.choice([0.0, 0.1, 0.5]), random.uniform(0, 2), BUSY_S))
+    faults = (
+        *troubles(seed, random.choice(["kill", "freeze"]), random.choice([0, 2, 4]), (0.3, 3.0)),
+        *troubles(seed + 1, random.choice(["cut", "refuse", "freeze"]), random.choice([0, 2]), (0.2, 2.0)),
+    )
+    plain = deployment(
+        seed, QUICK, limits[0], instances=random.choice([1, 2, 3, 5]), faults=faults, lost=0.02, repeated=0.02
+    )
+    return replace(plain, deployments=(Deployment((account,)),), clients=tuple(clients))
+
+
+def scarce_batches(seed: int) -> Scenario:
+    """Lists to two models, which share a scarce quota of batches; every other seed the requests in them are scarce."""
+    scarce = seed % 2 == 0
+    limits = Limits(None if scarce else 12, batches=4 if scarce else 15)
+    account = Account("a0", "p0", Secret("a0"), 8, limits, {"m1": limits})
+    kinds = [replace(QUICK, model=f"m{at % 2}", inputs=(2, 4)) for at in range(12)]
+    clients = tuple(Client(f"c{at}", kind, 0.02, 0.1 * at, BUSY_S) for at, kind in enumerate(kinds))
+    return replace(deployment(seed, QUICK, limits), deployments=(Deployment((account,)),), clients=clients)

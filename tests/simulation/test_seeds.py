@@ -20,10 +20,10 @@ from tests.simulation.history import Call, Exchange, History
 from tests.simulation.judge import judge
 from tests.simulation.runner import run
 from tests.simulation.scenario import CALM_EVERY, Client, Deployment, Kind, Saturated, Scenario, scenario_of
-from tests.simulation.shapes import changed_limits, merged_projects, uncertain_tokens
+from tests.simulation.shapes import changed_limits, embeddings, merged_projects, uncertain_tokens
 from tests.support.processes import ROOT
 
-SEEDS, WORKERS, STEPPED = 200, 2, 5
+SEEDS, WORKERS, STEPPED, LISTS = 200, 2, 5, 50
 
 
 def test_two_hundred_seeds_keep_every_promise() -> None:
@@ -33,6 +33,15 @@ def test_two_hundred_seeds_keep_every_promise() -> None:
     reached = sum((batch.reached for batch in batches), Counter())
     for promise in ("requests in any window", "images in any window", "requests in any day", "exchanges at once"):
         assert reached[promise] >= 10, f"{promise}: {reached}"
+
+
+def test_lists_of_embeddings_exceed_no_limit() -> None:
+    """Batches of two models share one quota, beside single requests; processes freeze, die and lose messages."""
+    batches = list(run(0, LISTS, WORKERS, embeddings))
+    assert [line for batch in batches for line in batch.failures] == []
+    reached = sum((batch.reached for batch in batches), Counter())
+    assert reached["batches in any window"] >= 10
+    assert reached["requests in any window"] >= 5
 
 
 def test_seed_is_deterministic_across_processes() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from shared.admission.bookings import Booking
 from shared.admission.budget import (
     HOLD_S,
     MAX_HOLD_S,
@@ -23,7 +24,7 @@ from shared.admission.budget import (
     spare_poll_s,
     spare_requests,
 )
-from shared.admission.model_permits import Booking, ModelPermits
+from shared.admission.model_permits import ModelPermits
 from shared.generation import Cost
 from shared.ledger.grid import Grid
 from shared.ledger.limits import Limits

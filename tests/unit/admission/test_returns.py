@@ -68,8 +68,8 @@ def test_appointment_is_found_in_any_project() -> None:
 
 def test_late_caller_is_forgotten() -> None:
     returns = expecting(appointment(10.0))
-    assert returns.ahead("p", "m", waiting(5.0), 10.0 + GRACE_S - 0.01) == (1, 10)
-    assert returns.ahead("p", "m", waiting(5.0), 10.0 + GRACE_S) == (0, 0)
+    assert returns.ahead("p", "m", waiting(5.0), 10.0 + GRACE_S - 0.01)[::2] == (1, 10)
+    assert returns.ahead("p", "m", waiting(5.0), 10.0 + GRACE_S)[::2] == (0, 0)
     assert returns.back([("p", "m")], "a", 10.0 + GRACE_S) is None
     assert (len(returns), returns.last_tag("a")) == (0, 0.0)
 
@@ -77,14 +77,14 @@ def test_late_caller_is_forgotten() -> None:
 def test_only_earlier_places_are_ahead() -> None:
     returns = expecting(*(appointment(10.0, tag, cost=Cost(1, int(tag) * 100)) for tag in (3.0, 1.0, 2.0)))
     returns.expect(appointment(10.0, 1.0, section="n"), 0.0)
-    assert returns.ahead("p", "m", waiting(2.5), 0.0) == (2, 300)
-    assert returns.ahead("p", "m", waiting(0.5), 0.0) == (0, 0)
+    assert returns.ahead("p", "m", waiting(2.5), 0.0)[::2] == (2, 300)
+    assert returns.ahead("p", "m", waiting(0.5), 0.0)[::2] == (0, 0)
 
 
 def test_batch_requests_come_after_all_interactive_ones() -> None:
     returns = expecting(appointment(10.0, 9.0), appointment(10.0, 1.0, batch=True))
-    assert returns.ahead("p", "m", waiting(0.5, batch=True), 0.0) == (1, 10)
-    assert returns.ahead("p", "m", waiting(9.5), 0.0) == (1, 10)
+    assert returns.ahead("p", "m", waiting(0.5, batch=True), 0.0)[::2] == (1, 10)
+    assert returns.ahead("p", "m", waiting(9.5), 0.0)[::2] == (1, 10)
 
 
 def test_new_requests_of_a_caller_come_after_its_appointments() -> None:

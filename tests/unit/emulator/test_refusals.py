@@ -87,9 +87,9 @@ async def test_a_deprecated_id_is_served_by_its_successor(ask: Asker, asked: str
 
 
 async def test_a_method_that_is_not_served_is_a_404(ask: Asker) -> None:
-    status, body = await ask.ask(method="embedContent", model="gemini-embedding-001")
+    status, body = await ask.ask(method="predict", model="gemini-embedding-001")
     assert status == 404
-    assert "or is not supported for embedContent." in body["error"]["message"]
+    assert "or is not supported for predict." in body["error"]["message"]
 
 
 @pytest.mark.parametrize(

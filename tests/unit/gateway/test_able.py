@@ -8,7 +8,7 @@ import pytest
 
 from shared.accounts.account import Account, Kind
 from shared.errors import BadRequest
-from shared.gateway.able import able, served_model
+from shared.gateway.able import able, embedding, served_model
 from shared.gemini.models import resolve
 from shared.ledger.limits import UNLIMITED
 from shared.secret import Secret
@@ -62,3 +62,10 @@ def test_a_stand_in_keeps_its_name_where_it_is_served(accounts: list[Account], m
 def test_a_stand_in_is_not_sent_to_a_key() -> None:
     with pytest.raises(BadRequest, match="kind api_key has no assistant"):
         able([KEY], STAND_IN, HI)
+
+
+def test_embeddings_need_an_api_key() -> None:
+    assert embedding([VERTEX, KEY, ENTERPRISE]) == [KEY]
+    assert embedding([]) == []
+    with pytest.raises(BadRequest, match="its accounts are of the kind enterprise, vertex"):
+        embedding([VERTEX, ENTERPRISE])

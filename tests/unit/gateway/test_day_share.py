@@ -141,3 +141,17 @@ async def test_callers_that_may_use_the_whole_day_take_nothing() -> None:
     await part.take([account(0)], "m")
     assert not part.is_over()
     part.settle(spent=True)
+
+
+async def test_a_batch_takes_a_part_for_each_request_or_none() -> None:
+    store = CountingStore()
+    of_one = share(store)
+    batch = PartOfDay(of_one, 4)
+    await batch.take([account(10)], "m")
+    assert store.transactions == 1
+    with pytest.raises(DailyQuotaExhausted):
+        await PartOfDay(of_one, 2).take([account(10)], "m")
+    single = PartOfDay(of_one)
+    await single.take([account(10)], "m")
+    batch.settle(spent=False)
+    await PartOfDay(of_one, 4).take([account(10)], "m")

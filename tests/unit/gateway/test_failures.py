@@ -10,7 +10,7 @@ from shared.gemini.errors import Kind as FailureKind
 from shared.gemini.errors import UpstreamFailure, Violation
 from shared.ledger.grid import pacific_day
 from shared.ledger.limits import UNLIMITED
-from shared.ledger.state import Kind, QuotaSignal
+from shared.ledger.state import BATCHES, Kind, QuotaSignal
 
 DAY = pacific_day(1_800_000_000_000)
 WINDOW_S = 60.0
@@ -153,3 +153,16 @@ def test_refused_account(kind: FailureKind, upstream_status: int, caller_key: bo
 def test_delay_of_a_5xx_is_passed_on(kind: FailureKind, delay_s: float | None) -> None:
     failure = UpstreamFailure(kind, "x", status=503, retry_delay_s=delay_s)
     assert caller_error(failure, "m", DAY.start_ms, DAY.start_ms, WINDOW_S, caller_key=False).retry_after_s == delay_s
+
+
+BATCHES_SPENT = Violation("batches", "minute", 150)
+
+
+def test_a_spent_quota_of_batches_is_learned_for_all_models() -> None:
+    refusal = learned(BATCHES_SPENT)
+    assert (refusal.model, refusal.minute, refusal.learned.batches) == (BATCHES, (3,), 150)
+
+
+def test_a_batch_whose_requests_exceed_the_model_stops_the_model() -> None:
+    refusal = learned(BATCHES_SPENT, MINUTE)
+    assert (refusal.model, refusal.minute) == ("m", (0, 3))

@@ -58,10 +58,10 @@ class TestErrorInfo:
             ({"quota_metric": METRIC + "api_requests", "quota_unit": "1/d/{project}"}, Violation("requests", "day")),
             ({"quota_limit": "GenerateContentInputTokensPerModelPerDay-FreeTier"}, Violation("input_tokens", "day")),
             ({"quota_limit": "EmbedContentRequestsPerMinutePerProjectPerModel"}, Violation("requests", "minute")),
-            # A bucket of its own: batches, not items.
+            # A quota of its own, which counts batches and not their requests.
             (
                 {"quota_limit": "BatchEmbedContentsRequestsPerMinutePerProjectPerRegion", "quota_limit_value": "150"},
-                Violation("other", "minute", 150),
+                Violation("batches", "minute", 150),
             ),
             ({"quota_limit": "SpendPer10MinutesPerProject", "quota_limit_value": "10"}, Violation("spend", "other", 10)),
             ({"quota_metric": METRIC + "project_budget"}, Violation("spend", "other")),

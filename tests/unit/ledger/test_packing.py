@@ -123,7 +123,7 @@ def test_no_sentence_can_damage_the_document() -> None:
     assert len(state.sections[FLASH].lowered[0].message) == MAX_SENTENCE_CHARS
 
 
-@pytest.mark.parametrize("version", [0, 1, 2, 3, 255])
+@pytest.mark.parametrize("version", [0, 1, 2, 3, 4, 255])
 def test_another_version_is_refused_with_the_reason(version: int) -> None:
     blob = b"GL" + bytes([version]) + pack(a_state())[3:]
     with pytest.raises(UnreadableState, match="written by another program or by another version"):
@@ -131,7 +131,7 @@ def test_another_version_is_refused_with_the_reason(version: int) -> None:
 
 
 async def test_a_document_of_another_version_is_left_alone(tmp_path: Path) -> None:
-    later = b"GL\x05" + pack(a_state())[3:]
+    later = b"GL\x06" + pack(a_state())[3:]
     store = SqliteStore(str(tmp_path / "ledger.db"))
     await store.transact(["ledger/p"], lambda values, now_ms: Change(None, {"ledger/p": Put(later)}))
     gate = Admission(store, ProcessConfig("i" * 32, Grid.of(60), tau_s=5.0), AdmissionConfig(queue_timeout_s=0.5))
