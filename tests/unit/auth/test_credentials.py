@@ -55,7 +55,7 @@ class TestAdmin:
         assert who(headers, bearer_is_credential=True).kind == "admin"
 
     def test_a_compatible_apis_callers_read_of_the_api_key(self) -> None:
-        with pytest.raises(Unauthorized, match="^No valid credential. Set the client's API key "):
+        with pytest.raises(Unauthorized, match=r"^No valid credential. Set the client's API key "):
             who({}, bearer_is_credential=True)
 
     @pytest.mark.parametrize("headers", [bearer(ADMIN), {"x-goog-api-key": ADMIN}])
