@@ -12,6 +12,8 @@ COMPILE = $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-vers
 SETUP_STAMP := $(VENV)/.setup-$(shell cat requirements.txt tests/requirements.txt pyproject.toml | cksum | cut -d' ' -f1)
 RUN_STAMP := $(VENV)/.run-$(shell cat requirements.txt pyproject.toml | cksum | cut -d' ' -f1)
 OPENAI := tests/openai_sdk
+# npm's is left out where there is no npm: its tests are then skipped.
+OTHER_CLIENTS := langchain litellm llm $(if $(shell command -v npm),node)
 OPENAI_STAMP := $(VENV)-openai/.setup-$(shell cat $(OPENAI)/requirements.txt | cksum | cut -d' ' -f1)
 
 # Each of the test processes would compile every module anew.
@@ -19,7 +21,8 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help setup lock run test test-heavy simulate fleet lint format fuzz fuzz-schemas fuzz-requests check-terraform scan \
-	check-all check-config bench bench-ledger bench-waiting bundle bad-input new-endpoint setup-openai openai-sdk lock-openai
+	check-all check-config bench bench-ledger bench-waiting bundle bad-input new-endpoint setup-openai openai-sdk \
+	openai-sdk-heavy lock-openai
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -72,6 +75,7 @@ test: $(SETUP_STAMP) ## run all tests but the heavy ones; ARGS="-k chat" selects
 
 test-heavy: $(SETUP_STAMP) ## run the tests marked heavy, which take long; ARGS selects tests
 	$(BIN)/python -m pytest -m heavy $(ARGS)
+	$(if $(ARGS),,$(MAKE) openai-sdk-heavy)
 
 # OpenAI's SDK has an environment of its own, without this project's packages, as its users have it.
 setup-openai: $(OPENAI_STAMP) ## install OpenAI's SDK into .venv-openai
@@ -86,10 +90,28 @@ $(OPENAI_STAMP): $(SETUP_STAMP)
 openai-sdk: $(OPENAI_STAMP) ## call the gateway through openai-python, in an environment of its own; ARGS selects tests
 	$(VENV)-openai/bin/python -m pytest -c $(OPENAI)/pytest.ini -m "not heavy" $(or $(ARGS),$(OPENAI))
 
-lock-openai: $(SETUP_STAMP) ## write the requirements of `make openai-sdk`; ARGS=--upgrade updates the versions
-	$(BIN)/uv pip compile $(OPENAI)/requirements.in --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
-		--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock-openai" \
-		--output-file $(OPENAI)/requirements.txt $(ARGS)
+openai-sdk-heavy: $(OPENAI_STAMP) $(OTHER_CLIENTS:%=$(VENV)-openai-%/.setup) ## the same with other clients, and under load
+	$(VENV)-openai/bin/python -m pytest -c $(OPENAI)/pytest.ini -m heavy $(or $(ARGS),$(OPENAI))
+
+# Each client has an environment of its own: they disagree about versions.
+$(VENV)-openai-%/.setup: $(OPENAI)/clients/%.txt $(SETUP_STAMP)
+	test -x $(@D)/bin/python || $(PYTHON) -m venv $(@D)
+	VIRTUAL_ENV=$(@D) $(BIN)/uv pip install --quiet --require-hashes -r $< \
+		|| $(@D)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	touch $@
+
+$(VENV)-openai-node/.setup: $(OPENAI)/clients/package-lock.json
+	mkdir -p $(@D)
+	cp $(OPENAI)/clients/package.json $< $(@D)
+	npm ci --silent --prefix $(@D)
+	touch $@
+
+lock-openai: $(SETUP_STAMP) ## write the requirements of OpenAI's clients; ARGS=--upgrade updates the versions
+	for file in $(OPENAI)/requirements $(patsubst %.in,%,$(wildcard $(OPENAI)/clients/*.in)); do \
+		$(BIN)/uv pip compile $$file.in --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
+			--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock-openai" \
+			--output-file $$file.txt $(ARGS) || exit 1; \
+	done
 
 simulate: $(SETUP_STAMP) ## run 10,000 simulated deployments; SEEDS sets their number, FIRST the first seed
 	$(BIN)/python -m tests.simulation --seeds $(or $(SEEDS),10000) --first $(or $(FIRST),0)

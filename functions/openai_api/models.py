@@ -70,7 +70,7 @@ OPERATIONS: dict[str, Operation] = {
         },
     ),
     "POST /v1/embeddings": Operation(
-        EmbeddingsAnswer, EmbeddingsBody, summary="The embeddings of one text or of many, as vectors."
+        EmbeddingsAnswer, EmbeddingsBody, embeds=True, summary="The embeddings of one text or of many, as vectors."
     ),
     "POST /v1/images/generations": Operation(
         ImagesAnswer, GenerationsBody, summary="Generates images, which are stored and linked to."

@@ -39,6 +39,10 @@ _UNAUTHORIZED = (
     "No valid credential. Send the server's admin key in the header Admin-API-Key, or your own Gemini key as "
     f"{KEY_FIELD} in the body or in the header x-goog-api-key."
 )
+_UNAUTHORIZED_BEARER = (
+    "No valid credential. Set the client's API key (the header Authorization: Bearer) to the server's admin key, or to your own "
+    "Gemini key."
+)
 
 
 def refuse_credential_in_query(query: bytes) -> None:
@@ -98,7 +102,8 @@ def authenticate(
             return _own_key(token)
     if anonymous_allowed and not headers.get("admin-api-key"):
         return Caller(network_of(client_address), "anonymous")
-    raise Unauthorized(_UNAUTHORIZED, headers={"www-authenticate": "Bearer"})
+    message = _UNAUTHORIZED_BEARER if bearer_is_credential else _UNAUTHORIZED
+    raise Unauthorized(message, headers={"www-authenticate": "Bearer"})
 
 
 def has_admin_key(headers: Mapping[str, str], settings: Settings, *, bearer_is_credential: bool = False) -> bool:

@@ -57,6 +57,8 @@ class Operation:
     """Query parameters: name -> parameter object without `name` and `in`."""
     status: int = 200
     """Of success. 404: a path that is reserved, and always answers with an error."""
+    embeds: bool = False
+    """Whether Gemini makes embeddings for it, which count in the limits as generations do."""
     conforming: bool = False
     """Whether the answer may have to conform to a JSON Schema of the request; true for every answer whose `data` is an object."""
     admin_only: bool = False
@@ -66,7 +68,8 @@ class Operation:
 
     @property
     def generates(self) -> bool:
-        return self.request is not None and issubclass(self.request, GenerationBody)
+        """Whether it calls Gemini."""
+        return self.embeds or (self.request is not None and issubclass(self.request, GenerationBody))
 
 
 def operations(manifest: Manifest, models: Mapping[str, Any]) -> dict[str, Operation]:

@@ -228,6 +228,15 @@ FIELDS: dict[str, list[tuple[str, str, Any]]] = {
         ("functions", "given", []),
         ("function_call", "given", "auto"),
     ],
+    "/v1/embeddings": [
+        ("input", "missing", MISSING),
+        ("input", "an empty list", []),
+        ("input[1]", "an empty text", ["Hello", ""]),
+        ("input", "a list of tokens", [9906, 11]),
+        ("dimensions", "zero", 0),
+        ("encoding_format", "unknown", "hex"),
+        ("model", "a text model", "gemini-3.8-flash"),
+    ],
     "/v1/images/generations": [
         ("n", "nine", 9),
         ("n", "a word", "two"),

@@ -18,6 +18,7 @@ import pytest
 from shared.emulator.config import EmulatorConfig, Limits, Project
 from shared.emulator.running import running as emulated
 from tests.support.processes import ADMIN_KEY, served
+from tests.support.whole_path import eventually
 
 MODEL, KEY = "gemini-embedding-2", "key-of-project-p"
 ADMIN = {"Authorization": f"Bearer {ADMIN_KEY}"}
@@ -135,8 +136,7 @@ async def test_a_rejected_batch_stops_batches_and_not_single_texts(tmp_path: Pat
         tmp_path, batches=2, LEDGER_WINDOW_SECONDS="3", EXHAUSTED_WAIT_SECONDS="3", QUEUE_TIMEOUT_SECONDS="100"
     ) as client:
         lists = [asyncio.create_task(client.embed([f"{at}", "b"], dimensions=8)) for at in range(6)]
-        while not client.gemini.stats()["refused"].get("batches"):  # noqa: ASYNC110 - another process sends them
-            await asyncio.sleep(0.02)
+        await eventually(lambda: "batches" in client.gemini.stats()["refused"], within_s=30)
         status, _ = await client.embed("alone", dimensions=8)
         assert status == 200
         answers = await asyncio.gather(*lists)

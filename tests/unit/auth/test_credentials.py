@@ -54,6 +54,10 @@ class TestAdmin:
     def test_a_compatible_api_takes_it_as_its_clients_send_it(self, headers: dict[str, str]) -> None:
         assert who(headers, bearer_is_credential=True).kind == "admin"
 
+    def test_a_compatible_apis_callers_read_of_the_api_key(self) -> None:
+        with pytest.raises(Unauthorized, match=r"^No valid credential. Set the client's API key "):
+            who({}, bearer_is_credential=True)
+
     @pytest.mark.parametrize("headers", [bearer(ADMIN), {"x-goog-api-key": ADMIN}])
     def test_admin_key_counts_only_in_its_own_header(self, headers: dict[str, str]) -> None:
         """In other headers it is not mistaken for a Gemini key."""
