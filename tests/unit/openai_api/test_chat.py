@@ -108,6 +108,24 @@ class Scripted(FakeGateway):
         return await super().generate(generation)
 
 
+class Repairing(FakeGateway):
+    """Answers a repair with an object, and counts the repairs that are under way at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.repairs = self.most_repairs = 0
+
+    async def generate(self, generation: Generation) -> Reply:
+        if len(generation.body["contents"]) == 1:
+            return await super().generate(generation)
+        self.repairs += 1
+        self.most_repairs = max(self.most_repairs, self.repairs)
+        for _ in range(20):  # The others get here meanwhile, if they may.
+            await asyncio.sleep(0)
+        self.repairs -= 1
+        return self._reply(generation, native("{}"))
+
+
 class TestUnary:
     async def test_a_completion(self) -> None:
         answer = await chat(parts({"text": "Hello"}, promptTokenCount=3, cachedContentTokenCount=2))
@@ -441,6 +459,17 @@ class TestConforming:
         answer = await chat(says, services, response_format=STRICT, tools=[WEATHER])
         assert (answer.status, answer.json()["choices"][0]["finish_reason"]) == (200, reason)
         assert len(services.gateway.asked) == 1
+
+    @pytest.mark.parametrize(("size_bytes", "at_once"), [(1, 3), (LARGE_BYTES, 1)])
+    async def test_repairs_of_a_large_body_follow_each_other(self, size_bytes: int, at_once: int) -> None:
+        """Each has a copy of the body, and the request's claim has room for one."""
+        gateway = Repairing()
+        messages = [{"role": "user", "content": "x" * size_bytes}]
+        answer = await chat(
+            "[]", FakeServices(gateway), messages=messages, n=3, response_format={"type": "json_object"}
+        )
+        assert (answer.status, len(answer.json()["choices"])) == (200, 3)
+        assert gateway.most_repairs == at_once
 
     @pytest.mark.parametrize(("first", "count"), [('{"a":1}', 1), ("[1]", 2), ("Sure!", 2)])
     async def test_json_object_is_an_object(self, first: str, count: int) -> None:
