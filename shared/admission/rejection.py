@@ -215,9 +215,8 @@ def _scarce(waiter: Waiter) -> str | None:
     if permits.last is None:
         return None
     mine = permits.available(project.clock.latest_ms())
-    for name, limit, free, held, needed in zip(
-        Cost._fields, permits.effective, permits.last.free, mine, waiter.cost, strict=False
-    ):
+    limits = permits.effective.per_window
+    for name, limit, free, held, needed in zip(Cost._fields, limits, permits.last.free, mine, waiter.cost, strict=True):
         if limit is not None and free + held < needed:
             return name
     return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -136,17 +137,14 @@ async def _stored(job: ChatJob, blobs: Sequence[Blob]) -> list[Link]:
     from shared.images.links import image_url
     from shared.images.storing import read_image, store_image
 
-    links = []
     metadata = {"model": job.model, "request-id": job.call.request_id}
+    links = []
     for blob in blobs:
-        link = Link(f"data:{blob.mime_type};base64,{blob.data}", blob.mime_type)
-        try:
+        link: Link | None = None
+        with contextlib.suppress(UpstreamFailed):
             image = await job.call.work(partial(read_image, blob.data, blob.mime_type), LARGE_BYTES)
-        except UpstreamFailed:
-            links.append(link)
-            continue
-        kept = await store_image(lambda: job.call.services.media, image, metadata, job.call.public_error)
-        if not isinstance(kept, str):
-            link = Link(image_url(kept.name, job.call.base_url), image.kind.mime_type)
-        links.append(link)
+            kept = await store_image(lambda: job.call.services.media, image, metadata, job.call.public_error)
+            if not isinstance(kept, str):
+                link = Link(image_url(kept.name, job.call.base_url), image.kind.mime_type)
+        links.append(link or Link(f"data:{blob.mime_type};base64,{blob.data}", blob.mime_type))
     return links
