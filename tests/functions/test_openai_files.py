@@ -283,7 +283,7 @@ async def test_files_of_one_request_are_bounded_together(tmp_path: Path) -> None
 
 
 async def test_old_programs_lines_work_on_the_real_server(tmp_path: Path) -> None:
-    """`curl -F file=@a.png -F purpose=vision .../v1/files`, then list, content and delete."""
+    """`curl -F file=@a.png -F purpose=vision .../v1/files`, then list, content, a chat about the file, and delete."""
     storage = {"STORAGE_URL": f"file://{tmp_path}"}
     async with served(storage) as server, aiohttp.ClientSession(server.url, headers=ADMIN) as session:
         given = aiohttp.FormData({"purpose": "vision"})
@@ -295,6 +295,11 @@ async def test_old_programs_lines_work_on_the_real_server(tmp_path: Path) -> Non
             assert [file["id"] for file in (await answer.json())["data"]] == [file_id]
         async with session.get(f"/v1/files/{file_id}/content") as answer:
             assert (answer.headers["content-type"], await answer.read()) == ("image/png", PNG * 2000)
+        parts = [{"type": "text", "text": "What is it?"}, {"type": "file", "file_id": file_id}]
+        asked = {"model": "gemini-3.8-flash", "messages": [{"role": "user", "content": parts}]}
+        async with session.post("/v1/chat/completions", json=asked) as answer:
+            text = (await answer.json())["choices"][0]["message"]["content"]
+            assert f"image/png of {len(PNG) * 2000} bytes" in text
         async with session.delete(f"/v1/files/{file_id}") as answer:
             assert (await answer.json())["deleted"] is True
 

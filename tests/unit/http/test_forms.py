@@ -7,10 +7,12 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
+from starlette.requests import Request
 from starlette.responses import Response
 
 from shared.bounds.byte_budget import Bucket
 from shared.generation import JsonObject
+from shared.http import request_body
 from shared.http.call import Call
 from shared.http.endpoint import EndpointApp
 from shared.http.forms import MAX_FIELD_BYTES, MAX_OTHER_BYTES, Form, received_form
@@ -147,6 +149,37 @@ async def test_json_is_refused_with_what_to_send() -> None:
     answer = await sent(FILE, b"{}", headers={**ADMIN, "content-type": "application/json"})
     assert (answer.status, answer.error["code"]) == (415, "unsupported_media_type")
     assert "multipart/form-data" in answer.error["message"]
+
+
+async def received(handler: Handler, messages: list[Any], services: FakeServices) -> Answer:
+    """The answer to a body that arrives in `messages`, after which nothing comes any more."""
+    edge = EndpointApp(handler, MANIFEST, services=lambda: services)  # type: ignore[arg-type,return-value]
+
+    async def receive() -> Any:
+        if messages:
+            return messages.pop(0)
+        return await asyncio.Event().wait()
+
+    async def answered(request: Request) -> Response:
+        return await edge.answer(Request(request.scope, receive))
+
+    return await ask(answered, "POST", "/forms", headers=HEADERS)
+
+
+async def test_slow_form_is_rejected_and_holds_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(request_body, "GRACE_S", 0.0)
+    services, begun = FakeServices(), form(part("file", b"x" * 99, "a"))[:-20]
+    answer = await received(FILE, [{"type": "http.request", "body": begun, "more_body": True}], services)
+    assert (answer.status, "too slowly" in answer.error["message"]) == (400, True)
+    assert services.byte_budget.used_bytes == 0
+
+
+async def test_caller_gone_within_the_form_is_noticed() -> None:
+    services, begun = FakeServices(), form(part("file", b"x" * 99, "a"))[:-20]
+    messages = [{"type": "http.request", "body": begun, "more_body": True}, {"type": "http.disconnect"}]
+    answer = await received(FILE, messages, services)
+    assert (answer.status, answer.error["code"]) == (499, "caller_gone")
+    assert services.byte_budget.used_bytes == 0
 
 
 async def test_compressed_form_is_refused() -> None:
