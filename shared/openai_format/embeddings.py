@@ -22,7 +22,7 @@ from shared.errors import BadRequest, UpstreamFailed, json_type
 from shared.gemini.models import MAX_BATCH_INPUTS
 from shared.gemini.tokens import CONTENT_TOKENS, PART_TOKENS, text_tokens
 from shared.generation import JsonObject
-from shared.http.bodies import AnswerBody, Between, Body, Credentials
+from shared.http.bodies import AnswerBody, Between, GenerationBody
 
 MAX_INPUTS = 2_048
 """OpenAI's maximum for one request."""
@@ -73,7 +73,7 @@ class _Inputs:
         return {"anyOf": [text, {"type": "array", "items": text, "minItems": 1, "maxItems": MAX_INPUTS}]}
 
 
-class EmbeddingsBody(Body):
+class EmbeddingsBody(GenerationBody):
     """The parameters of OpenAI's embeddings that Gemini has."""
 
     input: Annotated[tuple[str, ...], _Inputs()] = Field(
@@ -90,7 +90,6 @@ class EmbeddingsBody(Body):
         None, description="The size of the vectors; without it the model's own."
     )
     user: str | None = Field(None, description="With the admin key, the caller that limits and fairness count.")
-    credentials: Credentials | None = Field(None, description="In place of a credential in a header.")
 
     @property
     def base64(self) -> bool:

@@ -25,8 +25,8 @@ BEYOND_A_SCHEMA = (
     *("messages", "prompts", "tools", "tool_choice", "response_format", "max_tokens", "stop", "top_logprobs"),
     *("google", "extra_body", "reasoning_effort"),
 )
-"""Fields that must themselves be a JSON Schema, or hold images; a size whose sides differ little; fields that depend on others: in
-a conversation one message refers to another."""
+"""Fields that must themselves be a JSON Schema, or hold images; a size whose sides differ little; fields that depend on others:
+in a conversation one message refers to another."""
 LITTLE_TIME_S = 2.0
 OUT_OF_TIME = {"queue_timeout", "upstream_timeout", "ledger_unavailable"}
 """The last where not even the ledger had the time to answer."""
