@@ -18,6 +18,7 @@ from shared.errors import GatewayError, LedgerUnavailable, NotFound, StorageUnav
 from shared.files.record import StoredFile, digits_of, is_id, new_id
 from shared.media.names import made_until, new_name
 from shared.media.port import Objects
+from shared.media.uninterrupted import uninterrupted
 from shared.secret import Secret
 from shared.stores.port import Change, CommitUnknown, Put, Store, StoreError
 
@@ -55,9 +56,14 @@ class Files:
             new_id(now_s, random_hex), object_name, filename, purpose, mime_type, len(data), int(now_s), expires_s
         )
         key = _key_of(owner, file.id)
-        try:
+
+        async def write() -> None:
             await self._objects.put(object_name, data, {"Content-Type": "application/octet-stream"})
             await self._write(key, Put(file.pack(), expires_s * 1000))
+
+        try:
+            # A write that is cancelled can still be applied after `_discard` has looked for what it wrote.
+            await uninterrupted(write())
         except StorageUnavailable:
             raise
         except BaseException:

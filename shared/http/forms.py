@@ -11,10 +11,10 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from shared.errors import BadRequest, PayloadTooLarge
+from shared.errors import BadRequest, PayloadTooLarge, UnsupportedMediaType
 from shared.http.call import Call
 from shared.http.disconnect import DisconnectWatch
-from shared.http.multipart import Multipart, Part, boundary_of, shown
+from shared.http.multipart import FORM, Multipart, Part, boundary_of, shown
 from shared.http.request_body import declared_bytes, require_uncompressed
 
 MAX_FIELD_BYTES = 256 * 1024
@@ -76,6 +76,9 @@ async def received_form(
         max_bytes = min(max_bytes, call.services.byte_budget.large_bytes)
     require_uncompressed(call.headers)
     reader = _FormReader(call, files, max_bytes, take)
+    if call.body_consumed:
+        # It was searched for a credential, because one of its types is JSON.
+        raise UnsupportedMediaType(f"Content-Type has several types; send one: {FORM}.")
     body_bytes = max_bytes + MAX_OTHER_BYTES
     try:
         declared = declared_bytes(call.headers, body_bytes)

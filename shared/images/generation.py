@@ -28,8 +28,9 @@ from shared.gemini.native_body import native_body
 from shared.generation import EncodedBody, JsonObject
 from shared.images.choices import AspectRatio, ImageSize
 from shared.images.inputs import Worker
-from shared.images.storing import ImageData, read_image, store_image, uninterrupted
+from shared.images.storing import ImageData, read_image, store_image
 from shared.media.input_image import InputImage, inline_part
+from shared.media.uninterrupted import uninterrupted
 
 if TYPE_CHECKING:
     from shared.gateway.generator import Generator
@@ -159,6 +160,7 @@ def _native(request: ImageRequest) -> JsonObject:
 async def _generate_one(job: _Job, index: int) -> ImageResult:
     reply = await job.generator.generate(job.request.model, job.body)
     files, errors = await job.work(partial(_files, reply.body), LARGE_BYTES)
+    # An image is paid for: if the caller leaves, it is at least among the stored images.
     stored = await uninterrupted(_store_all(job, index, files))
     errors = [*(error for _, error in stored if error is not None), *errors]
     # Without the reply: its image would stay in memory until the last of the other generations ends.

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Coroutine, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, NamedTuple
 
 from shared.errors import GatewayError, StorageUnavailable, UpstreamFailed
 from shared.media.base64_text import decode
@@ -14,7 +13,6 @@ from shared.media.names import EXTENSIONS
 if TYPE_CHECKING:
     from shared.media.media import MediaStore, StoredImage
 
-_Result = TypeVar("_Result")
 _MAX_TYPE_CHARS = 40
 _SHOWN_BYTES = 12
 """How much of a declared type, and of a file that is not an image, an error repeats."""
@@ -58,13 +56,3 @@ async def store_image(
     except Exception as error:  # noqa: BLE001 - logged by `public_error` and returned; the image must not be lost with it
         cause = public_error(error)
         return cause.message if isinstance(cause, StorageUnavailable) else "the storage failed"
-
-
-async def uninterrupted(storing: Coroutine[Any, Any, _Result]) -> _Result:
-    """Finishes storing even if the caller disconnects: what was paid for is then at least among the stored images."""
-    task = asyncio.ensure_future(storing)
-    try:
-        return await asyncio.shield(task)
-    except asyncio.CancelledError:
-        await asyncio.wait([task])
-        raise

@@ -138,7 +138,7 @@ async def stored(job: ChatJob, blobs: Sequence[Blob]) -> list[Link]:
     if not blobs:
         return []
     # Only answers with images load this.
-    from shared.images.storing import uninterrupted
+    from shared.media.uninterrupted import uninterrupted
 
     return await uninterrupted(_stored(job, blobs))
 

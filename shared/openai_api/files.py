@@ -108,9 +108,11 @@ async def file_parts(call: Call, file_ids: Sequence[str]) -> Mapping[str, JsonOb
     # The encoded request holds the same text once more.
     limit_bytes = min(MAX_INLINE_BYTES, call.services.byte_budget.large_bytes * 3 // 8)
     found: list[StoredFile] = []
+    total_bytes = 0
     for file_id in dict.fromkeys(file_ids):
         found.append(await _named(files, owner, file_id))
-        if sum(file.size_bytes for file in found) > limit_bytes:
+        total_bytes += found[-1].size_bytes
+        if total_bytes > limit_bytes:
             raise BadRequest(
                 f"{file_id}: the files of one request may have {limit_bytes // _MIB} MB together; name fewer or smaller ones.",
                 details={"limit_bytes": limit_bytes},

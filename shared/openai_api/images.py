@@ -10,7 +10,6 @@ import orjson
 from starlette.responses import Response
 
 from shared.clock import unix_s
-from shared.errors import BadRequest
 from shared.generation import UNKNOWN_USAGE
 from shared.http.bodies import read
 from shared.http.call import Call
@@ -40,8 +39,6 @@ async def edits(call: Call) -> Response:
 
 
 async def _inputs(call: Call, files: Sequence[FormFile]) -> list[InputImage]:
-    if len(files) > MAX_INPUTS:
-        raise BadRequest(f"image must have at most {MAX_INPUTS} files, not {len(files)}.", field="image")
     return [
         await call.work(partial(checked, file.data, f"image[{index}]"), len(file.data))
         for index, file in enumerate(files)

@@ -34,7 +34,7 @@ class GenerationsBody(ImageBody):
         None, description="How many images; 1 if absent. Each is one request to Gemini and counts as one."
     )
     size: Annotated[
-        Annotated[str, StringConstraints(pattern=rf"^(auto|{_SIZE.pattern})$")] | None, Rule(_SIZE_RULE)
+        Annotated[str, StringConstraints(pattern=rf"^(auto|{_SIZE.pattern})(?![\s\S])")] | None, Rule(_SIZE_RULE)
     ] = Field(
         None,
         description="The nearest aspect ratio and resolution of the model are used, by shape and by number of pixels. "

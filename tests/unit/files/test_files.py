@@ -172,8 +172,40 @@ async def test_caller_gone_while_storing_leaves_nothing(files: Files, objects: F
     task = asyncio.create_task(put(files))
     await objects.began.wait()
     task.cancel()
+    objects.hold.set()
     with pytest.raises(asyncio.CancelledError):
         await task
+    assert (objects.kept, await listed(files)) == ({}, ([], False))
+
+
+async def test_commit_of_a_gone_caller_is_waited_for(
+    files: Files, store: MemoryStore, objects: FakeObjects, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A store may apply a commit after its call was cancelled: the entry would be listed, without its bytes."""
+    begun, applied, transact = asyncio.Event(), asyncio.Event(), store.transact
+    commits: list[asyncio.Task[Any]] = []
+
+    async def late(keys: Any, step: Any, **rest: Any) -> Any:
+        await applied.wait()
+        return await transact(keys, step, **rest)
+
+    async def begin(keys: Any, step: Any, **rest: Any) -> Any:
+        if commits:
+            return await transact(keys, step, **rest)
+        commits.append(asyncio.create_task(late(keys, step, **rest)))
+        begun.set()
+        return await asyncio.shield(commits[0])
+
+    monkeypatch.setattr(store, "transact", begin)
+    task = asyncio.create_task(put(files))
+    await begun.wait()
+    task.cancel()
+    for _ in range(10):
+        await asyncio.sleep(0)
+    applied.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await commits[0]
     assert (objects.kept, await listed(files)) == ({}, ([], False))
 
 

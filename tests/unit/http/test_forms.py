@@ -151,6 +151,13 @@ async def test_json_is_refused_with_what_to_send() -> None:
     assert "multipart/form-data" in answer.error["message"]
 
 
+async def test_several_content_types_are_refused_at_once() -> None:
+    """A body that may be JSON is read for a credential, so nothing of it arrives a second time."""
+    several = f"{HEADERS['content-type']}, application/json"
+    answer = await sent(FILE, form(part("file", b"x", "a")), headers={**ADMIN, "content-type": several})
+    assert (answer.status, "several types" in answer.error["message"]) == (415, True)
+
+
 async def received(handler: Handler, messages: list[Any], services: FakeServices) -> Answer:
     """The answer to a body that arrives in `messages`, after which nothing comes any more."""
     edge = EndpointApp(handler, MANIFEST, services=lambda: services)  # type: ignore[arg-type,return-value]

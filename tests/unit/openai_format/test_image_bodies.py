@@ -70,6 +70,14 @@ def test_size_becomes_nearest_ratio_and_resolution(size: Any, model: str, ratio:
     assert read(GenerationsBody, {"prompt": "A lighthouse", "size": size}).shape(model) == (ratio, resolution)
 
 
+@pytest.mark.parametrize(
+    "size", ["1024x1024\n", "auto\n", " 1024x1024", "1024X1024", "0x1024", "1024x1024x1", "1x4", ""]
+)
+def test_size_of_another_form_is_refused(size: str) -> None:
+    with pytest.raises(BadRequest, match="size must be"):
+        read(GenerationsBody, {"prompt": "A lighthouse", "size": size})
+
+
 class TestForm:
     def test_numbers_and_booleans_are_read_from_their_texts(self) -> None:
         values = form_values({"prompt": ["1"], "n": ["2"], "stream": ["false"]}, {})
