@@ -37,11 +37,13 @@ _PROBE_MS = 60_000
 
 
 class Project(NamedTuple):
-    """A project's ledger as it was read; `state` is None where nothing was dispatched, or with the `reason` why not."""
+    """A project's ledger as it was read; `state` is None where nothing was dispatched, or with the `reason` why not.
+    `ledger_id` is that of the ledger which counts the project now; "" is the one that was asked for."""
 
     state: State | None = None
     now_ms: int = 0
     reason: str | None = None
+    ledger_id: str = ""
 
 
 _NOT_READ = Project(reason="This project is not among the first ones.")
@@ -226,12 +228,12 @@ async def read_project(store: Store, ledger_id: str) -> Project:
         reading = await store.read(COLLECTION + ledger_id, timeout_s=PROBE_TIMEOUT_S)
         state = None if reading.value is None else unpack(reading.value)
     except StoreError as error:
-        return Project(reason=error.public_message)
+        return Project(reason=error.public_message, ledger_id=ledger_id)
     except UnreadableState as error:
-        return Project(reason=str(error))
+        return Project(reason=str(error), ledger_id=ledger_id)
     if state is not None and state.moved:
         return await read_project(store, state.moved)
-    return Project(state, int(reading.sample.server_ms))
+    return Project(state, int(reading.sample.server_ms), ledger_id=ledger_id)
 
 
 def _project_report(settings: Settings, project: Project) -> JsonObject:
