@@ -117,7 +117,7 @@ class Health:
         found = {name: Listed(name, ledger_id, out=out.get(name)) for name, ledger_id in serving.items()}
         for record in self._stored.records:
             known = found.get(record.id)
-            account = listed(record, lambda one: serving.get(one.id) or self._stored.ledger_of(one))
+            account = listed(record, self.settings, lambda one: serving.get(one.id) or self._stored.ledger_of(one))
             found[record.id] = account if account.out or known is None else account._replace(out=known.out)
         return list(found.values())
 
