@@ -102,7 +102,7 @@ def spare_requests(permits: ModelPermits, horizon_ms: int, waited_s: float) -> i
     expected_s = ahead_s(permits, horizon_ms)
     if permits.last is None or not permits.scarce or not horizon_ms:
         return round(permits.per_s * expected_s * SPARE_FACTOR)
-    if waited_s > LONG_WAIT_S:
+    if waited_s > LONG_WAIT_S and permits.per_s:  # Else only batches of embeddings came.
         return round(max(permits.last.per_s, permits.per_s) * expected_s)
     # A scarce permit is valid for a second: where requests are rarer than MIN_PINNED_PER_S, most permits would lapse.
     return round(permits.per_s * expected_s) if permits.per_s >= MIN_PINNED_PER_S else 0

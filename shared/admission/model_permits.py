@@ -95,11 +95,12 @@ class ModelPermits:
         return self.last is not None and self.last.day_spent and earliest_ms < self.day_end_ms
 
     def record_arrival(self, cost: Cost, now_s: float) -> None:
-        """Learn from an arriving request what a typical one costs and how many arrive per second. A batch of embeddings is as
-        many requests as it has; spare permits are for single ones."""
-        self.arrivals += cost.requests
-        tokens = -(-cost.input_tokens // max(1, cost.requests))
-        self.typical = Cost(1, max(tokens, (self.typical[1] * 7 + tokens) // 8), max(cost[2], self.typical[2]))
+        """Learn from an arriving request what a typical one costs and how many arrive per second. Batches of embeddings are left
+        out: they are as different as their lists, and their quota is so small that each may cost a renew."""
+        if cost.batches:
+            return
+        self.arrivals += 1
+        self.typical = Cost(1, max(cost[1], (self.typical[1] * 7 + cost[1]) // 8), max(cost[2], self.typical[2]))
         if not self.since_s:
             self.since_s = now_s
 

@@ -43,9 +43,9 @@ async def chat_completions(call: Call) -> Response:
 
 
 async def _job(call: Call) -> ChatJob:
-    body = await call.read(ChatBody)
+    body, names = await call.read(ChatBody, lambda body: (body, references(body)))
     model = _model_for(call, body.model)
-    found = await resolved(call, references(body))
+    found = await resolved(call, names)
     asked = await call.work(partial(translate, body, found, models.info_of(model, call.settings.models)))
     headers = {} if asked.schema is None else unchecked_header(asked.schema)
     return ChatJob(call, model, asked, headers)

@@ -83,8 +83,11 @@ async def _streamed_choice(
             if not contents.has_only_text:
                 links, call_ids = await stored(job, contents.blobs), await identified(job, contents.calls)
                 yield chunks.of_contents(contents, call_ids, links)
-            else:
-                yield chunks.of_contents(contents) or None
+            elif piece := chunks.of_contents(contents):
+                yield piece
+            elif contents.thoughts:
+                # A frame without contents does not begin the response: what it reports may be an error, which keeps its status.
+                yield None
         finish = finish_of(ending, has_content=chunks.has_content, has_calls=chunks.calls > 0)
         yield chunks.of_end(finish, annotations)
         totals.add(head, reply.usage, cached_tokens)

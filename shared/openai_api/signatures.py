@@ -17,6 +17,8 @@ import asyncio
 import logging
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
 from shared.accounts.bindings import KEYS_PER_READ, read_all
@@ -41,13 +43,33 @@ TIMEOUT_S = 2.0
 async def find_signatures(call: Call, call_ids: Sequence[str]) -> dict[str, str]:
     """The thought signatures of the calls of a conversation, by call id, as far as they are known."""
     store = call.services.store
-    return await _of(store).find(store, call.caller, call_ids)
+    return await _of(store).find(store, await call.work(partial(read_ids, call.caller, call_ids)))
 
 
 async def record_signatures(call: Call, signatures: Mapping[str, str]) -> None:
     """Writes the thought signatures of an answer, by call id."""
     store = call.services.store
     await _of(store).record(store, call.caller, signatures, call.settings.session_ttl_hours * 3_600_000)
+
+
+class IdsRead(NamedTuple):
+    """What call ids say by themselves."""
+
+    signatures: dict[str, str]
+    """Call id -> its thought signature, for those that have it whole."""
+    entries: dict[str, str]
+    """Call id -> the key of its entry in the store, for the others that have one."""
+
+
+def read_ids(caller: Caller, call_ids: Sequence[str]) -> IdsRead:
+    """A large body may have ten thousands of ids, which take a third of a second."""
+    signatures = {call_id: held for call_id in call_ids if (held := signature_in(call_id)) is not None}
+    entries = {
+        call_id: _entry(caller, key)
+        for call_id in call_ids
+        if call_id not in signatures and (key := key_of(call_id)) is not None
+    }
+    return IdsRead(signatures, entries)
 
 
 class CallSignatures:
@@ -57,18 +79,13 @@ class CallSignatures:
         self._remembered: OrderedDict[str, str] = OrderedDict()
         self._remembered_chars = 0
 
-    async def find(self, store: Store, caller: Caller, call_ids: Sequence[str]) -> dict[str, str]:
-        found = {call_id: held for call_id in call_ids if (held := signature_in(call_id)) is not None}
-        keys = {
-            call_id: _entry(caller, key)
-            for call_id in call_ids
-            if call_id not in found and (key := key_of(call_id)) is not None
-        }
-        known = {key: self._recall(key) for key in keys.values()}
+    async def find(self, store: Store, ids: IdsRead) -> dict[str, str]:
+        """The thought signatures of calls, by call id, as far as they are known."""
+        known = {key: self._recall(key) for key in ids.entries.values()}
         unknown = [key for key, signature in known.items() if signature is None]
         known.update(await self._read(store, unknown[-MAX_READ:]))
-        found.update({call_id: signature for call_id, key in keys.items() if (signature := known[key]) is not None})
-        return found
+        found = {call_id: signature for call_id, key in ids.entries.items() if (signature := known[key]) is not None}
+        return {**ids.signatures, **found}
 
     async def record(self, store: Store, caller: Caller, signatures: Mapping[str, str], lifetime_ms: int) -> None:
         """A failure is logged: the answer itself is complete, and the ids may have the signatures."""

@@ -33,7 +33,7 @@ class Blob(NamedTuple):
 class ToolCall(NamedTuple):
     name: str
     arguments: str
-    """JSON."""
+    """JSON, as the model wrote it."""
     signature: str | None
     """The thought signature of the call. Of parallel calls only the first has one."""
 
@@ -108,14 +108,14 @@ def _tool_call(called: Mapping[str, Any], signature: Any) -> ToolCall:
     name, arguments = called.get("name"), called.get("args")
     return ToolCall(
         name if type(name) is str else "",
-        _json(arguments) if type(arguments) is dict else "{}",
+        "{}" if arguments in (None, "") else arguments if type(arguments) is str else _json(arguments),
         signature if type(signature) is str and signature else None,
     )
 
 
-def _json(arguments: JsonObject) -> str:
-    """Numbers keep the digits that Gemini sent: it holds arguments as doubles (google.protobuf.Struct), and integers of 64 bits
-    stay integers."""
+def _json(arguments: Any) -> str:
+    """Arguments that are not an object are returned as Gemini sent them. Numbers keep the digits that Gemini sent: it holds
+    arguments as doubles (google.protobuf.Struct), and integers of 64 bits stay integers."""
     try:
         return orjson.dumps(arguments).decode()
     except orjson.JSONEncodeError:  # orjson parses deeper nesting than it writes.

@@ -11,8 +11,8 @@ The ids of calls are numbered anew: those of clients are long, are cut, or repea
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -26,6 +26,9 @@ from shared.openai_format.parts import Media, native_part
 
 _LONG_NUMBER = re.compile(r"[0-9]{16}")
 """Google reads a number in a function's response as a double, which has 15 digits."""
+
+MAX_DEPTH = 200
+"""Maximum levels of JSON in a text. The body around it has a few more, and orjson, which parses 1024, writes 254."""
 
 
 class Conversation(NamedTuple):
@@ -50,6 +53,8 @@ def conversation(
     at = start
     while at < len(messages):
         at = writer.add(messages, at)
+    if not writer.contents:
+        raise BadRequest("messages have no content; send at least one message with a text.", field="messages")
     return Conversation(instruction, writer.contents)
 
 
@@ -207,36 +212,63 @@ class _JsonReader:
         """Raises BadRequest for what is not an object."""
         if not text or text.isspace():
             return {}
-        self._count(text, where)
         try:
-            value = orjson.loads(text)
+            value = self._parsed(text)
+        except TooManyValues as error:
+            raise BadRequest(f"The JSON in {where} has {error}; send fewer in one request.", field=where) from None
         except orjson.JSONDecodeError as error:
             raise BadRequest(f"{where} is not JSON: {error.msg}; send an object, like {{}}.", field=where) from None
+        except _TooDeep:
+            raise BadRequest(
+                f"{where} is nested too deeply; send JSON of at most {MAX_DEPTH} levels.", field=where
+            ) from None
         if not isinstance(value, dict):
             raise BadRequest(f"{where} is {json_type(value)} in JSON; send an object, like {{}}.", field=where)
         return value
 
     def response(self, text: str) -> JsonObject:
-        """A function's response: the object that the text is, or an object that has the text."""
+        """A function's response: the object that the text is, or an object that has the text. A function may return any text, so
+        what cannot be sent as an object is sent as text."""
         if text.lstrip()[:1] == "{" and not _LONG_NUMBER.search(text):
-            self._count(text, "messages")
             try:
-                value = orjson.loads(text)
-            except orjson.JSONDecodeError:
+                value = self._parsed(text)
+            except (TooManyValues, orjson.JSONDecodeError, _TooDeep):
                 value = None
             if isinstance(value, dict):
                 return value
         return {"result": text}
 
-    def _count(self, text: str, where: str) -> None:
+    def _parsed(self, text: str) -> Any:
+        """Raises TooManyValues, JSONDecodeError, _TooDeep."""
         # A short text cannot have many values, and is not scanned.
         if len(text) <= self._unread:
             self._unread -= len(text)
-            return
-        try:
+        else:
             self._counter.feed(text.encode())
-        except TooManyValues as error:
-            raise BadRequest(f"The JSON in {where} has {error}; send fewer in one request.", field=where) from None
+        value = orjson.loads(text)
+        # A text with few brackets cannot be deep, and its values are not walked through.
+        if text.count("{") + text.count("[") > MAX_DEPTH and _is_deep(value):
+            raise _TooDeep
+        return value
+
+
+class _TooDeep(Exception):
+    pass
+
+
+def _is_deep(value: Any) -> bool:
+    level = [value]
+    for _ in range(MAX_DEPTH):
+        level = [inner for one in level for inner in _inside(one)]
+        if not level:
+            return False
+    return any(isinstance(one, dict | list) for one in level)
+
+
+def _inside(value: Any) -> Iterable[Any]:
+    if isinstance(value, dict):
+        return value.values()
+    return value if isinstance(value, list) else ()
 
 
 def _user(message: Message, media: Media, at: int) -> JsonObject:

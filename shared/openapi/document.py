@@ -190,7 +190,8 @@ def _events(names: Sequence[str], schemas: JsonObject, errors: ErrorFormat | Non
     if errors is not None:
         failure, event, last = errors.name, {}, "data: [DONE]\n\n"
         about = "The last event is `[DONE]`; after an error, which is an event like the others, there is none."
-    data = {"anyOf": [{"$ref": SCHEMAS + name} for name in (*names, failure)]}
+    one_of_them = {"anyOf": [{"$ref": SCHEMAS + name} for name in (*names, failure)]}
+    data: JsonObject = {"contentMediaType": "application/json", "contentSchema": one_of_them}
     return {
         "schema": {
             "type": "object",
@@ -198,7 +199,7 @@ def _events(names: Sequence[str], schemas: JsonObject, errors: ErrorFormat | Non
             "required": ["data"],
             "properties": {
                 **event,
-                "data": {"type": "string", "contentMediaType": "application/json", "contentSchema": data},
+                "data": {"type": "string", **(data if errors is None else {"anyOf": [data, {"const": "[DONE]"}]})},
             },
         },
         "example": "".join(f"data: {json.dumps(_examples(schemas[name])[0])}\n\n" for name in names) + last,

@@ -56,6 +56,11 @@ TITLES = {
     COUNTED: "With limits that count but do not bind (1,000,000 RPM, 1,000,000,000 TPM; ledger: SQLite)",
     TRANSLATED: "POST /v1/chat/completions, beside POST /chat in place of the pass-through (every limit `unlimited`)",
 }
+LITELLM = (
+    "For comparison, LiteLLM publishes for its gateway before a mock endpoint (docs.litellm.ai/docs/benchmarks): an overhead of "
+    "2 ms (median) and 8 ms (95 %) at 1,170 requests/s on 4 machines of 4 cores; and in October 2026 a latency of 31 ms (median) "
+    "and 54 ms (95 %) at 3,000 requests/s on 33 pods of 4 cores, with prompts of 50,000 to 100,000 tokens. It publishes no CPU."
+)
 _ASKED = {
     "prompt": "Write a short text about a harbour at night, with boats, lamps and a dog that waits for its fisherman. "
     * 4,
@@ -228,6 +233,8 @@ def paragraphs(
     for name, rows in sections.items():
         yield ""
         yield section(TITLES[name], rows)
+    yield ""
+    yield LITELLM
     yield ""
     yield "### Start and memory"
     yield ""

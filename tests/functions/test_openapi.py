@@ -116,9 +116,11 @@ def check_events(document: JsonObject, schema: JsonObject, body: str) -> None:
     chunks = body.removesuffix("data: [DONE]\n\n")
     events = Answer(chunks=[chunks.encode()]).events()
     assert chunks != body or events[-1][1]["done"] is True
+    described = schema["properties"]["data"]
+    content = described.get("anyOf", [described])[0]["contentSchema"]
     for name, data in events:
         validate({"event": name, "data": orjson.dumps(data).decode()}, schema, document)
-        validate(data, schema["properties"]["data"]["contentSchema"], document)
+        validate(data, content, document)
 
 
 @asynccontextmanager

@@ -62,6 +62,7 @@ def test_langchain_openai(gateway: Gateway) -> None:
     shown = json.loads(printed([python, CLIENTS / "with_langchain.py"], gateway))
     check(shown)
     assert shown["parsed"]
+    assert len(shown["vectors"]) == 2
 
 
 def test_litellm(gateway: Gateway) -> None:

@@ -54,6 +54,7 @@ def gateway_env(*, named: bool) -> dict[str, str]:
 
 async def refused(site: Fleet) -> int:
     _, _, stats = await request("GET", f"{site.gemini.url}/stats")
+    log.info("rejected by Gemini: %s", stats["refused"])
     return sum(stats["refused"].values())
 
 

@@ -1,11 +1,11 @@
-"""What langchain-openai's users do: a chat, a stream, tools to the end, an object. Prints one JSON object."""
+"""What langchain-openai's users do: a chat, a stream, tools to the end, an object, embeddings. Prints one JSON object."""
 
 import json
 import sys
 
 from langchain_core.messages import HumanMessage, ToolMessage
 from langchain_core.tools import tool
-from langchain_openai import ChatOpenAI
+from langchain_openai import ChatOpenAI, OpenAIEmbeddings
 from pydantic import BaseModel
 
 
@@ -30,6 +30,9 @@ shown = {
     "streamed": streamed,
     "asked": [one["args"]["city"] for one in call.tool_calls],
     "after": with_tools.invoke(messages).content,
+    "vectors": OpenAIEmbeddings(model="gemini-embedding-2", check_embedding_ctx_length=False).embed_documents(
+        ["a", "b"]
+    ),
     "parsed": model.with_structured_output(Answer).invoke("Hello").text,
 }
 json.dump(shown, sys.stdout)

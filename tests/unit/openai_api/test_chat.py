@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from collections.abc import Mapping
+import threading
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import orjson
 import pytest
 from google.genai import types
 
+from shared.bounds.large_work import LARGE_BYTES
 from shared.errors import QueueTimeout, UpstreamFailed
 from shared.generation import Generation, JsonObject, Reply, Usage
+from shared.openai_api import chat as chat_module
+from shared.openai_api import signatures
 from shared.openai_format.finish import ENDS, FAULTS, WITHHELD
 from tests.support.edge import ADMIN, Answer, FakeGateway, FakeServices, native
 from tests.support.functions import called
@@ -290,6 +294,13 @@ class TestStreams:
         answer = await chat(QueueTimeout("Later.", retry_after_s=3), stream=True)
         assert (answer.status, answer.headers["retry-after-ms"]) == (429, "3000")
 
+    @pytest.mark.parametrize("frame", [parts(finish="MALFORMED_FUNCTION_CALL"), {}])
+    async def test_a_fault_without_an_answer_keeps_its_status(self, frame: JsonObject) -> None:
+        """OpenAI's SDKs send a request again for a status, and never for an error in a stream."""
+        counts: JsonObject = {"usageMetadata": {"promptTokenCount": 3}}
+        answer = await chat([frame, counts], stream=True)
+        assert answer.status == 502
+
     async def test_an_image_is_stored_and_linked(self) -> None:
         services = FakeServices()
         frames = [parts({"text": "Here: "}, finish=None), parts(image_part())]
@@ -446,6 +457,27 @@ async def test_own_keys_come_as_bearer() -> None:
     answer = await called("openai_api", HELLO, headers=headers, services=services, path=PATH)
     assert (answer.status, services.gateway.asked[0].caller.kind) == (200, "caller_key")
     assert ADMIN.keys() & headers.keys() == set()
+
+
+async def test_a_large_body_does_not_delay_other_requests(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever walks through all of a conversation does so in a thread."""
+    threads: dict[str, int] = {}
+
+    def noted(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        def wrapper(*given: Any, **named: Any) -> Any:
+            threads[name] = threading.get_ident()
+            return function(*given, **named)
+
+        return wrapper
+
+    monkeypatch.setattr(chat_module, "references", noted("references", chat_module.references))
+    monkeypatch.setattr(chat_module, "translate", noted("translate", chat_module.translate))
+    monkeypatch.setattr(signatures, "read_ids", noted("read_ids", signatures.read_ids))
+    call = {"id": "call_1", "function": {"name": "weather", "arguments": "{}"}}
+    results = {"role": "tool", "tool_call_id": "call_1", "content": "x" * LARGE_BYTES}
+    answer = await chat(messages=[*HELLO["messages"], {"role": "assistant", "tool_calls": [call]}, results])
+    assert (answer.status, threads.keys()) == (200, {"references", "translate", "read_ids"})
+    assert threading.get_ident() not in threads.values()
 
 
 async def test_unknown_usage_is_null() -> None:

@@ -16,6 +16,7 @@ from shared.openai_api.signatures import (
     MAX_SIGNATURE_CHARS,
     MAX_WRITTEN,
     CallSignatures,
+    read_ids,
 )
 from shared.openai_format.call_ids import RANDOM_BYTES, new_call_id
 from shared.stores.memory import MemoryStore, Shelf
@@ -51,7 +52,7 @@ class Instance:
         self.signatures = CallSignatures()
 
     async def find(self, *call_ids: str, caller: Caller = CALLER) -> dict[str, str]:
-        return await self.signatures.find(self.store, caller, call_ids)
+        return await self.signatures.find(self.store, read_ids(caller, call_ids))
 
     async def record(self, signatures: dict[str, str]) -> None:
         await self.signatures.record(self.store, CALLER, signatures, HOUR_MS)

@@ -86,10 +86,17 @@ def test_arguments_may_be_nested_deeply() -> None:
     assert json.loads(call.arguments) == {"a": deep}
 
 
-@pytest.mark.parametrize("called", [None, [], "f", {}, {"name": None, "args": None}, {"name": 5, "args": [1]}])
+@pytest.mark.parametrize("called", [None, [], "f", {}, {"name": None, "args": None}, {"name": 5, "args": ""}])
 def test_an_odd_call_is_read_as_far_as_possible(called: Any) -> None:
     calls = contents_of(body({"functionCall": called})).calls
     assert [(call.name, call.arguments) for call in calls] == ([("", "{}")] if isinstance(called, dict) else [])
+
+
+@pytest.mark.parametrize(("arguments", "expected"), [('{"a": 1}', '{"a": 1}'), ([1], "[1]"), (0, "0")])
+def test_arguments_of_another_type_are_kept(arguments: Any, expected: str) -> None:
+    """They are paid for; a client finds out what is wrong with them."""
+    (call,) = contents_of(body({"functionCall": {"name": "f", "args": arguments}})).calls
+    assert call.arguments == expected
 
 
 def test_an_image_is_a_link_at_its_place_and_in_a_list() -> None:

@@ -15,6 +15,7 @@ from shared.generation import JsonObject
 from shared.http.bodies import read
 from shared.openai_format import conversation
 from shared.openai_format.chat_body import ChatBody
+from shared.openai_format.conversation import MAX_DEPTH
 from shared.openai_format.translation import Resolved, references, translate
 from tests.support.image_samples import written
 from tests.support.openai_chat import HELLO, contents, refused, sent
@@ -28,6 +29,11 @@ def call(call_id: str, name: str = "weather", arguments: str = "{}", **more: Any
 
 def calls(*made: JsonObject, content: Any = None) -> JsonObject:
     return {"role": "assistant", "content": content, "tool_calls": list(made)}
+
+
+def nested(levels: int) -> str:
+    """A JSON object with so many levels."""
+    return '{"a":' * levels + "1" + "}" * levels
 
 
 def result(call_id: str, content: Any = "sunny") -> JsonObject:
@@ -240,12 +246,26 @@ def test_references_name_calls_without_a_signature_of_their_own() -> None:
             "is a list in JSON",
         ),
         ([calls(call("a", arguments="{")), result("a")], "messages[1].tool_calls[0].function.arguments", "is not JSON"),
+        (
+            [calls(call("a", arguments=nested(MAX_DEPTH + 1))), result("a")],
+            "messages[1].tool_calls[0].function.arguments",
+            "at most 200 levels",
+        ),
     ],
 )
 def test_calls_and_results_that_do_not_match_are_refused(messages: list[Any], field: str, says: str) -> None:
     named, message = refused({"messages": [HELLO, *messages]})
     assert named == field
     assert says in message
+
+
+@pytest.mark.parametrize("role", ["assistant", "system"])
+def test_messages_without_content_are_refused(role: str) -> None:
+    """Gemini would reject the request, which would have taken a permit."""
+    empty = [{"role": "system", "content": "Be brief."}, {"role": "assistant", "content": ""}]
+    named, message = refused({"messages": empty if role == "system" else empty[1:]})
+    assert named == "messages"
+    assert "have no content" in message
 
 
 def test_long_id_is_shown_in_part() -> None:
@@ -260,3 +280,17 @@ def test_values_of_all_arguments_are_bounded(monkeypatch: pytest.MonkeyPatch) ->
     assert contents(HELLO, calls(call("a", arguments=wide)), result("a"))
     with pytest.raises(BadRequest, match="more than 100 values"):
         contents(HELLO, calls(call("a", arguments=wide), call("b", arguments=wide)), result("a"), result("b"))
+
+
+def test_a_result_that_cannot_be_an_object_is_a_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A function may return any text: the caller cannot change it."""
+    monkeypatch.setattr(conversation, "MAX_VALUES", 300)
+    for returned in (nested(MAX_DEPTH + 1), nested(2_000), orjson.dumps({"list": list(range(301))}).decode(), "{"):
+        found = contents(HELLO, calls(call("a")), result("a", returned))
+        assert found[2]["parts"][0]["functionResponse"]["response"] == {"result": returned}
+
+
+def test_the_deepest_result_is_an_object_that_can_be_sent() -> None:
+    found = contents(HELLO, calls(call("a")), result("a", nested(MAX_DEPTH)))
+    assert "a" in found[2]["parts"][0]["functionResponse"]["response"]
+    assert orjson.dumps({"contents": found})
