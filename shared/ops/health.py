@@ -138,8 +138,19 @@ async def read_ledger(settings: Settings, store: Store, accounts: Sequence[Liste
     reads = asyncio.gather(*(read_project(store, ledger_id) for ledger_id in included))
     cooldowns, found = await asyncio.gather(_read_cooldowns(store, resting), reads)
     projects = dict(zip(included, found, strict=True))
-    reports = [{"accounts": by_ledger[i], **_project_report(settings, one)} for i, one in projects.items()]
+    reports = _project_reports(settings, by_ledger, projects)
     return Ledger({"kind": store.kind, "reachable": True, "projects": reports}, projects, cooldowns)
+
+
+def _project_reports(
+    settings: Settings, by_ledger: Mapping[str, list[str]], projects: Mapping[str, Project]
+) -> list[JsonObject]:
+    """One of each project, with its accounts, also where their ledgers were merged."""
+    accounts: dict[str, list[str]] = {}
+    for ledger_id, project in projects.items():
+        accounts.setdefault(project.ledger_id, []).extend(by_ledger[ledger_id])
+    counted = {project.ledger_id: project for project in projects.values()}
+    return [{"accounts": accounts[i], **_project_report(settings, project)} for i, project in counted.items()]
 
 
 async def _read_cooldowns(store: Store, accounts: Sequence[str]) -> Mapping[str, State | None]:
