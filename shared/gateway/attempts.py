@@ -167,7 +167,7 @@ class Attempts:
         return [account for account in accounts if self._missing_message(account) is None]
 
     def _missing_message(self, account: Account) -> str | None:
-        return self.gateway.missing.message(account.ledger_id, self.model)
+        return self.gateway.missing.message(self.gateway.admission.clients.ledger_of(account), self.model)
 
     async def _choose(self) -> None:
         """The accounts for the next attempt, and the body for their backend. Raises GatewayError."""

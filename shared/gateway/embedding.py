@@ -27,7 +27,8 @@ class Capacity(NamedTuple):
 def capacity_of(gateway: Gateway, caller: Caller, model: str) -> Capacity:
     """Raises BadRequest if no account of the caller can make embeddings. A model that the table does not list is not known to
     count its batches as Google's embedding models do, so that its inputs are sent one by one."""
-    projects = {account.ledger_id: account for account in embedding(gateway.pool.candidates(caller))}
+    ledger_of = gateway.admission.clients.ledger_of
+    projects = {ledger_of(account): account for account in embedding(gateway.pool.candidates(caller))}
     resolved = gateway.table.resolve(model)
     limits = [account.limits_for(resolved.canonical) for account in projects.values()]
     minutes = [one.requests for one in limits]

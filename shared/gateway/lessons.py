@@ -26,7 +26,8 @@ def learn(attempts: Attempts, failure: UpstreamFailure, permit: Permit) -> None:
         attempt.usage = UNKNOWN_USAGE  # An answer arrived and is billed, but its counts were lost.
     _learn_quota(attempts, failure, permit)
     if failure.lacks_model:
-        gateway.missing.add(permit.account.ledger_id, attempts.model, failure.message)
+        project = gateway.admission.clients.ledger_of(permit.account)
+        gateway.missing.add(project, attempts.model, failure.message)
         permit.not_found()
     if failure.remedy == "account_out":
         gateway.pool.disable(permit.account, failure.kind, failure.message, failure.status)

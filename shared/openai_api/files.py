@@ -64,6 +64,9 @@ async def create_file(call: Call) -> Response:
 
 async def list_files(call: Call) -> Response:
     query = list_query(call.request.query_params)
+    if call.caller.kind == "caller_key" and call.is_stranger:
+        # A page reads an entry for each file, and anybody can invent a key. The edge counts anonymous callers.
+        await call.services.caller_rate.admit(call.holders)
     page = await call.services.files.page(
         owner_of(call),
         after=query.after,

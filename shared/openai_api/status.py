@@ -11,7 +11,7 @@ from shared.http.response import JsonResponse
 from shared.openai_api.projects import Projects, projects_of
 from shared.ops.accounts_states import of_models
 from shared.ops.health import UNKNOWN
-from shared.ops.project_use import counted_models, slots_held
+from shared.ops.project_use import counted_models, one_of_each, slots_held
 
 
 async def status(call: Call) -> Response:
@@ -50,5 +50,5 @@ def _own_account(call: Call, projects: Projects) -> JsonObject:
 
 def _concurrency(projects: Projects) -> JsonObject:
     """Each project's slots once, whatever number of keys it has."""
-    limits = {account.ledger_id: account.concurrency for account in projects.accounts}
-    return {"limit": sum(limits.values()), "held": slots_held(projects.accounts, projects.ledgers)}
+    limit = sum(account.concurrency for account in one_of_each(projects.accounts, projects.ledgers))
+    return {"limit": limit, "held": slots_held(projects.accounts, projects.ledgers)}

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from shared.accounts.account import COOLDOWN_LEDGER
 from shared.accounts.manage import readable
+from shared.accounts.pool import SEALED
 from shared.accounts.records import AccountRecord
 from shared.accounts.sealing import DataKeys
 from shared.accounts.states import ANY_MODEL, AccountState, Facts, Out, states
@@ -14,13 +15,15 @@ from shared.configuration.stored_accounts import ledger_id_of
 from shared.ledger.packing import UnreadableState, unpack
 from shared.ledger.state import COLLECTION, State
 from shared.ops.accounts_table import StateRow
+from shared.settings.accounts import WHY_NO_SESSION_ACCOUNTS
 from shared.settings.keys import account_id
 from shared.settings.settings import Settings
 from shared.stores.port import Store, StoreUnavailable
 
 
 class Listed(NamedTuple):
-    """An account whose states are shown. `ledger_id`: of its project; None if that is not known. `out`: Gemini rejected it."""
+    """An account whose states are shown. `ledger_id`: of its project; None if that is not known. `out`: Gemini rejected it, or
+    this server may not use it."""
 
     id: str
     ledger_id: str | None
@@ -28,9 +31,11 @@ class Listed(NamedTuple):
     out: Out | None = None
 
 
-def listed(record: AccountRecord, ledger_of: Callable[[AccountRecord], str | None]) -> Listed:
+def listed(record: AccountRecord, settings: Settings, ledger_of: Callable[[AccountRecord], str | None]) -> Listed:
     """`ledger_of` is not asked for a disabled account, whose state does not depend on its ledger."""
     out = None if record.out is None else Out(record.out.kind, record.out.message, record.out.since_ms)
+    if out is None and record.kind == "enterprise_session" and not settings.accounts.allow_session_accounts:
+        out = Out("not_allowed", WHY_NO_SESSION_ACCOUNTS)
     return Listed(record.id, ledger_of(record) if record.enabled else None, record.enabled, out)
 
 
@@ -55,8 +60,17 @@ async def state_rows(
     StoreError."""
     ledgers = _Ledgers(store)
     accounts = [Listed(account_id(key.source), key.project) for key in settings.server_keys]
-    accounts += [listed(record, lambda one: ledger_id_of(one, readable(keys, one))) for record in records]
+    accounts += [_stored(record, settings, keys) for record in records]
     return [row for account in accounts for row in await _rows(settings, ledgers, account)]
+
+
+def _stored(record: AccountRecord, settings: Settings, keys: DataKeys) -> Listed:
+    """An instance with the same keys does not use an account whose secret none of them decrypts."""
+    secret = readable(keys, record) if record.enabled else None
+    account = listed(record, settings, lambda one: ledger_id_of(one, secret))
+    if keys and record.enabled and secret is None and account.out is None:
+        return account._replace(out=Out(SEALED, "No key of ACCOUNTS_DATA_KEY decrypts its secret."))
+    return account
 
 
 async def _rows(settings: Settings, ledgers: _Ledgers, account: Listed) -> list[StateRow]:

@@ -37,11 +37,13 @@ _PROBE_MS = 60_000
 
 
 class Project(NamedTuple):
-    """A project's ledger as it was read; `state` is None where nothing was dispatched, or with the `reason` why not."""
+    """A project's ledger as it was read; `state` is None where nothing was dispatched, or with the `reason` why not.
+    `ledger_id` is that of the ledger which counts the project now; "" is the one that was asked for."""
 
     state: State | None = None
     now_ms: int = 0
     reason: str | None = None
+    ledger_id: str = ""
 
 
 _NOT_READ = Project(reason="This project is not among the first ones.")
@@ -115,7 +117,7 @@ class Health:
         found = {name: Listed(name, ledger_id, out=out.get(name)) for name, ledger_id in serving.items()}
         for record in self._stored.records:
             known = found.get(record.id)
-            account = listed(record, lambda one: serving.get(one.id) or self._stored.ledger_of(one))
+            account = listed(record, self.settings, lambda one: serving.get(one.id) or self._stored.ledger_of(one))
             found[record.id] = account if account.out or known is None else account._replace(out=known.out)
         return list(found.values())
 
@@ -136,8 +138,19 @@ async def read_ledger(settings: Settings, store: Store, accounts: Sequence[Liste
     reads = asyncio.gather(*(read_project(store, ledger_id) for ledger_id in included))
     cooldowns, found = await asyncio.gather(_read_cooldowns(store, resting), reads)
     projects = dict(zip(included, found, strict=True))
-    reports = [{"accounts": by_ledger[i], **_project_report(settings, one)} for i, one in projects.items()]
+    reports = _project_reports(settings, by_ledger, projects)
     return Ledger({"kind": store.kind, "reachable": True, "projects": reports}, projects, cooldowns)
+
+
+def _project_reports(
+    settings: Settings, by_ledger: Mapping[str, list[str]], projects: Mapping[str, Project]
+) -> list[JsonObject]:
+    """One of each project, with its accounts, also where their ledgers were merged."""
+    accounts: dict[str, list[str]] = {}
+    for ledger_id, project in projects.items():
+        accounts.setdefault(project.ledger_id, []).extend(by_ledger[ledger_id])
+    counted = {project.ledger_id: project for project in projects.values()}
+    return [{"accounts": accounts[i], **_project_report(settings, project)} for i, project in counted.items()]
 
 
 async def _read_cooldowns(store: Store, accounts: Sequence[str]) -> Mapping[str, State | None]:
@@ -226,12 +239,12 @@ async def read_project(store: Store, ledger_id: str) -> Project:
         reading = await store.read(COLLECTION + ledger_id, timeout_s=PROBE_TIMEOUT_S)
         state = None if reading.value is None else unpack(reading.value)
     except StoreError as error:
-        return Project(reason=error.public_message)
+        return Project(reason=error.public_message, ledger_id=ledger_id)
     except UnreadableState as error:
-        return Project(reason=str(error))
+        return Project(reason=str(error), ledger_id=ledger_id)
     if state is not None and state.moved:
         return await read_project(store, state.moved)
-    return Project(state, int(reading.sample.server_ms))
+    return Project(state, int(reading.sample.server_ms), ledger_id=ledger_id)
 
 
 def _project_report(settings: Settings, project: Project) -> JsonObject:

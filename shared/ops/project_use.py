@@ -46,8 +46,10 @@ class ModelUse(NamedTuple):
 
 def model_use(model: str, accounts: Iterable[Account], projects: Mapping[str, Project]) -> ModelUse:
     """`projects` are those that were read, by the id of their ledger."""
-    one_of_each = {account.ledger_id: account for account in accounts}
-    found = [_of_project(model, account.limits_for, projects.get(key)) for key, account in one_of_each.items()]
+    found = [
+        _of_project(model, account.limits_for, projects.get(account.ledger_id))
+        for account in one_of_each(accounts, projects)
+    ]
     if not found:
         return ModelUse(Limits(0, 0, 0, 0), Used())
     return ModelUse(
@@ -64,7 +66,17 @@ def counted_models(projects: Mapping[str, Project]) -> list[str]:
 
 def slots_held(accounts: Iterable[Account], projects: Mapping[str, Project]) -> int | None:
     """The concurrency slots that instances hold for their requests."""
-    return _sum(_held(projects.get(ledger_id)) for ledger_id in {account.ledger_id for account in accounts})
+    return _sum(_held(projects.get(account.ledger_id)) for account in one_of_each(accounts, projects))
+
+
+def one_of_each(accounts: Iterable[Account], projects: Mapping[str, Project]) -> list[Account]:
+    """One account of each project. Accounts whose ledgers were merged are of one, whatever they were configured with."""
+
+    def counted_in(account: Account) -> str:
+        project = projects.get(account.ledger_id)
+        return (project.ledger_id if project is not None else "") or account.ledger_id
+
+    return list({counted_in(account): account for account in accounts}.values())
 
 
 def _held(project: Project | None) -> int | None:

@@ -196,6 +196,16 @@ async def test_uploads_of_invented_keys_are_bounded_by_network(services: FileSer
     assert len(await services.listed(ANNA)) == 2
 
 
+async def test_listings_of_invented_keys_are_bounded_by_network(services: FileServices) -> None:
+    """A page may read thousands of entries. A key that Gemini accepted is not counted."""
+    services.caller_rate.limit = 2
+    with patch.object(Call, "holders", ("key:x", "ip:192.0.2.1")):
+        listed = [await services.send("GET", "/v1/files", one) for one in (ANNA, BEN, ANNA)]
+        assert [answer.status for answer in listed] == [200, 200, 429]
+    with patch.object(Call, "holders", ("key:x",)):
+        assert [(await services.send("GET", "/v1/files", ANNA)).status for _ in range(3)] == [200] * 3
+
+
 # -- what is refused ---------------------------------------------------------------------------------------------------
 
 

@@ -19,9 +19,18 @@ from shared.secret import Secret
 MODEL = "gemini-embedding-2"
 
 
-def capacity(*limits: Limits, model: str = MODEL, ledgers: str = "pqr") -> Capacity:
+def capacity(*limits: Limits, model: str = MODEL, ledgers: str = "pqr", merged: str = "") -> Capacity:
+    """`merged`: the ledgers that were merged into `p`."""
+
+    def ledger_of(account: Account) -> str:
+        return "p" if account.ledger_id in merged else account.ledger_id
+
     accounts = [Account(f"a{at}", ledgers[at], Secret("k"), 5, one) for at, one in enumerate(limits)]
-    gateway: Any = SimpleNamespace(pool=SimpleNamespace(candidates=lambda caller: accounts), table=TABLE)
+    gateway: Any = SimpleNamespace(
+        pool=SimpleNamespace(candidates=lambda caller: accounts),
+        admission=SimpleNamespace(clients=SimpleNamespace(ledger_of=ledger_of)),
+        table=TABLE,
+    )
     return capacity_of(gateway, Caller("c", "admin"), model)
 
 
@@ -29,8 +38,9 @@ def test_projects_add_up_and_a_batch_goes_to_one_of_them() -> None:
     assert capacity(Limits(300, 1_000), Limits(50, 9_000)) == Capacity(350, "minute", 300, 9_000)
 
 
-def test_two_keys_of_one_project_count_once() -> None:
-    assert capacity(Limits(300), Limits(300), ledgers="pp").total == 300
+@pytest.mark.parametrize(("ledgers", "merged"), [("pp", ""), ("pq", "q")])
+def test_two_keys_of_one_project_count_once(ledgers: str, merged: str) -> None:
+    assert capacity(Limits(300), Limits(300), ledgers=ledgers, merged=merged).total == 300
 
 
 def test_one_unlimited_project_takes_any_list() -> None:

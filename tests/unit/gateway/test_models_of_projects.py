@@ -93,6 +93,17 @@ def test_accounts_of_a_project_that_answered_are_not_asked() -> None:
     assert len(process(accounts, set(), then).sent) == 1
 
 
+def test_a_404_counts_for_all_keys_of_a_merged_project() -> None:
+    """The process learned that the ledgers of the three accounts count one project."""
+
+    async def then(found: Processes) -> None:
+        found.gateways[0].admission.clients.learn({"project-1": "project-0", "project-2": "project-1"})
+        with pytest.raises(ModelNotFound):
+            await found.ask(0, NEW)
+
+    assert len(process(accounts_of(3), set(), then).sent) == 1
+
+
 def test_one_request_asks_a_bounded_number_of_projects() -> None:
     """A made-up id must not cost a request of each of hundreds of projects at once; the next request asks the others."""
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+from dataclasses import replace
+
 import pytest
 
 from shared.accounts.records import AccountRecord, OutReason
@@ -13,6 +16,7 @@ from shared.ledger.state import COLLECTION, Demand, QuotaSignal, RenewRequest, S
 from shared.ledger.step import renew
 from shared.ops.accounts_states import state_rows
 from shared.ops.accounts_table import StateRow
+from shared.secret import Secret
 from shared.settings.settings import Settings
 from shared.stores.memory import MemoryStore
 from shared.stores.port import Change, Put, StoreError
@@ -57,6 +61,26 @@ async def test_records_say_what_a_person_and_google_decided() -> None:
     assert [(row.state, row.since_ms, row.why) for row in (await rows(MemoryStore(), off, failed))[1:]] == [
         ("DISABLED", 0, "The operator disabled this account."), ("FAILED_INIT", 7, "key_invalid: API key not valid."),
     ]  # fmt: skip
+
+
+async def test_account_that_no_data_key_decrypts_cannot_serve() -> None:
+    """Without any key nothing is known: the instances may have it. A disabled account stays disabled."""
+    keys = DataKeys([Secret(base64.b64encode(bytes([one]) * 32).decode()) for one in b"az"])
+    records = [
+        AccountRecord(name, "api_key", keys.seal(name, b"AQ.key"), enabled=name != "a-3") for name in ("a-1", "a-3")
+    ]
+    records.append(replace(records[0], id="a-2"))
+    found = await state_rows(Settings.from_environment(ENV), records, keys, MemoryStore())
+    assert {row.id: (row.state, row.why[:6]) for row in found[1:]} == {
+        "a-1": ("AVAILABLE", ""), "a-2": ("FAILED_INIT", "sealed"), "a-3": ("DISABLED", "The op"),
+    }  # fmt: skip
+
+
+async def test_session_account_serves_only_if_allowed() -> None:
+    stored = AccountRecord("a-1", "enterprise_session", "1.x.y", place={"team_id": "t", "csesidx": "1"})
+    _, refused = await rows(MemoryStore(), stored)
+    _, allowed = await rows(MemoryStore(), stored, ALLOW_SESSION_ACCOUNTS="1")
+    assert (refused.state, "ALLOW_SESSION_ACCOUNTS" in refused.why, allowed.state) == ("FAILED_INIT", True, "AVAILABLE")
 
 
 @pytest.mark.parametrize("merged", [False, True])

@@ -14,6 +14,7 @@ from shared.accounts.account import Account
 from shared.accounts.pool import Pool
 from shared.accounts.records import AccountRecord, OutReason
 from shared.accounts.sealing import DataKeys
+from shared.admission.merge_ledgers import merge_ledgers
 from shared.bootstrap import environment_accounts
 from shared.clock import elapsed_s
 from shared.ledger.limits import Limits
@@ -100,6 +101,13 @@ async def test_unreadable_document_does_not_hide_the_rest() -> None:
     assert "by another version" in str(later["reason"])
     assert broken["reason"] == "no answer came in time"
     assert fine == {"accounts": ["account-2"], "stopped": None, "models": {}}
+
+
+async def test_accounts_of_merged_ledgers_are_of_one_project() -> None:
+    store = CountedStore()
+    await merge_ledgers(store, "a", "c", 60_000)
+    projects = await projects_of(store, pool("a", "b", "c"))
+    assert [project["accounts"] for project in projects] == [["account-0", "account-2"], ["account-1"]]
 
 
 async def test_of_many_projects_a_bounded_number_is_read() -> None:

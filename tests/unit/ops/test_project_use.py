@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from shared.accounts.account import Account
+from shared.admission.merge_ledgers import merge_ledgers
 from shared.generation import Cost
 from shared.ledger.grid import Grid, pacific_day
 from shared.ledger.limits import UNLIMITED, Limits
-from shared.ledger.state import UNPROVEN, InstanceLease, Lowered, Metered, ModelState, State
-from shared.ops.health import Project
-from shared.ops.project_use import ModelUse, Used, counted_models, model_use, slots_held
+from shared.ledger.packing import pack
+from shared.ledger.state import COLLECTION, UNPROVEN, InstanceLease, Lowered, Metered, ModelState, State
+from shared.ops.health import Project, read_project
+from shared.ops.project_use import ModelUse, Used, counted_models, model_use, one_of_each, slots_held
 from shared.secret import Secret
+from shared.stores.memory import MemoryStore
+from shared.stores.port import Change, Put
 
 NOW_MS = 4_000_000_000_000
 NOW = Grid.of(60.0).slot(NOW_MS)
@@ -36,6 +42,23 @@ def used(requests: int, tokens: int, day: int) -> ModelState:
 def test_one_project_is_counted_once_whatever_its_keys() -> None:
     found = model_use("m", [account("a"), account("a")], {"a": project(m=used(3, 40, 5))})
     assert found == ModelUse(LIMITS, Used(3, 40, 1, 5))
+
+
+async def test_projects_whose_ledgers_were_merged_are_counted_once() -> None:
+    """Each account names the ledger that it was configured with."""
+    store, accounts = MemoryStore(), [account("a"), account("b")]
+    leases = {"i": InstanceLease(slots=3, reuse_ms=NOW_MS)}
+    state = replace(project(m=used(3, 40, 5)).state or State(60_000), leases=leases)
+
+    def step(values: object, now_ms: int) -> Change[None]:
+        return Change(None, {COLLECTION + "b": Put(pack(state))})
+
+    await store.transact([COLLECTION + "b"], step)
+    await merge_ledgers(store, "a", "b", 60_000)
+    read = {name: (await read_project(store, name))._replace(now_ms=NOW_MS) for name in ("a", "b")}
+    assert one_of_each(accounts, read) == accounts[1:]
+    assert model_use("m", accounts, read) == ModelUse(LIMITS, Used(3, 40, 1, 5))
+    assert slots_held(accounts, read) == 3
 
 
 def test_projects_add_up() -> None:
