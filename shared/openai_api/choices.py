@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -57,6 +59,13 @@ class ChatJob:
         return self.asked.schema or (_AnyObject() if self.asked.json_only else None)
 
     @cached_property
+    def repairs(self) -> AbstractAsyncContextManager[Any]:
+        """A repair sends the whole body again, in an encoding of its own, and the claim has room for one: those of a large body
+        follow each other."""
+        is_large = self.call.claim.held_bytes >= LARGE_BYTES
+        return asyncio.Lock() if is_large else contextlib.nullcontext()
+
+    @cached_property
     def searches(self) -> bool:
         """Whether the model may search the web, and so cite pages."""
         return any("googleSearch" in tool for tool in self.asked.body.get("tools", ()))
@@ -92,7 +101,8 @@ async def answered(job: ChatJob, generator: Generator, body: JsonObject | Encode
     # An answer that was cut off or withheld cannot conform; its reason says why.
     if job.check is not None and finish.reason == "stop":
         headers = {**_AT_END, **job.headers}
-        text, last = await conforming(generator, job.model, job.asked.body, reply, job.check, headers)
+        async with job.repairs:
+            text, last = await conforming(generator, job.model, job.asked.body, reply, job.check, headers)
         if last is not reply:
             cached_tokens = sum_or_unknown(cached_tokens, wire.cached_tokens(last.body))
             reply = last

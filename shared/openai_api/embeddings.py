@@ -38,7 +38,8 @@ async def create(call: Call) -> Response:
     model = embedding_model_for(body.model, call.settings.models)
     capacity = capacity_of(call.services.gateway, call.caller, model)
     check_count(model, len(body.input), capacity)
-    parts = parts_of(body.input, capacity.inputs // PART_OF_MINUTE, capacity.tokens / PART_OF_MINUTE)
+    most = capacity.inputs // PART_OF_MINUTE, capacity.tokens / PART_OF_MINUTE
+    parts = await call.work(partial(parts_of, body.input, *most))
     # The vectors are larger than the texts: a request that has no room for them is not sent.
     call.claim.cover(body.answer_bytes)
     made = await side_by_side([partial(_embed, call, model, body, part) for part in parts])

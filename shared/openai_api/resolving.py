@@ -9,7 +9,10 @@ from functools import partial
 from shared.generation import JsonObject
 from shared.http.call import Call
 from shared.openai_api.signatures import find_signatures
-from shared.openai_format.translation import References, Resolved
+from shared.openai_format.translation import References, Resolved, check_size
+
+MAX_NAMED_BYTES = 96 * 1024 * 1024
+"""Of files and images in base64: Gemini takes 100 MB a request (ai.google.dev/gemini-api/docs/files)."""
 
 
 async def resolved(call: Call, names: References) -> Resolved:
@@ -22,8 +25,13 @@ async def resolved(call: Call, names: References) -> Resolved:
 
         files = await file_parts(call, list(names.file_ids))
     urls = await _images(call, names.urls) if names.urls else {}
+    found = Resolved(files, urls)
+    if files or urls:
+        # The encoded request will have these bytes, so they are counted before it is built.
+        limit_bytes = min(MAX_NAMED_BYTES, call.services.byte_budget.large_bytes // 2)
+        call.claim.cover(check_size(names, found, limit_bytes))
     signatures = await find_signatures(call, names.call_ids) if names.call_ids else {}
-    return Resolved(files, urls, signatures)
+    return found._replace(signatures=signatures)
 
 
 async def _images(call: Call, urls: Mapping[str, str]) -> Mapping[str, JsonObject]:

@@ -20,9 +20,10 @@ def citations(body: JsonObject, text: str) -> list[JsonObject]:
     if type(grounding) is not dict:
         return []
     pages = [_page(chunk) for chunk in _list(grounding.get("groundingChunks"))]
+    data = text.encode()
     found: list[JsonObject] = []
-    for support in _list(grounding.get("groundingSupports")):
-        if type(support) is dict and (place := _place(support.get("segment"), text)) is not None:
+    for support in _list(grounding.get("groundingSupports"))[:MAX_CITATIONS]:
+        if type(support) is dict and (place := _place(support.get("segment"), text, data)) is not None:
             found += _annotations(support, pages, place)
     return found[:MAX_CITATIONS]
 
@@ -47,14 +48,14 @@ def _page(chunk: Any) -> tuple[str, str] | None:
     return url, title if type(title) is str else ""
 
 
-def _place(segment: Any, text: str) -> tuple[int, int] | None:
-    """Where the segment is, in characters. Its bytes are counted within one part; a text that is not there is searched for."""
+def _place(segment: Any, text: str, data: bytes) -> tuple[int, int] | None:
+    """Where the segment is, in characters. `data`: the text in UTF-8. The segment's bytes are counted within one
+    part; a text that is not there is searched for."""
     if type(segment) is not dict:
         return None
     start, end = segment.get("startIndex", 0), segment.get("endIndex")
     cited = segment.get("text") if type(segment.get("text")) is str else None
     if type(start) is int and type(end) is int and 0 <= start <= end:
-        data = text.encode()
         first, last = (len(data[:place].decode(errors="ignore")) for place in (start, end))
         if cited is None or text[first:last] == cited:
             return first, last

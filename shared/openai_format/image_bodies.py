@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal, NamedTuple
 
-from pydantic import Field, StringConstraints, field_validator
+from pydantic import AfterValidator, Field, StringConstraints, WithJsonSchema, field_validator
 
 from shared.generation import JsonObject, Usage
 from shared.http.bodies import Absent, AnswerBody, Between, ImageBody, Rule, Text
@@ -20,10 +20,21 @@ _SIZE_RULE = (
     f'must be "auto" or WIDTHxHEIGHT in pixels, like 1536x1024, with sides that differ at most {MAX_RATIO} times'
 )
 _OFF = "must be absent or false"
+_NO_COMPRESSION = "must be absent or 100: Gemini has no such setting"
 _PNG = 'must be "png" or absent: the model chooses the file type, which is in each image\'s mime_type'
 _NUMBERS = ("n", "output_compression", "partial_images")
 """Fields that a form sends as text."""
 _WHOLE = re.compile(r"-?[0-9]{1,9}")
+
+
+def _off(value: bool) -> bool:
+    if value:
+        raise ValueError(_OFF)
+    return value
+
+
+_Off = Annotated[bool, AfterValidator(_off), WithJsonSchema({"type": "boolean", "const": False})]
+"""Not Literal[False], which takes 0 too."""
 
 
 class GenerationsBody(ImageBody):
@@ -56,9 +67,11 @@ class GenerationsBody(ImageBody):
     moderation: Literal["auto", "low"] | None = Field(None, description="Has no effect; Gemini's own filters apply.")
     user: str | None = Field(None, description="The caller's name, where several share one admin key.")
     safety_identifier: str | None = Field(None, description="Has no effect.")
-    stream: Annotated[Literal[False] | None, Rule(f"{_OFF}: images are not streamed")] = None
-    partial_images: Annotated[Literal[0] | None, Rule("must be absent or 0: images are not streamed")] = None
-    output_compression: Annotated[Literal[100] | None, Rule("must be absent or 100: Gemini has no such setting")] = None
+    stream: Annotated[_Off | None, Rule(f"{_OFF}: images are not streamed")] = None
+    partial_images: Annotated[
+        Annotated[int, Between(0, 0)] | None, Rule("must be absent or 0: images are not streamed")
+    ] = None
+    output_compression: Annotated[Annotated[int, Between(100, 100)] | None, Rule(_NO_COMPRESSION)] = None
     style: Annotated[Absent, Rule("is not supported; describe the style in prompt")] = None
     complexity: Annotated[Absent, Rule("is not supported; leave it out")] = None
     frame_count: Annotated[Absent, Rule("is not supported, since Gemini makes no animations; leave it out")] = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -39,6 +40,8 @@ class References(NamedTuple):
     """https URL of an image -> the field that names it first."""
     call_ids: tuple[str, ...]
     """The ids of tool calls whose thought signature the body itself does not have."""
+    uses: Mapping[str, int] = {}
+    """Id or URL -> how often the body names it."""
 
 
 class Resolved(NamedTuple):
@@ -81,6 +84,7 @@ def references(body: ChatBody) -> References:
     files: dict[str, str] = {}
     urls: dict[str, str] = {}
     call_ids: dict[str, None] = {}
+    uses: Counter[str] = Counter()
     for at, message in enumerate(body.messages or ()):
         for call in message.tool_calls or ():
             if call.signature is None:
@@ -89,10 +93,30 @@ def references(body: ChatBody) -> References:
             for number, part in enumerate(message.content):
                 for kind, name, field in refer(part, f"messages[{at}].content[{number}]"):
                     (files if kind == "file" else urls).setdefault(name, field)
+                    uses[name] += 1
     if len(urls) > MAX_URLS or len(files) > MAX_FILES:
         most = f"{MAX_URLS} addresses of images" if len(urls) > MAX_URLS else f"{MAX_FILES} stored files"
         raise BadRequest(f"messages name more than {most}; name fewer in one request.", field="messages")
-    return References(files, urls, tuple(call_ids))
+    return References(files, urls, tuple(call_ids), uses)
+
+
+def check_size(names: References, found: Resolved, limit_bytes: int) -> int:
+    """How long the files and images that a body names are in base64, each counted as often as it is named: a short body may name
+    a large file a hundred thousand times. Raises BadRequest for more than `limit_bytes`."""
+    parts = [*found.files.items(), *found.urls.items()]
+    size_bytes = sum(names.uses.get(name, 1) * _data_bytes(part) for name, part in parts)
+    if size_bytes > limit_bytes:
+        raise BadRequest(
+            f"messages name files and images of {size_bytes // 2**20} MB in base64, each counted as often as it is named, and a "
+            f"request may have {limit_bytes // 2**20} MB. Name fewer, or each of them once.",
+            field="messages",
+            details={"limit_bytes": limit_bytes},
+        )
+    return size_bytes
+
+
+def _data_bytes(part: JsonObject) -> int:
+    return len(part["inlineData"]["data"]) if "inlineData" in part else 0
 
 
 def translate(body: ChatBody, resolved: Resolved, model: ModelInfo | None = None) -> Translated:

@@ -11,6 +11,7 @@ from typing import Any
 from unittest.mock import patch
 
 import aiohttp
+import orjson
 import pytest
 
 from functions.openai_api.main import openai_api
@@ -236,6 +237,20 @@ async def test_upload_without_a_credential_is_refused_unread(services: FileServi
 
 
 # -- in a chat ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("times", [3, 60])
+async def test_a_file_that_is_named_often_is_bounded(services: FileServices, times: int) -> None:
+    """Its bytes are sent as often as it is named, and a name is short."""
+    file_id = (await services.made(b"x" * 2**20))["id"]
+    content = [{"type": "file", "file": {"file_id": file_id}}] * times
+    body = orjson.dumps({"messages": [{"role": "user", "content": content}]})
+    headers = {**ADMIN, "content-type": "application/json"}
+    answer = await services.send("POST", "/v1/chat/completions", headers, body)
+    assert answer.status == (200 if times == 3 else 400), answer.body
+    assert len(services.gateway.asked) == (times == 3)
+    if times == 60:
+        assert answer.error["param"] == "messages"
 
 
 async def parts_of(services: FileServices, *ids: str, headers: Mapping[str, str] = ADMIN) -> Mapping[str, JsonObject]:

@@ -21,11 +21,11 @@ GEMINIS_TO_SAY = {
 UNUSABLE_ANSWERS = {"empty_response", "response_blocked", "nonconforming_answer"}
 """502 by contract, and by the caller's own wish: one token is all that it wants, or its schema contradicts itself."""
 BEYOND_A_SCHEMA = (
-    *("json_schema", "input_images", "image", "size"),
+    *("json_schema", "input_images", "image", "size", "file", "input"),
     *("messages", "prompts", "tools", "tool_choice", "response_format", "max_tokens", "stop", "top_logprobs"),
     *("google", "extra_body", "reasoning_effort"),
 )
-"""Fields that must themselves be a JSON Schema, or hold images; a size whose sides differ little; fields that depend on others:
+"""Fields that must themselves be a JSON Schema, or hold files; an image's size; a list's total; fields that depend on others:
 in a conversation one message refers to another."""
 LITTLE_TIME_S = 2.0
 OUT_OF_TIME = {"queue_timeout", "upstream_timeout", "ledger_unavailable"}

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import orjson
@@ -15,8 +14,6 @@ from google.genai import types
 from shared.bounds.large_work import LARGE_BYTES
 from shared.errors import QueueTimeout, UpstreamFailed
 from shared.generation import Generation, JsonObject, Reply, Usage
-from shared.openai_api import chat as chat_module
-from shared.openai_api import signatures
 from shared.openai_format.finish import ENDS, FAULTS, WITHHELD
 from tests.support.edge import ADMIN, Answer, FakeGateway, FakeServices, native
 from tests.support.functions import called
@@ -106,6 +103,24 @@ class Scripted(FakeGateway):
     async def generate(self, generation: Generation) -> Reply:
         self.says = self.answers.pop(0)
         return await super().generate(generation)
+
+
+class Repairing(FakeGateway):
+    """Answers a repair with an object, and counts the repairs that are under way at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.repairs = self.most_repairs = 0
+
+    async def generate(self, generation: Generation) -> Reply:
+        if len(generation.body["contents"]) == 1:
+            return await super().generate(generation)
+        self.repairs += 1
+        self.most_repairs = max(self.most_repairs, self.repairs)
+        for _ in range(20):  # The others get here meanwhile, if they may.
+            await asyncio.sleep(0)
+        self.repairs -= 1
+        return self._reply(generation, native("{}"))
 
 
 class TestUnary:
@@ -442,6 +457,17 @@ class TestConforming:
         assert (answer.status, answer.json()["choices"][0]["finish_reason"]) == (200, reason)
         assert len(services.gateway.asked) == 1
 
+    @pytest.mark.parametrize(("size_bytes", "at_once"), [(1, 3), (LARGE_BYTES, 1)])
+    async def test_repairs_of_a_large_body_follow_each_other(self, size_bytes: int, at_once: int) -> None:
+        """Each has a copy of the body, and the request's claim has room for one."""
+        gateway = Repairing()
+        messages = [{"role": "user", "content": "x" * size_bytes}]
+        answer = await chat(
+            "[]", FakeServices(gateway), messages=messages, n=3, response_format={"type": "json_object"}
+        )
+        assert (answer.status, len(answer.json()["choices"])) == (200, 3)
+        assert gateway.most_repairs == at_once
+
     @pytest.mark.parametrize(("first", "count"), [('{"a":1}', 1), ("[1]", 2), ("Sure!", 2)])
     async def test_json_object_is_an_object(self, first: str, count: int) -> None:
         gateway = Scripted(first, '{"a":1}')
@@ -457,27 +483,6 @@ async def test_own_keys_come_as_bearer() -> None:
     answer = await called("openai_api", HELLO, headers=headers, services=services, path=PATH)
     assert (answer.status, services.gateway.asked[0].caller.kind) == (200, "caller_key")
     assert ADMIN.keys() & headers.keys() == set()
-
-
-async def test_a_large_body_does_not_delay_other_requests(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever walks through all of a conversation does so in a thread."""
-    threads: dict[str, int] = {}
-
-    def noted(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
-        def wrapper(*given: Any, **named: Any) -> Any:
-            threads[name] = threading.get_ident()
-            return function(*given, **named)
-
-        return wrapper
-
-    monkeypatch.setattr(chat_module, "references", noted("references", chat_module.references))
-    monkeypatch.setattr(chat_module, "translate", noted("translate", chat_module.translate))
-    monkeypatch.setattr(signatures, "read_ids", noted("read_ids", signatures.read_ids))
-    call = {"id": "call_1", "function": {"name": "weather", "arguments": "{}"}}
-    results = {"role": "tool", "tool_call_id": "call_1", "content": "x" * LARGE_BYTES}
-    answer = await chat(messages=[*HELLO["messages"], {"role": "assistant", "tool_calls": [call]}, results])
-    assert (answer.status, threads.keys()) == (200, {"references", "translate", "read_ids"})
-    assert threading.get_ident() not in threads.values()
 
 
 async def test_unknown_usage_is_null() -> None:

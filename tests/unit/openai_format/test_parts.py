@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
+from shared.errors import BadRequest
 from shared.http.bodies import read
 from shared.openai_format import parts as module
 from shared.openai_format.chat_body import ChatBody
-from shared.openai_format.translation import MAX_FILES, MAX_URLS, Resolved, references
+from shared.openai_format.translation import MAX_FILES, MAX_URLS, Resolved, check_size, references
 from tests.support.image_samples import written
 from tests.support.openai_chat import NOTHING, contents, refused
 
@@ -172,6 +173,17 @@ def test_references_name_each_thing_once_with_its_first_field() -> None:
     found = references(body)
     assert found.urls == {ADDRESS: "messages[0].content[0].image_url.url"}
     assert found.file_ids == {"a": "messages[0].content[1].file.file_id", "b": "messages[0].content[2].file_id"}
+
+
+def test_what_is_named_again_counts_again() -> None:
+    """A body of 31 MB can name a file of 20 MB a hundred thousand times."""
+    content = [image(ADDRESS), file(file_id="a"), {"type": "file", "file_id": "a"}, file(id="a")]
+    names = references(read(ChatBody, {"messages": [{"role": "user", "content": content}] * 2}))
+    found = Resolved({"a": {"inlineData": {"mimeType": "text/plain", "data": "QUJD"}}}, {ADDRESS: FETCHED})
+    size_bytes = 6 * 4 + 2 * len(PNG)
+    assert check_size(names, found, size_bytes) == size_bytes
+    with pytest.raises(BadRequest, match="as often as it is named"):
+        check_size(names, found, size_bytes - 1)
 
 
 def test_contents_of_the_body_are_no_references() -> None:
