@@ -1,7 +1,7 @@
 """Which request heads are rejected, and the responses to them. Without I/O.
 
-Rejected are heads that two HTTP servers in a row could read differently (RFC 9112, 11.2), and heads that are larger than any
-client needs.
+Rejected are heads that two HTTP servers in a row could read differently (RFC 9112, 11.2), heads that are larger than any
+client needs, and paths that no route of the framework matches.
 """
 
 from __future__ import annotations
@@ -36,8 +36,11 @@ TOO_SLOW = Rejection(408, "head_timeout", "The request's head did not arrive in 
 NO_ROOM = Rejection(503, "unavailable", "This server has too many open connections. Retry later, or reuse connections.")
 
 
-def head_fault(version: str, headers: Headers) -> Rejection | None:
-    """Why the head is ambiguous to another server; None if it is not. Names are in lower case. Pure."""
+def head_fault(version: str, headers: Headers, target: bytes = b"/") -> Rejection | None:
+    """Why the head is ambiguous to another server, or cannot be routed; None if neither. Names are in lower case. Pure."""
+    if b"%0" in target and b"%0a" in target.partition(b"?")[0].lower():
+        # The framework would answer a text, without a request id and without a log record.
+        return INVALID._replace(message="The path has a line break (%0A), which no path of this server has. Remove it.")
     hosts = 0
     coding: bytes | None = None
     for name, value in headers:

@@ -183,7 +183,7 @@ class BoundedProtocol(HttpToolsProtocol):
         too_large = len(self.headers) > MAX_HEADERS or (
             self._held_bytes > MAX_HEAD_BYTES - 2 * _PIECE_BYTES and head_bytes(self.url, self.headers) > MAX_HEAD_BYTES
         )
-        fault = TOO_LARGE if too_large else head_fault(self.parser.get_http_version(), self.headers)
+        fault = TOO_LARGE if too_large else head_fault(self.parser.get_http_version(), self.headers, self.url)
         if fault is not None:
             self._fail(fault)
         self._stage = _BODY

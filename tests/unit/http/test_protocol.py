@@ -165,6 +165,14 @@ class TestHead:
         fault = head_fault(version, given)
         assert (fault and fault.status) == status
 
+    @pytest.mark.parametrize(
+        ("path", "status"), [("/a%0Ab", 400), ("/a%0a", 400), ("/a%0D%00", 200), ("/a?b=%0A", 200)]
+    )
+    async def test_line_break_in_a_path_is_rejected(self, path: str, status: int) -> None:
+        """Starlette's routes match no path with one."""
+        async with site() as made:
+            assert status_of(await exchanged(made.url, request_bytes(HOST, method="GET", path=path))) == status
+
     async def test_values_have_no_white_space_around_them(self) -> None:
         async with site() as made:
             await exchanged(made.url, request_bytes(HOST, "a:  b\t ", "c:", "d: \t", method="GET"))
