@@ -27,7 +27,9 @@ class Rejection(NamedTuple):
 
 
 INVALID = Rejection(400, "invalid_request", "This is not a valid HTTP/1.1 request. Correct its syntax.")
-_NOT_FOUND = Rejection(404, "not_found", "The path has a line break (%0A), as no path of this server has. Remove it.")
+_NOT_FOUND = Rejection(
+    404, "not_found", "The path has a line break (%0A), and no path of this server has one. Remove it."
+)
 TOO_LARGE = Rejection(
     431,
     "head_too_large",
