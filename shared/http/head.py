@@ -27,6 +27,9 @@ class Rejection(NamedTuple):
 
 
 INVALID = Rejection(400, "invalid_request", "This is not a valid HTTP/1.1 request. Correct its syntax.")
+_NOT_FOUND = Rejection(
+    404, "not_found", "The path has a line break (%0A), and no path of this server has one. Remove it."
+)
 TOO_LARGE = Rejection(
     431,
     "head_too_large",
@@ -40,7 +43,7 @@ def head_fault(version: str, headers: Headers, target: bytes = b"/") -> Rejectio
     """Why the head is ambiguous to another server, or cannot be routed; None if neither. Names are in lower case. Pure."""
     if b"%0" in target and b"%0a" in target.partition(b"?")[0].lower():
         # The framework would answer a text, without a request id and without a log record.
-        return INVALID._replace(message="The path has a line break (%0A), which no path of this server has. Remove it.")
+        return _NOT_FOUND
     hosts = 0
     coding: bytes | None = None
     for name, value in headers:

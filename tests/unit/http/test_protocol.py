@@ -166,9 +166,9 @@ class TestHead:
         assert (fault and fault.status) == status
 
     @pytest.mark.parametrize(
-        ("path", "status"), [("/a%0Ab", 400), ("/a%0a", 400), ("/a%0D%00", 200), ("/a?b=%0A", 200)]
+        ("path", "status"), [("/a%0Ab", 404), ("/a%0a", 404), ("/a%0D%00", 200), ("/a?b=%0A", 200)]
     )
-    async def test_line_break_in_a_path_is_rejected(self, path: str, status: int) -> None:
+    async def test_path_with_a_line_break_is_not_found(self, path: str, status: int) -> None:
         """Starlette's routes match no path with one."""
         async with site() as made:
             assert status_of(await exchanged(made.url, request_bytes(HOST, method="GET", path=path))) == status
