@@ -20,12 +20,11 @@ import orjson
 from shared.clock import elapsed_s
 from shared.errors import LedgerUnavailable
 from shared.secret import Secret
-from shared.stores.port import Change, CommitUnknown, Put, Store, StoreError
+from shared.stores.port import Change, Put, Store, StoreError, transact_repeated
 
 MAX_REMEMBERED = 10_000
 REMEMBERED_S = 300.0
 KEYS_PER_READ = 100
-TRIES = 2
 
 
 class Binding(NamedTuple):
@@ -54,15 +53,10 @@ class Bindings:
             value = values[key]
             return Change(True, {key: put}) if value is None or _read(value)[:2] == binding[:2] else Change(False)
 
-        for left in reversed(range(TRIES)):
-            try:
-                return (await self._store.transact([key], step)).result
-            except CommitUnknown:
-                if not left:
-                    break
-            except StoreError:
-                break
-        raise _unavailable()
+        try:
+            return (await transact_repeated(self._store, [key], step)).result
+        except StoreError:
+            raise _unavailable() from None
 
     async def find(self, names: Sequence[str], caller: str, *, timeout_s: float = 5.0) -> dict[str, Binding | None]:
         """The binding of each name; None for one that is unknown or expired. `caller` is the id of who asks. Raises

@@ -20,9 +20,8 @@ from typing import Literal
 
 from shared.errors import LedgerUnavailable, RateLimited
 from shared.secret import Secret
-from shared.stores.port import Change, CommitUnknown, Put, Step, Store, StoreError
+from shared.stores.port import Change, Put, Step, Store, StoreError, transact_repeated
 
-TRIES = 2
 Counted = Literal["requests", "fetched addresses", "uploaded megabytes"]
 _PURPOSES: Mapping[Counted, str] = {"requests": "rate", "fetched addresses": "fetches", "uploaded megabytes": "uploads"}
 
@@ -65,17 +64,12 @@ class CallerRate:
 
     async def _transacted(self, keys: Sequence[str], step: Step[int | None]) -> int | None:
         """Not `cached`: with cached values, `now_ms` would be the time at which they were read."""
-        for left in reversed(range(TRIES)):
-            try:
-                return (await self._store.transact(keys, step)).result
-            except CommitUnknown:
-                if not left:
-                    break
-            except StoreError:
-                break
-        raise LedgerUnavailable(
-            "The rate limits cannot be read, so the request was not sent. Retry later.", retry_after_s=5
-        )
+        try:
+            return (await transact_repeated(self._store, keys, step)).result
+        except StoreError:
+            raise LedgerUnavailable(
+                "The rate limits cannot be read, so the request was not sent. Retry later.", retry_after_s=5
+            ) from None
 
 
 def counted(

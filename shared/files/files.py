@@ -20,14 +20,13 @@ from shared.media.names import made_until, new_name
 from shared.media.port import Objects
 from shared.media.uninterrupted import uninterrupted
 from shared.secret import Secret
-from shared.stores.port import Change, CommitUnknown, Put, Store, StoreError
+from shared.stores.port import Change, Put, Store, StoreError, transact_repeated
 
 MAX_LISTED = 10_000
 """Files of one owner that a listing looks at; the newest ones."""
 SWEEP_EVERY_S = 3600.0
 MAX_SWEPT = 32
 _AT_ONCE = 16
-_TRIES = 3
 _RETRY_AFTER_S = 5.0
 
 
@@ -129,16 +128,10 @@ class Files:
         def step(values: Mapping[str, bytes | None], now_ms: int) -> Change[None]:
             return Change(None, {key: put})
 
-        for left in reversed(range(_TRIES)):
-            try:
-                await self._store.transact([key], step)
-                return
-            except CommitUnknown:
-                if not left:
-                    break
-            except StoreError:
-                break
-        raise _unavailable()
+        try:
+            await transact_repeated(self._store, [key], step)
+        except StoreError:
+            raise _unavailable() from None
 
     async def _discard(self, key: str, object_name: str) -> None:
         """Removes what a failed `put` may have written. If that fails too, the bytes stay until they expire: an entry without

@@ -26,9 +26,8 @@ from shared.admission.admission import Admission
 from shared.errors import DailyQuotaExhausted, GatewayError, LedgerUnavailable
 from shared.ledger.grid import pacific_day
 from shared.secret import Secret
-from shared.stores.port import Change, CommitUnknown, Put, Store, StoreError
+from shared.stores.port import Change, Put, Store, StoreError, transact_repeated
 
-MAX_TRIES = 2
 MAX_RETURNED = 256
 RETENTION_MS = 3_600_000
 """How long the document is kept after its day."""
@@ -166,19 +165,13 @@ class DayShare:
         def step(values: Mapping[str, bytes | None], now_ms: int) -> Change[Taken]:
             return taken_of(key, values[key], now_ms, count, share)
 
-        for left in reversed(range(MAX_TRIES)):
-            try:
-                outcome = await self._store.transact([key], step)
-            except CommitUnknown:
-                if not left:
-                    break
-            except StoreError:
-                break
-            else:
-                for sample in outcome.samples:
-                    self._admission.clock.observe(sample)
-                return outcome.result
-        return None
+        try:
+            outcome = await transact_repeated(self._store, [key], step)
+        except StoreError:
+            return None
+        for sample in outcome.samples:
+            self._admission.clock.observe(sample)
+        return outcome.result
 
 
 def taken_of(key: str, value: bytes | None, now_ms: int, count: int, share: int) -> Change[Taken]:

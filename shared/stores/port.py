@@ -10,6 +10,7 @@ Every adapter keeps the same promises (tests/contract):
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
@@ -123,6 +124,14 @@ class Store(Protocol):
         ...
 
     async def aclose(self) -> None: ...
+
+
+async def transact_repeated(store: Store, keys: Sequence[str], step: Step[T], *, tries: int = 2) -> Outcome[T]:
+    """`Store.transact` for a step that may be applied twice: a commit with an unknown outcome is repeated. Raises StoreError."""
+    for _ in range(tries - 1):
+        with suppress(CommitUnknown):
+            return await store.transact(keys, step)
+    return await store.transact(keys, step)
 
 
 class Liveness(Protocol):

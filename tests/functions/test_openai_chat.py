@@ -10,10 +10,10 @@ import orjson
 import pytest
 
 from tests.support.edge import ADMIN_KEY, Answer
+from tests.support.openai_chat import DONE, events, text
 from tests.support.whole_path import OWN_KEY, WholePath, eventually, whole_path
 
 PATH = "/v1/chat/completions"
-DONE = "[DONE]"
 WEATHER = {
     "type": "function",
     "function": {
@@ -46,24 +46,6 @@ def message(answer: Answer) -> dict[str, Any]:
     (choice,) = answer.json()["choices"]
     found: dict[str, Any] = choice["message"]
     return found
-
-
-def events(answer: Answer) -> list[Any]:
-    """The data of the events; the end marker is a text."""
-    assert answer.status == 200, answer.body
-    blocks = [block for block in answer.body.decode().split("\n\n")[:-1] if not block.startswith(":")]
-    data = [block.removeprefix("data: ") for block in blocks]
-    return [one if one == DONE else orjson.loads(one) for one in data]
-
-
-def text(chunks: list[Any], index: int = 0) -> str:
-    return "".join(
-        choice["delta"].get("content") or ""
-        for chunk in chunks
-        if chunk != DONE and "choices" in chunk
-        for choice in chunk["choices"]
-        if choice["index"] == index
-    )
 
 
 class TestAnswers:

@@ -1,4 +1,4 @@
-"""Chat completions as the gateway sends them on: read, translated, and judged by the offline Gemini's own rules."""
+"""Chat completions as the gateway sends them on, judged by the offline Gemini's own rules; and what a client gets of a stream."""
 
 from __future__ import annotations
 
@@ -16,9 +16,11 @@ from shared.generation import JsonObject
 from shared.http.bodies import read
 from shared.openai_format.chat_body import ChatBody
 from shared.openai_format.translation import Resolved, Translated, references, translate
+from tests.support.edge import Answer
 
 MODEL = "gemini-3.8-flash"
 NOTHING = Resolved()
+DONE = "[DONE]"
 HELLO: JsonObject = {"role": "user", "content": "Hello"}
 
 
@@ -54,3 +56,22 @@ def refused(values: JsonObject) -> tuple[str | None, str]:
         translate(body, NOTHING, info_of(values.get("model") or MODEL))
     details = caught.value.details or {}
     return details.get("field"), caught.value.message
+
+
+def events(answer: Answer) -> list[Any]:
+    """The data of the events; the end marker is a text."""
+    assert (answer.status, answer.headers["content-type"]) == (200, "text/event-stream; charset=utf-8"), answer.body
+    blocks = [block for block in answer.body.decode().split("\n\n")[:-1] if not block.startswith(":")]
+    data = [block.removeprefix("data: ") for block in blocks]
+    return [one if one == DONE else orjson.loads(one) for one in data]
+
+
+def text(chunks: list[Any], index: int = 0) -> str:
+    """The text of a choice."""
+    return "".join(
+        choice["delta"].get("content") or ""
+        for chunk in chunks
+        if chunk != DONE and "choices" in chunk
+        for choice in chunk["choices"]
+        if choice["index"] == index
+    )

@@ -41,6 +41,8 @@ MIN_USE = 0.97
 PERIODS_AFTER_A_SWITCH = 2
 """In a window this short each permit is used 0.1 to 0.2 s late, which costs 1 to 2 % of a period, and by chance 3 % of a
 single one."""
+MIN_USE_AFTER_A_SWITCH = 0.96
+"""After each switch; their mean is at least MIN_USE. One of twenty may be below that: a single request is 0.2 %."""
 
 
 def gateway_env(*, named: bool) -> dict[str, str]:
@@ -150,6 +152,7 @@ async def test_accounts_are_switched_under_load(firestore_host: str) -> None:
                 before = serving
         log.info("shares after each switch: %s", [round(share, 3) for share in shares])
         assert await refused(site) == 0
-        assert min(shares) >= MIN_USE
+        assert sum(shares) / len(shares) >= MIN_USE
+        assert min(shares) >= MIN_USE_AFTER_A_SWITCH
         assert {one.told for one in load.sent if one.start_s >= began_s} == {""}
         await book.aclose()

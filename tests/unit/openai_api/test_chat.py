@@ -7,7 +7,6 @@ import base64
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-import orjson
 import pytest
 from google.genai import types
 
@@ -18,11 +17,11 @@ from shared.openai_format.finish import ENDS, FAULTS, WITHHELD
 from tests.support.edge import ADMIN, Answer, FakeGateway, FakeServices, native
 from tests.support.functions import called
 from tests.support.image_samples import written
+from tests.support.openai_chat import DONE, events, text
 
 PATH = "/v1/chat/completions"
 PNG = written("PNG")
 HELLO = {"messages": [{"role": "user", "content": "Hello"}]}
-DONE = "[DONE]"
 GOOGLES = sorted({reason.name for reason in types.FinishReason} - {"FINISH_REASON_UNSPECIFIED"})
 WEATHER = {
     "type": "function",
@@ -69,24 +68,6 @@ async def chat(says: Any = "Hello", services: FakeServices | None = None, **fiel
 async def streamed(frames: list[Any], services: FakeServices | None = None, **fields: Any) -> list[Any]:
     """The data of the events; the end marker is a text."""
     return events(await chat(frames, services, stream=True, **fields))
-
-
-def events(answer: Answer) -> list[Any]:
-    assert (answer.status, answer.headers["content-type"]) == (200, "text/event-stream; charset=utf-8")
-    blocks = [block for block in answer.body.decode().split("\n\n")[:-1] if not block.startswith(":")]
-    data = [block.removeprefix("data: ") for block in blocks]
-    return [one if one == DONE else orjson.loads(one) for one in data]
-
-
-def text(chunks: list[Any], index: int = 0) -> str:
-    """The text of a choice."""
-    return "".join(
-        choice["delta"].get("content") or ""
-        for chunk in chunks
-        if chunk != DONE and "choices" in chunk
-        for choice in chunk["choices"]
-        if choice["index"] == index
-    )
 
 
 def finish(chunks: list[Any]) -> Any:
