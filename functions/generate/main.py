@@ -18,7 +18,7 @@ async def generate(call: Call) -> Response | JsonObject:
     result = await generate_images(
         call.generator, request, lambda: call.services.media, call.work, call.public_error, call.request_id
     )
-    return await call.work(partial(answer, call, result), sum(len(image.data or b"") for image in result.images))
+    return await call.work(partial(answer, call, result), result.data_bytes)
 
 
 async def _request(call: Call) -> ImageRequest:

@@ -22,7 +22,7 @@ from shared.generation import Cost
 from shared.ledger.limits import Limits
 from shared.ledger.state import Reason
 
-DIMENSIONS = (
+_LIMITS = (
     "requests per minute",
     "input tokens per minute",
     "images per minute",
@@ -35,7 +35,7 @@ MARGIN_S = 0.5
 
 def exceeded(limits: Limits, model: str, cost: Cost) -> str | None:
     """A sentence that names the limit which a single request of `cost` exceeds; None if it fits."""
-    for name, limit, amount in zip(DIMENSIONS, limits.per_window, cost, strict=True):
+    for name, limit, amount in zip(_LIMITS, limits.per_window, cost, strict=True):
         if limit is not None and amount > limit:
             return f"This request needs {amount} {name}, and the limit of {model} is {limit}."
     if limits.requests_per_day is not None and cost.requests > limits.requests_per_day:

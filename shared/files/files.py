@@ -129,7 +129,7 @@ class Files:
             return Change(None, {key: put})
 
         try:
-            await transact_repeated(self._store, [key], step)
+            await transact_repeated(self._store, [key], step, tries=3)
         except StoreError:
             raise _unavailable() from None
 

@@ -156,11 +156,11 @@ class Attempts:
         held = self.placement.holding(self.gateway.pool.candidates(self.generation.caller))
         embeds = self.generation.verb != "generateContent"
         candidates = embedding(held) if embeds else able(held, self.model, self.message)
-        messages = [self._missing_message(account) for account in candidates]
-        if candidates and all(messages):
-            failure = UpstreamFailure("not_found", messages[0] or "", status=404)
+        having = self._having(candidates)
+        if candidates and not having:
+            failure = UpstreamFailure("not_found", self._missing_message(candidates[0]) or "", status=404)
             raise not_found(self, failure, candidates[0])
-        return self.placement.of_backend(self._having(candidates))
+        return self.placement.of_backend(having)
 
     def _having(self, accounts: list[Account]) -> list[Account]:
         """The accounts whose project may have the model."""

@@ -88,6 +88,11 @@ class ImageResult:
     model: str
     """The model that responded."""
 
+    @property
+    def data_bytes(self) -> int:
+        """The size of the images' bytes that the result has."""
+        return sum(len(image.data or b"") for image in self.images)
+
 
 class _Job(NamedTuple):
     """What the generations of one request share."""

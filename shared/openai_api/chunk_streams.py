@@ -66,7 +66,7 @@ async def _streamed_choice(
         head = job.head(reply.head.model_used)
         chunks = _chunks(job, head, index)
         ending: JsonObject = {}
-        texts: list[str] = []
+        text = ""
         annotations: list[JsonObject] = []
         cached_tokens: int | None = None
         async for frame in reply:
@@ -76,8 +76,8 @@ async def _streamed_choice(
                 cached_tokens = _newer(cached_tokens, wire.cached_tokens(frame))
             contents = contents_of(frame)
             if job.searches:
-                texts.append(contents.text)
-                annotations = citations(frame, "".join(texts)) or annotations
+                text += contents.text
+                annotations = citations(frame, text) or annotations
             if not job.asked.parallel_calls:
                 del contents.calls[max(0, 1 - chunks.calls) :]
             if not contents.has_only_text:

@@ -7,6 +7,7 @@ answer has no place for a part of the vectors."""
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from typing import Any, TypeVar
@@ -21,6 +22,7 @@ from shared.http.call import Call
 from shared.http.large_response import in_chunks
 from shared.http.response import JsonResponse
 from shared.openai_format.embeddings import EmbeddingsBody, Part, answer_of, native_body, parts_of, vectors_of
+from shared.openai_format.usage import sum_or_unknown
 from shared.settings.settings import PLATFORM_BODY_BYTES
 
 PART_OF_MINUTE = 10
@@ -44,8 +46,7 @@ async def create(call: Call) -> Response:
     call.claim.cover(body.answer_bytes)
     made = await side_by_side([partial(_embed, call, model, body, part) for part in parts])
     vectors = [vector for part, _, _ in made for vector in part]
-    counts = [tokens for _, _, tokens in made]
-    prompt_tokens = None if None in counts else sum(tokens for tokens in counts if tokens is not None)
+    prompt_tokens = functools.reduce(sum_or_unknown, [tokens for _, _, tokens in made])
     answer = answer_of(made[0][1], vectors, prompt_tokens)
     data = await call.work(partial(orjson.dumps, answer), body.answer_bytes)
     return in_chunks(data) if len(data) > PLATFORM_BODY_BYTES else JsonResponse(orjson.Fragment(data))

@@ -61,11 +61,7 @@ async def _made(call: Call, body: GenerationsBody, inputs: Sequence[InputImage])
     result = await generate_images(
         call.generator, request, lambda: call.services.media, call.work, call.public_error, call.request_id
     )
-    return await call.work(partial(_answer, call, result, of_text=not inputs), _bytes_of(result))
-
-
-def _bytes_of(result: ImageResult) -> int:
-    return sum(len(image.data or b"") for image in result.images)
+    return await call.work(partial(_answer, call, result, of_text=not inputs), result.data_bytes)
 
 
 def _answer(call: Call, result: ImageResult, *, of_text: bool, max_bytes: int = MAX_IMAGE_BYTES) -> Response:

@@ -7,13 +7,12 @@ from shared.generation import JsonObject, Usage
 
 def usage_body(usage: Usage, cached_tokens: int | None) -> JsonObject:
     """`completion_tokens` has the thinking tokens, as OpenAI counts its reasoning tokens. `cached_tokens`: of the prompt."""
-    output, thinking = usage.output_tokens, usage.thinking_tokens
     return {
         "prompt_tokens": usage.prompt_tokens,
-        "completion_tokens": None if output is None or thinking is None else output + thinking,
+        "completion_tokens": sum_or_unknown(usage.output_tokens, usage.thinking_tokens),
         "total_tokens": usage.total_tokens,
         "prompt_tokens_details": {"cached_tokens": cached_tokens},
-        "completion_tokens_details": {"reasoning_tokens": thinking},
+        "completion_tokens_details": {"reasoning_tokens": usage.thinking_tokens},
     }
 
 
