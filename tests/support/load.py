@@ -182,13 +182,15 @@ def per_s(sent: Iterable[Sent], since_s: float, until_s: float) -> float:
     return sum(1 for one in sent if one.answered and since_s <= one.end_s < until_s) / (until_s - since_s)
 
 
-def reaches(sent: Iterable[Sent], wanted_per_s: float, since_s: float, over_s: float) -> float | None:
-    """When, from `since_s` on, the rate of answers was first `wanted_per_s` for `over_s` in a row; None if it never was."""
-    ends = sorted(one.end_s for one in sent if one.answered and one.end_s >= since_s)
+def reaches(times_s: Iterable[float], wanted_per_s: float, since_s: float, over_s: float) -> float | None:
+    """When, from `since_s` on, the rate of these events was first `wanted_per_s` for `over_s` in a row; None if it never was."""
+    later = sorted(at_s for at_s in times_s if at_s >= since_s)
     wanted = round(wanted_per_s * over_s)
     if not wanted:
         return since_s
-    return next((first for first, last in zip(ends, ends[wanted - 1 :], strict=False) if last - first <= over_s), None)
+    return next(
+        (first for first, last in zip(later, later[wanted - 1 :], strict=False) if last - first <= over_s), None
+    )
 
 
 def _queued_s(headers: Mapping[str, str]) -> float | None:

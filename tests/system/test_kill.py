@@ -57,7 +57,7 @@ async def test_the_slots_of_a_killed_instance_come_back(firestore_host: str) -> 
 
         def back_s() -> float | None:
             # A request takes a moment to be answered: nothing is back before that.
-            return reaches(load.sent, FULL_PER_S, killed_s + 1, MEASURE_S)
+            return reaches([one.end_s for one in load.sent if one.answered], FULL_PER_S, killed_s + 1, MEASURE_S)
 
         states = await look_on(site, BACK_S + MARGIN_S + MEASURE_S, lambda: back_s() is not None)
         load.stop()
