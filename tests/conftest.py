@@ -18,9 +18,13 @@ from tests.support.shared_service import shared_service
 TESTS = Path(__file__).parent
 collect_ignore = ["openai_sdk"]
 """It has an environment of its own: `make openai-sdk`."""
-ALONE = ("attacks", "system")
-"""Folders whose tests measure real time: `make test` runs them one after the other, after all others."""
+MEASURING = ("system", "attacks")
+"""Folders whose tests measure real time. Each is a part of its own, which `make test` runs after all other tests: two files of
+`system` at once, because they mostly wait, and the tests of `attacks` one by one."""
 LONG = (
+    "system/test_exactness.py",
+    "system/test_kill.py",
+    "system/test_faults.py",
     "simulation/test_seeds.py",
     "unit/admission/test_order.py",
     "unit/ledger/test_exhaustive.py",
@@ -45,11 +49,12 @@ hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "local")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--part", choices=["parallel", "alone"], help="run only this part (see `make test`)")
+    parser.addoption("--part", choices=["parallel", *MEASURING], help="run only this part (see `make test`)")
 
 
 def part_of(path: Path) -> str:
-    return "alone" if path.relative_to(TESTS).parts[0] in ALONE else "parallel"
+    folder = path.relative_to(TESTS).parts[0]
+    return folder if folder in MEASURING else "parallel"
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:

@@ -6,20 +6,23 @@ import asyncio
 import logging
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import pytest
 
 from shared.ledger.state import State
 from tests.support.fleet import MODELS, Fleet, Quota, fleet, frozen
 from tests.support.invariants import check_slots, worst_window
-from tests.support.load import NOT_ANSWERED, Load, closed_loop, per_s, reaches
+from tests.support.load import NOT_ANSWERED, Load, closed_loop, first_span_s
+from tests.support.recorded import mean_open, recorded
+from tests.support.recording_gemini import Recorded
 
 log = logging.getLogger(__name__)
 
 C = 15
 LATENCY_S = 0.5
-FULL_PER_S = 0.85 * C / LATENCY_S
+FULL = 0.85 * C
+"""So many requests are open at Gemini on average when all slots are in use: a slot is empty for a moment after each."""
 CALLERS = 30
 LEASE_S, REQUEST_TIMEOUT_S = 2.0, 4.0
 BACK_S = LEASE_S + REQUEST_TIMEOUT_S
@@ -29,13 +32,20 @@ MEASURE_S = 2.0
 SHORT = {"LEDGER_LEASE_SECONDS": str(LEASE_S), "REQUEST_TIMEOUT_SECONDS": str(REQUEST_TIMEOUT_S)}
 
 
-async def look_on(site: Fleet, seconds: float, until: Callable[[], bool] = lambda: False) -> list[State]:
-    """The ledger as it was found, again and again for so long, or until something is true."""
+async def look_on(site: Fleet, seconds: float) -> list[State]:
+    """The ledger as it was found, again and again for so long."""
     found, end_s = [], time.monotonic() + seconds
-    while time.monotonic() < end_s and not until():
+    while time.monotonic() < end_s:
         found.append(await site.ledger())
         await asyncio.sleep(0.25)
     return found
+
+
+def full_again_s(exchanges: Sequence[Recorded], since_s: float) -> float | None:
+    """Since when all slots were in use for so long that it was measured."""
+    return first_span_s(
+        lambda begin_s, end_s: mean_open(exchanges, begin_s, end_s) >= FULL, since_s, time.monotonic(), MEASURE_S
+    )
 
 
 def check_others(load: Load, died: int) -> None:
@@ -48,32 +58,39 @@ async def test_the_slots_of_a_killed_instance_come_back(firestore_host: str) -> 
     """C binds and the rate does not: 16 s."""
     quota = Quota(requests=100_000, tokens=100_000_000, concurrency=C, window_s=12)
     async with (
-        fleet(firestore_host, quota, latency_ms=round(LATENCY_S * 1000), env=SHORT) as site,
+        fleet(
+            firestore_host,
+            quota,
+            latency_ms=round(LATENCY_S * 1000),
+            env=SHORT,
+            gemini_module="tests.support.recording_gemini",
+        ) as site,
         closed_loop(site.urls, callers=CALLERS, models=MODELS) as load,
     ):
         await asyncio.sleep(2 * MEASURE_S)
         killed_s = time.monotonic()
         site.instances[0].signal_group(signal.SIGKILL)
-
-        def back_s() -> float | None:
-            # A request takes a moment to be answered: nothing is back before that.
-            return reaches([one.end_s for one in load.sent if one.answered], FULL_PER_S, killed_s + 1, MEASURE_S)
-
-        states = await look_on(site, BACK_S + MARGIN_S + MEASURE_S, lambda: back_s() is not None)
+        states: list[State] = []
+        back_s, last_s = None, killed_s + BACK_S + MARGIN_S + MEASURE_S
+        while back_s is None and time.monotonic() < last_s:
+            states += await look_on(site, 0.25)
+            back_s = full_again_s(await recorded(site), killed_s + 1)
         load.stop()
-        before = per_s(load.sent, killed_s - MEASURE_S, killed_s)
-        without = per_s(load.sent, killed_s + 1, killed_s + REQUEST_TIMEOUT_S)
-        seen, back = await site.seen(), (back_s() or 0) - killed_s
-    log.info("%.1f/s before, %.1f/s without it; back %.1f s after", before, without, back)
+        exchanges, seen = await recorded(site), await site.seen()
+    before = mean_open(exchanges, killed_s - MEASURE_S, killed_s)
+    without = mean_open(exchanges, killed_s + 1, killed_s + REQUEST_TIMEOUT_S)
+    assert back_s is not None, "slots lay idle after their instance had died"
+    back = back_s - killed_s
+    log.info("%.1f open before, %.1f without it; back %.1f s after", before, without, back)
     assert {one.status for one in load.sent if one.server == 0} == {200, NOT_ANSWERED}
     check_others(load, died=0)
     assert seen.refused == {}
     assert seen.most_at_once <= C
     for state in states:
         check_slots(state, C)
-    assert before >= FULL_PER_S
+    assert before >= FULL
     # Its requests may be open at Gemini until they have timed out there: so long nobody may have its slots.
-    assert without < FULL_PER_S
+    assert without < FULL
     assert REQUEST_TIMEOUT_S - 1 < back <= BACK_S + MARGIN_S
 
 
