@@ -65,7 +65,7 @@ run: $(RUN_STAMP) ## serve every function on http://127.0.0.1:5004 (offline Gemi
 test: $(SETUP_STAMP) ## run all tests but the heavy ones; ARGS="-k chat" selects tests, WORKERS=2 sets the number of processes
 	@result=5; \
 	for part in parallel system attacks; do \
-		case $$part in parallel) processes=$(WORKERS);; system) processes=2;; attacks) processes=0;; esac; \
+		case $$part in parallel) processes=$(WORKERS);; system) processes=2;; attacks) processes=$(if $(CI),2,0);; esac; \
 		status=0; \
 		$(BIN)/python -m pytest --part $$part -m "not heavy" -n $$processes --dist loadfile --no-loadscope-reorder $(ARGS) || status=$$?; \
 		test $$status -ne 5 || continue; \

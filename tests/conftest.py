@@ -20,11 +20,15 @@ collect_ignore = ["openai_sdk"]
 """It has an environment of its own: `make openai-sdk`."""
 MEASURING = ("system", "attacks")
 """Folders whose tests measure real time. Each is a part of its own, which `make test` runs after all other tests: two files of
-`system` at once, because they mostly wait, and the tests of `attacks` one by one."""
+`system` at once, because they mostly wait; the same with `attacks` in CI, where an innocent caller may wait ten times as long,
+and one by one elsewhere."""
 LONG = (
-    "system/test_exactness.py",
-    "system/test_kill.py",
     "system/test_faults.py",
+    "system/test_kill.py",
+    "system/test_exactness.py",
+    "attacks/test_what_held.py",
+    "attacks/test_keys_and_addresses.py",
+    "attacks/test_structures.py",
     "simulation/test_seeds.py",
     "unit/admission/test_order.py",
     "unit/ledger/test_exhaustive.py",
@@ -38,7 +42,8 @@ LONG = (
     "functions/test_images_of_processes.py",
     "unit/admission/test_instances.py",
 )
-"""Files that take longest. One process runs a whole file: a long one that begins last would leave the others idle."""
+"""Files that take longest. One process runs a whole file: a long one that begins last would leave the others idle. It takes its
+next file when two tests are left of the one before."""
 
 DEADLINE_MS = 2_000
 """For one case of a property: ten times hypothesis's own, since the machine may be busy with something else."""

@@ -7,6 +7,7 @@ import logging
 import signal
 import time
 from collections.abc import Sequence
+from functools import partial
 
 import pytest
 
@@ -14,6 +15,7 @@ from shared.ledger.state import State
 from tests.support.fleet import MODELS, Fleet, Quota, fleet, frozen
 from tests.support.invariants import check_slots, worst_window
 from tests.support.load import NOT_ANSWERED, Load, closed_loop, first_span_s
+from tests.support.processes import START_S
 from tests.support.recorded import mean_open, recorded
 from tests.support.recording_gemini import Recorded
 
@@ -41,11 +43,20 @@ async def look_on(site: Fleet, seconds: float) -> list[State]:
     return found
 
 
-def full_again_s(exchanges: Sequence[Recorded], since_s: float) -> float | None:
-    """Since when all slots were in use for so long that it was measured."""
-    return first_span_s(
-        lambda begin_s, end_s: mean_open(exchanges, begin_s, end_s) >= FULL, since_s, time.monotonic(), MEASURE_S
-    )
+def all_in_use(exchanges: Sequence[Recorded], from_s: float, until_s: float) -> bool:
+    return mean_open(exchanges, from_s, until_s) >= FULL
+
+
+async def full_use_s(site: Fleet, since_s: float, within_s: float, found: list[State]) -> float | None:
+    """When the first MEASURE_S began in which all slots were in use; None if none began in time. `found` gets the ledger's states
+    meanwhile."""
+    while time.monotonic() < since_s + within_s + MEASURE_S:
+        found += await look_on(site, 0.25)
+        in_use = partial(all_in_use, await recorded(site))
+        full_s = first_span_s(in_use, since_s, time.monotonic(), MEASURE_S)
+        if full_s is not None:
+            return full_s
+    return None
 
 
 def check_others(load: Load, died: int) -> None:
@@ -67,28 +78,24 @@ async def test_the_slots_of_a_killed_instance_come_back(firestore_host: str) -> 
         ) as site,
         closed_loop(site.urls, callers=CALLERS, models=MODELS) as load,
     ):
-        await asyncio.sleep(2 * MEASURE_S)
+        states: list[State] = []
+        assert await full_use_s(site, time.monotonic(), START_S, states) is not None, "slots lay idle before any fault"
         killed_s = time.monotonic()
         site.instances[0].signal_group(signal.SIGKILL)
-        states: list[State] = []
-        back_s, last_s = None, killed_s + BACK_S + MARGIN_S + MEASURE_S
-        while back_s is None and time.monotonic() < last_s:
-            states += await look_on(site, 0.25)
-            back_s = full_again_s(await recorded(site), killed_s + 1)
+        # A request takes a moment to be answered: no slot is back before that.
+        back_s = await full_use_s(site, killed_s + 1, BACK_S + MARGIN_S, states)
         load.stop()
         exchanges, seen = await recorded(site), await site.seen()
-    before = mean_open(exchanges, killed_s - MEASURE_S, killed_s)
     without = mean_open(exchanges, killed_s + 1, killed_s + REQUEST_TIMEOUT_S)
     assert back_s is not None, "slots lay idle after their instance had died"
     back = back_s - killed_s
-    log.info("%.1f open before, %.1f without it; back %.1f s after", before, without, back)
+    log.info("%.1f open without it; back %.1f s after", without, back)
     assert {one.status for one in load.sent if one.server == 0} == {200, NOT_ANSWERED}
     check_others(load, died=0)
     assert seen.refused == {}
     assert seen.most_at_once <= C
     for state in states:
         check_slots(state, C)
-    assert before >= FULL
     # Its requests may be open at Gemini until they have timed out there: so long nobody may have its slots.
     assert without < FULL
     assert REQUEST_TIMEOUT_S - 1 < back <= BACK_S + MARGIN_S
