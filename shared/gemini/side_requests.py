@@ -26,6 +26,7 @@ from shared.secret import Secret
 MAX_JSON_BYTES = 256 * 1024
 MAX_CONNECTIONS = 20
 _CONNECT_TIMEOUT_S = 10.0
+ProxyFor = Callable[[str], Secret | None]
 _REDIRECTS = (301, 302, 303, 307, 308)
 _HEADERS = {"Accept": "*/*", "Accept-Encoding": "identity"}
 
@@ -46,9 +47,7 @@ class SideRequests:
     """One pool of connections, without cookies of its own. Bound to the event loop of its first call. Redirects are not
     followed: the next host would get the credential."""
 
-    def __init__(
-        self, large_work: LargeWork, proxy_for: Callable[[str], Secret | None], service: str = "Gemini Enterprise"
-    ) -> None:
+    def __init__(self, large_work: LargeWork, proxy_for: ProxyFor, service: str = "Gemini Enterprise") -> None:
         """`proxy_for` returns the proxy for a URL; it is asked for each request. `service` is the name in error messages."""
         self._large_work, self._proxy_for, self._service = large_work, proxy_for, service
         self._session: aiohttp.ClientSession | None = None
