@@ -131,7 +131,7 @@ class FilePlacement:
 
     def _standing(self, project: str, account: Account, model: str, cost: Cost) -> tuple[bool, int, int, bytes]:
         """A project with a smaller one is preferred: it takes requests, fewer bytes have to be uploaded, it is less busy. The
-        last item is a hash, so that all processes choose the same project for a file, and another one for another file."""
+        last item decides between equal ones."""
         client = self._places.client(account)
         limits = account.limits_for(model) if client is None else client.permits_of(model).limits
         stops, load = exceeded(limits, model, cost) is not None, 0
@@ -139,8 +139,7 @@ class FilePlacement:
             stops = stops or (client.clock.known and stop_of(client, model, cost) is not None)
             load = client.wait_list.count + len(client.holdings.open)
         missing_bytes = sum(one.size_bytes for one in self._sources if project not in self._live[one.key])
-        tie = hashlib.blake2b(f"{self._sources[0].key} {project}".encode(), digest_size=8).digest()
-        return stops, missing_bytes, load, tie
+        return stops, missing_bytes, load, _mixed(self._sources[0].key, project)
 
     async def _uploaded(self, account: Account, project: str) -> dict[str, str]:
         """The URIs of all files in the project. Raises GatewayError, UpstreamFailure."""
@@ -182,3 +181,8 @@ class FilePlacement:
 
     def _ledger_of(self, account: Account) -> str:
         return self._places.current(account.ledger_id)
+
+
+def _mixed(file_key: str, project: str) -> bytes:
+    """A hash, so that all processes prefer the same project for a file, and another one for another file."""
+    return hashlib.blake2b(f"{file_key} {project}".encode(), digest_size=8).digest()
