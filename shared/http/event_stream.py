@@ -57,7 +57,7 @@ _INCOMPLETE = (
     "The response was not complete at the deadline. Increase x-request-timeout, or request a shorter response."
 )
 _LAST_SEND_S = 1.0
-"""Maximum time for sending the last event to a client that no longer reads."""
+"""How long after the deadline the last event may take to be sent, to a client that no longer reads."""
 
 
 def data_event(event: JsonObject) -> bytes:
@@ -166,7 +166,7 @@ class EventStream(Response):
             await self._finish()
             self._fail = self._finish = None
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_LAST_SEND_S):
+            async with asyncio.timeout(max(0.0, self._deadline_s - elapsed_s()) + _LAST_SEND_S):
                 await send({"type": "http.response.body", "body": last, "more_body": False})
 
     async def _send(self, send: Send, output: _Output) -> None:
@@ -208,6 +208,8 @@ class _Output:
         self._send, self._silence_s = send, silence_s
         self._loop = asyncio.get_running_loop()
         self._written_s = 0.0
+        self._is_writing = False
+        """While the client takes its time for a chunk, bytes reach it: it needs no comment."""
         self._timer: asyncio.TimerHandle | None = None
         self._comment: asyncio.Task[None] | None = None
 
@@ -219,8 +221,9 @@ class _Output:
         if self._comment is not None:  # It may still be under way to a slow client, and two writes must not mix.
             comment, self._comment = self._comment, None
             await comment
-        self._written_s = self._loop.time()
+        self._is_writing = True
         await self._put(chunk)
+        self._is_writing, self._written_s = False, self._loop.time()
 
     def end(self) -> None:
         """Drops a comment that is not written yet."""
@@ -232,7 +235,7 @@ class _Output:
 
     def _look(self) -> None:
         now_s = self._loop.time()
-        left_s = self._written_s + self._silence_s - now_s
+        left_s = self._silence_s if self._is_writing else self._written_s + self._silence_s - now_s
         if left_s <= 0:
             self._written_s, left_s = now_s, self._silence_s
             if self._comment is None or (self._comment.done() and not self._failed(self._comment)):

@@ -47,7 +47,9 @@ class ReadAhead(Generic[Item]):
         "_waiting_bytes",
     )
 
-    def __init__(self, source: AsyncGenerator[Item, None], encode: Callable[[Item], bytes], claim: Claim | None) -> None:
+    def __init__(
+        self, source: AsyncGenerator[Item, None], encode: Callable[[Item], bytes], claim: Claim | None
+    ) -> None:
         """`claim` is used for the waiting events alone; None: they are not counted."""
         self._source, self._encode, self._claim = source, encode, claim
         self._waiting: deque[bytes] = deque()
