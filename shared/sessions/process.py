@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
+from shared.auth.caller_rate import CallerRate
 from shared.clock import elapsed_s
 from shared.http.call import Call
 from shared.sessions.live import LiveTurns
@@ -13,49 +14,46 @@ from shared.sessions.session import Answer
 from shared.sessions.store import Sessions
 from shared.sessions.turn import Turn
 from shared.sessions.turns import Turns, no_turn
+from shared.settings.shares import MESSAGES_WINDOW_S, message_limit
+from shared.stores.port import Store
 from shared.telemetry.record import RequestRecord, log_failure
 
 if TYPE_CHECKING:
     from shared.bootstrap import Services
 
-
-class _Made(NamedTuple):
-    sessions: Sessions
-    live: LiveTurns
-
-
-_made: WeakKeyDictionary[Services, _Made] = WeakKeyDictionary()
+_sessions: WeakKeyDictionary[Store, Sessions] = WeakKeyDictionary()
+_live: WeakKeyDictionary[Services, LiveTurns] = WeakKeyDictionary()
 
 
 def sessions_of(call: Call) -> Sessions:
-    """The sessions of this process's store."""
-    return _of(call).sessions
-
-
-def live_of(call: Call) -> LiveTurns:
-    """The turns that this process answers."""
-    return _of(call).live
-
-
-def _of(call: Call) -> _Made:
-    services = call.services
-    made = _made.get(services)
+    """The sessions in the store of this process."""
+    store = call.services.store
+    made = _sessions.get(store)
     if made is None:
-        ttl_ms = call.settings.session_ttl_hours * 3_600_000
-        sessions = Sessions(services.store, ttl_ms=ttl_ms)
-        live = LiveTurns(
-            Turns(services.store, ttl_ms=ttl_ms),
-            whole_answers(sessions),
-            grace_s=call.settings.stream_grace_s,
-            log=_log,
-        )
-        services.at_close.append(live.aclose)
-        made = _made[services] = _Made(sessions, live)
+        made = _sessions[store] = Sessions(store, ttl_ms=call.settings.session_ttl_hours * 3_600_000)
     return made
 
 
+def live_of(call: Call) -> LiveTurns:
+    """The turns that this process answers. They end before its services are closed."""
+    services = call.services
+    made = _live.get(services)
+    if made is None:
+        sessions = sessions_of(call)
+        turns = Turns(services.store, ttl_ms=sessions.ttl_ms)
+        made = LiveTurns(turns, whole_answers(sessions), grace_s=call.settings.stream_grace_s, log=_log)
+        services.at_close.append(made.aclose)
+        _live[services] = made
+    return made
+
+
+def message_rate(call: Call) -> CallerRate:
+    """How much text a caller whom nobody knows may store."""
+    return CallerRate(call.services.store, message_limit(call.settings), MESSAGES_WINDOW_S, counted="stored messages")
+
+
 def whole_answers(sessions: Sessions) -> Callable[[str, Turn], Awaitable[Answer]]:
-    """The answers of turns that have ended."""
+    """Reads the answers of turns that have ended."""
 
     async def whole_answer(name: str, turn: Turn) -> Answer:
         """Raises NotFound."""
@@ -69,5 +67,5 @@ def whole_answers(sessions: Sessions) -> Callable[[str, Turn], Awaitable[Answer]
 
 
 def _log(error: Exception) -> None:
-    """Logs an error of the work for a turn that no request waits for."""
+    """Logs an error of work that no request waits for."""
     log_failure(error, RequestRecord("sessions", "GET", "", elapsed_s(), route="/stream"))
