@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import hmac
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import orjson
 
@@ -56,10 +56,13 @@ class EventId(NamedTuple):
 
 
 class Ticket(NamedTuple):
-    """Opens the stream of one turn without the session's cookie or header."""
+    """Opens the stream of one turn for who has no header or cookie to send."""
 
     fingerprint: str
-    expires_ms: int
+    caller: str
+    """Id and kind of the caller that it was made for, as whom the answer is generated."""
+    kind: Literal["admin", "anonymous"]
+    expires_ms: int = 0
     used: bool = False
 
     def valid(self, turn: Turn, now_ms: int) -> bool:
@@ -145,10 +148,10 @@ def lost(turn: Turn, now_ms: int) -> Answer | None:
     return Answer("interrupted", turn.text, ended_ms=turn.deadline_ms)
 
 
-def with_ticket(turn: Turn, fingerprint: str, now_ms: int) -> Turn:
-    kept = [ticket for ticket in turn.tickets if ticket.valid(turn, now_ms)]
-    tickets = (*kept[1 - MAX_TICKETS :], Ticket(fingerprint, now_ms + TICKET_MS))
-    return replace(turn, tickets=tickets)
+def with_ticket(turn: Turn, ticket: Ticket, now_ms: int) -> Turn:
+    """The turn with a new ticket, which is valid from now on."""
+    kept = [one for one in turn.tickets if one.valid(turn, now_ms) and one.fingerprint != ticket.fingerprint]
+    return replace(turn, tickets=(*kept[1 - MAX_TICKETS :], ticket._replace(expires_ms=now_ms + TICKET_MS)))
 
 
 def with_used_ticket(turn: Turn, fingerprint: str, now_ms: int) -> Turn | None:

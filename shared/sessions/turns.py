@@ -14,6 +14,7 @@ from shared.generation import JsonObject
 from shared.sessions.marks import Marks, marks_key, with_follow, with_stop
 from shared.sessions.session import Answer, end_keys, end_writes
 from shared.sessions.turn import (
+    Ticket,
     Turn,
     ended,
     holds,
@@ -127,25 +128,26 @@ class Turns:
 
     # -- tickets -------------------------------------------------------------------------------------------------------
 
-    async def add_ticket(self, turn: str, fingerprint: str) -> Turn:
+    async def add_ticket(self, turn: str, ticket: Ticket) -> Turn:
         def step(values: Values, now_ms: int) -> Change[Turn | None]:
             before = _turn_in(values, turn)
-            return self._changed(turn, before, before and with_ticket(before, fingerprint, now_ms), now_ms)
+            return self._changed(turn, before, before and with_ticket(before, ticket, now_ms), now_ms)
 
         return _found(await self._transact([turn_key(turn)], step))
 
-    async def use_ticket(self, turn: str, fingerprint: str) -> Turn:
-        """The turn as it reads now. `start` marks the ticket of a pending turn as used. Raises the NotFound of an unknown turn
-        also for a ticket that is not valid."""
+    async def use_ticket(self, turn: str, fingerprint: str) -> Ticket:
+        """The ticket, which now counts as used; `start` marks that of a pending turn. Raises the NotFound of an unknown turn also
+        for a ticket that is not valid."""
 
         def step(values: Values, now_ms: int) -> Change[Turn | None]:
             before = _turn_in(values, turn)
             after = before and with_used_ticket(before, fingerprint, now_ms)
             if after is not None and after.state == "pending":
-                return Change(before)
+                return Change(after)
             return self._changed(turn, before, after, now_ms)
 
-        return _found(await self._transact([turn_key(turn)], step))
+        found = _found(await self._transact([turn_key(turn)], step))
+        return next(ticket for ticket in found.tickets if ticket.fingerprint == fingerprint)
 
     # -- the transactions ----------------------------------------------------------------------------------------------
 

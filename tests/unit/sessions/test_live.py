@@ -413,7 +413,7 @@ class Counted(MemoryStore):
     reads = writes = 0
     down = False
 
-    async def transact(self, keys, step: Step, **rest) -> Outcome:  # type: ignore[no-untyped-def, type-arg, override]
+    async def transact(self, keys, step: Step, **rest) -> Outcome:  # type: ignore[no-untyped-def, type-arg]
         if self.down:
             raise StoreUnavailable("down")
         outcome = await super().transact(keys, step, **rest)

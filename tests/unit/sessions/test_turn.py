@@ -29,6 +29,12 @@ from shared.sessions.turn import (
 
 PENDING = Turn("owner", "session", 0, 3)
 STREAMING = started(PENDING, "a", "fence", deadline_ms=1000)
+
+
+def ticket(fingerprint: str) -> Ticket:
+    return Ticket(fingerprint, "name:a", "admin")
+
+
 DONE = ended(STREAMING, Answer("done", "Hello", ended_ms=500))
 
 
@@ -85,7 +91,7 @@ def test_a_published_text_only_grows() -> None:
 
 
 def test_a_turn_is_packed_with_all_its_fields() -> None:
-    turn = replace(with_ticket(published(DONE, "x"), "print", 0), error={"code": "x"})
+    turn = replace(with_ticket(published(DONE, "x"), ticket("print"), 0), error={"code": "x"})
     assert Turn.unpack(turn.pack()) == turn
 
 
@@ -97,7 +103,7 @@ def test_a_packed_turn_of_fewer_fields_is_read() -> None:
 def test_a_published_turn_fits_into_a_document() -> None:
     turn = published(STREAMING, "x" * MAX_ANSWER_BYTES)
     for number in range(MAX_TICKETS):
-        turn = with_ticket(turn, f"{number:032}", 0)
+        turn = with_ticket(turn, ticket(f"{number:032}"), 0)
     assert len(turn.pack()) < 1_000_000
 
 
@@ -105,13 +111,13 @@ def test_a_published_turn_fits_into_a_document() -> None:
 
 
 def test_an_unused_ticket_expires() -> None:
-    turn = with_ticket(STREAMING, "print", 100)
+    turn = with_ticket(STREAMING, ticket("print"), 100)
     assert with_used_ticket(turn, "print", 100 + TICKET_MS - 1) is not None
     assert with_used_ticket(turn, "print", 100 + TICKET_MS) is None
 
 
 def test_a_used_ticket_is_valid_until_the_turn_ended() -> None:
-    turn = with_used_ticket(with_ticket(replace(STREAMING, deadline_ms=10**9), "print", 0), "print", 1)
+    turn = with_used_ticket(with_ticket(replace(STREAMING, deadline_ms=10**9), ticket("print"), 0), "print", 1)
     assert turn is not None
     assert with_used_ticket(turn, "print", 100 * TICKET_MS) is turn
     over = ended(turn, Answer("done", "", ended_ms=100 * TICKET_MS))
@@ -120,26 +126,26 @@ def test_a_used_ticket_is_valid_until_the_turn_ended() -> None:
 
 
 def test_a_ticket_of_a_lost_turn_expires_after_its_deadline() -> None:
-    turn = with_used_ticket(with_ticket(STREAMING, "print", 0), "print", 1)
+    turn = with_used_ticket(with_ticket(STREAMING, ticket("print"), 0), "print", 1)
     assert turn is not None
     assert with_used_ticket(turn, "print", 999 + TICKET_MS) is turn
     assert with_used_ticket(turn, "print", 1000 + TICKET_MS) is None
 
 
 def test_another_ticket_opens_nothing() -> None:
-    assert with_used_ticket(with_ticket(STREAMING, "print", 0), "other", 0) is None
+    assert with_used_ticket(with_ticket(STREAMING, ticket("print"), 0), "other", 0) is None
 
 
 def test_the_newest_tickets_of_a_turn_are_kept() -> None:
     turn = STREAMING
     for number in range(MAX_TICKETS + 1):
-        turn = with_ticket(turn, str(number), 0)
-    assert [ticket.fingerprint for ticket in turn.tickets] == [str(number) for number in range(1, MAX_TICKETS + 1)]
+        turn = with_ticket(turn, ticket(str(number)), 0)
+    assert [one.fingerprint for one in turn.tickets] == [str(number) for number in range(1, MAX_TICKETS + 1)]
 
 
 def test_expired_tickets_are_dropped() -> None:
-    turn = with_ticket(with_ticket(STREAMING, "old", 0), "new", TICKET_MS)
-    assert turn.tickets == (Ticket("new", 2 * TICKET_MS),)
+    turn = with_ticket(with_ticket(STREAMING, ticket("old"), 0), ticket("new"), TICKET_MS)
+    assert turn.tickets == (ticket("new")._replace(expires_ms=2 * TICKET_MS),)
 
 
 # -- ids of events -----------------------------------------------------------------------------------------------------

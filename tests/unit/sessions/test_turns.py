@@ -8,12 +8,14 @@ import pytest
 
 from shared.errors import LedgerUnavailable, NotFound
 from shared.sessions.session import Answer
+from shared.sessions.turn import Ticket
 from shared.sessions.turns import Turns
 from shared.stores.memory import MemoryStore
 from shared.stores.port import CommitUnknown, Outcome, Step
 from tests.support.turns import TTL_MS, Stored
 
 LASTS_MS = 60_000
+TICKET = Ticket("print", "name:a", "admin")
 DONE = Answer("done", "Hello!", "m", "STOP")
 
 
@@ -133,7 +135,7 @@ async def test_one_read_has_marks_and_turns() -> None:
     await stored.turns.mark_stop(turn)
     await stored.turns.mark_follow(turn)
     look = await stored.turns.look("a", [name, "unknown"])
-    assert (look.marks.stop.keys(), look.marks.follow.keys()) == ({"fence"}, {"fence"})
+    assert (list(look.marks.stop), list(look.marks.follow)) == (["fence"], ["fence"])
     assert look.turns == {name: turn, "unknown": None}
     assert not (await stored.turns.look("b", [])).marks.stop
 
@@ -141,8 +143,9 @@ async def test_one_read_has_marks_and_turns() -> None:
 async def test_a_ticket_is_used_with_the_start() -> None:
     stored = Stored()
     name, _ = await stored.message()
-    await stored.turns.add_ticket(name, "print")
-    assert not (await stored.turns.use_ticket(name, "print")).tickets[0].used
+    await stored.turns.add_ticket(name, TICKET)
+    assert await stored.turns.use_ticket(name, "print") is not None
+    assert not (await stored.turns.read(name)).tickets[0].used
     turn = await stored.turns.start(name, "a", "fence", LASTS_MS, ticket="print")
     assert (turn.state, turn.tickets[0].used) == ("streaming", True)
 
@@ -151,14 +154,15 @@ async def test_a_ticket_of_a_running_turn_is_used_at_once() -> None:
     stored = Stored()
     name, _ = await stored.message()
     await stored.turns.start(name, "a", "fence", LASTS_MS)
-    await stored.turns.add_ticket(name, "print")
-    assert (await stored.turns.use_ticket(name, "print")).tickets[0].used
+    await stored.turns.add_ticket(name, TICKET)
+    assert (await stored.turns.use_ticket(name, "print")).used
+    assert (await stored.turns.read(name)).tickets[0].used
 
 
 async def test_a_forged_ticket_is_not_found() -> None:
     stored = Stored()
     name, _ = await stored.message()
-    await stored.turns.add_ticket(name, "print")
+    await stored.turns.add_ticket(name, TICKET)
     with pytest.raises(NotFound):
         await stored.turns.use_ticket(name, "forged")
     with pytest.raises(NotFound):
@@ -171,7 +175,7 @@ class LosesReplies(MemoryStore):
 
     loses = 0
 
-    async def transact(self, keys, step: Step, **rest) -> Outcome:  # type: ignore[no-untyped-def, type-arg, override]
+    async def transact(self, keys, step: Step, **rest) -> Outcome:  # type: ignore[no-untyped-def, type-arg]
         outcome = await super().transact(keys, step, **rest)
         if outcome.writes and self.loses:
             self.loses -= 1
