@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import random
 from pathlib import Path
 
@@ -62,7 +63,7 @@ async def test_failed_writing_leaves_no_object(objects: Objects, place: ObjectSt
 async def nothing_in(folder: Path) -> None:
     """A thread of obstore's removes what is left."""
     async with asyncio.timeout(60):
-        while any(folder.iterdir()):  # noqa: ASYNC110 - nothing tells when the thread has ended
+        while os.listdir(folder):  # noqa: ASYNC110, PTH208 - nothing tells when the thread has ended
             await asyncio.sleep(0.01)
 
 
@@ -127,5 +128,5 @@ async def test_upload_url_of_a_storage_that_fails(objects: Objects, place: Objec
         await objects.upload_url(NAME, 3, 600, "")
     place.proxy.down = False
     elsewhere = open_objects(place.url.replace("images-of-the-tests", "no-such-bucket"), FILES)
-    with pytest.raises(StorageUnavailable, match="does not exist|status"):
+    with pytest.raises(StorageUnavailable, match=r"status 404|does not exist"):
         await elsewhere.upload_url(NAME, 3, 600, "")

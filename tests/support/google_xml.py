@@ -1,7 +1,7 @@
 """The parts of Google's XML API that fake-gcs-server lacks and obstore uses: uploads in parts, and copies.
 
-Source: cloud.google.com/storage/docs/xml-api (multipart uploads, `x-goog-copy-source`). Parts are kept here, and the whole object is
-given to the fake; a copy is its own API's `rewriteTo`.
+Source: cloud.google.com/storage/docs/xml-api (multipart uploads, `x-goog-copy-source`). Parts are kept here, and the whole
+object is given to the fake; a copy is its own API's `rewriteTo`.
 """
 
 from __future__ import annotations

@@ -43,8 +43,8 @@ class StoreProxy:
         body = await self._body(request)
         if body is None:
             return _broken(request)
-        if self.google is not None and (answer := await self.google.answer(request, body)) is not None:
-            return answer
+        if self.google is not None and (added := await self.google.answer(request, body)) is not None:
+            return added
         path = request.raw_path
         if request.method == "PUT" and self._put_query:
             path += ("&" if "?" in path else "?") + self._put_query
