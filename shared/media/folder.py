@@ -42,6 +42,7 @@ class Folder:
 
     async def put(self, name: str, data: bytes, attributes: Mapping[str, str]) -> None:
         async with storage_errors():
+            self.make()
             await self._put_attributes(name, attributes)
             await self._put(f"{self._folder}/{name}", data)
 
@@ -49,14 +50,15 @@ class Folder:
     async def writing(self, name: str, attributes: Mapping[str, str]) -> AsyncIterator[Write]:
         path = f"{self._folder}/{name}"
         async with storage_errors():
-            await self._put_attributes(name, attributes)
+            self.make()
         async with obstore_calls.writing(self._store, path) as write:
             yield write
+            async with storage_errors():
+                await self._put_attributes(name, attributes)
         async with storage_errors():
             self._protect(path)
 
     async def _put_attributes(self, name: str, attributes: Mapping[str, str]) -> None:
-        self.make()
         await self._put(self._attributes_path(name), orjson.dumps(dict(attributes)))
 
     async def _put(self, path: str, data: bytes) -> None:
@@ -86,7 +88,9 @@ class Folder:
             await obstore_calls.delete(self._store, self._attributes_path(name))
 
     async def rename(self, name: str, new_name: str) -> None:
-        await obstore_calls.rename(self._store, self._attributes_path(name), self._attributes_path(new_name))
+        # They are missing where an earlier call was killed after this line.
+        with contextlib.suppress(NotFound):
+            await obstore_calls.rename(self._store, self._attributes_path(name), self._attributes_path(new_name))
         await obstore_calls.rename(self._store, f"{self._folder}/{name}", f"{self._folder}/{new_name}")
 
     async def upload_url(self, name: str, size_bytes: int, expires_s: int, origin: str) -> str | None:
