@@ -56,10 +56,8 @@ if TYPE_CHECKING:
 
     from shared.accounts.same_project import Found
     from shared.files.files import Files
-    from shared.files.resumable import ResumableUploads
     from shared.media.look_ups import LookUps
     from shared.media.media import MediaStore
-    from shared.media.port import Objects
     from shared.ops.accounts_desk import Desk
     from shared.secret import Secret
     from shared.stores.port import Liveness, Store
@@ -159,18 +157,7 @@ class Services:
         """The files that callers store, opened at the first use. Raises StorageUnavailable."""
         from shared.files.files import Files
 
-        return Files(self.store, self._file_objects)
-
-    @cached_property
-    def resumable_uploads(self) -> ResumableUploads:
-        """Files that are on their way to the storage directly. Raises StorageUnavailable."""
-        from shared.files.resumable import ResumableUploads
-
-        return ResumableUploads(self.store, self._file_objects, self.files)
-
-    @cached_property
-    def _file_objects(self) -> Objects:
-        return open_objects(self.settings.images.required_url(), FILES)
+        return Files(self.store, open_objects(self.settings.images.required_url(), FILES))
 
     async def refresh(self) -> None:
         """Called for each request: reads the stored configuration again if it is older than a few seconds, and applies what

@@ -42,8 +42,8 @@ class Files:
     for invalid ids, expired and missing files, and files of another owner."""
 
     def __init__(self, store: Store, objects: Objects, *, now_s: Callable[[], float] = time.time) -> None:
-        self._store = store
-        self._objects = objects
+        self.store = store
+        self.objects = objects
         self._now_s = now_s
         self._swept_s: float | None = None
 
@@ -52,7 +52,7 @@ class Files:
     ) -> StoredFile:
         async def store(object_name: str) -> None:
             # A write that is cancelled could still be applied after the clean-up has looked for it.
-            await uninterrupted(self._objects.put(object_name, data, ATTRIBUTES))
+            await uninterrupted(self.objects.put(object_name, data, ATTRIBUTES))
 
         async with self.unlisted(store, ttl_s) as stored:
             return await stored.list_as(
@@ -64,7 +64,7 @@ class Files:
         """The file whose bytes `receive` writes, without holding it in memory. A block that fails leaves nothing."""
 
         async def store(object_name: str) -> None:
-            async with self._objects.writing(object_name, ATTRIBUTES) as write:
+            async with self.objects.writing(object_name, ATTRIBUTES) as write:
                 await receive(write)
 
         async with self.unlisted(store, ttl_s) as stored:
@@ -91,7 +91,7 @@ class Files:
             with suppress(GatewayError):
                 if file.key is not None:
                     await self._write(file.key, None)
-                await self._objects.delete(file.naming.object_name)
+                await self.objects.delete(file.naming.object_name)
             raise
 
     async def describe(self, owner: str, file_id: str) -> StoredFile:
@@ -108,7 +108,7 @@ class Files:
 
     async def read_object(self, object_name: str, part: tuple[int, int] | None = None) -> bytes:
         try:
-            return (await self._objects.get(object_name, part)).data
+            return (await self.objects.get(object_name, part)).data
         except NotFound:
             raise no_file() from None
 
@@ -116,14 +116,14 @@ class Files:
         """The bytes first: if the rest fails, a second call completes it."""
         file = await self.describe(owner, file_id)
         with suppress(NotFound):
-            await self._objects.delete(file.object_name)
+            await self.objects.delete(file.object_name)
         await self._write(_key_of(owner, file_id), None)
 
     async def page(self, owner: str, *, after: str | None, limit: int, newest_first: bool, purpose: str | None) -> Page:
         """At most `limit` files that follow the file `after`, which may be deleted meanwhile. Reads one entry for each file up
         to the end of the page."""
         try:
-            keys = await self._store.list(_prefix_of(owner), limit=MAX_LISTED)
+            keys = await self.store.list(_prefix_of(owner), limit=MAX_LISTED)
         except StoreError:
             raise unavailable() from None
         if not newest_first:
@@ -143,7 +143,7 @@ class Files:
 
     async def _value(self, key: str) -> bytes | None:
         try:
-            return (await self._store.read(key)).value
+            return (await self.store.read(key)).value
         except StoreError:
             raise unavailable() from None
 
@@ -162,7 +162,7 @@ class Files:
             return Change(None, puts)
 
         try:
-            await transact_repeated(self._store, list(puts), step, tries=3)
+            await transact_repeated(self.store, list(puts), step, tries=3)
         except StoreError:
             raise unavailable() from None
 
@@ -174,9 +174,9 @@ class Files:
         self._swept_s = now_s
         expired_after = made_until(int(self._now_s() * 1000))
         try:
-            done = await self._objects.sweep(expired_after)
-            names = await self._objects.names(expired_after, MAX_SWEPT)
-            await asyncio.gather(*map(self._objects.delete, names))
+            done = await self.objects.sweep(expired_after)
+            names = await self.objects.names(expired_after, MAX_SWEPT)
+            await asyncio.gather(*map(self.objects.delete, names))
         except (StorageUnavailable, NotFound):
             # A file was just stored; its caller must not see an error of the clean-up. The next upload tries again.
             done, names = False, []

@@ -22,9 +22,9 @@ from shared.errors import BadRequest, GatewayError, NotFound, UnsupportedMediaTy
 from shared.files.files import ATTRIBUTES, Files, Unlisted, unavailable
 from shared.files.record import Naming, digits_of, is_id
 from shared.media.names import new_name
-from shared.media.port import Objects, Write
+from shared.media.port import Write
 from shared.media.uninterrupted import uninterrupted
-from shared.stores.port import Change, Put, Store, StoreError, transact_repeated
+from shared.stores.port import Change, Put, StoreError, transact_repeated
 
 OPEN_S = 86_400
 """An announced upload must be completed within this time."""
@@ -73,8 +73,8 @@ class ResumableUploads:
     """Every method raises StorageUnavailable and LedgerUnavailable. Methods that take an id raise NotFound, with the same error
     for invalid, unknown and expired ids, and for uploads of another owner."""
 
-    def __init__(self, store: Store, objects: Objects, files: Files, *, now_s: Callable[[], float] = time.time) -> None:
-        self._store, self._objects, self._files, self._now_s = store, objects, files, now_s
+    def __init__(self, files: Files, *, now_s: Callable[[], float] = time.time) -> None:
+        self._store, self._objects, self._files, self._now_s = files.store, files.objects, files, now_s
 
     async def announce(
         self,

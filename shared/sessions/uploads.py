@@ -12,9 +12,9 @@ from starlette.responses import Response
 
 from shared.auth.credentials import network_of
 from shared.bounds.byte_budget import Bucket
-from shared.errors import BadRequest, NotFound, PayloadTooLarge
+from shared.errors import BadRequest, PayloadTooLarge
 from shared.files.files import Unlisted
-from shared.files.resumable import PURPOSE, no_upload
+from shared.files.resumable import PURPOSE, ResumableUploads, no_upload
 from shared.http.call import Call
 from shared.http.disconnect import DisconnectWatch
 from shared.http.multipart import file_name
@@ -43,13 +43,10 @@ async def upload(call: Call) -> Response:
 
 async def complete(call: Call) -> Response:
     """Checks what has arrived for an announced upload, and adds it to its session."""
-    uploads, sessions = call.services.resumable_uploads, sessions_of(call)
+    uploads, sessions = ResumableUploads(call.services.files), sessions_of(call)
     found = await uploads.find(call.path_parameters["id"], owner_fingerprint(call))
-    try:
-        session = await sessions.read(found.owner, found.session)
-    except NotFound:
-        # It is stored with its first message or file.
-        session = SessionRef(found.owner, found.session)
+    # It may not be stored yet: its first message or file does that.
+    session = await sessions.find(found.owner, found.session) or SessionRef(found.owner, found.session)
     if not found.mime_type:
         async with uploads.arrived(found) as file:
             head = await file.read((0, min(HEAD_BYTES, found.size_bytes)))
@@ -65,11 +62,11 @@ async def complete(call: Call) -> Response:
 async def put_content(call: Call) -> Response:
     """The bytes of an announced upload, where the storage has no upload URLs. Its id in the path is the credential."""
     require_uncompressed(call.headers)
-    found = await call.services.resumable_uploads.find(call.path_parameters["id"], None)
+    found = await ResumableUploads(call.services.files).find(call.path_parameters["id"], None)
     if not found.here:
         raise no_upload()
     call.claim.move(Bucket(network_of(call.address), known=False))
-    await call.services.resumable_uploads.receive(found, partial(receive_content, call, found.size_bytes))
+    await ResumableUploads(call.services.files).receive(found, partial(receive_content, call, found.size_bytes))
     return JsonResponse(
         {
             "success": True,
@@ -107,7 +104,7 @@ async def _receive_form(call: Call) -> Response:
 
 
 async def _announce(call: Call) -> Response:
-    uploads = call.services.resumable_uploads
+    uploads = ResumableUploads(call.services.files)
     body = await call.read(ResumableBody)
     limit_bytes = call.settings.max_upload_bytes
     if body.size_bytes > limit_bytes:
