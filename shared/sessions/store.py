@@ -68,7 +68,7 @@ class _Moved(NamedTuple):
 
 
 class _Stale(NamedTuple):
-    """The closed pages of the session must be written again first, or they would expire before it; nothing was written."""
+    """The pages of the session must be written again first, or they could expire before it; nothing was written."""
 
     head: Head
 
@@ -282,28 +282,32 @@ class Sessions:
         return None
 
     def _is_stale(self, head: Head, now_ms: int, refreshed_ms: int) -> bool:
-        """Whether closed pages could expire before the head that is written now."""
-        return len(head.firsts) > 1 and now_ms - max(head.refreshed_ms, refreshed_ms) > self.ttl_ms // 2
+        """Whether pages could expire before the head that is written now."""
+        return bool(head.firsts) and now_ms - max(head.refreshed_ms, refreshed_ms) > self.ttl_ms // 2
 
     async def _refresh(self, session: SessionRef, head: Head) -> int:
-        """Extends the expiry of all closed pages; returns the store's time before it began."""
-        at_ms: list[int] = []
-        for number in range(len(head.firsts) - 1):
-            key = page_key(session.owner, session.sid, number)
-            at_ms.append(await self._extend([key]))
-            (value,) = await self._values([key])
-            entries = Page.unpack(value).entries
-            pieces = [answer_key(one.turn, n) for one in entries if one.answer for n in range(one.answer.pieces)]
-            for piece in pieces:
-                await self._extend([piece])
-        return min(at_ms)
+        """Extends the expiry of all pages, and of the answers beside them; returns the store's time at the first."""
+        keys = [page_key(session.owner, session.sid, number) for number in range(len(head.firsts))]
+        times_ms: list[int] = []
+        for at in range(0, len(keys), _AT_ONCE):
+            times_ms += await asyncio.gather(*map(self._extend_page, keys[at : at + _AT_ONCE]))
+        return min(times_ms)
 
-    async def _extend(self, keys: Sequence[str]) -> int:
+    async def _extend_page(self, key: str) -> int:
+        extended_ms = await self._extend(key)
+        (value,) = await self._values([key])
+        for entry in Page.unpack(value).entries:
+            for piece in range(entry.answer.pieces if entry.answer else 0):
+                await self._extend(answer_key(entry.turn, piece))
+        return extended_ms
+
+    async def _extend(self, key: str) -> int:
         def step(values: Mapping[str, bytes | None], now_ms: int) -> Change[int]:
-            expires_ms = page_expiry_ms(now_ms, self.ttl_ms)
-            return Change(now_ms, {key: Put(value, expires_ms) for key, value in values.items() if value is not None})
+            value = values[key]
+            writes = {} if value is None else {key: Put(value, page_expiry_ms(now_ms, self.ttl_ms))}
+            return Change(now_ms, writes)
 
-        return await self._transact(keys, step)
+        return await self._transact([key], step)
 
     async def _whole(self, entry: TurnEntry) -> TurnEntry:
         answer = entry.answer
