@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cache
 from pathlib import Path
 
-from functions.console.content import IMMUTABLE, REVALIDATE, Content
+from shared.http.content import IMMUTABLE, REVALIDATE, Content
 from shared.errors import NotFound
 
 FOLDER = Path(__file__).resolve().parent / "viewer"
