@@ -16,6 +16,7 @@ from shared.http.bodies import read
 from shared.http.call import Call
 from shared.http.conditional import not_modified, requested_range
 from shared.http.forms import received_form
+from shared.http.owner import owner_of
 from shared.http.response import JsonResponse
 from shared.media.file_types import is_text, type_of
 from shared.media.input_image import checked, inline_part
@@ -130,14 +131,6 @@ async def file_parts(call: Call, file_ids: Sequence[str]) -> Mapping[str, JsonOb
             raise _not_found(file.id) from None
         parts[file.id] = await call.work(partial(_part, file, data), file.size_bytes)
     return parts
-
-
-def owner_of(call: Call) -> str:
-    """Whose files the request may see: one credential's. Callers that share an admin key are told apart by x-caller-id, but
-    not by the body's `user`, which an upload does not have; and all admin keys are one owner, so that a key can be replaced."""
-    if call.caller.kind == "admin" and "x-caller-id" not in call.headers:
-        return "admin"
-    return call.caller.id
 
 
 async def _described(call: Call) -> StoredFile:

@@ -44,6 +44,10 @@ ALLOWED: dict[str, set[str]] = {
         "accounts", "auth", "bounds", "files", "gateway", "gemini", "http", "images", "media", "openai_format",
         "openapi.operation", "ops", "settings", "stores.port", "structured",
     },
+    "sessions": {
+        "auth", "bootstrap", "bounds", "chat", "files", "gateway", "gemini", "http", "media", "openapi.operation", "settings",
+        "stores.port", "telemetry",
+    },
     # What an operator sees
     "ops": {"accounts", "admission", "bounds", "configuration", "gemini", "ledger", "settings", "stores"},
     # The wiring
