@@ -57,7 +57,7 @@ lock: $(SETUP_STAMP) ## write both requirements files from pyproject.toml; ARGS=
 	$(COMPILE) --extra server --group build --constraint tests/requirements.txt --output-file requirements.txt $(ARGS)
 
 run: $(RUN_STAMP) ## serve every function on http://127.0.0.1:5004 (offline Gemini without a key; reads .env)
-	$(BIN)/python -m functions.serve --allow-anonymous generate,generate_text,openai_api
+	$(BIN)/python -m functions.serve --allow-anonymous generate,generate_text,sessions,openai_api
 
 # In two parts (tests/conftest.py says which folder is in which): most tests share the cores; those that measure real time run
 # one at a time. ARGS may choose tests of one part only: pytest's status 5 says that a part has none.
