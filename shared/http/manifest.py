@@ -155,7 +155,9 @@ def _read(file: Path, given: dict[str, Any]) -> dict[str, Any]:
         if ambiguous(pattern, other):
             raise ManifestError(f"{file}: {pattern} and {other} match the same paths. Remove or change one of them.")
     if unknown := sorted(set(result["public_paths"]) - result["paths"].keys()):
-        raise ManifestError(f"{file}: public_paths has {', '.join(unknown)}, which paths does not have. Correct or remove it.")
+        raise ManifestError(
+            f"{file}: public_paths has {', '.join(unknown)}, which paths does not have. Correct or remove it."
+        )
     if result["access"] == "public" and _GEMINI_KEY in result["secrets"]:
         raise ManifestError(f"{file}: a public function must not have {_GEMINI_KEY} in secrets. Remove it.")
     if result["access"] == "public" and "store" not in given:

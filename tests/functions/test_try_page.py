@@ -7,6 +7,8 @@ import hashlib
 import re
 from unittest.mock import patch
 
+import pytest
+
 from functions.sessions.main import sessions
 from functions.sessions.try_page import FILE, policy
 from tests.support.edge import Answer, FakeServices, ask
@@ -61,3 +63,28 @@ def test_addresses_in_the_script_are_relative() -> None:
     """So the page also works where the function has an address with a path."""
     paths = re.findall(r"""(?:call\("[A-Z]+", |return )[`"]((?:stream|sessions|chat|upload|/)[^`"]*)""", HTML)
     assert {path.split("/")[0].split("?")[0] for path in paths} == {"chat", "upload", "stream", "sessions"}
+
+
+def variables(scheme: str) -> dict[str, tuple[float, ...]]:
+    """The colours of the light or the dark page, as red, green and blue from 0 to 1."""
+    light, dark = re.findall(r":root \{(.*?)\n *\}", HTML, re.DOTALL)
+    found = dict(re.findall(r"--([\w-]+): #([0-9a-f]{3,6});", light if scheme == "light" else light + dark))
+    wide = {name: "".join(digit * 2 for digit in value) if len(value) == 3 else value for name, value in found.items()}
+    return {name: tuple(int(value[at : at + 2], 16) / 255 for at in (0, 2, 4)) for name, value in wide.items()}
+
+
+def luminance(colour: tuple[float, ...]) -> float:
+    """WCAG 2.2, relative luminance."""
+    red, green, blue = (part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in colour)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_colours_have_enough_contrast(scheme: str) -> None:
+    """WCAG 2.2 AA: 4.5 to 1 for text."""
+    colours = variables(scheme)
+    pairs = [(text, back) for text in ("text", "dim") for back in ("page", "card", "mine")]
+    pairs += [("text", "code"), ("accent", "page"), ("on-accent", "accent"), ("bad", "bad-back")]
+    for pair in pairs:
+        darker, lighter = sorted(luminance(colours[name]) for name in pair)
+        assert (lighter + 0.05) / (darker + 0.05) >= 4.5, pair
