@@ -159,7 +159,7 @@ class EndpointApp:
             raise MethodNotAllowed(f"{route} supports only {_listed(allowed)}.", headers={"allow": allowed})
         if route == _HEALTH and route not in self._methods:
             return JsonResponse(await call.health())
-        if self.manifest.access != "public":
+        if self.manifest.access_of(route) != "public":
             # Before the body is read, so that guessing the key costs the server no more than a request head.
             await call.refuse_guesses()
             call.known_as(await self._authenticate(call))
