@@ -18,6 +18,7 @@ from shared.sessions.session import (
     FileRef,
     Head,
     Page,
+    State,
     TurnEntry,
     answer_key,
     appended,
@@ -31,14 +32,14 @@ from shared.sessions.session import (
     page_key,
     with_upload,
 )
-from shared.sessions.turn import Turn, turn_key
+from shared.sessions.turn import Turn, read_at, turn_key
 from shared.stores.port import Change, Put, Step, Store, StoreError, transact_repeated
 
 T = TypeVar("T")
 
 MAX_LISTED = 100
-MAX_HISTORY = 1000
-"""Turns in one answer."""
+MAX_DELETED = 50
+"""Entries in one commit."""
 _AT_ONCE = 16
 _MAX_MOVES = 20
 """How often an append follows a session that others extend by whole pages meanwhile."""
@@ -154,6 +155,19 @@ class Sessions:
         pages = [Page.unpack(value) for value in await self._values(keys)]
         return [Page(tuple([await self._whole(one) for one in page.entries])) for page in pages]
 
+    async def states(self, entries: Iterable[TurnEntry]) -> dict[str, State]:
+        """The states of the turns without an answer, by their ids. One that nobody can answer any longer is interrupted."""
+        turns = [one.turn for one in entries if one.answer is None]
+        states: dict[str, State] = {}
+        try:
+            for turn in turns:
+                found = await self.store.read(turn_key(turn))
+                kept = None if found.value is None else Turn.unpack(found.value)
+                states[turn] = "interrupted" if kept is None else read_at(kept, int(found.sample.server_ms)).state
+        except StoreError:
+            raise _unavailable() from None
+        return states
+
     async def newest(self, owner: str, *, limit: int = MAX_LISTED) -> list[Listed]:
         """The newest sessions of `owner`, newest first."""
         try:
@@ -169,29 +183,36 @@ class Sessions:
         ]
         return sorted(found, key=lambda one: one.head.created_ms, reverse=True)[:limit]
 
-    async def delete(self, session: SessionRef) -> list[FileRef]:
-        """Deletes it with its turns; returns its files, which the caller deletes. The head goes last: if this stops in between,
-        a second call completes it."""
-        files: dict[str, FileRef] = {}
+    async def files(self, session: SessionRef) -> list[FileRef]:
+        """All files of the session."""
+        if session.head is None:
+            return []
+        files = {file.id: file for file in session.head.uploads}
+        for number in range(len(session.head.firsts)):
+            (value,) = await self._values([page_key(session.owner, session.sid, number)])
+            files.update({file.id: file for one in Page.unpack(value).entries for file in one.files})
+        return list(files.values())
+
+    async def delete(self, session: SessionRef) -> None:
+        """Deletes it with its turns, but not its files. The head goes last: if this fails before, a second call completes it."""
         head = session.head
         for _ in range(_MAX_MOVES):
             if head is None:
-                break
-            files.update((file.id, file) for file in head.uploads)
+                return
             for number in reversed(range(len(head.firsts))):
-                files.update(await self._delete_page(page_key(session.owner, session.sid, number)))
+                await self._delete_page(page_key(session.owner, session.sid, number))
             head = await self._delete_head(session, head.turns)
-        return list(files.values())
+        raise _unavailable()
 
-    async def _delete_page(self, key: str) -> dict[str, FileRef]:
+    async def _delete_page(self, key: str) -> None:
         (value,) = await self._values([key])
         entries = Page.unpack(value).entries
         gone = [turn_key(one.turn) for one in entries if one.answer is None]
         gone += [answer_key(one.turn, n) for one in entries if one.answer for n in range(one.answer.pieces)]
-        for at in range(0, len(gone), 50):
-            await self._write(gone[at : at + 50], lambda now_ms: None)
-        await self._write([key], lambda now_ms: None)
-        return {file.id: file for one in entries for file in one.files}
+        gone.append(key)
+        for at in range(0, len(gone), MAX_DELETED):
+            keys = gone[at : at + MAX_DELETED]
+            await self._transact(keys, lambda values, _: Change(None, dict.fromkeys(values)))
 
     async def _delete_head(self, session: SessionRef, turns: int) -> Head | None:
         """None if it is deleted; the head, if a turn came meanwhile."""
@@ -323,9 +344,6 @@ class Sessions:
 
     async def _values(self, keys: Sequence[str]) -> list[bytes | None]:
         return await gathered(self.store, keys)
-
-    async def _write(self, keys: Sequence[str], put: Callable[[int], Put | None]) -> None:
-        await self._transact(keys, lambda values, now_ms: Change(None, {key: put(now_ms) for key in keys}))
 
     async def _transact(self, keys: Sequence[str], step: Step[T]) -> T:
         try:

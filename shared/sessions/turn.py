@@ -27,5 +27,10 @@ class Turn(NamedTuple):
         return cls(**orjson.loads(value))
 
 
+def read_at(turn: Turn, now_ms: int) -> Turn:
+    """The turn as it reads at the store's time `now_ms`."""
+    return turn
+
+
 def turn_key(turn: str) -> str:
     return f"turns/{turn}"

@@ -159,8 +159,9 @@ async def test_deletion_takes_everything_along(sessions: Sessions) -> None:
     await end(sessions, turn, "é" * 700_000)
     await sessions.add_upload(session, CAT._replace(id="file-2"))
     last = await sessions.append_message(session, "And this?")
-    files = await sessions.delete(await sessions.read("anna", session.sid))
-    assert {one.id for one in files} == {"file-1", "file-2"}
+    session = await sessions.read("anna", session.sid)
+    assert {one.id for one in await sessions.files(session)} == {"file-1", "file-2"}
+    await sessions.delete(session)
     for prefix in ("sessions/", "session_pages/", "session_answers/", "turns/"):
         assert [key for key in await sessions.store.list(prefix) if key != turn_key(turn)] == [], prefix
     assert (await sessions.store.read(turn_key(last))).value is None
