@@ -43,25 +43,19 @@ class ResumableBody(Body):
 
 
 class UploadAnswer(AnswerBody):
-    """The file is stored, and goes to Gemini with the session's next message."""
+    """The file is stored, and goes to Gemini with the session's next message. With `?resumable=1`: where its bytes go."""
 
     success: Literal[True]
     message: str
     id: str = Field(examples=["file-ff5eb0a1c2d3" + "0123456789abcdef" * 2])
-    name: str = Field(examples=["photo.png"])
-    type: str = Field(description="By the content of the file.", examples=["image/png"])
-    size_bytes: int
-    session_id: str
-
-
-class ResumableAnswer(AnswerBody):
-    """With `?resumable=1`: where the bytes go."""
-
-    success: Literal[True]
-    message: str
-    id: str = Field(description="For POST /upload/{id}/complete, and the file's id afterwards.")
-    upload_url: str = Field(description="Takes the bytes in a PUT request without a credential.")
-    session_id: str
+    name: str | None = Field(None, examples=["photo.png"])
+    type: str | None = Field(None, description="By the content of the file.", examples=["image/png"])
+    size_bytes: int | None = None
+    upload_url: str | None = Field(
+        None,
+        description="With `?resumable=1`, in place of the three before: takes the bytes by PUT, without a credential.",
+    )
+    session_id: str = Field(examples=["ff5eb0a1c2d3" + "0123456789abcdef" * 2])
 
 
 class ContentAnswer(AnswerBody):
