@@ -168,7 +168,7 @@ class EndpointApp:
             raise MethodNotAllowed(f"{route} supports only {_listed(allowed)}.", headers={"allow": allowed})
         if route == _HEALTH and route not in self._methods:
             return JsonResponse(await call.health())
-        if self.manifest.access != "public" and self._opened_by(call, None) != PUBLIC:
+        if self.manifest.access_of(route) != "public" and self._opened_by(call, None) != PUBLIC:
             # Before the body is read, so that guessing the key costs the server no more than a request head.
             await call.refuse_guesses()
             call.known_as(await self._authenticate(call))
