@@ -105,6 +105,7 @@ class Services:
             byte_budget=self.byte_budget,
             large_work=self.large_work,
             signatures_ms=settings.session_ttl_hours * 3_600_000,
+            uploads=lambda: self.kinds.file_uploads,
         )
         self.caller_rate = CallerRate(self.store, settings.rate_limit, settings.window_s)
         self.fetch_rate = CallerRate(self.store, fetch_limit(settings), settings.window_s, counted="fetched addresses")

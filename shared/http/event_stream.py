@@ -18,6 +18,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import orjson
 from starlette.responses import Response
@@ -28,9 +29,20 @@ from shared.errors import Unavailable, UpstreamTimeout
 from shared.generation import JsonObject
 from shared.http.disconnect import DisconnectWatch
 
-Event = JsonObject | bytes | None
-"""The data of an event; or the bytes of one or more events; or None: progress that is not forwarded. The response may begin, but
-nothing is sent."""
+
+class NamedEvent(NamedTuple):
+    """An event with fields besides its data. Neither `name` nor `id` contains a line break or a NUL."""
+
+    data: JsonObject
+    name: str = ""
+    """Its type. "" is the default type, `message`."""
+    id: str = ""
+    """What a browser's EventSource returns as `Last-Event-ID` when it reconnects. "": the id of the event before it applies."""
+
+
+Event = JsonObject | NamedEvent | bytes | None
+"""The data of an event; an event with its fields; the bytes of one or more events, as `data_event` and `named_event` return them;
+or None: progress that is not forwarded. The response may begin, but nothing is sent."""
 Events = AsyncGenerator[Event, None]
 
 SILENCE_S = 15.0
@@ -49,8 +61,17 @@ def data_event(event: JsonObject) -> bytes:
     return b"data: " + orjson.dumps(event) + b"\n\n"
 
 
-def _encoded(event: JsonObject | bytes) -> bytes:
-    return event if isinstance(event, bytes) else data_event(event)
+def named_event(event: NamedEvent) -> bytes:
+    fields = f"id: {event.id}\n" if event.id else ""
+    if event.name:
+        fields += f"event: {event.name}\n"
+    return fields.encode() + data_event(event.data)
+
+
+def _encoded(event: JsonObject | NamedEvent | bytes) -> bytes:
+    if isinstance(event, bytes):
+        return event
+    return named_event(event) if isinstance(event, NamedEvent) else data_event(event)
 
 
 def error_event(body: JsonObject) -> bytes:

@@ -28,7 +28,7 @@ ALLOWED: dict[str, set[str]] = {
     "settings": {"gemini", "ledger", "media.location", "stores.url"},
     "auth": {"settings", "stores.port"},
     "telemetry": {"settings"},
-    "http": {"auth", "bootstrap", "bounds", "gateway", "gemini", "media", "settings", "telemetry"},
+    "http": {"auth", "bootstrap", "bounds", "files", "gateway", "gemini", "media", "settings", "telemetry"},
     "openapi": {"gemini", "http", "settings"},
     "configuration": {"accounts", "bounds", "gemini", "settings", "stores.port"},
     # What is made

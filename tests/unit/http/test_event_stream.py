@@ -11,12 +11,12 @@ import pytest
 from shared.clock import elapsed_s
 from shared.errors import QueueTimeout, UpstreamFailed
 from shared.generation import JsonObject
-from shared.http.event_stream import OWN_FRAMING, Event, EventStream, Framing, data_event
+from shared.http.event_stream import OWN_FRAMING, Event, EventStream, Framing, NamedEvent, data_event
 from tests.support.virtual_time import run
 
 COMMENT = b": keep-alive\n\n"
 A, B = b'data: {"text":"a"}\n\n', b'data: {"text":"b"}\n\n'
-Step = float | JsonObject | bytes | Exception | str | None
+Step = float | JsonObject | NamedEvent | bytes | Exception | str | None
 """Seconds to wait; an event, or its bytes; an error to raise; `dispatched` or `waiting`; None: a frame that is not shown."""
 
 
@@ -285,6 +285,17 @@ def test_bytes_are_sent_as_they_are() -> None:
         client = Client("dispatched", 1, A + B, 1, B)
         await client.read()
         assert client.arrived == [(1, A + B), (2, B)]
+
+    story(tell)
+
+
+def test_an_event_has_its_id_and_its_name() -> None:
+    async def tell() -> None:
+        client = Client(
+            "dispatched", NamedEvent({"text": "a"}, "message", "t.1"), 1, NamedEvent({"text": "b"}, id="t.2")
+        )
+        await client.read()
+        assert client.arrived == [(0, b"id: t.1\nevent: message\n" + A), (1, b"id: t.2\n" + B)]
 
     story(tell)
 
