@@ -18,8 +18,8 @@ def opened_by(call: Call, body: JsonObject | None) -> str | None:
         return chat_opened_by(call, body)
     if call.route == "/generate_text":
         return "generate_text"
-    if call.route == "/upload/{id}/content" or (call.route == "/stream" and "ticket" in call.request.query_params):
-        # The address of an upload and a ticket are capabilities, which their handlers check.
+    if call.route == "/stream" and "ticket" in call.request.query_params:
+        # A ticket is a capability, which the handler checks.
         return EVERYBODY
     return SESSIONS
 
