@@ -13,7 +13,7 @@ from shared.admission.model_permits import ModelPermits
 from shared.admission.project import ProjectClient
 from shared.admission.queue import Waiter
 from shared.clock import elapsed_s
-from shared.generation import NO_COST, Cost, RateLimit, RateStatus
+from shared.generation import NO_COST, UNLIMITED_RATE, Cost, RateLimit, RateStatus
 from shared.ledger.state import BATCHES, UNPROVEN, Named, QuotaSignal
 from shared.ledger.step import MIN_DEADLINE_MS
 
@@ -189,8 +189,10 @@ class Permit:
     def rate_status(self) -> RateStatus:
         """The limits that apply now, and what a window that ends now has left for this process. A limit resets when no window
         contains this dispatch any more."""
-        grid, latest_ms = self._project.config.grid, self._project.clock.latest_ms()
         permits = self._permits()
+        if permits.effective[:2] == (None, None):
+            return UNLIMITED_RATE
+        grid, latest_ms = self._project.config.grid, self._project.clock.latest_ms()
         limits, free = permits.effective, permits.last.free if permits.last else NO_COST
         mine = permits.available(latest_ms)
         reset_s = 0.0 if self._slot is None else max(0.0, (grid.start_ms(self._slot + grid.span) - latest_ms) / 1000)
