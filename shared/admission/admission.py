@@ -265,10 +265,10 @@ class Admission:
 
     def _serve(self, project: ProjectClient) -> None:
         """Serve waiting requests in order; smaller requests of a model may pass the first one that does not fit."""
-        line, slots = project.wait_list, project.free_slots()
+        line = project.wait_list
         if not line.count:
             return
-        guest = project.account.ephemeral
+        slots, guest = project.free_slots(), project.account.ephemeral
         if slots > 0 and not self.connections.has_room(guest):
             self.connections.enter(project, guest, line.first_turn())
         elif slots > 0:

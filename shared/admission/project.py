@@ -103,17 +103,16 @@ class ProjectClient:
     def out_of_permits(self, section: str) -> bool:
         return self.holdings.out_of_permits(section, self.clock.instant())
 
-    def begin(self, request: int, caller: str, ends_s: float) -> None:
+    def begin(self, request: int, caller: str, ends_s: float, now_s: float) -> None:
         """`request`, whose deadline is `ends_s`, takes a slot."""
-        now_s = elapsed_s()
         self.holdings.begin(request, caller, now_s)
         self.holdings.deadlines.begin(request, ends_s, now_s)
         self.wait_list.enter(caller)
         self._busy_lately = True
 
-    def end(self, request: int, took_s: float, runs_on_s: float = 0.0) -> bool:
+    def end(self, request: int, took_s: float, runs_on_s: float, now_s: float) -> bool:
         """Give back the slot of `request`, on which Gemini may still work for `runs_on_s`. False if it had ended before."""
-        caller = self.holdings.end(request, took_s, runs_on_s, elapsed_s())
+        caller = self.holdings.end(request, took_s, runs_on_s, now_s)
         if caller is None:
             return False
         self.wait_list.leave(caller)

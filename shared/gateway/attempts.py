@@ -125,10 +125,10 @@ class Attempts:
 
     async def _acquire(self) -> Permit:
         """Raises GatewayError, or AccountsChanged when other accounts may serve than those that the request waited for."""
-        now_s, accounts = elapsed_s(), self.next
+        accounts = self.next
         with Waiting(self.timeline):
             if self.clearance.needs_waiting():
-                accounts = await self.clearance.wait(accounts, self._patient_until_s(now_s))
+                accounts = await self.clearance.wait(accounts, self._patient_until_s())
             await self.part_of_day.take(self.usable, self.model)
             try:
                 permit = await self.gateway.admission.acquire(
@@ -139,7 +139,7 @@ class Attempts:
                     self.generation.caller,
                     batch=self.generation.priority == "batch",
                     again=self._lapsed,
-                    patient_until_s=self._patient_until_s(now_s),
+                    patient_until_s=self._patient_until_s(),
                     streamed=self.streamed,
                 )
             except AccountsChanged as changed:
@@ -182,12 +182,13 @@ class Attempts:
             await self._choose()
         return left
 
-    def _patient_until_s(self, now_s: float) -> float | None:
+    def _patient_until_s(self) -> float | None:
         """Elapsed time until which the request may wait for a permit, if its caller stated a patience: the usual answer must
         still fit into it."""
         until_s = self.generation.patient_until_s
         if until_s is None:
             return None
+        now_s = elapsed_s()
         usual_s = self.gateway.admission.times.median_s(self.model, now_s, streamed=self.streamed)
         return max(now_s + MIN_QUEUE_S, until_s - (usual_s or 0.0))
 
