@@ -33,8 +33,9 @@ class Secret:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Secret):
             return NotImplemented
-        ours, theirs = (s._text.encode("utf-8", "surrogatepass") for s in (self, other))
-        return hmac.compare_digest(ours, theirs)
+        return hmac.compare_digest(
+            self._text.encode("utf-8", "surrogatepass"), other._text.encode("utf-8", "surrogatepass")
+        )
 
     def __hash__(self) -> int:
         return hash(("Secret", self._text))

@@ -116,6 +116,8 @@ class Pool:
 
     def usable(self) -> list[Account]:
         """The server's accounts that may serve now."""
+        if not self._disabled:
+            return list(self._server)
         return [account for account in self._server if not self._is_out(account.id)]
 
     def disabled(self) -> dict[str, str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
@@ -99,8 +98,8 @@ class Admission:
         streamed: bool = False,
     ) -> Permit:
         """Wait for a permit of any candidate, at most until `deadline_s` and for QUEUE_TIMEOUT_SECONDS, which
-        `patient_until_s` replaces if it is given. `again`: a lapsed permit, or the error by which a
-        wait ended; its place in the queue is kept.
+        `patient_until_s` replaces if it is given. `again`: a lapsed permit, or the error by which a wait ended; its place in the
+        queue is kept.
 
         Raises CostExceedsLimit, NoQuota, CallerNoQuota, DailyQuotaExhausted, QueueTimeout, LedgerUnavailable,
         UpstreamTimeout, AccountsChanged."""
@@ -108,16 +107,22 @@ class Admission:
         least_s = self.times.fastest_tenth_s(model, now_s, streamed=streamed)
         if deadline_s - now_s < least_s:
             raise too_short(model, deadline_s - now_s, least_s)
-        ranked = self._ranked(candidates)
-        sentences = {project: exceeded(project.permits_of(model).limits, model, cost) for project in ranked}
-        projects = [project for project in ranked if sentences[project] is None]
+        projects: list[ProjectClient] = []
+        sentence: str | None = None
+        for project in self.clients.ranked(candidates, self.process_config.instance):
+            permits = project.permits_of(model)
+            too_large = exceeded(permits.limits, model, cost)
+            if too_large is None:
+                permits.record_arrival(cost, now_s)
+                project.expect(deadline_s, now_s)
+                projects.append(project)
+            sentence = sentence or too_large
         if not projects:
-            raise CostExceedsLimit(sentences[ranked[0]] or "", details={"model": model})
-        able = set(projects)
-        servable = [account for account in candidates if self.clients.known(account) in able]
-        for project in projects:
-            project.permits_of(model).record_arrival(cost, now_s)
-            project.expect(deadline_s, now_s)
+            raise CostExceedsLimit(sentence or "", details={"model": model})
+        servable = candidates
+        if sentence:
+            able = set(projects)
+            servable = [account for account in candidates if self.clients.known(account) in able]
         waiter = again.waiter if again is not None else None
         if waiter is None:
             longest_s = now_s + self.config.queue_timeout_s if patient_until_s is None else patient_until_s
@@ -125,7 +130,7 @@ class Admission:
             future = asyncio.get_running_loop().create_future()
             waiter = Waiter(model, cost, caller.id, batch, now_s, until_s, projects, servable, future)
             waiter.ends_s, waiter.streamed = deadline_s, streamed
-            places = [(project.account.ledger_id, project.names.section(model)) for project in projects]
+            places = ((project.account.ledger_id, project.names.section(model)) for project in projects)
             returned = self.returns.back(places, caller.id, now_s, batch=batch)
             if returned is not None:
                 waiter.tag, waiter.sequence = returned.tag, returned.sequence
@@ -141,14 +146,6 @@ class Admission:
                     return permit
         return await self._wait(waiter)
 
-    def _ranked(self, accounts: Sequence[Account]) -> list[ProjectClient]:
-        """The accounts' projects in the order of a rendezvous hash: instances start with different ones."""
-        by_ledger = {self.clients.ledger_of(account): account for account in accounts}
-        ranked = list(by_ledger)
-        if len(ranked) > 1:
-            ranked.sort(key=lambda ledger: hashlib.blake2b(f"{self.process_config.instance}{ledger}".encode()).digest())
-        return [self.clients.of(by_ledger[ledger]) for ledger in ranked]
-
     def _client(self, account: Account, moved: Callable[[ProjectClient, str, str], None]) -> ProjectClient:
         config, log = self.process_config, self._call_log
         return ProjectClient(
@@ -156,15 +153,18 @@ class Admission:
         )
 
     def _try(self, project: ProjectClient, waiter: Waiter, now_s: float) -> Permit | None:
-        if not self.connections.has_room(project.account.ephemeral):
+        guest = project.account.ephemeral
+        if not self.connections.has_room(guest):
             return None
         draw = project.draw(waiter.model, waiter.cost, waiter.ends_s)
         if draw is None:
             return None
-        self.connections.take(project.account.ephemeral)
-        of_project = self.clients.accounts_of(project, waiter.accounts)
+        self.connections.take(guest)
+        accounts = waiter.accounts
+        if len(accounts) > 1:
+            accounts = self.clients.accounts_of(project, accounts)
         self._turn += 1
-        account = of_project[self._turn % len(of_project)]
+        account = accounts[self._turn % len(accounts)]
         return Permit(self, project, account, waiter, draw, now_s - waiter.arrived_s)
 
     async def _wait(self, waiter: Waiter) -> Permit:
@@ -265,10 +265,10 @@ class Admission:
 
     def _serve(self, project: ProjectClient) -> None:
         """Serve waiting requests in order; smaller requests of a model may pass the first one that does not fit."""
-        line, slots = project.wait_list, project.free_slots()
+        line = project.wait_list
         if not line.count:
             return
-        guest = project.account.ephemeral
+        slots, guest = project.free_slots(), project.account.ephemeral
         if slots > 0 and not self.connections.has_room(guest):
             self.connections.enter(project, guest, line.first_turn())
         elif slots > 0:

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import lru_cache, partial
 
 from shared.accounts.account import Account
 from shared.admission.project import ProjectClient
 
 MAX_CALLER_KEY_PROJECTS = 1_000
+
+
+@lru_cache(maxsize=4 * MAX_CALLER_KEY_PROJECTS)
+def _rank(instance: str, ledger: str) -> bytes:
+    return hashlib.blake2b(f"{instance}{ledger}".encode()).digest()
 
 
 class Clients:
@@ -58,6 +65,13 @@ class Clients:
         if account.limits_version > client.account.limits_version:
             client.reconfigure(account)
         return client
+
+    def ranked(self, accounts: Sequence[Account], instance: str) -> list[ProjectClient]:
+        """The accounts' projects in the order of a rendezvous hash: instances start with different ones."""
+        if len(accounts) == 1:
+            return [self.of(accounts[0])]
+        by_ledger = {self.ledger_of(account): account for account in accounts}
+        return [self.of(by_ledger[ledger]) for ledger in sorted(by_ledger, key=partial(_rank, instance))]
 
     def accounts_of(self, client: ProjectClient, accounts: Iterable[Account]) -> list[Account]:
         """Those of `accounts` for whose requests permits of `client` may be used."""

@@ -90,6 +90,8 @@ class Connections(Generic[Line]):
 
     def next_line(self) -> Line | None:
         """The line to serve now, removed from the order; None if no line waits for which a connection is free."""
+        if not self._turns:
+            return None
         heads = [
             order for kind, order in enumerate(self._order) if self.has_room(bool(kind)) and self._refreshed(order)
         ]

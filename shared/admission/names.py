@@ -26,9 +26,10 @@ class Names:
 
     def section(self, model: str) -> str:
         """Where a request for the id `model` counts."""
-        if model not in self._names and not self.knows(model):
-            return UNPROVEN
-        return section_of(self._names, model)
+        named = self._names.get(model)
+        if named is None:
+            return model if self.knows(model) else UNPROVEN
+        return model if named.model == model else section_of(self._names, model)
 
     def root(self, section: str) -> str:
         """The section into which `section` was merged, or `section` itself."""

@@ -13,7 +13,7 @@ from shared.admission.model_permits import ModelPermits
 from shared.admission.project import ProjectClient
 from shared.admission.queue import Waiter
 from shared.clock import elapsed_s
-from shared.generation import NO_COST, Cost, RateLimit, RateStatus
+from shared.generation import NO_COST, UNLIMITED_RATE, Cost, RateLimit, RateStatus
 from shared.ledger.state import BATCHES, UNPROVEN, Named, QuotaSignal
 from shared.ledger.step import MIN_DEADLINE_MS
 
@@ -58,7 +58,7 @@ class Permit:
         permits = self._permits()
         self._probe_ms = permits.probing_ms if permits.open_until_ms else 0.0
         """The right to probe of a request that is a circuit's probe; 0 for any other."""
-        project.begin(id(self), waiter.caller, waiter.ends_s)
+        project.begin(id(self), waiter.caller, waiter.ends_s, self._since_s)
 
     def _permits(self) -> ModelPermits:
         return self._project.holdings.permits(self.section)
@@ -160,7 +160,8 @@ class Permit:
 
     def end_later(self, rests_s: float) -> None:
         """End the exchange here, but keep its slot taken for so long. `Admission.settle_idle` then returns what is not needed."""
-        if self._project.end(id(self), elapsed_s() - self._since_s, rests_s):
+        now_s = elapsed_s()
+        if self._project.end(id(self), now_s - self._since_s, rests_s, now_s):
             self._owner.released(self._project)
 
     async def close(self, input_tokens: int | None = None, *, cancelled: bool = False) -> None:
@@ -168,8 +169,8 @@ class Permit:
         A `cancelled` exchange keeps its slot for as long as Gemini may still work on it.
 
         When nothing else is open or waiting, all that this process holds is settled and returned before this returns."""
-        project = self._project
-        if not project.end(id(self), elapsed_s() - self._since_s, self._runs_on_s() if cancelled else 0.0):
+        project, now_s = self._project, elapsed_s()
+        if not project.end(id(self), now_s - self._since_s, self._runs_on_s() if cancelled else 0.0, now_s):
             return
         if self._slot is None:
             if project.names.root(self.section) == self.section:  # A merged section's bookings were returned.
@@ -189,8 +190,10 @@ class Permit:
     def rate_status(self) -> RateStatus:
         """The limits that apply now, and what a window that ends now has left for this process. A limit resets when no window
         contains this dispatch any more."""
-        grid, latest_ms = self._project.config.grid, self._project.clock.latest_ms()
         permits = self._permits()
+        if permits.effective[:2] == (None, None):
+            return UNLIMITED_RATE
+        grid, latest_ms = self._project.config.grid, self._project.clock.latest_ms()
         limits, free = permits.effective, permits.last.free if permits.last else NO_COST
         mine = permits.available(latest_ms)
         reset_s = 0.0 if self._slot is None else max(0.0, (grid.start_ms(self._slot + grid.span) - latest_ms) / 1000)

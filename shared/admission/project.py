@@ -62,6 +62,7 @@ class ProjectClient:
         self._return: asyncio.Task[None] | None = None
         self._contact: asyncio.TimerHandle | None = None
         self._contact_at_s = 0.0
+        self._poked: asyncio.Handle | None = None
         self._opening: asyncio.TimerHandle | None = None
         self._linger: asyncio.TimerHandle | None = None
         self._cancelled: asyncio.TimerHandle | None = None
@@ -102,17 +103,16 @@ class ProjectClient:
     def out_of_permits(self, section: str) -> bool:
         return self.holdings.out_of_permits(section, self.clock.instant())
 
-    def begin(self, request: int, caller: str, ends_s: float) -> None:
+    def begin(self, request: int, caller: str, ends_s: float, now_s: float) -> None:
         """`request`, whose deadline is `ends_s`, takes a slot."""
-        now_s = elapsed_s()
         self.holdings.begin(request, caller, now_s)
         self.holdings.deadlines.begin(request, ends_s, now_s)
         self.wait_list.enter(caller)
         self._busy_lately = True
 
-    def end(self, request: int, took_s: float, runs_on_s: float = 0.0) -> bool:
+    def end(self, request: int, took_s: float, runs_on_s: float, now_s: float) -> bool:
         """Give back the slot of `request`, on which Gemini may still work for `runs_on_s`. False if it had ended before."""
-        caller = self.holdings.end(request, took_s, runs_on_s, elapsed_s())
+        caller = self.holdings.end(request, took_s, runs_on_s, now_s)
         if caller is None:
             return False
         self.wait_list.leave(caller)
@@ -171,7 +171,13 @@ class ProjectClient:
         )
 
     def poke(self) -> None:
-        """Something changed: contact the ledger now, or later, or not at all."""
+        """Something changed. Whether to contact the ledger is decided once for all changes of this turn of the event loop."""
+        if self._task is None and self._poked is None:
+            self._poked = asyncio.get_running_loop().call_soon(self._decide)
+
+    def _decide(self) -> None:
+        """Contact the ledger now, or later, or not at all."""
+        self._poked = None
         if self._task is not None:
             return
         at = self.clock.instant()
@@ -317,9 +323,9 @@ class ProjectClient:
             await asyncio.wait({self._task or self._call(returning=True)}, timeout=left_s)
 
     async def aclose(self) -> None:
-        for handle in filter(None, (self._contact, self._linger, self._opening, self._cancelled)):
+        for handle in filter(None, (self._poked, self._contact, self._linger, self._opening, self._cancelled)):
             handle.cancel()
-        self._contact = self._linger = self._opening = self._cancelled = None
+        self._poked = self._contact = self._linger = self._opening = self._cancelled = None
         if self._task is not None:
             await asyncio.wait({self._task}, timeout=RETURN_TIMEOUT_S)
         await self.give_back()
@@ -333,7 +339,7 @@ class ProjectClient:
 
     def learn_name(self, named: Named) -> None:
         """Record the model under which an id is metered."""
-        if self._regroup(self.holdings.learn_name(named, self.clock.instant().earliest_ms)):
+        if self._regroup(self.holdings.learn_name(named, self.clock.earliest_ms())):
             self.poke()
 
     def _regroup(self, renamed: bool) -> bool:

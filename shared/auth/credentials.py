@@ -113,9 +113,12 @@ def has_admin_key(headers: Mapping[str, str], settings: Settings, *, bearer_is_c
 
 def _admin_key_in(headers: Mapping[str, str], settings: Settings, bearer_is_credential: bool) -> int:
     """The number of the first valid admin key; 0 if there is none. All are compared, whichever matches."""
-    others = (_bearer(headers), headers.get("x-goog-api-key")) if bearer_is_credential else ()
-    matched = [_admin_key(one, settings.admin_api_keys) for one in (headers.get("admin-api-key"), *others)]
-    return next((number for number in matched if number), 0)
+    found = _admin_key(headers.get("admin-api-key"), settings.admin_api_keys)
+    if bearer_is_credential:
+        for other in (_bearer(headers), headers.get("x-goog-api-key")):
+            number = _admin_key(other, settings.admin_api_keys)
+            found = found or number
+    return found
 
 
 def require_admin(headers: Mapping[str, str], settings: Settings) -> Caller:

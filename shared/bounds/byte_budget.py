@@ -121,6 +121,12 @@ class Claim:
         self.bucket = bucket
         self.held_bytes = 0
 
+    def __enter__(self) -> Claim:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
     def expect(self, size_bytes: int) -> None:
         """Raises QueueFull if a body of this size does not fit now. Takes nothing."""
         error = self._budget.rejection(self.bucket, size_bytes - self.held_bytes, self.held_bytes)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import random
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -19,8 +17,9 @@ from shared.gateway.address_circuit import ENOUGH
 from shared.gateway.clearance import Clearance
 from shared.gateway.day_share import PartOfDay
 from shared.gateway.frames import Frames
-from shared.gateway.lessons import error_of, learn, not_found
+from shared.gateway.lessons import error_of, not_found
 from shared.gateway.placement import Placement
+from shared.gateway.recording import Waiting
 from shared.gateway.retry import MIN_EXCHANGE_S, Decision, Others, Raise, Requeue, SameAccount, decide
 from shared.gateway.stream_reply import StreamReply
 from shared.gateway.token_count import cost_of, count
@@ -33,7 +32,6 @@ from shared.generation import (
     Generation,
     JsonObject,
     Reply,
-    TimeSpan,
     Usage,
 )
 
@@ -48,7 +46,7 @@ MAX_LAPSES = 20
 
 
 class Attempts:
-    """Used in a loop: `admit` returns a permit; `under` it one exchange is made; `answered` or `begun` takes its answer.
+    """Used in a loop: `admit` returns a permit; under it one exchange is made; `answered` or `begun` takes its answer.
     After a failure, `prepare_retry` returns before the next attempt, or raises if there is none."""
 
     def __init__(
@@ -85,7 +83,7 @@ class Attempts:
         self.clearance = Clearance(
             gateway.address, gateway.cooldown, generation, gateway.admission.config.queue_timeout_s
         )
-        self._part_of_day = PartOfDay(
+        self.part_of_day = PartOfDay(
             gateway.day_share if generation.caller.kind == "anonymous" else None, self.cost.requests
         )
 
@@ -97,7 +95,7 @@ class Attempts:
             if not self._prepared:
                 self._prepared = True
                 if self.placement.needed:
-                    with self.waiting():
+                    with Waiting(self.timeline):
                         await self.placement.look_up(max(MIN_EXCHANGE_S, self.generation.deadline_s - elapsed_s()))
                     await self._choose()
                 await count(self)
@@ -119,7 +117,7 @@ class Attempts:
                 elif await self.clearance.confirm(permit):
                     return permit
         except BaseException:
-            self._part_of_day.settle(spent=False)
+            self.part_of_day.settle(spent=False)
             await self.clearance.close()
             if isinstance(self._lapsed, AccountsChanged):  # The request does not come back.
                 await self.gateway.admission.settle_idle(self._lapsed.waiter)
@@ -127,11 +125,11 @@ class Attempts:
 
     async def _acquire(self) -> Permit:
         """Raises GatewayError, or AccountsChanged when other accounts may serve than those that the request waited for."""
-        now_s, accounts = elapsed_s(), self.next
-        with self.waiting():
+        accounts = self.next
+        with Waiting(self.timeline):
             if self.clearance.needs_waiting():
-                accounts = await self.clearance.wait(accounts, self._patient_until_s(now_s))
-            await self._part_of_day.take(self.usable, self.model)
+                accounts = await self.clearance.wait(accounts, self._patient_until_s())
+            await self.part_of_day.take(self.usable, self.model)
             try:
                 permit = await self.gateway.admission.acquire(
                     accounts,
@@ -141,7 +139,7 @@ class Attempts:
                     self.generation.caller,
                     batch=self.generation.priority == "batch",
                     again=self._lapsed,
-                    patient_until_s=self._patient_until_s(now_s),
+                    patient_until_s=self._patient_until_s(),
                     streamed=self.streamed,
                 )
             except AccountsChanged as changed:
@@ -164,6 +162,8 @@ class Attempts:
 
     def _having(self, accounts: list[Account]) -> list[Account]:
         """The accounts whose project may have the model."""
+        if not len(self.gateway.missing):
+            return accounts
         return [account for account in accounts if self._missing_message(account) is None]
 
     def _missing_message(self, account: Account) -> str | None:
@@ -185,57 +185,17 @@ class Attempts:
             await self._choose()
         return left
 
-    @contextmanager
-    def waiting(self) -> Iterator[None]:
-        """Records the time of the block as a wait in the queue."""
-        now_s = elapsed_s()
-        wait = TimeSpan(now_s, now_s)
-        self.timeline.waits.append(wait)
-        try:
-            yield
-        finally:
-            wait.ended_s = elapsed_s()
-
-    def _patient_until_s(self, now_s: float) -> float | None:
+    def _patient_until_s(self) -> float | None:
         """Elapsed time until which the request may wait for a permit, if its caller stated a patience: the usual answer must
         still fit into it."""
         until_s = self.generation.patient_until_s
         if until_s is None:
             return None
+        now_s = elapsed_s()
         usual_s = self.gateway.admission.times.median_s(self.model, now_s, streamed=self.streamed)
         return max(now_s + MIN_QUEUE_S, until_s - (usual_s or 0.0))
 
     # -- one exchange ------------------------------------------------------------------------------------------------
-
-    @asynccontextmanager
-    async def under(self, permit: Permit) -> AsyncIterator[None]:
-        """Records one exchange and closes its permit. Exceptions pass through."""
-        now_s = elapsed_s()
-        self.attempt = attempt = Attempt(now_s, now_s, permit.account.id)
-        self.timeline.attempts.append(attempt)
-        self.over = False
-        found = True
-        try:
-            yield
-        except PermitLapsed:
-            # Nothing was sent: the time counts as waiting for a permit that can be used.
-            self.timeline.attempts.remove(attempt)
-            self.timeline.waits.append(attempt)
-            raise
-        except UpstreamFailure as failure:
-            found = failure.kind != "not_found"
-            learn(self, failure, permit)
-            raise
-        except (asyncio.CancelledError, GeneratorExit):
-            attempt.failure = "cancelled"
-            raise
-        finally:
-            self.timeline.dispatched_s = None
-            self.measure()
-            self._part_of_day.settle(spent=permit.dispatched and found)
-            # Tokens that Gemini did not count stay reserved.
-            tokens = None if attempt.usage is None else attempt.usage.prompt_tokens
-            await self.clearance.give_back(permit, tokens, cancelled=not self.over)
 
     def exchange(self, permit: Permit, verb: str) -> Exchange:
         now_s = elapsed_s()
@@ -267,7 +227,7 @@ class Attempts:
 
     def _check(self, permit: Permit) -> None:
         """Raises PermitLapsed; else the request counts as dispatched."""
-        if self._part_of_day.is_over():
+        if self.part_of_day.is_over():
             raise PermitLapsed
         self.clearance.check()
         permit.check()

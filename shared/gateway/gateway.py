@@ -25,6 +25,7 @@ from shared.gateway.day_share import DayShare
 from shared.gateway.generator import Generator
 from shared.gateway.placement import Places
 from shared.gateway.project_merges import ProjectMerges
+from shared.gateway.recording import UnderPermit
 from shared.gateway.request_bodies import RequestBodies
 from shared.gateway.stream_reply import StreamReply
 from shared.gateway.token_count import counted
@@ -101,7 +102,7 @@ class Gateway:
             while True:
                 permit = await attempts.admit()
                 try:
-                    async with attempts.under(permit):
+                    async with UnderPermit(attempts, permit):
                         exchange = attempts.exchange(permit, generation.verb)
                         body = await self.upstreams[permit.account.kind].generate(exchange)
                         reply = attempts.answered(permit, body)
@@ -172,7 +173,7 @@ class Gateway:
                 permit = await attempts.admit()
                 try:
                     async with (
-                        attempts.under(permit),
+                        UnderPermit(attempts, permit),
                         self.upstreams[permit.account.kind].stream(
                             attempts.exchange(permit, "streamGenerateContent")
                         ) as frames,

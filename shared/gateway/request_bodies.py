@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 
 from shared.bounds.byte_budget import Bucket, ByteBudget, Claim
 from shared.bounds.large_work import LARGE_BYTES, LargeWork
 from shared.gemini.encoding import encode
 from shared.generation import Caller, EncodedBody, Generation, JsonObject
+
+_NOTHING_TO_RELEASE = nullcontext()
 
 
 class RequestBodies:
@@ -36,16 +38,12 @@ class RequestBodies:
             return encode(builder())
         return await self.large_work.run(lambda: encode(builder()), first=caller.kind == "admin")
 
-    @contextmanager
-    def held(self, generation: Generation, encoded: EncodedBody) -> Iterator[None]:
-        """Counts the body's bytes in the request's claim; without one, in a claim of its own. Raises QueueFull."""
+    def held(self, generation: Generation, encoded: EncodedBody) -> AbstractContextManager[object]:
+        """Counts the body's bytes in the request's claim; without one, in a claim of its own until the context ends. Raises
+        QueueFull."""
         if generation.claim is not None:
             generation.claim.cover(len(encoded.data))
-            yield
-            return
+            return _NOTHING_TO_RELEASE
         claim = self.byte_budget.claim(Bucket(generation.caller.id, generation.caller.kind == "admin"))
         claim.grow(len(encoded.data))
-        try:
-            yield
-        finally:
-            claim.release()
+        return claim

@@ -6,6 +6,7 @@ import random
 from typing import TYPE_CHECKING
 
 from shared.clock import elapsed_s
+from shared.gateway.recording import Waiting
 from shared.gateway.retry import MIN_EXCHANGE_S
 from shared.gemini.counting import count_input_tokens, worth_counting
 from shared.gemini.models import ModelTable, makes_image
@@ -42,7 +43,7 @@ async def counted(attempts: Attempts) -> int | None:
         return None
     left_s = max(MIN_EXCHANGE_S, (attempts.generation.deadline_s - elapsed_s()) / 2)
     account = random.choice(attempts.usable)
-    with attempts.waiting():
+    with Waiting(attempts.timeline):
         connected = await gateway.admission.connect(account, left_s)
     if not connected:
         return None

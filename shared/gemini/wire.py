@@ -106,7 +106,9 @@ def _count(counts: Mapping[str, Any], name: str, absent: int | None) -> int | No
     if name not in counts:
         return absent
     value = counts[name]
-    return min(value, _MAX_COUNT) if type(value) is int and value >= 0 else None
+    if type(value) is not int or value < 0:
+        return None
+    return value if value < _MAX_COUNT else _MAX_COUNT
 
 
 def candidates(body: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -134,7 +136,7 @@ def finishes(candidate: Mapping[str, Any]) -> bool:
 
 def text_of(body: Mapping[str, Any]) -> str:
     """The text of candidate 0, without its thoughts."""
-    return "".join(part["text"] for part in parts(body) if type(part.get("text")) is str)
+    return "".join([part["text"] for part in parts(body) if type(part.get("text")) is str])
 
 
 def parts(body: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -151,7 +153,10 @@ def all_parts(body: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def first_candidate(body: Mapping[str, Any]) -> dict[str, Any] | None:
     """Candidate 0, the only one that this gateway asks for; None if the body has none."""
-    return next((candidate for candidate in candidates(body) if candidate_index(candidate) == 0), None)
+    for candidate in candidates(body):
+        if candidate_index(candidate) == 0:
+            return candidate
+    return None
 
 
 def asks_for_image(body: Mapping[str, Any]) -> bool:

@@ -24,11 +24,12 @@ class DisconnectWatch:
         self._gone = False
 
     def __enter__(self) -> None:
-        task = asyncio.current_task()
+        loop = asyncio.get_running_loop()
+        task = asyncio.current_task(loop)
         if task is None:
             raise RuntimeError("use DisconnectWatch inside a task")
         self._task = task
-        self._watcher = asyncio.create_task(self._watch())
+        self._watcher = loop.create_task(self._watch())
 
     async def _watch(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":

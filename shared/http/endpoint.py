@@ -115,6 +115,8 @@ class EndpointApp:
         self._opened_by = opened_by or self._by_manifest
         self._methods = manifest.patterns
         self._routes = Routes(self._methods)
+        only = next(iter(manifest.paths.items()))
+        self._only = only if len(manifest.paths) == 1 and is_literal(only[0]) else None
         self._handler = handler
         self._services = services
         self._api = api
@@ -202,11 +204,10 @@ class EndpointApp:
             call.path, call.path_parameters = found.path, found.parameters
             return found.pattern, self._methods[found.pattern]
         path = comparable(call.path, raw_path)
-        only = next(iter(self.manifest.paths.items()))
-        if path == "/" and len(self.manifest.paths) == 1 and is_literal(only[0]):
+        if path == "/" and self._only is not None:
             # A deployed function has a URL of its own, where its only path may arrive as `/`.
             call.path = path
-            return only
+            return self._only
         if path == _HEALTH:
             return _HEALTH, ("GET",)
         with_version = self._routes.match(_VERSION + path)

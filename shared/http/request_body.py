@@ -17,6 +17,7 @@ from shared.generation import JsonObject
 
 _BOM = b"\xef\xbb\xbf"
 _MIB = 1024 * 1024
+_JSON = "application/json"
 GRACE_S = 10.0
 """Time for which a body may arrive at any rate."""
 MIN_BYTES_PER_S = 256 * 1024
@@ -101,6 +102,8 @@ async def receive_chunks(
 
 def may_be_json(headers: Mapping[str, str]) -> bool:
     """Whether the body may be JSON and hold a credential; `curl -d` sends JSON as a form unless it is given a header."""
+    if headers.get("content-type") == _JSON:
+        return True
     media_types = [media_type for media_type, _ in _content_types(headers)] or [""]
     return any(_is_json(one) or one in ("", "application/x-www-form-urlencoded", "text/plain") for one in media_types)
 
@@ -108,6 +111,12 @@ def may_be_json(headers: Mapping[str, str]) -> bool:
 def require_json(headers: Mapping[str, str]) -> None:
     """Raises UnsupportedMediaType. A body without a Content-Type counts as JSON. A type that is repeated (`Headers.append`
     joins the values) counts once."""
+    if headers.get("content-type") != _JSON:
+        _require_json_type(headers)
+    require_uncompressed(headers)
+
+
+def _require_json_type(headers: Mapping[str, str]) -> None:
     content_types = _content_types(headers)
     media_types = list(dict.fromkeys(media_type for media_type, _ in content_types))
     charsets = list(dict.fromkeys(charset for _, charset in content_types if charset))
@@ -123,12 +132,13 @@ def require_json(headers: Mapping[str, str]) -> None:
         )
     if charsets and charsets[0] not in ("utf-8", "us-ascii"):
         raise UnsupportedMediaType(f"The body's charset is {charsets[0][:40]}; send JSON as UTF-8.")
-    require_uncompressed(headers)
 
 
 def require_uncompressed(headers: Mapping[str, str]) -> None:
     """Raises UnsupportedMediaType. A compressed body could decompress to any size."""
-    encodings = {item.strip() for item in headers.get("content-encoding", "").lower().split(",")} - {"", "identity"}
+    if "content-encoding" not in headers:
+        return
+    encodings = {item.strip() for item in headers["content-encoding"].lower().split(",")} - {"", "identity"}
     if encodings:
         encoding = ", ".join(sorted(encodings))
         raise UnsupportedMediaType(f"The body's Content-Encoding is {encoding[:40]}; send it uncompressed.")
@@ -202,8 +212,6 @@ def _not_read() -> BadRequest:
 def _content_types(headers: Mapping[str, str]) -> list[tuple[str, str]]:
     """(media type, charset or "") of each Content-Type in the request, in lower case; usually one."""
     text = headers.get("content-type", "").lower()
-    if text == "application/json":
-        return [(text, "")]
     found = ((one.partition(";")[0].strip(), _charset(one)) for one in _ELEMENT.findall(text))
     return [(media_type, charset) for media_type, charset in found if media_type]
 
@@ -215,4 +223,4 @@ def _charset(content_type: str) -> str:
 
 
 def _is_json(media_type: str) -> bool:
-    return media_type == "application/json" or (media_type.startswith("application/") and media_type.endswith("+json"))
+    return media_type == _JSON or (media_type.startswith("application/") and media_type.endswith("+json"))

@@ -6,7 +6,6 @@ is logged instead). The special fields are those of cloud.google.com/logging/doc
 
 from __future__ import annotations
 
-import contextlib
 import re
 import sys
 import traceback
@@ -112,7 +111,8 @@ def log_request(
 ) -> None:
     """Writes the record unless its severity is below `level`. `ledger_writes` returns the commits since its last call; it is
     called only for a record that is written, so that the numbers of a process's records add up at every level."""
-    if _RANK[record.severity] < _RANK[level]:
+    severity = record.severity
+    if _RANK[severity] < _RANK[level]:
         return
     request: dict[str, Any] = {
         "requestMethod": record.method,
@@ -130,7 +130,7 @@ def log_request(
         labels["ledger_writes"] = str(ledger_writes())
     _write(
         {
-            "severity": record.severity,
+            "severity": severity,
             "message": f"{record.method} {record.route} {record.status} {record.outcome}",
             "httpRequest": request,
             "logging.googleapis.com/labels": labels,
@@ -156,8 +156,8 @@ def _labels(record: RequestRecord) -> dict[str, str]:
         labels["account"] = timeline.attempts[-1].account_id
         usage = timeline.usage
         if usage is not None:
-            counts = ("unknown" if count is None else str(count) for count in usage)
-            labels.update(zip(usage._fields, counts, strict=True))
+            for name, count in zip(usage._fields, usage, strict=True):
+                labels[name] = "unknown" if count is None else str(count)
     return labels
 
 
@@ -213,7 +213,8 @@ def printable(json: str) -> str:
 
 
 def _write(entry: dict[str, Any]) -> None:
-    # A closed standard output must not fail the request.
-    with contextlib.suppress(OSError):
+    try:
         sys.stdout.write(printable(orjson.dumps(entry).decode()) + "\n")
         sys.stdout.flush()
+    except OSError:
+        return  # A closed standard output must not fail the request.
