@@ -23,9 +23,9 @@ MEASURING = ("system", "attacks")
 `system` at once, because they mostly wait; the same with `attacks` in CI, where an innocent caller may wait ten times as long,
 and one by one elsewhere."""
 LONG = (
-    "system/test_faults.py",
-    "system/test_kill.py",
     "system/test_exactness.py",
+    "system/test_kill.py",
+    "system/test_faults.py",
     "attacks/test_what_held.py",
     "attacks/test_keys_and_addresses.py",
     "attacks/test_structures.py",
