@@ -25,9 +25,9 @@ and one by one elsewhere."""
 OWN_PARTS = (*MEASURING, "browser")
 """`browser` needs Chromium: `make browser`."""
 LONG = (
-    "system/test_faults.py",
-    "system/test_kill.py",
     "system/test_exactness.py",
+    "system/test_kill.py",
+    "system/test_faults.py",
     "attacks/test_what_held.py",
     "attacks/test_keys_and_addresses.py",
     "attacks/test_structures.py",

@@ -18,6 +18,7 @@ from tests.support.load import NOT_ANSWERED, Load, closed_loop, first_span_s
 from tests.support.processes import START_S
 from tests.support.recorded import mean_open, recorded
 from tests.support.recording_gemini import Recorded
+from tests.support.whole_path import eventually
 
 log = logging.getLogger(__name__)
 
@@ -79,6 +80,7 @@ async def test_the_slots_of_a_killed_instance_come_back(firestore_host: str) -> 
         closed_loop(site.urls, callers=CALLERS, models=MODELS) as load,
     ):
         states: list[State] = []
+        await eventually(lambda: any(one.answered for one in load.sent), START_S)
         assert await full_use_s(site, time.monotonic(), START_S, states) is not None, "slots lay idle before any fault"
         killed_s = time.monotonic()
         site.instances[0].signal_group(signal.SIGKILL)
@@ -108,6 +110,7 @@ async def prove_stillness_harmless(host: str, quota: Quota, latency_ms: int, sti
         closed_loop(site.urls, callers=CALLERS, models=MODELS[:1]) as load,
     ):
         states: list[State] = []
+        await eventually(lambda: any(one.answered for one in load.sent), START_S)
         for seconds in still_s:
             await asyncio.sleep(MEASURE_S)
             async with frozen(site.instances[0]):
