@@ -1,0 +1,121 @@
+"""Clients of session streams: they read some events, cut the connection, and continue elsewhere as an EventSource does."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import aiohttp
+import orjson
+
+from shared.sessions.turn import EventId
+from tests.support.processes import ADMIN, Running, served
+
+PATIENCE_S = 60.0
+_FIELD = re.compile(r"^(id|event|data): (.*)$", re.MULTILINE)
+
+
+class Event(NamedTuple):
+    id: str
+    name: str
+    data: dict[str, Any]
+
+    @property
+    def position(self) -> int:
+        found = EventId.parse(self.id)
+        assert found is not None
+        return found.position
+
+
+def event_of(block: str) -> Event | None:
+    """The event of a block of lines; None for a comment."""
+    fields = dict(_FIELD.findall(block))
+    return Event(fields.get("id", ""), fields["event"], orjson.loads(fields["data"])) if fields else None
+
+
+class Client:
+    """One caller, with its default session. `events` are those of the current turn, from all its connections."""
+
+    def __init__(self, name: str, session: aiohttp.ClientSession) -> None:
+        self._headers = {**ADMIN, "x-caller-id": name}
+        self._session = session
+        self.events: list[Event] = []
+        self.session_id = self.turn = ""
+        self.status = 0
+
+    async def send(self, server: Running, message: str) -> None:
+        answer = await self._json("POST", f"{server.url}/chat", json={"message": message})
+        self.events, self.session_id, self.turn = [], answer["session_id"], answer["turn"]
+
+    async def read(self, server: Running, count: int | None = None) -> None:
+        """Reads `count` events and cuts the connection, or reads to the end."""
+        headers = {**self._headers, "last-event-id": self.events[-1].id} if self.events else self._headers
+        end = None if count is None else len(self.events) + count
+        if count == 0:
+            return
+        async with self._session.get(f"{server.url}/stream", headers=headers) as response:
+            self.status = response.status
+            waiting = b""
+            async for chunk in response.content.iter_any():
+                *blocks, waiting = (waiting + chunk).split(b"\n\n")
+                for block in blocks:
+                    event = event_of(block.decode())
+                    if event is not None:
+                        self.events.append(event)
+                    if len(self.events) == end:
+                        # The connection is cut: it is not returned to the pool.
+                        response.close()
+                        return
+
+    async def stop(self, server: Running) -> dict[str, Any]:
+        return await self._json("DELETE", f"{server.url}/stream/{self.turn}")
+
+    async def history(self, server: Running) -> list[dict[str, Any]]:
+        turns: list[dict[str, Any]] = (await self._json("GET", f"{server.url}/sessions/{self.session_id}"))["turns"]
+        return turns
+
+    @property
+    def text(self) -> str:
+        return "".join(event.data["text"] for event in self.events if event.name == "message")
+
+    def assert_ids_rise(self) -> None:
+        positions = [event.position for event in self.events]
+        assert positions == sorted(set(positions)), positions
+        assert {event.id.rpartition(".")[0] for event in self.events} == {self.turn}
+
+    async def _json(self, method: str, url: str, **rest: Any) -> dict[str, Any]:
+        async with self._session.request(method, url, headers=self._headers, **rest) as response:
+            body: dict[str, Any] = await response.json()
+            assert response.status == 200, body
+            return body
+
+
+@asynccontextmanager
+async def clients(count: int) -> AsyncIterator[list[Client]]:
+    timeout = aiohttp.ClientTimeout(total=PATIENCE_S)
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), timeout=timeout) as session:
+        yield [Client(f"client-{number}", session) for number in range(count)]
+
+
+@asynccontextmanager
+async def two_servers(
+    folder: Path, gemini_url: str, env: Mapping[str, str] | None = None
+) -> AsyncIterator[list[Running]]:
+    """Two processes on one store, with an account that is as good as unlimited."""
+    given = {
+        "GEMINI_BASE_URL": gemini_url,
+        "GEMINI_API_KEY": "AQ.key-of-the-server",
+        "GEMINI_CANCELS": "1",
+        "GEMINI_RPM": "100000",
+        "GEMINI_TPM": "unlimited",
+        "GEMINI_RPD": "unlimited",
+        "GEMINI_CONCURRENCY_LIMIT": "100",
+        "LEDGER_URL": f"sqlite:///{folder}/store.db",
+        "STORAGE_URL": f"file://{folder}/files",
+        **(env or {}),
+    }
+    async with AsyncExitStack() as stack:
+        yield [await stack.enter_async_context(served(given)) for _ in range(2)]
