@@ -133,9 +133,15 @@ class TestRejection:
     def test_instructions_in_history_are_redirected(self) -> None:
         assert "system_prompt" in rejected({"prompt": "x", "history": [{"role": "system", "content": "y"}]}).message
 
-    @pytest.mark.parametrize("field", ["message", "session_id"])
-    def test_sessions_are_redirected(self, field: str) -> None:
-        assert "with earlier turns in history" in rejected({field: "x"}).message
+    @pytest.mark.parametrize(
+        "more", [{"prompt": "x"}, {"contents": [{}]}, {"stream": False}, {"model": "gemini-3.8-flash"}]
+    )
+    def test_a_message_stands_alone(self, more: dict[str, Any]) -> None:
+        error = rejected({"message": "x", **more})
+        assert error.message.startswith(f"message and {next(iter(more))} are mutually exclusive")
+
+    def test_a_session_has_messages_only(self) -> None:
+        assert "session_id is for message only" in rejected({"prompt": "x", "session_id": "y"}).message
 
     def test_contents_exclude_prompt_and_history(self) -> None:
         assert "contents and history are mutually exclusive" in rejected({"contents": [{}], "history": []}).message
