@@ -15,5 +15,9 @@ OPERATIONS: dict[str, Operation] = {
     "GET /sessions/{id}": Operation(SessionHistory, summary="A session's history.", query=HISTORY_QUERY),
     "DELETE /sessions/{id}": Operation(summary="Deletes a session with its turns and files.", status=204),
     "POST /sessions/{id}/ticket": Operation(summary="A ticket that opens the stream of one turn without headers."),
-    "GET /try": Operation(summary="A page that uses all of it.", media={"text/html": {}}),
+    "GET /try": Operation(
+        summary="A page that uses all of it.",
+        media={"text/html": {"schema": {"type": "string"}}},
+        responses={"304": {"description": "Not modified: If-None-Match names the current version."}},
+    ),
 }
