@@ -45,11 +45,13 @@ hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "local")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--part", choices=["parallel", "alone"], help="run only this part (see `make test`)")
+    parser.addoption("--part", choices=["parallel", "alone", "browser"], help="run only this part (see `make test`)")
 
 
 def part_of(path: Path) -> str:
-    return "alone" if path.relative_to(TESTS).parts[0] in ALONE else "parallel"
+    """`browser` is a part of its own: it needs Chromium, and `make browser` runs it."""
+    folder = path.relative_to(TESTS).parts[0]
+    return "browser" if folder == "browser" else "alone" if folder in ALONE else "parallel"
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functions.sessions.answers import HISTORY_QUERY, LIST_QUERY, SessionHistory, SessionList
 from shared.openapi.operation import Operation
 
 OPERATIONS: dict[str, Operation] = {
@@ -10,9 +11,13 @@ OPERATIONS: dict[str, Operation] = {
     "PUT /upload/{id}/content": Operation(summary="The bytes of a resumable upload to this server itself."),
     "GET /stream": Operation(summary="The answer to what is pending in the session, as server-sent events."),
     "DELETE /stream/{turn}": Operation(summary="Stops an answer; its text so far is kept."),
-    "GET /sessions": Operation(summary="The caller's sessions, newest first."),
-    "GET /sessions/{id}": Operation(summary="A session's history."),
-    "DELETE /sessions/{id}": Operation(summary="Deletes a session with its turns and files."),
+    "GET /sessions": Operation(SessionList, summary="The caller's sessions, newest first.", query=LIST_QUERY),
+    "GET /sessions/{id}": Operation(SessionHistory, summary="A session's history.", query=HISTORY_QUERY),
+    "DELETE /sessions/{id}": Operation(summary="Deletes a session with its turns and files.", status=204),
     "POST /sessions/{id}/ticket": Operation(summary="A ticket that opens the stream of one turn without headers."),
-    "GET /try": Operation(summary="A page that uses all of it.", media={"text/html": {}}),
+    "GET /try": Operation(
+        summary="A page that uses all of it.",
+        media={"text/html": {"schema": {"type": "string"}}},
+        responses={"304": {"description": "Not modified: If-None-Match names the current version."}},
+    ),
 }

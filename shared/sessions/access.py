@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 from shared.generation import JsonObject
-from shared.http.endpoint import EVERYBODY, PUBLIC, Call
+from shared.http.endpoint import EVERYBODY, Call
 
 SESSIONS = "sessions"
 """In ALLOW_ANONYMOUS."""
-_PUBLIC = frozenset({"/", "/try"})
 
 
 def opened_by(call: Call, body: JsonObject | None) -> str | None:
     """For the function sessions."""
-    if call.route in _PUBLIC:
-        return PUBLIC
     if call.route == "/chat":
         return chat_opened_by(call, body)
     if call.route == "/generate_text":
         return "generate_text"
-    if call.route == "/upload/{id}/content" or (call.route == "/stream" and "ticket" in call.request.query_params):
-        # The address of an upload and a ticket are capabilities, which their handlers check.
+    if call.route == "/stream" and "ticket" in call.request.query_params:
+        # A ticket is a capability, which the handler checks.
         return EVERYBODY
     return SESSIONS
 

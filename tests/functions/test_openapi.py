@@ -308,6 +308,7 @@ OF_THE_EDGE = {
     "payload_too_large",
     "unsupported_media_type",
     "range_not_satisfiable",
+    "nothing_pending",
 }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -69,6 +70,10 @@ def thing(run: Any = None, **rest: Any) -> Thing:
     if run is not None:
         made.run = run  # type: ignore[method-assign]
     return made
+
+
+async def shown(_: Call) -> JsonObject:
+    return {}
 
 
 def failing(error: Exception) -> Thing:
@@ -256,6 +261,17 @@ class TestCredentials:
         assert made.calls[0].caller.id == "ip:192.0.2.1"
         assert (await thing(services=allowing).ask(json={}, headers={})).status == 401
         assert (await thing(access="anonymous").ask(json={}, headers={})).status == 401
+
+    async def test_a_public_path_reads_no_credential(self) -> None:
+        """And no body, although the function's other paths need a credential."""
+        paths = {"/thing": ("POST",), "/page": ("GET", "POST")}
+        made = thing(paths=paths)
+        made.edge.manifest = replace(made.edge.manifest, public_paths=("/page",))
+        made.run = shown  # type: ignore[method-assign]
+        assert (await made.ask("GET", "/page", headers={})).status == 200
+        assert (await made.ask("POST", "/page", headers={"admin-api-key": "wrong"}, content=b"{")).status == 200
+        assert [call.caller.id for call in made.calls] == ["public", "public"]
+        assert (await made.ask(json={}, headers={})).status == 401
 
     async def test_compatible_api_reads_bearer_and_user(self) -> None:
         compatible = thing(bearer_is_credential=True)
