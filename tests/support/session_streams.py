@@ -2,38 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import aiohttp
-import orjson
 
 from shared.sessions.turn import EventId
 from tests.support.processes import ADMIN, Running, served
+from tests.support.turns import Event, event_of
 
 PATIENCE_S = 60.0
-_FIELD = re.compile(r"^(id|event|data): (.*)$", re.MULTILINE)
-
-
-class Event(NamedTuple):
-    id: str
-    name: str
-    data: dict[str, Any]
-
-    @property
-    def position(self) -> int:
-        found = EventId.parse(self.id)
-        assert found is not None
-        return found.position
-
-
-def event_of(block: str) -> Event | None:
-    """The event of a block of lines; None for a comment."""
-    fields = dict(_FIELD.findall(block))
-    return Event(fields.get("id", ""), fields["event"], orjson.loads(fields["data"])) if fields else None
 
 
 class Client:
@@ -50,9 +30,11 @@ class Client:
         answer = await self._json("POST", f"{server.url}/chat", json={"message": message})
         self.events, self.session_id, self.turn = [], answer["session_id"], answer["turn"]
 
-    async def read(self, server: Running, count: int | None = None) -> None:
-        """Reads `count` events and cuts the connection, or reads to the end."""
-        headers = {**self._headers, "last-event-id": self.events[-1].id} if self.events else self._headers
+    async def read(self, server: Running, count: int | None = None, *, timeout_s: float | None = None) -> None:
+        """Reads `count` events and cuts the connection, or reads to the end. `timeout_s`: the client's deadline."""
+        headers = {**self._headers, "last-event-id": self.events[-1].id} if self.events else dict(self._headers)
+        if timeout_s is not None:
+            headers["x-request-timeout"] = str(timeout_s)
         end = None if count is None else len(self.events) + count
         if count == 0:
             return
@@ -62,9 +44,8 @@ class Client:
             async for chunk in response.content.iter_any():
                 *blocks, waiting = (waiting + chunk).split(b"\n\n")
                 for block in blocks:
-                    event = event_of(block.decode())
-                    if event is not None:
-                        self.events.append(event)
+                    if not block.startswith(b":"):
+                        self.events.append(event_of(block.decode()))
                     if len(self.events) == end:
                         # The connection is cut: it is not returned to the pool.
                         response.close()
@@ -82,9 +63,10 @@ class Client:
         return "".join(event.data["text"] for event in self.events if event.name == "message")
 
     def assert_ids_rise(self) -> None:
-        positions = [event.position for event in self.events]
+        ids = [EventId.parse(event.id) for event in self.events]
+        positions = [one.position for one in ids if one is not None]
         assert positions == sorted(set(positions)), positions
-        assert {event.id.rpartition(".")[0] for event in self.events} == {self.turn}
+        assert {one and one.turn for one in ids} == {self.turn}
 
     async def _json(self, method: str, url: str, **rest: Any) -> dict[str, Any]:
         async with self._session.request(method, url, headers=self._headers, **rest) as response:

@@ -4,69 +4,94 @@ from __future__ import annotations
 
 import asyncio
 import signal
+from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
+import pytest_asyncio
 
-from shared.emulator import EmulatorConfig, running
+from shared.emulator import Emulator, EmulatorConfig, running
 from tests.support.processes import Running
 from tests.support.session_streams import PATIENCE_S, Client, clients, two_servers
 from tests.support.whole_path import eventually
 
-EVENTS = 40
-MESSAGE = f"Hello [[words:200]] [[frames:{EVENTS + 1}]] [[fault:slow@0.02]]"
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+EVENTS, WORDS = 40, 200
+MESSAGE = f"Hello [[words:{WORDS}]] [[frames:{EVENTS + 1}]] [[fault:slow@0.02]]"
 LONG = "Hello [[words:600]] [[frames:600]] [[fault:slow@0.2]]"
 MAX_STOP_S = 1.0
 
 
-async def whole(client: Client, server: Running, number: int = 0) -> None:
+class Site(NamedTuple):
+    gemini: Emulator
+    one: Running
+    two: Running
+
+    @property
+    def requests(self) -> int:
+        return int(self.gemini.stats()["requests"])
+
+    async def quiet(self) -> None:
+        await eventually(lambda: self.gemini.stats()["open"] == 0, PATIENCE_S)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def site(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Site]:
+    folder = tmp_path_factory.mktemp("site")
+    async with running(EmulatorConfig()) as gemini, two_servers(folder, gemini.url) as (one, two):
+        yield Site(gemini, one, two)
+
+
+async def whole(client: Client, server: Running) -> None:
     """The client has the whole text, each part of it once."""
     client.assert_ids_rise()
     assert [event.name for event in client.events][-2:] == ["usage", "done"]
-    kept = (await client.history(server))[number]
+    kept = (await client.history(server))[-1]
     assert (kept["state"], kept["answer"]) == ("done", client.text)
 
 
-async def test_a_cut_anywhere_is_resumed_elsewhere(tmp_path: Path) -> None:
+async def test_a_cut_anywhere_is_resumed_elsewhere(site: Site) -> None:
     """For every number of events before the cut, each with a client of its own."""
-    async with running(EmulatorConfig()) as gemini, two_servers(tmp_path, gemini.url) as (one, two):
+    before = site.requests
 
-        async def cut_after(count: int, client: Client) -> None:
-            await client.send(one, MESSAGE)
-            await client.read(one, count)
-            await client.read(two)
-            await whole(client, two)
-            assert len(client.text.split()) == 200
+    async def cut_after(count: int, client: Client) -> None:
+        await client.send(site.one, MESSAGE)
+        await client.read(site.one, count)
+        await client.read(site.two)
+        await whole(client, site.two)
+        assert len(client.text.split()) == WORDS
 
-        async with clients(EVENTS + 1) as all_clients:
-            await asyncio.gather(*(cut_after(count, client) for count, client in enumerate(all_clients)))
-        assert gemini.stats()["requests"] == EVENTS + 1
-        await eventually(lambda: gemini.stats()["open"] == 0)
-
-
-async def test_five_cuts_in_a_row_in_two_turns(tmp_path: Path) -> None:
-    async with running(EmulatorConfig()) as gemini, two_servers(tmp_path, gemini.url) as servers:
-        async with clients(1) as (client,):
-            for number in range(2):
-                await client.send(servers[0], MESSAGE)
-                for cut in range(5):
-                    await client.read(servers[cut % 2], 3)
-                await client.read(servers[1])
-                await whole(client, servers[0], number)
-                await client.read(servers[0])
-                assert client.status == 204
-        assert gemini.stats()["requests"] == 2
+    async with clients(EVENTS + 1) as all_clients:
+        await asyncio.gather(*(cut_after(count, client) for count, client in enumerate(all_clients)))
+    assert site.requests == before + EVENTS + 1
+    await site.quiet()
 
 
-async def test_two_processes_that_open_a_turn_pay_once(tmp_path: Path) -> None:
-    async with running(EmulatorConfig()) as gemini, two_servers(tmp_path, gemini.url) as (one, two):
-        async with clients(2) as (first, _), clients(1) as (second,):
-            await first.send(one, MESSAGE)
-            second.turn, second.session_id = first.turn, first.session_id
-            await asyncio.gather(first.read(one), second.read(two))
-            await whole(first, one)
-            await whole(second, two)
-        assert gemini.stats()["requests"] == 1
+async def test_five_cuts_in_a_row_in_two_turns(site: Site) -> None:
+    before, servers = site.requests, (site.one, site.two)
+    async with clients(1) as (client,):
+        for _ in range(2):
+            await client.send(servers[0], MESSAGE)
+            for cut in range(5):
+                await client.read(servers[cut % 2], 3)
+            await client.read(servers[1])
+            await whole(client, servers[0])
+            await client.read(servers[0])
+            assert client.status == 204
+    assert site.requests == before + 2
+
+
+async def test_two_processes_that_open_a_turn_pay_once(site: Site) -> None:
+    before = site.requests
+    async with clients(1) as (first,), clients(1) as (second,):
+        await first.send(site.one, MESSAGE)
+        second.turn, second.session_id = first.turn, first.session_id
+        await asyncio.gather(first.read(site.one), second.read(site.two))
+        await whole(first, site.one)
+        await whole(second, site.two)
+    assert site.requests == before + 1
 
 
 async def test_an_answer_is_stopped_from_elsewhere(tmp_path: Path) -> None:
@@ -95,11 +120,10 @@ async def test_an_answer_is_stopped_from_elsewhere(tmp_path: Path) -> None:
 
 async def suspended(folder: Path, for_s: float) -> None:
     """A process is suspended when its client leaves, and continues when its turn has long ended elsewhere."""
-    env = {"REQUEST_TIMEOUT_SECONDS": "2"}
-    async with running(EmulatorConfig()) as gemini, two_servers(folder, gemini.url, env) as (one, two):
+    async with running(EmulatorConfig()) as gemini, two_servers(folder, gemini.url) as (one, two):
         async with clients(1) as (client,):
             await client.send(one, LONG)
-            await client.read(one, 2)
+            await client.read(one, 2, timeout_s=2)
             one.process.send_signal(signal.SIGSTOP)
             try:
                 began_s = asyncio.get_running_loop().time()
@@ -108,7 +132,7 @@ async def suspended(folder: Path, for_s: float) -> None:
                 client.assert_ids_rise()
                 await client.send(two, "And now? [[words:30]]")
                 await client.read(two)
-                await whole(client, two, 1)
+                await whole(client, two)
                 await asyncio.sleep(for_s - (asyncio.get_running_loop().time() - began_s))
             finally:
                 one.process.send_signal(signal.SIGCONT)
@@ -121,7 +145,7 @@ async def suspended(folder: Path, for_s: float) -> None:
             assert (first["state"], second["state"], second["answer"]) == ("interrupted", "done", client.text)
             await client.send(one, "And then? [[words:30]]")
             await client.read(one)
-            await whole(client, one, 2)
+            await whole(client, one)
         assert gemini.stats()["requests"] == 3
 
 
