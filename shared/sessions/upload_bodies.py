@@ -23,7 +23,9 @@ class UploadForm(Body):
         json_schema_extra={"format": "binary"},
     )
     session_id: str | None = Field(
-        None, description="The session that gets the file; else the header or the cookie names it."
+        None,
+        description="The session that gets the file, or `new`; else the header or the cookie names it.",
+        examples=["new"],
     )
 
 
@@ -38,7 +40,9 @@ class ResumableBody(Body):
         "", description="Its type. It counts only for what the content leaves open, as the kind of a text."
     )
     session_id: str | None = Field(
-        None, description="The session that gets the file; else the header or the cookie names it."
+        None,
+        description="The session that gets the file, or `new`; else the header or the cookie names it.",
+        examples=["new"],
     )
 
 
