@@ -25,6 +25,7 @@ from shared.sessions.uploads import MAX_IMAGE_BYTES
 from tests.functions.test_openai_files import MULTIPART, files_in, form
 from tests.support.edge import ADMIN, ADMIN_KEY, Answer, FakeServices, ask
 from tests.support.image_samples import written
+from tests.support.object_stores import AWS, bucket_store
 from tests.support.processes import served
 
 ANNA = {**ADMIN, "x-caller-id": "anna"}
@@ -338,6 +339,30 @@ async def test_refused_content_is_deleted(services: UploadServices, content: byt
         answer = await services.send("POST", f"/upload/{announced['id']}/complete")
         assert (answer.status, said in answer.error["message"]) == (expected, True), answer.body
     assert (files_in(services.folder), await services.store.list("sessions/")) == ([], [])
+
+
+@pytest.mark.parametrize("kind", ["gs", "s3"])
+async def test_large_file_goes_to_the_bucket_itself(
+    kind: str, tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The URL is the bucket's; this server takes no bytes for it, and judges what has arrived there."""
+    for name, value in AWS.items():
+        monkeypatch.setenv(name, value)
+    async with bucket_store(kind, request.getfixturevalue("gcs_origin" if kind == "gs" else "s3_origin")) as place:
+        services = UploadServices(tmp_path)
+        services.files = Files(services.store, open_objects(place.url, FILES))
+        for content, status in ((VIDEO, 200), (ELF, 415)):
+            announced = (await services.announce(name="a.mp4", size_bytes=len(content))).json()
+            complete = f"/upload/{announced['id']}/complete"
+            assert (await services.send("PUT", f"/upload/{announced['id']}/content", {}, content)).status == 404
+            assert (await services.send("POST", complete)).status == 400
+            async with aiohttp.ClientSession() as anybody, anybody.put(announced["upload_url"], data=content) as put:
+                assert put.status == 200, await put.text()
+            answer = await services.send("POST", complete)
+            assert answer.status == status, answer.body
+        [kept] = await services.waiting(announced["session_id"])
+        assert (kept.mime_type, kept.size_bytes) == ("video/mp4", len(VIDEO))
+        assert len(await services.files.objects.names(None, 10)) == 1
 
 
 # -- the real server ---------------------------------------------------------------------------------------------------
