@@ -26,7 +26,7 @@ from shared.gemini.errors import UpstreamFailure
 from shared.gemini.file_uploads import MAX_FAILURES, PIECE_BYTES, FileUploads, RemoteFile
 from shared.generation import Caller, FileSource
 from shared.secret import Secret
-from shared.stores.port import KEYS_PER_READ, Change, Put, Store, StoreError, read_all, transact_repeated
+from shared.stores.port import KEYS_PER_READ, Change, Put, Store, StoreError, transact_repeated
 
 log = logging.getLogger(__name__)
 
@@ -74,13 +74,18 @@ class FileCopies:
         keys = {source.key: _key(source.key) for source in sources}
         asked = list(keys.values())
         batches = [asked[at : at + KEYS_PER_READ] for at in range(0, len(asked), KEYS_PER_READ)]
-        values: dict[str, bytes | None] = {}
+
+        def step(values: Mapping[str, bytes | None], now_ms: int) -> Change[dict[str, dict[str, Copy]]]:
+            return Change({key: usable(unpack(value), now_ms) for key, value in values.items()})
+
+        found: dict[str, dict[str, Copy]] = {}
         try:
-            for read in await asyncio.gather(*(read_all(self._store, batch, timeout_s) for batch in batches)):
-                values.update(read)
+            reads = (self._store.transact(batch, step, timeout_s=timeout_s) for batch in batches)
+            for outcome in await asyncio.gather(*reads):
+                found.update(outcome.result)
         except StoreError:
             raise _unavailable() from None
-        return {name: usable(unpack(values[key]), unix_s() * 1000) for name, key in keys.items()}
+        return {name: found[key] for name, key in keys.items()}
 
     async def ensure(self, source: FileSource, account: Account, project: str, caller: Caller, until_s: float) -> Copy:
         """The file's copy in `project`, uploaded with `account` if there is none, once Gemini can use it. Raises UpstreamFailure,
