@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functions.sessions.answers import HISTORY_QUERY, LIST_QUERY, SessionHistory, SessionList
 from shared.generation import JsonObject
 from shared.openapi.operation import Operation
 from shared.sessions.upload_bodies import ContentAnswer, UploadAnswer, UploadForm
@@ -42,9 +43,9 @@ OPERATIONS: dict[str, Operation] = {
     ),
     "GET /stream": Operation(summary="The answer to what is pending in the session, as server-sent events."),
     "DELETE /stream/{turn}": Operation(summary="Stops an answer; its text so far is kept."),
-    "GET /sessions": Operation(summary="The caller's sessions, newest first."),
-    "GET /sessions/{id}": Operation(summary="A session's history."),
-    "DELETE /sessions/{id}": Operation(summary="Deletes a session with its turns and files."),
+    "GET /sessions": Operation(SessionList, summary="The caller's sessions, newest first.", query=LIST_QUERY),
+    "GET /sessions/{id}": Operation(SessionHistory, summary="A session's history.", query=HISTORY_QUERY),
+    "DELETE /sessions/{id}": Operation(summary="Deletes a session with its turns and files.", status=204),
     "POST /sessions/{id}/ticket": Operation(summary="A ticket that opens the stream of one turn without headers."),
     "GET /try": Operation(
         summary="A page that uses all of it.",

@@ -11,6 +11,7 @@ from shared.generation import JsonObject
 from shared.http.bodies import AnswerBody, Between, Body, Text
 from shared.http.multipart import MAX_FILENAME_CHARS
 
+_MAX_TYPE_CHARS = 200
 _MAX_BYTES = 2 << 30
 """Of every setting of MAX_UPLOAD_MB; the setting itself is checked afterwards."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 WITH_THE_COOKIE = """
-async ([gateway, text]) => {
+async ([gateway, text, headers = {}]) => {
   const post = (path, init) => fetch(gateway + path, {method: "POST", credentials: "include", ...init}).then((r) => r.json());
   const form = new FormData();
   form.append("file", new Blob(["One line of text."], {type: "text/plain"}), "notes.txt");
-  const upload = await post("/upload", {body: form});
+  const upload = await post("/upload", {body: form, headers});
   const json = {headers: {"content-type": "application/json"}, body: JSON.stringify({message: text})};
   const chat = await post("/chat", json);
   const answer = await new Promise((resolve, reject) => {
@@ -38,15 +38,16 @@ async ([gateway, text]) => {
   return {upload, chat, answer};
 }
 """
-"""What a page written for one server-wide session does, with `credentials` and `withCredentials` added."""
+"""What a page written for one server-wide session does, with `credentials` and `withCredentials` added. On loopback, callers
+without a credential share one session; the header x-session-id: new with the first request opens another."""
+NEW = {"x-session-id": "new"}
 WITH_A_TICKET = """
-async ([gateway, text]) => {
+async ([gateway, text, headers]) => {
   const post = (path, body) => fetch(gateway + path, {
     method: "POST", headers: {"content-type": "application/json"}, body: JSON.stringify(body),
   }).then((r) => r.json());
   const form = new FormData();
   form.append("file", new Blob(["One line of text."], {type: "text/plain"}), "notes.txt");
-  const headers = {"x-session-id": "new"};
   const upload = await fetch(gateway + "/upload", {method: "POST", body: form, headers}).then((r) => r.json());
   const chat = await post("/chat", {message: text, session_id: upload.session_id});
   const {ticket} = await post(`/sessions/${chat.session_id}/ticket`, {});
@@ -93,8 +94,8 @@ async def listing(site: int, tmp_path_factory: pytest.TempPathFactory) -> AsyncI
         yield server.url
 
 
-async def asked(page: Page, script: str, gateway: str, text: str) -> Any:
-    said = await page.evaluate(script, [gateway, text])
+async def asked(page: Page, script: str, gateway: str, text: str, headers: Mapping[str, str] = NEW) -> Any:
+    said = await page.evaluate(script, [gateway, text, headers])
     assert (said["upload"]["success"], said["chat"]["success"]) == (True, True)
     assert said["chat"]["session_id"] == said["upload"]["session_id"]
     return said
@@ -112,7 +113,7 @@ async def test_the_cookie_keeps_the_conversation(site: int, listing: str, opened
     """And another browser has one of its own."""
     page, other = await opened(f"http://localhost:{site}/"), await opened(f"http://localhost:{site}/")
     first = await asked(page, WITH_THE_COOKIE, listing, "First.")
-    second = await asked(page, WITH_THE_COOKIE, listing, "Second.")
+    second = await asked(page, WITH_THE_COOKIE, listing, "Second.", {})
     assert second["chat"]["session_id"] == first["chat"]["session_id"]
     assert "2 messages came before it" in second["answer"]
     elsewhere = await asked(other, WITH_THE_COOKIE, listing, "Third.")

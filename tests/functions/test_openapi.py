@@ -323,6 +323,7 @@ OF_THE_EDGE = {
     "payload_too_large",
     "unsupported_media_type",
     "range_not_satisfiable",
+    "nothing_pending",
 }
 
 
