@@ -37,7 +37,7 @@ class ResumableBody(Body):
         description="The name of the file.", examples=["film.mp4"]
     )
     size_bytes: Annotated[int, Between(1, _MAX_BYTES)] = Field(description="The exact size of the file, in bytes.")
-    type: str = Field(
+    type: Annotated[str, StringConstraints(max_length=_MAX_TYPE_CHARS)] = Field(
         "", description="Its type. It counts only for what the content leaves open, as the kind of a text."
     )
     session_id: str | None = Field(
