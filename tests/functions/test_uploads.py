@@ -231,6 +231,17 @@ async def test_unreachable_store_keeps_nothing(services: UploadServices) -> None
     assert (answer.status, answer.error["code"]) == (503, "ledger_unavailable")
 
 
+async def test_upload_that_the_session_refuses_keeps_nothing(services: UploadServices) -> None:
+    """Its bytes and its entry are written by then."""
+    with patch("shared.sessions.session.MAX_WAITING_FILES", 1):
+        answers = [await services.upload(form(b"a text")) for _ in range(2)]
+    assert [answer.status for answer in answers] == [200, 400]
+    sid = answers[0].json()["session_id"]
+    page = await services.files.page(files_owner(sid), after=None, limit=9, newest_first=True, purpose=None)
+    assert [file.id for file in page.files] == [answers[0].json()["id"]]
+    assert len(await services.files.objects.names(None, 9)) == 1
+
+
 # -- whose uploads count, and for whom ---------------------------------------------------------------------------------
 
 
@@ -280,6 +291,16 @@ async def test_resumable_upload_joins_its_session_once(services: UploadServices)
     assert await services.waiting(sid) == [FileRef(announced["id"], "film.mp4", "video/mp4", len(VIDEO))]
     file = await services.files.describe(files_owner(sid), announced["id"])
     assert await services.files.read(file) == VIDEO
+
+
+async def test_upload_that_is_completed_twice_at_once_is_one(services: UploadServices) -> None:
+    announced = (await services.announce()).json()
+    assert (await services.send("PUT", path_of(announced["upload_url"]), {}, VIDEO)).status == 200
+    complete = f"/upload/{announced['id']}/complete"
+    with patch("shared.bootstrap.services", lambda: services):
+        answers = await asyncio.gather(*(ask(sessions, "POST", complete, headers=ANNA) for _ in range(4)))
+    assert {(answer.status, answer.body) for answer in answers} == {(200, answers[0].body)}
+    assert [file.id for file in await services.waiting(announced["session_id"])] == [announced["id"]]
 
 
 @pytest.mark.parametrize(
