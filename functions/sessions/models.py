@@ -26,6 +26,7 @@ OPERATIONS: dict[str, Operation] = {
         form=True,
         summary="Stores a file for the session's next message.",
         query={"resumable": _RESUMABLE},
+        responses={"404": _error("The caller has no session with this session_id.")},
     ),
     "POST /upload/{id}/complete": Operation(
         UploadAnswer,

@@ -174,6 +174,11 @@ async def test_resumable_is_a_switch(services: UploadServices, path: str) -> Non
     assert (answer.status, answer.error["details"]) == (400, {"field": "resumable"})
 
 
+async def test_file_is_not_sent_where_it_is_announced(services: UploadServices) -> None:
+    answer = await services.send("POST", "/upload?resumable=1", {**ANNA, "content-type": MULTIPART}, form(b"x"))
+    assert (answer.status, "the file itself goes to the upload_url" in answer.error["message"]) == (415, True)
+
+
 async def test_declared_two_gigabytes_are_refused_unread(services: UploadServices) -> None:
     answer = await services.upload([b""], {**ANNA, "content-length": str(2 << 30)})
     assert (answer.status, answer.error["details"]["limit_bytes"]) == (413, 100 << 20)
