@@ -37,7 +37,7 @@ MAX_COPIES = 50
 """Projects of one file; the copies that expire last are kept."""
 UPLOADS_AT_ONCE, UPLOADS_OF_CALLER = 4, 2
 """Each holds one piece of its file (8 MiB)."""
-FIRST_POLL_S, LONGEST_POLL_S = 0.5, 5.0
+MIN_POLL_S, MAX_POLL_S = 0.5, 5.0
 
 
 class Copy(NamedTuple):
@@ -160,7 +160,7 @@ class FileCopies:
     async def _when_active(
         self, source: FileSource, account: Account, project: str, copy: Copy, until_s: float
     ) -> Copy:
-        wait_s, failures = FIRST_POLL_S, 0
+        wait_s, failures = MIN_POLL_S, 0
         while not copy.active:
             try:
                 file = await self._uploads().describe(account.credential, copy.name, until_s)
@@ -180,7 +180,7 @@ class FileCopies:
                     details={"file_id": source.name},
                 )
             await asyncio.sleep(wait_s)
-            wait_s = min(2 * wait_s, LONGEST_POLL_S)
+            wait_s = min(2 * wait_s, MAX_POLL_S)
         return copy
 
     async def _record(self, source: FileSource, project: str, copy: Copy) -> None:

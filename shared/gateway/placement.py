@@ -29,7 +29,6 @@ from shared.admission.merge_ledgers import find_merges
 from shared.clock import elapsed_s
 from shared.errors import (
     BadRequest,
-    CostExceedsLimit,
     GatewayError,
     LedgerUnavailable,
     NoServerKey,
@@ -279,15 +278,15 @@ class Placement:
     def leave(self, error: Exception, having: Callable[[list[Account]], list[Account]]) -> bool:
         """Gives up the project of the files, or the backend of the signatures, because none of its accounts can serve. False if
         that helps nothing: nothing binds the request, or no other account with the model (`having`) may serve it."""
-        only_files = self._backend is None or isinstance(error, QueueTimeout | CostExceedsLimit)
-        if self._files is None and only_files:
+        full = isinstance(error, QueueTimeout)
+        if self._files is None and (full or self._backend is None):
             return False
         try:
             candidates = self._holding(self._places.pool.candidates(self._generation.caller))
         except GatewayError:
             return False
         if self._files is not None:
-            return self._files.leave(candidates, having)
+            return self._files.leave(candidates, having, full=full)
         assert self._backend is not None
         left = {*self._left, self._backend}
         if not any(account.kind in BACKENDS - left for account in candidates):

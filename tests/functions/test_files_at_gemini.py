@@ -26,7 +26,7 @@ async def with_files(**rest: Any) -> AsyncIterator[WholePath]:
     with (
         patch("shared.http.stored_files.INLINE_BYTES", 1000),
         patch("shared.gemini.file_uploads.PIECE_BYTES", 1024),
-        patch("shared.gateway.file_copies.FIRST_POLL_S", 0.1),
+        patch("shared.gateway.file_copies.MIN_POLL_S", 0.1),
     ):
         async with whole_path(**{"accounts": PROJECTS, "REQUEST_TIMEOUT_SECONDS": 60, **rest}) as path:
             yield path
