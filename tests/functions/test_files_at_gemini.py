@@ -160,6 +160,13 @@ async def test_a_callers_own_key_has_copies_of_its_own() -> None:
         assert (answer.status, copies(path)) == (429, {OWN_LEDGER: 1})
 
 
+async def test_several_answers_take_one_upload() -> None:
+    async with with_files() as path:
+        answer = await ask(path, await store(path), n=3)
+        assert ["With it came a file" in one["message"]["content"] for one in answer.json()["choices"]] == [True] * 3
+        assert sum(copies(path).values()) == 1
+
+
 async def test_several_files_go_to_one_project() -> None:
     async with with_files() as path:
         ids = [await store(path, TEXT + bytes([65 + n])) for n in range(6)]
