@@ -10,7 +10,7 @@ import pytest
 from shared.bounds.large_work import LargeWork
 from shared.clock import elapsed_s
 from shared.emulator import running
-from shared.gateway.file_copies import UPLOADS_AT_ONCE
+from shared.gateway.file_copies import MAX_UPLOADS
 from shared.gemini.file_uploads import PIECE_BYTES, FileUploads
 from shared.generation import FileSource
 from shared.secret import Secret
@@ -28,9 +28,7 @@ async def test_an_upload_holds_a_piece_and_not_the_file() -> None:
 
     async with running() as gemini:
         uploads = FileUploads(gemini.url, LargeWork(), lambda url: None)
-        sources = [
-            FileSource(f"o.{n}", f"file-{n}", "application/pdf", SIZE_BYTES, read) for n in range(UPLOADS_AT_ONCE)
-        ]
+        sources = [FileSource(f"o.{n}", f"file-{n}", "application/pdf", SIZE_BYTES, read) for n in range(MAX_UPLOADS)]
         tracemalloc.start()
         try:
             until_s = elapsed_s() + 600
@@ -39,6 +37,6 @@ async def test_an_upload_holds_a_piece_and_not_the_file() -> None:
         finally:
             tracemalloc.stop()
             await uploads.aclose()
-        assert [file.state for file in files] == ["ACTIVE"] * UPLOADS_AT_ONCE
-    assert peak_bytes < 4 * UPLOADS_AT_ONCE * PIECE_BYTES
-    assert peak_bytes < UPLOADS_AT_ONCE * SIZE_BYTES / 4
+        assert [file.state for file in files] == ["ACTIVE"] * MAX_UPLOADS
+    assert peak_bytes < 4 * MAX_UPLOADS * PIECE_BYTES
+    assert peak_bytes < MAX_UPLOADS * SIZE_BYTES / 4
