@@ -171,13 +171,14 @@ class Placement:
     def __init__(self, places: Places, generation: Generation, encoded: EncodedBody) -> None:
         self._places, self._generation, self._encoded = places, generation, encoded
         on_server = generation.caller.caller_key is None
-        self._names = references.names(encoded.body) if on_server else ()
+        named = references.named(encoded.body)
+        self._names = named.bounded_things() if on_server else ()
         self._signatures = references.signatures(encoded.body) if on_server and places.several_backends else ()
         self._files: FilePlacement | None = None
-        if sources := references.stored_files(encoded.body):
+        if named.files:
             from shared.gateway.file_placement import FilePlacement
 
-            self._files = FilePlacement(places, generation, sources)
+            self._files = FilePlacement(places, generation, named.files)
         self._project: tuple[str, str] | None = None
         """The project that the request is bound to, and the thing that binds it."""
         self._made_by: Mapping[str, Kind] = {}
