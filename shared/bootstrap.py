@@ -52,7 +52,7 @@ from shared.stores.url import open_store
 from shared.telemetry.record import log_problem
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Awaitable, Callable, Collection
 
     from shared.accounts.same_project import Found
     from shared.files.files import Files
@@ -105,6 +105,7 @@ class Services:
             byte_budget=self.byte_budget,
             large_work=self.large_work,
             signatures_ms=settings.session_ttl_hours * 3_600_000,
+            uploads=lambda: self.kinds.file_uploads,
         )
         self.caller_rate = CallerRate(self.store, settings.rate_limit, settings.window_s)
         self.fetch_rate = CallerRate(self.store, fetch_limit(settings), settings.window_s, counted="fetched addresses")
@@ -112,6 +113,8 @@ class Services:
         self.admin_guesses = AdminGuesses()
         self._health = Health(settings, self.store, self.pool, refresh=self.refresh, stored=self.live)
         self.tracer = self._tracer(settings)
+        self.at_close: list[Callable[[], Awaitable[None]]] = []
+        """Closes what the packages above made for this process; called first."""
         self._writes_told = 0
         self._import_due = file_to_import(settings.accounts) is not None
         """The old program's file is there, and not known to be imported."""
@@ -231,6 +234,8 @@ class Services:
         )
 
     async def aclose(self) -> None:
+        for close in self.at_close:
+            await close()
         await self.gateway.merges.aclose()
         await self.admission.aclose()
         await self._rejections.aclose()

@@ -12,6 +12,7 @@ GatewayError
 │   └── ModelNotFound         model_not_found
 ├── MethodNotAllowed 405      method_not_allowed     carries Allow
 ├── StaleConfiguration 409    stale_configuration    an edit of a version that somebody else has changed
+├── NothingPending 409        nothing_pending        a stream of a session that has no message without an answer
 ├── PayloadTooLarge 413       payload_too_large
 ├── UnsupportedMediaType 415  unsupported_media_type
 ├── RangeNotSatisfiable 416   range_not_satisfiable  carries Content-Range
@@ -110,6 +111,10 @@ class MethodNotAllowed(GatewayError):
 
 class StaleConfiguration(GatewayError):
     status, code, retryable = 409, "stale_configuration", False
+
+
+class NothingPending(GatewayError):
+    status, code, retryable = 409, "nothing_pending", False
 
 
 class PayloadTooLarge(GatewayError):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
@@ -100,6 +100,31 @@ class Caller:
     id: str
     kind: Literal["admin", "caller_key", "anonymous"]
     caller_key: Secret | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FileSource:
+    """A file that a caller stored here, as the gateway uploads it to Gemini. `key` is unique for the file and its owner, `name`
+    is the file's id for the caller, `read(start, end)` returns the bytes from `start` to `end` (exclusive)."""
+
+    key: str
+    name: str
+    mime_type: str
+    size_bytes: int
+    read: Callable[[int, int], Awaitable[bytes]] = field(repr=False, compare=False)
+
+
+class FileUri(str):
+    """The `fileUri` of a stored file in a native body. The gateway replaces it with the file's URI in the Google project that it
+    has chosen for the request. Only this type names a stored file: the same text from a caller's JSON is no `FileUri`."""
+
+    __slots__ = ("source",)
+    source: FileSource
+
+    def __new__(cls, source: FileSource) -> FileUri:
+        uri = super().__new__(cls, f"stored:{source.name}")
+        uri.source = source
+        return uri
 
 
 @dataclass(slots=True, eq=False)

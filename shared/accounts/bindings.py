@@ -20,11 +20,10 @@ import orjson
 from shared.clock import elapsed_s
 from shared.errors import LedgerUnavailable
 from shared.secret import Secret
-from shared.stores.port import Change, Put, Store, StoreError, transact_repeated
+from shared.stores.port import KEYS_PER_READ, Change, Put, Store, StoreError, read_all, transact_repeated
 
 MAX_REMEMBERED = 10_000
 REMEMBERED_S = 300.0
-KEYS_PER_READ = 100
 
 
 class Binding(NamedTuple):
@@ -101,15 +100,6 @@ class Bindings:
         self._remembered.move_to_end(key)
         if len(self._remembered) > MAX_REMEMBERED:
             self._remembered.popitem(last=False)
-
-
-async def read_all(store: Store, keys: Sequence[str], timeout_s: float) -> Mapping[str, bytes | None]:
-    """The values of up to KEYS_PER_READ entries, read in one round trip. Raises StoreError."""
-
-    def step(values: Mapping[str, bytes | None], now_ms: int) -> Change[Mapping[str, bytes | None]]:
-        return Change(dict(values))
-
-    return (await store.transact(keys, step, timeout_s=timeout_s)).result
 
 
 def _key(name: str) -> str:

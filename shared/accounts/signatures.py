@@ -14,9 +14,8 @@ from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 
 from shared.accounts.account import Kind
-from shared.accounts.bindings import KEYS_PER_READ, read_all
 from shared.secret import Secret
-from shared.stores.port import Change, Put, Store, StoreError
+from shared.stores.port import KEYS_PER_READ, Change, Put, Store, StoreError, read_all
 
 log = logging.getLogger(__name__)
 

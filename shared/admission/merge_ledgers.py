@@ -6,11 +6,10 @@ import logging
 from collections.abc import Iterable, Sequence
 
 from shared.accounts.account import Account
-from shared.accounts.bindings import KEYS_PER_READ, read_all
 from shared.admission.ledger_document import Merge
 from shared.ledger.packing import UnreadableState, unpack
 from shared.ledger.state import COLLECTION
-from shared.stores.port import CommitUnknown, Store, StoreContended
+from shared.stores.port import KEYS_PER_READ, CommitUnknown, Store, StoreContended, read_all
 
 log = logging.getLogger(__name__)
 

@@ -90,13 +90,13 @@ def timeout_error(waiter: Waiter, returns: Returns) -> GatewayError:
 
 def _stop(waiter: Waiter) -> Reason | None:
     """Why no candidate can serve the waiter, however many permits are free: the error of the stop that ends first."""
-    stops = [stop for project in waiter.candidates if (stop := _stop_of(project, waiter)) is not None]
+    stops = [stop for project in waiter.candidates if (stop := stop_of(project, waiter.model, waiter.cost))]
     return min(stops, key=lambda stop: stop.until_ms) if len(stops) == len(waiter.candidates) else None
 
 
-def _stop_of(project: ProjectClient, waiter: Waiter) -> Reason | None:
-    """Of the stops in `project` that concern the waiter, the one that ends last."""
-    permits, earliest_ms = project.permits_of(waiter.model), project.clock.earliest_ms()
+def stop_of(project: ProjectClient, model: str, cost: Cost) -> Reason | None:
+    """Of the stops in `project` that concern a request of `cost`, the one that ends last."""
+    permits, earliest_ms = project.permits_of(model), project.clock.earliest_ms()
     lower = permits.last.lower if permits.last is not None else None
     stops = []
     if permits.reason is not None and permits.reason.kind != "rate":
@@ -105,7 +105,7 @@ def _stop_of(project: ProjectClient, waiter: Waiter) -> Reason | None:
         # Where Gemini named the day's limit, it is tested before midnight.
         tested_ms = lower.until_ms if lower is not None and lower.until_ms > earliest_ms else permits.day_end_ms
         stops.append(Reason("day", "" if lower is None else lower.message, int(min(permits.day_end_ms, tested_ms))))
-    if lower is not None and exceeded(permits.effective, waiter.model, waiter.cost) is not None:
+    if lower is not None and exceeded(permits.effective, model, cost) is not None:
         stops.append(lower)
     return max(stops, key=lambda stop: stop.until_ms, default=None)
 

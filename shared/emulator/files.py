@@ -1,7 +1,10 @@
 """The Files API of the offline Gemini: upload, get, list and delete, for each project its own files. Contents are not kept.
 
-POST /upload/{v1,v1beta}/files (resumable: start, then `upload` and `finalize` at the URL that the start returns, without a key)
+POST /upload/{v1,v1beta}/files (resumable: start, then `upload` and `finalize`, or `query` for the bytes received so far, at the
+URL that the start returns, without a key)
 GET /{v}/files[?pageSize] · GET, DELETE /{v}/files/{id}
+
+A video is PROCESSING for PROCESSING_S before it is ACTIVE and can be used.
 """
 
 from __future__ import annotations
@@ -25,6 +28,7 @@ from .server import Request
 
 PATH = re.compile(r"/(upload/)?(v1|v1beta)/files(?:/([^/:]+))?")
 LIFETIME_S = 48 * 3600.0
+PROCESSING_S = 1.0
 _MAX_FILES = 10_000
 _MAX_UPLOADS = 1_000
 _PAGE_SIZE = 100
@@ -51,6 +55,8 @@ class Files:
         self._wall_clock = wall_clock
         self._files: OrderedDict[tuple[str, str], dict[str, Any]] = OrderedDict()
         self._expiry_s: dict[tuple[str, str], float] = {}
+        self._active_s: dict[tuple[str, str], float] = {}
+        """Until when files are PROCESSING that were so at first."""
         self._uploads: OrderedDict[str, _Upload] = OrderedDict()
 
     def of(self, project: str) -> OfProject:
@@ -62,8 +68,12 @@ class Files:
         return (name for owner, name in self._files if owner == project and self._expiry_s[owner, name] > now_s)
 
     def find(self, project: str, name: str) -> dict[str, Any] | None:
-        live = self._expiry_s.get((project, name), 0.0) > self._wall_clock()
-        return self._files[project, name] if live else None
+        key, now_s = (project, name), self._wall_clock()
+        if self._expiry_s.get(key, 0.0) <= now_s:
+            return None
+        if self._active_s.get(key, now_s) <= now_s:
+            self._files[key]["state"] = "ACTIVE"
+        return self._files[key]
 
     def upload_of(self, upload_id: str) -> str | None:
         """The project of an upload that has begun: its URL needs no key."""
@@ -82,6 +92,7 @@ class Files:
             raise GoogleError(403, f"You do not have permission to access the File {file_id} or it may not exist.")
         if request.method == "DELETE":
             del self._files[project, name], self._expiry_s[project, name]
+            self._active_s.pop((project, name), None)
             return replies.document(request, {})
         return replies.document(request, file)
 
@@ -104,6 +115,11 @@ class Files:
             return await self._start(request, project, version)
         upload_id = request.query.get("upload_id", "")
         upload = self._uploads.get(upload_id)
+        if upload is not None and command == "query":
+            response = replies.document(request, {})
+            response.headers["X-Goog-Upload-Status"] = "active"
+            response.headers["X-Goog-Upload-Size-Received"] = str(upload.size_bytes)
+            return response
         if upload is None or not {part.strip() for part in command.split(",")} <= {"upload", "finalize"}:
             raise invalid()
         if request.headers.get("X-Goog-Upload-Offset", "0") != str(upload.size_bytes):
@@ -166,23 +182,28 @@ class Files:
             "source": "UPLOADED",
         }
         key = (upload.project, upload.name)
+        if file["mimeType"].startswith("video/"):
+            file["state"], self._active_s[key] = "PROCESSING", now_s + PROCESSING_S
         self._files[key] = {name: value for name, value in file.items() if value}
         self._expiry_s[key] = now_s + LIFETIME_S
         if len(self._files) > _MAX_FILES:
             oldest, _ = self._files.popitem(last=False)
             del self._expiry_s[oldest]
+            self._active_s.pop(oldest, None)
         return self._files[key]
 
 
 @dataclass(frozen=True, slots=True)
 class OfProject:
-    """The names of one project's files, as a container."""
+    """The files of one project."""
 
     files: Files
     project: str
 
-    def __contains__(self, name: object) -> bool:
-        return isinstance(name, str) and self.files.find(self.project, name) is not None
+    def state(self, name: str) -> str | None:
+        """None if there is no such file."""
+        file = self.files.find(self.project, name)
+        return None if file is None else str(file["state"])
 
 
 def method_of(request: Request, file_id: str | None) -> str:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Container
-from typing import Any
+from typing import Any, Protocol
 
 from .errors import GoogleError, invalid
 from .image_sizes import check_image_config
@@ -29,16 +28,24 @@ _STORED = re.compile(r"(?:/|\A)files/([^/?]+)\Z")
 _FUNCTION_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.:-]{0,127}")
 
 
+class StoredFiles(Protocol):
+    """The files of the caller's project."""
+
+    def state(self, name: str) -> str | None:
+        """PROCESSING or ACTIVE; None if there is no such file."""
+        ...
+
+
 def check_generate(
     request: dict[str, Any],
     model: Model,
     *,
     signatures: bool,
     backend: Backend = "gemini",
-    files: Container[str] = frozenset(),
+    files: StoredFiles | None = None,
 ) -> None:
     """Raises GoogleError for a normalised GenerateContentRequest that the model would refuse. `signatures`: function
-    calls of the current turn must carry their thought signatures. `files` are those of the caller's project."""
+    calls of the current turn must carry their thought signatures."""
     check_contents(request, files)
     check_signatures(request["contents"], backend)
     _check_turns(request["contents"], signatures=signatures)
@@ -48,7 +55,7 @@ def check_generate(
         raise GoogleError(403, "CachedContent not found (or permission denied)")
 
 
-def check_contents(request: dict[str, Any], files: Container[str] = frozenset()) -> None:
+def check_contents(request: dict[str, Any], files: StoredFiles | None = None) -> None:
     contents = request.get("contents")
     if not contents:
         raise _field("contents", "contents is not specified")
@@ -73,12 +80,20 @@ def _has_input(part: dict[str, Any]) -> bool:
     return bool(part.get("text")) or any(name in part for name in _DATA[1:])
 
 
-def _check_media(part: dict[str, Any], files: Container[str]) -> None:
+def _check_media(part: dict[str, Any], files: StoredFiles | None) -> None:
     blob, file = part.get("inlineData"), part.get("fileData")
     if blob is not None and not blob.get("mimeType"):
         raise invalid("Unable to process input: the mime_type of inline_data must be set.")
-    if file is not None and (match := _STORED.search(file.get("fileUri", ""))) and f"files/{match[1]}" not in files:
-        raise GoogleError(403, f"You do not have permission to access the File {match[1]} or it may not exist.")
+    if file is not None and (match := _STORED.search(file.get("fileUri", ""))):
+        state = files.state(f"files/{match[1]}") if files is not None else None
+        if state is None:
+            raise GoogleError(403, f"You do not have permission to access the File {match[1]} or it may not exist.")
+        if state != "ACTIVE":
+            raise GoogleError(
+                400,
+                f"The File {match[1]} is not in an ACTIVE state and usage is not allowed.",
+                status="FAILED_PRECONDITION",
+            )
     for inner in part.get("functionResponse", {}).get("parts", ()):
         _check_media(inner, files)
 

@@ -9,18 +9,19 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import NamedTuple
 
 from shared.clock import elapsed_s
 from shared.errors import GatewayError, LedgerUnavailable, NotFound, StorageUnavailable
 from shared.files.record import StoredFile, digits_of, is_id, new_id
+from shared.generation import FileSource
 from shared.media.names import made_until, new_name
 from shared.media.port import Objects
 from shared.media.uninterrupted import uninterrupted
 from shared.secret import Secret
-from shared.stores.port import Change, Put, Store, StoreError, transact_repeated
+from shared.stores.port import KEYS_PER_READ, Change, Put, Store, StoreError, read_all, transact_repeated
 
 MAX_LISTED = 10_000
 """Files of one owner that a listing looks at; the newest ones."""
@@ -80,6 +81,26 @@ class Files:
             raise no_file()
         return StoredFile.unpack(value)
 
+    async def describe_all(self, owner: str, file_ids: Sequence[str]) -> dict[str, StoredFile]:
+        """Those of the files that exist, by id, read in batches."""
+        keys = {_key_of(owner, file_id): file_id for file_id in file_ids if is_id(file_id)}
+        asked = list(keys)
+        batches = [asked[at : at + KEYS_PER_READ] for at in range(0, len(asked), KEYS_PER_READ)]
+        try:
+            read = await asyncio.gather(*(read_all(self._store, batch) for batch in batches))
+        except StoreError:
+            raise _unavailable() from None
+        values = {key: value for batch in read for key, value in batch.items()}
+        return {keys[key]: StoredFile.unpack(value) for key in asked if (value := values[key]) is not None}
+
+    def source(self, owner: str, file: StoredFile, mime_type: str) -> FileSource:
+        """The file as the gateway uploads it to Gemini, as `mime_type`."""
+
+        async def read_part(start: int, end: int) -> bytes:
+            return await self.read(file, (start, end))
+
+        return FileSource(_key_of(owner, file.id), file.id, mime_type, file.size_bytes, read_part)
+
     async def read(self, file: StoredFile, part: tuple[int, int] | None = None) -> bytes:
         """Its bytes, or those from `part[0]` to `part[1]` (exclusive), which must be within it."""
         try:
@@ -87,12 +108,13 @@ class Files:
         except NotFound:
             raise no_file() from None
 
-    async def delete(self, owner: str, file_id: str) -> None:
-        """The bytes first: if the rest fails, a second call completes it."""
+    async def delete(self, owner: str, file_id: str) -> StoredFile:
+        """The bytes first: if the rest fails, a second call completes it. Returns what was known about the file."""
         file = await self.describe(owner, file_id)
         with suppress(NotFound):
             await self._objects.delete(file.object_name)
         await self._write(_key_of(owner, file_id), None)
+        return file
 
     async def page(self, owner: str, *, after: str | None, limit: int, newest_first: bool, purpose: str | None) -> Page:
         """At most `limit` files that follow the file `after`, which may be deleted meanwhile. Reads one entry for each file up

@@ -13,7 +13,7 @@ from shared.accounts.account import Account
 from shared.admission.permit import Permit, PermitLapsed
 from shared.admission.queue import AccountsChanged
 from shared.clock import elapsed_s
-from shared.errors import DailyQuotaExhausted, GatewayError, NoQuota, UpstreamTimeout
+from shared.errors import CostExceedsLimit, DailyQuotaExhausted, GatewayError, NoQuota, QueueTimeout, UpstreamTimeout
 from shared.gateway.able import able, embedding, served_model
 from shared.gateway.address_circuit import ENOUGH
 from shared.gateway.clearance import Clearance
@@ -107,8 +107,8 @@ class Attempts:
                 except AccountsChanged:
                     await self._choose()
                     continue
-                except (DailyQuotaExhausted, NoQuota):
-                    if not await self._leave_backend():
+                except (DailyQuotaExhausted, NoQuota, QueueTimeout, CostExceedsLimit) as error:
+                    if not await self._leave(error):
                         raise
                     continue
                 # While this request waited, another one may have learned that the account cannot serve.
@@ -171,13 +171,16 @@ class Attempts:
 
     async def _choose(self) -> None:
         """The accounts for the next attempt, and the body for their backend. Raises GatewayError."""
-        self.next = self.usable = self._candidates()
+        self.usable = self._candidates()
+        await self.placement.place(self.usable, self.model, self.cost)
+        self.next = self.usable = self.placement.holding(self.usable)
         encoded = await self.placement.body()
         self.body, self.message = encoded.data, encoded.body
 
-    async def _leave_backend(self) -> bool:
-        """Turns to the other backend, because none of the backend that made the request's thought signatures can serve."""
-        left = self.placement.leave()
+    async def _leave(self, error: Exception) -> bool:
+        """Turns to another project or backend, because the one to which files or thought signatures bind the request cannot
+        serve it."""
+        left = self.placement.leave(error, self._having)
         if left:
             await self._choose()
         return left
@@ -342,6 +345,9 @@ class Attempts:
                     "This instance is overloaded: no permit could be used in time. Retry later."
                 ) from None
             return
+        if await self.placement.renew(failure):
+            await self._choose()
+            return
         missing = self.placement.missing(failure)
         if missing is not None:
             raise missing from failure
@@ -363,7 +369,7 @@ class Attempts:
         decision = self._decide(failure, others=bool(others))
         if isinstance(decision, Raise) and not others:
             instead = self._decide(failure, others=True)
-            if isinstance(instead, Others) and await self._leave_backend():
+            if isinstance(instead, Others) and await self._leave(failure):
                 return
         match decision:
             case Raise():

@@ -5,8 +5,10 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import TYPE_CHECKING
 
 from shared.accounts.account import Account
 from shared.accounts.pool import Pool
@@ -15,6 +17,7 @@ from shared.admission.admission import Admission
 from shared.admission.permit import PermitLapsed
 from shared.bounds.byte_budget import ByteBudget, Claim
 from shared.bounds.large_work import LargeWork
+from shared.clock import elapsed_s
 from shared.gateway.address_circuit import AddressCircuit
 from shared.gateway.attempts import Attempts
 from shared.gateway.cooldown import Cooldown
@@ -29,6 +32,13 @@ from shared.gemini.missing import MissingModels
 from shared.gemini.models import TABLE, ModelTable
 from shared.gemini.upstream import Upstream
 from shared.generation import Caller, Generation, Priority, Reply, Timeline
+
+if TYPE_CHECKING:
+    from shared.gemini.file_uploads import FileUploads
+
+log = logging.getLogger(__name__)
+DELETE_S = 5.0
+"""Maximum time for the deletion of a file's copies at Gemini."""
 
 
 class Gateway:
@@ -48,8 +58,10 @@ class Gateway:
         cooldown: Cooldown | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         signatures_ms: int = LIFETIME_MS,
+        uploads: Callable[[], FileUploads] | None = None,
     ) -> None:
-        """`signatures_ms`: how long it is known which backend made a thought signature."""
+        """`signatures_ms`: how long it is known which backend made a thought signature. `uploads` returns the client of Gemini's
+        Files API; None where no request has stored files."""
         self.pool, self.admission, self.upstreams = pool, admission, upstreams
         self.request_timeout_s = request_timeout_s
         self.day_share = day_share
@@ -57,7 +69,9 @@ class Gateway:
         self.cooldown = cooldown
         """None where accounts do not rest between dispatches."""
         self.bodies = RequestBodies(byte_budget, large_work)
-        self.places = Places(pool, self.bodies, admission, signatures_ms)
+        self.places = Places(
+            pool, self.bodies, admission, signatures_ms, uploads=uploads, longest_upload_s=request_timeout_s
+        )
         self.missing = MissingModels()
         self.table = table
         """The models, with the operator's aliases."""
@@ -103,6 +117,23 @@ class Gateway:
             return True
         bindings = self.places.bindings
         return await bindings.bind(name, caller.id, account.ledger_id, expires_at_ms, account_id=account.id)
+
+    async def delete_copies(self, caller: Caller, file_key: str) -> None:
+        """Deletes Gemini's copies of a stored file that its caller deleted, as far as that works now: Google deletes the others
+        when their 48 hours are over. The record is removed first, so that no request uses them. Raises LedgerUnavailable."""
+        copies, until_s = self.places.copies, elapsed_s() + DELETE_S
+        found = await copies.forget(file_key)
+        accounts = self.pool.candidates(caller) if found else []
+        holders = {project: self.places.accounts_of(project, accounts)[:1] for project in found}
+        outcomes = await asyncio.gather(
+            *(copies.delete(holder, found[project], until_s) for project, of in holders.items() for holder in of),
+            return_exceptions=True,
+        )
+        for outcome in outcomes:
+            if isinstance(outcome, UpstreamFailure):
+                log.info("A file's copy at Gemini could not be deleted (%s); it expires by itself.", outcome.kind)
+            elif isinstance(outcome, BaseException):
+                raise outcome
 
     def accepted(self, caller: Caller) -> bool:
         """Whether Gemini has accepted the caller's own key, as far as this process knows; True for callers without one.

@@ -7,16 +7,18 @@ signature to the backend that made it.
     things of two projects                    none: 400 that names both
     an unknown thing, or another caller's     none: 404. Where only one project can have an unknown thing, an administrator's
                                               request goes there: the operator's own uploads are not bound
+    files that callers stored here            the accounts of the project that `file_placement` chooses
     signatures that one backend made          the accounts of this backend; where none is usable, the other backend's, with the
                                               placeholder that Gemini documents in place of the signatures
 
-A request with a caller's own key is never looked up: Gemini itself keeps the things of two keys' projects apart.
+The names in a request with a caller's own key are never looked up: Gemini itself keeps the things of two keys' projects apart.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 from shared.accounts.account import Account, Kind
 from shared.accounts.bindings import Binding, Bindings
@@ -25,12 +27,26 @@ from shared.accounts.signatures import BACKENDS, LIFETIME_MS, SignatureBackends
 from shared.admission.admission import Admission
 from shared.admission.merge_ledgers import find_merges
 from shared.clock import elapsed_s
-from shared.errors import BadRequest, LedgerUnavailable, NoServerKey, NotFound
+from shared.errors import (
+    BadRequest,
+    CostExceedsLimit,
+    GatewayError,
+    LedgerUnavailable,
+    NoServerKey,
+    NotFound,
+    QueueTimeout,
+)
 from shared.gateway.request_bodies import RequestBodies
 from shared.gemini import references
 from shared.gemini.errors import UpstreamFailure
-from shared.generation import EncodedBody, Generation
+from shared.generation import Cost, EncodedBody, Generation
 from shared.stores.port import StoreError
+
+if TYPE_CHECKING:
+    from shared.admission.project import ProjectClient
+    from shared.gateway.file_copies import FileCopies
+    from shared.gateway.file_placement import FilePlacement
+    from shared.gemini.file_uploads import FileUploads
 
 MAX_LOOK_UP_S = 5.0
 MERGES_KNOWN_S = 10.0
@@ -41,8 +57,17 @@ class Places:
     """What the requests of one process share. Bound to one event loop."""
 
     def __init__(
-        self, pool: Pool, bodies: RequestBodies, admission: Admission, signatures_ms: int = LIFETIME_MS
+        self,
+        pool: Pool,
+        bodies: RequestBodies,
+        admission: Admission,
+        signatures_ms: int = LIFETIME_MS,
+        *,
+        uploads: Callable[[], FileUploads] | None = None,
+        longest_upload_s: float = 0.0,
     ) -> None:
+        """`uploads` returns the client of Gemini's Files API; without it, no request may have a stored file."""
+        self._uploads, self._longest_upload_s = uploads, longest_upload_s
         self.pool, self.bodies, self._store, self._clients = pool, bodies, admission.store, admission.clients
         self.bindings, self.signatures = Bindings(admission.store), SignatureBackends(admission.store, signatures_ms)
         self._seen: tuple[Sequence[Account], int] | None = None
@@ -52,6 +77,18 @@ class Places:
         self._look_again_s = 0.0
         self._of_kind: dict[Kind, set[str]] = {}
         self._several_backends = False
+
+    @cached_property
+    def copies(self) -> FileCopies:
+        """Only processes with large stored files load this."""
+        from shared.gateway.file_copies import FileCopies
+
+        assert self._uploads is not None, "a gateway without the Files API got a stored file"
+        return FileCopies(self._store, self.bodies.byte_budget, self._uploads, self._longest_upload_s)
+
+    def client(self, account: Account) -> ProjectClient | None:
+        """What this process knows of the account's project; None if there was no request for it yet."""
+        return self._clients.known(account)
 
     @property
     def several_projects(self) -> bool:
@@ -121,6 +158,7 @@ class Placement:
         "_backend",
         "_bodies",
         "_encoded",
+        "_files",
         "_generation",
         "_left",
         "_made",
@@ -136,19 +174,25 @@ class Placement:
         on_server = generation.caller.caller_key is None
         self._names = references.names(encoded.body) if on_server else ()
         self._signatures = references.signatures(encoded.body) if on_server and places.several_backends else ()
+        self._files: FilePlacement | None = None
+        if sources := references.stored_files(encoded.body):
+            from shared.gateway.file_placement import FilePlacement
+
+            self._files = FilePlacement(places, generation, sources)
         self._project: tuple[str, str] | None = None
         """The project that the request is bound to, and the thing that binds it."""
         self._made_by: Mapping[str, Kind] = {}
         """Signature -> the backend that made it, if that is known."""
         self._backend: Kind | None = None
         self._left: set[Kind] = set()
-        self._bodies: dict[Kind, EncodedBody] = {}
+        self._bodies: dict[tuple[Kind | None, tuple[str, ...]], EncodedBody] = {}
+        """By the backend whose foreign signatures are replaced, and the URIs of the files."""
         self._made: list[str] = []
         """Signatures of the answer so far."""
 
     @property
     def needed(self) -> bool:
-        return bool(self._names or self._signatures)
+        return bool(self._names or self._signatures or self._files)
 
     async def look_up(self, timeout_s: float) -> None:
         """Raises NotFound, BadRequest, LedgerUnavailable."""
@@ -158,6 +202,8 @@ class Placement:
             own = [binding for binding in found.values() if binding is not None and binding.owner == caller.id]
             await self._places.learn_merges(own, timeout_s)
             self._bind(found)
+        if self._files is not None:
+            await self._files.look_up(timeout_s)
         if self._signatures:
             self._made_by = await self._places.signatures.find(self._signatures, timeout_s=timeout_s)
 
@@ -184,7 +230,20 @@ class Placement:
         self._project = next(iter(holders.items()), None)
 
     def holding(self, candidates: list[Account]) -> list[Account]:
-        """The accounts of the project that the request is bound to. Raises NoServerKey, NotFound."""
+        """The accounts of the project that the request is bound to. Raises NoServerKey, NotFound, BadRequest."""
+        held = self._holding(candidates)
+        return held if self._files is None else self._files.holding(held)
+
+    async def place(self, accounts: list[Account], model: str, cost: Cost) -> None:
+        """Uploads the request's files to a project of `accounts`, unless that is done. Raises GatewayError."""
+        if self._files is not None:
+            await self._files.place(accounts, model, cost)
+
+    async def renew(self, failure: UpstreamFailure) -> bool:
+        """Whether the request may be sent again after `place`, as Gemini did not have the files. Raises LedgerUnavailable."""
+        return self._files is not None and await self._files.renew(failure)
+
+    def _holding(self, candidates: list[Account]) -> list[Account]:
         if self._project is None:
             return candidates
         project, name = self._project
@@ -217,16 +276,20 @@ class Placement:
                 return chosen
         return candidates
 
-    def leave(self) -> bool:
-        """Gives up the backend of the signatures, because none of its accounts can serve. False if that helps nothing: no
-        signature binds the request, or no account of another backend may serve it."""
-        if self._backend is None:
+    def leave(self, error: Exception, having: Callable[[list[Account]], list[Account]]) -> bool:
+        """Gives up the project of the files, or the backend of the signatures, because none of its accounts can serve. False if
+        that helps nothing: nothing binds the request, or no other account with the model (`having`) may serve it."""
+        only_files = self._backend is None or isinstance(error, QueueTimeout | CostExceedsLimit)
+        if self._files is None and only_files:
             return False
-        left = {*self._left, self._backend}
         try:
-            candidates = self.holding(self._places.pool.candidates(self._generation.caller))
-        except (NoServerKey, NotFound):
+            candidates = self._holding(self._places.pool.candidates(self._generation.caller))
+        except GatewayError:
             return False
+        if self._files is not None:
+            return self._files.leave(candidates, having)
+        assert self._backend is not None
+        left = {*self._left, self._backend}
         if not any(account.kind in BACKENDS - left for account in candidates):
             return False
         self._left = left
@@ -239,22 +302,24 @@ class Placement:
 
     async def body(self) -> EncodedBody:
         """The body for the chosen backend. Raises QueueFull."""
-        backend = self._backend
-        if backend is None or not self.replaces:
+        backend, uris = self._backend if self.replaces else None, self._files.uris if self._files is not None else {}
+        if backend is None and not uris:
             return self._encoded
-        if backend not in self._bodies:
-            foreign = frozenset(one for one, kind in self._made_by.items() if kind != backend)
+        key = (backend, tuple(uris.values()))
+        if key not in self._bodies:
+            made_by = {} if backend is None else self._made_by
+            foreign = frozenset(one for one, kind in made_by.items() if kind != backend)
             original, generation = self._encoded, self._generation
             made = await self._places.bodies.build(
-                lambda: references.with_placeholder(original.body, foreign),
+                lambda: references.replaced(original.body, foreign, uris),
                 len(original.data),
                 generation.caller,
                 generation.claim,
             )
             if generation.claim is not None:
                 generation.claim.grow(len(made.data))
-            self._bodies[backend] = made
-        return self._bodies[backend]
+            self._bodies = {key: made}
+        return self._bodies[key]
 
     # -- the answer --------------------------------------------------------------------------------------------------
 

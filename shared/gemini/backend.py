@@ -72,6 +72,14 @@ class Urls:
         return url
 
 
+def header_key(credential: Secret) -> str:
+    """An API key as the value of a header. Raises UpstreamFailure."""
+    key = credential.reveal()
+    if not key.isascii() or not key.isprintable():
+        raise UpstreamFailure("key_invalid", "The API key has characters that are not allowed in a key.", written=False)
+    return key
+
+
 class DeveloperApi:
     """The Gemini API (generativelanguage.googleapis.com): one URL for all accounts, and API keys."""
 
@@ -80,11 +88,7 @@ class DeveloperApi:
         self._urls = Urls(f"{checked_base_url(base_url)}/{API_VERSION}/models/")
 
     async def prepare(self, exchange: Exchange) -> Prepared:
-        key = exchange.credential.reveal()
-        if not key.isascii() or not key.isprintable():
-            raise UpstreamFailure(
-                "key_invalid", "The API key has characters that are not allowed in a key.", written=False
-            )
+        key = header_key(exchange.credential)
         url = self._urls.of(exchange.model, exchange.verb)
         return Prepared(url, {"x-goog-api-key": key}, exchange.body, exchange.credential)
 

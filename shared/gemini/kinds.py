@@ -14,6 +14,7 @@ from shared.gemini.upstream import NotAllowed, Upstream, Upstreams
 from shared.secret import Secret
 
 if TYPE_CHECKING:
+    from shared.gemini.file_uploads import FileUploads
     from shared.gemini.oauth import AccessTokens
 
 
@@ -66,6 +67,15 @@ class Kinds:
         await self.upstreams.aclose()
         if "access_tokens" in self.__dict__:
             await self.access_tokens.aclose()
+        if "file_uploads" in self.__dict__:
+            await self.file_uploads.aclose()
+
+    @cached_property
+    def file_uploads(self) -> FileUploads:
+        """Gemini's Files API, which accounts with an API key have."""
+        from shared.gemini.file_uploads import FileUploads
+
+        return FileUploads(self._addresses.developer_api, self._large_work, self._proxy_for)
 
     @cached_property
     def access_tokens(self) -> AccessTokens:

@@ -14,7 +14,7 @@ from urllib.parse import unquote
 
 from shared.errors import BadRequest
 from shared.gemini import wire
-from shared.generation import JsonObject
+from shared.generation import FileSource, FileUri, JsonObject
 
 MAX_NAMES = 500
 PLACEHOLDER = "skip_thought_signature_validator"
@@ -61,9 +61,16 @@ def signatures(body: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(found)
 
 
-def with_placeholder(body: Mapping[str, Any], replaced: frozenset[str]) -> JsonObject:
-    """A copy of a request whose signatures in `replaced` are the placeholder. What does not change is shared."""
-    return {name: _replaced(value, replaced) if name == "contents" else value for name, value in body.items()}
+def stored_files(body: Mapping[str, Any]) -> tuple[FileSource, ...]:
+    """The files that callers stored here and that the body's contents name, each once."""
+    uris = (file.get("fileUri") for part in _parts_of(body.get("contents")) for file in _objects(part, "fileData"))
+    return tuple({uri.source.key: uri.source for uri in uris if isinstance(uri, FileUri)}.values())
+
+
+def replaced(body: Mapping[str, Any], foreign: frozenset[str], uris: Mapping[str, str]) -> JsonObject:
+    """A copy of a request whose signatures in `foreign` are the placeholder, and whose stored files have their `uris`, by the
+    file's key. What does not change is shared."""
+    return {name: _replaced(value, foreign, uris) if name == "contents" else value for name, value in body.items()}
 
 
 def signatures_of_answer(body: Mapping[str, Any]) -> Iterator[str]:
@@ -117,18 +124,21 @@ def _parts_of(contents: Any) -> list[dict[str, Any]]:
     return found
 
 
-def _replaced(contents: Any, replaced: frozenset[str]) -> Any:
+def _replaced(contents: Any, foreign: frozenset[str], uris: Mapping[str, str]) -> Any:
     if type(contents) is list:
-        return [_replaced(content, replaced) for content in contents]
+        return [_replaced(content, foreign, uris) for content in contents]
     if type(contents) is not dict:
         return contents
     if "parts" in contents:
-        return {**contents, "parts": _replaced(contents["parts"], replaced)}
-    changes = {
+        return {**contents, "parts": _replaced(contents["parts"], foreign, uris)}
+    changes: JsonObject = {
         field: PLACEHOLDER
         for field in ("thoughtSignature", "thought_signature")
-        if type(contents.get(field)) is str and contents[field] in replaced
+        if type(contents.get(field)) is str and contents[field] in foreign
     }
+    file = contents.get("fileData")
+    if type(file) is dict and isinstance(uri := file.get("fileUri"), FileUri):
+        changes["fileData"] = {**file, "fileUri": uris[uri.source.key]}
     return {**contents, **changes} if changes else contents
 
 

@@ -12,6 +12,8 @@ from typing import Any
 
 import orjson
 
+from shared.generation import FileUri
+
 _LIGHT = b"abcdefghijklmnopqrstuvwxyz \t"
 _NOT_LIGHT = bytes(b for b in range(256) if b not in _LIGHT)
 _NOT_ASCII = bytes(range(128, 256))
@@ -223,7 +225,9 @@ def _data_tokens(part: dict[str, Any], data: Any, level: str | None) -> float:
     mime_type = str(data.get("mimeType") or "")
     encoded, uri = data.get("data"), data.get("fileUri")
     size_bytes = len(encoded) * 3 // 4 if type(encoded) is str else None
-    if size_bytes is None and type(uri) is str and any(host in uri.lower() for host in _YOUTUBE):
+    if isinstance(uri, FileUri):
+        size_bytes = uri.source.size_bytes
+    elif size_bytes is None and type(uri) is str and any(host in uri.lower() for host in _YOUTUBE):
         mime_type = "video/mp4"
     others = sum(_json_tokens(value) for key, value in data.items() if key not in _DATA_FIELDS)
     metadata, resolution = part.get("videoMetadata"), part.get("mediaResolution")

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Mapping, Sequence
 from functools import partial
 
 from starlette.responses import Response
 
-from shared.errors import BadRequest, NotFound
-from shared.files.files import Files
+from shared.errors import BadRequest
 from shared.files.record import StoredFile
 from shared.generation import JsonObject
 from shared.http.bodies import read
 from shared.http.call import Call
 from shared.http.conditional import not_modified, requested_range
 from shared.http.forms import received_form
+from shared.http.owner import owner_of
 from shared.http.response import JsonResponse
-from shared.media.file_types import is_text, type_of
-from shared.media.input_image import checked, inline_part
+from shared.http.stored_files import delete_file as remove_file
+from shared.http.stored_files import native_file_parts, not_found
+from shared.media.file_types import type_of
 from shared.openai_format.file_bodies import (
     MAX_TTL_S,
     FileForm,
@@ -30,12 +30,8 @@ from shared.openai_format.file_bodies import (
 )
 from shared.settings.settings import Settings
 
-MAX_INLINE_BYTES = 72 * 1024 * 1024
-"""Files of one chat together. Gemini takes 100 MB a request (ai.google.dev/gemini-api/docs/files), and base64 has 4/3 of the
-bytes."""
 _MIB = 1024 * 1024
 _DAY_S = 86_400
-_TAKEN = ("image/", "audio/", "video/", "application/pdf")
 
 
 async def create_file(call: Call) -> Response:
@@ -83,7 +79,7 @@ async def describe_file(call: Call) -> Response:
 
 async def delete_file(call: Call) -> Response:
     file_id = call.path_parameters["id"]
-    await call.services.files.delete(owner_of(call), file_id)
+    await remove_file(call, file_id)
     return JsonResponse({"id": file_id, "object": "file", "deleted": True})
 
 
@@ -105,55 +101,18 @@ async def file_content(call: Call) -> Response:
 
 
 async def file_parts(call: Call, file_ids: Sequence[str]) -> Mapping[str, JsonObject]:
-    """The caller's files as parts of a native request, by their ids. Their bytes are held at the expense of the call's claim.
-    Raises NotFound and BadRequest that name the file, QueueFull, StorageUnavailable and LedgerUnavailable."""
-    files, owner = call.services.files, owner_of(call)
-    # The encoded request holds the same text once more.
-    limit_bytes = min(MAX_INLINE_BYTES, call.services.byte_budget.large_bytes * 3 // 8)
-    found: list[StoredFile] = []
-    total_bytes = 0
-    for file_id in dict.fromkeys(file_ids):
-        found.append(await _named(files, owner, file_id))
-        total_bytes += found[-1].size_bytes
-        if total_bytes > limit_bytes:
-            raise BadRequest(
-                f"{file_id}: the files of one request may have {limit_bytes // _MIB} MB together; name fewer or smaller ones.",
-                details={"limit_bytes": limit_bytes},
-            )
-    parts: dict[str, JsonObject] = {}
-    for file in found:
-        _check_taken(file)
-        call.claim.grow(file.size_bytes * 4 // 3)
-        try:
-            data = await files.read(file)
-        except NotFound:
-            raise _not_found(file.id) from None
-        parts[file.id] = await call.work(partial(_part, file, data), file.size_bytes)
-    return parts
-
-
-def owner_of(call: Call) -> str:
-    """Whose files the request may see: one credential's. Callers that share an admin key are told apart by x-caller-id, but
-    not by the body's `user`, which an upload does not have; and all admin keys are one owner, so that a key can be replaced."""
-    if call.caller.kind == "admin" and "x-caller-id" not in call.headers:
-        return "admin"
-    return call.caller.id
+    """The caller's files as parts of a native request, by their ids. Raises what `native_file_parts` does, and
+    LedgerUnavailable."""
+    ids = list(dict.fromkeys(file_ids))
+    found = await call.services.files.describe_all(owner_of(call), ids)
+    missing = next((file_id for file_id in ids if file_id not in found), None)
+    if missing is not None:
+        raise not_found(missing)
+    return await native_file_parts(call, list(found.values()))
 
 
 async def _described(call: Call) -> StoredFile:
     return await call.services.files.describe(owner_of(call), call.path_parameters["id"])
-
-
-async def _named(files: Files, owner: str, file_id: str) -> StoredFile:
-    try:
-        return await files.describe(owner, file_id)
-    except NotFound:
-        raise _not_found(file_id) from None
-
-
-def _not_found(file_id: str) -> NotFound:
-    shown = file_id if file_id.isascii() and file_id.isprintable() and len(file_id) <= 64 else "One of the file ids"
-    return NotFound(f"{shown} is not a file of this key; it may have been deleted or have expired.")
 
 
 def _ttl_s(body: FileForm, settings: Settings) -> int:
@@ -166,22 +125,6 @@ def _ttl_s(body: FileForm, settings: Settings) -> int:
             field="expires_after.seconds",
         )
     return asked_s
-
-
-def _check_taken(file: StoredFile) -> None:
-    if not is_text(file.mime_type) and not file.mime_type.startswith(_TAKEN):
-        raise BadRequest(
-            f"{file.id} is {file.mime_type}, which Gemini does not take; store an image, audio, video, a PDF or a text.",
-            details={"file_id": file.id},
-        )
-
-
-def _part(file: StoredFile, data: bytes) -> JsonObject:
-    if file.mime_type.startswith("image/") and not is_text(file.mime_type):
-        return inline_part(checked(data, file.id))
-    # Gemini documents few types of texts, and reads all of them as text.
-    mime_type = "text/plain" if is_text(file.mime_type) else file.mime_type
-    return {"inlineData": {"mimeType": mime_type, "data": base64.b64encode(data).decode()}}
 
 
 def _headers(file: StoredFile, etag: str) -> dict[str, str]:

@@ -21,12 +21,11 @@ from functools import partial
 from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
-from shared.accounts.bindings import KEYS_PER_READ, read_all
 from shared.generation import Caller
 from shared.http.call import Call
 from shared.openai_format.call_ids import key_of, signature_in
 from shared.secret import Secret
-from shared.stores.port import Change, Put, Store, StoreError
+from shared.stores.port import KEYS_PER_READ, Change, Put, Store, StoreError, read_all
 
 log = logging.getLogger(__name__)
 

@@ -27,6 +27,7 @@ Trait = Literal[
     "range",
     "storage",
     "object",
+    "pending",
 ]
 
 
@@ -57,6 +58,7 @@ FAILURES: dict[type[GatewayError], Failure] = {
     errors.ModelNotFound: _on("generation"),
     errors.MethodNotAllowed: _on(meaning="with Allow"),
     errors.StaleConfiguration: _on(meaning="the configuration has changed since the version that the request names"),
+    errors.NothingPending: _on("pending", meaning="the session has no message that waits for an answer"),
     errors.PayloadTooLarge: _on("body"),
     errors.UnsupportedMediaType: _on("body"),
     errors.RangeNotSatisfiable: _on("range", meaning="with Content-Range"),
@@ -97,6 +99,7 @@ def traits_of(manifest: Manifest, pattern: str, operation: Operation) -> set[Tra
         "range": "206" in operation.responses,
         "storage": manifest.storage != "none",
         "object": operation.conforming or _has_object(operation),
+        "pending": bool(operation.events) and operation.request is None,
     }
     return {trait for trait, present in traits.items() if present}
 

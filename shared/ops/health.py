@@ -10,7 +10,6 @@ from contextlib import suppress
 from typing import NamedTuple, Protocol
 
 from shared.accounts.account import COOLDOWN_LEDGER
-from shared.accounts.bindings import KEYS_PER_READ, read_all
 from shared.accounts.pool import Pool
 from shared.accounts.records import AccountRecord
 from shared.accounts.states import Out, states
@@ -23,7 +22,7 @@ from shared.ledger.packing import UnreadableState, unpack
 from shared.ledger.state import COLLECTION, State
 from shared.ops.accounts_states import Listed, facts_of, listed, of_models
 from shared.settings.settings import Settings
-from shared.stores.port import Change, Put, Store, StoreError
+from shared.stores.port import KEYS_PER_READ, Change, Put, Store, StoreError, read_all
 
 PROBE_TIMEOUT_S = 2.0
 CACHE_S = 5.0

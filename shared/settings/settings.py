@@ -83,6 +83,8 @@ class Settings:
     """The window of the limits: one minute, shorter only in tests."""
     session_ttl_hours: int
     """How long what belongs to a conversation is kept, after its last turn."""
+    stream_grace_s: float
+    """STREAM_GRACE_SECONDS: how long a session's answer is completed for a reader who has left and may return."""
     images: ImageSettings
     accounts: AccountSettings
     cors_origins: tuple[str, ...]
@@ -139,6 +141,7 @@ class Settings:
             lease_s=read.number("LEDGER_LEASE_SECONDS", 0.0, 0.1, 600.0) or None,
             window_s=read.number("LEDGER_WINDOW_SECONDS", 60.0, 0.5, 60.0),
             session_ttl_hours=read.integer("SESSION_TTL_HOURS", 24, 1, 8760),
+            stream_grace_s=read.number("STREAM_GRACE_SECONDS", 0.0 if deployed else 30.0, 0.0, 3600.0),
             images=ImageSettings.read(read, deployed),
             accounts=AccountSettings.read(read),
             cors_origins=_cors_origins(read),

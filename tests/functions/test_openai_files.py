@@ -15,14 +15,16 @@ import orjson
 import pytest
 
 from functions.openai_api.main import openai_api
+from shared.accounts.pool import Pool
 from shared.errors import BadRequest, GatewayError, NotFound
 from shared.files.files import Files
-from shared.generation import JsonObject
+from shared.generation import FileUri, JsonObject
 from shared.http.call import Call
+from shared.ledger.limits import Limits
 from shared.media.port import FILES
 from shared.media.url import open_objects
 from shared.openai_api.files import file_parts
-from tests.support.edge import ADMIN_KEY, Answer, FakeServices, ask
+from tests.support.edge import ADMIN_KEY, Answer, FakeServices, account, ask
 from tests.support.processes import served
 
 ADMIN = {"authorization": f"Bearer {ADMIN_KEY}"}
@@ -296,12 +298,36 @@ async def test_what_gemini_does_not_take_is_refused_by_name(services: FileServic
         await parts_of(services, file_id)
 
 
-async def test_files_of_one_request_are_bounded_together(tmp_path: Path) -> None:
+async def test_files_inside_one_request_are_bounded_together(tmp_path: Path) -> None:
+    """Where no account has a Files API, the larger file cannot be sent otherwise."""
     services = FileServices(tmp_path, QUEUE_MAX_MB="1")
+    services.pool = Pool([account(kind="vertex")], caller_limits=Limits(), caller_concurrency=1)
     ids = [(await services.made(b"x" * 200_000))["id"] for _ in range(2)]
     assert list(await parts_of(services, ids[0])) == [ids[0]]
     with pytest.raises(BadRequest, match="together"):
         await parts_of(services, *ids)
+
+
+async def test_files_beyond_the_inline_limit_are_named(tmp_path: Path) -> None:
+    """The smallest go inside the request, and only their bytes are held."""
+    services = FileServices(tmp_path)
+    ids = [(await services.made(b"x" * size))["id"] for size in (3000, 1000, 2000)]
+    with patch("shared.http.stored_files.INLINE_BYTES", 3000):
+        parts = await parts_of(services, *ids)
+    assert {file_id: next(iter(part)) for file_id, part in parts.items()} == {
+        ids[1]: "inlineData",
+        ids[2]: "inlineData",
+        ids[0]: "fileData",
+    }
+    uri = parts[ids[0]]["fileData"]["fileUri"]
+    assert isinstance(uri, FileUri)
+    assert (uri.source.name, uri.source.size_bytes, await uri.source.read(0, 2)) == (ids[0], 3000, b"xx")
+
+
+async def test_deleting_a_file_deletes_its_copies(services: FileServices) -> None:
+    file_id = (await services.made())["id"]
+    assert (await services.send("DELETE", f"/v1/files/{file_id}")).status == 200
+    assert [key.endswith(file_id.removeprefix("file-")) for key in services.gateway.deleted] == [True]
 
 
 # -- the real server ---------------------------------------------------------------------------------------------------

@@ -13,6 +13,8 @@ import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 
+from shared.accounts.account import Account, Kind
+from shared.accounts.pool import Pool
 from shared.auth.admin_guesses import AdminGuesses
 from shared.auth.caller_rate import CallerRate
 from shared.bounds.byte_budget import ByteBudget
@@ -33,7 +35,9 @@ from shared.generation import (
     TimeSpan,
     Usage,
 )
+from shared.ledger.limits import Limits
 from shared.media.look_ups import LookUps
+from shared.secret import Secret
 from shared.settings.settings import Settings
 from shared.settings.shares import UPLOAD_WINDOW_S, fetch_limit, upload_limit
 from shared.stores.memory import MemoryStore
@@ -41,6 +45,10 @@ from tests.support.processes import ADMIN_KEY
 
 ENVIRONMENT = {"ADMIN_API_KEY": ADMIN_KEY, "LEDGER_URL": "memory://"}
 ADMIN = {"admin-api-key": ADMIN_KEY}
+
+
+def account(name: str = "account-1", kind: Kind = "api_key") -> Account:
+    return Account(name, name, Secret(name), 1, Limits(), kind=kind)
 
 
 def native(text: str, finish_reason: str = "STOP") -> JsonObject:
@@ -65,6 +73,8 @@ class FakeGateway:
         """Ids of callers whose keys Gemini has not accepted."""
         self.rates: list[RateStatus] = []
         """The limits that the first replies report, in turn."""
+        self.deleted: list[str] = []
+        """Keys of stored files whose copies at Gemini were deleted."""
         self._began_s = elapsed_s()
         self.bodies = RequestBodies(ByteBudget(1 << 30), LargeWork())
 
@@ -85,6 +95,9 @@ class FakeGateway:
             yield FakeStream(self._reply(generation, {}), self.says, self)
         finally:
             self.closed += 1
+
+    async def delete_copies(self, caller: Caller, file_key: str) -> None:
+        self.deleted.append(file_key)
 
     async def _take(self, generation: Generation) -> None:
         """Each generation waits 250 ms and takes 500 ms upstream, whatever its outcome: each at a time of its own."""
@@ -177,6 +190,7 @@ class FakeServices:
         self.admin_guesses = AdminGuesses()
         self.byte_budget = ByteBudget(self.settings.queue_max_bytes or 128 << 20)
         self.large_work = LargeWork()
+        self.pool = Pool([account()], caller_limits=Limits(), caller_concurrency=1)
         self.stored = FakeMedia()
         self.written = 0
 

@@ -28,7 +28,7 @@ ALLOWED: dict[str, set[str]] = {
     "settings": {"gemini", "ledger", "media.location", "stores.url"},
     "auth": {"settings", "stores.port"},
     "telemetry": {"settings"},
-    "http": {"auth", "bootstrap", "bounds", "gateway", "gemini", "media", "settings", "telemetry"},
+    "http": {"auth", "bootstrap", "bounds", "files", "gateway", "gemini", "media", "settings", "telemetry"},
     "openapi": {"gemini", "http", "settings"},
     "configuration": {"accounts", "bounds", "gemini", "settings", "stores.port"},
     # What is made
@@ -43,6 +43,10 @@ ALLOWED: dict[str, set[str]] = {
     "openai_api": {
         "accounts", "auth", "bounds", "files", "gateway", "gemini", "http", "images", "media", "openai_format",
         "openapi.operation", "ops", "settings", "stores.port", "structured",
+    },
+    "sessions": {
+        "auth", "bootstrap", "bounds", "chat", "files", "gateway", "gemini", "http", "media", "openapi.operation", "settings",
+        "stores.port", "telemetry",
     },
     # What an operator sees
     "ops": {"accounts", "admission", "bounds", "configuration", "gemini", "ledger", "settings", "stores"},

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from shared.accounts.bindings import KEYS_PER_READ, REMEMBERED_S, Binding, Bindings
+from shared.accounts.bindings import REMEMBERED_S, Binding, Bindings
 from shared.errors import LedgerUnavailable
 from shared.stores.memory import MemoryStore, Shelf
-from shared.stores.port import CommitUnknown, Outcome, StoreUnavailable
+from shared.stores.port import KEYS_PER_READ, CommitUnknown, Outcome, StoreUnavailable
 
 LATER_MS = 4_000_000_000_000
 

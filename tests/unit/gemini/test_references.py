@@ -13,10 +13,10 @@ from shared.gemini.references import (
     PLACEHOLDER,
     file_name,
     names,
+    replaced,
     says_missing,
     signatures,
     signatures_of_answer,
-    with_placeholder,
 )
 
 URI = "https://generativelanguage.googleapis.com/v1beta/files/abc-123"
@@ -167,17 +167,17 @@ def test_signatures_are_in_the_conversations_order() -> None:
 def test_only_the_given_signatures_are_replaced() -> None:
     body = conversation()
     before = copy.deepcopy(body)
-    replaced = with_placeholder(body, frozenset({"A"}))
+    made = replaced(body, frozenset({"A"}), {})
     assert body == before
-    assert signatures(replaced) == ("B",)
-    first, second = replaced["contents"][1]["parts"]
+    assert signatures(made) == ("B",)
+    first, second = made["contents"][1]["parts"]
     assert (first, second) == (
         {**before["contents"][1]["parts"][0], "thoughtSignature": PLACEHOLDER},
         {"functionCall": {"name": "g"}},
     )
-    assert replaced["contents"][2] == before["contents"][2]
-    assert replaced["tools"] is body["tools"]
-    assert with_placeholder(body, frozenset({"B"}))["contents"][3]["parts"][0] == {
+    assert made["contents"][2] == before["contents"][2]
+    assert made["tools"] is body["tools"]
+    assert replaced(body, frozenset({"B"}), {})["contents"][3]["parts"][0] == {
         "text": "",
         "thought_signature": PLACEHOLDER,
     }

@@ -40,7 +40,8 @@ def test_every_error_is_returned_by_some_operation() -> None:
         ({"always", "path"}, {404, 500, 503}),
         ({"always", "query"}, {400, 500, 503}),
         ({"always", "range"}, {416, 500, 503}),
-        (ALL_TRAITS, {400, 401, 403, 404, 413, 415, 416, 429, 500, 502, 503, 504}),
+        ({"always", "pending"}, {409, 500, 503}),
+        (ALL_TRAITS, {400, 401, 403, 404, 409, 413, 415, 416, 429, 500, 502, 503, 504}),
     ],
 )
 def test_traits_determine_the_statuses(traits: set[Trait], statuses: set[int]) -> None:
