@@ -64,6 +64,7 @@ async def open_stream(call: Call) -> Response:
         call.deadline_s + _AFTER_GENERATION_S,
         dispatched_s=stream.dispatched_s,
         framing=Framing(stream.error_event),
+        claim=call.services.byte_budget.claim(call.claim.bucket),
     )
     return response if opened.session is None else with_session(call, opened.session, response)
 
