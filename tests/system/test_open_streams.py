@@ -27,8 +27,8 @@ from tests.support.processes import ADMIN_KEY, ROOT, Running, framework
 from tests.support.whole_path import eventually, whole_path
 
 STREAMS, SLOW, EVENTS = 500, 50, 20
-GAP_S = 0.5
-"""Between two frames of one answer: 1,000 events/s in all."""
+GAP_S = 1.0
+"""Between two frames of one answer: 500 events/s in all. No answer ends before the last one has begun."""
 SLOW_BYTES_S = 2048
 MAX_RSS_MB = 300.0
 UNLIMITED = {f"GEMINI_{limit}": "unlimited" for limit in ("RPM", "TPM", "RPD")}
@@ -69,15 +69,22 @@ async def received(url: str, request: bytes, bytes_s: float | None = None) -> by
     return data
 
 
-async def answered(function: str, url: str, number: int) -> bytes:
-    """The stream of one caller. The first callers read slowly."""
-    prompt = f"{number} [[fault:slow@{GAP_S}]] [[words:1500]] [[frames:{EVENTS + 1}]]"
-    bytes_s = SLOW_BYTES_S if number < SLOW else None
-    if function == "chat":
-        return await received(url, http("POST", "/chat", number, {"prompt": prompt, "stream": True}), bytes_s)
-    stored = await received(url, http("POST", "/chat", number, {"message": prompt}))
-    assert stored.startswith(b"HTTP/1.1 200 "), stored
-    return await received(url, http("GET", "/stream", number), bytes_s)
+def prompt_of(number: int) -> str:
+    """The first callers read slowly, and their answers take longer to read than to generate."""
+    return f"{number} [[fault:slow@{GAP_S}]] [[words:{12_000 if number < SLOW else 1500}]] [[frames:{EVENTS + 1}]]"
+
+
+async def store_messages(url: str) -> None:
+    """One of each caller, in the caller's own session."""
+    requests = [http("POST", "/chat", number, {"message": prompt_of(number)}) for number in range(STREAMS)]
+    stored = await asyncio.gather(*(received(url, request) for request in requests))
+    assert {response[:13] for response in stored} == {b"HTTP/1.1 200 "}
+
+
+def stream_of(function: str, number: int) -> bytes:
+    if function == "sessions":
+        return http("GET", "/stream", number)
+    return http("POST", "/chat", number, {"prompt": prompt_of(number), "stream": True})
 
 
 def texts(response: bytes) -> int:
@@ -87,7 +94,11 @@ def texts(response: bytes) -> int:
 
 
 async def assert_all_complete(function: str, url: str, gemini: Emulator) -> None:
-    responses: Sequence[bytes] = await asyncio.gather(*(answered(function, url, n) for n in range(STREAMS)))
+    if function == "sessions":
+        await store_messages(url)
+    responses: Sequence[bytes] = await asyncio.gather(
+        *(received(url, stream_of(function, n), SLOW_BYTES_S if n < SLOW else None) for n in range(STREAMS))
+    )
     assert Counter(map(texts, responses)) == {EVENTS: STREAMS}
     seen = gemini.stats()
     assert sum(project["max_open"] for project in seen["projects"].values()) == STREAMS, "they were not open at once"
