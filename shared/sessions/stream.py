@@ -16,12 +16,12 @@ from starlette.responses import Response
 
 from shared.errors import BadRequest
 from shared.gemini.native_body import native_body
-from shared.gemini.native_body import turn as native_turn
 from shared.generation import Caller, JsonObject
 from shared.http.call import Call
 from shared.http.event_stream import Events, EventStream, Framing
 from shared.http.event_stream import error_event as response_error_event
 from shared.http.response import JsonResponse
+from shared.sessions.context import contents_of
 from shared.sessions.events import error_event
 from shared.sessions.feed import Feed
 from shared.sessions.generating import Ask
@@ -127,19 +127,10 @@ class _Stream:
         """Gemini's answer to the history up to `turn`. It may outlive the request, whose claim on bytes ends with it."""
         call = self._call
         session = await sessions_of(call).read(turn.owner, turn.session)
-        body = native_body(await _contents(call, session, turn))
+        body = native_body(await contents_of(call, session, turn))
         generator = replace(call.generator, caller=self._opened.caller, claim=None)
         async with generator.stream(call.model_for(None, "stream"), body) as reply:
             yield reply
-
-
-async def _contents(call: Call, session: SessionRef, turn: Turn) -> list[JsonObject]:
-    contents = []
-    for one in await sessions_of(call).history(session, before=turn.number + 1):
-        contents.append(native_turn("user", one.text))
-        if one.answer is not None and one.answer.text:
-            contents.append(native_turn("model", one.answer.text))
-    return contents
 
 
 async def _opened(call: Call, last: EventId | None) -> _Opened:
