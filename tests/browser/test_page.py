@@ -24,7 +24,7 @@ GREW = f"(before) => document.querySelector('{ANSWER}').textContent.length > bef
 ENDED = f"() => document.querySelector('{ANSWER}')?.textContent && !document.querySelector('{BUSY}')"
 SCREENSHOTS = Path("dist/try")
 LONG = "[[words:600]] Go on at length."
-"""The offline Gemini's answer to it takes two to three seconds."""
+"""The offline Gemini's answer to it takes about two seconds."""
 
 
 async def send(page: Page, text: str) -> None:
