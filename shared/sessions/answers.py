@@ -13,6 +13,7 @@ from shared.errors import BadRequest, NotFound
 from shared.generation import JsonObject
 from shared.http.call import Call
 from shared.http.response import JsonResponse
+from shared.http.stored_files import delete_file
 from shared.sessions.identity import owner_fingerprint, session_of, with_session
 from shared.sessions.process import sessions_of
 from shared.sessions.session import FileRef, Head, State, TurnEntry, files_owner
@@ -70,7 +71,7 @@ async def delete_session(call: Call) -> Response:
 
 async def _delete_file(call: Call, sid: str, file: FileRef) -> None:
     with suppress(NotFound):
-        await call.services.files.delete(files_owner(sid), file.id)
+        await delete_file(call, file.id, files_owner(sid))
 
 
 def _head_json(sid: str, head: Head) -> JsonObject:

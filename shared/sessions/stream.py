@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
-from dataclasses import replace
+from copy import copy
 from typing import TYPE_CHECKING, NamedTuple
 
 from starlette.responses import Response
 
+from shared.bounds.byte_budget import Bucket
 from shared.errors import BadRequest
 from shared.gemini.native_body import native_body
 from shared.generation import Caller, JsonObject
@@ -124,13 +125,17 @@ class _Stream:
 
     @asynccontextmanager
     async def _reply(self, turn: Turn) -> AsyncIterator[StreamReply]:
-        """Gemini's answer to the history up to `turn`. It may outlive the request, whose claim on bytes ends with it."""
-        call = self._call
-        session = await sessions_of(call).read(turn.owner, turn.session)
-        body = native_body(await contents_of(call, session, turn))
-        generator = replace(call.generator, caller=self._opened.caller, claim=None)
-        async with generator.stream(call.model_for(None, "stream"), body) as reply:
-            yield reply
+        """Gemini's answer to the history up to `turn`. It may outlive the request, so it has a claim on bytes of its own."""
+        call = copy(self._call)
+        call.caller = self._opened.caller
+        call.claim = call.services.byte_budget.claim(Bucket(call.caller.id, call.caller.kind == "admin"))
+        try:
+            session = await sessions_of(call).read(turn.owner, turn.session)
+            body = native_body(await contents_of(call, session, turn))
+            async with call.generator.stream(call.model_for(None, "stream"), body) as reply:
+                yield reply
+        finally:
+            call.claim.release()
 
 
 async def _opened(call: Call, last: EventId | None) -> _Opened:
