@@ -25,7 +25,7 @@ from shared.http.response import JsonResponse
 from shared.sessions.context import contents_of
 from shared.sessions.events import error_event
 from shared.sessions.feed import Feed
-from shared.sessions.generating import Ask
+from shared.sessions.generating import MARGIN_S, Ask
 from shared.sessions.identity import owner_fingerprint, session_of, with_session
 from shared.sessions.process import live_of, sessions_of
 from shared.sessions.session import is_turn
@@ -38,8 +38,9 @@ if TYPE_CHECKING:
     from shared.gateway.stream_reply import StreamReply
 
 LAST_EVENT_ID = "last-event-id"
-_AFTER_GENERATION_S = 1.0
-"""The stream ends so long after the generation's deadline, so that its readers learn how the turn ended."""
+_AFTER_GENERATION_S = MARGIN_S + 2.0
+"""How long after the deadline of a generation its stream may end: a reader learns how the turn ended, even if the instance is
+gone."""
 
 
 class _Opened(NamedTuple):
@@ -65,6 +66,7 @@ async def open_stream(call: Call) -> Response:
         call.deadline_s + _AFTER_GENERATION_S,
         dispatched_s=stream.dispatched_s,
         framing=Framing(stream.error_event),
+        claim=call.services.byte_budget.claim(call.claim.bucket),
     )
     return response if opened.session is None else with_session(call, opened.session, response)
 
