@@ -3,38 +3,50 @@
 from __future__ import annotations
 
 from functions.sessions.answers import HISTORY_QUERY, LIST_QUERY, SessionHistory, SessionList
-from functions.sessions.streams import (
-    STREAM_HEADERS,
-    STREAM_MEDIA,
-    STREAM_QUERY,
-    STREAM_RESPONSES,
-    StreamDone,
-    StreamInterrupted,
-    StreamStopped,
-    StreamTicket,
-    StreamUsage,
-)
+from functions.sessions.streams import STREAM_OPERATIONS
+from shared.generation import JsonObject
 from shared.openapi.operation import Operation
+from shared.sessions.upload_bodies import ContentAnswer, UploadAnswer, UploadForm
+
+_RESUMABLE: JsonObject = {
+    "description": "`1`: the body is JSON, with the `name` and `size_bytes` of the file, and optionally its `type` and the "
+    "`session_id`. The answer has an `upload_url`, which takes the bytes by PUT; complete the upload afterwards.",
+    "schema": {"type": "string", "enum": ["0", "1"], "default": "0"},
+}
+
+
+def _error(description: str) -> JsonObject:
+    schema = {"$ref": "#/components/schemas/Error"}
+    return {"description": description, "content": {"application/json": {"schema": schema}}}
+
 
 OPERATIONS: dict[str, Operation] = {
-    "POST /upload": Operation(summary="Stores a file for the session's next message."),
-    "POST /upload/{id}/complete": Operation(summary="Checks a resumable upload, and adds it to the session."),
-    "PUT /upload/{id}/content": Operation(summary="The bytes of a resumable upload to this server itself."),
-    "GET /stream": Operation(
-        events=(StreamUsage, StreamDone, StreamInterrupted),
-        media=STREAM_MEDIA,
-        responses=STREAM_RESPONSES,
-        query=STREAM_QUERY,
-        headers=STREAM_HEADERS,
-        summary="The answer to what is pending in the session, as server-sent events.",
+    "POST /upload": Operation(
+        UploadAnswer,
+        UploadForm,
+        form=True,
+        summary="Stores a file for the session's next message.",
+        query={"resumable": _RESUMABLE},
+        responses={"404": _error("The caller has no session with this session_id.")},
     ),
-    "DELETE /stream/{turn}": Operation(StreamStopped, summary="Stops an answer; its text so far is kept."),
+    "POST /upload/{id}/complete": Operation(
+        UploadAnswer,
+        summary="Checks what has arrived at the upload_url, and adds the file to the session.",
+        responses={
+            "400": _error("Nothing has arrived, or another size than announced, or a damaged image."),
+            "413": _error("It is an image that is too large."),
+            "415": _error("Gemini does not take content of this type."),
+        },
+    ),
+    "PUT /upload/{id}/content": Operation(
+        ContentAnswer,
+        summary="The bytes of a resumable upload, where the storage is a folder of this server.",
+        responses={"400": _error("The body has another size than announced, or arrives too slowly.")},
+    ),
+    **STREAM_OPERATIONS,
     "GET /sessions": Operation(SessionList, summary="The caller's sessions, newest first.", query=LIST_QUERY),
     "GET /sessions/{id}": Operation(SessionHistory, summary="A session's history.", query=HISTORY_QUERY),
     "DELETE /sessions/{id}": Operation(summary="Deletes a session with its turns and files.", status=204),
-    "POST /sessions/{id}/ticket": Operation(
-        StreamTicket, summary="A ticket that opens the stream of one turn without headers."
-    ),
     "GET /try": Operation(
         summary="A page that uses all of it.",
         media={"text/html": {"schema": {"type": "string"}}},

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from functions.sessions.answers import TurnUsage
 from shared.generation import JsonObject
+from shared.openapi.operation import Operation
 from shared.sessions.turn import TICKET_MS
 
 _ID = {"type": "string", "pattern": r"^[A-Za-z0-9_-]{22}\.[0-9]{1,10}$"}
@@ -54,7 +55,7 @@ class StreamTicket(BaseModel):
     expires_in: int = Field(description="Seconds until its first connection.", examples=[TICKET_MS // 1000])
 
 
-STREAM_QUERY: dict[str, JsonObject] = {
+_QUERY: dict[str, JsonObject] = {
     "ticket": {
         "description": "In place of a credential and a session: what POST /sessions/{id}/ticket returned.",
         "schema": {"type": "string"},
@@ -64,13 +65,13 @@ STREAM_QUERY: dict[str, JsonObject] = {
         "schema": {"type": "string"},
     },
 }
-STREAM_HEADERS: dict[str, JsonObject] = {
+_HEADERS: dict[str, JsonObject] = {
     "last-event-id": {
         "description": "The id of the last event that the client has: the stream continues after it. A browser sends it.",
         "schema": {"type": "string", "maxLength": 100},
     }
 }
-STREAM_MEDIA: dict[str, JsonObject] = {
+_MEDIA: dict[str, JsonObject] = {
     "text/event-stream": {
         "schema": {
             "type": "object",
@@ -86,8 +87,22 @@ STREAM_MEDIA: dict[str, JsonObject] = {
         "example": "id: 0123456789abcdefghijkl.6\nevent: message\ndata: Hello!\n\n",
     }
 }
-STREAM_RESPONSES: dict[str, JsonObject] = {
+_RESPONSES: dict[str, JsonObject] = {
     "204": {
         "description": "Last-Event-ID is that of a turn's last event: there is nothing more, and EventSource stops."
     }
+}
+STREAM_OPERATIONS: dict[str, Operation] = {
+    "GET /stream": Operation(
+        events=(StreamUsage, StreamDone, StreamInterrupted),
+        media=_MEDIA,
+        responses=_RESPONSES,
+        query=_QUERY,
+        headers=_HEADERS,
+        summary="The answer to what is pending in the session, as server-sent events.",
+    ),
+    "DELETE /stream/{turn}": Operation(StreamStopped, summary="Stops an answer; its text so far is kept."),
+    "POST /sessions/{id}/ticket": Operation(
+        StreamTicket, summary="A ticket that opens the stream of one turn without headers."
+    ),
 }

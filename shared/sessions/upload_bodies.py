@@ -11,6 +11,7 @@ from shared.generation import JsonObject
 from shared.http.bodies import AnswerBody, Between, Body, Text
 from shared.http.multipart import MAX_FILENAME_CHARS
 
+_MAX_TYPE_CHARS = 200
 _MAX_BYTES = 2 << 30
 """Of every setting of MAX_UPLOAD_MB; the setting itself is checked afterwards."""
 
@@ -23,7 +24,9 @@ class UploadForm(Body):
         json_schema_extra={"format": "binary"},
     )
     session_id: str | None = Field(
-        None, description="The session that gets the file; else the header or the cookie names it."
+        None,
+        description="The session that gets the file, or `new`; else the header or the cookie names it.",
+        examples=["new"],
     )
 
 
@@ -34,34 +37,30 @@ class ResumableBody(Body):
         description="The name of the file.", examples=["film.mp4"]
     )
     size_bytes: Annotated[int, Between(1, _MAX_BYTES)] = Field(description="The exact size of the file, in bytes.")
-    type: str = Field(
+    type: Annotated[str, StringConstraints(max_length=_MAX_TYPE_CHARS)] = Field(
         "", description="Its type. It counts only for what the content leaves open, as the kind of a text."
     )
     session_id: str | None = Field(
-        None, description="The session that gets the file; else the header or the cookie names it."
+        None,
+        description="The session that gets the file, or `new`; else the header or the cookie names it.",
+        examples=["new"],
     )
 
 
 class UploadAnswer(AnswerBody):
-    """The file is stored, and goes to Gemini with the session's next message."""
+    """The file is stored, and goes to Gemini with the session's next message. With `?resumable=1`: where its bytes go."""
 
     success: Literal[True]
     message: str
     id: str = Field(examples=["file-ff5eb0a1c2d3" + "0123456789abcdef" * 2])
-    name: str = Field(examples=["photo.png"])
-    type: str = Field(description="By the content of the file.", examples=["image/png"])
-    size_bytes: int
-    session_id: str
-
-
-class ResumableAnswer(AnswerBody):
-    """With `?resumable=1`: where the bytes go."""
-
-    success: Literal[True]
-    message: str
-    id: str = Field(description="For POST /upload/{id}/complete, and the file's id afterwards.")
-    upload_url: str = Field(description="Takes the bytes in a PUT request without a credential.")
-    session_id: str
+    name: str | None = Field(None, examples=["photo.png"])
+    type: str | None = Field(None, description="By the content of the file.", examples=["image/png"])
+    size_bytes: int | None = None
+    upload_url: str | None = Field(
+        None,
+        description="With `?resumable=1`, in place of the three before: takes the bytes by PUT, without a credential.",
+    )
+    session_id: str = Field(examples=["ff5eb0a1c2d3" + "0123456789abcdef" * 2])
 
 
 class ContentAnswer(AnswerBody):

@@ -12,12 +12,12 @@ from starlette.responses import Response
 
 from shared.auth.credentials import network_of
 from shared.bounds.byte_budget import Bucket
-from shared.errors import BadRequest, PayloadTooLarge
+from shared.errors import BadRequest, PayloadTooLarge, UnsupportedMediaType
 from shared.files.files import Unlisted
 from shared.files.resumable import PURPOSE, ResumableUploads, no_upload
 from shared.http.call import Call
 from shared.http.disconnect import DisconnectWatch
-from shared.http.multipart import file_name
+from shared.http.multipart import FORM, file_name
 from shared.http.request_body import require_uncompressed
 from shared.http.response import JsonResponse
 from shared.media.input_image import checked
@@ -38,7 +38,15 @@ async def upload(call: Call) -> Response:
     resumable = call.request.query_params.get("resumable")
     if resumable not in (None, "0", "1"):
         raise BadRequest("resumable must be 1, or absent.", field="resumable")
-    return await (_announce(call) if resumable == "1" else _receive_form(call))
+    if resumable != "1":
+        return await _receive_form(call)
+    if call.headers.get("content-type", "").lower().startswith(FORM):
+        raise UnsupportedMediaType(
+            "With resumable=1 the body is JSON, with the name and size_bytes of the file; the file itself goes to the upload_url "
+            "of the answer.",
+            details={"field": "resumable"},
+        )
+    return await _announce(call)
 
 
 async def complete(call: Call) -> Response:
