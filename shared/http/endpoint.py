@@ -186,6 +186,8 @@ class EndpointApp:
 
     async def _handle(self, call: Call, record: RequestRecord) -> Response:
         result = await self._handler(call)
+        if isinstance(result, EventStream) and call.method == "HEAD":
+            result = await result.head()
         if isinstance(result, EventStream):
             await result.begin(
                 lambda error: self._error_event(error, call, record),

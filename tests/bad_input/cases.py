@@ -116,6 +116,7 @@ FIELDS: dict[str, list[tuple[str, str, Any]]] = {
         ("safety_settings", "an object", {}),
         ("safety_settings[0].threshold", "missing", [{"category": "HARM_CATEGORY_HARASSMENT"}]),
         ("message", "together with prompt", "Hello"),
+        ("session_id", "without message", "new"),
     ],
     "/generate_text": [("system_prompt", "a list", [])],
     "/structured-output": [

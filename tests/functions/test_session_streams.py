@@ -198,6 +198,17 @@ async def test_a_broken_stream_ends_with_an_error_event() -> None:
         assert events_of(rest)[-1].data["error"]["code"] == "upstream_failed"
 
 
+async def test_an_answer_ends_at_its_deadline() -> None:
+    async with whole_path(REQUEST_TIMEOUT_SECONDS=2) as path:
+        session, turn = await sent(path, "Hello [[words:60]] [[fault:slow@1]]")
+        answer = await streamed(path)
+        last = events_of(answer)[-1]
+        assert (last.name, last.id, last.data["error"]["code"]) == ("error", f"{turn}.{END_AT}", "upstream_timeout")
+        assert path.open_upstream == 0
+        (kept,) = await history(path, session)
+        assert (kept["state"], kept["answer"]) == ("interrupted", text_of(answer))
+
+
 # -- whose stream ------------------------------------------------------------------------------------------------------
 
 
