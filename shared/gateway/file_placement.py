@@ -7,8 +7,8 @@
     the chosen one stops: day, key, permission, no model     another one, to which the files are uploaded; MAX_PROJECTS in all
     the others stop too                                      the error of the last one
 
-A project whose queue cannot serve the request before its deadline is left like one that stops: a file would otherwise bind all
-its requests to one project while others are idle. A caller's own key has one project.
+A project whose queue cannot serve the request in time is left for one where no request waits: a file would otherwise bind all its
+requests to one project while others are idle. A caller's own key has one project.
 """
 
 from __future__ import annotations
@@ -98,13 +98,18 @@ class FilePlacement:
                 if not elsewhere or len(self._left) >= MAX_PROJECTS or not self._others(accounts):
                     raise self._error(failure, model) from failure
 
-    def leave(self, candidates: Sequence[Account], having: Having) -> bool:
+    def leave(self, candidates: Sequence[Account], having: Having, *, full: bool = False) -> bool:
         """Gives up the chosen project, which does not serve the request. False if that helps nothing: no other project of
-        `candidates` has the model (`having`), or the request has used MAX_PROJECTS."""
+        `candidates` has the model (`having`), or the request has used MAX_PROJECTS. `full`: the project's queue is too long, so
+        that only a project where no request waits here is better."""
         if self.project is None or len(self._left) + 1 >= MAX_PROJECTS:
             return False
         left = {*self._left, self.project}
         others = [one for one in candidates if one.kind == "api_key" and self._ledger_of(one) not in left]
+        if full:
+            others = [
+                one for one in others if (client := self._places.client(one)) is None or not client.wait_list.count
+            ]
         if not having(others):
             return False
         self._left, self.project = left, None

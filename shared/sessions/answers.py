@@ -48,6 +48,7 @@ async def read_session(call: Call) -> Response:
     session = await sessions.read(owner_fingerprint(call), call.path_parameters["id"])
     assert session.head is not None
     turns = await sessions.history(session, before=before, limit=limit)
+    call.claim.grow(sum(one.size_bytes for one in turns))
     states = await sessions.states(turns)
     body = {
         **_head_json(session.sid, session.head),

@@ -26,7 +26,7 @@ async def with_files(**rest: Any) -> AsyncIterator[WholePath]:
     with (
         patch("shared.http.stored_files.INLINE_BYTES", 1000),
         patch("shared.gemini.file_uploads.PIECE_BYTES", 1024),
-        patch("shared.gateway.file_copies.FIRST_POLL_S", 0.1),
+        patch("shared.gateway.file_copies.MIN_POLL_S", 0.1),
     ):
         async with whole_path(**{"accounts": PROJECTS, "REQUEST_TIMEOUT_SECONDS": 60, **rest}) as path:
             yield path
@@ -158,6 +158,13 @@ async def test_a_callers_own_key_has_copies_of_its_own() -> None:
         assert (await ask(path, file_id)).status == 404
         answer = await ask(path, file_id, headers=OWN, text="[[fault:429-day]] Read it.")
         assert (answer.status, copies(path)) == (429, {OWN_LEDGER: 1})
+
+
+async def test_several_answers_take_one_upload() -> None:
+    async with with_files() as path:
+        answer = await ask(path, await store(path), n=3)
+        assert ["With it came a file" in one["message"]["content"] for one in answer.json()["choices"]] == [True] * 3
+        assert sum(copies(path).values()) == 1
 
 
 async def test_several_files_go_to_one_project() -> None:

@@ -20,6 +20,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 EVENTS, WORDS = 40, 200
 MESSAGE = f"Hello [[words:{WORDS}]] [[frames:{EVENTS + 1}]] [[fault:slow@0.02]]"
+SHORT = "And now? [[words:30]] [[frames:5]] [[fault:slow@0.01]]"
 LONG = "Hello [[words:600]] [[frames:600]] [[fault:slow@0.2]]"
 MAX_STOP_S = 1.0
 
@@ -130,7 +131,7 @@ async def suspended(folder: Path, for_s: float) -> None:
                 while not client.events or client.events[-1].name != "interrupted":
                     await client.read(two)
                 client.assert_ids_rise()
-                await client.send(two, "And now? [[words:30]]")
+                await client.send(two, SHORT)
                 await client.read(two)
                 await whole(client, two)
                 await asyncio.sleep(for_s - (asyncio.get_running_loop().time() - began_s))
@@ -143,7 +144,7 @@ async def suspended(folder: Path, for_s: float) -> None:
             first, second = await client.history(two)
             assert [first, second] == late
             assert (first["state"], second["state"], second["answer"]) == ("interrupted", "done", client.text)
-            await client.send(one, "And then? [[words:30]]")
+            await client.send(one, SHORT)
             await client.read(one)
             await whole(client, one)
         assert gemini.stats()["requests"] == 3
