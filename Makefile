@@ -22,7 +22,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .DEFAULT_GOAL := help
 .PHONY: help setup lock run test test-heavy simulate fleet lint format fuzz fuzz-schemas fuzz-requests check-terraform scan \
 	check-all check-config bench bench-ledger bench-waiting bundle bad-input new-endpoint setup-openai openai-sdk \
-	openai-sdk-heavy lock-openai
+	openai-sdk-heavy lock-openai setup-browser browser
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -57,14 +57,15 @@ lock: $(SETUP_STAMP) ## write both requirements files from pyproject.toml; ARGS=
 	$(COMPILE) --extra server --group build --constraint tests/requirements.txt --output-file requirements.txt $(ARGS)
 
 run: $(RUN_STAMP) ## serve every function on http://127.0.0.1:5004 (offline Gemini without a key; reads .env)
-	$(BIN)/python -m functions.serve --allow-anonymous generate,generate_text,openai_api
+	$(BIN)/python -m functions.serve --allow-anonymous generate,generate_text,sessions,openai_api
 
-# In two parts (tests/conftest.py says which folder is in which): most tests share the cores; those that measure real time run
-# one at a time. ARGS may choose tests of one part only: pytest's status 5 says that a part has none.
+# In three parts (tests/conftest.py says which folder is in which): most tests share the cores; those that measure real time
+# follow, and each part has as many processes as its measurements bear. ARGS may choose tests of one part only: pytest's status
+# 5 says that a part has none.
 test: $(SETUP_STAMP) ## run all tests but the heavy ones; ARGS="-k chat" selects tests, WORKERS=2 sets the number of processes
 	@result=5; \
-	for part in parallel alone; do \
-		case $$part in parallel) processes=$(WORKERS);; alone) processes=0;; esac; \
+	for part in parallel system attacks; do \
+		case $$part in parallel) processes=$(WORKERS);; system) processes=2;; attacks) processes=$(if $(CI),2,0);; esac; \
 		status=0; \
 		$(BIN)/python -m pytest --part $$part -m "not heavy" -n $$processes --dist loadfile --no-loadscope-reorder $(ARGS) || status=$$?; \
 		test $$status -ne 5 || continue; \
@@ -105,6 +106,12 @@ $(VENV)-openai-node/.setup: $(OPENAI)/clients/package-lock.json
 	cp $(OPENAI)/clients/package.json $< $(@D)
 	npm ci --silent --prefix $(@D)
 	touch $@
+
+setup-browser: ## install Debian's Chromium for the tests in a browser, where apt-get can
+	.ci/chromium
+
+browser: $(SETUP_STAMP) setup-browser ## use the page at /try, and EventSource, in a headless Chromium; screenshots in dist/try
+	$(BIN)/python -m pytest --part browser tests/browser -n 2 --dist loadfile $(ARGS)
 
 lock-openai: $(SETUP_STAMP) ## write the requirements of OpenAI's clients; ARGS=--upgrade updates the versions
 	for file in $(OPENAI)/requirements $(patsubst %.in,%,$(wildcard $(OPENAI)/clients/*.in)); do \

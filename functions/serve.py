@@ -339,7 +339,8 @@ def _announcement(settings: Settings, port: int, upstream: str | None, generated
         lines.append(
             f"Without a credential, anyone who can reach {settings.host} may call {', '.join(sorted(settings.allow_anonymous))}."
         )
-    lines.append("Try:")
+    lines.append(f"Try it in a browser: {address}/try")
+    lines.append("Try it with curl:")
     lines.append(
         f"  curl {address}/chat -H 'Content-Type: application/json' "
         f'-H "Admin-API-Key: {generated or "$ADMIN_API_KEY"}" -d \'{{"prompt": "Hello"}}\''

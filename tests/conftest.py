@@ -18,9 +18,17 @@ from tests.support.shared_service import shared_service
 TESTS = Path(__file__).parent
 collect_ignore = ["openai_sdk"]
 """It has an environment of its own: `make openai-sdk`."""
-ALONE = ("attacks", "system")
-"""Folders whose tests measure real time: `make test` runs them one after the other, after all others."""
+PARTS = ("system", "attacks", "browser")
+"""Folders that are parts of their own. `system` and `attacks` measure real time, and `make test` runs them after all other
+tests: two files of `system` at once, because they mostly wait; the same with `attacks` in CI, where an innocent caller may
+wait ten times as long, and one by one elsewhere. `browser` needs Chromium: `make browser` runs it."""
 LONG = (
+    "system/test_exactness.py",
+    "system/test_kill.py",
+    "system/test_faults.py",
+    "attacks/test_what_held.py",
+    "attacks/test_keys_and_addresses.py",
+    "attacks/test_structures.py",
     "simulation/test_seeds.py",
     "unit/admission/test_order.py",
     "unit/ledger/test_exhaustive.py",
@@ -34,7 +42,8 @@ LONG = (
     "functions/test_images_of_processes.py",
     "unit/admission/test_instances.py",
 )
-"""Files that take longest. One process runs a whole file: a long one that begins last would leave the others idle."""
+"""Files that take longest. One process runs a whole file: a long one that begins last would leave the others idle. It takes its
+next file when two tests are left of the one before."""
 
 DEADLINE_MS = 2_000
 """For one case of a property: ten times hypothesis's own, since the machine may be busy with something else."""
@@ -45,11 +54,12 @@ hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "local")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--part", choices=["parallel", "alone"], help="run only this part (see `make test`)")
+    parser.addoption("--part", choices=["parallel", *PARTS], help="run only this part (see `make test`)")
 
 
 def part_of(path: Path) -> str:
-    return "alone" if path.relative_to(TESTS).parts[0] in ALONE else "parallel"
+    folder = path.relative_to(TESTS).parts[0]
+    return folder if folder in PARTS else "parallel"
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:

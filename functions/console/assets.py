@@ -5,8 +5,8 @@ from __future__ import annotations
 from functools import cache
 from pathlib import Path
 
-from functions.console.content import IMMUTABLE, REVALIDATE, Content
 from shared.errors import NotFound
+from shared.http.content import IMMUTABLE, REVALIDATE, Content
 
 FOLDER = Path(__file__).resolve().parent / "viewer"
 PAGE = "index.html"

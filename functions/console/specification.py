@@ -10,7 +10,7 @@ from typing import Any
 
 import orjson
 
-from functions.console.content import Content
+from shared.http.content import Content
 from shared.http.manifest import load_all
 from shared.openapi.document import Server, document
 from shared.openapi.operation import operations

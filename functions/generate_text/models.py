@@ -4,12 +4,8 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from shared.http.bodies import AnswerBody, GenerationBody, Text
-
-
-class Request(GenerationBody):
-    prompt: Text = Field(examples=["Say hello in three languages."])
-    system_prompt: str | None = Field(None, description="Instructions for the model.")
+from shared.chat.generate_text import Request as Request
+from shared.http.bodies import AnswerBody
 
 
 class Answer(AnswerBody):

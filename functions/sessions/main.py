@@ -4,9 +4,15 @@ from starlette.responses import Response
 
 from shared.generation import JsonObject
 from shared.http.endpoint import Call, endpoint
+from shared.sessions.access import opened_by
 from shared.sessions.routes import handler_for
 
 
-@endpoint()
+@endpoint(opened_by=opened_by)
 async def sessions(call: Call) -> Response | JsonObject:
+    if call.route == "/try":
+        # Imported by the first request for it.
+        from functions.sessions.try_page import page
+
+        return page().response(call.headers)
     return await handler_for(call.method, call.route)(call)

@@ -2,17 +2,55 @@
 
 from __future__ import annotations
 
+from functions.sessions.answers import HISTORY_QUERY, LIST_QUERY, SessionHistory, SessionList
+from shared.generation import JsonObject
 from shared.openapi.operation import Operation
+from shared.sessions.upload_bodies import ContentAnswer, UploadAnswer, UploadForm
+
+_RESUMABLE: JsonObject = {
+    "description": "`1`: the body is JSON, with the `name` and `size_bytes` of the file, and optionally its `type` and the "
+    "`session_id`. The answer has an `upload_url`, which takes the bytes by PUT; complete the upload afterwards.",
+    "schema": {"type": "string", "enum": ["0", "1"], "default": "0"},
+}
+
+
+def _error(description: str) -> JsonObject:
+    schema = {"$ref": "#/components/schemas/Error"}
+    return {"description": description, "content": {"application/json": {"schema": schema}}}
+
 
 OPERATIONS: dict[str, Operation] = {
-    "POST /upload": Operation(summary="Stores a file for the session's next message."),
-    "POST /upload/{id}/complete": Operation(summary="Checks a resumable upload, and adds it to the session."),
-    "PUT /upload/{id}/content": Operation(summary="The bytes of a resumable upload to this server itself."),
+    "POST /upload": Operation(
+        UploadAnswer,
+        UploadForm,
+        form=True,
+        summary="Stores a file for the session's next message.",
+        query={"resumable": _RESUMABLE},
+        responses={"404": _error("The caller has no session with this session_id.")},
+    ),
+    "POST /upload/{id}/complete": Operation(
+        UploadAnswer,
+        summary="Checks what has arrived at the upload_url, and adds the file to the session.",
+        responses={
+            "400": _error("Nothing has arrived, or another size than announced, or a damaged image."),
+            "413": _error("It is an image that is too large."),
+            "415": _error("Gemini does not take content of this type."),
+        },
+    ),
+    "PUT /upload/{id}/content": Operation(
+        ContentAnswer,
+        summary="The bytes of a resumable upload, where the storage is a folder of this server.",
+        responses={"400": _error("The body has another size than announced, or arrives too slowly.")},
+    ),
     "GET /stream": Operation(summary="The answer to what is pending in the session, as server-sent events."),
     "DELETE /stream/{turn}": Operation(summary="Stops an answer; its text so far is kept."),
-    "GET /sessions": Operation(summary="The caller's sessions, newest first."),
-    "GET /sessions/{id}": Operation(summary="A session's history."),
-    "DELETE /sessions/{id}": Operation(summary="Deletes a session with its turns and files."),
+    "GET /sessions": Operation(SessionList, summary="The caller's sessions, newest first.", query=LIST_QUERY),
+    "GET /sessions/{id}": Operation(SessionHistory, summary="A session's history.", query=HISTORY_QUERY),
+    "DELETE /sessions/{id}": Operation(summary="Deletes a session with its turns and files.", status=204),
     "POST /sessions/{id}/ticket": Operation(summary="A ticket that opens the stream of one turn without headers."),
-    "GET /try": Operation(summary="A page that uses all of it.", media={"text/html": {}}),
+    "GET /try": Operation(
+        summary="A page that uses all of it.",
+        media={"text/html": {"schema": {"type": "string"}}},
+        responses={"304": {"description": "Not modified: If-None-Match names the current version."}},
+    ),
 }

@@ -1,4 +1,5 @@
-"""Rate limits of a caller over all instances: requests and fetched addresses within any minute, uploads within any day.
+"""Rate limits of a caller over all instances: requests and fetched addresses within any minute, uploads and
+stored messages within any day.
 
 One small document per caller holds the times of its requests in the last minute, and expires a minute after the last of
 them. A rejected request writes nothing and does not count. The window is exact by the store's clock.
@@ -22,8 +23,13 @@ from shared.errors import LedgerUnavailable, RateLimited
 from shared.secret import Secret
 from shared.stores.port import Change, Put, Step, Store, StoreError, transact_repeated
 
-Counted = Literal["requests", "fetched addresses", "uploaded megabytes"]
-_PURPOSES: Mapping[Counted, str] = {"requests": "rate", "fetched addresses": "fetches", "uploaded megabytes": "uploads"}
+Counted = Literal["requests", "fetched addresses", "uploaded megabytes", "stored messages"]
+_PURPOSES: Mapping[Counted, str] = {
+    "requests": "rate",
+    "fetched addresses": "fetches",
+    "uploaded megabytes": "uploads",
+    "stored messages": "messages",
+}
 
 
 class CallerRate:

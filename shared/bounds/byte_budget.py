@@ -1,8 +1,8 @@
-"""The memory budget of a process for request bodies, and the share of each caller in it. Pure.
+"""The memory budget of a process for request bodies and waiting events, and the share of each caller in it. Pure.
 
 A body takes memory from its first byte until its request ends, long before its key is known to be valid. So every body has a
 claim on one budget for all that time. The claim grows as the body arrives: a client that declares 31 MB and sends nothing
-holds nothing.
+holds nothing. The events of a stream that wait for their slow client have a claim too.
 
     total       the budget of the process; a body that would exceed it is rejected at once, and none waits for memory
     reserve     a sixteenth, kept for requests of at most 64 KB
@@ -112,7 +112,7 @@ class ByteBudget:
 
 
 class Claim:
-    """The bytes of one request, from its first byte until the request has ended."""
+    """The bytes of one request, from its first byte until the request has ended; or the waiting events of one stream."""
 
     __slots__ = ("_budget", "bucket", "held_bytes")
 

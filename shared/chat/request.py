@@ -1,4 +1,5 @@
-"""The body of POST /chat: a prompt with earlier turns, or a whole native conversation -> a generateContent body. Pure."""
+"""The body of POST /chat: a prompt with earlier turns, or a whole native conversation -> a generateContent body; or a message
+for a session. Pure."""
 
 from __future__ import annotations
 
@@ -10,15 +11,12 @@ from shared.chat.generation_config import GenerationConfig, SafetySetting, nativ
 from shared.gemini import wire
 from shared.gemini.native_body import native_body, turn
 from shared.generation import JsonObject
-from shared.http.bodies import Absent, Body, GenerationBody, Rule, Text, wrong
+from shared.http.bodies import Body, GenerationBody, Rule, Text, wrong
 
 MAX_TURNS = 50_000
 """Reading one takes about 5 us, during which the process does nothing else. A body has room for a million."""
 _ROLES = {"user": "user", "model": "model", "assistant": "model"}
 _ROLE = Rule("must be one of user, model, assistant; put instructions into system_prompt")
-_NO_SESSIONS = Rule(
-    "is not supported, because this server stores no conversations; send prompt, with earlier turns in history"
-)
 _NULL = {"type": "null"}
 _ONE_CONTENT: dict[str, Any] = {
     "oneOf": [
@@ -27,10 +25,43 @@ _ONE_CONTENT: dict[str, Any] = {
         {"required": ["parts"], "properties": {"content": _NULL, "text": _NULL, "parts": {"type": "array"}}},
     ]
 }
+_WITH_MESSAGE = frozenset({"message", "session_id", "credentials"})
+"""Fields that a body with `message` may have."""
 _PROMPT_OR_CONTENTS: dict[str, Any] = {
     "oneOf": [
-        {"required": ["prompt"], "properties": {"prompt": {"type": "string"}, "contents": _NULL}},
-        {"required": ["contents"], "properties": {"contents": {"type": "array"}, "prompt": _NULL, "history": _NULL}},
+        {
+            "required": ["prompt"],
+            "properties": {"prompt": {"type": "string"}, "contents": _NULL, "message": _NULL, "session_id": _NULL},
+        },
+        {
+            "required": ["contents"],
+            "properties": {
+                "contents": {"type": "array"},
+                "prompt": _NULL,
+                "history": _NULL,
+                "message": _NULL,
+                "session_id": _NULL,
+            },
+        },
+        {
+            "required": ["message"],
+            "properties": {
+                "message": {"type": "string"},
+                **dict.fromkeys(
+                    (
+                        "prompt",
+                        "contents",
+                        "history",
+                        "system_prompt",
+                        "model",
+                        "generation_config",
+                        "safety_settings",
+                        "stream",
+                    ),
+                    _NULL,
+                ),
+            },
+        },
     ],
     "examples": [
         {"prompt": "Say hello in three languages.", "system_prompt": "Answer briefly."},
@@ -44,8 +75,16 @@ _PROMPT_OR_CONTENTS: dict[str, Any] = {
         },
         {"prompt": "Tell a short story.", "stream": True},
         {"contents": [{"role": "user", "parts": [{"text": "Hello"}]}], "model": "gemini-3.8-flash"},
+        {"message": "Which planet is the largest?"},
     ],
 }
+
+
+class StoredMessage(NamedTuple):
+    """A message for a session."""
+
+    text: str
+    session_id: str | None
 
 
 class NativeRequest(NamedTuple):
@@ -84,7 +123,7 @@ class Turn(Body):
 
 
 class Request(GenerationBody):
-    """`prompt`, with earlier turns as `history`; or the whole conversation as native `contents`."""
+    """`prompt`, with earlier turns as `history`; or the whole conversation as native `contents`; or a `message` for a session."""
 
     model_config = ConfigDict(json_schema_extra=_PROMPT_OR_CONTENTS)
 
@@ -97,11 +136,32 @@ class Request(GenerationBody):
     generation_config: GenerationConfig | None = None
     safety_settings: list[SafetySetting] | None = Field(None, fail_fast=True)
     stream: bool | None = Field(None, description="Return the text as server-sent events while it is generated.")
-    message: Annotated[Absent, _NO_SESSIONS] = None
-    session_id: Annotated[Absent, _NO_SESSIONS] = None
+    message: Text | None = Field(
+        None,
+        description="A message to store in the caller's session; GET /stream answers it. Only session_id may be with it.",
+    )
+    session_id: str | None = Field(
+        None,
+        description="The session of `message`; `new` opens one. Without it: that of the header x-session-id, of the cookie, "
+        "or the caller's default one.",
+    )
+
+    @model_validator(mode="after")
+    def _message_or_prompt(self) -> Request:
+        sent = {name for name in self.model_fields_set if getattr(self, name) is not None}
+        if self.message is not None and (others := sorted(sent - _WITH_MESSAGE)):
+            raise wrong(
+                "message",
+                f"and {others[0]} are mutually exclusive: a message is stored for GET /stream, a prompt is answered at once",
+            )
+        if self.message is None and self.session_id is not None:
+            raise wrong("session_id", "is for message only; a prompt has its earlier turns in history")
+        return self
 
     @model_validator(mode="after")
     def _prompt_or_contents(self) -> Request:
+        if self.message is not None:
+            return self
         if self.contents is None and self.prompt is None:
             raise wrong("prompt", "is required; send a text, or the whole conversation as contents")
         if self.contents is not None and (self.prompt is not None or self.history is not None):
@@ -111,6 +171,9 @@ class Request(GenerationBody):
                 f"and {other} are mutually exclusive; send one: contents is the whole conversation",
             )
         return self
+
+    def asked(self) -> NativeRequest | StoredMessage:
+        return self.native() if self.message is None else StoredMessage(self.message, self.session_id)
 
     def native(self) -> NativeRequest:
         if self.contents is not None:

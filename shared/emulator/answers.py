@@ -73,6 +73,8 @@ class Answer:
     candidates: Sequence[Candidate] = ()
     thought_tokens: int = 0
     block_reason: str = ""
+    frames: int | None = None
+    """The frames of a stream; None: as many as its text needs."""
     traffic_type: str = ""
     """Vertex AI names it in the usage, and counts only in a stream's last frame."""
 

@@ -266,8 +266,8 @@ class App:
         self._admit(request, exchange, model, project, sum(counts.values()), images.image_count(message, model))
         pace = await self._wait(request, exchange, asked, fault)
         answer = await _answer_of(message, model, counts, asked.words, fault, self.seeds, call.backend)
-        if call.place is not None:
-            answer = replace(answer, traffic_type=vertex.TRAFFIC_TYPE)
+        place_type = "" if call.place is None else vertex.TRAFFIC_TYPE
+        answer = replace(answer, frames=asked.frames, traffic_type=place_type)
         self.stats.used(sum(counts.values()), sum(one.tokens for one in answer.candidates), answer.thought_tokens)
         return Work(answer, fault, pace)
 

@@ -22,6 +22,7 @@ def directives_of(request: Request, prompt: str) -> Directives:
         sent.fault or said.fault,
         sent.latency_s if sent.latency_s is not None else said.latency_s,
         sent.words if sent.words is not None else said.words,
+        sent.frames if sent.frames is not None else said.frames,
     )
 
 

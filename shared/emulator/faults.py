@@ -36,14 +36,15 @@ KINDS = REJECTIONS | FAILURES | ODD_ANSWERS | wrappings.NAMES | {wrappings.LATE_
 
 HANG_S = 600.0
 SLOW_GAP_S = 1.0
-MAX_WORDS = 20_000
+MAX_WORDS = 100_000
+MAX_FRAMES = 10_000
 _MAX_LATENCY_MS = 600_000
 _MAX_COUNT = 1_000_000
 # Maximum of prompts whose `xN` count is remembered; the oldest is dropped first.
 _PROMPTS_KEPT = 10_000
 
 _SPEC = re.compile(r"(?P<kind>[a-z0-9_+-]+?)(?:@(?P<seconds>\d{1,4}(?:\.\d{1,3})?))?(?:x(?P<times>\d{1,6}))?")
-_DIRECTIVE = re.compile(r"\[\[(fault|latency|words):([a-z0-9_@.+-]{1,200})\]\]")
+_DIRECTIVE = re.compile(r"\[\[(fault|frames|latency|words):([a-z0-9_@.+-]{1,200})\]\]")
 
 
 class BadDirective(ValueError):
@@ -69,6 +70,8 @@ class Directives:
     fault: Fault | None = None
     latency_s: float | None = None
     words: int | None = None
+    frames: int | None = None
+    """The frames of a stream; the last one has no text."""
 
 
 NO_DIRECTIVES = Directives()
@@ -87,7 +90,7 @@ def parse_fault(text: str) -> Fault:
 
 
 def from_prompt(prompt: str) -> Directives:
-    """Every `[[fault:..]]`, `[[latency:ms]]` and `[[words:n]]` of a prompt; the last of each kind counts."""
+    """Every `[[fault:..]]`, `[[latency:ms]]`, `[[words:n]]` and `[[frames:n]]` of a prompt; the last of each kind counts."""
     if "[[" not in prompt:
         return NO_DIRECTIVES
     return _directives(_DIRECTIVE.findall(prompt))
@@ -109,12 +112,13 @@ def without_directives(prompt: str) -> str:
 
 def _directives(pairs: list[tuple[str, str]]) -> Directives:
     found = dict(pairs)
-    if unknown := set(found) - {"fault", "latency", "words"}:
+    if unknown := set(found) - {"fault", "frames", "latency", "words"}:
         raise BadDirective(f"Unknown emulator directive {sorted(unknown)[0][:40]!r}.")
     return Directives(
         fault=parse_fault(found["fault"]) if "fault" in found else None,
         latency_s=_count(found["latency"], "latency", _MAX_LATENCY_MS) / 1000 if "latency" in found else None,
         words=_count(found["words"], "words", MAX_WORDS) if "words" in found else None,
+        frames=_count(found["frames"], "frames", MAX_FRAMES) if "frames" in found else None,
     )
 
 

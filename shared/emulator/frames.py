@@ -57,7 +57,7 @@ def stream(answer: Answer, model_version: str) -> list[dict[str, Any]]:
     name, total = response_id(), _total(answer)
     frames, sent = [], 0
     for index, candidate in enumerate(answer.candidates):
-        pieces = list(_stream_parts(candidate))
+        pieces = list(_stream_parts(candidate, answer.frames))
         unbilled = 1 if candidate.thought else 0
         for number, parts in enumerate(pieces, 1):
             shown = _candidate(parts, candidate, index, ends=number == len(pieces))
@@ -96,12 +96,12 @@ def _image(image: Image) -> dict[str, Any]:
     return {"inlineData": {"mimeType": image.mime_type, "data": data}}
 
 
-def _stream_parts(candidate: Candidate) -> Iterator[list[dict[str, Any]]]:
+def _stream_parts(candidate: Candidate, count: int | None) -> Iterator[list[dict[str, Any]]]:
     if candidate.thought:
         yield [{"text": candidate.thought, "thought": True}]
     if candidate.image is not None:
         # An image is sent in one frame, after any text.
-        yield from ([{"text": piece}] for piece in _pieces(candidate.text))
+        yield from ([{"text": piece}] for piece in _pieces(candidate.text, count))
         yield [_image(candidate.image)]
         yield [{"text": "", "thoughtSignature": candidate.signature} if candidate.signature else {"text": ""}]
         return
@@ -111,14 +111,18 @@ def _stream_parts(candidate: Candidate) -> Iterator[list[dict[str, Any]]]:
     elif not candidate.text:
         yield []
         return
-    yield from ([{"text": piece}] for piece in _pieces(candidate.text))
+    yield from ([{"text": piece}] for piece in _pieces(candidate.text, count))
     # Google ends with an empty text that holds the signature and the finish reason.
     last = {"text": ""}
     yield [last | {"thoughtSignature": candidate.signature} if candidate.signature and not candidate.calls else last]
 
 
-def _pieces(text: str) -> list[str]:
-    """The text cut before words, into at most `_MAX_PIECES` pieces."""
+def _pieces(text: str, count: int | None) -> list[str]:
+    """The text cut before words, into at most `_MAX_PIECES` pieces; or into equal ones, so that it has `count` frames with the
+    last one, which has no text."""
+    if count is not None and text:
+        ends = [len(text) * number // max(1, count - 1) for number in range(1, max(1, count - 1) + 1)]
+        return [text[start:end] for start, end in zip([0, *ends], ends, strict=False) if end > start]
     size = max(_MIN_PIECE, -(-len(text) // (_MAX_PIECES // 2)))
     pieces, start = [], 0
     while len(text) - start > size:

@@ -9,16 +9,16 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from typing import NamedTuple
 
 from shared.clock import elapsed_s
 from shared.errors import GatewayError, LedgerUnavailable, NotFound, StorageUnavailable
-from shared.files.record import StoredFile, digits_of, is_id, new_id
+from shared.files.record import Naming, StoredFile, digits_of, is_id
 from shared.generation import FileSource
-from shared.media.names import made_until, new_name
-from shared.media.port import Objects
+from shared.media.names import made_until
+from shared.media.port import Objects, Write
 from shared.media.uninterrupted import uninterrupted
 from shared.secret import Secret
 from shared.stores.port import KEYS_PER_READ, Change, Put, Store, StoreError, read_all, transact_repeated
@@ -27,6 +27,8 @@ MAX_LISTED = 10_000
 """Files of one owner that a listing looks at; the newest ones."""
 SWEEP_EVERY_S = 3600.0
 MAX_SWEPT = 32
+ATTRIBUTES = {"Content-Type": "application/octet-stream"}
+"""Of all bytes: their type is in the entry."""
 _AT_ONCE = 16
 _RETRY_AFTER_S = 5.0
 
@@ -41,37 +43,57 @@ class Files:
     for invalid ids, expired and missing files, and files of another owner."""
 
     def __init__(self, store: Store, objects: Objects, *, now_s: Callable[[], float] = time.time) -> None:
-        self._store = store
-        self._objects = objects
+        self.store = store
+        self.objects = objects
         self._now_s = now_s
         self._swept_s: float | None = None
 
     async def put(
         self, owner: str, data: bytes, *, filename: str, purpose: str, mime_type: str, ttl_s: int
     ) -> StoredFile:
-        now_s, random_hex = self._now_s(), secrets.token_hex(16)
-        expires_s = int(now_s) + ttl_s
-        object_name = new_name(expires_s * 1000, random_hex, "")
-        file = StoredFile(
-            new_id(now_s, random_hex), object_name, filename, purpose, mime_type, len(data), int(now_s), expires_s
-        )
-        key = _key_of(owner, file.id)
+        async def store(object_name: str) -> None:
+            # A write that is cancelled could still be applied after the clean-up has looked for it.
+            await uninterrupted(self.objects.put(object_name, data, ATTRIBUTES))
 
-        async def write() -> None:
-            await self._objects.put(object_name, data, {"Content-Type": "application/octet-stream"})
-            await self._write(key, Put(file.pack(), expires_s * 1000))
+        async with self.unlisted(store, ttl_s) as stored:
+            return await stored.list_as(
+                owner, filename=filename, purpose=purpose, mime_type=mime_type, size_bytes=len(data)
+            )
 
+    @asynccontextmanager
+    async def receiving(self, receive: Callable[[Write], Awaitable[None]], ttl_s: int) -> AsyncIterator[Unlisted]:
+        """The file whose bytes `receive` writes, without holding it in memory. A block that fails leaves nothing."""
+
+        async def store(object_name: str) -> None:
+            async with self.objects.writing(object_name, ATTRIBUTES) as write:
+                await receive(write)
+
+        async with self.unlisted(store, ttl_s) as stored:
+            yield stored
+
+    @asynccontextmanager
+    async def unlisted(self, store: Callable[[str], Awaitable[None]], ttl_s: int) -> AsyncIterator[Unlisted]:
+        """The file whose bytes `store` stores under the name that it gets. Nobody can read it until the block lists it; a
+        block that fails leaves nothing."""
+        file = Unlisted(self, Naming.of(self._now_s(), secrets.token_hex(16), ttl_s))
+        async with self.discarded_on_failure(file):
+            await store(file.naming.object_name)
+            yield file
+
+    @asynccontextmanager
+    async def discarded_on_failure(self, file: Unlisted) -> AsyncIterator[None]:
+        """Removes the file where the block fails: its caller has gone or gets an error, and nothing may be listed that it does
+        not know of. If that fails too, the bytes stay until they expire: an entry without bytes would be worse."""
         try:
-            # A write that is cancelled can still be applied after `_discard` has looked for what it wrote.
-            await uninterrupted(write())
+            yield
         except StorageUnavailable:
             raise
         except BaseException:
-            # The caller has gone, or gets an error: nothing may be listed that it does not know of.
-            await self._discard(key, object_name)
+            with suppress(GatewayError):
+                if file.key is not None:
+                    await self._write(file.key, None)
+                await self.objects.delete(file.naming.object_name)
             raise
-        await self._sweep_if_due()
-        return file
 
     async def describe(self, owner: str, file_id: str) -> StoredFile:
         if not is_id(file_id):
@@ -87,9 +109,9 @@ class Files:
         asked = list(keys)
         batches = [asked[at : at + KEYS_PER_READ] for at in range(0, len(asked), KEYS_PER_READ)]
         try:
-            read = await asyncio.gather(*(read_all(self._store, batch) for batch in batches))
+            read = await asyncio.gather(*(read_all(self.store, batch) for batch in batches))
         except StoreError:
-            raise _unavailable() from None
+            raise unavailable() from None
         values = {key: value for batch in read for key, value in batch.items()}
         return {keys[key]: StoredFile.unpack(value) for key in asked if (value := values[key]) is not None}
 
@@ -103,8 +125,11 @@ class Files:
 
     async def read(self, file: StoredFile, part: tuple[int, int] | None = None) -> bytes:
         """Its bytes, or those from `part[0]` to `part[1]` (exclusive), which must be within it."""
+        return await self.read_object(file.object_name, part)
+
+    async def read_object(self, object_name: str, part: tuple[int, int] | None = None) -> bytes:
         try:
-            return (await self._objects.get(file.object_name, part)).data
+            return (await self.objects.get(object_name, part)).data
         except NotFound:
             raise no_file() from None
 
@@ -112,7 +137,7 @@ class Files:
         """The bytes first: if the rest fails, a second call completes it. Returns what was known about the file."""
         file = await self.describe(owner, file_id)
         with suppress(NotFound):
-            await self._objects.delete(file.object_name)
+            await self.objects.delete(file.object_name)
         await self._write(_key_of(owner, file_id), None)
         return file
 
@@ -120,9 +145,9 @@ class Files:
         """At most `limit` files that follow the file `after`, which may be deleted meanwhile. Reads one entry for each file up
         to the end of the page."""
         try:
-            keys = await self._store.list(_prefix_of(owner), limit=MAX_LISTED)
+            keys = await self.store.list(_prefix_of(owner), limit=MAX_LISTED)
         except StoreError:
-            raise _unavailable() from None
+            raise unavailable() from None
         if not newest_first:
             keys.reverse()
         if after is not None:
@@ -140,27 +165,28 @@ class Files:
 
     async def _value(self, key: str) -> bytes | None:
         try:
-            return (await self._store.read(key)).value
+            return (await self.store.read(key)).value
         except StoreError:
-            raise _unavailable() from None
+            raise unavailable() from None
+
+    async def list_file(self, key: str, file: StoredFile, more: Mapping[str, Put | None]) -> None:
+        """Writes the entry, and `more` entries of whoever stored the bytes, in one commit."""
+        await uninterrupted(self._write_all({key: Put(file.pack(), file.expires_s * 1000), **more}))
+        await self._sweep_if_due()
 
     async def _write(self, key: str, put: Put | None) -> None:
+        await self._write_all({key: put})
+
+    async def _write_all(self, puts: Mapping[str, Put | None]) -> None:
         """A commit with an unknown outcome is repeated: the same entry is written again."""
 
         def step(values: Mapping[str, bytes | None], now_ms: int) -> Change[None]:
-            return Change(None, {key: put})
+            return Change(None, puts)
 
         try:
-            await transact_repeated(self._store, [key], step, tries=3)
+            await transact_repeated(self.store, list(puts), step, tries=3)
         except StoreError:
-            raise _unavailable() from None
-
-    async def _discard(self, key: str, object_name: str) -> None:
-        """Removes what a failed `put` may have written. If that fails too, the bytes stay until they expire: an entry without
-        bytes would be worse."""
-        with suppress(GatewayError):
-            await self._write(key, None)
-            await self._objects.delete(object_name)
+            raise unavailable() from None
 
     async def _sweep_if_due(self) -> None:
         """Deletes bytes whose time of expiry has passed, in the hour's first upload of this process."""
@@ -170,14 +196,54 @@ class Files:
         self._swept_s = now_s
         expired_after = made_until(int(self._now_s() * 1000))
         try:
-            done = await self._objects.sweep(expired_after)
-            names = await self._objects.names(expired_after, MAX_SWEPT)
-            await asyncio.gather(*map(self._objects.delete, names))
+            done = await self.objects.sweep(expired_after)
+            names = await self.objects.names(expired_after, MAX_SWEPT)
+            await asyncio.gather(*map(self.objects.delete, names))
         except (StorageUnavailable, NotFound):
             # A file was just stored; its caller must not see an error of the clean-up. The next upload tries again.
             done, names = False, []
         if not done or len(names) == MAX_SWEPT:
             self._swept_s = None
+
+
+class Unlisted:
+    """A file whose bytes are stored whole, and which nobody can read."""
+
+    def __init__(self, files: Files, naming: Naming) -> None:
+        self._files = files
+        self.naming = naming
+        self.key: str | None = None
+        """Of its entry, once that may be written."""
+
+    async def read(self, part: tuple[int, int] | None = None) -> bytes:
+        """Its bytes, or those from `part[0]` to `part[1]` (exclusive), which must be within it."""
+        return await self._files.read_object(self.naming.object_name, part)
+
+    async def list_as(
+        self,
+        owner: str,
+        *,
+        filename: str,
+        purpose: str,
+        mime_type: str,
+        size_bytes: int,
+        more: Mapping[str, Put | None] | None = None,
+    ) -> StoredFile:
+        """Makes it a file of `owner`. `more`: entries that are written in the same commit."""
+        names = self.naming
+        file = StoredFile(
+            names.file_id,
+            names.object_name,
+            filename,
+            purpose,
+            mime_type,
+            size_bytes,
+            names.created_s,
+            names.expires_s,
+        )
+        self.key = _key_of(owner, file.id)
+        await self._files.list_file(self.key, file, more or {})
+        return file
 
 
 def _prefix_of(owner: str) -> str:
@@ -194,5 +260,5 @@ def no_file() -> NotFound:
     return NotFound("No file has this id; it may have been deleted or have expired, or it belongs to another key.")
 
 
-def _unavailable() -> LedgerUnavailable:
+def unavailable() -> LedgerUnavailable:
     return LedgerUnavailable("The list of stored files cannot be reached. Retry later.", retry_after_s=_RETRY_AFTER_S)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import orjson
 
-from shared.media.names import newest_first
+from shared.media.names import new_name, newest_first
 
 _PREFIX = "file-"
 _ID = re.compile(rf"{_PREFIX}[0-9a-f]{{44}}")
@@ -35,6 +35,21 @@ class StoredFile(NamedTuple):
     @classmethod
     def unpack(cls, value: bytes) -> StoredFile:
         return cls(**orjson.loads(value))
+
+
+class Naming(NamedTuple):
+    """What is known about a file before its bytes are."""
+
+    file_id: str
+    object_name: str
+    created_s: int
+    expires_s: int
+
+    @classmethod
+    def of(cls, now_s: float, random_hex: str, ttl_s: int) -> Naming:
+        """`random_hex`: 32 unguessable hexadecimal digits."""
+        expires_s = int(now_s) + ttl_s
+        return cls(new_id(now_s, random_hex), new_name(expires_s * 1000, random_hex, ""), int(now_s), expires_s)
 
 
 def new_id(now_s: float, random_hex: str) -> str:

@@ -27,9 +27,10 @@ from shared.gateway.placement import Places
 from shared.gateway.project_merges import ProjectMerges
 from shared.gateway.request_bodies import RequestBodies
 from shared.gateway.stream_reply import StreamReply
+from shared.gateway.token_count import counted
 from shared.gemini.errors import UpstreamFailure
 from shared.gemini.missing import MissingModels
-from shared.gemini.models import TABLE, ModelTable
+from shared.gemini.models import TABLE, ModelTable, max_input_tokens
 from shared.gemini.upstream import Upstream
 from shared.generation import Caller, Generation, Priority, Reply, Timeline
 
@@ -108,6 +109,20 @@ class Gateway:
                     return reply
                 except (PermitLapsed, UpstreamFailure) as failure:
                     await attempts.prepare_retry(failure, permit)
+
+    async def count(self, generation: Generation) -> int | None:
+        """Gemini's count of the request's input tokens, which uses no quota; None if there is none now. Raises GatewayError."""
+        encoded = await self.bodies.encoded(generation)
+        with self.bodies.held(generation, encoded):
+            return await counted(Attempts(self, generation, encoded))
+
+    def input_limit(self, caller: Caller, model: str) -> int:
+        """How many input tokens a request may have whose length is chosen here: what the model takes, and at most half of a
+        minute's tokens, so that two such requests can follow each other. Raises NoServerKey, InvalidGeminiKey, BadRequest."""
+        canonical = self.table.resolve(model).canonical
+        of_model = max_input_tokens(canonical, self.table)
+        limits = [account.limits_for(canonical).input_tokens for account in self.pool.candidates(caller)]
+        return max(of_model if limit is None else min(limit // 2, of_model) for limit in limits)
 
     async def bind_thing(self, name: str, caller: Caller, account: Account, expires_at_ms: int) -> bool:
         """Records that `caller` made a thing with `account`: a file, cache, batch or interaction, by the name that Google gave

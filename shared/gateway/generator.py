@@ -36,6 +36,11 @@ class Generator:
         """One answer to a native generateContent body (camelCase). Raises GatewayError."""
         return await self.gateway.generate(self._generation(model, body))
 
+    async def count(self, model: str, body: JsonObject) -> int | None:
+        """Gemini's count of the input tokens of a native body without files; None if it cannot be had now. Raises
+        GatewayError."""
+        return await self.gateway.count(self._generation(model, body))
+
     async def embed(self, model: str, body: JsonObject | EncodedBody) -> Reply:
         """The vectors for a native body of embedContent, or of batchEmbedContents (it has `requests`), which costs as many
         requests as it has. Raises GatewayError."""

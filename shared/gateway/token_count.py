@@ -24,24 +24,30 @@ def cost_of(generation: Generation, encoded: EncodedBody, model: str, table: Mod
 
 async def count(attempts: Attempts) -> None:
     """Sets the request's cost, if it is large enough. Time spent counting is not queue time."""
-    gateway, generation = attempts.gateway, attempts.generation
+    generation = attempts.generation
     if generation.verb != "generateContent":
         return  # countTokens reads the contents of a conversation.
     limits = {account.limits_for(attempts.model).input_tokens for account in attempts.usable}
     if not worth_counting(attempts.cost.input_tokens, limits) or "model" in generation.body:
         return
+    tokens = await counted(attempts)
+    if tokens is not None:
+        attempts.cost = attempts.cost._replace(input_tokens=tokens)
+
+
+async def counted(attempts: Attempts) -> int | None:
+    """Gemini's count of the request's input tokens; None if it cannot be had now."""
+    gateway = attempts.gateway
     if gateway.address.is_open:
-        return
-    left_s = max(MIN_EXCHANGE_S, (generation.deadline_s - elapsed_s()) / 2)
+        return None
+    left_s = max(MIN_EXCHANGE_S, (attempts.generation.deadline_s - elapsed_s()) / 2)
     account = random.choice(attempts.usable)
     with attempts.waiting():
         connected = await gateway.admission.connect(account, left_s)
     if not connected:
-        return
+        return None
     try:
         exchange = attempts.exchange_on(account, "generateContent", left_s)
-        tokens = await count_input_tokens(gateway.upstreams[account.kind], exchange)
+        return await count_input_tokens(gateway.upstreams[account.kind], exchange)
     finally:
         gateway.admission.disconnect(account)
-    if tokens is not None:
-        attempts.cost = attempts.cost._replace(input_tokens=tokens)

@@ -32,6 +32,8 @@ KEEPALIVE_S = 60.0
 """Shorter than Google's own (minutes): a request that is sent while Google closes the connection costs a permit."""
 
 READ_BUFFER_BYTES = 256 * 1024
+STREAM_BUFFER_BYTES = 32 * 1024
+"""For a stream, whose frames may wait for a slow caller: aiohttp stops reading at twice this size."""
 _LARGE_COMPRESSED_BYTES = 4 * 1024
 _FRAMES_IN_A_TURN = 256
 """Frames of a stream that are returned in a row before other requests run."""
@@ -115,7 +117,7 @@ class GeminiClient:
         if session is not None:
             await session.close()
 
-    async def _dispatch(self, exchange: Exchange) -> _Sent:
+    async def _dispatch(self, exchange: Exchange, buffer_bytes: int = READ_BUFFER_BYTES) -> _Sent:
         """Sends the request, and waits for the status and headers of the response."""
         deadline_s = elapsed_s() + exchange.timeout_s
         prepared = await self._backend.prepare(exchange)
@@ -136,6 +138,7 @@ class GeminiClient:
                 ),
                 allow_redirects=False,
                 proxy=self._proxy,
+                read_bufsize=buffer_bytes,
             )
             return _Sent(response, upload, prepared.secret, prepared.translate)
         except asyncio.CancelledError:
@@ -177,7 +180,6 @@ class GeminiClient:
             response_class=BoundedResponse,
             cookie_jar=aiohttp.DummyCookieJar(),
             headers=_HEADERS,
-            read_bufsize=READ_BUFFER_BYTES,
             # `reading` decodes; it also accepts a header that does not match the body.
             auto_decompress=False,
         )
@@ -208,7 +210,7 @@ class _Stream(AbstractAsyncContextManager[AsyncIterator[JsonObject]], AsyncItera
         self._expired = False
 
     async def __aenter__(self) -> AsyncIterator[JsonObject]:
-        sent = await self._client._dispatch(self._exchange)
+        sent = await self._client._dispatch(self._exchange, STREAM_BUFFER_BYTES)
         self._response, self._upload, self._secret, translate = response, upload, *_ = sent
         encoding = response.headers.get(hdrs.CONTENT_ENCODING, "")
         self._reader = AnswerReader(encoding, MAX_STREAM_BYTES, translate=translate)

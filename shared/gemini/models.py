@@ -30,6 +30,9 @@ _NO_TEXT: dict[Kind, str] = {
 ID_PATTERN = r"[a-z0-9._-]{1,100}"
 _ID = re.compile(ID_PATTERN)
 _MAX_HOPS = 8
+_SHARED_TOKENS, _OUTPUT_TOKENS = 1_048_576, 65_536
+"""The window of Gemini's models, which some share between input and output, and the longest output."""
+_OPEN_INPUT_TOKENS = 262_144
 OVERRIDDEN: frozenset[Purpose] = frozenset({"chat", "generate_text", "stream", "batch"})
 """What GEMINI_MODEL_TYPE chooses the model for: endpoints that answer with plain text."""
 
@@ -268,6 +271,12 @@ def info_of(model: str, table: ModelTable = TABLE) -> ModelInfo | None:
     """What the table has of `model` or of what stands in for it; None where it is not known. Raises BadRequest for what is
     no model's id."""
     return table.models.get(table.resolve(model).canonical)
+
+
+def max_input_tokens(model: str, table: ModelTable = TABLE) -> int:
+    """How much input a model that answers with text takes for certain."""
+    info = table.models.get(model)
+    return _OPEN_INPUT_TOKENS if info is not None and info.kind == "open" else _SHARED_TOKENS - _OUTPUT_TOKENS
 
 
 def makes_image(model: str, body: Mapping[str, Any], table: ModelTable = TABLE) -> bool:

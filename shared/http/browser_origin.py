@@ -83,6 +83,15 @@ def _origin_fault(headers: Mapping[str, str], settings: Settings) -> GatewayErro
     )
 
 
+def is_trusted_page(headers: Mapping[str, str], settings: Settings) -> bool:
+    """Whether a request comes from no page, from a page of this server, or from one that CORS_ORIGIN names. The browser's cookie
+    of this server may be used for those only."""
+    origin = headers.get("origin")
+    if origin is None:
+        return headers.get("sec-fetch-site") != "cross-site" or headers.get("sec-fetch-mode") == "navigate"
+    return origin in settings.cors_origins or origin.partition("://")[2] == headers.get("host")
+
+
 def _is_own(origin: str, headers: Mapping[str, str], settings: Settings) -> bool:
     """Whether `origin` is this server's, under the request's Host or another local name. A Host that is neither an address
     nor in the operator's settings does not count: its owner can make it resolve to this machine."""

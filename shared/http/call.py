@@ -306,6 +306,7 @@ class Call:
             dispatched_s=lambda: timeline.dispatched_s,
             silence_s=silence_s,
             framing=framing,
+            claim=self.services.byte_budget.claim(self.claim.bucket),
         )
 
     async def _events(

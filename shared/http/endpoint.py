@@ -47,10 +47,14 @@ from shared.telemetry.record import RequestRecord, log_failure, log_problem, log
 if TYPE_CHECKING:
     from shared.bootstrap import Services
 
-__all__ = ["Call", "EndpointApp", "endpoint"]
+__all__ = ["EVERYBODY", "Call", "EndpointApp", "endpoint"]
 
 Handler = Callable[[Call], Awaitable[Response | JsonObject]]
 Function = Callable[[Request], Awaitable[Response]]
+OpenedBy = Callable[[Call, JsonObject | None], str | None]
+"""(call, its body if it is a JSON object) -> the name in ALLOW_ANONYMOUS that lets this request do without a credential;
+EVERYBODY if it always may, for example with a ticket; None if it needs one."""
+EVERYBODY = "*"
 
 _HEALTH = "/health"
 _VERSION = "/v1"
@@ -58,10 +62,13 @@ _VERSION = "/v1"
 _MAX_LISTED_PATHS = 4
 
 
-def endpoint(*, api: ApiFormat = OWN, bearer_is_credential: bool = False) -> Callable[[Handler], Function]:
+def endpoint(
+    *, api: ApiFormat = OWN, bearer_is_credential: bool = False, opened_by: OpenedBy | None = None
+) -> Callable[[Handler], Function]:
     """Turns a handler into the function that functions-framework serves under the handler's name, with the endpoint.json
     of the handler's folder. A compatible API passes its own format as `api`; with `bearer_is_credential` the admin key may
-    come as a bearer token, as OpenAI's clients send it."""
+    come as a bearer token, as OpenAI's clients send it. `opened_by`: a function whose requests differ in whether they need a
+    credential."""
 
     def decorate(handler: Handler) -> Function:
         from functions_framework import aio
@@ -71,7 +78,7 @@ def endpoint(*, api: ApiFormat = OWN, bearer_is_credential: bool = False) -> Cal
         framework_server.configure()
         handler_function = cast(FunctionType, handler)
         manifest = Manifest.load(Path(handler_function.__code__.co_filename).parent)
-        edge = EndpointApp(handler, manifest, api=api, bearer_is_credential=bearer_is_credential)
+        edge = EndpointApp(handler, manifest, api=api, bearer_is_credential=bearer_is_credential, opened_by=opened_by)
 
         async def function(request: Request) -> Response:
             return await edge.answer(request)
@@ -102,8 +109,10 @@ class EndpointApp:
         services: Callable[[], Services] = process_services,
         api: ApiFormat = OWN,
         bearer_is_credential: bool = False,
+        opened_by: OpenedBy | None = None,
     ) -> None:
         self.manifest = manifest
+        self._opened_by = opened_by or self._by_manifest
         self._methods = manifest.patterns
         self._routes = Routes(self._methods)
         self._handler = handler
@@ -159,7 +168,7 @@ class EndpointApp:
             raise MethodNotAllowed(f"{route} supports only {_listed(allowed)}.", headers={"allow": allowed})
         if route == _HEALTH and route not in self._methods:
             return JsonResponse(await call.health())
-        if self.manifest.access != "public":
+        if self.manifest.access_of(route) != "public":
             # Before the body is read, so that guessing the key costs the server no more than a request head.
             await call.refuse_guesses()
             call.known_as(await self._authenticate(call))
@@ -177,6 +186,8 @@ class EndpointApp:
 
     async def _handle(self, call: Call, record: RequestRecord) -> Response:
         result = await self._handler(call)
+        if isinstance(result, EventStream) and call.method == "HEAD":
+            result = await result.head()
         if isinstance(result, EventStream):
             await result.begin(
                 lambda error: self._error_event(error, call, record),
@@ -216,7 +227,8 @@ class EndpointApp:
         if not admin or (self._bearer_is_credential and "x-caller-id" not in call.headers):
             # The body may contain a key, or the caller's name in addition to an admin key.
             body = await call.json_if_any()
-        anonymous = self.manifest.access == "anonymous" and self.manifest.name in settings.allow_anonymous
+        name = self._opened_by(call, body)
+        anonymous = name == EVERYBODY or name in settings.allow_anonymous
         user = body.get("user") if body is not None and self._bearer_is_credential else None
         try:
             return authenticate(
@@ -234,6 +246,9 @@ class EndpointApp:
             # The body may contain a key, but could not be parsed.
             message = f"{error.message} None was found in the body. {call.unreadable}"
             raise Unauthorized(message, headers=error.headers) from None
+
+    def _by_manifest(self, call: Call, body: JsonObject | None) -> str | None:
+        return self.manifest.name if self.manifest.access == "anonymous" else None
 
     def _not_started(self, request: Request, received_s: float, error: Exception) -> Response:
         headers = headers_of(request)

@@ -8,8 +8,9 @@ A stream may be silent for long while a model thinks, and proxies close silent c
 
 The comments do not depend on Gemini's frames: frames that are not forwarded (thoughts) are silence to the client.
 
-A client that does not read occupies a slot at Gemini. The server, which counts the bytes that leave, aborts such a connection
-after 10 s without progress (`BoundedProtocol.STALL_S`), and the stream ends as for any client that disconnects.
+A task reads the events ahead of the client (`read_ahead`), so a client that reads slowly does not occupy a slot at Gemini for
+longer than a short answer takes. The server, which counts the bytes that leave, aborts a connection after 10 s without progress
+(`BoundedProtocol.STALL_S`), and the stream ends as for any client that disconnects.
 """
 
 from __future__ import annotations
@@ -18,19 +19,33 @@ import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import orjson
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from shared.bounds.byte_budget import Claim
 from shared.clock import elapsed_s
 from shared.errors import Unavailable, UpstreamTimeout
 from shared.generation import JsonObject
 from shared.http.disconnect import DisconnectWatch
+from shared.http.read_ahead import ReadAhead
 
-Event = JsonObject | bytes | None
-"""The data of an event; or the bytes of one or more events; or None: progress that is not forwarded. The response may begin, but
-nothing is sent."""
+
+class NamedEvent(NamedTuple):
+    """An event with fields besides its data. Neither `name` nor `id` contains a line break or a NUL."""
+
+    data: JsonObject
+    name: str = ""
+    """Its type. "" is the default type, `message`."""
+    id: str = ""
+    """What a browser's EventSource returns as `Last-Event-ID` when it reconnects. "": the id of the event before it applies."""
+
+
+Event = JsonObject | NamedEvent | bytes | None
+"""The data of an event; an event with its fields; the bytes of one or more events, as `data_event` and `named_event` return them;
+or None: progress that is not forwarded. The response may begin, but nothing is sent."""
 Events = AsyncGenerator[Event, None]
 
 SILENCE_S = 15.0
@@ -42,15 +57,24 @@ _INCOMPLETE = (
     "The response was not complete at the deadline. Increase x-request-timeout, or request a shorter response."
 )
 _LAST_SEND_S = 1.0
-"""Maximum time for sending the last event to a client that no longer reads."""
+"""How long after the deadline the last event may take to be sent, to a client that no longer reads."""
 
 
 def data_event(event: JsonObject) -> bytes:
     return b"data: " + orjson.dumps(event) + b"\n\n"
 
 
-def _encoded(event: JsonObject | bytes) -> bytes:
-    return event if isinstance(event, bytes) else data_event(event)
+def named_event(event: NamedEvent) -> bytes:
+    fields = f"id: {event.id}\n" if event.id else ""
+    if event.name:
+        fields += f"event: {event.name}\n"
+    return fields.encode() + data_event(event.data)
+
+
+def _encoded(event: Event) -> bytes:
+    if event is None or isinstance(event, bytes):
+        return event or b""
+    return named_event(event) if isinstance(event, NamedEvent) else data_event(event)
 
 
 def error_event(body: JsonObject) -> bytes:
@@ -73,7 +97,8 @@ OWN_FRAMING = Framing()
 class EventStream(Response):
     """Sends each event when it arrives. `events` is closed by `deadline_s` in every case.
 
-    `dispatched_s` returns when the current request was dispatched to Gemini (`clock.elapsed_s()`); None before that."""
+    `dispatched_s` returns when the current request was dispatched to Gemini (`clock.elapsed_s()`); None before that. `claim`
+    counts the events that wait for a slow client."""
 
     media_type = "text/event-stream"
 
@@ -85,17 +110,17 @@ class EventStream(Response):
         dispatched_s: Callable[[], float | None] = lambda: None,
         silence_s: float = SILENCE_S,
         framing: Framing = OWN_FRAMING,
+        claim: Claim | None = None,
     ) -> None:
         self.status_code = 200
         self.background = None
         # x-accel-buffering: proxies must not collect the response before they forward it.
         self.init_headers({"cache-control": "no-store", "x-content-type-options": "nosniff", "x-accel-buffering": "no"})
-        self._events = events
+        self._ahead = ReadAhead(events, _encoded, claim)
         self._deadline_s = deadline_s
         self._dispatched_s = dispatched_s
         self.silence_s = silence_s
         self._framing = framing
-        self._first: asyncio.Task[Event] | None = None
         self._fail: Callable[[Exception], JsonObject] | None = None
         self._finish: Callable[[], Awaitable[None]] | None = None
 
@@ -103,32 +128,28 @@ class EventStream(Response):
         """Returns when the headers may be sent. Until then errors are raised here, so they can still have a status.
 
         Later, `fail(error)` returns the data of an error's event, and `finish()` is called before the last byte."""
-        # A task, so that this can return while the first event is awaited.
-        self._first = first = asyncio.create_task(self._next())
         due = _Due(self._dispatched_s, self.silence_s)
-        first.add_done_callback(due.end)
+        self._ahead.start(due.end)
         try:
             await due.reached
+            self._ahead.check()
         except BaseException:
-            await self._abandon()
+            await self._ahead.aclose()
             raise
         finally:
             due.end()
-        try:
-            if first.done():
-                first.result()
-        except BaseException:
-            self._first = None
-            raise
-        finally:
-            # A task refers to its error, whose traceback refers to this frame: the cycle would keep the request's body.
-            del first
         self._fail, self._finish = fail, finish
+
+    async def head(self) -> Response:
+        """The headers alone, in place of this stream: for a HEAD request nothing is generated."""
+        await self._ahead.aclose()
+        response = Response()
+        response.raw_headers = self.raw_headers
+        return response
 
     async def aclose(self) -> None:
         """Closes a stream that was begun but will not be sent."""
-        await self._abandon()
-        await self._events.aclose()
+        await self._ahead.aclose()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if self._fail is None or self._finish is None:
@@ -152,36 +173,14 @@ class EventStream(Response):
             await self._finish()
             self._fail = self._finish = None
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_LAST_SEND_S):
+            async with asyncio.timeout(max(0.0, self._deadline_s - elapsed_s()) + _LAST_SEND_S):
                 await send({"type": "http.response.body", "body": last, "more_body": False})
 
     async def _send(self, send: Send, output: _Output) -> None:
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
         output.begin()
-        assert self._first is not None
-        event = await self._first
-        self._first = None
-        if event is not None:
-            await output.write(_encoded(event))
-        async for event in self._events:
-            if event is not None:
-                await output.write(_encoded(event))
-
-    async def _next(self) -> Event:
-        return await anext(self._events, None)
-
-    async def _abandon(self) -> None:
-        """Ends the wait for the first event. Its error, if any, is dropped: no caller is left to receive it."""
-        first, self._first = self._first, None
-        if first is None:
-            return
-        try:
-            first.cancel()
-            await asyncio.wait([first])
-            if not first.cancelled():
-                first.exception()
-        finally:
-            del first
+        while data := await self._ahead.take():
+            await output.write(data)
 
 
 class _Due:
@@ -203,7 +202,7 @@ class _Due:
         else:
             self._timer = self._loop.call_later(left_s, self._look)
 
-    def end(self, _: object = None) -> None:
+    def end(self) -> None:
         self._timer.cancel()
         if not self.reached.done():
             self.reached.set_result(None)
@@ -216,6 +215,8 @@ class _Output:
         self._send, self._silence_s = send, silence_s
         self._loop = asyncio.get_running_loop()
         self._written_s = 0.0
+        self._is_writing = False
+        """While the client takes its time for a chunk, bytes reach it: it needs no comment."""
         self._timer: asyncio.TimerHandle | None = None
         self._comment: asyncio.Task[None] | None = None
 
@@ -227,8 +228,9 @@ class _Output:
         if self._comment is not None:  # It may still be under way to a slow client, and two writes must not mix.
             comment, self._comment = self._comment, None
             await comment
-        self._written_s = self._loop.time()
+        self._is_writing = True
         await self._put(chunk)
+        self._is_writing, self._written_s = False, self._loop.time()
 
     def end(self) -> None:
         """Drops a comment that is not written yet."""
@@ -240,7 +242,7 @@ class _Output:
 
     def _look(self) -> None:
         now_s = self._loop.time()
-        left_s = self._written_s + self._silence_s - now_s
+        left_s = self._silence_s if self._is_writing else self._written_s + self._silence_s - now_s
         if left_s <= 0:
             self._written_s, left_s = now_s, self._silence_s
             if self._comment is None or (self._comment.done() and not self._failed(self._comment)):

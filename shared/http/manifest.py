@@ -13,6 +13,7 @@
     store         none, read or write: access to the store's documents (ledger, rates); left out: write; a public function must
                   name it
     rated         anonymous or everybody: whose requests RATE_LIMIT_PER_MINUTE limits; left out: anonymous
+    public_paths  the patterns that are public whatever `access` is; left out: none
 
 The file lies in the function's folder, and the folder's name is the function's. The local server, the bundle, the
 specification, Terraform and the URL map read these files; nothing else has a list of the functions.
@@ -64,6 +65,7 @@ class Manifest:
     also: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Like `paths`: paths of other functions that this function also answers, on its own host. The URL map and the local server
     send them to their owners."""
+    public_paths: tuple[str, ...] = ()
 
     @classmethod
     def load(cls, folder: Path) -> Manifest:
@@ -83,6 +85,9 @@ class Manifest:
     def patterns(self) -> dict[str, tuple[str, ...]]:
         """Every pattern that the function's own host answers, with its methods."""
         return {**self.paths, **self.also}
+
+    def access_of(self, pattern: str) -> Access:
+        return "public" if pattern in self.public_paths else self.access
 
 
 def load_all(functions: Path) -> list[Manifest]:
@@ -149,6 +154,10 @@ def _read(file: Path, given: dict[str, Any]) -> dict[str, Any]:
     for pattern, other in combinations(patterns, 2):
         if ambiguous(pattern, other):
             raise ManifestError(f"{file}: {pattern} and {other} match the same paths. Remove or change one of them.")
+    if unknown := sorted(set(result["public_paths"]) - set(patterns)):
+        raise ManifestError(
+            f"{file}: public_paths has {', '.join(unknown)}, which neither paths nor also has. Correct or remove it."
+        )
     if result["access"] == "public" and _GEMINI_KEY in result["secrets"]:
         raise ManifestError(f"{file}: a public function must not have {_GEMINI_KEY} in secrets. Remove it.")
     if result["access"] == "public" and "store" not in given:
@@ -209,6 +218,10 @@ def _names(value: object) -> tuple[str, ...] | None:
     return tuple(value) if isinstance(value, list) and all(isinstance(item, str) for item in value) else None
 
 
+def _public_paths(value: object) -> tuple[str, ...] | None:
+    return () if value is None else _names(value)
+
+
 _PATHS = f"paths and their methods ({', '.join(METHODS)}), like {{'/chat': ['POST']}}"
 _FIELDS: dict[str, tuple[Any, str]] = {
     "description": (_text, "one sentence"),
@@ -223,4 +236,5 @@ _FIELDS: dict[str, tuple[Any, str]] = {
     "storage": (_storage, f"one of {', '.join(get_args(Storage))}, or left out"),
     "store": (_store, f"one of {', '.join(get_args(Store))}, or left out"),
     "rated": (_rated, f"one of {', '.join(get_args(Rated))}, or left out"),
+    "public_paths": (_public_paths, "a list of patterns, or left out"),
 }

@@ -162,7 +162,7 @@ class Multipart:
             )
         filename = parameters.get(b"filename")
         content_type = self._header("content-type").partition(";")[0].strip().lower()
-        return Part(name, None if filename is None else _file_name(_text(filename), name), content_type)
+        return Part(name, None if filename is None else file_name(_text(filename), name), content_type)
 
     def _header(self, name: str) -> str:
         return self._headers.get(name, b"").decode("latin-1")
@@ -178,8 +178,9 @@ def _text(value: bytes) -> str:
     return value.decode("utf-8", "replace")
 
 
-def _file_name(given: str, name: str) -> str:
-    """The last segment of a path, without control characters: a client may send its whole path."""
+def file_name(given: str, name: str) -> str:
+    """The last segment of a path, without control characters: a client may send its whole path. Raises BadRequest that names
+    the field `name`."""
     last = _CONTROL.sub("", given.replace("\\", "/").rpartition("/")[2]).strip()
     if len(last) > MAX_FILENAME_CHARS:
         raise BadRequest(

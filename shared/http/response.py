@@ -27,7 +27,7 @@ _RATE_LIMITS = ", ".join(
     f"x-ratelimit-{kind}-{what}" for kind in ("limit", "remaining", "reset") for what in ("requests", "tokens")
 )
 _EXPOSED = (
-    "x-request-id, Retry-After, retry-after-ms, x-should-retry, openai-processing-ms, ETag, Content-Range, "
+    "x-request-id, x-session-id, Retry-After, retry-after-ms, x-should-retry, openai-processing-ms, ETag, Content-Range, "
     f"{_RATE_LIMITS}, x-model-requested, x-model-used, x-schema-unchecked, x-thought-signatures, server-timing"
 )
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}")

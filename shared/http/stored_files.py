@@ -15,7 +15,7 @@ from shared.generation import FileUri, JsonObject
 from shared.http.call import Call
 from shared.http.owner import owner_of
 from shared.media.file_types import is_text
-from shared.media.input_image import checked, inline_part
+from shared.media.input_image import MAX_BYTES, checked, inline_part
 
 INLINE_BYTES = 15 * 1024 * 1024
 """Files of one request together that are sent inside it. In base64 they have 20 MB, which Gemini and Vertex AI have always taken,
@@ -74,9 +74,12 @@ def _divided(call: Call, files: Sequence[StoredFile]) -> tuple[list[StoredFile],
     """The files that are sent inside the request, the smallest first, and those that are not. Raises BadRequest, NoServerKey."""
     # The encoded request holds the same text once more.
     room_bytes = call.services.byte_budget.large_bytes * 3 // 8
-    ordered = sorted(files, key=lambda file: file.size_bytes)
+    ordered = sorted(files, key=lambda file: (_is_large_image(file), file.size_bytes))
     sums = list(accumulate(file.size_bytes for file in ordered))
-    count = sum(total <= min(INLINE_BYTES, room_bytes) for total in sums)
+    count = sum(
+        total <= min(INLINE_BYTES, room_bytes) and not _is_large_image(file)
+        for total, file in zip(sums, ordered, strict=True)
+    )
     if count == len(ordered) or _has_files_api(call):
         return ordered[:count], ordered[count:]
     limit_bytes = min(MAX_INLINE_BYTES, room_bytes)
@@ -87,6 +90,11 @@ def _divided(call: Call, files: Sequence[StoredFile]) -> tuple[list[StoredFile],
             details={"limit_bytes": limit_bytes},
         )
     return ordered, []
+
+
+def _is_large_image(file: StoredFile) -> bool:
+    """Whether it is an image that Gemini does not take inside a request."""
+    return file.mime_type.startswith("image/") and not is_text(file.mime_type) and file.size_bytes > MAX_BYTES
 
 
 def _has_files_api(call: Call) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,8 @@ from shared.media import obstore_calls
 from shared.media.location import StorageLocation
 from shared.media.names import is_name
 from shared.media.obstore_calls import storage_errors
-from shared.media.port import Found
+from shared.media.port import Found, Write
+from shared.media.resumable import Resumable
 
 if TYPE_CHECKING:
     from obstore.store import ClientConfig, GCSConfig, RetryConfig, S3Config
@@ -30,9 +32,11 @@ _NO_CREDENTIALS = {"disable_oauth": True, "client_email": "", "private_key": "",
 class Bucket:
     """The objects in one folder of a bucket; port.Objects describes the methods."""
 
-    def __init__(self, store: GCSStore | S3Store, folder: str) -> None:
+    def __init__(self, store: GCSStore | S3Store, folder: str, resumable: Resumable | None = None) -> None:
+        """`resumable`: of a bucket of Google's."""
         self._store = store
         self._folder = folder
+        self._resumable = resumable
 
     async def put(self, name: str, data: bytes, attributes: Mapping[str, str]) -> None:
         """Uploads in one request, so that an object appears only when it is complete and no parts are left behind."""
@@ -40,6 +44,9 @@ class Bucket:
             await obstore.put_async(
                 self._store, f"{self._folder}/{name}", data, attributes=dict(attributes), use_multipart=False
             )
+
+    def writing(self, name: str, attributes: Mapping[str, str]) -> AbstractAsyncContextManager[Write]:
+        return obstore_calls.writing(self._store, f"{self._folder}/{name}", attributes)
 
     async def get(self, name: str, part: tuple[int, int] | None = None) -> Found:
         return await obstore_calls.read(self._store, f"{self._folder}/{name}", part)
@@ -62,6 +69,15 @@ class Bucket:
 
     async def delete(self, name: str) -> None:
         await obstore_calls.delete(self._store, f"{self._folder}/{name}")
+
+    async def rename(self, name: str, new_name: str) -> None:
+        await obstore_calls.rename(self._store, f"{self._folder}/{name}", f"{self._folder}/{new_name}")
+
+    async def upload_url(self, name: str, size_bytes: int, expires_s: int, origin: str) -> str | None:
+        if self._resumable is not None:
+            return await self._resumable.start(f"{self._folder}/{name}", size_bytes, origin)
+        async with storage_errors():
+            return await obstore.sign_async(self._store, "PUT", f"{self._folder}/{name}", timedelta(seconds=expires_s))
 
     async def signed_url(self, name: str, expires_s: int) -> str:
         async with storage_errors():
@@ -92,4 +108,4 @@ def open_bucket(location: StorageLocation, folder: str) -> Bucket:
         # Plain HTTP is for fake stores, which need no token; a real one must not be sent unencrypted.
         google["service_account_key"] = json.dumps({**_NO_CREDENTIALS, "gcs_base_url": endpoint})
     store = GCSStore(location.place, prefix=prefix, config=google, client_options=client, retry_config=_RETRIES)
-    return Bucket(store, folder)
+    return Bucket(store, folder, Resumable(location))

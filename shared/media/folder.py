@@ -10,7 +10,7 @@ import contextlib
 import heapq
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from itertools import islice
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from shared.errors import NotFound
 from shared.media import obstore_calls
 from shared.media.names import is_name
 from shared.media.obstore_calls import reason, storage_errors
-from shared.media.port import FILES, IMAGES, Found, no_image, unavailable
+from shared.media.port import FILES, IMAGES, Found, Write, no_image, unavailable
 
 _ATTRIBUTES = {IMAGES: "about", FILES: "about-files"}
 """Folder -> the folder of the attributes, one JSON object for each image or file."""
@@ -43,12 +43,30 @@ class Folder:
     async def put(self, name: str, data: bytes, attributes: Mapping[str, str]) -> None:
         async with storage_errors():
             self.make()
-            await self._write(self._attributes_path(name), orjson.dumps(dict(attributes)))
-            await self._write(f"{self._folder}/{name}", data)
+            await self._put_attributes(name, attributes)
+            await self._put(f"{self._folder}/{name}", data)
 
-    async def _write(self, path: str, data: bytes) -> None:
+    @contextlib.asynccontextmanager
+    async def writing(self, name: str, attributes: Mapping[str, str]) -> AsyncIterator[Write]:
+        path = f"{self._folder}/{name}"
+        async with storage_errors():
+            self.make()
+        async with obstore_calls.writing(self._store, path) as write:
+            yield write
+            async with storage_errors():
+                await self._put_attributes(name, attributes)
+        async with storage_errors():
+            self._protect(path)
+
+    async def _put_attributes(self, name: str, attributes: Mapping[str, str]) -> None:
+        await self._put(self._attributes_path(name), orjson.dumps(dict(attributes)))
+
+    async def _put(self, path: str, data: bytes) -> None:
         await obstore.put_async(self._store, path, data, use_multipart=False)
-        # obstore creates files with the process's umask; until this line only the folder's mode protects the file.
+        self._protect(path)
+
+    def _protect(self, path: str) -> None:
+        """obstore creates files with the process's umask; until this line only the folder's mode protects the file."""
         (self._root / path).chmod(0o600)
 
     async def get(self, name: str, part: tuple[int, int] | None = None) -> Found:
@@ -68,6 +86,15 @@ class Folder:
         await obstore_calls.delete(self._store, f"{self._folder}/{name}")
         with contextlib.suppress(NotFound):
             await obstore_calls.delete(self._store, self._attributes_path(name))
+
+    async def rename(self, name: str, new_name: str) -> None:
+        # They are missing where an earlier call was killed after this line.
+        with contextlib.suppress(NotFound):
+            await obstore_calls.rename(self._store, self._attributes_path(name), self._attributes_path(new_name))
+        await obstore_calls.rename(self._store, f"{self._folder}/{name}", f"{self._folder}/{new_name}")
+
+    async def upload_url(self, name: str, size_bytes: int, expires_s: int, origin: str) -> str | None:
+        return None
 
     async def signed_url(self, name: str, expires_s: int) -> str:
         """Raises RuntimeError: nothing serves a folder but the gateway, and the settings reject IMAGE_URLS=signed for it."""

@@ -20,7 +20,6 @@ from shared.http.stored_files import delete_file as remove_file
 from shared.http.stored_files import native_file_parts, not_found
 from shared.media.file_types import type_of
 from shared.openai_format.file_bodies import (
-    MAX_TTL_S,
     FileForm,
     attachment,
     file_json,
@@ -116,12 +115,12 @@ async def _described(call: Call) -> StoredFile:
 
 
 def _ttl_s(body: FileForm, settings: Settings) -> int:
-    days = settings.images.ttl_days
-    longest_s = MAX_TTL_S if days is None else min(MAX_TTL_S, days * _DAY_S)
+    longest_s = settings.images.file_ttl_s
     asked_s = longest_s if body.expires_after is None else body.expires_after.seconds
     if asked_s > longest_s:
         raise BadRequest(
-            f"expires_after.seconds must be at most {longest_s}: this server deletes files after {days} days.",
+            f"expires_after.seconds must be at most {longest_s}: this server deletes files after "
+            f"{longest_s // _DAY_S} days.",
             field="expires_after.seconds",
         )
     return asked_s

@@ -117,7 +117,7 @@ def _operation(
     result: JsonObject = {
         "summary": operation.summary or manifest.description,
         "tags": ["generation" if operation.generates else "server"],
-        "security": ADMIN_SECURITY if operation.admin_only else SECURITY[manifest.access],
+        "security": ADMIN_SECURITY if operation.admin_only else SECURITY[manifest.access_of(pattern)],
         "parameters": _parameters_of(manifest, pattern, operation),
         "responses": {
             str(operation.status): _answer(operation, names, schemas),
@@ -149,7 +149,7 @@ def _failures(manifest: Manifest, pattern: str, operation: Operation) -> dict[in
 
 def _parameters_of(manifest: Manifest, pattern: str, operation: Operation) -> list[JsonObject]:
     names = ["x-request-id"]
-    if reads_credential(manifest, operation):
+    if reads_credential(manifest, pattern, operation):
         names.append("x-caller-id")
     if operation.generates:
         names += ["x-priority", "x-request-timeout"]

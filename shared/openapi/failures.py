@@ -89,8 +89,8 @@ def traits_of(manifest: Manifest, pattern: str, operation: Operation) -> set[Tra
     """What the operation does that may fail."""
     traits: dict[Trait, bool] = {
         "always": True,
-        "credential": reads_credential(manifest, operation),
-        "anonymous": manifest.access == "anonymous",
+        "credential": reads_credential(manifest, pattern, operation),
+        "anonymous": manifest.access_of(pattern) == "anonymous",
         "body": operation.request is not None,
         "path": not is_literal(pattern),
         "generation": operation.generates,

@@ -87,5 +87,5 @@ def operations(manifest: Manifest, models: Mapping[str, Any]) -> dict[str, Opera
     return {key: replace(declared.get(key, default), errors=errors) for key in patterns}
 
 
-def reads_credential(manifest: Manifest, operation: Operation) -> bool:
-    return manifest.access != "public" or operation.admin_only
+def reads_credential(manifest: Manifest, pattern: str, operation: Operation) -> bool:
+    return manifest.access_of(pattern) != "public" or operation.admin_only

@@ -14,6 +14,9 @@ from shared.http.call import Call
 Handler = Callable[[Call], Awaitable[Response | JsonObject]]
 
 HANDLERS: dict[tuple[str, str], str] = {
+    ("GET", "/"): "answers:health",
+    ("POST", "/chat"): "chat:chat",
+    ("POST", "/generate_text"): "shared.chat.generate_text:generate_text",
     ("GET", "/sessions"): "answers:list_sessions",
     ("GET", "/sessions/{id}"): "answers:read_session",
     ("DELETE", "/sessions/{id}"): "answers:delete_session",
@@ -24,11 +27,11 @@ HANDLERS: dict[tuple[str, str], str] = {
     ("POST", "/upload/{id}/complete"): "uploads:complete",
     ("PUT", "/upload/{id}/content"): "uploads:put_content",
 }
-"""(method, pattern of endpoint.json) -> module of this package, and the name of its handler."""
+"""(method, pattern of endpoint.json) -> module (of this package, or with its whole name), and the name of its handler."""
 
 
 def handler_for(method: str, route: str) -> Handler:
     module, name = HANDLERS["GET" if method == "HEAD" else method, route].split(":")
-    found: Any = getattr(import_module(f"shared.sessions.{module}"), name)
+    found: Any = getattr(import_module(module if "." in module else f"shared.sessions.{module}"), name)
     handler: Handler = found
     return handler

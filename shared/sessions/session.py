@@ -29,13 +29,14 @@ State = Literal["pending", "streaming", "done", "stopped", "interrupted"]
 VERSION = 1
 """Of the format of heads and pages."""
 MAX_TURNS = 10_000
-MAX_PAGES = 256
+MAX_PAGES = 512
 MAX_MESSAGE_BYTES = 256 * 1024
 """Of a message as JSON: about 60,000 tokens of English."""
 MAX_WAITING_FILES = 16
 MAX_TITLE_CHARS = 80
-FULL_PAGE_BYTES = 256 * 1024
-"""A page of this size takes no more messages. With the last one it has twice that, and room for answers."""
+FULL_PAGE_BYTES = 64 * 1024
+"""A page of this size takes no more messages: each message reads and writes its page. With the last message and its answer a
+page is a few times as large."""
 MAX_PAGE_BYTES = 900_000
 """An answer that would make its page larger is kept beside it."""
 PIECE_BYTES = 900_000
@@ -77,6 +78,11 @@ class TurnEntry(NamedTuple):
     created_ms: int
     answer: Answer | None = None
 
+    @property
+    def size_bytes(self) -> int:
+        """Of its texts."""
+        return len(self.text.encode()) + (0 if self.answer is None else len(self.answer.text.encode()))
+
 
 class Page(NamedTuple):
     entries: tuple[TurnEntry, ...] = ()
@@ -111,7 +117,7 @@ class Head(NamedTuple):
     uploads: tuple[FileRef, ...] = ()
     """Files that no message has taken yet."""
     refreshed_ms: int = 0
-    """When the expiry of the closed pages was last extended."""
+    """When the expiry of all pages was last extended."""
 
     @property
     def page_for_next(self) -> int:
@@ -209,7 +215,7 @@ def end_writes(
 
 
 def page_expiry_ms(now_ms: int, ttl_ms: int) -> int:
-    """A page outlives its head, whose expiry each request extends: closed pages are written again only once per half a TTL."""
+    """A page outlives its head, whose expiry each write extends: the pages' is extended only once per half a TTL."""
     return now_ms + 3 * ttl_ms
 
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
 
@@ -18,6 +19,7 @@ from shared.sessions.session import (
     FileRef,
     Head,
     Page,
+    State,
     TurnEntry,
     answer_key,
     appended,
@@ -31,15 +33,18 @@ from shared.sessions.session import (
     page_key,
     with_upload,
 )
-from shared.sessions.turn import Turn, turn_key
-from shared.stores.port import Change, Put, Step, Store, StoreError, transact_repeated
+from shared.sessions.turn import Turn, read_at, turn_key
+from shared.stores.port import Change, Put, Reading, Step, Store, StoreError, transact_repeated
 
 T = TypeVar("T")
 
 MAX_LISTED = 100
-MAX_HISTORY = 1000
-"""Turns in one answer."""
+MAX_HISTORY_BYTES = 2 * 1024 * 1024
+"""Of the texts in one answer, but for its last turn."""
+MAX_DELETED = 50
+"""Entries in one commit."""
 _AT_ONCE = 16
+_PAGES_AT_ONCE = 4
 _MAX_MOVES = 20
 """How often an append follows a session that others extend by whole pages meanwhile."""
 _TRIES = 3
@@ -68,7 +73,7 @@ class _Moved(NamedTuple):
 
 
 class _Stale(NamedTuple):
-    """The closed pages of the session must be written again first, or they would expire before it; nothing was written."""
+    """The pages of the session must be written again first, or they could expire before it; nothing was written."""
 
     head: Head
 
@@ -139,20 +144,37 @@ class Sessions:
 
     async def history(self, session: SessionRef, *, before: int | None = None, limit: int = 100) -> list[TurnEntry]:
         """At most `limit` turns in their order, with their answers' whole texts: the newest ones, or those before the number
-        `before`."""
+        `before`. Fewer, but at least one, where they are long."""
+        found: list[TurnEntry] = []
+        size_bytes = 0
+        async with aclosing(self.backwards(session, before)) as turns:
+            async for turn in turns:
+                found.append(turn)
+                size_bytes += turn.size_bytes
+                if len(found) >= limit or size_bytes > MAX_HISTORY_BYTES:
+                    break
+        return found[::-1]
+
+    async def backwards(self, session: SessionRef, before: int | None = None) -> AsyncGenerator[TurnEntry]:
+        """The turns before the number `before` from the newest to the oldest, with their answers' whole texts. Pages are read as
+        they are needed."""
         head = session.head
         if head is None:
-            return []
-        end = head.turns if before is None else max(0, min(before, head.turns))
-        first = max(0, end - limit)
-        pages = await self.pages(session, head.pages_of(first, end))
-        return [one for page in pages for one in page.entries if first <= one.number < end]
+            return
+        end = head.turns if before is None else min(before, head.turns)
+        keys = [page_key(session.owner, session.sid, number) for number in head.pages_of(0, end)]
+        while keys:
+            keys, part = keys[:-_PAGES_AT_ONCE], keys[-_PAGES_AT_ONCE:]
+            for value in reversed(await gathered(self.store, part)):
+                for entry in reversed(Page.unpack(value).entries):
+                    if entry.number < end:
+                        yield await self._whole(entry)
 
-    async def pages(self, session: SessionRef, numbers: Iterable[int]) -> list[Page]:
-        """These pages, with the whole texts of their answers."""
-        keys = [page_key(session.owner, session.sid, number) for number in numbers]
-        pages = [Page.unpack(value) for value in await self._values(keys)]
-        return [Page(tuple([await self._whole(one) for one in page.entries])) for page in pages]
+    async def states(self, entries: Iterable[TurnEntry]) -> dict[str, State]:
+        """The states of the turns without an answer, by their ids. One that nobody can answer any longer is interrupted."""
+        turns = [one.turn for one in entries if one.answer is None]
+        readings = await _readings(self.store, [turn_key(turn) for turn in turns])
+        return {turn: _state(reading) for turn, reading in zip(turns, readings, strict=True)}
 
     async def newest(self, owner: str, *, limit: int = MAX_LISTED) -> list[Listed]:
         """The newest sessions of `owner`, newest first."""
@@ -169,29 +191,36 @@ class Sessions:
         ]
         return sorted(found, key=lambda one: one.head.created_ms, reverse=True)[:limit]
 
-    async def delete(self, session: SessionRef) -> list[FileRef]:
-        """Deletes it with its turns; returns its files, which the caller deletes. The head goes last: if this stops in between,
-        a second call completes it."""
-        files: dict[str, FileRef] = {}
+    async def files(self, session: SessionRef) -> list[FileRef]:
+        """All files of the session."""
+        if session.head is None:
+            return []
+        files = {file.id: file for file in session.head.uploads}
+        for number in range(len(session.head.firsts)):
+            (value,) = await self._values([page_key(session.owner, session.sid, number)])
+            files.update({file.id: file for one in Page.unpack(value).entries for file in one.files})
+        return list(files.values())
+
+    async def delete(self, session: SessionRef) -> None:
+        """Deletes it with its turns, but not its files. The head goes last: if this fails before, a second call completes it."""
         head = session.head
         for _ in range(_MAX_MOVES):
             if head is None:
-                break
-            files.update((file.id, file) for file in head.uploads)
+                return
             for number in reversed(range(len(head.firsts))):
-                files.update(await self._delete_page(page_key(session.owner, session.sid, number)))
+                await self._delete_page(page_key(session.owner, session.sid, number))
             head = await self._delete_head(session, head.turns)
-        return list(files.values())
+        raise _unavailable()
 
-    async def _delete_page(self, key: str) -> dict[str, FileRef]:
+    async def _delete_page(self, key: str) -> None:
         (value,) = await self._values([key])
         entries = Page.unpack(value).entries
         gone = [turn_key(one.turn) for one in entries if one.answer is None]
         gone += [answer_key(one.turn, n) for one in entries if one.answer for n in range(one.answer.pieces)]
-        for at in range(0, len(gone), 50):
-            await self._write(gone[at : at + 50], lambda now_ms: None)
-        await self._write([key], lambda now_ms: None)
-        return {file.id: file for one in entries for file in one.files}
+        gone.append(key)
+        for at in range(0, len(gone), MAX_DELETED):
+            keys = gone[at : at + MAX_DELETED]
+            await self._transact(keys, lambda values, _: Change(None, dict.fromkeys(values)))
 
     async def _delete_head(self, session: SessionRef, turns: int) -> Head | None:
         """None if it is deleted; the head, if a turn came meanwhile."""
@@ -282,28 +311,32 @@ class Sessions:
         return None
 
     def _is_stale(self, head: Head, now_ms: int, refreshed_ms: int) -> bool:
-        """Whether closed pages could expire before the head that is written now."""
-        return len(head.firsts) > 1 and now_ms - max(head.refreshed_ms, refreshed_ms) > self.ttl_ms // 2
+        """Whether pages could expire before the head that is written now."""
+        return bool(head.firsts) and now_ms - max(head.refreshed_ms, refreshed_ms) > self.ttl_ms // 2
 
     async def _refresh(self, session: SessionRef, head: Head) -> int:
-        """Extends the expiry of all closed pages; returns the store's time before it began."""
-        at_ms: list[int] = []
-        for number in range(len(head.firsts) - 1):
-            key = page_key(session.owner, session.sid, number)
-            at_ms.append(await self._extend([key]))
-            (value,) = await self._values([key])
-            entries = Page.unpack(value).entries
-            pieces = [answer_key(one.turn, n) for one in entries if one.answer for n in range(one.answer.pieces)]
-            for piece in pieces:
-                await self._extend([piece])
-        return min(at_ms)
+        """Extends the expiry of all pages, and of the answers beside them; returns the store's time at the first."""
+        keys = [page_key(session.owner, session.sid, number) for number in range(len(head.firsts))]
+        times_ms: list[int] = []
+        for at in range(0, len(keys), _AT_ONCE):
+            times_ms += await asyncio.gather(*map(self._extend_page, keys[at : at + _AT_ONCE]))
+        return min(times_ms)
 
-    async def _extend(self, keys: Sequence[str]) -> int:
+    async def _extend_page(self, key: str) -> int:
+        extended_ms = await self._extend(key)
+        (value,) = await self._values([key])
+        for entry in Page.unpack(value).entries:
+            for piece in range(entry.answer.pieces if entry.answer else 0):
+                await self._extend(answer_key(entry.turn, piece))
+        return extended_ms
+
+    async def _extend(self, key: str) -> int:
         def step(values: Mapping[str, bytes | None], now_ms: int) -> Change[int]:
-            expires_ms = page_expiry_ms(now_ms, self.ttl_ms)
-            return Change(now_ms, {key: Put(value, expires_ms) for key, value in values.items() if value is not None})
+            value = values[key]
+            writes = {} if value is None else {key: Put(value, page_expiry_ms(now_ms, self.ttl_ms))}
+            return Change(now_ms, writes)
 
-        return await self._transact(keys, step)
+        return await self._transact([key], step)
 
     async def _whole(self, entry: TurnEntry) -> TurnEntry:
         answer = entry.answer
@@ -320,9 +353,6 @@ class Sessions:
     async def _values(self, keys: Sequence[str]) -> list[bytes | None]:
         return await gathered(self.store, keys)
 
-    async def _write(self, keys: Sequence[str], put: Callable[[int], Put | None]) -> None:
-        await self._transact(keys, lambda values, now_ms: Change(None, {key: put(now_ms) for key in keys}))
-
     async def _transact(self, keys: Sequence[str], step: Step[T]) -> T:
         try:
             return (await transact_repeated(self.store, keys, step, tries=_TRIES)).result
@@ -331,19 +361,24 @@ class Sessions:
 
 
 async def gathered(store: Store, keys: Sequence[str]) -> list[bytes | None]:
-    """The values of many entries, a few at once. Raises LedgerUnavailable."""
-    found: list[bytes | None] = []
+    """The values of several entries, a few at once. Raises LedgerUnavailable."""
+    return [reading.value for reading in await _readings(store, keys)]
+
+
+async def _readings(store: Store, keys: Sequence[str]) -> list[Reading]:
+    found: list[Reading] = []
     try:
         for at in range(0, len(keys), _AT_ONCE):
-            reads: list[Awaitable[bytes | None]] = [_value(store, key) for key in keys[at : at + _AT_ONCE]]
-            found += await asyncio.gather(*reads)
+            found += await asyncio.gather(*map(store.read, keys[at : at + _AT_ONCE]))
     except StoreError:
         raise _unavailable() from None
     return found
 
 
-async def _value(store: Store, key: str) -> bytes | None:
-    return (await store.read(key)).value
+def _state(reading: Reading) -> State:
+    if reading.value is None:
+        return "interrupted"
+    return read_at(Turn.unpack(reading.value), int(reading.sample.server_ms)).state
 
 
 def no_session() -> NotFound:

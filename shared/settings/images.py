@@ -12,6 +12,8 @@ from shared.settings.environment import Environment, SettingsError
 LOCAL_STORAGE = "file://.local/storage"
 _SWITCH = {"0": "0", "1": "1", "false": "0", "true": "1"}
 _MAX_TTL_DAYS = 3650
+_DAY_S = 86_400
+_MAX_FILE_TTL_S = 30 * _DAY_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +27,11 @@ class ImageSettings:
     signed: bool
     """GET /image/<name> returns a signed URL of the bucket instead of the bytes."""
     keep_prompts: bool
+
+    @property
+    def file_ttl_s(self) -> int:
+        """The longest lifetime of a stored file."""
+        return _MAX_FILE_TTL_S if self.ttl_days is None else min(_MAX_FILE_TTL_S, self.ttl_days * _DAY_S)
 
     def required_url(self) -> str:
         """Raises StorageUnavailable where there is no storage."""

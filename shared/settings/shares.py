@@ -13,6 +13,10 @@ MIN_FETCH_LIMIT = 14
 """The number of addresses that one request may name (`images.choices.MAX_INPUTS`)."""
 MAX_UPLOADED_MB = 1024
 UPLOAD_WINDOW_S = 86_400.0
+MAX_STORED_MESSAGES = 4096
+"""Messages of MESSAGE_UNIT_BYTES; a longer one counts several times."""
+MESSAGE_UNIT_BYTES = 16 * 1024
+MESSAGES_WINDOW_S = 86_400.0
 
 
 def caller_key_connections(settings: Settings) -> int | None:
@@ -34,14 +38,23 @@ def fetch_limit(settings: Settings) -> int | None:
 def upload_limit(settings: Settings) -> int | None:
     """Megabytes that one caller without an admin key may upload within a day, since anybody can invent keys. None: unlimited,
     as on a loopback address."""
-    reachable = settings.deployed or not _is_loopback(settings.host)
-    return MAX_UPLOADED_MB if reachable and settings.rate_limit is not None else None
+    return MAX_UPLOADED_MB if _limits_strangers(settings) else None
+
+
+def message_limit(settings: Settings) -> int | None:
+    """Messages that one caller whom nobody knows may store within a day: 64 MB. None: unlimited, as on a loopback address."""
+    return MAX_STORED_MESSAGES if _limits_strangers(settings) else None
 
 
 def shares_day(settings: Settings) -> bool:
     """Whether anonymous callers may use at most half of a day: if others can reach the server, and there is an admin key for
     the other half."""
     return bool(settings.admin_api_keys) and (settings.deployed or not _is_loopback(settings.host))
+
+
+def _limits_strangers(settings: Settings) -> bool:
+    reachable = settings.deployed or not _is_loopback(settings.host)
+    return reachable and settings.rate_limit is not None
 
 
 def _is_loopback(host: str) -> bool:

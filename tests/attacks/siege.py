@@ -6,6 +6,7 @@ Gemini is strict here: it refuses what is beyond the limits, and works on for ca
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import sys
 from collections import Counter
@@ -25,6 +26,8 @@ from shared.stores.sqlite import SqliteStore
 from tests.attacks.innocent import Experience
 from tests.support.processes import Running, framework, request, started
 from tests.support.tied import free_port
+
+log = logging.getLogger(__name__)
 
 MEMORY_MB = 512
 """Of a deployed function (endpoint.json)."""
@@ -118,6 +121,7 @@ class Siege:
         seen = Experience(**orjson.loads(output))
         after = set(_tree(self.server.process.pid))
         self.peak_mb = _together_mb(after)
+        log.info("an innocent caller waited %.2f s at most, the machine was %.2f s late", seen.longest_s, seen.late_s)
         assert before <= after, f"a process ended:\n{self.server.output[-2000:]}"
         assert not seen.wrong, f"{len(seen.wrong or ())} of its requests were not answered: {(seen.wrong or ())[:3]}"
         assert self.peak_mb < MEMORY_MB, f"{self.peak_mb:.0f} MB at the peak"

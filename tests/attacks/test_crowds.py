@@ -20,6 +20,13 @@ ARRIVED_WITHIN_S = 60.0
 MAX_HEALTH_S = 2.0
 
 
+async def overslept_s() -> float:
+    """By how much a short sleep of this process was too long: the part of a wait that is the machine's and the callers'."""
+    began_s = elapsed_s()
+    await asyncio.sleep(0.05)
+    return elapsed_s() - began_s - 0.05
+
+
 async def test_a_thousand_waiting_requests_are_a_small_load(unpacked: Path, tmp_path: Path) -> None:
     async with besieged("chat", unpacked, tmp_path, latency_ms=1_000) as siege:
         before_mb, files = siege.worker_mb(), siege.worker() / "fd"
@@ -34,8 +41,10 @@ async def test_a_thousand_waiting_requests_are_a_small_load(unpacked: Path, tmp_
                 await asyncio.sleep(0.1)
             for _ in range(10):
                 began_s = elapsed_s()
+                late = asyncio.create_task(overslept_s())
                 status, _, _ = await request("GET", f"{siege.url}/health")
-                assert (status, elapsed_s() - began_s < MAX_HEALTH_S) == (200, True)
+                took_s = elapsed_s() - began_s
+                assert (status, took_s - await late < MAX_HEALTH_S) == (200, True)
             status, _, _ = await request("POST", f"{siege.url}/chat", json={}, headers={"Admin-API-Key": ADMIN_KEY})
             assert status == 400
             assert (siege.worker_mb() - before_mb) * 1024 < MAX_KB_EACH * CROWD

@@ -21,7 +21,7 @@ import orjson
 from functions.bundle import TARGET, build
 from tests.benchmarks.deployed import Deployed
 from tests.benchmarks.deployed import measure as measure_deployed
-from tests.benchmarks.figures import Cell, Comparison, Figures, compare, figures
+from tests.benchmarks.figures import Cell, Comparison, Figures, best, compare, figures
 from tests.benchmarks.load import Order
 from tests.benchmarks.servers import (
     GATEWAY,
@@ -39,18 +39,25 @@ from tests.benchmarks.servers import (
     set_latency,
     upstream,
 )
-from tests.benchmarks.table import Goal, Process, deployed_table, goals, goals_table, processes_table, section
+from tests.benchmarks.table import (
+    Goal,
+    Process,
+    deployed_table,
+    goals,
+    goals_table,
+    lags_table,
+    processes_table,
+    section,
+)
 from tests.benchmarks.upstream import END
 from tests.support.processes import ROOT
 
 OUTPUT = ROOT / "dist" / "bench.json"
-CELLS = (
-    *(Cell(callers, latency_ms) for latency_ms in (0, 50) for callers in (1, 32, 128)),
-    Cell(32, 0, stream=True),
-)
+STREAM = Cell(32, 0, stream=True)
+CELLS = (*(Cell(callers, latency_ms) for latency_ms in (0, 50) for callers in (1, 32, 128)), STREAM)
 BASE, UNMETERED, COUNTED = "pass-through", "chat, no limits", "chat, limits far away"
 TRANSLATED = "chat completions, no limits"
-TRANSLATED_CELLS = (Cell(32, 0), Cell(32, 0, stream=True))
+TRANSLATED_CELLS = (Cell(32, 0), STREAM)
 TITLES = {
     UNMETERED: "Without limits (every limit `unlimited`)",
     COUNTED: "With limits that count but do not bind (1,000,000 RPM, 1,000,000,000 TPM; ledger: SQLite)",
@@ -111,6 +118,7 @@ def main(arguments: Sequence[str]) -> int:
     reached = goals(sections, processes, translated)
     count, took_s = len(rounds[BASE, CELLS[0]]), time.perf_counter() - began_s
     print(*paragraphs({**sections, TRANSLATED: translated}, processes, reached, count, took_s), sep="\n")
+    print(*lags({name: best(rounds[name, STREAM]) for name in (BASE, *TITLES)}), sep="\n")
     print(*deployment(functions, build(ROOT, ROOT / TARGET).stat().st_size), sep="\n", flush=True)
     OUTPUT.parent.mkdir(exist_ok=True)
     OUTPUT.write_bytes(
@@ -243,6 +251,14 @@ def paragraphs(
     yield "### Goals"
     yield ""
     yield goals_table(reached)
+
+
+def lags(streamed: Mapping[str, Figures]) -> Iterator[str]:
+    """Of the function of each name, in the cell STREAM."""
+    yield ""
+    yield f"### From Gemini's frame to the caller's event ({STREAM.callers} callers)"
+    yield ""
+    yield lags_table({name: streamed[name] for name in TITLES}, streamed[BASE])
 
 
 def deployment(functions: Sequence[Deployed], bundle_bytes: int) -> Iterator[str]:

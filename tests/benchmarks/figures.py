@@ -28,6 +28,9 @@ class Figures:
     """Per request."""
     p50_ms: float
     p99_ms: float
+    lag_p50_ms: float = 0.0
+    """Of a streamed event, from Gemini's frame to the caller; 0 for what is not streamed."""
+    lag_p99_ms: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,7 @@ def percentile(ordered: Sequence[float], share: float) -> float:
 
 def figures(window: Window) -> Figures:
     """Raises ValueError for a window in which nothing was answered."""
-    ordered = sorted(window.latencies_s)
+    ordered, lags_s = sorted(window.latencies_s), sorted(window.lags_s) or [0.0]
     if not ordered:
         raise ValueError("nothing was answered in a whole window")
     count = len(ordered)
@@ -62,6 +65,8 @@ def figures(window: Window) -> Figures:
         cpu_ms=1000 * window.cpu_s / count,
         p50_ms=1000 * percentile(ordered, 0.5),
         p99_ms=1000 * percentile(ordered, 0.99),
+        lag_p50_ms=1000 * percentile(lags_s, 0.5),
+        lag_p99_ms=1000 * percentile(lags_s, 0.99),
     )
 
 
@@ -73,6 +78,8 @@ def best(rounds: Sequence[Figures]) -> Figures:
         cpu_ms=min(one.cpu_ms for one in rounds),
         p50_ms=min(one.p50_ms for one in rounds),
         p99_ms=min(one.p99_ms for one in rounds),
+        lag_p50_ms=min(one.lag_p50_ms for one in rounds),
+        lag_p99_ms=min(one.lag_p99_ms for one in rounds),
     )
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import re
 import sys
 import time
 from collections.abc import Callable
@@ -19,6 +20,8 @@ import orjson
 import uvloop
 
 _PATIENCE_S = 20.0
+_STAMP = re.compile(rb"@(\d{19})@")
+"""When the upstream wrote the frame of which an event was made."""
 
 
 @dataclass(frozen=True)
@@ -37,11 +40,13 @@ class Order:
 
 @dataclass(frozen=True)
 class Window:
-    """What happened between two moments. CPU is user and system time of all threads of the process, and of no other."""
+    """What happened between two moments. CPU is user and system time of all threads of the process, and of no other.
+    `lags_s`: of each streamed event, the time since the upstream wrote its frame."""
 
     seconds: float
     cpu_s: float
     latencies_s: list[float]
+    lags_s: list[float]
 
 
 class LoadError(Exception):
@@ -54,6 +59,7 @@ class Callers:
     def __init__(self, request: bytes, expected: bytes) -> None:
         self.request, self.expected = request, expected
         self.latencies_s: list[float] = []
+        self.lags_s: list[float] = []
         self.stopping = False
         self.answered: set[Caller] = set()
         self.open: set[Caller] = set()
@@ -103,6 +109,9 @@ class Caller(asyncio.Protocol):
 
     def on_body(self, body: bytes) -> None:
         self._content += body
+        if b"@" in body:
+            now_ns = time.perf_counter_ns()
+            self._callers.lags_s.extend((now_ns - int(stamp)) / 1e9 for stamp in _STAMP.findall(body))
 
     def on_message_complete(self) -> None:
         callers, status, content, self._content = self._callers, self._parser.get_status_code(), self._content, b""
@@ -143,10 +152,11 @@ async def run(order: Order) -> Window:
     await callers.go_on_until(lambda: len(callers.answered) == order.callers)
     await callers.go_on(order.warm_s)
     callers.latencies_s.clear()
+    callers.lags_s.clear()
     cpu_before_s, before_s = cpu_s(order.pid), time.perf_counter()
     await callers.go_on(order.measure_s)
     cpu_after_s, after_s = cpu_s(order.pid), time.perf_counter()
-    window = Window(after_s - before_s, cpu_after_s - cpu_before_s, callers.latencies_s[:])
+    window = Window(after_s - before_s, cpu_after_s - cpu_before_s, callers.latencies_s[:], callers.lags_s[:])
     callers.stopping = True
     await callers.go_on_until(lambda: not callers.open)
     return window

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from tests.benchmarks.deployed import Deployed
-from tests.benchmarks.figures import Cell, Comparison
+from tests.benchmarks.figures import Cell, Comparison, Figures
 from tests.benchmarks.upstream import FRAME_GAP_S, FRAMES
 
 CPU_MS, P50_MS, START_S, RSS_MB = 0.5, 1.0, 1.2, 130.0
@@ -74,6 +74,24 @@ def goals(
 
 def section(title: str, rows: Iterable[Comparison]) -> str:
     return "\n".join([f"### {title}", "", _table(_COLUMNS, map(_row, rows))])
+
+
+def lags_table(measured: Mapping[str, Figures], base: Figures) -> str:
+    """How long a streamed event takes from Gemini's frame to its caller, beside the pass-through. All of one cell."""
+    return _table(
+        ("function", "p50 ms", "of pass-through", "ratio", "p99 ms", "of pass-through"),
+        (
+            (
+                name,
+                f"{one.lag_p50_ms:.2f}",
+                f"{base.lag_p50_ms:.2f}",
+                f"**{one.lag_p50_ms / base.lag_p50_ms:.2f}**",
+                f"{one.lag_p99_ms:.2f}",
+                f"{base.lag_p99_ms:.2f}",
+            )
+            for name, one in measured.items()
+        ),
+    )
 
 
 def processes_table(processes: Mapping[str, Process]) -> str:

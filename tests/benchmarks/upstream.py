@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 import sys
+import time
 from collections.abc import Sequence
 from typing import cast
 
@@ -19,6 +20,8 @@ FRAMES = 10
 FRAME_GAP_S = 0.01
 END = "This is the end of the answer."
 TEXT = "The gateway keeps every key busy to its limit and never past it, however many instances run. " * 8 + END
+_UNSTAMPED = b"@" + 19 * b"0" + b"@"
+"""In the text of each frame of a stream, in place of the moment at which the frame is written (ns, CLOCK_MONOTONIC)."""
 _USAGE = {
     "promptTokenCount": 96,
     "candidatesTokenCount": 168,
@@ -46,10 +49,10 @@ def _unary() -> bytes:
 
 
 def _stream() -> list[bytes]:
-    """The first piece has the head, the last one the end; each is one frame."""
+    """The first piece has the head, the last one the end; each is one frame with a stamp."""
     size = -(-len(TEXT) // (FRAMES - 1))
-    frames = [_document(TEXT[at : at + size]) for at in range(0, len(TEXT), size)]
-    frames.append(_document("", finishReason="STOP"))
+    texts = [_UNSTAMPED.decode() + TEXT[at : at + size] for at in range(0, len(TEXT), size)]
+    frames = [*map(_document, texts), _document("", finishReason="STOP")]
     pieces = [b"%x\r\ndata: %b\r\n\r\n\r\n" % (len(frame) + 10, frame) for frame in frames]
     pieces[0] = _head("text/event-stream", "Transfer-Encoding: chunked") + pieces[0]
     pieces[-1] += b"0\r\n\r\n"
@@ -108,6 +111,8 @@ class Upstream(asyncio.Protocol):
             self._write(data)
 
     def _write(self, data: bytes) -> None:
+        if _UNSTAMPED in data:
+            data = data.replace(_UNSTAMPED, b"@%019d@" % time.perf_counter_ns())
         if not self._transport.is_closing():
             self._transport.write(data)
 

@@ -6,12 +6,14 @@ import asyncio
 import random
 from pathlib import Path
 
+import aiohttp
 import pytest
 
 from shared.errors import NotFound
 from shared.files import files as files_module
 from shared.files.files import Files
 from shared.files.record import StoredFile
+from shared.files.resumable import ResumableUploads
 from shared.media.port import FILES
 from shared.media.url import open_media, open_objects
 from shared.stores.memory import MemoryStore
@@ -115,3 +117,23 @@ async def test_expired_bytes_are_swept_in_every_place(
     assert await objects.names(None, 10) == [kept.object_name]
     with pytest.raises(NotFound):
         await objects.head(expired.object_name)
+
+
+async def test_resumable_upload_in_every_place(place: ObjectStore) -> None:
+    """The bytes go to the storage, or through the server where the storage is a folder."""
+    store, objects = MemoryStore(), open_objects(place.url, FILES)
+    files = Files(store, objects)
+    uploads = ResumableUploads(files)
+    data = random.Random(2).randbytes(1_000_000)
+    upload, url = await uploads.announce(
+        "anna", session="s", filename="a", content_type="", size_bytes=len(data), ttl_s=DAY_S
+    )
+    if url is None:
+        await uploads.receive(upload, lambda write: write(data))
+    else:
+        async with aiohttp.ClientSession(raise_for_status=True) as session, session.put(url, data=data):
+            pass
+    async with uploads.arrived(upload) as file:
+        await uploads.completed(upload, file, "session:s", "video/mp4")
+    assert await files.read(await files.describe("session:s", upload.id)) == data
+    assert await objects.names(None, 10) == [upload.becomes.object_name]

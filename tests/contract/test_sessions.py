@@ -107,7 +107,12 @@ async def test_long_messages_and_answers_are_kept_whole(sessions: Sessions) -> N
     assert len(session.head.firsts) == 3
     for entry in await sessions.history(session):
         assert await end(sessions, entry.turn, answer)
-    assert await texts(sessions, session) == [(long, answer)] * 3
+    for number in range(3):
+        session = await sessions.read("anna", session.sid)
+        (entry,) = await sessions.history(session, before=number + 1, limit=1)
+        assert entry.answer is not None
+        assert (entry.text, entry.answer.text) == (long, answer)
+    assert len(await sessions.history(session)) == 2, "an answer is bounded"
 
 
 async def test_message_beyond_the_bound_is_rejected(sessions: Sessions) -> None:
@@ -159,8 +164,9 @@ async def test_deletion_takes_everything_along(sessions: Sessions) -> None:
     await end(sessions, turn, "é" * 700_000)
     await sessions.add_upload(session, CAT._replace(id="file-2"))
     last = await sessions.append_message(session, "And this?")
-    files = await sessions.delete(await sessions.read("anna", session.sid))
-    assert {one.id for one in files} == {"file-1", "file-2"}
+    session = await sessions.read("anna", session.sid)
+    assert {one.id for one in await sessions.files(session)} == {"file-1", "file-2"}
+    await sessions.delete(session)
     for prefix in ("sessions/", "session_pages/", "session_answers/", "turns/"):
         assert [key for key in await sessions.store.list(prefix) if key != turn_key(turn)] == [], prefix
     assert (await sessions.store.read(turn_key(last))).value is None

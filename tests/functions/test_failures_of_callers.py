@@ -11,7 +11,7 @@ import orjson
 import pytest
 
 from shared.clock import elapsed_s
-from tests.support.edge import ADMIN, ADMIN_KEY, Answer
+from tests.support.edge import ADMIN, ADMIN_KEY
 from tests.support.whole_path import OWN_KEY, WAYS, WholePath, eventually, text_of, told, whole_path
 
 PROMPT = {"prompt": "Hello"}
@@ -274,36 +274,6 @@ class TestCallersThatGo:
             await path.assert_nothing_is_left()
             assert "Hello" in text_of(await path.ask("Hello", way=way, timeout_s=1))
             assert (path.sent, await path.dispatched()) == (2, 2)
-
-    async def test_disconnect_ends_the_stream_upstream(self, ended: Ended) -> None:
-        async with whole_path(GEMINI_CONCURRENCY_LIMIT=1) as path:
-            so_far = Answer()
-            async with path.asking("[[fault:slow@0.2]] [[words:500]]", way="stream", into=so_far):
-                await asyncio.wait_for(so_far.arrived.wait(), 5)
-            await eventually(lambda: path.open_upstream == 0, within_s=2)
-            await path.quiet(within_s=2)
-            assert (so_far.complete, ended()) == (False, ["caller_gone"])
-            assert path.gemini.stats()["disconnects"] == 1
-            await path.assert_nothing_is_left()
-            text_of(await path.ask(timeout_s=1))
-
-    async def test_deaf_caller_holds_nothing_past_its_deadline(self) -> None:
-        # Longer than all buffers between; only JSON is made that long.
-        long = {
-            "response_mime_type": "application/json",
-            "response_json_schema": {"type": "string", "minLength": 500_000},
-        }
-        body = orjson.dumps({"prompt": "Hello", "generation_config": long, "stream": True})
-        request = HEAD + b"X-Request-Timeout: 0.6\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
-        async with whole_path(GEMINI_CONCURRENCY_LIMIT=1) as path, path.deaf_caller(request):
-            await eventually(lambda: path.sent == 1)
-            await asyncio.sleep(0.3)
-            assert path.exchanges == 1, "all of it fitted into the buffers between"
-            await eventually(lambda: path.exchanges == 0, within_s=1)
-            assert path.busy, "the last event was not tried to be sent"
-            await path.quiet()
-            await path.assert_nothing_is_left()
-            text_of(await path.ask(timeout_s=1))
 
     async def test_one_that_goes_while_it_sends_is_never_served(self, ended: Ended) -> None:
         async with whole_path() as path:

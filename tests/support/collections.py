@@ -10,6 +10,7 @@ from pathlib import Path
 from shared.ledger import state
 
 _START = re.compile(r"([a-z][a-z_]*)/")
+_MAKES_KEYS = re.compile(r"\bshared\.stores\b|^def \w+_key\(", re.MULTILINE)
 _NOT_COLLECTIONS = frozenset({"application", "audio", "image", "models", "projects", "text", "video"})
 """The first parts of other strings with a slash: media types, and Google's names."""
 
@@ -22,10 +23,11 @@ def sources(root: Path) -> Mapping[str, str]:
 
 
 def collections_in(modules: Mapping[str, str]) -> set[str]:
-    """Collections of the keys (`collection/id`) that modules with an import of the store's port make, and the ledger's."""
+    """Collections of the keys (`collection/id`) that modules make which import the store's port or name their keys, and the
+    ledger's."""
     found = {state.COLLECTION.rstrip("/")}
     for text in modules.values():
-        if "shared.stores" in text:
+        if _MAKES_KEYS.search(text):
             found |= {match[1] for one in _strings(ast.parse(text)) if (match := _START.match(one))}
     return found - _NOT_COLLECTIONS
 

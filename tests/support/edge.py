@@ -69,6 +69,10 @@ class FakeGateway:
         self.began = asyncio.Event()
         self.cancelled = False
         self.closed = 0
+        self.max_input_tokens = 1_000_000
+        self.tokens: Callable[[JsonObject], int | None] = lambda body: None
+        """How many tokens Gemini counts in a body."""
+        self.counted: list[Generation] = []
         self.unaccepted: set[str] = set()
         """Ids of callers whose keys Gemini has not accepted."""
         self.rates: list[RateStatus] = []
@@ -83,6 +87,13 @@ class FakeGateway:
 
     def accepted(self, caller: Caller) -> bool:
         return caller.id not in self.unaccepted
+
+    def input_limit(self, caller: Caller, model: str) -> int:
+        return self.max_input_tokens
+
+    async def count(self, generation: Generation) -> int | None:
+        self.counted.append(generation)
+        return self.tokens(dict(generation.body))
 
     async def generate(self, generation: Generation) -> Reply:
         await self._take(generation)

@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from itertools import count, takewhile
 from uuid import uuid4
 
 import aiohttp
@@ -177,18 +178,34 @@ async def closed_loop(
         await asyncio.wait({running})
 
 
-def per_s(sent: Iterable[Sent], since_s: float, until_s: float) -> float:
-    """Answers per second that came in [since_s, until_s)."""
-    return sum(1 for one in sent if one.answered and since_s <= one.end_s < until_s) / (until_s - since_s)
+def mean_served(sent: Iterable[Sent], from_s: float, until_s: float) -> float:
+    """How many of the answered requests were past the queue at once, on average. On a busy machine, on which everything takes
+    longer, it is not lower; where slots lie idle, requests wait and it is."""
+    served_s = (
+        min(one.end_s, until_s) - max(one.start_s + one.queued_s, from_s)
+        for one in sent
+        if one.answered and one.queued_s is not None
+    )
+    return sum(max(0.0, one_s) for one_s in served_s) / (until_s - from_s)
 
 
-def reaches(sent: Iterable[Sent], wanted_per_s: float, since_s: float, over_s: float) -> float | None:
-    """When, from `since_s` on, the rate of answers was first `wanted_per_s` for `over_s` in a row; None if it never was."""
-    ends = sorted(one.end_s for one in sent if one.answered and one.end_s >= since_s)
+def first_span_s(holds: Callable[[float, float], bool], since_s: float, until_s: float, over_s: float) -> float | None:
+    """When the first span of `over_s` in [since_s, until_s] began of which `holds(begin, end)` is true, to 0.1 s; None if there
+    is none."""
+    starts_s = (since_s + 0.1 * at for at in count())
+    spans = takewhile(lambda span: span[1] <= until_s, ((at_s, at_s + over_s) for at_s in starts_s))
+    return next((begin_s for begin_s, end_s in spans if holds(begin_s, end_s)), None)
+
+
+def reaches(times_s: Iterable[float], wanted_per_s: float, since_s: float, over_s: float) -> float | None:
+    """When, from `since_s` on, the rate of these events was first `wanted_per_s` for `over_s` in a row; None if it never was."""
+    later = sorted(at_s for at_s in times_s if at_s >= since_s)
     wanted = round(wanted_per_s * over_s)
     if not wanted:
         return since_s
-    return next((first for first, last in zip(ends, ends[wanted - 1 :], strict=False) if last - first <= over_s), None)
+    return next(
+        (first for first, last in zip(later, later[wanted - 1 :], strict=False) if last - first <= over_s), None
+    )
 
 
 def _queued_s(headers: Mapping[str, str]) -> float | None:

@@ -23,7 +23,7 @@ fake-gcs-server does not have, and it would accept any signature."""
 # What else the fakes lack, and how the tests cope with it:
 # - fake-gcs-server accepts uploads of the XML API, which obstore uses, only to signed URLs, and returns no ETag for
 #   them: store_proxy makes each upload look like one. It always lists from the beginning, and has no conditional
-#   uploads: the gateway handles the former and does not need the latter.
+#   uploads: the gateway handles the former and does not need the latter. google_xml adds uploads in parts, and copies.
 # - moto checks no signatures and no expiry: the tests read the signed URL instead.
 # - Neither has lifecycle rules that delete: the gateway's own rejection of expired images is tested on all three.
 

@@ -49,6 +49,17 @@ async def recorded(site: Fleet) -> list[Recorded]:
     return [Recorded(**row) for row in rows]
 
 
+def mean_open(exchanges: Iterable[Recorded], from_s: float, until_s: float) -> float:
+    """How many of the admitted requests Gemini worked on at once, on average. A busy machine, on which an answer takes longer,
+    does not change it."""
+    open_s = (
+        min(until_s if one.ended_s is None else one.ended_s, until_s) - max(one.arrived_s, from_s)
+        for one in exchanges
+        if one.admitted
+    )
+    return sum(max(0.0, one_s) for one_s in open_s) / (until_s - from_s)
+
+
 def instance_name(server: int) -> str:
     return f"i{server}"
 

@@ -10,6 +10,8 @@ import aiohttp
 from aiohttp import web
 from yarl import URL
 
+from tests.support.google_xml import GoogleXml
+
 _OF_ONE_CONNECTION = {"host", "connection", "transfer-encoding", "keep-alive", "date", "server"}
 
 
@@ -21,6 +23,7 @@ class StoreProxy:
         self._target = target
         self._session = session
         self._put_query = put_query
+        self.google = GoogleXml(target, session, put_query) if put_query else None
         self.url = ""
         self.down = False
         self.silent = False
@@ -40,6 +43,8 @@ class StoreProxy:
         body = await self._body(request)
         if body is None:
             return _broken(request)
+        if self.google is not None and (added := await self.google.answer(request, body)) is not None:
+            return added
         path = request.raw_path
         if request.method == "PUT" and self._put_query:
             path += ("&" if "?" in path else "?") + self._put_query

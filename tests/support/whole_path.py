@@ -178,15 +178,15 @@ class WholePath:
         return received
 
     @asynccontextmanager
-    async def deaf_caller(self, request: bytes) -> AsyncIterator[None]:
-        """A caller that sends `request` and does not read the answer."""
+    async def deaf_caller(self, request: bytes) -> AsyncIterator[socket.socket]:
+        """A caller that sends `request`, does not read the answer, and disconnects at the end of the block at the latest."""
         with socket.socket() as caller:
             caller.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             caller.setblocking(False)
             loop = asyncio.get_running_loop()
             await loop.sock_connect(caller, ("127.0.0.1", self.port))
             await loop.sock_sendall(caller, request)
-            yield
+            yield caller
 
     # -- looking -----------------------------------------------------------------------------------------------------
 

@@ -14,7 +14,6 @@ import asyncio
 import logging
 import signal
 import time
-from bisect import bisect_left
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
@@ -27,8 +26,10 @@ from tests.simulation.history import History, Saturation
 from tests.simulation.verdict import Verdict
 from tests.support.firestore_proxy import FirestoreProxy
 from tests.support.fleet import MODELS, Fleet, Quota, Seen, fleet, frozen
-from tests.support.load import NOT_ANSWERED, CallerBehaviour, Load, closed_loop
+from tests.support.load import NOT_ANSWERED, CallerBehaviour, Load, closed_loop, reaches
+from tests.support.processes import START_S
 from tests.support.recorded import PROJECT, Log, history_of, instance_name, ms, recorded, still_held
+from tests.support.whole_path import eventually
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +43,8 @@ LEASE_S, PATIENCE_S = 2.0, 4.0
 BACK_S = LEASE_S + PATIENCE_S
 """ttl + tau: no later than this after a fault everything is in use again."""
 MEASURE_S = 2.0
+OBSERVED_S = 2 * BACK_S + MEASURE_S
+"""Maximum time from the end of a fault to the next one: long enough to see whether the full rate returns, and how late."""
 MIN_USE, JAIN = 0.75, 0.75
 """Over the six seconds that a fault leaves 0.94-1.05 and 0.964-1.000 were measured, on a machine that was busy with
 something else. Were the share of who is gone not used by the others, it would be 0.67. What is promised, 0.985 and 0.98, is
@@ -75,12 +78,12 @@ class Life:
     def back_s(self, kind: str) -> float:
         """How long after the end of a fault Gemini was sent as much as it allows again."""
         _, until_s = self.log.span_s(kind)
-        arrivals = sorted(e.arrived_ms for e in self.history.exchanges)
-        wanted = int(0.9 * PER_S * MEASURE_S)
-        for at in range(bisect_left(arrivals, ms(until_s)), len(arrivals) - wanted):
-            if arrivals[at + wanted - 1] - arrivals[at] <= MEASURE_S * 1000:
-                return (arrivals[at] - ms(until_s)) / 1000
-        return float("inf")
+        full_s = at_full_rate_s(self.seen, until_s)
+        return float("inf") if full_s is None else full_s - until_s
+
+
+def at_full_rate_s(seen: Seen, since_s: float) -> float | None:
+    return reaches(seen.arrivals_s.get(MODEL, ()), 0.9 * PER_S, since_s, MEASURE_S)
 
 
 Course = Callable[[Log, Fleet, FirestoreProxy, Load], Awaitable[list[Saturation]]]
@@ -95,13 +98,17 @@ async def live(host: str, course: Course) -> Life:
             fleet(host, QUOTA, ledger_host=proxy.host, env=ENV, gemini_module="tests.support.recording_gemini")
         )
         async with closed_loop(site.urls, callers=CALLERS, models=(MODEL,), behaviour=POLITE) as load:
+            # The first requests of a process may take seconds on a busy machine: no fault begins before all are at work.
+            await eventually(
+                lambda: {one.server for one in load.sent if one.answered} == set(range(INSTANCES)), START_S
+            )
             await asyncio.sleep(2)
             claims = await course(was, site, proxy, load)
             load.stop()
         return await told(site, load, was, claims)
 
 
-async def the_store_fails(was: Log, _: Fleet, proxy: FirestoreProxy, load: Load) -> list[Saturation]:
+async def the_store_fails(was: Log, site: Fleet, proxy: FirestoreProxy, _: Load) -> list[Saturation]:
     with was.wrongly(SLOW):
         proxy.delay_s = (0.02, 0.2)
         await asyncio.sleep(5)
@@ -110,25 +117,34 @@ async def the_store_fails(was: Log, _: Fleet, proxy: FirestoreProxy, load: Load)
         proxy.hold = asyncio.Event()
         await asyncio.sleep(3)
         proxy.hold.set()
-    await asyncio.sleep(3)
+    await full_rate(was, site, UNREACHABLE)
     with was.wrongly(GONE):
         async with proxy.gone():
             await asyncio.sleep(3)
-    await asyncio.sleep(4)
-    await be_rude(was, load)
-    await asyncio.sleep(PATIENCE_S)
+    await full_rate(was, site, GONE)
+    await asyncio.sleep(QUOTA.window_s)
     return []
 
 
+async def full_rate(was: Log, site: Fleet, after: str) -> None:
+    """Waits until Gemini is sent as much as it allows again after a fault, or until that is twice too late."""
+    _, until_s = was.span_s(after)
+    while time.monotonic() < until_s + OBSERVED_S:
+        if at_full_rate_s(await site.seen(), until_s) is not None:
+            return
+        await asyncio.sleep(0.25)
+
+
 async def be_rude(was: Log, load: Load) -> None:
-    """One request in ten hangs at Gemini until its deadline, one in five is left by its caller within a second or so."""
+    """Every request hangs at Gemini until its deadline, so that all slots are taken; one in five is left by its caller within
+    a second or so."""
     with was.wrongly(RUDE):
         load.behaviour = replace(
             POLITE,
-            directive=lambda number: "[[fault:hang]]" if number % 10 == 0 else "",
+            directive=lambda _: "[[fault:hang]]",
             leaves_after_s=lambda number: 0.2 * (number % 7) if number % 5 == 1 else None,
         )
-        await asyncio.sleep(3)
+        await asyncio.sleep(4)
         load.behaviour = POLITE
 
 
@@ -136,6 +152,9 @@ async def instances_fail(was: Log, site: Fleet, _: FirestoreProxy, load: Load) -
     with was.wrongly(STOOD_STILL, instance_name(FROZEN)):
         async with frozen(site.instances[FROZEN]):
             await asyncio.sleep(10)
+    await full_rate(was, site, STOOD_STILL)
+    await be_rude(was, load)
+    await full_rate(was, site, RUDE)
     # Something is to be open when it dies: what is asked from now on takes longer, and waits in line until then.
     load.behaviour = replace(POLITE, directive=lambda _: "[[latency:1000]]")
     await asyncio.sleep(PATIENCE_S)
@@ -224,15 +243,13 @@ def test_callers_are_answered_by_their_deadline(lives: Lives, verdicts: list[Ver
 def test_the_killed_instance_was_in_the_middle_of_requests(lives: Lives) -> None:
     life = lives.of_instances
     killed_ms = ms(life.log.span_s(KILLED)[0])
-    cut = [
-        e for e in life.history.exchanges if e.instance == instance_name(DEAD) and abs(e.ended_ms - killed_ms) < 1_000
-    ]
-    assert [e for e in cut if e.status == 0], "nothing of it was open at Gemini"
+    of_it = [e for e in life.history.exchanges if e.instance == instance_name(DEAD)]
+    assert any(e.arrived_ms <= killed_ms <= e.ended_ms for e in of_it), "nothing of it was open at Gemini"
 
 
 @pytest.mark.parametrize("kind", [UNREACHABLE, GONE, RUDE, STOOD_STILL, KILLED])
 def test_full_rate_returns_within_ttl_and_tau(lives: Lives, kind: str) -> None:
-    life = lives.of_instances if kind in (STOOD_STILL, KILLED) else lives.of_the_store
+    life = lives.of_the_store if kind in (UNREACHABLE, GONE) else lives.of_instances
     back_s = life.back_s(kind)
     log.info("%s: full use %.2f s after it", kind, back_s)
     assert back_s <= BACK_S

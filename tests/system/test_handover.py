@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable
 
 from tests.support.fleet import MODELS, Quota, fleet
-from tests.support.load import Sent, closed_loop, per_s
+from tests.support.load import closed_loop, first_span_s, mean_served
+from tests.support.processes import START_S
 
 log = logging.getLogger(__name__)
 
@@ -16,17 +18,24 @@ C = 15
 LATENCY_S = 0.5
 CALLERS = 14
 """At each of two instances: one alone needs nearly all slots, both need nearly twice as many as there are."""
-NEARLY_ALL_PER_S = 0.75 * CALLERS / LATENCY_S
-"""The callers' answers come in rounds of a little over 0.5 s: 2.5 s contain four of them (0.8), or five."""
+NEARLY_ALL = 0.75 * CALLERS
+"""So many requests are at Gemini on average: between two of a caller's requests its slot is empty for a moment."""
 MIN_SHARE = 0.35
-HANDOVER_S, MEASURE_S = 1.5, 2.5
+HANDOVER_S = 5.0 if os.environ.get("CI") else 1.5
+"""Slots change hands in 0.5 s, also in CI, where the machine may be busy; a lease, which lasts 10 s, need not end for it."""
+MEASURE_S = 2.5
 
 
-async def measured(*of: Sequence[Sent]) -> list[float]:
-    """Answers per second of each, once the slots had time to change hands."""
-    await asyncio.sleep(HANDOVER_S + MEASURE_S)
-    now_s = time.monotonic()
-    return [per_s(sent, now_s - MEASURE_S, now_s) for sent in of]
+async def in_use(holds: Callable[[float, float], bool], within_s: float) -> float | None:
+    """How long it took until the slots were used in such a way for MEASURE_S; None if it took longer than `within_s`."""
+    since_s = time.monotonic()
+    # A request is counted when it has been answered: the last second of a span is known a second later.
+    while (now_s := time.monotonic()) < since_s + within_s + MEASURE_S + 1:
+        began_s = first_span_s(holds, since_s, now_s, MEASURE_S)
+        if began_s is not None:
+            return round(began_s - since_s, 1) if began_s <= since_s + within_s else None
+        await asyncio.sleep(0.1)
+    return None
 
 
 async def test_slots_follow_demand_between_instances(firestore_host: str) -> None:
@@ -36,17 +45,26 @@ async def test_slots_follow_demand_between_instances(firestore_host: str) -> Non
         fleet(firestore_host, quota, instances=2, latency_ms=round(LATENCY_S * 1000)) as site,
         closed_loop(site.urls[:1], callers=CALLERS, models=MODELS) as first,
     ):
-        alone = await measured(first.sent)
+        alone_s = await in_use(lambda *span: mean_served(first.sent, *span) >= NEARLY_ALL, START_S)
         async with closed_loop(site.urls[1:], callers=CALLERS, models=MODELS) as second:
-            both = await measured(first.sent, second.sent)
+
+            def shared(*span: float) -> bool:
+                used = mean_served(first.sent, *span), mean_served(second.sent, *span)
+                return sum(used) >= NEARLY_ALL and min(used) >= MIN_SHARE * sum(used)
+
+            both_s = await in_use(shared, HANDOVER_S)
             first.stop()
-            left = await measured(second.sent)
+            left_s = await in_use(lambda *span: mean_served(second.sent, *span) >= NEARLY_ALL, HANDOVER_S)
         seen = await site.seen()
-    log.info("answers per second: one alone %s, both %s, the other alone %s", alone, both, left)
+    log.info(
+        "in use: by one alone %s s after its start, by both after %s s, by the other after %s s",
+        alone_s,
+        both_s,
+        left_s,
+    )
     assert {one.told for one in [*first.sent, *second.sent]} == {""}
     assert seen.refused == {}
     assert seen.most_at_once <= C
-    assert alone[0] >= NEARLY_ALL_PER_S
-    assert sum(both) >= NEARLY_ALL_PER_S, "slots lay idle while they changed hands"
-    assert min(both) >= MIN_SHARE * sum(both), "one instance kept the other waiting"
-    assert left[0] >= NEARLY_ALL_PER_S, "slots lay idle after their instance had no more use for them"
+    assert alone_s is not None
+    assert both_s is not None, "slots lay idle while they changed hands, or one instance kept the other waiting"
+    assert left_s is not None, "slots lay idle after their instance had no more use for them"

@@ -163,8 +163,8 @@ RESOURCES = [
     Planted(
         "a collection that Terraform does not know",
         "firestore.tf",
-        '"ledger", "rate"',
-        '"ledger", "rates"',
+        '"rate", ',
+        '"rates", ',
         r"ledger: field expires_at of the collection rate is indexed",
     ),
     Planted(

@@ -183,10 +183,10 @@ class TestNobody:
         "text", ["x" * 1_000_000, "eyJ." * 250_000, "eyJ" + "." * 1_000_000, "e" * 1_000_000 + ".."]
     )
     def test_a_million_characters_are_refused_quickly(self, text: str) -> None:
-        began = time.perf_counter()
+        began = time.thread_time()
         with pytest.raises(Unauthorized):
             who({"admin-api-key": text, **bearer(text)})
-        assert time.perf_counter() - began < 0.5
+        assert time.thread_time() - began < 0.5
 
 
 class TestAnonymous:

@@ -9,7 +9,7 @@ import pytest
 from tests.benchmarks.deployed import Deployed, Imports, import_table
 from tests.benchmarks.figures import Cell, Comparison, Figures, best, compare, figures, percentile
 from tests.benchmarks.load import Window
-from tests.benchmarks.table import Process, deployed_table, goals, goals_table, processes_table, section
+from tests.benchmarks.table import Process, deployed_table, goals, goals_table, lags_table, processes_table, section
 from tests.benchmarks.upstream import FRAMES, Upstream
 from tests.benchmarks.waiting import GOAL_KB, row
 from tests.benchmarks.waiting import Figures as Waiting
@@ -46,13 +46,22 @@ def test_a_percentile_of_one_value_is_that_value() -> None:
 
 
 def test_a_window_becomes_rates_and_milliseconds_per_request() -> None:
-    found = figures(Window(seconds=2.0, cpu_s=0.1, latencies_s=[0.004, 0.001, 0.003, 0.002]))
+    found = figures(Window(seconds=2.0, cpu_s=0.1, latencies_s=[0.004, 0.001, 0.003, 0.002], lags_s=[]))
     assert found == Figures(requests=4, per_s=2.0, cpu_ms=25.0, p50_ms=2.0, p99_ms=4.0)
+
+
+def test_the_lag_of_events_is_compared_as_a_ratio() -> None:
+    ours, base = (
+        figures(Window(seconds=1.0, cpu_s=0.1, latencies_s=[0.1], lags_s=[lag_s, lag_s, 4 * lag_s]))
+        for lag_s in (0.003, 0.002)
+    )
+    (row,) = rows(lags_table({"one": ours}, base))
+    assert row == ["one", "3.00", "2.00", "**1.50**", "12.00", "8.00"]
 
 
 def test_a_window_without_an_answer_is_no_figure() -> None:
     with pytest.raises(ValueError, match="nothing was answered"):
-        figures(Window(seconds=1.0, cpu_s=0.1, latencies_s=[]))
+        figures(Window(seconds=1.0, cpu_s=0.1, latencies_s=[], lags_s=[]))
 
 
 def test_each_figure_is_taken_from_the_round_where_it_is_best() -> None:

@@ -68,6 +68,17 @@ async def test_the_seed_is_part_of_the_question(ask: Asker) -> None:
     assert await ask.text(seed=3) == await ask.text(seed=3)
 
 
+@pytest.mark.parametrize("frames", [1, 2, 20, 200])
+async def test_a_stream_has_the_requested_number_of_frames(ask: Asker, frames: int) -> None:
+    prompt = f"[[words:300]] [[frames:{frames}]]"
+    async with ask.post(prompt, method="streamGenerateContent") as response:
+        found = await response.json()
+    assert len(found) == max(2, frames)
+    texts = [frame["candidates"][0]["content"]["parts"][0]["text"] for frame in found]
+    assert (all(texts[:-1]), texts[-1]) == (True, "")
+    assert "".join(texts) == await ask.text(prompt)
+
+
 async def test_words_ask_for_a_longer_answer(ask: Asker) -> None:
     assert len((await ask.text("[[words:500]]", maxOutputTokens=60_000)).split()) == 500
     assert len((await ask.text("[[words:5]]")).split()) == 5

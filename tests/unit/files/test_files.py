@@ -3,56 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
 from typing import Any
 
 import pytest
 
-from shared.errors import LedgerUnavailable, NotFound, StorageUnavailable
+from shared.errors import BadRequest, LedgerUnavailable, NotFound, StorageUnavailable
 from shared.files import files as files_module
 from shared.files.files import MAX_SWEPT, SWEEP_EVERY_S, Files
 from shared.files.record import StoredFile, new_id
-from shared.media.port import Found, no_image, unavailable
+from shared.media.port import Write, unavailable
 from shared.stores.memory import MemoryStore
 from shared.stores.port import CommitUnknown, StoreUnavailable
+from tests.support.fake_objects import FakeObjects
 
 HOUR_S = 3_600
-
-
-class FakeObjects:
-    """Keeps objects by name. `fails` is raised by the next put; `hold`, if set, is waited for in it."""
-
-    def __init__(self) -> None:
-        self.kept: dict[str, bytes] = {}
-        self.fails: Exception | None = None
-        self.hold: asyncio.Event | None = None
-        self.began = asyncio.Event()
-        self.deleted: list[str] = []
-
-    async def put(self, name: str, data: bytes, attributes: Mapping[str, str]) -> None:
-        self.began.set()
-        if self.fails is not None:
-            raise self.fails
-        self.kept[name] = data
-        if self.hold is not None:
-            await self.hold.wait()
-
-    async def get(self, name: str, part: tuple[int, int] | None = None) -> Found:
-        if name not in self.kept:
-            raise no_image()
-        data = self.kept[name]
-        return Found({}, len(data), data if part is None else data[slice(*part)])
-
-    async def names(self, after: str | None, limit: int) -> list[str]:
-        return sorted(name for name in self.kept if name > (after or ""))[:limit]
-
-    async def delete(self, name: str) -> None:
-        self.deleted.append(name)
-        if self.kept.pop(name, None) is None:
-            raise no_image()
-
-    async def sweep(self, expired_after: str) -> bool:
-        return True
 
 
 class Clocks:
@@ -207,6 +171,38 @@ async def test_commit_of_a_gone_caller_is_waited_for(
         await task
     await commits[0]
     assert (objects.kept, await listed(files)) == ({}, ([], False))
+
+
+class TestReceiving:
+    """A file whose bytes arrive in pieces."""
+
+    async def test_file_is_listed_at_the_end_of_its_block(self, files: Files, objects: FakeObjects) -> None:
+        async def receive(write: Write) -> None:
+            for piece in (b"ab", b"c"):
+                await write(piece)
+
+        async with files.receiving(receive, HOUR_S) as file:
+            assert (await file.read(), await file.read((1, 2)), await listed(files)) == (b"abc", b"b", ([], False))
+            stored = await file.list_as("admin", filename="a", purpose="p", mime_type="text/plain", size_bytes=3)
+        assert await files.describe("admin", stored.id) == stored
+        assert (await files.read(stored), stored.expires_s) == (b"abc", stored.created_s + HOUR_S)
+
+    @pytest.mark.parametrize("error", [BadRequest("planted"), asyncio.CancelledError()])
+    async def test_failed_block_leaves_nothing(self, files: Files, objects: FakeObjects, error: BaseException) -> None:
+        """While the bytes arrive, before the entry, or after it."""
+
+        async def receive(write: Write) -> None:
+            await write(b"abc")
+            if point == 0:
+                raise error
+
+        for point in range(3):
+            with pytest.raises(type(error)):
+                async with files.receiving(receive, HOUR_S) as file:
+                    if point == 2:
+                        await file.list_as("admin", filename="a", purpose="p", mime_type="b", size_bytes=3)
+                    raise error
+            assert (objects.kept, await listed(files)) == ({}, ([], False))
 
 
 async def test_failed_storage_leaves_no_entry(files: Files, objects: FakeObjects) -> None:

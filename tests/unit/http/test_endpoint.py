@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -25,6 +26,7 @@ from shared.errors import (
 from shared.generation import JsonObject
 from shared.http.api_format import ApiFormat
 from shared.http.endpoint import Call, EndpointApp
+from shared.http.event_stream import Events, EventStream
 from shared.http.manifest import Manifest
 from shared.http.response import JsonResponse
 from shared.settings.settings import SettingsError
@@ -69,6 +71,10 @@ def thing(run: Any = None, **rest: Any) -> Thing:
     if run is not None:
         made.run = run  # type: ignore[method-assign]
     return made
+
+
+async def shown(_: Call) -> JsonObject:
+    return {}
 
 
 def failing(error: Exception) -> Thing:
@@ -198,6 +204,22 @@ class TestRoutes:
         assert (await readable.ask("HEAD")).status == 200
         assert (await readable.ask("POST")).headers["allow"] == "GET, HEAD, OPTIONS"
 
+    async def test_head_of_a_stream_generates_nothing(self) -> None:
+        read = []
+
+        async def events() -> Events:
+            read.append("an event")
+            yield {"text": "Hello"}
+
+        async def run(call: Call) -> Response:
+            return EventStream(events(), call.deadline_s)
+
+        stream = thing(run, paths={"/thing": ("GET",)})
+        head, whole = await stream.ask("HEAD"), await stream.ask("GET")
+        assert (head.status, head.body, whole.body) == (200, b"", b'data: {"text":"Hello"}\n\n')
+        assert (head.complete, head.headers["content-type"]) == (True, whole.headers["content-type"])
+        assert len(read) == 1
+
     @pytest.mark.parametrize("method", ["GET", "HEAD"])
     async def test_health_answers_on_every_function_without_a_credential(self, method: str) -> None:
         answer = await thing().ask(method, "/health", headers={})
@@ -256,6 +278,17 @@ class TestCredentials:
         assert made.calls[0].caller.id == "ip:192.0.2.1"
         assert (await thing(services=allowing).ask(json={}, headers={})).status == 401
         assert (await thing(access="anonymous").ask(json={}, headers={})).status == 401
+
+    async def test_a_public_path_reads_no_credential(self) -> None:
+        """And no body, although the function's other paths need a credential."""
+        paths = {"/thing": ("POST",), "/page": ("GET", "POST")}
+        made = thing(paths=paths)
+        made.edge.manifest = replace(made.edge.manifest, public_paths=("/page",))
+        made.run = shown  # type: ignore[method-assign]
+        assert (await made.ask("GET", "/page", headers={})).status == 200
+        assert (await made.ask("POST", "/page", headers={"admin-api-key": "wrong"}, content=b"{")).status == 200
+        assert [call.caller.id for call in made.calls] == ["public", "public"]
+        assert (await made.ask(json={}, headers={})).status == 401
 
     async def test_compatible_api_reads_bearer_and_user(self) -> None:
         compatible = thing(bearer_is_credential=True)

@@ -11,12 +11,12 @@ import pytest
 from shared.clock import elapsed_s
 from shared.errors import QueueTimeout, UpstreamFailed
 from shared.generation import JsonObject
-from shared.http.event_stream import OWN_FRAMING, Event, EventStream, Framing, data_event
+from shared.http.event_stream import OWN_FRAMING, Event, EventStream, Framing, NamedEvent, data_event
 from tests.support.virtual_time import run
 
 COMMENT = b": keep-alive\n\n"
 A, B = b'data: {"text":"a"}\n\n', b'data: {"text":"b"}\n\n'
-Step = float | JsonObject | bytes | Exception | str | None
+Step = float | JsonObject | NamedEvent | bytes | Exception | str | None
 """Seconds to wait; an event, or its bytes; an error to raise; `dispatched` or `waiting`; None: a frame that is not shown."""
 
 
@@ -35,6 +35,7 @@ class Client:
         self.arrived: list[tuple[float, bytes]] = []
         self.status_s = -1.0
         self.complete = self.closed = False
+        self.closed_s = -1.0
         self.failed: list[Exception] = []
         self.gone = asyncio.Event()
         self.slow_s = 0.0
@@ -58,7 +59,7 @@ class Client:
                 else:
                     yield step
         finally:
-            self.closed = True
+            self.closed, self.closed_s = True, self._now_s()
 
     def _fail(self, error: Exception) -> JsonObject:
         self.failed.append(error)
@@ -276,6 +277,47 @@ def test_a_failed_comment_ends_the_stream() -> None:
     story(tell)
 
 
+def test_a_slow_client_holds_nothing_of_a_short_answer() -> None:
+    """The events are read to their end, and their source is closed, while the client receives the first one."""
+
+    async def tell() -> None:
+        client = Client("dispatched", {"text": "a"}, 1, {"text": "b"}, 1, {"text": "a"})
+        client.slow_s = 60.0
+        await client.read()
+        assert client.closed_s == 2
+        assert (client.arrived, client.complete) == ([(60, A), (120, B + A)], True), "its end is to be sent, too"
+
+    story(tell)
+
+
+LONG = b"x" * 100_000
+
+
+def test_a_slow_client_stops_a_long_answer() -> None:
+    async def tell() -> None:
+        client = Client("dispatched", *[LONG] * 6)
+        client.slow_s = 60.0
+        await client.read()
+        assert client.closed_s == 180, "it is to read the last three events ahead, and no more"
+        assert client.arrived == [(60.0 * number, LONG) for number in range(1, 7)]
+
+    story(tell)
+
+
+@pytest.mark.parametrize("leaves", [False, True], ids=["deadline", "gone"])
+def test_a_full_stream_ends_with_its_client_or_deadline(leaves: bool) -> None:
+    async def tell() -> None:
+        client = Client("dispatched", *[LONG] * 6, deadline_s=40)
+        client.slow_s = 1000.0
+        if leaves:
+            asyncio.get_running_loop().call_later(30, client.gone.set)
+        await client.read()
+        expected = ("CallerGone", 30) if leaves else ("UpstreamTimeout", 40)
+        assert ([type(error).__name__ for error in client.failed], client.closed_s) == ([expected[0]], expected[1])
+
+    story(tell)
+
+
 OTHER = Framing(data_event, b"data: [DONE]\n\n")
 """That of another API than ours."""
 
@@ -285,6 +327,17 @@ def test_bytes_are_sent_as_they_are() -> None:
         client = Client("dispatched", 1, A + B, 1, B)
         await client.read()
         assert client.arrived == [(1, A + B), (2, B)]
+
+    story(tell)
+
+
+def test_an_event_has_its_id_and_its_name() -> None:
+    async def tell() -> None:
+        client = Client(
+            "dispatched", NamedEvent({"text": "a"}, "message", "t.1"), 1, NamedEvent({"text": "b"}, id="t.2")
+        )
+        await client.read()
+        assert client.arrived == [(0, b"id: t.1\nevent: message\n" + A), (1, b"id: t.2\n" + B)]
 
     story(tell)
 

@@ -66,6 +66,8 @@ def test_the_folder_names_the_function(tmp_path: Path) -> None:
         ({"store": "all"}, "none, read, write"),
         ({"access": "public"}, "a public function must set store"),
         ({"rated": "admin"}, "anonymous, everybody"),
+        ({"public_paths": "/thing"}, "public_paths must be a list of patterns"),
+        ({"public_paths": ["/other"]}, "public_paths has /other, which neither paths nor also has"),
     ],
 )
 def test_an_invalid_field_is_named_with_its_file(tmp_path: Path, change: dict[str, Any], expected: str) -> None:
@@ -94,6 +96,11 @@ def test_store_is_write_if_left_out(tmp_path: Path) -> None:
 def test_rate_limit_of_callers_is_optional(tmp_path: Path) -> None:
     assert Manifest.load(write(tmp_path, "thing", GOOD)).rated == "anonymous"
     assert Manifest.load(write(tmp_path, "images", {**GOOD, "rated": "everybody"})).rated == "everybody"
+
+
+def test_a_path_may_be_public_in_a_function_that_is_not(tmp_path: Path) -> None:
+    manifest = Manifest.load(write(tmp_path, "thing", {**GOOD, "public_paths": ["/thing"]}))
+    assert (manifest.access_of("/thing"), manifest.access_of("/things/*")) == ("public", "credential")
 
 
 def test_two_functions_cannot_have_one_path(tmp_path: Path) -> None:

@@ -1,0 +1,123 @@
+"""GET /sessions, GET and DELETE /sessions/{id}: what a caller sees of its sessions."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from contextlib import suppress
+from datetime import UTC, datetime
+
+from starlette.responses import Response
+
+from shared.errors import BadRequest, NotFound
+from shared.generation import JsonObject
+from shared.http.call import Call
+from shared.http.response import JsonResponse
+from shared.http.stored_files import delete_file
+from shared.sessions.identity import owner_fingerprint, session_of, with_session
+from shared.sessions.process import sessions_of
+from shared.sessions.session import FileRef, Head, State, TurnEntry, files_owner
+from shared.sessions.store import MAX_LISTED, Listed
+
+PAGE_SIZE = 50
+MAX_TURNS_SHOWN = 200
+_DELETED_AT_ONCE = 8
+
+
+async def health(call: Call) -> JsonObject:
+    return await call.health()
+
+
+async def list_sessions(call: Call) -> JsonObject:
+    """An anonymous caller is known by its session's id alone, so that is all it sees."""
+    limit = _whole(call.request.query_params, "limit", PAGE_SIZE, 1, MAX_LISTED)
+    if call.caller.kind == "anonymous":
+        session = await session_of(call)
+        listed = [] if session.head is None else [Listed(session.sid, session.head)]
+    else:
+        listed = await sessions_of(call).newest(owner_fingerprint(call), limit=limit)
+    return {"sessions": [_head_json(sid, head) for sid, head in listed]}
+
+
+async def read_session(call: Call) -> Response:
+    """The newest turns, or those before the number `before`. Raises NotFound, BadRequest."""
+    query = call.request.query_params
+    limit = _whole(query, "limit", PAGE_SIZE, 1, MAX_TURNS_SHOWN)
+    before = _whole(query, "before", None, 0, 10**9) if "before" in query else None
+    sessions = sessions_of(call)
+    session = await sessions.read(owner_fingerprint(call), call.path_parameters["id"])
+    assert session.head is not None
+    turns = await sessions.history(session, before=before, limit=limit)
+    call.claim.grow(sum(one.size_bytes for one in turns))
+    states = await sessions.states(turns)
+    body = {
+        **_head_json(session.sid, session.head),
+        "turns": [_turn_json(one, states) for one in turns],
+        "has_more": bool(turns) and turns[0].number > 0,
+        "uploads": [_file_json(file) for file in session.head.uploads],
+    }
+    return with_session(call, session, JsonResponse(body))
+
+
+async def delete_session(call: Call) -> Response:
+    """Its files first: if the rest fails, a second call completes it. Raises NotFound, StorageUnavailable."""
+    sessions = sessions_of(call)
+    session = await sessions.read(owner_fingerprint(call), call.path_parameters["id"])
+    found = await sessions.files(session)
+    for at in range(0, len(found), _DELETED_AT_ONCE):
+        await asyncio.gather(*(_delete_file(call, session.sid, file) for file in found[at : at + _DELETED_AT_ONCE]))
+    await sessions.delete(session)
+    return Response(status_code=204)
+
+
+async def _delete_file(call: Call, sid: str, file: FileRef) -> None:
+    with suppress(NotFound):
+        await delete_file(call, file.id, files_owner(sid))
+
+
+def _head_json(sid: str, head: Head) -> JsonObject:
+    return {
+        "session_id": sid,
+        "title": head.title,
+        "created": _time(head.created_ms),
+        "updated": _time(head.updated_ms),
+        "messages": head.turns,
+        "pending": head.pending or None,
+    }
+
+
+def _turn_json(entry: TurnEntry, states: Mapping[str, State]) -> JsonObject:
+    turn: JsonObject = {
+        "turn": entry.turn,
+        "number": entry.number,
+        "message": entry.text,
+        "files": [_file_json(file) for file in entry.files],
+        "created": _time(entry.created_ms),
+    }
+    answer = entry.answer
+    if answer is None:
+        return {**turn, "state": states[entry.turn], "answer": None}
+    return {
+        **turn,
+        "state": answer.state,
+        "answer": answer.text,
+        "model": answer.model,
+        "finish_reason": answer.finish_reason,
+        "usage": answer.usage._asdict(),
+        "ended": _time(answer.ended_ms),
+    }
+
+
+def _file_json(file: FileRef) -> JsonObject:
+    return {"id": file.id, "name": file.name, "type": file.mime_type, "size_bytes": file.size_bytes}
+
+
+def _time(at_ms: int) -> str:
+    return datetime.fromtimestamp(at_ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _whole(query: Mapping[str, str], name: str, default: int | None, low: int, high: int) -> int:
+    text = query.get(name, str(default))
+    if not (text.isascii() and text.isdigit() and low <= int(text[:10]) <= high):
+        raise BadRequest(f"{name} must be a whole number from {low} to {high}.", field=name)
+    return int(text)

@@ -1,0 +1,172 @@
+"""One answer that is generated here: Gemini's frames become text, and how it ends is stored before its readers learn of it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from shared.clock import elapsed_s
+from shared.errors import GatewayError, LedgerUnavailable, Unavailable, UpstreamFailed
+from shared.gemini import wire
+from shared.gemini.answer_text import missing_text, reject_blocked_prompt
+from shared.generation import UNKNOWN_USAGE, JsonObject, Timeline
+from shared.sessions.feed import Feed
+from shared.sessions.session import Answer
+from shared.sessions.turn import MAX_ANSWER_BYTES, Turn
+from shared.sessions.turns import Turns
+
+if TYPE_CHECKING:
+    from shared.gateway.stream_reply import StreamReply
+
+MARGIN_S = 5.0
+"""How long after the generation's own deadline its end may still be stored."""
+PUBLISH_EVERY_S = 1.0
+_TRIES = 3
+_PAUSE_S = 0.5
+_NOT_STORED = "The answer could not be stored in the session, because the store cannot be reached. Keep its text."
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """How an answer is generated."""
+
+    reply: Callable[[Turn], AbstractAsyncContextManager[StreamReply]]
+    deadline_s: float
+    """In elapsed time; the generation ends by then."""
+    timeline: Timeline
+    ticket: str = ""
+    """The fingerprint of the ticket that opens the turn; "" for a caller who needs none."""
+
+    @property
+    def lasts_ms(self) -> int:
+        return int((max(0.0, self.deadline_s - elapsed_s()) + MARGIN_S) * 1000)
+
+
+class Generating:
+    """`fence` is what the turn's writes are checked with."""
+
+    def __init__(self, turns: Turns, feed: Feed, ask: Ask, fence: str, log: Callable[[Exception], None]) -> None:
+        self._log = log
+        self._turns, self._feed, self._ask, self.fence = turns, feed, ask, fence
+        self._asked: Literal["stopped", "interrupted"] | None = None
+        """How the answer ends if somebody ended it early."""
+        self._upstream: asyncio.Task[None] | None = None
+        self._reply: StreamReply | None = None
+        self._reason: str | None = None
+        self._published = 0
+        """Characters that the store has."""
+        self._published_s = 0.0
+        self.followed_until_s = 0.0
+        """Until when another instance reads this answer, in elapsed time."""
+
+    @property
+    def dispatched_s(self) -> float | None:
+        return self._ask.timeline.dispatched_s
+
+    @property
+    def is_followed(self) -> bool:
+        return elapsed_s() < self.followed_until_s
+
+    def end_early(self, how: Literal["stopped", "interrupted"]) -> None:
+        """Ends the exchange with Gemini. The text so far is kept."""
+        self._asked = self._asked or how
+        if self._upstream is not None:
+            self._upstream.cancel()
+
+    async def run(self, turn: Turn) -> None:
+        """Returns when the end of `turn`, which this instance has started, is stored and its readers know of it."""
+        failure: Exception | None = None
+        if self._asked is None:
+            self._upstream = upstream = asyncio.create_task(self._read(turn))
+            try:
+                await asyncio.wait([upstream])
+            finally:
+                upstream.cancel()
+            if not upstream.cancelled():
+                error = upstream.exception()
+                failure = error if isinstance(error, Exception) else None
+                self._asked = None
+        try:
+            await self._store_end(turn, failure)
+        except LedgerUnavailable:
+            self._feed.fail(LedgerUnavailable(_NOT_STORED, retry_after_s=1.0))
+
+    async def publish_if_due(self) -> None:
+        """Stores the text so far, at most once a second, while another instance reads it."""
+        now_s, feed = elapsed_s(), self._feed
+        if not self.is_followed or feed.over or feed.length == self._published:
+            return
+        if now_s < self._published_s + PUBLISH_EVERY_S:
+            return
+        self._published, self._published_s = feed.length, now_s
+        if not await self._turns.publish(feed.turn, self.fence, feed.text):
+            # Somebody else has ended the turn, for example because this instance was suspended beyond its deadline.
+            self.end_early("interrupted")
+
+    async def _read(self, turn: Turn) -> None:
+        """Raises GatewayError."""
+        feed = self._feed
+        async with self._ask.reply(turn) as reply:
+            self._reply = reply
+            async for frame in reply:
+                reject_blocked_prompt(frame)
+                self._reason = wire.finish_reason(frame) or self._reason
+                feed.add(wire.text_of(frame))
+                if feed.size_bytes > MAX_ANSWER_BYTES:
+                    raise UpstreamFailed(
+                        f"The answer exceeds {MAX_ANSWER_BYTES // 1024} KB, the most that a session keeps. The text so far is "
+                        "kept; ask for shorter answers."
+                    )
+        if not feed.length:
+            raise missing_text(self._reason)
+
+    async def _store_end(self, turn: Turn, failure: Exception | None) -> None:
+        feed, error = self._feed, self._error_of(failure)
+        if not feed.length and self._can_be_opened_again(failure):
+            await self._stored(lambda: self._turns.release(feed.turn, self.fence, error))
+            self._failed(failure or Unavailable("Nobody waited for this answer any longer. Open the stream again."))
+            return
+        reply = self._reply
+        answer = Answer(
+            self._asked or ("done" if failure is None else "interrupted"),
+            feed.text,
+            None if reply is None else reply.head.model_used,
+            self._reason,
+            UNKNOWN_USAGE if reply is None else reply.usage,
+        )
+        if not await self._stored(lambda: self._turns.end(feed.turn, turn, self.fence, answer, error)):
+            # Another instance has ended the turn, and what it stored counts.
+            answer = answer._replace(state=(await self._turns.read(feed.turn)).state)
+        if failure is not None:
+            self._failed(failure)
+        else:
+            feed.end(answer)
+
+    def _failed(self, failure: Exception) -> None:
+        if not self._feed.readers and not isinstance(failure, GatewayError):
+            self._log(failure)
+        self._feed.fail(failure, ends_turn=True)
+
+    def _error_of(self, failure: Exception | None) -> JsonObject | None:
+        """What the store keeps of the error that ended the generation."""
+        if failure is None:
+            return None
+        error = failure if isinstance(failure, GatewayError) else GatewayError("The gateway failed.")
+        return {"code": error.code, "message": error.message, "status": error.status}
+
+    def _can_be_opened_again(self, failure: Exception | None) -> bool:
+        """Whether nothing is lost if the turn is pending again: there is no text, and either an error that its readers get, or
+        its readers left before a request was sent to Gemini."""
+        return failure is not None or (self._asked == "interrupted" and not self._ask.timeline.attempts)
+
+    async def _stored(self, write: Callable[[], Awaitable[bool]]) -> bool:
+        """What `write` returns. The answer was paid for, so the store gets several tries. Raises LedgerUnavailable."""
+        for _ in range(_TRIES - 1):
+            try:
+                return await write()
+            except LedgerUnavailable:
+                await asyncio.sleep(_PAUSE_S)
+        return await write()

@@ -1,0 +1,55 @@
+"""What other instances ask of the one that generates an answer: `marks/<instance>`. Pure.
+
+The instance only reads its marks, and only while it generates: others write them, and each mark expires by itself.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import orjson
+
+STOP_MS = 60_000
+FOLLOW_MS = 10_000
+"""An instance that follows an answer repeats its mark before this time has passed. Meanwhile the answer has a reader."""
+MAX_MARKS = 1000
+"""Of one kind. An instance generates fewer answers at once; beyond it, the marks that expire first are dropped."""
+
+
+class Marks(NamedTuple):
+    """By a turn's fence, until when (the store's time) the mark applies. The fence is of one generation, so that a mark never
+    applies to a later one of the same turn."""
+
+    stop: dict[str, int]
+    """Turns that somebody wants stopped."""
+    follow: dict[str, int]
+    """Turns whose text another instance reads: it is published while it grows."""
+
+    def pack(self) -> bytes:
+        return orjson.dumps(self._asdict())
+
+    @classmethod
+    def unpack(cls, value: bytes | None) -> Marks:
+        return cls({}, {}) if value is None else cls(**orjson.loads(value))
+
+    @property
+    def expires_ms(self) -> int:
+        return max([*self.stop.values(), *self.follow.values()], default=0)
+
+
+def marks_key(instance: str) -> str:
+    return f"marks/{instance}"
+
+
+def with_stop(marks: Marks, fence: str, now_ms: int) -> Marks:
+    return marks._replace(stop=_with(marks.stop, fence, now_ms, STOP_MS))
+
+
+def with_follow(marks: Marks, fence: str, now_ms: int) -> Marks:
+    return marks._replace(follow=_with(marks.follow, fence, now_ms, FOLLOW_MS))
+
+
+def _with(marks: dict[str, int], fence: str, now_ms: int, lasts_ms: int) -> dict[str, int]:
+    kept = {name: until for name, until in marks.items() if until > now_ms and name != fence}
+    newest = sorted(kept, key=kept.__getitem__)[1 - MAX_MARKS :]
+    return {**{name: kept[name] for name in newest}, fence: now_ms + lasts_ms}
