@@ -111,7 +111,7 @@ setup-browser: ## install Debian's Chromium for the tests in a browser, where ap
 	.ci/chromium
 
 browser: $(SETUP_STAMP) setup-browser ## use the page at /try, and EventSource, in a headless Chromium; screenshots in dist/try
-	$(BIN)/python -m pytest --part browser tests/browser $(ARGS)
+	$(BIN)/python -m pytest --part browser tests/browser -n 2 --dist loadfile $(ARGS)
 
 lock-openai: $(SETUP_STAMP) ## write the requirements of OpenAI's clients; ARGS=--upgrade updates the versions
 	for file in $(OPENAI)/requirements $(patsubst %.in,%,$(wildcard $(OPENAI)/clients/*.in)); do \

@@ -18,12 +18,10 @@ from tests.support.shared_service import shared_service
 TESTS = Path(__file__).parent
 collect_ignore = ["openai_sdk"]
 """It has an environment of its own: `make openai-sdk`."""
-MEASURING = ("system", "attacks")
-"""Folders whose tests measure real time. Each is a part of its own, which `make test` runs after all other tests: two files of
-`system` at once, because they mostly wait; the same with `attacks` in CI, where an innocent caller may wait ten times as long,
-and one by one elsewhere."""
-OWN_PARTS = (*MEASURING, "browser")
-"""`browser` needs Chromium: `make browser`."""
+PARTS = ("system", "attacks", "browser")
+"""Folders that are parts of their own. `system` and `attacks` measure real time, and `make test` runs them after all other
+tests: two files of `system` at once, because they mostly wait; the same with `attacks` in CI, where an innocent caller may
+wait ten times as long, and one by one elsewhere. `browser` needs Chromium: `make browser` runs it."""
 LONG = (
     "system/test_exactness.py",
     "system/test_kill.py",
@@ -56,12 +54,12 @@ hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "local")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--part", choices=["parallel", *OWN_PARTS], help="run only this part (see `make test`)")
+    parser.addoption("--part", choices=["parallel", *PARTS], help="run only this part (see `make test`)")
 
 
 def part_of(path: Path) -> str:
     folder = path.relative_to(TESTS).parts[0]
-    return folder if folder in OWN_PARTS else "parallel"
+    return folder if folder in PARTS else "parallel"
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:

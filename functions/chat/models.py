@@ -4,15 +4,29 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, RootModel
 
 from shared.chat.request import Request as Request
 from shared.http.bodies import AnswerBody, GenerationAnswer
 from shared.openapi.operation import Operation
 
 
-class Answer(GenerationAnswer):
+class Generated(GenerationAnswer):
+    """To a prompt."""
+
     text: str = Field(examples=["Hello! Bonjour! Hola!"])
+
+
+class Stored(AnswerBody):
+    """To a message."""
+
+    success: Literal[True]
+    session_id: str = Field(description="Also in the header x-session-id and in a cookie.")
+    turn: str = Field(description="The id of the message's turn; GET /stream answers it.")
+
+
+class Answer(RootModel[Generated | Stored]):
+    """To a prompt its text; to a message the session that it is in."""
 
 
 class Piece(AnswerBody):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functions.sessions.answers import HISTORY_QUERY, LIST_QUERY, SessionHistory, SessionList
+from functions.sessions.streams import STREAM_OPERATIONS
 from shared.generation import JsonObject
 from shared.openapi.operation import Operation
 from shared.sessions.upload_bodies import ContentAnswer, UploadAnswer, UploadForm
@@ -25,6 +27,7 @@ OPERATIONS: dict[str, Operation] = {
         form=True,
         summary="Stores a file for the session's next message.",
         query={"resumable": _RESUMABLE},
+        responses={"404": _error("The caller has no session with this session_id.")},
     ),
     "POST /upload/{id}/complete": Operation(
         UploadAnswer,
@@ -40,12 +43,10 @@ OPERATIONS: dict[str, Operation] = {
         summary="The bytes of a resumable upload, where the storage is a folder of this server.",
         responses={"400": _error("The body has another size than announced, or arrives too slowly.")},
     ),
-    "GET /stream": Operation(summary="The answer to what is pending in the session, as server-sent events."),
-    "DELETE /stream/{turn}": Operation(summary="Stops an answer; its text so far is kept."),
-    "GET /sessions": Operation(summary="The caller's sessions, newest first."),
-    "GET /sessions/{id}": Operation(summary="A session's history."),
-    "DELETE /sessions/{id}": Operation(summary="Deletes a session with its turns and files."),
-    "POST /sessions/{id}/ticket": Operation(summary="A ticket that opens the stream of one turn without headers."),
+    **STREAM_OPERATIONS,
+    "GET /sessions": Operation(SessionList, summary="The caller's sessions, newest first.", query=LIST_QUERY),
+    "GET /sessions/{id}": Operation(SessionHistory, summary="A session's history.", query=HISTORY_QUERY),
+    "DELETE /sessions/{id}": Operation(summary="Deletes a session with its turns and files.", status=204),
     "GET /try": Operation(
         summary="A page that uses all of it.",
         media={"text/html": {"schema": {"type": "string"}}},

@@ -1,4 +1,5 @@
-"""The body of POST /chat: a prompt with earlier turns, or a whole native conversation -> a generateContent body. Pure."""
+"""The body of POST /chat: a prompt with earlier turns, or a whole native conversation -> a generateContent body; or a message
+for a session. Pure."""
 
 from __future__ import annotations
 
@@ -28,8 +29,39 @@ _WITH_MESSAGE = frozenset({"message", "session_id", "credentials"})
 """Fields that a body with `message` may have."""
 _PROMPT_OR_CONTENTS: dict[str, Any] = {
     "oneOf": [
-        {"required": ["prompt"], "properties": {"prompt": {"type": "string"}, "contents": _NULL}},
-        {"required": ["contents"], "properties": {"contents": {"type": "array"}, "prompt": _NULL, "history": _NULL}},
+        {
+            "required": ["prompt"],
+            "properties": {"prompt": {"type": "string"}, "contents": _NULL, "message": _NULL, "session_id": _NULL},
+        },
+        {
+            "required": ["contents"],
+            "properties": {
+                "contents": {"type": "array"},
+                "prompt": _NULL,
+                "history": _NULL,
+                "message": _NULL,
+                "session_id": _NULL,
+            },
+        },
+        {
+            "required": ["message"],
+            "properties": {
+                "message": {"type": "string"},
+                **dict.fromkeys(
+                    (
+                        "prompt",
+                        "contents",
+                        "history",
+                        "system_prompt",
+                        "model",
+                        "generation_config",
+                        "safety_settings",
+                        "stream",
+                    ),
+                    _NULL,
+                ),
+            },
+        },
     ],
     "examples": [
         {"prompt": "Say hello in three languages.", "system_prompt": "Answer briefly."},
@@ -43,6 +75,7 @@ _PROMPT_OR_CONTENTS: dict[str, Any] = {
         },
         {"prompt": "Tell a short story.", "stream": True},
         {"contents": [{"role": "user", "parts": [{"text": "Hello"}]}], "model": "gemini-3.8-flash"},
+        {"message": "Which planet is the largest?"},
     ],
 }
 
@@ -90,7 +123,7 @@ class Turn(Body):
 
 
 class Request(GenerationBody):
-    """`prompt`, with earlier turns as `history`; or the whole conversation as native `contents`."""
+    """`prompt`, with earlier turns as `history`; or the whole conversation as native `contents`; or a `message` for a session."""
 
     model_config = ConfigDict(json_schema_extra=_PROMPT_OR_CONTENTS)
 

@@ -11,7 +11,7 @@ from shared.accounts.account import Account
 from shared.admission.permit import Permit, PermitLapsed
 from shared.admission.queue import AccountsChanged
 from shared.clock import elapsed_s
-from shared.errors import CostExceedsLimit, DailyQuotaExhausted, GatewayError, NoQuota, QueueTimeout, UpstreamTimeout
+from shared.errors import DailyQuotaExhausted, GatewayError, NoQuota, QueueTimeout, UpstreamTimeout
 from shared.gateway.able import able, embedding, served_model
 from shared.gateway.address_circuit import ENOUGH
 from shared.gateway.clearance import Clearance
@@ -105,7 +105,7 @@ class Attempts:
                 except AccountsChanged:
                     await self._choose()
                     continue
-                except (DailyQuotaExhausted, NoQuota, QueueTimeout, CostExceedsLimit) as error:
+                except (DailyQuotaExhausted, NoQuota, QueueTimeout) as error:
                     if not await self._leave(error):
                         raise
                     continue

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import NamedTuple
 from weakref import WeakValueDictionary
@@ -35,9 +36,9 @@ MARGIN_MS = 3_600_000
 """A copy is not used in its last hour: a request may wait for minutes before Gemini reads the file."""
 MAX_COPIES = 50
 """Projects of one file; the copies that expire last are kept."""
-UPLOADS_AT_ONCE, UPLOADS_OF_CALLER = 4, 2
-"""Each holds one piece of its file (8 MiB)."""
-FIRST_POLL_S, LONGEST_POLL_S = 0.5, 5.0
+MAX_UPLOADS, MAX_OF_CALLER, MAX_OF_STRANGERS = 4, 2, 2
+"""Uploads at once: of all callers, of one, and of all without an admin key together. Each holds one piece of its file (8 MiB)."""
+MIN_POLL_S, MAX_POLL_S = 0.5, 5.0
 
 
 class Copy(NamedTuple):
@@ -66,7 +67,7 @@ class FileCopies:
         """`uploads` returns the client of the Files API. `longest_s`: maximum time for one upload and its processing."""
         self._store, self._byte_budget, self._uploads, self._longest_s = store, byte_budget, uploads, longest_s
         self._running: dict[tuple[str, str], _Upload] = {}
-        self._at_once = asyncio.Semaphore(UPLOADS_AT_ONCE)
+        self._at_once, self._of_strangers = asyncio.Semaphore(MAX_UPLOADS), asyncio.Semaphore(MAX_OF_STRANGERS)
         self._of_caller: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
 
     async def find(self, sources: Sequence[FileSource], timeout_s: float = 5.0) -> dict[str, dict[str, Copy]]:
@@ -113,11 +114,12 @@ class FileCopies:
                 if self._running.get(at) is upload:
                     del self._running[at]
 
-    async def drop(self, file_key: str, project: str, name: str) -> None:
-        """Forgets a copy that Gemini does not have any more. Raises LedgerUnavailable."""
+    async def drop(self, file_key: str, name: str) -> None:
+        """Forgets a copy that Gemini does not have any more, by its name there: its project's ledger may have been merged into
+        another one since it was recorded. Raises LedgerUnavailable."""
 
         def without(copies: Mapping[str, Copy]) -> dict[str, Copy]:
-            return {one: copy for one, copy in copies.items() if (one, copy.name) != (project, name)}
+            return {project: copy for project, copy in copies.items() if copy.name != name}
 
         await self._change(file_key, without)
 
@@ -141,16 +143,17 @@ class FileCopies:
             except UpstreamFailure as failure:
                 if failure.kind not in ("permission", "not_found"):
                     raise
-                await self.drop(source.key, project, found.name)
+                await self.drop(source.key, found.name)
         copy = _copy_of(await self._upload(source, account, caller, until_s))
         await self._record(source, project, copy)
         return await self._when_active(source, account, project, copy, until_s)
 
     async def _upload(self, source: FileSource, account: Account, caller: Caller, until_s: float) -> RemoteFile:
-        of_caller = self._of_caller.get(caller.id) or asyncio.Semaphore(UPLOADS_OF_CALLER)
+        of_caller = self._of_caller.get(caller.id) or asyncio.Semaphore(MAX_OF_CALLER)
         self._of_caller[caller.id] = of_caller
-        async with of_caller, self._at_once:
-            claim = self._byte_budget.claim(Bucket(caller.id, caller.kind == "admin"))
+        known = caller.kind == "admin"
+        async with of_caller, nullcontext() if known else self._of_strangers, self._at_once:
+            claim = self._byte_budget.claim(Bucket(caller.id, known))
             claim.grow(min(source.size_bytes, PIECE_BYTES))
             try:
                 return await self._uploads().upload(account.credential, source, until_s)
@@ -160,7 +163,7 @@ class FileCopies:
     async def _when_active(
         self, source: FileSource, account: Account, project: str, copy: Copy, until_s: float
     ) -> Copy:
-        wait_s, failures = FIRST_POLL_S, 0
+        wait_s, failures = MIN_POLL_S, 0
         while not copy.active:
             try:
                 file = await self._uploads().describe(account.credential, copy.name, until_s)
@@ -174,13 +177,13 @@ class FileCopies:
                 await self._record(source, project, copy)
                 break
             if file.state != "PROCESSING":
-                await self.drop(source.key, project, copy.name)
+                await self.drop(source.key, copy.name)
                 raise RejectedByGemini(
                     f"Gemini could not process {source.name} ({source.mime_type}). Store it in another format.",
                     details={"file_id": source.name},
                 )
             await asyncio.sleep(wait_s)
-            wait_s = min(2 * wait_s, LONGEST_POLL_S)
+            wait_s = min(2 * wait_s, MAX_POLL_S)
         return copy
 
     async def _record(self, source: FileSource, project: str, copy: Copy) -> None:

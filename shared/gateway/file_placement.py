@@ -7,8 +7,8 @@
     the chosen one stops: day, key, permission, no model     another one, to which the files are uploaded; MAX_PROJECTS in all
     the others stop too                                      the error of the last one
 
-A project whose queue cannot serve the request before its deadline is left like one that stops: a file would otherwise bind all
-its requests to one project while others are idle. A caller's own key has one project.
+A project whose queue cannot serve the request in time is left for one where no request waits: a file would otherwise bind all its
+requests to one project while others are idle. A caller's own key has one project.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from shared.accounts.account import Account
 from shared.admission.rejection import exceeded, stop_of
-from shared.errors import BadRequest, NoServerKey, RateLimited
+from shared.errors import BadRequest, GatewayError, NoServerKey, RateLimited
 from shared.gateway.failures import caller_error
 from shared.gemini import references
 from shared.gemini.errors import UpstreamFailure
@@ -98,13 +98,18 @@ class FilePlacement:
                 if not elsewhere or len(self._left) >= MAX_PROJECTS or not self._others(accounts):
                     raise self._error(failure, model) from failure
 
-    def leave(self, candidates: Sequence[Account], having: Having) -> bool:
+    def leave(self, candidates: Sequence[Account], having: Having, *, full: bool = False) -> bool:
         """Gives up the chosen project, which does not serve the request. False if that helps nothing: no other project of
-        `candidates` has the model (`having`), or the request has used MAX_PROJECTS."""
+        `candidates` has the model (`having`), or the request has used MAX_PROJECTS. `full`: the project's queue is too long, so
+        that only a project where no request waits here is better."""
         if self.project is None or len(self._left) + 1 >= MAX_PROJECTS:
             return False
         left = {*self._left, self.project}
         others = [one for one in candidates if one.kind == "api_key" and self._ledger_of(one) not in left]
+        if full:
+            others = [
+                one for one in others if (client := self._places.client(one)) is None or not client.wait_list.count
+            ]
         if not having(others):
             return False
         self._left, self.project = left, None
@@ -122,7 +127,7 @@ class FilePlacement:
         copies = {key: of[project] for key, of in self._live.items() if project in of}
         named = {key: copy for key, copy in copies.items() if copy.name.removeprefix("files/") in failure.message}
         for key, copy in (named or copies).items():
-            await self._places.copies.drop(key, project, copy.name)
+            await self._places.copies.drop(key, copy.name)
             del self._live[key][project]
         self.project = None
         return True
@@ -170,7 +175,7 @@ class FilePlacement:
         elif failure.remedy == "account_paused":
             self._places.pool.pause(account, failure.kind, failure.message)
 
-    def _error(self, failure: UpstreamFailure, model: str) -> Exception:
+    def _error(self, failure: UpstreamFailure, model: str) -> GatewayError:
         if failure.kind in ("quota", "pressure"):
             return RateLimited(
                 f"Gemini takes no file of this request now: {failure.message}",

@@ -118,12 +118,12 @@ class Gateway:
             return await counted(Attempts(self, generation, encoded))
 
     def input_limit(self, caller: Caller, model: str) -> int:
-        """The most input tokens that one request of `caller` may have: the model takes no more, and a request beyond the limit
-        of a minute would wait for ever. Raises NoServerKey, InvalidGeminiKey, BadRequest."""
+        """How many input tokens a request may have whose length is chosen here: what the model takes, and at most half of a
+        minute's tokens, so that two such requests can follow each other. Raises NoServerKey, InvalidGeminiKey, BadRequest."""
         canonical = self.table.resolve(model).canonical
         of_model = max_input_tokens(canonical, self.table)
         limits = [account.limits_for(canonical).input_tokens for account in self.pool.candidates(caller)]
-        return max(of_model if limit is None else min(limit, of_model) for limit in limits)
+        return max(of_model if limit is None else min(limit // 2, of_model) for limit in limits)
 
     async def bind_thing(self, name: str, caller: Caller, account: Account, expires_at_ms: int) -> bool:
         """Records that `caller` made a thing with `account`: a file, cache, batch or interaction, by the name that Google gave

@@ -29,7 +29,6 @@ from shared.admission.merge_ledgers import find_merges
 from shared.clock import elapsed_s
 from shared.errors import (
     BadRequest,
-    CostExceedsLimit,
     GatewayError,
     LedgerUnavailable,
     NoServerKey,
@@ -172,13 +171,14 @@ class Placement:
     def __init__(self, places: Places, generation: Generation, encoded: EncodedBody) -> None:
         self._places, self._generation, self._encoded = places, generation, encoded
         on_server = generation.caller.caller_key is None
-        self._names = references.names(encoded.body) if on_server else ()
+        named = references.named(encoded.body)
+        self._names = named.bounded_things() if on_server else ()
         self._signatures = references.signatures(encoded.body) if on_server and places.several_backends else ()
         self._files: FilePlacement | None = None
-        if sources := references.stored_files(encoded.body):
+        if named.files:
             from shared.gateway.file_placement import FilePlacement
 
-            self._files = FilePlacement(places, generation, sources)
+            self._files = FilePlacement(places, generation, named.files)
         self._project: tuple[str, str] | None = None
         """The project that the request is bound to, and the thing that binds it."""
         self._made_by: Mapping[str, Kind] = {}
@@ -279,15 +279,15 @@ class Placement:
     def leave(self, error: Exception, having: Callable[[list[Account]], list[Account]]) -> bool:
         """Gives up the project of the files, or the backend of the signatures, because none of its accounts can serve. False if
         that helps nothing: nothing binds the request, or no other account with the model (`having`) may serve it."""
-        only_files = self._backend is None or isinstance(error, QueueTimeout | CostExceedsLimit)
-        if self._files is None and only_files:
+        full = isinstance(error, QueueTimeout)
+        if self._files is None and (full or self._backend is None):
             return False
         try:
             candidates = self._holding(self._places.pool.candidates(self._generation.caller))
         except GatewayError:
             return False
         if self._files is not None:
-            return self._files.leave(candidates, having)
+            return self._files.leave(candidates, having, full=full)
         assert self._backend is not None
         left = {*self._left, self._backend}
         if not any(account.kind in BACKENDS - left for account in candidates):

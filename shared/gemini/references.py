@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import unquote
 
 from shared.errors import BadRequest
@@ -33,9 +33,24 @@ _MISSING = re.compile(
 )
 
 
-def names(body: Mapping[str, Any]) -> tuple[str, ...]:
-    """The stored things that a body names, like `files/x`, each once. Raises BadRequest for more than MAX_NAMES."""
+class Named(NamedTuple):
+    """What a body names, each once: things that Google stores, like `files/x`, and files that callers stored here."""
+
+    things: tuple[str, ...]
+    files: tuple[FileSource, ...]
+
+    def bounded_things(self) -> tuple[str, ...]:
+        """Raises BadRequest for more than MAX_NAMES."""
+        if len(self.things) > MAX_NAMES:
+            raise BadRequest(
+                f"The request names {len(self.things)} stored files; name at most {MAX_NAMES}.", field="contents"
+            )
+        return self.things
+
+
+def named(body: Mapping[str, Any]) -> Named:
     found: dict[str, None] = {}
+    files: dict[str, FileSource] = {}
     if "cachedContent" in body or "cached_content" in body:
         found.update((_plain(text), None) for text in _texts(body, "cachedContent", "cached_content"))
     tools = body.get("tools")
@@ -44,10 +59,10 @@ def names(body: Mapping[str, Any]) -> tuple[str, ...]:
     for contents in (body.get("contents"), body.get("systemInstruction"), body.get("system_instruction")):
         for part in _parts_of(contents):
             for file in _objects(part, "fileData", "file_data"):
+                if isinstance(uri := file.get("fileUri"), FileUri):
+                    files[uri.source.key] = uri.source
                 found.update((name, None) for uri in _texts(file, "fileUri", "file_uri") if (name := file_name(uri)))
-    if len(found) > MAX_NAMES:
-        raise BadRequest(f"The request names {len(found)} stored files; name at most {MAX_NAMES}.", field="contents")
-    return tuple(found)
+    return Named(tuple(found), tuple(files.values()))
 
 
 def signatures(body: Mapping[str, Any]) -> tuple[str, ...]:
@@ -59,12 +74,6 @@ def signatures(body: Mapping[str, Any]) -> tuple[str, ...]:
                 found.pop(signature, None)
                 found[signature] = None
     return tuple(found)
-
-
-def stored_files(body: Mapping[str, Any]) -> tuple[FileSource, ...]:
-    """The files that callers stored here and that the body's contents name, each once."""
-    uris = (file.get("fileUri") for part in _parts_of(body.get("contents")) for file in _objects(part, "fileData"))
-    return tuple({uri.source.key: uri.source for uri in uris if isinstance(uri, FileUri)}.values())
 
 
 def replaced(body: Mapping[str, Any], foreign: frozenset[str], uris: Mapping[str, str]) -> JsonObject:

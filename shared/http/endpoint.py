@@ -47,14 +47,14 @@ from shared.telemetry.record import RequestRecord, log_failure, log_problem, log
 if TYPE_CHECKING:
     from shared.bootstrap import Services
 
-__all__ = ["EVERYBODY", "PUBLIC", "Call", "EndpointApp", "endpoint"]
+__all__ = ["EVERYBODY", "Call", "EndpointApp", "endpoint"]
 
 Handler = Callable[[Call], Awaitable[Response | JsonObject]]
 Function = Callable[[Request], Awaitable[Response]]
 OpenedBy = Callable[[Call, JsonObject | None], str | None]
 """(call, its body if it is a JSON object) -> the name in ALLOW_ANONYMOUS that lets this request do without a credential;
-EVERYBODY if it always may, for example with a ticket; PUBLIC if no credential is read; None if it needs one."""
-EVERYBODY, PUBLIC = "*", "public"
+EVERYBODY if it always may, for example with a ticket; None if it needs one."""
+EVERYBODY = "*"
 
 _HEALTH = "/health"
 _VERSION = "/v1"
@@ -170,7 +170,7 @@ class EndpointApp:
             raise MethodNotAllowed(f"{route} supports only {_listed(allowed)}.", headers={"allow": allowed})
         if route == _HEALTH and route not in self._methods:
             return JsonResponse(await call.health())
-        if self.manifest.access_of(route) != "public" and self._opened_by(call, None) != PUBLIC:
+        if self.manifest.access_of(route) != "public":
             # Before the body is read, so that guessing the key costs the server no more than a request head.
             await call.refuse_guesses()
             call.known_as(await self._authenticate(call))
@@ -188,6 +188,8 @@ class EndpointApp:
 
     async def _handle(self, call: Call, record: RequestRecord) -> Response:
         result = await self._handler(call)
+        if isinstance(result, EventStream) and call.method == "HEAD":
+            result = await result.head()
         if isinstance(result, EventStream):
             await result.begin(
                 lambda error: self._error_event(error, call, record),

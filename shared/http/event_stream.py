@@ -140,6 +140,13 @@ class EventStream(Response):
             due.end()
         self._fail, self._finish = fail, finish
 
+    async def head(self) -> Response:
+        """The headers alone, in place of this stream: for a HEAD request nothing is generated."""
+        await self._ahead.aclose()
+        response = Response()
+        response.raw_headers = self.raw_headers
+        return response
+
     async def aclose(self) -> None:
         """Closes a stream that was begun but will not be sent."""
         await self._ahead.aclose()

@@ -13,7 +13,7 @@
     store         none, read or write: access to the store's documents (ledger, rates); left out: write; a public function must
                   name it
     rated         anonymous or everybody: whose requests RATE_LIMIT_PER_MINUTE limits; left out: anonymous
-    public_paths  the patterns of `paths` that are public whatever `access` is; left out: none
+    public_paths  the patterns that are public whatever `access` is; left out: none
 
 The file lies in the function's folder, and the folder's name is the function's. The local server, the bundle, the
 specification, Terraform and the URL map read these files; nothing else has a list of the functions.
@@ -154,9 +154,9 @@ def _read(file: Path, given: dict[str, Any]) -> dict[str, Any]:
     for pattern, other in combinations(patterns, 2):
         if ambiguous(pattern, other):
             raise ManifestError(f"{file}: {pattern} and {other} match the same paths. Remove or change one of them.")
-    if unknown := sorted(set(result["public_paths"]) - result["paths"].keys()):
+    if unknown := sorted(set(result["public_paths"]) - set(patterns)):
         raise ManifestError(
-            f"{file}: public_paths has {', '.join(unknown)}, which paths does not have. Correct or remove it."
+            f"{file}: public_paths has {', '.join(unknown)}, which neither paths nor also has. Correct or remove it."
         )
     if result["access"] == "public" and _GEMINI_KEY in result["secrets"]:
         raise ManifestError(f"{file}: a public function must not have {_GEMINI_KEY} in secrets. Remove it.")

@@ -6,8 +6,8 @@
 A short answer is therefore read to its end, and its slot at Gemini is free again, however slowly its client reads. A longer
 one stops the task, which then reads nothing more from Gemini, until the client has received some of it.
 
-The bytes of events that wait for their client count in the byte budget, like those of requests. Where the budget has no room, an
-event waits alone: the next one is read when the client has received it.
+Events that wait for their client count in the byte budget, like the bodies of requests, when they are more than one write takes.
+Where the budget has no room for them, nothing more is read until the client has received all of them.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from shared.errors import QueueFull
 MAX_WAITING_BYTES = 256 * 1024
 """A stream stops reading at this size. It can exceed it by one event."""
 WRITE_BYTES = 16 * 1024
-"""Waiting events are joined up to this size: what is handed to the server no longer counts here."""
+"""One write: waiting events are joined up to this size. What was handed to the server no longer counts here."""
 
 Item = TypeVar("Item")
 
@@ -127,10 +127,9 @@ class ReadAhead(Generic[Item]):
                         await self._drained
 
     def _put(self, data: bytes) -> None:
-        is_late = bool(self._waiting)
         self._waiting.append(data)
         self._waiting_bytes += len(data)
-        if is_late and self._claim is not None:
+        if self._waiting_bytes > WRITE_BYTES and self._claim is not None:
             try:
                 self._claim.cover(self._waiting_bytes)
             except QueueFull:

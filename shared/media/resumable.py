@@ -1,7 +1,7 @@
 """Starts resumable uploads to a bucket of Google Cloud Storage: sessions whose URL takes the bytes without a credential.
 
 Source: cloud.google.com/storage/docs/resumable-uploads. A session is open for a week, takes the bytes in one request or in
-several, and makes the object visible when it has all of them. Signing needs no right beside that of writing objects.
+several, and makes the object visible when it has all of them. Opening one needs no right beside that of writing objects.
 """
 
 from __future__ import annotations

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from shared.generation import JsonObject
-from shared.http.endpoint import EVERYBODY, PUBLIC, Call
+from shared.http.endpoint import EVERYBODY, Call
 
 SESSIONS = "sessions"
 """In ALLOW_ANONYMOUS."""
-_PUBLIC = frozenset({"/", "/try"})
 
 
 def opened_by(call: Call, body: JsonObject | None) -> str | None:
     """For the function sessions."""
-    if call.route in _PUBLIC:
-        return PUBLIC
     if call.route == "/chat":
         return chat_opened_by(call, body)
     if call.route == "/generate_text":

@@ -13,6 +13,7 @@ from shared.errors import BadRequest, NotFound
 from shared.generation import JsonObject
 from shared.http.call import Call
 from shared.http.response import JsonResponse
+from shared.http.stored_files import delete_file
 from shared.sessions.identity import owner_fingerprint, session_of, with_session
 from shared.sessions.process import sessions_of
 from shared.sessions.session import FileRef, Head, State, TurnEntry, files_owner
@@ -47,6 +48,7 @@ async def read_session(call: Call) -> Response:
     session = await sessions.read(owner_fingerprint(call), call.path_parameters["id"])
     assert session.head is not None
     turns = await sessions.history(session, before=before, limit=limit)
+    call.claim.grow(sum(one.size_bytes for one in turns))
     states = await sessions.states(turns)
     body = {
         **_head_json(session.sid, session.head),
@@ -70,7 +72,7 @@ async def delete_session(call: Call) -> Response:
 
 async def _delete_file(call: Call, sid: str, file: FileRef) -> None:
     with suppress(NotFound):
-        await call.services.files.delete(files_owner(sid), file.id)
+        await delete_file(call, file.id, files_owner(sid))
 
 
 def _head_json(sid: str, head: Head) -> JsonObject:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import aclosing
 
 from shared.generation import JsonObject
 from shared.http.call import Call
@@ -13,7 +14,6 @@ from shared.sessions.store import SessionRef
 from shared.sessions.trimming import HIGH_BY, contents, file_cost, first_fitting, text_cost
 from shared.sessions.turn import Turn
 
-_PAGES_AT_ONCE = 8
 _WITHOUT_FILES: dict[str, JsonObject] = {}
 
 
@@ -35,18 +35,18 @@ async def contents_of(call: Call, session: SessionRef, turn: Turn) -> list[JsonO
 
 
 async def _newest(call: Call, session: SessionRef, number: int, limit: int) -> list[TurnEntry]:
-    """The turns up to `number`, back to where the model's limit is certainly exceeded."""
-    head, sessions = session.head, sessions_of(call)
-    if head is None:
-        return []
+    """The turns up to `number`, back to where the model's limit is certainly exceeded. Their texts are held at the expense of the
+    call's claim."""
     turns: list[TurnEntry] = []
-    pages, cost = list(head.pages_of(0, number + 1)), 0.0
-    while pages and cost <= HIGH_BY * limit:
-        part, pages = pages[-_PAGES_AT_ONCE:], pages[:-_PAGES_AT_ONCE]
-        older = [one for page in await sessions.pages(session, part) for one in page.entries if one.number <= number]
-        cost += sum(text_cost(one) + file_cost(one) for one in older)
-        turns = [*older, *turns]
-    return turns
+    cost = 0.0
+    async with aclosing(sessions_of(call).backwards(session, number + 1)) as found:
+        async for turn in found:
+            call.claim.grow(turn.size_bytes)
+            turns.append(turn)
+            cost += text_cost(turn) + file_cost(turn)
+            if cost > HIGH_BY * limit:
+                break
+    return turns[::-1]
 
 
 async def _file_parts(call: Call, session: SessionRef, turns: Sequence[TurnEntry]) -> dict[str, JsonObject]:

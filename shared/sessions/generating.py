@@ -21,7 +21,7 @@ from shared.sessions.turns import Turns
 if TYPE_CHECKING:
     from shared.gateway.stream_reply import StreamReply
 
-MARGIN_S = 10.0
+MARGIN_S = 5.0
 """How long after the generation's own deadline its end may still be stored."""
 PUBLISH_EVERY_S = 1.0
 _TRIES = 3

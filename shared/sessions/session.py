@@ -78,6 +78,11 @@ class TurnEntry(NamedTuple):
     created_ms: int
     answer: Answer | None = None
 
+    @property
+    def size_bytes(self) -> int:
+        """Of its texts."""
+        return len(self.text.encode()) + (0 if self.answer is None else len(self.answer.text.encode()))
+
 
 class Page(NamedTuple):
     entries: tuple[TurnEntry, ...] = ()

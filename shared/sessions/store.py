@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
 
@@ -33,14 +34,17 @@ from shared.sessions.session import (
     with_upload,
 )
 from shared.sessions.turn import Turn, read_at, turn_key
-from shared.stores.port import Change, Put, Step, Store, StoreError, transact_repeated
+from shared.stores.port import Change, Put, Reading, Step, Store, StoreError, transact_repeated
 
 T = TypeVar("T")
 
 MAX_LISTED = 100
+MAX_HISTORY_BYTES = 2 * 1024 * 1024
+"""Of the texts in one answer, but for its last turn."""
 MAX_DELETED = 50
 """Entries in one commit."""
 _AT_ONCE = 16
+_PAGES_AT_ONCE = 4
 _MAX_MOVES = 20
 """How often an append follows a session that others extend by whole pages meanwhile."""
 _TRIES = 3
@@ -140,33 +144,37 @@ class Sessions:
 
     async def history(self, session: SessionRef, *, before: int | None = None, limit: int = 100) -> list[TurnEntry]:
         """At most `limit` turns in their order, with their answers' whole texts: the newest ones, or those before the number
-        `before`."""
+        `before`. Fewer, but at least one, where they are long."""
+        found: list[TurnEntry] = []
+        size_bytes = 0
+        async with aclosing(self.backwards(session, before)) as turns:
+            async for turn in turns:
+                found.append(turn)
+                size_bytes += turn.size_bytes
+                if len(found) >= limit or size_bytes > MAX_HISTORY_BYTES:
+                    break
+        return found[::-1]
+
+    async def backwards(self, session: SessionRef, before: int | None = None) -> AsyncGenerator[TurnEntry]:
+        """The turns before the number `before` from the newest to the oldest, with their answers' whole texts. Pages are read as
+        they are needed."""
         head = session.head
         if head is None:
-            return []
-        end = head.turns if before is None else max(0, min(before, head.turns))
-        first = max(0, end - limit)
-        pages = await self.pages(session, head.pages_of(first, end))
-        return [one for page in pages for one in page.entries if first <= one.number < end]
-
-    async def pages(self, session: SessionRef, numbers: Iterable[int]) -> list[Page]:
-        """These pages, with the whole texts of their answers."""
-        keys = [page_key(session.owner, session.sid, number) for number in numbers]
-        pages = [Page.unpack(value) for value in await self._values(keys)]
-        return [Page(tuple([await self._whole(one) for one in page.entries])) for page in pages]
+            return
+        end = head.turns if before is None else min(before, head.turns)
+        keys = [page_key(session.owner, session.sid, number) for number in head.pages_of(0, end)]
+        while keys:
+            keys, part = keys[:-_PAGES_AT_ONCE], keys[-_PAGES_AT_ONCE:]
+            for value in reversed(await gathered(self.store, part)):
+                for entry in reversed(Page.unpack(value).entries):
+                    if entry.number < end:
+                        yield await self._whole(entry)
 
     async def states(self, entries: Iterable[TurnEntry]) -> dict[str, State]:
         """The states of the turns without an answer, by their ids. One that nobody can answer any longer is interrupted."""
         turns = [one.turn for one in entries if one.answer is None]
-        states: dict[str, State] = {}
-        try:
-            for turn in turns:
-                found = await self.store.read(turn_key(turn))
-                kept = None if found.value is None else Turn.unpack(found.value)
-                states[turn] = "interrupted" if kept is None else read_at(kept, int(found.sample.server_ms)).state
-        except StoreError:
-            raise _unavailable() from None
-        return states
+        readings = await _readings(self.store, [turn_key(turn) for turn in turns])
+        return {turn: _state(reading) for turn, reading in zip(turns, readings, strict=True)}
 
     async def newest(self, owner: str, *, limit: int = MAX_LISTED) -> list[Listed]:
         """The newest sessions of `owner`, newest first."""
@@ -353,19 +361,24 @@ class Sessions:
 
 
 async def gathered(store: Store, keys: Sequence[str]) -> list[bytes | None]:
-    """The values of many entries, a few at once. Raises LedgerUnavailable."""
-    found: list[bytes | None] = []
+    """The values of several entries, a few at once. Raises LedgerUnavailable."""
+    return [reading.value for reading in await _readings(store, keys)]
+
+
+async def _readings(store: Store, keys: Sequence[str]) -> list[Reading]:
+    found: list[Reading] = []
     try:
         for at in range(0, len(keys), _AT_ONCE):
-            reads: list[Awaitable[bytes | None]] = [_value(store, key) for key in keys[at : at + _AT_ONCE]]
-            found += await asyncio.gather(*reads)
+            found += await asyncio.gather(*map(store.read, keys[at : at + _AT_ONCE]))
     except StoreError:
         raise _unavailable() from None
     return found
 
 
-async def _value(store: Store, key: str) -> bytes | None:
-    return (await store.read(key)).value
+def _state(reading: Reading) -> State:
+    if reading.value is None:
+        return "interrupted"
+    return read_at(Turn.unpack(reading.value), int(reading.sample.server_ms)).state
 
 
 def no_session() -> NotFound:

@@ -9,22 +9,23 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
-from dataclasses import replace
+from copy import copy
 from typing import TYPE_CHECKING, NamedTuple
 
 from starlette.responses import Response
 
+from shared.bounds.byte_budget import Bucket
 from shared.errors import BadRequest
 from shared.gemini.native_body import native_body
-from shared.gemini.native_body import turn as native_turn
 from shared.generation import Caller, JsonObject
 from shared.http.call import Call
 from shared.http.event_stream import Events, EventStream, Framing
 from shared.http.event_stream import error_event as response_error_event
 from shared.http.response import JsonResponse
+from shared.sessions.context import contents_of
 from shared.sessions.events import error_event
 from shared.sessions.feed import Feed
-from shared.sessions.generating import Ask
+from shared.sessions.generating import MARGIN_S, Ask
 from shared.sessions.identity import owner_fingerprint, session_of, with_session
 from shared.sessions.process import live_of, sessions_of
 from shared.sessions.session import is_turn
@@ -37,8 +38,9 @@ if TYPE_CHECKING:
     from shared.gateway.stream_reply import StreamReply
 
 LAST_EVENT_ID = "last-event-id"
-_AFTER_GENERATION_S = 1.0
-"""The stream ends so long after the generation's deadline, so that its readers learn how the turn ended."""
+_AFTER_GENERATION_S = MARGIN_S + 2.0
+"""How long after the deadline of a generation its stream may end: a reader learns how the turn ended, even if the instance is
+gone."""
 
 
 class _Opened(NamedTuple):
@@ -64,6 +66,7 @@ async def open_stream(call: Call) -> Response:
         call.deadline_s + _AFTER_GENERATION_S,
         dispatched_s=stream.dispatched_s,
         framing=Framing(stream.error_event),
+        claim=call.services.byte_budget.claim(call.claim.bucket),
     )
     return response if opened.session is None else with_session(call, opened.session, response)
 
@@ -124,22 +127,17 @@ class _Stream:
 
     @asynccontextmanager
     async def _reply(self, turn: Turn) -> AsyncIterator[StreamReply]:
-        """Gemini's answer to the history up to `turn`. It may outlive the request, whose claim on bytes ends with it."""
-        call = self._call
-        session = await sessions_of(call).read(turn.owner, turn.session)
-        body = native_body(await _contents(call, session, turn))
-        generator = replace(call.generator, caller=self._opened.caller, claim=None)
-        async with generator.stream(call.model_for(None, "stream"), body) as reply:
-            yield reply
-
-
-async def _contents(call: Call, session: SessionRef, turn: Turn) -> list[JsonObject]:
-    contents = []
-    for one in await sessions_of(call).history(session, before=turn.number + 1):
-        contents.append(native_turn("user", one.text))
-        if one.answer is not None and one.answer.text:
-            contents.append(native_turn("model", one.answer.text))
-    return contents
+        """Gemini's answer to the history up to `turn`. It may outlive the request, so it has a claim on bytes of its own."""
+        call = copy(self._call)
+        call.caller = self._opened.caller
+        call.claim = call.services.byte_budget.claim(Bucket(call.caller.id, call.caller.kind == "admin"))
+        try:
+            session = await sessions_of(call).read(turn.owner, turn.session)
+            body = native_body(await contents_of(call, session, turn))
+            async with call.generator.stream(call.model_for(None, "stream"), body) as reply:
+                yield reply
+        finally:
+            call.claim.release()
 
 
 async def _opened(call: Call, last: EventId | None) -> _Opened:

@@ -11,6 +11,7 @@ from shared.generation import JsonObject
 from shared.http.bodies import AnswerBody, Between, Body, Text
 from shared.http.multipart import MAX_FILENAME_CHARS
 
+_MAX_TYPE_CHARS = 200
 _MAX_BYTES = 2 << 30
 """Of every setting of MAX_UPLOAD_MB; the setting itself is checked afterwards."""
 
@@ -23,7 +24,9 @@ class UploadForm(Body):
         json_schema_extra={"format": "binary"},
     )
     session_id: str | None = Field(
-        None, description="The session that gets the file; else the header or the cookie names it."
+        None,
+        description="The session that gets the file, or `new`; else the header or the cookie names it.",
+        examples=["new"],
     )
 
 
@@ -34,11 +37,13 @@ class ResumableBody(Body):
         description="The name of the file.", examples=["film.mp4"]
     )
     size_bytes: Annotated[int, Between(1, _MAX_BYTES)] = Field(description="The exact size of the file, in bytes.")
-    type: str = Field(
+    type: Annotated[str, StringConstraints(max_length=_MAX_TYPE_CHARS)] = Field(
         "", description="Its type. It counts only for what the content leaves open, as the kind of a text."
     )
     session_id: str | None = Field(
-        None, description="The session that gets the file; else the header or the cookie names it."
+        None,
+        description="The session that gets the file, or `new`; else the header or the cookie names it.",
+        examples=["new"],
     )
 
 

@@ -92,7 +92,7 @@ def texts(model: type[BaseModel]) -> list[str]:
 
 
 VALID = {path: example(model) for path, model in MODELS.items()}
-VALID["/v1/images/edits"]["image"] = VALID["/v1/files"]["file"] = base64.b64decode(PIXEL)
+VALID["/v1/images/edits"]["image"] = VALID["/v1/files"]["file"] = VALID["/upload"]["file"] = base64.b64decode(PIXEL)
 
 FIELDS: dict[str, list[tuple[str, str, Any]]] = {
     "/chat": [
@@ -116,6 +116,7 @@ FIELDS: dict[str, list[tuple[str, str, Any]]] = {
         ("safety_settings", "an object", {}),
         ("safety_settings[0].threshold", "missing", [{"category": "HARM_CATEGORY_HARASSMENT"}]),
         ("message", "together with prompt", "Hello"),
+        ("session_id", "without message", "new"),
     ],
     "/generate_text": [("system_prompt", "a list", [])],
     "/structured-output": [
@@ -184,6 +185,14 @@ FIELDS: dict[str, list[tuple[str, str, Any]]] = {
         ("file", "a text", "report.pdf"),
         ("purpose", "unknown", "holiday"),
         ("expires_after", "a text", "soon"),
+    ],
+    "/upload": [
+        ("file", "missing", MISSING),
+        ("file", "a text", "report.pdf"),
+        ("file", "empty", b""),
+        ("file", "an executable named .png", b"\x7fELF\x02\x01\x01" + bytes(64)),
+        ("file", "a GIF", base64.b64decode(GIF)),
+        ("file", "a PNG that is cut off", base64.b64decode(PIXEL[:-4])),
     ],
     "/v1/chat/completions": [
         ("messages", "missing", MISSING),
@@ -268,6 +277,10 @@ FIELDS: dict[str, list[tuple[str, str, Any]]] = {
 """Path -> (field, what is wrong, value of the top-level field). Cases of texts, model and credentials are derived."""
 
 
+UNTAKEN = {("/upload", sent): (415, "unsupported_media_type") for sent in ("an executable named .png", "a GIF")}
+"""(path, what is wrong) -> the status and code, where it is the content that is not taken."""
+
+
 def cases() -> Iterator[Case]:
     yield from _common_cases()
     for path in VALID:
@@ -295,7 +308,8 @@ def headers_for(path: str) -> Mapping[str, str]:
 
 def _field_cases(path: str) -> Iterator[Case]:
     def case(name: str, sent: str, **changes: Any) -> Case:
-        return Case(path, name, sent, 400, "invalid_request", _body(path, **changes), headers_for(path))
+        status, code = UNTAKEN.get((path, sent), (400, "invalid_request"))
+        return Case(path, name, sent, status, code, _body(path, **changes), headers_for(path))
 
     is_form = OPERATIONS[path].form
     for name in texts(MODELS[path]):

@@ -32,7 +32,7 @@ async def gateway(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str
     folder = tmp_path_factory.mktemp("gateway")
     settings = {
         "ALLOW_ANONYMOUS": ANONYMOUS,
-        "EMULATOR_CHUNK_DELAY_MS": "40",
+        "EMULATOR_CHUNK_DELAY_MS": "30",
         "LEDGER_URL": f"sqlite:///{folder}/store.db",
         "STORAGE_URL": f"file://{folder}/files",
         "RATE_LIMIT_PER_MINUTE": "1000",

@@ -56,6 +56,6 @@ async def test_the_page_resumes_after_a_cut(gateway: str, opened: Opened) -> Non
         page = await opened(f"{proxy.url}/try", may_fail=True)
         await page.get_by_label("Message", exact=True).fill(f"[[words:{WORDS}]] Hello.")
         await page.keyboard.press("Enter")
-        await page.get_by_role("button", name="Send").wait_for()
+        await page.locator("#messages .note", has_text="tokens").wait_for()
         assert proxy.cuts == 1
         assert len((await page.locator(".answer").inner_text()).split()) == WORDS

@@ -41,6 +41,7 @@ async ([gateway, text, headers = {}]) => {
 """What a page written for one server-wide session does, with `credentials` and `withCredentials` added. On loopback, callers
 without a credential share one session; the header x-session-id: new with the first request opens another."""
 NEW = {"x-session-id": "new"}
+EMPTY_PAGE = '<!doctype html><title>Another site</title><link rel="icon" href="data:,">'
 WITH_A_TICKET = """
 async ([gateway, text, headers]) => {
   const post = (path, body) => fetch(gateway + path, {
@@ -69,7 +70,7 @@ async def site() -> AsyncIterator[int]:
     """The port of a server with an empty page: http://localhost is another site than http://127.0.0.1."""
 
     async def page(_: web.Request) -> web.Response:
-        return web.Response(text="<!doctype html><title>Another site</title>", content_type="text/html")
+        return web.Response(text=EMPTY_PAGE, content_type="text/html")
 
     app = web.Application()
     app.router.add_get("/", page)

@@ -18,11 +18,13 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 ANSWER = "#messages > li:last-child .answer"
+NOTE = "#messages .note"
 BUSY = "#messages > li[aria-busy=true]"
 GREW = f"(before) => document.querySelector('{ANSWER}').textContent.length > before"
+ENDED = f"() => document.querySelector('{ANSWER}')?.textContent && !document.querySelector('{BUSY}')"
 SCREENSHOTS = Path("dist/try")
 LONG = "[[words:600]] Go on at length."
-"""The offline Gemini's answer to it takes two to three seconds."""
+"""The offline Gemini's answer to it takes about two seconds."""
 
 
 async def send(page: Page, text: str) -> None:
@@ -38,7 +40,7 @@ async def shown(page: Page) -> str:
 
 async def whole(page: Page) -> str:
     """The last answer, after its end."""
-    await page.get_by_role("button", name="Send").wait_for()
+    await page.wait_for_function(ENDED)
     return await page.locator(ANSWER).inner_text()
 
 
@@ -51,7 +53,7 @@ async def test_an_answer_grows_while_it_is_written(gateway: str, opened: Opened)
     answer = await whole(page)
     assert answer.startswith(first)
     assert len(answer.split()) == 600
-    assert "tokens" in await page.locator(".note").inner_text()
+    assert "tokens" in await page.locator(NOTE).inner_text()
     assert await page.get_by_role("status").inner_text() == "The answer is complete."
 
 
@@ -62,9 +64,9 @@ async def test_stop_keeps_the_text_so_far(gateway: str, opened: Opened) -> None:
     await page.get_by_role("button", name="Stop").click()
     answer = await whole(page)
     assert len(answer.split()) < 600
-    assert await page.locator(".note").inner_text() == "Stopped."
+    assert await page.locator(NOTE).inner_text() == "Stopped."
     await page.reload()
-    await page.locator(".note", has_text="Stopped.").wait_for()
+    await page.locator(NOTE, has_text="Stopped.").wait_for()
     assert await page.locator(ANSWER).inner_text() == answer
 
 
@@ -73,9 +75,8 @@ async def test_an_image_is_attached_and_asked_about(gateway: str, opened: Opened
     image.write_bytes(written("PNG", (64, 48)))
     page = await opened(f"{gateway}/try")
     await page.set_input_files("#picker", image)
-    await page.locator("#attached li").wait_for()
     await send(page, "What is in the picture?")
-    assert f"image/png of {image.stat().st_size} bytes" in await whole(page)
+    assert "With it came image/png" in await whole(page)
     await page.reload()
     await page.locator("#messages .file", has_text="picture.png").wait_for()
     assert "What is in the picture?" in await page.locator(".mine").inner_text()
@@ -87,7 +88,7 @@ async def test_an_image_alone_is_a_message(gateway: str, opened: Opened, tmp_pat
     page = await opened(f"{gateway}/try")
     await page.set_input_files("#picker", image)
     await page.get_by_role("button", name="Send").click()
-    assert "image/png" in await shown(page)
+    assert "image/png" in await whole(page)
 
 
 async def test_a_program_named_png_is_refused(gateway: str, opened: Opened, tmp_path: Path) -> None:
@@ -130,7 +131,7 @@ async def test_two_browsers_do_not_see_each_other(gateway: str, opened: Opened) 
     answer = await whole(other)
     assert "swordfish" not in answer
     assert "came before" not in answer
-    assert await other.locator("#sessions li").all_inner_texts() == ["What did I say before?"]
+    assert await other.locator("#sessions .open").all_inner_texts() == ["What did I say before?"]
     assert "swordfish" not in await other.evaluate("fetch('sessions').then((answer) => answer.text())")
 
 
@@ -146,7 +147,7 @@ async def test_conversations_are_opened_and_deleted_by_keyboard(gateway: str, op
     page.on("dialog", lambda dialog: dialog.accept())
     await page.get_by_role("button", name="Delete Older.").press("Enter")
     await page.locator("#empty").wait_for()
-    assert await page.locator("#sessions li").all_inner_texts() == ["Newer."]
+    assert await page.locator("#sessions .open").all_inner_texts() == ["Newer."]
     assert await page.evaluate("document.activeElement.id") == "text"
 
 
@@ -155,15 +156,15 @@ async def test_a_key_has_conversations_of_its_own(gateway: str, opened: Opened) 
     first, second = await opened(f"{gateway}/try"), await opened(f"{gateway}/try", may_fail=True)
     for page, secret in ((first, ADMIN_KEY), (second, "a-wrong-key")):
         await page.get_by_role("button", name="Key").click()
-        await page.get_by_label("Key", exact=True).fill(secret)
+        await page.get_by_role("textbox", name="Key").fill(secret)
         await page.get_by_role("button", name="Use this key").click()
     await send(first, "Asked with a key.")
     await whole(first)
     await send(second, "Asked with a wrong one.")
-    await second.locator(".note.bad").wait_for()
+    await second.locator("#warning").wait_for()
     assert await second.get_by_label("Message", exact=True).input_value() == "Asked with a wrong one."
     await second.get_by_role("button", name="Key").click()
-    await second.get_by_label("Key", exact=True).fill(ADMIN_KEY)
+    await second.get_by_role("textbox", name="Key").fill(ADMIN_KEY)
     await second.get_by_role("button", name="Use this key").click()
     await second.get_by_role("button", name="Asked with a key.", exact=True).click()
     await second.locator(".mine", has_text="Asked with a key.").wait_for()

@@ -53,6 +53,15 @@ async def test_entries_are_of_one_owner_and_paged(on_store: Files) -> None:
     assert await ids(on_store) == made[1:]
 
 
+async def test_many_files_are_described_in_batches(on_store: Files) -> None:
+    """Unknown ids, invalid ones and other owners' are left out."""
+    made = {file.id: file for file in [await put(on_store) for _ in range(3)]}
+    other = await put(on_store, owner="ben")
+    unknown = [f"file-{n:044x}" for n in range(150)]
+    assert await on_store.describe_all("anna", [*made, other.id, *unknown, "file-x", ""]) == made
+    assert await on_store.describe_all("anna", []) == {}
+
+
 async def test_uploads_at_once_are_all_listed(on_store: Files) -> None:
     """Each has an entry of its own: no upload waits for another one's commit."""
     made = await asyncio.gather(*(put(on_store) for _ in range(20)))
@@ -79,6 +88,8 @@ async def test_bytes_come_back_whole_and_in_part(in_place: Files) -> None:
     stored = await put(in_place, data)
     assert await in_place.read(stored) == data
     assert await in_place.read(stored, (10, 20)) == data[10:20]
+    source = in_place.source("anna", stored, "text/plain")
+    assert (source.size_bytes, await source.read(2_999_990, 3_000_000)) == (3_000_000, data[-10:])
     await in_place.delete("anna", stored.id)
     with pytest.raises(NotFound):
         await in_place.read(stored)

@@ -26,7 +26,7 @@ async def with_files(**rest: Any) -> AsyncIterator[WholePath]:
     with (
         patch("shared.http.stored_files.INLINE_BYTES", 1000),
         patch("shared.gemini.file_uploads.PIECE_BYTES", 1024),
-        patch("shared.gateway.file_copies.FIRST_POLL_S", 0.1),
+        patch("shared.gateway.file_copies.MIN_POLL_S", 0.1),
     ):
         async with whole_path(**{"accounts": PROJECTS, "REQUEST_TIMEOUT_SECONDS": 60, **rest}) as path:
             yield path
@@ -72,6 +72,15 @@ async def test_ten_requests_take_one_upload() -> None:
         assert len(path.sent_by_key) == 1
         # A start, four pieces.
         assert path.gemini.stats()["by_method"]["UploadFile"] == 5
+
+
+async def test_a_file_of_16_mb_is_not_sent_inside_the_request() -> None:
+    """With the real limits, and with limits of tokens that the estimate by its size exceeds: Gemini counts it."""
+    async with whole_path(accounts={ONE: "one"}, REQUEST_TIMEOUT_SECONDS=60) as path:
+        file_id = await store(path, b"A text. " * 2**21)
+        read_by(await ask(path, file_id))
+        by_method = path.gemini.stats()["by_method"]
+        assert (by_method["UploadFile"], by_method["countTokens"]) == (3, 1)
 
 
 async def test_a_spent_day_moves_the_file_to_another_project() -> None:
@@ -158,6 +167,13 @@ async def test_a_callers_own_key_has_copies_of_its_own() -> None:
         assert (await ask(path, file_id)).status == 404
         answer = await ask(path, file_id, headers=OWN, text="[[fault:429-day]] Read it.")
         assert (answer.status, copies(path)) == (429, {OWN_LEDGER: 1})
+
+
+async def test_several_answers_take_one_upload() -> None:
+    async with with_files() as path:
+        answer = await ask(path, await store(path), n=3)
+        assert ["With it came a file" in one["message"]["content"] for one in answer.json()["choices"]] == [True] * 3
+        assert sum(copies(path).values()) == 1
 
 
 async def test_several_files_go_to_one_project() -> None:

@@ -21,6 +21,7 @@ from shared.files.files import Files
 from shared.generation import FileUri, JsonObject
 from shared.http.call import Call
 from shared.ledger.limits import Limits
+from shared.media.input_image import MAX_BYTES
 from shared.media.port import FILES
 from shared.media.url import open_objects
 from shared.openai_api.files import file_parts
@@ -322,6 +323,13 @@ async def test_files_beyond_the_inline_limit_are_named(tmp_path: Path) -> None:
     uri = parts[ids[0]]["fileData"]["fileUri"]
     assert isinstance(uri, FileUri)
     assert (uri.source.name, uri.source.size_bytes, await uri.source.read(0, 2)) == (ids[0], 3000, b"xx")
+
+
+async def test_image_beyond_its_inline_limit_is_named(services: FileServices) -> None:
+    """Gemini takes a smaller image inside a request than other files."""
+    image, text = [(await services.made(data))["id"] for data in (PNG + bytes(MAX_BYTES), b"x" * (MAX_BYTES + 1))]
+    parts = await parts_of(services, image, text)
+    assert {file_id: next(iter(part)) for file_id, part in parts.items()} == {image: "fileData", text: "inlineData"}
 
 
 async def test_deleting_a_file_deletes_its_copies(services: FileServices) -> None:

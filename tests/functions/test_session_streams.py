@@ -3,33 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from typing import Any, NamedTuple
+from typing import Any
 
 import orjson
 import pytest
 
 from shared.sessions.turn import END_AT, EventId
 from tests.support.edge import ADMIN, Answer
+from tests.support.turns import Event, event_of
 from tests.support.whole_path import OWN_KEY, WholePath, eventually, whole_path
 
 OTHER = {**ADMIN, "x-caller-id": "somebody else"}
 OWN = {"x-goog-api-key": OWN_KEY}
 
 
-class Event(NamedTuple):
-    id: str
-    name: str
-    data: dict[str, Any]
-
-
 def events_of(answer: Answer) -> list[Event]:
     """The events that arrived whole."""
     blocks = answer.body.decode().split("\n\n")[:-1]
-    found = [dict(re.findall(r"^(id|event|data): (.*)$", block, re.M)) for block in blocks]
-    return [Event(one.get("id", ""), one["event"], orjson.loads(one["data"])) for one in found if one]
+    return [event_of(block) for block in blocks if not block.startswith(":")]
 
 
 def text_of(answer: Answer) -> str:
@@ -203,6 +196,17 @@ async def test_a_broken_stream_ends_with_an_error_event() -> None:
         assert (await streamed(path, after=last.id)).status == 204
         rest = await streamed(path, after=events_of(answer)[0].id)
         assert events_of(rest)[-1].data["error"]["code"] == "upstream_failed"
+
+
+async def test_an_answer_ends_at_its_deadline() -> None:
+    async with whole_path(REQUEST_TIMEOUT_SECONDS=2) as path:
+        session, turn = await sent(path, "Hello [[words:60]] [[fault:slow@1]]")
+        answer = await streamed(path)
+        last = events_of(answer)[-1]
+        assert (last.name, last.id, last.data["error"]["code"]) == ("error", f"{turn}.{END_AT}", "upstream_timeout")
+        assert path.open_upstream == 0
+        (kept,) = await history(path, session)
+        assert (kept["state"], kept["answer"]) == ("interrupted", text_of(answer))
 
 
 # -- whose stream ------------------------------------------------------------------------------------------------------

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from functions.chat.main import chat
 from functions.sessions.main import sessions
-from shared.sessions.session import FileRef
+from shared.errors import NotFound
+from shared.files.files import Files
+from shared.media.port import FILES
+from shared.media.url import open_objects
+from shared.sessions.session import FileRef, files_owner
 from shared.sessions.store import Sessions
 from tests.support.edge import ADMIN, Answer, FakeGateway, FakeServices, ask
 from tests.support.stored_sessions import end
@@ -122,19 +127,21 @@ async def test_the_list_is_the_callers_newest_first(server: Server) -> None:
     assert (await server.send("GET", "/sessions?limit=101")).status == 400
 
 
-async def test_deletion_takes_the_files_along(server: Server) -> None:
+async def test_deletion_takes_the_files_along(server: Server, tmp_path: Path) -> None:
+    """The stored files, and Gemini's copies of them. The caller's next message begins its default session anew."""
+    files = server.services.files = Files(server.services.store, open_objects(f"file://{tmp_path}", FILES))
     sid = await server.say()
-    found = await server.sessions.read(await _owner(server, sid), sid)
-    await server.sessions.add_upload(found, FileRef("file-1", "cat.png", "image/png", 3))
-    deleted: list[tuple[str, str]] = []
-
-    class Files:
-        async def delete(self, owner: str, file_id: str) -> None:
-            deleted.append((owner, file_id))
-
-    server.services.files = Files()  # type: ignore[attr-defined]
+    stored = await files.put(
+        files_owner(sid), b"abc", filename="a.txt", purpose="user_data", mime_type="text/plain", ttl_s=60
+    )
+    session = await server.sessions.read(await _owner(server, sid), sid)
+    await server.sessions.add_upload(session, FileRef(stored.id, "a.txt", "text/plain", 3))
+    await server.sessions.add_upload(session, FileRef("file-" + "0" * 44, "expired.txt", "text/plain", 3))
     answer = await server.send("DELETE", f"/sessions/{sid}")
-    assert (answer.status, answer.body, deleted) == (204, b"", [(f"session:{sid}", "file-1")])
+    assert (answer.status, answer.body) == (204, b"")
+    with pytest.raises(NotFound):
+        await files.describe(files_owner(sid), stored.id)
+    assert len(server.services.gateway.deleted) == 1
     assert (await server.send("GET", f"/sessions/{sid}")).status == 404
     assert (await server.send("DELETE", f"/sessions/{sid}")).status == 404
     assert await server.say("again") == sid

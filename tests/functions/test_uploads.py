@@ -21,10 +21,11 @@ from shared.media.port import FILES, HELD_BYTES
 from shared.media.url import open_objects
 from shared.sessions.session import FileRef, files_owner
 from shared.sessions.store import Sessions
-from shared.sessions.uploads import MAX_IMAGE_BYTES
+from shared.sessions.upload_types import MAX_IMAGE_BYTES
 from tests.functions.test_openai_files import MULTIPART, files_in, form
 from tests.support.edge import ADMIN, ADMIN_KEY, Answer, FakeServices, ask
 from tests.support.image_samples import written
+from tests.support.object_stores import AWS, bucket_store
 from tests.support.processes import served
 
 ANNA = {**ADMIN, "x-caller-id": "anna"}
@@ -173,6 +174,11 @@ async def test_resumable_is_a_switch(services: UploadServices, path: str) -> Non
     assert (answer.status, answer.error["details"]) == (400, {"field": "resumable"})
 
 
+async def test_file_is_not_sent_where_it_is_announced(services: UploadServices) -> None:
+    answer = await services.send("POST", "/upload?resumable=1", {**ANNA, "content-type": MULTIPART}, form(b"x"))
+    assert (answer.status, "the file itself goes to the upload_url" in answer.error["message"]) == (415, True)
+
+
 async def test_declared_two_gigabytes_are_refused_unread(services: UploadServices) -> None:
     answer = await services.upload([b""], {**ANNA, "content-length": str(2 << 30)})
     assert (answer.status, answer.error["details"]["limit_bytes"]) == (413, 100 << 20)
@@ -189,8 +195,9 @@ async def test_deployed_limit_names_the_way_for_more(tmp_path: Path) -> None:
     assert "up to 100 MB goes to the storage directly: POST /upload?resumable=1" in answer.error["message"]
 
 
-async def test_image_that_gemini_never_takes_is_refused(services: UploadServices) -> None:
-    answer = await services.upload(form(PNG + bytes(MAX_IMAGE_BYTES)))
+async def test_too_large_image_is_refused_before_the_rest_is_sent(services: UploadServices) -> None:
+    content = form(PNG + bytes(MAX_IMAGE_BYTES))[:-20]
+    answer = await services.upload([content, b"x" * 1000])
     assert (answer.status, answer.error["details"]) == (413, {"field": "file", "limit_bytes": MAX_IMAGE_BYTES})
     assert files_in(services.folder) == []
     assert (await services.upload(form(PNG + bytes(MAX_BYTES)))).status == 200
@@ -228,6 +235,17 @@ async def test_unreachable_store_keeps_nothing(services: UploadServices) -> None
     await services.store.aclose()
     answer = await services.upload(form(b"a text"))
     assert (answer.status, answer.error["code"]) == (503, "ledger_unavailable")
+
+
+async def test_upload_that_the_session_refuses_keeps_nothing(services: UploadServices) -> None:
+    """Its bytes and its entry are written by then."""
+    with patch("shared.sessions.session.MAX_WAITING_FILES", 1):
+        answers = [await services.upload(form(b"a text")) for _ in range(2)]
+    assert [answer.status for answer in answers] == [200, 400]
+    sid = answers[0].json()["session_id"]
+    page = await services.files.page(files_owner(sid), after=None, limit=9, newest_first=True, purpose=None)
+    assert [file.id for file in page.files] == [answers[0].json()["id"]]
+    assert len(await services.files.objects.names(None, 9)) == 1
 
 
 # -- whose uploads count, and for whom ---------------------------------------------------------------------------------
@@ -279,6 +297,16 @@ async def test_resumable_upload_joins_its_session_once(services: UploadServices)
     assert await services.waiting(sid) == [FileRef(announced["id"], "film.mp4", "video/mp4", len(VIDEO))]
     file = await services.files.describe(files_owner(sid), announced["id"])
     assert await services.files.read(file) == VIDEO
+
+
+async def test_upload_that_is_completed_twice_at_once_is_one(services: UploadServices) -> None:
+    announced = (await services.announce()).json()
+    assert (await services.send("PUT", path_of(announced["upload_url"]), {}, VIDEO)).status == 200
+    complete = f"/upload/{announced['id']}/complete"
+    with patch("shared.bootstrap.services", lambda: services):
+        answers = await asyncio.gather(*(ask(sessions, "POST", complete, headers=ANNA) for _ in range(4)))
+    assert {(answer.status, answer.body) for answer in answers} == {(200, answers[0].body)}
+    assert [file.id for file in await services.waiting(announced["session_id"])] == [announced["id"]]
 
 
 @pytest.mark.parametrize(
@@ -338,6 +366,30 @@ async def test_refused_content_is_deleted(services: UploadServices, content: byt
         answer = await services.send("POST", f"/upload/{announced['id']}/complete")
         assert (answer.status, said in answer.error["message"]) == (expected, True), answer.body
     assert (files_in(services.folder), await services.store.list("sessions/")) == ([], [])
+
+
+@pytest.mark.parametrize("kind", ["gs", "s3"])
+async def test_large_file_goes_to_the_bucket_itself(
+    kind: str, tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The URL is the bucket's; this server takes no bytes for it, and judges what has arrived there."""
+    for name, value in AWS.items():
+        monkeypatch.setenv(name, value)
+    async with bucket_store(kind, request.getfixturevalue("gcs_origin" if kind == "gs" else "s3_origin")) as place:
+        services = UploadServices(tmp_path)
+        services.files = Files(services.store, open_objects(place.url, FILES))
+        for content, status in ((VIDEO, 200), (ELF, 415)):
+            announced = (await services.announce(name="a.mp4", size_bytes=len(content))).json()
+            complete = f"/upload/{announced['id']}/complete"
+            assert (await services.send("PUT", f"/upload/{announced['id']}/content", {}, content)).status == 404
+            assert (await services.send("POST", complete)).status == 400
+            async with aiohttp.ClientSession() as anybody, anybody.put(announced["upload_url"], data=content) as put:
+                assert put.status == 200, await put.text()
+            answer = await services.send("POST", complete)
+            assert answer.status == status, answer.body
+        [kept] = await services.waiting(announced["session_id"])
+        assert (kept.mime_type, kept.size_bytes) == ("video/mp4", len(VIDEO))
+        assert len(await services.files.objects.names(None, 10)) == 1
 
 
 # -- the real server ---------------------------------------------------------------------------------------------------

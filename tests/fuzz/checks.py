@@ -23,10 +23,10 @@ UNUSABLE_ANSWERS = {"empty_response", "response_blocked", "nonconforming_answer"
 BEYOND_A_SCHEMA = (
     *("json_schema", "input_images", "image", "size", "file", "input"),
     *("messages", "prompts", "tools", "tool_choice", "response_format", "max_tokens", "stop", "top_logprobs"),
-    *("google", "extra_body", "reasoning_effort"),
+    *("google", "extra_body", "reasoning_effort", "resumable"),
 )
 """Fields that must themselves be a JSON Schema, or hold files; an image's size; a list's total; fields that depend on others:
-in a conversation one message refers to another."""
+in a conversation one message refers to another, and a switch decides what the body is."""
 LITTLE_TIME_S = 2.0
 OUT_OF_TIME = {"queue_timeout", "upstream_timeout", "ledger_unavailable"}
 """The last where not even the ledger had the time to answer."""
@@ -72,12 +72,12 @@ def has_no_defect(ctx: Any, response: Any, case: Any) -> None:
 
 
 def _excused(case: Any) -> set[str]:
-    """The codes that are the caller's own doing. No pattern says which images, files and caches there are."""
+    """The codes that are the caller's own doing. No pattern says which images, files, caches and sessions there are."""
     try:
         timeout_s = float((case.headers or {}).get("x-request-timeout", LITTLE_TIME_S))
     except ValueError:
         timeout_s = LITTLE_TIME_S
-    names_things = case.path_parameters or case.operation.path.endswith("/chat/completions")
+    names_things = case.path_parameters or case.operation.path.endswith(("/chat/completions", "/upload"))
     missing = {"not_found"} if names_things else set()
     return UNUSABLE_ANSWERS | missing | (OUT_OF_TIME if timeout_s < LITTLE_TIME_S else set())
 

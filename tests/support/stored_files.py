@@ -7,9 +7,11 @@ from typing import Any
 import aiohttp
 
 
-async def uploaded(url: str, key: str, data: bytes = b"Some text.", *, name: str = "") -> dict[str, Any]:
+async def uploaded(
+    url: str, key: str, data: bytes = b"Some text.", *, name: str = "", mime_type: str = "text/plain"
+) -> dict[str, Any]:
     """The `file` of Gemini at `url`: its `name`, `uri`, `expirationTime` ... Raises aiohttp.ClientResponseError."""
-    described = {"mimeType": "text/plain", **({"name": name} if name else {})}
+    described = {"mimeType": mime_type, **({"name": name} if name else {})}
     start = {
         "x-goog-api-key": key,
         "X-Goog-Upload-Protocol": "resumable",

@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any, NamedTuple
+
+import orjson
 
 from shared.clock import elapsed_s
 from shared.gateway.stream_reply import StreamReply
@@ -20,6 +23,22 @@ from shared.stores.port import Store
 
 TTL_MS = 3_600_000
 MODEL = "gemini-test"
+
+
+class Event(NamedTuple):
+    id: str
+    name: str
+    data: dict[str, Any]
+    """Of a `message`: {"text"}."""
+
+
+def event_of(block: str) -> Event:
+    """An event of a turn, as EventSource reads its lines."""
+    fields = [(name, value) for name, _, value in (line.partition(": ") for line in block.rstrip("\n").split("\n"))]
+    data = "\n".join(value for name, value in fields if name == "data")
+    given = dict(fields)
+    name = given["event"]
+    return Event(given.get("id", ""), name, {"text": data} if name == "message" else orjson.loads(data))
 
 
 class Stored:

@@ -22,6 +22,9 @@ ACCEPTED: list[dict[str, Any]] = [
     {"contents": [{}], "prompt": None, "history": None},
     {"prompt": "Hello", "generation_config": {"top_k": 40.0, "candidate_count": 1, "response_modalities": ["Text"]}},
     {"prompt": "Hello", "safety_settings": [{**SAFETY, "method": 1}]},
+    {"prompt": "Hello", "message": None, "session_id": None},
+    {"message": "Hello"},
+    {"message": "Hello", "session_id": "new", "credentials": {}, "prompt": None, "model": None},
 ]
 REJECTED: list[tuple[dict[str, Any], str]] = [
     ({}, "prompt"),
@@ -52,6 +55,14 @@ REJECTED: list[tuple[dict[str, Any], str]] = [
     ({"contents": "x"}, "contents"),
     ({"contents": ["x"]}, "contents[0]"),
     ({"prompt": "x", "contents": [{}]}, "contents"),
+    ({"message": ""}, "message"),
+    ({"message": 1}, "message"),
+    ({"message": "x", "prompt": "y"}, "message"),
+    ({"message": "x", "contents": [{}]}, "message"),
+    ({"message": "x", "stream": True}, "message"),
+    ({"message": "x", "session_id": 1}, "session_id"),
+    ({"prompt": "x", "session_id": "y"}, "session_id"),
+    ({"contents": [{}], "session_id": "y"}, "session_id"),
     ({"history": [], "contents": [{}]}, "contents"),
     ({"prompt": "x", "generation_config": 1}, "generation_config"),
     ({"prompt": "x", "generation_config": {"temperature": 3}}, "generation_config.temperature"),
@@ -133,9 +144,15 @@ class TestRejection:
     def test_instructions_in_history_are_redirected(self) -> None:
         assert "system_prompt" in rejected({"prompt": "x", "history": [{"role": "system", "content": "y"}]}).message
 
-    @pytest.mark.parametrize("field", ["message", "session_id"])
-    def test_sessions_are_redirected(self, field: str) -> None:
-        assert "with earlier turns in history" in rejected({field: "x"}).message
+    @pytest.mark.parametrize(
+        "more", [{"prompt": "x"}, {"contents": [{}]}, {"stream": False}, {"model": "gemini-3.8-flash"}]
+    )
+    def test_a_message_stands_alone(self, more: dict[str, Any]) -> None:
+        error = rejected({"message": "x", **more})
+        assert error.message.startswith(f"message and {next(iter(more))} are mutually exclusive")
+
+    def test_a_session_has_messages_only(self) -> None:
+        assert "session_id is for message only" in rejected({"prompt": "x", "session_id": "y"}).message
 
     def test_contents_exclude_prompt_and_history(self) -> None:
         assert "contents and history are mutually exclusive" in rejected({"contents": [{}], "history": []}).message

@@ -10,7 +10,7 @@ import pytest
 from google import genai
 
 from shared.emulator import EmulatorConfig, running
-from shared.emulator.files import LIFETIME_S
+from shared.emulator.files import LIFETIME_S, PROCESSING_S
 from tests.support.stored_files import uploaded
 from tests.unit.emulator.conftest import MODEL, Asker
 
@@ -59,6 +59,33 @@ async def test_a_file_ends_after_two_days(session: aiohttp.ClientSession) -> Non
         assert await ask.status(body=using(file["uri"])) == 200
         now_s += LIFETIME_S
         assert await ask.status(body=using(file["uri"])) == 403
+
+
+async def test_a_video_is_processed_before_it_can_be_used(session: aiohttp.ClientSession) -> None:
+    now_s = 1_800_000_000.0
+    async with running(wall_clock=lambda: now_s) as emulator:
+        ask = Asker(emulator, session)
+        file = await uploaded(emulator.url, "k", mime_type="video/mp4")
+        assert file["state"] == "PROCESSING"
+        assert await ask.status(body=using(file["uri"])) == 400
+        now_s += PROCESSING_S
+        async with session.get(file["uri"], headers={"x-goog-api-key": "k"}) as response:
+            assert (await response.json(content_type=None))["state"] == "ACTIVE"
+        assert await ask.status(body=using(file["uri"])) == 200
+
+
+async def test_an_upload_tells_what_it_has_received(session: aiohttp.ClientSession) -> None:
+    async with running() as emulator:
+        start = {"x-goog-api-key": "k", "X-Goog-Upload-Command": "start"}
+        async with session.post(f"{emulator.url}/upload/v1beta/files", headers=start) as begun:
+            url = begun.headers["X-Goog-Upload-URL"]
+        piece = {"X-Goog-Upload-Command": "upload", "X-Goog-Upload-Offset": "0"}
+        async with session.post(url, data=b"12345", headers=piece) as taken:
+            assert taken.headers["X-Goog-Upload-Status"] == "active"
+        async with session.post(url, headers={"X-Goog-Upload-Command": "query"}) as asked:
+            assert asked.headers["X-Goog-Upload-Size-Received"] == "5"
+        async with session.post(url, data=b"1", headers=piece) as wrong:
+            assert wrong.status == 400
 
 
 @pytest.mark.parametrize(

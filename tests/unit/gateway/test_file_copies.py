@@ -16,8 +16,9 @@ from shared.gateway.file_copies import (
     LIFETIME_MS,
     MARGIN_MS,
     MAX_COPIES,
-    UPLOADS_AT_ONCE,
-    UPLOADS_OF_CALLER,
+    MAX_OF_CALLER,
+    MAX_OF_STRANGERS,
+    MAX_UPLOADS,
     Copy,
     FileCopies,
     pack,
@@ -226,10 +227,23 @@ def test_uploads_at_once_are_bounded() -> None:
     @on_a_clock
     async def _(setting: Setting) -> None:
         await asyncio.gather(*(setting.ensure(source_of(f"a{n}")) for n in range(6)))
-        assert setting.gemini.most == UPLOADS_OF_CALLER
+        assert setting.gemini.most == MAX_OF_CALLER
         callers = [Caller(f"name:{n}", "admin") for n in range(6)]
         await asyncio.gather(*(setting.ensure(source_of(f"b{n}"), caller) for n, caller in enumerate(callers)))
-        assert setting.gemini.most == UPLOADS_AT_ONCE
+        assert setting.gemini.most == MAX_UPLOADS
+
+
+def test_callers_without_an_admin_key_leave_room() -> None:
+    @on_a_clock
+    async def _(setting: Setting) -> None:
+        strangers = [Caller(f"ip:{n}", "anonymous") for n in range(6)]
+        slow = [asyncio.create_task(setting.ensure(source_of(f"s{n}"), one)) for n, one in enumerate(strangers)]
+        await asyncio.sleep(1)
+        assert setting.gemini.running == MAX_OF_STRANGERS
+        began_s = elapsed_s()
+        await setting.ensure(source_of("mine"))
+        assert elapsed_s() - began_s == pytest.approx(setting.gemini.took_s)
+        await asyncio.gather(*slow)
 
 
 def test_an_upload_s_piece_counts_in_the_byte_budget() -> None:
@@ -249,9 +263,9 @@ def test_copies_are_dropped_by_name_and_forgotten_together() -> None:
     @on_a_clock
     async def _(setting: Setting) -> None:
         p, q = await setting.ensure(), await setting.ensure(project="q")
-        await setting.copies.drop("owner.file-1", "p", "files/other")
+        await setting.copies.drop("owner.file-1", "files/other")
         assert await setting.copies.find([source_of()]) == {"owner.file-1": {"p": p, "q": q}}
-        await setting.copies.drop("owner.file-1", "p", p.name)
+        await setting.copies.drop("owner.file-1", p.name)
         assert await setting.copies.find([source_of()]) == {"owner.file-1": {"q": q}}
         assert await setting.copies.forget("owner.file-1") == {"q": q}
         assert await setting.store.list("bindings/") == []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, cast
 
 import orjson
 import pytest
@@ -29,6 +29,7 @@ from shared.ledger.limits import Limits
 from shared.secret import Secret
 from shared.stores.port import StoreUnavailable
 from tests.support.faulty_store import FaultyStore
+from tests.support.scripted_files import ScriptedFiles
 from tests.support.virtual_time import run
 
 MODEL = "gemini-3.8-flash"
@@ -110,6 +111,7 @@ class Setting:
         self.store = FaultyStore()
         process = ProcessConfig("i" * 32, Grid.of(60.0), tau_s=200.0)
         self.pool = Pool(accounts, caller_limits=Limits(), caller_concurrency=4)
+        self.files = ScriptedFiles()
         self.gemini, self.vertex = Scripted("api_key"), Scripted("vertex")
         self.gateway = Gateway(
             self.pool,
@@ -118,6 +120,7 @@ class Setting:
             request_timeout_s=200.0,
             byte_budget=ByteBudget(1 << 20),
             large_work=LargeWork(),
+            uploads=lambda: cast(Any, self.files),
         )
 
     async def bind(self, name: str, caller: Caller, place: Account) -> None:

@@ -12,14 +12,19 @@ from shared.gemini.references import (
     MAX_NAMES,
     PLACEHOLDER,
     file_name,
-    names,
+    named,
     replaced,
     says_missing,
     signatures,
     signatures_of_answer,
 )
+from shared.generation import FileSource, FileUri
 
 URI = "https://generativelanguage.googleapis.com/v1beta/files/abc-123"
+
+
+def names(body: dict[str, Any]) -> tuple[str, ...]:
+    return named(body).bounded_things()
 
 
 def user(*parts: Any) -> dict[str, Any]:
@@ -202,3 +207,23 @@ def test_signatures_of_an_answer() -> None:
 )
 def test_geminis_sentences_about_missing_things(message: str, missing: bool) -> None:
     assert says_missing(message) is missing
+
+
+def test_files_of_callers_are_found_and_get_their_uris() -> None:
+    """Only the gateway's own type is one, and a body may name it more than once."""
+
+    async def read(start: int, end: int) -> bytes:
+        raise NotImplementedError
+
+    source = FileSource("key", "file-1", "text/plain", 5, read)
+    stored = {"fileData": {"mimeType": "text/plain", "fileUri": FileUri(source)}}
+    body = {"contents": [user(stored, {"text": "x"}), user(stored, file("stored:file-1"))]}
+    assert (named(body).files, names(body)) == ((source,), ())
+    made = replaced(body, frozenset(), {"key": URI})["contents"]
+    assert [part["fileData"]["fileUri"] for part in (made[0]["parts"][0], *made[1]["parts"])] == [
+        URI,
+        URI,
+        "stored:file-1",
+    ]
+    assert {type(part["fileData"]["fileUri"]) for part in made[1]["parts"]} == {str}
+    assert isinstance(body["contents"][0]["parts"][0]["fileData"]["fileUri"], FileUri)

@@ -26,6 +26,7 @@ from shared.errors import (
 from shared.generation import JsonObject
 from shared.http.api_format import ApiFormat
 from shared.http.endpoint import Call, EndpointApp
+from shared.http.event_stream import Events, EventStream
 from shared.http.manifest import Manifest
 from shared.http.response import JsonResponse
 from shared.settings.settings import SettingsError
@@ -202,6 +203,22 @@ class TestRoutes:
         readable = thing(run, paths={"/thing": ("GET",)})
         assert (await readable.ask("HEAD")).status == 200
         assert (await readable.ask("POST")).headers["allow"] == "GET, HEAD, OPTIONS"
+
+    async def test_head_of_a_stream_generates_nothing(self) -> None:
+        read = []
+
+        async def events() -> Events:
+            read.append("an event")
+            yield {"text": "Hello"}
+
+        async def run(call: Call) -> Response:
+            return EventStream(events(), call.deadline_s)
+
+        stream = thing(run, paths={"/thing": ("GET",)})
+        head, whole = await stream.ask("HEAD"), await stream.ask("GET")
+        assert (head.status, head.body, whole.body) == (200, b"", b'data: {"text":"Hello"}\n\n')
+        assert (head.complete, head.headers["content-type"]) == (True, whole.headers["content-type"])
+        assert len(read) == 1
 
     @pytest.mark.parametrize("method", ["GET", "HEAD"])
     async def test_health_answers_on_every_function_without_a_credential(self, method: str) -> None:

@@ -67,7 +67,7 @@ def test_the_folder_names_the_function(tmp_path: Path) -> None:
         ({"access": "public"}, "a public function must set store"),
         ({"rated": "admin"}, "anonymous, everybody"),
         ({"public_paths": "/thing"}, "public_paths must be a list of patterns"),
-        ({"public_paths": ["/other"]}, "public_paths has /other, which paths does not have"),
+        ({"public_paths": ["/other"]}, "public_paths has /other, which neither paths nor also has"),
     ],
 )
 def test_an_invalid_field_is_named_with_its_file(tmp_path: Path, change: dict[str, Any], expected: str) -> None:

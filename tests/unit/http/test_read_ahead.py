@@ -100,21 +100,22 @@ async def test_waiting_events_count_in_the_byte_budget() -> None:
     await ahead.aclose()
 
 
-async def test_one_event_is_not_counted() -> None:
+async def test_one_write_is_not_counted() -> None:
     """A client that keeps up costs the budget nothing."""
-    source = Source(1)
+    source = Source(*range(WRITE_BYTES // SIZE_BYTES))
     ahead = await source.started()
+    assert source.closed
     assert source.budget.used_bytes == 0
     await ahead.aclose()
 
 
-async def test_a_full_budget_lets_few_events_wait() -> None:
-    """It holds three events. The one that has no room stops the reading, and none is lost."""
-    source = Source(*range(10), total_bytes=3 * SIZE_BYTES)
+async def test_a_full_budget_lets_one_write_wait() -> None:
+    """The event that has no room stops the reading, and none is lost."""
+    source = Source(*range(100), total_bytes=WRITE_BYTES // 2)
     ahead = await source.started()
-    assert source.read == 4
-    assert source.budget.used_bytes <= 3 * SIZE_BYTES
-    assert len(b"".join(await all_of(ahead))) == 10 * SIZE_BYTES
+    assert source.read == WRITE_BYTES // SIZE_BYTES + 1
+    assert source.budget.used_bytes == 0
+    assert len(b"".join(await all_of(ahead))) == 100 * SIZE_BYTES
     await ahead.aclose()
 
 

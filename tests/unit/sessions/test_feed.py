@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from contextlib import aclosing
 
-import orjson
 import pytest
 
 from shared.errors import UpstreamFailed
@@ -13,6 +12,7 @@ from shared.generation import Usage
 from shared.sessions.feed import Feed
 from shared.sessions.session import Answer
 from shared.sessions.turn import END_AT, USAGE_AT
+from tests.support.turns import event_of
 
 DONE = Answer("done", "Hello, world", "m", "STOP", Usage(1, 2, None, 3))
 Event = tuple[int, str, dict[str, object]]
@@ -35,13 +35,18 @@ def feed_of(*deltas: str) -> Feed:
     return feed
 
 
+def ended(feed: Feed, text: str) -> Feed:
+    feed.end(Answer("done", text))
+    return feed
+
+
 def parsed(event: object) -> Event:
     """(position, name, data)"""
     assert isinstance(event, bytes)
-    lines = dict(line.split(": ", 1) for line in event.decode().strip().splitlines())
-    turn, _, position = lines["id"].rpartition(".")
+    found = event_of(event.decode())
+    turn, _, position = found.id.rpartition(".")
     assert turn == "t"
-    return int(position), lines["event"], orjson.loads(lines["data"])
+    return int(position), found.name, found.data
 
 
 async def read(feed: Feed, after: int = 0) -> list[Event]:
@@ -65,6 +70,17 @@ async def test_a_reader_gets_the_rest_after_any_position(after: int) -> None:
     feed.end(DONE)
     texts = [data["text"] for _, name, data in await read(feed, after) if name == "message"]
     assert "".join(map(str, texts)) == "Hello, world"[after:]
+
+
+@pytest.mark.parametrize("text", [" a", "a\n", "\n\n", "data: x\n\nid: y", "one\ntwo"])
+async def test_a_text_arrives_as_it_is(text: str) -> None:
+    """Line feeds, leading spaces, and lines that look like fields."""
+    assert (await read(ended(feed_of(text), text)))[0][2] == {"text": text}
+
+
+async def test_other_line_ends_become_line_feeds() -> None:
+    """Server-sent events do not tell them apart."""
+    assert (await read(ended(feed_of("a\r\nb\rc"), "a\r\nb\rc")))[0][2] == {"text": "a\nb\nc"}
 
 
 async def test_the_positions_count_characters_not_bytes() -> None:

@@ -17,7 +17,7 @@ from shared.sessions.live import LiveTurns
 from shared.sessions.turn import END_AT, USAGE_AT
 from shared.stores.memory import MemoryStore
 from shared.stores.port import Outcome, Step, StoreUnavailable
-from tests.support.turns import Gemini, Stored
+from tests.support.turns import Gemini, Stored, event_of
 from tests.unit.sessions.test_feed import Event
 
 PATIENCE_S = 20.0
@@ -83,12 +83,10 @@ class Reader:
 
 
 def _parsed(event: bytes, name: str) -> Event:
-    import orjson
-
-    lines = dict(line.split(": ", 1) for line in event.decode().strip().splitlines())
-    turn, _, position = lines["id"].rpartition(".")
+    found = event_of(event.decode())
+    turn, _, position = found.id.rpartition(".")
     assert turn == name
-    return int(position), lines["event"], orjson.loads(lines["data"])
+    return int(position), found.name, found.data
 
 
 async def test_a_turn_is_generated_and_stored() -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from shared.errors import NotFound
+from shared.errors import LedgerUnavailable, NotFound
 from shared.sessions.session import FULL_PAGE_BYTES, MAX_PAGE_BYTES, FileRef
 from shared.sessions.store import SessionRef, Sessions
 from shared.stores.memory import MemoryStore, Shelf
+from shared.stores.port import Reading, StoreUnavailable
+from tests.support.faulty_store import FaultyStore
 from tests.support.stored_sessions import HOUR_MS, end, opened, sessions_on, texts
 
 
@@ -102,3 +104,74 @@ async def test_a_session_expires_after_its_last_use(sessions: Sessions, shelf: S
     with pytest.raises(NotFound):
         await sessions.read("anna", session.sid)
     assert await sessions.newest("anna") == []
+
+
+async def test_a_lost_reply_appends_one_turn() -> None:
+    store = FaultyStore()
+    sessions = sessions_on(store)
+    session = sessions.open("anna")
+    store.lost_replies = 2
+    turn = await sessions.append_message(session, "Hello")
+    session = await sessions.read("anna", session.sid)
+    assert [one.turn for one in await sessions.history(session)] == [turn]
+    store.lost_replies = 2
+    await sessions.add_upload(session, FileRef("file-1", "cat.png", "image/png", 1))
+    session = await sessions.read("anna", session.sid)
+    assert session.head is not None
+    assert len(session.head.uploads) == 1
+
+
+async def test_a_store_that_fails_is_an_error_to_retry() -> None:
+    store = FaultyStore()
+    sessions = sessions_on(store)
+    session = await opened(sessions)
+    store.failure = StoreUnavailable
+    for work in (
+        sessions.read("anna", session.sid),
+        sessions.append_message(session, "again"),
+        sessions.history(session),
+        sessions.newest("anna"),
+        sessions.delete(session),
+    ):
+        with pytest.raises(LedgerUnavailable):
+            await work
+
+
+async def test_a_foreign_session_costs_what_an_unknown_one_does(sessions: Sessions) -> None:
+    """The same reads, so that the time tells nobody whether an id exists."""
+    session = await opened(sessions)
+    reads: list[int] = []
+    read = sessions.store.read
+
+    async def counting(key: str, *, timeout_s: float = 5.0) -> Reading:
+        reads[-1] += 1
+        return await read(key, timeout_s=timeout_s)
+
+    sessions.store.read = counting  # type: ignore[method-assign]
+    for owner, sid in (("ben", session.sid), ("ben", "0" * 44)):
+        reads.append(0)
+        with pytest.raises(NotFound):
+            await sessions.read(owner, sid)
+    assert reads == [1, 1]
+
+
+async def test_a_turn_takes_one_commit_for_its_message(sessions: Sessions, shelf: Shelf) -> None:
+    session = await opened(sessions)
+    assert shelf._commits == 1
+    assert session.head is not None
+    await end(sessions, session.head.pending, "Hi")
+    assert shelf._commits == 2
+
+
+async def test_history_is_bounded_in_bytes(sessions: Sessions) -> None:
+    """Every part has at least one turn, so that a reader always gets further."""
+    session = await opened(sessions, text="x" * 200_000)
+    for _ in range(19):
+        await sessions.append_message(session, "x" * 200_000)
+    session = await sessions.read("anna", session.sid)
+    before, parts = 20, []
+    while before:
+        part = await sessions.history(session, before=before, limit=200)
+        parts.append(len(part))
+        before = part[0].number
+    assert parts == [11, 9]
