@@ -110,8 +110,7 @@ class Attempts:
                         raise
                     continue
                 # While this request waited, another one may have learned that the account cannot serve.
-                missing = self._missing_message(permit.account) is not None
-                if missing or self.gateway.pool.is_disabled(permit.account):
+                if not self._having([permit.account]) or self.gateway.pool.is_disabled(permit.account):
                     await self.clearance.give_back(permit)
                     await self._choose()
                 elif await self.clearance.confirm(permit):

@@ -28,7 +28,7 @@ async def count(attempts: Attempts) -> None:
     generation = attempts.generation
     if generation.verb != "generateContent":
         return  # countTokens reads the contents of a conversation.
-    limits = {account.limits_for(attempts.model).input_tokens for account in attempts.usable}
+    limits = (account.limits_for(attempts.model).input_tokens for account in attempts.usable)
     if not worth_counting(attempts.cost.input_tokens, limits) or "model" in generation.body:
         return
     tokens = await counted(attempts)

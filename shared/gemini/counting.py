@@ -24,8 +24,10 @@ TIMEOUT_S = 5.0
 
 def worth_counting(estimate: int, limits: Iterable[int | None]) -> bool:
     """`limits`: input tokens per minute of the accounts that may serve the request; None is unlimited."""
+    if estimate < MIN_COUNTED_TOKENS:
+        return False
     smallest = min((limit for limit in limits if limit is not None), default=None)
-    return smallest is not None and estimate >= max(MIN_COUNTED_TOKENS, MIN_COUNTED_SHARE * smallest)
+    return smallest is not None and estimate >= MIN_COUNTED_SHARE * smallest
 
 
 async def count_input_tokens(upstream: Upstream, exchange: Exchange) -> int | None:

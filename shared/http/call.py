@@ -172,7 +172,7 @@ class Call:
         if self._not_json is not None:
             raise self._not_json
         if self._object is None:
-            body = await self.body()
+            body = await self.body() if self._body is None else self._body
             if len(body) >= LARGE_BYTES:
                 self.claim.cover(await self.work(partial(budgeted_bytes, body)))
             try:

@@ -39,17 +39,6 @@ async def read_body(
 ) -> bytes:
     """The whole body. `claim` reserves its bytes as they arrive, and releases them after an error. Raises PayloadTooLarge
     before reading more than `max_bytes`, QueueFull, and BadRequest when the body arrives too slowly."""
-    try:
-        return await _read_body(headers, receive, max_bytes, timeout_s, claim)
-    except BaseException:
-        claim.release()
-        raise
-
-
-async def _read_body(
-    headers: Mapping[str, str], receive: Receive, max_bytes: int, timeout_s: float, claim: Claim
-) -> bytes:
-    claim.expect(declared_bytes(headers, max_bytes))
     # Not a list of chunks, which takes 40 bytes more for each: a client may send single bytes.
     first, rest = b"", bytearray()
 
@@ -61,8 +50,13 @@ async def _read_body(
         else:
             first = chunk
 
-    if not await receive_chunks(receive, max_bytes, timeout_s, take) and "upgrade" in headers:
-        raise _not_read()
+    try:
+        claim.expect(declared_bytes(headers, max_bytes))
+        if not await receive_chunks(receive, max_bytes, timeout_s, take) and "upgrade" in headers:
+            raise _not_read()
+    except BaseException:
+        claim.release()
+        raise
     return first + rest if rest else first
 
 

@@ -90,6 +90,13 @@ def test_only_large_prompts_are_counted(estimate: int, limits: list[int | None],
     assert counting.worth_counting(estimate, limits) is worth
 
 
+def test_a_small_prompt_reads_no_limits() -> None:
+    """A pool may have hundreds of accounts, and most requests are small."""
+    limits = iter([25_000])
+    assert not counting.worth_counting(100, limits)
+    assert next(limits) == 25_000
+
+
 # -- either spelling -------------------------------------------------------------------------------------------------
 
 YOUTUBE = "https://www.youtube.com/watch?v=xxxxxxxxxxx"
