@@ -12,7 +12,7 @@ from shared.http.multipart import Part
 from shared.http.request_body import declared_bytes
 from shared.media.port import HELD_BYTES, Write
 from shared.sessions.upload_bodies import UploadForm, form_values
-from shared.sessions.upload_types import HEAD_BYTES, upload_type
+from shared.sessions.upload_types import HEAD_BYTES, check_size, upload_type
 
 _MIB = 1024 * 1024
 
@@ -35,6 +35,7 @@ class Content:
             self._head += piece[: HEAD_BYTES - len(self._head)]
             if len(self._head) == HEAD_BYTES:
                 self._mime_type = upload_type(bytes(self._head), declared)
+        check_size(self._mime_type, self.size_bytes)
         await self._write(piece)
 
     def mime_type(self, declared: str) -> str:
@@ -63,7 +64,8 @@ async def receive_form(call: Call, write: Write) -> Incoming:
         async with received_form(call, {"file": 1}, max_bytes=limit_bytes, take=take) as form:
             pass
     except PayloadTooLarge as error:
-        if limit_bytes == call.settings.max_upload_bytes:
+        is_forms_limit = (error.details or {}).get("limit_bytes") == limit_bytes
+        if not is_forms_limit or limit_bytes == call.settings.max_upload_bytes:
             raise
         raise PayloadTooLarge(
             f"{error.message} A file of up to {call.settings.max_upload_bytes // _MIB} MB goes to the storage directly: "

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from shared.errors import UnsupportedMediaType
+from shared.errors import PayloadTooLarge, UnsupportedMediaType
 from shared.media.file_types import is_text, type_of
 from shared.media.image_file import UNKNOWN
 
 HEAD_BYTES = 4096
 """What is enough of a file to tell its type."""
 TAKEN = "an image (PNG, JPEG, WebP, HEIC, HEIF), audio, video, a PDF or text in UTF-8"
+MAX_IMAGE_BYTES = 20 * 1024 * 1024
+_MIB = 1024 * 1024
 _IMAGES = frozenset({"image/png", "image/jpeg", "image/webp", "image/heic", "image/heif"})
 
 
@@ -26,3 +28,12 @@ def upload_type(head: bytes, declared: str) -> str:
 def is_image(mime_type: str) -> bool:
     """Whether it is an image that Gemini takes."""
     return mime_type in _IMAGES
+
+
+def check_size(mime_type: str, size_bytes: int) -> None:
+    """Raises PayloadTooLarge for an image that is too large to be checked whole."""
+    if is_image(mime_type) and size_bytes > MAX_IMAGE_BYTES:
+        raise PayloadTooLarge(
+            f"file is an image of more than {MAX_IMAGE_BYTES // _MIB} MB, the maximum for an image; send a smaller one.",
+            details={"field": "file", "limit_bytes": MAX_IMAGE_BYTES},
+        )

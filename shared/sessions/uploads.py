@@ -6,13 +6,14 @@ then: only its whole structure tells that nothing is missing, and a damaged one 
 
 from __future__ import annotations
 
+from contextlib import suppress
 from functools import partial
 
 from starlette.responses import Response
 
 from shared.auth.credentials import network_of
 from shared.bounds.byte_budget import Bucket
-from shared.errors import BadRequest, PayloadTooLarge, UnsupportedMediaType
+from shared.errors import BadRequest, GatewayError, NotFound, PayloadTooLarge, UnsupportedMediaType
 from shared.files.files import Unlisted
 from shared.files.resumable import PURPOSE, ResumableUploads, no_upload
 from shared.http.call import Call
@@ -28,9 +29,8 @@ from shared.sessions.process import sessions_of
 from shared.sessions.session import FileRef, files_owner
 from shared.sessions.store import SessionRef
 from shared.sessions.upload_bodies import ResumableBody
-from shared.sessions.upload_types import HEAD_BYTES, is_image, upload_type
+from shared.sessions.upload_types import HEAD_BYTES, MAX_IMAGE_BYTES, check_size, is_image, upload_type
 
-MAX_IMAGE_BYTES = 20 * 1024 * 1024
 _MIB = 1024 * 1024
 
 
@@ -106,8 +106,14 @@ async def _receive_form(call: Call) -> Response:
                 mime_type=mime_type,
                 size_bytes=sent.size_bytes,
             )
-            added = FileRef(stored.id, stored.filename, stored.mime_type, stored.size_bytes)
-            await sessions_of(call).add_upload(session, added)
+    added = FileRef(stored.id, stored.filename, stored.mime_type, stored.size_bytes)
+    try:
+        await sessions_of(call).add_upload(session, added)
+    except (BadRequest, NotFound):
+        # After any other error the session may have the file.
+        with suppress(GatewayError):
+            await files.delete(files_owner(session.sid), stored.id)
+        raise
     return _answer(call, session, added)
 
 
@@ -148,11 +154,7 @@ async def _checked_type(call: Call, file: Unlisted, mime_type: str, size_bytes: 
     """The type, after the whole of an image was checked. Raises BadRequest, PayloadTooLarge and QueueFull."""
     if not is_image(mime_type):
         return mime_type
-    if size_bytes > MAX_IMAGE_BYTES:
-        raise PayloadTooLarge(
-            f"file is an image of {size_bytes} bytes; an image may have {MAX_IMAGE_BYTES // _MIB} MB. Send a smaller one.",
-            details={"field": "file", "limit_bytes": MAX_IMAGE_BYTES},
-        )
+    check_size(mime_type, size_bytes)
     call.claim.cover(size_bytes)
     data = await file.read()
     return (await call.work(partial(checked, data, "file", MAX_IMAGE_BYTES), size_bytes)).mime_type

@@ -21,7 +21,7 @@ from shared.media.port import FILES, HELD_BYTES
 from shared.media.url import open_objects
 from shared.sessions.session import FileRef, files_owner
 from shared.sessions.store import Sessions
-from shared.sessions.uploads import MAX_IMAGE_BYTES
+from shared.sessions.upload_types import MAX_IMAGE_BYTES
 from tests.functions.test_openai_files import MULTIPART, files_in, form
 from tests.support.edge import ADMIN, ADMIN_KEY, Answer, FakeServices, ask
 from tests.support.image_samples import written
@@ -195,8 +195,9 @@ async def test_deployed_limit_names_the_way_for_more(tmp_path: Path) -> None:
     assert "up to 100 MB goes to the storage directly: POST /upload?resumable=1" in answer.error["message"]
 
 
-async def test_image_that_gemini_never_takes_is_refused(services: UploadServices) -> None:
-    answer = await services.upload(form(PNG + bytes(MAX_IMAGE_BYTES)))
+async def test_too_large_image_is_refused_before_the_rest_is_sent(services: UploadServices) -> None:
+    content = form(PNG + bytes(MAX_IMAGE_BYTES))[:-20]
+    answer = await services.upload([content, b"x" * 1000])
     assert (answer.status, answer.error["details"]) == (413, {"field": "file", "limit_bytes": MAX_IMAGE_BYTES})
     assert files_in(services.folder) == []
     assert (await services.upload(form(PNG + bytes(MAX_BYTES)))).status == 200
