@@ -1,13 +1,13 @@
 """The turns that this process answers or follows, and what it exchanges about them with other instances.
 
-    a reader opens a turn    the turn is started, as a compare-and-swap: this instance generates the answer, or another one does
-                             and this one follows it: it asks for the text with a mark, and reads the turn
-    the last reader leaves   the answer is completed within `grace_s`; after that, and at 0 at once, it ends as interrupted. At 0
-                             this happens before the reader's request ends, because the instance's CPU may stop then
-    every POLL_S             one read has this instance's marks and all turns that it follows, however many streams are open
+    a reader opens a turn    a compare-and-swap decides which instance generates the answer. Any other one follows: it asks for
+                             the text with a mark, and reads the turn
+    the last reader leaves   the answer may be completed for `grace_s`, and then ends as interrupted. At 0 it ends before the
+                             reader's request does, because the instance's CPU may stop afterwards
+    every POLL_S             one read returns this instance's marks and the turns that it follows, however many streams are open
 
-An instance that follows counts as a reader where there is a grace. Without one it does not: the platform may stop the CPU of an
-instance without requests in the middle of the answer.
+With a grace, an instance that follows counts as a reader. Without one it does not: the platform may stop the CPU of an instance
+that has no requests, in the middle of an answer.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from shared.sessions.turns import MAX_LOOKED_AT, Look, Turns
 
 POLL_S = 0.5
 STOP_S = 3.0
+"""How long `stop` waits for another instance."""
 _REMARK_S = FOLLOW_MS / 2000
 _LOOK_AGAIN_S = 1.0
 """How often an answer without readers here is checked while another instance may follow it."""
@@ -227,6 +228,8 @@ class LiveTurns:
         except LedgerUnavailable:
             # The next look is soon. Readers wait for it, until the deadline of their stream.
             return
+        except Exception as error:  # noqa: BLE001 - logged; the streams of this process need the next look
+            self._log(error)
 
     def _mark_due(self) -> None:
         if self._marker is None or self._marker.done():

@@ -56,7 +56,7 @@ class EventId(NamedTuple):
 
 
 class Ticket(NamedTuple):
-    """Opens the stream of one turn for who has no header or cookie to send."""
+    """Opens the stream of one turn for a client that can send neither a header nor a cookie."""
 
     fingerprint: str
     caller: str
