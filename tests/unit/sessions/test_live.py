@@ -487,6 +487,69 @@ async def test_one_write_marks_all_that_is_followed() -> None:
             await reader.end()
 
 
+async def test_followed_turns_beyond_one_read_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live_module, "MAX_LOOKED_AT", 2)
+    stored, geminis = Stored(), [Gemini() for _ in range(5)]
+    async with instances(stored, 2) as (one, two):
+        names = []
+        for gemini in geminis:
+            stored.session = stored.sessions.open("owner")
+            names.append((await stored.message())[0])
+            gemini.say("Hel")
+        first = [Reader(one, name, gemini) for name, gemini in zip(names, geminis, strict=True)]
+        await until(lambda: all(reader.text == "Hel" for reader in first))
+        second = [Reader(two, name, gemini) for name, gemini in zip(names, geminis, strict=True)]
+        await until(lambda: all(reader.text == "Hel" for reader in second))
+        for gemini in geminis:
+            gemini.end()
+        assert {(await reader.end()).last for reader in (*first, *second)} == {"done"}
+
+
+async def test_a_turn_whose_instance_is_gone_is_not_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live_module, "STOP_S", 0.01)
+    stored = Stored()
+    name, _ = await stored.message()
+    turn = await stored.turns.start(name, "gone", "fence", 60_000)
+    async with instances(stored) as (live,):
+        assert (await live.stop(name, turn)).state == "streaming"
+        stored.advance(60)
+        assert (await live.stop(name, turn)).state == "interrupted"
+
+
+async def test_closing_leaves_what_others_generate() -> None:
+    stored, gemini = Stored(), Gemini()
+    name, _ = await stored.message()
+    async with instances(stored) as (one,):
+        first = Reader(one, name, gemini)
+        gemini.say("Hel")
+        await until(lambda: first.text == "Hel")
+        async with instances(stored) as (two,):
+            second = Reader(two, name, gemini)
+            await until(lambda: second.text == "Hel")
+            await two.aclose()
+            await second.leave()
+        gemini.end()
+        assert (await first.end()).last == "done"
+
+
+async def test_a_failing_look_does_not_end_the_streams() -> None:
+    store = Counted()
+    stored, gemini = Stored(store), Gemini()
+    name, _ = await stored.message()
+    async with instances(stored, 2) as (one, two):
+        first = Reader(one, name, gemini)
+        gemini.say("Hel")
+        await until(lambda: first.text == "Hel")
+        store.down = True
+        for _ in range(20):
+            await asyncio.sleep(0.001)
+        store.down = False
+        second = Reader(two, name, gemini)
+        await until(lambda: second.text == "Hel")
+        gemini.end()
+        assert {(await reader.end()).last for reader in (first, second)} == {"done"}
+
+
 async def test_an_answer_that_cannot_be_stored_is_an_error() -> None:
     store = Counted()
     stored, gemini = Stored(store), Gemini()
