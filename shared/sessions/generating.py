@@ -70,6 +70,10 @@ class Generating:
     def is_followed(self) -> bool:
         return elapsed_s() < self.followed_until_s
 
+    @property
+    def ends_early(self) -> bool:
+        return self._asked is not None
+
     def end_early(self, how: Literal["stopped", "interrupted"]) -> None:
         """Ends the exchange with Gemini. The text so far is kept."""
         self._asked = self._asked or how

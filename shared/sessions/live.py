@@ -18,7 +18,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
 from shared.clock import elapsed_s
-from shared.errors import GatewayError, LedgerUnavailable
+from shared.errors import GatewayError, LedgerUnavailable, Unavailable
 from shared.sessions.feed import Feed
 from shared.sessions.generating import Ask, Generating
 from shared.sessions.marks import FOLLOW_MS
@@ -104,13 +104,15 @@ class LiveTurns:
         live = self._live.get(name)
         if live is not None and live.generating is not None:
             live.generating.end_early("stopped")
-            await asyncio.shield(live.task)
-        else:
+            await asyncio.wait([live.task], timeout=STOP_S)
+            turn = await self.turns.read(name)
+        if turn.state == "streaming" and turn.instance != self.instance:
             await self.turns.mark_stop(turn)
             with suppress(TimeoutError):
                 async with asyncio.timeout(STOP_S):
                     await self._end_of(_Following(name, turn))
-        return await self.turns.read(name)
+            turn = await self.turns.read(name)
+        return turn
 
     async def aclose(self) -> None:
         """Ends all turns here, and stores what they have."""
@@ -142,6 +144,10 @@ class LiveTurns:
         turn = await self.turns.start(name, self.instance, fence, ask.lasts_ms, ticket=ask.ticket)
         while turn.state == "streaming" and turn.fence != fence:
             live.generating = None
+            if generating.ends_early:
+                raise Unavailable(
+                    "This stream was left or stopped while it was opened. Open it again.", retry_after_s=1.0
+                )
             turn = await self._follow(live, turn)
             if turn.state == "pending" and turn.error is None:
                 # The readers of the other instance left before it sent a request to Gemini.

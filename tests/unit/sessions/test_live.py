@@ -15,7 +15,7 @@ from shared.sessions import generating as generating_module
 from shared.sessions import live as live_module
 from shared.sessions.live import LiveTurns
 from shared.sessions.turn import END_AT, USAGE_AT
-from shared.stores.memory import MemoryStore
+from shared.stores.memory import MemoryStore, Shelf
 from shared.stores.port import Outcome, Step, StoreUnavailable
 from tests.support.turns import Gemini, Stored, event_of
 from tests.unit.sessions.test_feed import Event
@@ -403,6 +403,41 @@ async def test_only_a_followed_answer_is_published() -> None:
         gemini.end()
         await first.end()
         await second.end()
+
+
+class Held(MemoryStore):
+    """Holds each transaction back until `go`."""
+
+    def __init__(self, shelf: Shelf) -> None:
+        super().__init__(shelf)
+        self.go = asyncio.Event()
+
+    async def transact(self, keys, step: Step, **rest) -> Outcome:  # type: ignore[no-untyped-def, type-arg]
+        await self.go.wait()
+        return await super().transact(keys, step, **rest)
+
+
+@pytest.mark.parametrize("grace_s", [0.0, PATIENCE_S])
+async def test_a_start_that_loses_is_left_and_stopped(grace_s: float) -> None:
+    """While a start is under way, its instance does not know yet that another one generates the answer."""
+    stored, gemini = Stored(), Gemini()
+    name, _ = await stored.message()
+    held = Held(stored.shelf)
+    async with instances(stored) as (winner,):
+        first = Reader(winner, name, gemini)
+        gemini.say("Hel")
+        await until(lambda: first.text == "Hel")
+        loser = stored.instance(grace_s=grace_s, store=held)
+        left = Reader(loser, name, gemini)
+        await until(lambda: name in loser._live)
+        stopping = asyncio.create_task(loser.stop(name, await winner.turns.read(name)))
+        leaving = asyncio.create_task(left.leave())
+        await asyncio.sleep(0)
+        held.go.set()
+        await leaving
+        assert (await stopping).state == "stopped"
+        assert (await first.end()).events[-1][2]["state"] == "stopped"
+        await loser.aclose()
 
 
 class Counted(MemoryStore):
