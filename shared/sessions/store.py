@@ -296,7 +296,7 @@ class Sessions:
                 {
                     at_head: Put(changed.pack(), now_ms + self.ttl_ms),
                     at_page: Put(page.pack(), page_expiry_ms(now_ms, self.ttl_ms)),
-                    turn_key(turn): Put(made.pack(), now_ms + self.ttl_ms),
+                    turn_key(turn): Put(made.pack(), page_expiry_ms(now_ms, self.ttl_ms)),
                 },
             )
 
