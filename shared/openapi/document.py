@@ -155,7 +155,8 @@ def _parameters_of(manifest: Manifest, pattern: str, operation: Operation) -> li
         names += ["x-priority", "x-request-timeout"]
     result: list[JsonObject] = [{"$ref": f"#/components/parameters/{name}"} for name in names]
     query: list[JsonObject] = [{"name": name, "in": "query", **about} for name, about in operation.query.items()]
-    return [*_path_parameters(pattern, operation), *result, *query]
+    headers: list[JsonObject] = [{"name": name, "in": "header", **about} for name, about in operation.headers.items()]
+    return [*_path_parameters(pattern, operation), *result, *query, *headers]
 
 
 def _path_parameters(pattern: str, operation: Operation) -> list[JsonObject]:

@@ -55,6 +55,8 @@ class Operation:
     """Other statuses, besides `status` and those of errors."""
     query: Mapping[str, JsonObject] = field(default_factory=dict)
     """Query parameters: name -> parameter object without `name` and `in`."""
+    headers: Mapping[str, JsonObject] = field(default_factory=dict)
+    """Headers of the request that only this operation reads, in the same form."""
     status: int = 200
     """Of success. 404: a path that is reserved, and always answers with an error."""
     embeds: bool = False
@@ -69,7 +71,9 @@ class Operation:
     @property
     def generates(self) -> bool:
         """Whether it calls Gemini."""
-        return self.embeds or (self.request is not None and issubclass(self.request, GenerationBody))
+        return (
+            self.embeds or bool(self.events) or (self.request is not None and issubclass(self.request, GenerationBody))
+        )
 
 
 def operations(manifest: Manifest, models: Mapping[str, Any]) -> dict[str, Operation]:

@@ -216,3 +216,4 @@ class TestBrokenStreams:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
             await eventually(lambda: path.open_upstream == 0)
+            await path.quiet()
