@@ -29,6 +29,7 @@ from tests.bad_input.cases import PIXEL
 from tests.support.edge import ADMIN, Answer, FakeGateway, FakeServices, ask
 from tests.support.functions import called
 from tests.support.processes import ROOT, request, served
+from tests.support.turns import event_of
 
 JsonObject = dict[str, Any]
 MANIFESTS = load_all(ROOT / "functions")
@@ -38,7 +39,7 @@ OPERATIONS = {
     for key, operation in declared(manifest, models_of(manifest.name)).items()
 }
 """By function and "POST /path"."""
-GENERATING = [names for names, operation in OPERATIONS.items() if operation.generates and not operation.form]
+GENERATING = [names for names, one in OPERATIONS.items() if one.generates and one.request is not None and not one.form]
 NEVER_TOLD_OF = {CallerGone, MethodNotAllowed, StaleConfiguration}
 """Never sent; for methods that are not in the specification; for changes of the configuration, which have no operation yet."""
 OWN_HEADERS = ("x-request-id", "x-ratelimit-", "x-model-", "retry-after", "server-timing", "openai-")
@@ -114,6 +115,9 @@ def check(document: JsonObject, operation: JsonObject, status: int, headers: Any
 
 
 def check_events(document: JsonObject, schema: JsonObject, body: str) -> None:
+    if "id" in schema["properties"]:
+        check_events_of_turn(document, schema, body)
+        return
     chunks = body.removesuffix("data: [DONE]\n\n")
     events = Answer(chunks=[chunks.encode()]).events()
     assert chunks != body or events[-1][1]["done"] is True
@@ -122,6 +126,16 @@ def check_events(document: JsonObject, schema: JsonObject, body: str) -> None:
     for name, data in events:
         validate({"event": name, "data": orjson.dumps(data).decode()}, schema, document)
         validate(data, content, document)
+
+
+def check_events_of_turn(document: JsonObject, schema: JsonObject, body: str) -> None:
+    events = [event_of(block) for block in body.split("\n\n")[:-1]]
+    for event in events:
+        validate({"id": event.id, "event": event.name, "data": ""}, schema, document)
+    *texts, usage, done = events
+    assert {event.name for event in texts} == {"message"}
+    for event, name in ((usage, "SessionsStreamUsage"), (done, "SessionsStreamDone")):
+        validate(event.data, document["components"]["schemas"][name], document)
 
 
 @asynccontextmanager
@@ -192,11 +206,17 @@ async def send(method: str, url: str, **rest: Any) -> tuple[int, Any, Any]:
 
 async def addresses(url: str, path: str, operation: JsonObject) -> list[str]:
     """What the specification names in place of {path}; the name of an image where it names nothing."""
+    if path == "/stream":
+        await message(url)
     schemas = [p["schema"] for p in operation["parameters"] if p.get("in") == "path"]
     if not schemas:
         return [path]
     if values := schemas[0].get("enum") or ([schemas[0]["example"]] if "example" in schemas[0] else []):
         return [re.sub(r"\{\w+\}", value, path) for value in values]
+    if path.startswith("/sessions/"):
+        return [path.format(id=(await message(url))["session_id"])]
+    if path == "/stream/{turn}":
+        return [path.format(turn=(await message(url))["turn"])]
     if path == "/upload/{id}/content":
         return []  # Takes exactly the announced bytes, which no example can show.
     if path == "/upload/{id}/complete":
@@ -204,6 +224,14 @@ async def addresses(url: str, path: str, operation: JsonObject) -> list[str]:
     if path.startswith("/v1/files/"):
         return [path.format(id=await file_id(url))]
     return [path.format(path=await image_name(url))]
+
+
+async def message(url: str) -> JsonObject:
+    """The answer to a message, which waits in its session."""
+    status, _, answer = await request("POST", f"{url}/chat", json={"message": "Hello"}, headers=ADMIN)
+    assert status == 200, answer
+    body: JsonObject = answer
+    return body
 
 
 async def file_id(url: str) -> str:
@@ -268,7 +296,7 @@ async def test_every_operation_that_generates_has_an_example() -> None:
 
 
 async def test_401_matches_spec() -> None:
-    guessed: set[str] = set()  # One wrong admin key for each first segment: a network that sends more gets 429.
+    guessed: set[str] = set()  # One wrong admin key for each function: a network that sends more gets 429.
     async with serving() as (url, document):
         for method, path, operation in operations(document):
             if not operation["security"]:
@@ -283,10 +311,14 @@ async def test_401_matches_spec() -> None:
                 if code == "invalid_gemini_key" and "generation" not in operation["tags"]:
                     continue  # Only Gemini knows which keys are valid.
                 if headers == {"Admin-API-Key": "wrong"}:
-                    first = path.split("/")[1]
+                    first = operation["operationId"].partition("_")[0]
                     if first in guessed:
                         continue
                     guessed.add(first)
+                if path == "/stream" and code == of_a_key:
+                    # Only a message that waits is answered. The key is not yet known as invalid, so it is stored.
+                    headers = {name: f"{value}-of-streams" for name, value in headers.items()}
+                    await request("POST", f"{url}/chat", json={"message": "Hello"}, headers=headers)
                 status, sent, answer = await request(method, url + path, headers=headers, **bodies_of(operation)[0])
                 expected = "invalid_api_key" if path.startswith(OPENAI) else code
                 assert (status, answer["error"]["code"]) == (401, expected), f"{method} {path}"
