@@ -114,11 +114,12 @@ class FileCopies:
                 if self._running.get(at) is upload:
                     del self._running[at]
 
-    async def drop(self, file_key: str, project: str, name: str) -> None:
-        """Forgets a copy that Gemini does not have any more. Raises LedgerUnavailable."""
+    async def drop(self, file_key: str, name: str) -> None:
+        """Forgets a copy that Gemini does not have any more, by its name there: its project's ledger may have been merged into
+        another one since it was recorded. Raises LedgerUnavailable."""
 
         def without(copies: Mapping[str, Copy]) -> dict[str, Copy]:
-            return {one: copy for one, copy in copies.items() if (one, copy.name) != (project, name)}
+            return {project: copy for project, copy in copies.items() if copy.name != name}
 
         await self._change(file_key, without)
 
@@ -142,7 +143,7 @@ class FileCopies:
             except UpstreamFailure as failure:
                 if failure.kind not in ("permission", "not_found"):
                     raise
-                await self.drop(source.key, project, found.name)
+                await self.drop(source.key, found.name)
         copy = _copy_of(await self._upload(source, account, caller, until_s))
         await self._record(source, project, copy)
         return await self._when_active(source, account, project, copy, until_s)
@@ -176,7 +177,7 @@ class FileCopies:
                 await self._record(source, project, copy)
                 break
             if file.state != "PROCESSING":
-                await self.drop(source.key, project, copy.name)
+                await self.drop(source.key, copy.name)
                 raise RejectedByGemini(
                     f"Gemini could not process {source.name} ({source.mime_type}). Store it in another format.",
                     details={"file_id": source.name},

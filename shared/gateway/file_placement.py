@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from shared.accounts.account import Account
 from shared.admission.rejection import exceeded, stop_of
-from shared.errors import BadRequest, NoServerKey, RateLimited
+from shared.errors import BadRequest, GatewayError, NoServerKey, RateLimited
 from shared.gateway.failures import caller_error
 from shared.gemini import references
 from shared.gemini.errors import UpstreamFailure
@@ -127,7 +127,7 @@ class FilePlacement:
         copies = {key: of[project] for key, of in self._live.items() if project in of}
         named = {key: copy for key, copy in copies.items() if copy.name.removeprefix("files/") in failure.message}
         for key, copy in (named or copies).items():
-            await self._places.copies.drop(key, project, copy.name)
+            await self._places.copies.drop(key, copy.name)
             del self._live[key][project]
         self.project = None
         return True
@@ -175,7 +175,7 @@ class FilePlacement:
         elif failure.remedy == "account_paused":
             self._places.pool.pause(account, failure.kind, failure.message)
 
-    def _error(self, failure: UpstreamFailure, model: str) -> Exception:
+    def _error(self, failure: UpstreamFailure, model: str) -> GatewayError:
         if failure.kind in ("quota", "pressure"):
             return RateLimited(
                 f"Gemini takes no file of this request now: {failure.message}",

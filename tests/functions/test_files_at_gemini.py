@@ -74,6 +74,15 @@ async def test_ten_requests_take_one_upload() -> None:
         assert path.gemini.stats()["by_method"]["UploadFile"] == 5
 
 
+async def test_a_file_of_16_mb_is_not_sent_inside_the_request() -> None:
+    """With the real limits, and with limits of tokens that the estimate by its size exceeds: Gemini counts it."""
+    async with whole_path(accounts={ONE: "one"}, REQUEST_TIMEOUT_SECONDS=60) as path:
+        file_id = await store(path, b"A text. " * 2**21)
+        read_by(await ask(path, file_id))
+        by_method = path.gemini.stats()["by_method"]
+        assert (by_method["UploadFile"], by_method["countTokens"]) == (3, 1)
+
+
 async def test_a_spent_day_moves_the_file_to_another_project() -> None:
     async with with_files() as path:
         file_id = await store(path)

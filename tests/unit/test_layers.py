@@ -212,9 +212,18 @@ def test_firestore_libraries_are_loaded_on_demand() -> None:
     assert loaded.stdout.strip() == "False"
 
 
-def test_a_kind_of_account_is_loaded_on_demand() -> None:
-    """A deployment with API keys pays nothing at its start for the others."""
-    late = ("google.auth", "requests", "shared.gemini.vertex", "shared.gemini.oauth", "shared.gemini.minting")
+def test_what_few_requests_need_is_loaded_on_demand() -> None:
+    """A deployment with API keys pays nothing at its start for other kinds of accounts, nor for large files."""
+    late = (
+        "google.auth",
+        "requests",
+        "shared.gemini.vertex",
+        "shared.gemini.oauth",
+        "shared.gemini.minting",
+        "shared.gemini.file_uploads",
+        "shared.gateway.file_copies",
+        "shared.gateway.file_placement",
+    )
     code = f"import sys, shared.bootstrap; print([m for m in {late!r} if m in sys.modules])"
     loaded = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True, timeout=60

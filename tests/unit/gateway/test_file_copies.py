@@ -263,9 +263,9 @@ def test_copies_are_dropped_by_name_and_forgotten_together() -> None:
     @on_a_clock
     async def _(setting: Setting) -> None:
         p, q = await setting.ensure(), await setting.ensure(project="q")
-        await setting.copies.drop("owner.file-1", "p", "files/other")
+        await setting.copies.drop("owner.file-1", "files/other")
         assert await setting.copies.find([source_of()]) == {"owner.file-1": {"p": p, "q": q}}
-        await setting.copies.drop("owner.file-1", "p", p.name)
+        await setting.copies.drop("owner.file-1", p.name)
         assert await setting.copies.find([source_of()]) == {"owner.file-1": {"q": q}}
         assert await setting.copies.forget("owner.file-1") == {"q": q}
         assert await setting.store.list("bindings/") == []

@@ -10,6 +10,7 @@ import orjson
 import pytest
 
 from shared.accounts.account import Account
+from shared.admission.merge_ledgers import merge_ledgers
 from shared.clock import elapsed_s
 from shared.errors import (
     BadRequest,
@@ -219,6 +220,18 @@ def test_an_upload_that_fails_tries_other_projects(
         assert (type(refused), "".join(tried)) == (error, projects)
         assert "Google said no." in refused.message
         assert setting.gemini.asked == []
+
+
+def test_a_copy_serves_all_keys_of_a_merged_project() -> None:
+    @on_a_clock(A, B)
+    async def _(setting: Setting) -> None:
+        setting.pool.pause(A, "restricted", "Wait.")
+        await setting.ask(part())
+        setting.pool.replace((A, B), caller_limits=Limits(), caller_concurrency=4, revisions={"a": 1})
+        await merge_ledgers(setting.store, "pa", "pb", 60_000)
+        served = {(await setting.ask(part())).account_id for _ in range(6)}
+        assert setting.gateway.places.current("pb") == "pa"
+        assert (served, setting.files.uploaded) == ({"a", "b"}, [("b", "file-1")])
 
 
 def test_another_key_of_the_project_uploads() -> None:
