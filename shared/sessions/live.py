@@ -49,7 +49,8 @@ class _Following:
 
     def __init__(self, name: str, turn: Turn, feed: Feed | None = None) -> None:
         self.name, self.turn, self.feed = name, turn, feed
-        self.marked_s = self.looked_s = 0.0
+        self.mark_at_s = self.looked_s = 0.0
+        """When the mark for the other instance is due, and when the turn was read last."""
         self.ended: asyncio.Future[Turn | None] = asyncio.get_running_loop().create_future()
         """The turn, once that instance no longer generates it; None if it was deleted."""
 
@@ -81,6 +82,7 @@ class LiveTurns:
         self._live: dict[str, _Live] = {}
         self._following: set[_Following] = set()
         self._poller: asyncio.Task[None] | None = None
+        self._marker: asyncio.Task[None] | None = None
 
     def open(self, turn: str, ask: Ask) -> Feed:
         """The answer of a turn. It is generated only if it is still pending, and then by one instance."""
@@ -114,9 +116,10 @@ class LiveTurns:
         for live in list(self._live.values()):
             self._end(live)
         await asyncio.gather(*(live.task for live in self._live.values()), return_exceptions=True)
-        if self._poller is not None:
-            self._poller.cancel()
-            await asyncio.wait([self._poller])
+        for task in (self._poller, self._marker):
+            if task is not None:
+                task.cancel()
+                await asyncio.wait([task])
 
     # -- one turn ------------------------------------------------------------------------------------------------------
 
@@ -154,18 +157,13 @@ class LiveTurns:
     async def _follow(self, live: _Live, turn: Turn) -> Turn:
         """Returns the turn when the other instance no longer generates it."""
         live.feed.extend_to(turn.text)
-        following = _Following(live.feed.turn, turn, live.feed)
-        await self._mark(following)
-        after = await self._end_of(following)
+        after = await self._end_of(_Following(live.feed.turn, turn, live.feed))
         return after if after is not None else await self.turns.read(live.feed.turn)
-
-    async def _mark(self, following: _Following) -> None:
-        following.marked_s = elapsed_s()
-        await self.turns.mark_follow(following.turn)
 
     async def _end_of(self, following: _Following) -> Turn | None:
         self._following.add(following)
         self._keep_polling()
+        self._mark_due()
         try:
             return await following.ended
         finally:
@@ -224,15 +222,31 @@ class LiveTurns:
         try:
             look = await self.turns.look(self.instance if generating else None, names)
             self._apply(look, generating, following)
-            now_s = elapsed_s()
-            unmarked = [one for one in following if one.feed is not None and now_s - one.marked_s >= _REMARK_S]
-            await asyncio.gather(
-                *(one.publish_if_due() for one in generating.values()),
-                *(self._mark(one) for one in unmarked if not one.ended.done()),
-            )
+            self._mark_due()
+            await asyncio.gather(*(one.publish_if_due() for one in generating.values()))
         except LedgerUnavailable:
             # The next look is soon. Readers wait for it, until the deadline of their stream.
             return
+
+    def _mark_due(self) -> None:
+        if self._marker is None or self._marker.done():
+            self._marker = asyncio.create_task(self._mark())
+
+    async def _mark(self) -> None:
+        """Asks the other instances for the text of what is followed here: one write for each of them, however many turns it
+        generates, since all of these are in one document."""
+        while due := [one for one in self._following if one.feed is not None and one.mark_at_s <= elapsed_s()]:
+            by_instance: dict[str, list[_Following]] = {}
+            for one in due:
+                one.mark_at_s = elapsed_s() + _REMARK_S
+                by_instance.setdefault(one.turn.instance, []).append(one)
+            for instance, ones in by_instance.items():
+                try:
+                    await self.turns.mark_follow(instance, [one.turn.fence for one in ones])
+                except LedgerUnavailable:
+                    for one in ones:
+                        one.mark_at_s = elapsed_s() + POLL_S
+                    return
 
     def _apply(self, look: Look, generating: dict[str, Generating], following: list[_Following]) -> None:
         now_s = elapsed_s()

@@ -406,9 +406,9 @@ async def test_only_a_followed_answer_is_published() -> None:
 
 
 class Counted(MemoryStore):
-    """Counts transactions with and without a write, and fails while `down`."""
+    """Counts transactions with and without a write, and those that write marks, and fails while `down`."""
 
-    reads = writes = 0
+    reads = writes = marks = 0
     down = False
 
     async def transact(self, keys, step: Step, **rest) -> Outcome:  # type: ignore[no-untyped-def, type-arg]
@@ -416,6 +416,7 @@ class Counted(MemoryStore):
             raise StoreUnavailable("down")
         outcome = await super().transact(keys, step, **rest)
         self.writes += outcome.writes
+        self.marks += outcome.writes * keys[0].startswith("marks/")
         self.reads += not outcome.writes
         return outcome
 
@@ -462,6 +463,27 @@ async def test_one_read_serves_all_streams(monkeypatch: pytest.MonkeyPatch) -> N
         polled.set()
         for gemini, reader in zip(geminis, readers, strict=True):
             gemini.end()
+            await reader.end()
+
+
+async def test_one_write_marks_all_that_is_followed() -> None:
+    """All marks of an instance are in one document, which many writes at once would contend for."""
+    store = Counted()
+    stored, geminis = Stored(store), [Gemini() for _ in range(20)]
+    async with instances(stored, 2) as (one, two):
+        names = []
+        for gemini in geminis:
+            stored.session = stored.sessions.open("owner")
+            names.append((await stored.message())[0])
+            gemini.say("Hel")
+        first = [Reader(one, name, gemini) for name, gemini in zip(names, geminis, strict=True)]
+        await until(lambda: all(reader.text == "Hel" for reader in first))
+        second = [Reader(two, name, gemini) for name, gemini in zip(names, geminis, strict=True)]
+        await until(lambda: all(reader.text == "Hel" for reader in second))
+        assert store.marks <= 2
+        for gemini in geminis:
+            gemini.end()
+        for reader in (*first, *second):
             await reader.end()
 
 
