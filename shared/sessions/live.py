@@ -1,13 +1,13 @@
 """The turns that this process answers or follows, and what it exchanges about them with other instances.
 
-    a reader opens a turn    the turn is started, as a compare-and-swap: this instance generates the answer, or another one does
-                             and this one follows it: it asks for the text with a mark, and reads the turn
-    the last reader leaves   the answer is completed within `grace_s`; after that, and at 0 at once, it ends as interrupted. At 0
-                             this happens before the reader's request ends, because the instance's CPU may stop then
-    every POLL_S             one read has this instance's marks and all turns that it follows, however many streams are open
+    a reader opens a turn    a compare-and-swap decides which instance generates the answer. Any other one follows: it asks for
+                             the text with a mark, and reads the turn
+    the last reader leaves   the answer may be completed for `grace_s`, and then ends as interrupted. At 0 it ends before the
+                             reader's request does, because the instance's CPU may stop afterwards
+    every POLL_S             one read returns this instance's marks and the turns that it follows, however many streams are open
 
-An instance that follows counts as a reader where there is a grace. Without one it does not: the platform may stop the CPU of an
-instance without requests in the middle of the answer.
+With a grace, an instance that follows counts as a reader. Without one it does not: the platform may stop the CPU of an instance
+that has no requests, in the middle of an answer.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
 from shared.clock import elapsed_s
-from shared.errors import GatewayError, LedgerUnavailable
+from shared.errors import GatewayError, LedgerUnavailable, Unavailable
 from shared.sessions.feed import Feed
 from shared.sessions.generating import Ask, Generating
 from shared.sessions.marks import FOLLOW_MS
@@ -28,6 +28,7 @@ from shared.sessions.turns import MAX_LOOKED_AT, Look, Turns
 
 POLL_S = 0.5
 STOP_S = 3.0
+"""How long `stop` waits for another instance."""
 _REMARK_S = FOLLOW_MS / 2000
 _LOOK_AGAIN_S = 1.0
 """How often an answer without readers here is checked while another instance may follow it."""
@@ -103,13 +104,15 @@ class LiveTurns:
         live = self._live.get(name)
         if live is not None and live.generating is not None:
             live.generating.end_early("stopped")
-            await asyncio.shield(live.task)
-        else:
+            await asyncio.wait([live.task], timeout=STOP_S)
+            turn = await self.turns.read(name)
+        if turn.state == "streaming" and turn.instance != self.instance:
             await self.turns.mark_stop(turn)
             with suppress(TimeoutError):
                 async with asyncio.timeout(STOP_S):
                     await self._end_of(_Following(name, turn))
-        return await self.turns.read(name)
+            turn = await self.turns.read(name)
+        return turn
 
     async def aclose(self) -> None:
         """Ends all turns here, and stores what they have."""
@@ -141,6 +144,10 @@ class LiveTurns:
         turn = await self.turns.start(name, self.instance, fence, ask.lasts_ms, ticket=ask.ticket)
         while turn.state == "streaming" and turn.fence != fence:
             live.generating = None
+            if generating.ends_early:
+                raise Unavailable(
+                    "This stream was left or stopped while it was opened. Open it again.", retry_after_s=1.0
+                )
             turn = await self._follow(live, turn)
             if turn.state == "pending" and turn.error is None:
                 # The readers of the other instance left before it sent a request to Gemini.
@@ -227,6 +234,8 @@ class LiveTurns:
         except LedgerUnavailable:
             # The next look is soon. Readers wait for it, until the deadline of their stream.
             return
+        except Exception as error:  # noqa: BLE001 - logged; the streams of this process need the next look
+            self._log(error)
 
     def _mark_due(self) -> None:
         if self._marker is None or self._marker.done():

@@ -214,6 +214,15 @@ async def test_an_answer_ends_at_its_deadline() -> None:
         assert (kept["state"], kept["answer"]) == ("interrupted", text_of(answer))
 
 
+async def test_a_head_request_generates_nothing() -> None:
+    async with whole_path() as path:
+        await sent(path, "Hello")
+        answer = await path.send("HEAD", "/stream")
+        assert (answer.status, answer.headers["content-type"]) == (200, "text/event-stream; charset=utf-8")
+        assert path.sent == 0
+        assert text_of(await streamed(path))
+
+
 # -- whose stream ------------------------------------------------------------------------------------------------------
 
 
