@@ -177,7 +177,7 @@ async def test_a_key_has_conversations_of_its_own(gateway: str, opened: Opened) 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 390])
 async def test_screenshots(gateway: str, opened: Opened, tmp_path: Path, width: int, scheme: str) -> None:
-    """For people, in dist/try. The test itself sees that nothing is wider than the window, and that the scheme is used."""
+    """For people, in dist/try. The test itself sees that nothing is wider than its place, and that the scheme is used."""
     (tmp_path / "picture.png").write_bytes(written("PNG", (320, 240)))
     page = await opened(f"{gateway}/try", viewport={"width": width, "height": 800}, color_scheme=scheme)
     await page.screenshot(path=SCREENSHOTS / f"{scheme}-{width}-empty.png")
@@ -186,6 +186,8 @@ async def test_screenshots(gateway: str, opened: Opened, tmp_path: Path, width: 
     await whole(page)
     await page.screenshot(path=SCREENSHOTS / f"{scheme}-{width}-answer.png")
     assert await page.evaluate("document.documentElement.scrollWidth") == width
+    too_wide = "['side', 'scroll'].filter((id) => $(id).scrollWidth > $(id).clientWidth)"
+    assert await page.evaluate(too_wide) == []
     dark = await page.evaluate("getComputedStyle(document.body).backgroundColor.match(/\\d+/g)[0] < 60")
     assert dark == (scheme == "dark")
 
