@@ -108,6 +108,22 @@ class Turn:
         return self.state in ("done", "stopped", "interrupted")
 
 
+class Unanswered(NamedTuple):
+    """A turn without an answer."""
+
+    state: State
+    error: JsonObject | None = None
+    """Why the last attempt to answer it failed: `code`, `message` and `status`."""
+
+
+def unanswered(value: bytes | None, now_ms: int) -> Unanswered:
+    """`value`: what the store has of the turn. A turn that it has no longer cannot be answered."""
+    if value is None:
+        return Unanswered("interrupted")
+    turn = read_at(Turn.unpack(value), now_ms)
+    return Unanswered(turn.state, turn.error)
+
+
 def read_at(turn: Turn, now_ms: int) -> Turn:
     """The turn as it reads at the store's time `now_ms`."""
     if turn.state == "streaming" and now_ms >= turn.deadline_ms:

@@ -193,11 +193,16 @@ async def test_a_pending_turn_is_stopped_before_its_stream() -> None:
 
 
 async def test_an_error_before_the_text_keeps_its_status() -> None:
+    """EventSource cannot read it, so the history has it too, until the next attempt."""
     async with whole_path() as path:
-        await sent(path, "Hello [[fault:400x1]]")
+        session, _ = await sent(path, "Hello [[fault:400x1]]")
         answer = await streamed(path)
         assert answer.status == 400
+        (turn,) = await history(path, session)
+        assert (turn["state"], turn["answer"]) == ("pending", None)
+        assert turn["error"] == {name: answer.error[name] for name in ("code", "message", "status")}
         assert text_of(await streamed(path))
+        assert "error" not in (await history(path, session))[0]
 
 
 async def test_a_broken_stream_ends_with_an_error_event() -> None:
