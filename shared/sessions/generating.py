@@ -56,6 +56,7 @@ class Generating:
         self._upstream: asyncio.Task[None] | None = None
         self._reply: StreamReply | None = None
         self._reason: str | None = None
+        self._after_cr = False
         self._published = 0
         """Characters that the store has."""
         self._published_s = 0.0
@@ -120,7 +121,7 @@ class Generating:
             async for frame in reply:
                 reject_blocked_prompt(frame)
                 self._reason = wire.finish_reason(frame) or self._reason
-                feed.add(wire.text_of(frame))
+                feed.add(self._with_line_feeds(wire.text_of(frame)))
                 if feed.size_bytes > MAX_ANSWER_BYTES:
                     raise UpstreamFailed(
                         f"The answer exceeds {MAX_ANSWER_BYTES // 1024} KB, the most that a session keeps. The text so far is "
@@ -128,6 +129,18 @@ class Generating:
                     )
         if not feed.length:
             raise missing_text(self._reason)
+
+    def _with_line_feeds(self, text: str) -> str:
+        """The next text with each line end as a line feed: server-sent events have no others, and what is stored is what was
+        streamed. The two characters of a line end may come in two frames."""
+        if "\r" not in text and not self._after_cr:
+            return text
+        if self._after_cr and text.startswith("\n"):
+            text = text[1:]
+            self._after_cr = False
+        if text:
+            self._after_cr = text.endswith("\r")
+        return text.replace("\r\n", "\n").replace("\r", "\n")
 
     async def _store_end(self, turn: Turn, failure: Exception | None) -> None:
         feed, error = self._feed, self._error_of(failure)

@@ -375,6 +375,18 @@ async def test_an_answer_that_is_too_long_is_an_error(monkeypatch: pytest.Monkey
     assert await stored.answer() == ("interrupted", "Hello!")
 
 
+async def test_line_ends_are_stored_as_they_are_streamed() -> None:
+    """Also those whose two characters come in two frames."""
+    stored, gemini = Stored(), Gemini()
+    name, _ = await stored.message()
+    async with instances(stored) as (live,):
+        gemini.say("a\r", "\nb\r\n", "\nc\r", "d\r", "\n", "\n")
+        gemini.end()
+        reader = await Reader(live, name, gemini).end()
+    assert reader.text == "a\nb\n\nc\nd\n\n"
+    assert await stored.answer() == ("done", reader.text)
+
+
 async def test_closing_stores_what_there_is() -> None:
     stored, gemini = Stored(), Gemini()
     name, _ = await stored.message()
