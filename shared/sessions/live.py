@@ -99,7 +99,8 @@ class LiveTurns:
     async def stop(self, name: str, turn: Turn) -> Turn:
         """Stops a turn that streams, wherever it does. The turn as it reads when it has ended, or after STOP_S."""
         live = self._live.get(name)
-        if live is not None and live.generating is not None:
+        # The turn may only be opened here, while another instance streams it.
+        if live is not None and live.generating is not None and live.generating.fence == turn.fence:
             live.generating.end_early("stopped")
             await asyncio.shield(live.task)
         else:
