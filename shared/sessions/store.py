@@ -191,15 +191,11 @@ class Sessions:
         ]
         return sorted(found, key=lambda one: one.head.created_ms, reverse=True)[:limit]
 
-    async def files(self, session: SessionRef) -> list[FileRef]:
-        """All files of the session."""
-        if session.head is None:
-            return []
-        files = {file.id: file for file in session.head.uploads}
-        for number in range(len(session.head.firsts)):
+    async def entries(self, session: SessionRef) -> AsyncGenerator[tuple[TurnEntry, ...]]:
+        """All turns in their order, page by page."""
+        for number in range(len(session.head.firsts) if session.head else 0):
             (value,) = await self._values([page_key(session.owner, session.sid, number)])
-            files.update({file.id: file for one in Page.unpack(value).entries for file in one.files})
-        return list(files.values())
+            yield Page.unpack(value).entries
 
     async def delete(self, session: SessionRef) -> None:
         """Deletes it with its turns, but not its files. The head goes last: if this fails before, a second call completes it."""

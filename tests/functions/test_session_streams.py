@@ -169,6 +169,17 @@ async def test_a_turn_is_stopped() -> None:
         await path.quiet()
 
 
+async def test_deleting_a_session_stops_its_answer() -> None:
+    async with whole_path() as path:
+        session, _ = await sent(path, "Hello [[words:200]] [[frames:100]] [[fault:slow@0.1]]")
+        async with streaming(path) as answer:
+            assert (await path.send("DELETE", f"/sessions/{session}", headers=ADMIN)).status == 204
+            await eventually(lambda: path.gemini.stats()["open"] == 0, 20)
+            await eventually(lambda: events_of(answer)[-1].name == "done", 20)
+        assert events_of(answer)[-1].data["state"] == "stopped"
+        assert (await path.send("GET", f"/sessions/{session}", headers=ADMIN)).status == 404
+
+
 async def test_a_pending_turn_is_stopped_before_its_stream() -> None:
     async with whole_path() as path:
         _, turn = await sent(path, "Hello")
