@@ -4,6 +4,8 @@
                              and this one follows it: it asks for the text with a mark, and reads the turn
     the last reader leaves   the answer is completed within `grace_s`; after that, and at 0 at once, it ends as interrupted. At 0
                              this happens before the reader's request ends, because the instance's CPU may stop then
+    the server stops         answers that take longer than SHUTDOWN_S end as interrupted, so that their text is stored, and their
+                             readers are told, before the process is killed
     every POLL_S             one read has this instance's marks and all turns that it follows, however many streams are open
 
 An instance that follows counts as a reader where there is a grace. Without one it does not: the platform may stop the CPU of an
@@ -18,7 +20,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
 from shared.clock import elapsed_s
-from shared.errors import GatewayError, LedgerUnavailable
+from shared.errors import GatewayError, LedgerUnavailable, Unavailable
 from shared.sessions.feed import Feed
 from shared.sessions.generating import Ask, Generating
 from shared.sessions.marks import FOLLOW_MS
@@ -28,6 +30,8 @@ from shared.sessions.turns import MAX_LOOKED_AT, Look, Turns
 
 POLL_S = 0.5
 STOP_S = 3.0
+SHUTDOWN_S = 3.0
+"""The local server closes its connections after 5 s (serve.GRACE_S), and the platform kills an instance after 10 s."""
 _REMARK_S = FOLLOW_MS / 2000
 _LOOK_AGAIN_S = 1.0
 """How often an answer without readers here is checked while another instance may follow it."""
@@ -110,10 +114,12 @@ class LiveTurns:
                     await self._end_of(_Following(name, turn))
         return await self.turns.read(name)
 
+    def server_stops(self) -> None:
+        asyncio.get_running_loop().call_later(SHUTDOWN_S, self._end_all)
+
     async def aclose(self) -> None:
         """Ends all turns here, and stores what they have."""
-        for live in list(self._live.values()):
-            self._end(live)
+        self._end_all()
         await asyncio.gather(*(live.task for live in self._live.values()), return_exceptions=True)
         if self._poller is not None:
             self._poller.cancel()
@@ -194,6 +200,13 @@ class LiveTurns:
         if generating is not None and generating.is_followed:
             self._wait(live, _LOOK_AGAIN_S)
         else:
+            self._end(live)
+
+    def _end_all(self) -> None:
+        for live in list(self._live.values()):
+            if live.generating is None:
+                # Its answer goes on elsewhere: a reconnect gets the rest from there.
+                live.feed.fail(Unavailable("This instance is shutting down. Reconnect to get the rest of the answer."))
             self._end(live)
 
     def _end(self, live: _Live) -> None:

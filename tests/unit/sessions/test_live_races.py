@@ -5,6 +5,10 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import pytest
+
+from shared.errors import Unavailable
+from shared.sessions import live as live_module
 from shared.stores.memory import MemoryStore
 from tests.support.turns import Gemini, Stored
 from tests.unit.sessions.test_live import PATIENCE_S, Reader, instances, until
@@ -49,3 +53,35 @@ async def test_a_stop_reaches_the_instance_that_generates() -> None:
         await first.end()
         await two.aclose()
     assert gemini.open == 0
+
+
+async def test_a_shutdown_keeps_answers_and_tells_readers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live_module, "SHUTDOWN_S", 0.0)
+    stored, gemini = Stored(), Gemini()
+    name, _ = await stored.message()
+    async with instances(stored, grace_s=PATIENCE_S) as (live,):
+        reader = Reader(live, name, gemini)
+        gemini.say("Hel")
+        await until(lambda: reader.text == "Hel")
+        live.server_stops()
+        assert (await reader.end()).last == "interrupted"
+        assert gemini.open == 0
+        assert await stored.answer() == ("interrupted", "Hel")
+
+
+async def test_readers_of_a_follower_reconnect_at_its_shutdown(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The answer goes on at the other instance."""
+    monkeypatch.setattr(live_module, "SHUTDOWN_S", 0.0)
+    stored, gemini = Stored(), Gemini()
+    name, _ = await stored.message()
+    async with instances(stored, 2) as (one, two):
+        first = Reader(one, name, gemini)
+        gemini.say("Hel")
+        second = Reader(two, name, gemini)
+        await until(lambda: second.text == "Hel")
+        two.server_stops()
+        with pytest.raises(Unavailable, match="Reconnect"):
+            await second.end()
+        gemini.say("lo!")
+        gemini.end()
+        assert (await first.end()).text == "Hello!"
