@@ -121,17 +121,16 @@ async def test_an_answer_is_stopped_from_elsewhere(tmp_path: Path) -> None:
 
 async def test_an_instance_that_stops_keeps_its_answers(tmp_path: Path) -> None:
     """They are stored, and their readers are told, before the platform kills it."""
-    async with running(EmulatorConfig()) as gemini, two_servers(tmp_path, gemini.url) as (one, two):
-        async with clients(1) as (client,):
-            await client.send(one, LONG)
-            reading = asyncio.create_task(client.read(one))
-            await eventually(lambda: len(client.events) >= 2, PATIENCE_S)
-            assert await one.end(signal.SIGTERM) == 0
-            await reading
-            assert client.events[-1].name == "interrupted"
-            kept = (await client.history(two))[-1]
-            assert (kept["state"], kept["answer"]) == ("interrupted", client.text)
-            assert kept["usage"]["prompt_tokens"] > 0
+    async with running(EmulatorConfig()) as gemini, two_servers(tmp_path, gemini.url) as (one, two), clients(1) as (client,):
+        await client.send(one, LONG)
+        reading = asyncio.create_task(client.read(one))
+        await eventually(lambda: len(client.events) >= 2, PATIENCE_S)
+        assert await one.end(signal.SIGTERM) == 0
+        await reading
+        assert client.events[-1].name == "interrupted"
+        kept = (await client.history(two))[-1]
+        assert (kept["state"], kept["answer"]) == ("interrupted", client.text)
+        assert kept["usage"]["prompt_tokens"] > 0
 
 
 async def suspended(folder: Path, for_s: float) -> None:
