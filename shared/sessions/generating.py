@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from shared.clock import elapsed_s
-from shared.errors import GatewayError, LedgerUnavailable, Unavailable, UpstreamFailed
+from shared.errors import GatewayError, LedgerUnavailable, PromptBlocked, Unavailable, UpstreamFailed
 from shared.gemini import wire
 from shared.gemini.answer_text import missing_text, reject_blocked_prompt
 from shared.generation import UNKNOWN_USAGE, JsonObject, Timeline
@@ -159,8 +159,11 @@ class Generating:
 
     def _can_be_opened_again(self, failure: Exception | None) -> bool:
         """Whether nothing is lost if the turn is pending again: there is no text, and either an error that its readers get, or
-        its readers left before a request was sent to Gemini."""
-        return failure is not None or (self._asked == "interrupted" and not self._ask.timeline.attempts)
+        its readers left before a request was sent to Gemini. An answer that Gemini ended without text was paid for, and a
+        page that opens the turn again would pay for the same once more."""
+        if failure is None:
+            return self._asked == "interrupted" and not self._ask.timeline.attempts
+        return self._reason is None and not isinstance(failure, PromptBlocked)
 
     async def _stored(self, write: Callable[[], Awaitable[bool]]) -> bool:
         """What `write` returns. The answer was paid for, so the store gets several tries. Raises LedgerUnavailable."""

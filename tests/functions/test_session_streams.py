@@ -196,6 +196,22 @@ async def test_an_error_before_the_text_keeps_its_status() -> None:
         assert text_of(await streamed(path))
 
 
+@pytest.mark.parametrize("fault", ["safety", "max_tokens", "block"])
+async def test_an_answer_without_text_is_paid_once(fault: str) -> None:
+    """A page that is loaded again opens every pending turn."""
+    async with whole_path() as path:
+        session, turn = await sent(path, f"Hello [[fault:{fault}]]")
+        first = await streamed(path)
+        assert first.status == 400 or events_of(first)[-1].name == "error"
+        assert (await streamed(path)).status == 409
+        again = events_of(await streamed(path, after=f"{turn}.0"))
+        assert [event.name for event in again][-1] == "error"
+        (kept,) = await history(path, session)
+        assert (kept["state"], kept["answer"]) == ("interrupted", "")
+        assert (kept["finish_reason"] is None) == (fault == "block")
+        assert path.sent == 1
+
+
 async def test_a_broken_stream_ends_with_an_error_event() -> None:
     async with whole_path() as path:
         session, turn = await sent(path, "Hello [[words:60]] [[fault:cut]]")

@@ -121,7 +121,11 @@ async def test_an_answer_is_stopped_from_elsewhere(tmp_path: Path) -> None:
 
 async def test_an_instance_that_stops_keeps_its_answers(tmp_path: Path) -> None:
     """They are stored, and their readers are told, before the platform kills it."""
-    async with running(EmulatorConfig()) as gemini, two_servers(tmp_path, gemini.url) as (one, two), clients(1) as (client,):
+    async with (
+        running(EmulatorConfig()) as gemini,
+        two_servers(tmp_path, gemini.url) as (one, two),
+        clients(1) as (client,),
+    ):
         await client.send(one, LONG)
         reading = asyncio.create_task(client.read(one))
         await eventually(lambda: len(client.events) >= 2, PATIENCE_S)
