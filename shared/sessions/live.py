@@ -53,7 +53,7 @@ class _Following:
 
     def __init__(self, name: str, turn: Turn, feed: Feed | None = None) -> None:
         self.name, self.turn, self.feed = name, turn, feed
-        self.marked_s = self.looked_s = 0.0
+        self.marked_s, self.looked_s = -_REMARK_S, 0.0
         self.ended: asyncio.Future[Turn | None] = asyncio.get_running_loop().create_future()
         """The turn, once that instance no longer generates it; None if it was deleted."""
 
@@ -85,6 +85,7 @@ class LiveTurns:
         self._live: dict[str, _Live] = {}
         self._following: set[_Following] = set()
         self._poller: asyncio.Task[None] | None = None
+        self._marker: asyncio.Task[None] | None = None
 
     def open(self, turn: str, ask: Ask) -> Feed:
         """The answer of a turn. It is generated only if it is still pending, and then by one instance."""
@@ -121,9 +122,10 @@ class LiveTurns:
         """Ends all turns here, and stores what they have."""
         self._end_all()
         await asyncio.gather(*(live.task for live in self._live.values()), return_exceptions=True)
-        if self._poller is not None:
-            self._poller.cancel()
-            await asyncio.wait([self._poller])
+        if tasks := [task for task in (self._poller, self._marker) if task is not None]:
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
 
     # -- one turn ------------------------------------------------------------------------------------------------------
 
@@ -161,18 +163,13 @@ class LiveTurns:
     async def _follow(self, live: _Live, turn: Turn) -> Turn:
         """Returns the turn when the other instance no longer generates it."""
         live.feed.extend_to(turn.text)
-        following = _Following(live.feed.turn, turn, live.feed)
-        await self._mark(following)
-        after = await self._end_of(following)
+        after = await self._end_of(_Following(live.feed.turn, turn, live.feed))
         return after if after is not None else await self.turns.read(live.feed.turn)
-
-    async def _mark(self, following: _Following) -> None:
-        following.marked_s = elapsed_s()
-        await self.turns.mark_follow(following.turn)
 
     async def _end_of(self, following: _Following) -> Turn | None:
         self._following.add(following)
         self._keep_polling()
+        self._keep_marking()
         try:
             return await following.ended
         finally:
@@ -229,7 +226,10 @@ class LiveTurns:
             lives = self._live.values()
             generating = {live.generating.fence: live.generating for live in lives if live.generating is not None}
             if generating or self._following:
-                await self._exchange(generating, list(self._following))
+                try:
+                    await self._exchange(generating, list(self._following))
+                except Exception as error:  # noqa: BLE001 - logged; a defect of one turn must not end the stops of all others
+                    self._log(error)
 
     async def _exchange(self, generating: dict[str, Generating], following: list[_Following]) -> None:
         # Those that were not looked at for longest, if there are more than one look takes.
@@ -238,15 +238,37 @@ class LiveTurns:
         try:
             look = await self.turns.look(self.instance if generating else None, names)
             self._apply(look, generating, following)
-            now_s = elapsed_s()
-            unmarked = [one for one in following if one.feed is not None and now_s - one.marked_s >= _REMARK_S]
-            await asyncio.gather(
-                *(one.publish_if_due() for one in generating.values()),
-                *(self._mark(one) for one in unmarked if not one.ended.done()),
-            )
+            self._keep_marking()
+            await asyncio.gather(*(one.publish_if_due() for one in generating.values()))
         except LedgerUnavailable:
             # The next look is soon. Readers wait for it, until the deadline of their stream.
             return
+
+    def _keep_marking(self) -> None:
+        if self._unmarked() and (self._marker is None or self._marker.done()):
+            self._marker = asyncio.create_task(self._mark())
+
+    def _unmarked(self) -> list[_Following]:
+        due_s = elapsed_s() - _REMARK_S
+        return [
+            one for one in self._following if one.feed is not None and one.marked_s <= due_s and not one.ended.done()
+        ]
+
+    async def _mark(self) -> None:
+        """One commit for each instance, however many of its turns are followed: others' marks are in the same entry, and
+        commits at once would reject each other."""
+        while unmarked := self._unmarked():
+            fences: dict[str, list[str]] = {}
+            for one in unmarked:
+                one.marked_s = elapsed_s()
+                fences.setdefault(one.turn.instance, []).append(one.turn.fence)
+            try:
+                await asyncio.gather(*(self.turns.mark_follow(*marks) for marks in fences.items()))
+            except LedgerUnavailable:
+                # The poller marks them soon.
+                for one in unmarked:
+                    one.marked_s = -_REMARK_S
+                return
 
     def _apply(self, look: Look, generating: dict[str, Generating], following: list[_Following]) -> None:
         now_s = elapsed_s()

@@ -111,9 +111,9 @@ class Turns:
         """Asks the instance that generates the turn to end it as stopped."""
         await self._mark(turn.instance, lambda marks, now_ms: with_stop(marks, turn.fence, now_ms))
 
-    async def mark_follow(self, turn: Turn) -> None:
-        """Asks the instance that generates the turn to publish the text, for as long as a mark lasts."""
-        await self._mark(turn.instance, lambda marks, now_ms: with_follow(marks, turn.fence, now_ms))
+    async def mark_follow(self, instance: str, fences: Sequence[str]) -> None:
+        """Asks the instance to publish the texts of these generations, for as long as a mark lasts."""
+        await self._mark(instance, lambda marks, now_ms: with_follow(marks, fences, now_ms))
 
     async def look(self, instance: str | None, turns: Sequence[str]) -> Look:
         """The marks of `instance`, if it is given, and at most MAX_LOOKED_AT turns, with one read."""

@@ -9,7 +9,9 @@ import pytest
 
 from shared.errors import Unavailable
 from shared.sessions import live as live_module
+from shared.sessions.marks import Marks, marks_key
 from shared.stores.memory import MemoryStore
+from shared.stores.port import StoreUnavailable
 from tests.support.turns import Gemini, Stored
 from tests.unit.sessions.test_live import PATIENCE_S, Reader, instances, until
 from tests.unit.sessions.test_live import short_times as short_times
@@ -85,3 +87,74 @@ async def test_readers_of_a_follower_reconnect_at_its_shutdown(monkeypatch: pyte
         gemini.say("lo!")
         gemini.end()
         assert (await first.end()).text == "Hello!"
+
+
+class Marked(MemoryStore):
+    """Counts the writes of marks; the first `failing` of them fail."""
+
+    def __init__(self, stored: Stored, failing: int = 0) -> None:
+        super().__init__(stored.shelf)
+        self.writes, self.failing = 0, failing
+
+    async def transact(self, keys: Any, step: Any, **rest: Any) -> Any:
+        if next(iter(keys)).startswith("marks/") and len(keys) == 1:
+            self.writes += 1
+            await asyncio.sleep(0)
+            if self.writes <= self.failing:
+                raise StoreUnavailable("down")
+        return await super().transact(keys, step, **rest)
+
+
+async def test_many_followed_turns_are_marked_together() -> None:
+    """All streams of an instance that is replaced continue on another one at once."""
+    stored, geminis = Stored(), [Gemini() for _ in range(50)]
+    names = []
+    for _ in geminis:
+        stored.session = stored.sessions.open("owner")
+        names.append((await stored.message())[0])
+    store = Marked(stored)
+    async with instances(stored) as (one,):
+        first = [Reader(one, name, gemini) for name, gemini in zip(names, geminis, strict=True)]
+        for gemini in geminis:
+            gemini.say("Hel")
+        await until(lambda: all(reader.text == "Hel" for reader in first))
+        two = stored.instance(store=store)
+        second = [Reader(two, name, Gemini()) for name in names]
+        await until(lambda: all(reader.text == "Hel" for reader in second))
+        marks = Marks.unpack((await stored.store.read(marks_key(one.instance))).value)
+        assert len(marks.follow) == 50
+        assert store.writes <= 3
+        for gemini, reader in zip(geminis, second, strict=True):
+            gemini.end()
+            await reader.end()
+        await two.aclose()
+
+
+async def test_a_mark_that_fails_is_repeated() -> None:
+    """The reader waits, instead of getting an error of the store."""
+    stored, gemini = Stored(), Gemini()
+    name, _ = await stored.message()
+    async with instances(stored) as (one,):
+        first = Reader(one, name, gemini)
+        gemini.say("Hel")
+        await until(lambda: first.text == "Hel")
+        two = stored.instance(store=Marked(stored, failing=2))
+        second = Reader(two, name, Gemini())
+        await until(lambda: second.text == "Hel")
+        gemini.end()
+        assert (await second.end()).last == "done"
+        await two.aclose()
+
+
+async def test_a_defect_of_the_exchange_does_not_end_it() -> None:
+    stored, gemini = Stored(), Gemini()
+    name, _ = await stored.message()
+    async with instances(stored) as (live,):
+        reader = Reader(live, name, gemini)
+        gemini.say("Hel")
+        await until(lambda: reader.text == "Hel")
+        look, live.turns.look = live.turns.look, None  # type: ignore[assignment, method-assign]
+        await until(lambda: bool(stored.errors))
+        live.turns.look = look  # type: ignore[method-assign]
+        await live.turns.mark_stop(await live.turns.read(name))
+        assert (await reader.end()).events[-1][2]["state"] == "stopped"
