@@ -81,6 +81,8 @@ async def delete_session(call: Call) -> Response:
 
 async def _stop(call: Call, names: Sequence[str]) -> None:
     """Stops the answers that are still generated: nobody could read them. Only the newest turns can have one."""
+    if not names:
+        return
     live = live_of(call)
     found = (await live.turns.look(None, names[-MAX_LOOKED_AT:])).turns
     streaming = {name: turn for name, turn in found.items() if turn is not None and turn.state == "streaming"}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -167,6 +168,14 @@ async def test_a_turn_is_stopped() -> None:
         again = await path.send("DELETE", f"/stream/{turn}")
         assert again.json()["state"] == "stopped"
         await path.quiet()
+
+
+async def test_a_session_without_open_turns_is_deleted(tmp_path: Path) -> None:
+    """On SQLite, since a transaction without keys is an error there."""
+    async with whole_path(LEDGER_URL=f"sqlite:///{tmp_path}/store.db") as path:
+        session, _ = await sent(path, "Hello")
+        await streamed(path)
+        assert (await path.send("DELETE", f"/sessions/{session}", headers=ADMIN)).status == 204
 
 
 async def test_deleting_a_session_stops_its_answer() -> None:
