@@ -90,7 +90,8 @@ def is_trusted_page(headers: Mapping[str, str], settings: Settings) -> bool:
     if origin is None:
         # A link or an image on another page has no Origin, and a link brings the cookie along.
         return headers.get("sec-fetch-site", "none") in ("same-origin", "none")
-    return origin in settings.cors_origins or origin.partition("://")[2] == headers.get("host")
+    own = (headers.get("host"), urlsplit(settings.images.public_base_url or "").netloc or None)
+    return origin in settings.cors_origins or origin.partition("://")[2] in own
 
 
 def may_set_cookie(headers: Mapping[str, str], settings: Settings) -> bool:

@@ -94,7 +94,7 @@ class Feed:
                 index = bisect_right(self._ends, at)
                 if index < len(self._ends):
                     end = self._ends[index]
-                    yield message_event(self.turn, self._between(at, index), end)
+                    yield message_event(self.turn, self._deltas[index][at - end :], end)
                     at, begun = end, True
                 elif self.over:
                     break
@@ -112,14 +112,6 @@ class Feed:
             self.readers -= 1
             if not self.readers and not self.over:
                 await self._on_left()
-
-    def _between(self, at: int, index: int) -> str:
-        """The text from the position `at` to the end of the delta there. A line's end of two characters that was divided counts
-        once: its first one was sent as a whole line's end."""
-        delta = self._deltas[index]
-        start = len(delta) - (self._ends[index] - at)
-        before = delta[:start] if start or not index else self._deltas[index - 1]
-        return delta[start:].removeprefix("\n") if before.endswith("\r") else delta[start:]
 
     async def _change(self) -> None:
         future = asyncio.get_running_loop().create_future()

@@ -1,15 +1,15 @@
 """The turns that this process answers or follows, and what it exchanges about them with other instances.
 
-    a reader opens a turn    the turn is started, as a compare-and-swap: this instance generates the answer, or another one does
-                             and this one follows it: it asks for the text with a mark, and reads the turn
-    the last reader leaves   the answer is completed within `grace_s`; after that, and at 0 at once, it ends as interrupted. At 0
-                             this happens before the reader's request ends, because the instance's CPU may stop then
-    the server stops         answers that take longer than SHUTDOWN_S end as interrupted, so that their text is stored, and their
-                             readers are told, before the process is killed
-    every POLL_S             one read has this instance's marks and all turns that it follows, however many streams are open
+    a reader opens a turn    a compare-and-swap decides which instance generates the answer. Any other one follows: it asks for
+                             the text with a mark, and reads the turn
+    the last reader leaves   the answer may be completed for `grace_s`, and then ends as interrupted. At 0 it ends before the
+                             reader's request does, because the instance's CPU may stop afterwards
+    the server stops         answers that take longer than SHUTDOWN_S end as interrupted: their text is stored, and their readers
+                             learn of it, before the process is killed
+    every POLL_S             one read returns this instance's marks and the turns that it follows, however many streams are open
 
-An instance that follows counts as a reader where there is a grace. Without one it does not: the platform may stop the CPU of an
-instance without requests in the middle of the answer.
+With a grace, an instance that follows counts as a reader. Without one it does not: the platform may stop the CPU of an instance
+that has no requests, in the middle of an answer.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from shared.sessions.turns import MAX_LOOKED_AT, Look, Turns
 
 POLL_S = 0.5
 STOP_S = 3.0
+"""How long `stop` waits for another instance."""
 SHUTDOWN_S = 3.0
 """The local server closes its connections after 5 s (serve.GRACE_S), and the platform kills an instance after 10 s."""
 _REMARK_S = FOLLOW_MS / 2000
@@ -53,7 +54,8 @@ class _Following:
 
     def __init__(self, name: str, turn: Turn, feed: Feed | None = None) -> None:
         self.name, self.turn, self.feed = name, turn, feed
-        self.marked_s, self.looked_s = -_REMARK_S, 0.0
+        self.mark_at_s = self.looked_s = 0.0
+        """When the mark for the other instance is due, and when the turn was read last."""
         self.ended: asyncio.Future[Turn | None] = asyncio.get_running_loop().create_future()
         """The turn, once that instance no longer generates it; None if it was deleted."""
 
@@ -107,13 +109,15 @@ class LiveTurns:
         # The turn may only be opened here, while another instance streams it.
         if live is not None and live.generating is not None and live.generating.fence == turn.fence:
             live.generating.end_early("stopped")
-            await asyncio.shield(live.task)
-        else:
+            await asyncio.wait([live.task], timeout=STOP_S)
+            turn = await self.turns.read(name)
+        if turn.state == "streaming" and turn.instance != self.instance:
             await self.turns.mark_stop(turn)
             with suppress(TimeoutError):
                 async with asyncio.timeout(STOP_S):
                     await self._end_of(_Following(name, turn))
-        return await self.turns.read(name)
+            turn = await self.turns.read(name)
+        return turn
 
     def server_stops(self) -> None:
         asyncio.get_running_loop().call_later(SHUTDOWN_S, self._end_all)
@@ -122,10 +126,10 @@ class LiveTurns:
         """Ends all turns here, and stores what they have."""
         self._end_all()
         await asyncio.gather(*(live.task for live in self._live.values()), return_exceptions=True)
-        if tasks := [task for task in (self._poller, self._marker) if task is not None]:
-            for task in tasks:
+        for task in (self._poller, self._marker):
+            if task is not None:
                 task.cancel()
-            await asyncio.wait(tasks)
+                await asyncio.wait([task])
 
     # -- one turn ------------------------------------------------------------------------------------------------------
 
@@ -147,6 +151,10 @@ class LiveTurns:
         turn = await self.turns.start(name, self.instance, fence, ask.lasts_ms, ticket=ask.ticket)
         while turn.state == "streaming" and turn.fence != fence:
             live.generating = None
+            if generating.ends_early:
+                raise Unavailable(
+                    "This stream was left or stopped while it was opened. Open it again.", retry_after_s=1.0
+                )
             turn = await self._follow(live, turn)
             if turn.state == "pending" and turn.error is None:
                 # The readers of the other instance left before it sent a request to Gemini.
@@ -169,7 +177,7 @@ class LiveTurns:
     async def _end_of(self, following: _Following) -> Turn | None:
         self._following.add(following)
         self._keep_polling()
-        self._keep_marking()
+        self._mark_due()
         try:
             return await following.ended
         finally:
@@ -226,10 +234,7 @@ class LiveTurns:
             lives = self._live.values()
             generating = {live.generating.fence: live.generating for live in lives if live.generating is not None}
             if generating or self._following:
-                try:
-                    await self._exchange(generating, list(self._following))
-                except Exception as error:  # noqa: BLE001 - logged; a defect of one turn must not end the stops of all others
-                    self._log(error)
+                await self._exchange(generating, list(self._following))
 
     async def _exchange(self, generating: dict[str, Generating], following: list[_Following]) -> None:
         # Those that were not looked at for longest, if there are more than one look takes.
@@ -238,37 +243,33 @@ class LiveTurns:
         try:
             look = await self.turns.look(self.instance if generating else None, names)
             self._apply(look, generating, following)
-            self._keep_marking()
+            self._mark_due()
             await asyncio.gather(*(one.publish_if_due() for one in generating.values()))
         except LedgerUnavailable:
             # The next look is soon. Readers wait for it, until the deadline of their stream.
             return
+        except Exception as error:  # noqa: BLE001 - logged; the streams of this process need the next look
+            self._log(error)
 
-    def _keep_marking(self) -> None:
-        if self._unmarked() and (self._marker is None or self._marker.done()):
+    def _mark_due(self) -> None:
+        if self._marker is None or self._marker.done():
             self._marker = asyncio.create_task(self._mark())
 
-    def _unmarked(self) -> list[_Following]:
-        due_s = elapsed_s() - _REMARK_S
-        return [
-            one for one in self._following if one.feed is not None and one.marked_s <= due_s and not one.ended.done()
-        ]
-
     async def _mark(self) -> None:
-        """One commit for each instance, however many of its turns are followed: others' marks are in the same entry, and
-        commits at once would reject each other."""
-        while unmarked := self._unmarked():
-            fences: dict[str, list[str]] = {}
-            for one in unmarked:
-                one.marked_s = elapsed_s()
-                fences.setdefault(one.turn.instance, []).append(one.turn.fence)
-            try:
-                await asyncio.gather(*(self.turns.mark_follow(*marks) for marks in fences.items()))
-            except LedgerUnavailable:
-                # The poller marks them soon.
-                for one in unmarked:
-                    one.marked_s = -_REMARK_S
-                return
+        """Asks the other instances for the text of what is followed here: one write for each of them, however many turns it
+        generates, since all of these are in one document."""
+        while due := [one for one in self._following if one.feed is not None and one.mark_at_s <= elapsed_s()]:
+            by_instance: dict[str, list[_Following]] = {}
+            for one in due:
+                one.mark_at_s = elapsed_s() + _REMARK_S
+                by_instance.setdefault(one.turn.instance, []).append(one)
+            for instance, ones in by_instance.items():
+                try:
+                    await self.turns.mark_follow(instance, [one.turn.fence for one in ones])
+                except LedgerUnavailable:
+                    for one in ones:
+                        one.mark_at_s = elapsed_s() + POLL_S
+                    return
 
     def _apply(self, look: Look, generating: dict[str, Generating], following: list[_Following]) -> None:
         now_s = elapsed_s()

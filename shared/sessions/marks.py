@@ -51,7 +51,7 @@ def with_follow(marks: Marks, fences: Sequence[str], now_ms: int) -> Marks:
 
 
 def _with(marks: dict[str, int], fences: Sequence[str], now_ms: int, lasts_ms: int) -> dict[str, int]:
-    new = dict.fromkeys(fences[-MAX_MARKS:], now_ms + lasts_ms)
-    kept = {name: until for name, until in marks.items() if until > now_ms and name not in new}
-    newest = sorted(kept, key=kept.__getitem__)[len(new) - MAX_MARKS :] if len(new) < MAX_MARKS else []
-    return {**{name: kept[name] for name in newest}, **new}
+    live = {fence: until_ms for fence, until_ms in marks.items() if until_ms > now_ms}
+    live.update(dict.fromkeys(fences, now_ms + lasts_ms))
+    latest = sorted(live, key=live.__getitem__)[-MAX_MARKS:]
+    return {fence: live[fence] for fence in latest}

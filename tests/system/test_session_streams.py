@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import NamedTuple
@@ -38,10 +39,16 @@ class Site(NamedTuple):
         await eventually(lambda: self.gemini.stats()["open"] == 0, PATIENCE_S)
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def site(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Site]:
-    folder = tmp_path_factory.mktemp("site")
-    async with running(EmulatorConfig()) as gemini, two_servers(folder, gemini.url) as (one, two):
+@pytest_asyncio.fixture(scope="module", loop_scope="module", params=["sqlite", "firestore"])
+async def site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Site]:
+    folder, env = tmp_path_factory.mktemp("site"), {}
+    if request.param == "firestore":
+        env = {
+            "LEDGER_URL": "firestore://gateway-tests/(default)",
+            "FIRESTORE_EMULATOR_HOST": request.getfixturevalue("firestore_host"),
+            "GEMINI_API_KEY_PROJECT": f"streams-{time.time_ns()}",
+        }
+    async with running(EmulatorConfig()) as gemini, two_servers(folder, gemini.url, env) as (one, two):
         yield Site(gemini, one, two)
 
 

@@ -3,8 +3,16 @@
 from __future__ import annotations
 
 import gc
+from weakref import WeakSet
+
+import pytest
 
 from shared.http import shutdown
+
+
+@pytest.fixture(autouse=True)
+def no_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutdown, "_listeners", WeakSet())
 
 
 class Told:
@@ -24,9 +32,8 @@ def test_a_listener_is_told_once() -> None:
 
 
 def test_a_listener_that_is_gone_is_not_kept() -> None:
-    before = len(shutdown._listeners)
     told = Told()
     shutdown.listen(told)
     del told
     gc.collect()
-    assert len(shutdown._listeners) == before
+    assert len(shutdown._listeners) == 0

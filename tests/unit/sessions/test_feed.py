@@ -72,16 +72,6 @@ async def test_a_reader_gets_the_rest_after_any_position(after: int) -> None:
     assert "".join(map(str, texts)) == "Hello, world"[after:]
 
 
-@pytest.mark.parametrize("after", range(8))
-async def test_a_divided_line_end_counts_once(after: int) -> None:
-    """Wherever the deltas, or a cut connection, divide a line end of two characters."""
-    whole, deltas = "a\r\nb\r\rc", ("a\r", "\n", "b\r\r", "c")
-    begun = ended(feed_of(whole[:after]), whole[:after])
-    rest = ended(feed_of(*deltas), whole)
-    events = [*await read(begun), *await read(rest, after)]
-    assert "".join(str(data["text"]) for _, name, data in events if name == "message") == "a\nb\n\nc"
-
-
 @pytest.mark.parametrize("text", [" a", "a\n", "\n\n", "data: x\n\nid: y", "one\ntwo"])
 async def test_a_text_arrives_as_it_is(text: str) -> None:
     """Line feeds, leading spaces, and lines that look like fields."""

@@ -33,10 +33,3 @@ def test_the_number_of_marks_is_bounded() -> None:
         marks = with_stop(marks, str(number), number)
     assert len(marks.stop) == MAX_MARKS
     assert "0" not in marks.stop
-
-
-def test_a_batch_of_marks_is_bounded_too() -> None:
-    many = [str(number) for number in range(MAX_MARKS + 1)]
-    marks = with_follow(with_follow(NONE, ["a"], 0), many, 1)
-    assert list(marks.follow) == many[1:]
-    assert list(with_follow(marks, ["b", "c"], 2).follow) == [*many[3:], "b", "c"]
