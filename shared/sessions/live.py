@@ -125,7 +125,11 @@ class LiveTurns:
     async def aclose(self) -> None:
         """Ends all turns here, and stores what they have."""
         self._end_all()
-        await asyncio.gather(*(live.task for live in self._live.values()), return_exceptions=True)
+        if lives := list(self._live.values()):
+            _, late = await asyncio.wait([live.task for live in lives], timeout=STOP_S)
+            for unstored in late:
+                # The store cannot be reached.
+                unstored.cancel()
         for task in (self._poller, self._marker):
             if task is not None:
                 task.cancel()
@@ -141,6 +145,8 @@ class LiveTurns:
             if not feed.readers and not isinstance(error, GatewayError):
                 self._log(error)
             feed.fail(error)
+            if isinstance(error, LedgerUnavailable) and live.generating is not None:
+                await live.generating.give_back()
         finally:
             if self._live.get(feed.turn) is live:
                 del self._live[feed.turn]

@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
-from shared.errors import Unavailable
+from shared.errors import LedgerUnavailable, Unavailable
+from shared.sessions import generating as generating_module
 from shared.sessions import live as live_module
 from shared.sessions.marks import Marks, marks_key
 from shared.stores.memory import MemoryStore
-from shared.stores.port import StoreUnavailable
+from shared.stores.port import CommitUnknown, StoreUnavailable
 from tests.support.turns import Gemini, Stored
 from tests.unit.sessions.test_live import PATIENCE_S, Reader, instances, until
 from tests.unit.sessions.test_live import short_times as short_times
@@ -158,3 +159,63 @@ async def test_a_defect_of_the_exchange_does_not_end_it() -> None:
         live.turns.look = look  # type: ignore[method-assign]
         await live.turns.mark_stop(await live.turns.read(name))
         assert (await reader.end()).events[-1][2]["state"] == "stopped"
+
+
+class Failing(MemoryStore):
+    """While `down`, nothing is applied. While `silent`, commits are applied, but their replies are lost."""
+
+    down = silent = False
+
+    async def transact(self, keys: Any, step: Any, **rest: Any) -> Any:
+        if self.down:
+            raise StoreUnavailable("down")
+        outcome = await super().transact(keys, step, **rest)
+        if self.silent:
+            raise CommitUnknown("silent")
+        return outcome
+
+
+async def test_a_paid_answer_is_stored_after_an_outage(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its reader had to be told that it was not, meanwhile."""
+    monkeypatch.setattr(generating_module, "_LATER_S", 0.002)
+    stored, gemini = Stored(), Gemini()
+    name, _ = await stored.message()
+    store = Failing(stored.shelf)
+    live = stored.instance(store=store)
+    reader = Reader(live, name, gemini)
+    gemini.say("Hello!")
+    await until(lambda: reader.text == "Hello!")
+    store.down = True
+    gemini.end()
+    with pytest.raises(LedgerUnavailable, match="could not be stored"):
+        await reader.end()
+    again = Reader(live, name, gemini)
+    with pytest.raises(LedgerUnavailable):
+        await again.end()
+    assert again.text == "Hello!"
+    store.down = False
+    await until(lambda: not live._live)
+    assert await stored.answer() == ("done", "Hello!")
+    assert (await Reader(live, name, gemini, 6).end()).last == "done"
+    assert gemini.asked == 1
+    await live.aclose()
+
+
+async def test_a_start_whose_reply_is_lost_is_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise its readers would wait for the deadline of an answer that nobody generates."""
+    monkeypatch.setattr(generating_module, "_LATER_S", 0.002)
+    stored, gemini = Stored(), Gemini()
+    name, _ = await stored.message()
+    store = Failing(stored.shelf)
+    live = stored.instance(store=store)
+    store.silent = True
+    with pytest.raises(LedgerUnavailable):
+        await Reader(live, name, gemini).end()
+    store.silent = False
+    await until(lambda: not live._live)
+    assert (await stored.turns.read(name)).state == "pending"
+    gemini.say("Hello!")
+    gemini.end()
+    assert (await Reader(live, name, gemini).end()).text == "Hello!"
+    assert gemini.asked == 1
+    await live.aclose()
