@@ -326,6 +326,12 @@ async def test_a_ticket_opens_one_turn_without_headers() -> None:
         assert path.sent == 1
 
 
+async def test_an_empty_ticket_is_no_credential() -> None:
+    async with whole_path() as path:
+        for query in ("?ticket=", "?ticket=x&ticket="):
+            assert (await streamed(path, {}, query=query)).status == 401
+
+
 async def test_a_forged_ticket_is_like_an_unknown_one() -> None:
     async with whole_path() as path:
         session, turn = await sent(path, "Hello")
