@@ -88,9 +88,16 @@ def is_trusted_page(headers: Mapping[str, str], settings: Settings) -> bool:
     of this server may be used for those only."""
     origin = headers.get("origin")
     if origin is None:
-        return headers.get("sec-fetch-site") != "cross-site" or headers.get("sec-fetch-mode") == "navigate"
+        # A link or an image on another page has no Origin, and a link brings the cookie along.
+        return headers.get("sec-fetch-site", "none") in ("same-origin", "none")
     own = (headers.get("host"), urlsplit(settings.images.public_base_url or "").netloc or None)
     return origin in settings.cors_origins or origin.partition("://")[2] in own
+
+
+def may_set_cookie(headers: Mapping[str, str], settings: Settings) -> bool:
+    """Whether the browser may keep what a request names. A link names what its author likes, also one in a mail (`none`)."""
+    is_link = headers.get("sec-fetch-mode") == "navigate" and headers.get("sec-fetch-site") != "same-origin"
+    return not is_link and is_trusted_page(headers, settings)
 
 
 def _is_own(origin: str, headers: Mapping[str, str], settings: Settings) -> bool:

@@ -29,6 +29,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from uvicorn.server import ServerState
 
 from shared.clock import elapsed_s
+from shared.http import shutdown
 from shared.http.head import (
     INVALID,
     MAX_HEAD_BYTES,
@@ -158,6 +159,10 @@ class BoundedProtocol(HttpToolsProtocol):
         self._held_bytes = self._held_bytes + len(data) if self._silent else 0
         if self._held_bytes > MAX_HEAD_BYTES or (self._stage == _HEAD and len(self.headers) > MAX_HEADERS):
             self._reject(TOO_LARGE)
+
+    def shutdown(self) -> None:
+        shutdown.begin()
+        super().shutdown()
 
     def pause_writing(self) -> None:
         super().pause_writing()

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Mapping, Sequence
+from contextlib import aclosing, suppress
 from datetime import UTC, datetime
 
 from starlette.responses import Response
@@ -15,10 +15,11 @@ from shared.http.call import Call
 from shared.http.response import JsonResponse
 from shared.http.stored_files import delete_file
 from shared.sessions.identity import owner_fingerprint, session_of, with_session
-from shared.sessions.process import sessions_of
+from shared.sessions.process import live_of, sessions_of
 from shared.sessions.session import FileRef, Head, TurnEntry, files_owner
 from shared.sessions.store import MAX_LISTED, Listed
 from shared.sessions.turn import Unanswered
+from shared.sessions.turns import MAX_LOOKED_AT
 
 PAGE_SIZE = 50
 MAX_TURNS_SHOWN = 200
@@ -64,11 +65,32 @@ async def delete_session(call: Call) -> Response:
     """Its files first: if the rest fails, a second call completes it. Raises NotFound, StorageUnavailable."""
     sessions = sessions_of(call)
     session = await sessions.read(owner_fingerprint(call), call.path_parameters["id"])
-    found = await sessions.files(session)
+    assert session.head is not None
+    files = {file.id: file for file in session.head.uploads}
+    unanswered: list[str] = []
+    async with aclosing(sessions.entries(session)) as pages:
+        async for page in pages:
+            files.update({file.id: file for one in page for file in one.files})
+            unanswered += [one.turn for one in page if one.answer is None]
+    await _stop(call, unanswered)
+    found = list(files.values())
     for at in range(0, len(found), _DELETED_AT_ONCE):
         await asyncio.gather(*(_delete_file(call, session.sid, file) for file in found[at : at + _DELETED_AT_ONCE]))
     await sessions.delete(session)
     return Response(status_code=204)
+
+
+async def _stop(call: Call, names: Sequence[str]) -> None:
+    """Stops the answers that are still generated: nobody could read them. Only the newest turns can have one."""
+    if not names:
+        return
+    live = live_of(call)
+    found = (await live.turns.look(None, names[-MAX_LOOKED_AT:])).turns
+    streaming = {name: turn for name, turn in found.items() if turn is not None and turn.state == "streaming"}
+    for result in await asyncio.gather(*(live.stop(*one) for one in streaming.items()), return_exceptions=True):
+        # Another request may have deleted the session meanwhile.
+        if isinstance(result, BaseException) and not isinstance(result, NotFound):
+            raise result
 
 
 async def _delete_file(call: Call, sid: str, file: FileRef) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from shared.clock import elapsed_s
-from shared.errors import GatewayError, LedgerUnavailable, Unavailable, UpstreamFailed
+from shared.errors import GatewayError, LedgerUnavailable, PromptBlocked, Unavailable, UpstreamFailed
 from shared.gemini import wire
 from shared.gemini.answer_text import missing_text, reject_blocked_prompt
 from shared.generation import UNKNOWN_USAGE, JsonObject, Timeline
@@ -25,7 +25,7 @@ MARGIN_S = 5.0
 """How long after the generation's own deadline its end may still be stored."""
 PUBLISH_EVERY_S = 1.0
 _TRIES = 3
-_PAUSE_S = 0.5
+_PAUSE_S, _LATER_S = 0.5, 2.0
 _NOT_STORED = "The answer could not be stored in the session, because the store cannot be reached. Keep its text."
 
 
@@ -96,10 +96,12 @@ class Generating:
                 error = upstream.exception()
                 failure = error if isinstance(error, Exception) else None
                 self._asked = None
-        try:
-            await self._store_end(turn, failure)
-        except LedgerUnavailable:
-            self._feed.fail(LedgerUnavailable(_NOT_STORED, retry_after_s=1.0))
+        await self._store_end(turn, failure)
+
+    async def give_back(self) -> None:
+        """After a start that failed, and may have been applied: makes the turn pending again if it is this instance's, so that
+        nobody waits for an answer that is not generated."""
+        await self._stored(lambda: self._turns.release(self._feed.turn, self.fence, None), lambda: None)
 
     async def publish_if_due(self) -> None:
         """Stores the text so far, at most once a second, while another instance reads it."""
@@ -145,8 +147,13 @@ class Generating:
     async def _store_end(self, turn: Turn, failure: Exception | None) -> None:
         feed, error = self._feed, self._error_of(failure)
         if not feed.length and self._can_be_opened_again(failure):
-            await self._stored(lambda: self._turns.release(feed.turn, self.fence, error))
-            self._failed(failure or Unavailable("The last reader of this answer had left. Open the stream again."))
+            told = failure or Unavailable("The last reader of this answer had left. Open the stream again.")
+
+            async def release() -> None:
+                await self._turns.release(feed.turn, self.fence, error)
+                self._failed(told)
+
+            await self._stored(release, lambda: self._failed(told))
             return
         reply = self._reply
         answer = Answer(
@@ -156,15 +163,22 @@ class Generating:
             self._reason,
             UNKNOWN_USAGE if reply is None else reply.usage,
         )
-        if not await self._stored(lambda: self._turns.end(feed.turn, turn, self.fence, answer, error)):
-            # Another instance has ended the turn, and what it stored counts.
-            answer = answer._replace(state=(await self._turns.read(feed.turn)).state)
-        if failure is not None:
-            self._failed(failure)
-        else:
-            feed.end(answer)
+
+        async def end() -> None:
+            stored = answer
+            if not await self._turns.end(feed.turn, turn, self.fence, answer, error):
+                # Another instance has ended the turn, and what it stored counts.
+                stored = answer._replace(state=(await self._turns.read(feed.turn)).state)
+            if failure is not None:
+                self._failed(failure)
+            elif not feed.over:
+                feed.end(stored)
+
+        await self._stored(end, lambda: feed.fail(LedgerUnavailable(_NOT_STORED, retry_after_s=1.0)))
 
     def _failed(self, failure: Exception) -> None:
+        if self._feed.over:
+            return
         if not self._feed.readers and not isinstance(failure, GatewayError):
             self._log(failure)
         self._feed.fail(failure, ends_turn=True)
@@ -177,15 +191,26 @@ class Generating:
         return {"code": error.code, "message": error.message, "status": error.status}
 
     def _can_be_opened_again(self, failure: Exception | None) -> bool:
-        """Whether a turn without text becomes pending again: its generation failed, or its readers left before a request was
-        sent to Gemini."""
-        return failure is not None or (self._asked == "interrupted" and not self._ask.timeline.attempts)
+        """Whether nothing is lost if the turn is pending again: there is no text, and either an error that its readers get, or
+        its readers left before a request was sent to Gemini. An answer that Gemini ended without text was paid for, and a
+        page that opens the turn again would pay for the same once more."""
+        if failure is None:
+            return self._asked == "interrupted" and not self._ask.timeline.attempts
+        return self._reason is None and not isinstance(failure, PromptBlocked)
 
-    async def _stored(self, write: Callable[[], Awaitable[bool]]) -> bool:
-        """What `write` returns. The answer was paid for, so the store gets several tries. Raises LedgerUnavailable."""
-        for _ in range(_TRIES - 1):
+    async def _stored(self, write: Callable[[], Awaitable[object]], tell: Callable[[], None]) -> None:
+        """The answer was paid for, so it is written when the store can be reached again, until the turn's deadline. The readers
+        wait for a few tries only: then `tell` ends their feed."""
+        tries = 0
+        while True:
             try:
-                return await write()
+                await write()
+                return
             except LedgerUnavailable:
-                await asyncio.sleep(_PAUSE_S)
-        return await write()
+                tries += 1
+            is_late = elapsed_s() >= self._ask.deadline_s + MARGIN_S
+            if not self._feed.over and (is_late or tries == _TRIES):
+                tell()
+            if is_late:
+                return
+            await asyncio.sleep(_PAUSE_S if tries < _TRIES else _LATER_S)

@@ -13,7 +13,7 @@ from ipaddress import ip_address
 from starlette.responses import Response
 
 from shared.errors import BadRequest
-from shared.http.browser_origin import is_trusted_page
+from shared.http.browser_origin import is_trusted_page, may_set_cookie
 from shared.http.call import Call
 from shared.http.owner import owner_of
 from shared.sessions.process import sessions_of
@@ -67,9 +67,11 @@ async def session_of_cookie(call: Call) -> SessionRef | None:
 
 
 def with_session(call: Call, session: SessionRef, response: Response) -> Response:
-    """`response` with the session's id as a header and as a cookie."""
+    """`response` with the session's id as a header and as a cookie. A link or a foreign page that names a session of its author
+    gets no cookie: the visitor's next messages would go into that session, where the author reads them."""
     response.headers[HEADER] = session.sid
-    response.headers.append("set-cookie", _cookie(session.sid, call.settings))
+    if may_set_cookie(call.headers, call.settings):
+        response.headers.append("set-cookie", _cookie(session.sid, call.settings))
     return response
 
 

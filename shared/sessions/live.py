@@ -4,6 +4,8 @@
                              the text with a mark, and reads the turn
     the last reader leaves   the answer may be completed for `grace_s`, and then ends as interrupted. At 0 it ends before the
                              reader's request does, because the instance's CPU may stop afterwards
+    the server stops         answers that take longer than SHUTDOWN_S end as interrupted: their text is stored, and their readers
+                             learn of it, before the process is killed
     every POLL_S             one read returns this instance's marks and the turns that it follows, however many streams are open
 
 With a grace, an instance that follows counts as a reader. Without one it does not: the platform may stop the CPU of an instance
@@ -29,6 +31,8 @@ from shared.sessions.turns import MAX_LOOKED_AT, Look, Turns
 POLL_S = 0.5
 STOP_S = 3.0
 """How long `stop` waits for another instance."""
+SHUTDOWN_S = 3.0
+"""The local server closes its connections after 5 s (serve.GRACE_S), and the platform kills an instance after 10 s."""
 _REMARK_S = FOLLOW_MS / 2000
 _LOOK_AGAIN_S = 1.0
 """How often an answer without readers here is checked while another instance may follow it."""
@@ -102,7 +106,8 @@ class LiveTurns:
     async def stop(self, name: str, turn: Turn) -> Turn:
         """Stops a turn that streams, wherever it does. The turn as it reads when it has ended, or after STOP_S."""
         live = self._live.get(name)
-        if live is not None and live.generating is not None:
+        # The turn may only be opened here, while another instance streams it.
+        if live is not None and live.generating is not None and live.generating.fence == turn.fence:
             live.generating.end_early("stopped")
             await asyncio.wait([live.task], timeout=STOP_S)
             turn = await self.turns.read(name)
@@ -114,11 +119,17 @@ class LiveTurns:
             turn = await self.turns.read(name)
         return turn
 
+    def server_stops(self) -> None:
+        asyncio.get_running_loop().call_later(SHUTDOWN_S, self._end_all)
+
     async def aclose(self) -> None:
         """Ends all turns here, and stores what they have."""
-        for live in list(self._live.values()):
-            self._end(live)
-        await asyncio.gather(*(live.task for live in self._live.values()), return_exceptions=True)
+        self._end_all()
+        if lives := list(self._live.values()):
+            _, late = await asyncio.wait([live.task for live in lives], timeout=STOP_S)
+            for unstored in late:
+                # The store cannot be reached.
+                unstored.cancel()
         for task in (self._poller, self._marker):
             if task is not None:
                 task.cancel()
@@ -134,6 +145,8 @@ class LiveTurns:
             if not feed.readers and not isinstance(error, GatewayError):
                 self._log(error)
             feed.fail(error)
+            if isinstance(error, LedgerUnavailable) and live.generating is not None:
+                await live.generating.give_back()
         finally:
             if self._live.get(feed.turn) is live:
                 del self._live[feed.turn]
@@ -198,6 +211,13 @@ class LiveTurns:
         if generating is not None and generating.is_followed:
             self._wait(live, _LOOK_AGAIN_S)
         else:
+            self._end(live)
+
+    def _end_all(self) -> None:
+        for live in list(self._live.values()):
+            if live.generating is None:
+                # Its answer goes on elsewhere: a reconnect gets the rest from there.
+                live.feed.fail(Unavailable("This instance is shutting down. Reconnect to get the rest of the answer."))
             self._end(live)
 
     def _end(self, live: _Live) -> None:

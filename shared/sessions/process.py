@@ -9,6 +9,7 @@ from weakref import WeakKeyDictionary
 from shared.auth.caller_rate import CallerRate
 from shared.clock import elapsed_s
 from shared.http.call import Call
+from shared.http.shutdown import listen
 from shared.sessions.live import LiveTurns
 from shared.sessions.session import Answer
 from shared.sessions.store import Sessions
@@ -43,6 +44,7 @@ def live_of(call: Call) -> LiveTurns:
         turns = Turns(services.store, ttl_ms=sessions.ttl_ms)
         made = LiveTurns(turns, whole_answers(sessions), grace_s=call.settings.stream_grace_s, log=_log)
         services.at_close.append(made.aclose)
+        listen(made)
         _live[services] = made
     return made
 

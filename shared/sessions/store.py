@@ -193,15 +193,12 @@ class Sessions:
         ]
         return sorted(found, key=lambda one: one.head.created_ms, reverse=True)[:limit]
 
-    async def files(self, session: SessionRef) -> list[FileRef]:
-        """All files of the session."""
-        if session.head is None:
-            return []
-        files = {file.id: file for file in session.head.uploads}
-        for number in range(len(session.head.firsts)):
-            (value,) = await self._values([page_key(session.owner, session.sid, number)])
-            files.update({file.id: file for one in Page.unpack(value).entries for file in one.files})
-        return list(files.values())
+    async def entries(self, session: SessionRef) -> AsyncGenerator[tuple[TurnEntry, ...]]:
+        """All turns in their order, page by page."""
+        keys = self._page_keys(session, session.head)
+        for at in range(0, len(keys), _PAGES_AT_ONCE):
+            for value in await self._values(keys[at : at + _PAGES_AT_ONCE]):
+                yield Page.unpack(value).entries
 
     async def delete(self, session: SessionRef) -> None:
         """Deletes it with its turns, but not its files. The head goes last: if this fails before, a second call completes it."""
@@ -209,10 +206,14 @@ class Sessions:
         for _ in range(_MAX_MOVES):
             if head is None:
                 return
-            for number in reversed(range(len(head.firsts))):
-                await self._delete_page(page_key(session.owner, session.sid, number))
+            keys = self._page_keys(session, head)
+            for at in reversed(range(0, len(keys), _PAGES_AT_ONCE)):
+                await asyncio.gather(*map(self._delete_page, keys[at : at + _PAGES_AT_ONCE]))
             head = await self._delete_head(session, head.turns)
         raise _unavailable()
+
+    def _page_keys(self, session: SessionRef, head: Head | None) -> list[str]:
+        return [page_key(session.owner, session.sid, number) for number in range(len(head.firsts) if head else 0)]
 
     async def _delete_page(self, key: str) -> None:
         (value,) = await self._values([key])
@@ -318,7 +319,7 @@ class Sessions:
 
     async def _refresh(self, session: SessionRef, head: Head) -> int:
         """Extends the expiry of all pages, and of the answers beside them; returns the store's time at the first."""
-        keys = [page_key(session.owner, session.sid, number) for number in range(len(head.firsts))]
+        keys = self._page_keys(session, head)
         times_ms: list[int] = []
         for at in range(0, len(keys), _AT_ONCE):
             times_ms += await asyncio.gather(*map(self._extend_page, keys[at : at + _AT_ONCE]))

@@ -5,7 +5,8 @@
        └──stop──> stopped  └──its deadline passes──> reads as interrupted
 
 `start` is a compare-and-swap: of several instances that open a pending turn at once, one generates, and the others follow it.
-`release` returns a turn to pending if its generation failed before any text, so that the caller can open it again.
+`release` returns a turn to pending if its generation failed before any text, so that the caller can open it again. An answer
+that Gemini ended without text (blocked, or all its tokens used for thinking) is an end: it was paid for.
 The instance that streams holds the turn's `fence`. What it writes is rejected when the fence or the state has changed, or when
 the turn's deadline has passed by the store's time: an instance that was suspended meanwhile changes nothing.
 

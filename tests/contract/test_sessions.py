@@ -165,7 +165,8 @@ async def test_deletion_takes_everything_along(sessions: Sessions) -> None:
     await sessions.add_upload(session, CAT._replace(id="file-2"))
     last = await sessions.append_message(session, "And this?")
     session = await sessions.read("anna", session.sid)
-    assert {one.id for one in await sessions.files(session)} == {"file-1", "file-2"}
+    kept = [one async for page in sessions.entries(session) for one in page]
+    assert [[file.id for file in one.files] for one in kept] == [[], ["file-1"], ["file-2"]]
     await sessions.delete(session)
     for prefix in ("sessions/", "session_pages/", "session_answers/", "turns/"):
         assert [key for key in await sessions.store.list(prefix) if key != turn_key(turn)] == [], prefix

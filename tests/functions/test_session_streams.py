@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -184,6 +185,25 @@ async def test_a_turn_is_stopped() -> None:
         await path.quiet()
 
 
+async def test_a_session_without_open_turns_is_deleted(tmp_path: Path) -> None:
+    """On SQLite, since a transaction without keys is an error there."""
+    async with whole_path(LEDGER_URL=f"sqlite:///{tmp_path}/store.db") as path:
+        session, _ = await sent(path, "Hello")
+        await streamed(path)
+        assert (await path.send("DELETE", f"/sessions/{session}", headers=ADMIN)).status == 204
+
+
+async def test_deleting_a_session_stops_its_answer() -> None:
+    async with whole_path() as path:
+        session, _ = await sent(path, "Hello [[words:200]] [[frames:100]] [[fault:slow@0.1]]")
+        async with streaming(path) as answer:
+            assert (await path.send("DELETE", f"/sessions/{session}", headers=ADMIN)).status == 204
+            await eventually(lambda: path.gemini.stats()["open"] == 0, 20)
+            await eventually(lambda: events_of(answer)[-1].name == "done", 20)
+        assert events_of(answer)[-1].data["state"] == "stopped"
+        assert (await path.send("GET", f"/sessions/{session}", headers=ADMIN)).status == 404
+
+
 async def test_a_pending_turn_is_stopped_before_its_stream() -> None:
     async with whole_path() as path:
         _, turn = await sent(path, "Hello")
@@ -203,6 +223,22 @@ async def test_an_error_before_the_text_keeps_its_status() -> None:
         assert turn["error"] == {name: answer.error[name] for name in ("code", "message", "status")}
         assert text_of(await streamed(path))
         assert "error" not in (await history(path, session))[0]
+
+
+@pytest.mark.parametrize("fault", ["safety", "max_tokens", "block"])
+async def test_an_answer_without_text_is_paid_once(fault: str) -> None:
+    """A page that is loaded again opens every pending turn."""
+    async with whole_path() as path:
+        session, turn = await sent(path, f"Hello [[fault:{fault}]]")
+        first = await streamed(path)
+        assert first.status == 400 or events_of(first)[-1].name == "error"
+        assert (await streamed(path)).status == 409
+        again = events_of(await streamed(path, after=f"{turn}.0"))
+        assert [event.name for event in again][-1] == "error"
+        (kept,) = await history(path, session)
+        assert (kept["state"], kept["answer"]) == ("interrupted", "")
+        assert (kept["finish_reason"] is None) == (fault == "block")
+        assert path.sent == 1
 
 
 async def test_a_broken_stream_ends_with_an_error_event() -> None:
@@ -288,6 +324,12 @@ async def test_a_ticket_opens_one_turn_without_headers() -> None:
         other = await streamed(path, {}, after=f"{second}.0", query=f"?ticket={ticket}")
         assert (other.status, other.error["details"]["field"]) == (400, "last-event-id")
         assert path.sent == 1
+
+
+async def test_an_empty_ticket_is_no_credential() -> None:
+    async with whole_path() as path:
+        for query in ("?ticket=", "?ticket=x&ticket="):
+            assert (await streamed(path, {}, query=query)).status == 401
 
 
 async def test_a_forged_ticket_is_like_an_unknown_one() -> None:

@@ -211,7 +211,9 @@ async def test_cookie_of_an_expired_session_is_no_error(server: Server) -> None:
         ({}, {"origin": "null"}, False),
         ({"PUBLIC_BASE_URL": "https://public.test"}, {"origin": "https://public.test"}, True),
         ({}, {"sec-fetch-site": "cross-site"}, False),
-        ({}, {"sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate"}, True),
+        ({}, {"sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate"}, False),
+        ({}, {"sec-fetch-site": "same-site"}, False),
+        ({}, {"sec-fetch-site": "none", "sec-fetch-mode": "navigate"}, True),
         ({"CORS_ORIGIN": "http://page.test"}, {"origin": "http://page.test"}, True),
         ({"CORS_ORIGIN": "http://page.test"}, {"origin": "http://other.test"}, False),
     ],
@@ -224,6 +226,36 @@ async def test_cookie_counts_for_trusted_pages_only(
     sid = await server.say(body={"session_id": "new"})
     sent = cookie(sid, host="gateway.test", **ADMIN, **headers)
     assert (await server.say(headers=sent) == sid) is counts
+
+
+@pytest.mark.parametrize(
+    ("headers", "is_set"),
+    [
+        ({}, True),
+        ({"sec-fetch-site": "same-origin", "sec-fetch-mode": "cors"}, True),
+        ({"sec-fetch-site": "same-origin", "sec-fetch-mode": "navigate"}, True),
+        ({"sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate"}, False),
+        ({"sec-fetch-site": "none", "sec-fetch-mode": "navigate"}, False),
+        ({"origin": "http://page.test", "sec-fetch-mode": "navigate"}, False),
+        ({"origin": "http://gateway.test"}, True),
+    ],
+)
+async def test_a_link_does_not_choose_the_session(
+    monkeypatch: pytest.MonkeyPatch, headers: dict[str, str], is_set: bool
+) -> None:
+    """The visitor's next messages would go into a session that the link's author reads."""
+    server = Server(
+        {**OPEN, "K_SERVICE": "sessions", "GOOGLE_CLOUD_PROJECT": "p", "LEDGER_URL": "memory://"}, monkeypatch
+    )
+    sid = await server.say(headers={}, client=THERE)
+    sent = {"host": "gateway.test", **headers}
+    for method, path, rest in (
+        ("GET", f"/sessions/{sid}", {}),
+        ("POST", "/chat", {"json": {"message": "Hello", "session_id": sid}}),
+    ):
+        answer = await server.send(method, path, headers=sent, client=THERE, **rest)
+        assert answer.status == 200
+        assert ("set-cookie" in answer.headers) is is_set
 
 
 @pytest.mark.parametrize(

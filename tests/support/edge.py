@@ -185,7 +185,7 @@ class FakeMedia:
         return FakeStored(name, len(data), hashlib.sha256(data).hexdigest())
 
 
-@dataclass
+@dataclass(eq=False)
 class FakeServices:
     gateway: FakeGateway = field(default_factory=FakeGateway)
     environment: Mapping[str, str] = field(default_factory=dict)
@@ -204,6 +204,7 @@ class FakeServices:
         self.pool = Pool([account()], caller_limits=Limits(), caller_concurrency=1)
         self.stored = FakeMedia()
         self.written = 0
+        self.at_close: list[Callable[[], Awaitable[None]]] = []
 
     @property
     def media(self) -> Any:

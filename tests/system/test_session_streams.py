@@ -126,20 +126,22 @@ async def test_an_answer_is_stopped_from_elsewhere(tmp_path: Path) -> None:
         assert min(took_s) < MAX_STOP_S
 
 
-async def test_a_process_that_stops_keeps_the_text(tmp_path: Path) -> None:
-    async with running(EmulatorConfig()) as gemini, two_servers(tmp_path, gemini.url) as (one, two):
-        async with clients(1) as (client,):
-            await client.send(one, LONG)
-            reading = asyncio.create_task(client.read(one))
-            await eventually(lambda: len(client.events) >= 2, PATIENCE_S)
-            assert await one.end() == 0
-            await asyncio.gather(reading, return_exceptions=True)
-            await client.read(two)
-            client.assert_ids_rise()
-            assert client.events[-1].name == "interrupted"
-            (kept,) = await client.history(two)
-            assert (kept["state"], kept["answer"]) == ("interrupted", client.text)
-        assert gemini.stats()["open"] == 0
+async def test_an_instance_that_stops_keeps_its_answers(tmp_path: Path) -> None:
+    """They are stored, and their readers are told, before the platform kills it."""
+    async with (
+        running(EmulatorConfig()) as gemini,
+        two_servers(tmp_path, gemini.url) as (one, two),
+        clients(1) as (client,),
+    ):
+        await client.send(one, LONG)
+        reading = asyncio.create_task(client.read(one))
+        await eventually(lambda: len(client.events) >= 2, PATIENCE_S)
+        assert await one.end(signal.SIGTERM) == 0
+        await reading
+        assert client.events[-1].name == "interrupted"
+        kept = (await client.history(two))[-1]
+        assert (kept["state"], kept["answer"]) == ("interrupted", client.text)
+        assert kept["usage"]["prompt_tokens"] > 0
 
 
 async def suspended(folder: Path, for_s: float) -> None:
