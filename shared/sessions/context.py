@@ -10,9 +10,9 @@ from shared.http.call import Call
 from shared.http.stored_files import native_file_parts
 from shared.sessions.process import sessions_of
 from shared.sessions.session import TurnEntry, files_owner
-from shared.sessions.store import SessionRef
-from shared.sessions.trimming import HIGH_BY, contents, file_cost, first_fitting, text_cost
-from shared.sessions.turn import Turn
+from shared.sessions.store import SessionRef, gathered
+from shared.sessions.trimming import HIGH_BY, contents, file_cost, first_fitting, text_cost, without_rejected
+from shared.sessions.turn import Turn, turn_key
 
 _WITHOUT_FILES: dict[str, JsonObject] = {}
 
@@ -22,6 +22,7 @@ async def contents_of(call: Call, session: SessionRef, turn: Turn) -> list[JsonO
     model = call.model_for(None, "stream")
     limit = call.services.gateway.input_limit(call.caller, model)
     turns = await _newest(call, session, turn.number, limit)
+    turns = without_rejected(turns, await _rejected(call, turns[:-1]))
     files = [file_cost(one) for one in turns]
 
     async def count(first: int) -> int | None:
@@ -47,6 +48,14 @@ async def _newest(call: Call, session: SessionRef, number: int, limit: int) -> l
             if cost > HIGH_BY * limit:
                 break
     return turns[::-1]
+
+
+async def _rejected(call: Call, turns: Sequence[TurnEntry]) -> set[str]:
+    """The ids of those whose content Gemini rejected."""
+    unanswered = [one.turn for one in turns if one.answer is None]
+    values = await gathered(sessions_of(call).store, [turn_key(turn) for turn in unanswered])
+    found = zip(unanswered, values, strict=True)
+    return {turn for turn, value in found if value is not None and Turn.unpack(value).was_rejected}
 
 
 async def _file_parts(call: Call, session: SessionRef, turns: Sequence[TurnEntry]) -> dict[str, JsonObject]:

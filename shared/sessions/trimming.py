@@ -6,7 +6,7 @@ too high, and would leave half of the model's room unused.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 
 from shared.gemini.tokens import CONTENT_TOKENS, PART_TOKENS, REQUEST_TOKENS, media_tokens, text_tokens
 from shared.generation import JsonObject
@@ -21,6 +21,20 @@ turns differ in theirs."""
 
 Count = Callable[[int], Awaitable[int | None]]
 """Gemini's count of the tokens of the turns from this index on; None if there is none now."""
+
+
+def without_rejected(turns: Sequence[TurnEntry], rejected: Collection[str]) -> list[TurnEntry]:
+    """The turns without those whose content Gemini rejected: every later request with it would be rejected too. Messages without
+    an answer were in one request, so they are left out together. `rejected`: ids of turns; the newest turn always stays."""
+    kept: list[TurnEntry] = []
+    unanswered: list[TurnEntry] = []
+    for turn in turns[:-1]:
+        unanswered.append(turn)
+        if turn.answer is not None:
+            kept += unanswered
+        if turn.answer is not None or turn.turn in rejected:
+            unanswered = []
+    return [*kept, *unanswered, *turns[-1:]]
 
 
 def text_cost(turn: TurnEntry) -> float:

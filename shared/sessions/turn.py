@@ -22,6 +22,7 @@ from typing import Any, Literal, NamedTuple
 
 import orjson
 
+from shared.errors import BadRequest, ResponseBlocked
 from shared.generation import JsonObject
 from shared.sessions.session import Answer, State
 
@@ -106,6 +107,12 @@ class Turn:
     @property
     def over(self) -> bool:
         return self.state in ("done", "stopped", "interrupted")
+
+    @property
+    def was_rejected(self) -> bool:
+        """Whether its latest generation failed because of its content, so that a repetition would fail too."""
+        error = self.error or {}
+        return error.get("status") == BadRequest.status or error.get("code") == ResponseBlocked.code
 
 
 def read_at(turn: Turn, now_ms: int) -> Turn:

@@ -99,3 +99,16 @@ async def test_a_long_session_is_trimmed_to_half_a_minute(tmp_path: Path) -> Non
         assert 85_000 < turn["usage"]["prompt_tokens"] <= 100_000
         assert path.gemini.stats()["by_method"]["countTokens"] <= 4
         assert path.gemini.stats()["by_method"]["streamGenerateContent"] == 1
+
+
+@pytest.mark.parametrize("fault", ["block", "safety", "400"])
+async def test_rejected_content_does_not_end_its_session(tmp_path: Path, fault: str) -> None:
+    """Neither when it is answered alone, nor when another message came before the answer."""
+    async with sessions_on(tmp_path) as path:
+        await say(path, "My name is Ada.")
+        for texts in ([f"[[fault:{fault}]]"], [f"[[fault:{fault}]]", "And this?"]):
+            for text in texts:
+                await path.send("POST", "/chat", orjson.dumps({"message": text}))
+            failed = await path.send("GET", "/stream")
+            assert failed.status == 400 or b"event: error" in failed.body, failed.body
+            assert "the first began with “My name is Ada." in await say(path, "Who am I?")

@@ -5,7 +5,15 @@ from __future__ import annotations
 import pytest
 
 from shared.sessions.session import Answer, FileRef, TurnEntry
-from shared.sessions.trimming import HIGH_BY, MAX_COUNTS, contents, file_cost, first_fitting, text_cost
+from shared.sessions.trimming import (
+    HIGH_BY,
+    MAX_COUNTS,
+    contents,
+    file_cost,
+    first_fitting,
+    text_cost,
+    without_rejected,
+)
 
 CAT = FileRef("file-1", "cat.png", "image/png", 10)
 
@@ -114,3 +122,24 @@ def test_costs_cover_message_answer_and_files() -> None:
     assert text_cost(turn(0, "a" * 100, None)) < text_cost(turn(0, "a" * 100, "b"))
     assert file_cost(turn(0)) == 0
     assert file_cost(turn(0, "", None, CAT, CAT)) > 2000
+
+
+@pytest.mark.parametrize(
+    ("unanswered", "rejected", "kept"),
+    [
+        ((), (), [0, 1, 2, 3, 4]),
+        ((1,), (), [0, 1, 2, 3, 4]),
+        ((1,), (1,), [0, 2, 3, 4]),
+        ((1, 2), (2,), [0, 3, 4]),
+        ((1, 2), (1,), [0, 2, 3, 4]),
+        ((2, 3), (3,), [0, 1, 4]),
+        ((0, 1, 2, 3, 4), (4,), [0, 1, 2, 3, 4]),
+    ],
+)
+def test_rejected_turns_are_not_sent_again(
+    unanswered: tuple[int, ...], rejected: tuple[int, ...], kept: list[int]
+) -> None:
+    """Nor the unanswered ones before them, which were in the same request."""
+    turns = [turn(number, said=None if number in unanswered else "Hi") for number in range(5)]
+    found = without_rejected(turns, {f"turn-{number}" for number in rejected})
+    assert [one.number for one in found] == kept
