@@ -297,6 +297,9 @@ async def test_resumable_upload_joins_its_session_once(services: UploadServices)
     assert await services.waiting(sid) == [FileRef(announced["id"], "film.mp4", "video/mp4", len(VIDEO))]
     file = await services.files.describe(files_owner(sid), announced["id"])
     assert await services.files.read(file) == VIDEO
+    kept = files_in(services.folder)
+    assert (await services.send("PUT", path_of(announced["upload_url"]), {}, VIDEO)).status == 404
+    assert files_in(services.folder) == kept, "a completed upload takes no more bytes"
 
 
 async def test_upload_that_is_completed_twice_at_once_is_one(services: UploadServices) -> None:
