@@ -45,6 +45,12 @@ class TurnUsage(BaseModel):
     total_tokens: int | None
 
 
+class TurnError(BaseModel):
+    code: str = Field(examples=["prompt_blocked"])
+    message: str
+    status: int = Field(examples=[400])
+
+
 class SessionTurn(BaseModel):
     """A message and its answer. The fields after `answer` are there when the answer has ended."""
 
@@ -55,6 +61,7 @@ class SessionTurn(BaseModel):
     created: str = Field(examples=[_TIME])
     state: Literal["pending", "streaming", "done", "stopped", "interrupted"]
     answer: str | None = Field(description="The text, as far as it was generated; null until it has ended.")
+    error: TurnError | None = Field(None, description="Without an answer: why the latest attempt failed.")
     model: str | None = None
     finish_reason: str | None = Field(None, examples=["STOP"])
     usage: TurnUsage | None = None

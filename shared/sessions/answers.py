@@ -16,8 +16,9 @@ from shared.http.response import JsonResponse
 from shared.http.stored_files import delete_file
 from shared.sessions.identity import owner_fingerprint, session_of, with_session
 from shared.sessions.process import sessions_of
-from shared.sessions.session import FileRef, Head, State, TurnEntry, files_owner
+from shared.sessions.session import FileRef, Head, TurnEntry, files_owner
 from shared.sessions.store import MAX_LISTED, Listed
+from shared.sessions.turn import Turn
 
 PAGE_SIZE = 50
 MAX_TURNS_SHOWN = 200
@@ -49,10 +50,10 @@ async def read_session(call: Call) -> Response:
     assert session.head is not None
     turns = await sessions.history(session, before=before, limit=limit)
     call.claim.grow(sum(one.size_bytes for one in turns))
-    states = await sessions.states(turns)
+    unanswered = await sessions.unanswered(turns)
     body = {
         **_head_json(session.sid, session.head),
-        "turns": [_turn_json(one, states) for one in turns],
+        "turns": [_turn_json(one, unanswered.get(one.turn)) for one in turns],
         "has_more": bool(turns) and turns[0].number > 0,
         "uploads": [_file_json(file) for file in session.head.uploads],
     }
@@ -86,7 +87,8 @@ def _head_json(sid: str, head: Head) -> JsonObject:
     }
 
 
-def _turn_json(entry: TurnEntry, states: Mapping[str, State]) -> JsonObject:
+def _turn_json(entry: TurnEntry, unanswered: Turn | None) -> JsonObject:
+    """`unanswered`: the turn, while it has no answer and may get one."""
     turn: JsonObject = {
         "turn": entry.turn,
         "number": entry.number,
@@ -96,7 +98,8 @@ def _turn_json(entry: TurnEntry, states: Mapping[str, State]) -> JsonObject:
     }
     answer = entry.answer
     if answer is None:
-        return {**turn, "state": states[entry.turn], "answer": None}
+        state, error = ("interrupted", None) if unanswered is None else (unanswered.state, unanswered.error)
+        return {**turn, "state": state, "answer": None, **({"error": error} if error else {})}
     return {
         **turn,
         "state": answer.state,

@@ -10,9 +10,9 @@ from shared.http.call import Call
 from shared.http.stored_files import native_file_parts
 from shared.sessions.process import sessions_of
 from shared.sessions.session import TurnEntry, files_owner
-from shared.sessions.store import SessionRef, gathered
+from shared.sessions.store import SessionRef
 from shared.sessions.trimming import HIGH_BY, contents, file_cost, first_fitting, text_cost, without_rejected
-from shared.sessions.turn import Turn, turn_key
+from shared.sessions.turn import Turn
 
 _WITHOUT_FILES: dict[str, JsonObject] = {}
 
@@ -52,10 +52,8 @@ async def _newest(call: Call, session: SessionRef, number: int, limit: int) -> l
 
 async def _rejected(call: Call, turns: Sequence[TurnEntry]) -> set[str]:
     """The ids of those whose content Gemini rejected."""
-    unanswered = [one.turn for one in turns if one.answer is None]
-    values = await gathered(sessions_of(call).store, [turn_key(turn) for turn in unanswered])
-    found = zip(unanswered, values, strict=True)
-    return {turn for turn, value in found if value is not None and Turn.unpack(value).was_rejected}
+    found = await sessions_of(call).unanswered(turns)
+    return {name for name, turn in found.items() if turn is not None and turn.was_rejected}
 
 
 async def _file_parts(call: Call, session: SessionRef, turns: Sequence[TurnEntry]) -> dict[str, JsonObject]:

@@ -19,7 +19,6 @@ from shared.sessions.session import (
     FileRef,
     Head,
     Page,
-    State,
     TurnEntry,
     answer_key,
     appended,
@@ -170,11 +169,11 @@ class Sessions:
                     if entry.number < end:
                         yield await self._whole(entry)
 
-    async def states(self, entries: Iterable[TurnEntry]) -> dict[str, State]:
-        """The states of the turns without an answer, by their ids. One that nobody can answer any longer is interrupted."""
+    async def unanswered(self, entries: Iterable[TurnEntry]) -> dict[str, Turn | None]:
+        """The turns without an answer as they read now, by their ids. None: nobody can answer it any longer."""
         turns = [one.turn for one in entries if one.answer is None]
         readings = await _readings(self.store, [turn_key(turn) for turn in turns])
-        return {turn: _state(reading) for turn, reading in zip(turns, readings, strict=True)}
+        return {turn: _turn(reading) for turn, reading in zip(turns, readings, strict=True)}
 
     async def newest(self, owner: str, *, limit: int = MAX_LISTED) -> list[Listed]:
         """The newest sessions of `owner`, newest first."""
@@ -375,10 +374,10 @@ async def _readings(store: Store, keys: Sequence[str]) -> list[Reading]:
     return found
 
 
-def _state(reading: Reading) -> State:
+def _turn(reading: Reading) -> Turn | None:
     if reading.value is None:
-        return "interrupted"
-    return read_at(Turn.unpack(reading.value), int(reading.sample.server_ms)).state
+        return None
+    return read_at(Turn.unpack(reading.value), int(reading.sample.server_ms))
 
 
 def no_session() -> NotFound:

@@ -101,14 +101,18 @@ async def test_a_long_session_is_trimmed_to_half_a_minute(tmp_path: Path) -> Non
         assert path.gemini.stats()["by_method"]["streamGenerateContent"] == 1
 
 
-@pytest.mark.parametrize("fault", ["block", "safety", "400"])
-async def test_rejected_content_does_not_end_its_session(tmp_path: Path, fault: str) -> None:
+@pytest.mark.parametrize(
+    ("fault", "code"), [("block", "prompt_blocked"), ("safety", "response_blocked"), ("400", "rejected_by_gemini")]
+)
+async def test_rejected_content_does_not_end_its_session(tmp_path: Path, fault: str, code: str) -> None:
     """Neither when it is answered alone, nor when another message came before the answer."""
     async with sessions_on(tmp_path) as path:
         await say(path, "My name is Ada.")
         for texts in ([f"[[fault:{fault}]]"], [f"[[fault:{fault}]]", "And this?"]):
             for text in texts:
-                await path.send("POST", "/chat", orjson.dumps({"message": text}))
+                sid = (await path.send("POST", "/chat", orjson.dumps({"message": text}))).json()["session_id"]
             failed = await path.send("GET", "/stream")
             assert failed.status == 400 or b"event: error" in failed.body, failed.body
+            error = (await path.send("GET", f"/sessions/{sid}?limit=1")).json()["turns"][0]["error"]
+            assert error["code"] == code
             assert "the first began with “My name is Ada." in await say(path, "Who am I?")
