@@ -46,13 +46,13 @@ class TurnUsage(BaseModel):
 
 
 class TurnError(BaseModel):
-    code: str = Field(examples=["prompt_blocked"])
+    code: str = Field(examples=["queue_timeout"])
     message: str
-    status: int = Field(examples=[400])
+    status: int = Field(examples=[429])
 
 
 class SessionTurn(BaseModel):
-    """A message and its answer. The fields after `answer` are there when the answer has ended."""
+    """A message and its answer. The fields after `error` are there when the answer has ended."""
 
     turn: str = Field(description="Its id.")
     number: int = Field(description="Its place in the session, from 0.")
@@ -61,7 +61,9 @@ class SessionTurn(BaseModel):
     created: str = Field(examples=[_TIME])
     state: Literal["pending", "streaming", "done", "stopped", "interrupted"]
     answer: str | None = Field(description="The text, as far as it was generated; null until it has ended.")
-    error: TurnError | None = Field(None, description="Without an answer: why the latest attempt failed.")
+    error: TurnError | None = Field(
+        None, description="Why the last attempt to answer a pending turn failed; the next stream is another attempt."
+    )
     model: str | None = None
     finish_reason: str | None = Field(None, examples=["STOP"])
     usage: TurnUsage | None = None

@@ -15,9 +15,10 @@ _RESUMABLE: JsonObject = {
 }
 
 
-def _error(description: str) -> JsonObject:
-    schema = {"$ref": "#/components/schemas/Error"}
-    return {"description": description, "content": {"application/json": {"schema": schema}}}
+def _error(code: str, meaning: str) -> JsonObject:
+    narrowed = {"properties": {"error": {"properties": {"code": {"enum": [code]}}}}}
+    schema = {"allOf": [{"$ref": "#/components/schemas/Error"}, narrowed]}
+    return {"description": f"- `{code}`: {meaning}", "content": {"application/json": {"schema": schema}}}
 
 
 OPERATIONS: dict[str, Operation] = {
@@ -27,21 +28,25 @@ OPERATIONS: dict[str, Operation] = {
         form=True,
         summary="Stores a file for the session's next message.",
         query={"resumable": _RESUMABLE},
-        responses={"404": _error("The caller has no session with this session_id.")},
+        responses={"404": _error("not_found", "the caller has no session with this session_id.")},
     ),
     "POST /upload/{id}/complete": Operation(
         UploadAnswer,
         summary="Checks what has arrived at the upload_url, and adds the file to the session.",
         responses={
-            "400": _error("Nothing has arrived, or another size than announced, or a damaged image."),
-            "413": _error("It is an image that is too large."),
-            "415": _error("Gemini does not take content of this type."),
+            "400": _error(
+                "invalid_request", "nothing has arrived, or another size than announced, or a damaged image."
+            ),
+            "413": _error("payload_too_large", "it is an image that is too large."),
+            "415": _error("unsupported_media_type", "Gemini does not take content of this type."),
         },
     ),
     "PUT /upload/{id}/content": Operation(
         ContentAnswer,
         summary="The bytes of a resumable upload, where the storage is a folder of this server.",
-        responses={"400": _error("The body has another size than announced, or arrives too slowly.")},
+        responses={
+            "400": _error("invalid_request", "the body has another size than announced, or arrives too slowly.")
+        },
     ),
     **STREAM_OPERATIONS,
     "GET /sessions": Operation(SessionList, summary="The caller's sessions, newest first.", query=LIST_QUERY),

@@ -89,7 +89,8 @@ def is_trusted_page(headers: Mapping[str, str], settings: Settings) -> bool:
     origin = headers.get("origin")
     if origin is None:
         return headers.get("sec-fetch-site") != "cross-site" or headers.get("sec-fetch-mode") == "navigate"
-    return origin in settings.cors_origins or origin.partition("://")[2] == headers.get("host")
+    own = (headers.get("host"), urlsplit(settings.images.public_base_url or "").netloc or None)
+    return origin in settings.cors_origins or origin.partition("://")[2] in own
 
 
 def _is_own(origin: str, headers: Mapping[str, str], settings: Settings) -> bool:

@@ -29,7 +29,7 @@ from typing import Any, Literal, get_args
 
 import orjson
 
-from shared.http.routes import Owners, ambiguous, is_literal, pattern_fault, prefix_of
+from shared.http.routes import Owners, ambiguous, is_literal, is_wildcard, pattern_fault, prefix_of
 
 FILE_NAME = "endpoint.json"
 _GEMINI_KEY = "GEMINI_API_KEY"
@@ -110,7 +110,11 @@ def _check_paths(manifests: Sequence[Manifest]) -> None:
     for (name, pattern), (another, other) in combinations(patterns, 2):
         if pattern == other:
             raise ManifestError(f"{name} and {another} both have the path {pattern}. Remove it from one of them.")
-        if ambiguous(pattern, other):
+        # Everything below a longer path is a function's own: `/upload/v1/*` beside another function's `/upload/{id}/complete`.
+        apart = (
+            name != another and (is_wildcard(pattern) or is_wildcard(other)) and prefix_of(pattern) != prefix_of(other)
+        )
+        if ambiguous(pattern, other) and not apart:
             raise ManifestError(
                 f"{pattern} of {name} and {other} of {another} match the same paths. Change one of them."
             )

@@ -18,7 +18,7 @@ from shared.sessions.identity import owner_fingerprint, session_of, with_session
 from shared.sessions.process import sessions_of
 from shared.sessions.session import FileRef, Head, TurnEntry, files_owner
 from shared.sessions.store import MAX_LISTED, Listed
-from shared.sessions.turn import Turn
+from shared.sessions.turn import Unanswered
 
 PAGE_SIZE = 50
 MAX_TURNS_SHOWN = 200
@@ -53,7 +53,7 @@ async def read_session(call: Call) -> Response:
     unanswered = await sessions.unanswered(turns)
     body = {
         **_head_json(session.sid, session.head),
-        "turns": [_turn_json(one, unanswered.get(one.turn)) for one in turns],
+        "turns": [_turn_json(one, unanswered) for one in turns],
         "has_more": bool(turns) and turns[0].number > 0,
         "uploads": [_file_json(file) for file in session.head.uploads],
     }
@@ -87,8 +87,7 @@ def _head_json(sid: str, head: Head) -> JsonObject:
     }
 
 
-def _turn_json(entry: TurnEntry, unanswered: Turn | None) -> JsonObject:
-    """`unanswered`: the turn, while it has no answer and may get one."""
+def _turn_json(entry: TurnEntry, unanswered: Mapping[str, Unanswered]) -> JsonObject:
     turn: JsonObject = {
         "turn": entry.turn,
         "number": entry.number,
@@ -98,8 +97,8 @@ def _turn_json(entry: TurnEntry, unanswered: Turn | None) -> JsonObject:
     }
     answer = entry.answer
     if answer is None:
-        state, error = ("interrupted", None) if unanswered is None else (unanswered.state, unanswered.error)
-        return {**turn, "state": state, "answer": None, **({"error": error} if error else {})}
+        state, error = unanswered[entry.turn]
+        return {**turn, "state": state, "answer": None, **({} if error is None else {"error": error})}
     return {
         **turn,
         "state": answer.state,

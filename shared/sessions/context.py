@@ -53,7 +53,7 @@ async def _newest(call: Call, session: SessionRef, number: int, limit: int) -> l
 async def _rejected(call: Call, turns: Sequence[TurnEntry]) -> set[str]:
     """The ids of those whose content Gemini rejected."""
     found = await sessions_of(call).unanswered(turns)
-    return {name for name, turn in found.items() if turn is not None and turn.was_rejected}
+    return {name for name, turn in found.items() if turn.was_rejected}
 
 
 async def _file_parts(call: Call, session: SessionRef, turns: Sequence[TurnEntry]) -> dict[str, JsonObject]:

@@ -1,4 +1,4 @@
-"""One answer that is generated here: Gemini's frames become text, and how it ends is stored before its readers learn of it."""
+"""One answer that this process generates: Gemini's frames become text. Its end is stored before its readers get it."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ _NOT_STORED = "The answer could not be stored in the session, because the store 
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """How an answer is generated."""
+    """What an answer is generated with."""
 
     reply: Callable[[Turn], AbstractAsyncContextManager[StreamReply]]
     deadline_s: float
     """In elapsed time; the generation ends by then."""
     timeline: Timeline
     ticket: str = ""
-    """The fingerprint of the ticket that opens the turn; "" for a caller who needs none."""
+    """The fingerprint of the ticket that opens the turn; "" if a session's caller opens it."""
 
     @property
     def lasts_ms(self) -> int:
@@ -52,10 +52,11 @@ class Generating:
         self._log = log
         self._turns, self._feed, self._ask, self.fence = turns, feed, ask, fence
         self._asked: Literal["stopped", "interrupted"] | None = None
-        """How the answer ends if somebody ended it early."""
+        """How the answer ends, if `end_early` was called."""
         self._upstream: asyncio.Task[None] | None = None
         self._reply: StreamReply | None = None
         self._reason: str | None = None
+        self._after_cr = False
         self._published = 0
         """Characters that the store has."""
         self._published_s = 0.0
@@ -70,6 +71,10 @@ class Generating:
     def is_followed(self) -> bool:
         return elapsed_s() < self.followed_until_s
 
+    @property
+    def ends_early(self) -> bool:
+        return self._asked is not None
+
     def end_early(self, how: Literal["stopped", "interrupted"]) -> None:
         """Ends the exchange with Gemini. The text so far is kept."""
         self._asked = self._asked or how
@@ -77,7 +82,7 @@ class Generating:
             self._upstream.cancel()
 
     async def run(self, turn: Turn) -> None:
-        """Returns when the end of `turn`, which this instance has started, is stored and its readers know of it."""
+        """Generates the answer of `turn`, which this instance has started. Returns when its end is stored and sent."""
         failure: Exception | None = None
         if self._asked is None:
             self._upstream = upstream = asyncio.create_task(self._read(turn))
@@ -85,7 +90,9 @@ class Generating:
                 await asyncio.wait([upstream])
             finally:
                 upstream.cancel()
-            if not upstream.cancelled():
+            if upstream.cancelled():
+                self._asked = self._asked or "interrupted"
+            else:
                 error = upstream.exception()
                 failure = error if isinstance(error, Exception) else None
                 self._asked = None
@@ -103,7 +110,7 @@ class Generating:
             return
         self._published, self._published_s = feed.length, now_s
         if not await self._turns.publish(feed.turn, self.fence, feed.text):
-            # Somebody else has ended the turn, for example because this instance was suspended beyond its deadline.
+            # Another instance has ended the turn, for example because this one was suspended beyond the deadline.
             self.end_early("interrupted")
 
     async def _read(self, turn: Turn) -> None:
@@ -114,7 +121,7 @@ class Generating:
             async for frame in reply:
                 reject_blocked_prompt(frame)
                 self._reason = wire.finish_reason(frame) or self._reason
-                feed.add(wire.text_of(frame))
+                feed.add(self._with_line_feeds(wire.text_of(frame)))
                 if feed.size_bytes > MAX_ANSWER_BYTES:
                     raise UpstreamFailed(
                         f"The answer exceeds {MAX_ANSWER_BYTES // 1024} KB, the most that a session keeps. The text so far is "
@@ -123,11 +130,23 @@ class Generating:
         if not feed.length:
             raise missing_text(self._reason)
 
+    def _with_line_feeds(self, text: str) -> str:
+        """The next text with each line end as a line feed: server-sent events have no others, and what is stored is what was
+        streamed. The two characters of a line end may come in two frames."""
+        if "\r" not in text and not self._after_cr:
+            return text
+        if self._after_cr and text.startswith("\n"):
+            text = text[1:]
+            self._after_cr = False
+        if text:
+            self._after_cr = text.endswith("\r")
+        return text.replace("\r\n", "\n").replace("\r", "\n")
+
     async def _store_end(self, turn: Turn, failure: Exception | None) -> None:
         feed, error = self._feed, self._error_of(failure)
         if not feed.length and self._can_be_opened_again(failure):
             await self._stored(lambda: self._turns.release(feed.turn, self.fence, error))
-            self._failed(failure or Unavailable("Nobody waited for this answer any longer. Open the stream again."))
+            self._failed(failure or Unavailable("The last reader of this answer had left. Open the stream again."))
             return
         reply = self._reply
         answer = Answer(
@@ -158,8 +177,8 @@ class Generating:
         return {"code": error.code, "message": error.message, "status": error.status}
 
     def _can_be_opened_again(self, failure: Exception | None) -> bool:
-        """Whether nothing is lost if the turn is pending again: there is no text, and either an error that its readers get, or
-        its readers left before a request was sent to Gemini."""
+        """Whether a turn without text becomes pending again: its generation failed, or its readers left before a request was
+        sent to Gemini."""
         return failure is not None or (self._asked == "interrupted" and not self._ask.timeline.attempts)
 
     async def _stored(self, write: Callable[[], Awaitable[bool]]) -> bool:

@@ -1,13 +1,13 @@
 """The turns that this process answers or follows, and what it exchanges about them with other instances.
 
-    a reader opens a turn    the turn is started, as a compare-and-swap: this instance generates the answer, or another one does
-                             and this one follows it: it asks for the text with a mark, and reads the turn
-    the last reader leaves   the answer is completed within `grace_s`; after that, and at 0 at once, it ends as interrupted. At 0
-                             this happens before the reader's request ends, because the instance's CPU may stop then
-    every POLL_S             one read has this instance's marks and all turns that it follows, however many streams are open
+    a reader opens a turn    a compare-and-swap decides which instance generates the answer. Any other one follows: it asks for
+                             the text with a mark, and reads the turn
+    the last reader leaves   the answer may be completed for `grace_s`, and then ends as interrupted. At 0 it ends before the
+                             reader's request does, because the instance's CPU may stop afterwards
+    every POLL_S             one read returns this instance's marks and the turns that it follows, however many streams are open
 
-An instance that follows counts as a reader where there is a grace. Without one it does not: the platform may stop the CPU of an
-instance without requests in the middle of the answer.
+With a grace, an instance that follows counts as a reader. Without one it does not: the platform may stop the CPU of an instance
+that has no requests, in the middle of an answer.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
 from shared.clock import elapsed_s
-from shared.errors import GatewayError, LedgerUnavailable
+from shared.errors import GatewayError, LedgerUnavailable, Unavailable
 from shared.sessions.feed import Feed
 from shared.sessions.generating import Ask, Generating
 from shared.sessions.marks import FOLLOW_MS
@@ -28,6 +28,7 @@ from shared.sessions.turns import MAX_LOOKED_AT, Look, Turns
 
 POLL_S = 0.5
 STOP_S = 3.0
+"""How long `stop` waits for another instance."""
 _REMARK_S = FOLLOW_MS / 2000
 _LOOK_AGAIN_S = 1.0
 """How often an answer without readers here is checked while another instance may follow it."""
@@ -49,7 +50,8 @@ class _Following:
 
     def __init__(self, name: str, turn: Turn, feed: Feed | None = None) -> None:
         self.name, self.turn, self.feed = name, turn, feed
-        self.marked_s = self.looked_s = 0.0
+        self.mark_at_s = self.looked_s = 0.0
+        """When the mark for the other instance is due, and when the turn was read last."""
         self.ended: asyncio.Future[Turn | None] = asyncio.get_running_loop().create_future()
         """The turn, once that instance no longer generates it; None if it was deleted."""
 
@@ -81,6 +83,7 @@ class LiveTurns:
         self._live: dict[str, _Live] = {}
         self._following: set[_Following] = set()
         self._poller: asyncio.Task[None] | None = None
+        self._marker: asyncio.Task[None] | None = None
 
     def open(self, turn: str, ask: Ask) -> Feed:
         """The answer of a turn. It is generated only if it is still pending, and then by one instance."""
@@ -101,22 +104,25 @@ class LiveTurns:
         live = self._live.get(name)
         if live is not None and live.generating is not None:
             live.generating.end_early("stopped")
-            await asyncio.shield(live.task)
-        else:
+            await asyncio.wait([live.task], timeout=STOP_S)
+            turn = await self.turns.read(name)
+        if turn.state == "streaming" and turn.instance != self.instance:
             await self.turns.mark_stop(turn)
             with suppress(TimeoutError):
                 async with asyncio.timeout(STOP_S):
                     await self._end_of(_Following(name, turn))
-        return await self.turns.read(name)
+            turn = await self.turns.read(name)
+        return turn
 
     async def aclose(self) -> None:
         """Ends all turns here, and stores what they have."""
         for live in list(self._live.values()):
             self._end(live)
         await asyncio.gather(*(live.task for live in self._live.values()), return_exceptions=True)
-        if self._poller is not None:
-            self._poller.cancel()
-            await asyncio.wait([self._poller])
+        for task in (self._poller, self._marker):
+            if task is not None:
+                task.cancel()
+                await asyncio.wait([task])
 
     # -- one turn ------------------------------------------------------------------------------------------------------
 
@@ -138,6 +144,10 @@ class LiveTurns:
         turn = await self.turns.start(name, self.instance, fence, ask.lasts_ms, ticket=ask.ticket)
         while turn.state == "streaming" and turn.fence != fence:
             live.generating = None
+            if generating.ends_early:
+                raise Unavailable(
+                    "This stream was left or stopped while it was opened. Open it again.", retry_after_s=1.0
+                )
             turn = await self._follow(live, turn)
             if turn.state == "pending" and turn.error is None:
                 # The readers of the other instance left before it sent a request to Gemini.
@@ -154,18 +164,13 @@ class LiveTurns:
     async def _follow(self, live: _Live, turn: Turn) -> Turn:
         """Returns the turn when the other instance no longer generates it."""
         live.feed.extend_to(turn.text)
-        following = _Following(live.feed.turn, turn, live.feed)
-        await self._mark(following)
-        after = await self._end_of(following)
+        after = await self._end_of(_Following(live.feed.turn, turn, live.feed))
         return after if after is not None else await self.turns.read(live.feed.turn)
-
-    async def _mark(self, following: _Following) -> None:
-        following.marked_s = elapsed_s()
-        await self.turns.mark_follow(following.turn)
 
     async def _end_of(self, following: _Following) -> Turn | None:
         self._following.add(following)
         self._keep_polling()
+        self._mark_due()
         try:
             return await following.ended
         finally:
@@ -224,15 +229,33 @@ class LiveTurns:
         try:
             look = await self.turns.look(self.instance if generating else None, names)
             self._apply(look, generating, following)
-            now_s = elapsed_s()
-            unmarked = [one for one in following if one.feed is not None and now_s - one.marked_s >= _REMARK_S]
-            await asyncio.gather(
-                *(one.publish_if_due() for one in generating.values()),
-                *(self._mark(one) for one in unmarked if not one.ended.done()),
-            )
+            self._mark_due()
+            await asyncio.gather(*(one.publish_if_due() for one in generating.values()))
         except LedgerUnavailable:
             # The next look is soon. Readers wait for it, until the deadline of their stream.
             return
+        except Exception as error:  # noqa: BLE001 - logged; the streams of this process need the next look
+            self._log(error)
+
+    def _mark_due(self) -> None:
+        if self._marker is None or self._marker.done():
+            self._marker = asyncio.create_task(self._mark())
+
+    async def _mark(self) -> None:
+        """Asks the other instances for the text of what is followed here: one write for each of them, however many turns it
+        generates, since all of these are in one document."""
+        while due := [one for one in self._following if one.feed is not None and one.mark_at_s <= elapsed_s()]:
+            by_instance: dict[str, list[_Following]] = {}
+            for one in due:
+                one.mark_at_s = elapsed_s() + _REMARK_S
+                by_instance.setdefault(one.turn.instance, []).append(one)
+            for instance, ones in by_instance.items():
+                try:
+                    await self.turns.mark_follow(instance, [one.turn.fence for one in ones])
+                except LedgerUnavailable:
+                    for one in ones:
+                        one.mark_at_s = elapsed_s() + POLL_S
+                    return
 
     def _apply(self, look: Look, generating: dict[str, Generating], following: list[_Following]) -> None:
         now_s = elapsed_s()

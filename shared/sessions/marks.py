@@ -5,6 +5,7 @@ The instance only reads its marks, and only while it generates: others write the
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import orjson
@@ -42,14 +43,15 @@ def marks_key(instance: str) -> str:
 
 
 def with_stop(marks: Marks, fence: str, now_ms: int) -> Marks:
-    return marks._replace(stop=_with(marks.stop, fence, now_ms, STOP_MS))
+    return marks._replace(stop=_with(marks.stop, [fence], now_ms, STOP_MS))
 
 
-def with_follow(marks: Marks, fence: str, now_ms: int) -> Marks:
-    return marks._replace(follow=_with(marks.follow, fence, now_ms, FOLLOW_MS))
+def with_follow(marks: Marks, fences: Sequence[str], now_ms: int) -> Marks:
+    return marks._replace(follow=_with(marks.follow, fences, now_ms, FOLLOW_MS))
 
 
-def _with(marks: dict[str, int], fence: str, now_ms: int, lasts_ms: int) -> dict[str, int]:
-    kept = {name: until for name, until in marks.items() if until > now_ms and name != fence}
-    newest = sorted(kept, key=kept.__getitem__)[1 - MAX_MARKS :]
-    return {**{name: kept[name] for name in newest}, fence: now_ms + lasts_ms}
+def _with(marks: dict[str, int], fences: Sequence[str], now_ms: int, lasts_ms: int) -> dict[str, int]:
+    live = {fence: until_ms for fence, until_ms in marks.items() if until_ms > now_ms}
+    live.update(dict.fromkeys(fences, now_ms + lasts_ms))
+    latest = sorted(live, key=live.__getitem__)[-MAX_MARKS:]
+    return {fence: live[fence] for fence in latest}

@@ -32,7 +32,7 @@ from shared.sessions.session import (
     page_key,
     with_upload,
 )
-from shared.sessions.turn import Turn, read_at, turn_key
+from shared.sessions.turn import Turn, Unanswered, turn_key, unanswered
 from shared.stores.port import Change, Put, Reading, Step, Store, StoreError, transact_repeated
 
 T = TypeVar("T")
@@ -169,11 +169,14 @@ class Sessions:
                     if entry.number < end:
                         yield await self._whole(entry)
 
-    async def unanswered(self, entries: Iterable[TurnEntry]) -> dict[str, Turn | None]:
-        """The turns without an answer as they read now, by their ids. None: nobody can answer it any longer."""
+    async def unanswered(self, entries: Iterable[TurnEntry]) -> dict[str, Unanswered]:
+        """The turns without an answer, by their ids."""
         turns = [one.turn for one in entries if one.answer is None]
         readings = await _readings(self.store, [turn_key(turn) for turn in turns])
-        return {turn: _turn(reading) for turn, reading in zip(turns, readings, strict=True)}
+        return {
+            turn: unanswered(reading.value, int(reading.sample.server_ms))
+            for turn, reading in zip(turns, readings, strict=True)
+        }
 
     async def newest(self, owner: str, *, limit: int = MAX_LISTED) -> list[Listed]:
         """The newest sessions of `owner`, newest first."""
@@ -295,7 +298,7 @@ class Sessions:
                 {
                     at_head: Put(changed.pack(), now_ms + self.ttl_ms),
                     at_page: Put(page.pack(), page_expiry_ms(now_ms, self.ttl_ms)),
-                    turn_key(turn): Put(made.pack(), now_ms + self.ttl_ms),
+                    turn_key(turn): Put(made.pack(), page_expiry_ms(now_ms, self.ttl_ms)),
                 },
             )
 
@@ -372,12 +375,6 @@ async def _readings(store: Store, keys: Sequence[str]) -> list[Reading]:
     except StoreError:
         raise _unavailable() from None
     return found
-
-
-def _turn(reading: Reading) -> Turn | None:
-    if reading.value is None:
-        return None
-    return read_at(Turn.unpack(reading.value), int(reading.sample.server_ms))
 
 
 def no_session() -> NotFound:

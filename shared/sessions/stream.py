@@ -56,6 +56,9 @@ class _Opened(NamedTuple):
 
 
 async def open_stream(call: Call) -> Response:
+    if call.method == "HEAD":
+        # GET has an effect: it generates the answer.
+        return Response(media_type=EventStream.media_type)
     last = _last_event(call)
     if last is not None and last.position >= END_AT:
         return Response(status_code=204)

@@ -57,7 +57,7 @@ class EventId(NamedTuple):
 
 
 class Ticket(NamedTuple):
-    """Opens the stream of one turn for who has no header or cookie to send."""
+    """Opens the stream of one turn for a client that can send neither a header nor a cookie."""
 
     fingerprint: str
     caller: str
@@ -67,7 +67,7 @@ class Ticket(NamedTuple):
     used: bool = False
 
     def valid(self, turn: Turn, now_ms: int) -> bool:
-        if not self.used:
+        if not self.used or turn.state == "pending":
             return now_ms < self.expires_ms
         ended_ms = read_at(turn, now_ms).ended_ms
         return ended_ms is None or now_ms < ended_ms + TICKET_MS
@@ -108,11 +108,27 @@ class Turn:
     def over(self) -> bool:
         return self.state in ("done", "stopped", "interrupted")
 
+
+class Unanswered(NamedTuple):
+    """A turn without an answer."""
+
+    state: State
+    error: JsonObject | None = None
+    """Why the last attempt to answer it failed: `code`, `message` and `status`."""
+
     @property
     def was_rejected(self) -> bool:
-        """Whether its latest generation failed because of its content, so that a repetition would fail too."""
+        """Whether that attempt failed because of its content, so that a repetition would fail too."""
         error = self.error or {}
         return error.get("status") == BadRequest.status or error.get("code") == ResponseBlocked.code
+
+
+def unanswered(value: bytes | None, now_ms: int) -> Unanswered:
+    """`value`: what the store has of the turn. A turn that it has no longer cannot be answered."""
+    if value is None:
+        return Unanswered("interrupted")
+    turn = read_at(Turn.unpack(value), now_ms)
+    return Unanswered(turn.state, turn.error)
 
 
 def read_at(turn: Turn, now_ms: int) -> Turn:

@@ -62,8 +62,8 @@ class Turns:
         return _found(await self._transact([turn_key(turn)], step))
 
     async def start(self, turn: str, instance: str, fence: str, lasts_ms: int, *, ticket: str = "") -> Turn:
-        """The turn; `fence` is its fence if this instance is to generate the answer, by `lasts_ms` from now. Otherwise somebody
-        else generates it, or it has ended. `ticket`: the fingerprint of the ticket that opens it, which is marked as used."""
+        """The turn. If its fence is `fence`, this instance generates the answer, within `lasts_ms` from now; otherwise another
+        instance does, or the turn has ended. `ticket`: the fingerprint of the ticket that opens it, which is marked as used."""
 
         def step(values: Values, now_ms: int) -> Change[Turn | None]:
             before = _turn_in(values, turn)
@@ -79,7 +79,7 @@ class Turns:
         return await self._write_held(turn, fence, lambda found: published(found, text))
 
     async def release(self, turn: str, fence: str, error: JsonObject | None) -> bool:
-        """Makes a turn pending again, of which nothing was generated. False if it is no longer this instance's."""
+        """Makes a turn without text pending again. False if it is no longer this instance's."""
         return await self._write_held(turn, fence, lambda found: released(found, error))
 
     async def end(self, turn: str, at: Turn, fence: str, answer: Answer, error: JsonObject | None = None) -> bool:
@@ -98,7 +98,7 @@ class Turns:
         return _found(await self._end(turn, at, lost, at.text))
 
     async def stop_pending(self, turn: str, at: Turn) -> Turn:
-        """Stops a turn that nobody has started. The turn as it reads afterwards; it may be streaming."""
+        """Stops a pending turn. The turn as it is stored afterwards; it is streaming if an instance has started it meanwhile."""
 
         def decide(found: Turn, now_ms: int) -> Answer | None:
             return Answer("stopped", "", ended_ms=now_ms) if found.state == "pending" else None
@@ -111,9 +111,9 @@ class Turns:
         """Asks the instance that generates the turn to end it as stopped."""
         await self._mark(turn.instance, lambda marks, now_ms: with_stop(marks, turn.fence, now_ms))
 
-    async def mark_follow(self, turn: Turn) -> None:
-        """Asks the instance that generates the turn to publish the text, for as long as a mark lasts."""
-        await self._mark(turn.instance, lambda marks, now_ms: with_follow(marks, turn.fence, now_ms))
+    async def mark_follow(self, instance: str, fences: Sequence[str]) -> None:
+        """Asks `instance` to publish the texts of the turns with these fences, for as long as a mark lasts."""
+        await self._mark(instance, lambda marks, now_ms: with_follow(marks, fences, now_ms))
 
     async def look(self, instance: str | None, turns: Sequence[str]) -> Look:
         """The marks of `instance`, if it is given, and at most MAX_LOOKED_AT turns, with one read."""

@@ -20,49 +20,37 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
-WITH_THE_COOKIE = """
-async ([gateway, text, headers = {}]) => {
-  const post = (path, init) => fetch(gateway + path, {method: "POST", credentials: "include", ...init}).then((r) => r.json());
+COMMON = """
   const form = new FormData();
   form.append("file", new Blob(["One line of text."], {type: "text/plain"}), "notes.txt");
-  const upload = await post("/upload", {body: form, headers});
-  const json = {headers: {"content-type": "application/json"}, body: JSON.stringify({message: text})};
-  const chat = await post("/chat", json);
-  const answer = await new Promise((resolve, reject) => {
-    const source = new EventSource(gateway + "/stream", {withCredentials: true});
+  const json = (body) => ({method: "POST", headers: {"content-type": "application/json"}, body: JSON.stringify(body)});
+  const parsed = (response) => response.json();
+  const read = (source) => new Promise((resolve, reject) => {
     let answer = "";
     source.onmessage = (event) => { answer += event.data; };
     source.addEventListener("done", () => { source.close(); resolve(answer); });
     source.onerror = () => { source.close(); reject(new Error("the stream failed")); };
   });
-  return {upload, chat, answer};
-}
 """
-"""What a page written for one server-wide session does, with `credentials` and `withCredentials` added. On loopback, callers
-without a credential share one session; the header x-session-id: new with the first request opens another."""
-NEW = {"x-session-id": "new"}
-EMPTY_PAGE = '<!doctype html><title>Another site</title><link rel="icon" href="data:,">'
-WITH_A_TICKET = """
-async ([gateway, text, headers]) => {
-  const post = (path, body) => fetch(gateway + path, {
-    method: "POST", headers: {"content-type": "application/json"}, body: JSON.stringify(body),
-  }).then((r) => r.json());
-  const form = new FormData();
-  form.append("file", new Blob(["One line of text."], {type: "text/plain"}), "notes.txt");
-  const upload = await fetch(gateway + "/upload", {method: "POST", body: form, headers}).then((r) => r.json());
-  const chat = await post("/chat", {message: text, session_id: upload.session_id});
-  const {ticket} = await post(`/sessions/${chat.session_id}/ticket`, {});
-  const answer = await new Promise((resolve, reject) => {
-    const source = new EventSource(`${gateway}/stream?ticket=${encodeURIComponent(ticket)}`);
-    let answer = "";
-    source.onmessage = (event) => { answer += event.data; };
-    source.addEventListener("done", () => { source.close(); resolve(answer); });
-    source.onerror = () => { source.close(); reject(new Error("the stream failed")); };
-  });
-  return {upload, chat, answer};
-}
-"""
+WITH_THE_COOKIE = f"""async ([gateway, text, headers]) => {{ {COMMON}
+  const credentials = "include";
+  const upload = await fetch(gateway + "/upload", {{method: "POST", body: form, headers, credentials}}).then(parsed);
+  const chat = await fetch(gateway + "/chat", {{...json({{message: text}}), credentials}}).then(parsed);
+  const answer = await read(new EventSource(gateway + "/stream", {{withCredentials: true}}));
+  return {{upload, chat, answer}};
+}}"""
+"""What a page written for one server-wide session does, with `credentials` and `withCredentials` added."""
+WITH_A_TICKET = f"""async ([gateway, text, headers]) => {{ {COMMON}
+  const upload = await fetch(gateway + "/upload", {{method: "POST", body: form, headers}}).then(parsed);
+  const chat = await fetch(gateway + "/chat", json({{message: text, session_id: upload.session_id}})).then(parsed);
+  const {{ticket}} = await fetch(`${{gateway}}/sessions/${{chat.session_id}}/ticket`, {{method: "POST"}}).then(parsed);
+  const answer = await read(new EventSource(`${{gateway}}/stream?ticket=${{ticket}}`));
+  return {{upload, chat, answer}};
+}}"""
 """Sends no cookie, as where the browser blocks those of other sites."""
+NEW = {"x-session-id": "new"}
+"""Of the first request: on loopback, callers without a credential share one session unless they open another."""
+EMPTY_PAGE = '<!doctype html><title>Another site</title><link rel="icon" href="data:,">'
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")

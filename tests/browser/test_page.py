@@ -85,10 +85,14 @@ async def test_an_image_is_attached_and_asked_about(gateway: str, opened: Opened
 
 
 async def test_an_image_alone_is_a_message(gateway: str, opened: Opened, tmp_path: Path) -> None:
+    """It waits in the session for the next message, also while the page is loaded again."""
     image = tmp_path / "alone.png"
     image.write_bytes(written("PNG", (8, 8)))
     page = await opened(f"{gateway}/try")
     await page.set_input_files("#picker", image)
+    await page.get_by_role("status").filter(has_text="alone.png is attached.").wait_for()
+    await page.reload()
+    await page.locator("#attached li", has_text="alone.png").wait_for()
     await page.get_by_role("button", name="Send").click()
     assert "image/png" in await whole(page)
 
@@ -302,7 +306,7 @@ async def test_nothing_scrolls_but_the_messages(gateway: str, opened: Opened) ->
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 390])
 async def test_screenshots(gateway: str, opened: Opened, tmp_path: Path, width: int, scheme: str) -> None:
-    """For people, in dist/try. The test itself sees that nothing is wider than the window, and that the scheme is used."""
+    """For people, in dist/try. The test itself sees that nothing is wider than its place, and that the scheme is used."""
     (tmp_path / "picture.png").write_bytes(written("PNG", (320, 240)))
     page = await opened(f"{gateway}/try", viewport={"width": width, "height": 800}, color_scheme=scheme)
     await page.screenshot(path=SCREENSHOTS / f"{scheme}-{width}-empty.png")
@@ -311,5 +315,16 @@ async def test_screenshots(gateway: str, opened: Opened, tmp_path: Path, width: 
     await whole(page)
     await page.screenshot(path=SCREENSHOTS / f"{scheme}-{width}-answer.png")
     assert await page.evaluate("document.documentElement.scrollWidth") == width
+    too_wide = "['side', 'scroll'].filter((id) => $(id).scrollWidth > $(id).clientWidth)"
+    assert await page.evaluate(too_wide) == []
     dark = await page.evaluate("getComputedStyle(document.body).backgroundColor.match(/\\d+/g)[0] < 60")
     assert dark == (scheme == "dark")
+
+
+async def test_a_failed_answer_says_why_and_can_be_tried_again(gateway: str, opened: Opened) -> None:
+    """The offline Gemini rejects this prompt once; nothing was written, so the turn is still pending."""
+    page = await opened(f"{gateway}/try", may_fail=True)
+    await send(page, "[[fault:400x1]] Hello.")
+    await page.locator("#messages .note.bad", has_text="Gemini").wait_for()
+    await page.get_by_role("button", name="Try again").click()
+    assert "Hello." in await whole(page)

@@ -153,6 +153,21 @@ async def test_without_grace_a_turn_is_interrupted() -> None:
         assert path.sent == 1
 
 
+async def test_a_reader_that_leaves_the_queue_may_return() -> None:
+    """Nothing was sent to Gemini for it, so the turn is pending again."""
+    async with whole_path(GEMINI_CONCURRENCY_LIMIT=1, STREAM_GRACE_SECONDS=0, REQUEST_TIMEOUT_SECONDS=20) as path:
+        session, _ = await sent(path, "Hello")
+        async with path.asking("[[fault:hang]]"):
+            await eventually(lambda: path.open_upstream == 1)
+            reading = asyncio.create_task(streamed(path))
+            await eventually(lambda: path.waiting == 1)
+            reading.cancel()
+            await eventually(lambda: path.waiting == 0)
+        await path.quiet()
+        assert [turn["state"] for turn in await history(path, session)] == ["pending"]
+        assert text_of(await streamed(path))
+
+
 async def test_a_turn_is_stopped() -> None:
     async with whole_path() as path:
         session, turn = await sent(path, "Hello [[words:60]] [[fault:slow@1]]")
@@ -178,11 +193,16 @@ async def test_a_pending_turn_is_stopped_before_its_stream() -> None:
 
 
 async def test_an_error_before_the_text_keeps_its_status() -> None:
+    """EventSource cannot read it, so the history has it too, until the next attempt."""
     async with whole_path() as path:
-        await sent(path, "Hello [[fault:400x1]]")
+        session, _ = await sent(path, "Hello [[fault:400x1]]")
         answer = await streamed(path)
         assert answer.status == 400
+        (turn,) = await history(path, session)
+        assert (turn["state"], turn["answer"]) == ("pending", None)
+        assert turn["error"] == {name: answer.error[name] for name in ("code", "message", "status")}
         assert text_of(await streamed(path))
+        assert "error" not in (await history(path, session))[0]
 
 
 async def test_a_broken_stream_ends_with_an_error_event() -> None:
@@ -207,6 +227,15 @@ async def test_an_answer_ends_at_its_deadline() -> None:
         assert path.open_upstream == 0
         (kept,) = await history(path, session)
         assert (kept["state"], kept["answer"]) == ("interrupted", text_of(answer))
+
+
+async def test_a_head_request_generates_nothing() -> None:
+    async with whole_path() as path:
+        await sent(path, "Hello")
+        answer = await path.send("HEAD", "/stream")
+        assert (answer.status, answer.headers["content-type"]) == (200, "text/event-stream; charset=utf-8")
+        assert path.sent == 0
+        assert text_of(await streamed(path))
 
 
 # -- whose stream ------------------------------------------------------------------------------------------------------

@@ -208,6 +208,8 @@ async def test_cookie_of_an_expired_session_is_no_error(server: Server) -> None:
     [
         ({}, {"origin": "http://gateway.test"}, True),
         ({}, {"origin": "http://page.test"}, False),
+        ({}, {"origin": "null"}, False),
+        ({"PUBLIC_BASE_URL": "https://public.test"}, {"origin": "https://public.test"}, True),
         ({}, {"sec-fetch-site": "cross-site"}, False),
         ({}, {"sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate"}, True),
         ({"CORS_ORIGIN": "http://page.test"}, {"origin": "http://page.test"}, True),

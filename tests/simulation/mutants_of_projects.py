@@ -11,7 +11,12 @@ from shared.ledger import merging, slots, throttling
 from shared.ledger.state import State
 from tests.simulation.mutant import Mutant, patched
 from tests.simulation.scenario import Scenario
-from tests.simulation.shapes import changed_limits, merged_projects, merged_while_held
+from tests.simulation.shapes import (
+    changed_limits,
+    merged_projects,
+    merged_while_exchanges_last,
+    merged_while_held,
+)
 
 SLOTS, COUNTED = "exchanges at once", "days that are counted wrong"
 REQUESTS, SHARE = "requests in any window", "share of the saturated limit that was used"
@@ -118,7 +123,6 @@ MERGES = tuple(
     for name, change, promise in (
         ("the days of a merged ledger are lost", days_stay_behind, COUNTED),
         ("the leases of a merged ledger are lost", leases_stay_behind, SLOTS),
-        ("the slots of a merged ledger are free", moved_slots_are_free, SLOTS),
         ("a merged ledger's lease replaces another", one_lease_for_both, SLOTS),
         ("a closed ledger still books", closed_document_books, REQUESTS),
     )
@@ -130,6 +134,13 @@ PROJECTS = (
         rings_stay_behind,
         shape=merged_while_held,
         promise=REQUESTS,
+        among_seeds=False,
+    ),
+    Mutant(
+        "the slots of a merged ledger are free",
+        moved_slots_are_free,
+        shape=merged_while_exchanges_last,
+        promise=SLOTS,
         among_seeds=False,
     ),
     Mutant(

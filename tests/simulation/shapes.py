@@ -267,6 +267,13 @@ def merged_while_held(seed: int) -> Scenario:
     return merged_projects(4 * seed + 3)
 
 
+def merged_while_exchanges_last(seed: int) -> Scenario:
+    """The seeds of `merged_projects` in which slots are scarce, with exchanges that last longer than the merges."""
+    plain = merged_projects(4 * seed)
+    clients = (replace(client, kind=replace(client.kind, service_s=(1.0, 2.5))) for client in plain.clients)
+    return replace(plain, clients=tuple(clients))
+
+
 # -- Gemini refuses for a while ------------------------------------------------------------------------------------------
 
 WINDOW_S = 3.0

@@ -22,7 +22,7 @@ NEARLY_ALL = 0.75 * CALLERS
 """So many requests are at Gemini on average: between two of a caller's requests its slot is empty for a moment."""
 MIN_SHARE = 0.35
 HANDOVER_S = 5.0 if os.environ.get("CI") else 1.5
-"""Slots change hands in 0.5 s, also in CI, where the machine may be busy; a lease, which lasts 10 s, need not end for it."""
+"""0.0 to 0.8 s were measured. In CI the machine may be busy; a lease lasts 10 s, so slots do not follow because a lease ends."""
 MEASURE_S = 2.5
 
 

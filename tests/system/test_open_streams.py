@@ -90,7 +90,7 @@ def stream_of(function: str, number: int) -> bytes:
 def texts(response: bytes) -> int:
     """The number of texts of a whole stream; 0 for any other response."""
     whole = response.startswith(b"HTTP/1.1 200 ") and b'"done":true' in response and response.endswith(b"\r\n0\r\n\r\n")
-    return len(re.findall(rb'\ndata: {"text":', response)) if whole else 0
+    return len(re.findall(rb'\n(?:event: message\n|data: {"text":)', response)) if whole else 0
 
 
 async def assert_all_complete(function: str, url: str, gemini: Emulator) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import NamedTuple
@@ -38,10 +39,16 @@ class Site(NamedTuple):
         await eventually(lambda: self.gemini.stats()["open"] == 0, PATIENCE_S)
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def site(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Site]:
-    folder = tmp_path_factory.mktemp("site")
-    async with running(EmulatorConfig()) as gemini, two_servers(folder, gemini.url) as (one, two):
+@pytest_asyncio.fixture(scope="module", loop_scope="module", params=["sqlite", "firestore"])
+async def site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Site]:
+    folder, env = tmp_path_factory.mktemp("site"), {}
+    if request.param == "firestore":
+        env = {
+            "LEDGER_URL": "firestore://gateway-tests/(default)",
+            "FIRESTORE_EMULATOR_HOST": request.getfixturevalue("firestore_host"),
+            "GEMINI_API_KEY_PROJECT": f"streams-{time.time_ns()}",
+        }
+    async with running(EmulatorConfig()) as gemini, two_servers(folder, gemini.url, env) as (one, two):
         yield Site(gemini, one, two)
 
 
@@ -117,6 +124,22 @@ async def test_an_answer_is_stopped_from_elsewhere(tmp_path: Path) -> None:
                 assert kept["usage"]["prompt_tokens"] > 0
         # The machine may be busy during one of them.
         assert min(took_s) < MAX_STOP_S
+
+
+async def test_a_process_that_stops_keeps_the_text(tmp_path: Path) -> None:
+    async with running(EmulatorConfig()) as gemini, two_servers(tmp_path, gemini.url) as (one, two):
+        async with clients(1) as (client,):
+            await client.send(one, LONG)
+            reading = asyncio.create_task(client.read(one))
+            await eventually(lambda: len(client.events) >= 2, PATIENCE_S)
+            assert await one.end() == 0
+            await asyncio.gather(reading, return_exceptions=True)
+            await client.read(two)
+            client.assert_ids_rise()
+            assert client.events[-1].name == "interrupted"
+            (kept,) = await client.history(two)
+            assert (kept["state"], kept["answer"]) == ("interrupted", client.text)
+        assert gemini.stats()["open"] == 0
 
 
 async def suspended(folder: Path, for_s: float) -> None:

@@ -18,16 +18,6 @@ DESIGNED: dict[str, dict[str, Any]] = {
         "paths": {path: ["GET", "POST"] for path in ("/v1beta/*", "/upload/v1/*", "/upload/v1beta/*", "/gemini/*")}
     },
     "console": {"paths": {"/api/*": ["GET", "POST"], "/docs": ["GET"], "/openapi.json": ["GET"]}},
-    "sessions": {
-        "paths": {
-            "/upload": ["POST"],
-            "/stream": ["GET"],
-            "/sessions/{id}": ["GET", "DELETE"],
-            "/sessions/{id}/ticket": ["POST"],
-        },
-        "also": {"/chat": ["POST"]},
-        "storage": "write",
-    },
     "image": {"paths": {"/image/*": ["GET"], "/images": ["GET"]}, "storage": "write"},
     "generate": {"paths": {"/generate": ["POST"]}, "storage": "write"},
     "batch": {"paths": {"/batch": ["POST"], "/batch/*": ["GET"]}},

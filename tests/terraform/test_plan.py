@@ -183,7 +183,7 @@ def test_a_template_is_mapped_by_its_literal_prefix(grown: Deployment) -> None:
     assert prefixes.count("/sessions/") == 1
     assert not any("{" in (match["prefix_match"] or match["full_path_match"]) for match in matches)
     edge = Edge(url_map, grown)
-    assert grown.manifests["sessions"].also.keys() == {"/chat"}
+    assert grown.manifests["sessions"].also.keys() == {"/", "/chat", "/generate_text"}
     assert edge.function(RoutedRequest("POST", "/chat")) == "chat"
 
 

@@ -103,6 +103,14 @@ def test_a_path_may_be_public_in_a_function_that_is_not(tmp_path: Path) -> None:
     assert (manifest.access_of("/thing"), manifest.access_of("/things/*")) == ("public", "credential")
 
 
+def test_a_wildcard_below_a_template_is_a_functions_own(tmp_path: Path) -> None:
+    """The longest literal prefix decides, locally and in the URL map."""
+    write(tmp_path, "thing", {**GOOD, "paths": {"/a/{id}/c": ["POST"]}})
+    write(tmp_path, "another", {**GOOD, "paths": {"/a/v1/*": ["POST"]}})
+    elsewhere = owners(load_all(tmp_path))
+    assert (elsewhere.owner("/a/v1/c"), elsewhere.owner("/a/x/c")) == ("another", "thing")
+
+
 def test_two_functions_cannot_have_one_path(tmp_path: Path) -> None:
     write(tmp_path, "thing", GOOD)
     write(tmp_path, "another", GOOD)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cache
 from typing import NamedTuple
 
 import pytest
@@ -41,20 +42,26 @@ def successors(world: World, limit: int) -> Iterator[World]:
 
 
 def _renewed(world: World, at: int, limit: int) -> Iterator[World]:
-    number, held, settled = world.instances[at]
-    slot = GRID.slot(world.now + UNCERTAINTY_MS)
+    blob, adopted = _renewal(world.now, world.blob, at, world.instances[at], limit)
+    yield world._replace(blob=blob, instances=_with(world.instances, at, adopted))
+
+
+@cache
+def _renewal(now: int, blob: bytes, at: int, instance: Instance, limit: int) -> tuple[bytes, Instance]:
+    """The ledger and the instance after its renewal, which many worlds share: nothing else of a world has a part in it."""
+    number, held, settled = instance
+    slot = GRID.slot(now + UNCERTAINTY_MS)
     kept: Bookings = {v: Cost(n) for v, n in held if v.last >= slot}
     demand = Demand(Limits(requests=limit), {d: Cost(n) for d, n in settled}, kept, ((Cost(1), 1),), reach_ms=8)
     message = RenewRequest(
-        str(at), number + 1, world.now - UNCERTAINTY_MS, 2, 4, lease_ms=4, want_slots=1, demands={MODEL: demand}
+        str(at), number + 1, now - UNCERTAINTY_MS, 2, 4, lease_ms=4, want_slots=1, demands={MODEL: demand}
     )
-    state = unpack(world.blob)
-    grant = renew(state, message, world.now, GRID)
+    state = unpack(blob)
+    grant = renew(state, message, now, GRID)
     check_windows(state, MODEL, Limits(requests=limit), GRID)
     check_slots(state, 2)
     got = tuple(sorted((v, cost.requests) for v, cost in grant.allotments[MODEL].bookings.items()))
-    adopted = (number + 1, got, ())
-    yield world._replace(blob=pack(state), instances=_with(world.instances, at, adopted))
+    return pack(state), (number + 1, got, ())
 
 
 def _dispatched(world: World, at: int) -> Iterator[World]:

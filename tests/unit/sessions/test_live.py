@@ -15,7 +15,7 @@ from shared.sessions import generating as generating_module
 from shared.sessions import live as live_module
 from shared.sessions.live import LiveTurns
 from shared.sessions.turn import END_AT, USAGE_AT
-from shared.stores.memory import MemoryStore
+from shared.stores.memory import MemoryStore, Shelf
 from shared.stores.port import Outcome, Step, StoreUnavailable
 from tests.support.turns import Gemini, Stored, event_of
 from tests.unit.sessions.test_feed import Event
@@ -375,6 +375,18 @@ async def test_an_answer_that_is_too_long_is_an_error(monkeypatch: pytest.Monkey
     assert await stored.answer() == ("interrupted", "Hello!")
 
 
+async def test_line_ends_are_stored_as_they_are_streamed() -> None:
+    """Also those whose two characters come in two frames."""
+    stored, gemini = Stored(), Gemini()
+    name, _ = await stored.message()
+    async with instances(stored) as (live,):
+        gemini.say("a\r", "\nb\r\n", "\nc\r", "d\r", "\n", "\n")
+        gemini.end()
+        reader = await Reader(live, name, gemini).end()
+    assert reader.text == "a\nb\n\nc\nd\n\n"
+    assert await stored.answer() == ("done", reader.text)
+
+
 async def test_closing_stores_what_there_is() -> None:
     stored, gemini = Stored(), Gemini()
     name, _ = await stored.message()
@@ -405,10 +417,45 @@ async def test_only_a_followed_answer_is_published() -> None:
         await second.end()
 
 
-class Counted(MemoryStore):
-    """Counts transactions with and without a write, and fails while `down`."""
+class Held(MemoryStore):
+    """Holds each transaction back until `go`."""
 
-    reads = writes = 0
+    def __init__(self, shelf: Shelf) -> None:
+        super().__init__(shelf)
+        self.go = asyncio.Event()
+
+    async def transact(self, keys, step: Step, **rest) -> Outcome:  # type: ignore[no-untyped-def, type-arg]
+        await self.go.wait()
+        return await super().transact(keys, step, **rest)
+
+
+@pytest.mark.parametrize("grace_s", [0.0, PATIENCE_S])
+async def test_a_start_that_loses_is_left_and_stopped(grace_s: float) -> None:
+    """While a start is under way, its instance does not know yet that another one generates the answer."""
+    stored, gemini = Stored(), Gemini()
+    name, _ = await stored.message()
+    held = Held(stored.shelf)
+    async with instances(stored) as (winner,):
+        first = Reader(winner, name, gemini)
+        gemini.say("Hel")
+        await until(lambda: first.text == "Hel")
+        loser = stored.instance(grace_s=grace_s, store=held)
+        left = Reader(loser, name, gemini)
+        await until(lambda: name in loser._live)
+        stopping = asyncio.create_task(loser.stop(name, await winner.turns.read(name)))
+        leaving = asyncio.create_task(left.leave())
+        await asyncio.sleep(0)
+        held.go.set()
+        await leaving
+        assert (await stopping).state == "stopped"
+        assert (await first.end()).events[-1][2]["state"] == "stopped"
+        await loser.aclose()
+
+
+class Counted(MemoryStore):
+    """Counts transactions with and without a write, and those that write marks, and fails while `down`."""
+
+    reads = writes = marks = 0
     down = False
 
     async def transact(self, keys, step: Step, **rest) -> Outcome:  # type: ignore[no-untyped-def, type-arg]
@@ -416,6 +463,7 @@ class Counted(MemoryStore):
             raise StoreUnavailable("down")
         outcome = await super().transact(keys, step, **rest)
         self.writes += outcome.writes
+        self.marks += outcome.writes * keys[0].startswith("marks/")
         self.reads += not outcome.writes
         return outcome
 
@@ -463,6 +511,90 @@ async def test_one_read_serves_all_streams(monkeypatch: pytest.MonkeyPatch) -> N
         for gemini, reader in zip(geminis, readers, strict=True):
             gemini.end()
             await reader.end()
+
+
+async def test_one_write_marks_all_that_is_followed() -> None:
+    """All marks of an instance are in one document, which many writes at once would contend for."""
+    store = Counted()
+    stored, geminis = Stored(store), [Gemini() for _ in range(20)]
+    async with instances(stored, 2) as (one, two):
+        names = []
+        for gemini in geminis:
+            stored.session = stored.sessions.open("owner")
+            names.append((await stored.message())[0])
+            gemini.say("Hel")
+        first = [Reader(one, name, gemini) for name, gemini in zip(names, geminis, strict=True)]
+        await until(lambda: all(reader.text == "Hel" for reader in first))
+        second = [Reader(two, name, gemini) for name, gemini in zip(names, geminis, strict=True)]
+        await until(lambda: all(reader.text == "Hel" for reader in second))
+        assert store.marks <= 2
+        for gemini in geminis:
+            gemini.end()
+        for reader in (*first, *second):
+            await reader.end()
+
+
+async def test_followed_turns_beyond_one_read_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live_module, "MAX_LOOKED_AT", 2)
+    stored, geminis = Stored(), [Gemini() for _ in range(5)]
+    async with instances(stored, 2) as (one, two):
+        names = []
+        for gemini in geminis:
+            stored.session = stored.sessions.open("owner")
+            names.append((await stored.message())[0])
+            gemini.say("Hel")
+        first = [Reader(one, name, gemini) for name, gemini in zip(names, geminis, strict=True)]
+        await until(lambda: all(reader.text == "Hel" for reader in first))
+        second = [Reader(two, name, gemini) for name, gemini in zip(names, geminis, strict=True)]
+        await until(lambda: all(reader.text == "Hel" for reader in second))
+        for gemini in geminis:
+            gemini.end()
+        assert {(await reader.end()).last for reader in (*first, *second)} == {"done"}
+
+
+async def test_a_turn_whose_instance_is_gone_is_not_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live_module, "STOP_S", 0.01)
+    stored = Stored()
+    name, _ = await stored.message()
+    turn = await stored.turns.start(name, "gone", "fence", 60_000)
+    async with instances(stored) as (live,):
+        assert (await live.stop(name, turn)).state == "streaming"
+        stored.advance(60)
+        assert (await live.stop(name, turn)).state == "interrupted"
+
+
+async def test_closing_leaves_what_others_generate() -> None:
+    stored, gemini = Stored(), Gemini()
+    name, _ = await stored.message()
+    async with instances(stored) as (one,):
+        first = Reader(one, name, gemini)
+        gemini.say("Hel")
+        await until(lambda: first.text == "Hel")
+        async with instances(stored) as (two,):
+            second = Reader(two, name, gemini)
+            await until(lambda: second.text == "Hel")
+            await two.aclose()
+            await second.leave()
+        gemini.end()
+        assert (await first.end()).last == "done"
+
+
+async def test_a_failing_look_does_not_end_the_streams() -> None:
+    store = Counted()
+    stored, gemini = Stored(store), Gemini()
+    name, _ = await stored.message()
+    async with instances(stored, 2) as (one, two):
+        first = Reader(one, name, gemini)
+        gemini.say("Hel")
+        await until(lambda: first.text == "Hel")
+        store.down = True
+        for _ in range(20):
+            await asyncio.sleep(0.001)
+        store.down = False
+        second = Reader(two, name, gemini)
+        await until(lambda: second.text == "Hel")
+        gemini.end()
+        assert {(await reader.end()).last for reader in (first, second)} == {"done"}
 
 
 async def test_an_answer_that_cannot_be_stored_is_an_error() -> None:

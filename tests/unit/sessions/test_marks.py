@@ -8,23 +8,23 @@ NONE = Marks({}, {})
 
 
 def test_marks_are_added_and_packed() -> None:
-    marks = with_follow(with_stop(NONE, "a", 100), "b", 100)
+    marks = with_follow(with_stop(NONE, "a", 100), ["b"], 100)
     assert marks == Marks({"a": 100 + STOP_MS}, {"b": 100 + FOLLOW_MS})
     assert Marks.unpack(marks.pack()) == marks
     assert Marks.unpack(None) == NONE
 
 
 def test_the_entry_lives_as_long_as_its_last_mark() -> None:
-    assert with_follow(with_stop(NONE, "a", 0), "b", STOP_MS).expires_ms == STOP_MS + FOLLOW_MS
+    assert with_follow(with_stop(NONE, "a", 0), ["b"], STOP_MS).expires_ms == STOP_MS + FOLLOW_MS
 
 
 def test_an_expired_mark_is_dropped_with_the_next_one() -> None:
-    marks = with_follow(with_follow(NONE, "a", 0), "b", FOLLOW_MS)
+    marks = with_follow(with_follow(NONE, ["a"], 0), ["b"], FOLLOW_MS)
     assert marks.follow == {"b": 2 * FOLLOW_MS}
 
 
 def test_a_repeated_mark_lasts_longer() -> None:
-    assert with_follow(with_follow(NONE, "a", 0), "a", 50).follow == {"a": 50 + FOLLOW_MS}
+    assert with_follow(with_follow(NONE, ["a"], 0), ["a"], 50).follow == {"a": 50 + FOLLOW_MS}
 
 
 def test_the_number_of_marks_is_bounded() -> None:

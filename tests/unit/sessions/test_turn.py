@@ -132,6 +132,14 @@ def test_a_ticket_of_a_lost_turn_expires_after_its_deadline() -> None:
     assert with_used_ticket(turn, "print", 1000 + TICKET_MS) is None
 
 
+def test_a_used_ticket_of_a_pending_turn_expires() -> None:
+    """Its generation failed before any text."""
+    turn = with_used_ticket(with_ticket(STREAMING, ticket("print"), 0), "print", 1)
+    assert turn is not None
+    assert with_used_ticket(released(turn, None), "print", TICKET_MS - 1) is not None
+    assert with_used_ticket(released(turn, None), "print", TICKET_MS) is None
+
+
 def test_another_ticket_opens_nothing() -> None:
     assert with_used_ticket(with_ticket(STREAMING, ticket("print"), 0), "other", 0) is None
 

@@ -133,7 +133,7 @@ async def test_one_read_has_marks_and_turns() -> None:
     name, _ = await stored.message()
     turn = await stored.turns.start(name, "a", "fence", LASTS_MS)
     await stored.turns.mark_stop(turn)
-    await stored.turns.mark_follow(turn)
+    await stored.turns.mark_follow("a", [turn.fence])
     look = await stored.turns.look("a", [name, "unknown"])
     assert (list(look.marks.stop), list(look.marks.follow)) == (["fence"], ["fence"])
     assert look.turns == {name: turn, "unknown": None}
