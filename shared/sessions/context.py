@@ -63,4 +63,4 @@ async def _file_parts(call: Call, session: SessionRef, turns: Sequence[TurnEntry
         return {}
     owner = files_owner(session.sid)
     found = await call.services.files.describe_all(owner, sorted(ids))
-    return await native_file_parts(call, list(found.values()), owner)
+    return await native_file_parts(call, list(found.values()), owner, skip_lost=True)

@@ -82,6 +82,19 @@ async def test_an_expired_file_does_not_end_its_session(tmp_path: Path) -> None:
         assert "2 messages came before it" in await say(path, "And in short?")
 
 
+@pytest.mark.parametrize("inline_bytes", [10_000, 1_000])
+async def test_lost_bytes_do_not_end_their_session(tmp_path: Path, inline_bytes: int) -> None:
+    """The storage has them no longer, for example after its folder was emptied, though the entry has not expired."""
+    with patch("shared.http.stored_files.INLINE_BYTES", inline_bytes):
+        async with sessions_on(tmp_path) as path:
+            await upload(path)
+            for file in tmp_path.glob("files/*"):
+                file.unlink()
+            assert "With it came" not in await say(path, "What is this?")
+            await upload(path)
+            assert "With it came" in await say(path, "And this?")
+
+
 def _deleted(values: Any) -> Any:
     from shared.stores.port import Change
 
