@@ -46,6 +46,11 @@ async def upload(path: WholePath, data: bytes = TEXT) -> Mapping[str, Any]:
     return body
 
 
+def empty(folder: Path) -> None:
+    for file in folder.iterdir():
+        file.unlink()
+
+
 async def test_messages_without_an_answer_are_sent_with_the_next(tmp_path: Path) -> None:
     async with sessions_on(tmp_path) as path:
         await path.send("POST", "/chat", orjson.dumps({"message": "First, my name is Ada."}))
@@ -88,8 +93,7 @@ async def test_lost_bytes_do_not_end_their_session(tmp_path: Path, inline_bytes:
     with patch("shared.http.stored_files.INLINE_BYTES", inline_bytes):
         async with sessions_on(tmp_path) as path:
             await upload(path)
-            for file in tmp_path.glob("files/*"):
-                file.unlink()
+            empty(tmp_path / "files")
             assert "With it came" not in await say(path, "What is this?")
             await upload(path)
             assert "With it came" in await say(path, "And this?")
