@@ -44,8 +44,11 @@ def text_cost(turn: TurnEntry) -> float:
 
 
 def file_cost(turn: TurnEntry) -> int:
-    """The estimate for a turn's files."""
-    return sum(PART_TOKENS + media_tokens(file.mime_type, file.size_bytes) for file in turn.files)
+    """The estimate for a turn's files. A long video's is several times too high, so that the next message would be sent without
+    it: Gemini's count of the turn's whole request is a better bound, once it is known."""
+    estimate = sum(PART_TOKENS + media_tokens(file.mime_type, file.size_bytes) for file in turn.files)
+    counted = None if turn.answer is None else turn.answer.usage.prompt_tokens
+    return estimate if counted is None else min(estimate, counted)
 
 
 async def first_fitting(costs: Sequence[float], limit: float, count: Count) -> int:

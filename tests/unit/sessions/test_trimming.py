@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from shared.generation import UNKNOWN_USAGE
 from shared.sessions.session import Answer, FileRef, TurnEntry
 from shared.sessions.trimming import (
     HIGH_BY,
@@ -48,6 +49,16 @@ async def test_near_the_limit_gemini_counts(per_cost: float) -> None:
     tokens = sum(counts.costs[first:]) * per_cost
     assert 0.94 * 1000 < tokens <= 1000
     assert len(counts.asked) <= MAX_COUNTS
+
+
+@pytest.mark.parametrize("counted", [None, 1000, 10**9])
+def test_a_file_that_gemini_counted_is_not_estimated(counted: int | None) -> None:
+    film = FileRef("file-2", "film.mp4", "video/mp4", 60 << 20)
+    pending = turn(0, "What is this?", None, film)
+    answer = Answer("done", "A film.", usage=UNKNOWN_USAGE._replace(prompt_tokens=counted))
+    estimate = file_cost(pending)
+    assert estimate > 500_000
+    assert file_cost(pending._replace(answer=answer)) == min(estimate, counted or estimate)
 
 
 async def test_turns_that_differ_are_counted_again() -> None:
