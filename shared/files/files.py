@@ -123,6 +123,14 @@ class Files:
 
         return FileSource(_key_of(owner, file.id), file.id, mime_type, file.size_bytes, read_part)
 
+    async def has_bytes(self, file: StoredFile) -> bool:
+        """Whether its bytes are there: somebody may have deleted them from the storage, or it may be another one now."""
+        try:
+            await self.objects.head(file.object_name)
+        except NotFound:
+            return False
+        return True
+
     async def read(self, file: StoredFile, part: tuple[int, int] | None = None) -> bytes:
         """Its bytes, or those from `part[0]` to `part[1]` (exclusive), which must be within it."""
         return await self.read_object(file.object_name, part)

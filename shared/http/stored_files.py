@@ -33,10 +33,12 @@ async def native_file_part(call: Call, file: StoredFile, owner: str | None = Non
     return (await native_file_parts(call, [file], owner))[file.id]
 
 
-async def native_file_parts(call: Call, files: Sequence[StoredFile], owner: str | None = None) -> dict[str, JsonObject]:
+async def native_file_parts(
+    call: Call, files: Sequence[StoredFile], owner: str | None = None, *, skip_lost: bool = False
+) -> dict[str, JsonObject]:
     """`owner`'s files (by default the caller's) as parts of a native request, by their ids. The bytes that are sent inside the
-    request are held at the expense of the call's claim. Raises NotFound and BadRequest that name the file, QueueFull,
-    StorageUnavailable, NoServerKey."""
+    request are held at the expense of the call's claim. `skip_lost`: files whose bytes are no longer stored have no part. Raises
+    NotFound and BadRequest that name the file, QueueFull, StorageUnavailable, NoServerKey."""
     owner = owner_of(call) if owner is None else owner
     for file in files:
         _check_taken(file)
@@ -46,9 +48,11 @@ async def native_file_parts(call: Call, files: Sequence[StoredFile], owner: str 
         batch = inline[at : at + _READS_AT_ONCE]
         # Before the bytes come, so that a process without room for them does not read them.
         call.claim.grow(sum(file.size_bytes * 4 // 3 for file in batch))
-        read = await asyncio.gather(*(_inline_part(call, file) for file in batch))
-        parts.update(zip((file.id for file in batch), read, strict=True))
+        read = await asyncio.gather(*(_inline_part(call, file, skip_lost) for file in batch))
+        parts.update({file.id: part for file, part in zip(batch, read, strict=True) if part is not None})
     for file in large:
+        if skip_lost and not await call.services.files.has_bytes(file):
+            continue
         mime_type = _mime_type(file)
         uri = FileUri(call.services.files.source(owner, file, mime_type))
         parts[file.id] = {"fileData": {"mimeType": mime_type, "fileUri": uri}}
@@ -109,10 +113,12 @@ def _check_taken(file: StoredFile) -> None:
         )
 
 
-async def _inline_part(call: Call, file: StoredFile) -> JsonObject:
+async def _inline_part(call: Call, file: StoredFile, skip_lost: bool) -> JsonObject | None:
     try:
         data = await call.services.files.read(file)
     except NotFound:
+        if skip_lost:
+            return None
         raise not_found(file.id) from None
     return await call.work(partial(_part, file, data), file.size_bytes)
 

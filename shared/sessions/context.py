@@ -11,7 +11,7 @@ from shared.http.stored_files import native_file_parts
 from shared.sessions.process import sessions_of
 from shared.sessions.session import TurnEntry, files_owner
 from shared.sessions.store import SessionRef
-from shared.sessions.trimming import HIGH_BY, contents, file_cost, first_fitting, text_cost
+from shared.sessions.trimming import HIGH_BY, contents, file_cost, first_fitting, text_cost, without_rejected
 from shared.sessions.turn import Turn
 
 _WITHOUT_FILES: dict[str, JsonObject] = {}
@@ -22,6 +22,7 @@ async def contents_of(call: Call, session: SessionRef, turn: Turn) -> list[JsonO
     model = call.model_for(None, "stream")
     limit = call.services.gateway.input_limit(call.caller, model)
     turns = await _newest(call, session, turn.number, limit)
+    turns = without_rejected(turns, await _rejected(call, turns[:-1]))
     files = [file_cost(one) for one in turns]
 
     async def count(first: int) -> int | None:
@@ -49,6 +50,12 @@ async def _newest(call: Call, session: SessionRef, number: int, limit: int) -> l
     return turns[::-1]
 
 
+async def _rejected(call: Call, turns: Sequence[TurnEntry]) -> set[str]:
+    """The ids of those whose content Gemini rejected."""
+    found = await sessions_of(call).unanswered(turns)
+    return {name for name, turn in found.items() if turn.was_rejected}
+
+
 async def _file_parts(call: Call, session: SessionRef, turns: Sequence[TurnEntry]) -> dict[str, JsonObject]:
     """The files of the turns, without those that are no longer stored."""
     ids = {file.id for turn in turns for file in turn.files}
@@ -56,4 +63,4 @@ async def _file_parts(call: Call, session: SessionRef, turns: Sequence[TurnEntry
         return {}
     owner = files_owner(session.sid)
     found = await call.services.files.describe_all(owner, sorted(ids))
-    return await native_file_parts(call, list(found.values()), owner)
+    return await native_file_parts(call, list(found.values()), owner, skip_lost=True)

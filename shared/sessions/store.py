@@ -86,7 +86,7 @@ class Sessions:
         self.ttl_ms = ttl_ms
 
     def open(self, owner: str) -> SessionRef:
-        """A new session, which is stored with its first message or file."""
+        """A new session, which is stored with its first message or file, or by `begin`."""
         return SessionRef(owner, new_sid(int(unix_s() * 1000), secrets.token_hex(16)))
 
     async def default(self, owner: str) -> SessionRef:
@@ -140,6 +140,16 @@ class Sessions:
                 return
             refreshed_ms = await self._refresh(session, stale.head)
         raise _unavailable()
+
+    async def begin(self, session: SessionRef) -> None:
+        """Stores a session without messages and files, for a file that comes later."""
+        key = head_key(session.owner, session.sid)
+
+        def step(values: Mapping[str, bytes | None], now_ms: int) -> Change[None]:
+            head = Head(now_ms, now_ms, refreshed_ms=now_ms)
+            return Change(None, {} if values[key] else {key: Put(head.pack(), now_ms + self.ttl_ms)})
+
+        await self._transact([key], step)
 
     async def history(self, session: SessionRef, *, before: int | None = None, limit: int = 100) -> list[TurnEntry]:
         """At most `limit` turns in their order, with their answers' whole texts: the newest ones, or those before the number

@@ -6,7 +6,7 @@ too high, and would leave half of the model's room unused.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 
 from shared.gemini.tokens import CONTENT_TOKENS, PART_TOKENS, REQUEST_TOKENS, media_tokens, text_tokens
 from shared.generation import JsonObject
@@ -23,6 +23,20 @@ Count = Callable[[int], Awaitable[int | None]]
 """Gemini's count of the tokens of the turns from this index on; None if there is none now."""
 
 
+def without_rejected(turns: Sequence[TurnEntry], rejected: Collection[str]) -> list[TurnEntry]:
+    """The turns without those whose content Gemini rejected: every later request with it would be rejected too. Messages without
+    an answer were in one request, so they are left out together. `rejected`: ids of turns; the newest turn always stays."""
+    kept: list[TurnEntry] = []
+    unanswered: list[TurnEntry] = []
+    for turn in turns[:-1]:
+        unanswered.append(turn)
+        if turn.answer is not None:
+            kept += unanswered
+        if turn.answer is not None or turn.turn in rejected:
+            unanswered = []
+    return [*kept, *unanswered, *turns[-1:]]
+
+
 def text_cost(turn: TurnEntry) -> float:
     """The estimate for a turn's message and answer."""
     answer = "" if turn.answer is None else turn.answer.text
@@ -30,8 +44,11 @@ def text_cost(turn: TurnEntry) -> float:
 
 
 def file_cost(turn: TurnEntry) -> int:
-    """The estimate for a turn's files."""
-    return sum(PART_TOKENS + media_tokens(file.mime_type, file.size_bytes) for file in turn.files)
+    """The estimate for a turn's files. A long video's is several times too high, so that the next message would be sent without
+    it: Gemini's count of the turn's whole request is a better bound, once it is known."""
+    estimate = sum(PART_TOKENS + media_tokens(file.mime_type, file.size_bytes) for file in turn.files)
+    counted = None if turn.answer is None else turn.answer.usage.prompt_tokens
+    return estimate if counted is None else min(estimate, counted)
 
 
 async def first_fitting(costs: Sequence[float], limit: float, count: Count) -> int:

@@ -23,6 +23,7 @@ from typing import Any, Literal, NamedTuple
 
 import orjson
 
+from shared.errors import BadRequest, ResponseBlocked
 from shared.generation import JsonObject
 from shared.sessions.session import Answer, State
 
@@ -115,6 +116,12 @@ class Unanswered(NamedTuple):
     state: State
     error: JsonObject | None = None
     """Why the last attempt to answer it failed: `code`, `message` and `status`."""
+
+    @property
+    def was_rejected(self) -> bool:
+        """Whether that attempt failed because of its content, so that a repetition would fail too."""
+        error = self.error or {}
+        return error.get("status") == BadRequest.status or error.get("code") == ResponseBlocked.code
 
 
 def unanswered(value: bytes | None, now_ms: int) -> Unanswered:

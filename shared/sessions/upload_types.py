@@ -18,7 +18,8 @@ def upload_type(head: bytes, declared: str) -> str:
     """The type of a file that begins with `head`. The client's own counts only for what the content leaves open, as the kind of
     a text. Raises UnsupportedMediaType."""
     by_content = type_of(head)
-    found = by_content if by_content == UNKNOWN else type_of(head, declared)
+    # An archive is opaque to `type_of`, too: it would be whatever its client says.
+    found = by_content if by_content in (UNKNOWN, "application/zip") else type_of(head, declared)
     if is_text(found) or is_image(found) or found.startswith(("audio/", "video/")) or found == "application/pdf":
         return found
     what = "content of no known type" if found == UNKNOWN else f"the content of {found}"

@@ -53,8 +53,7 @@ async def complete(call: Call) -> Response:
     """Checks what has arrived for an announced upload, and adds it to its session."""
     uploads, sessions = ResumableUploads(call.services.files), sessions_of(call)
     found = await uploads.find(call.path_parameters["id"], owner_fingerprint(call))
-    # It may not be stored yet: its first message or file does that.
-    session = await sessions.find(found.owner, found.session) or SessionRef(found.owner, found.session)
+    session = await sessions.read(found.owner, found.session)
     if not found.mime_type:
         async with uploads.arrived(found) as file:
             head = await file.read((0, min(HEAD_BYTES, found.size_bytes)))
@@ -71,7 +70,8 @@ async def put_content(call: Call) -> Response:
     """The bytes of an announced upload, where the storage has no upload URLs. Its id in the path is the credential."""
     require_uncompressed(call.headers)
     found = await ResumableUploads(call.services.files).find(call.path_parameters["id"], None)
-    if not found.here:
+    if not found.here or found.mime_type:
+        # The storage takes the bytes, or has all of them: what came now would be nobody's, and stay until it expires.
         raise no_upload()
     call.claim.move(Bucket(network_of(call.address), known=False))
     await ResumableUploads(call.services.files).receive(found, partial(receive_content, call, found.size_bytes))
@@ -131,6 +131,9 @@ async def _announce(call: Call) -> Response:
         raise BadRequest("name must be the name of a file, like film.mp4.", field="name")
     session = await session_of(call, body.session_id)
     await _count(call, body.size_bytes)
+    if session.head is None:
+        # Its caller may send messages and other files to it before this one is complete.
+        await sessions_of(call).begin(session)
     announced, url = await uploads.announce(
         owner_fingerprint(call),
         session=session.sid,

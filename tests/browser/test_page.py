@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +13,7 @@ from tests.support.image_samples import written
 from tests.support.processes import ADMIN_KEY
 
 if TYPE_CHECKING:
-    from playwright.async_api import Page
+    from playwright.async_api import FilePayload, Page, Route
 
     from tests.browser.conftest import Opened
 
@@ -197,6 +199,133 @@ async def test_a_key_has_conversations_of_its_own(gateway: str, opened: Opened) 
     await second.get_by_role("button", name="Use this key").click()
     await second.get_by_role("button", name="Asked with a key.", exact=True).click()
     await second.locator(".mine", has_text="Asked with a key.").wait_for()
+
+
+def text_file(name: str) -> FilePayload:
+    return {"name": name, "mimeType": "text/plain", "buffer": b"A text."}
+
+
+async def held(page: Page, path: str) -> Callable[[], None]:
+    """Requests to `path` wait until the returned function is called."""
+    going_on = asyncio.Event()
+
+    async def wait(route: Route) -> None:
+        await going_on.wait()
+        await route.continue_()
+
+    await page.route(f"**/{path}", wait)
+    return going_on.set
+
+
+@pytest.mark.parametrize("path", ["upload", "chat"])
+async def test_what_ends_late_stays_in_its_conversation(path: str, gateway: str, opened: Opened) -> None:
+    """A person begins another one while a file is uploaded, or while a message is sent."""
+    page = await opened(f"{gateway}/try")
+    go_on = await held(page, path)
+    async with page.expect_request(f"**/{path}"):
+        if path == "upload":
+            await page.set_input_files("#picker", text_file("notes.txt"))
+        else:
+            await send(page, "Asked before.")
+    await page.get_by_role("button", name="New chat").click()
+    async with page.expect_response(f"**/{path}"):
+        go_on()
+    await send(page, "Asked after.")
+    answer = await whole(page)
+    assert "With it came" not in answer
+    assert "came before it" not in answer
+    assert await page.locator(".mine .text").all_inner_texts() == ["Asked after."]
+
+
+async def test_files_attached_at_once_go_with_one_message(gateway: str, opened: Opened) -> None:
+    """Two drops, of which each could open a conversation."""
+    page = await opened(f"{gateway}/try")
+    await page.evaluate("['a.txt', 'b.txt'].forEach((name) => attach([new File(['A text.'], name)]))")
+    await send(page, "What are they?")
+    await whole(page)
+    await page.reload()
+    await page.locator("#messages .note").wait_for()
+    assert [name.split("\n")[0] for name in await page.locator(".mine .file").all_inner_texts()] == ["a.txt", "b.txt"]
+    assert await page.locator("#sessions .open").count() == 1
+
+
+async def test_reload_shows_files_that_wait(gateway: str, opened: Opened) -> None:
+    page = await opened(f"{gateway}/try")
+    await page.set_input_files("#picker", text_file("notes.txt"))
+    await page.locator("#attached li:not(:has-text('uploading'))").wait_for()
+    await page.reload()
+    await page.locator("#attached", has_text="notes.txt").wait_for()
+    await send(page, "What is it?")
+    assert "With it came text/plain" in await whole(page)
+
+
+async def test_a_rejected_message_says_why(gateway: str, opened: Opened) -> None:
+    """EventSource does not tell it. After a reload each answer is where it was."""
+    page = await opened(f"{gateway}/try", may_fail=True)
+    await send(page, "[[fault:block]]")
+    await page.locator(NOTE, has_text="Gemini blocked the prompt").wait_for()
+    await send(page, "And this?")
+    answer = await whole(page)
+    await page.reload()
+    await page.locator(NOTE).nth(1).wait_for()
+    assert "Gemini blocked the prompt" in await page.locator(NOTE).first.inner_text()
+    assert await page.locator(".answer").all_inner_texts() == ["", answer]
+
+
+async def test_a_double_click_sends_one_message(gateway: str, opened: Opened) -> None:
+    """And does not stop its answer, though the second click is one on Stop."""
+    page = await opened(f"{gateway}/try")
+    await page.get_by_label("Message", exact=True).fill(LONG)
+    await page.get_by_role("button", name="Send").dblclick()
+    assert len((await whole(page)).split()) == 600
+    assert await page.locator(".mine").count() == 1
+
+
+async def test_the_keyboard_keeps_its_place(gateway: str, opened: Opened) -> None:
+    """When Send, or Stop, disappears under it."""
+    page = await opened(f"{gateway}/try")
+    for name in ("Send", "Stop"):
+        await page.get_by_label("Message", exact=True).fill(LONG)
+        await page.get_by_role("button", name=name).press("Enter")
+        await page.get_by_role("button", name=name).wait_for(state="hidden")
+        assert await page.evaluate("document.activeElement.id") == "text"
+
+
+async def test_stop_before_the_answer_begins(gateway: str, opened: Opened) -> None:
+    page = await opened(f"{gateway}/try")
+    go_on = await held(page, "chat")
+    await send(page, LONG)
+    await page.get_by_role("button", name="Stop").click()
+    go_on()
+    await page.locator(NOTE, has_text="Stopped.").wait_for()
+
+
+async def test_long_markup_is_drawn(gateway: str, opened: Opened) -> None:
+    page = await opened(f"{gateway}/try")
+    for part in ("*a ", "**a** ", "[a](https://b.c) ", "`a "):
+        drawn = (
+            "(text) => { const into = document.createElement('p'); show(text, into); return into.textContent.length; }"
+        )
+        assert await page.evaluate(drawn, part * 20_000) > 20_000
+
+
+async def test_a_damaged_list_of_conversations_is_replaced(gateway: str, opened: Opened) -> None:
+    page = await opened(f"{gateway}/try")
+    await page.evaluate("localStorage.setItem('conversations', '[')")
+    await page.reload()
+    await send(page, "Hello.")
+    await whole(page)
+    assert await page.locator("#sessions .open").all_inner_texts() == ["Hello."]
+
+
+async def test_nothing_scrolls_but_the_messages(gateway: str, opened: Opened) -> None:
+    """In a window of 1280 x 1024 at 400 %."""
+    page = await opened(f"{gateway}/try", viewport={"width": 320, "height": 256})
+    for text in ("word " * 100, "x" * 500):
+        await send(page, text)
+        await whole(page)
+    sizes = "[document.documentElement.scrollWidth, document.documentElement.scrollHeight]"
+    assert await page.evaluate(sizes) == [320, 256]
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

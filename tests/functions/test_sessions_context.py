@@ -46,6 +46,11 @@ async def upload(path: WholePath, data: bytes = TEXT) -> Mapping[str, Any]:
     return body
 
 
+def empty(folder: Path) -> None:
+    for file in folder.iterdir():
+        file.unlink()
+
+
 async def test_messages_without_an_answer_are_sent_with_the_next(tmp_path: Path) -> None:
     async with sessions_on(tmp_path) as path:
         await path.send("POST", "/chat", orjson.dumps({"message": "First, my name is Ada."}))
@@ -82,6 +87,18 @@ async def test_an_expired_file_does_not_end_its_session(tmp_path: Path) -> None:
         assert "2 messages came before it" in await say(path, "And in short?")
 
 
+@pytest.mark.parametrize("inline_bytes", [10_000, 1_000])
+async def test_lost_bytes_do_not_end_their_session(tmp_path: Path, inline_bytes: int) -> None:
+    """The storage has them no longer, for example after its folder was emptied, though the entry has not expired."""
+    with patch("shared.http.stored_files.INLINE_BYTES", inline_bytes):
+        async with sessions_on(tmp_path) as path:
+            await upload(path)
+            empty(tmp_path / "files")
+            assert "With it came" not in await say(path, "What is this?")
+            await upload(path)
+            assert "With it came" in await say(path, "And this?")
+
+
 def _deleted(values: Any) -> Any:
     from shared.stores.port import Change
 
@@ -99,3 +116,20 @@ async def test_a_long_session_is_trimmed_to_half_a_minute(tmp_path: Path) -> Non
         assert 85_000 < turn["usage"]["prompt_tokens"] <= 100_000
         assert path.gemini.stats()["by_method"]["countTokens"] <= 4
         assert path.gemini.stats()["by_method"]["streamGenerateContent"] == 1
+
+
+@pytest.mark.parametrize(
+    ("fault", "code"), [("block", "prompt_blocked"), ("safety", "response_blocked"), ("400", "rejected_by_gemini")]
+)
+async def test_rejected_content_does_not_end_its_session(tmp_path: Path, fault: str, code: str) -> None:
+    """Neither when it is answered alone, nor when another message came before the answer."""
+    async with sessions_on(tmp_path) as path:
+        await say(path, "My name is Ada.")
+        for texts in ([f"[[fault:{fault}]]"], [f"[[fault:{fault}]]", "And this?"]):
+            for text in texts:
+                sid = (await path.send("POST", "/chat", orjson.dumps({"message": text}))).json()["session_id"]
+            failed = await path.send("GET", "/stream")
+            assert failed.status == 400 or b"event: error" in failed.body, failed.body
+            error = (await path.send("GET", f"/sessions/{sid}?limit=1")).json()["turns"][0]["error"]
+            assert error["code"] == code
+            assert "the first began with “My name is Ada." in await say(path, "Who am I?")

@@ -61,7 +61,9 @@ def test_page_loads_nothing_from_elsewhere() -> None:
 
 def test_addresses_in_the_script_are_relative() -> None:
     """So the page also works where the function has an address with a path."""
-    paths = re.findall(r"""(?:call\("[A-Z]+", |return )[`"]((?:stream|sessions|chat|upload|/)[^`"]*)""", HTML)
+    paths = re.findall(
+        r"""(?:(?:call|oneByOne)\("[A-Z]+", |return )[`"]((?:stream|sessions|chat|upload|/)[^`"]*)""", HTML
+    )
     assert {path.split("/")[0].split("?")[0] for path in paths} == {"chat", "upload", "stream", "sessions"}
 
 

@@ -297,6 +297,23 @@ async def test_resumable_upload_joins_its_session_once(services: UploadServices)
     assert await services.waiting(sid) == [FileRef(announced["id"], "film.mp4", "video/mp4", len(VIDEO))]
     file = await services.files.describe(files_owner(sid), announced["id"])
     assert await services.files.read(file) == VIDEO
+    kept = files_in(services.folder)
+    assert (await services.send("PUT", path_of(announced["upload_url"]), {}, VIDEO)).status == 404
+    assert files_in(services.folder) == kept, "a completed upload takes no more bytes"
+
+
+async def test_announced_uploads_open_their_session(services: UploadServices) -> None:
+    """It takes messages and other files before the first one is complete. A deleted session does not begin again."""
+    sid = (await services.announce(session_id="new")).json()["session_id"]
+    for name in ("a.txt", "b.txt"):
+        announced = (await services.announce(session_id=sid, name=name, size_bytes=2)).json()
+        assert (await services.send("PUT", path_of(announced["upload_url"]), {}, b"Hi")).status == 200
+    complete = f"/upload/{announced['id']}/complete"
+    assert (await services.send("POST", complete)).json()["session_id"] == sid
+    assert [file.name for file in await services.waiting(sid)] == ["b.txt"]
+    assert (await services.send("DELETE", f"/sessions/{sid}")).status == 204
+    assert (await services.send("POST", complete)).status == 404
+    assert await services.store.list("sessions/") == []
 
 
 async def test_upload_that_is_completed_twice_at_once_is_one(services: UploadServices) -> None:
@@ -365,7 +382,7 @@ async def test_refused_content_is_deleted(services: UploadServices, content: byt
     for expected, said in ((status, words), (404, "No upload has this id")):
         answer = await services.send("POST", f"/upload/{announced['id']}/complete")
         assert (answer.status, said in answer.error["message"]) == (expected, True), answer.body
-    assert (files_in(services.folder), await services.store.list("sessions/")) == ([], [])
+    assert (files_in(services.folder), await services.waiting(announced["session_id"])) == ([], [])
 
 
 @pytest.mark.parametrize("kind", ["gs", "s3"])

@@ -4,8 +4,17 @@ from __future__ import annotations
 
 import pytest
 
+from shared.generation import UNKNOWN_USAGE
 from shared.sessions.session import Answer, FileRef, TurnEntry
-from shared.sessions.trimming import HIGH_BY, MAX_COUNTS, contents, file_cost, first_fitting, text_cost
+from shared.sessions.trimming import (
+    HIGH_BY,
+    MAX_COUNTS,
+    contents,
+    file_cost,
+    first_fitting,
+    text_cost,
+    without_rejected,
+)
 
 CAT = FileRef("file-1", "cat.png", "image/png", 10)
 
@@ -40,6 +49,16 @@ async def test_near_the_limit_gemini_counts(per_cost: float) -> None:
     tokens = sum(counts.costs[first:]) * per_cost
     assert 0.94 * 1000 < tokens <= 1000
     assert len(counts.asked) <= MAX_COUNTS
+
+
+@pytest.mark.parametrize("counted", [None, 1000, 10**9])
+def test_a_file_that_gemini_counted_is_not_estimated(counted: int | None) -> None:
+    film = FileRef("file-2", "film.mp4", "video/mp4", 60 << 20)
+    pending = turn(0, "What is this?", None, film)
+    answer = Answer("done", "A film.", usage=UNKNOWN_USAGE._replace(prompt_tokens=counted))
+    estimate = file_cost(pending)
+    assert estimate > 500_000
+    assert file_cost(pending._replace(answer=answer)) == min(estimate, counted or estimate)
 
 
 async def test_turns_that_differ_are_counted_again() -> None:
@@ -114,3 +133,24 @@ def test_costs_cover_message_answer_and_files() -> None:
     assert text_cost(turn(0, "a" * 100, None)) < text_cost(turn(0, "a" * 100, "b"))
     assert file_cost(turn(0)) == 0
     assert file_cost(turn(0, "", None, CAT, CAT)) > 2000
+
+
+@pytest.mark.parametrize(
+    ("unanswered", "rejected", "kept"),
+    [
+        ((), (), [0, 1, 2, 3, 4]),
+        ((1,), (), [0, 1, 2, 3, 4]),
+        ((1,), (1,), [0, 2, 3, 4]),
+        ((1, 2), (2,), [0, 3, 4]),
+        ((1, 2), (1,), [0, 2, 3, 4]),
+        ((2, 3), (3,), [0, 1, 4]),
+        ((0, 1, 2, 3, 4), (4,), [0, 1, 2, 3, 4]),
+    ],
+)
+def test_rejected_turns_are_not_sent_again(
+    unanswered: tuple[int, ...], rejected: tuple[int, ...], kept: list[int]
+) -> None:
+    """Nor the unanswered ones before them, which were in the same request."""
+    turns = [turn(number, said=None if number in unanswered else "Hi") for number in range(5)]
+    found = without_rejected(turns, {f"turn-{number}" for number in rejected})
+    assert [one.number for one in found] == kept

@@ -56,9 +56,10 @@ def test_executable_is_refused_whatever_it_is_called(head: bytes, declared: str)
         (b"II*\0" + bytes(40), "image/tiff"),
     ],
 )
-def test_known_type_that_gemini_does_not_take_is_named(head: bytes, found: str) -> None:
+@pytest.mark.parametrize("declared", ["image/png", "video/x-own", "application/x-own"])
+def test_known_type_that_gemini_does_not_take_is_named(head: bytes, found: str, declared: str) -> None:
     with pytest.raises(UnsupportedMediaType, match=f"has the content of {found}"):
-        upload_type(head, "image/png")
+        upload_type(head, declared)
 
 
 def test_svg_is_a_text() -> None:
