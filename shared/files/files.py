@@ -21,7 +21,7 @@ from shared.media.names import made_until
 from shared.media.port import Objects, Write
 from shared.media.uninterrupted import uninterrupted
 from shared.secret import Secret
-from shared.stores.port import KEYS_PER_READ, Change, Put, Store, StoreError, read_all, transact_repeated
+from shared.stores.port import Change, Put, Store, StoreError, read_all, transact_repeated
 
 MAX_LISTED = 10_000
 """Files of one owner that a listing looks at; the newest ones."""
@@ -106,14 +106,11 @@ class Files:
     async def describe_all(self, owner: str, file_ids: Sequence[str]) -> dict[str, StoredFile]:
         """Those of the files that exist, by id, read in batches."""
         keys = {_key_of(owner, file_id): file_id for file_id in file_ids if is_id(file_id)}
-        asked = list(keys)
-        batches = [asked[at : at + KEYS_PER_READ] for at in range(0, len(asked), KEYS_PER_READ)]
         try:
-            read = await asyncio.gather(*(read_all(self.store, batch) for batch in batches))
+            values = await read_all(self.store, list(keys))
         except StoreError:
             raise unavailable() from None
-        values = {key: value for batch in read for key, value in batch.items()}
-        return {keys[key]: StoredFile.unpack(value) for key in asked if (value := values[key]) is not None}
+        return {keys[key]: StoredFile.unpack(value) for key, value in values.items() if value is not None}
 
     def source(self, owner: str, file: StoredFile, mime_type: str) -> FileSource:
         """The file as the gateway uploads it to Gemini, as `mime_type`."""
