@@ -91,25 +91,20 @@ class Files:
         except BaseException:
             with suppress(GatewayError):
                 if file.key is not None:
-                    await self._write(file.key, None)
+                    await self.write({file.key: None})
                 await self.objects.delete(file.naming.object_name)
             raise
 
     async def describe(self, owner: str, file_id: str) -> StoredFile:
-        if not is_id(file_id):
+        found = await self.describe_all(owner, [file_id])
+        if not found:
             raise no_file()
-        value = await self._value(_key_of(owner, file_id))
-        if value is None:
-            raise no_file()
-        return StoredFile.unpack(value)
+        return found[file_id]
 
     async def describe_all(self, owner: str, file_ids: Sequence[str]) -> dict[str, StoredFile]:
         """Those of the files that exist, by id, read in batches."""
         keys = {_key_of(owner, file_id): file_id for file_id in file_ids if is_id(file_id)}
-        try:
-            values = await read_all(self.store, list(keys))
-        except StoreError:
-            raise unavailable() from None
+        values = await self.values(list(keys))
         return {keys[key]: StoredFile.unpack(value) for key, value in values.items() if value is not None}
 
     def source(self, owner: str, file: StoredFile, mime_type: str) -> FileSource:
@@ -135,7 +130,7 @@ class Files:
         file = await self.describe(owner, file_id)
         with suppress(NotFound):
             await self.objects.delete(file.object_name)
-        await self._write(_key_of(owner, file_id), None)
+        await self.write({_key_of(owner, file_id): None})
         return file
 
     async def page(self, owner: str, *, after: str | None, limit: int, newest_first: bool, purpose: str | None) -> Page:
@@ -144,7 +139,7 @@ class Files:
         try:
             keys = await self.store.list(_prefix_of(owner), limit=MAX_LISTED)
         except StoreError:
-            raise unavailable() from None
+            raise _unavailable() from None
         if not newest_first:
             keys.reverse()
         if after is not None:
@@ -153,28 +148,26 @@ class Files:
         found: list[StoredFile] = []
         step = min(_AT_ONCE, limit + 1)
         for at in range(0, len(keys), step):
-            values = await asyncio.gather(*map(self._value, keys[at : at + step]))
-            files = (StoredFile.unpack(value) for value in values if value is not None)
+            values = await self.values(keys[at : at + step])
+            files = (StoredFile.unpack(value) for value in values.values() if value is not None)
             found += [file for file in files if purpose is None or file.purpose == purpose]
             if len(found) > limit:
                 break
         return Page(found[:limit], len(found) > limit)
 
-    async def _value(self, key: str) -> bytes | None:
+    async def values(self, keys: Sequence[str]) -> Mapping[str, bytes | None]:
+        """Of entries in the store."""
         try:
-            return (await self.store.read(key)).value
+            return await read_all(self.store, keys)
         except StoreError:
-            raise unavailable() from None
+            raise _unavailable() from None
 
     async def list_file(self, key: str, file: StoredFile, more: Mapping[str, Put | None]) -> None:
         """Writes the entry, and `more` entries of whoever stored the bytes, in one commit."""
-        await uninterrupted(self._write_all({key: Put(file.pack(), file.expires_s * 1000), **more}))
+        await uninterrupted(self.write({key: Put(file.pack(), file.expires_s * 1000), **more}))
         await self._sweep_if_due()
 
-    async def _write(self, key: str, put: Put | None) -> None:
-        await self._write_all({key: put})
-
-    async def _write_all(self, puts: Mapping[str, Put | None]) -> None:
+    async def write(self, puts: Mapping[str, Put | None]) -> None:
         """A commit with an unknown outcome is repeated: the same entry is written again."""
 
         def step(values: Mapping[str, bytes | None], now_ms: int) -> Change[None]:
@@ -183,7 +176,7 @@ class Files:
         try:
             await transact_repeated(self.store, list(puts), step, tries=3)
         except StoreError:
-            raise unavailable() from None
+            raise _unavailable() from None
 
     async def _sweep_if_due(self) -> None:
         """Deletes bytes whose time of expiry has passed, in the hour's first upload of this process."""
@@ -257,5 +250,5 @@ def no_file() -> NotFound:
     return NotFound("No file has this id; it may have been deleted or have expired, or it belongs to another key.")
 
 
-def unavailable() -> LedgerUnavailable:
+def _unavailable() -> LedgerUnavailable:
     return LedgerUnavailable("The list of stored files cannot be reached. Retry later.", retry_after_s=_RETRY_AFTER_S)

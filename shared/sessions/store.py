@@ -139,7 +139,7 @@ class Sessions:
             if stale is None:
                 return
             refreshed_ms = await self._refresh(session, stale.head)
-        raise _unavailable()
+        raise unavailable()
 
     async def history(self, session: SessionRef, *, before: int | None = None, limit: int = 100) -> list[TurnEntry]:
         """At most `limit` turns in their order, with their answers' whole texts: the newest ones, or those before the number
@@ -189,7 +189,7 @@ class Sessions:
             # The default session's id sorts before all others.
             keys = await self.store.list(heads_prefix(owner), limit=limit + 1)
         except StoreError:
-            raise _unavailable() from None
+            raise unavailable() from None
         values = await self._values(keys)
         found = [
             Listed(key.rpartition(".")[2], Head.unpack(value))
@@ -217,7 +217,7 @@ class Sessions:
             for number in reversed(range(len(head.firsts))):
                 await self._delete_page(page_key(session.owner, session.sid, number))
             head = await self._delete_head(session, head.turns)
-        raise _unavailable()
+        raise unavailable()
 
     async def _delete_page(self, key: str) -> None:
         (value,) = await self._values([key])
@@ -255,7 +255,7 @@ class Sessions:
             head = result.head
             if isinstance(result, _Stale):
                 refreshed_ms = await self._refresh(session, result.head)
-        raise _unavailable()
+        raise unavailable()
 
     def _upload_step(self, session: SessionRef, file: FileRef, refreshed_ms: int) -> Step[_Stale | None]:
         key = head_key(session.owner, session.sid)
@@ -361,14 +361,14 @@ class Sessions:
         try:
             values = await read_all(self.store, keys)
         except StoreError:
-            raise _unavailable() from None
+            raise unavailable() from None
         return [values[key] for key in keys]
 
     async def _transact(self, keys: Sequence[str], step: Step[T]) -> T:
         try:
             return (await transact_repeated(self.store, keys, step, tries=_TRIES)).result
         except StoreError:
-            raise _unavailable() from None
+            raise unavailable() from None
 
 
 def no_session() -> NotFound:
@@ -378,5 +378,5 @@ def no_session() -> NotFound:
     )
 
 
-def _unavailable() -> LedgerUnavailable:
+def unavailable() -> LedgerUnavailable:
     return LedgerUnavailable("The stored sessions cannot be reached. Retry later.", retry_after_s=_RETRY_AFTER_S)
