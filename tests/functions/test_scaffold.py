@@ -11,7 +11,7 @@ import pytest
 from functions.scaffold import ScaffoldError, create
 from shared.emulator import EmulatorConfig, running
 from tests.support.checkout import copy_checkout, unpacked_bundle
-from tests.support.processes import ADMIN, environment, framework, request, served
+from tests.support.processes import ADMIN, ROOT, environment, framework, request, served
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +91,7 @@ def test_nothing_is_overwritten(checkout: Path) -> None:
     for name in ("chat", "word_count", "serve"):
         with pytest.raises(ScaffoldError):
             create(checkout, name)
-    assert "chat_events" in (checkout / "functions/chat/main.py").read_text()
+    assert (checkout / "functions/chat/main.py").read_text() == (ROOT / "functions/chat/main.py").read_text()
 
 
 def test_scaffold_error_is_one_sentence() -> None:
