@@ -28,11 +28,6 @@ _TAKEN = ("image/", "audio/", "video/", "application/pdf")
 _READS_AT_ONCE = 8
 
 
-async def native_file_part(call: Call, file: StoredFile, owner: str | None = None) -> JsonObject:
-    """One file as a part. For several files of a request, `native_file_parts` decides together which are sent inside it."""
-    return (await native_file_parts(call, [file], owner))[file.id]
-
-
 async def native_file_parts(call: Call, files: Sequence[StoredFile], owner: str | None = None) -> dict[str, JsonObject]:
     """`owner`'s files (by default the caller's) as parts of a native request, by their ids. The bytes that are sent inside the
     request are held at the expense of the call's claim. Raises NotFound and BadRequest that name the file, QueueFull,
@@ -63,6 +58,13 @@ async def delete_file(call: Call, file_id: str, owner: str | None = None) -> Non
     # The file is deleted: its caller must not see an error of what follows.
     with suppress(GatewayError):
         await call.services.gateway.delete_copies(call.caller, files.source(owner, file, file.mime_type).key)
+
+
+async def count_upload(call: Call, size_bytes: int) -> None:
+    """Anybody can invent a key, so what callers without an admin key store is bounded, by their network too. Raises
+    RateLimited."""
+    if call.caller.kind != "admin":
+        await call.services.upload_rate.admit(call.holders, -(-size_bytes // _MIB))
 
 
 def not_found(file_id: str) -> NotFound:
