@@ -352,7 +352,7 @@ async def accounts_desk(settings: Settings) -> Desk:
     async def same_projects(ids: Collection[str]) -> Found:
         stored = stored_accounts(settings, await configuration.read(), keys, SecretCache()).accounts
         accounts = [*environment_accounts(settings), *stored]
-        async with FilesApi(settings.base_url, _proxy_of(settings, settings.base_url)) as files:
+        async with FilesApi(settings.base_url, settings.proxy_for) as files:
             return await merge_same_projects(store, files, accounts, ids, Grid.of(settings.window_s).window_ms)
 
     async def aclose() -> None:

@@ -4,11 +4,11 @@ from starlette.responses import Response
 
 from shared.generation import JsonObject
 from shared.http.endpoint import Call, endpoint
-from shared.sessions.access import opened_by
+from shared.sessions.access import advice, opened_by
 from shared.sessions.routes import handler_for
 
 
-@endpoint(opened_by=opened_by)
+@endpoint(opened_by=opened_by, advice=advice)
 async def sessions(call: Call) -> Response | JsonObject:
     if call.route == "/try":
         # Imported by the first request for it.

@@ -10,7 +10,6 @@ unknown one take the same time.
 
 from __future__ import annotations
 
-import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
@@ -20,7 +19,7 @@ import orjson
 from shared.clock import elapsed_s
 from shared.errors import LedgerUnavailable
 from shared.secret import Secret
-from shared.stores.port import KEYS_PER_READ, Change, Put, Store, StoreError, read_all, transact_repeated
+from shared.stores.port import Change, Put, Store, StoreError, read_all, transact_repeated
 
 MAX_REMEMBERED = 10_000
 REMEMBERED_S = 300.0
@@ -62,10 +61,8 @@ class Bindings:
         LedgerUnavailable."""
         known = {name: self._recall(name, caller) for name in names}
         asked = [name for name, binding in known.items() if binding is None]
-        batches = [asked[at : at + KEYS_PER_READ] for at in range(0, len(asked), KEYS_PER_READ)]
         try:
-            for read in await asyncio.gather(*(self._load(batch, timeout_s) for batch in batches)):
-                known.update(read)
+            known.update(await self._load(asked, timeout_s))
         except StoreError:
             raise _unavailable() from None
         for name in asked:

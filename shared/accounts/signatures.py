@@ -8,7 +8,6 @@ backends in turn spends a request.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
@@ -58,13 +57,11 @@ class SignatureBackends:
         """The backend of each signature that is known. If the store cannot be reached, those that this process knows."""
         keys = {signature: _key(signature) for signature in signatures[-MAX_READ:]}
         asked = [key for key in keys.values() if key not in self._remembered]
-        batches = [asked[at : at + KEYS_PER_READ] for at in range(0, len(asked), KEYS_PER_READ)]
         try:
-            for values in await asyncio.gather(*(read_all(self._store, batch, timeout_s) for batch in batches)):
-                for key, value in values.items():
-                    backend = next((one for one in BACKENDS if value is not None and one.encode() == value), None)
-                    if backend is not None:
-                        self._remember(key, backend)
+            for key, value in (await read_all(self._store, asked, timeout_s)).items():
+                backend = next((one for one in BACKENDS if value is not None and one.encode() == value), None)
+                if backend is not None:
+                    self._remember(key, backend)
         except StoreError as error:
             log.warning("The backends of thought signatures cannot be read: %s", error.public_message)
         return {signature: self._remembered[key] for signature, key in keys.items() if key in self._remembered}

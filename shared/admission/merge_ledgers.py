@@ -9,7 +9,7 @@ from shared.accounts.account import Account
 from shared.admission.ledger_document import Merge
 from shared.ledger.packing import UnreadableState, unpack
 from shared.ledger.state import COLLECTION
-from shared.stores.port import KEYS_PER_READ, CommitUnknown, Store, StoreContended, read_all
+from shared.stores.port import CommitUnknown, Store, StoreContended, read_all
 
 log = logging.getLogger(__name__)
 
@@ -48,11 +48,9 @@ async def find_merges(store: Store, ledgers: Iterable[str], *, timeout_s: float)
     read: set[str] = set()
     while asked:
         names = sorted(asked)
-        batches = [names[at : at + KEYS_PER_READ] for at in range(0, len(names), KEYS_PER_READ)]
-        for batch in batches:
-            values = await read_all(store, [COLLECTION + name for name in batch], timeout_s)
-            moved = {name: _moved(values[COLLECTION + name]) for name in batch}
-            found.update({name: survivor for name, survivor in moved.items() if survivor})
+        values = await read_all(store, [COLLECTION + name for name in names], timeout_s)
+        moved = {name: _moved(values[COLLECTION + name]) for name in names}
+        found.update({name: survivor for name, survivor in moved.items() if survivor})
         read |= asked
         asked = set(found.values()) - read
     return found

@@ -138,7 +138,8 @@ class Request(GenerationBody):
     stream: bool | None = Field(None, description="Return the text as server-sent events while it is generated.")
     message: Text | None = Field(
         None,
-        description="A message to store in the caller's session; GET /stream answers it. Only session_id may be with it.",
+        description="A message to store in the caller's session; GET /stream answers it. Only session_id may be with it. It "
+        "needs no credential where ALLOW_ANONYMOUS names sessions; a prompt always needs one.",
     )
     session_id: str | None = Field(
         None,
@@ -163,7 +164,9 @@ class Request(GenerationBody):
         if self.message is not None:
             return self
         if self.contents is None and self.prompt is None:
-            raise wrong("prompt", "is required; send a text, or the whole conversation as contents")
+            raise wrong(
+                "prompt", "is required; send a text, the whole conversation as contents, or a message for a session"
+            )
         if self.contents is not None and (self.prompt is not None or self.history is not None):
             other = "history" if self.prompt is None else "prompt"
             raise wrong(

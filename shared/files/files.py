@@ -21,7 +21,7 @@ from shared.media.names import made_until
 from shared.media.port import Objects, Write
 from shared.media.uninterrupted import uninterrupted
 from shared.secret import Secret
-from shared.stores.port import KEYS_PER_READ, Change, Put, Store, StoreError, read_all, transact_repeated
+from shared.stores.port import Change, Put, Store, StoreError, read_all, transact_repeated
 
 MAX_LISTED = 10_000
 """Files of one owner that a listing looks at; the newest ones."""
@@ -91,29 +91,21 @@ class Files:
         except BaseException:
             with suppress(GatewayError):
                 if file.key is not None:
-                    await self._write(file.key, None)
+                    await self.write({file.key: None})
                 await self.objects.delete(file.naming.object_name)
             raise
 
     async def describe(self, owner: str, file_id: str) -> StoredFile:
-        if not is_id(file_id):
+        found = await self.describe_all(owner, [file_id])
+        if not found:
             raise no_file()
-        value = await self._value(_key_of(owner, file_id))
-        if value is None:
-            raise no_file()
-        return StoredFile.unpack(value)
+        return found[file_id]
 
     async def describe_all(self, owner: str, file_ids: Sequence[str]) -> dict[str, StoredFile]:
         """Those of the files that exist, by id, read in batches."""
         keys = {_key_of(owner, file_id): file_id for file_id in file_ids if is_id(file_id)}
-        asked = list(keys)
-        batches = [asked[at : at + KEYS_PER_READ] for at in range(0, len(asked), KEYS_PER_READ)]
-        try:
-            read = await asyncio.gather(*(read_all(self.store, batch) for batch in batches))
-        except StoreError:
-            raise unavailable() from None
-        values = {key: value for batch in read for key, value in batch.items()}
-        return {keys[key]: StoredFile.unpack(value) for key in asked if (value := values[key]) is not None}
+        values = await self.values(list(keys))
+        return {keys[key]: StoredFile.unpack(value) for key, value in values.items() if value is not None}
 
     def source(self, owner: str, file: StoredFile, mime_type: str) -> FileSource:
         """The file as the gateway uploads it to Gemini, as `mime_type`."""
@@ -146,7 +138,7 @@ class Files:
         file = await self.describe(owner, file_id)
         with suppress(NotFound):
             await self.objects.delete(file.object_name)
-        await self._write(_key_of(owner, file_id), None)
+        await self.write({_key_of(owner, file_id): None})
         return file
 
     async def page(self, owner: str, *, after: str | None, limit: int, newest_first: bool, purpose: str | None) -> Page:
@@ -155,7 +147,7 @@ class Files:
         try:
             keys = await self.store.list(_prefix_of(owner), limit=MAX_LISTED)
         except StoreError:
-            raise unavailable() from None
+            raise _unavailable() from None
         if not newest_first:
             keys.reverse()
         if after is not None:
@@ -164,28 +156,26 @@ class Files:
         found: list[StoredFile] = []
         step = min(_AT_ONCE, limit + 1)
         for at in range(0, len(keys), step):
-            values = await asyncio.gather(*map(self._value, keys[at : at + step]))
-            files = (StoredFile.unpack(value) for value in values if value is not None)
+            values = await self.values(keys[at : at + step])
+            files = (StoredFile.unpack(value) for value in values.values() if value is not None)
             found += [file for file in files if purpose is None or file.purpose == purpose]
             if len(found) > limit:
                 break
         return Page(found[:limit], len(found) > limit)
 
-    async def _value(self, key: str) -> bytes | None:
+    async def values(self, keys: Sequence[str]) -> Mapping[str, bytes | None]:
+        """Of entries in the store."""
         try:
-            return (await self.store.read(key)).value
+            return await read_all(self.store, keys)
         except StoreError:
-            raise unavailable() from None
+            raise _unavailable() from None
 
     async def list_file(self, key: str, file: StoredFile, more: Mapping[str, Put | None]) -> None:
         """Writes the entry, and `more` entries of whoever stored the bytes, in one commit."""
-        await uninterrupted(self._write_all({key: Put(file.pack(), file.expires_s * 1000), **more}))
+        await uninterrupted(self.write({key: Put(file.pack(), file.expires_s * 1000), **more}))
         await self._sweep_if_due()
 
-    async def _write(self, key: str, put: Put | None) -> None:
-        await self._write_all({key: put})
-
-    async def _write_all(self, puts: Mapping[str, Put | None]) -> None:
+    async def write(self, puts: Mapping[str, Put | None]) -> None:
         """A commit with an unknown outcome is repeated: the same entry is written again."""
 
         def step(values: Mapping[str, bytes | None], now_ms: int) -> Change[None]:
@@ -194,7 +184,7 @@ class Files:
         try:
             await transact_repeated(self.store, list(puts), step, tries=3)
         except StoreError:
-            raise unavailable() from None
+            raise _unavailable() from None
 
     async def _sweep_if_due(self) -> None:
         """Deletes bytes whose time of expiry has passed, in the hour's first upload of this process."""
@@ -268,5 +258,5 @@ def no_file() -> NotFound:
     return NotFound("No file has this id; it may have been deleted or have expired, or it belongs to another key.")
 
 
-def unavailable() -> LedgerUnavailable:
+def _unavailable() -> LedgerUnavailable:
     return LedgerUnavailable("The list of stored files cannot be reached. Retry later.", retry_after_s=_RETRY_AFTER_S)

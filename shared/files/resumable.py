@@ -19,12 +19,12 @@ from typing import NamedTuple
 import orjson
 
 from shared.errors import BadRequest, GatewayError, NotFound, UnsupportedMediaType
-from shared.files.files import ATTRIBUTES, Files, Unlisted, unavailable
+from shared.files.files import ATTRIBUTES, Files, Unlisted
 from shared.files.record import Naming, digits_of, is_id
 from shared.media.names import new_name
 from shared.media.port import Write
 from shared.media.uninterrupted import uninterrupted
-from shared.stores.port import Change, Put, StoreError, transact_repeated
+from shared.stores.port import Put
 
 OPEN_S = 86_400
 """An announced upload must be completed within this time."""
@@ -74,7 +74,7 @@ class ResumableUploads:
     for invalid, unknown and expired ids, and for uploads of another owner."""
 
     def __init__(self, files: Files, *, now_s: Callable[[], float] = time.time) -> None:
-        self._store, self._objects, self._files, self._now_s = files.store, files.objects, files, now_s
+        self._objects, self._files, self._now_s = files.objects, files, now_s
 
     async def announce(
         self,
@@ -105,17 +105,13 @@ class ResumableUploads:
             expires_s,
             here=url is None,
         )
-        await self._write(upload.put())
+        await self._files.write(upload.put())
         return upload, url
 
     async def find(self, upload_id: str, owner: str | None) -> Upload:
         """`owner`: None for a request that is authorised by the id itself."""
-        value = None
-        if is_id(upload_id):
-            try:
-                value = (await self._store.read(_key_of(upload_id))).value
-            except StoreError:
-                raise unavailable() from None
+        key = _key_of(upload_id)
+        value = (await self._files.values([key]))[key] if is_id(upload_id) else None
         upload = None if value is None else Upload.unpack(value)
         if upload is None or (owner is not None and upload.owner != owner):
             raise no_upload()
@@ -150,7 +146,7 @@ class ResumableUploads:
             yield Unlisted(self._files, upload.becomes)
         except (BadRequest, UnsupportedMediaType):
             with suppress(GatewayError):
-                await self._write({_key_of(upload.id): None})
+                await self._files.write({_key_of(upload.id): None})
                 await self._objects.delete(upload.becomes.object_name)
             raise
 
@@ -169,13 +165,7 @@ class ResumableUploads:
 
     async def joined(self, upload: Upload) -> None:
         """Notes that the session has the file, so that a repeated request adds it no second time."""
-        await self._write(upload._replace(joined=True).put())
-
-    async def _write(self, puts: Mapping[str, Put | None]) -> None:
-        try:
-            await transact_repeated(self._store, list(puts), lambda _values, _now_ms: Change(None, puts), tries=3)
-        except StoreError:
-            raise unavailable() from None
+        await self._files.write(upload._replace(joined=True).put())
 
 
 def _key_of(upload_id: str) -> str:

@@ -26,6 +26,8 @@ from shared.secret import Secret
 
 PIECE_BYTES = 8 * 1024 * 1024
 """Of every piece but the last one. Google takes multiples of 256 KiB; its own clients send 8 MiB."""
+PAGE_SIZE = 100
+"""Files of one page of a list."""
 MAX_FAILURES = 3
 """Failed requests of one upload that are repeated."""
 _REQUEST_S = 60.0
@@ -53,10 +55,10 @@ class FileUploads:
         self._base_url = checked_base_url(base_url)
         self._requests = SideRequests(large_work, proxy_for, "Gemini's Files API")
 
-    async def upload(self, key: Secret, source: FileSource, deadline_s: float) -> RemoteFile:
-        """Reads the file in pieces and sends them. After a broken connection it continues where Google's copy ends. Raises what
-        `source.read` raises, too."""
-        url = await self._start(key, source, deadline_s)
+    async def upload(self, key: Secret, source: FileSource, deadline_s: float, *, name: str = "") -> RemoteFile:
+        """Reads the file in pieces and sends them. After a broken connection it continues where Google's copy ends. `name`: like
+        `files/x`; Google chooses one if it is "". Raises what `source.read` raises, too."""
+        url = await self._start(key, source, deadline_s, name)
         at, failures = 0, 0
         while True:
             end = min(at + PIECE_BYTES, source.size_bytes)
@@ -83,10 +85,19 @@ class FileUploads:
     async def delete(self, key: Secret, name: str, deadline_s: float) -> None:
         await self._call("DELETE", URL(f"{self._base_url}/{API_VERSION}/{name}"), key, {}, None, deadline_s)
 
+    async def page(self, key: Secret, token: str, deadline_s: float) -> tuple[list[str], str]:
+        """Names of the project's files, and the token of the next page; "" for the first page and after the last one."""
+        url = URL(f"{self._base_url}/{API_VERSION}/files").with_query(
+            pageSize=PAGE_SIZE, **({"pageToken": token} if token else {})
+        )
+        page = self._requests.object_of(await self._call("GET", url, key, {}, None, deadline_s))
+        names = [file.get("name") for file in page.get("files") or () if isinstance(file, dict)]
+        return [name for name in names if isinstance(name, str)], str(page.get("nextPageToken") or "")
+
     async def aclose(self) -> None:
         await self._requests.aclose()
 
-    async def _start(self, key: Secret, source: FileSource, deadline_s: float) -> URL:
+    async def _start(self, key: Secret, source: FileSource, deadline_s: float, name: str) -> URL:
         """The URL that takes the pieces. It is the right to upload, and is called without the key."""
         headers = {
             "Content-Type": "application/json",
@@ -95,7 +106,8 @@ class FileUploads:
             "X-Goog-Upload-Header-Content-Length": str(source.size_bytes),
             "X-Goog-Upload-Header-Content-Type": source.mime_type,
         }
-        described: JsonObject = {"file": {"mimeType": source.mime_type, "sizeBytes": str(source.size_bytes)}}
+        file: JsonObject = {"mimeType": source.mime_type, "sizeBytes": str(source.size_bytes)}
+        described = {"file": {**file, "name": name} if name else file}
         begin = partial(self._call, "POST", URL(f"{self._base_url}/upload/{API_VERSION}/files"), key, headers)
         try:
             received = await begin(orjson.dumps(described), deadline_s)

@@ -55,6 +55,8 @@ OpenedBy = Callable[[Call, JsonObject | None], str | None]
 """(call, its body if it is a JSON object) -> the name in ALLOW_ANONYMOUS that lets this request do without a credential;
 EVERYBODY if it always may, for example with a ticket; None if it needs one."""
 EVERYBODY = "*"
+Advice = Callable[[Call], str]
+"""A sentence for a request without a valid credential: what else its caller can do; "" for none."""
 
 _HEALTH = "/health"
 _VERSION = "/v1"
@@ -63,12 +65,16 @@ _MAX_LISTED_PATHS = 4
 
 
 def endpoint(
-    *, api: ApiFormat = OWN, bearer_is_credential: bool = False, opened_by: OpenedBy | None = None
+    *,
+    api: ApiFormat = OWN,
+    bearer_is_credential: bool = False,
+    opened_by: OpenedBy | None = None,
+    advice: Advice = lambda call: "",
 ) -> Callable[[Handler], Function]:
     """Turns a handler into the function that functions-framework serves under the handler's name, with the endpoint.json
     of the handler's folder. A compatible API passes its own format as `api`; with `bearer_is_credential` the admin key may
     come as a bearer token, as OpenAI's clients send it. `opened_by`: a function whose requests differ in whether they need a
-    credential."""
+    credential; `advice` ends the message of a 401."""
 
     def decorate(handler: Handler) -> Function:
         from functions_framework import aio
@@ -78,7 +84,14 @@ def endpoint(
         framework_server.configure()
         handler_function = cast(FunctionType, handler)
         manifest = Manifest.load(Path(handler_function.__code__.co_filename).parent)
-        edge = EndpointApp(handler, manifest, api=api, bearer_is_credential=bearer_is_credential, opened_by=opened_by)
+        edge = EndpointApp(
+            handler,
+            manifest,
+            api=api,
+            bearer_is_credential=bearer_is_credential,
+            opened_by=opened_by,
+            advice=advice,
+        )
 
         async def function(request: Request) -> Response:
             return await edge.answer(request)
@@ -110,9 +123,10 @@ class EndpointApp:
         api: ApiFormat = OWN,
         bearer_is_credential: bool = False,
         opened_by: OpenedBy | None = None,
+        advice: Advice = lambda call: "",
     ) -> None:
         self.manifest = manifest
-        self._opened_by = opened_by or self._by_manifest
+        self._opened_by, self._advice = opened_by or self._by_manifest, advice
         self._methods = manifest.patterns
         self._routes = Routes(self._methods)
         only = next(iter(manifest.paths.items()))
@@ -242,10 +256,9 @@ class EndpointApp:
                 user=user if isinstance(user, str) else None,
             )
         except Unauthorized as error:
-            if call.unreadable is None:
-                raise
             # The body may contain a key, but could not be parsed.
-            message = f"{error.message} None was found in the body. {call.unreadable}"
+            unread = "" if call.unreadable is None else f"None was found in the body. {call.unreadable}"
+            message = " ".join(filter(None, (error.message, unread, self._advice(call))))
             raise Unauthorized(message, headers=error.headers) from None
 
     def _by_manifest(self, call: Call, body: JsonObject | None) -> str | None:

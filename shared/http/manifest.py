@@ -13,7 +13,8 @@
     store         none, read or write: access to the store's documents (ledger, rates); left out: write; a public function must
                   name it
     rated         anonymous or everybody: whose requests RATE_LIMIT_PER_MINUTE limits; left out: anonymous
-    public_paths  the patterns that are public whatever `access` is; left out: none
+    public_paths  the patterns that are public whatever `access` is; left out: none. Where it depends on the request, main.py
+                  says it to the edge (`endpoint(opened_by=...)`)
 
 The file lies in the function's folder, and the folder's name is the function's. The local server, the bundle, the
 specification, Terraform and the URL map read these files; nothing else has a list of the functions.

@@ -28,11 +28,6 @@ _TAKEN = ("image/", "audio/", "video/", "application/pdf")
 _READS_AT_ONCE = 8
 
 
-async def native_file_part(call: Call, file: StoredFile, owner: str | None = None) -> JsonObject:
-    """One file as a part. For several files of a request, `native_file_parts` decides together which are sent inside it."""
-    return (await native_file_parts(call, [file], owner))[file.id]
-
-
 async def native_file_parts(
     call: Call, files: Sequence[StoredFile], owner: str | None = None, *, skip_lost: bool = False
 ) -> dict[str, JsonObject]:
@@ -67,6 +62,13 @@ async def delete_file(call: Call, file_id: str, owner: str | None = None) -> Non
     # The file is deleted: its caller must not see an error of what follows.
     with suppress(GatewayError):
         await call.services.gateway.delete_copies(call.caller, files.source(owner, file, file.mime_type).key)
+
+
+async def count_upload(call: Call, size_bytes: int) -> None:
+    """Anybody can invent a key, so what callers without an admin key store is bounded, by their network too. Raises
+    RateLimited."""
+    if call.caller.kind != "admin":
+        await call.services.upload_rate.admit(call.holders, -(-size_bytes // _MIB))
 
 
 def not_found(file_id: str) -> NotFound:

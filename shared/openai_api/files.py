@@ -16,8 +16,8 @@ from shared.http.conditional import not_modified, requested_range
 from shared.http.forms import received_form
 from shared.http.owner import owner_of
 from shared.http.response import JsonResponse
+from shared.http.stored_files import count_upload, native_file_parts, not_found
 from shared.http.stored_files import delete_file as remove_file
-from shared.http.stored_files import native_file_parts, not_found
 from shared.media.file_types import type_of
 from shared.openai_format.file_bodies import (
     FileForm,
@@ -29,7 +29,6 @@ from shared.openai_format.file_bodies import (
 )
 from shared.settings.settings import Settings
 
-_MIB = 1024 * 1024
 _DAY_S = 86_400
 
 
@@ -43,8 +42,7 @@ async def create_file(call: Call) -> Response:
         if not file.data:
             raise BadRequest("file is empty; send a file with content.", field="file")
         ttl_s = _ttl_s(body, call.settings)
-        if call.caller.kind != "admin":
-            await call.services.upload_rate.admit(call.holders, -(-file.size_bytes // _MIB))
+        await count_upload(call, file.size_bytes)
         mime_type = await call.work(partial(type_of, file.data, file.content_type), file.size_bytes)
         stored = await files.put(
             owner_of(call),

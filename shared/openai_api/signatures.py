@@ -13,7 +13,6 @@ An entry's key is a fingerprint of the caller and the call, so that another call
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
@@ -107,13 +106,12 @@ class CallSignatures:
             log.warning("The thought signatures of an answer's calls were not written: %s", error.public_message)
 
     async def _read(self, store: Store, keys: Sequence[str]) -> dict[str, str]:
-        batches = [keys[at : at + KEYS_PER_READ] for at in range(0, len(keys), KEYS_PER_READ)]
         try:
-            read = await asyncio.gather(*(read_all(store, batch, TIMEOUT_S) for batch in batches))
+            read = await read_all(store, keys, TIMEOUT_S)
         except StoreError as error:
             log.warning("The thought signatures of calls cannot be read: %s", error.public_message)
             return {}
-        found = {key: value.decode() for values in read for key, value in values.items() if value is not None}
+        found = {key: value.decode() for key, value in read.items() if value is not None}
         for key, signature in found.items():
             self._remember(key, signature)
         return found

@@ -26,7 +26,7 @@ from shared.openapi.components import (
     parameters,
 )
 from shared.openapi.failures import FAILURES, failures, traits_of
-from shared.openapi.operation import ErrorFormat, Operation, reads_credential
+from shared.openapi.operation import ErrorFormat, Operation, access_of, reads_credential
 from shared.openapi.schemas import SCHEMAS, component_schemas
 from shared.settings.settings import Settings
 
@@ -117,7 +117,7 @@ def _operation(
     result: JsonObject = {
         "summary": operation.summary or manifest.description,
         "tags": ["generation" if operation.generates else "server"],
-        "security": ADMIN_SECURITY if operation.admin_only else SECURITY[manifest.access_of(pattern)],
+        "security": ADMIN_SECURITY if operation.admin_only else SECURITY[access_of(manifest, pattern, operation)],
         "parameters": _parameters_of(manifest, pattern, operation),
         "responses": {
             str(operation.status): _answer(operation, names, schemas),

@@ -13,7 +13,7 @@ from shared.errors import GatewayError
 from shared.http.api_format import OWN, ApiFormat
 from shared.http.manifest import Manifest
 from shared.http.routes import is_literal
-from shared.openapi.operation import Operation, reads_credential
+from shared.openapi.operation import Operation, access_of, reads_credential
 
 Trait = Literal[
     "always",
@@ -90,7 +90,7 @@ def traits_of(manifest: Manifest, pattern: str, operation: Operation) -> set[Tra
     traits: dict[Trait, bool] = {
         "always": True,
         "credential": reads_credential(manifest, pattern, operation),
-        "anonymous": manifest.access_of(pattern) == "anonymous",
+        "anonymous": access_of(manifest, pattern, operation) == "anonymous",
         "body": operation.request is not None,
         "path": not is_literal(pattern),
         "generation": operation.generates,

@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from shared.generation import JsonObject
 from shared.http.api_format import ApiFormat
 from shared.http.bodies import GenerationBody
-from shared.http.manifest import Manifest
+from shared.http.manifest import Access, Manifest
 from shared.http.routes import parameter_names
 
 
@@ -63,6 +63,8 @@ class Operation:
     """Whether Gemini makes embeddings for it, which count in the limits as generations do."""
     conforming: bool = False
     """Whether the answer may have to conform to a JSON Schema of the request; true for every answer whose `data` is an object."""
+    anonymous: bool = False
+    """Whether some of its requests need no credential where ALLOW_ANONYMOUS permits it, in a function that requires one."""
     admin_only: bool = False
     """Requires the admin key in a function that is public otherwise."""
     errors: ErrorFormat | None = None
@@ -89,6 +91,10 @@ def operations(manifest: Manifest, models: Mapping[str, Any]) -> dict[str, Opera
             raise ValueError(f"{key} of {manifest.name} describes {', '.join(unknown)}, which its path does not have")
     errors: ErrorFormat | None = models.get("ERRORS")
     return {key: replace(declared.get(key, default), errors=errors) for key in patterns}
+
+
+def access_of(manifest: Manifest, pattern: str, operation: Operation) -> Access:
+    return "anonymous" if operation.anonymous else manifest.access_of(pattern)
 
 
 def reads_credential(manifest: Manifest, pattern: str, operation: Operation) -> bool:

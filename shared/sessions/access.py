@@ -21,6 +21,13 @@ def opened_by(call: Call, body: JsonObject | None) -> str | None:
     return SESSIONS
 
 
+def advice(call: Call) -> str:
+    """The session's cookie is no credential, and an EventSource can send no header."""
+    if call.route != "/stream":
+        return ""
+    return "An EventSource, which sends no headers, opens a stream with a ticket: POST /sessions/<id>/ticket gives one."
+
+
 def chat_opened_by(call: Call, body: JsonObject | None) -> str | None:
     """For POST /chat: only a message does without a credential, since a prompt is answered at once, with the server's key."""
     return SESSIONS if is_message(body) else None

@@ -33,7 +33,7 @@ from shared.sessions.session import (
     with_upload,
 )
 from shared.sessions.turn import Turn, Unanswered, turn_key, unanswered
-from shared.stores.port import Change, Put, Reading, Step, Store, StoreError, transact_repeated
+from shared.stores.port import KEYS_PER_READ, Change, Put, Step, Store, StoreError, read_all, transact_repeated
 
 T = TypeVar("T")
 
@@ -139,7 +139,7 @@ class Sessions:
             if stale is None:
                 return
             refreshed_ms = await self._refresh(session, stale.head)
-        raise _unavailable()
+        raise unavailable()
 
     async def begin(self, session: SessionRef) -> None:
         """Stores a session without messages and files, for a file that comes later."""
@@ -174,19 +174,24 @@ class Sessions:
         keys = [page_key(session.owner, session.sid, number) for number in head.pages_of(0, end)]
         while keys:
             keys, part = keys[:-_PAGES_AT_ONCE], keys[-_PAGES_AT_ONCE:]
-            for value in reversed(await gathered(self.store, part)):
+            for value in reversed(await self._values(part)):
                 for entry in reversed(Page.unpack(value).entries):
                     if entry.number < end:
                         yield await self._whole(entry)
 
     async def unanswered(self, entries: Iterable[TurnEntry]) -> dict[str, Unanswered]:
         """The turns without an answer, by their ids."""
-        turns = [one.turn for one in entries if one.answer is None]
-        readings = await _readings(self.store, [turn_key(turn) for turn in turns])
-        return {
-            turn: unanswered(reading.value, int(reading.sample.server_ms))
-            for turn, reading in zip(turns, readings, strict=True)
-        }
+        turns = {turn_key(one.turn): one.turn for one in entries if one.answer is None}
+
+        def step(values: Mapping[str, bytes | None], now_ms: int) -> Change[dict[str, Unanswered]]:
+            return Change({turns[key]: unanswered(value, now_ms) for key, value in values.items()})
+
+        found: dict[str, Unanswered] = {}
+        keys = list(turns)
+        for at in range(0, len(keys), KEYS_PER_READ):
+            part: dict[str, Unanswered] = await self._transact(keys[at : at + KEYS_PER_READ], step)
+            found |= part
+        return found
 
     async def newest(self, owner: str, *, limit: int = MAX_LISTED) -> list[Listed]:
         """The newest sessions of `owner`, newest first."""
@@ -194,7 +199,7 @@ class Sessions:
             # The default session's id sorts before all others.
             keys = await self.store.list(heads_prefix(owner), limit=limit + 1)
         except StoreError:
-            raise _unavailable() from None
+            raise unavailable() from None
         values = await self._values(keys)
         found = [
             Listed(key.rpartition(".")[2], Head.unpack(value))
@@ -220,7 +225,7 @@ class Sessions:
             for at in reversed(range(0, len(keys), _PAGES_AT_ONCE)):
                 await asyncio.gather(*map(self._delete_page, keys[at : at + _PAGES_AT_ONCE]))
             head = await self._delete_head(session, head.turns)
-        raise _unavailable()
+        raise unavailable()
 
     def _page_keys(self, session: SessionRef, head: Head | None) -> list[str]:
         return [page_key(session.owner, session.sid, number) for number in range(len(head.firsts) if head else 0)]
@@ -261,7 +266,7 @@ class Sessions:
             head = result.head
             if isinstance(result, _Stale):
                 refreshed_ms = await self._refresh(session, result.head)
-        raise _unavailable()
+        raise unavailable()
 
     def _upload_step(self, session: SessionRef, file: FileRef, refreshed_ms: int) -> Step[_Stale | None]:
         key = head_key(session.owner, session.sid)
@@ -364,28 +369,17 @@ class Sessions:
         return None if value is None else Head.unpack(value)
 
     async def _values(self, keys: Sequence[str]) -> list[bytes | None]:
-        return await gathered(self.store, keys)
+        try:
+            values = await read_all(self.store, keys)
+        except StoreError:
+            raise unavailable() from None
+        return [values[key] for key in keys]
 
     async def _transact(self, keys: Sequence[str], step: Step[T]) -> T:
         try:
             return (await transact_repeated(self.store, keys, step, tries=_TRIES)).result
         except StoreError:
-            raise _unavailable() from None
-
-
-async def gathered(store: Store, keys: Sequence[str]) -> list[bytes | None]:
-    """The values of several entries, a few at once. Raises LedgerUnavailable."""
-    return [reading.value for reading in await _readings(store, keys)]
-
-
-async def _readings(store: Store, keys: Sequence[str]) -> list[Reading]:
-    found: list[Reading] = []
-    try:
-        for at in range(0, len(keys), _AT_ONCE):
-            found += await asyncio.gather(*map(store.read, keys[at : at + _AT_ONCE]))
-    except StoreError:
-        raise _unavailable() from None
-    return found
+            raise unavailable() from None
 
 
 def no_session() -> NotFound:
@@ -395,5 +389,5 @@ def no_session() -> NotFound:
     )
 
 
-def _unavailable() -> LedgerUnavailable:
+def unavailable() -> LedgerUnavailable:
     return LedgerUnavailable("The stored sessions cannot be reached. Retry later.", retry_after_s=_RETRY_AFTER_S)

@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, TypeVar
 
-from shared.errors import LedgerUnavailable, NotFound
+from shared.errors import NotFound
 from shared.generation import JsonObject
 from shared.sessions.marks import Marks, marks_key, with_follow, with_stop
 from shared.sessions.session import Answer, end_keys, end_writes
+from shared.sessions.store import unavailable
 from shared.sessions.turn import (
     Ticket,
     Turn,
@@ -34,7 +35,6 @@ Values = Mapping[str, bytes | None]
 
 MAX_LOOKED_AT = 99
 """Turns of one `look`; a transaction takes 100 keys."""
-_RETRY_AFTER_S = 5.0
 
 
 class Look(NamedTuple):
@@ -210,8 +210,7 @@ class Turns:
         try:
             return (await transact_repeated(self._store, keys, step)).result
         except StoreError:
-            message = "The store of the sessions cannot be reached. Retry later."
-            raise LedgerUnavailable(message, retry_after_s=_RETRY_AFTER_S) from None
+            raise unavailable() from None
 
 
 def no_turn() -> NotFound:

@@ -21,6 +21,7 @@ from shared.http.disconnect import DisconnectWatch
 from shared.http.multipart import FORM, file_name
 from shared.http.request_body import require_uncompressed
 from shared.http.response import JsonResponse
+from shared.http.stored_files import count_upload
 from shared.media.input_image import checked
 from shared.media.port import Write
 from shared.sessions.identity import owner_fingerprint, session_of, with_session
@@ -97,7 +98,7 @@ async def _receive_form(call: Call) -> Response:
         [sent] = received
         with DisconnectWatch(call.request.receive):
             session = await session_of(call, sent.body.session_id)
-            await _count(call, sent.size_bytes)
+            await count_upload(call, sent.size_bytes)
             mime_type = await _checked_type(call, file, sent.mime_type, sent.size_bytes)
             stored = await file.list_as(
                 files_owner(session.sid),
@@ -130,7 +131,7 @@ async def _announce(call: Call) -> Response:
     if not name:
         raise BadRequest("name must be the name of a file, like film.mp4.", field="name")
     session = await session_of(call, body.session_id)
-    await _count(call, body.size_bytes)
+    await count_upload(call, body.size_bytes)
     if session.head is None:
         # Its caller may send messages and other files to it before this one is complete.
         await sessions_of(call).begin(session)
@@ -161,12 +162,6 @@ async def _checked_type(call: Call, file: Unlisted, mime_type: str, size_bytes: 
     call.claim.cover(size_bytes)
     data = await file.read()
     return (await call.work(partial(checked, data, "file", MAX_IMAGE_BYTES), size_bytes)).mime_type
-
-
-async def _count(call: Call, size_bytes: int) -> None:
-    """Anybody can invent a key, so what callers without an admin key store is bounded, by their network too."""
-    if call.caller.kind != "admin":
-        await call.services.upload_rate.admit(call.holders, -(-size_bytes // _MIB))
 
 
 def _answer(call: Call, session: SessionRef, file: FileRef) -> Response:

@@ -9,6 +9,7 @@ Every adapter keeps the same promises (tests/contract):
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -137,12 +138,15 @@ async def transact_repeated(store: Store, keys: Sequence[str], step: Step[T], *,
 
 
 async def read_all(store: Store, keys: Sequence[str], timeout_s: float = 5.0) -> Mapping[str, bytes | None]:
-    """The values of up to KEYS_PER_READ entries, read in one round trip. Raises StoreError."""
+    """The values of any number of entries in their order, KEYS_PER_READ of them in one round trip. Raises StoreError."""
 
     def step(values: Mapping[str, bytes | None], now_ms: int) -> Change[Mapping[str, bytes | None]]:
         return Change(dict(values))
 
-    return (await store.transact(keys, step, timeout_s=timeout_s)).result
+    batches = [keys[at : at + KEYS_PER_READ] for at in range(0, len(keys), KEYS_PER_READ)]
+    outcomes = await asyncio.gather(*(store.transact(batch, step, timeout_s=timeout_s) for batch in batches))
+    values = {key: value for outcome in outcomes for key, value in outcome.result.items()}
+    return {key: values[key] for key in keys}
 
 
 class Liveness(Protocol):

@@ -310,6 +310,14 @@ async def test_a_message_needs_a_credential_by_default(server: Server, function:
     assert (await ask(function, json={"message": "Hello"}, client=HERE)).status == 401
 
 
+async def test_a_cookie_alone_is_told_of_the_ticket(server: Server) -> None:
+    """A browser's EventSource sends no header with a credential."""
+    cookie = {"cookie": f"session_id={await server.say()}"}
+    answer = await server.send("GET", "/stream", headers=cookie)
+    assert (answer.status, "/ticket" in answer.json()["error"]["message"]) == (401, True)
+    assert "/ticket" not in (await server.send("GET", "/sessions", headers=cookie)).json()["error"]["message"]
+
+
 async def test_anonymous_callers_of_this_machine_share_a_session(open_server: Server) -> None:
     first = await open_server.say(headers={})
     assert await open_server.say(headers={}) == first

@@ -98,7 +98,7 @@ async def merge_what_is_one_project(site: Fleet) -> None:
         Account(source.lower(), f"k-{Secret(key).fingerprint('project')}", Secret(key), QUOTA.concurrency, Limits())
         for source, key in zip(SOURCES, KEYS, strict=True)
     ]
-    async with FilesApi(site.gemini.url) as files:
+    async with FilesApi(site.gemini.url, lambda url: None) as files:
         found = await find_same_projects(files, accounts)
     assert found.groups == (("gemini_api_key", "gemini_api_key_4"),)
     await merge_accounts(site.store, accounts, found.groups, round(QUOTA.window_s * 1000))

@@ -12,7 +12,8 @@ from shared.accounts.account import Account
 from shared.accounts.same_project import MARKER, MAX_LISTED, find_same_projects, grouped
 from shared.admission.merge_ledgers import merge_accounts
 from shared.emulator import EmulatorConfig, running
-from shared.gemini.files_api import FilesApi, FilesCallFailed
+from shared.gemini.errors import UpstreamFailure
+from shared.gemini.files_api import FilesApi
 from shared.ledger.limits import Limits
 from shared.ledger.packing import unpack
 from shared.secret import Secret
@@ -23,10 +24,14 @@ def key(name: str) -> Account:
     return Account(name, f"k-{name}", Secret(name), 5, Limits())
 
 
+class Rejected(Exception):
+    """By the fake."""
+
+
 class FakeFiles:
     """Files by project. `broken`: keys that Google rejects, for a method or for all (""); `clutter`: other files."""
 
-    failed: type[Exception] = FilesCallFailed
+    failed: type[Exception] = Rejected
 
     def __init__(self, projects: Mapping[str, str], broken: Mapping[str, str] | None = None, clutter: int = 0) -> None:
         self.projects, self.broken = projects, broken or {}
@@ -36,7 +41,7 @@ class FakeFiles:
     def _of(self, key: Secret, method: str) -> list[str]:
         name = key.reveal()
         if self.broken.get(name, "no") in ("", method):
-            raise FilesCallFailed("status 403")
+            raise Rejected("status 403")
         return self.stored[self.projects[name]]
 
     async def upload(self, key: Secret, name: str) -> None:
@@ -53,7 +58,7 @@ class FakeFiles:
     async def delete(self, key: Secret, name: str) -> None:
         files = self._of(key, "delete")
         if name not in files:
-            raise FilesCallFailed("status 403")
+            raise Rejected("status 403")
         files.remove(name)
 
     def markers(self) -> list[str]:
@@ -131,13 +136,17 @@ def test_groups_of_pairs():
     assert grouped([("a", "b"), ("c", "c"), ("d", "e"), ("b", "f")]) == (("a", "b", "f"), ("d", "e"))
 
 
+def no_proxy(url: str) -> None:
+    return None
+
+
 async def test_pair_is_found_at_the_offline_gemini_and_merged():
     """The whole way: uploads, lists and deletions over HTTP, then one ledger for both keys."""
     accounts = [replace(key(name), id=f"account-{name}") for name in PROJECTS]
-    async with running(EmulatorConfig(keys=PROJECTS)) as emulator, FilesApi(emulator.url) as files:
+    async with running(EmulatorConfig(keys=PROJECTS)) as emulator, FilesApi(emulator.url, no_proxy) as files:
         found = await find_same_projects(files, accounts)
         assert [name async for name in files.names(Secret("a"))] == []
-        with pytest.raises(FilesCallFailed, match="status 403"):
+        with pytest.raises(UpstreamFailure, match="HTTP 403"):
             await files.delete(Secret("a"), "files/not-there")
     assert found.groups == (("account-a", "account-c"),)
     shelf = Shelf()
@@ -147,7 +156,7 @@ async def test_pair_is_found_at_the_offline_gemini_and_merged():
 
 
 async def test_unreachable_files_api_names_no_key():
-    async with FilesApi("http://127.0.0.1:1") as files:
-        with pytest.raises(FilesCallFailed) as caught:
+    async with FilesApi("http://127.0.0.1:1", no_proxy) as files:
+        with pytest.raises(UpstreamFailure) as caught:
             await files.upload(Secret("planted"), "files/x")
     assert "planted" not in str(caught.value)

@@ -125,6 +125,11 @@ class TestOperations:
         assert operation["security"] == security
         assert ("401" in operation["responses"]) is has_401
 
+    def test_some_requests_to_a_path_need_no_credential(self) -> None:
+        made = described(manifest(access="credential"), {"OPERATIONS": {"POST /thing": Operation(anonymous=True)}})
+        assert {} in only(made)["security"]
+        assert "401" in only(made)["responses"]
+
     def test_what_the_admin_alone_may_do_in_a_public_function(self) -> None:
         made = manifest(access="public", things=("GET",), thing=("GET",))
         models = {"OPERATIONS": {"GET /things": Operation(Answer, admin_only=True)}}

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import pytest
 
 from shared.errors import LedgerUnavailable, NotFound
 from shared.sessions.session import FULL_PAGE_BYTES, MAX_PAGE_BYTES, FileRef
 from shared.sessions.store import SessionRef, Sessions
 from shared.stores.memory import MemoryStore, Shelf
-from shared.stores.port import Reading, StoreUnavailable
+from shared.stores.port import Outcome, Step, StoreUnavailable
 from tests.support.faulty_store import FaultyStore
 from tests.support.stored_sessions import HOUR_MS, end, opened, sessions_on, texts
 
@@ -141,13 +144,13 @@ async def test_a_foreign_session_costs_what_an_unknown_one_does(sessions: Sessio
     """The same reads, so that the time tells nobody whether an id exists."""
     session = await opened(sessions)
     reads: list[int] = []
-    read = sessions.store.read
+    transact = sessions.store.transact
 
-    async def counting(key: str, *, timeout_s: float = 5.0) -> Reading:
-        reads[-1] += 1
-        return await read(key, timeout_s=timeout_s)
+    async def counting(keys: Sequence[str], step: Step[Any], **more: Any) -> Outcome[Any]:
+        reads[-1] += len(keys)
+        return await transact(keys, step, **more)
 
-    sessions.store.read = counting  # type: ignore[method-assign]
+    sessions.store.transact = counting  # type: ignore[method-assign]
     for owner, sid in (("ben", session.sid), ("ben", "0" * 44)):
         reads.append(0)
         with pytest.raises(NotFound):
