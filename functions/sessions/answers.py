@@ -52,7 +52,7 @@ class TurnError(BaseModel):
 
 
 class SessionTurn(BaseModel):
-    """A message and its answer. The fields after `error` are there when the answer has ended."""
+    """A message and its answer. The fields after `error` are there when the answer has ended, `error` if an error ended it."""
 
     turn: str = Field(description="Its id.")
     number: int = Field(description="Its place in the session, from 0.")
@@ -62,7 +62,8 @@ class SessionTurn(BaseModel):
     state: Literal["pending", "streaming", "done", "stopped", "interrupted"]
     answer: str | None = Field(description="The text, as far as it was generated; null until it has ended.")
     error: TurnError | None = Field(
-        None, description="Why the last attempt to answer a pending turn failed; the next stream is another attempt."
+        None,
+        description="Why the last attempt to answer it failed. Of a pending turn, the next stream is another attempt.",
     )
     model: str | None = None
     finish_reason: str | None = Field(None, examples=["STOP"])

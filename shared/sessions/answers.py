@@ -120,7 +120,7 @@ def _turn_json(entry: TurnEntry, unanswered: Mapping[str, Unanswered]) -> JsonOb
     answer = entry.answer
     if answer is None:
         state, error = unanswered[entry.turn]
-        return {**turn, "state": state, "answer": None, **({} if error is None else {"error": error})}
+        return {**turn, "state": state, "answer": None, **_error_json(error)}
     return {
         **turn,
         "state": answer.state,
@@ -129,7 +129,12 @@ def _turn_json(entry: TurnEntry, unanswered: Mapping[str, Unanswered]) -> JsonOb
         "finish_reason": answer.finish_reason,
         "usage": answer.usage._asdict(),
         "ended": _time(answer.ended_ms),
+        **_error_json(answer.error),
     }
+
+
+def _error_json(error: JsonObject | None) -> JsonObject:
+    return {} if error is None else {"error": error}
 
 
 def _file_json(file: FileRef) -> JsonObject:

@@ -12,7 +12,7 @@ from shared.sessions.process import sessions_of
 from shared.sessions.session import TurnEntry, files_owner
 from shared.sessions.store import SessionRef
 from shared.sessions.trimming import HIGH_BY, contents, file_cost, first_fitting, text_cost, without_rejected
-from shared.sessions.turn import Turn
+from shared.sessions.turn import Turn, was_rejected
 
 _WITHOUT_FILES: dict[str, JsonObject] = {}
 
@@ -53,7 +53,9 @@ async def _newest(call: Call, session: SessionRef, number: int, limit: int) -> l
 async def _rejected(call: Call, turns: Sequence[TurnEntry]) -> set[str]:
     """The ids of those whose content Gemini rejected."""
     found = await sessions_of(call).unanswered(turns)
-    return {name for name, turn in found.items() if turn.was_rejected}
+    errors = {name: turn.error for name, turn in found.items()}
+    errors.update((one.turn, one.answer.error) for one in turns if one.answer is not None and not one.answer.text)
+    return {name for name, error in errors.items() if was_rejected(error)}
 
 
 async def _file_parts(call: Call, session: SessionRef, turns: Sequence[TurnEntry]) -> dict[str, JsonObject]:

@@ -36,14 +36,14 @@ def error_event(turn: str, data: JsonObject) -> bytes:
     return _event(turn, END_AT, "error", data)
 
 
-def last_events(turn: str, answer: Answer, error: JsonObject | None) -> list[tuple[int, bytes]]:
-    """The events after the text, each with its position. `error`: what ended an interrupted answer, if it was an error."""
+def last_events(turn: str, answer: Answer) -> list[tuple[int, bytes]]:
+    """The events after the text, each with its position."""
     usage: Usage = answer.usage
     events = []
     if any(count is not None for count in usage):
         events.append((USAGE_AT, _event(turn, USAGE_AT, "usage", usage._asdict())))
-    if error is not None:
-        end = error_event(turn, {"error": error})
+    if answer.error is not None:
+        end = error_event(turn, {"error": answer.error})
     elif answer.state == "interrupted":
         end = _event(turn, END_AT, "interrupted", {"state": answer.state, "message": _INTERRUPTED})
     else:

@@ -12,7 +12,6 @@ from collections.abc import Awaitable, Callable
 
 import orjson
 
-from shared.generation import JsonObject
 from shared.http.event_stream import Events
 from shared.sessions.events import last_events, message_event
 from shared.sessions.session import Answer
@@ -61,10 +60,10 @@ class Feed:
         """`text` is the whole answer so far, which begins with what is here."""
         self.add(text[self.length :])
 
-    def end(self, answer: Answer, error: JsonObject | None = None) -> None:
-        """The turn has ended. `error`: what ended it, as its last event tells it, if that was an error."""
+    def end(self, answer: Answer) -> None:
+        """The turn has ended."""
         self.extend_to(answer.text)
-        self._last = last_events(self.turn, answer, error)
+        self._last = last_events(self.turn, answer)
         self._finish()
 
     def fail(self, failure: Exception, *, ends_turn: bool = False) -> None:

@@ -162,11 +162,12 @@ class Generating:
             None if reply is None else reply.head.model_used,
             self._reason,
             UNKNOWN_USAGE if reply is None else reply.usage,
+            error=error,
         )
 
         async def end() -> None:
             stored = answer
-            if not await self._turns.end(feed.turn, turn, self.fence, answer, error):
+            if not await self._turns.end(feed.turn, turn, self.fence, answer):
                 # Another instance has ended the turn, and what it stored counts.
                 stored = answer._replace(state=(await self._turns.read(feed.turn)).state)
             if failure is not None:

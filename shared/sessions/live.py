@@ -169,10 +169,10 @@ class LiveTurns:
         if turn.state == "streaming":
             await generating.run(turn)
         elif turn.state == "pending":
-            live.feed.end(Answer("interrupted", ""), turn.error)
+            live.feed.end(Answer("interrupted", "", error=turn.error))
         else:
             after = await self.turns.settle(name, turn) if turn.state == "interrupted" else turn
-            live.feed.end(await self._whole_answer(name, after), after.error)
+            live.feed.end(await self._whole_answer(name, after))
 
     async def _follow(self, live: _Live, turn: Turn) -> Turn:
         """Returns the turn when the other instance no longer generates it."""

@@ -19,7 +19,7 @@ from typing import Any, Literal, NamedTuple
 import orjson
 
 from shared.errors import BadRequest
-from shared.generation import UNKNOWN_USAGE, Usage
+from shared.generation import UNKNOWN_USAGE, JsonObject, Usage
 from shared.media.names import newest_first
 from shared.secret import Secret
 from shared.stores.port import Put
@@ -64,6 +64,8 @@ class Answer(NamedTuple):
     ended_ms: int = 0
     pieces: int = 0
     """The text is stored in so many `session_answers` instead of here; 0: it is in `text`."""
+    error: JsonObject | None = None
+    """What ended an interrupted answer, if that was an error: `code`, `message` and `status`."""
 
 
 class TurnEntry(NamedTuple):
@@ -283,6 +285,6 @@ def _entry(values: list[Any]) -> TurnEntry:
     turn, number, text, files, created_ms, answer = values
     kept = None
     if answer is not None:
-        state, said, model, finish_reason, usage, ended_ms, pieces = answer
-        kept = Answer(state, said, model, finish_reason, Usage(*usage), ended_ms, pieces)
+        state, said, model, finish_reason, usage, ended_ms, pieces, error = answer
+        kept = Answer(state, said, model, finish_reason, Usage(*usage), ended_ms, pieces, error)
     return TurnEntry(turn, number, text, tuple(FileRef(*one) for one in files), created_ms, kept)

@@ -30,9 +30,10 @@ def without_rejected(turns: Sequence[TurnEntry], rejected: Collection[str]) -> l
     unanswered: list[TurnEntry] = []
     for turn in turns[:-1]:
         unanswered.append(turn)
-        if turn.answer is not None:
+        if turn.turn in rejected:
+            unanswered = []
+        elif turn.answer is not None:
             kept += unanswered
-        if turn.answer is not None or turn.turn in rejected:
             unanswered = []
     return [*kept, *unanswered, *turns[-1:]]
 

@@ -93,7 +93,7 @@ class Turn:
     text: str = ""
     ended_ms: int | None = None
     error: JsonObject | None = None
-    """Why the latest generation failed."""
+    """Why the latest generation failed. What ended an answer is in the session's page, like the answer."""
     tickets: tuple[Ticket, ...] = field(default=())
 
     def pack(self) -> bytes:
@@ -117,11 +117,10 @@ class Unanswered(NamedTuple):
     error: JsonObject | None = None
     """Why the last attempt to answer it failed: `code`, `message` and `status`."""
 
-    @property
-    def was_rejected(self) -> bool:
-        """Whether that attempt failed because of its content, so that a repetition would fail too."""
-        error = self.error or {}
-        return error.get("status") == BadRequest.status or error.get("code") == ResponseBlocked.code
+
+def was_rejected(error: JsonObject | None) -> bool:
+    """Whether an attempt to answer a turn failed because of its content, so that a repetition would fail too."""
+    return error is not None and (error["status"] == BadRequest.status or error["code"] == ResponseBlocked.code)
 
 
 def unanswered(value: bytes | None, now_ms: int) -> Unanswered:
@@ -159,10 +158,10 @@ def released(turn: Turn, error: JsonObject | None) -> Turn:
     return replace(turn, state="pending", instance="", deadline_ms=0, error=error)
 
 
-def ended(turn: Turn, answer: Answer, fence: str = "", error: JsonObject | None = None) -> Turn:
+def ended(turn: Turn, answer: Answer, fence: str = "") -> Turn:
     """A turn whose answer is in the session's page. `fence`: of the instance that ended its own turn, so that it can repeat a
     commit with an unknown outcome."""
-    return replace(turn, state=answer.state, fence=fence, text="", ended_ms=answer.ended_ms, error=error)
+    return replace(turn, state=answer.state, fence=fence, text="", ended_ms=answer.ended_ms)
 
 
 def lost(turn: Turn, now_ms: int) -> Answer | None:

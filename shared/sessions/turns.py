@@ -82,14 +82,14 @@ class Turns:
         """Makes a turn without text pending again. False if it is no longer this instance's."""
         return await self._write_held(turn, fence, lambda found: released(found, error))
 
-    async def end(self, turn: str, at: Turn, fence: str, answer: Answer, error: JsonObject | None = None) -> bool:
+    async def end(self, turn: str, at: Turn, fence: str, answer: Answer) -> bool:
         """Stores the answer. False if the turn is no longer this instance's. `at`: the turn as it was read, which says where its
         session and page are."""
 
         def decide(found: Turn, now_ms: int) -> Answer | None:
             return answer._replace(ended_ms=now_ms) if holds(found, fence, now_ms) else None
 
-        after = await self._end(turn, at, decide, answer.text, error, fence)
+        after = await self._end(turn, at, decide, answer.text, fence)
         return after is not None and after.over and after.fence == fence
 
     async def settle(self, turn: str, at: Turn) -> Turn:
@@ -157,7 +157,6 @@ class Turns:
         at: Turn,
         decide: Callable[[Turn, int], Answer | None],
         text: str = "",
-        error: JsonObject | None = None,
         fence: str = "",
     ) -> Turn | None:
         """The turn as it is stored afterwards. `text`: of the answer that `decide` returns."""
@@ -168,7 +167,7 @@ class Turns:
             answer = None if found is None else decide(found, now_ms)
             if found is None or answer is None:
                 return Change(found)
-            after = ended(found, answer, fence, error)
+            after = ended(found, answer, fence)
             writes = end_writes(values, keys, turn, answer, now_ms, self._ttl_ms)
             writes[turn_key(turn)] = self._put(after, now_ms)
             return Change(after, writes)

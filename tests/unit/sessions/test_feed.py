@@ -151,7 +151,7 @@ async def test_a_failure_comes_after_the_text() -> None:
 
 async def test_a_stored_error_is_the_last_event() -> None:
     feed = feed_of("Hel")
-    feed.end(Answer("interrupted", "Hel"), {"code": "upstream_failed"})
+    feed.end(Answer("interrupted", "Hel", error={"code": "upstream_failed"}))
     assert (await read(feed))[-1] == (END_AT, "error", {"error": {"code": "upstream_failed"}})
 
 

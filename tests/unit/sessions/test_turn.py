@@ -45,9 +45,8 @@ def test_start_makes_a_pending_turn_streaming() -> None:
 @pytest.mark.parametrize("state", ["done", "stopped", "interrupted"])
 def test_end_keeps_state_and_time_but_no_text(state: str) -> None:
     answer = Answer(state, "Hello", ended_ms=500)  # type: ignore[arg-type]
-    after = ended(published(STREAMING, "Hel"), answer, "fence", {"code": "upstream_failed"})
+    after = ended(published(STREAMING, "Hel"), answer, "fence")
     assert (after.state, after.text, after.ended_ms, after.over) == (state, "", 500, True)
-    assert after.error == {"code": "upstream_failed"}
 
 
 def test_release_makes_a_turn_pending_with_its_error() -> None:
