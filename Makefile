@@ -60,12 +60,12 @@ run: $(RUN_STAMP) ## serve every function on http://127.0.0.1:5004 (offline Gemi
 	$(BIN)/python -m functions.serve --allow-anonymous generate,generate_text,sessions,openai_api
 
 # In three parts (tests/conftest.py says which folder is in which): most tests share the cores; those that measure real time
-# follow, and each part has as many processes as its measurements bear. ARGS may choose tests of one part only: pytest's status
+# follow, one by one. ARGS may choose tests of one part only: pytest's status
 # 5 says that a part has none.
 test: $(SETUP_STAMP) ## run all tests but the heavy ones; ARGS="-k chat" selects tests, WORKERS=2 sets the number of processes
 	@result=5; \
 	for part in parallel system attacks; do \
-		case $$part in parallel) processes=$(WORKERS);; system) processes=2;; attacks) processes=$(if $(CI),2,0);; esac; \
+		case $$part in parallel) processes=$(WORKERS);; *) processes=0;; esac; \
 		status=0; \
 		$(BIN)/python -m pytest --part $$part -m "not heavy" -n $$processes --dist loadfile --no-loadscope-reorder $(ARGS) || status=$$?; \
 		test $$status -ne 5 || continue; \

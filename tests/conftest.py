@@ -20,8 +20,7 @@ collect_ignore = ["openai_sdk"]
 """It has an environment of its own: `make openai-sdk`."""
 PARTS = ("system", "attacks", "browser")
 """Folders that are parts of their own. `system` and `attacks` measure real time, and `make test` runs them after all other
-tests: two files of `system` at once, because they mostly wait; the same with `attacks` in CI, where an innocent caller may
-wait ten times as long, and one by one elsewhere. `browser` needs Chromium: `make browser` runs it."""
+tests, one by one. `browser` needs Chromium: `make browser` runs it."""
 LONG = (
     "system/test_exactness.py",
     "system/test_kill.py",
