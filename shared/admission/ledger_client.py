@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import logging
 import random
+from collections.abc import Mapping
 from dataclasses import replace
 
 from shared.accounts.account import Account
@@ -15,7 +16,7 @@ from shared.admission.ledger_document import Document, Renewal, document_of
 from shared.admission.server_clock import ServerClock
 from shared.clock import elapsed_s
 from shared.ledger.state import COLLECTION, RenewRequest, RenewResult
-from shared.stores.port import CommitUnknown, Liveness, Outcome, Store, StoreContended, StoreError, TimeSample
+from shared.stores.port import Change, CommitUnknown, Liveness, Store, StoreContended, StoreError, TimeSample
 
 log = logging.getLogger(__name__)
 
@@ -115,8 +116,17 @@ class LedgerClient:
         Raises StoreError."""
         self.pending = request
         renewal = Renewal(self.key, request, self._account, self._config, accepted, self._liveness)
+        is_repeated = False
+
+        def step(values: Mapping[str, bytes | None], now_ms: int) -> Change[RenewResult]:
+            nonlocal is_repeated
+            if is_repeated:  # The ledger rejected a commit: it answers, however long others change it first.
+                self._answered_s = elapsed_s()
+            is_repeated = True
+            return renewal.step(values, now_ms)
+
         try:
-            outcome: Outcome[RenewResult] = await self.store.transact([self.key], renewal.step, cached=cached)
+            outcome = await self.store.transact([self.key], step, cached=cached)
         except CommitUnknown:
             self._count_writes(1)
             raise

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TypeVar
+
 import pytest
 
 from shared.accounts.account import Account
@@ -13,9 +16,11 @@ from shared.admission.server_clock import ServerClock
 from shared.ledger.state import RenewRequest
 from shared.secret import Secret
 from shared.stores.memory import Shelf
-from shared.stores.port import CommitUnknown, StoreContended, StoreError, StoreUnavailable
+from shared.stores.port import CommitUnknown, Outcome, Step, StoreContended, StoreError, StoreUnavailable
 from tests.unit.admission.test_admission import Flaky
 from tests.unit.admission.test_holdings import GRID, LIMITS, START_MS
+
+T = TypeVar("T")
 
 
 @pytest.fixture
@@ -108,6 +113,27 @@ class TestHealth:
         assert not client.is_silent_since(asked_s), "it has answered since then"
         self.fail(client, now)
         assert not client.is_failing(), "the failures before it are not counted"
+
+    async def test_rejected_commits_are_answers(
+        self, client: LedgerClient, store: Flaky, now: list[float], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """While others change the document before each commit, the ledger is not silent, however long that lasts."""
+        asked_s, silent = now[0], []
+
+        async def transact(
+            keys: Sequence[str], step: Step[T], *, cached: bool = False, timeout_s: float = 5.0
+        ) -> Outcome[T]:
+            for _ in range(2):
+                now[0] += SILENCE_S
+                step({keys[0]: None}, START_MS)
+                silent.append(client.is_silent_since(asked_s))
+            raise StoreContended("the entry had conflicts")
+
+        monkeypatch.setattr(store, "transact", transact)
+        client.begin_call()
+        with pytest.raises(StoreContended):
+            await client.renew(request(client), accepted=False, cached=True)
+        assert silent == [True, False]
 
     def test_silence_needs_a_failure_or_time(self, client: LedgerClient, now: list[float]) -> None:
         asked_s = now[0]
