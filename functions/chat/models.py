@@ -54,4 +54,4 @@ class Done(GenerationAnswer):
     done: Literal[True]
 
 
-OPERATIONS = {"POST /chat": Operation(Answer, Request, events=(Piece, Done), anonymous=True)}
+OPERATIONS = {"POST /chat": Operation(Answer, Request, events=(Piece, Done), anonymous=True, in_session=True)}

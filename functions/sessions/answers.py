@@ -87,6 +87,6 @@ HISTORY_QUERY: dict[str, JsonObject] = {
     "limit": _whole("Maximum number of turns.", MAX_TURNS_SHOWN),
     "before": {
         "description": "The number of a turn: only earlier ones are returned. The newest turns if absent.",
-        "schema": {"type": "integer", "minimum": 0},
+        "schema": {"type": "integer", "minimum": 0, "maximum": MAX_TURNS},
     },
 }

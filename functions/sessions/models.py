@@ -28,7 +28,7 @@ OPERATIONS: dict[str, Operation] = {
         form=True,
         summary="Stores a file for the session's next message.",
         query={"resumable": _RESUMABLE},
-        responses={"404": _error("not_found", "the caller has no session with this session_id.")},
+        in_session=True,
     ),
     "POST /upload/{id}/complete": Operation(
         UploadAnswer,

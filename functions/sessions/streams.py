@@ -11,7 +11,8 @@ from shared.generation import JsonObject
 from shared.openapi.operation import Operation
 from shared.sessions.turn import TICKET_MS
 
-_ID = {"type": "string", "pattern": r"^[A-Za-z0-9_-]{22}\.[0-9]{1,10}$"}
+_EVENT_ID = r"[A-Za-z0-9_-]{22}\.[0-9]{1,10}"
+_ID, _ID_OR_NONE = {"type": "string", "pattern": f"^{_EVENT_ID}$"}, f"^({_EVENT_ID})?$"
 
 
 class StreamUsage(TurnUsage):
@@ -68,7 +69,7 @@ _QUERY: dict[str, JsonObject] = {
 _HEADERS: dict[str, JsonObject] = {
     "last-event-id": {
         "description": "The id of the last event that the client has: the stream continues after it. A browser sends it.",
-        "schema": {"type": "string", "maxLength": 100},
+        "schema": {"type": "string", "pattern": _ID_OR_NONE},
     }
 }
 _MEDIA: dict[str, JsonObject] = {
@@ -99,10 +100,12 @@ STREAM_OPERATIONS: dict[str, Operation] = {
         responses=_RESPONSES,
         query=_QUERY,
         headers=_HEADERS,
+        in_session=True,
+        pending=True,
         summary="The answer to what is pending in the session, as server-sent events.",
     ),
     "DELETE /stream/{turn}": Operation(StreamStopped, summary="Stops an answer; its text so far is kept."),
     "POST /sessions/{id}/ticket": Operation(
-        StreamTicket, summary="A ticket that opens the stream of one turn without headers."
+        StreamTicket, pending=True, summary="A ticket that opens the stream of one turn without headers."
     ),
 }

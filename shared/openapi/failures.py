@@ -27,6 +27,7 @@ Trait = Literal[
     "range",
     "storage",
     "object",
+    "session",
     "pending",
 ]
 
@@ -54,7 +55,7 @@ FAILURES: dict[type[GatewayError], Failure] = {
     errors.Unauthorized: _on("credential", meaning="no valid credential"),
     errors.InvalidGeminiKey: _on("caller_key", meaning="Google rejected the caller's own key"),
     errors.Forbidden: _on("anonymous", meaning="a request without a credential from a page of another origin"),
-    errors.NotFound: _on("path"),
+    errors.NotFound: _on("path", "session"),
     errors.ModelNotFound: _on("generation"),
     errors.MethodNotAllowed: _on(meaning="with Allow"),
     errors.StaleConfiguration: _on(meaning="the configuration has changed since the version that the request names"),
@@ -99,7 +100,8 @@ def traits_of(manifest: Manifest, pattern: str, operation: Operation) -> set[Tra
         "range": "206" in operation.responses,
         "storage": manifest.storage != "none",
         "object": operation.conforming or _has_object(operation),
-        "pending": bool(operation.events) and operation.request is None,
+        "session": operation.in_session,
+        "pending": operation.pending,
     }
     return {trait for trait, present in traits.items() if present}
 

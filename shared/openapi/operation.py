@@ -65,6 +65,10 @@ class Operation:
     """Whether the answer may have to conform to a JSON Schema of the request; true for every answer whose `data` is an object."""
     anonymous: bool = False
     """Whether some of its requests need no credential where ALLOW_ANONYMOUS permits it, in a function that requires one."""
+    in_session: bool = False
+    """Whether its query or body may name a session, which may not be there."""
+    pending: bool = False
+    """Whether it needs a message that waits for an answer."""
     admin_only: bool = False
     """Requires the admin key in a function that is public otherwise."""
     errors: ErrorFormat | None = None

@@ -16,7 +16,7 @@ from shared.http.response import JsonResponse
 from shared.http.stored_files import delete_file
 from shared.sessions.identity import owner_fingerprint, session_of, with_session
 from shared.sessions.process import live_of, sessions_of
-from shared.sessions.session import FileRef, Head, TurnEntry, files_owner
+from shared.sessions.session import MAX_TURNS, FileRef, Head, TurnEntry, files_owner
 from shared.sessions.store import MAX_LISTED, Listed
 from shared.sessions.turn import Unanswered
 from shared.sessions.turns import MAX_LOOKED_AT
@@ -45,7 +45,7 @@ async def read_session(call: Call) -> Response:
     """The newest turns, or those before the number `before`. Raises NotFound, BadRequest."""
     query = call.request.query_params
     limit = _whole(query, "limit", PAGE_SIZE, 1, MAX_TURNS_SHOWN)
-    before = _whole(query, "before", None, 0, 10**9) if "before" in query else None
+    before = _whole(query, "before", None, 0, MAX_TURNS) if "before" in query else None
     sessions = sessions_of(call)
     session = await sessions.read(owner_fingerprint(call), call.path_parameters["id"])
     assert session.head is not None

@@ -27,6 +27,8 @@ BEYOND_A_SCHEMA = (
 )
 """Fields that must themselves be a JSON Schema, or hold files; an image's size; a list's total; fields that depend on others:
 in a conversation one message refers to another, and a switch decides what the body is."""
+_NAMING = ("/chat/completions", "/upload", "/chat", "/stream")
+"""Operations whose query or body may name a file or a session."""
 LITTLE_TIME_S = 2.0
 OUT_OF_TIME = {"queue_timeout", "upstream_timeout", "ledger_unavailable"}
 """The last where not even the ledger had the time to answer."""
@@ -77,8 +79,8 @@ def _excused(case: Any) -> set[str]:
         timeout_s = float((case.headers or {}).get("x-request-timeout", LITTLE_TIME_S))
     except ValueError:
         timeout_s = LITTLE_TIME_S
-    names_things = case.path_parameters or case.operation.path.endswith(("/chat/completions", "/upload"))
-    missing = {"not_found"} if names_things else set()
+    names_things = case.path_parameters or case.operation.path.endswith(_NAMING)
+    missing = {"not_found", "nothing_pending"} if names_things else set()
     return UNUSABLE_ANSWERS | missing | (OUT_OF_TIME if timeout_s < LITTLE_TIME_S else set())
 
 
@@ -94,7 +96,7 @@ def needs_a_credential(ctx: Any, response: Any, case: Any) -> None:
     """The same request without one, and with a wrong one, is told just that, whatever its body is."""
     request = response.request.copy()
     security = case.operation.definition.raw.get("security")
-    if not security or request.method != case.operation.method.upper():
+    if not security or "ticket" in (case.query or {}) or request.method != case.operation.method.upper():
         return
     for name in CREDENTIALS:
         request.headers.pop(name, None)
