@@ -23,7 +23,7 @@ UNUSABLE_ANSWERS = {"empty_response", "response_blocked", "nonconforming_answer"
 BEYOND_A_SCHEMA = (
     *("json_schema", "input_images", "image", "size", "file", "input"),
     *("messages", "prompts", "tools", "tool_choice", "response_format", "max_tokens", "stop", "top_logprobs"),
-    *("google", "extra_body", "reasoning_effort", "resumable"),
+    *("google", "extra_body", "reasoning_effort", "resumable", "last-event-id"),
 )
 """Fields that must themselves be a JSON Schema, or hold files; an image's size; a list's total; fields that depend on others:
 in a conversation one message refers to another, and a switch decides what the body is."""
