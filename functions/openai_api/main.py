@@ -2,11 +2,12 @@
 
 from starlette.responses import Response
 
+from shared.generation import JsonObject
 from shared.http.endpoint import Call, endpoint
 from shared.openai_api.api import OPENAI
-from shared.openai_api.routes import handler_for
+from shared.openai_api.routes import HANDLERS
 
 
 @endpoint(api=OPENAI, bearer_is_credential=True)
-async def openai_api(call: Call) -> Response:
-    return await handler_for(call.method, call.route)(call)
+async def openai_api(call: Call) -> Response | JsonObject:
+    return await HANDLERS.answer(call)

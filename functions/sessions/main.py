@@ -5,7 +5,7 @@ from starlette.responses import Response
 from shared.generation import JsonObject
 from shared.http.endpoint import Call, endpoint
 from shared.sessions.access import advice, opened_by
-from shared.sessions.routes import handler_for
+from shared.sessions.routes import HANDLERS
 
 
 @endpoint(opened_by=opened_by, advice=advice)
@@ -15,4 +15,4 @@ async def sessions(call: Call) -> Response | JsonObject:
         from functions.sessions.try_page import page
 
         return page().response(call.headers)
-    return await handler_for(call.method, call.route)(call)
+    return await HANDLERS.answer(call)

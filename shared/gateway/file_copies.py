@@ -95,7 +95,7 @@ class FileCopies:
         upload = self._running.get(at)
         if upload is None:
             task = asyncio.create_task(self._make(source, account, project, caller))
-            # With no request left that waits, nobody asks for the result of a task that just failed.
+            # If every request has stopped waiting, no one else reads the error of a failed task, and asyncio would log it.
             task.add_done_callback(lambda done: done.cancelled() or done.exception())
             upload = self._running[at] = _Upload(task)
         upload.waiting += 1

@@ -24,6 +24,6 @@ def listen(listener: Listener) -> None:
 
 
 def begin() -> None:
-    """May be called for each connection: each listener is told once."""
+    """Calls each listener once, however often it is called: the server calls it for each connection."""
     while _listeners:
         _listeners.pop().server_stops()

@@ -70,12 +70,13 @@ async def complete(call: Call) -> Response:
 async def put_content(call: Call) -> Response:
     """The bytes of an announced upload, where the storage has no upload URLs. Its id in the path is the credential."""
     require_uncompressed(call.headers)
-    found = await ResumableUploads(call.services.files).find(call.path_parameters["id"], None)
+    uploads = ResumableUploads(call.services.files)
+    found = await uploads.find(call.path_parameters["id"], None)
     if not found.here or found.mime_type:
         # The storage takes the bytes, or has all of them: what came now would be nobody's, and stay until it expires.
         raise no_upload()
     call.claim.move(Bucket(network_of(call.address), known=False))
-    await ResumableUploads(call.services.files).receive(found, partial(receive_content, call, found.size_bytes))
+    await uploads.receive(found, partial(receive_content, call, found.size_bytes))
     return JsonResponse(
         {
             "success": True,

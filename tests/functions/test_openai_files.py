@@ -17,38 +17,24 @@ import pytest
 from functions.openai_api.main import openai_api
 from shared.accounts.pool import Pool
 from shared.errors import BadRequest, GatewayError, NotFound
-from shared.files.files import Files
 from shared.generation import FileUri, JsonObject
 from shared.http.call import Call
 from shared.ledger.limits import Limits
 from shared.media.input_image import MAX_BYTES
-from shared.media.port import FILES
-from shared.media.url import open_objects
 from shared.openai_api.files import file_parts
-from tests.support.edge import ADMIN_KEY, Answer, FakeServices, account, ask
+from tests.support.edge import ADMIN_KEY, Answer, account
+from tests.support.folder_services import MULTIPART, FolderServices, files_in, form
 from tests.support.processes import served
 
 ADMIN = {"authorization": f"Bearer {ADMIN_KEY}"}
 ANNA = {"authorization": "Bearer AQ.key-of-anna-0001"}
 BEN = {"authorization": "Bearer AQ.key-of-ben-00002"}
-MULTIPART = "multipart/form-data; boundary=b"
 UNKNOWN = "file-" + "0" * 44
 PNG = base64.b64decode("iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR4nGP4z8AAAAMBAQDJ/pLvAAAAAElFTkSuQmCC")
 TEXT = "Größe: 3\n".encode()
 
 
-class FileServices(FakeServices):
-    """With files in a folder, as Services has them."""
-
-    def __init__(self, folder: Path, **environment: str) -> None:
-        super().__init__(environment={"STORAGE_URL": f"file://{folder}", **environment})
-        self.folder = folder
-        self.files = Files(self.store, open_objects(f"file://{folder}", FILES))
-
-    @property
-    def kept(self) -> list[Path]:
-        return files_in(self.folder)
-
+class FileServices(FolderServices):
     async def send(
         self,
         method: str,
@@ -57,10 +43,7 @@ class FileServices(FakeServices):
         content: bytes | list[bytes] = b"",
         **rest: Any,
     ) -> Answer:
-        with patch("shared.bootstrap.services", lambda: self):
-            answer = await ask(openai_api, method, path, content=content, headers=headers, **rest)
-        assert self.byte_budget.used_bytes == 0
-        return answer
+        return await self.asked(openai_api, method, path, headers, content, **rest)
 
     async def upload(self, data: bytes = TEXT, headers: Mapping[str, str] = ADMIN, **rest: Any) -> Answer:
         return await self.send("POST", "/v1/files", {**headers, "content-type": MULTIPART}, form(data, **rest))
@@ -73,18 +56,6 @@ class FileServices(FakeServices):
 
     async def listed(self, headers: Mapping[str, str] = ADMIN, query: str = "") -> list[str]:
         return [file["id"] for file in (await self.send("GET", f"/v1/files{query}", headers)).json()["data"]]
-
-
-def files_in(folder: Path) -> list[Path]:
-    return [path for path in folder.rglob("*") if path.is_file()]
-
-
-def form(data: bytes, filename: str = "a.txt", content_type: str = "text/plain", **fields: str) -> bytes:
-    parts = [
-        f'--b\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n' for name, value in fields.items()
-    ]
-    head = f'--b\r\nContent-Disposition: form-data; name="file"; filename="{filename}"\r\nContent-Type: {content_type}\r\n\r\n'
-    return "".join([*parts, head]).encode() + data + b"\r\n--b--\r\n"
 
 
 @pytest.fixture
@@ -267,8 +238,7 @@ async def parts_of(services: FileServices, *ids: str, headers: Mapping[str, str]
             found.append(error)
         return {}
 
-    path = SimpleNamespace(handler=handler)
-    with patch("functions.openai_api.main.handler_for", lambda *_: path.handler):
+    with patch("functions.openai_api.main.HANDLERS", SimpleNamespace(answer=handler)):
         await services.send("GET", "/v1/models", headers)
     if isinstance(found[0], Exception):
         raise found[0]
