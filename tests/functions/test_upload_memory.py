@@ -9,8 +9,8 @@ from pathlib import Path
 
 import aiohttp
 
-from tests.functions.test_openai_files import MULTIPART, files_in
 from tests.support.edge import ADMIN
+from tests.support.folder_services import MULTIPART, files_in
 from tests.support.processes import Running, served
 
 MIB = 1024 * 1024

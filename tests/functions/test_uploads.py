@@ -22,8 +22,8 @@ from shared.media.url import open_objects
 from shared.sessions.session import FileRef, files_owner
 from shared.sessions.store import Sessions
 from shared.sessions.upload_types import MAX_IMAGE_BYTES
-from tests.functions.test_openai_files import MULTIPART, files_in, form
-from tests.support.edge import ADMIN, ADMIN_KEY, Answer, FakeServices, ask
+from tests.support.edge import ADMIN, ADMIN_KEY, Answer, ask
+from tests.support.folder_services import MULTIPART, FolderServices, files_in, form
 from tests.support.image_samples import written
 from tests.support.object_stores import AWS, bucket_store
 from tests.support.processes import served
@@ -36,17 +36,7 @@ VIDEO = b"\0\0\0\x20ftypisom" + bytes(100_000)
 UNKNOWN = "file-" + "0" * 44
 
 
-class UploadServices(FakeServices):
-    """With files in a folder, as Services has them."""
-
-    def __init__(self, folder: Path, **environment: str) -> None:
-        super().__init__(environment={"STORAGE_URL": f"file://{folder}", **environment})
-        self.folder = folder
-        self.files = Files(self.store, open_objects(f"file://{folder}", FILES))
-        self.at_close: list[Any] = []
-
-    __hash__ = object.__hash__
-
+class UploadServices(FolderServices):
     async def send(
         self,
         method: str,
@@ -55,10 +45,7 @@ class UploadServices(FakeServices):
         content: bytes | list[bytes] = b"",
         **rest: Any,
     ) -> Answer:
-        with patch("shared.bootstrap.services", lambda: self):
-            answer = await ask(sessions, method, path, content=content, headers=headers, **rest)
-        assert self.byte_budget.used_bytes == 0
-        return answer
+        return await self.asked(sessions, method, path, headers, content, **rest)
 
     async def upload(self, content: bytes | list[bytes], headers: Mapping[str, str] = ANNA, **rest: Any) -> Answer:
         return await self.send("POST", "/upload", {**headers, "content-type": MULTIPART}, content, **rest)

@@ -1,4 +1,4 @@
-"""An object store in memory (shared/media/port.py), which fails and waits when a test says so."""
+"""An object store in memory (shared/media/port.py). A test sets which calls fail and which ones wait."""
 
 from __future__ import annotations
 

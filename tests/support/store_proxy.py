@@ -1,4 +1,4 @@
-"""A proxy between the gateway and a fake object store: adds what the fake lacks, and fails when a test says so."""
+"""A proxy between the gateway and a fake object store: adds what the fake lacks. A test sets which calls fail."""
 
 from __future__ import annotations
 

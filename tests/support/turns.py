@@ -61,6 +61,14 @@ class Stored:
         self.session = await self.sessions.read(self.session.owner, self.session.sid)
         return name, await self.turns.read(name)
 
+    async def messages(self, number: int) -> list[str]:
+        """A message in each of as many new sessions; the names of their turns."""
+        names = []
+        for _ in range(number):
+            self.session = self.sessions.open("owner")
+            names.append((await self.message())[0])
+        return names
+
     async def answer(self, number: int = 0) -> tuple[str, str]:
         """The state and the text in the session's page."""
         session: SessionRef = await self.sessions.read(self.session.owner, self.session.sid)

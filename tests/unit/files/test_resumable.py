@@ -57,6 +57,13 @@ async def completed(uploads: ResumableUploads, upload: Upload) -> Upload:
         return await uploads.completed(upload, file, "session:s", "text/plain")
 
 
+async def assert_gone(uploads: ResumableUploads, upload: Upload, objects: FakeObjects) -> None:
+    """Neither its bytes nor its entry is left."""
+    assert objects.kept == {}
+    with pytest.raises(NotFound):
+        await uploads.find(upload.id, "anna")
+
+
 async def described(files: Files, upload: Upload) -> StoredFile:
     return await files.describe("session:s", upload.id)
 
@@ -124,9 +131,7 @@ async def test_another_size_than_announced_is_refused(
     await send(uploads, upload, data)
     with pytest.raises(BadRequest, match=f"{len(data)} bytes have arrived, and size_bytes said 3"):
         await completed(uploads, upload)
-    assert objects.kept == {}
-    with pytest.raises(NotFound):
-        await uploads.find(upload.id, "anna")
+    await assert_gone(uploads, upload, objects)
 
 
 async def test_refused_bytes_are_deleted_with_the_upload(uploads: ResumableUploads, objects: FakeObjects) -> None:
@@ -135,9 +140,7 @@ async def test_refused_bytes_are_deleted_with_the_upload(uploads: ResumableUploa
     with pytest.raises(UnsupportedMediaType):
         async with uploads.arrived(upload):
             raise UnsupportedMediaType("planted")
-    assert objects.kept == {}
-    with pytest.raises(NotFound):
-        await uploads.find(upload.id, "anna")
+    await assert_gone(uploads, upload, objects)
 
 
 async def test_failed_completion_is_repeated(uploads: ResumableUploads, files: Files) -> None:

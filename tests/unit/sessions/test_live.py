@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import aclosing, asynccontextmanager
 
 import pytest
 
-from shared.clock import elapsed_s
 from shared.errors import NotFound, QueueTimeout, UpstreamFailed
 from shared.generation import Attempt
 from shared.sessions import generating as generating_module
 from shared.sessions import live as live_module
-from shared.sessions.live import LiveTurns
 from shared.sessions.turn import END_AT, USAGE_AT
-from shared.stores.memory import MemoryStore, Shelf
+from shared.stores.memory import MemoryStore
 from shared.stores.port import Outcome, Step, StoreUnavailable
-from tests.support.turns import Gemini, Stored, event_of
-from tests.unit.sessions.test_feed import Event
-
-PATIENCE_S = 20.0
+from tests.support.turn_readers import PATIENCE_S, HeldStore, Reader, begun, have_begun, instances, readers_of, until
+from tests.support.turns import Gemini, Stored
 
 
 @pytest.fixture(autouse=True)
@@ -30,63 +24,6 @@ def short_times(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(live_module, "_LOOK_AGAIN_S", 0.002)
     monkeypatch.setattr(generating_module, "PUBLISH_EVERY_S", 0.0)
     monkeypatch.setattr(generating_module, "_PAUSE_S", 0.0)
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    end_s = elapsed_s() + PATIENCE_S
-    while not condition():
-        assert elapsed_s() < end_s, "it never came about"
-        await asyncio.sleep(0.001)
-
-
-@asynccontextmanager
-async def instances(stored: Stored, number: int = 1, grace_s: float = 0.0) -> AsyncIterator[list[LiveTurns]]:
-    made = [stored.instance(grace_s=grace_s) for _ in range(number)]
-    try:
-        yield made
-    finally:
-        for live in made:
-            await live.aclose()
-
-
-class Reader:
-    """Reads a turn in the background."""
-
-    def __init__(self, live: LiveTurns, name: str, gemini: Gemini, after: int = 0) -> None:
-        self.events: list[Event] = []
-        self._task = asyncio.create_task(self._read(live, name, gemini, after))
-
-    async def _read(self, live: LiveTurns, name: str, gemini: Gemini, after: int) -> None:
-        async with aclosing(live.open(name, gemini.ask()).events(after)) as events:
-            async for event in events:
-                if event is not None:
-                    assert isinstance(event, bytes)
-                    self.events.append(_parsed(event, name))
-
-    @property
-    def text(self) -> str:
-        return "".join(str(data["text"]) for _, kind, data in self.events if kind == "message")
-
-    @property
-    def last(self) -> str:
-        return self.events[-1][1]
-
-    async def end(self) -> Reader:
-        async with asyncio.timeout(PATIENCE_S):
-            await self._task
-        return self
-
-    async def leave(self) -> Reader:
-        self._task.cancel()
-        await asyncio.wait([self._task])
-        return self
-
-
-def _parsed(event: bytes, name: str) -> Event:
-    found = event_of(event.decode())
-    turn, _, position = found.id.rpartition(".")
-    assert turn == name
-    return int(position), found.name, found.data
 
 
 async def test_a_turn_is_generated_and_stored() -> None:
@@ -179,9 +116,7 @@ async def test_without_grace_the_answer_ends_with_its_reader() -> None:
     stored, gemini = Stored(), Gemini()
     name, _ = await stored.message()
     async with instances(stored, 2) as (one, two):
-        first = Reader(one, name, gemini)
-        gemini.say("Hel")
-        await until(lambda: first.text == "Hel")
+        first = await begun(one, name, gemini)
         await first.leave()
         assert gemini.open == 0
         assert await stored.answer() == ("interrupted", "Hel")
@@ -193,9 +128,7 @@ async def test_with_grace_the_answer_is_completed() -> None:
     stored, gemini = Stored(), Gemini()
     name, _ = await stored.message()
     async with instances(stored, grace_s=PATIENCE_S) as (live,):
-        first = Reader(live, name, gemini)
-        gemini.say("Hel")
-        await until(lambda: first.text == "Hel")
+        first = await begun(live, name, gemini)
         await first.leave()
         gemini.say("lo!")
         second = Reader(live, name, gemini, 3)
@@ -208,9 +141,7 @@ async def test_after_its_grace_an_answer_is_interrupted() -> None:
     stored, gemini = Stored(), Gemini()
     name, _ = await stored.message()
     async with instances(stored, grace_s=0.001) as (live,):
-        first = Reader(live, name, gemini)
-        gemini.say("Hel")
-        await until(lambda: first.text == "Hel")
+        first = await begun(live, name, gemini)
         await first.leave()
         await until(lambda: gemini.open == 0)
     assert await stored.answer() == ("interrupted", "Hel")
@@ -220,9 +151,7 @@ async def test_a_reader_elsewhere_keeps_an_answer_alive() -> None:
     stored, gemini = Stored(), Gemini()
     name, _ = await stored.message()
     async with instances(stored, 2, grace_s=0.001) as (one, two):
-        first = Reader(one, name, gemini)
-        gemini.say("Hel")
-        await until(lambda: first.text == "Hel")
+        first = await begun(one, name, gemini)
         second = Reader(two, name, gemini)
         await until(lambda: second.text == "Hel")
         await first.leave()
@@ -238,9 +167,7 @@ async def test_another_instance_stops_an_answer() -> None:
     stored, gemini = Stored(), Gemini()
     name, _ = await stored.message()
     async with instances(stored, 2) as (one, two):
-        reader = Reader(one, name, gemini)
-        gemini.say("Hel")
-        await until(lambda: reader.text == "Hel")
+        reader = await begun(one, name, gemini)
         turn = await two.stop(name, await two.turns.read(name))
         assert (turn.state, gemini.open) == ("stopped", 0)
         await reader.end()
@@ -252,9 +179,7 @@ async def test_its_own_instance_stops_an_answer() -> None:
     stored, gemini = Stored(), Gemini()
     name, _ = await stored.message()
     async with instances(stored) as (live,):
-        reader = Reader(live, name, gemini)
-        gemini.say("Hel")
-        await until(lambda: reader.text == "Hel")
+        reader = await begun(live, name, gemini)
         assert (await live.stop(name, await live.turns.read(name))).state == "stopped"
         assert (await reader.end()).last == "done"
 
@@ -276,9 +201,7 @@ async def test_a_turn_that_broke_keeps_text_and_error() -> None:
     stored, gemini = Stored(), Gemini()
     name, _ = await stored.message()
     async with instances(stored, 2) as (one, two):
-        reader = Reader(one, name, gemini)
-        gemini.say("Hel")
-        await until(lambda: reader.text == "Hel")
+        reader = await begun(one, name, gemini)
         gemini.fail(UpstreamFailed("cut"))
         with pytest.raises(UpstreamFailed):
             await reader.end()
@@ -355,9 +278,7 @@ async def test_a_deleted_session_ends_its_answer() -> None:
     stored, gemini = Stored(), Gemini()
     name, _ = await stored.message()
     async with instances(stored) as (live,):
-        reader = Reader(live, name, gemini)
-        gemini.say("Hel")
-        await until(lambda: reader.text == "Hel")
+        reader = await begun(live, name, gemini)
         await stored.sessions.delete(stored.session)
         gemini.end()
         with pytest.raises(NotFound):
@@ -391,9 +312,7 @@ async def test_closing_stores_what_there_is() -> None:
     stored, gemini = Stored(), Gemini()
     name, _ = await stored.message()
     async with instances(stored, grace_s=PATIENCE_S) as (live,):
-        reader = Reader(live, name, gemini)
-        gemini.say("Hel")
-        await until(lambda: reader.text == "Hel")
+        reader = await begun(live, name, gemini)
         await reader.leave()
     assert gemini.open == 0
     assert await stored.answer() == ("interrupted", "Hel")
@@ -403,9 +322,7 @@ async def test_only_a_followed_answer_is_published() -> None:
     stored, gemini = Stored(), Gemini()
     name, _ = await stored.message()
     async with instances(stored, 2) as (one, two):
-        first = Reader(one, name, gemini)
-        gemini.say("Hel")
-        await until(lambda: first.text == "Hel")
+        first = await begun(one, name, gemini)
         for _ in range(20):
             await asyncio.sleep(0.001)
         assert (await one.turns.read(name)).text == ""
@@ -417,35 +334,22 @@ async def test_only_a_followed_answer_is_published() -> None:
         await second.end()
 
 
-class Held(MemoryStore):
-    """Holds each transaction back until `go`."""
-
-    def __init__(self, shelf: Shelf) -> None:
-        super().__init__(shelf)
-        self.go = asyncio.Event()
-
-    async def transact(self, keys, step: Step, **rest) -> Outcome:  # type: ignore[no-untyped-def, type-arg]
-        await self.go.wait()
-        return await super().transact(keys, step, **rest)
-
-
 @pytest.mark.parametrize("grace_s", [0.0, PATIENCE_S])
 async def test_a_start_that_loses_is_left_and_stopped(grace_s: float) -> None:
     """While a start is under way, its instance does not know yet that another one generates the answer."""
     stored, gemini = Stored(), Gemini()
     name, _ = await stored.message()
-    held = Held(stored.shelf)
+    held = HeldStore(stored.shelf)
+    held.open.clear()
     async with instances(stored) as (winner,):
-        first = Reader(winner, name, gemini)
-        gemini.say("Hel")
-        await until(lambda: first.text == "Hel")
+        first = await begun(winner, name, gemini)
         loser = stored.instance(grace_s=grace_s, store=held)
         left = Reader(loser, name, gemini)
         await until(lambda: name in loser._live)
         stopping = asyncio.create_task(loser.stop(name, await winner.turns.read(name)))
         leaving = asyncio.create_task(left.leave())
         await asyncio.sleep(0)
-        held.go.set()
+        held.open.set()
         await leaving
         assert (await stopping).state == "stopped"
         assert (await first.end()).events[-1][2]["state"] == "stopped"
@@ -482,10 +386,7 @@ async def test_a_turn_is_written_three_times() -> None:
 async def test_one_read_serves_all_streams(monkeypatch: pytest.MonkeyPatch) -> None:
     store = Counted()
     stored, geminis = Stored(store), [Gemini() for _ in range(20)]
-    names = []
-    for _ in geminis:
-        stored.session = stored.sessions.open("owner")
-        names.append((await stored.message())[0])
+    names = await stored.messages(len(geminis))
     polled = asyncio.Event()
     pause = asyncio.sleep
 
@@ -496,7 +397,7 @@ async def test_one_read_serves_all_streams(monkeypatch: pytest.MonkeyPatch) -> N
 
     async with instances(stored) as (live,):
         monkeypatch.setattr(live_module.asyncio, "sleep", sleep)
-        readers = [Reader(live, name, gemini) for name, gemini in zip(names, geminis, strict=True)]
+        readers = readers_of(live, names, geminis)
         for gemini in geminis:
             gemini.say("Hel")
         while not all(reader.text == "Hel" for reader in readers):
@@ -518,15 +419,13 @@ async def test_one_write_marks_all_that_is_followed() -> None:
     store = Counted()
     stored, geminis = Stored(store), [Gemini() for _ in range(20)]
     async with instances(stored, 2) as (one, two):
-        names = []
+        names = await stored.messages(len(geminis))
         for gemini in geminis:
-            stored.session = stored.sessions.open("owner")
-            names.append((await stored.message())[0])
             gemini.say("Hel")
-        first = [Reader(one, name, gemini) for name, gemini in zip(names, geminis, strict=True)]
-        await until(lambda: all(reader.text == "Hel" for reader in first))
-        second = [Reader(two, name, gemini) for name, gemini in zip(names, geminis, strict=True)]
-        await until(lambda: all(reader.text == "Hel" for reader in second))
+        first = readers_of(one, names, geminis)
+        await have_begun(first)
+        second = readers_of(two, names, geminis)
+        await have_begun(second)
         assert store.marks <= 2
         for gemini in geminis:
             gemini.end()
@@ -538,15 +437,13 @@ async def test_followed_turns_beyond_one_read_take_turns(monkeypatch: pytest.Mon
     monkeypatch.setattr(live_module, "MAX_LOOKED_AT", 2)
     stored, geminis = Stored(), [Gemini() for _ in range(5)]
     async with instances(stored, 2) as (one, two):
-        names = []
+        names = await stored.messages(len(geminis))
         for gemini in geminis:
-            stored.session = stored.sessions.open("owner")
-            names.append((await stored.message())[0])
             gemini.say("Hel")
-        first = [Reader(one, name, gemini) for name, gemini in zip(names, geminis, strict=True)]
-        await until(lambda: all(reader.text == "Hel" for reader in first))
-        second = [Reader(two, name, gemini) for name, gemini in zip(names, geminis, strict=True)]
-        await until(lambda: all(reader.text == "Hel" for reader in second))
+        first = readers_of(one, names, geminis)
+        await have_begun(first)
+        second = readers_of(two, names, geminis)
+        await have_begun(second)
         for gemini in geminis:
             gemini.end()
         assert {(await reader.end()).last for reader in (*first, *second)} == {"done"}
@@ -567,9 +464,7 @@ async def test_closing_leaves_what_others_generate() -> None:
     stored, gemini = Stored(), Gemini()
     name, _ = await stored.message()
     async with instances(stored) as (one,):
-        first = Reader(one, name, gemini)
-        gemini.say("Hel")
-        await until(lambda: first.text == "Hel")
+        first = await begun(one, name, gemini)
         async with instances(stored) as (two,):
             second = Reader(two, name, gemini)
             await until(lambda: second.text == "Hel")
@@ -584,9 +479,7 @@ async def test_a_failing_look_does_not_end_the_streams() -> None:
     stored, gemini = Stored(store), Gemini()
     name, _ = await stored.message()
     async with instances(stored, 2) as (one, two):
-        first = Reader(one, name, gemini)
-        gemini.say("Hel")
-        await until(lambda: first.text == "Hel")
+        first = await begun(one, name, gemini)
         store.down = True
         for _ in range(20):
             await asyncio.sleep(0.001)

@@ -13,35 +13,18 @@ from shared.sessions import live as live_module
 from shared.sessions.marks import Marks, marks_key
 from shared.stores.memory import MemoryStore
 from shared.stores.port import CommitUnknown, StoreUnavailable
+from tests.support.turn_readers import PATIENCE_S, HeldStore, Reader, begun, have_begun, instances, readers_of, until
 from tests.support.turns import Gemini, Stored
-from tests.unit.sessions.test_live import PATIENCE_S, Reader, instances, until
 from tests.unit.sessions.test_live import short_times as short_times
-
-
-class Held(MemoryStore):
-    """While `open` is cleared, transactions wait before they begin."""
-
-    def __init__(self, stored: Stored) -> None:
-        super().__init__(stored.shelf)
-        self.open, self.waiting = asyncio.Event(), 0
-        self.open.set()
-
-    async def transact(self, *arguments: Any, **rest: Any) -> Any:
-        self.waiting += 1
-        await self.open.wait()
-        self.waiting -= 1
-        return await super().transact(*arguments, **rest)
 
 
 async def test_a_stop_reaches_the_instance_that_generates() -> None:
     """The instance that takes the stop is opening the same turn, and does not know yet that another one generates it."""
     stored, gemini = Stored(), Gemini()
     name, _ = await stored.message()
-    store = Held(stored)
+    store = HeldStore(stored.shelf)
     async with instances(stored) as (one,):
-        first = Reader(one, name, gemini)
-        gemini.say("Hel")
-        await until(lambda: first.text == "Hel")
+        first = await begun(one, name, gemini)
         turn = await one.turns.read(name)
         two = stored.instance(store=store)
         store.open.clear()
@@ -63,9 +46,7 @@ async def test_a_shutdown_keeps_answers_and_tells_readers(monkeypatch: pytest.Mo
     stored, gemini = Stored(), Gemini()
     name, _ = await stored.message()
     async with instances(stored, grace_s=PATIENCE_S) as (live,):
-        reader = Reader(live, name, gemini)
-        gemini.say("Hel")
-        await until(lambda: reader.text == "Hel")
+        reader = await begun(live, name, gemini)
         live.server_stops()
         assert (await reader.end()).last == "interrupted"
         assert gemini.open == 0
@@ -109,19 +90,16 @@ class Marked(MemoryStore):
 async def test_many_followed_turns_are_marked_together() -> None:
     """All streams of an instance that is replaced continue on another one at once."""
     stored, geminis = Stored(), [Gemini() for _ in range(50)]
-    names = []
-    for _ in geminis:
-        stored.session = stored.sessions.open("owner")
-        names.append((await stored.message())[0])
+    names = await stored.messages(len(geminis))
     store = Marked(stored)
     async with instances(stored) as (one,):
-        first = [Reader(one, name, gemini) for name, gemini in zip(names, geminis, strict=True)]
+        first = readers_of(one, names, geminis)
         for gemini in geminis:
             gemini.say("Hel")
-        await until(lambda: all(reader.text == "Hel" for reader in first))
+        await have_begun(first)
         two = stored.instance(store=store)
         second = [Reader(two, name, Gemini()) for name in names]
-        await until(lambda: all(reader.text == "Hel" for reader in second))
+        await have_begun(second)
         marks = Marks.unpack((await stored.store.read(marks_key(one.instance))).value)
         assert len(marks.follow) == 50
         assert store.writes <= 3
@@ -136,14 +114,13 @@ async def test_a_mark_that_fails_is_repeated() -> None:
     stored, gemini = Stored(), Gemini()
     name, _ = await stored.message()
     async with instances(stored) as (one,):
-        first = Reader(one, name, gemini)
-        gemini.say("Hel")
-        await until(lambda: first.text == "Hel")
+        first = await begun(one, name, gemini)
         two = stored.instance(store=Marked(stored, failing=2))
         second = Reader(two, name, Gemini())
         await until(lambda: second.text == "Hel")
         gemini.end()
         assert (await second.end()).last == "done"
+        assert (await first.end()).last == "done"
         await two.aclose()
 
 
@@ -151,9 +128,7 @@ async def test_a_defect_of_the_exchange_does_not_end_it() -> None:
     stored, gemini = Stored(), Gemini()
     name, _ = await stored.message()
     async with instances(stored) as (live,):
-        reader = Reader(live, name, gemini)
-        gemini.say("Hel")
-        await until(lambda: reader.text == "Hel")
+        reader = await begun(live, name, gemini)
         look, live.turns.look = live.turns.look, None  # type: ignore[assignment, method-assign]
         await until(lambda: bool(stored.errors))
         live.turns.look = look  # type: ignore[method-assign]
