@@ -1,50 +1,34 @@
-"""The wiring: the only module that names concrete adapters. Importing it does no work; a worker calls `services()`."""
+"""The wiring of the server, on top of the engine. Importing it does no work; a worker calls `services()`."""
 
 from __future__ import annotations
 
 import asyncio
 import gc
 import os
-import secrets
 import weakref
 from asyncio import AbstractEventLoop, get_running_loop
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
-from shared.accounts.account import Account
-from shared.accounts.pool import Pool
 from shared.accounts.records import OutReason
-from shared.admission.admission import Admission
-from shared.admission.config import AdmissionConfig, ProcessConfig
 from shared.auth.admin_guesses import AdminGuesses
 from shared.auth.caller_rate import CallerRate
-from shared.auth.credentials import id_of
-from shared.bounds.byte_budget import ByteBudget
-from shared.bounds.large_work import LargeWork
-from shared.bounds.memory import memory_bytes
 from shared.clock import unix_s
 from shared.configuration.live import Applied, LiveConfiguration
 from shared.configuration.rejections import Rejections
 from shared.configuration.store import ConfigurationStore
-from shared.gateway.cooldown import Cooldown
-from shared.gateway.day_share import DayShare
-from shared.gateway.gateway import Gateway
-from shared.gemini.kinds import Addresses, Kinds
-from shared.gemini.models import BATCHES_PER_MINUTE, MODELS, embedding_ids
+from shared.engine import Engine, environment_accounts, weights_of
 from shared.generation import JsonObject
 from shared.ledger.grid import Grid
-from shared.ledger.step import MIN_DEADLINE_MS
 from shared.media.port import FILES
 from shared.media.url import open_media, open_objects
 from shared.ops.health import Health, Ledger
-from shared.settings.accounts import WHY_NO_SESSION_ACCOUNTS, file_to_import
-from shared.settings.keys import ServerKey, account_id
+from shared.settings.accounts import file_to_import
 from shared.settings.settings import Settings
 from shared.settings.shares import (
     UPLOAD_WINDOW_S,
     caller_key_connections,
     fetch_limit,
-    shares_day,
     strangers_bytes,
     upload_limit,
 )
@@ -59,54 +43,25 @@ if TYPE_CHECKING:
     from shared.media.look_ups import LookUps
     from shared.media.media import MediaStore
     from shared.ops.accounts_desk import Desk
-    from shared.secret import Secret
-    from shared.stores.port import Liveness, Store
     from shared.telemetry.spans import Tracer
 
 
 MIN_OBJECTS_PER_COLLECTION = 10_000
-MIN_BUDGET_BYTES, MAX_BUDGET_BYTES = 48 << 20, 1 << 30
-LINGER_S = 1.0
-"""Processes of one machine keep their CPU between requests, and a process that ends is noticed, so unused permits may be held
-for the next request for this long."""
 
 
-class Services:
-    """The services that all functions of one process share, on one event loop."""
+class Services(Engine):
+    """The services that all functions of one process share, on one event loop: the engine, and what HTTP and its operator need.
+
+    `settings` are the environment's, with the defaults of the stored configuration as of the last `refresh`."""
 
     def __init__(self, settings: Settings) -> None:
-        self.settings = settings
-        """The environment's, with the defaults of the stored configuration as of the last `refresh`."""
-        self.byte_budget = budget_of(settings)
-        self.large_work = LargeWork()
-        self.store: Store = open_store(settings.ledger_url)
-        liveness = cast("Liveness", self.store) if hasattr(self.store, "gone") else None
-        self.pool = Pool(
-            environment_accounts(settings),
-            caller_limits=settings.caller_limits,
-            caller_concurrency=settings.concurrency_limit,
-        )
+        super().__init__(settings, environment_accounts(settings), signatures_ms=settings.session_ttl_hours * 3_600_000)
         self.configurations = ConfigurationStore(self.store, log=_log_error)
         self.live = LiveConfiguration(
             settings, self.configurations, apply=self._apply, hold=self.pool.hold, log=_log_error
         )
         self._rejections = Rejections(self.configurations)
         self.pool.on_disabled = self._report_disabled
-        self.admission = _admission(settings, self.store, liveness)
-        self.cooldown = _cooldown(settings, self.store)
-        self.kinds = self._kinds(settings)
-        self.gateway = Gateway(
-            self.pool,
-            self.admission,
-            self.kinds.upstreams,
-            request_timeout_s=settings.request_timeout_s,
-            cooldown=self.cooldown,
-            day_share=DayShare(self.store, self.admission) if shares_day(settings) else None,
-            byte_budget=self.byte_budget,
-            large_work=self.large_work,
-            signatures_ms=settings.session_ttl_hours * 3_600_000,
-            uploads=lambda: self.kinds.file_uploads,
-        )
         self.caller_rate = CallerRate(self.store, settings.rate_limit, settings.window_s)
         self.fetch_rate = CallerRate(self.store, fetch_limit(settings), settings.window_s, counted="fetched addresses")
         self.upload_rate = CallerRate(self.store, upload_limit(settings), UPLOAD_WINDOW_S, counted="uploaded megabytes")
@@ -119,26 +74,6 @@ class Services:
         self._import_due = file_to_import(settings.accounts) is not None
         """The old program's file is there, and not known to be imported."""
         self._importing: asyncio.Task[None] | None = None
-
-    def _kinds(self, settings: Settings) -> Kinds:
-        accounts = settings.accounts
-        return Kinds(
-            Addresses(
-                settings.base_url,
-                accounts.vertex_base_url,
-                accounts.oauth_token_url,
-                accounts.enterprise_base_url,
-                accounts.enterprise_session_base_url,
-            ),
-            max_connections=settings.max_connections,
-            proxy_for=self._proxy_for,
-            large_work=self.large_work,
-            why_no_sessions=None if accounts.allow_session_accounts else WHY_NO_SESSION_ACCOUNTS,
-        )
-
-    def _proxy_for(self, url: str) -> Secret | None:
-        """By the settings of the time of the call, which `refresh` may have changed."""
-        return self.settings.proxy_for(url)
 
     @cached_property
     def look_ups(self) -> LookUps:
@@ -236,19 +171,14 @@ class Services:
     async def aclose(self) -> None:
         for close in self.at_close:
             await close()
-        await self.gateway.merges.aclose()
-        await self.admission.aclose()
+        await self._return_held()
         await self._rejections.aclose()
         if self._importing is not None:
             await asyncio.gather(self._importing, return_exceptions=True)
         await self.configurations.aclose()
-        if self.cooldown is not None:
-            await self.cooldown.admission.aclose()
         if self.tracer is not None:
             await self.tracer.aclose()
-        await self.kinds.aclose()
-        self.large_work.close()
-        await self.store.aclose()
+        await self._close()
 
 
 def _log_error(message: str) -> None:
@@ -256,75 +186,10 @@ def _log_error(message: str) -> None:
     log_problem(message, "ERROR")
 
 
-def budget_of(settings: Settings) -> ByteBudget:
-    """QUEUE_MAX_MB, else a sixth of the process's memory. A body takes up to twice its bytes in memory while its request waits
-    for Gemini; the process itself and the one body that is being parsed take the rest (measured with 512 MiB)."""
-    total = settings.queue_max_bytes
-    if total is None:
-        total = min(max(memory_bytes() // (6 * settings.workers), MIN_BUDGET_BYTES), MAX_BUDGET_BYTES)
-    return ByteBudget(total, strangers_bytes=strangers_bytes(settings, total))
-
-
-def _admission(settings: Settings, store: Store, liveness: Liveness | None) -> Admission:
-    return Admission(
-        store,
-        ProcessConfig(
-            instance=secrets.token_hex(16),
-            grid=Grid.of(settings.window_s),
-            tau_s=max(MIN_DEADLINE_MS / 1000, settings.request_timeout_s),
-            lease_s=settings.lease_s,
-            linger_s=LINGER_S if liveness else 0.0,
-            holds_on=liveness is None,
-            cancels=settings.cancels,
-            exhaustion=settings.accounts.exhaustion,
-            known=frozenset([*MODELS, *settings.model_limits, *filter(None, [settings.model_override])]),
-            batches=dict.fromkeys(embedding_ids(settings.models), BATCHES_PER_MINUTE),
-        ),
-        AdmissionConfig(
-            settings.queue_timeout_s,
-            weights_of(settings),
-            settings.max_connections,
-            caller_key_connections(settings),
-        ),
-        liveness,
-    )
-
-
-def _cooldown(settings: Settings, store: Store) -> Cooldown | None:
-    """None where accounts do not rest. It gets no `Liveness`: an account also rests when the process that used it has ended."""
-    rest_s = settings.accounts.key_cooldown_s
-    if not rest_s:
-        return None
-    tau_s = max(MIN_DEADLINE_MS / 1000, settings.request_timeout_s) + rest_s
-    process = ProcessConfig(secrets.token_hex(16), Grid.of(settings.window_s), tau_s, settings.lease_s)
-    return Cooldown(Admission(store, process, AdmissionConfig(settings.queue_timeout_s)), rest_s)
-
-
 def _proxy_of(settings: Settings, url: str) -> str | None:
     """The proxy for requests to `url`, with its credential."""
     proxy = settings.proxy_for(url)
     return proxy.reveal() if proxy else None
-
-
-def weights_of(settings: Settings) -> dict[str, float]:
-    return {id_of(caller): weight for caller, weight in settings.caller_weights.items()}
-
-
-def environment_accounts(settings: Settings, version: int = 0) -> list[Account]:
-    """`version`: of the stored configuration that the limits are from."""
-    return [account_of(key, settings, version) for key in settings.server_keys]
-
-
-def account_of(key: ServerKey, settings: Settings, version: int = 0) -> Account:
-    return Account(
-        id=account_id(key.source),
-        ledger_id=key.project,
-        credential=key.secret,
-        concurrency=settings.concurrency_limit,
-        limits=settings.limits,
-        model_limits=settings.model_limits,
-        limits_version=version,
-    )
 
 
 async def accounts_desk(settings: Settings) -> Desk:

@@ -376,10 +376,10 @@ def serve_too(services: Services, others: Sequence[Account]) -> None:
 
 def _services(settings: Settings, store: Store | None) -> Services:
     """The services without lingering: only a local process keeps permits after its last request."""
-    with patch("shared.bootstrap.LINGER_S", 0.0):
+    with patch("shared.engine.LINGER_S", 0.0):
         if store is None:
             return Services(settings)
-        with patch("shared.bootstrap.open_store", lambda _: store):
+        with patch("shared.engine.open_store", lambda _: store):
             return Services(settings)
 
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from shared import bootstrap
-from shared.bootstrap import MAX_BUDGET_BYTES, MIN_BUDGET_BYTES, budget_of
+from shared import engine
 from shared.bounds.memory import memory_bytes
+from shared.engine import MAX_BUDGET_BYTES, MIN_BUDGET_BYTES, budget_of
 from shared.settings.settings import Settings
 from tests.support.edge import ENVIRONMENT
 
@@ -46,7 +46,7 @@ def test_the_lowest_limit_counts(tmp_path: Path) -> None:
 def test_the_budget_is_a_share_of_the_memory(
     monkeypatch: pytest.MonkeyPatch, memory: int, workers: int, total: int
 ) -> None:
-    monkeypatch.setattr(bootstrap, "memory_bytes", lambda: memory)
+    monkeypatch.setattr(engine, "memory_bytes", lambda: memory)
     env = {"WORKERS": str(workers), "LEDGER_URL": "sqlite:///x.db"}
     assert budget_of(settings(**env)).total_bytes == total
 

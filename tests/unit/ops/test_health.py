@@ -15,8 +15,8 @@ from shared.accounts.pool import Pool
 from shared.accounts.records import AccountRecord, OutReason
 from shared.accounts.sealing import DataKeys
 from shared.admission.merge_ledgers import merge_ledgers
-from shared.bootstrap import environment_accounts
 from shared.clock import elapsed_s
+from shared.engine import environment_accounts
 from shared.ledger.limits import Limits
 from shared.ledger.packing import pack
 from shared.ledger.state import Circuit, ExternalUsage, InstanceLease, ModelState, State

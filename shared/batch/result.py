@@ -1,0 +1,39 @@
+"""What became of one item of a batch. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from shared.generation import UNKNOWN_USAGE, Usage
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """Exactly one of `response` and `error` is None."""
+
+    index: int
+    """The item's place in the input, from 0."""
+    response: str | None
+    error: str | None
+    """What is wrong, then what to do."""
+    metadata: Any = field(default_factory=dict)
+    """The item's own, as it came."""
+    id: str | None = None
+    code: str | None = None
+    """The error's code, as in `shared/errors.py`."""
+    retryable: bool = False
+    """Whether the same item may succeed later: its project's day was spent, Gemini failed, or the ledger did not respond."""
+    retry_at_s: float | None = None
+    """Unix time from which a retry is of use, where that is known."""
+    model: str | None = None
+    """The model that answered."""
+    finish_reason: str | None = None
+    usage: Usage = UNKNOWN_USAGE
+    """Of all attempts that were answered. Unknown is not zero."""
+    key: str | None = None
+    """The account of the last attempt: in the library, the name of the variable that holds its key."""
+    seconds: float = 0.0
+    """From the first attempt to the answer, waiting included."""
+    attempts: int = 0
+    """Dispatches to Gemini."""
