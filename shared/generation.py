@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
 from shared.bounds.byte_budget import Claim
+from shared.bounds.pace import PacedRequest
 from shared.secret import Secret
 
 JsonObject = dict[str, Any]
@@ -223,6 +224,7 @@ class Generation:
     """`body`, if it is encoded already."""
     claim: Claim | None = None
     patient_until_s: float | None = None
+    pace: PacedRequest | None = None
     verb: Verb = "generateContent"
 
 

@@ -230,6 +230,7 @@ class Attempts:
             raise PermitLapsed
         self.clearance.check()
         permit.check()
+        self.clearance.dispatch()
         self.timeline.dispatched_s = elapsed_s()
 
     def _sent(self, permit: Permit) -> None:

@@ -1,4 +1,5 @@
-"""What one request needs besides its project's permit: the circuit of the server's address, and its account's cooldown."""
+"""What one request needs besides its project's permit: the circuit of the server's address, its account's cooldown, and its turn
+among requests that keep a pace."""
 
 from __future__ import annotations
 
@@ -14,12 +15,13 @@ from shared.generation import Generation
 
 
 class Clearance:
-    """For each exchange, in this order: `wait`, `confirm` with the permit, `check` and `sent` at the socket, `give_back`."""
+    """For each exchange, in this order: `wait`, `confirm` with the permit, `check`, `dispatch` and `sent` at the socket,
+    `give_back`."""
 
     def __init__(
         self, address: AddressCircuit, cooldown: Cooldown | None, generation: Generation, queue_timeout_s: float
     ) -> None:
-        self._address, self._cooldown, self._generation = address, cooldown, generation
+        self._address, self._cooldown, self._generation, self._pace = address, cooldown, generation, generation.pace
         self._queue_timeout_s = queue_timeout_s
         self._until_s = 0.0
         """Until when the request may wait here, from its first wait on; 0 before."""
@@ -64,6 +66,10 @@ class Clearance:
         confirmed = False
         try:
             confirmed = await self._address.pass_with_permit(self._passage)
+            if confirmed and self._pace is not None:
+                confirmed = False  # If the wait is cancelled.
+                await self._pace.take_turn()
+                confirmed = True
         finally:
             if not confirmed:
                 await self.give_back(permit)
@@ -76,9 +82,16 @@ class Clearance:
         if self._turn is not None:
             self._turn.check()
 
+    def dispatch(self) -> None:
+        """The first byte is written now."""
+        if self._pace is not None:
+            self._pace.dispatch()
+
     def sent(self) -> None:
         if self._turn is not None:
             self._turn.sent()
+        if self._pace is not None:
+            self._pace.leave()
 
     async def give_back(self, permit: Permit, input_tokens: int | None = None, *, cancelled: bool = False) -> None:
         """Close the permit of an exchange that is over, or does not take place, and this."""
@@ -90,6 +103,8 @@ class Clearance:
     async def close(self) -> None:
         """The exchange is over, or does not take place. Returns when the store knows what was learned from it."""
         self._address.leave(self._passage)
+        if self._pace is not None:
+            self._pace.leave()
         turn, self._turn = self._turn, None
         try:
             if turn is not None:

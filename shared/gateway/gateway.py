@@ -17,6 +17,7 @@ from shared.admission.admission import Admission
 from shared.admission.permit import PermitLapsed
 from shared.bounds.byte_budget import ByteBudget, Claim
 from shared.bounds.large_work import LargeWork
+from shared.bounds.pace import PacedRequest
 from shared.clock import elapsed_s
 from shared.gateway.address_circuit import AddressCircuit
 from shared.gateway.attempts import Attempts
@@ -90,9 +91,10 @@ class Gateway:
         *,
         claim: Claim | None = None,
         patient_until_s: float | None = None,
+        pace: PacedRequest | None = None,
     ) -> Generator:
         """A generator for one request, with the methods `generate` and `stream`. The arguments are its fields."""
-        return Generator(self, caller, deadline_s, priority, timeline, claim, patient_until_s)
+        return Generator(self, caller, deadline_s, priority, timeline, claim, patient_until_s, pace)
 
     async def generate(self, generation: Generation) -> Reply:
         """One answer. Raises GatewayError."""

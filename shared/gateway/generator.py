@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from shared.bounds.byte_budget import Claim
+from shared.bounds.pace import PacedRequest
 from shared.generation import Caller, EncodedBody, Generation, JsonObject, Priority, Reply, Timeline, Verb
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ class Generator:
     patient_until_s: float | None = None
     """Until when the caller waits for the answer (of a stream: for its first byte), in elapsed time, as the caller stated. It
     replaces the queue's own limit. None: that limit applies."""
+    pace: PacedRequest | None = None
+    """Keeps a minimum time between this request's dispatches and others that share the pace."""
 
     async def generate(self, model: str, body: JsonObject | EncodedBody) -> Reply:
         """One answer to a native generateContent body (camelCase). Raises GatewayError."""
@@ -69,4 +72,5 @@ class Generator:
             encoded,
             self.claim,
             self.patient_until_s,
+            self.pace,
         )
