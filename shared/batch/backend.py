@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from shared.batch.item import Task
 from shared.batch.result import Result
@@ -29,6 +29,10 @@ class Backend(Protocol):
     async def run(self, tasks: AsyncIterator[Task], options: BatchOptions, deliver: Deliver) -> None:
         """Delivers one result for each task, as they finish; a failure of an item is a result. Raises what `deliver` raises, and
         GatewayError where no task at all can be answered. Cancelling it ends what is in flight."""
+        ...
+
+    async def states(self) -> dict[str, dict[str, Any]]:
+        """The states of the keys, as `get_keys_status_summary` returns them."""
         ...
 
     async def aclose(self) -> None: ...

@@ -1,8 +1,7 @@
-"""One prompt of a batch with its media, in the order in which Gemini gets them. Pure."""
+"""One prompt of a batch with its media, in the order in which Gemini gets them; `reading.py` makes it. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -38,6 +37,8 @@ class Item:
     schema: JsonObject | None = None
     """The JSON Schema of the answer."""
     system_prompt: str | None = None
+    body: JsonObject = field(default_factory=dict)
+    """Fields of the native body beside these, such as `safetySettings`."""
     warnings: tuple[str, ...] = ()
 
     @property
@@ -55,11 +56,3 @@ class Task:
     """Returned as it came."""
     id: str | None = None
     problem: BadRequest | None = None
-
-
-def read_item(data: Mapping[str, Any]) -> Item:
-    """Raises BadRequest that names the field."""
-    prompt = data.get("prompt")
-    if not isinstance(prompt, str):
-        raise BadRequest("prompt must be a text.", field="prompt")
-    return Item((prompt,))

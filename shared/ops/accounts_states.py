@@ -6,19 +6,19 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from shared.accounts.account import COOLDOWN_LEDGER
+from shared.accounts.ledgers import Ledgers
 from shared.accounts.manage import readable
 from shared.accounts.pool import SEALED
 from shared.accounts.records import AccountRecord
 from shared.accounts.sealing import DataKeys
 from shared.accounts.states import ANY_MODEL, AccountState, Facts, Out, states
 from shared.configuration.stored_accounts import ledger_id_of
-from shared.ledger.packing import UnreadableState, unpack
-from shared.ledger.state import COLLECTION, State
+from shared.ledger.state import State
 from shared.ops.accounts_table import StateRow
 from shared.settings.accounts import WHY_NO_SESSION_ACCOUNTS
 from shared.settings.keys import account_id
 from shared.settings.settings import Settings
-from shared.stores.port import Store, StoreUnavailable
+from shared.stores.port import Store
 
 
 class Listed(NamedTuple):
@@ -58,7 +58,7 @@ async def state_rows(
 ) -> list[StateRow]:
     """The environment's accounts, then the stored ones; each for all models, and for those in another state. Raises
     StoreError."""
-    ledgers = _Ledgers(store)
+    ledgers = Ledgers(store)
     accounts = [Listed(account_id(key.source), key.project) for key in settings.server_keys]
     accounts += [_stored(record, settings, keys) for record in records]
     return [row for account in accounts for row in await _rows(settings, ledgers, account)]
@@ -73,7 +73,7 @@ def _stored(record: AccountRecord, settings: Settings, keys: DataKeys) -> Listed
     return account
 
 
-async def _rows(settings: Settings, ledgers: _Ledgers, account: Listed) -> list[StateRow]:
+async def _rows(settings: Settings, ledgers: Ledgers, account: Listed) -> list[StateRow]:
     ledger = None if account.ledger_id is None else await ledgers.read(account.ledger_id)
     cooldown = await ledgers.read(COOLDOWN_LEDGER + account.id) if settings.accounts.key_cooldown_s else None
     general, models = of_models(states(facts_of(settings, account, ledger, cooldown, ledgers.now_ms)))
@@ -88,24 +88,3 @@ def of_models(found: dict[str, AccountState]) -> tuple[AccountState, dict[str, A
 
 def _row(name: str, model: str | None, state: AccountState) -> StateRow:
     return StateRow(name, model, state.name, state.since_ms or 0, state.until_ms or 0, state.why)
-
-
-class _Ledgers:
-    """Ledgers by id, each read once; one that was merged is read where its requests are counted now."""
-
-    def __init__(self, store: Store) -> None:
-        self._store = store
-        self._known: dict[str, State | None] = {}
-        self.now_ms = 0
-        """The store's time at the latest read."""
-
-    async def read(self, ledger_id: str) -> State | None:
-        if ledger_id not in self._known:
-            reading = await self._store.read(COLLECTION + ledger_id)
-            self.now_ms = max(self.now_ms, int(reading.sample.server_ms))
-            try:
-                state = None if reading.value is None else unpack(reading.value)
-            except UnreadableState as error:
-                raise StoreUnavailable(f"The ledger {ledger_id} cannot be read: {error}.") from None
-            self._known[ledger_id] = await self.read(state.moved) if state is not None and state.moved else state
-        return self._known[ledger_id]

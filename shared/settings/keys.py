@@ -73,6 +73,12 @@ def read_reported_projects(read: Environment) -> Mapping[str, str]:
     return MappingProxyType(found)
 
 
+def project_of(read: Environment, source: str, secret: Secret) -> str:
+    """The project of the key in the variable `source`: the one that `<source>_PROJECT` names, else one of its own. Raises
+    SettingsError."""
+    return _project(read, f"{source}_PROJECT") or f"k-{secret.fingerprint('project')}"
+
+
 def account_id(variable: str) -> str:
     """The public id of an account, made from the variable that holds its key."""
     return variable.lower().replace("_", "-")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 
 import pytest
 
@@ -39,7 +40,7 @@ async def test_dispatches_are_the_interval_apart(interval_s: float) -> None:
         request.leave()
 
     await asyncio.gather(*(send() for _ in range(20)))
-    gaps = [later - earlier for earlier, later in zip(dispatched, dispatched[1:], strict=False)]
+    gaps = [later - earlier for earlier, later in itertools.pairwise(dispatched)]
     assert gaps == pytest.approx([interval_s] * 19)
 
 

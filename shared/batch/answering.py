@@ -1,0 +1,102 @@
+"""Answers one task of a batch: as soon as the limits allow it, however long that takes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from shared.batch import outcomes
+from shared.batch.body import Loading, native
+from shared.batch.item import Item, Task
+from shared.batch.result import Result
+from shared.bounds.pace import Pace
+from shared.clock import elapsed_s, unix_s
+from shared.errors import GatewayError
+from shared.gemini.answer_text import answer_text
+from shared.generation import Caller, Reply, Timeline
+
+if TYPE_CHECKING:
+    from shared.gateway.gateway import Gateway
+    from shared.gateway.generator import Generator
+
+MAX_PAUSE_S = 60.0
+"""Longest pause before a request waits for a permit again: an account may be enabled meanwhile, or another program end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answering:
+    """Bound to one event loop."""
+
+    gateway: Gateway
+    caller: Caller
+    loading: Loading
+    model: str
+    request_timeout_s: float
+    pace: Pace | None = None
+    patience_s: float | None = None
+    """How long one task may wait for the limits; None: as long as its day has requests left."""
+    report: Callable[[Task, Timeline, Result], None] = lambda task, timeline, result: None
+    """Called with each result and the exchanges that it took."""
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+    now_s: Callable[[], float] = unix_s
+    """Unix time, for the times in results."""
+
+    async def answer(self, task: Task) -> Result:
+        """The result, also of a task that fails."""
+        timeline, began_s = Timeline(), elapsed_s()
+        if task.item is None:
+            assert task.problem is not None, "a task has an item or a problem"
+            return outcomes.failed(task, task.problem, timeline, 0.0, self.now_s())
+        try:
+            text, reply = await self._generated(task.item, timeline, began_s)
+        except GatewayError as error:
+            result = outcomes.failed(task, error, timeline, elapsed_s() - began_s, self.now_s())
+        else:
+            result = outcomes.answered(task, text, reply, timeline, elapsed_s() - began_s)
+        self.report(task, timeline, result)
+        return result
+
+    async def _generated(self, item: Item, timeline: Timeline, began_s: float) -> tuple[str, Reply]:
+        """Raises GatewayError."""
+        async with self.loading(item) as load:
+            body = await native(item, load)
+            waits = outcomes.Waits()
+            while True:
+                paced = None if self.pace is None else self.pace.request()
+                try:
+                    if paced is not None:
+                        await paced.enter()
+                    now_s = elapsed_s()
+                    generator = self.gateway.bind(
+                        self.caller,
+                        now_s + self.request_timeout_s,
+                        "batch",
+                        timeline,
+                        # The other half is for the exchange.
+                        patient_until_s=now_s + self.request_timeout_s / 2,
+                        pace=paced,
+                    )
+                    return await _conforming(generator, self.model, item, body)
+                except GatewayError as error:
+                    pause_s = waits.pause_s(error)
+                    left_s = None if self.patience_s is None else began_s + self.patience_s - elapsed_s()
+                    if pause_s is None or (left_s is not None and pause_s > left_s):
+                        raise
+                finally:
+                    if paced is not None:
+                        paced.leave()
+                await self.sleep(min(pause_s, MAX_PAUSE_S))
+
+
+async def _conforming(generator: Generator, model: str, item: Item, body: dict[str, object]) -> tuple[str, Reply]:
+    """The text of the answer; with a schema, JSON that conforms to it. Raises GatewayError."""
+    reply = await generator.generate(model, body)
+    if item.schema is None:
+        return answer_text(reply.body), reply
+    # Loaded by batches with a schema only.
+    from shared.structured.json_schema import check_schema
+    from shared.structured.output import conforming
+
+    return await conforming(generator, model, body, reply, check_schema(item.schema, "response_schema"))

@@ -1,0 +1,117 @@
+"""Which errors of an item a wait mends, and what a result says of the others. Pure."""
+
+from __future__ import annotations
+
+import math
+from datetime import UTC, datetime
+
+from shared.batch.item import Task
+from shared.batch.result import Result
+from shared.errors import (
+    CallerNoQuota,
+    DailyQuotaExhausted,
+    GatewayError,
+    InvalidGeminiKey,
+    LedgerUnavailable,
+    NoQuota,
+    NoServerKey,
+    QueueFull,
+    QueueTimeout,
+    RateLimited,
+    Unavailable,
+    UpstreamFailed,
+    UpstreamTimeout,
+)
+from shared.gemini import wire
+from shared.generation import UNKNOWN_USAGE, Reply, Timeline
+
+MAX_WAIT_S = 900.0
+"""An error that names a longer wait is reported: nobody waits for it at a terminal, and a later run continues."""
+MAX_REJECTIONS = 5
+"""Rejections of one item without a quota, or failures of the ledger, that are waited for; each is already several attempts."""
+DEFAULT_PAUSE_S = 5.0
+
+_STOPS = (DailyQuotaExhausted, NoQuota, CallerNoQuota, NoServerKey)
+
+
+class Waits:
+    """The waits of one item."""
+
+    __slots__ = ("_rejections",)
+
+    def __init__(self) -> None:
+        self._rejections = 0
+
+    def pause_s(self, error: GatewayError) -> float | None:
+        """Seconds after which the item may be tried again; None if that is no use."""
+        pause_s = DEFAULT_PAUSE_S if error.retry_after_s is None else max(error.retry_after_s, 0.05)
+        if pause_s > MAX_WAIT_S or isinstance(error, InvalidGeminiKey):
+            return None
+        if isinstance(error, QueueTimeout | QueueFull):
+            return pause_s
+        if isinstance(error, RateLimited | LedgerUnavailable) and not isinstance(error, _STOPS):
+            self._rejections += 1
+            return pause_s if self._rejections <= MAX_REJECTIONS else None
+        return None
+
+
+def is_stop(error: GatewayError) -> bool:
+    """Whether no key can serve for now, so that other items would fail in the same way."""
+    long_wait = isinstance(error, RateLimited) and (error.retry_after_s or 0.0) > MAX_WAIT_S
+    return isinstance(error, _STOPS) or long_wait
+
+
+def answered(task: Task, text: str, reply: Reply, timeline: Timeline, seconds: float) -> Result:
+    return Result(
+        index=task.index,
+        response=text,
+        error=None,
+        metadata=task.metadata,
+        id=task.id,
+        model=reply.model_used,
+        finish_reason=wire.finish_reason(reply.body),
+        usage=timeline.usage or UNKNOWN_USAGE,
+        key=reply.account_id,
+        seconds=seconds,
+        attempts=len(timeline.attempts),
+    )
+
+
+def failed(task: Task, error: GatewayError, timeline: Timeline, seconds: float, now_s: float) -> Result:
+    """`now_s`: Unix time."""
+    retry_at_s = None if error.retry_after_s is None else now_s + error.retry_after_s
+    stops = is_stop(error)
+    return Result(
+        index=task.index,
+        response=None,
+        error=_words(error, len(timeline.attempts), retry_at_s),
+        metadata=task.metadata,
+        id=task.id,
+        code=error.code,
+        retryable=stops or _is_transient(error),
+        retry_at_s=retry_at_s,
+        usage=timeline.usage or UNKNOWN_USAGE,
+        key=timeline.attempts[-1].account_id if timeline.attempts else None,
+        seconds=seconds,
+        attempts=len(timeline.attempts),
+    )
+
+
+def _words(error: GatewayError, attempts: int, retry_at_s: float | None) -> str:
+    """The words that programs search for are kept: `exhausted`, `persistent`."""
+    if is_stop(error):
+        until = "" if retry_at_s is None else f" until {at(retry_at_s)}"
+        return f"All keys exhausted{until}: {error.message}"
+    if _is_transient(error):
+        return f"API error, persistent after {attempts} {'attempt' if attempts == 1 else 'attempts'}: {error.message}"
+    return error.message
+
+
+def _is_transient(error: GatewayError) -> bool:
+    """Whether the same item may succeed later. An answer that Gemini refused or cut off is no failure of Gemini."""
+    return isinstance(error, RateLimited | Unavailable | UpstreamTimeout) or type(error) is UpstreamFailed
+
+
+def at(unix_s: float) -> str:
+    """A time for people, rounded up to whole seconds."""
+    return datetime.fromtimestamp(math.ceil(unix_s), UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
