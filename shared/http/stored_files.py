@@ -15,11 +15,9 @@ from shared.generation import FileUri, JsonObject
 from shared.http.call import Call
 from shared.http.owner import owner_of
 from shared.media.file_types import is_text
+from shared.media.inline import INLINE_BYTES
 from shared.media.input_image import MAX_BYTES, checked, inline_part
 
-INLINE_BYTES = 15 * 1024 * 1024
-"""Files of one request together that are sent inside it. In base64 they have 20 MB, which Gemini and Vertex AI have always taken,
-and a waiting request holds them twice. A larger file costs an upload once, and afterwards a name."""
 MAX_INLINE_BYTES = 72 * 1024 * 1024
 """The same where no account has a Files API. Gemini takes 100 MB a request (ai.google.dev/gemini-api/docs/files), and base64
 has 4/3 of the bytes."""

@@ -1,4 +1,4 @@
-"""Fetches an image from a caller's URL without giving the caller access to this server's network (SSRF).
+"""Fetches an image or another file from a caller's URL without giving the caller access to this server's network (SSRF).
 
 Only https to public addresses. The connection uses the address that was checked, so that a name cannot resolve differently the
 second time; every redirect is checked in the same way. No credential, cookie or header of the caller is sent. No proxy is
@@ -23,8 +23,8 @@ from shared.media.addresses import is_public
 TIMEOUT_S = 10.0
 MAX_REDIRECTS = 3
 MAX_URL_CHARS = 4_096
+IMAGES = "image/png, image/jpeg, image/webp, image/heic, image/heif"
 _HEADERS = {
-    "Accept": "image/png, image/jpeg, image/webp, image/heic, image/heif",
     # A compressed body could decompress to any size.
     "Accept-Encoding": "identity",
     "User-Agent": "gemini-concurrent-generation",
@@ -45,8 +45,11 @@ class Fetcher:
         is_public: Callable[[str], bool] = is_public,
         tls: ssl.SSLContext | None = None,
         hold: Callable[[int], None] | None = None,
+        accept: str = IMAGES,
     ) -> None:
-        """`hold` reserves memory for received bytes; an exception that it raises ends the fetch."""
+        """`hold` reserves memory for received bytes; an exception that it raises ends the fetch. `accept`: the types that are
+        asked for."""
+        self._accept = accept
         self._resolve = resolve
         self._hold = hold
         self._is_public = is_public
@@ -75,7 +78,7 @@ class Fetcher:
         )
         async with aiohttp.ClientSession(
             connector=connector,
-            headers=_HEADERS,
+            headers={"Accept": self._accept, **_HEADERS},
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
             trust_env=False,
@@ -100,7 +103,7 @@ class Fetcher:
             addresses = []
         if not addresses or not all(self._is_public(address) for address in addresses):
             raise _refuse(
-                where, "cannot be fetched: its host is unknown or not at a public address; send the image in base64"
+                where, "cannot be fetched: its host is unknown or not at a public address; send its bytes in base64"
             )
         return addresses
 
@@ -178,7 +181,7 @@ def _why(error: Exception) -> str:
 
 
 def _too_large(where: str, max_bytes: int) -> BadRequest:
-    return _refuse(where, f"is larger than {max_bytes // 2**20} MB, the maximum for an input image")
+    return _refuse(where, f"is larger than {max_bytes // 2**20} MB, the maximum for a file from a URL")
 
 
 def _refuse(where: str, why: str) -> BadRequest:

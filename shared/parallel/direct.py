@@ -7,16 +7,20 @@ import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from shared.batch.answering import Answering
 from shared.batch.backend import BatchOptions, Deliver
 from shared.batch.item import Task
+from shared.batch.media_parts import MediaParts
 from shared.batch.result import Result
 from shared.batch.runner import run
 from shared.bounds.pace import Pace
 from shared.engine import Engine
 from shared.generation import Caller, Timeline
+from shared.media.fetch import Fetcher
+from shared.media.look_ups import Asker, LookUps
 from shared.settings.keys import account_id
 
 from .key_states import StateLog, Summary, summary
@@ -35,7 +39,7 @@ class DirectBackend:
     def __init__(self, manager: AdvancedApiKeyManager) -> None:
         self._manager = manager
         self._engine: Engine | None = None
-        self._files: LocalFiles | None = None
+        self._media: MediaParts | None = None
         self._runs = 0
         self._states = StateLog()
         self._watching: asyncio.Task[None] | None = None
@@ -50,17 +54,19 @@ class DirectBackend:
         return self._engine
 
     @property
-    def files(self) -> LocalFiles:
-        if self._files is None:
-            self._files = LocalFiles(self.engine.byte_budget)
-        return self._files
+    def media(self) -> MediaParts:
+        if self._media is None:
+            look_ups = LookUps()
+            resolve = partial(look_ups.resolve, Asker("gemini_parallel", stranger=False))
+            self._media = MediaParts(Fetcher(resolve, accept="*/*").fetch, LocalFiles().open)
+        return self._media
 
     async def run(self, tasks: AsyncIterator[Task], options: BatchOptions, deliver: Deliver) -> None:
         engine = self.engine
         answering = Answering(
             engine.gateway,
             Caller("gemini_parallel", "admin"),
-            self.files.loading,
+            self.media.loading,
             options.model,
             self._manager.settings.request_timeout_s,
             Pace(options.interval_s) if options.interval_s else None,
@@ -102,8 +108,6 @@ class DirectBackend:
                 await self._states.look(self.engine, self._names, self._manager.keys.failed)
 
     async def aclose(self) -> None:
-        if self._files is not None:
-            await self._files.aclose()
         if self._engine is not None:
             await self._engine.aclose()
 
