@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
-from shared.batch.item import Task
+from shared.batch.item import Item, Task
 from shared.batch.result import Result
 
 
@@ -21,6 +21,15 @@ class BatchOptions:
 
 Deliver = Callable[[Result], Awaitable[None]]
 """Returns when the result is where it has to be: another task may be taken."""
+
+
+@runtime_checkable
+class Counting(Protocol):
+    """A backend that can count tokens without generating."""
+
+    async def count(self, item: Item, model: str) -> tuple[int, bool]:
+        """Input tokens, and whether Gemini itself counted them."""
+        ...
 
 
 class Backend(Protocol):

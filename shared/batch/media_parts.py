@@ -33,7 +33,9 @@ MAX_FILE_BYTES = 2 * 1024**3
 ROOM_BYTES = 64 * 1024 * 1024
 COPIES = 3
 """A medium inside a request is held as bytes, as base64, and as the encoded body."""
-_YOUTUBE = re.compile(r"https?://(?:(?:www|m|music)\.)?(?:youtube\.com|youtube-nocookie\.com|youtu\.be)/", re.IGNORECASE)
+_YOUTUBE = re.compile(
+    r"https?://(?:(?:www|m|music)\.)?(?:youtube\.com|youtube-nocookie\.com|youtu\.be)/", re.IGNORECASE
+)
 _GEMINI_FILE = re.compile(r"https://generativelanguage\.googleapis\.com/v[0-9a-z]+/files/", re.IGNORECASE)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from datetime import UTC, datetime
+from typing import Literal
 
 from shared.batch.item import Task
 from shared.batch.result import Result
@@ -55,10 +56,12 @@ class Waits:
         return None
 
 
-def is_stop(error: GatewayError) -> bool:
-    """Whether no key can serve for now, so that other items would fail in the same way."""
+def stop_of(error: GatewayError) -> Literal["exhausted", "unreachable"] | None:
+    """Why other items would fail in the same way: no key can serve for now, or the ledger does not respond."""
     long_wait = isinstance(error, RateLimited) and (error.retry_after_s or 0.0) > MAX_WAIT_S
-    return isinstance(error, _STOPS) or long_wait
+    if isinstance(error, _STOPS) or long_wait:
+        return "exhausted"
+    return "unreachable" if isinstance(error, LedgerUnavailable) else None
 
 
 def answered(task: Task, text: str, reply: Reply, timeline: Timeline, seconds: float) -> Result:
@@ -80,7 +83,7 @@ def answered(task: Task, text: str, reply: Reply, timeline: Timeline, seconds: f
 def failed(task: Task, error: GatewayError, timeline: Timeline, seconds: float, now_s: float) -> Result:
     """`now_s`: Unix time."""
     retry_at_s = None if error.retry_after_s is None else now_s + error.retry_after_s
-    stops = is_stop(error)
+    stops = stop_of(error)
     return Result(
         index=task.index,
         response=None,
@@ -88,7 +91,8 @@ def failed(task: Task, error: GatewayError, timeline: Timeline, seconds: float, 
         metadata=task.metadata,
         id=task.id,
         code=error.code,
-        retryable=stops or _is_transient(error),
+        retryable=stops is not None or _is_transient(error),
+        stops=stops,
         retry_at_s=retry_at_s,
         usage=timeline.usage or UNKNOWN_USAGE,
         key=timeline.attempts[-1].account_id if timeline.attempts else None,
@@ -99,7 +103,7 @@ def failed(task: Task, error: GatewayError, timeline: Timeline, seconds: float, 
 
 def _words(error: GatewayError, attempts: int, retry_at_s: float | None) -> str:
     """The words that programs search for are kept: `exhausted`, `persistent`."""
-    if is_stop(error):
+    if stop_of(error) == "exhausted":
         until = "" if retry_at_s is None else f" until {at(retry_at_s)}"
         return f"All keys exhausted{until}: {error.message}"
     if _is_transient(error):

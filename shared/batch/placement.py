@@ -1,8 +1,8 @@
 """Where the media of a prompt go: at its tokens, or before its text. Pure.
 
-    the prompt has tokens      each <audio>, <video>, <image>, <pdf> takes the next file of its kind; files that are left follow
-                               at the end: audio, video, image, pdf; a token for which no file is left is removed, with a warning
-    it has none                the media come first: video, audio, image, pdf; then the text
+the prompt has tokens      each <audio>, <video>, <image>, <pdf> takes the next file of its kind; files that are left follow
+                           at the end: audio, video, image, pdf; a token for which no file is left is removed, with a warning
+it has none                the media come first: video, audio, image, pdf; then the text
 """
 
 from __future__ import annotations

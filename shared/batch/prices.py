@@ -63,7 +63,9 @@ _PRICES: Mapping[str, tuple[Price, ...]] = {
 def price_of(model: str, today: date) -> Price | None:
     """Of the model that serves the name; None if no source says it."""
     canonical = TABLE.resolve(model).canonical
-    return max((price for price in _PRICES.get(canonical, ()) if price.since <= today), key=lambda one: one.since, default=None)
+    return max(
+        (price for price in _PRICES.get(canonical, ()) if price.since <= today), key=lambda one: one.since, default=None
+    )
 
 
 def priced() -> list[str]:

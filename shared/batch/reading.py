@@ -1,13 +1,13 @@
 """Items as callers write them, in Python or JSON. Pure.
 
-    prompt                                    the text; <audio>, <video>, <image> and <pdf> in it are places for files
-    metadata                                  any value, returned with the result
-    id                                        a text or a whole number
-    audio_path, audio_bytes, audio_url        files, each one or a list; in this order. The same for video, image, pdf
-    audio_mime_type                           of these files, in their order; missing ones have the default
-    video_metadata                            start_offset, end_offset, fps of the videos, in their order
-    generation_config, system_prompt          settings of the generation
-    response_schema                           the JSON Schema that the answer has to conform to
+prompt                                    the text; <audio>, <video>, <image> and <pdf> in it are places for files
+metadata                                  any value, returned with the result
+id                                        a text or a whole number
+audio_path, audio_bytes, audio_url        files, each one or a list; in this order. The same for video, image, pdf
+audio_mime_type                           of these files, in their order; missing ones have the default
+video_metadata                            start_offset, end_offset, fps of the videos, in their order
+generation_config, system_prompt          settings of the generation
+response_schema                           the JSON Schema that the answer has to conform to
 """
 
 from __future__ import annotations
@@ -70,7 +70,9 @@ def read_item(data: Mapping[str, Any], *, paths: bool) -> Item:
     prompt = data.get("prompt")
     if not isinstance(prompt, str):
         raise _wrong("prompt", "must be a text" if "prompt" in data else "is missing")
-    media: dict[str, list[Medium]] = {kind: found for kind in DEFAULT_TYPES if (found := _media(data, kind, paths=paths))}
+    media: dict[str, list[Medium]] = {
+        kind: found for kind in DEFAULT_TYPES if (found := _media(data, kind, paths=paths))
+    }
     if sum(map(len, media.values())) > MAX_FILES:
         raise _wrong("prompt", f"has more than {MAX_FILES} files; send several items")
     placed = place(prompt, media)
@@ -113,7 +115,9 @@ def _media(data: Mapping[str, Any], kind: MediaKind, *, paths: bool) -> list[Med
             raise _wrong(type_where, "must be a type like audio/wav")
         metadata = _video_metadata(*about[at]) if at < len(about) else None
         found.append(
-            Medium(kind, origin, _source(origin, source, where, paths), mime_type or DEFAULT_TYPES[kind], where, metadata)
+            Medium(
+                kind, origin, _source(origin, source, where, paths), mime_type or DEFAULT_TYPES[kind], where, metadata
+            )
         )
     return found
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from shared.generation import UNKNOWN_USAGE, Usage
 
@@ -26,6 +26,8 @@ class Result:
     """Whether the same item may succeed later: its project's day was spent, Gemini failed, or the ledger did not respond."""
     retry_at_s: float | None = None
     """Unix time from which a retry is of use, where that is known."""
+    stops: Literal["exhausted", "unreachable"] | None = None
+    """Why other items would fail in the same way now."""
     model: str | None = None
     """The model that answered."""
     finish_reason: str | None = None

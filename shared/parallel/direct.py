@@ -12,12 +12,15 @@ from typing import TYPE_CHECKING
 
 from shared.batch.answering import Answering
 from shared.batch.backend import BatchOptions, Deliver
-from shared.batch.item import Task
+from shared.batch.body import native
+from shared.batch.item import Item, Task
 from shared.batch.media_parts import MediaParts
 from shared.batch.result import Result
 from shared.batch.runner import run
 from shared.bounds.pace import Pace
+from shared.clock import elapsed_s
 from shared.engine import Engine
+from shared.gemini.tokens import estimate_input_tokens
 from shared.generation import Caller, Timeline
 from shared.media.fetch import Fetcher
 from shared.media.look_ups import Asker, LookUps
@@ -31,6 +34,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("gemini_parallel")
 SIGNATURES_MS = 24 * 3_600_000
+CALLER = Caller("gemini_parallel", "admin")
 
 
 class DirectBackend:
@@ -65,7 +69,7 @@ class DirectBackend:
         engine = self.engine
         answering = Answering(
             engine.gateway,
-            Caller("gemini_parallel", "admin"),
+            CALLER,
             self.media.loading,
             options.model,
             self._manager.settings.request_timeout_s,
@@ -83,6 +87,15 @@ class DirectBackend:
 
         async with self._watched():
             await run(tasks, work, named, workers=options.max_workers)
+
+    async def count(self, item: Item, model: str) -> tuple[int, bool]:
+        """Implements batch.backend.Counting. Raises GatewayError."""
+        async with self.media.loading(item) as load:
+            body = await native(item, load)
+        until_s = elapsed_s() + self._manager.settings.request_timeout_s
+        generator = self.engine.gateway.bind(CALLER, until_s, "batch", Timeline())
+        counted = None if item.media else await generator.count(model, body)
+        return (estimate_input_tokens(body), False) if counted is None else (counted, True)
 
     async def states(self) -> Summary:
         """Raises StoreError."""

@@ -90,9 +90,19 @@ class AdvancedApiKeyManager:
         """What answers prompts, on the loop of `thread`; made at the first call of this process."""
         with self._making:
             if self._backend is None or self._pid != os.getpid():
-                self._backend, self._pid = _backend_of(self), os.getpid()
+                self._backend, self._pid = self.new_backend(), os.getpid()
                 _open.add(self)
             return self._backend
+
+    def new_backend(self) -> Backend:
+        """A backend for the loop that uses it first. Its owner closes it."""
+        if self.gateway is None:
+            from .direct import DirectBackend
+
+            return DirectBackend(self)
+        from .remote import RemoteBackend
+
+        return RemoteBackend(self)
 
     def _settings(self) -> Settings:
         from shared.settings.environment import SettingsError
@@ -117,16 +127,6 @@ _open: set[AdvancedApiKeyManager] = set()
 def _close_all() -> None:
     for manager in list(_open):
         manager.close()
-
-
-def _backend_of(manager: AdvancedApiKeyManager) -> Backend:
-    if manager.gateway is None:
-        from .direct import DirectBackend
-
-        return DirectBackend(manager)
-    from .remote import RemoteBackend
-
-    return RemoteBackend(manager)
 
 
 def _number(name: str, value: float, minimum: float, maximum: float) -> str:

@@ -37,7 +37,9 @@ class GeminiParallelProcessor:
         if isinstance(max_workers, bool) or not isinstance(max_workers, int) or not 1 <= max_workers <= MAX_WORKERS:
             raise ValueError(f"max_workers is {max_workers!r}; it must be a whole number from 1 to {MAX_WORKERS}.")
         if isinstance(api_call_interval, bool) or not 0 <= api_call_interval <= 3600:
-            raise ValueError(f"api_call_interval is {api_call_interval!r}; it must be a number of seconds from 0 to 3600.")
+            raise ValueError(
+                f"api_call_interval is {api_call_interval!r}; it must be a number of seconds from 0 to 3600."
+            )
         if not isinstance(model_name, str) or not model_name.strip():
             raise ValueError("model_name must be the name of a model, like gemini-3.8-flash.")
         self.key_manager, self.model_name = key_manager, model_name

@@ -53,12 +53,24 @@ def read_lines(path: str, form: str | None = None) -> Iterator[Line]:
             raise InputError(f"{path} cannot be read ({error.strerror}).") from None
 
 
+def count_lines(path: str, form: str | None = None) -> int:
+    """About how many prompts a file has. Raises OSError."""
+    total = 0
+    with Path(path).open("rb") as file:
+        for raw in file:
+            total += bool(raw.strip())
+    is_csv = form == "csv" or (form is None and path.lower().endswith(".csv"))
+    return max(0, total - is_csv)
+
+
 def _line(number: int, task: Task, raw: bytes, seen: set[bytes]) -> Line:
     key = f"line {number}"
     if task.id is not None:
         digest = hashlib.blake2b(task.id.encode("utf-8", "surrogatepass"), digest_size=_DIGEST_BYTES).digest()
         if digest in seen:
-            problem = BadRequest(f"id {task.id!r} is that of an earlier line; give each prompt an id of its own.", field="id")
+            problem = BadRequest(
+                f"id {task.id!r} is that of an earlier line; give each prompt an id of its own.", field="id"
+            )
             task = Task(task.index, None, task.metadata, task.id, problem)
         else:
             seen.add(digest)
@@ -87,7 +99,12 @@ def _jsonl_rows(file: BinaryIO) -> Iterator[Row]:
         if len(raw) > MAX_LINE_BYTES:
             while raw and not raw.endswith(b"\n"):
                 raw = file.readline(1 << 20)
-            yield number, None, b"", _problem(number, f"has more than {MAX_LINE_BYTES >> 20} MB; name files by their paths")
+            yield (
+                number,
+                None,
+                b"",
+                _problem(number, f"has more than {MAX_LINE_BYTES >> 20} MB; name files by their paths"),
+            )
             continue
         if number == 1:
             raw = raw.removeprefix(b"\xef\xbb\xbf")
@@ -115,7 +132,12 @@ def _csv_rows(file: BinaryIO) -> Iterator[Row]:
             number, extra = reader.line_num, row.pop("", None)
             raw = orjson.dumps(row)
             if extra:
-                yield number, None, raw, _problem(number, "has more cells than the first line has columns; quote commas")
+                yield (
+                    number,
+                    None,
+                    raw,
+                    _problem(number, "has more cells than the first line has columns; quote commas"),
+                )
             elif "\ufffd" in raw.decode():
                 yield number, None, raw, _problem(number, "is not UTF-8; save the file as UTF-8")
             else:

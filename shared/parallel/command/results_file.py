@@ -1,0 +1,223 @@
+"""The results of a run: one JSON line for each prompt, on the disk before its worker takes another prompt.
+
+    open      locks the file, reads which prompts have a result, and cuts off a last line that a killed run left unfinished
+    deliver   returns when the line is on the disk (fsync); a writer thread takes all lines that wait with one write
+    failure   what was written of the lines is cut off again, and every later line fails too: the run ends, and can be resumed
+
+So a prompt has at most one line, and a run that is killed loses only answers that were under way: at most max_workers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+
+import orjson
+
+from shared.batch.result import Result
+
+from .input import MAX_LINE_BYTES, Line
+
+
+class ResultsError(Exception):
+    """The results cannot be read or written. The message is a sentence, then what to do."""
+
+
+class Known(NamedTuple):
+    """What the file has of one prompt."""
+
+    digest: str
+    failed: bool
+
+
+class ResultsFile:
+    """`write` and `fsync` are those of `os`; tests replace them."""
+
+    def __init__(
+        self,
+        path: Path,
+        file: BinaryIO,
+        known: dict[str, Known],
+        torn_bytes: int,
+        write: Callable[[int, bytes], int] = os.write,
+        fsync: Callable[[int], None] = os.fsync,
+    ) -> None:
+        self.path, self.known, self.torn_bytes = path, known, torn_bytes
+        """`torn_bytes`: what was cut off when the file was opened."""
+        self._file, self._write, self._fsync = file, write, fsync
+        self._end = os.fstat(file.fileno()).st_size
+        self._waiting: list[tuple[bytes, asyncio.Future[None], asyncio.AbstractEventLoop]] = []
+        self._changed = threading.Condition()
+        self._failure: ResultsError | None = None
+        self._closing = False
+        self._writer = threading.Thread(target=self._write_all, name="results", daemon=True)
+        self._writer.start()
+
+    @classmethod
+    def open(cls, path: Path, *, retry_failed: bool = False) -> ResultsFile:
+        """`retry_failed`: removes the lines of failed prompts, so that they are run again. Raises ResultsError."""
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            file = _locked(path)
+            known, end = _read(path)
+            size = os.fstat(file.fileno()).st_size
+            if end < size:
+                os.ftruncate(file.fileno(), end)
+                os.fsync(file.fileno())
+            if retry_failed and any(one.failed for one in known.values()):
+                file = _without_failed(path, file)
+                known = {key: one for key, one in known.items() if not one.failed}
+            file.seek(0, os.SEEK_END)
+        except OSError as error:
+            raise ResultsError(f"{path} cannot be used for results ({error.strerror}). Name another file.") from None
+        return cls(path, file, known, size - end)
+
+    async def deliver(self, line: Line, result: Result) -> None:
+        """Returns when the result is on the disk. Raises ResultsError."""
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[None] = loop.create_future()
+        with self._changed:
+            if self._failure is not None:
+                raise self._failure
+            self._waiting.append((orjson.dumps(as_json(line, result), default=str) + b"\n", done, loop))
+            self._changed.notify()
+        await asyncio.shield(done)
+
+    def close(self) -> None:
+        """Returns when all lines are on the disk, or cannot be."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify()
+        self._writer.join()
+        self._file.close()
+
+    def _write_all(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._waiting or self._closing)
+                if not self._waiting:
+                    return
+                taken, self._waiting = self._waiting, []
+            failure = self._failure or self._append(b"".join(data for data, _, _ in taken))
+            for _, done, loop in taken:
+                with suppress(RuntimeError):  # The program ends, and its loop is closed.
+                    loop.call_soon_threadsafe(_complete, done, failure)
+
+    def _append(self, data: bytes) -> ResultsError | None:
+        descriptor = self._file.fileno()
+        try:
+            left = memoryview(data)
+            while left:
+                left = left[self._write(descriptor, bytes(left)) :]
+            self._fsync(descriptor)
+            self._end += len(data)
+            return None
+        except OSError as error:
+            with suppress(OSError):
+                os.ftruncate(descriptor, self._end)
+            reason = error.strerror or str(error)
+            self._failure = ResultsError(
+                f"The results cannot be written to {self.path} ({reason}). Make room; the same command then continues."
+            )
+            return self._failure
+
+
+def as_json(line: Line, result: Result) -> dict[str, Any]:
+    """One line of the file. `key` is what the prompt is known by, `digest` that of its line."""
+    usage = result.usage
+    return {
+        "id": result.id,
+        "line": line.number,
+        "metadata": result.metadata,
+        "response": result.response,
+        "error": result.error,
+        "code": result.code,
+        "model": result.model,
+        "finish_reason": result.finish_reason,
+        "usage": None if usage.total_tokens is None and usage.prompt_tokens is None else usage._asdict(),
+        "api_key": result.key,
+        "seconds": round(result.seconds, 3),
+        "attempts": result.attempts,
+        "key": line.key,
+        "digest": line.digest,
+    }
+
+
+def _complete(done: asyncio.Future[None], failure: ResultsError | None) -> None:
+    if done.done():
+        return
+    if failure is None:
+        done.set_result(None)
+    else:
+        done.set_exception(failure)
+
+
+def _locked(path: Path) -> BinaryIO:
+    while True:
+        file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644), "r+b", buffering=0)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.close()
+            raise ResultsError(f"{path} is in use by another run. Wait for it, or name another file.") from None
+        # Another run may have replaced the file between its opening and the lock.
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                return file
+        file.close()
+
+
+def lines_of(path: Path) -> Iterator[tuple[int, bytes]]:
+    """(offset of the end, line) of each complete line."""
+    end = 0
+    with path.open("rb") as file:
+        while (raw := file.readline(4 * MAX_LINE_BYTES)).endswith(b"\n"):
+            end += len(raw)
+            yield end, raw
+
+
+def known_results(path: Path) -> dict[str, Known]:
+    """What a file of results has, without opening it for a run; {} if there is none. Raises ResultsError."""
+    return _read(path)[0] if path.exists() else {}
+
+
+def _read(path: Path) -> tuple[dict[str, Known], int]:
+    """What the file has of each prompt, and where its last complete line ends."""
+    known: dict[str, Known] = {}
+    complete = 0
+    for number, (end, raw) in enumerate(lines_of(path), 1):
+        try:
+            data = orjson.loads(raw)
+            key, digest, failed = data["key"], data["digest"], data["error"] is not None
+        except (orjson.JSONDecodeError, KeyError, TypeError):
+            raise ResultsError(
+                f"{path}, line {number}: this is no result of gemini-parallel. Name another file for the results."
+            ) from None
+        known[key] = Known(digest, failed)
+        complete = end
+    return known, complete
+
+
+def _without_failed(path: Path, old: BinaryIO) -> BinaryIO:
+    """Replaces the file by one without the failed prompts, at once: a run that is killed meanwhile leaves the old or the new."""
+    temporary = path.with_name(path.name + ".new")
+    temporary.unlink(missing_ok=True)
+    new = _locked(temporary)
+    for _, raw in lines_of(path):
+        if orjson.loads(raw)["error"] is None:
+            new.write(raw)
+    os.fsync(new.fileno())
+    temporary.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+    old.close()
+    return new
