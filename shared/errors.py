@@ -13,6 +13,8 @@ GatewayError
 ├── MethodNotAllowed 405      method_not_allowed     carries Allow
 ├── StaleConfiguration 409    stale_configuration    an edit of a version that somebody else has changed
 ├── NothingPending 409        nothing_pending        a stream of a session that has no message without an answer
+├── BatchBusy 409             batch_busy             another request carries the batch on
+├── BatchDiffers 409          batch_differs          a batch_id that belongs to other items
 ├── PayloadTooLarge 413       payload_too_large
 ├── UnsupportedMediaType 415  unsupported_media_type
 ├── RangeNotSatisfiable 416   range_not_satisfiable  carries Content-Range
@@ -115,6 +117,14 @@ class StaleConfiguration(GatewayError):
 
 class NothingPending(GatewayError):
     status, code, retryable = 409, "nothing_pending", False
+
+
+class BatchBusy(GatewayError):
+    status, code = 409, "batch_busy"
+
+
+class BatchDiffers(GatewayError):
+    status, code, retryable = 409, "batch_differs", False
 
 
 class PayloadTooLarge(GatewayError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -56,3 +57,5 @@ class Task:
     """Returned as it came."""
     id: str | None = None
     problem: BadRequest | None = None
+    data: Mapping[str, Any] | None = field(default=None, repr=False)
+    """What the item was read from."""

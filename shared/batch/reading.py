@@ -61,7 +61,7 @@ def read_task(data: Any, index: int, *, paths: bool, problem: BadRequest | None 
         item, found = read_item(data, paths=paths), None
     except BadRequest as error:
         item, found = None, error
-    return Task(index, item, {} if metadata is None else metadata, task_id, found)
+    return Task(index, item, {} if metadata is None else metadata, task_id, found, data)
 
 
 def read_item(data: Mapping[str, Any], *, paths: bool) -> Item:

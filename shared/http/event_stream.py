@@ -89,6 +89,9 @@ class Framing:
     """The last event of a stream that breaks."""
     tail: bytes = b""
     """What is sent after the last event of a stream that is complete."""
+    media_type: str = "text/event-stream"
+    keep_alive: bytes = KEEP_ALIVE
+    """What readers of the format ignore."""
 
 
 OWN_FRAMING = Framing()
@@ -99,8 +102,6 @@ class EventStream(Response):
 
     `dispatched_s` returns when the current request was dispatched to Gemini (`clock.elapsed_s()`); None before that. `claim`
     counts the events that wait for a slow client."""
-
-    media_type = "text/event-stream"
 
     def __init__(
         self,
@@ -114,6 +115,7 @@ class EventStream(Response):
     ) -> None:
         self.status_code = 200
         self.background = None
+        self.media_type = framing.media_type
         # x-accel-buffering: proxies must not collect the response before they forward it.
         self.init_headers({"cache-control": "no-store", "x-content-type-options": "nosniff", "x-accel-buffering": "no"})
         self._ahead = ReadAhead(events, _encoded, claim)
@@ -155,7 +157,7 @@ class EventStream(Response):
         if self._fail is None or self._finish is None:
             raise RuntimeError("call begin() before sending an EventStream")
         last, error_event = self._framing.tail, self._framing.error
-        output = _Output(send, self.silence_s)
+        output = _Output(send, self.silence_s, self._framing.keep_alive)
         try:
             with DisconnectWatch(receive):
                 async with asyncio.timeout(self._deadline_s - elapsed_s()):
@@ -211,8 +213,8 @@ class _Due:
 class _Output:
     """Writes the body, and a comment after each `silence_s` without a write. Uses one timer, which a write does not reset."""
 
-    def __init__(self, send: Send, silence_s: float) -> None:
-        self._send, self._silence_s = send, silence_s
+    def __init__(self, send: Send, silence_s: float, keep_alive: bytes) -> None:
+        self._send, self._silence_s, self._keep_alive = send, silence_s, keep_alive
         self._loop = asyncio.get_running_loop()
         self._written_s = 0.0
         self._is_writing = False
@@ -246,7 +248,7 @@ class _Output:
         if left_s <= 0:
             self._written_s, left_s = now_s, self._silence_s
             if self._comment is None or (self._comment.done() and not self._failed(self._comment)):
-                self._comment = self._loop.create_task(self._put(KEEP_ALIVE))
+                self._comment = self._loop.create_task(self._put(self._keep_alive))
         self._timer = self._loop.call_later(left_s, self._look)
 
     @staticmethod

@@ -29,6 +29,7 @@ Trait = Literal[
     "object",
     "session",
     "pending",
+    "batch",
 ]
 
 
@@ -60,6 +61,8 @@ FAILURES: dict[type[GatewayError], Failure] = {
     errors.MethodNotAllowed: _on(meaning="with Allow"),
     errors.StaleConfiguration: _on(meaning="the configuration has changed since the version that the request names"),
     errors.NothingPending: _on("pending", meaning="the session has no message that waits for an answer"),
+    errors.BatchBusy: _on("batch", meaning="another request carries the batch on; with Retry-After"),
+    errors.BatchDiffers: _on("batch", meaning="the batch_id belongs to other items"),
     errors.PayloadTooLarge: _on("body"),
     errors.UnsupportedMediaType: _on("body"),
     errors.RangeNotSatisfiable: _on("range", meaning="with Content-Range"),
@@ -102,6 +105,7 @@ def traits_of(manifest: Manifest, pattern: str, operation: Operation) -> set[Tra
         "object": operation.conforming or _has_object(operation),
         "session": operation.in_session,
         "pending": operation.pending,
+        "batch": operation.batch,
     }
     return {trait for trait, present in traits.items() if present}
 

@@ -65,6 +65,14 @@ def _whole_path(path: str) -> str:
     return str(Path(path).expanduser().absolute())
 
 
+async def read_whole(medium: Medium, max_bytes: int) -> bytes:
+    """The bytes of a file that is sent inside a request. Raises BadRequest."""
+    content = await LocalFiles().open(medium)
+    if content.size_bytes > max_bytes:
+        raise BadRequest(f"{medium.where} has more than {max_bytes >> 20} MB; send a URL of it.", field=medium.where)
+    return await content.read(0, content.size_bytes)
+
+
 def _open(medium: Medium, path: str) -> tuple[int, Identity]:
     try:
         descriptor = os.open(path, _FLAGS)

@@ -1,0 +1,197 @@
+"""One request that carries a batch on: it streams the stored results, then answers items and stores their results.
+
+results are sent only after they are stored, in the order in which they are stored
+a segment of results, and the record, are written at most once a second
+after TAKE_S no item is begun; after LINK_S, or MAX_SENT_BYTES, the last line links to the rest, and what is in flight is
+finished and stored
+a caller who leaves: the same, for at most LEFT_S
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from functools import partial
+
+from functions.batch.lines import continue_line, done_line, first_line, result_line, tasks
+from shared.batch.answering import Answering
+from shared.batch.item import Task
+from shared.batch.media_parts import MediaParts
+from shared.batch.record import BatchRecord
+from shared.batch.result import Result
+from shared.batch.runner import run
+from shared.batch.stored import LeaseLost, StoredBatches
+from shared.bounds.byte_room import ByteRoom
+from shared.bounds.pace import Pace
+from shared.clock import elapsed_s, unix_s
+from shared.http.call import Call
+from shared.http.event_stream import Events
+from shared.media.fetch import Fetcher
+from shared.media.look_ups import Asker
+
+WRITE_S = 1.0
+RENEW_S = 8.0
+TAKE_S, LINK_S = 80.0, 97.0
+"""Seconds after the request came. A response must be over, or have its link, before 100 s."""
+LEFT_S = 20.0
+MAX_SENT_BYTES = 8 * 1024 * 1024
+"""The platform ends a streamed response at 10 MB."""
+MAX_PENDING_BYTES = 4 * 1024 * 1024
+"""Results that are not stored yet; then workers wait."""
+ROOM_BYTES = 48 * 1024 * 1024
+
+
+def url_of(batch_id: str, after: int) -> str:
+    return f"/batch/{batch_id}?after={after}"
+
+
+class Carrying:
+    """`record` has this request's lease, unless every item has a result."""
+
+    def __init__(
+        self, call: Call, batches: StoredBatches, owner: str, batch_id: str, record: BatchRecord, after: int
+    ) -> None:
+        self._call, self._batches, self._at = call, batches, (owner, batch_id)
+        self._record, self._sent = record, min(after, record.done_count)
+        """`sent`: results that the client has."""
+        self._batch_id = batch_id
+        self._sent_bytes = 0
+        self._linked = False
+        self._stopping = False
+        self._stop: Result | None = None
+        self._pending: list[tuple[Result, bytes]] = []
+        self._pending_bytes = 0
+        self._room = asyncio.Event()
+        self._written_s = elapsed_s()
+
+    async def lines(self) -> Events:
+        record = self._record
+        has_lease = record.done_count < record.total
+        try:
+            yield first_line(self._batch_id, record.total, record.done_count)
+            async for lines in self._stored():
+                yield lines
+            if self._is_full():
+                yield self._link()
+            elif has_lease:
+                async for lines in self._answered():
+                    yield lines
+            if not self._linked:
+                yield self._end()
+        finally:
+            if has_lease:
+                with suppress(LeaseLost):
+                    await self._batches.release(*self._at, self._record)
+
+    async def _stored(self) -> AsyncIterator[bytes]:
+        """The stored results that the client does not have, as far as the response may be long."""
+        before = 0
+        for number, (_, count) in enumerate(self._record.segments):
+            if before + count > self._sent and not self._is_full():
+                lines = (await self._batches.segment(self._record, number)).splitlines(keepends=True)
+                for line in lines[max(0, self._sent - before) :]:
+                    if self._is_full():
+                        return
+                    self._count(line)
+                    yield line
+            before += count
+
+    async def _answered(self) -> AsyncIterator[bytes]:
+        items = await self._batches.items(self._record)
+        self._call.claim.cover(len(items))
+        waiting = self._tasks(items)
+        workers = int(self._record.options.get("max_workers", 1))
+        answering = self._answering()
+        running = asyncio.create_task(run(waiting, answering.answer, self._deliver, workers=workers))
+        try:
+            while not running.done() or self._pending:
+                await asyncio.wait([running], timeout=max(0.0, self._written_s + WRITE_S - elapsed_s()))
+                for line in await self._write():
+                    if not self._linked:
+                        self._count(line)
+                        yield line
+                if not self._linked and (self._is_full() or self._age_s() >= LINK_S):
+                    self._stopping = True
+                    yield self._link()
+            await running
+        finally:
+            self._stopping = True
+            await self._finish(running)
+
+    async def _finish(self, running: asyncio.Task[None]) -> None:
+        """Lets what is in flight finish, and stores its results: they are paid for."""
+        if not running.done():
+            await asyncio.wait([running], timeout=LEFT_S)
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        with suppress(LeaseLost):
+            await self._write()
+
+    async def _tasks(self, items: bytes) -> AsyncIterator[Task]:
+        for task in tasks(items, self._record.done_indexes(), self._record.options):
+            if self._stopping or self._age_s() >= TAKE_S:
+                return
+            yield task
+
+    async def _deliver(self, result: Result) -> None:
+        if result.stops is not None:
+            self._stop, self._stopping = self._stop or result, True
+            return
+        line = result_line(result)
+        while self._pending_bytes >= MAX_PENDING_BYTES:
+            self._room.clear()
+            await self._room.wait()
+        self._pending.append((result, line))
+        self._pending_bytes += len(line)
+
+    async def _write(self) -> list[bytes]:
+        """Stores the results that wait, and returns their lines; without results it renews the lease in time. Raises
+        LeaseLost."""
+        now_s = elapsed_s()
+        taken, self._pending, self._pending_bytes = self._pending, [], 0
+        self._room.set()
+        if taken:
+            lines = [line for _, line in taken]
+            indexes, failed = [one.index for one, _ in taken], sum(one.error is not None for one, _ in taken)
+            self._record = await self._batches.add(*self._at, self._record, b"".join(lines), indexes, failed)
+            self._written_s = elapsed_s()
+            return lines
+        if now_s - self._written_s >= RENEW_S:
+            self._record = await self._batches.renew(*self._at, self._record)
+            self._written_s = now_s
+        return []
+
+    def _answering(self) -> Answering:
+        call, options = self._call, self._record.options
+        resolve = partial(call.services.look_ups.resolve, Asker(call.caller.id, call.is_stranger))
+        interval_s = float(options.get("api_call_interval", 0.0))
+        return Answering(
+            call.services.gateway,
+            call.caller,
+            MediaParts(Fetcher(resolve, accept="*/*").fetch, room=ByteRoom(ROOM_BYTES)).loading,
+            str(options["model"]),
+            call.settings.request_timeout_s,
+            Pace(interval_s) if interval_s else None,
+            patience_s=TAKE_S,
+        )
+
+    def _count(self, line: bytes) -> None:
+        self._sent += 1
+        self._sent_bytes += len(line)
+
+    def _is_full(self) -> bool:
+        return self._sent_bytes >= MAX_SENT_BYTES
+
+    def _age_s(self) -> float:
+        return elapsed_s() - self._call.received_s
+
+    def _link(self) -> bytes:
+        self._linked = True
+        done, total = self._record.done_count, self._record.total
+        return continue_line(url_of(self._batch_id, self._sent), done, total, self._stop, unix_s())
+
+    def _end(self) -> bytes:
+        if self._record.done_count < self._record.total or self._sent < self._record.done_count:
+            return self._link()
+        return done_line(self._record.total, self._record.failed)
