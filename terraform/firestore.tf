@@ -1,6 +1,6 @@
 locals {
   # Every collection that the code uses; a test compares them. A value is one bytes field, beside the time of its expiry.
-  collections   = toset(["bindings", "configuration", "files", "ledger", "marks", "rate", "resumable_uploads", "session_answers", "session_pages", "sessions", "turns"])
+  collections   = toset(["batches", "bindings", "configuration", "files", "ledger", "marks", "rate", "resumable_uploads", "session_answers", "session_pages", "sessions", "turns"])
   value_field   = "s"
   expiry_field  = "expires_at"
   database_name = "${var.name_prefix}-gateway"

@@ -2,7 +2,7 @@
 
 results are sent only after they are stored, in the order in which they are stored
 a segment of results, and the record, are written at most once a second
-after TAKE_S no item is begun; after LINK_S, or MAX_SENT_BYTES, the last line links to the rest, and what is in flight is
+after TAKE of LINK_S no item is begun; after LINK_S, or MAX_SENT_BYTES, the last line links to the rest, and what is in flight is
 finished and stored
 a caller who leaves: the same, for at most LEFT_S
 """
@@ -32,8 +32,10 @@ from shared.media.look_ups import Asker
 
 WRITE_S = 1.0
 RENEW_S = 8.0
-TAKE_S, LINK_S = 80.0, 97.0
-"""Seconds after the request came. A response must be over, or have its link, before 100 s."""
+LINK_S = 97.0
+"""Seconds after the request came: a response must be over, or have its link, before 100 s. A caller may state less."""
+TAKE = 0.8
+"""The part of this time in which items are begun."""
 LEFT_S = 20.0
 MAX_SENT_BYTES = 8 * 1024 * 1024
 """The platform ends a streamed response at 10 MB."""
@@ -53,11 +55,14 @@ class Carrying:
         self, call: Call, batches: StoredBatches, owner: str, batch_id: str, record: BatchRecord, after: int
     ) -> None:
         self._call, self._batches, self._at = call, batches, (owner, batch_id)
+        patience = call.patience
+        self._link_s = min(LINK_S, patience.timeout_s) if patience.stated and not patience.of_silence else LINK_S
         self._record, self._sent = record, min(after, record.done_count)
         """`sent`: results that the client has."""
         self._batch_id = batch_id
         self._sent_bytes = 0
-        self._linked = False
+        self._begun = self._linked = False
+        """Whether the first line, and the link, are among the lines so far."""
         self._stopping = False
         self._stop: Result | None = None
         self._pending: list[tuple[Result, bytes]] = []
@@ -66,19 +71,21 @@ class Carrying:
         self._written_s = elapsed_s()
 
     async def lines(self) -> Events:
+        """Without any result, an error that concerns every item is raised, so that it is the response. Raises GatewayError."""
         record = self._record
         has_lease = record.done_count < record.total
         try:
-            yield first_line(self._batch_id, record.total, record.done_count)
-            async for lines in self._stored():
-                yield lines
+            async for line in self._stored():
+                yield self._headed(line)
             if self._is_full():
                 yield self._link()
             elif has_lease:
-                async for lines in self._answered():
-                    yield lines
+                async for line in self._answered():
+                    yield self._headed(line)
+            if not self._begun and self._stop is not None and self._stop.failure is not None:
+                raise self._stop.failure
             if not self._linked:
-                yield self._end()
+                yield self._headed(self._end())
         finally:
             if has_lease:
                 with suppress(LeaseLost):
@@ -111,7 +118,7 @@ class Carrying:
                     if not self._linked:
                         self._count(line)
                         yield line
-                if not self._linked and (self._is_full() or self._age_s() >= LINK_S):
+                if not self._linked and (self._is_full() or self._age_s() >= self._link_s):
                     self._stopping = True
                     yield self._link()
             await running
@@ -130,7 +137,7 @@ class Carrying:
 
     async def _tasks(self, items: bytes) -> AsyncIterator[Task]:
         for task in tasks(items, self._record.done_indexes(), self._record.options):
-            if self._stopping or self._age_s() >= TAKE_S:
+            if self._stopping or self._age_s() >= TAKE * self._link_s:
                 return
             yield task
 
@@ -173,8 +180,14 @@ class Carrying:
             str(options["model"]),
             call.settings.request_timeout_s,
             Pace(interval_s) if interval_s else None,
-            patience_s=TAKE_S,
+            patience_s=TAKE * self._link_s,
         )
+
+    def _headed(self, line: bytes) -> bytes:
+        if self._begun:
+            return line
+        self._begun = True
+        return first_line(self._batch_id, self._record.total, self._record.done_count) + line
 
     def _count(self, line: bytes) -> None:
         self._sent += 1

@@ -39,6 +39,7 @@ _ID = re.compile(ID_PATTERN)
 
 async def create(call: Call) -> Response:
     """POST /batch. Raises BadRequest, BatchDiffers, BatchBusy."""
+    _check_headers(call)
     asked, items = await _read(call)
     batch_id = asked.pop("batch_id", None) or secrets.token_urlsafe(16)
     data = b"\n".join(items)
@@ -51,6 +52,7 @@ async def create(call: Call) -> Response:
 
 async def carry_on(call: Call) -> Response:
     """POST /batch/<id>. Raises BadRequest, NotFound, BatchBusy."""
+    _check_headers(call)
     return await _carried(call, _id_of(call), _after(call))
 
 
@@ -74,7 +76,14 @@ async def _carried(call: Call, batch_id: str, after: int) -> Response:
     batches, owner = _batches(call), owner_of(call)
     record: BatchRecord = await batches.take(owner, batch_id)
     carrying = Carrying(call, batches, owner, batch_id, record, after)
-    return EventStream(carrying.lines(), call.received_s + MAX_RESPONSE_S, framing=FRAMING)
+    return EventStream(
+        carrying.lines(), call.received_s + MAX_RESPONSE_S, dispatched_s=lambda: call.received_s, framing=FRAMING
+    )
+
+
+def _check_headers(call: Call) -> None:
+    """Before a batch is stored or begun. Raises BadRequest."""
+    _ = call.priority, call.patience
 
 
 def _batches(call: Call) -> StoredBatches:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import math
 from datetime import UTC, datetime
-from typing import Literal
 
 from shared.batch.item import Task
-from shared.batch.result import Result
+from shared.batch.result import Result, Stop
 from shared.errors import (
     CallerNoQuota,
     DailyQuotaExhausted,
     GatewayError,
     InvalidGeminiKey,
     LedgerUnavailable,
+    ModelNotFound,
     NoQuota,
     NoServerKey,
     QueueFull,
@@ -56,11 +56,13 @@ class Waits:
         return None
 
 
-def stop_of(error: GatewayError) -> Literal["exhausted", "unreachable"] | None:
-    """Why other items would fail in the same way: no key can serve for now, or the ledger does not respond."""
+def stop_of(error: GatewayError) -> Stop | None:
+    """Why other items would fail in the same way."""
     long_wait = isinstance(error, RateLimited) and (error.retry_after_s or 0.0) > MAX_WAIT_S
     if isinstance(error, _STOPS) or long_wait:
         return "exhausted"
+    if isinstance(error, InvalidGeminiKey | ModelNotFound):
+        return "refused"
     return "unreachable" if isinstance(error, LedgerUnavailable) else None
 
 
@@ -91,8 +93,9 @@ def failed(task: Task, error: GatewayError, timeline: Timeline, seconds: float, 
         metadata=task.metadata,
         id=task.id,
         code=error.code,
-        retryable=stops is not None or _is_transient(error),
+        retryable=stops in ("exhausted", "unreachable") or _is_transient(error),
         stops=stops,
+        failure=error,
         retry_at_s=retry_at_s,
         usage=timeline.usage or UNKNOWN_USAGE,
         key=timeline.attempts[-1].account_id if timeline.attempts else None,

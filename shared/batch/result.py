@@ -5,7 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from shared.errors import GatewayError
 from shared.generation import UNKNOWN_USAGE, Usage
+
+Stop = Literal["exhausted", "unreachable", "refused"]
+"""No key can serve for now; the ledger does not respond; Gemini refuses the key or the model."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,8 +30,10 @@ class Result:
     """Whether the same item may succeed later: its project's day was spent, Gemini failed, or the ledger did not respond."""
     retry_at_s: float | None = None
     """Unix time from which a retry is of use, where that is known."""
-    stops: Literal["exhausted", "unreachable"] | None = None
+    stops: Stop | None = None
     """Why other items would fail in the same way now."""
+    failure: GatewayError | None = field(default=None, repr=False, compare=False)
+    """What `error` is from."""
     model: str | None = None
     """The model that answered."""
     finish_reason: str | None = None

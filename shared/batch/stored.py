@@ -33,14 +33,19 @@ class StoredBatches:
     async def create(
         self, owner: str, batch_id: str, body: bytes, digest: str, total: int, options: Mapping[str, Any], now_ms: int
     ) -> BatchRecord:
-        """The batch of this body; the one that is there if it was made before. Raises BatchDiffers if that has another body."""
+        """The batch of this body; the one that is there if it was made before. Raises BatchDiffers if that has another body, and
+        has results or is running."""
         key = key_of(owner, batch_id)
         known = await self._read(key)
-        if known is None:
+        if known is None or _is_replaceable(known, digest, now_ms):
             made = BatchRecord(secrets.token_hex(16), digest, total, now_ms, now_ms + TTL_MS, dict(options))
             # The items first: a record without them would be a batch that cannot be carried on.
             await uninterrupted(self.objects().put(made.items_object(), body, ATTRIBUTES))
-            known = await self._change(key, lambda found, now: made if found is None else found)
+
+            def put(found: BatchRecord | None, now: int) -> BatchRecord:
+                return made if found is None or _is_replaceable(found, digest, now) else found
+
+            known = await self._change(key, put)
         if known.digest != digest:
             raise BatchDiffers(
                 f"{batch_id} is a batch with other items; choose another batch_id, or send the same items."
@@ -140,6 +145,11 @@ class StoredBatches:
 def key_of(owner: str, batch_id: str) -> str:
     """The key in the store: it names neither the owner nor the batch."""
     return f"batches/{Secret(f'{owner} {batch_id}').fingerprint('batch')}"
+
+
+def _is_replaceable(found: BatchRecord, digest: str, now_ms: int) -> bool:
+    """Whether a batch with another body has brought nothing, for example because its model does not exist."""
+    return found.digest != digest and not found.done_count and found.state(now_ms) == "open"
 
 
 def _current(found: BatchRecord | None, held: BatchRecord) -> BatchRecord:

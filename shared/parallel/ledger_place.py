@@ -1,4 +1,4 @@
-"""Where the programs of one user keep their ledger. Pure."""
+"""Where the programs of one user keep their ledger."""
 
 from __future__ import annotations
 

@@ -71,7 +71,7 @@ class RemoteBackend:
         except (aiohttp.ClientError, TimeoutError, ValueError) as error:
             raise Unavailable(f"{self._url} does not answer: {error!r}") from None
         healthy = response.status == 200 and health.get("status") == "healthy"
-        entry = {
+        entry: dict[str, Any] = {
             "status": "AVAILABLE" if healthy else "FAILED_INIT",
             "exhausted_count": 0,
             "since": None,

@@ -120,7 +120,8 @@ class Run:
         if result.stops == "exhausted":
             self.stop(ExitCode.EXHAUSTED, result.error or "")
         elif result.stops is not None:
-            self.stop(ExitCode.UNREACHABLE, result.error or "")
+            code = ExitCode.USAGE if result.stops == "refused" else ExitCode.UNREACHABLE
+            self.stop(code, result.error or "")
         else:
             await self._results.deliver(line, result)
             self.counts.add(result, elapsed_s())
