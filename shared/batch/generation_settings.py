@@ -17,7 +17,7 @@ _INT32 = 2**31 - 1
 _RANGES: Mapping[str, tuple[type | tuple[type, ...], float, float]] = {
     "temperature": ((int, float), 0, 2),
     "topP": ((int, float), 0, 1),
-    "topK": ((int, float), 1, _INT32),
+    "topK": (int, 1, _INT32),
     "candidateCount": (int, 1, 1),
     "maxOutputTokens": (int, 1, _INT32),
     "presencePenalty": ((int, float), -2, 2),

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from shared.accounts.account import Account
-from shared.engine import account_of
 from shared.secret import Secret
 from shared.settings.environment import Environment, SettingsError
 from shared.settings.keys import ServerKey, project_of
@@ -20,6 +19,9 @@ class Keys(NamedTuple):
     """Why the variable's value cannot be a key, by its name: one sentence, without the value."""
 
     def accounts(self, settings: Settings) -> list[Account]:
+        # Loaded with the first prompt.
+        from shared.engine import account_of
+
         return [account_of(key, settings) for key in self.found.values()]
 
 

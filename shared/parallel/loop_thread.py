@@ -7,7 +7,7 @@ import os
 import threading
 from collections.abc import Coroutine
 from concurrent.futures import Future
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
 MAX_STOP_S = 5.0
@@ -33,20 +33,17 @@ class LoopThread:
     def call(self, work: Coroutine[Any, Any, T]) -> T:
         """Runs `work` on the loop and waits for it. If waiting is interrupted (Ctrl-C), the work is cancelled, and has a
         moment to return what it holds."""
-        ended = threading.Event()
-
-        async def watched() -> T:
-            try:
-                return await work
-            finally:
-                ended.set()
-
-        future = self.submit(watched())
+        watched = _Watched(work)
         try:
-            return future.result()
+            return self.submit(watched.run()).result()
         except BaseException:
-            if not future.done() and future.cancel():
-                ended.wait(MAX_STOP_S)
+            # An interrupt may come at any line, also before `submit` has returned.
+            loop = self._loop
+            if loop is not None and self._thread is not threading.current_thread():
+                loop.call_soon_threadsafe(watched.cancel)
+                watched.ended.wait(MAX_STOP_S)
+            else:
+                work.close()
             raise
 
     def stop(self) -> None:
@@ -70,6 +67,34 @@ class LoopThread:
                 self._thread = threading.Thread(target=_run, args=(self._loop,), name=self._name, daemon=True)
                 self._thread.start()
             return self._loop
+
+
+class _Watched(Generic[T]):
+    """Work that can be cancelled from another thread, which can wait for its end."""
+
+    def __init__(self, work: Coroutine[Any, Any, T]) -> None:
+        self._work = work
+        self._task: asyncio.Task[Any] | None = None
+        self._is_cancelled = False
+        self.ended = threading.Event()
+
+    async def run(self) -> T:
+        self._task = asyncio.current_task()
+        try:
+            if self._is_cancelled:
+                self._work.close()
+                raise asyncio.CancelledError
+            return await self._work
+        finally:
+            self.ended.set()
+
+    def cancel(self) -> None:
+        """Called on the loop."""
+        self._is_cancelled = True
+        if self._task is None:
+            self.ended.set()
+        else:
+            self._task.cancel()
 
 
 def _run(loop: asyncio.AbstractEventLoop) -> None:

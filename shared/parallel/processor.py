@@ -36,7 +36,8 @@ class GeminiParallelProcessor:
         """Raises ValueError."""
         if isinstance(max_workers, bool) or not isinstance(max_workers, int) or not 1 <= max_workers <= MAX_WORKERS:
             raise ValueError(f"max_workers is {max_workers!r}; it must be a whole number from 1 to {MAX_WORKERS}.")
-        if isinstance(api_call_interval, bool) or not 0 <= api_call_interval <= 3600:
+        is_number = isinstance(api_call_interval, int | float) and not isinstance(api_call_interval, bool)
+        if not is_number or not 0 <= api_call_interval <= 3600:
             raise ValueError(
                 f"api_call_interval is {api_call_interval!r}; it must be a number of seconds from 0 to 3600."
             )

@@ -106,7 +106,7 @@ run "more_writers_than_the_ledger_takes" {
 run "more_writers_than_are_comfortable" {
   command = plan
   variables {
-    functions = { chat = { max_instances = 21 }, generate_text = { cpu = 2, max_instances = 1 } }
+    functions = { chat = { cpu = 2, max_instances = 19 }, generate_text = { max_instances = 1 } }
   }
   expect_failures = [check.ledger_writers, check.quota_of_a_new_project]
 }

@@ -20,7 +20,6 @@ DESIGNED: dict[str, dict[str, Any]] = {
     "console": {"paths": {"/api/*": ["GET", "POST"], "/docs": ["GET"], "/openapi.json": ["GET"]}},
     "image": {"paths": {"/image/*": ["GET"], "/images": ["GET"]}, "storage": "write"},
     "generate": {"paths": {"/generate": ["POST"]}, "storage": "write"},
-    "batch": {"paths": {"/batch": ["POST"], "/batch/*": ["GET"]}},
 }
 """Paths of the gateway's contract. A folder of the checkout stands for itself, with what it lacks of its paths."""
 

@@ -108,7 +108,7 @@ def test_storing_functions_alone_know_the_bucket(grown: Deployment) -> None:
         stores = grown.manifests[name].storage != "none"
         assert ("STORAGE_URL" in env, "PUBLIC_BASE_URL" in env) == (stores, stores), name
     roles = {name: one["role"] for name, one in grown.of("google_storage_bucket_iam_member", "images").items()}
-    assert roles == dict.fromkeys(("generate", "image", "openai_api", "sessions"), "roles/storage.objectUser")
+    assert roles == dict.fromkeys(("batch", "generate", "image", "openai_api", "sessions"), "roles/storage.objectUser")
     assert set(grown.of("google_service_account_iam_member", "signs_as_itself")) == {"image"}
 
 
