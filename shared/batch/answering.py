@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from shared.batch import outcomes
@@ -42,6 +42,7 @@ class Answering:
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     now_s: Callable[[], float] = unix_s
     """Unix time, for the times in results."""
+    _stop: outcomes.KnownStop = field(default_factory=outcomes.KnownStop)
 
     async def answer(self, task: Task) -> Result:
         """The result, also of a task that fails."""
@@ -49,9 +50,14 @@ class Answering:
         if task.item is None:
             assert task.problem is not None, "a task has an item or a problem"
             return outcomes.failed(task, task.problem, timeline, 0.0, self.now_s())
+        known = self._stop.error(began_s)
         try:
+            if known is not None:
+                raise known
             text, reply = await self._generated(task.item, timeline, began_s)
         except GatewayError as error:
+            if error is not known:
+                self._stop.note(error, elapsed_s())
             result = outcomes.failed(task, error, timeline, elapsed_s() - began_s, self.now_s())
         else:
             result = outcomes.answered(task, text, reply, timeline, elapsed_s() - began_s)

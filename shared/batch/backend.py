@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
 from shared.batch.item import Item, Task
@@ -17,6 +17,8 @@ class BatchOptions:
     """Maximum tasks that are sent and not delivered."""
     interval_s: float = 0.0
     """Minimum time between two dispatches, of all workers together, retries included."""
+    paced_by: object | None = field(default=None, compare=False)
+    """Runs with the same one keep the interval together; None: the run alone."""
 
 
 Deliver = Callable[[Result], Awaitable[None]]

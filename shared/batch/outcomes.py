@@ -32,6 +32,9 @@ MAX_REJECTIONS = 5
 """Rejections of one item without a quota, or failures of the ledger, that are waited for; each is already several attempts."""
 DEFAULT_PAUSE_S = 5.0
 
+STOP_KNOWN_S = 30.0
+"""For so long after all keys were exhausted other items get the same error at once. A key may be enabled meanwhile."""
+
 _STOPS = (DailyQuotaExhausted, NoQuota, CallerNoQuota, NoServerKey)
 
 
@@ -54,6 +57,31 @@ class Waits:
             self._rejections += 1
             return pause_s if self._rejections <= MAX_REJECTIONS else None
         return None
+
+
+class KnownStop:
+    """What stopped the items of a run, so that the others need not find it out one by one."""
+
+    __slots__ = ("_error", "_noted_s", "_until_s")
+
+    def __init__(self) -> None:
+        self._error: GatewayError | None = None
+        self._noted_s = self._until_s = 0.0
+
+    def note(self, error: GatewayError, now_s: float) -> None:
+        """`now_s`: elapsed time."""
+        if isinstance(error, _STOPS):
+            known_s = STOP_KNOWN_S if error.retry_after_s is None else min(STOP_KNOWN_S, error.retry_after_s)
+            self._error, self._noted_s, self._until_s = error, now_s, now_s + known_s
+
+    def error(self, now_s: float) -> GatewayError | None:
+        """The error for an item that comes now; None if it may be tried."""
+        error = self._error
+        if error is None or now_s >= self._until_s:
+            return None
+        left_s = None if error.retry_after_s is None else error.retry_after_s - (now_s - self._noted_s)
+        # A new one: an error collects the traceback of each place that it is raised at.
+        return type(error)(error.message, retry_after_s=left_s, details=error.details, headers=error.headers)
 
 
 def stop_of(error: GatewayError) -> Stop | None:

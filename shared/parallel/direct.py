@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
 
 from shared.batch.answering import Answering
 from shared.batch.backend import BatchOptions, Deliver
@@ -44,6 +45,7 @@ class DirectBackend:
         self._manager = manager
         self._engine: Engine | None = None
         self._media: MediaParts | None = None
+        self._paces: WeakKeyDictionary[object, Pace] = WeakKeyDictionary()
         self._runs = 0
         self._states = StateLog()
         self._watching: asyncio.Task[None] | None = None
@@ -73,7 +75,7 @@ class DirectBackend:
             self.media.loading,
             options.model,
             self._manager.settings.request_timeout_s,
-            Pace(options.interval_s) if options.interval_s else None,
+            self._pace_of(options),
             report=self._report,
         )
 
@@ -87,6 +89,14 @@ class DirectBackend:
 
         async with self._watched():
             await run(tasks, work, named, workers=options.max_workers)
+
+    def _pace_of(self, options: BatchOptions) -> Pace | None:
+        if not options.interval_s:
+            return None
+        pace = Pace(options.interval_s) if options.paced_by is None else self._paces.get(options.paced_by)
+        if pace is None or pace.interval_s != options.interval_s:
+            pace = self._paces[options.paced_by] = Pace(options.interval_s)
+        return pace
 
     async def count(self, item: Item, model: str) -> tuple[int, bool]:
         """Implements batch.backend.Counting. Raises GatewayError."""

@@ -96,4 +96,4 @@ class GeminiParallelProcessor:
     def _options(self) -> BatchOptions:
         from shared.batch.backend import BatchOptions
 
-        return BatchOptions(self.model_name, self.max_workers, self.api_call_interval)
+        return BatchOptions(self.model_name, self.max_workers, self.api_call_interval, self)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from shared.batch.item import Task
-from shared.batch.outcomes import MAX_REJECTIONS, MAX_WAIT_S, Waits, failed, stop_of
+from shared.batch.outcomes import MAX_REJECTIONS, MAX_WAIT_S, STOP_KNOWN_S, KnownStop, Waits, failed, stop_of
 from shared.errors import (
     BadRequest,
     DailyQuotaExhausted,
@@ -88,3 +88,19 @@ def test_the_words_that_programs_search_for() -> None:
     broken = failed(TASK, UpstreamFailed("Gemini failed."), Timeline(), 0.0, 0.0)
     assert broken.error == "API error, persistent after 0 attempts: Gemini failed."
     assert failed(TASK, ResponseBlocked("Blocked."), Timeline(), 0.0, 0.0).error == "Blocked."
+
+
+def test_a_known_stop_is_told_at_once_for_a_while() -> None:
+    stop = KnownStop()
+    stop.note(UpstreamFailed("502"), 100.0)
+    assert stop.error(100.0) is None
+    stop.note(DailyQuotaExhausted("day", retry_after_s=3600.0), 100.0)
+    error = stop.error(110.0)
+    assert isinstance(error, DailyQuotaExhausted) and error.retry_after_s == 3590.0
+    assert stop.error(100.0 + STOP_KNOWN_S) is None
+
+
+def test_a_known_stop_ends_with_its_cause() -> None:
+    stop = KnownStop()
+    stop.note(NoServerKey("none", retry_after_s=5.0), 100.0)
+    assert stop.error(104.9) is not None and stop.error(105.0) is None
