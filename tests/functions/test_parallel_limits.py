@@ -45,13 +45,13 @@ def test_all_keys_exhausted_for_the_day(monkeypatch: pytest.MonkeyPatch, tmp_pat
 def test_a_rejected_key_fails_and_the_other_serves(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    config = EmulatorConfig(latency_s=0.02)
+    config = EmulatorConfig(latency_s=0.4)
     with program(monkeypatch, tmp_path, config, KEY_B="AQ.invalid-key", GEMINI_CONCURRENCY_LIMIT="1") as gemini:
         manager = AdvancedApiKeyManager(["KEY_A", "KEY_B"], key_cooldown_seconds=0)
         processor = GeminiParallelProcessor(manager, api_call_interval=0)
         with caplog.at_level("INFO", logger="gemini_parallel"):
-            results = processor.process_prompts([{"prompt": f"number {number}"} for number in range(10)])
-        assert [error for _, _, error in results] == [None] * 10 and gemini.admitted == 10
+            results = processor.process_prompts([{"prompt": f"number {number}"} for number in range(6)])
+        assert [error for _, _, error in results] == [None] * 6 and gemini.admitted == 6
         summary = manager.get_keys_status_summary()
         assert (summary["KEY_A"]["status"], summary["KEY_B"]["status"]) == ("AVAILABLE", "FAILED_INIT")
         assert any(record.getMessage().startswith("Key KEY_B: AVAILABLE -> FAILED_INIT.") for record in caplog.records)
