@@ -115,11 +115,13 @@ class Carrying:
             while not running.done() or self._pending:
                 await asyncio.wait([running], timeout=max(0.0, self._written_s + WRITE_S - elapsed_s()))
                 for line in await self._write():
-                    if not self._linked:
-                        self._count(line)
-                        yield line
-                if not self._linked and (self._is_full() or self._age_s() >= self._link_s):
-                    self._stopping = True
+                    if self._linked:
+                        break
+                    self._count(line)
+                    yield line
+                    if self._is_full():
+                        yield self._link()
+                if not self._linked and self._age_s() >= self._link_s:
                     yield self._link()
             await running
         finally:
@@ -142,6 +144,8 @@ class Carrying:
             yield task
 
     async def _deliver(self, result: Result) -> None:
+        if result.stops == "later":
+            return
         if result.stops is not None:
             self._stop, self._stopping = self._stop or result, True
             return
@@ -180,7 +184,7 @@ class Carrying:
             str(options["model"]),
             call.settings.request_timeout_s,
             Pace(interval_s) if interval_s else None,
-            patience_s=TAKE * self._link_s,
+            until_s=call.received_s + TAKE * self._link_s,
         )
 
     def _headed(self, line: bytes) -> bytes:
@@ -200,7 +204,7 @@ class Carrying:
         return elapsed_s() - self._call.received_s
 
     def _link(self) -> bytes:
-        self._linked = True
+        self._linked = self._stopping = True
         done, total = self._record.done_count, self._record.total
         return continue_line(url_of(self._batch_id, self._sent), done, total, self._stop, unix_s())
 

@@ -25,6 +25,10 @@ MAX_PAUSE_S = 60.0
 """Longest pause before a request waits for a permit again: an account may be enabled meanwhile, or another program end."""
 
 
+class TimeIsOver(Exception):
+    """`until_s` has come, and the task was not sent."""
+
+
 @dataclass(frozen=True, slots=True)
 class Answering:
     """Bound to one event loop."""
@@ -35,8 +39,8 @@ class Answering:
     model: str
     request_timeout_s: float
     pace: Pace | None = None
-    patience_s: float | None = None
-    """How long one task may wait for the limits; None: as long as its day has requests left."""
+    until_s: float | None = None
+    """Elapsed time until which tasks may wait for the limits; None: as long as their day has requests left."""
     report: Callable[[Task, Timeline, Result], None] = lambda task, timeline, result: None
     """Called with each result and the exchanges that it took."""
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
@@ -54,18 +58,25 @@ class Answering:
         try:
             if known is not None:
                 raise known
-            text, reply = await self._generated(task.item, timeline, began_s)
+            text, reply = await self._generated(task.item, timeline)
         except GatewayError as error:
             if error is not known:
                 self._stop.note(error, elapsed_s())
             result = outcomes.failed(task, error, timeline, elapsed_s() - began_s, self.now_s())
+        except TimeIsOver:
+            result = Result(task.index, None, "The time for waiting is over.", task.metadata, task.id, stops="later")
         else:
             result = outcomes.answered(task, text, reply, timeline, elapsed_s() - began_s)
         self.report(task, timeline, result)
         return result
 
-    async def _generated(self, item: Item, timeline: Timeline, began_s: float) -> tuple[str, Reply]:
-        """Raises GatewayError."""
+    def _patient_until_s(self, now_s: float) -> float:
+        # The other half of the time is for the exchange.
+        until_s = now_s + self.request_timeout_s / 2
+        return until_s if self.until_s is None else min(until_s, self.until_s)
+
+    async def _generated(self, item: Item, timeline: Timeline) -> tuple[str, Reply]:
+        """Raises GatewayError, TimeIsOver."""
         async with self.loading(item) as load:
             body = await native(item, load)
             waits = outcomes.Waits()
@@ -80,16 +91,16 @@ class Answering:
                         now_s + self.request_timeout_s,
                         "batch",
                         timeline,
-                        # The other half is for the exchange.
-                        patient_until_s=now_s + self.request_timeout_s / 2,
+                        patient_until_s=self._patient_until_s(now_s),
                         pace=paced,
                     )
                     return await _conforming(generator, self.model, item, body)
                 except GatewayError as error:
                     pause_s = waits.pause_s(error)
-                    left_s = None if self.patience_s is None else began_s + self.patience_s - elapsed_s()
-                    if pause_s is None or (left_s is not None and pause_s > left_s):
+                    if pause_s is None:
                         raise
+                    if self.until_s is not None and elapsed_s() + pause_s >= self.until_s:
+                        raise TimeIsOver from error
                 finally:
                     if paced is not None:
                         paced.leave()

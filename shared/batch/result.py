@@ -8,8 +8,8 @@ from typing import Any, Literal
 from shared.errors import GatewayError
 from shared.generation import UNKNOWN_USAGE, Usage
 
-Stop = Literal["exhausted", "unreachable", "refused"]
-"""No key can serve for now; the ledger does not respond; Gemini refuses the key or the model."""
+Stop = Literal["exhausted", "unreachable", "refused", "later"]
+"""No key can serve for now; the ledger does not respond; Gemini refuses the key or the model; the time for waiting is over."""
 
 
 @dataclass(frozen=True, slots=True)
