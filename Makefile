@@ -21,7 +21,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help setup lock run test test-heavy simulate fleet lint format fuzz fuzz-schemas fuzz-requests check-terraform scan \
-	check-all check-config bench bench-ledger bench-waiting bundle bad-input new-endpoint setup-openai openai-sdk \
+	check-all check-config bench bench-ledger bench-parallel bench-waiting recording bundle bad-input new-endpoint setup-openai openai-sdk \
 	openai-sdk-heavy lock-openai setup-browser browser
 
 help: ## list these commands
@@ -166,6 +166,12 @@ bench: $(SETUP_STAMP) ## measure the cost of a request; ARGS are options of test
 bench-ledger: $(SETUP_STAMP) ## run the exactness board in the background (ONLY=300-saturated: one cell, here; FORCE=1, DURATION=60, WINDOW=6)
 	$(BIN)/python -m tests.benchmarks.board $(if $(ONLY),--only $(ONLY)) $(if $(FORCE),--force) \
 		$(if $(DURATION),--duration $(DURATION)) $(if $(WINDOW),--window $(WINDOW))
+
+bench-parallel: $(SETUP_STAMP) ## measure the batch library: at a limit, bound by tokens, beside gateways (ARGS=--quick)
+	$(BIN)/python -m tests.benchmarks.parallel $(ARGS)
+
+recording: $(SETUP_STAMP) ## record a run of gemini-parallel as an SVG, for its README
+	$(BIN)/python -m tests.benchmarks.parallel.recording
 
 bench-waiting: $(SETUP_STAMP) ## measure the memory of waiting requests, and how fast others are answered meanwhile
 	$(BIN)/python -m tests.benchmarks.waiting

@@ -31,7 +31,7 @@ from shared.media.fetch import Fetcher
 from shared.media.look_ups import Asker
 
 WRITE_S = 1.0
-RENEW_S = 8.0
+RENEW_S = 4.0
 LINK_S = 97.0
 """Seconds after the request came: a response must be over, or have its link, before 100 s. A caller may state less."""
 TAKE = 0.8

@@ -57,6 +57,7 @@ def result_line(result: Result) -> bytes:
         error=error,
         model=result.model,
         finish_reason=result.finish_reason,
+        warnings=list(result.warnings),
         usage=result.usage._asdict(),
     )
 

@@ -77,6 +77,7 @@ class ResultLine(BaseModel):
     error: LineError | None
     model: str | None
     finish_reason: str | None
+    warnings: list[str] = Field(description="What was ignored or removed in the item.")
     usage: UsageBody
 
 

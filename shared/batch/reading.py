@@ -13,10 +13,11 @@ response_schema                           the JSON Schema that the answer has to
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Mapping
 from typing import Any
 
-from shared.batch.generation_settings import read_settings
+from shared.batch.generation_settings import SETTINGS, read_settings, to_camel
 from shared.batch.item import Item, MediaKind, Medium, Origin, Task
 from shared.batch.placement import place
 from shared.errors import BadRequest
@@ -33,6 +34,9 @@ DEFAULT_TYPES: Mapping[MediaKind, str] = {
 MAX_FILES = 100
 MAX_ID_CHARS = 256
 _ORIGINS: tuple[Origin, ...] = ("path", "bytes", "url")
+MAX_OFFSET_S = 10_000_000
+_SECONDS = re.compile(r"([0-9]{1,7}(?:\.[0-9]{1,9})?)s?")
+_DATA_TYPE = re.compile(r"data:([a-z0-9.+-]+/[a-z0-9.+-]+)[;,]", re.IGNORECASE)
 _VIDEO_METADATA = {
     "start_offset": "startOffset",
     "startOffset": "startOffset",
@@ -44,6 +48,19 @@ FIELDS = frozenset({
     "prompt", "metadata", "id", "generation_config", "generationConfig", "system_prompt", "response_schema", "video_metadata",
     *(f"{kind}_{what}" for kind in DEFAULT_TYPES for what in (*_ORIGINS, "mime_type")),
 })  # fmt: skip
+
+
+_CAPITAL = re.compile("[A-Z]")
+_OTHER_NAMES = {
+    **{f"{kind}{end}": f"{kind}_path" for kind in DEFAULT_TYPES for end in ("", "s", "_file", "_files", "_data")},
+    "system_instruction": "system_prompt",
+    "schema": "response_schema",
+    "json_schema": "response_schema",
+    "config": "generation_config",
+    "text": "prompt",
+    "prompts": "prompt",
+}
+"""Names that callers may use for fields."""
 
 
 def read_task(data: Any, index: int, *, paths: bool, problem: BadRequest | None = None) -> Task:
@@ -82,8 +99,14 @@ def read_item(data: Mapping[str, Any], *, paths: bool) -> Item:
     system, schema = data.get("system_prompt"), data.get("response_schema")
     if system is not None and not isinstance(system, str):
         raise _wrong("system_prompt", "must be a text")
+    if isinstance(schema, type) and hasattr(schema, "model_json_schema"):
+        schema = schema.model_json_schema()
     if schema is not None and not isinstance(schema, Mapping):
         raise _wrong("response_schema", "must be a JSON Schema, an object")
+    if system is not None and settings.system_prompt is not None:
+        raise _wrong("system_prompt", "and generation_config.system_instruction are both there; send one")
+    if schema is not None and {"responseSchema", "responseJsonSchema"} & (settings.config or {}).keys():
+        raise _wrong("response_schema", "and a schema in generation_config are both there; send one")
     parts = tuple(part for part in placed.parts if isinstance(part, str | Medium))
     return Item(
         parts,
@@ -116,10 +139,21 @@ def _media(data: Mapping[str, Any], kind: MediaKind, *, paths: bool) -> list[Med
         metadata = _video_metadata(*about[at]) if at < len(about) else None
         found.append(
             Medium(
-                kind, origin, _source(origin, source, where, paths), mime_type or DEFAULT_TYPES[kind], where, metadata
+                kind,
+                origin,
+                _source(origin, source, where, paths),
+                mime_type or _type_of(kind, source),
+                where,
+                metadata,
             )
         )
     return found
+
+
+def _type_of(kind: MediaKind, source: Any) -> str:
+    """The type that a data URL names, else the default."""
+    found = _DATA_TYPE.match(source) if isinstance(source, str) else None
+    return found[1].lower() if found is not None and kind != "image" else DEFAULT_TYPES[kind]
 
 
 def _source(origin: Origin, source: Any, where: str, paths: bool) -> str | bytes:
@@ -164,12 +198,12 @@ def _video_metadata(given: Any, where: str) -> JsonObject | None:
             if not number or not 0 < value <= 24:
                 raise _wrong(f"{where}.{name}", "must be a number over 0, at most 24")
             found[native] = value
-        elif number:
-            found[native] = f"{value:g}s"
-        elif isinstance(value, str) and value.strip():
-            found[native] = value.strip()
         else:
-            raise _wrong(f"{where}.{name}", "must be seconds, like 10 or '10s'")
+            text = f"{value:.9f}" if number and value < MAX_OFFSET_S else str(value).strip()
+            matched = _SECONDS.fullmatch(text) if isinstance(value, str) or number else None
+            if matched is None:
+                raise _wrong(f"{where}.{name}", f"must be seconds, like 10 or '10s', below {MAX_OFFSET_S}")
+            found[native] = (matched[1].rstrip("0").rstrip(".") if "." in matched[1] else matched[1]) + "s"
     return found or None
 
 
@@ -193,7 +227,8 @@ def _id_of(data: Mapping[str, Any]) -> str | None:
     value = data.get("id")
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, str | int) or not 0 < len(str(value)) <= MAX_ID_CHARS:
+    is_number = isinstance(value, int) and not isinstance(value, bool) and abs(value) < 1 << 63
+    if not is_number and not (isinstance(value, str) and 0 < len(value) <= MAX_ID_CHARS):
         raise _wrong("id", f"must be a text or a whole number, at most {MAX_ID_CHARS} characters")
     return str(value)
 
@@ -203,11 +238,23 @@ def _unknown(data: Mapping[str, Any]) -> list[str]:
     ignored = []
     for name in data.keys() - FIELDS:
         shown = str(name)[:60]
-        near = difflib.get_close_matches(str(name), FIELDS, 1, cutoff=0.85)
-        if near:
-            raise _wrong(shown, f"is not a field of an item; did you mean {near[0]}?")
+        meant = _meant(shown)
+        if meant is not None:
+            raise _wrong(shown, f"is not a field of an item; did you mean {meant}?")
         ignored.append(f"The field {shown} is not known, and was ignored.")
     return sorted(ignored)
+
+
+def _meant(name: str) -> str | None:
+    """The field that a name most likely stands for."""
+    snake = _CAPITAL.sub(lambda capital: f"_{capital[0].lower()}", name)
+    if snake in FIELDS:
+        return snake
+    if snake in _OTHER_NAMES:
+        return _OTHER_NAMES[snake]
+    if to_camel(snake) in SETTINGS:
+        return f"generation_config.{snake}"
+    return next(iter(difflib.get_close_matches(name, FIELDS, 1, cutoff=0.85)), None)
 
 
 def _wrong(where: str, what: str) -> BadRequest:

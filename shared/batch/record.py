@@ -19,7 +19,7 @@ import orjson
 
 from shared.media.names import new_name
 
-LEASE_MS = 30_000
+LEASE_MS = 15_000
 TTL_MS = 7 * 86_400_000
 
 

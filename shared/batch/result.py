@@ -39,6 +39,8 @@ class Result:
     finish_reason: str | None = None
     usage: Usage = UNKNOWN_USAGE
     """Of all attempts that were answered. Unknown is not zero."""
+    warnings: tuple[str, ...] = ()
+    """What was ignored or removed in the item."""
     key: str | None = None
     """The account of the last attempt: in the library, the name of the variable that holds its key."""
     seconds: float = 0.0

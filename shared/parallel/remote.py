@@ -230,6 +230,7 @@ def _result(task: Task, line: Mapping[str, Any]) -> Result:
         code=None if error is None else error["code"],
         model=line["model"],
         finish_reason=line["finish_reason"],
+        warnings=tuple(line["warnings"]),
         usage=Usage(**line["usage"]),
         attempts=1,
     )

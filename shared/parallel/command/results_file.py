@@ -140,6 +140,7 @@ def as_json(line: Line, result: Result) -> dict[str, Any]:
         "code": result.code,
         "model": result.model,
         "finish_reason": result.finish_reason,
+        "warnings": list(result.warnings),
         "usage": None if usage.total_tokens is None and usage.prompt_tokens is None else usage._asdict(),
         "api_key": result.key,
         "seconds": round(result.seconds, 3),

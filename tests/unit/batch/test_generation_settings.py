@@ -19,6 +19,7 @@ from shared.errors import BadRequest
         ({"thinking_config": {"thinking_level": "low"}}, {"thinkingConfig": {"thinkingLevel": "low"}}),
         ({"stop_sequences": ["a_b"]}, {"stopSequences": ["a_b"]}),
         ({"candidate_count": 1}, None),
+        ({"tools": None, "safety_settings": None}, None),
         (
             {"response_json_schema": {"properties": {"my_name": {}}}},
             {"responseJsonSchema": {"properties": {"my_name": {}}}},
@@ -54,6 +55,19 @@ def test_an_object_of_google_genai_is_taken() -> None:
     assert (read.config, read.system_prompt) == ({"temperature": 0.5, "maxOutputTokens": 9}, "Hi")
 
 
+def test_a_class_of_pydantic_is_a_schema() -> None:
+    from google.genai import types
+    from pydantic import BaseModel
+
+    class River(BaseModel):
+        length_km: int
+
+    config = types.GenerateContentConfig(response_mime_type="application/json", response_schema=River)
+    sent = read_settings(config).config
+    assert sent is not None and sent["responseMimeType"] == "application/json"
+    assert "length_km" in sent["responseJsonSchema"]["properties"]
+
+
 @pytest.mark.parametrize(
     ("given", "said"),
     [
@@ -63,6 +77,7 @@ def test_an_object_of_google_genai_is_taken() -> None:
         ({"seed": True}, "generation_config.seed must be a whole number"),
         ({"candidate_count": 2}, "generation_config.candidateCount must be 1."),
         ({"topP": 1, "top_p": 1}, "generation_config has topP twice, in two spellings; send one."),
+        ({"http_options": {"timeout": 1}}, "generation_config.httpOptions is for google-genai's client; leave it out."),
         ({3: 1}, "has a name that is no text"),
         ({"system_instruction": 3}, "generation_config.system_instruction must be a text."),
     ],

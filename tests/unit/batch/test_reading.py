@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import math
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,9 @@ from shared.batch.reading import read_item, read_task
 from shared.errors import BadRequest
 
 DATA = base64.b64encode(b"sound").decode()
+
+
+OFFSET = "video_metadata.start_offset"
 
 
 def medium(item: Item, at: int = 0) -> Medium:
@@ -69,6 +73,26 @@ def test_bytes_may_be_base64(given: Any) -> None:
         ({"prompt": 3}, "prompt", "must be a text"),
         ({"prompt": " "}, "prompt", "is empty"),
         ({"prompt": "x", "audio_paths": ["a"]}, "audio_paths", "did you mean audio_path?"),
+        ({"prompt": "x", "audioPath": "a"}, "audioPath", "did you mean audio_path?"),
+        ({"prompt": "x", "video": "a"}, "video", "did you mean video_path?"),
+        ({"prompt": "x", "image_files": ["a"]}, "image_files", "did you mean image_path?"),
+        ({"prompt": "x", "temperature": 1}, "temperature", "did you mean generation_config.temperature?"),
+        ({"prompt": "x", "topP": 1}, "topP", "did you mean generation_config.top_p?"),
+        ({"prompt": "x", "system_instruction": "s"}, "system_instruction", "did you mean system_prompt?"),
+        ({"prompt": "x", "schema": {}}, "schema", "did you mean response_schema?"),
+        (
+            {"prompt": "x", "system_prompt": "s", "generation_config": {"system_instruction": "t"}},
+            "system_prompt",
+            "are both there",
+        ),
+        (
+            {"prompt": "x", "response_schema": {}, "generation_config": {"response_json_schema": {}}},
+            "response_schema",
+            "are both there",
+        ),
+        ({"prompt": "x", "video_bytes": b"a", "video_metadata": {"start_offset": 10**400}}, OFFSET, "must be seconds"),
+        ({"prompt": "x", "video_bytes": b"a", "video_metadata": {"start_offset": "abc"}}, OFFSET, "must be seconds"),
+        ({"prompt": "x", "video_bytes": b"a", "video_metadata": {"start_offset": math.inf}}, OFFSET, "must be seconds"),
         ({"prompt": "x", "audio_path": 3}, "audio_path", "must be a path"),
         ({"prompt": "x", "audio_path": ["a", ""]}, "audio_path[1]", "must be a path"),
         ({"prompt": "x", "audio_bytes": "@@"}, "audio_bytes", "must be base64"),
@@ -87,7 +111,7 @@ def test_bytes_may_be_base64(given: Any) -> None:
     ],
 )
 def test_what_is_wrong_is_named(data: dict[str, Any], field: str, said: str) -> None:
-    with pytest.raises(BadRequest, match="") as raised:
+    with pytest.raises(BadRequest) as raised:
         read_item(data, paths=True)
     assert raised.value.details == {"field": field}
     assert said in raised.value.message and raised.value.message.startswith(field)
@@ -116,7 +140,7 @@ def test_a_task_of_no_object(data: Any) -> None:
     assert task.item is None and task.problem is not None and task.metadata == {}
 
 
-@pytest.mark.parametrize("given", [True, "", "x" * 257, [1]])
+@pytest.mark.parametrize("given", [True, "", "x" * 257, [1], pytest.param(10**5000, id="huge")])
 def test_a_wrong_id_is_a_problem(given: Any) -> None:
     task = read_task({"prompt": "x", "id": given}, 0, paths=True)
     assert task.item is None and task.id is None and task.problem is not None
@@ -125,3 +149,29 @@ def test_a_wrong_id_is_a_problem(given: Any) -> None:
 def test_absent_metadata_is_an_empty_object() -> None:
     assert read_task({"prompt": "x"}, 0, paths=True).metadata == {}
     assert read_task({"prompt": "x", "metadata": 0}, 0, paths=True).metadata == 0
+
+
+@pytest.mark.parametrize(
+    ("given", "sent"),
+    [(12345.678, "12345.678s"), (1_000_000, "1000000s"), (0.1, "0.1s"), ("10", "10s"), ("1.50s", "1.5s"), (0, "0s")],
+)
+def test_offsets_are_sent_as_they_were_written(given: Any, sent: str) -> None:
+    item = read_item({"prompt": "x", "video_bytes": b"v", "video_metadata": {"start_offset": given}}, paths=True)
+    assert medium(item).video_metadata == {"startOffset": sent}
+
+
+def test_a_data_url_names_its_type() -> None:
+    item = read_item({"prompt": "x", "audio_bytes": f"data:audio/wav;base64,{DATA}"}, paths=True)
+    assert (medium(item).mime_type, medium(item).source) == ("audio/wav", b"sound")
+
+
+def test_settings_that_are_nested_too_deep_are_a_problem() -> None:
+    deep: dict[str, Any] = {}
+    for _ in range(600):
+        deep = {"a": deep}
+    listed: list[Any] = []
+    for _ in range(600):
+        listed = [listed]
+    for config in (deep, {"a": listed}):
+        task = read_task({"prompt": "x", "generation_config": config}, 0, paths=False)
+        assert task.problem is not None and "nested more than" in task.problem.message
