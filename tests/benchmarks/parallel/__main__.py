@@ -24,7 +24,7 @@ PATIENCE_S = 1200
 LATENCY_MS = 500
 RPM, PROMPTS, WORKERS = 4_000, 10_000, 64
 TPM = 2_000_000
-TOKEN_PROMPTS = 80
+TOKEN_PROMPTS = 220
 
 
 def settings(gemini_url: str, ledger: str, **more: str) -> dict[str, str]:
