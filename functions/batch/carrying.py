@@ -25,6 +25,8 @@ from shared.batch.stored import LeaseLost, StoredBatches
 from shared.bounds.byte_room import ByteRoom
 from shared.bounds.pace import Pace
 from shared.clock import elapsed_s, unix_s
+from shared.errors import GatewayError
+from shared.generation import Timeline
 from shared.http.call import Call
 from shared.http.event_stream import Events
 from shared.media.fetch import Fetcher
@@ -88,7 +90,8 @@ class Carrying:
                 yield self._headed(self._end())
         finally:
             if has_lease:
-                with suppress(LeaseLost):
+                # A lease that cannot be released expires by itself.
+                with suppress(GatewayError):
                     await self._batches.release(*self._at, self._record)
 
     async def _stored(self) -> AsyncIterator[bytes]:
@@ -130,12 +133,14 @@ class Carrying:
 
     async def _finish(self, running: asyncio.Task[None]) -> None:
         """Lets what is in flight finish, and stores its results: they are paid for."""
-        if not running.done():
-            await asyncio.wait([running], timeout=LEFT_S)
-        running.cancel()
-        await asyncio.gather(running, return_exceptions=True)
-        with suppress(LeaseLost):
-            await self._write()
+        try:
+            if not running.done():
+                await asyncio.wait([running], timeout=LEFT_S)
+        finally:
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+            with suppress(LeaseLost, GatewayError):
+                await self._write()
 
     async def _tasks(self, items: bytes) -> AsyncIterator[Task]:
         for task in tasks(items, self._record.done_indexes(), self._record.options):
@@ -175,17 +180,32 @@ class Carrying:
 
     def _answering(self) -> Answering:
         call, options = self._call, self._record.options
-        resolve = partial(call.services.look_ups.resolve, Asker(call.caller.id, call.is_stranger))
         interval_s = float(options.get("api_call_interval", 0.0))
         return Answering(
             call.services.gateway,
             call.caller,
-            MediaParts(Fetcher(resolve, accept="*/*").fetch, room=ByteRoom(ROOM_BYTES)).loading,
+            MediaParts(self._fetch, room=ByteRoom(ROOM_BYTES)).loading,
             str(options["model"]),
             call.settings.request_timeout_s,
             Pace(interval_s) if interval_s else None,
             until_s=call.received_s + TAKE * self._link_s,
+            report=self._record_times,
         )
+
+    async def _fetch(self, url: str, where: str, max_bytes: int) -> bytes:
+        """Counted for callers without an admin key, whose items wait for their rate. Raises BadRequest, RateLimited."""
+        call = self._call
+        if call.caller.kind != "admin":
+            await call.services.fetch_rate.admit(call.holders)
+        resolve = partial(call.services.look_ups.resolve, Asker(call.holders[-1], call.is_stranger))
+        return await Fetcher(resolve, accept="*/*").fetch(url, where, max_bytes)
+
+    def _record_times(self, task: Task, timeline: Timeline, result: Result) -> None:
+        """For the request's log record."""
+        of_call = self._call.timeline
+        of_call.waits += timeline.waits
+        of_call.attempts += timeline.attempts
+        of_call.model = timeline.model or of_call.model
 
     def _headed(self, line: bytes) -> bytes:
         if self._begun:

@@ -25,6 +25,7 @@ from shared.http.bodies import read
 from shared.http.call import Call
 from shared.http.event_stream import EventStream, Framing
 from shared.http.owner import owner_of
+from shared.http.stored_files import count_upload
 
 JSONL = frozenset({"application/jsonl", "application/x-ndjson", "application/x-jsonlines", "application/ndjson"})
 FRAMING = Framing(
@@ -45,6 +46,8 @@ async def create(call: Call) -> Response:
     data = b"\n".join(items)
     asked["model"] = call.model_for(asked.get("model"), "batch")
     digest = hashlib.blake2b(data + orjson.dumps(asked, option=orjson.OPT_SORT_KEYS), digest_size=16).hexdigest()
+    # Anybody can invent a key, and a batch is kept for days.
+    await count_upload(call, len(data))
     now_ms = int(unix_s() * 1000)
     await _batches(call).create(owner_of(call), batch_id, data, digest, len(items), asked, now_ms)
     return await _carried(call, batch_id, 0)

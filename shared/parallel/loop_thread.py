@@ -33,18 +33,22 @@ class LoopThread:
     def call(self, work: Coroutine[Any, Any, T]) -> T:
         """Runs `work` on the loop and waits for it. If waiting is interrupted (Ctrl-C), the work is cancelled, and has a
         moment to return what it holds."""
-        watched = _Watched(work)
+        watched = Watched(work)
         try:
             return self.submit(watched.run()).result()
         except BaseException:
             # An interrupt may come at any line, also before `submit` has returned.
-            loop = self._loop
-            if loop is not None and self._thread is not threading.current_thread():
-                loop.call_soon_threadsafe(watched.cancel)
-                watched.ended.wait(MAX_STOP_S)
-            else:
-                work.close()
+            self.end(watched)
             raise
+
+    def end(self, watched: Watched[Any]) -> None:
+        """Cancels work, and waits a moment for its end."""
+        loop = self._loop
+        if loop is None or loop.is_closed() or self._thread is threading.current_thread():
+            watched.close()
+        else:
+            loop.call_soon_threadsafe(watched.cancel)
+            watched.ended.wait(MAX_STOP_S)
 
     def stop(self) -> None:
         """Ends the loop. Tasks that are left are cancelled; a thread that does not end in time is left to its process."""
@@ -69,7 +73,7 @@ class LoopThread:
             return self._loop
 
 
-class _Watched(Generic[T]):
+class Watched(Generic[T]):
     """Work that can be cancelled from another thread, which can wait for its end."""
 
     def __init__(self, work: Coroutine[Any, Any, T]) -> None:
@@ -87,6 +91,11 @@ class _Watched(Generic[T]):
             return await self._work
         finally:
             self.ended.set()
+
+    def close(self) -> None:
+        """Work that will never run."""
+        self._work.close()
+        self.ended.set()
 
     def cancel(self) -> None:
         """Called on the loop."""

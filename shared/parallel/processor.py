@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from .channel import Channel
+from .loop_thread import Watched
 from .progress import Progress, counting
 from .sources import Prompts, length_of, tasks_of
 
@@ -83,15 +84,17 @@ class GeminiParallelProcessor:
             finally:
                 channel.close()
 
-        running = asyncio.wrap_future(self.key_manager.thread.submit(work()))
+        thread, watched = self.key_manager.thread, Watched(work())
+        running = asyncio.wrap_future(thread.submit(watched.run()))
         try:
             async for result in channel:
                 yield result
             await running
         finally:
-            if not running.done():
-                running.cancel()
             channel.abandon()
+            if not watched.ended.is_set():
+                await asyncio.to_thread(thread.end, watched)
+            running.cancel()
 
     def _options(self) -> BatchOptions:
         from shared.batch.backend import BatchOptions

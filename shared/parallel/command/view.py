@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from typing import Any, TextIO
 
 import orjson
@@ -15,6 +16,8 @@ from rich.table import Table
 from rich.text import Text
 
 from shared.clock import elapsed_s
+from shared.errors import GatewayError
+from shared.stores.port import StoreError
 
 from .run import Ending, Run
 
@@ -70,7 +73,10 @@ class View:
         looked_s = -STATES_S
         while True:
             if elapsed_s() - looked_s >= STATES_S:
-                self._states, looked_s = await self._read_states(), elapsed_s()
+                looked_s = elapsed_s()
+                # The prompts tell what is wrong with the ledger or the gateway.
+                with suppress(StoreError, GatewayError):
+                    self._states = await self._read_states()
             redraw()
             await asyncio.sleep(every_s)
 
