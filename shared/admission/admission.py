@@ -114,6 +114,8 @@ class Admission:
             too_large = exceeded(permits.limits, model, cost)
             if too_large is None:
                 permits.record_arrival(cost, now_s)
+                if not batch:
+                    project.wait_list.interactive_s = now_s
                 project.expect(deadline_s, now_s)
                 projects.append(project)
             sentence = sentence or too_large

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from shared.admission.model_permits import ModelPermits
 from shared.ledger.grid import Grid
+from shared.ledger.parties import FEW
 from shared.ledger.state import Lacking, RenewResult
-from shared.ledger.step import FEW
 
 SPARE_REQUESTS, SPARE_AHEAD_S, MAX_SPARE_AHEAD_S = 4, 5.0, 30.0
 """Spare permits are permits for requests that have not arrived yet. They are requested for the time in which SPARE_REQUESTS

@@ -18,6 +18,7 @@ from shared.generation import Cost
 from shared.ledger.batches import closed_until_ms
 from shared.ledger.circuit import circuits_of, open_until_ms, probe_ms_of, reason_of
 from shared.ledger.limits import minimum
+from shared.ledger.parties import FEW
 from shared.ledger.state import (
     BATCHES,
     UNPROVEN,
@@ -30,7 +31,6 @@ from shared.ledger.state import (
     RenewResult,
     State,
 )
-from shared.ledger.step import FEW
 
 ALL_GRANTED_SHARE = 0.5
 """After this part of the usual time permits are asked for again where all that was asked for was granted."""

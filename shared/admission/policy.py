@@ -17,10 +17,10 @@ from shared.admission.model_permits import ModelPermits
 from shared.admission.server_clock import Instant
 from shared.admission.wait_list import ModelWaitList, WaitList
 from shared.generation import NO_COST
+from shared.ledger.parties import FEW
 from shared.ledger.permits import IMMINENT_SLOTS
 from shared.ledger.slots import Standing, claim_of, concurrency, lacking, standing
 from shared.ledger.state import UNPROVEN, Demand, RenewRequest, RenewResult
-from shared.ledger.step import FEW
 from shared.ledger.step import renew as renew_step
 
 SLOTS_EARLY = 0.25
@@ -295,7 +295,7 @@ class Policy:
             want_slots=wanted,
             oldest_ms=int(earliest_ms - (at.now_s - waiting.oldest_s) * 1000) if waiting.count else 0,
             # Rejected callers that are expected back still count: otherwise an instance that rejects more would ask for less.
-            callers=max(1, len(waiting.callers) + message.callers_away),
+            callers=waiting.weight(at.now_s, config.grid.window_ms / 1000, message.callers_away),
             demands=demands,
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -10,6 +11,7 @@ from itertools import chain, islice
 
 from shared.admission.queue import Entry, Ordered, Waiter
 from shared.generation import NO_COST, Cost
+from shared.ledger.state import BATCH_ONLY
 
 SCAN = 64
 """Maximum waiters of one model tried per turn before the model counts as being without permits."""
@@ -60,6 +62,8 @@ class WaitList:
         self._places: dict[int, str] = {}
         """The section that each waiter is listed in, by sequence number."""
         self.callers: dict[str, int] = {}
+        self.interactive_s = -math.inf
+        """When the last interactive request came (elapsed time)."""
         self._waiting: OrderedDict[int, Waiter] = OrderedDict()
 
     @property
@@ -70,6 +74,14 @@ class WaitList:
     def oldest_s(self) -> float:
         """When the oldest waiter came (elapsed time); 0.0 if none waits."""
         return next(iter(self._waiting.values())).arrived_s if self._waiting else 0.0
+
+    def weight(self, now_s: float, window_s: float, away: int) -> int:
+        """The number of active callers, of which `away` are expected back; BATCH_ONLY if no interactive request waits or came for
+        a window."""
+        waits = any(model.order.lists[0] for model in self.models.values())
+        if not waits and now_s - self.interactive_s > window_s:
+            return BATCH_ONLY
+        return max(1, len(self.callers) + away)
 
     def first_turn(self) -> tuple[float, int]:
         """The earliest turn over all models and priorities. At least one waiter must exist."""

@@ -48,6 +48,10 @@ class Party:
     """How many requests it has open."""
     service_slots: int = 0
     """For how long a request of it is usually open."""
+    leaves_headroom: bool = False
+    """Whether the asker has only batch requests, and others had interactive ones in the last minute."""
+    has_headroom: bool = False
+    """Whether the asker has interactive requests, and another instance only batch ones."""
 
 
 class Planner:
@@ -76,10 +80,24 @@ class Planner:
             runs = self._at_once(runs)
             if not runs and (self._spare() or not self._frequent()):
                 return self._allotment(NO_COST, 0)
+        if self.party.has_headroom:
+            runs = self._from_headroom(runs)
         self._prepare_pace()
         late, first_unmet_slot = self._paced(runs, head=self.demand.head and not self.granted)
         self._spare_while_scarce(now_ms, late=bool(late))
         return self._allotment(total(late), first_unmet_slot)
+
+    def _from_headroom(self, runs: list[tuple[Cost, int]]) -> list[tuple[Cost, int]]:
+        """Grants the longest prefix of the wants that fits now, ahead of the pace: batch requests leave a part of the limit free
+        for it, and renew it at their cost."""
+        while runs:
+            cost, count = runs[0]
+            most = min(count, self.calendar.fits(cost, self.calendar.first, PINNED_SLOTS))
+            if most <= 0:
+                break
+            self.book(cost, most, self.calendar.first, PINNED_SLOTS)
+            runs = ([(cost, count - most)] if most < count else []) + runs[1:]
+        return runs
 
     def _spare_while_scarce(self, now_ms: int, *, late: bool) -> None:
         """Demand is unmet, too, while requests wait for permits that are booked for later. Only an instance

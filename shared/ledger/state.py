@@ -21,6 +21,8 @@ UNPROVEN = "~unproven"
 """The section of all ids that no answer has named yet and the configuration does not know. No model's id contains `~`."""
 BATCHES = "~batches"
 """The section of what Gemini's 429s say about batches of embeddings, whose quota is the project's. Nothing is booked in it."""
+BATCH_ONLY = 0
+"""In place of a number of callers."""
 MAX_WANTS = 64
 """Maximum runs of waiting requests in one message; the last run stands for all the rest, at their mean cost."""
 
@@ -43,7 +45,7 @@ class InstanceLease:
     oldest_ms: int = 0
     """When its oldest waiting request came; 0 if none waits."""
     callers: int = 1
-    """Its weight in sharing: how many callers are active there."""
+    """Its weight in sharing: how many callers are active there. BATCH_ONLY: one, and all its requests have the priority batch."""
     concurrency: int = 0
     """C as that instance is configured; the smallest of all live instances of the newest configuration applies."""
     ends_ms: tuple[int, ...] = ()

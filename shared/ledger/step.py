@@ -29,18 +29,18 @@ from shared.ledger.grid import Grid, pacific_day
 from shared.ledger.limits import Limits
 from shared.ledger.merging import refer
 from shared.ledger.names import end_turn, has_room, learn_names, move_named, redirected, take_back_not_found, takes_turn
-from shared.ledger.permits import IMMINENT_SLOTS, Party, Planner
+from shared.ledger.parties import FEW, active_instances, batch_horizon_ms, horizon_ms, party_of, without_headroom
+from shared.ledger.permits import Planner
 from shared.ledger.slots import (
     concurrency,
     free_what_is_over,
-    fresh,
     held_by_others,
     lacking,
     limits_version,
     share_slots,
-    water_level,
 )
 from shared.ledger.state import (
+    BATCH_ONLY,
     BATCHES,
     MAX_WANTS,
     UNPROVEN,
@@ -64,13 +64,8 @@ from shared.ledger.throttling import (
 )
 
 MIN_LEASE_MS, MAX_LEASE_MS = 10_000, 60_000
-MIN_HORIZON_MS, MAX_HORIZON_MS = 8_000, 45_000
-FEW = 5
-"""Up to so many active instances read and renew as often as is useful to each; more share what the document bears."""
 RESERVE_PART = 4
 """Where instances are more than FEW, one slot in this many is not given out as a spare: the next instance needs it at once."""
-UNKNOWN_SERVICE_MS = 2_000
-"""How long a request is taken to be open at an instance that has not had an answer yet (in a 60 s window)."""
 TOMBSTONE_MS = 60_000
 """How long an instance that holds nothing is remembered, so that a repeated renew is recognised."""
 MIN_DEADLINE_MS = 1_000
@@ -142,12 +137,13 @@ def _result(
     c = concurrency(state, message.concurrency, state.now_ms, message.limits_version)
     held = held_by_others(state, "")
     active = active_instances(state)
+    horizon = batch_horizon_ms(active, grid) if message.callers == BATCH_ONLY else horizon_ms(active, grid)
     return RenewResult(
         cap=lease.cap,
         authority_ms=lease.authority_ms,
         scarce_slots=lease.cap < message.want_slots or held >= c,
         instances=active,
-        horizon_ms=horizon_ms(active, grid),
+        horizon_ms=horizon,
         allotments=allotments,
         names=state.names,
         lacking=lacking(state, message.instance),
@@ -157,18 +153,6 @@ def _result(
         limits_version=limits_version(state, message.limits_version, state.now_ms),
         fresh=fresh,
     )
-
-
-def active_instances(state: State) -> int:
-    now_ms = state.now_ms
-    return max(1, len([1 for lease in state.leases.values() if lease.want_slots and fresh(lease, now_ms)]))
-
-
-def horizon_ms(instances: int, grid: Grid) -> int:
-    """How far ahead permits are booked: longer with more instances, so that together they write once or a few times a second;
-    shorter in a test's window."""
-    whole = min(max(1_000 * instances, MIN_HORIZON_MS), MAX_HORIZON_MS)
-    return grid.slots(whole) * grid.slot_ms
 
 
 def _release_gone(state: State, message: RenewRequest) -> None:
@@ -325,13 +309,15 @@ def _allot(
         return _with_reasons(
             ModelGrant(share.bookings, limits), state, message.instance, model, demand, configured, grid
         )
-    party = _party(state, message, model, grid)
+    party = party_of(state, message, model, grid)
     ring, booked = counted(state, model, limits)
     furthest = max([base + max(firsts) for base, firsts, *_ in booked], default=0) - grid.slot(state.now_ms)
     reach = min(demand.reach_ms // grid.slot_ms, AHEAD_WINDOWS * grid.span)
     # Search at least as far as the next free slot can be, so that a rejected request gets a Retry-After.
     ahead = max(grid.span + party.horizon_slots, furthest, reach) + 2
     usable = usable_limits(state, section, limits, configured, demand, grid, probes=probes)
+    if party.leaves_headroom:
+        usable = without_headroom(usable)
     calendar = Calendar(
         section, booked, usable, grid, state.now_ms, ahead, open_until_ms(circuits), ring=ring,
         no_batches_until_ms=closed_until_ms(state),
@@ -365,32 +351,4 @@ def _with_reasons(
         probe_ms=probe_ms_of(rights, instance, model),
         stop=reason_of(circuits),
         lower=lower_reason(section, configured, demand, state.now_ms, grid, day_spent=allotment.day_spent),
-    )
-
-
-def _competes(share: InstanceShare, soon: int) -> bool:
-    """Whether the instance was left with unmet demand, or its demand was met later than it arrived."""
-    return bool(share.unmet.requests) or (share.holds and share.latest() > soon)
-
-
-def _party(state: State, message: RenewRequest, model: str, grid: Grid) -> Party:
-    """The instance's shares of the rate, by active callers: among instances with unmet demand, and among all."""
-    instance = message.instance
-    soon = grid.slot(state.now_ms) + IMMINENT_SLOTS
-    sharing = {
-        i: lease
-        for i, lease in state.leases.items()
-        if i != instance and lease.want_slots and fresh(lease, state.now_ms) and model in lease.shares
-    }
-    active = {i: (1, max(1, lease.callers)) for i, lease in sharing.items()}
-    active[instance] = (1, max(1, state.leases[instance].callers))
-    short = {i: weight for i, weight in active.items() if i == instance or _competes(sharing[i].shares[model], soon)}
-    return Party(
-        water_level(1.0, short)[instance],
-        water_level(1.0, active)[instance],
-        horizon_ms(active_instances(state), grid) // grid.slot_ms,
-        active_instances(state) > FEW,
-        state.leases[instance].cap,
-        message.open_slots,
-        message.service_ms // grid.slot_ms or grid.slots(UNKNOWN_SERVICE_MS),
     )

@@ -11,7 +11,6 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import aiohttp
-import orjson
 
 from tests.benchmarks.parallel.__main__ import MODEL, offline_gemini, settings, stats
 from tests.benchmarks.parallel.arrivals import seen
@@ -50,18 +49,19 @@ async def people(urls: list[str], per_s: float, seconds: float) -> list[float]:
 
 
 async def _beside(folder: Path, window_s: float) -> None:
-    with offline_gemini(window_s, RPM=str(RPM)) as gemini:
+    rpm = int(RPM * window_s / 60)
+    with offline_gemini(window_s, RPM=str(rpm)) as gemini:
         env = settings(
             gemini,
             f"sqlite:///{folder}/beside.db",
-            GEMINI_RPM=str(RPM),
+            GEMINI_RPM=str(rpm),
             LEDGER_WINDOW_SECONDS=str(window_s),
             ADMIN_API_KEY=ADMIN["Admin-API-Key"],
             PORT="0",
         )
         async with gateways(env) as urls:
             seconds = WINDOWS * window_s
-            count = int(RPM * (1 - INTERACTIVE) * (WINDOWS + 1))
+            count = int(rpm * (1 - INTERACTIVE) * (WINDOWS + 1))
             batch = await asyncio.create_subprocess_exec(
                 sys.executable,
                 "-m",
@@ -71,20 +71,18 @@ async def _beside(folder: Path, window_s: float) -> None:
                 env=env,
                 stdout=asyncio.subprocess.PIPE,
             )
-            waits = sorted(await people(urls, RPM * INTERACTIVE / window_s, seconds))
-            report = None
-            if batch.returncode is None:
-                batch.terminate()
-            output, _ = await batch.communicate()
-            if output.strip():
-                report = orjson.loads(output.splitlines()[-1])
-        found = seen(stats(gemini), MODEL, RPM, until_s=seconds)
+            waits = sorted(await people(urls, rpm * INTERACTIVE / window_s, seconds))
+            assert batch.returncode is None, "the batch ended before the people: it failed, or had too few prompts"
+            batch.terminate()
+            await batch.communicate()
+        found = seen(stats(gemini), MODEL, rpm, until_s=seconds)
+    assert found.most_in_a_window <= rpm, f"{found.most_in_a_window} of {rpm} in a window"
     share = "-" if found.used is None else f"{100 * found.used:.2f} %"
     p50, p99 = waits[len(waits) // 2], waits[int(len(waits) * 0.99)]
     print(
         f"beside {GATEWAYS} gateways: {len(waits)} interactive requests waited p50 {p50:.3f} s, p99 {p99:.3f} s, at most "
         f"{waits[-1]:.3f} s; {found.admitted:,} requests in all, {found.rejected} rejected by Gemini, {share} of the limit used "
-        f"after the first window; the batch {'ended' if report else 'was ended'}",
+        f"after the first window, at most {found.most_in_a_window:,} of {rpm:,} in any window",
         flush=True,
     )
 

@@ -28,8 +28,8 @@ from shared.admission.model_permits import ModelPermits
 from shared.generation import Cost
 from shared.ledger.grid import Grid
 from shared.ledger.limits import Limits
+from shared.ledger.parties import FEW
 from shared.ledger.state import Lacking, ModelGrant, RenewResult, SlotRange
-from shared.ledger.step import FEW
 
 GRID, SHORT = Grid.of(60), Grid.of(6)
 LIMITS = Limits(requests=600)
