@@ -1,5 +1,6 @@
-"""`make bench-parallel`: the figures of the batch library, in real minutes: half an hour. `--quick` has minutes of 6 s, with a tenth of
-the requests."""
+"""`make bench-parallel`: the figures of the batch library, in real minutes: half an hour.
+
+`--quick` has minutes of 6 s, with a tenth of the requests."""
 
 from __future__ import annotations
 
