@@ -52,11 +52,15 @@ class Counts:
         if result.attempts:
             self.recent.append(now_s)
 
-    def per_minute(self, now_s: float) -> float:
-        """Results with at least one request to Gemini, over the last minute or since the run began."""
+    def last_minute(self, now_s: float) -> int:
+        """Results of the last minute that took a request to Gemini."""
         while self.recent and self.recent[0] <= now_s - RATE_S:
             self.recent.popleft()
-        return len(self.recent) * 60 / max(1.0, min(RATE_S, now_s - self.began_s))
+        return len(self.recent)
+
+    def per_minute(self, now_s: float) -> float:
+        """The same as a rate, also while the run is shorter than a minute."""
+        return self.last_minute(now_s) * 60 / max(1.0, min(RATE_S, now_s - self.began_s))
 
     def left(self) -> int | None:
         if self.total is None:

@@ -108,7 +108,7 @@ class View:
             ("failed", f"{counts.failed:,}"),
             ("waiting", "?" if waiting is None else f"{max(0, waiting - counts.in_flight):,}"),
             ("in flight", f"{counts.in_flight:,}"),
-            ("rate", self._rate(now_s)),
+            ("requests", self._rate(now_s)),
             ("tokens", f"{counts.prompt_tokens:,} in, {counts.output_tokens:,} out"),
             ("cost", f"${self._run.budget.spent:.4f}" + self._of_budget() if self._priced else "no price is known"),
             ("time left", _left(counts.eta_s(now_s))),
@@ -125,8 +125,9 @@ class View:
         return Group(Text(f"gemini-parallel  {self._model}", style="bold"), head, facts, keys, *notes)
 
     def _rate(self, now_s: float) -> str:
-        rate = f"{self._run.counts.per_minute(now_s):,.0f} a minute"
-        return rate if self._rate_limit is None else f"{rate} of {self._rate_limit:,}"
+        count = self._run.counts.last_minute(now_s)
+        limit = "" if self._rate_limit is None else f" of {self._rate_limit:,}"
+        return f"{count:,}{limit} in the last minute"
 
     def _of_budget(self) -> str:
         dollars = self._run.budget.dollars
