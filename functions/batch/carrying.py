@@ -32,7 +32,8 @@ from shared.http.event_stream import Events
 from shared.media.fetch import Fetcher
 from shared.media.look_ups import Asker
 
-WRITE_S = 1.0
+WRITE_S, MIN_LOOK_S = 1.0, 0.1
+"""The least time between two writes; and how often it is looked for results that come after a longer pause."""
 RENEW_S = 4.0
 LINK_S = 97.0
 """Seconds after the request came: a response must be over, or have its link, before 100 s. A caller may state less."""
@@ -116,7 +117,7 @@ class Carrying:
         running = asyncio.create_task(run(waiting, answering.answer, self._deliver, workers=workers))
         try:
             while not running.done() or self._pending:
-                await asyncio.wait([running], timeout=max(0.0, self._written_s + WRITE_S - elapsed_s()))
+                await asyncio.wait([running], timeout=max(MIN_LOOK_S, self._written_s + WRITE_S - elapsed_s()))
                 for line in await self._write():
                     if self._linked:
                         break

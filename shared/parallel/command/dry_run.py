@@ -14,6 +14,7 @@ from shared.batch.item import Item
 from shared.batch.prices import MAX_OUTPUT_TOKENS, Price
 from shared.batch.runner import run
 from shared.errors import BadRequest
+from shared.gemini.native_body import turn
 from shared.gemini.tokens import estimate_input_tokens
 
 from ..key_manager import AdvancedApiKeyManager
@@ -55,21 +56,23 @@ async def dry_run(
             if line.task.item is not None:
                 yield line.task.item
 
-    async def count(item: Item) -> tuple[int, bool] | None:
-        plan.max_output_tokens += int((item.config or {}).get("maxOutputTokens") or MAX_OUTPUT_TOKENS)
+    async def count(item: Item) -> tuple[int, bool, int] | None:
+        most = int((item.config or {}).get("maxOutputTokens") or MAX_OUTPUT_TOKENS)
         if not isinstance(backend, Counting):
-            return estimate_input_tokens({"contents": [{"parts": [{"text": str(part)} for part in item.parts]}]}), False
+            text = "".join(part for part in item.parts if isinstance(part, str))
+            return estimate_input_tokens({"contents": [turn("user", text)]}), False, most
         try:
-            return await backend.count(item, model)
+            return *await backend.count(item, model), most
         except BadRequest:
             return None
 
-    async def add(counted: tuple[int, bool] | None) -> None:
+    async def add(counted: tuple[int, bool, int] | None) -> None:
         if counted is None:
             plan.prompts, plan.wrong = plan.prompts - 1, plan.wrong + 1
         else:
             plan.input_tokens += counted[0]
             plan.counted_by_gemini += counted[1]
+            plan.max_output_tokens += counted[2]
 
     await run(items(), count, add, workers=given.max_workers)
     if price is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import AsyncIterator, Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from shared.batch.backend import Backend, BatchOptions
 from shared.batch.item import Task
@@ -132,8 +132,6 @@ class Run:
 
 def with_schema(task: Task, schema: dict[str, object] | None) -> Task:
     """The task with the run's schema, unless it has one of its own."""
-    from dataclasses import replace
-
     if schema is None or task.item is None or task.item.schema is not None:
         return task
     return replace(task, item=replace(task.item, schema=schema))
