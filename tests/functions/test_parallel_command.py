@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import resource
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -154,9 +156,21 @@ def test_exhausted_keys_have_a_code_and_the_next_day_goes_on(gemini: OfflineGemi
     status, _, errors = command.answer_all(env={"GEMINI_RPD": "10"})
     assert status == 4 and "All keys exhausted until " in errors
     assert len(command.lines()) == 10
-    # The next day has a ledger without requests.
-    assert command.answer_all(env={"GEMINI_RPD": "20", "KEY_A_PROJECT": "the-next-day"})[0] == 0
+    status, output, _ = command.run("keys", "--keys", "KEY_A", "--json", env={"GEMINI_RPD": "10"})
+    assert status == 0 and orjson.loads(output)["KEY_A"]["status"] == "FULLY_EXHAUSTED"
+    for number in (20, 30):
+        move_clock(tmp_path / "ledger.db", days=1)
+        status, _, _ = command.answer_all(env={"GEMINI_RPD": "10"})
+        assert len(command.lines()) == number
+    assert status == 0
     assert_whole(command, 30, 0)
+
+
+def move_clock(ledger: Path, *, days: int) -> None:
+    """The clock of the ledger's file, which all programs that use it share."""
+    with contextlib.closing(sqlite3.connect(ledger)) as database:
+        database.execute("UPDATE clock SET offset_ms = offset_ms + ?", (days * 86_400_000,))
+        database.commit()
 
 
 def test_wrong_inputs_are_counted_and_the_rest_goes_on(gemini: OfflineGemini, tmp_path: Path) -> None:

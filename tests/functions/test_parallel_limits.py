@@ -112,9 +112,17 @@ def test_prompts_wait_for_the_limit_of_a_minute(monkeypatch: pytest.MonkeyPatch,
         assert gemini.emulator.stats()["refused"] == {}
 
 
-def test_two_programs_share_the_limits(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["sqlite", "firestore"])
+def test_two_programs_share_the_limits(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, kind: str
+) -> None:
+    """On one machine, or with a deployed gateway's ledger."""
+    ledger = f"sqlite:///{tmp_path}/shared.db"
+    if kind == "firestore":
+        monkeypatch.setenv("FIRESTORE_EMULATOR_HOST", request.getfixturevalue("firestore_host"))
+        ledger = f"firestore://gateway-tests-{time.time_ns()}/(default)"
     with program(monkeypatch, tmp_path, EmulatorConfig(), GEMINI_RPD="5"):
-        first, second = (AdvancedApiKeyManager(["KEY_A"], key_cooldown_seconds=0) for _ in range(2))
+        first, second = (AdvancedApiKeyManager(["KEY_A"], key_cooldown_seconds=0, ledger=ledger) for _ in range(2))
         prompts = [{"prompt": "x"}] * 3
         ran = [
             GeminiParallelProcessor(manager, api_call_interval=0).process_prompts(prompts)
