@@ -39,7 +39,7 @@ class Request(GenerationBody):
     )
 
 
-class BatchAnswer(AnswerBody):
+class State(AnswerBody):
     batch_id: str = Field(examples=["evening-1"])
     state: Literal["open", "running", "done"] = Field(
         description="`open`: a POST carries it on. `running`: a request does. `done`: every item has a result."
@@ -57,7 +57,7 @@ class LineError(BaseModel):
     message: str
 
 
-class BatchLine(BaseModel):
+class FirstLine(BaseModel):
     """The first line."""
 
     type: Literal["batch"]
@@ -101,18 +101,14 @@ class DoneLine(BaseModel):
     failed: int
 
 
-_LINES: JsonObject = {
-    "application/x-ndjson": {
-        "schema": {
-            "type": "object",
-            "description": "One JSON object a line: `batch`, a `result` for each item, then `continue` or `done`. Empty lines "
-            "keep the connection open.",
-            "required": ["type"],
-            "properties": {"type": {"enum": ["batch", "result", "continue", "done", "error"]}},
-        },
-        "example": {"type": "done", "total": 1, "failed": 0},
-    }
-}
+class ErrorLine(BaseModel):
+    """The last line of a response that broke: POST the batch again."""
+
+    type: Literal["error"]
+    error: dict[str, Any] = Field(description="As the `error` of other responses.")
+
+
+_LINES = (FirstLine, ResultLine, ContinueLine, DoneLine, ErrorLine)
 _AFTER: dict[str, JsonObject] = {
     "after": {
         "description": "How many results the client has; those that were stored after them follow.",
@@ -125,16 +121,14 @@ _ID: dict[str, JsonObject] = {
 OPERATIONS: dict[str, Operation] = {
     "POST /batch": Operation(
         request=Request,
-        media=_LINES,
-        batch=True,
+        lines=_LINES,
         summary="Answers many prompts: a JSON line for each result, as it finishes.",
     ),
     "POST /batch/{id}": Operation(
-        media=_LINES,
-        batch=True,
+        lines=_LINES,
         query=_AFTER,
         path_parameters=_ID,
         summary="Carries a batch on, and returns the results that the client does not have.",
     ),
-    "GET /batch/{id}": Operation(BatchAnswer, path_parameters=_ID, summary="How far a batch is. Generates nothing."),
+    "GET /batch/{id}": Operation(State, path_parameters=_ID, summary="How far a batch is. Generates nothing."),
 }

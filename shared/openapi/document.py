@@ -176,6 +176,10 @@ def _answer(operation: Operation, names: Mapping[type[BaseModel], str], schemas:
         content["application/json"] = {"schema": {"$ref": SCHEMAS + names[operation.answer]}}
     if operation.events:
         content["text/event-stream"] = _events([names[model] for model in operation.events], schemas, operation.errors)
+    if operation.lines:
+        one_of_them = [{"$ref": SCHEMAS + names[model]} for model in operation.lines]
+        description = "One JSON object a line. Empty lines keep the connection open."
+        content["application/x-ndjson"] = {"schema": {"description": description, "anyOf": one_of_them}}
     content.update(operation.media)
     headers = [*EVERY_HEADER, *_headers_of(operation.errors)]
     if operation.generates:

@@ -105,7 +105,7 @@ def traits_of(manifest: Manifest, pattern: str, operation: Operation) -> set[Tra
         "object": operation.conforming or _has_object(operation),
         "session": operation.in_session,
         "pending": operation.pending,
-        "batch": operation.batch,
+        "batch": bool(operation.lines),
     }
     return {trait for trait, present in traits.items() if present}
 

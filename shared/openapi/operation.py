@@ -69,8 +69,8 @@ class Operation:
     """Whether its query or body may name a session, which may not be there."""
     pending: bool = False
     """Whether it needs a message that waits for an answer."""
-    batch: bool = False
-    """Whether it generates the answers of a batch, which another request may carry on."""
+    lines: Sequence[type[BaseModel]] = ()
+    """The JSON lines of a response with the answers of a batch, which another request may carry on."""
     admin_only: bool = False
     """Requires the admin key in a function that is public otherwise."""
     errors: ErrorFormat | None = None
@@ -80,7 +80,7 @@ class Operation:
     def generates(self) -> bool:
         """Whether it calls Gemini."""
         is_generation = self.request is not None and issubclass(self.request, GenerationBody)
-        return self.embeds or self.batch or bool(self.events) or is_generation
+        return self.embeds or bool(self.lines) or bool(self.events) or is_generation
 
 
 def operations(manifest: Manifest, models: Mapping[str, Any]) -> dict[str, Operation]:

@@ -33,7 +33,7 @@ def component_schemas(
     for manifest, given in functions:
         words = "".join(word.capitalize() for word in manifest.name.split("_"))
         for operation in given.values():
-            for model in (operation.request, operation.answer, *operation.events):
+            for model in (operation.request, operation.answer, *operation.events, *operation.lines):
                 if model is not None:
                     names.setdefault(model, words + model.__name__)
     modes: list[tuple[type[BaseModel], JsonSchemaMode]] = [(model, "validation") for model in names]

@@ -40,7 +40,7 @@ OPERATIONS = {
 }
 """By function and "POST /path"."""
 GENERATING = [names for names, one in OPERATIONS.items() if one.generates and one.request is not None and not one.form]
-SINGLE = [names for names in GENERATING if not OPERATIONS[names].batch]
+SINGLE = [names for names in GENERATING if not OPERATIONS[names].lines]
 """An error of one item of a batch is in its line."""
 NEVER_TOLD_OF = {CallerGone, MethodNotAllowed, StaleConfiguration}
 """Never sent; for methods that are not in the specification; for changes of the configuration, which have no operation yet."""
