@@ -13,6 +13,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from functools import partial
+from weakref import WeakKeyDictionary
 
 from functions.batch.lines import continue_line, done_line, first_line, result_line, tasks
 from shared.batch.answering import Answering
@@ -21,11 +22,11 @@ from shared.batch.media_parts import MediaParts
 from shared.batch.record import BatchRecord
 from shared.batch.result import Result
 from shared.batch.runner import run
-from shared.batch.stored import LeaseLost, StoredBatches
+from shared.batch.stored import BUSY, RETRY_AFTER_S, LeaseLost, StoredBatches
 from shared.bounds.byte_room import ByteRoom
 from shared.bounds.pace import Pace
 from shared.clock import elapsed_s, unix_s
-from shared.errors import GatewayError
+from shared.errors import BatchBusy, GatewayError
 from shared.generation import Timeline
 from shared.http.call import Call
 from shared.http.event_stream import Events
@@ -45,6 +46,14 @@ MAX_SENT_BYTES = 8 * 1024 * 1024
 MAX_PENDING_BYTES = 4 * 1024 * 1024
 """Results that are not stored yet; then workers wait."""
 ROOM_BYTES = 48 * 1024 * 1024
+
+
+_rooms: WeakKeyDictionary[object, ByteRoom] = WeakKeyDictionary()
+
+
+def _room_of(services: object) -> ByteRoom:
+    """The memory for files that all batches of a process share."""
+    return _rooms.setdefault(services, ByteRoom(ROOM_BYTES))
 
 
 def url_of(batch_id: str, after: int) -> str:
@@ -89,6 +98,8 @@ class Carrying:
                 raise self._stop.failure
             if not self._linked:
                 yield self._headed(self._end())
+        except LeaseLost:
+            raise BatchBusy(BUSY, retry_after_s=RETRY_AFTER_S) from None
         finally:
             if has_lease:
                 # A lease that cannot be released expires by itself.
@@ -171,7 +182,12 @@ class Carrying:
         if taken:
             lines = [line for _, line in taken]
             indexes, failed = [one.index for one, _ in taken], sum(one.error is not None for one, _ in taken)
-            self._record = await self._batches.add(*self._at, self._record, b"".join(lines), indexes, failed)
+            try:
+                self._record = await self._batches.add(*self._at, self._record, b"".join(lines), indexes, failed)
+            except GatewayError:
+                # They are paid for: the last write tries again.
+                self._pending[:0] = taken
+                raise
             self._written_s = elapsed_s()
             return lines
         if now_s - self._written_s >= RENEW_S:
@@ -185,7 +201,7 @@ class Carrying:
         return Answering(
             call.services.gateway,
             call.caller,
-            MediaParts(self._fetch, room=ByteRoom(ROOM_BYTES)).loading,
+            MediaParts(self._fetch, room=_room_of(call.services)).loading,
             str(options["model"]),
             call.settings.request_timeout_s,
             Pace(interval_s) if interval_s else None,

@@ -16,6 +16,7 @@ from shared.stores.port import Change, Put, Store, StoreError, transact_repeated
 
 ATTRIBUTES = {"Content-Type": "application/octet-stream"}
 RETRY_AFTER_S = 5.0
+BUSY = "Another request carries this batch on. Read its response, or retry after the time in Retry-After."
 
 
 class LeaseLost(Exception):
@@ -70,10 +71,7 @@ class StoredBatches:
                 raise _not_found()
             if found.state(now_ms) == "running":
                 left_s = (found.lease_until_ms - now_ms) / 1000
-                raise BatchBusy(
-                    "Another request carries this batch on. Read its response, or retry after the time in Retry-After.",
-                    retry_after_s=min(left_s, RETRY_AFTER_S),
-                )
+                raise BatchBusy(BUSY, retry_after_s=min(left_s, RETRY_AFTER_S))
             return found if found.state(now_ms) == "done" else found.taken(now_ms)
 
         return await self._change(key_of(owner, batch_id), take)

@@ -11,6 +11,9 @@ import orjson
 import pytest
 
 from functions.batch import carrying
+from shared.batch.record import BatchRecord
+from shared.batch.stored import StoredBatches
+from shared.errors import LedgerUnavailable
 from tests.support.edge import ADMIN, Answer
 from tests.support.whole_path import OWN_KEY, WholePath, eventually, whole_path
 
@@ -193,3 +196,23 @@ async def test_a_schema_and_a_system_prompt_are_for_all_items() -> None:
     async with whole_path() as path:
         lines = lines_of(await send(path, prompts(2), response_schema=schema, system_prompt="Be brief."))
         assert all("n" in orjson.loads(line["response"]) for line in results_of(lines))
+
+
+async def test_results_that_cannot_be_stored_are_stored_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are paid for. The response says that it broke; the next one has them."""
+    failures = 1
+    plain = StoredBatches.add
+
+    async def add(self: StoredBatches, *arguments: Any) -> BatchRecord:
+        nonlocal failures
+        if failures:
+            failures -= 1
+            raise LedgerUnavailable("The store is away.", retry_after_s=1)
+        return await plain(self, *arguments)
+
+    monkeypatch.setattr(StoredBatches, "add", add)
+    async with whole_path() as path:
+        answer = await send(path, prompts(5), batch_id="away")
+        assert (answer.status, answer.error["code"]) == (503, "ledger_unavailable")
+        found = await follow(path, "/batch/away")
+        assert sorted(line["index"] for line in found) == list(range(5)) and path.sent == 5
