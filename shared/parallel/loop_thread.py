@@ -7,10 +7,12 @@ import os
 import threading
 from collections.abc import Coroutine
 from concurrent.futures import Future
+from contextlib import suppress
 from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
 MAX_STOP_S = 5.0
+WAKE_S = 0.5
 
 
 class LoopThread:
@@ -35,7 +37,7 @@ class LoopThread:
         moment to return what it holds."""
         watched = Watched(work)
         try:
-            return self.submit(watched.run()).result()
+            return _waited_for(self.submit(watched.run()))
         except BaseException:
             # An interrupt may come at any line, also before `submit` has returned.
             self.end(watched)
@@ -71,6 +73,14 @@ class LoopThread:
                 self._thread = threading.Thread(target=_run, args=(self._loop,), name=self._name, daemon=True)
                 self._thread.start()
             return self._loop
+
+
+def _waited_for(future: Future[T]) -> T:
+    """The result. Wakes up now and then: a signal that another thread got does not end a wait of the main thread."""
+    while not future.done():
+        with suppress(TimeoutError):
+            future.result(WAKE_S)
+    return future.result()
 
 
 class Watched(Generic[T]):

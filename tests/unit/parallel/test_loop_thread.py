@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -60,6 +62,7 @@ def test_an_interrupt_ends_the_work_first(thread: LoopThread) -> None:
     ended: list[str] = []
 
     async def work() -> None:
+        await asyncio.sleep(0.1)  # Until the test waits.
         os.kill(os.getpid(), signal.SIGINT)
         try:
             await asyncio.sleep(600)
@@ -88,11 +91,24 @@ def test_stopping_ends_what_is_left(thread: LoopThread) -> None:
     assert ended.is_set() and future.cancelled()
 
 
-def test_a_child_of_a_fork_has_a_loop_of_its_own(thread: LoopThread) -> None:
-    assert thread.call(twice(1)) == 2
-    child = os.fork()
-    if not child:
-        os._exit(0 if thread.call(twice(3)) == 6 else 1)
-    assert os.waitpid(child, 0)[1] == 0
-    assert thread.call(twice(2)) == 4
-    thread.stop()
+FORKED = """
+import os
+from gemini_parallel.loop_thread import LoopThread
+
+async def twice(number):
+    return 2 * number
+
+thread = LoopThread("test")
+assert thread.call(twice(1)) == 2
+child = os.fork()
+if not child:
+    os._exit(0 if thread.call(twice(3)) == 6 else 1)
+assert os.waitpid(child, 0)[1] == 0
+assert thread.call(twice(2)) == 4
+thread.stop()
+"""
+
+
+def test_a_child_of_a_fork_has_a_loop_of_its_own() -> None:
+    """In a process with few threads: a fork copies the locks that others hold."""
+    subprocess.run([sys.executable, "-W", "ignore", "-c", FORKED], check=True, timeout=60)
