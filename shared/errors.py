@@ -146,6 +146,12 @@ class RateLimited(GatewayError):
 class QueueTimeout(RateLimited):
     code = "queue_timeout"
 
+    def __init__(self, message: str, *, rejected_s: float = 0.0, **rest: Any) -> None:
+        """`rejected_s`: seconds for which Gemini is not asked, since it rejects all requests of this kind; 0 if the request only
+        waits for its turn."""
+        super().__init__(message, **rest)
+        self.rejected_s = rejected_s
+
 
 class CallerNoQuota(RateLimited):
     code = "no_quota"

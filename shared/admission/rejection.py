@@ -205,7 +205,14 @@ def _too_late(waiter: Waiter, returns: Returns) -> QueueTimeout:
         text = f"{text} {explanation(reason, waiter.model)}"
     scarce = _scarce(waiter)
     details = None if scarce is None else {"limit": scarce}
-    return QueueTimeout(text, retry_after_s=retry_s(waiter, returns), details=details)
+    return QueueTimeout(text, retry_after_s=retry_s(waiter, returns), details=details, rejected_s=_rejected_s(waiter))
+
+
+def _rejected_s(waiter: Waiter) -> float:
+    """Seconds until the first of the projects may be asked again; 0 if one may be asked now."""
+    earliest_ms: float = waiter.candidates[0].clock.earliest_ms()
+    open_until_ms: float = min(project.permits_of(waiter.model).open_until_ms for project in waiter.candidates)
+    return max(0.0, open_until_ms - earliest_ms) / 1000
 
 
 def _scarce(waiter: Waiter) -> str | None:

@@ -27,7 +27,8 @@ from shared.gemini import wire
 from shared.generation import UNKNOWN_USAGE, Reply, Timeline
 
 MAX_WAIT_S = 900.0
-"""An error that names a longer wait is reported: nobody waits for it at a terminal, and a later run continues."""
+"""An error that names a longer wait is reported: nobody waits for it at a terminal, and a later run continues. The turn of a
+request among others may take longer: it comes nearer with each answer."""
 MAX_REJECTIONS = 5
 """Rejections of one item without a quota, or failures of the ledger, that are waited for; each is already several attempts."""
 DEFAULT_PAUSE_S = 5.0
@@ -49,7 +50,7 @@ class Waits:
     def pause_s(self, error: GatewayError) -> float | None:
         """Seconds after which the item may be tried again; None if that is no use."""
         pause_s = DEFAULT_PAUSE_S if error.retry_after_s is None else max(error.retry_after_s, 0.05)
-        if pause_s > MAX_WAIT_S or isinstance(error, InvalidGeminiKey):
+        if isinstance(error, InvalidGeminiKey) or _is_long(error):
             return None
         if isinstance(error, QueueTimeout | QueueFull):
             return pause_s
@@ -86,12 +87,17 @@ class KnownStop:
 
 def stop_of(error: GatewayError) -> Stop | None:
     """Why other items would fail in the same way."""
-    long_wait = isinstance(error, RateLimited) and (error.retry_after_s or 0.0) > MAX_WAIT_S
-    if isinstance(error, _STOPS) or long_wait:
+    if isinstance(error, _STOPS) or (isinstance(error, RateLimited) and _is_long(error)):
         return "exhausted"
     if isinstance(error, InvalidGeminiKey | ModelNotFound):
         return "refused"
     return "unreachable" if isinstance(error, LedgerUnavailable) else None
+
+
+def _is_long(error: GatewayError) -> bool:
+    """Whether an item had to wait longer than it may."""
+    wait_s = error.rejected_s if isinstance(error, QueueTimeout) else error.retry_after_s
+    return (wait_s or 0.0) > MAX_WAIT_S
 
 
 def answered(task: Task, text: str, reply: Reply, timeline: Timeline, seconds: float) -> Result:

@@ -16,7 +16,7 @@ MAX_AHEAD = 1_000
 
 
 class Channel:
-    """`send` and `close` are called on the library's loop; iteration and `abandon` on the program's."""
+    """`send` is called on the library's loop; all else on the program's."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, *, ordered: bool) -> None:
         self._loop, self._ordered = loop, ordered
@@ -33,11 +33,13 @@ class Channel:
         await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(self._put(result), self._loop))
 
     def close(self) -> None:
-        self._loop.call_soon_threadsafe(self._end)
+        """No results are sent any more."""
+        self._closed = True
+        self._arrived.set()
 
     def abandon(self) -> None:
         """Nobody takes results any more."""
-        self._end()
+        self.close()
         while self._room:
             room = self._room.popleft()
             if not room.done():
@@ -80,7 +82,3 @@ class Channel:
             if not room.done():
                 room.set_result(None)
         self._room.clear()
-
-    def _end(self) -> None:
-        self._closed = True
-        self._arrived.set()

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
 import atexit
-import os
 import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -64,8 +64,8 @@ class AdvancedApiKeyManager:
         self.settings = self._settings()
         self.thread = LoopThread("gemini_parallel")
         self._backend: Backend | None = None
-        self._pid = 0
-        """The process that the backend belongs to: a child of a fork makes one of its own."""
+        self._loop: asyncio.AbstractEventLoop | None = None
+        """The loop that the backend is bound to: a child of a fork makes one of its own."""
         self._making = threading.Lock()
 
     def get_keys_status_summary(self) -> dict[str, dict[str, Any]]:
@@ -79,7 +79,8 @@ class AdvancedApiKeyManager:
         with self._making:
             backend, self._backend = self._backend, None
             _open.discard(self)
-        if backend is not None and self._pid == os.getpid():
+            bound = self.thread.is_running and self.thread.loop is self._loop
+        if backend is not None and bound:
             self.thread.call(backend.aclose())
         self.thread.stop()
 
@@ -87,10 +88,11 @@ class AdvancedApiKeyManager:
         return f"AdvancedApiKeyManager({', '.join(self.keylist_names)})"
 
     def backend(self) -> Backend:
-        """What answers prompts, on the loop of `thread`; made at the first call of this process."""
+        """What answers prompts, on the loop of `thread`; made at the first call of that loop."""
         with self._making:
-            if self._backend is None or self._pid != os.getpid():
-                self._backend, self._pid = self.new_backend(), os.getpid()
+            loop = self.thread.loop
+            if self._backend is None or self._loop is not loop:
+                self._backend, self._loop = self.new_backend(), loop
                 _open.add(self)
             return self._backend
 

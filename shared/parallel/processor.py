@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
 from .channel import Channel
 from .loop_thread import Watched
+from .program_code import ProgramEnded
 from .progress import Progress, counting
 from .sources import Prompts, length_of, tasks_of
 
@@ -60,14 +62,18 @@ class GeminiParallelProcessor:
             count(result)
 
         async def work() -> None:
-            await self.key_manager.backend().run(tasks_of(prompts_data), self._options(), deliver)
+            async with aclosing(tasks_of(prompts_data)) as tasks:
+                await self.key_manager.backend().run(tasks, self._options(), deliver)
 
-        self.key_manager.thread.call(work())
+        try:
+            self.key_manager.thread.call(work())
+        except ProgramEnded as ended:
+            raise ended.raised from None
         return [(one.metadata, one.response, one.error) for _, one in sorted(results.items())]
 
     async def stream(
         self, prompts_data: Prompts, *, ordered: bool = False, progress: OnProgress | None = None
-    ) -> AsyncIterator[Result]:
+    ) -> AsyncGenerator[Result, None]:
         """The results as they finish (`ordered`: in the order of the input), on the running loop. `prompts_data` may be a list, a
         generator or an async generator; it is read as workers become free. Ending the iteration ends what is in flight."""
         loop = asyncio.get_running_loop()
@@ -79,17 +85,18 @@ class GeminiParallelProcessor:
             await channel.send(result)
 
         async def work() -> None:
-            try:
-                await self.key_manager.backend().run(tasks_of(prompts_data, loop), self._options(), deliver)
-            finally:
-                channel.close()
+            async with aclosing(tasks_of(prompts_data, loop)) as tasks:
+                await self.key_manager.backend().run(tasks, self._options(), deliver)
 
         thread, watched = self.key_manager.thread, Watched(work())
         running = asyncio.wrap_future(thread.submit(watched.run()))
+        running.add_done_callback(lambda _: channel.close())
         try:
             async for result in channel:
                 yield result
             await running
+        except ProgramEnded as ended:
+            raise ended.raised from None
         finally:
             channel.abandon()
             if not watched.ended.is_set():

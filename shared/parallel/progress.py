@@ -1,4 +1,4 @@
-"""What a progress callback gets. Pure."""
+"""What a progress callback gets, and when it is called."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from shared.batch.result import Result
+
+from .program_code import ProgramEnded
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,13 +23,19 @@ class Progress:
 
 
 def counting(report: Callable[[Progress], None] | None, total: int | None) -> Callable[[Result], None]:
-    """Counts results, and reports each."""
+    """Counts results, and reports each. What `report` raises is raised; ProgramEnded in place of what would end a loop."""
     done = failed = 0
 
     def count(result: Result) -> None:
         nonlocal done, failed
         done, failed = done + 1, failed + (result.error is not None)
-        if report is not None:
+        if report is None:
+            return
+        try:
             report(Progress(done, failed, total, result))
+        except Exception:
+            raise
+        except BaseException as raised:
+            raise ProgramEnded(raised) from raised
 
     return count

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+import threading
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import aclosing, suppress
+from queue import SimpleQueue
 from typing import Any
 
 from shared.batch.item import Task
 from shared.batch.reading import read_task
+
+from .program_code import ProgramEnded
 
 Prompts = Iterable[Mapping[str, Any]] | AsyncIterable[Mapping[str, Any]]
 _END = object()
@@ -18,15 +22,16 @@ def length_of(prompts: Prompts) -> int | None:
     return len(prompts) if isinstance(prompts, Sequence) else None
 
 
-async def tasks_of(prompts: Prompts, loop: asyncio.AbstractEventLoop | None = None) -> AsyncIterator[Task]:
+async def tasks_of(prompts: Prompts, loop: asyncio.AbstractEventLoop | None = None) -> AsyncGenerator[Task, None]:
     """`loop` is the one that an async generator belongs to. Raises TypeError, and what the generator raises."""
     index = 0
-    async for data in _items(prompts, loop):
-        yield read_task(data, index, paths=True)
-        index += 1
+    async with aclosing(_items(prompts, loop)) as items:
+        async for data in items:
+            yield read_task(data, index, paths=True)
+            index += 1
 
 
-async def _items(prompts: Prompts, loop: asyncio.AbstractEventLoop | None) -> AsyncIterator[Any]:
+async def _items(prompts: Prompts, loop: asyncio.AbstractEventLoop | None) -> AsyncGenerator[Any, None]:
     if isinstance(prompts, str | bytes | Mapping):
         raise TypeError("The prompts must be a list of dictionaries, like [{'prompt': '...'}].")
     if isinstance(prompts, Sequence):
@@ -42,12 +47,12 @@ async def _items(prompts: Prompts, loop: asyncio.AbstractEventLoop | None) -> As
                 return
             yield data
     else:
-        # A generator may block, for example on a file: the library's own loop must not.
-        plain = iter(prompts)
-        with ThreadPoolExecutor(1, thread_name_prefix="gemini_parallel_prompts") as reader:
-            running = asyncio.get_running_loop()
-            while (data := await running.run_in_executor(reader, next, plain, _END)) is not _END:
+        reader = _Reader(prompts)
+        try:
+            while (data := await reader.next()) is not _END:
                 yield data
+        finally:
+            reader.close()
 
 
 async def _next_async(iterator: AsyncIterator[Any]) -> Any:
@@ -55,3 +60,43 @@ async def _next_async(iterator: AsyncIterator[Any]) -> Any:
         return await anext(iterator)
     except StopAsyncIteration:
         return _END
+
+
+class _Reader:
+    """Reads a generator in a thread of its own. A generator may block, for example on a queue: neither the library's loop nor the
+    end of the program waits for it."""
+
+    def __init__(self, prompts: Iterable[Any]) -> None:
+        self._iterator = iter(prompts)
+        self._asked: SimpleQueue[asyncio.Future[Any] | None] = SimpleQueue()
+        threading.Thread(target=self._read, name="gemini_parallel_prompts", daemon=True).start()
+
+    async def next(self) -> Any:
+        answer = asyncio.get_running_loop().create_future()
+        self._asked.put(answer)
+        return await answer
+
+    def close(self) -> None:
+        """The thread ends when the generator has returned from what it does now."""
+        self._asked.put(None)
+
+    def _read(self) -> None:
+        while (answer := self._asked.get()) is not None:
+            data: Any = None
+            error: Exception | None = None
+            try:
+                data = next(self._iterator, _END)
+            except BaseException as raised:  # noqa: BLE001 - raised to the caller of the library
+                error = raised if isinstance(raised, Exception) else ProgramEnded(raised)
+            # The loop may have been closed while the generator blocked.
+            with suppress(RuntimeError):
+                answer.get_loop().call_soon_threadsafe(_settle, answer, data, error)
+
+
+def _settle(answer: asyncio.Future[Any], data: Any, error: Exception | None) -> None:
+    if answer.done():
+        return
+    if error is None:
+        answer.set_result(data)
+    else:
+        answer.set_exception(error)

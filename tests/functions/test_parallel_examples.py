@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import os
+import signal
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -215,6 +217,46 @@ async def test_results_are_streamed(processor: GeminiParallelProcessor, ordered:
     assert sorted(result.metadata for result in results) == list(range(20))
     assert not ordered or [result.index for result in results] == list(range(20))
     assert {(result.key, result.error) for result in results} == {("KEY_A", None)}
+
+
+@pytest.mark.parametrize("streams", [False, True])
+def test_a_callback_may_end_the_program(processor: GeminiParallelProcessor, streams: bool) -> None:
+    """SystemExit reaches the caller, and the processor still works."""
+
+    def progress(_: object) -> None:
+        raise SystemExit(3)
+
+    async def stream() -> None:
+        async for _ in processor.stream([{"prompt": "x"}] * 8, progress=progress):
+            pass
+
+    with pytest.raises(SystemExit) as raised:
+        if streams:
+            asyncio.run(stream())
+        else:
+            processor.process_prompts([{"prompt": "x"}] * 8, progress=progress)
+    assert raised.value.code == 3
+    assert processor.process_prompts([{"prompt": "after"}])[0][2] is None
+
+
+def test_a_blocked_generator_does_not_hold_ctrl_c(processor: GeminiParallelProcessor) -> None:
+    blocks, released = threading.Event(), threading.Event()
+
+    def prompts() -> Iterator[dict[str, Any]]:
+        yield {"prompt": "x"}
+        blocks.set()
+        released.wait(60)
+
+    def interrupt() -> None:
+        blocks.wait(60)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=interrupt, daemon=True).start()
+    with pytest.raises(KeyboardInterrupt):
+        processor.process_prompts(prompts())
+    assert processor.process_prompts([{"prompt": "after"}])[0][2] is None
+    assert not released.is_set()
+    released.set()
 
 
 async def test_leaving_a_stream_ends_what_is_in_flight(

@@ -353,6 +353,7 @@ async def test_expired_waiter_gets_retry_after(shelf: Shelf) -> None:
     with pytest.raises(QueueTimeout) as refused:
         await take(gate, account(requests=2), wait_s=0.3)
     assert 50 < (refused.value.retry_after_s or 0) < 70
+    assert refused.value.rejected_s == 0, "Gemini rejected nothing"
     await assert_nothing_is_held(shelf)
 
 

@@ -198,9 +198,9 @@ def test_a_flood_that_never_returns_does_not_delay_others() -> None:
 
 
 def test_after_a_refusal_by_gemini_they_do_not_return_together() -> None:
-    """While the model is closed nothing is granted; then one after the other."""
+    """While the model is closed nothing is granted; then one after the other. Their errors tell the two times apart."""
 
-    async def main() -> list[float]:
+    async def main() -> tuple[list[float], list[float]]:
         random.seed(1)
         site = Site(account(15, requests=60), queue_timeout_s=2.0)
         gate = site.gates[site.add()]
@@ -210,19 +210,22 @@ def test_after_a_refusal_by_gemini_they_do_not_return_together() -> None:
         lease.refuse(QuotaSignal("m", until_ms=int(now_ms) + 20_000, sent_ms=int(now_ms)))
         await lease.close(50)
         given_s: list[float] = []
+        rejected_s: list[float] = []
 
         async def ask() -> None:
             with pytest.raises(QueueTimeout) as error:
                 await site.ask(0, "one")
             given_s.append(error.value.retry_after_s or 0.0)
+            rejected_s.append(error.value.rejected_s)
 
         await asyncio.gather(*(ask() for _ in range(30)))
         await gate.aclose()
-        return given_s
+        return given_s, rejected_s
 
-    given_s = run(main)
+    given_s, rejected_s = run(main)
     assert min(given_s) >= 18
     assert max(given_s) >= min(given_s) + 10
+    assert min(rejected_s) >= 17 and max(rejected_s) <= 20
 
 
 async def _ignored(asking: Awaitable[None]) -> None:

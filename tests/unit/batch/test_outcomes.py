@@ -31,7 +31,8 @@ TASK = Task(4, None, {"n": 1}, "a")
     ("error", "pause_s"),
     [
         (QueueTimeout("later", retry_after_s=30), 30),
-        (QueueTimeout("later", retry_after_s=MAX_WAIT_S + 1), None),
+        (QueueTimeout("later", retry_after_s=10 * MAX_WAIT_S), 10 * MAX_WAIT_S),
+        (QueueTimeout("rejected", retry_after_s=MAX_WAIT_S + 1, rejected_s=MAX_WAIT_S + 1), None),
         (QueueFull("full", retry_after_s=1), 1),
         (RateLimited("pressure", retry_after_s=7), 7),
         (RateLimited("pressure"), 5),
@@ -63,7 +64,8 @@ def test_rejections_are_bounded_and_the_queue_is_not() -> None:
     [
         (DailyQuotaExhausted("day", retry_after_s=10), "exhausted", True),
         (NoServerKey("none"), "exhausted", True),
-        (QueueTimeout("later", retry_after_s=43_200), "exhausted", True),
+        (QueueTimeout("rejected", retry_after_s=43_200, rejected_s=43_200), "exhausted", True),
+        (QueueTimeout("later", retry_after_s=43_200), None, True),
         (LedgerUnavailable("down"), "unreachable", True),
         (ModelNotFound("no"), "refused", False),
         (InvalidGeminiKey("no"), "refused", False),

@@ -91,6 +91,29 @@ def test_stopping_ends_what_is_left(thread: LoopThread) -> None:
     assert ended.is_set() and future.cancelled()
 
 
+def test_work_is_not_waited_for_on_a_loop_that_ended(thread: LoopThread) -> None:
+    """An exception that ends the loop, like SystemExit in a callback of another library, ends the wait; then a loop is new."""
+
+    async def die() -> None:
+        asyncio.get_running_loop().call_soon(sys.exit)
+        while True:
+            try:
+                await asyncio.sleep(600)
+            except asyncio.CancelledError:
+                continue
+
+    first, excepthook = thread.loop, threading.excepthook
+    threading.excepthook = lambda arguments: None
+    try:
+        with pytest.raises(RuntimeError, match="ended before the work"):
+            thread.submit(die()).result(60)
+    finally:
+        threading.excepthook = excepthook
+    assert thread.call(twice(2)) == 4
+    assert thread.loop is not first
+    thread.stop()
+
+
 FORKED = """
 import os
 from gemini_parallel.loop_thread import LoopThread
