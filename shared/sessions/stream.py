@@ -19,7 +19,7 @@ from shared.errors import BadRequest
 from shared.gemini.native_body import native_body
 from shared.generation import Caller, JsonObject
 from shared.http.call import Call
-from shared.http.event_stream import Events, EventStream, Framing
+from shared.http.event_stream import OWN_FRAMING, Events, EventStream, Framing
 from shared.http.event_stream import error_event as response_error_event
 from shared.http.response import JsonResponse
 from shared.sessions.context import contents_of
@@ -58,7 +58,7 @@ class _Opened(NamedTuple):
 async def open_stream(call: Call) -> Response:
     if call.method == "HEAD":
         # GET has an effect: it generates the answer.
-        return Response(media_type=EventStream.media_type)
+        return Response(media_type=OWN_FRAMING.media_type)
     last = _last_event(call)
     if last is not None and last.position >= END_AT:
         return Response(status_code=204)
