@@ -1,21 +1,23 @@
 """One request that carries a batch on: it streams the stored results, then answers items and stores their results.
 
 results are sent only after they are stored, in the order in which they are stored
-a segment of results, and the record, are written at most once a second
+a task stores them, a segment of results and the record at most once a second, however slowly the client reads
 after TAKE of LINK_S no item is begun; after LINK_S, or MAX_SENT_BYTES, the last line links to the rest, and what is in flight is
 finished and stored
 a caller who leaves: the same, for at most LEFT_S
+a segment that cannot be stored is tried again for at most LEFT_S, always with the same results, and no item is begun meanwhile
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import suppress
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, suppress
 from functools import partial
 from weakref import WeakKeyDictionary
 
-from functions.batch.lines import continue_line, done_line, first_line, result_line, tasks
+from functions.batch.lines import StoredItems, continue_line, done_line, first_line, result_line
 from shared.batch.answering import Answering
 from shared.batch.item import Task
 from shared.batch.media_parts import MediaParts
@@ -24,6 +26,7 @@ from shared.batch.result import Result
 from shared.batch.runner import run
 from shared.batch.stored import BUSY, RETRY_AFTER_S, LeaseLost, StoredBatches
 from shared.bounds.byte_room import ByteRoom
+from shared.bounds.large_work import LARGE_BYTES
 from shared.bounds.pace import Pace
 from shared.clock import elapsed_s, unix_s
 from shared.errors import BatchBusy, GatewayError
@@ -41,10 +44,12 @@ LINK_S = 97.0
 TAKE = 0.8
 """The part of this time in which items are begun."""
 LEFT_S = 20.0
+LAST_WRITE_S = 10.0
+"""For the last segment, after what was in flight is cancelled."""
 MAX_SENT_BYTES = 8 * 1024 * 1024
 """The platform ends a streamed response at 10 MB."""
 MAX_PENDING_BYTES = 4 * 1024 * 1024
-"""Results that are not stored yet; then workers wait."""
+"""Results that are not stored, or not sent yet; then workers wait."""
 ROOM_BYTES = 48 * 1024 * 1024
 
 
@@ -78,8 +83,14 @@ class Carrying:
         self._stopping = False
         self._stop: Result | None = None
         self._pending: list[tuple[Result, bytes]] = []
-        self._pending_bytes = 0
-        self._room = asyncio.Event()
+        self._segment: list[tuple[Result, bytes]] = []
+        """Results that are being stored. Whether a failed write was applied is unknown, so it is repeated as it was."""
+        self._ready: deque[bytes] = deque()
+        """Stored results that are not sent yet."""
+        self._held_bytes = 0
+        """Of these three."""
+        self._is_read = True
+        self._room, self._news = asyncio.Event(), asyncio.Event()
         self._written_s = elapsed_s()
 
     async def lines(self) -> Events:
@@ -92,8 +103,10 @@ class Carrying:
             if self._is_full():
                 yield self._link()
             elif has_lease:
-                async for line in self._answered():
-                    yield self._headed(line)
+                # Closed before the lease is released.
+                async with aclosing(self._answered()) as answered:
+                    async for line in answered:
+                        yield self._headed(line)
             if not self._begun and self._stop is not None and self._stop.failure is not None:
                 raise self._stop.failure
             if not self._linked:
@@ -119,46 +132,92 @@ class Carrying:
                     yield line
             before += count
 
-    async def _answered(self) -> AsyncIterator[bytes]:
+    async def _answered(self) -> AsyncGenerator[bytes, None]:
+        self._call.claim.cover(self._record.items_bytes)
+        # A client that read the stored results slowly may have lost the lease: then nothing is generated.
+        await self._renew()
         items = await self._batches.items(self._record)
-        self._call.claim.cover(len(items))
-        waiting = self._tasks(items)
         workers = int(self._record.options.get("max_workers", 1))
-        answering = self._answering()
-        running = asyncio.create_task(run(waiting, answering.answer, self._deliver, workers=workers))
+        running = asyncio.create_task(run(self._tasks(items), self._answering().answer, self._deliver, workers=workers))
+        storing = asyncio.create_task(self._keep_storing(running))
+        storing.add_done_callback(lambda _: self._news.set())
         try:
-            while not running.done() or self._pending:
-                await asyncio.wait([running], timeout=max(MIN_LOOK_S, self._written_s + WRITE_S - elapsed_s()))
-                for line in await self._write():
-                    if self._linked:
-                        break
+            while not storing.done():
+                await self._wait_for_news()
+                while self._ready and not self._linked:
+                    line = self._ready.popleft()
+                    self._release(len(line))
                     self._count(line)
                     yield line
                     if self._is_full():
                         yield self._link()
                 if not self._linked and self._age_s() >= self._link_s:
                     yield self._link()
-            await running
+                if self._linked:
+                    self._read_no_more()
+            storing.result()
         finally:
             self._stopping = True
-            await self._finish(running)
+            self._read_no_more()
+            await self._finish(running, storing)
 
-    async def _finish(self, running: asyncio.Task[None]) -> None:
+    async def _wait_for_news(self) -> None:
+        """Returns when a result is stored, when none is to come, or when it is time for the link."""
+        left_s = None if self._linked else max(0.0, self._link_s - self._age_s())
+        with suppress(TimeoutError):
+            async with asyncio.timeout(left_s):
+                await self._news.wait()
+        self._news.clear()
+
+    def _read_no_more(self) -> None:
+        """The stored results that are not sent are for the next request."""
+        self._is_read = False
+        self._release(sum(map(len, self._ready)))
+        self._ready.clear()
+
+    def _release(self, size_bytes: int) -> None:
+        self._held_bytes -= size_bytes
+        self._room.set()
+
+    async def _finish(self, running: asyncio.Task[None], storing: asyncio.Task[None]) -> None:
         """Lets what is in flight finish, and stores its results: they are paid for."""
         try:
-            if not running.done():
-                await asyncio.wait([running], timeout=LEFT_S)
+            await asyncio.wait([storing], timeout=LEFT_S)
         finally:
             running.cancel()
-            await asyncio.gather(running, return_exceptions=True)
-            with suppress(LeaseLost, GatewayError):
+            try:
+                await asyncio.wait([storing], timeout=LAST_WRITE_S)
+            finally:
+                storing.cancel()
+                await asyncio.gather(running, storing, return_exceptions=True)
+
+    async def _keep_storing(self, running: asyncio.Task[None]) -> None:
+        """Stores results and renews the lease until `running` has ended and all is stored. Raises LeaseLost, GatewayError."""
+        failing_since_s: float | None = None
+        while not running.done() or self._pending or self._segment:
+            await asyncio.wait([running], timeout=max(MIN_LOOK_S, self._written_s + WRITE_S - elapsed_s()))
+            try:
                 await self._write()
+                failing_since_s = None
+            except GatewayError:
+                self._stopping = True
+                failing_since_s = failing_since_s or elapsed_s()
+                if elapsed_s() - failing_since_s >= LEFT_S:
+                    raise
+                await asyncio.sleep(WRITE_S)
+        if not running.cancelled():
+            running.result()
 
     async def _tasks(self, items: bytes) -> AsyncIterator[Task]:
-        for task in tasks(items, self._record.done_indexes(), self._record.options):
+        stored = StoredItems(items)
+        for line, index in stored.left(self._record.done_indexes()):
             if self._stopping or self._age_s() >= TAKE * self._link_s:
                 return
-            yield task
+            if len(line) < LARGE_BYTES:
+                yield stored.task_of(line, index)
+            else:
+                large_work = self._call.services.large_work
+                yield await large_work.run(partial(stored.task_of, line, index), first=self._call.claim.bucket.known)
 
     async def _deliver(self, result: Result) -> None:
         if result.stops == "later":
@@ -167,33 +226,34 @@ class Carrying:
             self._stop, self._stopping = self._stop or result, True
             return
         line = result_line(result)
-        while self._pending_bytes >= MAX_PENDING_BYTES:
+        while self._held_bytes >= MAX_PENDING_BYTES:
             self._room.clear()
             await self._room.wait()
         self._pending.append((result, line))
-        self._pending_bytes += len(line)
+        self._held_bytes += len(line)
 
-    async def _write(self) -> list[bytes]:
-        """Stores the results that wait, and returns their lines; without results it renews the lease in time. Raises
-        LeaseLost."""
-        now_s = elapsed_s()
-        taken, self._pending, self._pending_bytes = self._pending, [], 0
-        self._room.set()
-        if taken:
-            lines = [line for _, line in taken]
-            indexes, failed = [one.index for one, _ in taken], sum(one.error is not None for one, _ in taken)
-            try:
-                self._record = await self._batches.add(*self._at, self._record, b"".join(lines), indexes, failed)
-            except GatewayError:
-                # They are paid for: the last write tries again.
-                self._pending[:0] = taken
-                raise
-            self._written_s = elapsed_s()
-            return lines
-        if now_s - self._written_s >= RENEW_S:
+    async def _write(self) -> None:
+        """Stores the results that wait; without results it renews the lease in time. Raises LeaseLost, GatewayError."""
+        if not self._segment:
+            self._segment, self._pending = self._pending, []
+        if not self._segment:
+            await self._renew()
+            return
+        lines = [line for _, line in self._segment]
+        indexes = [one.index for one, _ in self._segment]
+        failed = sum(one.error is not None for one, _ in self._segment)
+        self._record = await self._batches.add(*self._at, self._record, b"".join(lines), indexes, failed)
+        self._segment, self._written_s = [], elapsed_s()
+        self._ready.extend(lines)
+        if not self._is_read:
+            self._read_no_more()
+        self._news.set()
+
+    async def _renew(self) -> None:
+        """Raises LeaseLost, GatewayError."""
+        if elapsed_s() - self._written_s >= RENEW_S:
             self._record = await self._batches.renew(*self._at, self._record)
-            self._written_s = now_s
-        return []
+            self._written_s = elapsed_s()
 
     def _answering(self) -> Answering:
         call, options = self._call, self._record.options

@@ -14,10 +14,11 @@ import orjson
 from starlette.responses import Response
 
 from functions.batch.carrying import Carrying, url_of
-from functions.batch.lines import lines_of_body
+from functions.batch.lines import check_lines, items_of, lines_of_body
 from functions.batch.models import ID_PATTERN, MAX_ITEMS, Request
 from shared.batch.record import BatchRecord
 from shared.batch.stored import StoredBatches
+from shared.bounds.json_structure import MAX_VALUES
 from shared.clock import unix_s
 from shared.errors import BadRequest, NotFound
 from shared.generation import JsonObject
@@ -33,7 +34,7 @@ FRAMING = Framing(
     media_type="application/x-ndjson",
     keep_alive=b"\n",
 )
-MAX_RESPONSE_S = 280.0
+MAX_RESPONSE_S = 265.0
 """A response ends by then in every case. Its link comes earlier (carrying.LINK_S); what was in flight is then finished."""
 _ID = re.compile(ID_PATTERN)
 
@@ -43,9 +44,12 @@ async def create(call: Call) -> Response:
     _check_headers(call)
     asked, items = await _read(call)
     batch_id = asked.pop("batch_id", None) or secrets.token_urlsafe(16)
-    data = b"\n".join(items)
-    asked["model"] = call.model_for(asked.get("model"), "batch")
+    # What may be long is stored with the items: the record is written again with every segment of results.
+    common: dict[str, Any] = {name: asked.pop(name) for name in ("response_schema", "system_prompt") if name in asked}
+    data = items_of(items, common)
+    # Of what was sent: the operator may change the default model while a batch is open.
     digest = hashlib.blake2b(data + orjson.dumps(asked, option=orjson.OPT_SORT_KEYS), digest_size=16).hexdigest()
+    asked["model"] = call.model_for(asked.get("model"), "batch")
     # Anybody can invent a key, and a batch is kept for days.
     await count_upload(call, len(data))
     now_ms = int(unix_s() * 1000)
@@ -99,6 +103,8 @@ async def _read(call: Call) -> tuple[dict[str, Any], list[bytes]]:
     if content_type in JSONL:
         body = await call.body()
         items = await call.work(partial(lines_of_body, body))
+        if len(body) > MAX_VALUES:
+            await call.work(partial(check_lines, items))
         call.forget_body()
         options = read(Request, {**_options(call.request.query_params), "items": [{}]})
         if len(items) > MAX_ITEMS or not items:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -11,7 +11,11 @@ import orjson
 from shared.batch.item import Task
 from shared.batch.reading import read_task
 from shared.batch.result import Result
+from shared.bounds.json_structure import MAX_VALUES, TooManyValues, ValueCounter
 from shared.errors import BadRequest
+
+MAX_METADATA_BYTES = 1024 * 1024
+"""Of one item, as JSON: a response that is full at 8 MB still takes one result before the platform's 10 MB."""
 
 
 def lines_of_body(body: bytes) -> list[bytes]:
@@ -19,14 +23,49 @@ def lines_of_body(body: bytes) -> list[bytes]:
     return [line for raw in body.removeprefix(b"\xef\xbb\xbf").split(b"\n") if (line := raw.strip())]
 
 
-def tasks(items: bytes, done: set[int], options: dict[str, Any]) -> Iterator[Task]:
-    """The items that have no result yet."""
-    for index, line in enumerate(items.split(b"\n")):
-        if index not in done:
-            yield task_of(line, index, options)
+def check_lines(lines: Iterable[bytes]) -> None:
+    """Counts values in all lines together, as in a JSON body. A string ends with its line. Raises BadRequest."""
+    left = MAX_VALUES
+    for line in lines:
+        counter = ValueCounter(left)
+        try:
+            counter.feed(line)
+        except TooManyValues:
+            raise BadRequest(
+                f"The lines have {TooManyValues(MAX_VALUES)}; send fewer in one request.",
+                details={"limit_values": MAX_VALUES},
+            ) from None
+        left -= counter.count
 
 
-def task_of(line: bytes, index: int, options: dict[str, Any]) -> Task:
+def items_of(lines: list[bytes], common: dict[str, Any]) -> bytes:
+    """What is stored of a batch: `common`, the fields of items without their own, and a line for each item."""
+    return b"\n".join([orjson.dumps(common), *lines])
+
+
+class StoredItems:
+    """The items of a stored batch."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self._first = data.index(b"\n") + 1
+        self._common: dict[str, Any] = orjson.loads(data[: self._first])
+
+    def left(self, done: set[int]) -> Iterator[tuple[bytes, int]]:
+        """The line and the index of each item that has no result yet. Not a list: a body may be large."""
+        start, index = self._first, 0
+        while start <= len(self._data):
+            end = self._data.find(b"\n", start)
+            end = len(self._data) if end < 0 else end
+            if index not in done:
+                yield self._data[start:end], index
+            start, index = end + 1, index + 1
+
+    def task_of(self, line: bytes, index: int) -> Task:
+        return task_of(line, index, self._common)
+
+
+def task_of(line: bytes, index: int, common: dict[str, Any]) -> Task:
     try:
         data = orjson.loads(line)
     except orjson.JSONDecodeError as error:
@@ -35,9 +74,15 @@ def task_of(line: bytes, index: int, options: dict[str, Any]) -> Task:
         )
         return read_task(None, index, paths=False, problem=problem)
     task = read_task(data, index, paths=False)
+    if len(line) > MAX_METADATA_BYTES and len(orjson.dumps(task.metadata)) > MAX_METADATA_BYTES:
+        problem = BadRequest(
+            f"metadata has more than {MAX_METADATA_BYTES >> 20} MB, and is returned with the result; send less.",
+            field="metadata",
+        )
+        return replace(task, item=None, metadata={}, problem=problem)
     if task.item is None:
         return task
-    schema, system = options.get("response_schema"), options.get("system_prompt")
+    schema, system = common.get("response_schema"), common.get("system_prompt")
     item = task.item
     if item.schema is None and schema is not None:
         item = replace(item, schema=schema)

@@ -22,7 +22,7 @@ class Request(GenerationBody):
         description="Objects with a `prompt`, and if wanted `id`, `metadata`, `generation_config`, `system_prompt`, "
         "`response_schema`, and files: `audio_bytes` (base64), `audio_url`, `audio_mime_type`, the same for `video`, `image` and "
         "`pdf`, each one or a list, and `video_metadata`. `<audio>` and `<video>` in the prompt are places for files. An item "
-        "that is wrong gets a result with an error.",
+        "that is wrong gets a result with an error. `metadata` is any value of at most 1 MB, and comes back with the result.",
         examples=[[{"id": "a", "prompt": "Say hello."}]],
     )
     max_workers: Annotated[int, Between(1, MAX_WORKERS)] = Field(DEFAULT_WORKERS, description="Items at once.")

@@ -32,6 +32,8 @@ DEFAULT_TYPES: Mapping[MediaKind, str] = {
 }
 """An empty type is found in the content."""
 MAX_FILES = 100
+MAX_FIELDS = 100
+"""More than any item needs: each unknown name is compared with the known ones."""
 MAX_ID_CHARS = 256
 _ORIGINS: tuple[Origin, ...] = ("path", "bytes", "url")
 MAX_OFFSET_S = 10_000_000
@@ -83,6 +85,8 @@ def read_task(data: Any, index: int, *, paths: bool, problem: BadRequest | None 
 
 def read_item(data: Mapping[str, Any], *, paths: bool) -> Item:
     """Raises BadRequest that names the field."""
+    if len(data) > MAX_FIELDS:
+        raise BadRequest(f"An item may have at most {MAX_FIELDS} fields, and this one has {len(data)}.")
     ignored = _unknown(data)
     prompt = data.get("prompt")
     if not isinstance(prompt, str):

@@ -33,6 +33,8 @@ class BatchRecord:
     created_ms: int
     expires_ms: int
     options: dict[str, Any] = field(default_factory=dict)
+    items_bytes: int = 0
+    """The size of the object with the items."""
     epoch: int = 0
     lease_until_ms: int = 0
     failed: int = 0

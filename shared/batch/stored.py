@@ -38,13 +38,13 @@ class StoredBatches:
         has results or is running."""
         key = key_of(owner, batch_id)
         known = await self._read(key)
-        if known is None or _is_replaceable(known, digest, now_ms):
-            made = BatchRecord(secrets.token_hex(16), digest, total, now_ms, now_ms + TTL_MS, dict(options))
+        made = BatchRecord(secrets.token_hex(16), digest, total, now_ms, now_ms + TTL_MS, dict(options), len(body))
+        if known is None or _is_replaceable(known, made, now_ms):
             # The items first: a record without them would be a batch that cannot be carried on.
             await uninterrupted(self.objects().put(made.items_object(), body, ATTRIBUTES))
 
             def put(found: BatchRecord | None, now: int) -> BatchRecord:
-                return made if found is None or _is_replaceable(found, digest, now) else found
+                return made if found is None or _is_replaceable(found, made, now) else found
 
             known = await self._change(key, put)
         if known.digest != digest:
@@ -145,9 +145,10 @@ def key_of(owner: str, batch_id: str) -> str:
     return f"batches/{Secret(f'{owner} {batch_id}').fingerprint('batch')}"
 
 
-def _is_replaceable(found: BatchRecord, digest: str, now_ms: int) -> bool:
-    """Whether a batch with another body has brought nothing, for example because its model does not exist."""
-    return found.digest != digest and not found.done_count and found.state(now_ms) == "open"
+def _is_replaceable(found: BatchRecord, made: BatchRecord, now_ms: int) -> bool:
+    """Whether a batch with another body or model has brought nothing, for example because its model does not exist."""
+    differs = (found.digest, found.options) != (made.digest, made.options)
+    return differs and not found.done_count and found.state(now_ms) == "open"
 
 
 def _current(found: BatchRecord | None, held: BatchRecord) -> BatchRecord:

@@ -9,6 +9,8 @@ from shared.clock import elapsed_s
 
 AHEAD_S = 1.0
 """So long before its turn a request may get its permit: a permit that is held is one that nobody else can use."""
+MIN_INTERVAL_S = 1e-6
+"""A division by less overflows."""
 
 
 class Pace:
@@ -22,7 +24,7 @@ class Pace:
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self.interval_s, self._now, self._sleep = interval_s, now, sleep
-        self._places = asyncio.Semaphore(max(1, int(AHEAD_S / interval_s)))
+        self._places = asyncio.Semaphore(max(1, int(AHEAD_S / max(interval_s, MIN_INTERVAL_S))))
         self._turn = asyncio.Lock()
         self._next_s = 0.0
         """Elapsed time from which the next request may be dispatched."""

@@ -74,14 +74,15 @@ def has_no_defect(ctx: Any, response: Any, case: Any) -> None:
 
 
 def _excused(case: Any) -> set[str]:
-    """The codes that are the caller's own doing. No pattern says which images, files, caches and sessions there are."""
+    """The codes that are the caller's own doing. No pattern says which images, files, caches, sessions and batches there are."""
     try:
         timeout_s = float((case.headers or {}).get("x-request-timeout", LITTLE_TIME_S))
     except ValueError:
         timeout_s = LITTLE_TIME_S
     names_things = case.path_parameters or case.operation.path.endswith(_NAMING)
     missing = {"not_found", "nothing_pending"} if names_things else set()
-    return UNUSABLE_ANSWERS | missing | (OUT_OF_TIME if timeout_s < LITTLE_TIME_S else set())
+    taken = {"batch_busy", "batch_differs"} if case.operation.path.startswith("/batch") else set()
+    return UNUSABLE_ANSWERS | missing | taken | (OUT_OF_TIME if timeout_s < LITTLE_TIME_S else set())
 
 
 @schemathesis.check

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from shared.batch.item import Item, Medium
-from shared.batch.reading import read_item, read_task
+from shared.batch.reading import MAX_FIELDS, read_item, read_task
 from shared.errors import BadRequest
 
 DATA = base64.b64encode(b"sound").decode()
@@ -175,3 +175,9 @@ def test_settings_that_are_nested_too_deep_are_a_problem() -> None:
     for config in (deep, {"a": listed}):
         task = read_task({"prompt": "x", "generation_config": config}, 0, paths=False)
         assert task.problem is not None and "nested more than" in task.problem.message
+
+
+def test_an_item_with_very_many_fields_is_rejected() -> None:
+    """Each unknown name costs a comparison with all known ones."""
+    task = read_task({"prompt": "a", **{f"name {number}": 1 for number in range(MAX_FIELDS)}}, 0, paths=False)
+    assert task.problem is not None and "at most 100 fields" in task.problem.message

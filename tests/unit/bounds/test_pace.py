@@ -91,3 +91,10 @@ async def test_a_retry_takes_a_turn_of_its_own() -> None:
     request.dispatch()
     request.leave()
     request.leave()
+
+
+async def test_an_interval_may_be_as_small_as_a_float() -> None:
+    paced = Pace(5e-324).request()
+    await paced.enter()
+    await paced.take_turn()
+    paced.leave()
