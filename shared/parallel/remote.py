@@ -18,9 +18,10 @@ import orjson
 
 from shared.batch.backend import BatchOptions, Deliver
 from shared.batch.item import Task
-from shared.batch.result import Result
+from shared.batch.outcomes import MAX_WAIT_S, at
+from shared.batch.result import Result, Stop
 from shared.batch.runner import run
-from shared.clock import unix_s
+from shared.clock import elapsed_s, unix_s
 from shared.errors import BadRequest, GatewayError, Unauthorized, Unavailable
 from shared.gemini.models import TABLE
 from shared.generation import Usage
@@ -34,11 +35,21 @@ if TYPE_CHECKING:
 
 MAX_ITEM_BYTES = 20 * 1024 * 1024
 """Of an item's JSON. A gateway takes 32 MB a request."""
-MAX_TRIES = 8
-"""Attempts in a row that bring no result."""
+MAX_GROUP, MAX_GROUP_BYTES = 64, 8 * 1024 * 1024
+"""Items of one request, and their JSON together; a larger item goes alone."""
+MAX_INTERVAL_S = 60.0
+"""The longest `api_call_interval` of a batch."""
+MAX_FAILURES, MAX_SILENCE_S = 8, 1_800.0
+"""Connections in a row that break without a result, and the longest time without a result, while a gateway asks for patience."""
 MAX_PAUSE_S = 30.0
 SILENCE_S = 60.0
 """A gateway sends an empty line at least every 15 s."""
+EXHAUSTED = "All keys exhausted"
+STOPS = frozenset({"daily_quota_exhausted", "no_quota", "no_server_key"})
+WAITED_FOR = frozenset({"batch_busy"}) | STOPS
+TRANSIENT = frozenset(
+    {"upstream_failed", "upstream_timeout", "rate_limited", "queue_timeout", "queue_full", "unavailable"}
+)
 KINDS = ("audio", "video", "image", "pdf")
 
 
@@ -47,16 +58,20 @@ class RemoteBackend:
 
     def __init__(self, manager: AdvancedApiKeyManager) -> None:
         self._manager = manager
-        self._url = str(manager.gateway).rstrip("/")
-        self._run_id = secrets.token_hex(8)
+        self.url = str(manager.gateway).rstrip("/")
         self._session: aiohttp.ClientSession | None = None
 
     async def run(self, tasks: AsyncIterator[Task], options: BatchOptions, deliver: Deliver) -> None:
-        groups = 1 if options.max_workers == 1 else 2
-        size = max(1, options.max_workers // groups)
+        # With an interval, one group after the other: each request to the gateway keeps an interval of its own.
+        groups = 1 if options.interval_s or options.max_workers == 1 else max(2, -(-options.max_workers // MAX_GROUP))
+        size = max(1, min(options.max_workers // groups, MAX_GROUP))
+        if options.interval_s > MAX_INTERVAL_S:
+            size = 1
+        run_id = secrets.token_hex(8)
 
         async def work(group: Group) -> None:
-            await self._answer(group, options, size, deliver)
+            await self._answer(group, options, size, deliver, run_id)
+            await asyncio.sleep(options.interval_s)
 
         async def done(_: None) -> None:
             return None
@@ -66,10 +81,10 @@ class RemoteBackend:
     async def states(self) -> dict[str, dict[str, Any]]:
         """The gateway's keys are its operator's: their states are those of its health. Raises GatewayError."""
         try:
-            async with self._client().get(f"{self._url}/health") as response:
+            async with self.client().get(f"{self.url}/health") as response:
                 health = await response.json(content_type=None)
         except (aiohttp.ClientError, TimeoutError, ValueError) as error:
-            raise Unavailable(f"{self._url} does not answer: {error!r}") from None
+            raise Unavailable(f"{self.url} does not answer: {error!r}") from None
         healthy = response.status == 200 and health.get("status") == "healthy"
         entry: dict[str, Any] = {
             "status": "AVAILABLE" if healthy else "FAILED_INIT",
@@ -79,13 +94,13 @@ class RemoteBackend:
             "why": "" if healthy else str(health.get("message", response.status)),
             "models": {},
         }
-        return {self._url: entry}
+        return {self.url: entry}
 
     async def aclose(self) -> None:
         if self._session is not None:
             await self._session.close()
 
-    def _client(self) -> aiohttp.ClientSession:
+    def client(self) -> aiohttp.ClientSession:
         if self._session is None:
             manager = self._manager
             if manager.admin_key is not None:
@@ -96,68 +111,97 @@ class RemoteBackend:
             self._session = aiohttp.ClientSession(headers=headers, timeout=timeout, trust_env=True)
         return self._session
 
-    async def _answer(self, group: Group, options: BatchOptions, workers: int, deliver: Deliver) -> None:
+    async def _answer(self, group: Group, options: BatchOptions, workers: int, deliver: Deliver, run_id: str) -> None:
         """Delivers a result for each task of the group. Raises GatewayError."""
-        items: list[bytes] = []
-        tasks: list[Task] = []
+        items: list[tuple[Task, bytes]] = []
+        size_bytes = 0
         for task in group:
             try:
-                items.append(await item_json(task))
-                tasks.append(task)
+                item = await item_json(task)
             except BadRequest as error:
                 await deliver(_failed(task, error))
-        if not tasks:
-            return
+                continue
+            if items and size_bytes + len(item) > MAX_GROUP_BYTES:
+                await self._send(items, options, workers, deliver, run_id)
+                items, size_bytes = [], 0
+            items.append((task, item))
+            size_bytes += len(item)
+        if items:
+            await self._send(items, options, workers, deliver, run_id)
+
+    async def _send(
+        self, items: list[tuple[Task, bytes]], options: BatchOptions, workers: int, deliver: Deliver, run_id: str
+    ) -> None:
         wanted = {
             "model": TABLE.resolve(options.model).canonical,
-            "max_workers": min(workers, 64),
-            "api_call_interval": min(options.interval_s, 60.0),
+            "max_workers": workers,
+            "api_call_interval": min(options.interval_s, MAX_INTERVAL_S),
         }
-        digest = hashlib.blake2b(b"\n".join([self._run_id.encode(), *items]), digest_size=16).hexdigest()
-        asked = orjson.dumps({**wanted, "batch_id": digest})
-        body = asked[:-1] + b',"items":[' + b",".join(items) + b"]}"
-        await self._follow(digest, body, tasks, deliver)
+        # Of this run alone: the same prompts again are another batch, which is generated again.
+        named = [run_id.encode(), str(items[0][0].index).encode(), orjson.dumps(wanted), *(item for _, item in items)]
+        batch_id = hashlib.blake2b(b"\n".join(named), digest_size=16).hexdigest()
+        asked = orjson.dumps({**wanted, "batch_id": batch_id})
+        body = asked[:-1] + b',"items":[' + b",".join(item for _, item in items) + b"]}"
+        await _Following(self, batch_id, body, [task for task, _ in items], deliver).follow()
 
-    async def _follow(self, batch_id: str, body: bytes, tasks: list[Task], deliver: Deliver) -> None:
-        """Carries the batch on until every task has a result."""
-        after, failures, created = 0, 0, False
-        left = dict(enumerate(tasks))
-        while left:
-            url = f"{self._url}/batch/{batch_id}?after={after}" if created else f"{self._url}/batch"
-            pause_s, problem, before = 0.0, "the response ended early", after
+
+class _Following:
+    """One batch of the gateway, until every task has a result."""
+
+    def __init__(self, backend: RemoteBackend, batch_id: str, body: bytes, tasks: list[Task], deliver: Deliver) -> None:
+        self._backend, self._batch_id, self._body, self._deliver = backend, batch_id, body, deliver
+        self._left = dict(enumerate(tasks))
+        self._after, self._created = 0, False
+        self._problem, self._failures = "", 0
+        """What was wrong last, and how many connections in a row broke without a result."""
+
+    async def follow(self) -> None:
+        """Raises GatewayError."""
+        result_s = elapsed_s()
+        while self._left:
+            before = self._after
             try:
-                async with self._client().post(
-                    url, data=b"" if created else body, headers={"content-type": "application/json"}
-                ) as response:
-                    if response.status != 200:
-                        pause_s, problem = await _refused(response)
-                    else:
-                        created = True
-                        async for line in _lines(response):
-                            if line["type"] == "result":
-                                after += 1
-                                task = left.pop(int(line["index"]), None)
-                                if task is not None:
-                                    await deliver(_result(task, line))
-                            elif line.get("error") is not None:
-                                pause_s, problem = await self._stopped(line, left, deliver)
+                pause_s = await self._ask()
+                self._failures = 0
             except (aiohttp.ClientError, TimeoutError, OSError) as error:
-                problem = repr(error)
-            failures = 0 if after > before else failures + 1
-            if failures > MAX_TRIES:
-                raise Unavailable(f"{self._url} brought no result in {failures} attempts; the last problem: {problem}")
-            if left:
-                await asyncio.sleep(max(pause_s, min(MAX_PAUSE_S, 0.25 * 2**failures) if failures else 0.0))
+                self._problem, pause_s = repr(error), 0.0
+                self._failures += 1
+            if self._after > before:
+                result_s, self._failures = elapsed_s(), 0
+            if self._failures > MAX_FAILURES or elapsed_s() - result_s > MAX_SILENCE_S:
+                raise Unavailable(f"{self._backend.url} brought no more results; the last problem: {self._problem}")
+            if self._left:
+                backoff_s = min(MAX_PAUSE_S, 0.25 * 2**self._failures) if self._failures else 0.0
+                await asyncio.sleep(max(pause_s, backoff_s))
 
-    async def _stopped(self, line: Mapping[str, Any], left: dict[int, Task], deliver: Deliver) -> tuple[float, str]:
-        """The gateway cannot go on now. A long wait is told as the result of every task that is left."""
-        error, retry_s = line["error"], line.get("retry_after")
-        if line["type"] == "error" or (retry_s is not None and retry_s <= MAX_PAUSE_S):
-            return float(retry_s or 1.0), str(error.get("message"))
-        for index in list(left):
-            task = left.pop(index)
-            await deliver(_stop(task, error, None if retry_s is None else unix_s() + retry_s))
-        return 0.0, ""
+    async def _ask(self) -> float:
+        """One request; how long to wait before the next one."""
+        url = self._backend.url + (f"/batch/{self._batch_id}?after={self._after}" if self._created else "/batch")
+        body, headers = b"" if self._created else self._body, {"content-type": "application/json"}
+        pause_s = 0.0
+        async with self._backend.client().post(url, data=body, headers=headers) as response:
+            if response.status != 200:
+                error, retry_s = await _refused(response)
+                return await self._stopped(error, retry_s)
+            self._created = True
+            async for line in _lines(response):
+                if line["type"] == "result":
+                    self._after += 1
+                    task = self._left.pop(int(line["index"]), None)
+                    if task is not None:
+                        await self._deliver(_result(task, line))
+                elif line.get("error") is not None:
+                    pause_s = await self._stopped(line["error"], line.get("retry_after"))
+        return pause_s
+
+    async def _stopped(self, error: Mapping[str, Any], retry_s: float | None) -> float:
+        """The gateway cannot go on now. A stop that lasts is the result of every task that is left."""
+        self._problem = str(error.get("message"))
+        if error.get("code") not in STOPS and (retry_s is None or retry_s <= MAX_WAIT_S):
+            return min(MAX_PAUSE_S, 1.0 if retry_s is None else retry_s)
+        for index in list(self._left):
+            await self._deliver(_stop(self._left.pop(index), error, retry_s))
+        return 0.0
 
 
 async def item_json(task: Task) -> bytes:
@@ -202,21 +246,22 @@ async def _lines(response: aiohttp.ClientResponse) -> AsyncIterator[dict[str, An
                 yield orjson.loads(line)
 
 
-async def _refused(response: aiohttp.ClientResponse) -> tuple[float, str]:
-    """How long to wait, and why. Raises GatewayError where waiting is of no use."""
+async def _refused(response: aiohttp.ClientResponse) -> tuple[Mapping[str, Any], float | None]:
+    """The error of a response, and its Retry-After. Raises GatewayError where waiting is of no use."""
     text = (await response.content.read(65_536)).decode("utf-8", "replace")
     try:
-        message = str(orjson.loads(text)["error"]["message"])
-    except (orjson.JSONDecodeError, KeyError, TypeError):
-        message = f"status {response.status}"
+        error = dict(orjson.loads(text)["error"])
+    except (orjson.JSONDecodeError, KeyError, TypeError, ValueError):
+        error = {"code": None, "message": f"The gateway answered {response.status}."}
     if response.status in (401, 403):
-        raise Unauthorized(f"The gateway refuses the key: {message}")
-    if response.status in (409, 429) or response.status >= 500:
-        try:
-            return min(MAX_PAUSE_S, float(response.headers.get("retry-after", 1.0))), message
-        except ValueError:
-            return 1.0, message
-    raise BadRequest(f"The gateway refuses the prompts: {message}")
+        raise Unauthorized(f"The gateway refuses the key: {error.get('message')}")
+    if error.get("code") not in WAITED_FOR and response.status < 500 and response.status != 429:
+        raise BadRequest(f"The gateway refuses the prompts: {error.get('message')}")
+    try:
+        retry_s: float | None = float(response.headers["retry-after"])
+    except (KeyError, ValueError):
+        retry_s = None
+    return error, retry_s
 
 
 def _result(task: Task, line: Mapping[str, Any]) -> Result:
@@ -228,6 +273,7 @@ def _result(task: Task, line: Mapping[str, Any]) -> Result:
         metadata=task.metadata,
         id=task.id,
         code=None if error is None else error["code"],
+        retryable=error is not None and error["code"] in TRANSIENT,
         model=line["model"],
         finish_reason=line["finish_reason"],
         warnings=tuple(line["warnings"]),
@@ -240,12 +286,16 @@ def _failed(task: Task, error: GatewayError) -> Result:
     return Result(task.index, None, error.message, task.metadata, task.id, error.code)
 
 
-def _stop(task: Task, error: Mapping[str, Any], retry_at_s: float | None) -> Result:
-    stops: Any = "unreachable" if error.get("code") == "ledger_unavailable" else "exhausted"
+def _stop(task: Task, error: Mapping[str, Any], retry_s: float | None) -> Result:
+    stops: Stop = "unreachable" if error.get("code") == "ledger_unavailable" else "exhausted"
+    retry_at_s = None if retry_s is None else unix_s() + retry_s
+    message = str(error.get("message"))
+    if stops == "exhausted" and not message.startswith(EXHAUSTED):
+        message = f"{EXHAUSTED}{'' if retry_at_s is None else f' until {at(retry_at_s)}'}: {message}"
     return Result(
         index=task.index,
         response=None,
-        error=str(error.get("message")),
+        error=message,
         metadata=task.metadata,
         id=task.id,
         code=error.get("code"),

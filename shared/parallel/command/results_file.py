@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import os
+import re
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -23,6 +24,11 @@ import orjson
 from shared.batch.result import Result
 
 from .input import MAX_LINE_BYTES, Line
+
+_START = b'{"id":'
+"""How each line begins."""
+_BEGIN = re.compile(rb'\{"id":(null|"([^"\\]|\\.)*"?|[nul]*),?("line":|$|"l)')
+"""How the first line of a file may begin that a run has left unfinished: no file of prompts has the line's number there."""
 
 
 class ResultsError(Exception):
@@ -63,20 +69,18 @@ class ResultsFile:
     def open(cls, path: Path, *, retry_failed: bool = False) -> ResultsFile:
         """`retry_failed`: removes the lines of failed prompts, so that they are run again. Raises ResultsError."""
         try:
+            path = path.resolve()  # Of a link, the file is continued and replaced, not the link.
             path.parent.mkdir(parents=True, exist_ok=True)
             file = _locked(path)
             known, end = _read(path)
-            size = os.fstat(file.fileno()).st_size
-            if end < size:
-                os.ftruncate(file.fileno(), end)
-                os.fsync(file.fileno())
+            torn_bytes = _repaired(path, file, known, end)
             if retry_failed and any(one.failed for one in known.values()):
                 file = _without_failed(path, file)
                 known = {key: one for key, one in known.items() if not one.failed}
             file.seek(0, os.SEEK_END)
         except OSError as error:
             raise ResultsError(f"{path} cannot be used for results ({error.strerror}). Name another file.") from None
-        return cls(path, file, known, size - end)
+        return cls(path, file, known, torn_bytes)
 
     async def deliver(self, line: Line, result: Result) -> None:
         """Returns when the result is on the disk. Raises ResultsError."""
@@ -85,7 +89,7 @@ class ResultsFile:
         with self._changed:
             if self._failure is not None:
                 raise self._failure
-            self._waiting.append((orjson.dumps(as_json(line, result), default=str) + b"\n", done, loop))
+            self._waiting.append((encoded(line, result), done, loop))
             self._changed.notify()
         await asyncio.shield(done)
 
@@ -126,6 +130,16 @@ class ResultsFile:
                 f"The results cannot be written to {self.path} ({reason}). Make room; the same command then continues."
             )
             return self._failure
+
+
+def encoded(line: Line, result: Result) -> bytes:
+    """One line of the file. Metadata that are nested too deep to be written are left out: the answer is paid for."""
+    found = as_json(line, result)
+    try:
+        return orjson.dumps(found, default=str) + b"\n"
+    except TypeError:
+        warning = "The metadata cannot be written as JSON, and were left out."
+        return orjson.dumps({**found, "metadata": None, "warnings": [*found["warnings"], warning]}) + b"\n"
 
 
 def as_json(line: Line, result: Result) -> dict[str, Any]:
@@ -193,16 +207,54 @@ def _read(path: Path) -> tuple[dict[str, Known], int]:
     known: dict[str, Known] = {}
     complete = 0
     for number, (end, raw) in enumerate(lines_of(path), 1):
-        try:
-            data = orjson.loads(raw)
-            key, digest, failed = data["key"], data["digest"], data["error"] is not None
-        except (orjson.JSONDecodeError, KeyError, TypeError):
-            raise ResultsError(
-                f"{path}, line {number}: this is no result of gemini-parallel. Name another file for the results."
-            ) from None
-        known[key] = Known(digest, failed)
+        if not _is_result(raw, known):
+            raise _foreign(path, number)
         complete = end
     return known, complete
+
+
+def _is_result(raw: bytes, known: dict[str, Known]) -> bool:
+    """Whether a line is a result, which is then added to `known`."""
+    try:
+        data = orjson.loads(raw)
+        known[data["key"]] = Known(data["digest"], data["error"] is not None)
+    except (orjson.JSONDecodeError, KeyError, TypeError):
+        return False
+    return True
+
+
+def _foreign(path: Path, number: int) -> ResultsError:
+    return ResultsError(
+        f"{path}, line {number}: this is no result of gemini-parallel. Name another file for the results."
+    )
+
+
+def _repaired(path: Path, file: BinaryIO, known: dict[str, Known], end: int) -> int:
+    """Removes what a killed run left of its last line, and returns how much that was; a whole line gets its line break. A tail
+    that no run of this command can have left is somebody's file. Raises ResultsError, OSError."""
+    size = os.fstat(file.fileno()).st_size
+    if end == size:
+        return 0
+    file.seek(end)
+    tail = file.read(size - end)
+    if _is_result(tail, known):
+        file.seek(0, os.SEEK_END)
+        _write_whole(file, b"\n")
+        os.fsync(file.fileno())
+        return 0
+    start = tail[: len(_START)]
+    if not _START.startswith(start) or (not known and (len(tail) <= len(_START) or not _BEGIN.match(tail))):
+        raise _foreign(path, len(known) + 1)
+    os.ftruncate(file.fileno(), end)
+    os.fsync(file.fileno())
+    return size - end
+
+
+def _write_whole(file: BinaryIO, data: bytes) -> None:
+    """A file without a buffer may take a part at a time."""
+    left = memoryview(data)
+    while left:
+        left = left[file.write(left) :]
 
 
 def _without_failed(path: Path, old: BinaryIO) -> BinaryIO:
@@ -210,11 +262,17 @@ def _without_failed(path: Path, old: BinaryIO) -> BinaryIO:
     temporary = path.with_name(path.name + ".new")
     temporary.unlink(missing_ok=True)
     new = _locked(temporary)
-    for _, raw in lines_of(path):
-        if orjson.loads(raw)["error"] is None:
-            new.write(raw)
-    os.fsync(new.fileno())
-    temporary.replace(path)
+    try:
+        os.fchmod(new.fileno(), os.fstat(old.fileno()).st_mode & 0o777)
+        for _, raw in lines_of(path):
+            if orjson.loads(raw)["error"] is None:
+                _write_whole(new, raw)
+        os.fsync(new.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        new.close()
+        raise
     folder = os.open(path.parent, os.O_RDONLY)
     try:
         os.fsync(folder)

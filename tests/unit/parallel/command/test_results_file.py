@@ -61,7 +61,7 @@ async def test_a_later_run_knows_what_is_done(tmp_path: Path) -> None:
     file.close()
 
 
-@pytest.mark.parametrize("cut", [1, 5, 40])
+@pytest.mark.parametrize("cut", [2, 5, 40])
 async def test_an_unfinished_line_is_removed(tmp_path: Path, cut: int) -> None:
     path = tmp_path / "r.jsonl"
     await write(path, result(1), result(2))
@@ -92,7 +92,30 @@ async def test_two_runs_cannot_share_a_file(tmp_path: Path) -> None:
     ResultsFile.open(path).close()
 
 
-@pytest.mark.parametrize("content", [b"hello\n", b'{"id": 1}\n', b"[]\n"])
+async def test_a_line_without_its_break_is_kept(tmp_path: Path) -> None:
+    """It is paid for."""
+    path = tmp_path / "r.jsonl"
+    await write(path, result(1), result(2))
+    path.write_bytes(path.read_bytes()[:-1])
+    await write(path, result(3))
+    assert ids(path) == ["p1", "p2", "p3"]
+
+
+async def test_an_unfinished_first_line_is_removed(tmp_path: Path) -> None:
+    path = tmp_path / "r.jsonl"
+    await write(path, result(1))
+    path.write_bytes(path.read_bytes()[:40])
+    await write(path, result(2))
+    assert ids(path) == ["p2"]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"hello\n", b'{"id": 1}\n', b"[]\n", b"hello", b'{"id":"a","prompt":"x"}', b'{"prompt":"x"}', b"{", b"\xff",
+        b'{"id":"a","prompt":"a long prompt that is not fin',
+    ],
+)  # fmt: skip
 async def test_another_file_is_not_taken_for_results(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "notes.txt"
     path.write_bytes(content)
@@ -148,6 +171,34 @@ def full_after(size_bytes: int) -> Callable[[int, bytes], int]:
         return written
 
     return write
+
+
+async def test_removing_failed_prompts_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The disk becomes full meanwhile: the file stays as it is."""
+    path = tmp_path / "r.jsonl"
+    await write(path, result(1), result(2, "wrong"), result(3))
+    path.chmod(0o600)
+    before = path.read_bytes()
+
+    def full(file: object, data: bytes) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("gemini_parallel.command.results_file._write_whole", full)
+        with pytest.raises(ResultsError, match="No space left"):
+            ResultsFile.open(path, retry_failed=True)
+    assert path.read_bytes() == before and names_in(tmp_path) == ["r.jsonl"]
+    ResultsFile.open(path, retry_failed=True).close()
+    assert ids(path) == ["p1", "p3"] and path.stat().st_mode & 0o777 == 0o600
+
+
+async def test_metadata_that_cannot_be_written_cost_no_answer(tmp_path: Path) -> None:
+    path, deep = tmp_path / "r.jsonl", []
+    for _ in range(400):
+        deep = [deep]
+    await write(path, Result(1, "answer", None, deep, "p1"))
+    found = orjson.loads(path.read_bytes())
+    assert found["response"] == "answer" and "left out" in found["warnings"][0]
 
 
 @pytest.mark.parametrize("room", [0, 1, 100, 250])
