@@ -75,10 +75,13 @@ class MediaParts:
         fetched = [medium for medium in media if medium.origin == "url" and uri_of(medium) is None]
         async with self._room.hold(COPIES * min(sizes, INLINE_BYTES) + MAX_FETCHED_BYTES * len(fetched)) as held:
             for medium in fetched:
-                url = str(medium.source)
-                opened[id(medium)] = content_of(await self._fetch(url, medium.where, MAX_FETCHED_BYTES))
+                data = await self._fetch(str(medium.source), medium.where, MAX_FETCHED_BYTES)
+                if not data:
+                    raise BadRequest(f"{medium.where} is empty: its server sent no bytes.", field=medium.where)
+                opened[id(medium)] = content_of(data)
             inline = _inline(media, opened)
-            held.shrink(COPIES * sum(opened[one].size_bytes for one in inline))
+            uploaded = sum(opened[id(medium)].size_bytes for medium in fetched if id(medium) not in inline)
+            held.shrink(COPIES * sum(opened[one].size_bytes for one in inline) + uploaded)
 
             async def load(medium: Medium) -> JsonObject:
                 uri = uri_of(medium)

@@ -28,10 +28,11 @@ class Identity(NamedTuple):
     inode: int
     size_bytes: int
     modified_ns: int
+    changed_ns: int
 
     @classmethod
     def of(cls, found: os.stat_result) -> Identity:
-        return cls(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
+        return cls(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
 
 
 class LocalFiles:
@@ -43,7 +44,7 @@ class LocalFiles:
     async def open(self, medium: Medium) -> Content:
         """Relative paths are relative to the working directory; `~` is the user's home. Raises BadRequest that names the field
         and the path."""
-        path = _whole_path(str(medium.source))
+        path = _whole_path(medium)
         identity = await asyncio.to_thread(_identity, medium, path)
 
         async def read(start: int, end: int) -> bytes:
@@ -61,8 +62,11 @@ class LocalFiles:
         return Content(identity.size_bytes, read, digest)
 
 
-def _whole_path(path: str) -> str:
-    return str(Path(path).expanduser().absolute())
+def _whole_path(medium: Medium) -> str:
+    try:
+        return str(Path(str(medium.source)).expanduser().absolute())
+    except RuntimeError as error:
+        raise _wrong(medium, str(medium.source), f"cannot be found ({error})") from None
 
 
 async def read_whole(medium: Medium, max_bytes: int) -> bytes:
@@ -78,6 +82,8 @@ def _open(medium: Medium, path: str) -> tuple[int, Identity]:
         descriptor = os.open(path, _FLAGS)
     except OSError as error:
         raise _wrong(medium, path, f"cannot be read ({error.strerror})") from None
+    except ValueError as error:  # A NUL, or half of a surrogate pair.
+        raise _wrong(medium, path, f"is no path ({type(error).__name__})") from None
     found = os.fstat(descriptor)
     if stat.S_ISREG(found.st_mode) and found.st_size:
         return descriptor, Identity.of(found)
@@ -129,4 +135,5 @@ def _changed(medium: Medium, path: str) -> BadRequest:
 
 
 def _wrong(medium: Medium, path: str, what: str) -> BadRequest:
-    return BadRequest(f"{medium.where}: {path} {what}.", field=medium.where)
+    shown = path.encode("utf-8", "backslashreplace").decode().replace("\0", "\\0")
+    return BadRequest(f"{medium.where}: {shown} {what}.", field=medium.where)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,6 +23,8 @@ from shared.errors import BadRequest
 
 MAX_LINE_BYTES = 64 * 1024 * 1024
 _DIGEST_BYTES = 16
+_UNDECODED = re.compile("[\udc80-\udcff]")
+"""What Python makes of bytes that are not UTF-8."""
 
 
 class Line(NamedTuple):
@@ -121,29 +124,33 @@ def _jsonl_rows(file: BinaryIO) -> Iterator[Row]:
 
 
 def _csv_rows(file: BinaryIO) -> Iterator[Row]:
-    """Bytes that are not UTF-8 become U+FFFD, and their row a problem: a wrong prompt must not be paid for."""
+    """A row that is not UTF-8 or not CSV is a problem: a wrong prompt must not be paid for."""
     csv.field_size_limit(MAX_LINE_BYTES)
-    text = io.TextIOWrapper(file, encoding="utf-8-sig", errors="replace", newline="")
-    reader = csv.DictReader(text, restkey="")
+    text = io.TextIOWrapper(file, encoding="utf-8-sig", errors="surrogateescape", newline="")
+    reader = csv.DictReader(text, restkey="", strict=True)
     try:
-        if not reader.fieldnames or "prompt" not in reader.fieldnames:
-            raise InputError("The CSV's first line must name the columns, and one of them `prompt`.")
-        for row in reader:
-            number, extra = reader.line_num, row.pop("", None)
-            raw = orjson.dumps(row)
-            if extra:
-                yield (
-                    number,
-                    None,
-                    raw,
-                    _problem(number, "has more cells than the first line has columns; quote commas"),
-                )
-            elif "\ufffd" in raw.decode():
-                yield number, None, raw, _problem(number, "is not UTF-8; save the file as UTF-8")
-            else:
-                yield _csv_row(number, row, raw)
+        names = reader.fieldnames
     except csv.Error as error:
-        yield reader.line_num, None, b"", _problem(reader.line_num, f"is not CSV: {error}")
+        raise InputError(f"The CSV's first line cannot be read: {error}.") from None
+    if not names or "prompt" not in names:
+        raise InputError("The CSV's first line must name the columns, and one of them `prompt`.")
+    while True:
+        try:
+            row = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            yield reader.line_num, None, b"", _problem(reader.line_num, f"is not CSV: {error}")
+            continue
+        number, extra = reader.line_num, row.pop("", None)
+        joined = "\0".join(cell or "" for cell in row.values())
+        raw = joined.encode("utf-8", "surrogateescape")
+        if extra:
+            yield number, None, raw, _problem(number, "has more cells than the first line has columns; quote commas")
+        elif _UNDECODED.search(joined):
+            yield number, None, raw, _problem(number, "is not UTF-8; save the file as UTF-8")
+        else:
+            yield _csv_row(number, row, raw)
 
 
 def _csv_row(number: int, row: dict[str, str | None], raw: bytes) -> Row:

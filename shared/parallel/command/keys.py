@@ -13,8 +13,8 @@ from shared.errors import GatewayError
 from shared.stores.port import StoreError
 
 from .exit_codes import ExitCode
+from .local_time import until
 from .setup import backend_of, manager_of
-from .view import until
 
 TABLE_CHARS = 200
 """The width of the table where there is no terminal, so that no name is cut off."""

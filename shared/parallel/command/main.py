@@ -49,7 +49,10 @@ def parser() -> argparse.ArgumentParser:
     keys.add_argument("--json", action="store_true", help="as one JSON object")
     for command in (run, keys):
         command.add_argument(
-            "--keys", nargs="+", metavar="NAME", help="variables with keys; default: all GEMINI_API_KEY*"
+            "--keys",
+            nargs="+",
+            metavar="NAME",
+            help="variables with keys; default: GOOGLE_API_KEY and all GEMINI_API_KEY*",
         )
         command.add_argument(
             "--key-cooldown", type=_number(0, 3600), default=0.0, help="seconds a key rests after a request (0)"

@@ -9,14 +9,17 @@ from dataclasses import dataclass, replace
 
 from shared.batch.backend import Backend, BatchOptions
 from shared.batch.item import Task
+from shared.batch.outcomes import at
 from shared.batch.result import Result
 from shared.clock import elapsed_s
 from shared.errors import GatewayError
+from shared.stores.port import StoreError
 
 from .budget import Budget
 from .counts import Counts
 from .exit_codes import ExitCode
 from .input import Line
+from .local_time import until
 from .results_file import ResultsError, ResultsFile
 
 READ_AT_ONCE = 64
@@ -63,6 +66,8 @@ class Run:
             return Ending(ExitCode.UNWRITABLE, str(error))
         except GatewayError as error:
             return Ending(ExitCode.UNREACHABLE, error.message)
+        except StoreError as error:
+            return Ending(ExitCode.UNREACHABLE, f"The ledger cannot be used: {error}")
         if self.ending is not None:
             return self.ending
         if self.counts.failed or any(known.failed for known in self._results.known.values()):
@@ -118,7 +123,7 @@ class Run:
     async def _deliver(self, result: Result) -> None:
         line = self._open.pop(result.index)
         if result.stops == "exhausted":
-            self.stop(ExitCode.EXHAUSTED, result.error or "")
+            self.stop(ExitCode.EXHAUSTED, with_local_time(result))
         elif result.stops is not None:
             code = ExitCode.USAGE if result.stops == "refused" else ExitCode.UNREACHABLE
             self.stop(code, result.error or "")
@@ -128,6 +133,12 @@ class Run:
         self.counts.in_flight -= 1
         self.budget.answered(result)
         self._changed.set()
+
+
+def with_local_time(result: Result) -> str:
+    """The error, with the time in the person's own time zone."""
+    message = result.error or ""
+    return message if result.retry_at_s is None else message.replace(at(result.retry_at_s), until(result.retry_at_s), 1)
 
 
 def with_schema(task: Task, schema: dict[str, object] | None) -> Task:

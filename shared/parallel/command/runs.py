@@ -16,8 +16,9 @@ import orjson
 
 from shared.batch.backend import Backend, BatchOptions
 from shared.batch.prices import Price, price_of, priced
-from shared.errors import BadRequest
+from shared.errors import BadRequest, GatewayError
 from shared.gemini.models import TABLE
+from shared.stores.port import StoreError
 
 from ..key_manager import AdvancedApiKeyManager
 from .budget import Budget
@@ -44,6 +45,12 @@ async def run_command(given: argparse.Namespace) -> int:
             return await _run(given, manager, backend, price, schema)
     except InputError as error:
         raise UsageError(str(error)) from None
+    except ResultsError as error:
+        print(f"gemini-parallel: {error}", file=sys.stderr)
+        return int(ExitCode.UNWRITABLE)
+    except (StoreError, GatewayError) as error:
+        print(f"gemini-parallel: {error}", file=sys.stderr)
+        return int(ExitCode.UNREACHABLE)
 
 
 async def _run(
@@ -53,11 +60,7 @@ async def _run(
     price: Price | None,
     schema: dict[str, Any] | None,
 ) -> int:
-    try:
-        results = await asyncio.to_thread(ResultsFile.open, given.output, retry_failed=given.retry_failed)
-    except ResultsError as error:
-        print(f"gemini-parallel: {error}", file=sys.stderr)
-        return int(ExitCode.UNWRITABLE)
+    results = await asyncio.to_thread(ResultsFile.open, given.output, retry_failed=given.retry_failed)
     try:
         run = Run(
             read_lines(given.prompts, given.format),

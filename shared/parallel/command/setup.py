@@ -13,7 +13,7 @@ from ..env_file import read_environment
 from ..key_manager import AdvancedApiKeyManager
 from .main import UsageError
 
-_KEY_NAME = re.compile(r"GEMINI_API_KEY(_\w+)?|GOOGLE_API_KEY")
+_KEY_NAME = re.compile(r"GEMINI_API_KEY\w*|GOOGLE_API_KEY")
 
 
 def manager_of(given: argparse.Namespace) -> AdvancedApiKeyManager:

@@ -19,6 +19,7 @@ from shared.clock import elapsed_s
 from shared.errors import GatewayError
 from shared.stores.port import StoreError
 
+from .local_time import until
 from .run import Ending, Run
 
 REDRAW_S, LINE_S = 0.25, 5.0
@@ -165,13 +166,6 @@ class Silent:
 
     async def show(self) -> None:
         return None
-
-
-def until(unix_s: float | None) -> str:
-    """A time for people, in their own time zone."""
-    from datetime import datetime
-
-    return "" if unix_s is None else datetime.fromtimestamp(unix_s).astimezone().strftime("%Y-%m-%d %H:%M:%S %Z")
 
 
 def _left(seconds: float | None) -> str:

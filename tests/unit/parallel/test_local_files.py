@@ -68,6 +68,25 @@ async def test_what_is_no_readable_file_is_told(tmp_path: Path) -> None:
         assert raised.value.details == {"field": "audio_path[1]"}
 
 
+@pytest.mark.parametrize("path", ["~nobody-of-this-name/a.mp3", "a\0b", "a\ud800b"])
+async def test_what_is_no_path_is_told(path: str) -> None:
+    """As JSON may have it; the other items go on."""
+    with pytest.raises(BadRequest) as raised:
+        await LocalFiles().open(medium(path))
+    assert raised.value.message.startswith("audio_path[1]: ")
+    raised.value.message.encode()
+
+
+async def test_a_file_with_its_old_time_is_another_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.mp3"
+    path.write_bytes(b"one")
+    files = LocalFiles()
+    first, before = await (await files.open(medium(path))).digest(), path.stat()
+    path.write_bytes(b"two")
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert await (await files.open(medium(path))).digest() != first
+
+
 async def test_a_file_for_a_gateway_is_bounded(tmp_path: Path) -> None:
     path = tmp_path / "a.mp3"
     path.write_bytes(b"0123456789")

@@ -72,11 +72,18 @@ def test_columns_of_a_csv_are_fields(tmp_path: Path) -> None:
         (b"prompt\na,b\n", "has more cells"),
         (b"prompt,metadata\na,{bad\n", "has a cell metadata that is not JSON"),
         (b"prompt,id\n,1\n", "prompt is empty"),
+        (b'prompt\n"never closed\nx\ny\n', "is not CSV"),
     ],
 )
 def test_a_wrong_row_is_a_problem(tmp_path: Path, rows: bytes, said: str) -> None:
     lines = lines_of(tmp_path / "p.csv", rows)
     assert len(lines) == 1 and said in problems(lines)[0]
+
+
+def test_a_row_that_is_too_large_does_not_end_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(input_file, "MAX_LINE_BYTES", 1000)
+    lines = lines_of(tmp_path / "p.csv", "prompt\nfirst\n" + "x" * 3000 + "\nlast \ufffd\n")
+    assert [line.task.item is not None for line in lines] == [True, False, True]
 
 
 def test_a_csv_needs_a_column_of_prompts(tmp_path: Path) -> None:
