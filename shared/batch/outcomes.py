@@ -36,6 +36,8 @@ DEFAULT_PAUSE_S = 5.0
 STOP_KNOWN_S = 30.0
 """For so long after all keys were exhausted other items get the same error at once. A key may be enabled meanwhile."""
 
+_MAYBE_GENERATED = frozenset({"reset", "cut", "malformed", "timeout", "deadline", "cancelled"})
+"""Failures (`gemini.errors.Kind`) after which Gemini may have generated an answer."""
 _STOPS = (DailyQuotaExhausted, NoQuota, CallerNoQuota, NoServerKey)
 
 
@@ -114,6 +116,7 @@ def answered(task: Task, text: str, reply: Reply, timeline: Timeline, seconds: f
         key=reply.account_id,
         seconds=seconds,
         attempts=len(timeline.attempts),
+        lost=_lost(timeline),
     )
 
 
@@ -137,6 +140,15 @@ def failed(task: Task, error: GatewayError, timeline: Timeline, seconds: float, 
         key=timeline.attempts[-1].account_id if timeline.attempts else None,
         seconds=seconds,
         attempts=len(timeline.attempts),
+        lost=_lost(timeline),
+    )
+
+
+def _lost(timeline: Timeline) -> int:
+    return sum(
+        attempt.failure in _MAYBE_GENERATED
+        or (attempt.failure is None and (attempt.usage is None or attempt.usage.prompt_tokens is None))
+        for attempt in timeline.attempts
     )
 
 

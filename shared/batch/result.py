@@ -47,3 +47,5 @@ class Result:
     """From the first attempt to the answer, waiting included."""
     attempts: int = 0
     """Dispatches to Gemini."""
+    lost: int = 0
+    """Of these, exchanges whose answer Gemini may have generated and charged, and that have no count of tokens."""

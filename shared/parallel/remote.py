@@ -50,6 +50,7 @@ WAITED_FOR = frozenset({"batch_busy"}) | STOPS
 TRANSIENT = frozenset(
     {"upstream_failed", "upstream_timeout", "rate_limited", "queue_timeout", "queue_full", "unavailable"}
 )
+MAYBE_GENERATED = frozenset({"upstream_failed", "upstream_timeout"})
 KINDS = ("audio", "video", "image", "pdf")
 
 
@@ -279,6 +280,7 @@ def _result(task: Task, line: Mapping[str, Any]) -> Result:
         warnings=tuple(line["warnings"]),
         usage=Usage(**line["usage"]),
         attempts=1,
+        lost=int(line["usage"]["prompt_tokens"] is None and (error is None or error["code"] in MAYBE_GENERATED)),
     )
 
 

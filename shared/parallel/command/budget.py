@@ -7,11 +7,12 @@ in flight then.
 
 from __future__ import annotations
 
-from shared.batch.prices import Price
+from shared.batch.item import Item
+from shared.batch.prices import MAX_INPUT_TOKENS, MAX_OUTPUT_TOKENS, Price
 from shared.batch.result import Result
-
-MAYBE_CHARGED = frozenset({"upstream_timeout", "caller_gone"})
-"""Errors after which Gemini may have generated an answer that did not arrive."""
+from shared.gemini.native_body import turn
+from shared.gemini.tokens import estimate_input_tokens
+from shared.generation import Usage
 
 
 class Budget:
@@ -21,7 +22,7 @@ class Budget:
         self.dollars, self._price = dollars, price
         self.spent = 0.0
         self.uncounted = 0
-        """Answers whose tokens Gemini did not count; each is charged as the dearest that the model can give."""
+        """Answers whose tokens Gemini did not count; each is charged as the dearest that its item can have."""
         self.dearest: float | None = None
         self.in_flight = 0
 
@@ -40,19 +41,29 @@ class Budget:
     def sent(self) -> None:
         self.in_flight += 1
 
-    def unsent(self) -> None:
-        """A prompt that cost nothing."""
-        self.in_flight -= 1
-
-    def answered(self, result: Result) -> None:
+    def answered(self, result: Result, item: Item | None) -> None:
+        """What Gemini counted is charged by its price. An answer without a count, or one that did not arrive whole, is charged as
+        the dearest that the item can have, and does not change the dearest so far."""
         self.in_flight -= 1
         if self._price is None:
             return
         cost = self._price.of(result.usage)
-        if cost is None and (result.response is not None or result.code in MAYBE_CHARGED):
-            cost = self._price.highest
-            self.uncounted += 1
         if cost is not None:
             self.spent += cost
-            if result.response is not None:
-                self.dearest = max(cost, self.dearest or 0.0)
+            self.dearest = max(cost, self.dearest or 0.0)
+        if result.lost and item is not None:
+            times = result.lost if cost is not None else result.attempts
+            self.spent += times * highest_of(self._price, item, result.usage)
+            self.uncounted += times
+
+
+def highest_of(price: Price, item: Item, usage: Usage) -> float:
+    """The dearest answer that an item can have: by its own maximum of output tokens, and by its input as far as that is known."""
+    given = (item.config or {}).get("maxOutputTokens")
+    output_tokens = given if isinstance(given, int) else MAX_OUTPUT_TOKENS
+    if usage.prompt_tokens is not None:
+        return price.of_tokens(usage.prompt_tokens, output_tokens)
+    if item.media:
+        return price.of_tokens(MAX_INPUT_TOKENS, output_tokens)
+    text = "".join([item.system_prompt or "", *(part for part in item.parts if isinstance(part, str))])
+    return price.of_tokens(estimate_input_tokens({"contents": [turn("user", text)]}), output_tokens)

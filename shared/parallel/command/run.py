@@ -131,7 +131,7 @@ class Run:
             await self._results.deliver(line, result)
             self.counts.add(result, elapsed_s())
         self.counts.in_flight -= 1
-        self.budget.answered(result)
+        self.budget.answered(result, line.task.item)
         self._changed.set()
 
 

@@ -22,7 +22,7 @@ from shared.errors import (
     UpstreamFailed,
     UpstreamTimeout,
 )
-from shared.generation import Timeline
+from shared.generation import Attempt, Timeline
 
 TASK = Task(4, None, {"n": 1}, "a")
 
@@ -106,3 +106,12 @@ def test_a_known_stop_ends_with_its_cause() -> None:
     stop = KnownStop()
     stop.note(NoServerKey("none", retry_after_s=5.0), 100.0)
     assert stop.error(104.9) is not None and stop.error(105.0) is None
+
+
+@pytest.mark.parametrize(
+    ("failures", "lost"),
+    [([], 0), (["server", "pressure", "connect"], 0), (["cut", "malformed", "reset", "timeout"], 4), ([None], 1)],
+)
+def test_exchanges_that_may_have_been_charged_are_counted(failures: list[str | None], lost: int) -> None:
+    timeline = Timeline(attempts=[Attempt(0.0, 1.0, "a", failure=failure) for failure in failures])
+    assert failed(TASK, UpstreamFailed("502"), timeline, 1.0, 0.0).lost == lost
