@@ -15,7 +15,8 @@ from shared.batch.reading import read_task
 from .program_code import ProgramEnded
 
 Prompts = Iterable[Mapping[str, Any]] | AsyncIterable[Mapping[str, Any]]
-_END = object()
+END = object()
+"""What `Reader.next` returns after the last item."""
 
 
 def length_of(prompts: Prompts) -> int | None:
@@ -43,13 +44,13 @@ async def _items(prompts: Prompts, loop: asyncio.AbstractEventLoop | None) -> As
         iterator = aiter(prompts)
         while True:
             data = await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(_next_async(iterator), loop))
-            if data is _END:
+            if data is END:
                 return
             yield data
     else:
-        reader = _Reader(prompts)
+        reader = Reader(prompts)
         try:
-            while (data := await reader.next()) is not _END:
+            while (data := await reader.next()) is not END:
                 yield data
         finally:
             reader.close()
@@ -59,10 +60,10 @@ async def _next_async(iterator: AsyncIterator[Any]) -> Any:
     try:
         return await anext(iterator)
     except StopAsyncIteration:
-        return _END
+        return END
 
 
-class _Reader:
+class Reader:
     """Reads a generator in a thread of its own. A generator may block, for example on a queue: neither the library's loop nor the
     end of the program waits for it."""
 
@@ -85,7 +86,7 @@ class _Reader:
             data: Any = None
             error: Exception | None = None
             try:
-                data = next(self._iterator, _END)
+                data = next(self._iterator, END)
             except BaseException as raised:  # noqa: BLE001 - raised to the caller of the library
                 error = raised if isinstance(raised, Exception) else ProgramEnded(raised)
             # The loop may have been closed while the generator blocked.

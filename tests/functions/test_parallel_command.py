@@ -141,6 +141,41 @@ def test_a_second_ctrl_c_stops_at_once(tmp_path: Path) -> None:
         assert time.monotonic() - began_s < 60
 
 
+def test_ctrl_c_while_standard_input_is_silent(gemini: OfflineGemini, tmp_path: Path) -> None:
+    command = Command(gemini, tmp_path, 1)
+    process = command.start("run", "-", "-o", "r.jsonl", "--keys", "KEY_A", stdin=subprocess.PIPE)
+    assert process.stdin is not None
+    process.stdin.write('{"prompt": "x"}\n')
+    process.stdin.flush()
+    wait_for_results(command)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(PATIENCE_S) == 130
+    process.stdin.close()
+    assert len(command.lines()) == 1
+
+
+def test_a_reader_of_progress_who_leaves_costs_no_result(gemini: OfflineGemini, tmp_path: Path) -> None:
+    command = Command(gemini, tmp_path, 50)
+    process = command.start("run", "p.jsonl", "-o", "r.jsonl", "--keys", "KEY_A", "--json")
+    assert process.stdout is not None and process.stderr is not None
+    process.stdout.close()
+    assert process.wait(PATIENCE_S) == 0
+    assert "Traceback" not in process.stderr.read() and len(command.lines()) == 50
+
+
+@pytest.mark.parametrize("more", [[], ["--dry-run"]])
+def test_an_unusable_ledger_and_a_foreign_file_are_told(
+    gemini: OfflineGemini, tmp_path: Path, more: Sequence[str]
+) -> None:
+    command = Command(gemini, tmp_path, 2)
+    status, _, errors = command.answer_all(*more, "--ledger", "sqlite:////proc/none/l.db")
+    assert (status, "Traceback" in errors) == (6, False)
+    (tmp_path / "r.jsonl").write_text("my notes")
+    status, _, errors = command.answer_all(*more)
+    assert status == 5 and "this is no result of gemini-parallel" in errors
+    assert (tmp_path / "r.jsonl").read_text() == "my notes"
+
+
 def wait_for_results(command: Command) -> None:
     deadline_s = time.monotonic() + PATIENCE_S
     while not command.results.exists() or not command.results.stat().st_size:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
+import os
 import re
 import sys
 from collections.abc import Iterator
@@ -83,7 +84,8 @@ def _line(number: int, task: Task, raw: bytes, seen: set[bytes]) -> Line:
 
 def _open(path: str) -> BinaryIO:
     if path == "-":
-        return sys.stdin.buffer
+        # Of its own: Python cannot end while another thread reads the buffer of sys.stdin.
+        return os.fdopen(os.dup(sys.stdin.fileno()), "rb")
     try:
         return Path(path).open("rb")
     except IsADirectoryError:

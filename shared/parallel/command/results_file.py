@@ -199,7 +199,11 @@ def lines_of(path: Path) -> Iterator[tuple[int, bytes]]:
 
 def known_results(path: Path) -> dict[str, Known]:
     """What a file of results has, without opening it for a run; {} if there is none. Raises ResultsError."""
-    return _read(path)[0] if path.exists() else {}
+    if not path.exists():
+        return {}
+    known, end = _read(path)
+    _tail(path, known, end)
+    return known
 
 
 def _read(path: Path) -> tuple[dict[str, Known], int]:
@@ -230,24 +234,32 @@ def _foreign(path: Path, number: int) -> ResultsError:
 
 
 def _repaired(path: Path, file: BinaryIO, known: dict[str, Known], end: int) -> int:
-    """Removes what a killed run left of its last line, and returns how much that was; a whole line gets its line break. A tail
-    that no run of this command can have left is somebody's file. Raises ResultsError, OSError."""
-    size = os.fstat(file.fileno()).st_size
-    if end == size:
+    """Removes what a killed run left of its last line, and returns how much that was; a whole line gets its line break. Raises
+    ResultsError, OSError."""
+    tail = _tail(path, known, end)
+    if not tail:
         return 0
-    file.seek(end)
-    tail = file.read(size - end)
     if _is_result(tail, known):
         file.seek(0, os.SEEK_END)
         _write_whole(file, b"\n")
         os.fsync(file.fileno())
         return 0
-    start = tail[: len(_START)]
-    if not _START.startswith(start) or (not known and (len(tail) <= len(_START) or not _BEGIN.match(tail))):
-        raise _foreign(path, len(known) + 1)
     os.ftruncate(file.fileno(), end)
     os.fsync(file.fileno())
-    return size - end
+    return len(tail)
+
+
+def _tail(path: Path, known: dict[str, Known], end: int) -> bytes:
+    """What follows the last complete line. Raises ResultsError if no run of this command can have left it."""
+    with path.open("rb") as file:
+        file.seek(end)
+        tail = file.read()
+    if not tail or _is_result(tail, dict(known)):
+        return tail
+    is_first = not known and (len(tail) <= len(_START) or not _BEGIN.match(tail))
+    if not _START.startswith(tail[: len(_START)]) or is_first:
+        raise _foreign(path, len(known) + 1)
+    return tail
 
 
 def _write_whole(file: BinaryIO, data: bytes) -> None:

@@ -15,6 +15,7 @@ from shared.clock import elapsed_s
 from shared.errors import GatewayError
 from shared.stores.port import StoreError
 
+from ..sources import END, Reader
 from .budget import Budget
 from .counts import Counts
 from .exit_codes import ExitCode
@@ -56,7 +57,7 @@ class Run:
         self.counts = Counts(elapsed_s(), limit=limit)
         self.ending: Ending | None = None
         self._open: dict[int, Line] = {}
-        self._changed = asyncio.Event()
+        self._changed, self._ended = asyncio.Event(), asyncio.Event()
 
     async def go(self) -> Ending:
         """Raises InputError."""
@@ -78,23 +79,43 @@ class Run:
         """Takes no more prompts. The first reason counts."""
         if self.ending is None:
             self.ending = Ending(code, message)
+        self._ended.set()
         self._changed.set()
 
     async def _tasks(self) -> AsyncIterator[Task]:
         taken = 0
-        while batch := await asyncio.to_thread(lambda: list(itertools.islice(self._lines, self._read_at_once))):
-            for line in batch:
-                if self._has_result(line):
-                    continue
-                if self._limit is not None and taken >= self._limit:
+        async for line in self._read():
+            if self._has_result(line):
+                continue
+            if self._limit is not None and taken >= self._limit:
+                return
+            if not await self._may_send():
+                return
+            taken += 1
+            self._open[line.task.index] = line
+            self.counts.in_flight += 1
+            self.budget.sent()
+            yield with_schema(line.task, self._schema)
+
+    async def _read(self) -> AsyncIterator[Line]:
+        """The lines until the run takes no more. Reading may block, as standard input does: the run does not wait for it then."""
+        reader = Reader(iter(lambda: list(itertools.islice(self._lines, self._read_at_once)), []))
+        ended = asyncio.ensure_future(self._ended.wait())
+        try:
+            while self.ending is None:
+                coming = asyncio.ensure_future(reader.next())
+                await asyncio.wait({coming, ended}, return_when=asyncio.FIRST_COMPLETED)
+                if not coming.done():
+                    coming.cancel()
                     return
-                if not await self._may_send():
+                batch = coming.result()
+                if batch is END:
                     return
-                taken += 1
-                self._open[line.task.index] = line
-                self.counts.in_flight += 1
-                self.budget.sent()
-                yield with_schema(line.task, self._schema)
+                for line in batch:
+                    yield line
+        finally:
+            ended.cancel()
+            reader.close()
 
     def _has_result(self, line: Line) -> bool:
         known = self._results.known.get(line.key)

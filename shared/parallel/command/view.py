@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
@@ -156,8 +157,12 @@ class Events:
         return self._run.counts.as_json(elapsed_s(), self._run.budget.spent)
 
     def _put(self, event: Mapping[str, Any]) -> None:
-        self._out.write(orjson.dumps(event).decode() + "\n")
-        self._out.flush()
+        try:
+            self._out.write(orjson.dumps(event).decode() + "\n")
+            self._out.flush()
+        except BrokenPipeError:
+            # The reader has left; the results are still wanted. What the end of the program flushes goes nowhere.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self._out.fileno())
 
 
 class Silent:
