@@ -15,9 +15,11 @@ from shared.batch.answering import Answering
 from shared.batch.backend import BatchOptions, Deliver
 from shared.batch.body import native
 from shared.batch.item import Item, Task
-from shared.batch.media_parts import MediaParts
+from shared.batch.media_parts import ROOM_BYTES, MediaParts
 from shared.batch.result import Result
 from shared.batch.runner import run
+from shared.bounds.byte_room import ByteRoom
+from shared.bounds.memory import memory_bytes
 from shared.bounds.pace import Pace
 from shared.clock import elapsed_s
 from shared.engine import Engine
@@ -34,6 +36,8 @@ if TYPE_CHECKING:
     from .key_manager import AdvancedApiKeyManager
 
 log = logging.getLogger("gemini_parallel")
+MEMORY_PART, MAX_ROOM_BYTES = 8, 512 * 1024 * 1024
+"""Files inside requests may take this part of the machine's memory: each is held until its answer is there."""
 SIGNATURES_MS = 24 * 3_600_000
 CALLER = Caller("gemini_parallel", "admin")
 
@@ -62,9 +66,9 @@ class DirectBackend:
     @property
     def media(self) -> MediaParts:
         if self._media is None:
-            look_ups = LookUps()
+            look_ups, room = LookUps(), ByteRoom(min(max(memory_bytes() // MEMORY_PART, ROOM_BYTES), MAX_ROOM_BYTES))
             resolve = partial(look_ups.resolve, Asker("gemini_parallel", stranger=False))
-            self._media = MediaParts(Fetcher(resolve, accept="*/*").fetch, LocalFiles().open)
+            self._media = MediaParts(Fetcher(resolve, accept="*/*").fetch, LocalFiles().open, room)
         return self._media
 
     async def run(self, tasks: AsyncIterator[Task], options: BatchOptions, deliver: Deliver) -> None:
